@@ -1,0 +1,58 @@
+"""What can go wrong, as one tree.
+
+```
+VtcavError
+├── ModelError            the network cannot be used as asked
+│   └── LayerError        a layer is unknown, bypassed or of an unusable shape
+├── ImageError            an image, or all images of a source, cannot be read
+├── ConceptError          a concept or its negatives cannot be used
+├── CavError              a bank of CAVs does not fit the network, layer or preprocessing
+├── ExplanationError      an explanation cannot be computed, saved or loaded as asked
+└── ExtraError            an optional package is needed and absent
+```
+
+Every message says what was expected, what came and what to do.
+"""
+
+__all__ = [
+    "CavError",
+    "ConceptError",
+    "ExplanationError",
+    "ExtraError",
+    "ImageError",
+    "LayerError",
+    "ModelError",
+    "VtcavError",
+]
+
+
+class VtcavError(Exception):
+    """The root of every error that vtcav raises on purpose."""
+
+
+class ModelError(VtcavError):
+    """The network, its output or its class names cannot be used as asked."""
+
+
+class LayerError(ModelError):
+    """A layer is unknown, is bypassed by another path, or has no feature maps."""
+
+
+class ImageError(VtcavError):
+    """An image, or every image of a source, cannot be read."""
+
+
+class ConceptError(VtcavError):
+    """A concept or its negatives cannot be used: too few examples, a missing set, a bad name."""
+
+
+class CavError(VtcavError):
+    """A bank of CAVs cannot be loaded, or was made for another network, layer or preprocessing."""
+
+
+class ExplanationError(VtcavError):
+    """An explanation cannot be computed, saved or loaded as asked."""
+
+
+class ExtraError(VtcavError):
+    """A feature needs an optional package that is not installed."""
