@@ -1,0 +1,141 @@
+"""How much a concept counts for a class (steps 6 to 9 of the method).
+
+Letters and shapes as everywhere in vtcav: F [N, C, h, w] feature maps, IG [N, T, C, h, w]
+integrated gradients, z [N, T_all] logits, s [N, T] class shares, A [N, T, C, h, w] attribution
+maps, M [N, K, h, w] concept maps, p [N, K, C] pooled CAVs, a [N, T, K] concept attributions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "attribution_map",
+    "binary_relevance",
+    "class_share",
+    "concept_attribution",
+    "pooled_cav",
+    "positive_relevance",
+    "relevance_share",
+]
+
+EPSILON = 1e-7
+
+
+def positive_relevance(IG: Tensor, F: Tensor) -> Tensor:
+    """Return B = ReLU(IG * F), the first half of step 6.
+
+    Args:
+        IG: Integrated gradients [N, T, C, h, w].
+        F: Feature maps [N, C, h, w].
+
+    Returns:
+        B [N, T, C, h, w], at least 0, in units of the logit.
+    """
+    return (IG * F[:, None]).relu_()
+
+
+def binary_relevance(IG: Tensor, F: Tensor) -> Tensor:
+    """Return B of both classes of a single-logit network, step 9.
+
+    Args:
+        IG: Integrated gradients of the one logit [N, 1, C, h, w].
+        F: Feature maps [N, C, h, w].
+
+    Returns:
+        B [N, 2, C, h, w]: ReLU(-D) for the negative class (index 0) and ReLU(D) for the positive
+        (index 1), with D = IG * F.
+    """
+    D = IG * F[:, None]
+    return torch.cat([(-D).relu_(), D.relu()], 1)
+
+
+def class_share(z: Tensor, z0: Tensor) -> Tensor:
+    """Return s = ReLU(z(F) - z(0)) over its maximum over all classes, step 6.
+
+    Args:
+        z: Logits at the feature maps [N, T_all].
+        z0: Logits at zero feature maps, [1, T_all] or [N, T_all].
+
+    Returns:
+        s [N, T_all] in [0, 1]: how far each class rose, relative to the one that rose most;
+        all 0 where no class rose.
+
+    Example:
+        >>> import torch
+        >>> class_share(torch.tensor([[3.0, 2.0, 0.0]]), torch.tensor([[1.0, 1.0, 1.0]]))
+        tensor([[1.0000, 0.5000, 0.0000]])
+    """
+    gain = (z - z0).relu()
+    highest = gain.amax(1, keepdim=True)
+    return gain / torch.where(highest > 0, highest, 1.0)
+
+
+def relevance_share(B: Tensor) -> Tensor:
+    """Return s of a single-logit network: the sum of each class's B over the larger, step 9.
+
+    Args:
+        B: Relevance of both classes [N, 2, C, h, w].
+
+    Returns:
+        s [N, 2] in [0, 1].
+    """
+    total = B.sum((2, 3, 4))
+    highest = total.amax(1, keepdim=True)
+    return total / torch.where(highest > 0, highest, 1.0)
+
+
+def attribution_map(B: Tensor, s: Tensor) -> Tensor:
+    """Return A = B / (sum(B) + 1e-7) * s, step 6.
+
+    Args:
+        B: Relevance [N, T, C, h, w].
+        s: Class shares [N, T].
+
+    Returns:
+        A [N, T, C, h, w], whose sum over C, h, w is s where there is any relevance.
+    """
+    scale = s / (B.sum((2, 3, 4)) + EPSILON)
+    return B * scale[:, :, None, None, None]
+
+
+def pooled_cav(v: Tensor, F: Tensor, M: Tensor) -> Tensor:
+    """Return the rectified, max-normalised directions p, step 7.
+
+    For an image whose feature maps are nowhere negative p = ReLU(v). Otherwise a channel that is
+    negative inside the concept map (sum_hw(F_c M) < 0) counts with its sign turned.
+
+    Args:
+        v: Directions [K, C].
+        F: Feature maps [N, C, h, w].
+        M: Concept maps [N, K, h, w].
+
+    Returns:
+        p [N, K, C] in [0, 1]; all 0 for a direction with no positive entry.
+    """
+    inside = torch.einsum("nchw,nkhw->nkc", F, M)
+    has_negative = (F.amin((1, 2, 3)) < 0)[:, None, None]
+    p = torch.where((inside < 0) & has_negative, -v, v).relu()
+    highest = p.amax(2, keepdim=True)
+    return p / torch.where(highest > 0, highest, 1.0)
+
+
+def concept_attribution(B: Tensor, s: Tensor, M: Tensor, p: Tensor) -> Tensor:
+    """Return a = sum_c p_c sum_hw(A_c M), steps 6 and 8, as matrix products.
+
+    A is never formed: it is B times one number per image and class.
+
+    Args:
+        B: Relevance [N, T, C, h, w].
+        s: Class shares [N, T].
+        M: Concept maps [N, K, h, w].
+        p: Pooled CAVs [N, K, C].
+
+    Returns:
+        Concept attributions a [N, T, K], at least 0 and at most s.
+    """
+    masked = torch.matmul(B.flatten(3), M.flatten(2).transpose(1, 2)[:, None])  # [N, T, C, K]
+    pooled = torch.einsum("ntck,nkc->ntk", masked, p)
+    scale = s / (B.sum((2, 3, 4)) + EPSILON)
+    return pooled * scale[:, :, None]

@@ -1,0 +1,78 @@
+"""Where the network sees a concept: raw maps and concept maps (steps 2 to 4 of the method).
+
+Letters and shapes as everywhere in vtcav: F [N, C, h, w] feature maps, v [K, C] directions,
+R [N, K, h, w] raw maps, e+ and e- [K] emblems, M [N, K, h, w] concept maps.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["concept_map", "contraharmonic_mean", "raw_map"]
+
+EPSILON = 1e-7
+
+
+def raw_map(F: Tensor, v: Tensor) -> Tensor:
+    """Return R = ReLU(sum_c v_c F_c), step 2.
+
+    Args:
+        F: Feature maps [N, C, h, w].
+        v: Directions [K, C].
+
+    Returns:
+        Raw maps R [N, K, h, w], at least 0, in the units of v times F.
+
+    Example:
+        >>> import torch
+        >>> F = torch.tensor([[[[1.0, 2.0]], [[3.0, -1.0]]]])
+        >>> raw_map(F, torch.tensor([[1.0, 1.0], [1.0, -1.0]]))
+        tensor([[[[4., 1.]],
+        <BLANKLINE>
+                 [[0., 3.]]]])
+    """
+    return torch.einsum("kc,nchw->nkhw", v, F).relu()
+
+
+def contraharmonic_mean(R: Tensor) -> Tensor:
+    """Return sum(R^2) / (sum(R) + 1e-7) over the places of each map, step 3.
+
+    Args:
+        R: Raw maps [..., h, w].
+
+    Returns:
+        One value per map, [...]: near the map's high values; 0 for an empty map.
+
+    Example:
+        >>> import torch
+        >>> contraharmonic_mean(torch.tensor([[[0.0, 2.0], [2.0, 0.0]]]))
+        tensor([2.])
+    """
+    return R.square().sum((-2, -1)) / (R.sum((-2, -1)) + EPSILON)
+
+
+def concept_map(R: Tensor, e_pos: Tensor, e_neg: Tensor) -> Tensor:
+    """Return M = (clip(R, e-, e+) - e-) / (e+ - e-), step 4.
+
+    Args:
+        R: Raw maps [N, K, h, w].
+        e_pos: Emblems of the concepts' examples [K].
+        e_neg: Emblems of the negatives [K].
+
+    Returns:
+        Concept maps M [N, K, h, w] in [0, 1]; 0 everywhere for a concept with e+ <= e-, which
+        the layer does not separate from its negatives.
+
+    Example:
+        >>> import torch
+        >>> R = torch.tensor([[[[0.0, 1.0, 2.0, 9.0]]]])
+        >>> concept_map(R, torch.tensor([3.0]), torch.tensor([1.0]))
+        tensor([[[[0.0000, 0.0000, 0.5000, 1.0000]]]])
+    """
+    low, high = e_neg[:, None, None], e_pos[:, None, None]
+    separated = high > low
+    width = torch.where(separated, high - low, 1.0)
+    # minimum before maximum keeps the clip defined where the emblems are the wrong way round
+    M = (torch.maximum(torch.minimum(R, high), low) - low) / width
+    return torch.where(separated, M, 0.0).clamp(0.0, 1.0)

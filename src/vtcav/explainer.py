@@ -1,0 +1,500 @@
+"""VisualTCAV: learn concepts once, then explain images and classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from vtcav import attribution as steps6to9
+from vtcav.batches import Batches
+from vtcav.cav import CavBank, LayerCavs
+from vtcav.concept_map import concept_map, raw_map
+from vtcav.concepts import MIN_EXAMPLES, gather
+from vtcav.errors import CavError, ExplanationError, ImageError, ModelError
+from vtcav.explanation import GlobalExplanation, LocalExplanation, Row
+from vtcav.images import ImageSource, collect, read
+from vtcav.learning import learn, versions
+from vtcav.models.base import Model
+from vtcav.preprocess import Preprocess, signature, to_tensor
+from vtcav.progress import progress_bar
+from vtcav.quadrature import integrate, integrate_adaptive, trapezoid
+
+__all__ = ["VisualTCAV"]
+
+SHOWN_SIDE = 1024
+NOT_SEPARATED = "not separated: e+ <= e-, so the map and the attribution are 0"
+NO_DIRECTION = "no channel points towards the concept, so the attribution is 0"
+NOT_RAISED = "the image does not raise this class above zero feature maps, so all are 0"
+NOT_CONVERGED = "quadrature stopped above the tolerance"
+
+
+class VisualTCAV:
+    """Explains a classifier with concepts.
+
+    Args:
+        model: A `Classifier`, or what `load_model` returns.
+        layers: Layer names; None takes the recommended ones.
+        steps: "adaptive" refines the integral until the attributions stand still; a number n is
+            the paper's trapezoid rule with n steps (it uses 50).
+        tolerance: The relative error that "adaptive" aims at, of attributions above 0.01 (and
+            that times 0.01 for smaller ones).
+        cavs: CAVs learned before, instead of `fit`.
+        batch_size: Images, or feature maps, per pass through the network.
+        progress: Whether to show progress bars; None where someone may be watching.
+
+    Raises:
+        LayerError: For a layer that is unknown or cannot be explained.
+        CavError: When `cavs` were learned with another network, layer or preprocessing.
+        ExplanationError: For settings out of range.
+
+    Example:
+        >>> import numpy as np, torch, vtcav
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Conv2d(3, 8, 5, stride=2), torch.nn.ReLU(),
+        ...     torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 3))
+        >>> model = vtcav.Classifier(net, ["cat", "dog", "fox"], vtcav.Preprocess(32))
+        >>> explainer = vtcav.VisualTCAV(model, layers=["1"])
+        >>> noise = np.random.default_rng(0).integers(0, 255, (20, 32, 32, 3)).astype(np.uint8)
+        >>> bank = explainer.fit({"dark": noise[:10] // 4}, negatives=noise[10:]).cavs
+        >>> local = explainer.explain(noise[0], classes=["cat", "fox"])
+        >>> list(local.attributions.columns[:5])
+        ['layer', 'concept', 'class_index', 'class_name', 'attribution']
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        layers: Sequence[str] | None = None,
+        steps: int | Literal["adaptive"] = "adaptive",
+        *,
+        tolerance: float = 0.01,
+        cavs: CavBank | None = None,
+        batch_size: int = 16,
+        progress: bool | None = None,
+    ) -> None:
+        if not isinstance(model, Model):
+            raise ModelError(
+                f"expected a vtcav model, got {type(model).__name__}; wrap the network: "
+                "vtcav.Classifier(module, class_names, preprocess)"
+            )
+        _check_settings(steps, tolerance, batch_size)
+        self.model = model
+        if layers is None and cavs is not None:
+            layers = list(cavs.layers)
+        self._layers = model.check_layers(layers)
+        self.steps = steps
+        self.tolerance = tolerance
+        self.batch_size = batch_size
+        self._shown = progress
+        self._cavs: CavBank | None = None
+        if cavs is not None:
+            self._cavs = cavs.select(self.layers)
+            self._check_cavs(self._cavs)
+
+    def __repr__(self) -> str:
+        learned = f", concepts={list(self._cavs.names)}" if self._cavs else ""
+        return f"VisualTCAV({self.model.described}, layers={self.layers}{learned})"
+
+    @property
+    def layers(self) -> list[str]:
+        """The layers' names, in the order of the network."""
+        return [layer.name for layer in self._layers]
+
+    @property
+    def cavs(self) -> CavBank:
+        """The learned CAVs.
+
+        Raises:
+            CavError: Before `fit`.
+        """
+        if self._cavs is None:
+            raise CavError("no concepts are learned yet: call fit(concepts, negatives) first")
+        return self._cavs
+
+    def fit(
+        self,
+        concepts: Mapping[str, ImageSource],
+        negatives: ImageSource | Mapping[str, ImageSource] | None = None,
+        *,
+        limit: int | None = None,
+        seed: int = 0,
+        strict: bool = False,
+        min_examples: int = MIN_EXAMPLES,
+    ) -> VisualTCAV:
+        """Learn concepts (steps 1 to 3).
+
+        Args:
+            concepts: Example images by concept name: a folder, paths, PIL images or a uint8 array
+                [N, H, W, 3].
+            negatives: Images that do not show the concepts, one set for all or a set for each
+                concept by its name.
+            limit: At most this many images of each set, drawn at random with `seed`.
+            seed: Seeds the draw.
+            strict: Whether an unreadable image is an error. Otherwise it is named in a warning
+                and in `cavs.concepts`.
+            min_examples: The fewest readable images a set may have.
+
+        Returns:
+            This explainer.
+
+        Raises:
+            ConceptError: For a concept without negatives, or with too few images.
+            ImageError: For a source without readable images.
+        """
+        gathered = gather(
+            concepts, negatives, limit=limit, seed=seed, min_examples=min_examples
+        )
+        self._cavs = learn(
+            self.model,
+            self.layers,
+            gathered,
+            batch_size=self.batch_size,
+            min_examples=min_examples,
+            strict=strict,
+            settings={"limit": limit, "seed": seed},
+            shown=self._shown,
+        )
+        return self
+
+    def explain(
+        self, image: ImageSource, classes: int | str | Sequence[str | int] = 3
+    ) -> LocalExplanation:
+        """Explain one image (steps 4 to 9).
+
+        Args:
+            image: A path, PIL image or uint8 array [H, W, 3].
+            classes: A number n for the n most probable classes, or class names or indices in a
+                list (`[281]`, not `281`, for one class by its index).
+
+        Returns:
+            The explanation.
+
+        Raises:
+            ImageError: When the image cannot be read.
+            ModelError: For an unknown class.
+            CavError: Before `fit`, or when the weights have changed since.
+        """
+        cavs = self.cavs
+        self._check_cavs(cavs)
+        refs = collect(image)
+        if len(refs) != 1:
+            raise ImageError(
+                f"explain takes one image, got {len(refs)}; use explain_class for many"
+            )
+        picture = read(refs[0])
+        x = to_tensor(self.model.preprocess, picture, refs[0].name)
+        maps, z = self.model.activations_and_logits(x[None], self.layers)
+        probabilities = self.model.probabilities(z)[0].cpu()
+        wanted = self._classes(classes, probabilities)
+        rows: list[Row] = []
+        concept_maps: dict[str, NDArray[np.float32]] = {}
+        for layer in self.layers:
+            result = self._explain_layer(layer, maps.pop(layer), z, wanted)
+            concept_maps[layer] = result.M[0].cpu().numpy()
+            rows += result.rows(refs[0].name, wanted, self.model.class_names)
+        shown, box = shown_picture(picture, x, self.model.preprocess)
+        return LocalExplanation(
+            image=refs[0].name,
+            layers=tuple(self.layers),
+            concepts=cavs.names,
+            picture=shown,
+            box=box,
+            thumbnails=dict(cavs.thumbnails),
+            provenance=self._provenance({"classes": classes, "image_sha256": refs[0].digest()}),
+            _rows=pd.DataFrame(rows, columns=Row._fields),
+            _predictions=_predictions(probabilities, self.model.class_names),
+            _maps=concept_maps,
+        )
+
+    def explain_class(
+        self,
+        class_name: str | int,
+        images: ImageSource,
+        *,
+        limit: int | None = None,
+        seed: int = 0,
+        strict: bool = False,
+    ) -> GlobalExplanation:
+        """Explain a class with many of its images (step 10).
+
+        Args:
+            class_name: A class by name or index.
+            images: Images of the class, in any form that `fit` takes. All are used, whatever the
+                network predicts for them; the table says what it predicts.
+            limit: At most this many images, drawn at random with `seed`.
+            seed: Seeds the draw.
+            strict: Whether an unreadable image is an error.
+
+        Returns:
+            The explanation, with one row per image, layer and concept.
+
+        Raises:
+            ImageError: When no image can be read.
+            ModelError: For an unknown class.
+            CavError: Before `fit`, or when the weights have changed since.
+        """
+        self._check_cavs(self.cavs)
+        index = self.model.class_index(class_name)
+        refs = collect(images, limit=limit, seed=seed)
+        rows: list[tuple[Any, ...]] = []
+        with progress_bar(
+            f"explaining {self.model.class_names[index]}", len(refs), shown=self._shown
+        ) as progress:
+            batches = Batches(
+                refs, self.model.preprocess, self.batch_size, strict=strict, progress=progress
+            )
+            for batch in batches:
+                rows += self._explain_batch(batch.names, batch.x, index)
+        return GlobalExplanation(
+            class_index=index,
+            class_name=self.model.class_names[index],
+            layers=tuple(self.layers),
+            concepts=self.cavs.names,
+            skipped=tuple(batches.skipped),
+            thumbnails=dict(self.cavs.thumbnails),
+            provenance=self._provenance({"class": class_name, "limit": limit, "seed": seed}),
+            _rows=pd.DataFrame(rows, columns=[*Row._fields, "probability", "predicted_class"]),
+        )
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _explain_batch(self, names: Sequence[str], x: Tensor, index: int) -> list[tuple[Any, ...]]:
+        """Return the table rows of one class for a batch of images, image by image."""
+        maps, z = self.model.activations_and_logits(x, self.layers)
+        probabilities = self.model.probabilities(z).cpu()
+        rows: list[list[tuple[Any, ...]]] = [[] for _ in names]
+        for layer in self.layers:
+            result = self._explain_layer(layer, maps.pop(layer), z, [index])
+            for n, name in enumerate(names):
+                best = self.model.class_names[int(probabilities[n].argmax())]
+                prediction = float(probabilities[n, index]), best
+                found = result.rows(name, [index], self.model.class_names, n)
+                rows[n] += [(*row, *prediction) for row in found]
+        return [row for image in rows for row in image]
+
+    def _explain_layer(
+        self, layer: str, F: Tensor, z: Tensor, classes: Sequence[int]
+    ) -> _LayerResult:
+        """Run steps 4 to 9 at one layer, for some classes of every image.
+
+        Args:
+            layer: Its name.
+            F: Its feature maps [N, C, h, w].
+            z: The logits [N, T_all].
+            classes: T class indices.
+        """
+        cavs = _to(self.cavs.layers[layer], F.device)
+        M = concept_map(raw_map(F, cavs.v), cavs.e_pos, cavs.e_neg)
+        p = steps6to9.pooled_cav(cavs.v, F, M)
+        head = self.model.head(layer)
+        binary = self.model.binary
+        wanted = torch.tensor([0] if binary else list(classes), device=F.device)
+        with torch.no_grad():
+            s_all = steps6to9.class_share(z, head(torch.zeros_like(F[:1])))
+
+        def relevance(IG: Tensor, on: Tensor) -> tuple[Tensor, Tensor]:
+            if binary:
+                B = steps6to9.binary_relevance(IG, F[on])
+                return B[:, list(classes)], steps6to9.relevance_share(B)[:, list(classes)]
+            return steps6to9.positive_relevance(IG, F[on]), s_all[on][:, wanted]
+
+        def attributions(IG: Tensor, on: Tensor) -> Tensor:
+            return steps6to9.concept_attribution(*relevance(IG, on), M[on], p[on])
+
+        logits = wanted.expand(len(F), -1)
+        if self.steps == "adaptive":
+            integral = integrate_adaptive(
+                head,
+                F,
+                logits,
+                attributions,
+                tolerance=self.tolerance,
+                batch_size=self.batch_size,
+            )
+        else:
+            alpha, weight = trapezoid(self.steps)
+            integral = integrate(head, F, logits, alpha, weight, batch_size=self.batch_size)
+        everything = torch.arange(len(F), device=F.device)
+        B, s = relevance(integral.IG, everything)
+        return _LayerResult(
+            layer=layer,
+            concepts=self.cavs.names,
+            cavs=self.cavs.layers[layer],
+            M=M,
+            a=steps6to9.concept_attribution(B, s, M, p).cpu(),
+            raised=(s > 0).cpu(),
+            pointed=(p.amax(2) > 0).cpu(),
+            error=integral.error,
+            evaluations=integral.evaluations,
+            tolerance=self.tolerance if self.steps == "adaptive" else float("inf"),
+        )
+
+    def _classes(
+        self, classes: int | str | Sequence[str | int], probabilities: Tensor
+    ) -> list[int]:
+        """Return the class indices asked for."""
+        if isinstance(classes, bool) or (isinstance(classes, int) and classes < 1):
+            raise ExplanationError(
+                f"expected classes to be a number of top classes (at least 1) or a list of "
+                f"names or indices, got {classes!r}"
+            )
+        if isinstance(classes, int):
+            order = probabilities.argsort(descending=True, stable=True)
+            return [int(i) for i in order[:classes]]
+        if isinstance(classes, str):
+            classes = [classes]
+        wanted = list(dict.fromkeys(self.model.class_index(c) for c in classes))
+        if not wanted:
+            raise ExplanationError("classes is empty: name at least one class, or a number")
+        return wanted
+
+    def _check_cavs(self, cavs: CavBank) -> None:
+        cavs.check_fits(self.model, signature(self.model.preprocess))
+
+    def _provenance(self, settings: dict[str, Any]) -> Provenance:
+        preprocess = self.model.preprocess
+        return Provenance(
+            versions=versions(),
+            model={
+                "network": self.model.described,
+                "fingerprint": self.model.fingerprint,
+                "logits": self.model.logits_source,
+                "binary": self.model.binary,
+                "device": str(self.model.device),
+                "preprocess": (
+                    preprocess.describe() if isinstance(preprocess, Preprocess)
+                    else repr(preprocess)
+                ),
+            },
+            layers=tuple(
+                {
+                    "name": layer.name,
+                    "kind": layer.kind,
+                    "shape": list(layer.shape),
+                    "resume": self.model.head(layer.name).resume,
+                }
+                for layer in self._layers
+            ),
+            concepts=self.cavs.concepts,
+            settings={
+                "steps": self.steps,
+                "tolerance": self.tolerance if self.steps == "adaptive" else None,
+                "batch_size": self.batch_size,
+                "fit": dict(self.cavs.settings),
+                **settings,
+            },
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _LayerResult:
+    """Steps 4 to 9 at one layer: M [N, K, h, w], a [N, T, K] and what to note about them."""
+
+    layer: str
+    concepts: tuple[str, ...]
+    cavs: LayerCavs
+    M: Tensor
+    a: Tensor
+    raised: Tensor
+    pointed: Tensor
+    error: Tensor
+    evaluations: Tensor
+    tolerance: float
+
+    def rows(
+        self, image: str, classes: Sequence[int], names: Sequence[str], n: int = 0
+    ) -> list[Row]:
+        """Return the table rows of image n."""
+        relative = float(self.error[n])
+        return [
+            Row(
+                image=image,
+                layer=self.layer,
+                concept=concept,
+                class_index=index,
+                class_name=names[index],
+                attribution=float(self.a[n, t, k]),
+                error=relative * max(float(self.a[n, t, k]), 0.01),
+                evaluations=int(self.evaluations[n]),
+                separated=bool(self.cavs.separated[k]),
+                note=self._note(n, t, k),
+            )
+            for k, concept in enumerate(self.concepts)
+            for t, index in enumerate(classes)
+        ]
+
+    def _note(self, n: int, t: int, k: int) -> str:
+        notes = []
+        if not self.cavs.separated[k]:
+            notes.append(NOT_SEPARATED)
+        elif not self.pointed[n, k]:
+            notes.append(NO_DIRECTION)
+        if not self.raised[n, t]:
+            notes.append(NOT_RAISED)
+        if float(self.error[n]) > self.tolerance:
+            notes.append(NOT_CONVERGED)
+        return "; ".join(notes)
+
+
+def shown_picture(
+    picture: Image.Image, x: Tensor, preprocess: object
+) -> tuple[NDArray[np.uint8], tuple[float, float, float, float]]:
+    """Return the picture for figures, and where the network's input lies on it.
+
+    Args:
+        picture: The image as it came.
+        x: The network's input [3, H, W].
+        preprocess: A `Preprocess`, whose geometry is known, or another callable.
+
+    Returns:
+        uint8 [H, W, 3] of at most 1024 pixels a side, and left, top, right and bottom as shares
+        of its sides. For another callable the picture is the network's input, stretched to the
+        full range of grey.
+    """
+    if isinstance(preprocess, Preprocess):
+        width, height = picture.size
+        left, top, right, bottom = preprocess.box(width, height)
+        small = picture.copy()
+        small.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+        box = left / width, top / height, right / width, bottom / height
+        return np.array(small), box
+    low, high = float(x.min()), float(x.max())
+    grey = ((x.float() - low) / max(high - low, 1e-12) * 255).round().byte()
+    return grey.permute(1, 2, 0).cpu().numpy(), (0.0, 0.0, 1.0, 1.0)
+
+
+def _predictions(probabilities: Tensor, names: Sequence[str]) -> pd.DataFrame:
+    order = probabilities.argsort(descending=True, stable=True).tolist()
+    return pd.DataFrame(
+        {
+            "class_index": order,
+            "class_name": [names[i] for i in order],
+            "probability": probabilities[order].double().numpy(),
+        }
+    )
+
+
+def _to(cavs: LayerCavs, device: torch.device) -> LayerCavs:
+    return replace(
+        cavs, v=cavs.v.to(device), e_pos=cavs.e_pos.to(device), e_neg=cavs.e_neg.to(device)
+    )
+
+
+def _check_settings(steps: object, tolerance: float, batch_size: int) -> None:
+    whole = isinstance(steps, int) and not isinstance(steps, bool) and steps >= 1
+    if steps != "adaptive" and not whole:
+        raise ExplanationError(
+            f"expected steps to be 'adaptive' or a whole number of at least 1, got {steps!r}"
+        )
+    if not 0 < tolerance < 1:
+        raise ExplanationError(f"expected a tolerance between 0 and 1, got {tolerance!r}")
+    if batch_size < 1:
+        raise ExplanationError(f"expected a batch_size of at least 1, got {batch_size!r}")

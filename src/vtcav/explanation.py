@@ -1,0 +1,390 @@
+"""Explanations: frozen results with their tables, maps and provenance, saved and loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtcav.errors import ExplanationError
+from vtcav.images import Skipped
+from vtcav.provenance import Provenance
+from vtcav.storage import file_hash, replace_files
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["GlobalExplanation", "LocalExplanation", "Row"]
+
+FORMAT = 1
+
+
+class Row(NamedTuple):
+    """One number of an explanation: a concept's attribution to a class, at a layer."""
+
+    image: str
+    layer: str
+    concept: str
+    class_index: int
+    class_name: str
+    attribution: float
+    error: float
+    evaluations: int
+    separated: bool
+    note: str
+
+
+@dataclass(frozen=True, eq=False)
+class LocalExplanation:
+    """One image explained.
+
+    Attributes:
+        image: Its name.
+        layers: Layer names, in the order of the network.
+        concepts: Concept names.
+        picture: The image as shown in figures, uint8 [H, W, 3], at most 1024 pixels a side; the
+            network's input where the preprocessing is a callable of unknown geometry.
+        box: Where the network's input lies on the picture: left, top, right and bottom as shares
+            of its width and height (beyond 0..1 where it was padded).
+        thumbnails: A few examples of each concept, uint8 [n, 96, 96, 3].
+        provenance: What the numbers depend on.
+    """
+
+    image: str
+    layers: tuple[str, ...]
+    concepts: tuple[str, ...]
+    picture: NDArray[np.uint8] = field(repr=False)
+    box: tuple[float, float, float, float]
+    thumbnails: Mapping[str, NDArray[np.uint8]] = field(repr=False)
+    provenance: Provenance = field(repr=False)
+    _rows: pd.DataFrame = field(repr=False)
+    _predictions: pd.DataFrame = field(repr=False)
+    _maps: Mapping[str, NDArray[np.float32]] = field(repr=False)
+
+    @property
+    def attributions(self) -> pd.DataFrame:
+        """One row per layer, concept and class.
+
+        Columns: layer, concept, class_index, class_name, attribution (0 to 1: the share of the
+        best class's rise that the concept accounts for), error (estimated quadrature error,
+        absolute; empty for a fixed number of steps, which does not estimate it), evaluations (of
+        the gradient), separated (whether the layer tells the concept from its negatives), note
+        (why a value is 0 or doubtful; empty where all is well).
+        """
+        return self._rows.drop(columns="image")
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """All classes, the most probable first: class_index, class_name, probability (0 to 1)."""
+        return self._predictions.copy()
+
+    def concept_map(self, layer: str, concept: str) -> NDArray[np.float32]:
+        """Return M of a concept at a layer: [h, w] in [0, 1] (0 where it is not separated).
+
+        Raises:
+            ExplanationError: For a layer or concept that is not in this explanation.
+        """
+        _known("layer", layer, self.layers)
+        _known("concept", concept, self.concepts)
+        return self._maps[layer][self.concepts.index(concept)].copy()
+
+    def plot(self, *, smooth: bool = False) -> Figure:
+        """Draw the picture, the concept maps, the attributions and the concepts' examples.
+
+        Args:
+            smooth: Interpolate between the cells of the maps. Off, every cell shows as it is.
+        """
+        from vtcav.plotting import new_figure, plot_local
+
+        return plot_local(self, new_figure(), smooth=smooth)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write tables, maps, figure and provenance, all or nothing.
+
+        The files are `local.json` (numbers and provenance; written last, with a hash of each
+        other file), `local_attributions` and `local_predictions` (.csv, .parquet),
+        `local_maps.npz` and `local.png`. An earlier local explanation there is replaced.
+
+        Raises:
+            ExplanationError: When they cannot be written.
+        """
+        return _save(folder, "local", self._write)
+
+    def _write(self, folder: Path) -> dict[str, Any]:
+        from vtcav.plotting import plot_local, save_figure
+
+        _write_table(folder / "local_attributions", self._rows)
+        _write_table(folder / "local_predictions", self._predictions)
+        arrays: dict[str, NDArray[Any]] = {"picture": self.picture}
+        arrays |= {f"map/{layer}": maps for layer, maps in self._maps.items()}
+        arrays |= {f"thumbnails/{name}": thumbs for name, thumbs in self.thumbnails.items()}
+        np.savez_compressed(folder / "local_maps.npz", allow_pickle=False, **arrays)
+        save_figure(lambda figure: plot_local(self, figure), folder / "local.png")
+        return {
+            "image": self.image,
+            "layers": self.layers,
+            "concepts": self.concepts,
+            "box": self.box,
+            "attributions": _records(self.attributions),
+            "predictions": _records(self._predictions),
+            "provenance": self.provenance.to_dict(),
+        }
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ExplanationError: When it is missing, incomplete, damaged or of another version.
+        """
+        manifest = _load_manifest(folder, "local")
+        with np.load(Path(folder) / "local_maps.npz", allow_pickle=False) as arrays:
+            stored = {key: arrays[key] for key in arrays.files}
+        concepts = tuple(manifest["concepts"])
+        return cls(
+            image=manifest["image"],
+            layers=tuple(manifest["layers"]),
+            concepts=concepts,
+            picture=stored["picture"],
+            box=tuple(manifest["box"]),
+            thumbnails={name: stored[f"thumbnails/{name}"] for name in concepts},
+            provenance=Provenance.from_dict(manifest["provenance"]),
+            _rows=_read_table(Path(folder) / "local_attributions"),
+            _predictions=_read_table(Path(folder) / "local_predictions"),
+            _maps={layer: stored[f"map/{layer}"] for layer in manifest["layers"]},
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class GlobalExplanation:
+    """One class explained with many images.
+
+    Attributes:
+        class_index: Its index.
+        class_name: Its name.
+        layers: Layer names, in the order of the network.
+        concepts: Concept names.
+        skipped: Images that could not be read, with reasons.
+        thumbnails: A few examples of each concept, uint8 [n, 96, 96, 3].
+        provenance: What the numbers depend on.
+    """
+
+    class_index: int
+    class_name: str
+    layers: tuple[str, ...]
+    concepts: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+    thumbnails: Mapping[str, NDArray[np.uint8]] = field(repr=False)
+    provenance: Provenance = field(repr=False)
+    _rows: pd.DataFrame = field(repr=False)
+
+    @property
+    def attributions(self) -> pd.DataFrame:
+        """One row per image, layer and concept.
+
+        Columns: image, layer, concept, class_index, class_name, attribution, error, evaluations,
+        separated, note (as in `LocalExplanation.attributions`), probability (of the class for
+        this image), predicted_class.
+        """
+        return self._rows.copy()
+
+    @property
+    def images(self) -> pd.DataFrame:
+        """Every image listed: image, used, reason (why not), probability, predicted_class."""
+        import pandas as pd
+
+        used = self._rows.drop_duplicates("image")[["image", "probability", "predicted_class"]]
+        used = used.assign(used=True, reason="")
+        lost = pd.DataFrame(
+            [(s.name, False, s.reason) for s in self.skipped], columns=["image", "used", "reason"]
+        )
+        table = pd.concat([used, lost], ignore_index=True) if len(lost) else used
+        columns = ["image", "used", "reason", "probability", "predicted_class"]
+        return table.reset_index(drop=True)[columns]
+
+    def summary(self, confidence: float = 0.95) -> pd.DataFrame:
+        """Return one row per layer and concept: the attribution over images.
+
+        Columns: layer, concept, n (images), mean, std (sample standard deviation), sem (standard
+        error of the mean), ci_low and ci_high (Student t interval of the mean: it says how the
+        mean would vary with other images of this kind, not how certain the concept is),
+        separated, note.
+
+        Args:
+            confidence: Of the interval, between 0 and 1.
+
+        Raises:
+            ExplanationError: For a confidence out of range.
+        """
+        if not 0 < confidence < 1:
+            raise ExplanationError(f"expected a confidence between 0 and 1, got {confidence!r}")
+        import pandas as pd
+
+        groups = self._rows.groupby(["layer", "concept"], sort=False)
+        return pd.DataFrame(
+            [
+                {"layer": layer, "concept": concept, **_interval(rows, confidence)}
+                for (layer, concept), rows in groups
+            ]
+        )
+
+    def plot(self) -> Figure:
+        """Draw concepts by layers, with the interval of the mean and each image as a point."""
+        from vtcav.plotting import new_figure, plot_global
+
+        return plot_global(self, new_figure())
+
+    def save(self, folder: str | Path) -> Path:
+        """Write tables, figure and provenance, all or nothing.
+
+        The files are `global.json` (summary and provenance; written last, with a hash of each
+        other file), `global_attributions`, `global_summary` and `global_images` (.csv, .parquet),
+        `global_examples.npz` and `global.png`. An earlier global explanation there is replaced.
+
+        Raises:
+            ExplanationError: When they cannot be written.
+        """
+        return _save(folder, "global", self._write)
+
+    def _write(self, folder: Path) -> dict[str, Any]:
+        from vtcav.plotting import plot_global, save_figure
+
+        summary = self.summary()
+        _write_table(folder / "global_attributions", self._rows)
+        _write_table(folder / "global_summary", summary)
+        _write_table(folder / "global_images", self.images)
+        thumbnails = {f"thumbnails/{name}": thumbs for name, thumbs in self.thumbnails.items()}
+        np.savez_compressed(folder / "global_examples.npz", allow_pickle=False, **thumbnails)
+        save_figure(lambda figure: plot_global(self, figure), folder / "global.png")
+        return {
+            "class_index": self.class_index,
+            "class_name": self.class_name,
+            "layers": self.layers,
+            "concepts": self.concepts,
+            "skipped": [asdict(skip) for skip in self.skipped],
+            "summary": _records(summary),
+            "confidence": 0.95,
+            "provenance": self.provenance.to_dict(),
+        }
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ExplanationError: When it is missing, incomplete, damaged or of another version.
+        """
+        manifest = _load_manifest(folder, "global")
+        with np.load(Path(folder) / "global_examples.npz", allow_pickle=False) as arrays:
+            stored = {key: arrays[key] for key in arrays.files}
+        concepts = tuple(manifest["concepts"])
+        return cls(
+            class_index=manifest["class_index"],
+            class_name=manifest["class_name"],
+            layers=tuple(manifest["layers"]),
+            concepts=concepts,
+            skipped=tuple(Skipped(**skip) for skip in manifest["skipped"]),
+            thumbnails={name: stored[f"thumbnails/{name}"] for name in concepts},
+            provenance=Provenance.from_dict(manifest["provenance"]),
+            _rows=_read_table(Path(folder) / "global_attributions"),
+        )
+
+
+def _interval(rows: pd.DataFrame, confidence: float) -> dict[str, Any]:
+    """Return n, mean, spread and t interval of one layer and concept."""
+    from scipy.special import stdtrit
+
+    values = rows["attribution"].to_numpy()
+    n, mean = len(values), float(values.mean())
+    std = float(values.std(ddof=1)) if n > 1 else float("nan")
+    sem = std / n**0.5
+    half = float(stdtrit(n - 1, (1 + confidence) / 2)) * sem if n > 1 else float("nan")
+    notes = [] if n > 1 else ["one image: no spread, no interval"]
+    counts = rows["note"][rows["note"] != ""].value_counts()
+    notes += [note if c == n else f"{c} of {n} images: {note}" for note, c in counts.items()]
+    return {
+        "n": n,
+        "mean": mean,
+        "std": std,
+        "sem": sem,
+        "ci_low": mean - half,
+        "ci_high": mean + half,
+        "separated": bool(rows["separated"].iloc[0]),
+        "note": "; ".join(notes),
+    }
+
+
+# -- files ------------------------------------------------------------------------------------
+
+
+def _save(folder: str | Path, kind: str, write: Any) -> Path:
+    folder = Path(folder)
+    try:
+        with replace_files(folder, f"{kind}.json") as staging:
+            content = write(staging)
+            files = {path.name: file_hash(path) for path in sorted(staging.iterdir())}
+            manifest = {"format": FORMAT, "kind": kind, "files": files, **content}
+            text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
+            (staging / f"{kind}.json").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ExplanationError(
+            f"cannot save the {kind} explanation to {str(folder)!r}: {error}; "
+            "nothing was changed there"
+        ) from error
+    return folder
+
+
+def _load_manifest(folder: str | Path, kind: str) -> dict[str, Any]:
+    """Read the manifest of a saved explanation and check every file against it."""
+    folder = Path(folder)
+    path = folder / f"{kind}.json"
+    if not path.is_file():
+        raise ExplanationError(
+            f"there is no complete {kind} explanation in {str(folder)!r}: {path.name} is missing"
+        )
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ExplanationError(f"cannot read {str(path)!r}: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        came = manifest.get("format") if isinstance(manifest, dict) else None
+        raise ExplanationError(
+            f"{str(path)!r} is of format {came}, expected {FORMAT}; save it again with this version"
+        )
+    for name, digest in manifest["files"].items():
+        if not (folder / name).is_file() or file_hash(folder / name) != digest:
+            raise ExplanationError(
+                f"{str(folder / name)!r} is missing or was changed after the explanation was "
+                "saved; save it again"
+            )
+    return manifest
+
+
+def _write_table(stem: Path, table: pd.DataFrame) -> None:
+    table.to_csv(stem.with_suffix(".csv"), index=False)
+    table.to_parquet(stem.with_suffix(".parquet"), index=False)
+
+
+def _read_table(stem: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.read_parquet(stem.with_suffix(".parquet"))
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a table as JSON data; missing numbers become null."""
+    records: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=15))
+    return records
+
+
+def _known(what: str, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        raise ExplanationError(
+            f"this explanation has no {what} {name!r}; it has {', '.join(map(repr, names))}"
+        )

@@ -1,0 +1,136 @@
+"""What the method needs of a network: feature maps of layers, heads after them, and scores.
+
+Everything above `vtcav.models` speaks only this language, in channels-first tensors.
+"""
+
+from __future__ import annotations
+
+import difflib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from vtcav.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+    from torch import Tensor
+
+__all__ = ["Head", "LayerInfo", "Model"]
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """A layer that can be explained.
+
+    Attributes:
+        name: What to pass as `layers`.
+        kind: The class of the layer's module.
+        shape: (C, h, w) of its feature maps for one input image.
+        recommended: Whether `layers=None` uses it (the last layer of each resolution).
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, int, int]
+    recommended: bool = False
+
+
+class Head(Protocol):
+    """The rest of the network after a layer: feature maps F [N, C, h, w] to logits z [N, T]."""
+
+    layer: str
+    resume: str
+
+    def __call__(self, F: Tensor) -> Tensor:
+        """Return the logits z [N, T], differentiable with respect to F."""
+        ...
+
+
+class Model(ABC):
+    """A classifier as the method sees it.
+
+    Attributes:
+        class_names: One name per class, by index; [negative, positive] for a binary network.
+        binary: Whether the network has a single logit, positive above 0.
+        preprocess: From an RGB picture to the network's input [3, H, W].
+        device: Where the network computes.
+        fingerprint: SHA-256 over the architecture and every weight.
+        described: The network in words, for provenance and messages.
+        logits_source: How the pre-softmax scores were found, in words.
+    """
+
+    class_names: tuple[str, ...]
+    binary: bool
+    preprocess: Callable[[Image.Image], Tensor]
+    device: torch.device
+    described: str
+    logits_source: str
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """SHA-256 over the architecture and every weight."""
+
+    @abstractmethod
+    def layers(self) -> list[LayerInfo]:
+        """Return the layers that can be explained, in the order in which they compute."""
+
+    @abstractmethod
+    def check_layers(self, names: Sequence[str] | None) -> list[LayerInfo]:
+        """Return the named layers (the recommended ones for None) or raise `LayerError`."""
+
+    @abstractmethod
+    def activations(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Return F [N, C, h, w] of each layer, from one pass that stops after the deepest."""
+
+    @abstractmethod
+    def activations_and_logits(
+        self, images: Tensor, layers: Sequence[str]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return F of each layer and the logits z [N, T], from one whole pass."""
+
+    @abstractmethod
+    def head(self, layer: str) -> Head:
+        """Return the network after `layer`, checked against the plain pass when first used."""
+
+    @abstractmethod
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the pre-softmax scores z [N, T]."""
+
+    @abstractmethod
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return class probabilities [N, T] (for a binary network [N, 2]) of logits."""
+
+    def class_index(self, wanted: str | int) -> int:
+        """Return the index of a class given by name or index.
+
+        Raises:
+            ModelError: For an unknown or ambiguous name, or an index out of range.
+        """
+        names = self.class_names
+        if isinstance(wanted, str):
+            matches = [i for i, name in enumerate(names) if name == wanted]
+            if len(matches) == 1:
+                return matches[0]
+            if matches:
+                raise ModelError(
+                    f"the class name {wanted!r} stands for {len(matches)} classes, "
+                    f"with indices {matches}; name the one you mean by its index"
+                )
+            if not wanted.isdecimal():
+                close = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
+                hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+                raise ModelError(
+                    f"unknown class {wanted!r}: expected one of {len(names)} class names "
+                    f"or an index from 0 to {len(names) - 1}{hint}"
+                )
+        index = int(wanted)
+        if not 0 <= index < len(names):
+            raise ModelError(
+                f"class index {index} is out of range: the network has {len(names)} classes, "
+                f"0 to {len(names) - 1}"
+            )
+        return index

@@ -1,0 +1,45 @@
+"""Where a number comes from: versions, network, layers, examples, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vtcav.cav import ConceptRecord
+
+__all__ = ["Provenance"]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Everything that a result depends on.
+
+    Attributes:
+        versions: Of vtcav, torch, numpy, Pillow and Python.
+        model: The network: description, fingerprint, how its logits are read, preprocessing.
+        layers: Name, kind, shape, and how the network resumes from each layer.
+        concepts: The images that each concept was learned from, and those skipped.
+        settings: Quadrature, limits, seeds, classes.
+    """
+
+    versions: Mapping[str, str]
+    model: Mapping[str, Any]
+    layers: tuple[Mapping[str, Any], ...]
+    concepts: tuple[ConceptRecord, ...]
+    settings: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Provenance:
+        """Return what `to_dict` wrote."""
+        return cls(
+            versions=data["versions"],
+            model=data["model"],
+            layers=tuple(data["layers"]),
+            concepts=tuple(ConceptRecord.from_dict(entry) for entry in data["concepts"]),
+            settings=data["settings"],
+        )
