@@ -68,11 +68,11 @@ class Batches:
         self._progress = progress
         self._shape: tuple[int, ...] | None = None
         self._first = ""
-        self._stream = ImageStream(
+        self._stream: ImageStream[tuple[Image.Image, Tensor]] = ImageStream(
             refs,
+            lambda ref, image: (image, to_tensor(preprocess, image, ref.name)),
             strict=strict,
             ahead=2 * batch_size,
-            convert=lambda ref, image: (image, to_tensor(preprocess, image, ref.name)),
         )
 
     @property

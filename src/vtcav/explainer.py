@@ -25,6 +25,7 @@ from vtcav.learning import learn, versions
 from vtcav.models.base import Model
 from vtcav.preprocess import Preprocess, signature, to_tensor
 from vtcav.progress import progress_bar
+from vtcav.provenance import Provenance
 from vtcav.quadrature import integrate, integrate_adaptive, trapezoid
 
 __all__ = ["VisualTCAV"]
@@ -333,8 +334,8 @@ class VisualTCAV:
             raised=(s > 0).cpu(),
             pointed=(p.amax(2) > 0).cpu(),
             error=integral.error,
+            converged=integral.converged,
             evaluations=integral.evaluations,
-            tolerance=self.tolerance if self.steps == "adaptive" else float("inf"),
         )
 
     def _classes(
@@ -406,8 +407,8 @@ class _LayerResult:
     raised: Tensor
     pointed: Tensor
     error: Tensor
+    converged: Tensor
     evaluations: Tensor
-    tolerance: float
 
     def rows(
         self, image: str, classes: Sequence[int], names: Sequence[str], n: int = 0
@@ -439,7 +440,7 @@ class _LayerResult:
             notes.append(NO_DIRECTION)
         if not self.raised[n, t]:
             notes.append(NOT_RAISED)
-        if float(self.error[n]) > self.tolerance:
+        if not self.converged[n]:
             notes.append(NOT_CONVERGED)
         return "; ".join(notes)
 

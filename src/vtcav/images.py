@@ -15,12 +15,12 @@ import struct
 import threading
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,8 @@ __all__ = [
     "collect",
     "read",
 ]
+
+T = TypeVar("T")
 
 ImageSource: TypeAlias = (
     str
@@ -491,7 +493,7 @@ def _reason(error: Exception) -> str:
 # --- many -------------------------------------------------------------------------------------
 
 
-class ImageStream:
+class ImageStream(Generic[T]):
     """Decodes pictures in threads, ahead of the loop that consumes them, and keeps their order.
 
     At most `ahead` decoded pictures wait. Leaving the loop early ends the threads. Iterating
@@ -503,6 +505,8 @@ class ImageStream:
 
     Args:
         refs: What `collect` returns.
+        convert: What to make of each picture, in the decoding thread; an `ImageError` of it
+            counts as an unreadable picture.
         strict: Whether the first unreadable picture ends the loop with an error.
         workers: How many threads decode.
         ahead: How many pictures are decoded ahead of the loop.
@@ -515,15 +519,22 @@ class ImageStream:
         SkippedImageWarning: Once, at the end of the loop, when pictures were skipped.
 
     Example:
-        >>> stream = ImageStream(collect(np.zeros((3, 4, 5, 3), np.uint8)))
-        >>> [image.size for ref, image in stream]
+        >>> refs = collect(np.zeros((3, 4, 5, 3), np.uint8))
+        >>> stream = ImageStream(refs, lambda ref, image: image.size)
+        >>> [size for ref, size in stream]
         [(5, 4), (5, 4), (5, 4)]
         >>> stream.used, stream.skipped
         (['array[0]', 'array[1]', 'array[2]'], [])
     """
 
     def __init__(
-        self, refs: Iterable[ImageRef], *, strict: bool = False, workers: int = 4, ahead: int = 8
+        self,
+        refs: Iterable[ImageRef],
+        convert: Callable[[ImageRef, Image.Image], T],
+        *,
+        strict: bool = False,
+        workers: int = 4,
+        ahead: int = 8,
     ) -> None:
         if workers < 1 or ahead < 1:
             raise ImageError(
@@ -532,6 +543,7 @@ class ImageStream:
         self.used: list[str] = []
         self.skipped: list[Skipped] = []
         self._refs = list(refs)
+        self._convert = convert
         self._strict = strict
         self._workers = workers
         self._ahead = ahead
@@ -540,14 +552,14 @@ class ImageStream:
         """How many pictures are listed, readable or not."""
         return len(self._refs)
 
-    def __iter__(self) -> Iterator[tuple[ImageRef, Image.Image]]:
-        """Yield every readable picture with its reference, in order."""
+    def __iter__(self) -> Iterator[tuple[ImageRef, T]]:
+        """Yield what `convert` makes of every readable picture, with its reference, in order."""
         self.used, self.skipped = [], []
-        waiting: deque[tuple[ImageRef, Future[Image.Image]]] = deque()
+        waiting: deque[tuple[ImageRef, Future[T]]] = deque()
         pool = ThreadPoolExecutor(self._workers, thread_name_prefix="vtcav-images")
         try:
             for ref in self._refs:
-                waiting.append((ref, pool.submit(read, ref)))
+                waiting.append((ref, pool.submit(self._prepare, ref)))
                 if len(waiting) >= self._ahead:
                     yield from self._next(waiting)
             while waiting:
@@ -556,9 +568,15 @@ class ImageStream:
             pool.shutdown(cancel_futures=True)
         self._report()
 
-    def _next(
-        self, waiting: deque[tuple[ImageRef, Future[Image.Image]]]
-    ) -> Iterator[tuple[ImageRef, Image.Image]]:
+    def _prepare(self, ref: ImageRef) -> T:
+        """Decode and convert one picture."""
+        image = read(ref)
+        try:
+            return self._convert(ref, image)
+        except ImageError as error:
+            raise _UnreadableError(ref.name, str(error)) from error
+
+    def _next(self, waiting: deque[tuple[ImageRef, Future[T]]]) -> Iterator[tuple[ImageRef, T]]:
         """Hand out the oldest picture, or note why it cannot be."""
         ref, future = waiting.popleft()
         try:

@@ -1,0 +1,277 @@
+"""What figures are drawn on: a page measured in inches, its style and its lettering.
+
+Places are inches from the page's upper left corner, y downwards, because a figure of 20 concepts
+must grow and not shrink its text: every part has a size, and the page is as large as their sum.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+from matplotlib import font_manager, style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.textpath import text_to_path
+from numpy.typing import NDArray
+
+__all__ = [
+    "LINE",
+    "MUTED",
+    "SMALL",
+    "Page",
+    "basename",
+    "labels",
+    "nice_limit",
+    "number",
+    "own_style",
+    "show_thumbnails",
+    "shorten",
+    "text_width",
+    "wrap",
+]
+
+SMALL = 7.0  # points
+LINE = 1.35  # the height of a line of text, in sizes of its letters
+MUTED = "0.35"
+
+# DejaVu Sans comes with matplotlib; the others are asked for the letters that it lacks.
+_FALLBACKS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Source Han Sans",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "WenQuanYi Micro Hei",
+    "Arial Unicode MS",
+)
+# Letters drawn with hinting come out a little wider than their outlines.
+_SLACK = 1.03
+# rc parameters are global to the process: two threads that each put back what they found could
+# leave the style of one of them behind.
+_LOCK = threading.RLock()
+
+
+@contextmanager
+def own_style() -> Iterator[None]:
+    """Draw with matplotlib's defaults and this package's lettering, whatever the user has set."""
+    ours = {
+        "font.family": list(_families()),
+        "font.size": SMALL,
+        "text.parse_math": False,
+        "axes.linewidth": 0.6,
+        "hatch.linewidth": 0.5,
+        "hatch.color": "0.6",
+    }
+    with _LOCK, style.context(["default", ours]):
+        yield
+
+
+@cache
+def _families() -> tuple[str, ...]:
+    installed = set(font_manager.get_font_names())
+    return ("DejaVu Sans", *(name for name in _FALLBACKS if name in installed))
+
+
+# -- text -------------------------------------------------------------------------------------
+
+
+@cache
+def _font(size: float, bold: bool) -> FontProperties:
+    return FontProperties(
+        family=list(_families()), size=size, weight="bold" if bold else "normal"
+    )
+
+
+@cache
+def text_width(text: str, size: float = SMALL, *, bold: bool = False) -> float:
+    """Return the width of one line of text, in inches."""
+    width, _, _ = text_to_path.get_text_width_height_descent(text, _font(size, bold), False)
+    return float(width) / 72 * _SLACK
+
+
+def _clean(text: str) -> str:
+    """Return a name as one line of printable characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def shorten(text: str, width: float, size: float = SMALL, *, bold: bool = False) -> str:
+    """Return a name that fits into a width in inches, its middle left out where it must be.
+
+    The middle, because names of classes and layers often differ in their last letters.
+
+    Example:
+        >>> shorten("block 13", 1), shorten("features.13.block.2.expansion", 1)
+        ('block 13', 'features.13.…nsion')
+    """
+    text = _clean(text)
+    if text_width(text, size, bold=bold) <= width:
+        return text
+    fewest, most = 1, len(text) - 1
+    while fewest < most:
+        kept = (fewest + most + 1) // 2
+        if text_width(_cut(text, kept), size, bold=bold) <= width:
+            fewest = kept
+        else:
+            most = kept - 1
+    return _cut(text, fewest)
+
+
+def _cut(text: str, kept: int) -> str:
+    end = kept // 3
+    return f"{text[: kept - end].rstrip()}…{text[len(text) - end :].lstrip()}"
+
+
+def wrap(
+    text: str, width: float, size: float = SMALL, *, most: int = 99, bold: bool = False
+) -> list[str]:
+    """Return a text as lines that fit into a width in inches, at most so many of them."""
+    pieces = re.split(r"(?<=[\s_/,;.-])", _clean(text))
+    lines, line = [], ""
+    for i, piece in enumerate(pieces):
+        if line and text_width((line + piece).rstrip(), size, bold=bold) > width:
+            if len(lines) == most - 1:
+                line += "".join(pieces[i:])
+                break
+            lines.append(line)
+            line = ""
+        line += piece
+    return [shorten(line, width, size, bold=bold) for line in (*lines, line)]
+
+
+def labels(
+    names: Sequence[str], numbers: Sequence[int], width: float, size: float = SMALL
+) -> list[str]:
+    """Return names that fit into a width; those that would look alike begin with their number."""
+    short = [shorten(name, width, size) for name in names]
+    return [
+        label if short.count(label) == 1 else shorten(f"[{n}] {name}", width, size)
+        for label, name, n in zip(short, names, numbers, strict=True)
+    ]
+
+
+def basename(name: str) -> str:
+    """Return the last part of a path, of any system."""
+    return re.split(r"[\\/]", name.rstrip("\\/"))[-1] or name
+
+
+def number(value: float) -> str:
+    """Return a value as figures show it: three decimals, and 0 only for exactly 0.
+
+    Example:
+        >>> number(0.1237), number(0.0001), number(0)
+        ('0.124', '<0.001', '0')
+    """
+    if value != 0 and abs(value) < 0.0005:
+        return "<0.001" if value > 0 else ">-0.001"
+    return f"{value:.3f}" if value else "0"
+
+
+def nice_limit(value: float) -> float:
+    """Return the end of an axis from 0: the next of 0.1, 0.2, 0.5, 1 and their tenths.
+
+    Example:
+        >>> nice_limit(0.13), nice_limit(0.7), nice_limit(0)
+        (0.2, 1.0, 1.0)
+    """
+    if not 0 < value < 1:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(round(step * power, 12) for step in (1, 2, 5, 10) if step * power >= value)
+
+
+# -- the page ---------------------------------------------------------------------------------
+
+
+class Page:
+    """A figure of a given size in inches, to be filled from its upper left corner.
+
+    Args:
+        figure: Emptied and set to the size.
+        width: In inches.
+        height: In inches.
+    """
+
+    def __init__(self, figure: Figure, width: float, height: float) -> None:
+        figure.clear()
+        figure.set_layout_engine("none")
+        figure.set_size_inches(width, height)
+        figure.set_facecolor("white")
+        self.figure = figure
+        self.width = width
+        self.height = height
+
+    def axes(
+        self, left: float, top: float, width: float, height: float, label: str = ""
+    ) -> Axes:
+        """Add axes without ticks and frame; the label is for those who look for them."""
+        place = (
+            left / self.width,
+            1 - (top + height) / self.height,
+            width / self.width,
+            height / self.height,
+        )
+        axes = self.figure.add_axes(place, label=label)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+        return axes
+
+    def text(
+        self, left: float, top: float, text: str, size: float = SMALL, **look: Any
+    ) -> Text:
+        """Write text whose first line begins at `top`; keywords as of matplotlib's `Text`."""
+        look = {"va": "top", "linespacing": LINE / 1.2, "parse_math": False, **look}
+        return self.figure.text(
+            left / self.width, 1 - top / self.height, text, fontsize=size, **look
+        )
+
+    def rule(self, top: float, left: float, right: float) -> None:
+        """Draw a thin line across the page."""
+        y = 1 - top / self.height
+        x = [left / self.width, right / self.width]
+        self.figure.add_artist(Line2D(x, [y, y], color="0.8", linewidth=0.6))
+
+
+def show_thumbnails(
+    page: Page,
+    place: tuple[float, float, float, float],
+    pictures: NDArray[np.uint8],
+    columns: Sequence[int],
+    gap: float = 0.05,
+) -> None:
+    """Draw as many example pictures as fit, in the widest of the column counts that shows most.
+
+    Args:
+        page: Where to draw.
+        place: Left, top, width and height in inches.
+        pictures: uint8 [n, 96, 96, 3].
+        columns: Numbers of columns to choose from, the preferred first.
+        gap: Between pictures.
+    """
+    left, top, width, height = place
+
+    def side(count: int) -> float:
+        return (width - gap * (count - 1)) / count
+
+    def fitting(count: int) -> int:
+        return min(count * int((height + gap) / (side(count) + gap)), len(pictures))
+
+    count = max(columns, key=fitting)
+    step = side(count) + gap
+    for i, picture in enumerate(pictures[: fitting(count)]):
+        row, column = divmod(i, count)
+        x, y = left + column * step, top + row * step
+        page.axes(x, y, side(count), side(count), "example").imshow(picture, aspect="auto")
