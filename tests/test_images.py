@@ -21,17 +21,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import vtcav.images
+import vtcav.batches
+import vtcav.decoding
+from vtcav.batches import ImageStream
+from vtcav.decoding import as_rgb
 from vtcav.errors import ImageError
-from vtcav.images import (
-    ImageRef,
-    ImageStream,
-    Skipped,
-    SkippedImageWarning,
-    as_rgb,
-    collect,
-    read,
-)
+from vtcav.images import ImageRef, Skipped, SkippedImageWarning, collect, read
 
 RED, GREEN, BLUE, WHITE, BLACK = (
     (255, 0, 0),
@@ -221,7 +216,10 @@ def test_a_single_picture_and_stacks():
             r"uint8 in 0\.\.255, got float32 in \[0.5, 0.5\]; mul",
         ),
         (np.ones((4, 4, 3), bool), r"got bool in \[1, 1\]; multiply by 255 and cast"),
-        (np.full((4, 4, 3), 300), r"got int64 in \[300, 300\]; scale to 0\.\.255 and cast"),
+        (
+            np.full((4, 4, 3), 300, np.int64),
+            r"got int64 in \[300, 300\]; scale to 0\.\.255 and cast",
+        ),
         (np.zeros((4, 4, 3), complex), "got complex128; pass the pixels as uint8"),
         (np.zeros((0, 4, 4, 3)), "got float64; pass"),
         (np.zeros((3, 8, 8), np.uint8), r"got \[3, 8, 8\]; move the channels last"),
@@ -534,6 +532,9 @@ def test_a_decompression_bomb_is_refused_before_decoding(tmp_path, side, monkeyp
     with pytest.raises(ImageError, match="4 x 3 = 12 pixels, more than the limit of 11"):
         reading(save(tmp_path / "a.png"))
     assert reading(Image.new("RGB", (4, 3))).size == (4, 3)  # it is in memory already
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5)
+    with pytest.raises(ImageError, match=r"a.webp': .*12 pixels.*MAX_IMAGE_PIXELS"):
+        reading(save(tmp_path / "a.webp"))  # Pillow itself refuses this one
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert reading(tmp_path / "a.png").size == (4, 3)
 
@@ -645,7 +646,7 @@ def test_slow_pictures_keep_their_place_and_few_are_in_flight(monkeypatch):
         time.sleep(0.01 if ref.name == "array[0]" else 0.001)
         return read(ref)
 
-    monkeypatch.setattr(vtcav.images, "read", slow)
+    monkeypatch.setattr(vtcav.batches, "read", slow)
     for index, (_, image) in enumerate(stream_of(refs_of(30), workers=3, ahead=5)):
         assert image.getpixel((0, 0))[0] == index
         handed_out += 1
@@ -685,7 +686,7 @@ def test_an_error_that_is_no_pictures_fault_comes_through_in_order(monkeypatch):
             raise KeyboardInterrupt
         return read(ref)
 
-    monkeypatch.setattr(vtcav.images, "read", fail)
+    monkeypatch.setattr(vtcav.batches, "read", fail)
     stream = stream_of(refs_of(9))
     with pytest.raises(KeyboardInterrupt):
         list(stream)
@@ -759,7 +760,7 @@ def test_a_picture_too_large_for_the_memory_is_named(monkeypatch):
     def exhaust(image):
         raise MemoryError
 
-    monkeypatch.setattr(vtcav.images, "as_rgb", exhaust)
+    monkeypatch.setattr(vtcav.decoding, "as_rgb", exhaust)
     with pytest.raises(ImageError, match=r"image\[0\]': there is not enough memory"):
         reading(Image.new("RGB", (2, 2)))
 

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from vtcav.errors import ImageError
-from vtcav.images import ImageRef, ImageStream, Skipped
+from vtcav.images import ImageRef, Skipped, SkippedImageWarning, UnreadableError, read
 from vtcav.preprocess import to_tensor
 from vtcav.progress import Progress
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Batch", "Batches"]
+__all__ = ["Batch", "Batches", "ImageStream"]
+
+T = TypeVar("T")
+
+_NAMED = 5  # skipped pictures that a warning names
 
 
 @dataclass(frozen=True)
@@ -121,3 +128,116 @@ class Batches:
 def _batch(items: list[tuple[ImageRef, Image.Image, Tensor]]) -> Batch:
     refs, pictures, tensors = zip(*items, strict=True)
     return Batch(refs, pictures, torch.stack(tensors))
+
+
+class ImageStream(Generic[T]):
+    """Decodes pictures in threads, ahead of the loop that consumes them, and keeps their order.
+
+    At most `ahead` decoded pictures wait. Leaving the loop early ends the threads. Iterating
+    again starts over.
+
+    Attributes:
+        used: The names of the pictures handed out so far, in order.
+        skipped: The pictures that could not be read so far, in order.
+
+    Args:
+        refs: What `collect` returns.
+        convert: What to make of each picture, in the decoding thread; an `ImageError` of it
+            counts as an unreadable picture.
+        strict: Whether the first unreadable picture ends the loop with an error.
+        workers: How many threads decode.
+        ahead: How many pictures are decoded ahead of the loop.
+
+    Raises:
+        ImageError: While iterating: a picture is unreadable and `strict` is set, or, at the end,
+            not one picture was readable. On construction: `workers` or `ahead` is below 1.
+
+    Warns:
+        SkippedImageWarning: Once, at the end of the loop, when pictures were skipped.
+
+    Example:
+        >>> import numpy as np
+        >>> from vtcav.images import collect
+        >>> refs = collect(np.zeros((3, 4, 5, 3), np.uint8))
+        >>> stream = ImageStream(refs, lambda ref, image: image.size)
+        >>> [size for ref, size in stream]
+        [(5, 4), (5, 4), (5, 4)]
+        >>> stream.used, stream.skipped
+        (['array[0]', 'array[1]', 'array[2]'], [])
+    """
+
+    def __init__(
+        self,
+        refs: Iterable[ImageRef],
+        convert: Callable[[ImageRef, Image.Image], T],
+        *,
+        strict: bool = False,
+        workers: int = 4,
+        ahead: int = 8,
+    ) -> None:
+        if workers < 1 or ahead < 1:
+            raise ImageError(
+                f"expected at least 1 for workers and ahead, got workers={workers}, ahead={ahead}"
+            )
+        self.used: list[str] = []
+        self.skipped: list[Skipped] = []
+        self._refs = list(refs)
+        self._convert = convert
+        self._strict = strict
+        self._workers = workers
+        self._ahead = ahead
+
+    def __len__(self) -> int:
+        """How many pictures are listed, readable or not."""
+        return len(self._refs)
+
+    def __iter__(self) -> Iterator[tuple[ImageRef, T]]:
+        """Yield what `convert` makes of every readable picture, with its reference, in order."""
+        self.used, self.skipped = [], []
+        waiting: deque[tuple[ImageRef, Future[T]]] = deque()
+        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="vtcav-images")
+        try:
+            for ref in self._refs:
+                waiting.append((ref, pool.submit(self._prepare, ref)))
+                if len(waiting) >= self._ahead:
+                    yield from self._next(waiting)
+            while waiting:
+                yield from self._next(waiting)
+        finally:
+            pool.shutdown(cancel_futures=True)
+        self._report()
+
+    def _prepare(self, ref: ImageRef) -> T:
+        """Decode and convert one picture."""
+        image = read(ref)
+        try:
+            return self._convert(ref, image)
+        except ImageError as error:
+            raise UnreadableError(ref.name, str(error)) from error
+
+    def _next(self, waiting: deque[tuple[ImageRef, Future[T]]]) -> Iterator[tuple[ImageRef, T]]:
+        """Hand out the oldest picture, or note why it cannot be."""
+        ref, future = waiting.popleft()
+        try:
+            image = future.result()
+        except UnreadableError as error:
+            if self._strict:
+                raise
+            self.skipped.append(Skipped(*error.args))
+            return
+        self.used.append(ref.name)
+        yield ref, image
+
+    def _report(self) -> None:
+        if not self.skipped:
+            return
+        named = "; ".join(f"{skip.name!r} ({skip.reason})" for skip in self.skipped[:_NAMED])
+        more = len(self.skipped) - _NAMED
+        named += f"; and {more} more" if more > 0 else ""
+        if not self.used:
+            raise ImageError(f"none of the {len(self)} images can be read: {named}")
+        warnings.warn(
+            f"{len(self.skipped)} of {len(self)} images are left out: {named}",
+            SkippedImageWarning,
+            stacklevel=3,
+        )

@@ -9,7 +9,7 @@ from pathlib import Path
 from vtcav.errors import ConceptError, ImageError
 from vtcav.images import ImageRef, ImageSource, collect
 
-__all__ = ["MIN_EXAMPLES", "Concept", "ImageSet", "concept_folders", "gather"]
+__all__ = ["MIN_EXAMPLES", "Concept", "ImageSet", "concept_folders", "gather", "negative_folders"]
 
 MIN_EXAMPLES = 5
 """The fewest readable images that a concept or a set of negatives may have."""
@@ -121,6 +121,28 @@ def concept_folders(root: str | Path, *, besides: Path | None = None) -> dict[st
             f"of a concept into a folder of its name, for example {str(root / 'striped')!r}"
         )
     return folders
+
+
+def negative_folders(
+    root: str | Path, concepts: Mapping[str, object]
+) -> ImageSource | Mapping[str, ImageSource]:
+    """Return a folder of negatives, or its folders by concept where it has one for each.
+
+    Args:
+        root: A folder of images, or of folders named like the concepts.
+        concepts: The concepts by name.
+
+    Raises:
+        ConceptError: When it is no folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise ConceptError(
+            f"expected a folder of negatives, got {str(root)!r}, "
+            f"which {'is a file' if root.exists() else 'does not exist'}"
+        )
+    own = {name: root / name for name in concepts}
+    return dict(own) if all(folder.is_dir() for folder in own.values()) else root
 
 
 def _check_names(concepts: Mapping[str, ImageSource]) -> None:

@@ -95,6 +95,7 @@ class VisualTCAV:
         self.tolerance = tolerance
         self.batch_size = batch_size
         self._shown = progress
+        self._preprocessing = signature(model.preprocess)
         self._cavs: CavBank | None = None
         if cavs is not None:
             self._cavs = cavs.select(self.layers)
@@ -150,9 +151,7 @@ class VisualTCAV:
             ConceptError: For a concept without negatives, or with too few images.
             ImageError: For a source without readable images.
         """
-        gathered = gather(
-            concepts, negatives, limit=limit, seed=seed, min_examples=min_examples
-        )
+        gathered = gather(concepts, negatives, limit=limit, seed=seed, min_examples=min_examples)
         self._cavs = learn(
             self.model,
             self.layers,
@@ -358,7 +357,7 @@ class VisualTCAV:
         return wanted
 
     def _check_cavs(self, cavs: CavBank) -> None:
-        cavs.check_fits(self.model, signature(self.model.preprocess))
+        cavs.check_fits(self.model, self._preprocessing)
 
     def _provenance(self, settings: dict[str, Any]) -> Provenance:
         preprocess = self.model.preprocess
@@ -371,7 +370,8 @@ class VisualTCAV:
                 "binary": self.model.binary,
                 "device": str(self.model.device),
                 "preprocess": (
-                    preprocess.describe() if isinstance(preprocess, Preprocess)
+                    preprocess.describe()
+                    if isinstance(preprocess, Preprocess)
                     else repr(preprocess)
                 ),
             },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -92,7 +93,8 @@ class LocalExplanation:
         """
         _known("layer", layer, self.layers)
         _known("concept", concept, self.concepts)
-        return self._maps[layer][self.concepts.index(concept)].copy()
+        M: NDArray[np.float32] = self._maps[layer][self.concepts.index(concept)].copy()
+        return M
 
     def plot(self, *, smooth: bool = False) -> Figure:
         """Draw the picture, the concept maps, the attributions and the concepts' examples.
@@ -306,7 +308,7 @@ def _interval(rows: pd.DataFrame, confidence: float) -> dict[str, Any]:
     sem = std / n**0.5
     half = float(stdtrit(n - 1, (1 + confidence) / 2)) * sem if n > 1 else float("nan")
     notes = [] if n > 1 else ["one image: no spread, no interval"]
-    counts = rows["note"][rows["note"] != ""].value_counts()
+    counts = Counter(note for note in rows["note"] if note)
     notes += [note if c == n else f"{c} of {n} images: {note}" for note, c in counts.items()]
     return {
         "n": n,

@@ -1,8 +1,7 @@
 """Folders, files, arrays and PIL images become RGB pictures; what was left out is named.
 
-`collect` lists the pictures of a source without opening them, `read` decodes one, and
-`ImageStream` decodes many ahead of the work that consumes them. A picture that cannot be read is
-an error or a `Skipped` with its reason; it never just disappears.
+`collect` lists the pictures of a source without opening them and `read` decodes one. A picture
+that cannot be read is an error or a `Skipped` with its reason; it never just disappears.
 """
 
 from __future__ import annotations
@@ -10,36 +9,28 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
-import stat
-import struct
 import threading
-import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from io import BufferedReader
 from pathlib import Path
-from typing import Generic, TypeAlias, TypeVar
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image
 
+from vtcav.decoding import identify, open_file, reason_of, upright_rgb
 from vtcav.errors import ImageError
 
 __all__ = [
     "ImageRef",
     "ImageSource",
-    "ImageStream",
     "Skipped",
     "SkippedImageWarning",
-    "as_rgb",
+    "UnreadableError",
     "collect",
     "read",
 ]
-
-T = TypeVar("T")
 
 ImageSource: TypeAlias = (
     str
@@ -57,20 +48,6 @@ _ACCEPTED = (
     "a folder, an image file, a PIL image, a uint8 array [H, W, 3] or [N, H, W, 3], "
     "or a list of these"
 )
-_ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-# How Pillow's plugins say that a file is not theirs.
-_NOT_MINE = (SyntaxError, IndexError, TypeError, struct.error)
-_LIFT = "if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS (None: no limit)"
-_NAMED = 5  # skipped pictures that a warning names
 # Two entries of a list may be one lazily opened picture, whose loading is not thread safe.
 _SHARED = threading.Lock()
 
@@ -79,7 +56,7 @@ class SkippedImageWarning(UserWarning):
     """Some images could not be read and are left out; the message names them."""
 
 
-class _UnreadableError(ImageError):
+class UnreadableError(ImageError):
     """One picture cannot be read: its arguments are the picture's name and the reason."""
 
     def __str__(self) -> str:
@@ -133,13 +110,10 @@ class ImageRef:
             pixels = f"{image.width}x{image.height}:".encode() + image.tobytes()
             return hashlib.sha256(pixels).hexdigest()
         try:
-            with _open_file(self.source) as file:
+            with open_file(self.source) as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except (OSError, ImageError) as error:
-            raise _UnreadableError(self.name, _reason(error)) from error
-
-
-# --- listing ----------------------------------------------------------------------------------
+            raise UnreadableError(self.name, reason_of(error)) from error
 
 
 def collect(source: ImageSource, *, limit: int | None = None, seed: int = 0) -> list[ImageRef]:
@@ -247,7 +221,7 @@ def _refs_of_path(text: str) -> list[ImageRef]:
         if path.exists():
             return [ImageRef(_printable(text), path)]
     except OSError as error:
-        raise ImageError(f"cannot look up {text!r}: {_reason(error)}") from error
+        raise ImageError(f"cannot look up {text!r}: {reason_of(error)}") from error
     raise ImageError(f"{text!r} does not exist{_suggestion(path)}")
 
 
@@ -267,7 +241,9 @@ def _files(root: Path) -> list[Path]:
             with os.scandir(folder) as entries:
                 found = sorted(entries, key=lambda entry: entry.name, reverse=True)
         except OSError as error:
-            raise ImageError(f"cannot list the folder {str(folder)!r}: {_reason(error)}") from error
+            raise ImageError(
+                f"cannot list the folder {str(folder)!r}: {reason_of(error)}"
+            ) from error
         for entry in found:
             if entry.name.startswith(".") or entry.name == "__MACOSX":
                 continue
@@ -319,16 +295,14 @@ def _kind(value: object) -> str:
     return f"an object of type {name}{advice.get(name, '')}"
 
 
-# --- decoding ---------------------------------------------------------------------------------
-
-
 def read(ref: ImageRef) -> Image.Image:
     """Decode one picture into an independent, upright RGB image without metadata.
 
     The EXIF orientation is applied (an EXIF block that cannot be parsed counts as upright). Of
     an animation or a file of many pages, the first is taken; of a picture in memory, the frame
-    that it stands at. Colours are converted as `as_rgb` says. Truncated files are refused unless
-    Pillow was told otherwise. EPS, whose decoding runs another program, is not read.
+    that it stands at. Colours are converted as `decoding.as_rgb` says. Truncated files are
+    refused unless Pillow was told otherwise. EPS, whose decoding runs another program, is not
+    read.
 
     Args:
         ref: One of the references that `collect` returns.
@@ -349,11 +323,11 @@ def read(ref: ImageRef) -> Image.Image:
     source = ref.source
     try:
         if isinstance(source, Path):
-            with _open_file(source) as file:
-                return _upright_rgb(_identify(file))
+            with open_file(source) as file:
+                return upright_rgb(identify(file))
         if isinstance(source, Image.Image):
             with _SHARED:
-                return _upright_rgb(source)
+                return upright_rgb(source)
         if not source.size:
             raise ImageError(f"the picture has no pixels: its shape is {list(source.shape)}")
         pixels = source[..., 0] if source.ndim == 3 and source.shape[2] == 1 else source
@@ -361,244 +335,4 @@ def read(ref: ImageRef) -> Image.Image:
         return Image.fromarray(np.array(pixels, order="C")).convert("RGB")
     except Exception as error:
         # Decoders meet damaged files with exceptions of every kind; all of them are this picture's.
-        raise _UnreadableError(ref.name, _reason(error)) from error
-
-
-def as_rgb(image: Image.Image) -> Image.Image:
-    """Convert a picture of any mode to RGB by fixed rules, never by its own maximum.
-
-    Transparency is composited on white. 16 bits of grey scale from 0..65535 to 0..255 (files with
-    16 bits per colour channel keep the upper 8), floating point from 0..1 to 0..255. CMYK, YCbCr,
-    LAB and HSV are converted by Pillow; embedded colour profiles are not applied.
-
-    Args:
-        image: A PIL image; it is not changed.
-
-    Returns:
-        An independent image of mode RGB.
-
-    Raises:
-        ImageError: Values lie outside of the range of their kind, or there are no pixels.
-
-    Example:
-        >>> as_rgb(Image.new("RGBA", (1, 1), (0, 0, 0, 0))).getpixel((0, 0))
-        (255, 255, 255)
-    """
-    if not image.width or not image.height:
-        raise ImageError(f"the picture has no pixels: it is {image.width} x {image.height}")
-    if image.mode == "F":
-        values = np.asarray(image)
-        if not (values.min() >= 0 and values.max() <= 1):  # so that NaN fails
-            raise ImageError(
-                "a floating-point picture must hold values in 0..1, got "
-                f"[{values.min():g}, {values.max():g}]; save it with 8 or 16 bits instead"
-            )
-        return Image.fromarray(np.rint(values * 255).astype(np.uint8)).convert("RGB")
-    if image.mode.startswith("I"):
-        return _sixteen_bits(image)
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    if image.mode == "La":
-        image = image.convert("LA")
-    picture = image.convert("RGBA")
-    white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-    return Image.alpha_composite(white, picture).convert("RGB")
-
-
-def _sixteen_bits(image: Image.Image) -> Image.Image:
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
-        raise ImageError(
-            f"an integer picture must hold values in 0..65535, got [{values.min()}, "
-            f"{values.max()}]; save it with 8 or 16 bits instead"
-        )
-    grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 / 255 = 257
-    if "transparency" in image.info:
-        grey[values == image.info["transparency"]] = 255
-    return Image.fromarray(grey).convert("RGB")
-
-
-def _open_file(path: Path) -> BufferedReader:
-    mode = path.stat().st_mode
-    if stat.S_ISDIR(mode):
-        raise ImageError("it is a folder, not a file")
-    if not stat.S_ISREG(mode):  # opening a named pipe would wait for ever
-        raise ImageError("it is not a regular file")
-    return path.open("rb")
-
-
-def _identify(file: BufferedReader) -> Image.Image:
-    """Open a picture without decoding it.
-
-    `Image.open` would warn of a large picture before its size can be looked at, and a warning
-    cannot be caught in one thread without hiding it in others.
-    """
-    Image.init()
-    prefix = file.read(16)
-    if not prefix:
-        raise ImageError("the file is empty")
-    advice = "if it is a picture, its header is damaged or it must be converted, to PNG for one"
-    for kind in [kind for kind in Image.ID if kind != "EPS"]:
-        factory, accept = Image.OPEN[kind]
-        try:
-            answer = accept(prefix) if accept else True
-            if answer and not isinstance(answer, str):
-                file.seek(0)
-                return factory(file, "")
-        except _NOT_MINE:
-            continue
-        if answer:  # the format is known, and this build of Pillow lacks it
-            advice = str(answer)
-    raise ImageError(f"it is not a picture in a format that Pillow can read; {advice}")
-
-
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    _check_size(image)
-    image.load()
-    _check_size(image)  # an icon shows its real size only now
-    try:
-        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
-    except (*_NOT_MINE, OSError, ValueError, KeyError):
-        turn = None
-    picture = as_rgb(image)
-    if turn is not None:
-        picture = picture.transpose(turn)
-    # An orientation or a profile that is still attached would be applied a second time.
-    picture.info.clear()
-    return picture
-
-
-def _check_size(image: Image.Image) -> None:
-    limit, pixels = Image.MAX_IMAGE_PIXELS, image.width * image.height
-    if limit is not None and pixels > limit and isinstance(image, ImageFile.ImageFile):
-        raise ImageError(
-            f"it has {image.width} x {image.height} = {pixels} pixels, more than the limit of "
-            f"{limit} that guards against decompression bombs; {_LIFT}"
-        )
-
-
-def _reason(error: Exception) -> str:
-    """Why a picture cannot be read, as the end of a sentence."""
-    if isinstance(error, ImageError):
-        return str(error)
-    if isinstance(error, Image.DecompressionBombError):
-        return f"{error} {_LIFT}"
-    if isinstance(error, MemoryError):
-        return "there is not enough memory to decode it"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return f"it cannot be decoded: {str(error) or type(error).__name__}"
-
-
-# --- many -------------------------------------------------------------------------------------
-
-
-class ImageStream(Generic[T]):
-    """Decodes pictures in threads, ahead of the loop that consumes them, and keeps their order.
-
-    At most `ahead` decoded pictures wait. Leaving the loop early ends the threads. Iterating
-    again starts over.
-
-    Attributes:
-        used: The names of the pictures handed out so far, in order.
-        skipped: The pictures that could not be read so far, in order.
-
-    Args:
-        refs: What `collect` returns.
-        convert: What to make of each picture, in the decoding thread; an `ImageError` of it
-            counts as an unreadable picture.
-        strict: Whether the first unreadable picture ends the loop with an error.
-        workers: How many threads decode.
-        ahead: How many pictures are decoded ahead of the loop.
-
-    Raises:
-        ImageError: While iterating: a picture is unreadable and `strict` is set, or, at the end,
-            not one picture was readable. On construction: `workers` or `ahead` is below 1.
-
-    Warns:
-        SkippedImageWarning: Once, at the end of the loop, when pictures were skipped.
-
-    Example:
-        >>> refs = collect(np.zeros((3, 4, 5, 3), np.uint8))
-        >>> stream = ImageStream(refs, lambda ref, image: image.size)
-        >>> [size for ref, size in stream]
-        [(5, 4), (5, 4), (5, 4)]
-        >>> stream.used, stream.skipped
-        (['array[0]', 'array[1]', 'array[2]'], [])
-    """
-
-    def __init__(
-        self,
-        refs: Iterable[ImageRef],
-        convert: Callable[[ImageRef, Image.Image], T],
-        *,
-        strict: bool = False,
-        workers: int = 4,
-        ahead: int = 8,
-    ) -> None:
-        if workers < 1 or ahead < 1:
-            raise ImageError(
-                f"expected at least 1 for workers and ahead, got workers={workers}, ahead={ahead}"
-            )
-        self.used: list[str] = []
-        self.skipped: list[Skipped] = []
-        self._refs = list(refs)
-        self._convert = convert
-        self._strict = strict
-        self._workers = workers
-        self._ahead = ahead
-
-    def __len__(self) -> int:
-        """How many pictures are listed, readable or not."""
-        return len(self._refs)
-
-    def __iter__(self) -> Iterator[tuple[ImageRef, T]]:
-        """Yield what `convert` makes of every readable picture, with its reference, in order."""
-        self.used, self.skipped = [], []
-        waiting: deque[tuple[ImageRef, Future[T]]] = deque()
-        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="vtcav-images")
-        try:
-            for ref in self._refs:
-                waiting.append((ref, pool.submit(self._prepare, ref)))
-                if len(waiting) >= self._ahead:
-                    yield from self._next(waiting)
-            while waiting:
-                yield from self._next(waiting)
-        finally:
-            pool.shutdown(cancel_futures=True)
-        self._report()
-
-    def _prepare(self, ref: ImageRef) -> T:
-        """Decode and convert one picture."""
-        image = read(ref)
-        try:
-            return self._convert(ref, image)
-        except ImageError as error:
-            raise _UnreadableError(ref.name, str(error)) from error
-
-    def _next(self, waiting: deque[tuple[ImageRef, Future[T]]]) -> Iterator[tuple[ImageRef, T]]:
-        """Hand out the oldest picture, or note why it cannot be."""
-        ref, future = waiting.popleft()
-        try:
-            image = future.result()
-        except _UnreadableError as error:
-            if self._strict:
-                raise
-            self.skipped.append(Skipped(*error.args))
-            return
-        self.used.append(ref.name)
-        yield ref, image
-
-    def _report(self) -> None:
-        if not self.skipped:
-            return
-        named = "; ".join(f"{skip.name!r} ({skip.reason})" for skip in self.skipped[:_NAMED])
-        more = len(self.skipped) - _NAMED
-        named += f"; and {more} more" if more > 0 else ""
-        if not self.used:
-            raise ImageError(f"none of the {len(self)} images can be read: {named}")
-        warnings.warn(
-            f"{len(self.skipped)} of {len(self)} images are left out: {named}",
-            SkippedImageWarning,
-            stacklevel=3,
-        )
+        raise UnreadableError(ref.name, reason_of(error)) from error

@@ -8,12 +8,13 @@ pass through the network a second time.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
@@ -142,7 +143,7 @@ def versions() -> dict[str, str]:
         "vtcav": __version__,
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "pillow": Image.__version__,
+        "pillow": PIL.__version__,
         "python": platform.python_version(),
     }
 
@@ -181,9 +182,7 @@ def _first_pass(
     return learned, budget
 
 
-def _emblems(
-    run: _Pass, learned: _Learned, directions: dict[str, Tensor]
-) -> dict[str, Tensor]:
+def _emblems(run: _Pass, learned: _Learned, directions: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return, by layer, the emblem of this set for every direction [K]."""
     values: dict[str, list[Tensor]] = {layer: [] for layer in directions}
     with closing(_feature_maps(run, learned)) as blocks:
@@ -194,7 +193,7 @@ def _emblems(
     return {layer: emblem(torch.cat(parts)).cpu() for layer, parts in values.items()}
 
 
-def _feature_maps(run: _Pass, learned: _Learned) -> Iterator[dict[str, Tensor]]:
+def _feature_maps(run: _Pass, learned: _Learned) -> Generator[dict[str, Tensor]]:
     """Yield the feature maps of a set: those kept, then the others from a second pass."""
     yield from learned.kept
     rest = learned.not_kept

@@ -7,34 +7,27 @@ statement rests on colour alone: numbers, names and positions say the same.
 
 from __future__ import annotations
 
-import string
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
-from PIL import Image
 
 from vtcav.plotting_global import plot_global
+from vtcav.plotting_overlay import Overlay, show_scale
 from vtcav.plotting_page import (
     LINE,
     MUTED,
     SMALL,
+    Marks,
     Page,
     basename,
     labels,
+    new_figure,
     nice_limit,
     number,
     own_style,
+    save_figure,
     shorten,
     show_thumbnails,
     text_width,
@@ -42,14 +35,9 @@ from vtcav.plotting_page import (
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from vtcav.explanation import LocalExplanation
 
 __all__ = ["new_figure", "plot_global", "plot_local", "save_figure"]
-
-DPI = 150
-MAX_PIXELS = 30_000  # a side; Agg draws at most 65536
 
 # Inches.
 _MARGIN = 0.25
@@ -58,46 +46,23 @@ _CONCEPT = 1.5
 _NARROWEST = 1.5
 _BAR = 0.155
 _LINE = SMALL * LINE / 72
+_VISIBLE = 0.01
 
-_PICTURE_PIXELS = 512
-_GREY = 0.2, 0.75
-_OPACITY = 0.6
 # Okabe and Ito's colours, which people with any colour vision can tell apart, less the yellow.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_TRACK = "0.93"
+_HATCHES = "", "//////", "......"  # when the colours are used up
 _PREDICTIONS = 3
+_WHISKER: dict[str, Any] = {
+    "fmt": "none",
+    "ecolor": "black",
+    "elinewidth": 0.7,
+    "capsize": 1.5,
+    "capthick": 0.7,
+}
 
 
-def new_figure() -> Figure:
-    """Return a figure that pyplot knows of, so that `plt.show()` and notebooks show it."""
-    import matplotlib.pyplot as plt
-
-    return plt.figure()
-
-
-def save_figure(draw: Callable[[Figure], Figure], path: Path) -> None:
-    """Draw a figure and write it as PNG, without pyplot, a display or the user's style.
-
-    Safe in threads; equal figures give equal bytes. Figures that are very long have fewer pixels
-    per inch.
-
-    Args:
-        draw: Draws on the empty figure that it is given, and returns it.
-        path: The file to write.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    with own_style():
-        figure = Figure()
-        FigureCanvasAgg(figure)
-        draw(figure)
-        dpi = min(DPI, MAX_PIXELS / max(figure.get_size_inches()))
-        figure.savefig(path, format="png", dpi=dpi, metadata={"Software": None})
-
-
-def plot_local(
-    explanation: LocalExplanation, figure: Figure, *, smooth: bool = False
-) -> Figure:
+def plot_local(explanation: LocalExplanation, figure: Figure, *, smooth: bool = False) -> Figure:
     """Draw an explanation of one image: a row per concept, a column per layer.
 
     Args:
@@ -109,61 +74,41 @@ def plot_local(
         The figure.
     """
     with own_style():
-        _Local(explanation, figure, smooth).draw()
+        _Local(explanation, smooth).draw(figure)
     return figure
-
-
-# -- the concept map's colours ----------------------------------------------------------------
-
-
-def _map_colours() -> ListedColormap:
-    """Return the colours of M.
-
-    The same opacity everywhere, so that over any one grey the lightness grows with M; inferno
-    begins black, so that M = 0 looks like the picture in the shade, not like a finding.
-    """
-    colours = matplotlib.colormaps["inferno"](np.linspace(0, 1, 256))
-    colours[:, 3] = _OPACITY
-    return ListedColormap(colours, name="concept map")
-
-
-def _grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a picture in greys of low contrast, which leave the colours over it readable."""
-    low, high = _GREY
-    luma = picture @ np.array([0.299, 0.587, 0.114]) / 255
-    grey = np.rint((low + (high - low) * luma) * 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, axis=2)
-
-
-def _small(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    image = Image.fromarray(picture)
-    image.thumbnail((_PICTURE_PIXELS, _PICTURE_PIXELS))
-    return np.asarray(image)
 
 
 # -- one image --------------------------------------------------------------------------------
 
 
-class _Window(NamedTuple):
-    """A rectangle in shares of the picture's sides, which the axes of pictures count in."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    @property
-    def extent(self) -> tuple[float, float, float, float]:
-        """Left, right, bottom, top: as matplotlib's `imshow` takes it."""
-        return self.left, self.right, self.bottom, self.top
-
-
 class _Class(NamedTuple):
     """A class that is explained, and how it is marked."""
 
-    index: int
+    number: int
     name: str
     colour: str
+    hatch: str
+
+    @classmethod
+    def of(cls, k: int, number: int, name: str) -> _Class:
+        """Return the k-th class."""
+        again, colour = divmod(k, len(_COLOURS))
+        return cls(number, name, _COLOURS[colour], _HATCHES[again % len(_HATCHES)])
+
+    @property
+    def look(self) -> dict[str, Any]:
+        """How its bars are filled, as keywords of matplotlib."""
+        fill = {"facecolor": self.colour, "edgecolor": "white", "linewidth": 0}
+        return fill | {"hatch": self.hatch} if self.hatch else fill
+
+
+class _Bar(NamedTuple):
+    """The attribution of a layer and concept to a class."""
+
+    value: float
+    error: float
+    separated: bool
+    note: str
 
 
 class _Local:
@@ -173,42 +118,26 @@ class _Local:
         self.explanation = explanation
         self.smooth = smooth
         table = explanation.attributions
-        self.cells = dict(list(table.groupby(["layer", "concept"], sort=False)))
-        self.classes = [
-            _Class(int(index), str(name), _COLOURS[i % len(_COLOURS)])
-            for i, (index, name) in enumerate(
-                table.drop_duplicates("class_index")[["class_index", "class_name"]].to_numpy()
-            )
-        ]
-        self.marks = _marks(table["note"])
-        self.has_errors = bool(np.isfinite(table["error"]).any())
+        columns = ["attribution", "error", "separated", "note"]
+        self.bars = {
+            key: [_Bar(*row) for row in rows[columns].to_numpy()]
+            for key, rows in table.groupby(["layer", "concept"], sort=False)
+        }
+        named = table.drop_duplicates("class_index")[["class_index", "class_name"]]
+        self.classes = [_Class.of(k, *pair) for k, pair in enumerate(named.to_numpy())]
+        self.marks = Marks(table["note"].unique())
+        self.error = float(table["error"].max())
         self.limit = nice_limit(float((table["attribution"] + table["error"].fillna(0)).max()))
-        texts = {self._number(row) for row in table.itertuples()}
+        texts = {self._number(bar) for bars in self.bars.values() for bar in bars}
         self.numbers = max(map(text_width, texts)) + 0.08
 
-        self.box = _Window(*explanation.box)
-        self.picture = _small(explanation.picture)
-        self.grey = _grey(self.picture)
-        # Cells on padding count in the attributions, so they are shown beside the picture.
-        self.window = _Window(
-            *np.minimum(self.box[:2], 0).tolist(), *np.maximum(self.box[2:], 1).tolist()
-        )
-        self.framed = not np.allclose(self.box, (0, 0, 1, 1), atol=1e-6)
-        self.padded = not np.allclose(self.window, (0, 0, 1, 1), atol=1e-6)
-        self.view = self._view()
+        side = 1.9 if len(explanation.concepts) <= 8 else 1.4
+        side = min(side, 1.6) if len(explanation.layers) > 4 else side
+        self.overlay = Overlay(explanation.picture, explanation.box)
+        self.view = self.overlay.size(side)
         self.cell = max(self.view[0], _NARROWEST, self.numbers + 0.8)
-        self.bars = len(self.classes) * _BAR
-        self.row = self.view[1] + _LINE * 1.5 + self.bars + 0.25
-
-    def _view(self) -> tuple[float, float]:
-        """Return the width and height of a picture: smaller where there are many."""
-        high, wide = self.explanation.picture.shape[:2]
-        wide = (self.window.right - self.window.left) * wide
-        high = (self.window.bottom - self.window.top) * high
-        side = 1.9 if len(self.explanation.concepts) <= 8 else 1.4
-        side = min(side, 1.6) if len(self.explanation.layers) > 4 else side
-        scale = min(1.25 * side / wide, side / high)
-        return wide * scale, high * scale
+        self.bars_height = len(self.classes) * _BAR
+        self.row = self.view[1] + _LINE * 1.5 + self.bars_height + 0.25
 
     def _column(self, k: int) -> float:
         """Return where column k begins: 0 the picture, then the layers."""
@@ -240,21 +169,22 @@ class _Local:
 
     # -- above the rows
 
-    def _predictions(self) -> list[tuple[str, float, str]]:
-        """Return name, probability and colour of the top classes and those explained."""
-        colours = {c.index: c.colour for c in self.classes}
+    def _predictions(self) -> list[tuple[str, float, _Class | None]]:
+        """Return names and probabilities of the top classes and of those explained."""
+        explained = {c.number: c for c in self.classes}
         table = self.explanation.predictions
-        chosen = table[(np.arange(len(table)) < _PREDICTIONS) | table["class_index"].isin(colours)]
-        names = labels(chosen["class_name"], chosen["class_index"], self._column(0))
-        return [
-            (name, float(probability), colours.get(index, ""))
-            for name, index, probability in zip(
-                names, chosen["class_index"], chosen["probability"], strict=True
-            )
+        chosen = table[
+            (np.arange(len(table)) < _PREDICTIONS) | table["class_index"].isin(list(explained))
         ]
+        numbers = chosen["class_index"].tolist()
+        names = labels(chosen["class_name"].tolist(), numbers, self._column(0) - _MARGIN - 0.3)
+        shares = chosen["probability"].tolist()
+        return [*zip(names, shares, map(explained.get, numbers), strict=True)]
 
-    def _draw_predictions(self, page: Page, predictions: list[tuple[str, float, str]]) -> None:
-        """Draw the probabilities, and beside them the colours of the classes."""
+    def _draw_predictions(
+        self, page: Page, predictions: list[tuple[str, float, _Class | None]]
+    ) -> None:
+        """Draw the probabilities, and beside them how the classes are marked."""
         top = _MARGIN + 0.35
         page.text(_MARGIN, top, "what the network predicts (probability)", color=MUTED)
         left = _MARGIN + 0.15
@@ -262,24 +192,127 @@ class _Local:
         axes = page.axes(left, top + _BAR, width, len(predictions) * _BAR, "predictions")
         axes.set(xlim=(0, width), ylim=(len(predictions) - 0.5, -0.5))
         start = _CONCEPT + _GAP
-        for k, (name, probability, colour) in enumerate(predictions):
-            if colour:
-                axes.barh(k, 0.09, 0.55, left=-0.15, color=colour, clip_on=False)
+        full = width - start - 0.45
+        for k, (name, share, c) in enumerate(predictions):
+            look = c.look if c else {"facecolor": "0.6"}
+            if c:
+                axes.barh(k, 0.09, 0.55, left=-0.15, clip_on=False, **look)
             axes.text(0, k, name, va="center_baseline")
-            full = width - start - 0.45
-            axes.barh(k, full, 0.6, left=start, color="0.93")
-            axes.barh(k, full * probability, 0.6, left=start, color=colour or "0.6")
-            axes.text(width, k, number(probability), va="center_baseline", ha="right")
+            axes.barh(k, full, 0.6, left=start, color=_TRACK)
+            axes.barh(k, full * share, 0.6, left=start, **look)
+            axes.text(width, k, number(share), va="center_baseline", ha="right")
 
     def _draw_scale(self, page: Page) -> None:
         """Draw the one colour bar."""
         left = self._column(1)
         width = min(page.width - _MARGIN - left, 3.0)
         page.text(left, _MARGIN + 0.35, "concept map M", 8, weight="bold")
-        axes = page.axes(left, _MARGIN + 0.55, width, 0.13, "scale")
-        _show_grey(axes, np.full((1, 1, 3), round(sum(_GREY) / 2 * 255), np.uint8))
-        _show_map(axes, np.linspace(0, 1, 256)[None], (0, 1, 1, 0), smooth=False)
-        axes.set(xlim=(0, 1), ylim=(1, 0))
-        for place, text in ((0, "0\nlike the\nnegatives"), (1, "1\nlike the\nexamples")):
-            axes.text(place, 1.3, text, va="top", ha=("left", "right")[place])
-        axes.text(0.5, 1.3, "0.5", va="top", ha="center")
+        show_scale(page.axes(left, _MARGIN + 0.55, width, 0.13, "scale"))
+        for place, align, text in (
+            (0.0, "left", "0\nlike the\nnegatives"),
+            (0.5, "center", "0.5"),
+            (1.0, "right", "1\nlike the\nexamples"),
+        ):
+            page.text(left + place * width, _MARGIN + 0.72, text, ha=align)
+
+    def _draw_heads(self, page: Page, bottom: float, heads: dict[str, list[str]]) -> None:
+        """Draw the titles of the columns, on one ground line."""
+        step = 8 * LINE / 72
+
+        def head(left: float, title: list[str], below: str) -> None:
+            top = bottom - 0.06 - _LINE - len(title) * step
+            page.text(left, top, "\n".join(title), 8, weight="bold")
+            page.text(left, bottom - 0.06 - _LINE, below, color=MUTED)
+
+        head(_MARGIN, ["concept"], "and examples of it")
+        seen = "dashed: network's input" if self.overlay.framed else "the network's input"
+        head(self._column(0), ["picture"], shorten(seen, self.cell))
+        for k, (layer, title) in enumerate(heads.items(), 1):
+            h, w = self.explanation.concept_map(layer, self.explanation.concepts[0]).shape
+            head(self._column(k), title, f"M of {h} x {w} cells")
+
+    # -- a row
+
+    def _draw_row(self, page: Page, top: float, concept: str) -> None:
+        """Draw a concept: its name and examples, the picture, the map of each layer, the bars."""
+        name = wrap(concept, _CONCEPT, 9, most=2, bold=True)
+        page.text(_MARGIN, top, "\n".join(name), 9, weight="bold")
+        used = len(name) * 9 * LINE / 72 + 0.05
+        place = _MARGIN, top + used, _CONCEPT, self.row - used - 0.2
+        show_thumbnails(page, place, self.explanation.thumbnails[concept], (2, 3))
+
+        self.overlay.show_picture(page.axes(self._column(0), top, *self.view, "picture"))
+        below = top + self.view[1] + 0.04
+        self._draw_class_names(page, below)
+        for k, layer in enumerate(self.explanation.layers, 1):
+            bars = self.bars[layer, concept]
+            axes = page.axes(self._column(k), top, *self.view, f"map {layer} {concept}")
+            if all(bar.separated for bar in bars):
+                M = self.explanation.concept_map(layer, concept)
+                self.overlay.show_map(axes, M, smooth=self.smooth)
+                largest = f"largest M: {number(float(M.max()))}"
+                page.text(self._column(k), below, largest, color=MUTED)
+            else:
+                self.overlay.show_not_separated(axes)
+            bar_axes = self._bar_axes(page, k, below + _LINE * 1.2, f"bars {layer} {concept}")
+            self._draw_bars(bar_axes, bars)
+
+    def _bar_axes(self, page: Page, column: int, top: float, label: str) -> Axes:
+        axes = page.axes(self._column(column), top, self.cell, self.bars_height, label)
+        # Inches, so that names and numbers keep their distance from the bars.
+        axes.set(xlim=(0, self.cell), ylim=(len(self.classes) - 0.5, -0.5))
+        return axes
+
+    def _draw_class_names(self, page: Page, below: float) -> None:
+        """Draw, under the picture, what the bars beside it are bars of."""
+        right = self._column(0) + self.cell
+        title = f"attribution (bars: 0 to {self.limit:g})"
+        page.text(right, below, title, ha="right", color=MUTED)
+        axes = self._bar_axes(page, 0, below + _LINE * 1.2, "classes")
+        names = [c.name for c in self.classes]
+        names = labels(names, [c.number for c in self.classes], self.cell - 0.15)
+        for k, (name, c) in enumerate(zip(names, self.classes, strict=True)):
+            axes.text(self.cell - 0.13, k, name, ha="right", va="center_baseline")
+            axes.barh(k, 0.09, 0.55, left=self.cell - 0.09, **c.look)
+
+    def _draw_bars(self, axes: Axes, bars: list[_Bar]) -> None:
+        """Draw the attributions of a layer and a concept, in the order of the class names."""
+        full = self.cell - self.numbers
+        scale = full / self.limit
+        for k, (bar, c) in enumerate(zip(bars, self.classes, strict=True)):
+            axes.barh(k, full, 0.6, color=_TRACK)
+            axes.barh(k, scale * bar.value, 0.6, **c.look)
+            if scale * bar.error > _VISIBLE:
+                ends = [[scale * min(bar.error, bar.value)], [scale * bar.error]]
+                axes.errorbar(scale * bar.value, k, xerr=ends, **_WHISKER)
+            axes.text(full + 0.06, k, self._number(bar), va="center_baseline")
+
+    def _number(self, bar: _Bar) -> str:
+        return number(bar.value) + self.marks.suffix(bar.note)
+
+    # -- below the rows
+
+    def _footer(self) -> list[str]:
+        """Return what a reader needs to know, a paragraph each."""
+        cells = (
+            "The maps are smoothed: between the centres of a layer's cells, colours are "
+            "interpolated (bilinear). The layer itself tells no finer places than its cells."
+            if self.smooth
+            else "Every cell of the maps is shown as the layer has it, without smoothing."
+        )
+        texts = [
+            "Concept map M: where the layer sees the concept, whatever the class. One scale for "
+            f"all maps, not stretched to their maxima; the picture lies under them in grey. {cells}"
+        ]
+        if self.overlay.padded:
+            texts.append("Plain grey margin: padding, which the network saw too.")
+        texts.append(
+            "Attribution: how much the concept counts for the class at this layer; 1 would be the "
+            f"whole rise of the best class. All bars run from 0 to {self.limit:g}."
+        )
+        if np.isfinite(self.error):
+            texts[-1] += (
+                f" Estimated quadrature error: at most {number(self.error)}; whiskers show it "
+                "where it can be seen."
+            )
+        return texts + self.marks.legend()

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 import re
+import string
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib import font_manager, style
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
@@ -28,20 +31,25 @@ __all__ = [
     "LINE",
     "MUTED",
     "SMALL",
+    "Marks",
     "Page",
     "basename",
     "labels",
+    "new_figure",
     "nice_limit",
     "number",
     "own_style",
-    "show_thumbnails",
+    "save_figure",
     "shorten",
+    "show_thumbnails",
     "text_width",
     "wrap",
 ]
 
 SMALL = 7.0  # points
 LINE = 1.35  # the height of a line of text, in sizes of its letters
+DPI = 150
+MAX_PIXELS = 30_000  # a side; Agg draws at most 65536
 MUTED = "0.35"
 
 # DejaVu Sans comes with matplotlib; the others are asked for the letters that it lacks.
@@ -57,8 +65,9 @@ _FALLBACKS = (
     "WenQuanYi Micro Hei",
     "Arial Unicode MS",
 )
+_STEPS = 1, 1.5, 2, 3, 4, 5, 6, 8, 10
 # Letters drawn with hinting come out a little wider than their outlines.
-_SLACK = 1.03
+_SLACK = 1.06
 # rc parameters are global to the process: two threads that each put back what they found could
 # leave the style of one of them behind.
 _LOCK = threading.RLock()
@@ -73,7 +82,6 @@ def own_style() -> Iterator[None]:
         "text.parse_math": False,
         "axes.linewidth": 0.6,
         "hatch.linewidth": 0.5,
-        "hatch.color": "0.6",
     }
     with _LOCK, style.context(["default", ours]):
         yield
@@ -85,14 +93,40 @@ def _families() -> tuple[str, ...]:
     return ("DejaVu Sans", *(name for name in _FALLBACKS if name in installed))
 
 
+def new_figure() -> Figure:
+    """Return a figure that pyplot knows of, so that `plt.show()` and notebooks show it."""
+    import matplotlib.pyplot as plt
+
+    return plt.figure()
+
+
+def save_figure(draw: Callable[[Figure], Figure], path: Path) -> None:
+    """Draw a figure and write it as PNG, without pyplot, a display or the user's style.
+
+    Safe in threads; equal figures give equal bytes. Figures that are very long have fewer pixels
+    per inch.
+
+    Args:
+        draw: Draws on the empty figure that it is given, and returns it.
+        path: The file to write.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with own_style():
+        figure = Figure()
+        FigureCanvasAgg(figure)
+        draw(figure)
+        dpi = min(DPI, MAX_PIXELS / max(figure.get_size_inches()))
+        figure.savefig(path, format="png", dpi=dpi, metadata={"Software": None})
+
+
 # -- text -------------------------------------------------------------------------------------
 
 
 @cache
 def _font(size: float, bold: bool) -> FontProperties:
-    return FontProperties(
-        family=list(_families()), size=size, weight="bold" if bold else "normal"
-    )
+    return FontProperties(family=list(_families()), size=size, weight="bold" if bold else "normal")
 
 
 @cache
@@ -139,7 +173,8 @@ def wrap(
 ) -> list[str]:
     """Return a text as lines that fit into a width in inches, at most so many of them."""
     pieces = re.split(r"(?<=[\s_/,;.-])", _clean(text))
-    lines, line = [], ""
+    lines: list[str] = []
+    line = ""
     for i, piece in enumerate(pieces):
         if line and text_width((line + piece).rstrip(), size, bold=bold) > width:
             if len(lines) == most - 1:
@@ -180,16 +215,53 @@ def number(value: float) -> str:
 
 
 def nice_limit(value: float) -> float:
-    """Return the end of an axis from 0: the next of 0.1, 0.2, 0.5, 1 and their tenths.
+    """Return the end of an axis from 0: a round number at or above the largest value, at most 1.
 
     Example:
-        >>> nice_limit(0.13), nice_limit(0.7), nice_limit(0)
-        (0.2, 1.0, 1.0)
+        >>> nice_limit(0.13), nice_limit(0.0041), nice_limit(0.9), nice_limit(0)
+        (0.15, 0.005, 1.0, 1.0)
     """
     if not 0 < value < 1:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
-    return next(round(step * power, 12) for step in (1, 2, 5, 10) if step * power >= value)
+    return next(round(step * power, 12) for step in _STEPS if step * power >= value)
+
+
+class Marks:
+    """The letters that stand for the parts of notes, and the footnotes that explain them.
+
+    What is noted everywhere needs no letter.
+
+    Args:
+        notes: Of all values, each of any number of parts, joined by "; ".
+
+    Example:
+        >>> marks = Marks(["odd; rough", "rough; thin", "rough"])
+        >>> marks.suffix("rough; thin"), marks.legend()
+        (' [b]', ['All values: rough', '[a] odd', '[b] thin'])
+    """
+
+    def __init__(self, notes: Iterable[str]) -> None:
+        split = [_parts(note) for note in notes]
+        parts = dict.fromkeys(part for note in split for part in note)
+        self._everywhere = [part for part in parts if all(part in note for note in split)]
+        marked = [part for part in parts if part not in self._everywhere]
+        letters = string.ascii_lowercase
+        self._letters = {part: letters[k % 26] * (k // 26 + 1) for k, part in enumerate(marked)}
+
+    def suffix(self, note: str) -> str:
+        """Return what follows a number that has this note."""
+        marks = sorted(self._letters[part] for part in _parts(note) if part in self._letters)
+        return f" [{','.join(marks)}]" if marks else ""
+
+    def legend(self) -> list[str]:
+        """Return the footnotes."""
+        shared = [f"All values: {part}" for part in self._everywhere]
+        return shared + [f"[{mark}] {part}" for part, mark in self._letters.items()]
+
+
+def _parts(note: str) -> list[str]:
+    return [part for part in note.split("; ") if part]
 
 
 # -- the page ---------------------------------------------------------------------------------
@@ -213,9 +285,7 @@ class Page:
         self.width = width
         self.height = height
 
-    def axes(
-        self, left: float, top: float, width: float, height: float, label: str = ""
-    ) -> Axes:
+    def axes(self, left: float, top: float, width: float, height: float, label: str = "") -> Axes:
         """Add axes without ticks and frame; the label is for those who look for them."""
         place = (
             left / self.width,
@@ -229,11 +299,13 @@ class Page:
         axes.spines[:].set_visible(False)
         return axes
 
-    def text(
-        self, left: float, top: float, text: str, size: float = SMALL, **look: Any
-    ) -> Text:
+    def text(self, left: float, top: float, text: str, size: float = SMALL, **look: Any) -> Text:
         """Write text whose first line begins at `top`; keywords as of matplotlib's `Text`."""
-        look = {"va": "top", "linespacing": LINE / 1.2, "parse_math": False, **look}
+        look = {"linespacing": LINE / 1.2, "parse_math": False, **look}
+        if "va" not in look:
+            # Aligned at their tops, letters with and without accents would stand unevenly.
+            look["va"] = "baseline"
+            top += 0.9 * size / 72
         return self.figure.text(
             left / self.width, 1 - top / self.height, text, fontsize=size, **look
         )
@@ -270,8 +342,17 @@ def show_thumbnails(
         return min(count * int((height + gap) / (side(count) + gap)), len(pictures))
 
     count = max(columns, key=fitting)
-    step = side(count) + gap
-    for i, picture in enumerate(pictures[: fitting(count)]):
-        row, column = divmod(i, count)
-        x, y = left + column * step, top + row * step
-        page.axes(x, y, side(count), side(count), "example").imshow(picture, aspect="auto")
+    shown = pictures[: fitting(count)]
+    if not len(shown):
+        return
+    # One image of all, because axes are what takes matplotlib's time.
+    rows, pixels = -(-len(shown) // count), pictures.shape[1]
+    between = round(pixels * gap / side(count))
+    step = pixels + between
+    sheet = np.full((rows * step - between, count * step - between, 3), 255, np.uint8)
+    for i, picture in enumerate(shown):
+        y, x = (step * place for place in divmod(i, count))
+        sheet[y : y + pixels, x : x + pixels] = picture
+    scale = side(count) / pixels
+    axes = page.axes(left, top, sheet.shape[1] * scale, sheet.shape[0] * scale, "examples")
+    axes.imshow(sheet, aspect="auto")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 import numpy as np
 from PIL import Image
 
+from vtcav.decoding import as_rgb
 from vtcav.errors import ImageError
-from vtcav.images import as_rgb
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,7 +96,7 @@ class Preprocess:
         """Turn one picture into a tensor.
 
         Args:
-            image: A PIL image; modes other than RGB are converted by `vtcav.images.as_rgb`.
+            image: A PIL image; modes other than RGB are converted by `vtcav.decoding.as_rgb`.
 
         Returns:
             A float32 tensor [3, H, W] on the CPU.
@@ -136,9 +136,13 @@ class Preprocess:
             >>> Preprocess(100, resize="pad").box(400, 200)
             (0.0, -100.0, 400.0, 300.0)
         """
-        resized, (left, top, right, bottom) = self._plan(width, height)
-        across, down = width / resized[0], height / resized[1]
-        return left * across, top * down, right * across, bottom * down
+        (wide, high), (left, top, right, bottom) = self._plan(width, height)
+        return (
+            left * width / wide,
+            top * height / high,
+            right * width / wide,
+            bottom * height / high,
+        )
 
     def describe(self) -> dict[str, object]:
         """The settings as JSON takes them, for provenance; `Preprocess(**...)` restores them.

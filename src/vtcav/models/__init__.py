@@ -1,1 +1,1 @@
-"""Networks."""
+"""Networks: feature maps of layers, heads after them, scores; and how to load one by name."""

@@ -185,9 +185,7 @@ class Classifier(Model):
         """
         if layer not in self._heads:
             self.check_layers([layer])
-            self._heads[layer] = resume(
-                self.module, layer, self._trace, self._reader, self._probe
-            )
+            self._heads[layer] = resume(self.module, layer, self._trace, self._reader, self._probe)
         return self._heads[layer]
 
     def logits(self, images: Tensor) -> Tensor:

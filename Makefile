@@ -1,0 +1,60 @@
+# Everything happens in a virtual environment of this checkout. PYTHON may be any Python >= 3.11.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+# With two busy processes OpenMP's spinning threads slow each other down many times over.
+export OMP_WAIT_POLICY := passive
+
+.PHONY: demo test lint types unit coverage bench pictures clean help
+
+help:
+	@echo "make demo      explain photographs with a real network; ends with the path of a page"
+	@echo "make test      lint, types and tests (make lint | types | unit)"
+	@echo "make coverage  tests with line and branch coverage of src"
+	@echo "make bench     time of an explanation over the passes it cannot do without"
+	@echo "make pictures  the README's pictures, drawn anew"
+	@echo "make clean     remove what these made"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch is pinned first: a plain requirement could bring gigabytes of CUDA libraries.
+$(VENV)/demo.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --upgrade pip
+	$(PIP) torch
+	$(PIP) --editable ".[demo]"
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/demo.stamp
+	$(PIP) --group dev
+	$(PIP) --no-deps --group zoo
+	@touch $@
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/vtcav demo -o demo
+
+test: lint types unit
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev.stamp
+	$(BIN)/mypy
+
+unit: $(VENV)/dev.stamp
+	OMP_NUM_THREADS=1 $(BIN)/pytest
+
+coverage: $(VENV)/dev.stamp
+	OMP_NUM_THREADS=1 $(BIN)/pytest --cov --cov-report=term --cov-fail-under=90
+
+bench: $(VENV)/demo.stamp
+	$(BIN)/python benchmarks/local_explanation.py
+
+pictures: $(VENV)/demo.stamp
+	$(BIN)/python pictures/make.py
+
+clean:
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
