@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     with warnings.catch_warnings():
         if not arguments.debug:
+            warnings.simplefilter("default", UserWarning)
             warnings.showwarning = _show_warning
         try:
             arguments.run(arguments)
@@ -489,5 +490,3 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-if __name__ == "__main__":
-    sys.exit(main())

@@ -22,7 +22,7 @@ from PIL import Image
 from vtcav import textures
 from vtcav.errors import ExtraError
 from vtcav.images import collect, read
-from vtcav.storage import replace_files
+from vtcav.storage import atomic_path, replace_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,7 +140,7 @@ def run(
     model: Model,
     *,
     seed: int = 0,
-    images: int = 24,
+    images: int = 16,
     say: Callable[[str], None] = lambda text: None,
     shown: bool | None = None,
 ) -> Path:
@@ -168,7 +168,10 @@ def run(
     found = []
     for name in PHOTOGRAPHS:
         say(f"Explaining the photograph {name!r}")
-        local = explainer.explain(photograph(name), classes=3)
+        path = output / "photographs" / f"{name}.png"
+        with atomic_path(path) as partial:
+            photograph(name).save(partial, format="png")
+        local = explainer.explain(path, classes=3)
         local.save(output / name)
         found.append((name, local))
     class_name, name = CLASS
@@ -240,9 +243,8 @@ def _page(results: _Results) -> str:
 def _section(name: str, local: LocalExplanation) -> str:
     best = local.predictions.iloc[0]
     top = local.attributions.query("class_index == @best.class_index")
-    table = top.pivot_table(
-        index="concept", columns="layer", values="attribution", sort=False
-    ).reset_index()
+    wide = top.pivot_table(index="concept", columns="layer", values="attribution", sort=False)
+    table = wide.reset_index().rename_axis(columns=None)
     title = f"{name}: {best.class_name} ({best.probability:.2f})"
     return (
         f"<h2>{html.escape(title)}</h2>\n"

@@ -31,6 +31,7 @@ from vtcav.quadrature import integrate, integrate_adaptive, trapezoid
 __all__ = ["VisualTCAV"]
 
 SHOWN_SIDE = 1024
+# Rows join several notes with "; ", so none holds it.
 NOT_SEPARATED = "not separated: e+ <= e-, so the map and the attribution are 0"
 NO_DIRECTION = "no channel points towards the concept, so the attribution is 0"
 NOT_RAISED = "the image does not raise this class above zero feature maps, so all are 0"
@@ -298,7 +299,8 @@ class VisualTCAV:
         binary = self.model.binary
         wanted = torch.tensor([0] if binary else list(classes), device=F.device)
         with torch.no_grad():
-            s_all = steps6to9.class_share(z, head(torch.zeros_like(F[:1])))
+            z0 = head(torch.zeros_like(F[:1]))
+        s_all = steps6to9.class_share(z, z0)
 
         def relevance(IG: Tensor, on: Tensor) -> tuple[Tensor, Tensor]:
             if binary:
@@ -315,6 +317,7 @@ class VisualTCAV:
                 head,
                 F,
                 logits,
+                (z - z0).gather(1, logits),
                 attributions,
                 tolerance=self.tolerance,
                 batch_size=self.batch_size,

@@ -308,7 +308,7 @@ def _interval(rows: pd.DataFrame, confidence: float) -> dict[str, Any]:
     sem = std / n**0.5
     half = float(stdtrit(n - 1, (1 + confidence) / 2)) * sem if n > 1 else float("nan")
     notes = [] if n > 1 else ["one image: no spread, no interval"]
-    counts = Counter(note for note in rows["note"] if note)
+    counts = Counter(part for note in rows["note"] if note for part in note.split("; "))
     notes += [note if c == n else f"{c} of {n} images: {note}" for note, c in counts.items()]
     return {
         "n": n,

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vtcav.plotting_global import plot_global
@@ -22,6 +21,7 @@ from vtcav.plotting_page import (
     Marks,
     Page,
     basename,
+    font_notes,
     labels,
     new_figure,
     nice_limit,
@@ -45,6 +45,8 @@ _GAP = 0.22
 _CONCEPT = 1.5
 _NARROWEST = 1.5
 _BAR = 0.155
+_SWATCH = 0.15
+_PROBABILITY = 1.35  # its bar and number
 _LINE = SMALL * LINE / 72
 _VISIBLE = 0.01
 
@@ -53,13 +55,6 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _TRACK = "0.93"
 _HATCHES = "", "//////", "......"  # when the colours are used up
 _PREDICTIONS = 3
-_WHISKER: dict[str, Any] = {
-    "fmt": "none",
-    "ecolor": "black",
-    "elinewidth": 0.7,
-    "capsize": 1.5,
-    "capthick": 0.7,
-}
 
 
 def plot_local(explanation: LocalExplanation, figure: Figure, *, smooth: bool = False) -> Figure:
@@ -98,7 +93,7 @@ class _Class(NamedTuple):
     @property
     def look(self) -> dict[str, Any]:
         """How its bars are filled, as keywords of matplotlib."""
-        fill = {"facecolor": self.colour, "edgecolor": "white", "linewidth": 0}
+        fill = {"facecolor": self.colour, "edgecolor": "white"}
         return fill | {"hatch": self.hatch} if self.hatch else fill
 
 
@@ -150,10 +145,10 @@ class _Local:
         footer = [line for text in self._footer() for line in wrap(text, width - 2 * _MARGIN)]
         predictions = self._predictions()
         heads = {
-            layer: wrap(layer, self.cell, 8, most=2, bold=True) for layer in explanation.layers
+            layer: wrap(layer, self.cell, 8, most=3, bold=True) for layer in explanation.layers
         }
         top = _MARGIN + 0.35 + max(0.75, (len(predictions) + 1) * _BAR) + 0.2
-        first = top + 3 * _LINE * 8 / 7 + 0.05
+        first = top + (max(map(len, heads.values())) + 1) * 8 * LINE / 72 + 0.05
         end = first + len(explanation.concepts) * self.row
         page = Page(figure, width, end + (len(footer) + 0.5) * _LINE + _MARGIN)
         name = shorten(basename(explanation.image), width - 2 * _MARGIN, 11, bold=True)
@@ -177,7 +172,8 @@ class _Local:
             (np.arange(len(table)) < _PREDICTIONS) | table["class_index"].isin(list(explained))
         ]
         numbers = chosen["class_index"].tolist()
-        names = labels(chosen["class_name"].tolist(), numbers, self._column(0) - _MARGIN - 0.3)
+        room = self._column(1) - _GAP - _PROBABILITY - 0.1 - _MARGIN - _SWATCH
+        names = labels(chosen["class_name"].tolist(), numbers, room)
         shares = chosen["probability"].tolist()
         return [*zip(names, shares, map(explained.get, numbers), strict=True)]
 
@@ -187,20 +183,16 @@ class _Local:
         """Draw the probabilities, and beside them how the classes are marked."""
         top = _MARGIN + 0.35
         page.text(_MARGIN, top, "what the network predicts (probability)", color=MUTED)
-        left = _MARGIN + 0.15
-        width = self._column(1) - _GAP - left
-        axes = page.axes(left, top + _BAR, width, len(predictions) * _BAR, "predictions")
-        axes.set(xlim=(0, width), ylim=(len(predictions) - 0.5, -0.5))
-        start = _CONCEPT + _GAP
-        full = width - start - 0.45
+        left, right = _MARGIN + _SWATCH, self._column(1) - _GAP
+        start, full = right - _PROBABILITY, _PROBABILITY - 0.45
         for k, (name, share, c) in enumerate(predictions):
-            look = c.look if c else {"facecolor": "0.6"}
+            y = top + (k + 1.5) * _BAR
             if c:
-                axes.barh(k, 0.09, 0.55, left=-0.15, clip_on=False, **look)
-            axes.text(0, k, name, va="center_baseline")
-            axes.barh(k, full, 0.6, left=start, color=_TRACK)
-            axes.barh(k, full * share, 0.6, left=start, **look)
-            axes.text(width, k, number(share), va="center_baseline", ha="right")
+                page.bar(_MARGIN, y, 0.09, 0.55 * _BAR, **c.look)
+            page.text(left, y, name, centred=True, gid="predictions")
+            page.bar(start, y, full, 0.6 * _BAR, color=_TRACK)
+            page.bar(start, y, full * share, 0.6 * _BAR, **(c.look if c else {"color": "0.6"}))
+            page.text(right, y, number(share), centred=True, ha="right", gid="predictions")
 
     def _draw_scale(self, page: Page) -> None:
         """Draw the one colour bar."""
@@ -235,7 +227,7 @@ class _Local:
 
     def _draw_row(self, page: Page, top: float, concept: str) -> None:
         """Draw a concept: its name and examples, the picture, the map of each layer, the bars."""
-        name = wrap(concept, _CONCEPT, 9, most=2, bold=True)
+        name = wrap(concept, _CONCEPT, 9, most=3, bold=True)
         page.text(_MARGIN, top, "\n".join(name), 9, weight="bold")
         used = len(name) * 9 * LINE / 72 + 0.05
         place = _MARGIN, top + used, _CONCEPT, self.row - used - 0.2
@@ -254,38 +246,33 @@ class _Local:
                 page.text(self._column(k), below, largest, color=MUTED)
             else:
                 self.overlay.show_not_separated(axes)
-            bar_axes = self._bar_axes(page, k, below + _LINE * 1.2, f"bars {layer} {concept}")
-            self._draw_bars(bar_axes, bars)
-
-    def _bar_axes(self, page: Page, column: int, top: float, label: str) -> Axes:
-        axes = page.axes(self._column(column), top, self.cell, self.bars_height, label)
-        # Inches, so that names and numbers keep their distance from the bars.
-        axes.set(xlim=(0, self.cell), ylim=(len(self.classes) - 0.5, -0.5))
-        return axes
+            self._draw_bars(page, self._column(k), below + _LINE * 1.2, bars, f"{layer} {concept}")
 
     def _draw_class_names(self, page: Page, below: float) -> None:
         """Draw, under the picture, what the bars beside it are bars of."""
         right = self._column(0) + self.cell
         title = f"attribution (bars: 0 to {self.limit:g})"
         page.text(right, below, title, ha="right", color=MUTED)
-        axes = self._bar_axes(page, 0, below + _LINE * 1.2, "classes")
         names = [c.name for c in self.classes]
-        names = labels(names, [c.number for c in self.classes], self.cell - 0.15)
+        names = labels(names, [c.number for c in self.classes], self.cell - _SWATCH)
         for k, (name, c) in enumerate(zip(names, self.classes, strict=True)):
-            axes.text(self.cell - 0.13, k, name, ha="right", va="center_baseline")
-            axes.barh(k, 0.09, 0.55, left=self.cell - 0.09, **c.look)
+            y = below + _LINE * 1.2 + (k + 0.5) * _BAR
+            page.text(right - _SWATCH, y, name, centred=True, ha="right", gid="classes")
+            page.bar(right - 0.09, y, 0.09, 0.55 * _BAR, gid="classes", **c.look)
 
-    def _draw_bars(self, axes: Axes, bars: list[_Bar]) -> None:
+    def _draw_bars(self, page: Page, left: float, top: float, bars: list[_Bar], label: str) -> None:
         """Draw the attributions of a layer and a concept, in the order of the class names."""
         full = self.cell - self.numbers
         scale = full / self.limit
         for k, (bar, c) in enumerate(zip(bars, self.classes, strict=True)):
-            axes.barh(k, full, 0.6, color=_TRACK)
-            axes.barh(k, scale * bar.value, 0.6, **c.look)
-            if scale * bar.error > _VISIBLE:
-                ends = [[scale * min(bar.error, bar.value)], [scale * bar.error]]
-                axes.errorbar(scale * bar.value, k, xerr=ends, **_WHISKER)
-            axes.text(full + 0.06, k, self._number(bar), va="center_baseline")
+            y = top + (k + 0.5) * _BAR
+            page.bar(left, y, full, 0.6 * _BAR, color=_TRACK, gid=f"track {label}")
+            page.bar(left, y, scale * bar.value, 0.6 * _BAR, gid=f"bar {label}", **c.look)
+            if bar.value and scale * bar.error > _VISIBLE:
+                low, high = max(bar.value - bar.error, 0), bar.value + bar.error
+                page.whisker(left + scale * low, left + scale * high, y)
+            text = self._number(bar)
+            page.text(left + full + 0.06, y, text, centred=True, gid=f"number {label}")
 
     def _number(self, bar: _Bar) -> str:
         return number(bar.value) + self.marks.suffix(bar.note)
@@ -315,4 +302,6 @@ class _Local:
                 f" Estimated quadrature error: at most {number(self.error)}; whiskers show it "
                 "where it can be seen."
             )
-        return texts + self.marks.legend()
+        explanation = self.explanation
+        names = [*explanation.concepts, *explanation.layers, *(c.name for c in self.classes)]
+        return texts + self.marks.legend() + font_notes([*names, basename(explanation.image)])

@@ -18,6 +18,7 @@ from vtcav.plotting_page import (
     SMALL,
     Marks,
     Page,
+    font_notes,
     nice_limit,
     number,
     own_style,
@@ -37,7 +38,6 @@ _MARGIN = 0.25
 _NAMES = 1.35
 _EXAMPLES = 0.72
 _GAP = 0.2
-_HEAD = 0.45
 _AXIS = 0.5
 _LINE = SMALL * LINE / 72
 
@@ -109,6 +109,10 @@ class _Global:
         texts = [text for row in self.rows.values() for text in (self._mean(row), row.interval)]
         self.numbers = max(map(text_width, [*texts, _HEADS[1]])) + 0.05
         self.panel = 3.2 if len(explanation.layers) == 1 else 2.0
+        self.titles = {
+            layer: wrap(layer, self.panel, 8, most=3, bold=True) for layer in explanation.layers
+        }
+        self.head = max(2, *map(len, self.titles.values())) * 8 * LINE / 72 + 0.15
         self.row = 0.42 if len(explanation.concepts) <= 10 else 0.36
         self.height = len(explanation.concepts) * self.row
 
@@ -128,12 +132,12 @@ class _Global:
         width = max(self._column(len(bands[0])) - 1.5 * _GAP + _MARGIN, 6.4)
         footer = [line for text in self._footer() for line in wrap(text, width - 2 * _MARGIN)]
         first = _MARGIN + 0.65
-        step = _HEAD + self.height + _AXIS
+        step = self.head + self.height + _AXIS
         end = first + len(bands) * step
         page = Page(figure, width, end + (len(footer) + 0.5) * _LINE + _MARGIN)
         self._draw_title(page)
         for b, band in enumerate(bands):
-            top = first + b * step + _HEAD
+            top = first + b * step + self.head
             self._draw_concepts(page, top)
             for k, layer in enumerate(band):
                 self._draw_panel(page, self._column(k), top, layer)
@@ -169,7 +173,7 @@ class _Global:
 
     def _draw_concepts(self, page: Page, top: float) -> None:
         """Draw the names and examples at the left of a band."""
-        page.text(_MARGIN, top - 0.06 - _LINE, "concept", weight="bold")
+        page.text(_MARGIN, top - 0.06 - 8 * LINE / 72, "concept", 8, weight="bold")
         side = self.row - 0.08
         for k, concept in enumerate(self.explanation.concepts):
             y = top + k * self.row
@@ -177,11 +181,11 @@ class _Global:
             show_thumbnails(page, place, self.explanation.thumbnails[concept], (2,))
             left = _MARGIN + _EXAMPLES + 0.1
             name = wrap(concept, _NAMES - 0.1, 8, most=2)
-            page.text(left, y + self.row / 2, "\n".join(name), 8, va="center")
+            page.text(left, y + self.row / 2, "\n".join(name), 8, centred=True)
 
     def _draw_panel(self, page: Page, left: float, top: float, layer: str) -> None:
         """Draw a layer: its title, points, means, intervals and numbers."""
-        title = wrap(layer, self.panel, 8, most=2, bold=True)
+        title = self.titles[layer]
         above = top - 0.06 - len(title) * 8 * LINE / 72
         page.text(left, above, "\n".join(title), 8, weight="bold")
         heads = _HEADS if self.images > 1 else _HEADS[:1]
@@ -203,7 +207,7 @@ class _Global:
                 _draw_not_separated(axes, k)
             lines = [text for text in (self._mean(row), row.interval) if text]
             y = top + (k + 0.5) * self.row
-            page.text(right, y, "\n".join(lines), va="center")
+            page.text(right, y, "\n".join(lines), centred=True)
 
     def _draw_grid(self, axes: Axes) -> None:
         ticks = [0, self.limit / 2, self.limit]
@@ -256,7 +260,8 @@ class _Global:
                 texts[-1] += " Arrowhead: the interval goes on, where no attribution can lie."
         if skipped := len(self.explanation.skipped):
             texts.append(f"Skipped, because they cannot be read: {_images(skipped)}.")
-        return texts + self.marks.legend()
+        names = *self.explanation.concepts, *self.explanation.layers, self.explanation.class_name
+        return texts + self.marks.legend() + font_notes(names)
 
 
 def _images(count: int) -> str:

@@ -12,7 +12,7 @@ import string
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
-from matplotlib.text import Text
+from matplotlib.patches import Rectangle
 from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
@@ -34,6 +34,7 @@ __all__ = [
     "Marks",
     "Page",
     "basename",
+    "font_notes",
     "labels",
     "new_figure",
     "nice_limit",
@@ -47,7 +48,10 @@ __all__ = [
 ]
 
 SMALL = 7.0  # points
-LINE = 1.35  # the height of a line of text, in sizes of its letters
+# In sizes of the letters: the height of a line, of its part above the ground line, of a capital.
+LINE = 1.35
+_ASCENT = 0.9
+_CAPITAL = 0.73
 DPI = 150
 MAX_PIXELS = 30_000  # a side; Agg draws at most 65536
 MUTED = "0.35"
@@ -65,6 +69,7 @@ _FALLBACKS = (
     "WenQuanYi Micro Hei",
     "Arial Unicode MS",
 )
+_UNKNOWN = "\u25a1"  # a white square
 _STEPS = 1, 1.5, 2, 3, 4, 5, 6, 8, 10
 # Letters drawn with hinting come out a little wider than their outlines.
 _SLACK = 1.06
@@ -129,16 +134,33 @@ def _font(size: float, bold: bool) -> FontProperties:
     return FontProperties(family=list(_families()), size=size, weight="bold" if bold else "normal")
 
 
-@cache
+@lru_cache(4096)
 def text_width(text: str, size: float = SMALL, *, bold: bool = False) -> float:
     """Return the width of one line of text, in inches."""
     width, _, _ = text_to_path.get_text_width_height_descent(text, _font(size, bold), False)
     return float(width) / 72 * _SLACK
 
 
+@cache
+def _glyph(letter: str) -> str:
+    """Return a letter, or what stands for it where no font has it."""
+    if not letter.isprintable():
+        return " "
+    fonts = (font_manager.findfont(FontProperties(family=[name])) for name in _families())
+    known = any(font_manager.get_font(font).get_char_index(ord(letter)) for font in fonts)
+    return letter if known else _UNKNOWN
+
+
 def _clean(text: str) -> str:
-    """Return a name as one line of printable characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """Return a name as one line of letters that can be drawn."""
+    return " ".join("".join(map(_glyph, text)).split())
+
+
+def font_notes(names: Iterable[str]) -> list[str]:
+    """Return a footnote where names have letters that cannot be drawn."""
+    if all(_UNKNOWN not in _clean(name) for name in names):
+        return []
+    return [f"{_UNKNOWN} stands for a letter that no font known here has (Noto Sans CJK has most)."]
 
 
 def shorten(text: str, width: float, size: float = SMALL, *, bold: bool = False) -> str:
@@ -148,7 +170,7 @@ def shorten(text: str, width: float, size: float = SMALL, *, bold: bool = False)
 
     Example:
         >>> shorten("block 13", 1), shorten("features.13.block.2.expansion", 1)
-        ('block 13', 'features.13.…nsion')
+        ('block 13', 'features.13…nsion')
     """
     text = _clean(text)
     if text_width(text, size, bold=bold) <= width:
@@ -172,7 +194,7 @@ def wrap(
     text: str, width: float, size: float = SMALL, *, most: int = 99, bold: bool = False
 ) -> list[str]:
     """Return a text as lines that fit into a width in inches, at most so many of them."""
-    pieces = re.split(r"(?<=[\s_/,;.-])", _clean(text))
+    pieces = re.split(r"(?<=\s)|(?<=[_/.-])(?=[^\W\d])", _clean(text))
     lines: list[str] = []
     line = ""
     for i, piece in enumerate(pieces):
@@ -221,7 +243,7 @@ def nice_limit(value: float) -> float:
         >>> nice_limit(0.13), nice_limit(0.0041), nice_limit(0.9), nice_limit(0)
         (0.15, 0.005, 1.0, 1.0)
     """
-    if not 0 < value < 1:
+    if not 1e-9 < value < 1:
         return 1.0
     power = 10.0 ** math.floor(math.log10(value))
     return next(round(step * power, 12) for step in _STEPS if step * power >= value)
@@ -270,6 +292,8 @@ def _parts(note: str) -> list[str]:
 class Page:
     """A figure of a given size in inches, to be filled from its upper left corner.
 
+    Text and bars lie on one canvas, for axes are what takes matplotlib's time.
+
     Args:
         figure: Emptied and set to the size.
         width: In inches.
@@ -284,6 +308,9 @@ class Page:
         self.figure = figure
         self.width = width
         self.height = height
+        self._canvas = figure.add_axes((0, 0, 1, 1), label="page", zorder=1)
+        self._canvas.set(xlim=(0, width), ylim=(height, 0), navigate=False)
+        self._canvas.set_axis_off()
 
     def axes(self, left: float, top: float, width: float, height: float, label: str = "") -> Axes:
         """Add axes without ticks and frame; the label is for those who look for them."""
@@ -294,27 +321,56 @@ class Page:
             height / self.height,
         )
         axes = self.figure.add_axes(place, label=label)
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         return axes
 
-    def text(self, left: float, top: float, text: str, size: float = SMALL, **look: Any) -> Text:
-        """Write text whose first line begins at `top`; keywords as of matplotlib's `Text`."""
-        look = {"linespacing": LINE / 1.2, "parse_math": False, **look}
-        if "va" not in look:
-            # Aligned at their tops, letters with and without accents would stand unevenly.
-            look["va"] = "baseline"
-            top += 0.9 * size / 72
-        return self.figure.text(
-            left / self.width, 1 - top / self.height, text, fontsize=size, **look
-        )
+    def text(
+        self,
+        left: float,
+        top: float,
+        text: str,
+        size: float = SMALL,
+        *,
+        centred: bool = False,
+        **look: Any,
+    ) -> None:
+        """Write lines of text from `top` downwards, or centred around it.
+
+        Args:
+            left: In inches, as is `top`; what is there depends on the alignment `ha`.
+            top: The upper edge of the first line, or the middle of all lines.
+            text: Lines.
+            size: Of the letters, in points.
+            centred: Whether `top` is the middle.
+            look: Keywords of matplotlib's `Text`.
+        """
+        step = size * LINE / 72
+        lines = text.split("\n")
+        ground = top + _ASCENT * size / 72
+        if centred:
+            ground = top + _CAPITAL / 2 * size / 72 - (len(lines) - 1) * step / 2
+        # Line by line on their ground lines: matplotlib measures what is written, so that lines
+        # with and without descenders would stand unevenly.
+        for k, line in enumerate(lines):
+            self._canvas.text(
+                left, ground + k * step, line, fontsize=size, parse_math=False, **look
+            )
+
+    def bar(self, left: float, middle: float, width: float, height: float, **look: Any) -> None:
+        """Draw a bar around a height; keywords as of matplotlib's `Rectangle`."""
+        bar = Rectangle((left, middle - height / 2), width, height, **{"linewidth": 0, **look})
+        self._canvas.add_artist(bar)
+
+    def whisker(self, left: float, right: float, middle: float) -> None:
+        """Draw a line with ends."""
+        ends = Line2D([left, right], [middle] * 2, color="black", linewidth=0.7)
+        ends.set(marker="|", markersize=3.5, markeredgewidth=0.7)
+        self._canvas.add_artist(ends)
 
     def rule(self, top: float, left: float, right: float) -> None:
         """Draw a thin line across the page."""
-        y = 1 - top / self.height
-        x = [left / self.width, right / self.width]
-        self.figure.add_artist(Line2D(x, [y, y], color="0.8", linewidth=0.6))
+        self._canvas.add_artist(Line2D([left, right], [top] * 2, color="0.8", linewidth=0.6))
 
 
 def show_thumbnails(

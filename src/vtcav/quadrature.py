@@ -26,6 +26,7 @@ FLOOR = 0.01
 SAFETY = 3.0
 MAX_LEVEL = 8
 _EXACT = 1e-5  # a relative change that is float32 rounding
+_COMPLETE = 1e-4  # a missing share that is float32 rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +120,7 @@ def integrate_adaptive(
     head: Head,
     F: Tensor,
     classes: Tensor,
+    rise: Tensor,
     attributions: Callable[[Tensor, Tensor], Tensor],
     *,
     tolerance: float,
@@ -126,11 +128,16 @@ def integrate_adaptive(
 ) -> Integral:
     """Refine each image until its concept attributions stand still.
 
-    The change of a level is taken from the level before, or as half the change before that where
-    it is larger: changes halve from level to level for the piecewise-linear networks that
-    converge most slowly, and one may be small by chance. It is relative to the attribution, or
+    The change of a level is taken from the level before, or as a quarter of the change before that
+    where it is larger: changes about halve from level to level for the piecewise-linear networks
+    that converge most slowly, and one may be small by chance. It is relative to the attribution, or
     to 0.01 for smaller ones, and the worst over concepts and classes counts. An image is done
-    when this is at most the tolerance, or when the middle point changes nothing (a linear head).
+    when this is at most the tolerance, or when the middle point changes nothing and the integral
+    is complete, that is, sums to z(F) - z(0) (a linear head). Standing still is not enough there:
+    attributions are shares, and where the network is dead at zero a middle point changes all
+    alike. An integral that misses more than half of the rise is refined on in any case: between
+    few points a network may rise and level off again unseen.
+
     The changes still to come add up to about as much as the last one. The error reported is three
     times that, with all earlier changes taken into account (each halved per level since): on the
     networks it was measured on it bounds the true error of every image.
@@ -139,6 +146,7 @@ def integrate_adaptive(
         head: The network after the layer.
         F: Feature maps [N, C, h, w].
         classes: Indices of the logits to differentiate, per image [N, T].
+        rise: z(F) - z(0) of these logits [N, T].
         attributions: From IG [n, T, C, h, w] and the positions [n] of its images among the N to
             concept attributions a [n, T, K].
         tolerance: The relative error to reach.
@@ -165,8 +173,10 @@ def integrate_adaptive(
         a = attributions(IG[on], on)
         if before is not None:
             last, change[active] = change[active].clone(), _relative_change(a, before)
-            linear = last.isinf() & (change[active] <= _EXACT)
-            judged = torch.where(linear, change[active], torch.maximum(change[active], last / 2))
+            missing = _missing_share(IG[on], F[on], rise[on])
+            linear = last.isinf() & (change[active] <= _EXACT) & (missing <= _COMPLETE)
+            judged = torch.where(linear, change[active], torch.maximum(change[active], last / 4))
+            judged[missing > 0.5] = torch.inf
             trend[active] = torch.maximum(change[active], trend[active] / 2)
             error[active] = (SAFETY * trend[active]).clamp(min=_EXACT)
             going = judged > tolerance
@@ -182,6 +192,14 @@ def _relative_change(a: Tensor, before: Tensor) -> Tensor:
     """Return the largest change over concepts and classes, relative to a or to the floor [n]."""
     change = (a - before).abs() / a.abs().clamp(min=FLOOR)
     return change.flatten(1).amax(1).cpu()
+
+
+def _missing_share(IG: Tensor, F: Tensor, rise: Tensor) -> Tensor:
+    """Return how far sum(IG * F) is from z(F) - z(0), relative to what moves the logits [n]."""
+    D = IG * F[:, None]
+    gap = (D.sum((2, 3, 4)) - rise).abs().amax(1)
+    moved = torch.maximum(D.abs().sum((2, 3, 4)), rise.abs()).amax(1)
+    return (gap / torch.where(moved > 0, moved, 1.0)).cpu()
 
 
 def _weighted_gradients(

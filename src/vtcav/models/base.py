@@ -6,10 +6,11 @@ Everything above `vtcav.models` speaks only this language, in channels-first ten
 from __future__ import annotations
 
 import difflib
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, SupportsIndex
 
 from vtcav.errors import ModelError
 
@@ -104,8 +105,10 @@ class Model(ABC):
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return class probabilities [N, T] (for a binary network [N, 2]) of logits."""
 
-    def class_index(self, wanted: str | int) -> int:
+    def class_index(self, wanted: str | SupportsIndex) -> int:
         """Return the index of a class given by name or index.
+
+        A text is first taken for a name, then, where it is a number, for an index.
 
         Raises:
             ModelError: For an unknown or ambiguous name, or an index out of range.
@@ -120,17 +123,37 @@ class Model(ABC):
                     f"the class name {wanted!r} stands for {len(matches)} classes, "
                     f"with indices {matches}; name the one you mean by its index"
                 )
-            if not wanted.isdecimal():
-                close = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
-                hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-                raise ModelError(
-                    f"unknown class {wanted!r}: expected one of {len(names)} class names "
-                    f"or an index from 0 to {len(names) - 1}{hint}"
-                )
-        index = int(wanted)
+        index = _whole_number(wanted)
+        if index is None:
+            raise ModelError(
+                f"unknown class {wanted!r}: expected one of {len(names)} class names "
+                f"or an index from 0 to {len(names) - 1}{_did_you_mean(wanted, names)}"
+            )
         if not 0 <= index < len(names):
             raise ModelError(
                 f"class index {index} is out of range: the network has {len(names)} classes, "
                 f"0 to {len(names) - 1}"
             )
         return index
+
+
+def _whole_number(value: object) -> int | None:
+    """Return a whole number given as a number or as digits, or None for anything else."""
+    if isinstance(value, str):
+        return int(value) if value.isdecimal() else None
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:  # an array of floats or of several values
+        return None
+
+
+def _did_you_mean(wanted: object, names: Sequence[str]) -> str:
+    """Return a hint at the names closest to the one wanted, whatever their case."""
+    text = str(wanted).casefold()
+    folded = [name.casefold() for name in names]
+    close = difflib.get_close_matches(text, folded, n=3, cutoff=0.5)
+    close += [name for name in folded if text and text in name and name not in close]
+    hits = [names[folded.index(name)] for name in close[:3]]
+    return f"; did you mean {' or '.join(map(repr, hits))}?" if hits else ""

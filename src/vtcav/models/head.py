@@ -14,9 +14,10 @@ what they gave for the dummy image instead of computing again. Three ways, cheap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
@@ -32,7 +33,7 @@ __all__ = ["WAYS", "ModuleHead", "resume"]
 WAYS = ("single", "expanded", "replay")
 
 
-@dataclass
+@dataclass(eq=False)
 class ModuleHead:
     """The network after `layer` as a function of its feature maps.
 
@@ -42,6 +43,7 @@ class ModuleHead:
         module: The whole network.
         reader: How its logits are read.
         dummy: One image [1, 3, H, W].
+        like: A tensor of the dtype and on the device of the layer's feature maps.
         outputs: By module path, what each module before the layer (and the layer itself) gave
             for the dummy image, run by run.
     """
@@ -51,28 +53,32 @@ class ModuleHead:
     module: nn.Module
     reader: LogitReader
     dummy: Tensor
+    like: Tensor
     outputs: dict[str, list[Any]]
 
     def __call__(self, F: Tensor) -> Tensor:
-        """Return the logits z [N, T] for feature maps F [N, C, h, w], differentiable in F."""
-        count = 1 if self.resume == "single" else len(F)
-        images = self.dummy.expand(count, *self.dummy.shape[1:])
+        """Return the logits z [N, T] (float32) for feature maps F [N, C, h, w]."""
+        return self.native(F).float()
+
+    def native(self, F: Tensor) -> Tensor:
+        """Return the logits z [N, T] in the network's own precision."""
+        size = 1 if self.resume == "single" else len(F)
+        images = self.dummy.expand(size, *self.dummy.shape[1:])
         layer = self.module.get_submodule(self.layer)
-        replacement = F.to(self.dummy.dtype)
 
         def replace(_module: nn.Module, _inputs: Any, _output: Any) -> Tensor:
-            # a clone, for the layers that follow may work in place
-            return replacement.clone()
+            # a copy, for the layers that follow may work in place
+            return F.to(self.like, copy=True)
 
-        with evaluating(self.module), self._short_cuts(count):
+        with evaluating(self.module), self._short_cuts(size):
             handle = layer.register_forward_hook(replace)
             try:
-                return self.reader.run(self.module, images).float()
+                return self.reader.run(self.module, images, len(F))
             finally:
                 handle.remove()
 
     @contextmanager
-    def _short_cuts(self, count: int) -> Iterator[None]:
+    def _short_cuts(self, size: int) -> Iterator[None]:
         """Let every module before the layer hand back its recorded outputs."""
         patched: list[tuple[nn.Module, bool, Any]] = []
         try:
@@ -80,7 +86,7 @@ class ModuleHead:
                 child = self.module.get_submodule(name)
                 own = "forward" in child.__dict__
                 patched.append((child, own, child.forward))
-                child.forward = _short_cut(child.forward, outputs, count)
+                child.forward = _short_cut(child.forward, outputs, size)
             yield
         finally:
             for child, own, forward in patched:
@@ -90,35 +96,40 @@ class ModuleHead:
                     child.__dict__.pop("forward", None)
 
 
-def _short_cut(forward: Callable[..., Any], outputs: list[Any], count: int) -> Callable[..., Any]:
+def _short_cut(forward: Callable[..., Any], outputs: list[Any], size: int) -> Callable[..., Any]:
     """Return a forward that hands back `outputs` one by one, and then computes."""
     waiting = iter(outputs)
     exhausted = object()
 
     def short_cut(*args: Any, **kwargs: Any) -> Any:
         output = next(waiting, exhausted)
-        return forward(*args, **kwargs) if output is exhausted else _expand(output, count)
+        return forward(*args, **kwargs) if output is exhausted else _expand(output, size)
 
     return short_cut
 
 
-def _expand(output: Any, count: int) -> Any:
-    """Repeat the leading dimension of every tensor in an output `count` times, without memory."""
+def _expand(output: Any, size: int) -> Any:
+    """Repeat the leading dimension of every tensor in an output `size` times, without memory."""
     if isinstance(output, Tensor):
         # Writing in place must not reach the record: into an expanded tensor it raises (and
         # `resume` goes on to replay), a single one is copied.
-        if not output.ndim or count == 1:
+        if not output.ndim or size == 1:
             return output.clone()
-        return output.expand(count, *output.shape[1:])
+        return output.expand(size, *output.shape[1:])
     if type(output) in (tuple, list):
-        return type(output)(_expand(part, count) for part in output)
+        return type(output)(_expand(part, size) for part in output)
     if type(output) is dict:
-        return {key: _expand(part, count) for key, part in output.items()}
+        return {key: _expand(part, size) for key, part in output.items()}
     return output
 
 
 def resume(
-    module: nn.Module, layer: str, trace: Trace, reader: LogitReader, images: Tensor
+    module: nn.Module,
+    layer: str,
+    trace: Trace,
+    reader: LogitReader,
+    dummy: Tensor,
+    probes: Sequence[Tensor],
 ) -> ModuleHead:
     """Return the cheapest head that reproduces the plain forward pass.
 
@@ -127,45 +138,50 @@ def resume(
         layer: A layer that every path crosses (`Trace.cuts`).
         trace: A recorded pass.
         reader: How logits are read.
-        images: At least three different images [N, 3, H, W]; the last one is the dummy, so that
-            anything that reaches the logits around the layer shows as a difference.
+        dummy: One image [1, 3, H, W].
+        probes: Batches of at least two images, all different from the dummy, so that anything
+            that reaches the logits around the layer shows as a difference.
 
     Raises:
         LayerError: When no way agrees with the plain pass.
     """
-    probe, dummy = images[:-1], images[-1:]
-    F, expected = _plain(module, layer, reader, probe)
-    difference = float("inf")
+    plain = [_plain(module, layer, reader, probe) for probe in probes]
+    like = plain[0][0][:0]
+    failure: Exception | None = None
     for way in WAYS:
-        replay = way == "replay"
         try:
-            outputs = {} if replay else _recorded(module, layer, trace, reader, dummy)
-            head = ModuleHead(layer, way, module, reader, dummy, outputs)
-            with torch.no_grad():
-                logits = head(F)
-        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError):
-            continue  # this way does not suit the network's code; the next one asks less of it
-        if logits.shape == expected.shape:
-            difference = float((logits - expected).abs().max())
-            if difference <= _tolerance(expected, dummy.dtype):
+            outputs = {} if way == "replay" else _recorded(module, layer, trace, reader, dummy)
+            head = ModuleHead(layer, way, module, reader, dummy, like, outputs)
+            if all(_agrees(head, F, expected) for F, expected in plain):
                 return head
+            failure = None
+        except Exception as error:  # noqa: BLE001  (a user's forward may raise anything)
+            failure = error  # this way does not suit the network's code; the next asks less of it
+    what = f"fails ({type(failure).__name__}: {failure})" if failure else "gives other scores"
     raise LayerError(
         f"layer {layer!r} cannot be explained: running the network again from its feature maps "
-        f"gives other scores than the plain pass (they differ by {difference:.3g}); expected the "
-        "scores to depend on this layer alone. Something reaches them around it, or the network "
-        "is random in evaluation mode; choose a layer of `layers()` nearer to the output"
-    )
+        f"{what}; expected the scores of the plain pass, from this layer alone. Something else "
+        "reaches them: a skip connection around the layer, the image's size or chance"
+    ) from failure
 
 
-def _tolerance(expected: Tensor, dtype: torch.dtype) -> float:
-    """How far two ways through the same network may differ by rounding alone."""
-    return 200 * torch.finfo(dtype).eps * (1.0 + float(expected.abs().max()))
+def _agrees(head: ModuleHead, F: Tensor, expected: Tensor) -> bool:
+    """Tell whether the head gives the logits of the plain pass, up to rounding.
+
+    Both run the same operations on tensors of the same shape and mostly agree bit by bit. In half
+    precision the tolerance has few bits to spare for what a bypass would show.
+    """
+    with torch.no_grad():
+        logits = head.native(F)
+    eps = torch.finfo(expected.dtype).eps
+    tolerance = (200 if eps < 1e-5 else 4) * eps * float(expected.abs().max())
+    return float((logits - expected).abs().max()) <= tolerance
 
 
 def _plain(
     module: nn.Module, layer: str, reader: LogitReader, images: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the layer's F and the logits of a plain pass."""
+    """Return the layer's F and the logits of a plain pass, in the network's own precision."""
     kept: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
@@ -174,7 +190,7 @@ def _plain(
     handle = module.get_submodule(layer).register_forward_hook(keep)
     try:
         with torch.no_grad(), evaluating(module):
-            logits = reader.run(module, images).float()
+            logits = reader.run(module, images)
     finally:
         handle.remove()
     return kept[0], logits
@@ -183,25 +199,20 @@ def _plain(
 def _recorded(
     module: nn.Module, layer: str, trace: Trace, reader: LogitReader, dummy: Tensor
 ) -> dict[str, list[Any]]:
-    """Return what the modules before the layer, and the layer, give for the dummy image."""
-    wanted: dict[str, int] = {}
+    """Return what the modules before the layer, and the layer, give for the dummy image.
+
+    A module's runs inside another one that hands back its output are left out: they will not
+    happen.
+    """
+    wanted: dict[str, set[int]] = {}
     for call in [*trace.before(layer), trace.calls_of(layer)[0]]:
-        wanted[call.name] = max(wanted.get(call.name, 0), call.occurrence + 1)
-    # A module that runs both outermost and inside another recorded one would be handed its
-    # outputs in the wrong order.
-    runs = {name: [c.occurrence for c in trace.calls_of(name)] for name in wanted}
-    covered = {id(c) for c in trace.before(layer)} | {id(trace.calls_of(layer)[0])}
-    whole = {
-        name: count
-        for name, count in wanted.items()
-        if all(id(c) in covered for c in trace.calls_of(name)[:count]) and runs[name]
-    }
-    outputs: dict[str, list[Any]] = {name: [] for name in whole}
+        wanted.setdefault(call.name, set()).add(call.occurrence)
+    outputs: dict[str, list[Any]] = {name: [] for name in wanted}
     handles = []
     try:
-        for name, count in whole.items():
-            child = module.get_submodule(name)
-            handles.append(child.register_forward_hook(_keeper(outputs[name], count)))
+        for name, runs in wanted.items():
+            keep = _keeper(outputs[name], runs)
+            handles.append(module.get_submodule(name).register_forward_hook(keep))
         with torch.no_grad(), evaluating(module):
             reader.run(module, dummy)
     finally:
@@ -210,11 +221,12 @@ def _recorded(
     return outputs
 
 
-def _keeper(outputs: list[Any], count: int) -> Callable[..., None]:
-    """Return a hook that keeps a module's first `count` outputs."""
+def _keeper(outputs: list[Any], runs: set[int]) -> Callable[..., None]:
+    """Return a hook that keeps the outputs of a module's given runs."""
+    run = count()
 
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        if len(outputs) < count:
+        if next(run) in runs:
             outputs.append(_expand(output, 1))
 
     return keep

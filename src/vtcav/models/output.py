@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,27 +21,43 @@ __all__ = ["Activation", "LogitReader", "find_logits"]
 
 Activation = Literal["softmax", "sigmoid"]
 
-_FINAL: dict[Callable[..., Any], tuple[Activation, str]] = {
-    torch.softmax: ("softmax", "softmax"),
-    Tensor.softmax: ("softmax", "softmax"),
-    F.softmax: ("softmax", "softmax"),
-    torch.log_softmax: ("softmax", "log-softmax"),
-    Tensor.log_softmax: ("softmax", "log-softmax"),
-    F.log_softmax: ("softmax", "log-softmax"),
-    torch.sigmoid: ("sigmoid", "sigmoid"),
-    Tensor.sigmoid: ("sigmoid", "sigmoid"),
-    F.sigmoid: ("sigmoid", "sigmoid"),
-    torch.special.expit: ("sigmoid", "sigmoid"),
-    F.logsigmoid: ("sigmoid", "log-sigmoid"),
+_IN_PLACE = (torch.sigmoid_, Tensor.sigmoid_)
+_NAMES: dict[Callable[..., Any], str] = {
+    **dict.fromkeys((torch.softmax, Tensor.softmax, F.softmax, torch.special.softmax), "softmax"),
+    **dict.fromkeys(
+        (torch.log_softmax, Tensor.log_softmax, F.log_softmax, torch.special.log_softmax),
+        "log-softmax",
+    ),
+    **dict.fromkeys(
+        (torch.sigmoid, Tensor.sigmoid, F.sigmoid, torch.special.expit, *_IN_PLACE), "sigmoid"
+    ),
+    F.logsigmoid: "log-sigmoid",
+}
+_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax": lambda z: torch.softmax(z, 1),
+    "log-softmax": lambda z: torch.log_softmax(z, 1),
+    "sigmoid": torch.sigmoid,
+    "log-sigmoid": F.logsigmoid,
 }
 
 
-class _FinalActivation(TorchFunctionMode):
-    """Keeps the input and output of the last softmax or sigmoid that ran."""
+class _Activated(NamedTuple):
+    """One softmax or sigmoid of a pass: what it is called, what it took, what it gave."""
+
+    name: str
+    source: Tensor
+    result: Tensor
+
+
+class _Activations(TorchFunctionMode):
+    """Keeps the softmaxes and sigmoids of a pass that could be its last operation.
+
+    Those are the ones over one vector per image; the large ones of an attention are let go.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.last: tuple[str, Activation, Tensor, Tensor] | None = None
+        self.found: list[_Activated] = []
 
     def __torch_function__(
         self,
@@ -51,12 +67,31 @@ class _FinalActivation(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if func not in _NAMES:
+            return func(*args, **kwargs)
+        source = args[0] if args else kwargs["input"]
+        if func in _IN_PLACE:
+            source = source.clone()
         result = func(*args, **kwargs)
-        if func in _FINAL and isinstance(result, Tensor):
-            activation, name = _FINAL[func]
-            source = args[0] if args else kwargs["input"]
-            self.last = (name, activation, source, result)
+        if result.numel() == result.shape[:2].numel():
+            self.found.append(_Activated(_NAMES[func], source, result))
         return result
+
+    def that_gave(self, scores: Tensor) -> _Activated | None:
+        """Return the last activation whose result is the scores, up to shape and rounding."""
+        for activated in reversed(self.found):
+            result = activated.result
+            if result.numel() != scores.numel():
+                continue
+            if result.data_ptr() == scores.data_ptr() or _close(result, scores):
+                return activated
+        return None
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    """Tell whether two score tensors agree but for a clamp or another precision."""
+    a, b = a.detach().reshape(-1).float(), b.detach().reshape(-1).float()
+    return torch.allclose(a, b.to(a.device), rtol=0.01, atol=1e-6)
 
 
 @dataclass(frozen=True)
@@ -64,78 +99,81 @@ class LogitReader:
     """How to read the logits of a network.
 
     Attributes:
-        binary: Whether there is a single logit.
+        classes: T, the number of logits.
         final: The softmax or sigmoid that ends the network, or None.
         activation: What turns the logits into probabilities.
-        source: The same in words, for provenance.
+        source: Where the logits are found, in words, for provenance.
     """
 
-    binary: bool
+    classes: int
     final: str | None
     activation: Activation
     source: str
 
-    def run(self, module: nn.Module, x: Tensor) -> Tensor:
-        """Run the network on x and return the logits z [N, T]."""
+    def run(self, module: nn.Module, x: Tensor, rows: int | None = None) -> Tensor:
+        """Run the network on x and return the logits z [N, T].
+
+        Args:
+            module: The network.
+            x: Images [N, 3, H, W].
+            rows: N, where it is not the length of x (feature maps replaced on the way).
+        """
+        rows = len(x) if rows is None else rows
         if self.final is None:
-            return self.read(module(x))
-        with _FinalActivation() as mode:
+            return self.read(module(x), rows)
+        with _Activations() as mode:
             output = module(x)
-        logits = _input_of_final(mode, scores_of(output))
-        if logits is None:
+        activated = mode.that_gave(_scores(output)[0])
+        if activated is None:
             raise ModelError(
                 f"the network ended in {self.final} when it was first run and does not any more; "
                 f"expected the same last operation at every pass"
             )
-        return _two_dimensional(logits)
+        return self._rows(activated.source, rows)
 
-    def read(self, output: Any) -> Tensor:
-        """Return the scores [N, T] of the module's plain output."""
-        return _two_dimensional(scores_of(output))
+    def read(self, output: Any, rows: int) -> Tensor:
+        """Return the scores [N, T] in the module's output for N images."""
+        return self._rows(_scores(output)[0], rows)
+
+    def _rows(self, scores: Tensor, rows: int) -> Tensor:
+        """Return scores as [N, T], also where a squeeze() took the dimension of one image."""
+        if scores.numel() != rows * self.classes:
+            raise ModelError(
+                f"expected {self.classes} scores for each of {rows} images, got a tensor of shape "
+                f"{tuple(scores.shape)}; the network must give as many scores for every image"
+            )
+        return scores.reshape(rows, self.classes)
 
 
-def scores_of(output: Any) -> Tensor:
-    """Return the score tensor in a network's output: itself, its `logits`, or its first part.
+def _scores(output: Any) -> tuple[Tensor, str]:
+    """Return the score tensor in a network's output, and where it was.
+
+    It is the output itself, its `logits` (an attribute or a key) or its first part.
 
     Raises:
         ModelError: When there is no such tensor.
     """
-    candidate = getattr(output, "logits", None)
-    if candidate is None and isinstance(output, dict):
-        candidate = output.get("logits")
-    if candidate is None and isinstance(output, tuple | list) and output:
-        candidate = output[0]
-    if candidate is None:
-        candidate = output
-    if not isinstance(candidate, Tensor) or not 1 <= candidate.ndim <= 2:
-        came = (
-            f"a tensor of shape {tuple(candidate.shape)}"
-            if isinstance(candidate, Tensor)
-            else type(candidate).__name__
-        )
-        raise ModelError(
-            f"expected the network to return class scores [N, T], got {came}; "
-            "wrap it in a module that returns the scores"
-        )
-    return candidate
-
-
-def _two_dimensional(scores: Tensor) -> Tensor:
-    return scores[:, None] if scores.ndim == 1 else scores
-
-
-def _input_of_final(mode: _FinalActivation, output: Tensor) -> Tensor | None:
-    """Return the logits when the last activation's result is the output (or a view of it)."""
-    if mode.last is None:
-        return None
-    _, _, source, result = mode.last
-    same = result is output or (
-        result.data_ptr() == output.data_ptr() and result.numel() == output.numel()
+    candidate, where = output, "the network's output"
+    if getattr(output, "logits", None) is not None:
+        candidate, where = output.logits, "the `logits` of the network's output"
+    elif isinstance(output, dict):
+        candidate, where = output.get("logits"), "the 'logits' of the network's output"
+    elif isinstance(output, tuple | list) and output:
+        candidate, where = output[0], f"the first of the network's {len(output)} outputs"
+    if isinstance(candidate, Tensor) and candidate.ndim <= 2 and candidate.is_floating_point():
+        return candidate, where
+    came = type(candidate).__name__
+    if isinstance(candidate, Tensor):
+        came = f"a {candidate.dtype} tensor of shape {tuple(candidate.shape)}"
+    elif isinstance(output, dict):
+        came = f"a dict with the keys {list(output)}"
+    raise ModelError(
+        f"expected the network to return class scores [N, T], got {came}; "
+        "wrap it in a module that returns the scores"
     )
-    return source.reshape(output.shape) if same else None
 
 
-def find_logits(module: nn.Module, x: Tensor, *, binary: bool) -> tuple[LogitReader, int]:
+def find_logits(module: nn.Module, x: Tensor, *, binary: bool) -> LogitReader:
     """Find out how to read the logits of a network.
 
     Args:
@@ -143,17 +181,40 @@ def find_logits(module: nn.Module, x: Tensor, *, binary: bool) -> tuple[LogitRea
         x: A few images [N, 3, H, W].
         binary: Whether the user says that there is a single logit.
 
-    Returns:
-        The reader, and T, the number of logits.
-
     Raises:
         ModelError: When the output is no score vector, is probabilities whose softmax cannot be
-            found, or has a size that contradicts `binary`.
+            found, has a size that contradicts `binary`, or is no function of each image alone.
     """
-    with torch.no_grad(), _FinalActivation() as mode:
-        output = scores_of(module(x))
-    scores = _two_dimensional(output)
-    size = scores.shape[1]
+    with torch.no_grad(), _Activations() as mode:
+        output, where = _scores(module(x))
+    size = _count_classes(output, len(x), binary=binary)
+    activated = mode.that_gave(output)
+    if activated is None:
+        _refuse_probabilities(output.reshape(-1, size), mode.found)
+        default: Activation = "sigmoid" if binary else "softmax"
+        reader = LogitReader(size, None, default, where)
+    else:
+        final = activated.name
+        logits = activated.source.reshape(-1, size)
+        if not _close(_FUNCTIONS[final](logits), output):
+            raise ModelError(
+                f"the network ends in {final}, but not over the {size} scores of each image (dim=1)"
+                "; return the scores before it from the network"
+            )
+        activation: Activation = "softmax" if "softmax" in final else "sigmoid"
+        reader = LogitReader(size, final, activation, f"the input of the final {final}")
+    _refuse_unsteady(module, x, reader)
+    return reader
+
+
+def _count_classes(output: Tensor, count: int, *, binary: bool) -> int:
+    """Return T, or raise where the output is no [N, T] or T contradicts `binary`."""
+    if not output.ndim or len(output) != count:
+        raise ModelError(
+            f"expected class scores [N, T], got a tensor of shape {tuple(output.shape)} for "
+            f"{count} images; wrap the network in a module that returns the scores of each image"
+        )
+    size = output.shape[1] if output.ndim == 2 else 1
     if binary and size != 1:
         raise ModelError(
             f"binary=True expects a single logit per image, the network gives {size} scores; "
@@ -164,20 +225,46 @@ def find_logits(module: nn.Module, x: Tensor, *, binary: bool) -> tuple[LogitRea
             "the network gives a single score per image: pass binary=True "
             "(class_names are then [negative, positive], positive where the logit is above 0)"
         )
-    if _input_of_final(mode, output) is not None and mode.last is not None:
-        final, activation, _, _ = mode.last
-        return LogitReader(binary, final, activation, f"the input of the final {final}"), size
-    if size > 1 and _looks_like_probabilities(scores):
-        raise ModelError(
-            "the network returns probabilities (each row sums to 1), but no softmax or sigmoid "
-            "was found as its last operation, and the method needs the scores before it; "
-            "return those from the network"
-        )
-    default: Activation = "sigmoid" if binary else "softmax"
-    return LogitReader(binary, None, default, "the network's output"), size
+    return size
 
 
-def _looks_like_probabilities(scores: Tensor) -> bool:
+def _refuse_probabilities(scores: Tensor, found: Sequence[_Activated]) -> None:
+    """Raise where the scores are probabilities that no known last operation gave."""
     scores = scores.float()
-    sums = scores.sum(1)
-    return bool((scores >= 0).all() and torch.allclose(sums, torch.ones_like(sums), atol=1e-4))
+    positive = bool((scores >= 0).all())
+    if scores.shape[1] == 1:
+        gates = any(activated.result.numel() == scores.numel() for activated in found)
+        probabilities = gates and positive and bool((scores <= 1).all())
+        why = "each lies in [0, 1], and a sigmoid gives one value for each image"
+    else:
+        sums = scores.sum(1) if positive else scores.exp().sum(1)
+        probabilities = torch.allclose(sums, torch.ones_like(sums), atol=1e-4)
+        why = f"each row{'' if positive else ' of their exponentials'} sums to 1"
+    if probabilities:
+        raise ModelError(
+            f"the network returns probabilities ({why}), but no softmax or sigmoid was found as "
+            "its last operation, and the method needs the scores before it; return those from "
+            "the network"
+        )
+
+
+def _refuse_unsteady(module: nn.Module, x: Tensor, reader: LogitReader) -> None:
+    """Raise where scores are not finite, or those of an image alone differ from those in a batch.
+
+    Rounding may depend on the size of a batch, by up to 1e-3 on accelerators.
+    """
+    with torch.no_grad():
+        together, alone = reader.run(module, x)[:1].float(), reader.run(module, x[:1]).float()
+    if not together.isfinite().all():
+        raise ModelError(
+            "the network gives scores that are not finite for an image of noise; expected finite "
+            "scores. Are its weights finite, and does it compute in a precision that holds them?"
+        )
+    rounding = max(0.02, 8 * torch.finfo(x.dtype).eps)
+    if float((together - alone).abs().max()) > rounding * float(together.abs().max()):
+        raise ModelError(
+            "the network gives one image other scores alone than beside others, in evaluation "
+            "mode: it is random (F.dropout without training=self.training?) or mixes the images "
+            "of a batch (BatchNorm without running statistics?); the method needs the scores of "
+            "each image alone"
+        )

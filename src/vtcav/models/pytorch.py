@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from vtcav.models.base import LayerInfo, Model
 from vtcav.models.head import ModuleHead, resume
 from vtcav.models.layers import refusal, usable_layers
 from vtcav.models.output import LogitReader, find_logits
-from vtcav.models.state import evaluating, fingerprint
+from vtcav.models.state import checksums, evaluating, fingerprint
 from vtcav.models.trace import Trace, record
 from vtcav.preprocess import Preprocess, to_tensor
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Classifier"]
 
 # Tried in turn when no preprocessing tells the size of the network's input.
-_COMMON_SIZES = (224, 299, 384, 256, 512, 128, 96, 64, 32, 28)
+_COMMON_SHAPES = [(3, size, size) for size in (224, 299, 384, 256, 512, 128, 96, 64, 32, 28)]
 
 
 class Classifier(Model):
@@ -39,7 +40,8 @@ class Classifier(Model):
 
     Args:
         module: Any `torch.nn.Module` that maps images [N, 3, H, W] to class scores [N, T]. Scores
-            behind a final softmax or sigmoid are found and used (see `logits_source`).
+            behind a final softmax or sigmoid are found and used (see `logits_source`). Of
+            `nn.DataParallel` and `torch.compile` the module inside is taken.
         class_names: T names by class index. For a binary network [negative, positive].
         preprocess: A `Preprocess`, or any callable from a PIL image to a tensor [3, H, W]. None
             takes pictures at their own size, scaled to [0, 1], and warns.
@@ -49,7 +51,8 @@ class Classifier(Model):
 
     Raises:
         ModelError: When the network's output is no score vector, does not fit `class_names` or
-            `binary`, or cannot be computed for the preprocessing's size.
+            `binary`, cannot be computed for the preprocessing's size or is not the same for an
+            image alone as in a batch; or when the module is no eager one with its weights loaded.
 
     Example:
         >>> import torch, vtcav
@@ -66,7 +69,6 @@ class Classifier(Model):
         module: nn.Module,
         class_names: Sequence[str] | None = None,
         preprocess: Callable[[Image.Image], Tensor] | None = None,
-        *,
         binary: bool = False,
         device: str | torch.device = "auto",
     ) -> None:
@@ -80,19 +82,29 @@ class Classifier(Model):
                 "preprocess must be vtcav.Preprocess(...) or a callable from a PIL image to a "
                 f"tensor [3, H, W], got {type(preprocess).__name__}"
             )
-        self.module, self.device = _place(module, device)
-        self.dtype = next((p.dtype for p in self.module.parameters()), torch.float32)
+        self.module, self.device = _place(_eager(module), device)
+        weights = [t for t in _tensors(self.module) if t.is_floating_point()]
+        self.dtype = weights[0].dtype if weights else torch.float32
         self.binary = binary
-        self._sized = preprocess is not None
+        if preprocess is None:
+            warnings.warn(
+                "no preprocess given: pictures are used at their own size, scaled to [0, 1]. "
+                "Pass the preprocessing the network was trained with, for example "
+                "vtcav.Preprocess(224, mean=..., std=...)",
+                stacklevel=2,
+            )
         self.preprocess = preprocess or Preprocess(None)
-        self._probe, (self._reader, count) = self._first_pass()
+        # not square, so that a preprocessing that keeps the shape of the picture shows
+        shapes = _COMMON_SHAPES if preprocess is None else [_shape_of(preprocess, 320, 288)]
+        self._probe, self._reader = self._first_pass(shapes)
         self.logits_source = self._reader.source
-        self.class_names = _class_names(class_names, 2 if binary else count, binary=binary)
-        weights = sum(p.numel() for p in self.module.parameters())
-        self.described = (
-            f"{type(module).__name__} ({weights:,} weights, {len(self.class_names)} classes)"
+        self.class_names = _class_names(
+            class_names, 2 if binary else self._reader.classes, binary=binary
         )
-        self._fingerprint: tuple[tuple[tuple[int, ...], ...], str] | None = None
+        count = sum(p.numel() for p in self.module.parameters())
+        kind = type(self.module).__name__
+        self.described = f"{kind} ({count:,} weights, {len(self.class_names)} classes)"
+        self._fingerprint: tuple[tuple[object, ...], str] | None = None
         self._heads: dict[str, ModuleHead] = {}
 
     def __repr__(self) -> str:
@@ -105,11 +117,10 @@ class Classifier(Model):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the architecture and every weight, taken anew when a weight changed."""
-        state = [*self.module.parameters(), *self.module.buffers()]
-        key = tuple((id(t), t.data_ptr(), t._version) for t in state)
-        if self._fingerprint is None or self._fingerprint[0] != key:
-            self._fingerprint = key, fingerprint(self.module)
+        """SHA-256 over the architecture (its repr) and every weight, anew when these change."""
+        state = checksums(self.module)
+        if self._fingerprint is None or self._fingerprint[0] != state:
+            self._fingerprint = state, fingerprint(self.module)
         return self._fingerprint[1]
 
     def layers(self) -> list[LayerInfo]:
@@ -141,9 +152,11 @@ class Classifier(Model):
         if not names:
             raise LayerError("layers is empty: name at least one layer, or pass None")
         for name in names:
+            if not isinstance(name, str):
+                raise LayerError(f"layers must be a list of names, got {name!r} in it")
             if name not in self._layers:
                 modules = [name for name, _ in self.module.named_modules()]
-                raise LayerError(refusal(name, self._trace, self._layers, modules))
+                raise LayerError(refusal(name, self._trace, self._size, self._layers, modules))
         return [layer for name, layer in self._layers.items() if name in set(names)]
 
     # -- what the network computes ------------------------------------------------------------
@@ -156,16 +169,14 @@ class Classifier(Model):
             layers: Names from `layers()`.
 
         Raises:
-            LayerError: For a layer that cannot be explained.
+            LayerError: For a layer that cannot be explained, or that does not run this time.
         """
         self.check_layers(layers)
         maps: dict[str, Tensor] = {}
-        with torch.no_grad(), evaluating(self.module), self._recording(layers, maps, stop=True):
-            try:
-                self.module(self._input(images))
-            except _AllRecorded:
-                pass
-        return {name: maps[name] for name in layers}
+        recording = self._recording(layers, maps, stop=True)
+        with torch.no_grad(), evaluating(self.module), recording, suppress(_AllRecorded):
+            self.module(self._input(images))
+        return _in_order(maps, layers)
 
     def activations_and_logits(
         self, images: Tensor, layers: Sequence[str]
@@ -175,7 +186,7 @@ class Classifier(Model):
         maps: dict[str, Tensor] = {}
         with torch.no_grad(), evaluating(self.module), self._recording(layers, maps, stop=False):
             logits = self._reader.run(self.module, self._input(images)).float()
-        return {name: maps[name] for name in layers}, logits
+        return _in_order(maps, layers), logits
 
     def head(self, layer: str) -> ModuleHead:
         """Return the network after `layer`; the first time, check it against the plain pass.
@@ -185,7 +196,14 @@ class Classifier(Model):
         """
         if layer not in self._heads:
             self.check_layers([layer])
-            self._heads[layer] = resume(self.module, layer, self._trace, self._reader, self._probe)
+            try:
+                self._heads[layer] = resume(
+                    self.module, layer, self._trace, self._reader, self._probe[-1:], self._probes
+                )
+            except LayerError as error:
+                names = list(self._layers)
+                later = ", ".join(map(repr, names[names.index(layer) + 1 :][:3])) or "none"
+                raise LayerError(f"{error}. The next usable layers: {later}") from error
         return self._heads[layer]
 
     def logits(self, images: Tensor) -> Tensor:
@@ -214,18 +232,11 @@ class Classifier(Model):
     def _input(self, images: Tensor) -> Tensor:
         return images.to(self.device, self.dtype)
 
-    def _first_pass(self) -> tuple[Tensor, tuple[LogitReader, int]]:
-        """Run a few noise images to learn the input's size and how the scores are read."""
-        if not self._sized:
-            warnings.warn(
-                "no preprocess given: pictures are used at their own size, scaled to [0, 1]. "
-                "Pass the preprocessing the network was trained with, for example "
-                "vtcav.Preprocess(224, mean=..., std=...)",
-                stacklevel=3,
-            )
+    def _first_pass(self, shapes: Sequence[tuple[int, ...]]) -> tuple[Tensor, LogitReader]:
+        """Run a few noise images of the first shape that fits and see how the scores are read."""
         failure: Exception | None = None
-        for shape in self._input_shapes():
-            probe = _noise(3, shape).to(self.device, self.dtype)
+        for shape in shapes:
+            probe = self._input(_noise(3, shape))
             try:
                 with evaluating(self.module):
                     return probe, find_logits(self.module, probe, binary=self.binary)
@@ -233,35 +244,38 @@ class Classifier(Model):
                 raise
             except Exception as error:  # noqa: BLE001  (a user's forward may raise anything)
                 failure = failure or error
-        expected = f"images of shape {shape}" if self._sized else "images of any common size"
         raise ModelError(
-            f"the network cannot compute {expected}: {type(failure).__name__}: {failure}; "
+            f"the network cannot compute images of shape {' or '.join(map(str, shapes))}: "
+            f"{type(failure).__name__}: {failure}; "
             "give the preprocess that makes the input the network expects"
         ) from failure
 
-    def _input_shapes(self) -> Iterator[tuple[int, ...]]:
-        if self._sized:
-            from PIL import Image
+    @cached_property
+    def _probes(self) -> list[Tensor]:
+        """Images to check heads with: of a second size too, where pictures keep their own."""
+        probes = [self._probe[:-1]]
+        height, width = self._size
+        shape = _shape_of(self.preprocess, width * 5 // 4, height)
+        if shape != self._probe.shape[1:]:
+            images = self._input(_noise(2, shape))
+            with suppress(Exception):  # then the network takes images of one size alone
+                self.logits(images)
+                probes.append(images)
+        return probes
 
-            # not square, so that a preprocessing that keeps the shape of the picture shows
-            picture = Image.new("RGB", (320, 288), (120, 130, 140))
-            yield tuple(to_tensor(self.preprocess, picture, "a grey probe picture").shape)
-        else:
-            yield from ((3, size, size) for size in _COMMON_SIZES)
+    @cached_property
+    def _size(self) -> tuple[int, int]:
+        height, width = self._probe.shape[2:]
+        return height, width
 
     @cached_property
     def _trace(self) -> Trace:
         with evaluating(self.module):
-            return record(
-                self.module,
-                self._probe[-1:],
-                self._reader.read,
-            )
+            return record(self.module, self._probe[-1:], lambda out: self._reader.read(out, 1))
 
     @cached_property
     def _layers(self) -> dict[str, LayerInfo]:
-        height, width = self._probe.shape[2:]
-        return usable_layers(self._trace, (height, width))
+        return usable_layers(self._trace, self._size)
 
     @contextmanager
     def _recording(
@@ -293,22 +307,92 @@ class _AllRecorded(BaseException):
     """Ends a pass after the deepest layer; no `except Exception` in a network stops it."""
 
 
+def _in_order(maps: dict[str, Tensor], layers: Sequence[str]) -> dict[str, Tensor]:
+    """Return the recorded maps in the order asked for."""
+    missing = [name for name in layers if name not in maps]
+    if missing:
+        raise LayerError(
+            f"layer {missing[0]!r} ran when the network was first seen and did not run for these "
+            "images; expected a network that runs the same modules for all images"
+        )
+    return {name: maps[name] for name in layers}
+
+
+def _eager(module: nn.Module) -> nn.Module:
+    """Return the plain module inside wrappers, or raise where hooks or gradients cannot work."""
+    while True:
+        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):  # torch.compile
+            module = inner
+        else:
+            break
+    for name, part in module.named_modules():
+        where = f"its part {name!r}" if name else "it"
+        if isinstance(part, torch.jit.ScriptModule):
+            raise ModelError(
+                f"expected an eager torch.nn.Module, but {where} is compiled by TorchScript, which "
+                "hides its layers; use the network before torch.jit.script or torch.jit.trace"
+            )
+        if hasattr(part, "_orig_mod") or part._compiled_call_impl is not None:
+            raise ModelError(
+                f"expected an eager torch.nn.Module, but {where} is compiled by torch.compile, "
+                "which may leave out hooks; use the network before that"
+            )
+    _check_weights(module)
+    return module
+
+
+def _check_weights(module: nn.Module) -> None:
+    for weight in _tensors(module):
+        if weight.is_meta or nn.parameter.is_lazy(weight):
+            raise ModelError(
+                "expected a network with its weights in memory, but some are not initialised "
+                "(meta device or lazy modules); load them, or run the network once, before"
+            )
+        if weight.is_inference():
+            raise ModelError(
+                "expected a network that autograd can differentiate, but some of its weights were "
+                "made under torch.inference_mode(); build or load it outside of that"
+            )
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    return chain(module.parameters(), module.buffers())
+
+
 def _place(module: nn.Module, device: str | torch.device) -> tuple[nn.Module, torch.device]:
     """Return the module (a copy when it has to move) and the device it computes on."""
-    current = next((p.device for p in module.parameters()), torch.device("cpu"))
+    current = next((tensor.device for tensor in _tensors(module)), torch.device("cpu"))
     if device == "auto":
         return module, current
     try:
         wanted = torch.device(device)
         torch.empty(0, device=wanted)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         message = str(error).splitlines()[0]
         raise ModelError(
             f"device {str(device)!r} cannot be used: {message}; use 'auto' or 'cpu'"
         ) from error
     if wanted.type == current.type and wanted.index in (None, current.index):
         return module, current
-    return copy.deepcopy(module).to(wanted), wanted
+    try:
+        return copy.deepcopy(module).to(wanted), wanted
+    except Exception as error:
+        raise ModelError(
+            f"the network cannot be copied to device {str(device)!r}: {error}; move it there "
+            "yourself and leave device='auto'"
+        ) from error
+
+
+def _shape_of(
+    preprocess: Callable[[Image.Image], Tensor], width: int, height: int
+) -> tuple[int, ...]:
+    """Return the shape [3, H, W] that the preprocessing makes of a picture."""
+    from PIL import Image
+
+    picture = Image.new("RGB", (width, height), (120, 130, 140))
+    return tuple(to_tensor(preprocess, picture, "a grey probe picture").shape)
 
 
 def _noise(count: int, shape: Sequence[int]) -> Tensor:
@@ -319,6 +403,8 @@ def _noise(count: int, shape: Sequence[int]) -> Tensor:
 def _class_names(names: Sequence[str] | None, count: int, *, binary: bool) -> tuple[str, ...]:
     if names is None:
         return ("negative", "positive") if binary else tuple(f"class {i}" for i in range(count))
+    if not isinstance(names, str):
+        names = list(names)
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise ModelError("class_names must be a list of texts, one per class index")
     if len(names) != count:

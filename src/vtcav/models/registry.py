@@ -60,7 +60,7 @@ def load_model(
         close = difflib.get_close_matches(scheme, _LOADERS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ModelError(f"unknown model {name!r}: expected {_FORMS}{hint}")
-    return _LOADERS[scheme](rest, _Options(class_names, preprocess, binary, _device(device)))
+    return _LOADERS[scheme](rest, _Options(class_names, preprocess, binary, device))
 
 
 def _demo(_rest: str, options: _Options) -> Model:
@@ -73,7 +73,7 @@ def _demo(_rest: str, options: _Options) -> Model:
         module,
         options.class_names or names,
         options.preprocess or preprocess,
-        device=options.device,
+        device=_device(options.device),
     )
 
 
@@ -88,10 +88,10 @@ def _python(target: str, options: _Options) -> Model:
         )
     made = _build(module_name, attribute)
     if isinstance(made, Model):
-        if options.class_names is not None or options.preprocess is not None or options.binary:
+        if options != _Options(None, None, False, "auto"):
             raise ModelError(
-                f"python:{target} returns a finished model; set class_names, preprocess and "
-                "binary there, or return the bare torch.nn.Module"
+                f"python:{target} returns a finished model; set class_names, preprocess, binary "
+                "and device there, or return the bare torch.nn.Module"
             )
         return made
     if not isinstance(made, torch.nn.Module):
@@ -104,7 +104,7 @@ def _python(target: str, options: _Options) -> Model:
         options.class_names,
         options.preprocess,
         binary=options.binary,
-        device=options.device,
+        device=_device(options.device),
     )
 
 

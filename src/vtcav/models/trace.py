@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
@@ -19,32 +20,34 @@ from vtcav.errors import ModelError
 __all__ = ["Call", "Trace", "record"]
 
 
-@dataclass
+@dataclass(eq=False)
 class Call:
     """One run of one module.
 
     Attributes:
         name: Module path.
         kind: Class name of the module.
+        weights: Whether the module itself, without its children, has parameters.
         occurrence: 0 for the first run of this module in the pass, 1 for the second, ...
-        parents: Positions (in `Trace.calls`) of the calls this one ran inside.
+        parents: The calls this one ran inside, outermost first.
         start: Clock of the pass when it began.
         end: Clock of the pass when it ended.
         shape: Shape of its output, or None where that is not one tensor.
-        node: Identity of the output in the autograd graph.
+        hands_on: Whether its output is its input (Identity, Dropout in evaluation mode).
     """
 
     name: str
     kind: str
+    weights: bool
     occurrence: int
-    parents: tuple[int, ...]
+    parents: tuple[Call, ...]
     start: int
     end: int = -1
     shape: tuple[int, ...] | None = None
-    node: Any = None
+    hands_on: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trace:
     """All module calls of one pass over one image, and those that are cuts.
 
@@ -52,11 +55,13 @@ class Trace:
         calls: In the order in which they began.
         cuts: Names of the modules that run once and that every path crosses.
         reached: Names of the modules whose output the logits depend on.
+        classes: T, the number of logits.
     """
 
     calls: tuple[Call, ...]
     cuts: frozenset[str]
     reached: frozenset[str]
+    classes: int
 
     def calls_of(self, name: str) -> list[Call]:
         """Return the runs of one module."""
@@ -67,13 +72,63 @@ class Trace:
 
         These are what the head need not run again.
         """
-        target = self.calls_of(layer)[0]
+        start = self.calls_of(layer)[0].start
         return [
             call
             for call in self.calls
-            if call.end < target.start
-            and all(self.calls[p].end > target.start for p in call.parents)
+            if call.end < start and all(parent.end > start for parent in call.parents)
         ]
+
+
+class _Recorder:
+    """The hooks of a recorded pass.
+
+    Attributes:
+        calls: The calls so far, in the order in which they began.
+        nodes: For each call that gave a tensor, the tensor's node in the autograd graph.
+        runs: How often each module ran.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.nodes: dict[Call, Any] = {}
+        self.runs: dict[str, int] = {}
+        self._running: list[tuple[Call, int]] = []  # with the writes in place to its inputs
+        self._clock = count()
+
+    def begin(self, name: str) -> Callable[..., None]:
+        """Return the hook that runs before the module `name`."""
+
+        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            occurrence = self.runs.get(name, 0)
+            self.runs[name] = occurrence + 1
+            weights = any(True for _ in module.parameters(recurse=False))
+            kind, parents = type(module).__name__, tuple(call for call, _ in self._running)
+            call = Call(name, kind, weights, occurrence, parents, next(self._clock))
+            self.calls.append(call)
+            self._running.append((call, _writes(inputs)))
+
+        return hook
+
+    def finish(self, _module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        """Run after every module, also after one that failed (with None for its output)."""
+        call, writes = self._running.pop()
+        call.end = next(self._clock)
+        if not isinstance(output, Tensor):
+            return None
+        call.shape = tuple(output.shape)
+        untouched = _writes(inputs) == writes
+        call.hands_on = untouched and any(output is value for value in inputs)
+        # A clone gives every output a node of its own: an Identity returns the very tensor
+        # that a skip connection may also carry around it.
+        output = output.clone()
+        self.nodes[call] = output.grad_fn
+        return output
+
+
+def _writes(inputs: tuple[Any, ...]) -> int:
+    """Return how often the inputs have been written to in place."""
+    return sum(value._version for value in inputs if isinstance(value, Tensor))
 
 
 def record(module: nn.Module, x: Tensor, read_logits: Callable[[Any], Tensor]) -> Trace:
@@ -90,55 +145,30 @@ def record(module: nn.Module, x: Tensor, read_logits: Callable[[Any], Tensor]) -
     Raises:
         ModelError: When no gradient flows from the logits back to the input.
     """
-    calls: list[Call] = []
-    running: list[int] = []
-    seen: dict[str, int] = {}
-    clock = iter(range(2**62))
-
-    def begin(name: str, kind: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _inputs: Any) -> None:
-            occurrence = seen.get(name, 0)
-            seen[name] = occurrence + 1
-            calls.append(Call(name, kind, occurrence, tuple(running), next(clock)))
-            running.append(len(calls) - 1)
-
-        return hook
-
-    def finish(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-        call = calls[running.pop()]
-        call.end = next(clock)
-        if not isinstance(output, Tensor):
-            return None
-        call.shape = tuple(output.shape)
-        # A clone gives every output a node of its own: an Identity returns the very tensor
-        # that a skip connection may also carry around it.
-        output = output.clone()
-        call.node = output.grad_fn
-        return output
-
+    recorder = _Recorder()
     x = x.detach().clone().requires_grad_()
     handles = []
     try:
         for name, child in module.named_modules():
             if name:
-                kind = type(child).__name__
-                handles.append(child.register_forward_pre_hook(begin(name, kind)))
-                handles.append(child.register_forward_hook(finish))
+                handles.append(child.register_forward_pre_hook(recorder.begin(name)))
+                handles.append(child.register_forward_hook(recorder.finish, always_call=True))
         with torch.enable_grad():
             logits = read_logits(module(x))
     finally:
         for handle in handles:
             handle.remove()
     cuts, reached = _cuts(logits, x)
-    once = {name for name, count in seen.items() if count == 1}
-    trace = Trace(
-        tuple(calls),
-        frozenset(c.name for c in calls if c.node in cuts and c.name in once),
-        frozenset(c.name for c in calls if c.node in reached),
+    return Trace(
+        calls=tuple(recorder.calls),
+        cuts=frozenset(
+            call.name
+            for call, node in recorder.nodes.items()
+            if node in cuts and recorder.runs[call.name] == 1
+        ),
+        reached=frozenset(call.name for call, node in recorder.nodes.items() if node in reached),
+        classes=logits.shape[1],
     )
-    for call in calls:
-        call.node = None  # frees the graph
-    return trace
 
 
 def _cuts(logits: Tensor, x: Tensor) -> tuple[set[Any], set[Any]]:
@@ -154,7 +184,10 @@ def _cuts(logits: Tensor, x: Tensor) -> tuple[set[Any], set[Any]]:
             child in on_path for child, _ in node.next_functions
         ):
             on_path.add(node)
-    if not on_path:
+    # Operators without a derivative, of quantised networks for instance, have a node that gives
+    # zeros and a warning.
+    broken = [node.name() for node in on_path if "NotImplemented" in node.name()]
+    if broken or not on_path:
         raise ModelError(
             "no gradient flows from the network's scores back to its input. Expected a network "
             "that autograd can differentiate; a quantised or frozen export, or a forward pass "

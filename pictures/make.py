@@ -1,0 +1,28 @@
+"""Draw the README's pictures: python pictures/make.py (needs the extra vtcav[demo])."""
+
+from pathlib import Path
+
+import vtcav
+from vtcav import demo, textures
+from vtcav.plotting import plot_global, plot_local, save_figure
+
+HERE = Path(__file__).parent
+LAYERS = ["_blocks.10", "_blocks.13", "_bn1"]
+
+
+def main():
+    """Explain the checkerboard with three concepts, and a class with crops."""
+    model = vtcav.load_model("demo", device="cpu")
+    explainer = vtcav.VisualTCAV(model, LAYERS)
+    names = ("chequered", "striped", "dotted")
+    explainer.fit({name: textures.draw(name, 40) for name in names}, demo.negatives(0))
+    local = explainer.explain(demo.photograph("chessboard_RGB"), classes=2)
+    save_figure(lambda figure: plot_local(local, figure), HERE / "local.png")
+    class_name, photo = demo.CLASS
+    pieces = demo.crops(demo.photograph(photo), 16, seed=0, smallest=0.7, largest=1.0)
+    glob = explainer.explain_class(class_name, pieces)
+    save_figure(lambda figure: plot_global(glob, figure), HERE / "global.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""One thread for every test, and networks of other libraries where they are installed."""
+
+import importlib
+import importlib.util
+import os
+import warnings
+from types import SimpleNamespace
+
+# before torch is imported: two busy processes slow each other down many times over
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import pytest
+import torch
+
+from tests.torchvision_ops import define_missing_operators
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def libraries():
+    """`torchvision` (its models) and `timm`; the tests that need them skip where one is absent."""
+    for name in ("torchvision", "timm"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        define_missing_operators()
+        return SimpleNamespace(
+            torchvision=importlib.import_module("torchvision.models"),
+            timm=importlib.import_module("timm"),
+        )
