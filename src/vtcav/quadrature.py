@@ -24,9 +24,11 @@ FLOOR = 0.01
 """Attributions below this need to be right only to the tolerance times this."""
 
 SAFETY = 3.0
+DECAY = 2.5
 MAX_LEVEL = 8
 _EXACT = 1e-5  # a relative change that is float32 rounding
-_COMPLETE = 1e-4  # a missing share that is float32 rounding
+_EXACT_SUM = 1e-4  # the same for a sum over a whole layer
+_BELIEVED = 4  # the level from which attributions that never moved are believed
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,19 +130,20 @@ def integrate_adaptive(
 ) -> Integral:
     """Refine each image until its concept attributions stand still.
 
-    The change of a level is taken from the level before, or as a quarter of the change before that
-    where it is larger: changes about halve from level to level for the piecewise-linear networks
-    that converge most slowly, and one may be small by chance. It is relative to the attribution, or
+    The change of a level is taken from the level before, or as half the change before that where
+    it is larger: changes halve from level to level for the piecewise-linear networks that
+    converge most slowly, and one may be small by chance. It is relative to the attribution, or
     to 0.01 for smaller ones, and the worst over concepts and classes counts. An image is done
-    when this is at most the tolerance, or when the middle point changes nothing and the integral
-    is complete, that is, sums to z(F) - z(0) (a linear head). Standing still is not enough there:
-    attributions are shares, and where the network is dead at zero a middle point changes all
-    alike. An integral that misses more than half of the rise is refined on in any case: between
-    few points a network may rise and level off again unseen.
-
+    when this is at most the tolerance, or when the middle point changes nothing (a linear head).
     The changes still to come add up to about as much as the last one. The error reported is three
     times that, with all earlier changes taken into account (each halved per level since): on the
-    networks it was measured on it bounds the true error of every image.
+    networks it was measured on it bounds the true error of nearly every image.
+
+    Standing still proves nothing while the points all see one gradient, as where a network is
+    dead near zero and linear beyond: attributions are shares, which no factor changes. So it is
+    checked whether the integral is complete, that is, sums to z(F) - z(0). Attributions that have
+    never moved are believed only when it is, or from 17 points on, and what is missing is then
+    the error. An integral that misses more than half of z(F) - z(0) is refined in any case.
 
     Args:
         head: The network after the layer.
@@ -173,12 +176,13 @@ def integrate_adaptive(
         a = attributions(IG[on], on)
         if before is not None:
             last, change[active] = change[active].clone(), _relative_change(a, before)
-            missing = _missing_share(IG[on], F[on], rise[on])
-            linear = last.isinf() & (change[active] <= _EXACT) & (missing <= _COMPLETE)
-            judged = torch.where(linear, change[active], torch.maximum(change[active], last / 4))
-            judged[missing > 0.5] = torch.inf
             trend[active] = torch.maximum(change[active], trend[active] / 2)
-            error[active] = (SAFETY * trend[active]).clamp(min=_EXACT)
+            missing = _missing_share(IG[on], F[on], rise[on])
+            unmoved = (trend[active] <= _EXACT) & (missing > _EXACT_SUM) & _any(a)
+            error[active] = torch.where(unmoved, missing, SAFETY * trend[active]).clamp(min=_EXACT)
+            linear = last.isinf() & (change[active] <= _EXACT)
+            judged = torch.where(linear, change[active], torch.maximum(change[active], last / 2))
+            judged[(unmoved & (level < _BELIEVED)) | (missing > 0.5)] = torch.inf
             going = judged > tolerance
             converged[active] = ~going
             active, a = active[going], a[going.to(a.device)]
@@ -192,6 +196,11 @@ def _relative_change(a: Tensor, before: Tensor) -> Tensor:
     """Return the largest change over concepts and classes, relative to a or to the floor [n]."""
     change = (a - before).abs() / a.abs().clamp(min=FLOOR)
     return change.flatten(1).amax(1).cpu()
+
+
+def _any(a: Tensor) -> Tensor:
+    """Return whether any attribution of an image is not 0 [n]."""
+    return a.flatten(1).any(1).cpu()
 
 
 def _missing_share(IG: Tensor, F: Tensor, rise: Tensor) -> Tensor:

@@ -48,11 +48,16 @@ class _Activated(NamedTuple):
     source: Tensor
     result: Tensor
 
+    @property
+    def is_vector(self) -> bool:
+        """Whether there is one vector for each image, [N], [N, T] or [N, T, 1, 1]."""
+        return self.result.numel() == self.result.shape[:2].numel()
+
 
 class _Activations(TorchFunctionMode):
     """Keeps the softmaxes and sigmoids of a pass that could be its last operation.
 
-    Those are the ones over one vector per image; the large ones of an attention are let go.
+    Those over one vector per image, and the very last: the large ones of attentions are let go.
     """
 
     def __init__(self) -> None:
@@ -73,8 +78,9 @@ class _Activations(TorchFunctionMode):
         if func in _IN_PLACE:
             source = source.clone()
         result = func(*args, **kwargs)
-        if result.numel() == result.shape[:2].numel():
-            self.found.append(_Activated(_NAMES[func], source, result))
+        if self.found and not self.found[-1].is_vector:
+            self.found.pop()
+        self.found.append(_Activated(_NAMES[func], source, result))
         return result
 
     def that_gave(self, scores: Tensor) -> _Activated | None:
@@ -90,8 +96,9 @@ class _Activations(TorchFunctionMode):
 
 def _close(a: Tensor, b: Tensor) -> bool:
     """Tell whether two score tensors agree but for a clamp or another precision."""
+    eps = max(torch.finfo(a.dtype).eps, torch.finfo(b.dtype).eps)
     a, b = a.detach().reshape(-1).float(), b.detach().reshape(-1).float()
-    return torch.allclose(a, b.to(a.device), rtol=0.01, atol=1e-6)
+    return torch.allclose(a, b.to(a.device), rtol=max(4 * eps, 1e-5), atol=1e-6)
 
 
 @dataclass(frozen=True)
