@@ -1,6 +1,7 @@
 """Draw the README's pictures: python pictures/make.py (needs the extra vtcav[demo])."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import vtcav
 from vtcav import demo, textures
@@ -16,7 +17,10 @@ def main():
     explainer = vtcav.VisualTCAV(model, LAYERS)
     names = ("chequered", "striped", "dotted")
     explainer.fit({name: textures.draw(name, 40) for name in names}, demo.negatives(0))
-    local = explainer.explain(demo.photograph("chessboard_RGB"), classes=2)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "checkerboard.png"
+        demo.photograph("chessboard_RGB").save(path)
+        local = explainer.explain(path, classes=2)
     save_figure(lambda figure: plot_local(local, figure), HERE / "local.png")
     class_name, photo = demo.CLASS
     pieces = demo.crops(demo.photograph(photo), 16, seed=0, smallest=0.7, largest=1.0)

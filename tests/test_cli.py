@@ -49,8 +49,9 @@ def nothing():
 def slow():
     class Slow(torch.nn.Sequential):
         def forward(self, x):
-            import time
-            time.sleep(0.2)
+            import pathlib, time
+            pathlib.Path("started").touch()
+            time.sleep(1)
             return super().forward(x)
 
     return vtcav.Classifier(Slow(*net()), ["cat", "dog", "fox"], vtcav.Preprocess(32))
@@ -185,6 +186,7 @@ def test_the_negatives_inside_the_concepts_are_no_concept(place, capsys):
         ({"--concepts": "nowhere"}, "'nowhere', which does not exist"),
         ({"--negatives": "nowhere"}, "folder of negatives, got 'nowhere'"),
         ({"--tolerance": "2"}, "tolerance between 0 and 1"),
+        ({"-o": "mymodel.py"}, "cannot write to the folder 'mymodel.py'"),
         ({"--device": "quantum"}, "returns a finished model; set .* device there"),
         ({"--device": "quantum", "model": "demo"}, "device 'quantum' cannot be used"),
     ],
@@ -277,7 +279,9 @@ def test_help_of_every_command_has_an_example():
 def test_ctrl_c_ends_cleanly_and_leaves_nothing_half_written(place):
     command = [sys.executable, "-m", "vtcav", *explain("-o", "out", model="python:mymodel:slow")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    time.sleep(4)
+    while not (place / "started").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130

@@ -81,7 +81,7 @@ def test_the_page_shows_files_that_exist_and_asks_for_nothing_else(output):
         assert (output / source).stat().st_size > 10_000
     assert "http" not in page
     assert page.count("<h2>") == 5
-    best, values = attributions(output / "chessboard_RGB", "_bn1")
+    _, values = attributions(output / "chessboard_RGB", "_bn1")
     assert f"{values['chequered']:.3f}" in page
 
 

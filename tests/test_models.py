@@ -521,7 +521,7 @@ def decides(net, name, images):
 
     def fix(_module, _inputs, output):
         fixed.append(output.clone())
-        return fixed[0]
+        return fixed[0].clone()
 
     handle = net.get_submodule(name).register_forward_hook(fix)
     with torch.no_grad(), in_evaluation(net):
@@ -541,7 +541,7 @@ def test_usable_layers_are_those_that_decide_the_logits(seed):
     assert sorted(names(model)) == sorted(usable)
     for name in usable:
         maps = model.activations(x, [name])[name]
-        torch.testing.assert_close(model.head(name)(maps), net(x).float())
+        torch.testing.assert_close(model.head(name)(maps), net.eval()(x).float())
 
 
 def test_random_graphs_have_bypassed_layers_and_layers_that_decide():
@@ -889,7 +889,9 @@ class Attention(Net):
 
     def rest(self, x, y):
         y = self.relu(self.conv(self.relu(y)))
-        weights = torch.softmax(y.flatten(2).mean(1), 1).reshape(len(y), 1, *y.shape[2:])
+        places = y.flatten(2)
+        y = (places @ torch.softmax(places.mT @ places, -1)).reshape(y.shape)
+        weights = torch.softmax(places.mean(1), 1).reshape(len(y), 1, *y.shape[2:])
         gates = torch.sigmoid(y.mean((2, 3)))
         mixed = torch.softmax(self.fc((y * weights).sum((2, 3)) * gates), 1)
         return mixed @ self.fc.weight @ self.fc.weight.T
@@ -963,6 +965,11 @@ def test_scores_that_are_not_finite_are_refused():
 def test_scores_that_depend_on_chance_or_on_other_images_are_refused(end):
     with pytest.raises(ModelError, match="other scores alone than beside others"):
         classifier(Ends(end))
+
+
+def test_a_network_with_more_scores_for_some_images_is_refused():
+    with pytest.raises(ModelError, match=r"expected 4 scores for each of 1 images, got .*\(1, 3\)"):
+        classifier(Ends(lambda z: z if len(z) > 1 else z[:, :3]))
 
 
 def squeezed(x):
@@ -1523,7 +1530,13 @@ def test_a_class_by_a_tensor():
     assert named(*CLASSES).class_index(torch.tensor(2)) == 2
 
 
-@pytest.mark.parametrize("wanted", [True, False, np.True_, 1.0, 0.5, None, [1], "-1", "1.0", ""])
+NO_CLASSES = [
+    *(True, False, np.True_, 1.0, 0.5, None, [1], "-1", "1.0", ""),
+    *(np.array([0, 1]), torch.tensor(0.5)),
+]
+
+
+@pytest.mark.parametrize("wanted", NO_CLASSES, ids=str)
 def test_what_is_no_class_is_refused(wanted):
     with pytest.raises(ModelError, match=r"unknown class .*3 class names or an index from 0 to 2"):
         named(*CLASSES).class_index(wanted)

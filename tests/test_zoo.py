@@ -5,6 +5,7 @@ from collections import Counter, namedtuple
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import vtcav
 from tests.test_models import decides, gradient, hooked, in_evaluation, noise, state, truth
@@ -238,6 +239,20 @@ def lite():
 
 @pytest.mark.demo
 def test_efficientnet_lite0(lite):
-    net, size = lite.module, lite.layers()[0].shape
-    print(size, [layer for layer in lite.layers() if layer.recommended])
-    assert 0
+    assert [layer.name for layer in lite.check_layers(None)] == [
+        *("_blocks.2", "_blocks.4", "_blocks.10", "_bn1")
+    ]
+    assert usable(lite)[-1] == "_bn1"
+    with pytest.raises(LayerError, match=r"'_blocks.7._bn2' .* is bypassed.*'_blocks.7'$"):
+        lite.head("_blocks.7._bn2")
+    for layer in ("_conv_stem", "_blocks.4", "_bn1"):  # it reads the batch size at its end
+        assert check_head(lite.module, lite, layer, 224) == "expanded"
+
+
+@pytest.mark.demo
+def test_efficientnet_lite0_sees_the_cat(lite):
+    data = pytest.importorskip("skimage.data")
+    probabilities = lite.predict([Image.fromarray(data.chelsea())])[0]
+    assert float(probabilities.sum()) == pytest.approx(1, abs=1e-5)
+    assert lite.class_names[int(probabilities.argmax())] in ("tabby", "Egyptian cat", "tiger cat")
+    assert lite.class_names[lite.class_index("zebra")] == "zebra"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from vtcav import __version__
-from vtcav.errors import VtcavError
+from vtcav.errors import ExplanationError, VtcavError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -255,8 +255,16 @@ def _layers(arguments: argparse.Namespace) -> None:
 
 
 def _explain(arguments: argparse.Namespace) -> None:
-    explainer = _explainer(arguments)
-    local = explainer.explain(arguments.image, classes=_classes(arguments.classes))
+    from vtcav.images import collect
+
+    _check_sources(arguments)
+    classes = _classes(arguments.classes)
+    model = _load(arguments)
+    # what can be wrong is found before the minutes that learning may take
+    collect(arguments.image)
+    for name in [] if isinstance(classes, int) else classes:
+        model.class_index(name)
+    local = _explainer(arguments, model).explain(arguments.image, classes=classes)
     if arguments.output is not None:
         local.save(arguments.output)
     if arguments.json:
@@ -279,9 +287,14 @@ def _explain(arguments: argparse.Namespace) -> None:
 
 
 def _explain_class(arguments: argparse.Namespace) -> None:
-    explainer = _explainer(arguments)
-    glob = explainer.explain_class(
-        _class(arguments.class_name),
+    from vtcav.images import collect
+
+    _check_sources(arguments)
+    model = _load(arguments)
+    collect(arguments.images)
+    class_index = model.class_index(_class(arguments.class_name))
+    glob = _explainer(arguments, model).explain_class(
+        class_index,
         arguments.images,
         limit=arguments.limit,
         seed=arguments.seed,
@@ -327,18 +340,24 @@ def _load(arguments: argparse.Namespace) -> Model:
     return load_model(arguments.model, binary=arguments.binary, device=arguments.device)
 
 
-def _explainer(arguments: argparse.Namespace) -> VisualTCAV:
-    """Return an explainer with its concepts learned or loaded."""
-    from vtcav import CavBank, VisualTCAV
-    from vtcav.concepts import concept_folders, negative_folders
-
+def _check_sources(arguments: argparse.Namespace) -> None:
+    """Refuse concepts from nowhere or from two places."""
     if (arguments.cavs is None) == (arguments.concepts is None):
         raise _UsageError("give either --concepts DIR with --negatives DIR, or --cavs FILE")
     if arguments.concepts is not None and arguments.negatives is None:
         raise _UsageError("--concepts needs --negatives DIR to contrast them with")
+
+
+def _explainer(arguments: argparse.Namespace, model: Model) -> VisualTCAV:
+    """Return an explainer with its concepts learned or loaded."""
+    from vtcav import CavBank, VisualTCAV
+    from vtcav.concepts import concept_folders, negative_folders
+
+    if arguments.output is not None:
+        _make_folder(arguments.output)
     bank = CavBank.load(arguments.cavs) if arguments.cavs is not None else None
     explainer = VisualTCAV(
-        _load(arguments),
+        model,
         arguments.layers,
         arguments.steps,
         tolerance=arguments.tolerance,
@@ -358,6 +377,13 @@ def _explainer(arguments: argparse.Namespace) -> VisualTCAV:
         if arguments.output is not None:
             explainer.cavs.save(arguments.output / "cavs.safetensors")
     return explainer
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExplanationError(f"cannot write to the folder {str(path)!r}: {error}") from error
 
 
 def _names(text: str) -> list[str]:
@@ -488,5 +514,3 @@ def _show_warning(
 def _fail(message: str, code: int) -> int:
     sys.stderr.write(f"vtcav: {' '.join(message.split())}\n")
     return code
-
-

@@ -84,6 +84,12 @@ def _sixteen_bits(image: Image.Image) -> Image.Image:
 
 
 def open_file(path: Path) -> BufferedReader:
+    """Open a regular file for reading.
+
+    Raises:
+        ImageError: When it is a folder, a pipe or a device.
+        OSError: When it cannot be opened.
+    """
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         raise ImageError("it is a folder, not a file")
@@ -118,6 +124,11 @@ def identify(file: BufferedReader) -> Image.Image:
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
+    """Decode an opened picture into an independent RGB image with its EXIF orientation applied.
+
+    Raises:
+        ImageError: When it has too many pixels, or values out of range.
+    """
     _check_size(image)
     image.load()
     _check_size(image)  # an icon shows its real size only now
