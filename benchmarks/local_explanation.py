@@ -72,6 +72,7 @@ def timed(work):
 
 
 def main(repeats=5):
+    """Time the passes and the explanation in turn, and report."""
     model = vtcav.load_model("demo", device="cpu")
     module = model.module.requires_grad_(False)
     shapes = {layer.name: layer.shape for layer in model.layers()}

@@ -5,10 +5,12 @@ import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import nn
 
 import vtcav
@@ -255,20 +257,87 @@ def test_linear_head_needs_three_evaluations(N, C, seed):
         return torch.einsum("ntchw,nchw,c->nt", IG, F[on], p)[..., None]
 
     integral = integrate_adaptive(
-        head, F, classes, attributions, tolerance=0.01, batch_size=4
+        head, F, classes, head(F) - head(0 * F), attributions, tolerance=0.01, batch_size=4
     )
     assert integral.evaluations.tolist() == [3] * N
     assert integral.converged.all()
     assert integral.error.max() <= 1e-4
-    close(integral.IG, head[1].weight.detach().reshape(1, 3, C, 2, 2).expand(N, -1, -1, -1, -1), 1e-6)
+    close(
+        integral.IG, head[1].weight.detach().reshape(1, 3, C, 2, 2).expand(N, -1, -1, -1, -1), 1e-6
+    )
+
+
+def ramps(F, *ramps):
+    """A head of two channels: the sum of gain * ReLU(sum(F_c) - threshold) over (c, ...)."""
+    totals = F.sum((2, 3))
+    return sum(gain * (totals[:, c] - threshold).relu() for c, gain, threshold in ramps)[:, None]
+
+
+def first_channel_share(head):
+    """Attribute the one logit of a head to the first channel of F = 1, as steps 6 and 8 do."""
+    F = torch.ones(1, 2, 1, 2)
+    s = torch.ones(1, 1)
+
+    def attributions(IG, on):
+        B = attribution.positive_relevance(IG, F[on])
+        one = torch.ones(len(on), 1, 1, 2)
+        return attribution.concept_attribution(B, s[on], one, torch.tensor([[[1.0, 0.0]]])[on])
+
+    rise = (head(F) - head(0 * F)).detach()
+    integral = integrate_adaptive(
+        head, F, torch.tensor([[0]]), rise, attributions, tolerance=0.01, batch_size=4
+    )
+    return float(attributions(integral.IG, torch.tensor([0]))), integral
+
+
+def test_adaptive_does_not_take_a_head_that_is_dead_at_zero_for_a_linear_one():
+    # between alpha = 0.1 and 0.4, where the first three points do not look, channel 0 has slope 3
+    share, integral = first_channel_share(
+        lambda F: ramps(F, (0, 3, 0.2), (0, -2, 0.8), (1, 1, 0.2))
+    )
+    assert share == pytest.approx(1.5 / 2.4, rel=float(integral.error))
+    assert integral.evaluations > 9
+
+
+def test_adaptive_finds_a_rise_between_its_points():
+    share, integral = first_channel_share(lambda F: ramps(F, (0, 1, 0.1), (0, -1, 0.15)))
+    assert share == pytest.approx(1, abs=1e-5)
+    assert integral.converged
+
+
+def test_adaptive_says_when_it_does_not_find_where_the_class_rises():
+    share, integral = first_channel_share(lambda F: ramps(F, (0, 1, 0.003), (0, -1, 0.005)))
+    assert share == 0
+    assert not integral.converged
+    assert integral.evaluations == 257
 
 
 # -- the whole method ----------------------------------------------------------------------------
 
+
+def explained_by(explainer, model=None, layers=None, **options):
+    """An explainer with the CAVs of another one."""
+    return vtcav.VisualTCAV(
+        model or explainer.model, layers or explainer.layers, cavs=explainer.cavs, **options
+    )
+
+
+def values(explanation, column="attribution"):
+    """A column of the attributions, by what each number belongs to instead of by its place."""
+    table = explanation.attributions
+    keys = ["layer", "concept", "class_index"]
+    keys = ["image", *keys] if "image" in table else keys
+    return table.set_index(keys)[column].sort_index()
+
+
+def same(one, other, atol=1e-6):
+    pd.testing.assert_series_equal(one, other, rtol=0, atol=atol, check_exact=False)
+
+
 MEAN, STD = (0.5, 0.4, 0.6), (0.25, 0.3, 0.2)
 
 
-@dataclass
+@dataclass(repr=False)
 class Case:
     """A random network with concepts and images, for the public API and for the oracle."""
 
@@ -279,6 +348,10 @@ class Case:
     negatives: list[np.ndarray]
     images: np.ndarray
     binary: bool
+
+    def __repr__(self):
+        counts = [(len(e), len(n)) for e, n in zip(self.examples, self.negatives, strict=True)]
+        return f"Case({self.net}, {self.layers}, {self.size}, images of the concepts: {counts})"
 
     def explainer(self, **options):
         model = vtcav.Classifier(
@@ -311,22 +384,20 @@ class Case:
 
 
 @st.composite
-def cases(draw, activations=tuple(ACTIVATIONS), *, images=1):
+def cases(draw, *, images=1, hidden=5):
     C1, C2, K = draw(sides), draw(sides), draw(st.integers(1, 4))
     h, w = draw(map_sizes)
-    # [1, C, h, w] with C == h != w is taken for channels-last and refused
-    assume(h == w or h not in (C1, C2))
     binary = draw(st.integers(0, 3), label="binary when 0") == 0
-    act = ACTIVATIONS[draw(st.sampled_from(activations))]
+    act = ACTIVATIONS[draw(st.sampled_from(list(ACTIVATIONS)))]
     net = nn.Sequential(
         nn.Conv2d(3, C1, 2, stride=2),
         act(),
         nn.Conv2d(C1, C2, 3, padding=1),
         act(),
         nn.Flatten(),
-        nn.Linear(C2 * h * w, 5),
+        nn.Linear(C2 * h * w, hidden),
         act(),
-        nn.Linear(5, 1 if binary else draw(st.integers(2, 5))),
+        nn.Linear(hidden, 1 if binary else draw(st.integers(2, 5))),
     )
     seed = draw(seeds)
     numbers = (seed + i for i in itertools.count())
@@ -349,12 +420,15 @@ def cases(draw, activations=tuple(ACTIVATIONS), *, images=1):
 
 def settled(cavs, truth):
     """Whether rounding to float32 leaves every decision of the method as it is."""
-    return all(
-        max(cav.e_pos, cav.e_neg) == 0 or abs(cav.e_pos - cav.e_neg) > 1e-2 * (cav.e_pos + cav.e_neg)
-        for cav in cavs
-    ) and all(
-        not M.any() or min(abs((truth.F * M).sum((1, 2)))) > 1e-4 for M in truth.M
-    ) and all(share == 0 or share > 1e-3 for share in truth.s)
+    return (
+        all(
+            max(cav.e_pos, cav.e_neg) == 0
+            or abs(cav.e_pos - cav.e_neg) > 1e-2 * (cav.e_pos + cav.e_neg)
+            for cav in cavs
+        )
+        and all(not M.any() or min(abs((truth.F * M).sum((1, 2)))) > 1e-4 for M in truth.M)
+        and all(share == 0 or share > 1e-3 for share in truth.s)
+    )
 
 
 @few
@@ -405,9 +479,10 @@ def test_global_explanation(case, data):
         ]
         assume(all(settled(cavs, image) for image in truth))
         for k in range(len(cavs)):
-            rows = table.query("layer == @layer and concept == @concept", local_dict={
-                "layer": str(layer), "concept": f"concept {k}"
-            })
+            rows = table.query(
+                "layer == @layer and concept == @concept",
+                local_dict={"layer": str(layer), "concept": f"concept {k}"},
+            )
             expected = [image.a[t, k] for image in truth]
             close(rows["attribution"], expected, 1e-4)
             found = glob.summary().set_index(["layer", "concept"]).loc[str(layer), f"concept {k}"]
@@ -416,10 +491,10 @@ def test_global_explanation(case, data):
 
 
 @few
-@given(cases(images=2))
+@given(cases(images=2, hidden=24))
 def test_adaptive_agrees_with_512_steps_within_its_error(case):
     explainer = case.explainer()
-    fine = vtcav.VisualTCAV(explainer.model, explainer.layers, 512, cavs=explainer.cavs)
+    fine = explained_by(explainer, steps=512, batch_size=128)
     for image in case.images:
         ours, truth = explainer.explain(image, 9).attributions, fine.explain(image, 9).attributions
         assert (abs(ours["attribution"] - truth["attribution"]) <= ours["error"] + 1e-6).all()
@@ -428,3 +503,171 @@ def test_adaptive_agrees_with_512_steps_within_its_error(case):
         assert (ours["evaluations"][~converged] == 257).all()
         bound = 3 * 0.01 * ours["attribution"].clip(lower=0.01)
         assert (ours["error"][converged] <= bound[converged] + 1e-7).all()
+
+
+# -- what must not matter ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def explainer():
+    return small_explainer()
+
+
+IMAGES = pictures(5, seed=4)
+
+
+@pytest.mark.parametrize("steps", ["adaptive", 20])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_batch_size(batch_size, steps):
+    ours, other = small_explainer(steps=steps, batch_size=batch_size), small_explainer(steps=steps)
+    for layer, cavs in ours.cavs.layers.items():
+        for field in ("v", "e_pos", "e_neg"):
+            theirs = getattr(other.cavs.layers[layer], field)
+            torch.testing.assert_close(getattr(cavs, field), theirs, rtol=1e-5, atol=1e-6)
+    for column, atol in (("attribution", 1e-5), ("evaluations", 0)):
+        one, another = (values(e.explain_class("dog", IMAGES), column) for e in (ours, other))
+        same(one, another, atol)
+        one, another = (values(e.explain(IMAGES[0]), column) for e in (ours, other))
+        same(one, another, atol)
+
+
+def test_order_of_the_images(explainer, tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(len(IMAGES))]
+    for path, image in zip(paths, IMAGES, strict=True):
+        Image.fromarray(image).save(path)
+    forwards = explainer.explain_class("cat", paths)
+    backwards = explainer.explain_class("cat", paths[::-1])
+    same(values(forwards), values(backwards))
+    assert backwards.attributions["image"].iloc[0] == str(paths[-1])
+    turned = vtcav.VisualTCAV(explainer.model, explainer.layers).fit(
+        {name: images[::-1] for name, images in concepts().items()}, pictures(9, seed=3)[::-1]
+    )
+    same(values(forwards), values(turned.explain_class("cat", paths)), 1e-5)
+
+
+def test_order_of_the_concepts(explainer):
+    named = concepts()
+    turned = vtcav.VisualTCAV(explainer.model, explainer.layers).fit(
+        {name: named[name] for name in reversed(named)}, pictures(9, seed=3)
+    )
+    assert turned.cavs.names == explainer.cavs.names[::-1]
+    one, other = (e.explain(IMAGES[0]) for e in (explainer, turned))
+    same(values(one), values(other))
+    for name in named:
+        close(one.concept_map("3", name), other.concept_map("3", name), 1e-6)
+
+
+def test_order_of_the_layers(explainer):
+    turned = explained_by(explainer, layers=["3", "1"])
+    assert turned.layers == ["1", "3"]
+    one, other = (e.explain(IMAGES[0]).attributions for e in (explainer, turned))
+    pd.testing.assert_frame_equal(one, other)
+
+
+def test_concepts_and_layers_beside_each_other_do_not_matter(explainer):
+    together = explained_by(explainer, steps=20).explain(IMAGES[0], classes=3)
+    alone = vtcav.VisualTCAV(explainer.model, ["3"], 20).fit(
+        {"warm": concepts()["warm"]}, pictures(9, seed=3)
+    )
+    alone = values(alone.explain(IMAGES[0], classes=["fox"]))
+    same(alone, values(together).loc[alone.index])
+
+
+def test_negatives_of_its_own_are_those_of_the_concept_alone(explainer):
+    own = {"dark": pictures(6, seed=8), "warm": pictures(4, seed=9)}
+    apart = vtcav.VisualTCAV(explainer.model, explainer.layers)
+    apart.fit(concepts(), own, min_examples=4)
+    for k, (name, images) in enumerate(concepts().items()):
+        alone = vtcav.VisualTCAV(explainer.model, explainer.layers)
+        alone.fit({name: images}, own[name], min_examples=4)
+        for layer, cavs in alone.cavs.layers.items():
+            for field in ("v", "e_pos", "e_neg"):
+                ours = getattr(apart.cavs.layers[layer], field)[k]
+                torch.testing.assert_close(ours, getattr(cavs, field)[0])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "atol"), [(torch.float64, 1e-5), (torch.bfloat16, 0.05)], ids=str
+)
+def test_dtype_of_the_network(explainer, dtype, atol):
+    model = small_model(small_net().to(dtype))
+    other = small_explainer(model, steps=20)
+    one = explained_by(explainer, steps=20).explain(IMAGES[0])
+    assert one.attributions["attribution"].max() > 0.1
+    same(values(one), values(other.explain(IMAGES[0])), atol)
+    close(one.concept_map("3", "dark"), other.explain(IMAGES[0]).concept_map("3", "dark"), atol)
+
+
+# -- classes -------------------------------------------------------------------------------------
+
+
+def test_the_share_of_a_class_does_not_depend_on_the_classes_asked_for(explainer):
+    explainer = explained_by(explainer, steps=20)
+    everything = values(explainer.explain(IMAGES[1], classes=3))
+    for t in range(3):
+        same(
+            values(explainer.explain(IMAGES[1], classes=[t])),
+            everything.xs(t, level=2, drop_level=False),
+        )
+
+
+def test_the_most_probable_classes_come_first(explainer):
+    local = explainer.explain(IMAGES[0], classes=2)
+    assert local.predictions["probability"].is_monotonic_decreasing
+    assert local.predictions["probability"].sum() == pytest.approx(1)
+    order = local.attributions["class_index"].unique().tolist()
+    assert order == local.predictions["class_index"].tolist()[:2]
+
+
+def test_more_top_classes_than_there_are(explainer):
+    assert explainer.explain(IMAGES[0], classes=10).attributions["class_index"].nunique() == 3
+
+
+def test_classes_by_name_and_index_in_the_order_asked_for_and_once_each(explainer):
+    table = explainer.explain(IMAGES[0], classes=["fox", 0, "fox", 2, "0"]).attributions
+    assert table["class_name"].tolist() == ["fox", "cat"] * 4
+
+
+def test_one_class_by_its_name(explainer):
+    table = explainer.explain(IMAGES[0], classes="dog").attributions
+    assert set(table["class_name"]) == {"dog"}
+    assert len(table) == 4
+
+
+# -- concepts that a layer does not separate -----------------------------------------------------
+
+
+def test_not_separated_is_flagged_everywhere(explainer):
+    swapped = {
+        name: replace(cavs, e_pos=cavs.e_neg, e_neg=cavs.e_pos) if name == "3" else cavs
+        for name, cavs in explainer.cavs.layers.items()
+    }
+    assert all(cavs.separated.all() for cavs in explainer.cavs.layers.values())
+    bank = replace(explainer.cavs, layers=swapped)
+    flagged = vtcav.VisualTCAV(explainer.model, cavs=bank)
+    local, glob = flagged.explain(IMAGES[0]), flagged.explain_class("dog", IMAGES)
+    for table in (local.attributions, glob.attributions, glob.summary(), bank.table()):
+        assert (table["separated"] == (table["layer"] == "1")).all()
+    for table in (local.attributions, glob.attributions, glob.summary()):
+        notes = table.set_index("layer")["note"]
+        assert notes.loc["3"].str.startswith("not separated: e+ <= e-").all()
+        assert not notes.loc["1"].str.contains("separated").any()
+    assert not local.concept_map("3", "dark").any()
+    assert not values(local).loc["3"].any()
+    assert values(local).loc["1"].any()
+
+
+def test_a_concept_of_its_own_negatives_is_not_separated():
+    explainer = vtcav.VisualTCAV(small_model(), ["1"])
+    explainer.fit({"nothing": IMAGES}, IMAGES)
+    assert not explainer.cavs.table()["separated"].any()
+    (note,) = set(explainer.explain(IMAGES[0]).attributions["note"])
+    assert note.startswith("not separated")
+
+
+def test_a_class_that_does_not_rise_is_noted(explainer):
+    local = explainer.explain(IMAGES[0], classes=3)
+    zero = values(local, "note").str.contains("does not raise this class")
+    assert zero.any()
+    assert (values(local)[zero] == 0).all()
+    assert (values(local)[~zero] > 0).all()

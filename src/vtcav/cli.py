@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from vtcav import __version__
 from vtcav.errors import ExplanationError, VtcavError
+from vtcav.terminal import (
+    by_class,
+    fail,
+    print_frame,
+    print_json,
+    print_line,
+    print_saved,
+    print_table,
+    records,
+    show_warning,
+)
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from vtcav.explainer import VisualTCAV
     from vtcav.models.base import Model
 
@@ -43,17 +51,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         if not arguments.debug:
             warnings.simplefilter("default", UserWarning)
-            warnings.showwarning = _show_warning
+            warnings.showwarning = show_warning
         try:
             arguments.run(arguments)
         except KeyboardInterrupt:
-            return _fail("interrupted; nothing half-written was left", INTERRUPTED)
+            return fail("interrupted; nothing half-written was left", INTERRUPTED)
         except _UsageError as error:
-            return _fail(str(error), USAGE)
+            return fail(str(error), USAGE)
         except VtcavError as error:
             if arguments.debug:
                 raise
-            return _fail(str(error), FAILED)
+            return fail(str(error), FAILED)
         except BrokenPipeError:
             # the reader of a pipe went away (vtcav layers ... | head)
             sys.stderr.close()
@@ -61,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Exception as error:
             if arguments.debug:
                 raise
-            return _fail(
+            return fail(
                 f"{type(error).__name__}: {error} (unexpected; --debug shows where)", FAILED
             )
     return DONE
@@ -218,16 +226,16 @@ def _demo(arguments: argparse.Namespace) -> None:
         shown=_shown(arguments),
     )
     if arguments.json:
-        _print_json({"report": str(page.resolve())})
+        print_json({"report": str(page.resolve())})
     else:
-        _print(f"Done. Open {page.resolve()}")
+        print_line(f"Done. Open {page.resolve()}")
 
 
 def _layers(arguments: argparse.Namespace) -> None:
     model = _load(arguments)
     layers = model.layers()
     if arguments.json:
-        _print_json(
+        print_json(
             [
                 {
                     "name": layer.name,
@@ -239,7 +247,7 @@ def _layers(arguments: argparse.Namespace) -> None:
             ]
         )
         return
-    _print_table(
+    print_table(
         f"{model.described}; logits: {model.logits_source}",
         ["layer", "kind", "C x h x w", "recommended"],
         [
@@ -268,22 +276,22 @@ def _explain(arguments: argparse.Namespace) -> None:
     if arguments.output is not None:
         local.save(arguments.output)
     if arguments.json:
-        _print_json(
+        print_json(
             {
                 "image": local.image,
-                "predictions": _records(local.predictions.head(10)),
-                "attributions": _records(local.attributions),
+                "predictions": records(local.predictions.head(10)),
+                "attributions": records(local.attributions),
                 "output": _path(arguments.output),
             }
         )
         return
-    _print_frame(
+    print_frame(
         f"Predictions for {local.image}",
         local.predictions.head(5),
         {"class_name": "class", "probability": "probability"},
     )
-    _print_frame("Concept attributions by class", *_by_class(local.attributions))
-    _print_saved(arguments.output)
+    print_frame("Concept attributions by class", *by_class(local.attributions))
+    print_saved(arguments.output)
 
 
 def _explain_class(arguments: argparse.Namespace) -> None:
@@ -304,17 +312,17 @@ def _explain_class(arguments: argparse.Namespace) -> None:
         glob.save(arguments.output)
     summary = glob.summary()
     if arguments.json:
-        _print_json(
+        print_json(
             {
                 "class": glob.class_name,
-                "summary": _records(summary),
-                "images": _records(glob.images),
+                "summary": records(summary),
+                "images": records(glob.images),
                 "output": _path(arguments.output),
             }
         )
         return
     used = int(glob.images["used"].sum())
-    _print_frame(
+    print_frame(
         f"{glob.class_name}: concept attributions over {used} images, {len(glob.skipped)} skipped "
         "(interval: 95 % Student t, of the mean)",
         summary,
@@ -328,7 +336,7 @@ def _explain_class(arguments: argparse.Namespace) -> None:
             "note": "note",
         },
     )
-    _print_saved(arguments.output)
+    print_saved(arguments.output)
 
 
 # -- from arguments to objects ----------------------------------------------------------------
@@ -414,103 +422,9 @@ def _shown(arguments: argparse.Namespace) -> bool | None:
     return False if arguments.quiet or arguments.json else None
 
 
-# -- printing ---------------------------------------------------------------------------------
-
-
 def _say(arguments: argparse.Namespace) -> Callable[[str], None]:
-    return (lambda text: None) if arguments.json or arguments.quiet else _print
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
-
-
-def _print_json(data: Any) -> None:
-    _print(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False))
-
-
-def _print_saved(output: Path | None) -> None:
-    if output is None:
-        _print("Nothing was written; -o FOLDER keeps tables, maps and the figure.")
-    else:
-        _print(f"Written to {output.resolve()}")
-
-
-def _print_frame(title: str, frame: pd.DataFrame, columns: dict[Any, str]) -> None:
-    """Print some columns of a table, leaving out those that are empty."""
-    cells = {key: [_cell(value) for value in frame[key]] for key in columns}
-    shown = [key for key in columns if any(cells[key])]
-    numeric = [columns[key] for key in shown if frame[key].dtype.kind == "f"]
-    rows = list(zip(*(cells[key] for key in shown), strict=True))
-    _print_table(title, [columns[key] for key in shown], rows, numeric)
-
-
-def _by_class(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return attributions with a column for each class, and the columns' titles."""
-    keys = ["layer", "concept"]
-    wide = table.pivot_table(index=keys, columns="class_index", values="attribution", sort=False)
-    names = table.drop_duplicates("class_index").set_index("class_index")["class_name"]
-    rest = table.groupby(keys, sort=False).agg(
-        error=("error", "max"),
-        note=("note", lambda notes: "; ".join(dict.fromkeys(notes)).strip("; ")),
-    )
-    titles = {key: key for key in keys} | {index: str(names[index]) for index in wide.columns}
-    return wide.join(rest).reset_index(), titles | {"error": "+- at most", "note": "note"}
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return "" if value != value else f"{value:.4f}"
-    return str(value)
-
-
-def _print_table(
-    title: str,
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    numeric: Sequence[str] = (),
-) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in header:
-        table.add_column(
-            Text(name),
-            justify="right" if name in numeric else "left",
-            no_wrap=name == "layer",
-            overflow="fold",
-        )
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    console.print(Text(f"\n{title}", style="bold"))
-    console.print(table)
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=15))
-    return records
+    return (lambda text: None) if arguments.json or arguments.quiet else print_line
 
 
 def _path(output: Path | None) -> str | None:
     return None if output is None else str(output.resolve())
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    sys.stderr.write(f"vtcav: warning: {message}\n")
-
-
-def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"vtcav: {' '.join(message.split())}\n")
-    return code

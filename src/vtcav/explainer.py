@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from vtcav import attribution as steps6to9
 from vtcav.batches import Batches
-from vtcav.cav import CavBank, LayerCavs
-from vtcav.concept_map import concept_map, raw_map
+from vtcav.cav import CavBank
 from vtcav.concepts import MIN_EXAMPLES, gather
 from vtcav.errors import CavError, ExplanationError, ImageError, ModelError
 from vtcav.explanation import GlobalExplanation, LocalExplanation, Row
 from vtcav.images import ImageSource, collect, read
+from vtcav.layer_analysis import LayerResult, Rule, analyse
 from vtcav.learning import learn, versions
 from vtcav.models.base import Model
 from vtcav.preprocess import Preprocess, signature, to_tensor
 from vtcav.progress import progress_bar
 from vtcav.provenance import Provenance
-from vtcav.quadrature import integrate, integrate_adaptive, trapezoid
 
 __all__ = ["VisualTCAV"]
 
 SHOWN_SIDE = 1024
-# Rows join several notes with "; ", so none holds it.
-NOT_SEPARATED = "not separated: e+ <= e-, so the map and the attribution are 0"
-NO_DIRECTION = "no channel points towards the concept, so the attribution is 0"
-NOT_RAISED = "the image does not raise this class above zero feature maps, so all are 0"
-NOT_CONVERGED = "quadrature stopped above the tolerance"
 
 
 class VisualTCAV:
@@ -87,14 +78,11 @@ class VisualTCAV:
                 f"expected a vtcav model, got {type(model).__name__}; wrap the network: "
                 "vtcav.Classifier(module, class_names, preprocess)"
             )
-        _check_settings(steps, tolerance, batch_size)
+        self._rule = Rule(steps, tolerance, batch_size)
         self.model = model
         if layers is None and cavs is not None:
             layers = list(cavs.layers)
         self._layers = model.check_layers(layers)
-        self.steps = steps
-        self.tolerance = tolerance
-        self.batch_size = batch_size
         self._shown = progress
         self._preprocessing = signature(model.preprocess)
         self._cavs: CavBank | None = None
@@ -157,7 +145,7 @@ class VisualTCAV:
             self.model,
             self.layers,
             gathered,
-            batch_size=self.batch_size,
+            batch_size=self._rule.batch_size,
             min_examples=min_examples,
             strict=strict,
             settings={"limit": limit, "seed": seed},
@@ -198,7 +186,7 @@ class VisualTCAV:
         rows: list[Row] = []
         concept_maps: dict[str, NDArray[np.float32]] = {}
         for layer in self.layers:
-            result = self._explain_layer(layer, maps.pop(layer), z, wanted)
+            result = self._analyse(layer, maps.pop(layer), z, wanted)
             concept_maps[layer] = result.M[0].cpu().numpy()
             rows += result.rows(refs[0].name, wanted, self.model.class_names)
         shown, box = shown_picture(picture, x, self.model.preprocess)
@@ -250,7 +238,7 @@ class VisualTCAV:
             f"explaining {self.model.class_names[index]}", len(refs), shown=self._shown
         ) as progress:
             batches = Batches(
-                refs, self.model.preprocess, self.batch_size, strict=strict, progress=progress
+                refs, self.model.preprocess, self._rule.batch_size, strict=strict, progress=progress
             )
             for batch in batches:
                 rows += self._explain_batch(batch.names, batch.x, index)
@@ -273,7 +261,7 @@ class VisualTCAV:
         probabilities = self.model.probabilities(z).cpu()
         rows: list[list[tuple[Any, ...]]] = [[] for _ in names]
         for layer in self.layers:
-            result = self._explain_layer(layer, maps.pop(layer), z, [index])
+            result = self._analyse(layer, maps.pop(layer), z, [index])
             for n, name in enumerate(names):
                 best = self.model.class_names[int(probabilities[n].argmax())]
                 prediction = float(probabilities[n, index]), best
@@ -281,63 +269,16 @@ class VisualTCAV:
                 rows[n] += [(*row, *prediction) for row in found]
         return [row for image in rows for row in image]
 
-    def _explain_layer(
-        self, layer: str, F: Tensor, z: Tensor, classes: Sequence[int]
-    ) -> _LayerResult:
-        """Run steps 4 to 9 at one layer, for some classes of every image.
-
-        Args:
-            layer: Its name.
-            F: Its feature maps [N, C, h, w].
-            z: The logits [N, T_all].
-            classes: T class indices.
-        """
-        cavs = _to(self.cavs.layers[layer], F.device)
-        M = concept_map(raw_map(F, cavs.v), cavs.e_pos, cavs.e_neg)
-        p = steps6to9.pooled_cav(cavs.v, F, M)
-        head = self.model.head(layer)
-        binary = self.model.binary
-        wanted = torch.tensor([0] if binary else list(classes), device=F.device)
-        with torch.no_grad():
-            z0 = head(torch.zeros_like(F[:1]))
-        s_all = steps6to9.class_share(z, z0)
-
-        def relevance(IG: Tensor, on: Tensor) -> tuple[Tensor, Tensor]:
-            if binary:
-                B = steps6to9.binary_relevance(IG, F[on])
-                return B[:, list(classes)], steps6to9.relevance_share(B)[:, list(classes)]
-            return steps6to9.positive_relevance(IG, F[on]), s_all[on][:, wanted]
-
-        def attributions(IG: Tensor, on: Tensor) -> Tensor:
-            return steps6to9.concept_attribution(*relevance(IG, on), M[on], p[on])
-
-        logits = wanted.expand(len(F), -1)
-        if self.steps == "adaptive":
-            integral = integrate_adaptive(
-                head,
-                F,
-                logits,
-                (z - z0).gather(1, logits),
-                attributions,
-                tolerance=self.tolerance,
-                batch_size=self.batch_size,
-            )
-        else:
-            alpha, weight = trapezoid(self.steps)
-            integral = integrate(head, F, logits, alpha, weight, batch_size=self.batch_size)
-        everything = torch.arange(len(F), device=F.device)
-        B, s = relevance(integral.IG, everything)
-        return _LayerResult(
-            layer=layer,
-            concepts=self.cavs.names,
-            cavs=self.cavs.layers[layer],
-            M=M,
-            a=steps6to9.concept_attribution(B, s, M, p).cpu(),
-            raised=(s > 0).cpu(),
-            pointed=(p.amax(2) > 0).cpu(),
-            error=integral.error,
-            converged=integral.converged,
-            evaluations=integral.evaluations,
+    def _analyse(self, layer: str, F: Tensor, z: Tensor, classes: Sequence[int]) -> LayerResult:
+        return analyse(
+            self.model.head(layer),
+            self.cavs.layers[layer],
+            self.cavs.names,
+            F,
+            z,
+            classes,
+            self._rule,
+            binary=self.model.binary,
         )
 
     def _classes(
@@ -389,63 +330,13 @@ class VisualTCAV:
             ),
             concepts=self.cavs.concepts,
             settings={
-                "steps": self.steps,
-                "tolerance": self.tolerance if self.steps == "adaptive" else None,
-                "batch_size": self.batch_size,
+                "steps": self._rule.steps,
+                "tolerance": self._rule.tolerance if self._rule.steps == "adaptive" else None,
+                "batch_size": self._rule.batch_size,
                 "fit": dict(self.cavs.settings),
                 **settings,
             },
         )
-
-
-@dataclass(frozen=True, eq=False)
-class _LayerResult:
-    """Steps 4 to 9 at one layer: M [N, K, h, w], a [N, T, K] and what to note about them."""
-
-    layer: str
-    concepts: tuple[str, ...]
-    cavs: LayerCavs
-    M: Tensor
-    a: Tensor
-    raised: Tensor
-    pointed: Tensor
-    error: Tensor
-    converged: Tensor
-    evaluations: Tensor
-
-    def rows(
-        self, image: str, classes: Sequence[int], names: Sequence[str], n: int = 0
-    ) -> list[Row]:
-        """Return the table rows of image n."""
-        relative = float(self.error[n])
-        return [
-            Row(
-                image=image,
-                layer=self.layer,
-                concept=concept,
-                class_index=index,
-                class_name=names[index],
-                attribution=float(self.a[n, t, k]),
-                error=relative * max(float(self.a[n, t, k]), 0.01),
-                evaluations=int(self.evaluations[n]),
-                separated=bool(self.cavs.separated[k]),
-                note=self._note(n, t, k),
-            )
-            for k, concept in enumerate(self.concepts)
-            for t, index in enumerate(classes)
-        ]
-
-    def _note(self, n: int, t: int, k: int) -> str:
-        notes = []
-        if not self.cavs.separated[k]:
-            notes.append(NOT_SEPARATED)
-        elif not self.pointed[n, k]:
-            notes.append(NO_DIRECTION)
-        if not self.raised[n, t]:
-            notes.append(NOT_RAISED)
-        if not self.converged[n]:
-            notes.append(NOT_CONVERGED)
-        return "; ".join(notes)
 
 
 def shown_picture(
@@ -484,21 +375,3 @@ def _predictions(probabilities: Tensor, names: Sequence[str]) -> pd.DataFrame:
             "probability": probabilities[order].double().numpy(),
         }
     )
-
-
-def _to(cavs: LayerCavs, device: torch.device) -> LayerCavs:
-    return replace(
-        cavs, v=cavs.v.to(device), e_pos=cavs.e_pos.to(device), e_neg=cavs.e_neg.to(device)
-    )
-
-
-def _check_settings(steps: object, tolerance: float, batch_size: int) -> None:
-    whole = isinstance(steps, int) and not isinstance(steps, bool) and steps >= 1
-    if steps != "adaptive" and not whole:
-        raise ExplanationError(
-            f"expected steps to be 'adaptive' or a whole number of at least 1, got {steps!r}"
-        )
-    if not 0 < tolerance < 1:
-        raise ExplanationError(f"expected a tolerance between 0 and 1, got {tolerance!r}")
-    if batch_size < 1:
-        raise ExplanationError(f"expected a batch_size of at least 1, got {batch_size!r}")
