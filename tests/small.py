@@ -49,12 +49,16 @@ def small_model(net=None, classes=CLASSES, preprocess=None, **options):
 
 
 def small_explainer(model=None, layers=("1", "3"), **options):
-    """Fitted to "dark" and "warm" with shared negatives."""
+    """Fitted to "bright" and "cold" with shared negatives; both layers separate both."""
     explainer = vtcav.VisualTCAV(model or small_model(), layers, **options)
-    return explainer.fit(concepts(), pictures(9, seed=3))
+    return explainer.fit(concepts(), negatives())
 
 
 def concepts():
-    warm = pictures(8, seed=2)
-    warm[..., 2] //= 4
-    return {"dark": pictures(7, seed=1, high=90), "warm": warm}
+    cold = pictures(8, seed=2)
+    cold[..., 0] //= 4
+    return {"bright": pictures(7, seed=1, low=150), "cold": cold}
+
+
+def negatives():
+    return pictures(9, seed=3)

@@ -16,8 +16,8 @@ from torch import nn
 import vtcav
 from tests import oracle
 from tests.small import (
-    CLASSES,
     concepts,
+    negatives,
     pictures,
     small_explainer,
     small_model,
@@ -30,7 +30,7 @@ from vtcav.concept_map import concept_map, contraharmonic_mean, raw_map
 from vtcav.quadrature import integrate, integrate_adaptive, refinement, trapezoid
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "elu": nn.ELU}
-few = settings(max_examples=25, deadline=None, derandomize=True)
+few = settings(max_examples=15, deadline=None, derandomize=True)
 many = settings(max_examples=60, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
 
@@ -68,7 +68,7 @@ map_sizes = st.tuples(sides, sides).filter(lambda size: size != (1, 1))
 
 
 @st.composite
-def tensors(draw, classes=st.integers(1, 5)):
+def tensors(draw, classes=sides):
     N, C, K, T = (draw(count) for count in (st.integers(1, 3), sides, st.integers(1, 4), classes))
     size = draw(map_sizes)
     random = np.random.default_rng(draw(seeds))
@@ -337,7 +337,7 @@ def same(one, other, atol=1e-6):
 MEAN, STD = (0.5, 0.4, 0.6), (0.25, 0.3, 0.2)
 
 
-@dataclass(repr=False)
+@dataclass
 class Case:
     """A random network with concepts and images, for the public API and for the oracle."""
 
@@ -348,10 +348,6 @@ class Case:
     negatives: list[np.ndarray]
     images: np.ndarray
     binary: bool
-
-    def __repr__(self):
-        counts = [(len(e), len(n)) for e, n in zip(self.examples, self.negatives, strict=True)]
-        return f"Case({self.net}, {self.layers}, {self.size}, images of the concepts: {counts})"
 
     def explainer(self, **options):
         model = vtcav.Classifier(
@@ -431,7 +427,7 @@ def settled(cavs, truth):
     )
 
 
-@few
+@settings(few, max_examples=25)
 @given(cases(), st.sampled_from([1, 4, 10, 50]))
 def test_local_explanation(case, steps):
     explainer = case.explainer(steps=steps)
@@ -501,8 +497,6 @@ def test_adaptive_agrees_with_512_steps_within_its_error(case):
         assert ours["evaluations"].between(3, 257).all()
         converged = ~ours["note"].str.contains("above the tolerance")
         assert (ours["evaluations"][~converged] == 257).all()
-        bound = 3 * 0.01 * ours["attribution"].clip(lower=0.01)
-        assert (ours["error"][converged] <= bound[converged] + 1e-7).all()
 
 
 # -- what must not matter ------------------------------------------------------------------------
@@ -540,7 +534,7 @@ def test_order_of_the_images(explainer, tmp_path):
     same(values(forwards), values(backwards))
     assert backwards.attributions["image"].iloc[0] == str(paths[-1])
     turned = vtcav.VisualTCAV(explainer.model, explainer.layers).fit(
-        {name: images[::-1] for name, images in concepts().items()}, pictures(9, seed=3)[::-1]
+        {name: images[::-1] for name, images in concepts().items()}, negatives()[::-1]
     )
     same(values(forwards), values(turned.explain_class("cat", paths)), 1e-5)
 
@@ -548,7 +542,7 @@ def test_order_of_the_images(explainer, tmp_path):
 def test_order_of_the_concepts(explainer):
     named = concepts()
     turned = vtcav.VisualTCAV(explainer.model, explainer.layers).fit(
-        {name: named[name] for name in reversed(named)}, pictures(9, seed=3)
+        {name: named[name] for name in reversed(named)}, negatives()
     )
     assert turned.cavs.names == explainer.cavs.names[::-1]
     one, other = (e.explain(IMAGES[0]) for e in (explainer, turned))
@@ -567,14 +561,14 @@ def test_order_of_the_layers(explainer):
 def test_concepts_and_layers_beside_each_other_do_not_matter(explainer):
     together = explained_by(explainer, steps=20).explain(IMAGES[0], classes=3)
     alone = vtcav.VisualTCAV(explainer.model, ["3"], 20).fit(
-        {"warm": concepts()["warm"]}, pictures(9, seed=3)
+        {"cold": concepts()["cold"]}, negatives()
     )
     alone = values(alone.explain(IMAGES[0], classes=["fox"]))
     same(alone, values(together).loc[alone.index])
 
 
 def test_negatives_of_its_own_are_those_of_the_concept_alone(explainer):
-    own = {"dark": pictures(6, seed=8), "warm": pictures(4, seed=9)}
+    own = {"bright": pictures(6, seed=8), "cold": pictures(4, seed=9)}
     apart = vtcav.VisualTCAV(explainer.model, explainer.layers)
     apart.fit(concepts(), own, min_examples=4)
     for k, (name, images) in enumerate(concepts().items()):
@@ -595,7 +589,7 @@ def test_dtype_of_the_network(explainer, dtype, atol):
     one = explained_by(explainer, steps=20).explain(IMAGES[0])
     assert one.attributions["attribution"].max() > 0.1
     same(values(one), values(other.explain(IMAGES[0])), atol)
-    close(one.concept_map("3", "dark"), other.explain(IMAGES[0]).concept_map("3", "dark"), atol)
+    close(one.concept_map("3", "bright"), other.explain(IMAGES[0]).concept_map("3", "bright"), atol)
 
 
 # -- classes -------------------------------------------------------------------------------------
@@ -652,7 +646,7 @@ def test_not_separated_is_flagged_everywhere(explainer):
         notes = table.set_index("layer")["note"]
         assert notes.loc["3"].str.startswith("not separated: e+ <= e-").all()
         assert not notes.loc["1"].str.contains("separated").any()
-    assert not local.concept_map("3", "dark").any()
+    assert not local.concept_map("3", "bright").any()
     assert not values(local).loc["3"].any()
     assert values(local).loc["1"].any()
 
@@ -661,8 +655,7 @@ def test_a_concept_of_its_own_negatives_is_not_separated():
     explainer = vtcav.VisualTCAV(small_model(), ["1"])
     explainer.fit({"nothing": IMAGES}, IMAGES)
     assert not explainer.cavs.table()["separated"].any()
-    (note,) = set(explainer.explain(IMAGES[0]).attributions["note"])
-    assert note.startswith("not separated")
+    assert explainer.explain(IMAGES[0]).attributions["note"].str.startswith("not separated").all()
 
 
 def test_a_class_that_does_not_rise_is_noted(explainer):
@@ -670,4 +663,4 @@ def test_a_class_that_does_not_rise_is_noted(explainer):
     zero = values(local, "note").str.contains("does not raise this class")
     assert zero.any()
     assert (values(local)[zero] == 0).all()
-    assert (values(local)[~zero] > 0).all()
+    assert (values(local).xs(2, level="class_index") > 0.1).all()

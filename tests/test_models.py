@@ -142,9 +142,10 @@ def test_relu_in_place_does_not_reach_the_recorded_maps():
 class Catches(Net):
     def forward(self, x):
         try:
-            return super().forward(x)
+            y = self.maps(x)
         except Exception:  # noqa: BLE001  (as networks do)
-            return torch.zeros(len(x), 4)
+            y = torch.zeros(len(x), 5, 8, 8)
+        return self.rest(x, y)
 
 
 def test_a_network_that_catches_exceptions_is_stopped_all_the_same():
@@ -326,6 +327,43 @@ def test_a_head_does_not_write_into_its_maps():
     kept = maps.clone()
     head(maps)
     assert torch.equal(maps, kept)
+
+
+class InPlaceSingle(InPlace):
+    def rest(self, x, y):
+        return Net.rest(self, x, y)
+
+
+def test_a_head_does_not_write_into_its_record():
+    head = classifier(InPlaceSingle()).head("layer")
+    assert head.resume == "single"
+    kept = copy.deepcopy(head.outputs)
+    head(torch.rand(2, 5, 8, 8))
+    assert torch.equal(head.outputs["stem"][0], kept["stem"][0])
+
+
+class Falls(Net):
+    """A part that fails, and is replaced by another."""
+
+    def extend(self):
+        self.broken = nn.Sequential(nn.Identity(), nn.Linear(7, 7))
+
+    def maps(self, x):
+        try:
+            y = self.broken(x)
+        except RuntimeError:
+            y = self.stem(x)
+        return self.layer(self.relu(y))
+
+
+def test_a_module_that_fails_below_the_layer():
+    net = Falls()
+    model = check_head(net, "layer", "single")
+    assert names(model) == ["stem", "layer", "conv"]
+    net.stem.runs = 0
+    model.head("layer")(torch.rand(2, 5, 8, 8))
+    assert net.stem.runs == 0
+    refused(model, "broken", "'broken' .* gives no single tensor")
 
 
 class Block(nn.Module):
@@ -718,6 +756,12 @@ def test_why_a_layer_cannot_be_used(size):
     refused(model, "never", "a module that did not run, 'never'; the closest usable names")
 
 
+def test_strips_are_not_in_channels_last_order():
+    pool, fc = nn.AdaptiveAvgPool2d((None, 1)), nn.Linear(32 * SIZE, 4)
+    net = with_weights(nn.Sequential(Conv(3, 32), pool, nn.Flatten(), fc), 0)
+    assert [layer.shape for layer in classifier(net).layers()] == [(32, 16, 16), (32, 16, 1)]
+
+
 def test_a_wrong_name_is_answered_with_the_closest():
     model = classifier(Residual())
     refused(model, "blok2", "no layer 'blok2'; the closest usable names are 'block2', 'block1'")
@@ -775,6 +819,9 @@ def test_the_recommended_layers_are_the_last_of_each_stage():
     tail = [nn.Dropout(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 4)]
     net = with_weights(nn.Sequential(stages, *tail), 0)
     assert recommended(net, 64) == ["0.1", "0.2", "0.3"]  # not "0" and not the pooling
+    flat = [module for part in stages for module in part]
+    net = with_weights(nn.Sequential(*flat, *tail), 0)
+    assert recommended(net, 64) == ["3", "5", "7"]  # a ReLU in place is not what it is given
     scores = [nn.Conv2d(6, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     net = with_weights(nn.Sequential(stages, *scores), 0)
     assert recommended(net, 64) == ["0.1", "0.2", "0.3"]  # "1" is the scores already
@@ -963,6 +1010,7 @@ def test_scores_that_are_not_finite_are_refused():
     ],
 )
 def test_scores_that_depend_on_chance_or_on_other_images_are_refused(end):
+    torch.manual_seed(0)
     with pytest.raises(ModelError, match="other scores alone than beside others"):
         classifier(Ends(end))
 
@@ -1584,12 +1632,10 @@ def test_without_preprocessing_there_is_a_warning_and_pictures_keep_their_size()
     with pytest.warns(UserWarning, match="no preprocess given") as caught:
         model = vtcav.Classifier(net)
     assert caught[0].filename == __file__
-    for size in ((16, 16), (40, 25)):
-        picture = pictures(1, size=size)
-        x = torch.from_numpy(picture).movedim(-1, 1) / 255
-        expected = net(x).softmax(1)
-        got = model.predict([Image.fromarray(picture[0])])
-        torch.testing.assert_close(got, expected)
+    arrays = [pictures(1, size=size) for size in ((16, 16), (40, 25))]
+    inputs = [torch.from_numpy(array).movedim(-1, 1) / 255 for array in arrays]
+    got = model.predict(Image.fromarray(array[0]) for array in arrays)
+    torch.testing.assert_close(got, torch.cat([net(x).softmax(1) for x in inputs]))
     check_head(net, "layer", "single", model=model)
 
 

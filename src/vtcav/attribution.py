@@ -138,4 +138,5 @@ def concept_attribution(B: Tensor, s: Tensor, M: Tensor, p: Tensor) -> Tensor:
     masked = torch.matmul(B.flatten(3), M.flatten(2).transpose(1, 2)[:, None])  # [N, T, C, K]
     pooled = torch.einsum("ntck,nkc->ntk", masked, p)
     scale = s / (B.sum((2, 3, 4)) + EPSILON)
-    return pooled * scale[:, :, None]
+    # p and M are at most 1, so a exceeds s by rounding alone
+    return torch.minimum(pooled * scale[:, :, None], s[:, :, None])

@@ -197,7 +197,8 @@ def find_logits(module: nn.Module, x: Tensor, *, binary: bool) -> LogitReader:
     size = _count_classes(output, len(x), binary=binary)
     activated = mode.that_gave(output)
     if activated is None:
-        _refuse_probabilities(output.reshape(-1, size), mode.found)
+        logits = output.reshape(-1, size)
+        _refuse_probabilities(logits, mode.found)
         default: Activation = "sigmoid" if binary else "softmax"
         reader = LogitReader(size, None, default, where)
     else:
@@ -210,7 +211,9 @@ def find_logits(module: nn.Module, x: Tensor, *, binary: bool) -> LogitReader:
             )
         activation: Activation = "softmax" if "softmax" in final else "sigmoid"
         reader = LogitReader(size, final, activation, f"the input of the final {final}")
-    _refuse_unsteady(module, x, reader)
+    with torch.no_grad():
+        alone = reader.run(module, x[:1])
+    _refuse_unsteady(logits[:1].float(), alone.float(), 8 * torch.finfo(x.dtype).eps)
     return reader
 
 
@@ -255,20 +258,18 @@ def _refuse_probabilities(scores: Tensor, found: Sequence[_Activated]) -> None:
         )
 
 
-def _refuse_unsteady(module: nn.Module, x: Tensor, reader: LogitReader) -> None:
+def _refuse_unsteady(together: Tensor, alone: Tensor, rounding: float) -> None:
     """Raise where scores are not finite, or those of an image alone differ from those in a batch.
 
     Rounding may depend on the size of a batch, by up to 1e-3 on accelerators.
     """
-    with torch.no_grad():
-        together, alone = reader.run(module, x)[:1].float(), reader.run(module, x[:1]).float()
     if not together.isfinite().all():
         raise ModelError(
             "the network gives scores that are not finite for an image of noise; expected finite "
             "scores. Are its weights finite, and does it compute in a precision that holds them?"
         )
-    rounding = max(0.02, 8 * torch.finfo(x.dtype).eps)
-    if float((together - alone).abs().max()) > rounding * float(together.abs().max()):
+    tolerance = max(0.02, rounding) * float(together.abs().max())
+    if float((together - alone).abs().max()) > tolerance:
         raise ModelError(
             "the network gives one image other scores alone than beside others, in evaluation "
             "mode: it is random (F.dropout without training=self.training?) or mixes the images "

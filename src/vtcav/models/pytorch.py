@@ -83,8 +83,9 @@ class Classifier(Model):
                 f"tensor [3, H, W], got {type(preprocess).__name__}"
             )
         self.module, self.device = _place(_eager(module), device)
-        weights = [t for t in _tensors(self.module) if t.is_floating_point()]
-        self.dtype = weights[0].dtype if weights else torch.float32
+        self.dtype = next(
+            (t.dtype for t in _tensors(self.module) if t.is_floating_point()), torch.float32
+        )
         self.binary = binary
         if preprocess is None:
             warnings.warn(
@@ -93,7 +94,7 @@ class Classifier(Model):
                 "vtcav.Preprocess(224, mean=..., std=...)",
                 stacklevel=2,
             )
-        self.preprocess = preprocess or Preprocess(None)
+        self.preprocess = Preprocess(None) if preprocess is None else preprocess
         # not square, so that a preprocessing that keeps the shape of the picture shows
         shapes = _COMMON_SHAPES if preprocess is None else [_shape_of(preprocess, 320, 288)]
         self._probe, self._reader = self._first_pass(shapes)
@@ -221,11 +222,9 @@ class Classifier(Model):
         return torch.softmax(logits, 1)
 
     def predict(self, images: Iterable[Image.Image]) -> Tensor:
-        """Return probabilities [N, T] of RGB pictures, on the CPU."""
-        batch = torch.stack(
-            [to_tensor(self.preprocess, image, f"image[{i}]") for i, image in enumerate(images)]
-        )
-        return self.probabilities(self.logits(batch)).cpu()
+        """Return probabilities [N, T] of RGB pictures, on the CPU, one picture after another."""
+        inputs = (to_tensor(self.preprocess, p, f"image[{i}]") for i, p in enumerate(images))
+        return torch.cat([self.probabilities(self.logits(x[None])).cpu() for x in inputs])
 
     # -- inside -------------------------------------------------------------------------------
 
