@@ -67,7 +67,7 @@ def test_fewer_layers_of_a_bank(explainer, path):
     last = explainer.layers[-1]
     again = vtcav.VisualTCAV(explainer.model, [last], cavs=vtcav.CavBank.load(path))
     assert list(again.cavs.layers) == [last]
-    with pytest.raises(vtcav.CavError, match="learned at .* not at 'x'"):
+    with pytest.raises(vtcav.CavError, match=r"learned at .* not at 'x'"):
         explainer.cavs.select(["x"])
 
 
@@ -127,7 +127,7 @@ def test_a_save_that_fails_leaves_the_old_file(explainer, path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr("safetensors.torch.save_file", fail)
-    with pytest.raises(vtcav.CavError, match="cannot write the CAVs .*disk full"):
+    with pytest.raises(vtcav.CavError, match=r"cannot write the CAVs .*disk full"):
         explainer.cavs.save(path)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]

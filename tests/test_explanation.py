@@ -210,7 +210,7 @@ def test_a_save_that_fails_leaves_the_old_result(explainer, local, tmp_path, mon
 
 
 def test_damaged_results_are_named(local, tmp_path):
-    with pytest.raises(vtcav.ExplanationError, match="no complete local explanation in .*local.js"):
+    with pytest.raises(vtcav.ExplanationError, match=r"no complete local explanation .*local.js"):
         vtcav.LocalExplanation.load(tmp_path)
     local.save(tmp_path)
     table = tmp_path / "local_attributions.csv"
