@@ -1,321 +1,555 @@
-"""Learning and explaining through the public API: what is used, what is refused."""
+"""fit, explain and explain_class: what they refuse, what they leave out, what they leave alone."""
 
-from pathlib import Path
+import copy
+import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import vtcav
 from tests.small import (
-    CLASSES,
     concepts,
     negatives,
     pictures,
     small_explainer,
     small_model,
     small_net,
+    with_weights,
+)
+from vtcav.errors import (
+    CavError,
+    ConceptError,
+    ExplanationError,
+    ImageError,
+    LayerError,
+    ModelError,
 )
 
-IMAGES = pictures(6, seed=11)
+IMAGE = pictures(1, seed=4)[0]
 
 
 @pytest.fixture(scope="module")
 def explainer():
-    return small_explainer()
+    return small_explainer(steps=4)
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """Twelve readable pictures, a broken one and an empty one."""
-    for i, picture in enumerate(pictures(12, seed=6)):
-        Image.fromarray(picture).save(tmp_path / f"{i:02}.png")
-    (tmp_path / "broken.png").write_text("no picture")
-    (tmp_path / "empty.jpg").touch()
-    return tmp_path
+def folder_of(images, folder):
+    folder.mkdir(parents=True)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{i:02}.png")
+    return folder
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"steps": 0}, "steps to be 'adaptive' or a whole number of at least 1, got 0"),
-        ({"steps": "many"}, "got 'many'"),
-        ({"steps": True}, "got True"),
-        ({"tolerance": 0}, "tolerance between 0 and 1, got 0"),
-        ({"batch_size": 0}, "batch_size of at least 1, got 0"),
-        ({"layers": ["9"]}, "no layer '9'"),
-        ({"layers": []}, "layers is empty"),
-        ({"layers": "3"}, "list of names"),
-    ],
-)
-def test_settings_out_of_range(settings, message):
-    with pytest.raises(vtcav.VtcavError, match=message):
-        vtcav.VisualTCAV(small_model(), **settings)
+def damage(path):
+    path.write_bytes(path.read_bytes()[:60])
+    return str(path)
+
+
+# -- refusals ------------------------------------------------------------------------------------
+
+
+def test_not_fitted():
+    unfitted = vtcav.VisualTCAV(small_model(), ["3"])
+    for use in (lambda: unfitted.cavs, lambda: unfitted.explain(IMAGE)):
+        with pytest.raises(CavError, match=r"no concepts are learned yet: call fit\(concepts"):
+            use()
+    with pytest.raises(CavError, match="no concepts are learned yet"):
+        unfitted.explain_class("cat", [IMAGE])
 
 
 def test_a_bare_module_is_no_model():
-    with pytest.raises(vtcav.ModelError, match="got Sequential; wrap the network"):
+    with pytest.raises(ModelError, match=r"got Sequential; wrap the network: vtcav\.Classifier"):
         vtcav.VisualTCAV(small_net())
 
 
-def test_nothing_is_explained_before_concepts_are_learned():
-    explainer = vtcav.VisualTCAV(small_model())
-    for work in (
-        lambda: explainer.cavs,
-        lambda: explainer.explain(IMAGES[0]),
-        lambda: explainer.explain_class("cat", IMAGES),
-    ):
-        with pytest.raises(vtcav.CavError, match="no concepts are learned yet"):
-            work()
+FOUR = pictures(4)
 
 
 @pytest.mark.parametrize(
-    ("given", "against", "message"),
+    ("arguments", "message"),
     [
-        ({}, negatives(), "at least one concept, got none"),
-        (["striped"], negatives(), "mapping from names to images.* got list"),
-        ({"": IMAGES}, negatives(), "printable text, got ''"),
-        ({"a\nb": IMAGES}, negatives(), "printable text"),
-        ({"few": IMAGES[:4]}, negatives(), "concept 'few': expected at least 5 images, got 4"),
-        ({"a": IMAGES}, IMAGES[:3], "negatives: expected at least 5 images, got 3"),
-        ({"a": IMAGES}, None, "expected negatives for 'a', got none"),
-        ({"a": IMAGES, "b": IMAGES}, {"a": IMAGES}, "no negatives for 'b': .* given for 'a'"),
-        ({"a": IMAGES}, {"a": IMAGES, "c": IMAGES}, "given for 'c', which is no concept"),
-        ({"a": "nowhere"}, negatives(), "concept 'a': 'nowhere' does not exist"),
-        ({"a": IMAGES.astype(float)}, negatives(), "concept 'a': expected uint8"),
-        ({"a": []}, negatives(), "concept 'a': no images"),
+        ((concepts(), None), "expected negatives for 'bright', 'cold', got none; pass random"),
+        (({}, negatives()), "expected at least one concept, got none"),
+        ((["striped"], negatives()), r"expected concepts as a mapping .* got list"),
+        (({" ": FOUR}, negatives()), "printable text, got ' '"),
+        (({"a\nb": FOUR}, negatives()), r"printable text, got 'a\\nb'"),
+        (({7: FOUR}, negatives()), "printable text, got 7"),
+        (({"few": FOUR}, negatives()), "concept 'few': expected at least 5 images, got 4; a direc"),
+        ((concepts(), FOUR), "negatives: expected at least 5 images, got 4"),
+        ((concepts(), {"bright": negatives()}), "no negatives for 'cold': .* given for 'bright'"),
+        ((concepts(), {}), "no negatives for 'bright', 'cold': negatives are given for none"),
+        (
+            (concepts(), dict.fromkeys([*concepts(), "colt"], negatives())),
+            "negatives are given for 'colt', which is no concept",
+        ),
+        (
+            (concepts(), {"bright": negatives(), "cold": FOUR}),
+            "negatives of concept 'cold': expected at least 5 images, got 4",
+        ),
+        (({"gone": "no/such/folder"}, negatives()), "concept 'gone': 'no/such/folder' does not ex"),
+        (({"empty": []}, negatives()), "concept 'empty': no images: the list is empty"),
     ],
 )
-def test_concepts_that_cannot_be_learned(given, against, message):
-    with pytest.raises(vtcav.ConceptError, match=message):
-        vtcav.VisualTCAV(small_model()).fit(given, against)
+def test_concepts_that_cannot_be_learned(explainer, arguments, message):
+    before = explainer.cavs
+    with pytest.raises(ConceptError, match=message):
+        explainer.fit(*arguments)
+    assert explainer.cavs is before
 
 
-def test_fewer_examples_on_request():
-    explainer = vtcav.VisualTCAV(small_model(), ["3"])
-    explainer.fit({"few": IMAGES[:1]}, negatives(), min_examples=1)
-    assert len(explainer.cavs.concepts[0].examples) == 1
+def test_fewer_examples_than_usual_can_be_asked_for():
+    explainer = vtcav.VisualTCAV(small_model(), ["3"]).fit({"few": FOUR}, FOUR, min_examples=4)
+    assert explainer.cavs.settings["min_examples"] == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps to be 'adaptive' or a whole number of at least 1, got 0"),
+        ({"steps": -3}, "got -3"),
+        ({"steps": 2.5}, "got 2.5"),
+        ({"steps": True}, "got True"),
+        ({"steps": "fast"}, "got 'fast'"),
+        ({"tolerance": 0}, "tolerance between 0 and 1, got 0"),
+        ({"tolerance": 1.5}, "got 1.5"),
+        ({"tolerance": float("nan")}, "got nan"),
+        ({"tolerance": "tight"}, "tolerance between 0 and 1, got 'tight'"),
+        ({"batch_size": 0}, "batch_size of at least 1, got 0"),
+        ({"batch_size": 2.5}, "batch_size of at least 1, got 2.5"),
+    ],
+)
+def test_settings_out_of_range(options, message):
+    with pytest.raises(ExplanationError, match=message):
+        vtcav.VisualTCAV(small_model(), ["3"], **options)
+
+
+def test_numbers_of_numpy_are_numbers(explainer):
+    numbers = vtcav.VisualTCAV(
+        explainer.model, ["3"], np.int64(4), batch_size=np.int32(2), cavs=explainer.cavs
+    )
+    top = numbers.explain(IMAGE, classes=np.int64(2))
+    assert top.attributions["class_index"].nunique() == 2
+    some = numbers.explain(IMAGE, classes=np.array([2, 0]))
+    assert some.attributions["class_name"].unique().tolist() == ["fox", "cat"]
+    assert numbers.explain_class(np.int64(1), [IMAGE]).class_name == "dog"
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (["three"], "the network has no layer 'three'"),
+        ([], "layers is empty"),
+        ("3", "layers must be a list of names, got the text '3'"),
+        (["3", "7"], "layer '7' cannot be explained"),
+    ],
+)
+def test_layers(layers, message):
+    with pytest.raises(LayerError, match=message):
+        vtcav.VisualTCAV(small_model(), layers)
 
 
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        ("cta", "unknown class 'cta'.*did you mean 'cat'"),
-        (["cat", "cow"], "unknown class 'cow'"),
-        ([3], "class index 3 is out of range"),
-        ([-1], "out of range"),
-        ([], "classes is empty"),
-        (0, "at least 1"),
-        (True, "got True"),
+        (["dgo"], r"unknown class 'dgo': expected one of 3 class names.* did you mean 'dog'\?"),
+        ("zebra", "unknown class 'zebra'"),
+        ([3], "class index 3 is out of range: the network has 3 classes, 0 to 2"),
+        ([-1], "class index -1 is out of range"),
     ],
 )
-def test_classes_that_are_not_there(explainer, classes, message):
-    with pytest.raises(vtcav.VtcavError, match=message):
-        explainer.explain(IMAGES[0], classes)
+def test_unknown_classes(explainer, classes, message):
+    with pytest.raises(ModelError, match=message):
+        explainer.explain(IMAGE, classes)
+    (one,) = [classes] if isinstance(classes, str) else classes
+    with pytest.raises(ModelError, match=message):
+        explainer.explain_class(one, [IMAGE])
 
 
-def test_a_name_of_two_classes_is_ambiguous():
-    explainer = small_explainer(small_model(classes=("crane", "dog", "crane")))
-    with pytest.raises(vtcav.ModelError, match=r"stands for 2 classes, with indices \[0, 2"):
-        explainer.explain(IMAGES[0], ["crane"])
-    table = explainer.explain(IMAGES[0], [2]).attributions
-    assert table["class_index"].unique().tolist() == [2]
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (0, "number of top classes .at least 1. or a list of names or indices, got 0"),
+        (-1, "got -1"),
+        (True, "got True"),
+        (None, "got None"),
+        (1.5, "got 1.5"),
+        ([], "classes is empty"),
+    ],
+)
+def test_classes_out_of_range(explainer, classes, message):
+    with pytest.raises(ExplanationError, match=message):
+        explainer.explain(IMAGE, classes)
 
 
-def test_ways_of_naming_classes(explainer):
-    def found(classes):
-        return explainer.explain(IMAGES[0], classes).attributions["class_name"].unique().tolist()
-
-    top = explainer.explain(IMAGES[0]).predictions["class_name"].tolist()
-    assert found(2) == top[:2]
-    assert found(99) == top
-    assert found("dog") == ["dog"]
-    assert found(["dog", 0, "1", np.int64(2)]) == ["dog", "cat", "fox"]
+def test_ambiguous_class_name():
+    model = small_model(classes=["crane", "dog", "crane"])
+    explainer = vtcav.VisualTCAV(model, ["3"], 2).fit(concepts(), negatives())
+    with pytest.raises(ModelError, match=r"'crane' stands for 2 classes, with indices \[0, 2\]"):
+        explainer.explain(IMAGE, ["crane"])
+    assert explainer.explain(IMAGE, [2]).attributions["class_name"].unique() == ["crane"]
 
 
-def test_one_image_is_explained(explainer, folder):
-    with pytest.raises(vtcav.ImageError, match="takes one image, got 14; use explain_class"):
-        explainer.explain(folder)
-    with pytest.raises(vtcav.ImageError, match=r"broken.png.*not a picture"):
-        explainer.explain(folder / "broken.png")
-    for image in (folder / "00.png", str(folder / "00.png"), Image.open(folder / "00.png")):
-        assert len(explainer.explain(image).attributions) == 12
+def test_explain_takes_one_image(explainer, tmp_path):
+    folder = folder_of(FOUR, tmp_path / "many")
+    for many in (folder, str(folder), FOUR, [IMAGE, IMAGE]):
+        with pytest.raises(ImageError, match="explain takes one image, got .; use explain_class"):
+            explainer.explain(many)
+    broken = damage(folder / "00.png")
+    with pytest.raises(ImageError, match=r"cannot read '.*00\.png'"):
+        explainer.explain(broken)
+    with pytest.raises(ImageError, match="does not exist"):
+        explainer.explain(tmp_path / "nowhere.png")
 
 
-def test_what_cannot_be_read_is_named_and_counted(folder):
-    explainer = vtcav.VisualTCAV(small_model(), ["3"])
-    with pytest.warns(vtcav.SkippedImageWarning, match="2 of 14 images are left out: .*broken"):
-        explainer.fit({"some": folder}, negatives())
-    record = explainer.cavs.concepts[0]
-    assert len(record.examples) == 12
-    assert [Path(skip.name).name for skip in record.skipped_examples] == ["broken.png", "empty.jpg"]
-    assert "the file is empty" in record.skipped_examples[1].reason
+def test_scores_that_are_not_finite_are_refused():
+    net = small_net()
+    with torch.no_grad():
+        net[2].bias.fill_(torch.inf)
+    with pytest.raises(vtcav.VtcavError, match="finite"):
+        vtcav.VisualTCAV(small_model(net), ["3"]).fit(concepts(), negatives())
+
+
+# -- images that cannot be read --------------------------------------------------------------------
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """Folders of examples, negatives and class images, with the one damaged file of each."""
+    folders = {
+        "bright": folder_of(concepts()["bright"], tmp_path / "bright"),
+        "negatives": folder_of(negatives(), tmp_path / "negatives"),
+        "cats": folder_of(pictures(4, seed=6), tmp_path / "cats"),
+    }
+    return folders, {name: damage(folder / "01.png") for name, folder in folders.items()}
+
+
+def test_unreadable_examples_are_named(damaged):
+    folders, lost = damaged
+    explainer = vtcav.VisualTCAV(small_model(), ["3"], 4)
+    with pytest.warns(vtcav.SkippedImageWarning) as warned:
+        explainer.fit({"bright": folders["bright"]}, folders["negatives"])
+    messages = [str(warning.message) for warning in warned]
+    assert len(messages) == 2
+    assert messages[0].startswith(f"1 of 7 images are left out: {lost['bright']!r} (")
+    assert messages[1].startswith(f"1 of 9 images are left out: {lost['negatives']!r} (")
+    (record,) = explainer.cavs.concepts
+    assert [skip.name for skip in record.skipped_examples] == [lost["bright"]]
+    assert [skip.name for skip in record.skipped_negatives] == [lost["negatives"]]
+    assert record.skipped_examples[0].reason
+    assert len(record.examples) == 6
+    assert lost["bright"] not in record.examples
     assert explainer.cavs.table()["skipped"].tolist() == [2]
-    with pytest.warns(vtcav.SkippedImageWarning):
-        glob = explainer.explain_class("cat", folder)
-    assert [Path(skip.name).name for skip in glob.skipped] == ["broken.png", "empty.jpg"]
-    images = glob.images
-    assert images["used"].sum() == 12
-    assert images[~images["used"]]["reason"].str.len().gt(5).all()
-    assert glob.summary()["n"].tolist() == [12]
-    assert glob.provenance.concepts == explainer.cavs.concepts
+    assert explainer.explain(IMAGE).provenance.concepts == (record,)
+
+    rest = sorted(set(folders["bright"].iterdir()) - {folders["bright"] / "01.png"})
+    others = sorted(set(folders["negatives"].iterdir()) - {folders["negatives"] / "01.png"})
+    clean = vtcav.VisualTCAV(small_model(), ["3"], 4).fit({"bright": rest}, others)
+    torch.testing.assert_close(clean.cavs.layers["3"].v, explainer.cavs.layers["3"].v)
 
 
-def test_strict_makes_an_error_of_it(folder, explainer):
-    with pytest.raises(vtcav.ImageError, match=r"broken.png"):
-        vtcav.VisualTCAV(small_model(), ["3"]).fit({"some": folder}, negatives(), strict=True)
-    with pytest.raises(vtcav.ImageError, match=r"broken.png"):
-        explainer.explain_class("cat", folder, strict=True)
+def test_unreadable_class_images_are_named(explainer, damaged):
+    folders, lost = damaged
+    with pytest.warns(vtcav.SkippedImageWarning, match="1 of 4 images are left out"):
+        glob = explainer.explain_class("cat", folders["cats"])
+    assert [skip.name for skip in glob.skipped] == [lost["cats"]]
+    assert glob.attributions["image"].nunique() == 3
+    table = glob.images.set_index("image")
+    assert table["used"].tolist() == [True, True, True, False]
+    assert table.loc[lost["cats"], "reason"] == glob.skipped[0].reason
+    assert np.isnan(table.loc[lost["cats"], "probability"])
+    assert glob.summary()["n"].eq(3).all()
 
 
-def test_a_limit_draws_with_the_seed_and_not_the_first():
-    def used(seed):
-        explainer = vtcav.VisualTCAV(small_model(), ["3"])
-        explainer.fit({"some": pictures(30, seed=1)}, negatives(), limit=6, seed=seed)
-        return explainer.cavs.concepts[0].examples
-
-    first = tuple(f"array[{i}]" for i in range(6))
-    assert used(0) == used(0)
-    assert len(used(0)) == 6
-    assert len({used(seed) for seed in range(4)} | {first}) == 5
-
-
-def test_explain_class_samples_too(explainer):
-    many = pictures(30, seed=8)
-    first = explainer.explain_class("cat", many, limit=7, seed=1)
-    assert (
-        first.images["image"].tolist()
-        == explainer.explain_class("cat", many, limit=7, seed=1).images["image"].tolist()
-    )
-    assert len(first.images) == 7
-    assert first.images["image"].tolist() != [f"array[{i}]" for i in range(7)]
-
-
-def test_weights_that_changed_since_are_noticed():
-    explainer = small_explainer()
-    explainer.explain(IMAGES[0])
-    with torch.no_grad():
-        explainer.model.module[2].weight[0, 0, 0, 0] += 1
-    with pytest.raises(vtcav.CavError, match="learned on another network"):
-        explainer.explain(IMAGES[0])
-    with pytest.raises(vtcav.CavError, match="learned on another network"):
-        explainer.explain_class("cat", IMAGES)
-
-
-def state(module):
-    """Everything about a module that explaining could disturb."""
-    return [
-        (
-            name,
-            child.training,
-            sorted(child.__dict__),
-            dict(child._forward_hooks),
-            dict(child._forward_pre_hooks),
-            [(p.requires_grad, p.grad is None, id(p), p.dtype) for p in child.parameters()],
-            [b.clone().tolist() for b in child.buffers()],
+@pytest.mark.parametrize("name", ["bright", "negatives"])
+def test_strict_fit(damaged, name):
+    folders, lost = damaged
+    other = {"bright": concepts()["bright"], "negatives": negatives()}
+    sources = {**other, name: folders[name]}
+    with pytest.raises(ImageError, match="cannot read") as error:
+        vtcav.VisualTCAV(small_model(), ["3"]).fit(
+            {"bright": sources["bright"]}, sources["negatives"], strict=True
         )
-        for name, child in module.named_modules()
-    ]
+    assert lost[name] in str(error.value)
 
 
-def test_the_module_is_left_as_it_was_found_also_after_an_error(monkeypatch):
-    net = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 4, 3, stride=2),
-        torch.nn.BatchNorm2d(4),
-        torch.nn.ReLU(inplace=True),
-        torch.nn.Dropout(0.5),
-        torch.nn.Conv2d(4, 6, 3),
-        torch.nn.ReLU(),
-        torch.nn.AdaptiveAvgPool2d(1),
-        torch.nn.Flatten(),
-        torch.nn.Linear(6, 3),
-    ).train()
-    net[1].eval()
-    net[0].weight.requires_grad_(False)
-    before = state(net)
-    explainer = vtcav.VisualTCAV(small_model(net), ["2", "5"])
-    explainer.fit(concepts(), negatives())
-    first = explainer.explain(IMAGES[0]).attributions
-    assert state(net) == before
-    assert explainer.explain(IMAGES[0]).attributions.equals(first)  # no dropout, no new statistics
-
-    def fail(*_arguments, **_options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(torch.autograd, "grad", fail)
-    with pytest.raises(KeyboardInterrupt):
-        explainer.explain(IMAGES[0])
-    assert state(net) == before
+def test_strict_explain_class(explainer, damaged):
+    folders, lost = damaged
+    with pytest.raises(ImageError, match="cannot read") as error:
+        explainer.explain_class("cat", folders["cats"], strict=True)
+    assert lost["cats"] in str(error.value)
 
 
-def test_a_callable_preprocessing_shows_the_networks_input():
-    def preprocess(image):
-        pixels = torch.from_numpy(np.array(image.resize((16, 16)), np.float32))
-        return pixels.permute(2, 0, 1) / 255
-
-    explainer = small_explainer(small_model(preprocess=preprocess))
-    local = explainer.explain(pictures(1, size=(40, 30))[0])
-    assert local.picture.shape == (16, 16, 3)
-    assert local.box == (0.0, 0.0, 1.0, 1.0)
-    sized = small_explainer().explain(pictures(1, size=(40, 30))[0])
-    assert sized.picture.shape == (40, 30, 3)
-    assert sized.box == pytest.approx((0.0, 0.125, 1.0, 0.875), abs=0.03)
-
-
-def test_single_logit_classes_are_named_the_right_way_round():
-    net = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 1, 1),
-        torch.nn.ReLU(),
-        torch.nn.AdaptiveAvgPool2d(1),
-        torch.nn.Flatten(),
-        torch.nn.Linear(1, 1),
-        torch.nn.Sigmoid(),
-    )
-    with torch.no_grad():
-        net[0].weight.fill_(1 / 3)
-        net[0].bias.zero_()
-        net[4].weight.fill_(8.0)
-        net[4].bias.fill_(-4.0)  # positive where the picture is bright
-    preprocess = vtcav.Preprocess(16)
-    model = vtcav.Classifier(net, ["dark", "bright"], preprocess, binary=True)
-    explainer = vtcav.VisualTCAV(model, ["1"])
-    light, dark = np.full((6, 16, 16, 3), 230, np.uint8), np.full((6, 16, 16, 3), 40, np.uint8)
-    explainer.fit({"light": light}, dark)
-    local = explainer.explain(light[0], classes=2)
-    assert local.predictions["class_name"].tolist() == ["bright", "dark"]
-    table = local.attributions.set_index("class_name")["attribution"]
-    assert table["bright"] == pytest.approx(1, abs=1e-5)
-    assert table["dark"] == 0
-    assert explainer.explain_class("bright", light).summary()["mean"][0] == pytest.approx(1)
-    assert (local.attributions["attribution"] <= 1).all()
+def test_too_few_readable_examples(tmp_path):
+    folder = folder_of(concepts()["bright"], tmp_path / "bright")
+    for path in sorted(folder.iterdir())[:3]:
+        damage(path)
+    message = r"concept 'bright': expected at least 5 images, got 4 \(3 more could not be read\)"
+    explainer = vtcav.VisualTCAV(small_model(), ["3"])
+    with (
+        pytest.warns(vtcav.SkippedImageWarning, match="3 of 7"),
+        pytest.raises(ConceptError, match=message),
+    ):
+        explainer.fit({"bright": folder}, negatives())
 
 
-def test_repr_says_what_it_is(explainer):
-    assert "concepts=['bright', 'cold']" in repr(explainer)
-    assert "CavBank(concepts=['bright', 'cold']" in repr(explainer.cavs)
-    assert "3 classes" in repr(explainer.model)
-    assert CLASSES[0] in explainer.model.class_names
+def test_no_readable_example_at_all(tmp_path):
+    folder = folder_of(concepts()["bright"], tmp_path / "bright")
+    for path in folder.iterdir():
+        damage(path)
+    explainer = vtcav.VisualTCAV(small_model(), ["3"])
+    with pytest.raises(vtcav.VtcavError, match="concept 'bright'.*none of the 7 images can be"):
+        explainer.fit({"bright": folder}, negatives())
+    with pytest.raises(ImageError, match="none of the 7 images can be read"):
+        small_explainer(steps=1).explain_class("cat", folder)
 
 
-@pytest.mark.parametrize("device", ["cpu", "auto"])
-def test_devices(device):
-    model = vtcav.Classifier(small_net(), CLASSES, vtcav.Preprocess(16), device=device)
-    assert model.device.type == "cpu"
-    assert len(small_explainer(model).explain(IMAGES[0]).attributions) == 12
+def test_a_class_image_listed_twice_counts_twice(explainer, tmp_path):
+    path = folder_of(FOUR, tmp_path / "cats") / "02.png"
+    glob = explainer.explain_class("cat", [path, path])
+    assert glob.images["image"].tolist() == [str(path)] * 2
+    assert glob.summary()["n"].eq(2).all()
+    assert glob.summary()["std"].eq(0).all()
 
 
-def test_pictures_of_several_sizes_need_a_size():
-    with pytest.warns(UserWarning, match="no preprocess given"):
-        model = vtcav.Classifier(
-            torch.nn.Sequential(
-                torch.nn.Conv2d(3, 4, 3),
-                torch.nn.ReLU(),
-                torch.nn.AdaptiveAvgPool2d(1),
-                torch.nn.Flatten(),
-                torch.nn.Linear(4, 2),
+# -- a limit -----------------------------------------------------------------------------------
+
+
+def examples_used(**options):
+    explainer = vtcav.VisualTCAV(small_model(), ["3"])
+    explainer.fit({"many": pictures(30, seed=5)}, pictures(30, seed=6), **options)
+    (record,) = explainer.cavs.concepts
+    return record
+
+
+def test_a_limit_draws_by_its_seed_and_is_not_the_beginning():
+    drawn = examples_used(limit=8, seed=1)
+    assert len(drawn.examples) == len(drawn.negatives) == 8
+    assert drawn == examples_used(limit=8, seed=1)
+    assert drawn.examples != examples_used(limit=8, seed=2).examples
+    first = tuple(f"array[{i}]" for i in range(8))
+    assert all(examples_used(limit=8, seed=seed).examples != first for seed in range(4))
+    assert examples_used(limit=99).examples == tuple(f"array[{i}]" for i in range(30))
+
+
+def test_a_limit_of_class_images(explainer):
+    images = pictures(30, seed=7)
+
+    def drawn(seed):
+        return explainer.explain_class("cat", images, limit=4, seed=seed).images["image"].tolist()
+
+    assert drawn(0) == drawn(0) != drawn(1)
+    assert len(drawn(0)) == 4
+    assert all(drawn(seed) != [f"array[{i}]" for i in range(4)] for seed in range(4))
+
+
+def test_limits_and_seeds_are_in_the_provenance(explainer):
+    explainer = vtcav.VisualTCAV(explainer.model, ["3"], 4)
+    explainer.fit(concepts(), negatives(), limit=6, seed=5)
+    settings = explainer.explain_class("cat", FOUR, limit=3, seed=2).provenance.settings
+    assert (settings["limit"], settings["seed"], settings["steps"]) == (3, 2, 4)
+    assert (settings["fit"]["limit"], settings["fit"]["seed"]) == (6, 5)
+
+
+# -- the network is left as it was found -----------------------------------------------------------
+
+
+class Moody(nn.Sequential):
+    """A small network with every kind of state; raises when asked to."""
+
+    def __init__(self):
+        super().__init__(*small_net(), nn.Dropout(0.5))
+        self.norm = nn.BatchNorm2d(3)
+        self.raising = False
+        with_weights(self, 0)
+        self.train()
+        self[1].eval()
+        self[2].weight.requires_grad_(False)
+        self[3].register_forward_hook(lambda module, inputs, output: None)
+        self[5].register_forward_pre_hook(lambda module, inputs: None)
+        self[4].forward = self[4].forward  # a patched instance, as some libraries leave behind
+
+    def forward(self, x):
+        x = self.norm(x)
+        for i, layer in enumerate(self):
+            if i < 9:
+                x = layer(x)
+            if self.raising and i == 5:
+                raise ValueError("no")
+        return x
+
+    def __iter__(self):
+        return iter(child for name, child in self.named_children() if name != "norm")
+
+
+def state_of(net):
+    """Everything that could be left behind in a network, by value."""
+    return {
+        name: {
+            key: (
+                list(value.items())
+                if "hooks" in key
+                else [
+                    (k, id(t), t._version, t.requires_grad, t.grad is None, t.clone())
+                    for k, t in value.items()
+                    if t is not None
+                ]
+                if key in ("_parameters", "_buffers")
+                else value
             )
-        )
-    mixed = [*pictures(5, size=(20, 20)), *pictures(1, size=(24, 20))]
-    with pytest.raises(vtcav.ImageError, match="expected inputs of one shape, got"):
-        vtcav.VisualTCAV(model, ["1"]).fit({"mixed": mixed}, pictures(5, size=(20, 20)))
+            for key, value in vars(child).items()
+            if key != "_modules"
+        }
+        for name, child in net.named_modules()
+    }
+
+
+def assert_unchanged(net, before):
+    after = state_of(net)
+    for name, values in before.items():
+        assert after[name].keys() == values.keys()
+        for key, value in values.items():
+            assert repr(after[name][key]) == repr(value), (name, key)
+    assert torch.is_grad_enabled()
+
+
+def test_the_network_is_left_as_it_was_found():
+    net = Moody()
+    before = state_of(net)
+    model = vtcav.Classifier(net, None, vtcav.Preprocess(16))
+    assert_unchanged(net, before)
+    explainer = vtcav.VisualTCAV(model, ["1", "3"]).fit(concepts(), negatives())
+    assert_unchanged(net, before)
+    explainer.explain(IMAGE)
+    explainer.explain_class(0, FOUR)
+    assert_unchanged(net, before)
+
+
+def test_the_network_is_left_as_it_was_found_after_an_exception():
+    net = Moody()
+    model = vtcav.Classifier(net, None, vtcav.Preprocess(16))
+    fitted = vtcav.VisualTCAV(model, ["1", "3"], 2).fit(concepts(), negatives())
+    fitted.explain(IMAGE)
+    unfitted = vtcav.VisualTCAV(model, ["1", "3"], 2)
+    net.raising = True
+    before = state_of(net)
+    for use in (
+        lambda: fitted.explain(IMAGE),
+        lambda: fitted.explain_class(0, FOUR),
+        lambda: fitted.model.head("3")(torch.ones(1, 6, 4, 4)),
+    ):
+        with pytest.raises(ValueError, match="no"):
+            use()
+        assert_unchanged(net, before)
+    unfitted.fit(concepts(), negatives())  # the pass ends at layer 3, before the exception
+    assert_unchanged(net, before)
+
+
+def test_nothing_is_trained_within_no_grad_or_inference_of_the_caller(explainer):
+    expected = explainer.explain(IMAGE).attributions
+    with torch.no_grad():
+        pd.testing.assert_frame_equal(explainer.explain(IMAGE).attributions, expected)
+
+
+# -- CAVs and the network belong together ----------------------------------------------------------
+
+
+def changes():
+    def step(net):
+        torch.optim.SGD([net[0].weight.requires_grad_()], lr=1.0)
+        with torch.no_grad():
+            net[0].weight.add_(0.1)
+
+    def load(net):
+        net.load_state_dict(small_net(seed=1).state_dict())
+
+    def replace(net):
+        net[0].weight = nn.Parameter(net[0].weight.detach() + 0.1)
+
+    def data(net):
+        net[0].weight.data.add_(0.1)
+
+    return {change.__name__: change for change in (step, load, replace, data)}
+
+
+@pytest.mark.parametrize("change", changes())
+def test_weights_that_changed_after_fit(change):
+    net = small_net()
+    explainer = vtcav.VisualTCAV(small_model(net), ["3"], 2).fit(concepts(), negatives())
+    explainer.explain(IMAGE)
+    changes()[change](net)
+    for use in (lambda: explainer.explain(IMAGE), lambda: explainer.explain_class(0, [IMAGE])):
+        with pytest.raises(CavError, match=r"learned on another network: .*fingerprint.*fit again"):
+            use()
+    explainer.fit(concepts(), negatives())
+    assert len(explainer.explain(IMAGE).attributions) == 6
+
+
+def test_a_loaded_bank_explains_without_the_concept_images(tmp_path):
+    folders = {name: folder_of(images, tmp_path / name) for name, images in concepts().items()}
+    apart = folder_of(negatives(), tmp_path / "negatives")
+    fitted = vtcav.VisualTCAV(small_model(), ["1", "3"], 4).fit(folders, apart)
+    fitted.cavs.save(tmp_path / "cavs.safetensors")
+    for folder in (*folders.values(), apart):
+        for path in folder.iterdir():
+            path.unlink()
+    bank = vtcav.CavBank.load(tmp_path / "cavs.safetensors")
+    loaded = vtcav.VisualTCAV(small_model(), steps=4, cavs=bank)
+    assert loaded.layers == ["1", "3"]
+    one, other = fitted.explain(IMAGE), loaded.explain(IMAGE)
+    pd.testing.assert_frame_equal(one.attributions, other.attributions)
+    np.testing.assert_array_equal(one.concept_map("3", "cold"), other.concept_map("3", "cold"))
+    assert one.provenance.concepts == other.provenance.concepts
+
+
+# -- results are frozen ----------------------------------------------------------------------------
+
+
+def test_an_explanation_cannot_be_changed(explainer):
+    local, glob = explainer.explain(IMAGE), explainer.explain_class("cat", FOUR)
+    for explanation in (local, glob):
+        for name in ("layers", "attributions", "_rows", "anything"):
+            with pytest.raises(AttributeError):
+                setattr(explanation, name, None)
+        before = explanation.attributions
+        assert before is not explanation.attributions
+        table = explanation.attributions
+        table["attribution"] = -1.0
+        table.loc[0, "concept"] = "?"
+        pd.testing.assert_frame_equal(explanation.attributions, before)
+        for array in explanation.thumbnails.values():
+            with pytest.raises(ValueError, match="read-only"):
+                array[:] = 0
+    M = local.concept_map("3", "cold")
+    kept = M.copy()
+    M[:] = 9
+    np.testing.assert_array_equal(local.concept_map("3", "cold"), kept)
+    local.predictions["probability"] = 0
+    assert local.predictions["probability"].sum() == pytest.approx(1)
+    with pytest.raises(ValueError, match="read-only"):
+        local.picture[:] = 0
+    glob.images["used"] = False
+    assert glob.images["used"].all()
+
+
+def test_a_new_fit_leaves_earlier_explanations_alone():
+    explainer = small_explainer(steps=2)
+    local = explainer.explain(IMAGE)
+    before = copy.deepcopy(local.attributions)
+    explainer.fit({"other": pictures(6, seed=9)}, negatives())
+    pd.testing.assert_frame_equal(local.attributions, before)
+    assert set(local.thumbnails) == {"bright", "cold"}
+    assert list(explainer.explain(IMAGE).concepts) == ["other"]
+
+
+def test_the_repr_names_the_network_layers_and_concepts(explainer):
+    text = repr(explainer)
+    assert "Sequential" in text
+    assert "layers=['1', '3']" in text
+    assert "concepts=['bright', 'cold']" in text
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "concepts" not in repr(vtcav.VisualTCAV(explainer.model))

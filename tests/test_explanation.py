@@ -185,7 +185,7 @@ def test_every_file_tells_the_same(local, glob, tmp_path):
 def test_json_is_strict_also_without_an_interval_or_error(steps, tmp_path):
     explainer = small_explainer(steps=steps)
     explainer.explain_class("dog", IMAGES[:1]).save(tmp_path)
-    explainer.explain(IMAGES[0]).save(tmp_path)
+    explainer.explain(IMAGES[0], [np.int64(1), "cat"]).save(tmp_path)
     for kind in ("local", "global"):
         json.loads((tmp_path / f"{kind}.json").read_text(), parse_constant=pytest.fail)
 

@@ -197,7 +197,7 @@ class VisualTCAV:
             picture=shown,
             box=box,
             thumbnails=dict(cavs.thumbnails),
-            provenance=self._provenance({"classes": classes, "image_sha256": refs[0].digest()}),
+            provenance=self._provenance({"classes": wanted, "image_sha256": refs[0].digest()}),
             _rows=pd.DataFrame(rows, columns=Row._fields),
             _predictions=_predictions(probabilities, self.model.class_names),
             _maps=concept_maps,
@@ -249,7 +249,7 @@ class VisualTCAV:
             concepts=self.cavs.names,
             skipped=tuple(batches.skipped),
             thumbnails=dict(self.cavs.thumbnails),
-            provenance=self._provenance({"class": class_name, "limit": limit, "seed": seed}),
+            provenance=self._provenance({"class": index, "limit": limit, "seed": seed}),
             _rows=pd.DataFrame(rows, columns=[*Row._fields, "probability", "predicted_class"]),
         )
 
@@ -285,14 +285,14 @@ class VisualTCAV:
         self, classes: int | str | Sequence[str | int], probabilities: Tensor
     ) -> list[int]:
         """Return the class indices asked for."""
-        if isinstance(classes, bool) or (isinstance(classes, int) and classes < 1):
+        if isinstance(classes, bool) or (isinstance(classes, int | np.integer) and classes < 1):
             raise ExplanationError(
                 f"expected classes to be a number of top classes (at least 1) or a list of "
                 f"names or indices, got {classes!r}"
             )
-        if isinstance(classes, int):
+        if isinstance(classes, int | np.integer):
             order = probabilities.argsort(descending=True, stable=True)
-            return [int(i) for i in order[:classes]]
+            return [int(i) for i in order[: int(classes)]]
         if isinstance(classes, str):
             classes = [classes]
         wanted = list(dict.fromkeys(self.model.class_index(c) for c in classes))
