@@ -1,6 +1,7 @@
 """The bank of CAVs: files, refusals, and learning in bounded memory."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -88,16 +89,22 @@ def test_another_preprocessing_is_refused_with_both_named(explainer, path):
 
 
 def test_a_layer_of_other_width_is_refused(explainer, path):
-    tensors = load_file(path)
-    key = f"cav/{explainer.layers[0]}/v"
-    tensors[key] = tensors[key][:, :2].contiguous()
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-    save_file(tensors, path, metadata=metadata)
+    name, cavs = next(iter(explainer.cavs.layers.items()))
+    narrow = {name: replace(cavs, v=cavs.v[:, :2])}
+    replace(explainer.cavs, layers=narrow).save(path)
     with pytest.raises(vtcav.CavError, match=r"have 2 channels, the network has \d+"):
         vtcav.VisualTCAV(explainer.model, cavs=vtcav.CavBank.load(path))
+
+
+def test_another_network_is_refused_before_its_layers_are_looked_for(path):
+    net = torch.nn.Sequential(small_net())  # the layers are "0.1" and "0.3" here
+    with pytest.raises(vtcav.CavError, match="learned on another network"):
+        vtcav.VisualTCAV(small_model(net), cavs=vtcav.CavBank.load(path))
+
+
+def test_a_layer_that_was_not_learned_is_refused_with_both_named(explainer, path):
+    with pytest.raises(vtcav.CavError, match=r"learned at '1', '3', not at '0'; fit again"):
+        vtcav.VisualTCAV(explainer.model, ["0", "3"], cavs=vtcav.CavBank.load(path))
 
 
 def test_files_that_are_no_bank(explainer, path, tmp_path):
@@ -118,16 +125,73 @@ def test_files_that_are_no_bank(explainer, path, tmp_path):
     rewrite(path, format=1, layers=["lost"])
     with pytest.raises(vtcav.CavError, match="are incomplete"):
         vtcav.CavBank.load(path)
+    with pytest.raises(vtcav.CavError, match="no file of CAVs at"):
+        vtcav.CavBank.load(tmp_path)
 
 
-def test_a_save_that_fails_leaves_the_old_file(explainer, path, monkeypatch):
+@pytest.mark.parametrize("length", [0, 7, 8, 100, 2000])
+def test_truncated_anywhere(path, length):
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(vtcav.CavError, match="cannot read CAVs"):
+        vtcav.CavBank.load(path)
+
+
+@pytest.mark.parametrize("position", [0, 3, 20, -1, -1000])
+def test_a_wrong_byte_anywhere(path, position):
+    content = bytearray(path.read_bytes())
+    content[position] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(vtcav.CavError, match=r"cannot read CAVs|damaged or was edited"):
+        vtcav.CavBank.load(path)
+
+
+def test_thumbnails_are_spread_over_the_readable_examples(explainer):
+    many = pictures(40, seed=3)
+    bank = vtcav.VisualTCAV(explainer.model, ["3"]).fit({"many": many}, many).cavs
+    found = bank.thumbnails["many"]
+    assert found.shape == (6, 96, 96, 3)
+    assert found.dtype == np.uint8
+    spread = [
+        i for i in range(40) for t in found if abs(t.mean((0, 1)) - many[i].mean((0, 1))).max() < 4
+    ]
+    assert {0, 39} <= set(spread)
+    assert len(set(spread)) >= 6
+
+
+def test_the_arrays_of_a_bank_survive_a_second_save(path, tmp_path):
+    vtcav.CavBank.load(path).save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+def test_a_bank_is_saved_into_a_new_folder(explainer, tmp_path):
+    explainer.cavs.save(str(tmp_path / "new" / "cavs.safetensors"))
+    assert vtcav.CavBank.load(str(tmp_path / "new" / "cavs.safetensors")).names == (
+        "bright",
+        "cold",
+    )
+
+
+def test_numbers_of_numpy_in_the_settings_can_be_saved(explainer, tmp_path):
+    again = vtcav.VisualTCAV(explainer.model, ["3"])
+    again.fit(
+        concepts(), pictures(9), limit=np.int64(6), seed=np.int64(2), min_examples=np.int64(5)
+    )
+    again.cavs.save(tmp_path / "cavs")
+    assert vtcav.CavBank.load(tmp_path / "cavs").settings["limit"] == 6
+    again.explain_class("cat", pictures(4), limit=np.int64(2), seed=np.int64(1)).save(tmp_path)
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=repr)
+def test_a_save_that_fails_leaves_the_old_file(explainer, path, monkeypatch, error):
     before = path.read_bytes()
 
-    def fail(*_arguments, **_options):
-        raise OSError("disk full")
+    def fail(tensors, partial, **_options):
+        partial.write_bytes(b"half of it")
+        raise error
 
     monkeypatch.setattr("safetensors.torch.save_file", fail)
-    with pytest.raises(vtcav.CavError, match=r"cannot write the CAVs .*disk full"):
+    expected = vtcav.CavError if isinstance(error, OSError) else KeyboardInterrupt
+    with pytest.raises(expected, match=r"cannot write the CAVs .*disk full|^$"):
         explainer.cavs.save(path)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == [path.name]

@@ -2,16 +2,20 @@
 
 import dataclasses
 import json
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from scipy import stats
 
 import vtcav
 from tests.small import concepts, negatives, pictures, small_explainer, small_model
 from vtcav import plotting
+from vtcav.storage import replace_files
 
 IMAGES = pictures(6, seed=11)
 
@@ -190,23 +194,87 @@ def test_json_is_strict_also_without_an_interval_or_error(steps, tmp_path):
         json.loads((tmp_path / f"{kind}.json").read_text(), parse_constant=pytest.fail)
 
 
-@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
-def test_a_save_that_fails_leaves_the_old_result(explainer, local, tmp_path, monkeypatch, error):
-    local.save(tmp_path)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    other = explainer.explain(IMAGES[1])
+def contents(folder):
+    return {path.name: path.is_file() and path.read_bytes() for path in folder.iterdir()}
 
-    def fail(*_arguments):
+
+@pytest.mark.parametrize(
+    ("owner", "name", "error"),
+    [
+        (plotting, "save_figure", KeyboardInterrupt()),
+        (plotting, "save_figure", OSError("disk full")),
+        (np, "savez_compressed", OSError("disk full")),
+        (pd.DataFrame, "to_parquet", OSError("disk full")),
+        (Path, "write_text", OSError("disk full")),
+    ],
+)
+def test_a_save_that_fails_leaves_the_old_result(
+    local, glob, tmp_path, monkeypatch, owner, name, error
+):
+    def fail(*_arguments, **_options):
         raise error
 
-    monkeypatch.setattr(plotting, "save_figure", fail)
+    local.save(tmp_path)
+    glob.save(tmp_path)
+    before = contents(tmp_path)
+    monkeypatch.setattr(owner, name, fail)
     expected = vtcav.ExplanationError if isinstance(error, OSError) else KeyboardInterrupt
-    with pytest.raises(expected):
-        other.save(tmp_path)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    with pytest.raises(expected):
-        other.save(tmp_path / "new")
-    assert not (tmp_path / "new").exists()
+    for result in (local, glob):
+        for folder in (tmp_path, tmp_path / "new"):
+            with pytest.raises(expected, match=r"disk full; nothing was changed there|^$"):
+                result.save(folder)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("error", [OSError("file in use"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("moves", range(5))
+def test_files_that_cannot_all_move_in_are_put_back(tmp_path, monkeypatch, moves, error):
+    for name in ("a", "b", "manifest"):
+        (tmp_path / name).write_text(f"old {name}")
+    before = contents(tmp_path)
+    done = []
+    move = Path.replace
+
+    def fail_once(path, target):
+        done.append(path)
+        if len(done) == moves + 1:
+            raise error
+        return move(path, target)
+
+    def save():
+        with replace_files(tmp_path, "manifest") as staging:
+            for name in ("a", "c", "manifest"):  # two files out, three in
+                (staging / name).write_text(f"new {name}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", fail_once)
+        with pytest.raises(type(error)):
+            save()
+    assert contents(tmp_path) == before
+    save()
+    assert contents(tmp_path) == {
+        "a": b"new a",
+        "b": b"old b",
+        "c": b"new c",
+        "manifest": b"new manifest",
+    }
+
+
+def test_a_folder_in_the_place_of_a_file_is_kept(local, tmp_path):
+    (tmp_path / "local.png").mkdir()
+    (tmp_path / "local.png" / "mine").write_text("keep")
+    with pytest.raises(vtcav.ExplanationError, match=r"local.png.*nothing was changed there"):
+        local.save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["local.png"]
+    assert (tmp_path / "local.png" / "mine").read_text() == "keep"
+
+
+def test_what_else_is_in_the_folder_stays(local, explainer, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    local.save(tmp_path)
+    explainer.explain(IMAGES[1], classes=["dog"]).save(tmp_path)
+    assert vtcav.LocalExplanation.load(tmp_path).attributions["class_name"].unique() == ["dog"]
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_damaged_results_are_named(local, tmp_path):
@@ -221,6 +289,17 @@ def test_damaged_results_are_named(local, tmp_path):
     (tmp_path / "local_maps.npz").unlink()
     with pytest.raises(vtcav.ExplanationError, match=r"local_maps.npz' is missing or was"):
         vtcav.LocalExplanation.load(tmp_path)
+    local.save(tmp_path)
+    text = (tmp_path / "local.json").read_text()
+    (tmp_path / "local.json").write_text(json.dumps(json.loads(text)))  # without line breaks
+    vtcav.LocalExplanation.load(tmp_path)
+    for edited in (text.replace('"fox"', '"dog"'), '{"format": 1}', '{"format": 1, "files": {}}'):
+        (tmp_path / "local.json").write_text(edited)
+        with pytest.raises(vtcav.ExplanationError, match=r"local.json' was changed after"):
+            vtcav.LocalExplanation.load(tmp_path)
+    (tmp_path / "global.json").write_text(text)
+    with pytest.raises(vtcav.ExplanationError, match=r"global.json' was changed after"):
+        vtcav.GlobalExplanation.load(tmp_path)
     (tmp_path / "local.json").write_text('{"format": 99}')
     with pytest.raises(vtcav.ExplanationError, match="format 99, expected 1"):
         vtcav.LocalExplanation.load(tmp_path)
@@ -236,19 +315,56 @@ def test_a_folder_that_cannot_be_written(local, tmp_path):
 
 
 def test_hostile_names_are_only_text(tmp_path):
-    names = ("<script>alert(1)</script>", "quo\"te's", "../x $a_b$")
+    names = ("<script>alert(1)</script>", "quo\"te's,\n=1+1 \u732b", "../x $a_b$")
     explainer = vtcav.VisualTCAV(small_model(classes=names), ["3"])
     explainer.fit({"../x": pictures(6, low=150), "a/b <i>": pictures(6, seed=4)}, negatives())
-    path = tmp_path / "odd 'name' <b>.png"
-    from PIL import Image
-
+    path = tmp_path / "odd 'name' <b>\n\u732b.png"
     Image.fromarray(IMAGES[0]).save(path)
-    local = explainer.explain(path)
-    local.save(tmp_path / "out")
-    again = vtcav.LocalExplanation.load(tmp_path / "out")
-    assert set(again.attributions["class_name"]) == set(names)
-    assert again.concepts == ("../x", "a/b <i>")
+    for result in (explainer.explain(path), explainer.explain_class(names[1], [path, path])):
+        result.save(tmp_path / "out")
+        again = type(result).load(tmp_path / "out")
+        assert again.attributions.equals(result.attributions)
+        assert again.concepts == ("../x", "a/b <i>")
+        assert list(again.thumbnails) == ["../x", "a/b <i>"]
+    csv = pd.read_csv(tmp_path / "out" / "local_attributions.csv")
+    assert set(csv["class_name"]) == set(names)
+    assert set(csv["image"]) == {str(path)}
     assert {p.name for p in tmp_path.iterdir()} == {"out", path.name}
+    for archive in (tmp_path / "out").glob("*.npz"):
+        assert not any(".." in name for name in zipfile.ZipFile(archive).namelist())
+
+
+def test_images_are_listed_with_what_became_of_them(explainer, tmp_path):
+    path = tmp_path / "broken.png"
+    path.write_bytes(b"")
+    listed = [Image.fromarray(IMAGES[0]), path, Image.fromarray(IMAGES[1])]
+    with pytest.warns(vtcav.SkippedImageWarning):
+        glob = explainer.explain_class("fox", listed)
+    assert list(glob.images.columns) == [
+        *("image", "used", "reason", "probability", "predicted_class")
+    ]
+    assert glob.images["used"].tolist() == [True, True, False]
+    assert glob.images["reason"].tolist() == ["", "", "the file is empty"]
+    for i in range(2):
+        predictions = explainer.explain(IMAGES[i]).predictions.set_index("class_name")
+        row = glob.images.iloc[i]
+        assert row["probability"] == pytest.approx(predictions["probability"]["fox"], abs=1e-6)
+        assert row["predicted_class"] == predictions.index[0]
+    glob.save(tmp_path / "out")
+    again = vtcav.GlobalExplanation.load(tmp_path / "out")
+    assert again.images.equals(glob.images)
+    assert again.skipped == glob.skipped
+    manifest = json.loads((tmp_path / "out" / "global.json").read_text())
+    assert manifest["skipped"] == [{"name": str(path), "reason": "the file is empty"}]
+
+
+def test_a_loaded_result_is_frozen_too(local, tmp_path):
+    again = vtcav.LocalExplanation.load(local.save(tmp_path))
+    for array in (again.picture, *again.thumbnails.values()):
+        with pytest.raises(ValueError, match="read-only"):
+            array[:] = 0
+    again.save(tmp_path / "again")
+    assert vtcav.LocalExplanation.load(tmp_path / "again").attributions.equals(local.attributions)
 
 
 def test_provenance_tells_what_the_numbers_depend_on(explainer, local):

@@ -5,6 +5,7 @@ Letters and shapes as everywhere in vtcav: v [K, C] directions, e+ and e- [K] em
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -231,7 +232,7 @@ class CavBank:
             for field in ("v", "e_pos", "e_neg"):
                 tensors[f"cav/{layer}/{field}"] = getattr(cavs, field).contiguous()
         for name, pictures in self.thumbnails.items():
-            tensors[f"thumbnails/{name}"] = torch.from_numpy(np.ascontiguousarray(pictures))
+            tensors[f"thumbnails/{name}"] = torch.tensor(pictures)
         metadata = {
             "format": FORMAT,
             "concepts": [asdict(record) for record in self.concepts],
@@ -241,6 +242,7 @@ class CavBank:
             "described": dict(self.described),
             "versions": dict(self.versions),
             "settings": dict(self.settings),
+            "sha256": _digest(tensors),
         }
         try:
             with atomic_path(Path(path)) as partial:
@@ -274,6 +276,11 @@ class CavBank:
                 f"{str(path)!r} is no bank of CAVs of this version: expected format {FORMAT}, "
                 f"got {came}; fit again and save"
             )
+        if metadata.get("sha256") != _digest(tensors):
+            raise CavError(
+                f"the CAVs in {str(path)!r} are not those that were saved: the file is damaged or "
+                "was edited; fit again and save"
+            )
         try:
             return cls._of_file(metadata, tensors)
         except (KeyError, TypeError) as error:
@@ -297,6 +304,16 @@ class CavBank:
             versions=metadata["versions"],
             settings=metadata["settings"],
         )
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors and their names, whatever their order."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = tensors[name].numpy()
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def describe(model: Model) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -80,15 +80,13 @@ class VisualTCAV:
             )
         self._rule = Rule(steps, tolerance, batch_size)
         self.model = model
-        if layers is None and cavs is not None:
-            layers = list(cavs.layers)
-        self._layers = model.check_layers(layers)
         self._shown = progress
         self._preprocessing = signature(model.preprocess)
-        self._cavs: CavBank | None = None
         if cavs is not None:
-            self._cavs = cavs.select(self.layers)
-            self._check_cavs(self._cavs)
+            self._check_cavs(cavs)
+            layers = list(cavs.layers) if layers is None else layers
+        self._layers = model.check_layers(layers)
+        self._cavs = cavs.select(self.layers) if cavs is not None else None
 
     def __repr__(self) -> str:
         learned = f", concepts={list(self._cavs.names)}" if self._cavs else ""
@@ -148,7 +146,7 @@ class VisualTCAV:
             batch_size=self._rule.batch_size,
             min_examples=min_examples,
             strict=strict,
-            settings={"limit": limit, "seed": seed},
+            settings={"limit": limit and int(limit), "seed": int(seed)},
             shown=self._shown,
         )
         return self
@@ -249,7 +247,9 @@ class VisualTCAV:
             concepts=self.cavs.names,
             skipped=tuple(batches.skipped),
             thumbnails=dict(self.cavs.thumbnails),
-            provenance=self._provenance({"class": index, "limit": limit, "seed": seed}),
+            provenance=self._provenance(
+                {"class": index, "limit": limit and int(limit), "seed": int(seed)}
+            ),
             _rows=pd.DataFrame(rows, columns=[*Row._fields, "probability", "predicted_class"]),
         )
 
@@ -285,16 +285,16 @@ class VisualTCAV:
         self, classes: int | str | Sequence[str | int], probabilities: Tensor
     ) -> list[int]:
         """Return the class indices asked for."""
-        if isinstance(classes, bool) or (isinstance(classes, int | np.integer) and classes < 1):
+        if isinstance(classes, str):
+            classes = [classes]
+        if isinstance(classes, int | np.integer) and not isinstance(classes, bool) and classes >= 1:
+            order = probabilities.argsort(descending=True, stable=True)
+            return [int(i) for i in order[: int(classes)]]
+        if not isinstance(classes, Iterable):
             raise ExplanationError(
                 f"expected classes to be a number of top classes (at least 1) or a list of "
                 f"names or indices, got {classes!r}"
             )
-        if isinstance(classes, int | np.integer):
-            order = probabilities.argsort(descending=True, stable=True)
-            return [int(i) for i in order[: int(classes)]]
-        if isinstance(classes, str):
-            classes = [classes]
         wanted = list(dict.fromkeys(self.model.class_index(c) for c in classes))
         if not wanted:
             raise ExplanationError("classes is empty: name at least one class, or a number")

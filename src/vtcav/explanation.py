@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -68,6 +69,9 @@ class LocalExplanation:
     _predictions: pd.DataFrame = field(repr=False)
     _maps: Mapping[str, NDArray[np.float32]] = field(repr=False)
 
+    def __post_init__(self) -> None:
+        _freeze(self.picture, *self.thumbnails.values())
+
     @property
     def attributions(self) -> pd.DataFrame:
         """One row per layer, concept and class.
@@ -125,7 +129,7 @@ class LocalExplanation:
         _write_table(folder / "local_predictions", self._predictions)
         arrays: dict[str, NDArray[Any]] = {"picture": self.picture}
         arrays |= {f"map/{layer}": maps for layer, maps in self._maps.items()}
-        arrays |= {f"thumbnails/{name}": thumbs for name, thumbs in self.thumbnails.items()}
+        arrays |= _numbered(self.thumbnails, self.concepts)
         np.savez_compressed(folder / "local_maps.npz", allow_pickle=False, **arrays)
         save_figure(lambda figure: plot_local(self, figure), folder / "local.png")
         return {
@@ -155,7 +159,7 @@ class LocalExplanation:
             concepts=concepts,
             picture=stored["picture"],
             box=tuple(manifest["box"]),
-            thumbnails={name: stored[f"thumbnails/{name}"] for name in concepts},
+            thumbnails={name: stored[f"thumbnails/{k}"] for k, name in enumerate(concepts)},
             provenance=Provenance.from_dict(manifest["provenance"]),
             _rows=_read_table(Path(folder) / "local_attributions"),
             _predictions=_read_table(Path(folder) / "local_predictions"),
@@ -186,6 +190,9 @@ class GlobalExplanation:
     provenance: Provenance = field(repr=False)
     _rows: pd.DataFrame = field(repr=False)
 
+    def __post_init__(self) -> None:
+        _freeze(*self.thumbnails.values())
+
     @property
     def attributions(self) -> pd.DataFrame:
         """One row per image, layer and concept.
@@ -201,8 +208,9 @@ class GlobalExplanation:
         """Every image listed: image, used, reason (why not), probability, predicted_class."""
         import pandas as pd
 
-        used = self._rows.drop_duplicates("image")[["image", "probability", "predicted_class"]]
-        used = used.assign(used=True, reason="")
+        # each image once, also where two have one name
+        rows = self._rows.iloc[:: len(self.layers) * len(self.concepts)]
+        used = rows[["image", "probability", "predicted_class"]].assign(used=True, reason="")
         lost = pd.DataFrame(
             [(s.name, False, s.reason) for s in self.skipped], columns=["image", "used", "reason"]
         )
@@ -261,7 +269,7 @@ class GlobalExplanation:
         _write_table(folder / "global_attributions", self._rows)
         _write_table(folder / "global_summary", summary)
         _write_table(folder / "global_images", self.images)
-        thumbnails = {f"thumbnails/{name}": thumbs for name, thumbs in self.thumbnails.items()}
+        thumbnails = _numbered(self.thumbnails, self.concepts)
         np.savez_compressed(folder / "global_examples.npz", allow_pickle=False, **thumbnails)
         save_figure(lambda figure: plot_global(self, figure), folder / "global.png")
         return {
@@ -292,10 +300,15 @@ class GlobalExplanation:
             layers=tuple(manifest["layers"]),
             concepts=concepts,
             skipped=tuple(Skipped(**skip) for skip in manifest["skipped"]),
-            thumbnails={name: stored[f"thumbnails/{name}"] for name in concepts},
+            thumbnails={name: stored[f"thumbnails/{k}"] for k, name in enumerate(concepts)},
             provenance=Provenance.from_dict(manifest["provenance"]),
             _rows=_read_table(Path(folder) / "global_attributions"),
         )
+
+
+def _freeze(*arrays: NDArray[Any]) -> None:
+    for array in arrays:
+        array.setflags(write=False)
 
 
 def _interval(rows: pd.DataFrame, confidence: float) -> dict[str, Any]:
@@ -332,6 +345,7 @@ def _save(folder: str | Path, kind: str, write: Any) -> Path:
             content = write(staging)
             files = {path.name: file_hash(path) for path in sorted(staging.iterdir())}
             manifest = {"format": FORMAT, "kind": kind, "files": files, **content}
+            manifest["sha256"] = _content_hash(manifest)
             text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
             (staging / f"{kind}.json").write_text(text, encoding="utf-8")
     except OSError as error:
@@ -359,6 +373,10 @@ def _load_manifest(folder: str | Path, kind: str) -> dict[str, Any]:
         raise ExplanationError(
             f"{str(path)!r} is of format {came}, expected {FORMAT}; save it again with this version"
         )
+    if manifest.pop("sha256", None) != _content_hash(manifest) or manifest.get("kind") != kind:
+        raise ExplanationError(
+            f"{str(path)!r} was changed after the explanation was saved; save it again"
+        )
     for name, digest in manifest["files"].items():
         if not (folder / name).is_file() or file_hash(folder / name) != digest:
             raise ExplanationError(
@@ -366,6 +384,19 @@ def _load_manifest(folder: str | Path, kind: str) -> dict[str, Any]:
                 "saved; save it again"
             )
     return manifest
+
+
+def _content_hash(manifest: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a manifest's content, whatever its line breaks."""
+    text = json.dumps(manifest, ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _numbered(
+    thumbnails: Mapping[str, NDArray[np.uint8]], concepts: Sequence[str]
+) -> dict[str, NDArray[Any]]:
+    """Return thumbnails under keys without the concepts' names, which are paths in an archive."""
+    return {f"thumbnails/{k}": thumbnails[name] for k, name in enumerate(concepts)}
 
 
 def _write_table(stem: Path, table: pd.DataFrame) -> None:

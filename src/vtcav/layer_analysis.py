@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -51,16 +52,21 @@ class Rule:
     batch_size: int
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.steps, int) and not isinstance(self.steps, bool) and self.steps >= 1
-        if self.steps != "adaptive" and not whole:
-            raise ExplanationError(
-                "expected steps to be 'adaptive' or a whole number of at least 1, "
-                f"got {self.steps!r}"
-            )
-        if not 0 < self.tolerance < 1:
+        if self.steps != "adaptive":
+            expected = "steps to be 'adaptive' or a whole number of at least 1"
+            object.__setattr__(self, "steps", _whole(self.steps, expected))
+        if not (isinstance(self.tolerance, numbers.Real) and 0 < self.tolerance < 1):
             raise ExplanationError(f"expected a tolerance between 0 and 1, got {self.tolerance!r}")
-        if self.batch_size < 1:
-            raise ExplanationError(f"expected a batch_size of at least 1, got {self.batch_size!r}")
+        object.__setattr__(self, "tolerance", float(self.tolerance))
+        expected = "batch_size to be a whole number of at least 1"
+        object.__setattr__(self, "batch_size", _whole(self.batch_size, expected))
+
+
+def _whole(value: object, expected: str) -> int:
+    """Return a number of at least 1 as a plain int, which JSON takes."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+        raise ExplanationError(f"expected {expected}, got {value!r}")
+    return int(value)
 
 
 @dataclass(frozen=True, eq=False)

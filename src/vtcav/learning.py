@@ -24,6 +24,7 @@ from vtcav.batches import Batches
 from vtcav.cav import CavBank, ConceptRecord, LayerCavs, describe, emblem
 from vtcav.concept_map import contraharmonic_mean, raw_map
 from vtcav.concepts import Concept, ImageSet, check_enough
+from vtcav.errors import ImageError
 from vtcav.images import ImageRef, Skipped
 from vtcav.models.base import Model
 from vtcav.preprocess import signature
@@ -106,8 +107,11 @@ def learn(
     total = sum(len(s.refs) for s in sets)
     with progress_bar("learning concepts", total, shown=shown) as progress:
         for images in sets:
-            learned[images], budget = _first_pass(run, images, budget, progress)
-            entry = learned[images]
+            try:
+                entry, budget = _first_pass(run, images, budget, progress)
+            except ImageError as error:
+                raise ImageError(f"{images.role}: {error}") from error
+            learned[images] = entry
             check_enough(images.role, len(entry.used), min_examples, skipped=len(entry.skipped))
     directions = {
         layer: torch.stack(
@@ -131,7 +135,7 @@ def learn(
         preprocessing=signature(model.preprocess),
         described=describe(model),
         versions=versions(),
-        settings={**(settings or {}), "min_examples": min_examples, "strict": strict},
+        settings={**(settings or {}), "min_examples": int(min_examples), "strict": strict},
     )
 
 

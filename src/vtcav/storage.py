@@ -33,7 +33,7 @@ def replace_files(folder: Path, manifest: str) -> Iterator[Path]:
     """Yield an empty folder to write files to; they move into `folder` when the block succeeds.
 
     The old manifest goes first and the new one comes last, so that whoever finds a manifest finds
-    all its files. Until the block succeeds `folder` is untouched.
+    all its files. When the block or a move fails, `folder` is as it was.
 
     Args:
         folder: Where the files belong; created when missing.
@@ -44,13 +44,33 @@ def replace_files(folder: Path, manifest: str) -> Iterator[Path]:
     staging = Path(tempfile.mkdtemp(prefix=".vtcav-", dir=folder))
     try:
         yield staging
-        (folder / manifest).unlink(missing_ok=True)
-        for path in sorted(staging.iterdir(), key=lambda path: path.name == manifest):
-            path.replace(folder / path.name)
+        _move_in(staging, folder, manifest)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         if created and not any(folder.iterdir()):
             folder.rmdir()
+
+
+def _move_in(staging: Path, folder: Path, manifest: str) -> None:
+    """Move the files of `staging` into `folder`, all or none."""
+    names = sorted((path.name for path in staging.iterdir()), key=lambda name: name == manifest)
+    old = staging / ".old"
+    old.mkdir()
+    try:
+        for name in reversed(names):
+            if (folder / name).is_dir():
+                raise IsADirectoryError(f"{name} is a folder there")
+            if (folder / name).exists():
+                (folder / name).replace(old / name)
+        for name in names:
+            (staging / name).replace(folder / name)
+    except BaseException:
+        for name in names:
+            if not (staging / name).exists():
+                (folder / name).unlink()
+            if (old / name).exists():
+                (old / name).replace(folder / name)
+        raise
 
 
 def file_hash(path: Path) -> str:
