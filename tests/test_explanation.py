@@ -32,7 +32,7 @@ def local(explainer):
 
 @pytest.fixture(scope="module")
 def glob(explainer):
-    return explainer.explain_class("dog", IMAGES)
+    return explainer.explain_class("fox", IMAGES)
 
 
 def test_local_table(local):
@@ -63,9 +63,9 @@ def test_global_summary_is_students_interval(glob):
             assert row.mean == pytest.approx(values.mean(), abs=1e-12)
             assert row.std == pytest.approx(values.std(ddof=1), abs=1e-12)
             assert row.sem == pytest.approx(sem, abs=1e-12)
-            if sem > 0:
-                low, high = stats.t.interval(confidence, 5, loc=values.mean(), scale=sem)
-                assert (row.ci_low, row.ci_high) == pytest.approx((low, high), abs=1e-9)
+            assert sem > 0.01
+            low, high = stats.t.interval(confidence, 5, loc=values.mean(), scale=sem)
+            assert (row.ci_low, row.ci_high) == pytest.approx((low, high), abs=1e-9)
     with pytest.raises(vtcav.ExplanationError, match="confidence between 0 and 1, got 95"):
         glob.summary(95)
 
@@ -163,7 +163,7 @@ def test_saved_and_loaded_global(glob, tmp_path):
     assert again.attributions.equals(glob.attributions)
     assert again.summary().equals(glob.summary())
     assert again.images.equals(glob.images)
-    assert (again.class_index, again.class_name) == (1, "dog")
+    assert (again.class_index, again.class_name) == (2, "fox")
 
 
 def test_every_file_tells_the_same(local, glob, tmp_path):

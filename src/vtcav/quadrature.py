@@ -4,8 +4,9 @@ The integral over alpha in [0, 1] of dz_t/dF(alpha F) is taken along the straigh
 feature maps to F, by the trapezoid rule with equidistant points. With `steps` it is the paper's
 (50 steps, 51 points). The adaptive mode doubles the number of steps, keeping all points, until
 the concept attributions stand still. Where units of a piecewise-linear network switch, the
-integrand jumps, so every doubling about halves the error; rules that count on smoothness (Gauss,
-Clenshaw-Curtis) and points crowded towards alpha = 0 were measured and do no better.
+integrand jumps, so every doubling about halves the error. The trapezoid rule was chosen because
+it is the paper's and nests by doubling, not because it is the most accurate: docs/method.md tells
+how other rules compared.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Integral:
 
     Attributes:
         IG: Integrated gradients [N, T, C, h, w].
-        error: Bound on the relative error of the concept attributions, for all concepts and
+        error: Estimate, on the safe side, of the relative error of the concept attributions, for all concepts and
             classes of an image [N]; NaN for a fixed rule, which does not estimate it.
         converged: Whether the tolerance was reached [N]; true for a fixed rule.
         evaluations: Forward and backward passes through the head that each image took [N].
@@ -136,8 +137,9 @@ def integrate_adaptive(
     to 0.01 for smaller ones, and the worst over concepts and classes counts. An image is done
     when this is at most the tolerance, or when the middle point changes nothing (a linear head).
     The changes still to come add up to about as much as the last one. The error reported is three
-    times that, with all earlier changes taken into account (each divided by 2.5 per level since):
-    on the networks it was measured on it bounds the true error of nearly every image.
+    times that, with all earlier changes taken into account (each divided by 2.5 per level since).
+    It is an estimate on the safe side, not a proven bound: 3 and 2.5 were chosen on the very
+    images and networks (three small ones) on which they then covered every true error.
 
     Standing still proves nothing while the points all see one gradient, as where a network is
     dead near zero and linear beyond: attributions are shares, which no factor changes. So it is
