@@ -204,12 +204,40 @@ def test_explain_takes_one_image(explainer, tmp_path):
         explainer.explain(tmp_path / "nowhere.png")
 
 
-def test_scores_that_are_not_finite_are_refused():
-    net = small_net()
-    with torch.no_grad():
-        net[2].bias.fill_(torch.inf)
-    with pytest.raises(vtcav.VtcavError, match="finite"):
-        vtcav.VisualTCAV(small_model(net), ["3"]).fit(concepts(), negatives())
+class Overflow(nn.Module):
+    """Gives infinite values for white pictures."""
+
+    def forward(self, x):
+        return torch.where(x.mean((1, 2, 3), keepdim=True) > 0.99, torch.inf, x)
+
+
+def test_values_that_are_not_finite_are_refused():
+    white = np.full((5, 16, 16, 3), 255, np.uint8)
+    model = small_model(nn.Sequential(Overflow(), *small_net()))
+    message = r"infinite values or NaN at layer '2' for '{}'; a network in half precision"
+    explainer = vtcav.VisualTCAV(model, ["2", "4"], 2)
+    with pytest.raises(ModelError, match=message.format(r"array\[0\]")):
+        explainer.fit({"white": white}, negatives())
+    explainer.fit(concepts(), negatives())
+    with pytest.raises(ModelError, match=message.format(r"array\[0\]")):
+        explainer.explain(white[0])
+    with pytest.raises(ModelError, match=message.format(r"array\[1\]")):
+        explainer.explain_class("cat", [IMAGE, white[0]])
+
+
+class Unit(nn.Module):
+    """Divides features by their norm, which is 0 / 0 at zero feature maps."""
+
+    def forward(self, x):
+        return x / x.norm(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("steps", [4, "adaptive"])
+def test_a_head_that_is_not_finite_at_zero_feature_maps_is_refused(steps):
+    net = nn.Sequential(*small_net()[:5], Unit(), *small_net()[5:])
+    explainer = vtcav.VisualTCAV(small_model(net), ["3"], steps).fit(concepts(), negatives())
+    with pytest.raises(ExplanationError, match="layer '3' cannot be explained: between zero"):
+        explainer.explain(IMAGE)
 
 
 # -- images that cannot be read --------------------------------------------------------------------

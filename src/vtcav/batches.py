@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from vtcav.errors import ImageError
+from vtcav.errors import ImageError, ModelError
 from vtcav.images import ImageRef, Skipped, SkippedImageWarning, UnreadableError, read
 from vtcav.preprocess import to_tensor
 from vtcav.progress import Progress
@@ -20,7 +20,7 @@ from vtcav.progress import Progress
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Batch", "Batches", "ImageStream"]
+__all__ = ["Batch", "Batches", "ImageStream", "check_finite"]
 
 T = TypeVar("T")
 
@@ -128,6 +128,28 @@ class Batches:
 def _batch(items: list[tuple[ImageRef, Image.Image, Tensor]]) -> Batch:
     refs, pictures, tensors = zip(*items, strict=True)
     return Batch(refs, pictures, torch.stack(tensors))
+
+
+def check_finite(names: Sequence[str], maps: Mapping[str, Tensor], z: Tensor | None = None) -> None:
+    """Refuse infinite values and NaN, which would turn into numbers that mean nothing.
+
+    Args:
+        names: Of N images.
+        maps: Feature maps [N, C, h, w] by layer.
+        z: Logits [N, T].
+
+    Raises:
+        ModelError: Naming the first such image and the layer.
+    """
+    values = {f"layer {layer!r}": F for layer, F in maps.items()}
+    for where, tensor in (values if z is None else {**values, "its scores": z}).items():
+        finite = tensor.isfinite().flatten(1).all(1)
+        if not finite.all():
+            raise ModelError(
+                f"the network gives infinite values or NaN at {where} for "
+                f"{names[int(finite.int().argmin())]!r}; a network in half precision may need "
+                "float32, and the preprocessing must be the one it was trained with"
+            )
 
 
 class ImageStream(Generic[T]):

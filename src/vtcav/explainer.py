@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from vtcav.batches import Batches
+from vtcav.batches import Batches, check_finite
 from vtcav.cav import CavBank
 from vtcav.concepts import MIN_EXAMPLES, gather
 from vtcav.errors import CavError, ExplanationError, ImageError, ModelError
@@ -179,6 +179,7 @@ class VisualTCAV:
         picture = read(refs[0])
         x = to_tensor(self.model.preprocess, picture, refs[0].name)
         maps, z = self.model.activations_and_logits(x[None], self.layers)
+        check_finite([refs[0].name], maps, z)
         probabilities = self.model.probabilities(z)[0].cpu()
         wanted = self._classes(classes, probabilities)
         rows: list[Row] = []
@@ -258,6 +259,7 @@ class VisualTCAV:
     def _explain_batch(self, names: Sequence[str], x: Tensor, index: int) -> list[tuple[Any, ...]]:
         """Return the table rows of one class for a batch of images, image by image."""
         maps, z = self.model.activations_and_logits(x, self.layers)
+        check_finite(names, maps, z)
         probabilities = self.model.probabilities(z).cpu()
         rows: list[list[tuple[Any, ...]]] = [[] for _ in names]
         for layer in self.layers:

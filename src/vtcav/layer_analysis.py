@@ -173,6 +173,9 @@ def analyse(
         classes: T class indices.
         rule: How to integrate.
         binary: Whether the network has a single logit.
+
+    Raises:
+        ExplanationError: When the network is not finite on the way from zero feature maps.
     """
     here = replace(
         cavs, v=cavs.v.to(F.device), e_pos=cavs.e_pos.to(F.device), e_neg=cavs.e_neg.to(F.device)
@@ -184,12 +187,19 @@ def analyse(
     logits = torch.tensor([0] if binary else list(classes), device=F.device).expand(len(F), -1)
     integral = _integral(head, images, logits, z - z0, rule)
     B, share = images.relevance(integral.IG, torch.arange(len(F), device=F.device))
+    a = concept_attribution(B, share, M, images.p)
+    if not a.isfinite().all():
+        raise ExplanationError(
+            f"layer {head.layer!r} cannot be explained: between zero feature maps and those of the "
+            "image the network gives infinite scores or gradients, or NaN. Does it divide by the "
+            "size of these maps? Choose a layer after that"
+        )
     return LayerResult(
         layer=head.layer,
         concepts=tuple(concepts),
         cavs=cavs,
         M=M,
-        a=concept_attribution(B, share, M, images.p).cpu(),
+        a=a.cpu(),
         raised=(share > 0).cpu(),
         pointed=(images.p.amax(2) > 0).cpu(),
         error=integral.error,

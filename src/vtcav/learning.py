@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from vtcav.batches import Batches
+from vtcav.batches import Batches, check_finite
 from vtcav.cav import CavBank, ConceptRecord, LayerCavs, describe, emblem
 from vtcav.concept_map import contraharmonic_mean, raw_map
 from vtcav.concepts import Concept, ImageSet, check_enough
@@ -168,6 +168,7 @@ def _first_pass(
     )
     for batch in batches:
         maps = run.model.activations(batch.x, run.layers)
+        check_finite(batch.names, maps)
         for layer, F in maps.items():
             total = F.mean((2, 3)).double().sum(0)
             learned.sums[layer] = learned.sums.get(layer, 0) + total

@@ -38,8 +38,8 @@ class Integral:
 
     Attributes:
         IG: Integrated gradients [N, T, C, h, w].
-        error: Estimate, on the safe side, of the relative error of the concept attributions, for all concepts and
-            classes of an image [N]; NaN for a fixed rule, which does not estimate it.
+        error: Estimate, on the safe side, of the relative error of the concept attributions, for
+            all concepts and classes of an image [N]; NaN for a fixed rule, which gives none.
         converged: Whether the tolerance was reached [N]; true for a fixed rule.
         evaluations: Forward and backward passes through the head that each image took [N].
     """
