@@ -136,7 +136,8 @@ class VisualTCAV:
 
         Raises:
             ConceptError: For a concept without negatives, or with too few images.
-            ImageError: For a source without readable images.
+            ImageError: For a set without readable images, or an unreadable one when `strict`.
+            ModelError: When the network gives infinite values or NaN.
         """
         gathered = gather(concepts, negatives, limit=limit, seed=seed, min_examples=min_examples)
         self._cavs = learn(
@@ -166,7 +167,8 @@ class VisualTCAV:
 
         Raises:
             ImageError: When the image cannot be read.
-            ModelError: For an unknown class.
+            ModelError: For an unknown class, or when the network gives infinite values or NaN.
+            ExplanationError: For `classes` that are neither a number nor a list.
             CavError: Before `fit`, or when the weights have changed since.
         """
         cavs = self.cavs
@@ -225,8 +227,8 @@ class VisualTCAV:
             The explanation, with one row per image, layer and concept.
 
         Raises:
-            ImageError: When no image can be read.
-            ModelError: For an unknown class.
+            ImageError: When no image can be read, or one cannot when `strict`.
+            ModelError: For an unknown class, or when the network gives infinite values or NaN.
             CavError: Before `fit`, or when the weights have changed since.
         """
         self._check_cavs(self.cavs)
