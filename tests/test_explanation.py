@@ -39,7 +39,8 @@ def test_local_table(local):
     table = local.attributions
     assert list(table.columns) == [
         *("layer", "concept", "class_index", "class_name"),
-        *("attribution", "error", "evaluations", "separated", "note"),
+        *("attribution", "error", "evaluations", "separated", "cav_low", "cav_high"),
+        *("null_mean", "effect", "p_value", "q_value", "note"),
     ]
     assert len(table) == 2 * 2 * 2
     assert table["class_name"].unique().tolist() == ["fox", "cat"]
@@ -114,7 +115,7 @@ def test_a_class_that_does_not_rise_says_so():
         net[0].weight.fill_(0.1)
         net[4].weight.copy_(torch.tensor([[1.0] * 4, [-1.0] * 4]))
     explainer = vtcav.VisualTCAV(small_model(net, ("up", "down")), ["1"])
-    explainer.fit({"bright": pictures(6, low=180)}, pictures(6, seed=3, high=120))
+    explainer.fit({"bright": pictures(6, low=180)}, pictures(12, seed=3, high=120))
     table = explainer.explain(IMAGES[0], ["up", "down"]).attributions.set_index("class_name")
     assert table.loc["up", "note"] == ""
     assert table.loc["up", "attribution"] > 0
@@ -293,7 +294,7 @@ def test_damaged_results_are_named(local, tmp_path):
     text = (tmp_path / "local.json").read_text()
     (tmp_path / "local.json").write_text(json.dumps(json.loads(text)))  # without line breaks
     vtcav.LocalExplanation.load(tmp_path)
-    for edited in (text.replace('"fox"', '"dog"'), '{"format": 1}', '{"format": 1, "files": {}}'):
+    for edited in (text.replace('"fox"', '"dog"'), '{"format": 2}', '{"format": 2, "files": {}}'):
         (tmp_path / "local.json").write_text(edited)
         with pytest.raises(vtcav.ExplanationError, match=r"local.json' was changed after"):
             vtcav.LocalExplanation.load(tmp_path)
@@ -301,7 +302,7 @@ def test_damaged_results_are_named(local, tmp_path):
     with pytest.raises(vtcav.ExplanationError, match=r"global.json' was changed after"):
         vtcav.GlobalExplanation.load(tmp_path)
     (tmp_path / "local.json").write_text('{"format": 99}')
-    with pytest.raises(vtcav.ExplanationError, match="format 99, expected 1"):
+    with pytest.raises(vtcav.ExplanationError, match="format 99, expected 2"):
         vtcav.LocalExplanation.load(tmp_path)
     (tmp_path / "local.json").write_text("{")
     with pytest.raises(vtcav.ExplanationError, match="cannot read"):

@@ -29,6 +29,7 @@ from vtcav.provenance import Provenance
 NOTE = "not separated: e+ <= e-, so the map and the attribution are 0"
 FLAT = "the image does not raise this class"
 FLAG = "not separated\n(e+ <= e-)"
+EVIDENCE = (0.0, 1.0, 0.01, 2.0, 0.03, 0.05)  # cav_low, cav_high, null_mean, effect, p, q
 PROVENANCE = Provenance({}, {}, (), (), {})
 LONG = (
     "a class whose name somebody wrote as a whole sentence, with a subject and a verb",
@@ -65,7 +66,7 @@ def make_local(
             for index, name in enumerate(names):
                 parts = ([] if separated else [NOTE]) + [FLAT] * ((layer, index) in notes)
                 value = float(rng.gamma(1, 0.08)) if separated else 0.0
-                about = value, error, 51, separated, "; ".join(parts)
+                about = value, error, 51, separated, *EVIDENCE, "; ".join(parts)
                 rows.append(Row(image, layer, concept, 10 * index, name, *about))
     chances = np.sort(rng.dirichlet(np.ones(len(names) + 2)))[::-1]
     predictions = pd.DataFrame(
@@ -113,8 +114,8 @@ def make_global(
                 value = np.clip(rng.normal(centres[i, k], spread), 0, 1) if separated else 0.0
                 note = "" if separated else NOTE
                 note = FLAT if notes and separated and j == 0 else note
-                row = Row(f"{j}.jpg", layer, concept, 340, name, value, 0.001, 51, separated, note)
-                rows.append((*row, 0.9, best))
+                about = layer, concept, 340, name, value, 0.001, 51, separated
+                rows.append((*Row(f"{j}.jpg", *about, *EVIDENCE, note), 0.9, best))
     return GlobalExplanation(
         class_index=340,
         class_name=name,
@@ -124,6 +125,7 @@ def make_global(
         thumbnails={c: rng.integers(0, 255, (6, 96, 96, 3)).astype(np.uint8) for c in concepts},
         provenance=PROVENANCE,
         _rows=pd.DataFrame(rows, columns=[*Row._fields, "probability", "predicted_class"]),
+        _resampled=pd.DataFrame([], columns=["layer", "concept", "kind", "draw", "mean"]),
     )
 
 

@@ -114,11 +114,13 @@ def pooled_cav(v: Tensor, F: Tensor, M: Tensor) -> Tensor:
     Returns:
         p [N, K, C] in [0, 1]; all 0 for a direction with no positive entry.
     """
-    inside = torch.einsum("nchw,nkhw->nkc", F, M)
     has_negative = (F.amin((1, 2, 3)) < 0)[:, None, None]
-    p = torch.where((inside < 0) & has_negative, -v, v).relu()
+    p = v[None].relu()
+    if has_negative.any():
+        inside = torch.einsum("nchw,nkhw->nkc", F, M)
+        p = torch.where((inside < 0) & has_negative, -v, v).relu()
     highest = p.amax(2, keepdim=True)
-    return p / torch.where(highest > 0, highest, 1.0)
+    return (p / torch.where(highest > 0, highest, 1.0)).expand(len(F), -1, -1)
 
 
 def concept_attribution(B: Tensor, s: Tensor, M: Tensor, p: Tensor) -> Tensor:
@@ -135,8 +137,8 @@ def concept_attribution(B: Tensor, s: Tensor, M: Tensor, p: Tensor) -> Tensor:
     Returns:
         Concept attributions a [N, T, K], at least 0 and at most s.
     """
-    masked = torch.matmul(B.flatten(3), M.flatten(2).transpose(1, 2)[:, None])  # [N, T, C, K]
-    pooled = torch.einsum("ntck,nkc->ntk", masked, p)
+    pooled_maps = torch.matmul(p[:, None], B.flatten(3))  # [N, T, K, h w]
+    pooled = (pooled_maps * M.flatten(2)[:, None]).sum(3)
     scale = s / (B.sum((2, 3, 4)) + EPSILON)
     # p and M are at most 1, so a exceeds s by rounding alone
     return torch.minimum(pooled * scale[:, :, None], s[:, :, None])

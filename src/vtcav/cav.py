@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.errors import CavError
+from vtcav.evidence import SetEvidence
 from vtcav.images import Skipped
 from vtcav.models.base import Model
 from vtcav.preprocess import same_preprocessing
@@ -26,9 +27,10 @@ from vtcav.storage import atomic_path
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CavBank", "ConceptRecord", "LayerCavs", "direction", "emblem"]
+__all__ = ["CavBank", "ConceptRecord", "LayerCavs", "Resampling", "direction", "emblem"]
 
-FORMAT = 1
+FORMAT = 2
+_OPTIONAL = ("place_pos", "place_neg")
 
 
 def direction(positives: Tensor, negatives: Tensor) -> Tensor:
@@ -106,16 +108,71 @@ class LayerCavs:
         v: Directions [K, C].
         e_pos: Emblems of the examples [K].
         e_neg: Emblems of the negatives [K].
+        values_pos: For each concept the contraharmonic means of its examples' raw maps [n_k],
+            whose median is e+.
+        values_neg: The same of its negatives [m_k].
+        place_pos: Where the raw maps of the examples lie on average: each map divided by its sum
+            [K, h, w].
+        place_neg: The same of the negatives [K, h, w].
+        resampled: Null and bootstrap CAVs, J of them; `CavBank.resampling` says which are whose.
     """
 
     v: Tensor
     e_pos: Tensor
     e_neg: Tensor
+    values_pos: tuple[Tensor, ...] = ()
+    values_neg: tuple[Tensor, ...] = ()
+    place_pos: Tensor | None = None
+    place_neg: Tensor | None = None
+    resampled: LayerCavs | None = None
+
+    def to(self, device: torch.device) -> LayerCavs:
+        """Return directions and emblems on a device, without what the method does not need."""
+        return LayerCavs(self.v.to(device), self.e_pos.to(device), self.e_neg.to(device))
+
+    def part(self, chosen: range) -> LayerCavs:
+        """Return the CAVs of a range of positions, without what the method does not need."""
+        i = slice(chosen.start, chosen.stop)
+        return LayerCavs(self.v[i], self.e_pos[i], self.e_neg[i])
 
     @property
     def separated(self) -> Tensor:
         """Whether the layer separates each concept from its negatives, e+ > e- [K]."""
         return self.e_pos > self.e_neg
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """Which of the J resampled CAVs of every layer belong to which concept.
+
+    Concepts of one size that share their negatives share their null CAVs.
+
+    Attributes:
+        null: Positions of each concept's null CAVs; empty where it has none.
+        bootstrap: Positions of each concept's bootstrap CAVs.
+        untested: Why a concept has no null CAVs; empty where it has.
+    """
+
+    null: tuple[range, ...]
+    bootstrap: tuple[range, ...]
+    untested: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "null": [[r.start, r.stop] for r in self.null],
+            "bootstrap": [[r.start, r.stop] for r in self.bootstrap],
+            "untested": list(self.untested),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Resampling:
+        """Return what `to_dict` made."""
+        return cls(
+            tuple(range(*pair) for pair in data["null"]),
+            tuple(range(*pair) for pair in data["bootstrap"]),
+            tuple(data["untested"]),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +188,9 @@ class CavBank:
         described: The network and the preprocessing in words, for messages.
         versions: Of vtcav and torch.
         settings: Limits and seeds of the fit.
+        sets: What is kept of every set of images, examples and negatives.
+        contrast: For each concept the positions of its examples and negatives in `sets`.
+        resampling: Whose the resampled CAVs are.
     """
 
     concepts: tuple[ConceptRecord, ...]
@@ -141,6 +201,9 @@ class CavBank:
     described: Mapping[str, str]
     versions: Mapping[str, str]
     settings: Mapping[str, Any]
+    sets: tuple[SetEvidence, ...]
+    contrast: tuple[tuple[int, int], ...]
+    resampling: Resampling
 
     def __repr__(self) -> str:
         return f"CavBank(concepts={list(self.names)}, layers={list(self.layers)})"
@@ -149,6 +212,17 @@ class CavBank:
     def names(self) -> tuple[str, ...]:
         """The concepts' names."""
         return tuple(record.name for record in self.concepts)
+
+    def evidence(self, concept: str) -> tuple[SetEvidence, SetEvidence]:
+        """Return what is kept of a concept's examples and of its negatives.
+
+        Raises:
+            CavError: For a concept that the bank does not have.
+        """
+        if concept not in self.names:
+            raise CavError(f"the bank has no concept {concept!r}; it has {_names(self.names)}")
+        examples, negatives = self.contrast[self.names.index(concept)]
+        return self.sets[examples], self.sets[negatives]
 
     def table(self) -> pd.DataFrame:
         """Return one row per layer and concept: emblems, separation, counts of images."""
@@ -182,7 +256,11 @@ class CavBank:
                 f"the CAVs were learned at {_names(self.layers)}, not at {_names(missing)}; "
                 "fit again with these layers, or ask for learned ones"
             )
-        return replace(self, layers={name: self.layers[name] for name in layers})
+        return replace(
+            self,
+            layers={name: self.layers[name] for name in layers},
+            sets=tuple(images.select(layers) for images in self.sets),
+        )
 
     def check_fits(self, model: Model, preprocessing: tuple[float, ...]) -> None:
         """Refuse a network or preprocessing other than the one the CAVs were learned with.
@@ -229,8 +307,9 @@ class CavBank:
 
         tensors: dict[str, Tensor] = {}
         for layer, cavs in self.layers.items():
-            for field in ("v", "e_pos", "e_neg"):
-                tensors[f"cav/{layer}/{field}"] = getattr(cavs, field).contiguous()
+            tensors |= _named(f"cav/{layer}", _tensors(cavs))
+        for i, images in enumerate(self.sets):
+            tensors |= _named(f"set/{i}", images.tensors())
         for name, pictures in self.thumbnails.items():
             tensors[f"thumbnails/{name}"] = torch.tensor(pictures)
         metadata = {
@@ -242,6 +321,12 @@ class CavBank:
             "described": dict(self.described),
             "versions": dict(self.versions),
             "settings": dict(self.settings),
+            "sets": [
+                {"role": images.role, "names": images.names, "digests": images.digests}
+                for images in self.sets
+            ],
+            "contrast": self.contrast,
+            "resampling": self.resampling.to_dict(),
             "sha256": _digest(tensors),
         }
         try:
@@ -291,7 +376,7 @@ class CavBank:
         return cls(
             concepts=tuple(ConceptRecord.from_dict(entry) for entry in metadata["concepts"]),
             layers={
-                layer: LayerCavs(*(tensors[f"cav/{layer}/{f}"] for f in ("v", "e_pos", "e_neg")))
+                layer: _layer_cavs(tensors, f"cav/{layer}", len(metadata["concepts"]))
                 for layer in metadata["layers"]
             },
             thumbnails={
@@ -303,7 +388,52 @@ class CavBank:
             described=metadata["described"],
             versions=metadata["versions"],
             settings=metadata["settings"],
+            sets=tuple(
+                SetEvidence(
+                    entry["role"],
+                    tuple(entry["names"]),
+                    tuple(entry["digests"]),
+                    tensors[f"set/{i}/prints"].numpy(),
+                    {layer: tensors[f"set/{i}/gap/{layer}"] for layer in metadata["layers"]},
+                )
+                for i, entry in enumerate(metadata["sets"])
+            ),
+            contrast=tuple((first, second) for first, second in metadata["contrast"]),
+            resampling=Resampling.from_dict(metadata["resampling"]),
         )
+
+
+def _tensors(cavs: LayerCavs) -> dict[str, Tensor]:
+    """Return the tensors of a layer's CAVs by name."""
+    tensors = {"v": cavs.v, "e_pos": cavs.e_pos, "e_neg": cavs.e_neg}
+    for field in _OPTIONAL:
+        if (value := getattr(cavs, field)) is not None:
+            tensors[field] = value
+    for field in ("values_pos", "values_neg"):
+        tensors |= {f"{field}/{k}": value for k, value in enumerate(getattr(cavs, field))}
+    if cavs.resampled is not None:
+        tensors |= _named("resampled", _tensors(cavs.resampled))
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def _layer_cavs(tensors: Mapping[str, Tensor], prefix: str, K: int) -> LayerCavs:
+    """Return the CAVs whose tensors have names that begin with a prefix."""
+    return LayerCavs(
+        *(tensors[f"{prefix}/{field}"] for field in ("v", "e_pos", "e_neg")),
+        values_pos=tuple(tensors[f"{prefix}/values_pos/{k}"] for k in range(K)),
+        values_neg=tuple(tensors[f"{prefix}/values_neg/{k}"] for k in range(K)),
+        place_pos=tensors.get(f"{prefix}/place_pos"),
+        place_neg=tensors.get(f"{prefix}/place_neg"),
+        resampled=(
+            _layer_cavs(tensors, f"{prefix}/resampled", 0)
+            if f"{prefix}/resampled/v" in tensors
+            else None
+        ),
+    )
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

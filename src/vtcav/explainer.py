@@ -23,6 +23,7 @@ from vtcav.models.base import Model
 from vtcav.preprocess import Preprocess, signature, to_tensor
 from vtcav.progress import progress_bar
 from vtcav.provenance import Provenance
+from vtcav.significance import q_values
 
 __all__ = ["VisualTCAV"]
 
@@ -117,8 +118,10 @@ class VisualTCAV:
         seed: int = 0,
         strict: bool = False,
         min_examples: int = MIN_EXAMPLES,
+        null_cavs: int = 500,
+        bootstraps: int = 100,
     ) -> VisualTCAV:
-        """Learn concepts (steps 1 to 3).
+        """Learn concepts (steps 1 to 3), and CAVs to judge them by.
 
         Args:
             concepts: Example images by concept name: a folder, paths, PIL images or a uint8 array
@@ -126,19 +129,32 @@ class VisualTCAV:
             negatives: Images that do not show the concepts, one set for all or a set for each
                 concept by its name.
             limit: At most this many images of each set, drawn at random with `seed`.
-            seed: Seeds the draw.
+            seed: Seeds every draw.
             strict: Whether an unreadable image is an error. Otherwise it is named in a warning
                 and in `cavs.concepts`.
             min_examples: The fewest readable images a set may have.
+            null_cavs: CAVs of pseudo-concepts drawn from the negatives, as large as the concept,
+                which p-values are taken against: the smallest possible p-value is
+                1 / (null_cavs + 1). They need twice as many negatives as examples; where there
+                are fewer, nothing is tested and every row says so.
+            bootstraps: CAVs from examples and negatives drawn with replacement, which the
+                intervals `cav_low` to `cav_high` come from.
 
         Returns:
             This explainer.
 
         Raises:
             ConceptError: For a concept without negatives, or with too few images.
+            ExplanationError: For `null_cavs` or `bootstraps` below 0.
             ImageError: For a set without readable images, or an unreadable one when `strict`.
             ModelError: When the network gives infinite values or NaN.
         """
+        counts = {"null_cavs": null_cavs, "bootstraps": bootstraps}
+        for name, count in counts.items():
+            if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 0:
+                raise ExplanationError(
+                    f"expected {name} to be a whole number of at least 0, got {count!r}"
+                )
         gathered = gather(concepts, negatives, limit=limit, seed=seed, min_examples=min_examples)
         self._cavs = learn(
             self.model,
@@ -146,6 +162,9 @@ class VisualTCAV:
             gathered,
             batch_size=self._rule.batch_size,
             min_examples=min_examples,
+            null_cavs=int(null_cavs),
+            bootstraps=int(bootstraps),
+            seed=int(seed),
             strict=strict,
             settings={"limit": limit and int(limit), "seed": int(seed)},
             shown=self._shown,
@@ -199,7 +218,7 @@ class VisualTCAV:
             box=box,
             thumbnails=dict(cavs.thumbnails),
             provenance=self._provenance({"classes": wanted, "image_sha256": refs[0].digest()}),
-            _rows=pd.DataFrame(rows, columns=Row._fields),
+            _rows=_table(rows, list(Row._fields)),
             _predictions=_predictions(probabilities, self.model.class_names),
             _maps=concept_maps,
         )
@@ -235,6 +254,7 @@ class VisualTCAV:
         index = self.model.class_index(class_name)
         refs = collect(images, limit=limit, seed=seed)
         rows: list[tuple[Any, ...]] = []
+        sums: dict[str, NDArray[np.float64]] = dict.fromkeys(self.layers, np.zeros(()))
         with progress_bar(
             f"explaining {self.model.class_names[index]}", len(refs), shown=self._shown
         ) as progress:
@@ -242,7 +262,9 @@ class VisualTCAV:
                 refs, self.model.preprocess, self._rule.batch_size, strict=strict, progress=progress
             )
             for batch in batches:
-                rows += self._explain_batch(batch.names, batch.x, index)
+                found, resampled = self._explain_batch(batch.names, batch.x, index)
+                rows += found
+                sums = {layer: sums[layer] + resampled[layer] for layer in self.layers}
         return GlobalExplanation(
             class_index=index,
             class_name=self.model.class_names[index],
@@ -253,25 +275,33 @@ class VisualTCAV:
             provenance=self._provenance(
                 {"class": index, "limit": limit and int(limit), "seed": int(seed)}
             ),
-            _rows=pd.DataFrame(rows, columns=[*Row._fields, "probability", "predicted_class"]),
+            _rows=_table(rows, [*Row._fields, "probability", "predicted_class"]),
+            _resampled=_resampled_means(self.cavs, sums, len(batches.used)),
         )
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _explain_batch(self, names: Sequence[str], x: Tensor, index: int) -> list[tuple[Any, ...]]:
-        """Return the table rows of one class for a batch of images, image by image."""
+    def _explain_batch(
+        self, names: Sequence[str], x: Tensor, index: int
+    ) -> tuple[list[tuple[Any, ...]], dict[str, NDArray[np.float64]]]:
+        """Return the table rows of one class for a batch of images, image by image.
+
+        Also, by layer, the sums over the images of the resampled CAVs' attributions [J].
+        """
         maps, z = self.model.activations_and_logits(x, self.layers)
         check_finite(names, maps, z)
         probabilities = self.model.probabilities(z).cpu()
         rows: list[list[tuple[Any, ...]]] = [[] for _ in names]
+        sums = {}
         for layer in self.layers:
             result = self._analyse(layer, maps.pop(layer), z, [index])
+            sums[layer] = result.a_resampled[:, 0].double().sum(0).numpy()
             for n, name in enumerate(names):
                 best = self.model.class_names[int(probabilities[n].argmax())]
                 prediction = float(probabilities[n, index]), best
                 found = result.rows(name, [index], self.model.class_names, n)
                 rows[n] += [(*row, *prediction) for row in found]
-        return [row for image in rows for row in image]
+        return [row for image in rows for row in image], sums
 
     def _analyse(self, layer: str, F: Tensor, z: Tensor, classes: Sequence[int]) -> LayerResult:
         return analyse(
@@ -283,6 +313,7 @@ class VisualTCAV:
             classes,
             self._rule,
             binary=self.model.binary,
+            resampling=self.cavs.resampling,
         )
 
     def _classes(
@@ -368,6 +399,27 @@ def shown_picture(
     low, high = float(x.min()), float(x.max())
     grey = ((x.float() - low) / max(high - low, 1e-12) * 255).round().byte()
     return grey.permute(1, 2, 0).cpu().numpy(), (0.0, 0.0, 1.0, 1.0)
+
+
+def _table(rows: Sequence[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:
+    """Return rows as a table, with q-values of everything in it."""
+    table = pd.DataFrame(rows, columns=columns)
+    table["q_value"] = q_values(table["p_value"].to_numpy())
+    return table
+
+
+def _resampled_means(
+    cavs: CavBank, sums: Mapping[str, NDArray[np.float64]], images: int
+) -> pd.DataFrame:
+    """Return the mean attribution over images of every null and bootstrap CAV."""
+    rows = [
+        (layer, concept, kind, draw, sums[layer][column] / images)
+        for layer in cavs.layers
+        for k, concept in enumerate(cavs.names)
+        for kind in ("null", "bootstrap")
+        for draw, column in enumerate(getattr(cavs.resampling, kind)[k])
+    ]
+    return pd.DataFrame(rows, columns=["layer", "concept", "kind", "draw", "mean"])
 
 
 def _predictions(probabilities: Tensor, names: Sequence[str]) -> pd.DataFrame:

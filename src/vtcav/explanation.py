@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GlobalExplanation", "LocalExplanation", "Row"]
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Row(NamedTuple):
@@ -39,6 +38,12 @@ class Row(NamedTuple):
     error: float
     evaluations: int
     separated: bool
+    cav_low: float
+    cav_high: float
+    null_mean: float
+    effect: float
+    p_value: float
+    q_value: float
     note: str
 
 
@@ -79,8 +84,12 @@ class LocalExplanation:
         Columns: layer, concept, class_index, class_name, attribution (0 to 1: the share of the
         best class's rise that the concept accounts for), error (estimated quadrature error,
         absolute; empty for a fixed number of steps, which does not estimate it), evaluations (of
-        the gradient), separated (whether the layer tells the concept from its negatives), note
-        (why a value is 0 or doubtful; empty where all is well).
+        the gradient), separated (whether the layer tells the concept from its negatives),
+        cav_low and cav_high (95 % interval over the choice of examples and negatives, from
+        bootstrap CAVs), null_mean (mean attribution of null CAVs), effect (how many of their
+        standard deviations the attribution lies above it), p_value (one-sided: how often a CAV of
+        random images gets as much), q_value (p adjusted for all rows of this table, Benjamini and
+        Hochberg), note (why a value is 0, missing or doubtful; empty where all is well).
         """
         return self._rows.drop(columns="image")
 
@@ -189,6 +198,7 @@ class GlobalExplanation:
     thumbnails: Mapping[str, NDArray[np.uint8]] = field(repr=False)
     provenance: Provenance = field(repr=False)
     _rows: pd.DataFrame = field(repr=False)
+    _resampled: pd.DataFrame = field(repr=False)
 
     def __post_init__(self) -> None:
         _freeze(*self.thumbnails.values())
@@ -197,11 +207,20 @@ class GlobalExplanation:
     def attributions(self) -> pd.DataFrame:
         """One row per image, layer and concept.
 
-        Columns: image, layer, concept, class_index, class_name, attribution, error, evaluations,
-        separated, note (as in `LocalExplanation.attributions`), probability (of the class for
-        this image), predicted_class.
+        Columns: image, layer, concept, class_index, class_name, attribution and the others of
+        `LocalExplanation.attributions` (q_value: adjusted for all rows of this table), probability
+        (of the class for this image), predicted_class. The p-values of the class are in
+        `summary`.
         """
         return self._rows.copy()
+
+    @property
+    def resampled(self) -> pd.DataFrame:
+        """The mean attribution over images of every null and bootstrap CAV.
+
+        Columns: layer, concept, kind ("null" or "bootstrap"), draw, mean.
+        """
+        return self._resampled.copy()
 
     @property
     def images(self) -> pd.DataFrame:
@@ -223,26 +242,22 @@ class GlobalExplanation:
 
         Columns: layer, concept, n (images), mean, std (sample standard deviation), sem (standard
         error of the mean), ci_low and ci_high (Student t interval of the mean: it says how the
-        mean would vary with other images of this kind, not how certain the concept is),
-        separated, note.
+        mean would vary with other images of this kind, not how certain the concept is), cav_low
+        and cav_high (interval of the mean for other examples and negatives, from bootstrap CAVs),
+        null_mean, effect, p_value (the mean against the means of null CAVs, one-sided), q_value
+        (adjusted for all rows of this table), separated, note.
 
         Args:
-            confidence: Of the interval, between 0 and 1.
+            confidence: Of the intervals, between 0 and 1.
 
         Raises:
             ExplanationError: For a confidence out of range.
         """
         if not 0 < confidence < 1:
             raise ExplanationError(f"expected a confidence between 0 and 1, got {confidence!r}")
-        import pandas as pd
+        from vtcav.class_summary import class_summary
 
-        groups = self._rows.groupby(["layer", "concept"], sort=False)
-        return pd.DataFrame(
-            [
-                {"layer": layer, "concept": concept, **_interval(rows, confidence)}
-                for (layer, concept), rows in groups
-            ]
-        )
+        return class_summary(self._rows, self._resampled, confidence)
 
     def plot(self) -> Figure:
         """Draw concepts by layers, with the interval of the mean and each image as a point."""
@@ -254,8 +269,9 @@ class GlobalExplanation:
         """Write tables, figure and provenance, all or nothing.
 
         The files are `global.json` (summary and provenance; written last, with a hash of each
-        other file), `global_attributions`, `global_summary` and `global_images` (.csv, .parquet),
-        `global_examples.npz` and `global.png`. An earlier global explanation there is replaced.
+        other file), `global_attributions`, `global_summary`, `global_resampled` and
+        `global_images` (.csv, .parquet), `global_examples.npz` and `global.png`. An earlier global
+        explanation there is replaced.
 
         Raises:
             ExplanationError: When they cannot be written.
@@ -268,6 +284,7 @@ class GlobalExplanation:
         summary = self.summary()
         _write_table(folder / "global_attributions", self._rows)
         _write_table(folder / "global_summary", summary)
+        _write_table(folder / "global_resampled", self._resampled)
         _write_table(folder / "global_images", self.images)
         thumbnails = _numbered(self.thumbnails, self.concepts)
         np.savez_compressed(folder / "global_examples.npz", allow_pickle=False, **thumbnails)
@@ -303,36 +320,13 @@ class GlobalExplanation:
             thumbnails={name: stored[f"thumbnails/{k}"] for k, name in enumerate(concepts)},
             provenance=Provenance.from_dict(manifest["provenance"]),
             _rows=_read_table(Path(folder) / "global_attributions"),
+            _resampled=_read_table(Path(folder) / "global_resampled"),
         )
 
 
 def _freeze(*arrays: NDArray[Any]) -> None:
     for array in arrays:
         array.setflags(write=False)
-
-
-def _interval(rows: pd.DataFrame, confidence: float) -> dict[str, Any]:
-    """Return n, mean, spread and t interval of one layer and concept."""
-    from scipy.special import stdtrit
-
-    values = rows["attribution"].to_numpy()
-    n, mean = len(values), float(values.mean())
-    std = float(values.std(ddof=1)) if n > 1 else float("nan")
-    sem = std / n**0.5
-    half = float(stdtrit(n - 1, (1 + confidence) / 2)) * sem if n > 1 else float("nan")
-    notes = [] if n > 1 else ["one image: no spread, no interval"]
-    counts = Counter(part for note in rows["note"] if note for part in note.split("; "))
-    notes += [note if c == n else f"{c} of {n} images: {note}" for note, c in counts.items()]
-    return {
-        "n": n,
-        "mean": mean,
-        "std": std,
-        "sem": sem,
-        "ci_low": mean - half,
-        "ci_high": mean + half,
-        "separated": bool(rows["separated"].iloc[0]),
-        "note": "; ".join(notes),
-    }
 
 
 # -- files ------------------------------------------------------------------------------------

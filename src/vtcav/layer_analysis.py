@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import isnan, nan
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.attribution import (
@@ -18,12 +21,13 @@ from vtcav.attribution import (
     positive_relevance,
     relevance_share,
 )
-from vtcav.cav import LayerCavs
+from vtcav.cav import LayerCavs, Resampling
 from vtcav.concept_map import concept_map, raw_map
 from vtcav.errors import ExplanationError
 from vtcav.explanation import Row
 from vtcav.models.base import Head
 from vtcav.quadrature import FLOOR, Integral, integrate, integrate_adaptive, trapezoid
+from vtcav.significance import ALL_EQUAL, bootstrap_interval, effect_size, p_value
 
 __all__ = ["LayerResult", "Rule", "analyse"]
 
@@ -32,6 +36,9 @@ NOT_SEPARATED = "not separated: e+ <= e-, so the map and the attribution are 0"
 NO_DIRECTION = "no channel points towards the concept, so the attribution is 0"
 NOT_RAISED = "the image does not raise this class above zero feature maps, so all are 0"
 NOT_CONVERGED = "quadrature stopped above the tolerance"
+NOT_TESTED = "not tested: "
+
+_RESAMPLED_BYTES = 1 << 25  # of concept maps and the like of resampled CAVs at a time
 
 
 @dataclass(frozen=True)
@@ -71,13 +78,30 @@ def _whole(value: object, expected: str) -> int:
 
 @dataclass(frozen=True, eq=False)
 class LayerResult:
-    """Steps 4 to 9 at one layer: M [N, K, h, w], a [N, T, K] and what to note about them."""
+    """Steps 4 to 9 at one layer.
+
+    Attributes:
+        layer: Its name.
+        concepts: Names of the K concepts.
+        cavs: The layer's CAVs.
+        resampling: Whose the resampled CAVs are.
+        M: Concept maps [N, K, h, w].
+        a: Concept attributions [N, T, K].
+        a_resampled: Those of the J null and bootstrap CAVs [N, T, J].
+        raised: Whether the image raises the class above zero feature maps [N, T].
+        pointed: Whether any channel points towards the concept [N, K].
+        error: Estimated relative error of the quadrature [N].
+        converged: Whether the tolerance was reached [N].
+        evaluations: Of the gradient [N].
+    """
 
     layer: str
     concepts: tuple[str, ...]
     cavs: LayerCavs
+    resampling: Resampling
     M: Tensor
     a: Tensor
+    a_resampled: Tensor
     raised: Tensor
     pointed: Tensor
     error: Tensor
@@ -87,26 +111,42 @@ class LayerResult:
     def rows(
         self, image: str, classes: Sequence[int], names: Sequence[str], n: int = 0
     ) -> list[Row]:
-        """Return the table rows of image n."""
-        relative = float(self.error[n])
+        """Return the table rows of image n; their q-values wait for the other rows."""
         return [
-            Row(
-                image=image,
-                layer=self.layer,
-                concept=concept,
-                class_index=index,
-                class_name=names[index],
-                attribution=float(self.a[n, t, k]),
-                error=relative * max(float(self.a[n, t, k]), FLOOR),
-                evaluations=int(self.evaluations[n]),
-                separated=bool(self.cavs.separated[k]),
-                note=self._note(n, t, k),
-            )
-            for k, concept in enumerate(self.concepts)
+            self._row(image, index, names[index], n, t, k)
+            for k in range(len(self.concepts))
             for t, index in enumerate(classes)
         ]
 
-    def _note(self, n: int, t: int, k: int) -> str:
+    def _row(self, image: str, index: int, name: str, n: int, t: int, k: int) -> Row:
+        a = float(self.a[n, t, k])
+        null = self.drawn(self.resampling.null[k])[n, t]
+        low, high = bootstrap_interval(a, self.drawn(self.resampling.bootstrap[k])[n, t])
+        effect = effect_size(a, null) if len(null) else nan
+        return Row(
+            image=image,
+            layer=self.layer,
+            concept=self.concepts[k],
+            class_index=index,
+            class_name=name,
+            attribution=a,
+            error=float(self.error[n]) * max(a, FLOOR),
+            evaluations=int(self.evaluations[n]),
+            separated=bool(self.cavs.separated[k]),
+            cav_low=low,
+            cav_high=high,
+            null_mean=float(null.mean()) if len(null) else nan,
+            effect=effect,
+            p_value=p_value(a, null) if len(null) else nan,
+            q_value=nan,
+            note=self._note(n, t, k, no_effect=len(null) > 0 and isnan(effect)),
+        )
+
+    def drawn(self, columns: range) -> NDArray[np.floating]:
+        """Return attributions of some resampled CAVs [N, T, len(columns)]."""
+        return self.a_resampled[:, :, columns.start : columns.stop].numpy()
+
+    def _note(self, n: int, t: int, k: int, *, no_effect: bool) -> str:
         notes = []
         if not self.cavs.separated[k]:
             notes.append(NOT_SEPARATED)
@@ -116,6 +156,10 @@ class LayerResult:
             notes.append(NOT_RAISED)
         if not self.converged[n]:
             notes.append(NOT_CONVERGED)
+        if self.resampling.untested[k]:
+            notes.append(NOT_TESTED + self.resampling.untested[k])
+        elif no_effect and self.raised[n, t]:
+            notes.append(ALL_EQUAL)
         return "; ".join(notes)
 
 
@@ -161,25 +205,27 @@ def analyse(
     rule: Rule,
     *,
     binary: bool,
+    resampling: Resampling,
 ) -> LayerResult:
     """Run steps 4 to 9 at one layer, for some classes of every image.
 
+    The integral knows no concept: resampled CAVs are matrix products with it.
+
     Args:
         head: The network after the layer.
-        cavs: The layer's CAVs, of K concepts.
+        cavs: The layer's CAVs, of K concepts and resampled.
         concepts: Their names.
         F: Feature maps [N, C, h, w].
         z: The logits [N, T_all].
         classes: T class indices.
         rule: How to integrate.
         binary: Whether the network has a single logit.
+        resampling: Whose the resampled CAVs are.
 
     Raises:
         ExplanationError: When the network is not finite on the way from zero feature maps.
     """
-    here = replace(
-        cavs, v=cavs.v.to(F.device), e_pos=cavs.e_pos.to(F.device), e_neg=cavs.e_neg.to(F.device)
-    )
+    here = cavs.to(F.device)
     M = concept_map(raw_map(F, here.v), here.e_pos, here.e_neg)
     with torch.no_grad():
         z0 = head(torch.zeros_like(F[:1]))
@@ -198,14 +244,31 @@ def analyse(
         layer=head.layer,
         concepts=tuple(concepts),
         cavs=cavs,
+        resampling=resampling,
         M=M,
         a=a.cpu(),
+        a_resampled=_resampled(cavs.resampled, F, B, share).cpu(),
         raised=(share > 0).cpu(),
         pointed=(images.p.amax(2) > 0).cpu(),
         error=integral.error,
         converged=integral.converged,
         evaluations=integral.evaluations,
     )
+
+
+def _resampled(cavs: LayerCavs | None, F: Tensor, B: Tensor, s: Tensor) -> Tensor:
+    """Return the attributions of resampled CAVs [N, T, J], a few CAVs at a time."""
+    N, T, C, h, w = B.shape
+    if cavs is None:
+        return torch.zeros(N, T, 0)
+    J = len(cavs.v)
+    size = max(1, _RESAMPLED_BYTES // (4 * N * max(T * h * w, C)))
+    parts = []
+    for first in range(0, J, size):
+        here = cavs.part(range(first, min(first + size, J))).to(F.device)
+        M = concept_map(raw_map(F, here.v), here.e_pos, here.e_neg)
+        parts.append(concept_attribution(B, s, M, pooled_cav(here.v, F, M)))
+    return torch.cat(parts, 2)
 
 
 def _integral(head: Head, images: _Images, logits: Tensor, rise: Tensor, rule: Rule) -> Integral:

@@ -2,13 +2,15 @@
 
 The directions need the mean activation of every set of images, the emblems then need the raw
 maps of the same images. Feature maps of the first pass are kept up to a budget; images beyond it
-pass through the network a second time.
+pass through the network a second time. Null and bootstrap CAVs (`vtcav.resampling`) are learned
+from the same two passes.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Generator, Sequence
+import zlib
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,20 +23,30 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from vtcav.batches import Batches, check_finite
-from vtcav.cav import CavBank, ConceptRecord, LayerCavs, describe, emblem
+from vtcav.cav import CavBank, ConceptRecord, LayerCavs, Resampling, describe, emblem
 from vtcav.concept_map import contraharmonic_mean, raw_map
 from vtcav.concepts import Concept, ImageSet, check_enough
 from vtcav.errors import ImageError
+from vtcav.evidence import SetEvidence, picture_print
 from vtcav.images import ImageRef, Skipped
 from vtcav.models.base import Model
 from vtcav.preprocess import signature
 from vtcav.progress import Progress, progress_bar
+from vtcav.resampling import (
+    Draws,
+    bootstrap_draws,
+    directions,
+    null_draws,
+    resampled_emblems,
+    too_few,
+)
 
 __all__ = ["learn", "versions"]
 
 KEPT_BYTES = 1 << 30
 THUMBNAILS = 6
 THUMBNAIL_SIDE = 96
+_RAW_BYTES = 1 << 26  # of raw maps at a time
 
 
 @dataclass(eq=False)
@@ -45,17 +57,70 @@ class _Learned:
     used: list[ImageRef] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     sums: dict[str, Tensor] = field(default_factory=dict)
+    pooled: dict[str, list[Tensor]] = field(default_factory=dict)
     kept: list[dict[str, Tensor]] = field(default_factory=list)
     thumbnails: list[NDArray[np.uint8]] = field(default_factory=list)
+    prints: list[NDArray[np.uint8]] = field(default_factory=list)
 
     def mean(self, layer: str) -> Tensor:
         """Return the mean GAP activation [C], in double precision."""
         return self.sums[layer] / len(self.used)
 
+    def gap(self, layer: str) -> Tensor:
+        """Return the GAP activations of all images [n, C]."""
+        return torch.cat(self.pooled[layer])
+
     @property
     def not_kept(self) -> list[ImageRef]:
         """The images whose feature maps were not kept."""
         return self.used[sum(len(next(iter(maps.values()))) for maps in self.kept) :]
+
+    def evidence(self, layers: Sequence[str]) -> SetEvidence:
+        """Return what the bank keeps of the set."""
+        return SetEvidence(
+            role=self.source.role,
+            names=tuple(ref.name for ref in self.used),
+            digests=tuple(ref.digest() for ref in self.used),
+            prints=np.stack(self.prints),
+            gap={layer: self.gap(layer).cpu() for layer in layers},
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Family:
+    """CAVs that are learned alike: J draws from one set against another.
+
+    Attributes:
+        positives: The set that plays the concept.
+        negatives: The negatives.
+        draws: The images of each CAV.
+        columns: Where its directions stand among those of a layer.
+    """
+
+    positives: ImageSet
+    negatives: ImageSet
+    draws: Draws
+    columns: range
+
+
+@dataclass(frozen=True, eq=False)
+class _Raw:
+    """Of the raw maps of a set of images at a layer, what emblems and places need.
+
+    Attributes:
+        values: Contraharmonic means [n, j].
+        columns: Positions of the j directions among those of the layer [j].
+        place: Mean over images of each raw map over its sum, of the concepts among them.
+    """
+
+    values: Tensor
+    columns: Tensor
+    place: Tensor
+
+    def of(self, columns: range) -> Tensor:
+        """Return the values [n, len(columns)] of some directions, which lie side by side."""
+        first = int((self.columns == columns.start).nonzero()[0])
+        return self.values[:, first : first + len(columns)]
 
 
 @dataclass(frozen=True)
@@ -75,6 +140,9 @@ def learn(
     *,
     batch_size: int,
     min_examples: int,
+    null_cavs: int = 0,
+    bootstraps: int = 0,
+    seed: int = 0,
     strict: bool = False,
     settings: dict[str, Any] | None = None,
     shown: bool | None = None,
@@ -88,6 +156,9 @@ def learn(
         concepts: What to learn.
         batch_size: Images per pass.
         min_examples: The fewest readable images a set may have.
+        null_cavs: Null CAVs of each concept, which significance is tested against.
+        bootstraps: Bootstrap CAVs of each concept, which intervals come from.
+        seed: Seeds their draws.
         strict: Whether an unreadable image is an error.
         settings: Kept in the bank.
         shown: Whether to show a progress bar; None where someone may be watching.
@@ -102,31 +173,16 @@ def learn(
     """
     sets = list(dict.fromkeys(s for c in concepts for s in (c.examples, c.negatives)))
     run = _Pass(model, layers, batch_size, strict)
-    budget = kept_bytes
-    learned: dict[ImageSet, _Learned] = {}
-    total = sum(len(s.refs) for s in sets)
-    with progress_bar("learning concepts", total, shown=shown) as progress:
-        for images in sets:
-            try:
-                entry, budget = _first_pass(run, images, budget, progress)
-            except ImageError as error:
-                raise ImageError(f"{images.role}: {error}") from error
-            learned[images] = entry
-            check_enough(images.role, len(entry.used), min_examples, skipped=len(entry.skipped))
-    directions = {
-        layer: torch.stack(
-            [learned[c.examples].mean(layer) - learned[c.negatives].mean(layer) for c in concepts]
-        ).float()
-        for layer in layers
-    }
-    emblems = {images: _emblems(run, learned[images], directions) for images in sets}
+    learned = _first_passes(run, sets, min_examples, kept_bytes, shown)
+    families, resampling = _families(concepts, learned, null_cavs, bootstraps, seed)
+    V = {layer: _directions(layer, concepts, families, learned) for layer in layers}
+    columns = {images: _columns(images, concepts, families) for images in sets}
+    raw = {images: _raw(run, learned[images], V, columns[images], len(concepts)) for images in sets}
     return CavBank(
         concepts=tuple(_concept_record(c, learned) for c in concepts),
         layers={
-            layer: LayerCavs(
-                v=directions[layer].cpu(),
-                e_pos=_diagonal([emblems[c.examples][layer] for c in concepts]),
-                e_neg=_diagonal([emblems[c.negatives][layer] for c in concepts]),
+            layer: _layer_cavs(
+                V[layer], {images: raw[images][layer] for images in sets}, concepts, families
             )
             for layer in layers
         },
@@ -135,7 +191,16 @@ def learn(
         preprocessing=signature(model.preprocess),
         described=describe(model),
         versions=versions(),
-        settings={**(settings or {}), "min_examples": int(min_examples), "strict": strict},
+        settings={
+            **(settings or {}),
+            "min_examples": int(min_examples),
+            "strict": strict,
+            "null_cavs": int(null_cavs),
+            "bootstraps": int(bootstraps),
+        },
+        sets=tuple(learned[images].evidence(layers) for images in sets),
+        contrast=tuple((sets.index(c.examples), sets.index(c.negatives)) for c in concepts),
+        resampling=resampling,
     )
 
 
@@ -150,6 +215,23 @@ def versions() -> dict[str, str]:
         "pillow": PIL.__version__,
         "python": platform.python_version(),
     }
+
+
+def _first_passes(
+    run: _Pass, sets: Sequence[ImageSet], min_examples: int, budget: int, shown: bool | None
+) -> dict[ImageSet, _Learned]:
+    """Take every set through the network once."""
+    learned: dict[ImageSet, _Learned] = {}
+    total = sum(len(s.refs) for s in sets)
+    with progress_bar("learning concepts", total, shown=shown) as progress:
+        for images in sets:
+            try:
+                entry, budget = _first_pass(run, images, budget, progress)
+            except ImageError as error:
+                raise ImageError(f"{images.role}: {error}") from error
+            learned[images] = entry
+            check_enough(images.role, len(entry.used), min_examples, skipped=len(entry.skipped))
+    return learned
 
 
 def _first_pass(
@@ -170,8 +252,9 @@ def _first_pass(
         maps = run.model.activations(batch.x, run.layers)
         check_finite(batch.names, maps)
         for layer, F in maps.items():
-            total = F.mean((2, 3)).double().sum(0)
-            learned.sums[layer] = learned.sums.get(layer, 0) + total
+            pooled = F.mean((2, 3))
+            learned.pooled.setdefault(layer, []).append(pooled)
+            learned.sums[layer] = learned.sums.get(layer, 0) + pooled.double().sum(0)
         size = sum(F.nbytes for F in maps.values())
         if size <= budget:
             learned.kept.append(maps)
@@ -179,6 +262,7 @@ def _first_pass(
         else:
             budget = 0  # what is kept is the beginning of the set, without gaps
         learned.used += batch.refs
+        learned.prints += map(picture_print, batch.pictures)
         for ref, picture in zip(batch.refs, batch.pictures, strict=True):
             if ref in wanted or not learned.thumbnails:
                 learned.thumbnails.append(_thumbnail(picture))
@@ -187,15 +271,133 @@ def _first_pass(
     return learned, budget
 
 
-def _emblems(run: _Pass, learned: _Learned, directions: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return, by layer, the emblem of this set for every direction [K]."""
-    values: dict[str, list[Tensor]] = {layer: [] for layer in directions}
+def _families(
+    concepts: Sequence[Concept],
+    learned: Mapping[ImageSet, _Learned],
+    null_cavs: int,
+    bootstraps: int,
+    seed: int,
+) -> tuple[list[_Family], Resampling]:
+    """Draw the resampled CAVs; concepts of one size that share negatives share null CAVs."""
+    families: list[_Family] = []
+    shared: dict[tuple[ImageSet, int], range] = {}
+    null, bootstrap, untested = [], [], []
+
+    def add(positives: ImageSet, negatives: ImageSet, draws: Draws) -> range:
+        start = len(concepts) + sum(len(family.draws) for family in families)
+        families.append(_Family(positives, negatives, draws, range(start, start + len(draws))))
+        return range(start - len(concepts), start - len(concepts) + len(draws))
+
+    for c in concepts:
+        n, m = len(learned[c.examples].used), len(learned[c.negatives].used)
+        why = too_few(n, m) if null_cavs else "no null CAVs were asked for"
+        key = (c.negatives, n)
+        if not why and key not in shared:
+            draws = null_draws(n, m, null_cavs, _seed("null", seed, n, m))
+            shared[key] = add(c.negatives, c.negatives, draws)
+        null.append(range(0) if why else shared[key])
+        untested.append(why)
+        draws = bootstrap_draws(n, m, bootstraps, _seed("bootstrap", seed, n, m, c.name))
+        bootstrap.append(add(c.examples, c.negatives, draws) if bootstraps else range(0))
+    return families, Resampling(tuple(null), tuple(bootstrap), tuple(untested))
+
+
+def _seed(*parts: object) -> int:
+    """Return a seed that depends on nothing but these, so that concepts do not share draws."""
+    return zlib.crc32(" ".join(map(str, parts)).encode())
+
+
+def _directions(
+    layer: str,
+    concepts: Sequence[Concept],
+    families: Sequence[_Family],
+    learned: Mapping[ImageSet, _Learned],
+) -> Tensor:
+    """Return the directions of all concepts, then of all resampled CAVs [K + J, C]."""
+    own = [learned[c.examples].mean(layer) - learned[c.negatives].mean(layer) for c in concepts]
+    again = [
+        directions(learned[f.positives].gap(layer), learned[f.negatives].gap(layer), f.draws)
+        for f in families
+    ]
+    return torch.cat([torch.stack(own).float(), *again])
+
+
+def _columns(
+    images: ImageSet, concepts: Sequence[Concept], families: Sequence[_Family]
+) -> list[int]:
+    """Return which directions have to do with a set of images."""
+    own = [k for k, c in enumerate(concepts) if images in (c.examples, c.negatives)]
+    drawn = [f for f in families if images in (f.positives, f.negatives)]
+    return own + [column for family in drawn for column in family.columns]
+
+
+def _raw(
+    run: _Pass, learned: _Learned, V: Mapping[str, Tensor], columns: list[int], K: int
+) -> dict[str, _Raw]:
+    """Return, by layer, what emblems and places need of a set's raw maps; frees what was kept."""
+    own = sum(column < K for column in columns)
+    values: dict[str, list[Tensor]] = {layer: [] for layer in V}
+    places: dict[str, Tensor] = {}
     with closing(_feature_maps(run, learned)) as blocks:
         for maps in blocks:
             for layer, F in maps.items():
-                values[layer].append(contraharmonic_mean(raw_map(F, directions[layer])))
+                here = V[layer][columns]
+                values[layer].append(_contraharmonic_means(F, here))
+                R = raw_map(F, here[:own])
+                share = R / R.sum((2, 3), keepdim=True).clamp(min=torch.finfo(R.dtype).tiny)
+                places[layer] = places.get(layer, 0) + share.sum(0)
     learned.kept.clear()
-    return {layer: emblem(torch.cat(parts)).cpu() for layer, parts in values.items()}
+    at = torch.tensor(columns)
+    n = len(learned.used)
+    return {
+        layer: _Raw(torch.cat(parts).cpu(), at, (places[layer] / n).cpu())
+        for layer, parts in values.items()
+    }
+
+
+def _contraharmonic_means(F: Tensor, V: Tensor) -> Tensor:
+    """Return those of the raw maps of many directions V [j, C]: [N, j], a few at a time."""
+    size = max(1, _RAW_BYTES // (4 * len(F) * F.shape[2] * F.shape[3]))
+    parts = [V[i : i + size] for i in range(0, len(V), size)]
+    return torch.cat([contraharmonic_mean(raw_map(F, part)) for part in parts], 1)
+
+
+def _layer_cavs(
+    V: Tensor,
+    raw: Mapping[ImageSet, _Raw],
+    concepts: Sequence[Concept],
+    families: Sequence[_Family],
+) -> LayerCavs:
+    """Return the CAVs of a layer, of the concepts and resampled."""
+    K = len(concepts)
+    V = V.cpu()
+    pos = [raw[c.examples].of(range(k, k + 1))[:, 0].clone() for k, c in enumerate(concepts)]
+    neg = [raw[c.negatives].of(range(k, k + 1))[:, 0].clone() for k, c in enumerate(concepts)]
+    resampled = None
+    if families:
+        e_pos = [
+            resampled_emblems(raw[f.positives].of(f.columns), f.draws.positives) for f in families
+        ]
+        e_neg = [
+            resampled_emblems(raw[f.negatives].of(f.columns), f.draws.negatives) for f in families
+        ]
+        resampled = LayerCavs(V[K:], torch.cat(e_pos), torch.cat(e_neg))
+    return LayerCavs(
+        v=V[:K],
+        e_pos=torch.stack([emblem(values) for values in pos]),
+        e_neg=torch.stack([emblem(values) for values in neg]),
+        values_pos=tuple(pos),
+        values_neg=tuple(neg),
+        place_pos=_places([raw[c.examples] for c in concepts]),
+        place_neg=_places([raw[c.negatives] for c in concepts]),
+        resampled=resampled,
+    )
+
+
+def _places(raw: Sequence[_Raw]) -> Tensor:
+    """Return the place of concept k from the set at position k [K, h, w]."""
+    at = [int((entry.columns == k).nonzero()[0]) for k, entry in enumerate(raw)]
+    return torch.stack([entry.place[i] for entry, i in zip(raw, at, strict=True)])
 
 
 def _feature_maps(run: _Pass, learned: _Learned) -> Generator[dict[str, Tensor]]:
@@ -205,11 +407,6 @@ def _feature_maps(run: _Pass, learned: _Learned) -> Generator[dict[str, Tensor]]
     if rest:
         for batch in Batches(rest, run.model.preprocess, run.batch_size, strict=True):
             yield run.model.activations(batch.x, run.layers)
-
-
-def _diagonal(rows: Sequence[Tensor]) -> Tensor:
-    """Return entry k of row k."""
-    return torch.stack([row[k] for k, row in enumerate(rows)])
 
 
 def _concept_record(concept: Concept, learned: dict[ImageSet, _Learned]) -> ConceptRecord:
