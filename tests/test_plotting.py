@@ -1,5 +1,7 @@
 """Figures: where the map lands, what the colours mean, which numbers and names are shown."""
 
+import dataclasses
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +31,8 @@ from vtcav.provenance import Provenance
 NOTE = "not separated: e+ <= e-, so the map and the attribution are 0"
 FLAT = "the image does not raise this class"
 FLAG = "not separated\n(e+ <= e-)"
-EVIDENCE = (0.0, 1.0, 0.01, 2.0, 0.03, 0.05)  # cav_low, cav_high, null_mean, effect, p, q
+NAN = float("nan")
+EVIDENCE = (NAN, NAN, 0.01, 2.0, 0.03, 0.05)  # cav_low, cav_high, null_mean, effect, p, q
 PROVENANCE = Provenance({}, {}, (), (), {})
 LONG = (
     "a class whose name somebody wrote as a whole sentence, with a subject and a verb",
@@ -51,6 +54,7 @@ def make_local(
     notes=(),
     error=0.004,
     image="photos/zebra.jpg",
+    evidence=EVIDENCE,
 ):
     """A local explanation with made-up numbers; `lost` are (layer, concept) not separated."""
     rng = np.random.default_rng(0)
@@ -66,7 +70,7 @@ def make_local(
             for index, name in enumerate(names):
                 parts = ([] if separated else [NOTE]) + [FLAT] * ((layer, index) in notes)
                 value = float(rng.gamma(1, 0.08)) if separated else 0.0
-                about = value, error, 51, separated, *EVIDENCE, "; ".join(parts)
+                about = value, error, 51, separated, *evidence, "; ".join(parts)
                 rows.append(Row(image, layer, concept, 10 * index, name, *about))
     chances = np.sort(rng.dirichlet(np.ones(len(names) + 2)))[::-1]
     predictions = pd.DataFrame(
@@ -424,6 +428,48 @@ def test_error_is_shown_where_there_is_one():
         end = bar.get_x() + bar.get_width()
         assert whisker.get_xdata()[1] - end == pytest.approx(0.02 * bar.get_width() / value)
         assert whisker.get_xdata()[0] >= bar.get_x()
+
+
+def footnotes(figure):
+    """All that is written, without line breaks."""
+    return " ".join(all_text(figure).split())
+
+
+def test_interval_over_examples_takes_the_place_of_the_error():
+    local = make_local(["a"], ["c"], error=0.02, evidence=(0.05, 0.4, 0.01, 2.0, 0.03, 0.05))
+    figure = draw(local)
+    whiskers = [line for line in figure.findobj(Line2D) if line.get_marker() == "|"]
+    track = bars_of(figure, "track a c")[0]
+    assert "Whiskers: 95 % interval for other examples and negatives" in footnotes(figure)
+    assert "whiskers show it" not in footnotes(figure)
+    limit = nice_limit(max(0.4, local.attributions["attribution"].max()))
+    for whisker in whiskers:
+        shares = (np.array(whisker.get_xdata()) - track.get_x()) / track.get_width()
+        np.testing.assert_allclose(shares * limit, [0.05, 0.4], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("q", "marked"), [(0.05, False), (0.051, True), (NAN, False)])
+def test_what_is_not_significant_is_marked(q, marked):
+    evidence = (NAN, NAN, 0.01, 2.0, 0.03, q)
+    figure = draw(make_local(["a"], ["c"], evidence=evidence))
+    numbers = [t.get_text() for t in figure.findobj(Text) if t.get_gid() == "number a c"]
+    assert numbers
+    assert all((" ns" in text) == marked for text in numbers)
+    assert ("ns: not significant" in footnotes(figure)) == (q == q)
+
+
+def test_intervals_of_a_class():
+    def summarised(values):
+        glob = make_global(layers=["a"], concepts=["c"])
+        draws = [("a", "c", kind, j, v) for kind in ("null", "bootstrap") for j, v in values]
+        columns = ["layer", "concept", "kind", "draw", "mean"]
+        return dataclasses.replace(glob, _resampled=pd.DataFrame(draws, columns=columns))
+
+    high = draw(summarised([(j, 0.9 + j / 100) for j in range(5)]))
+    assert re.search(r"0\.\d+ ns", all_text(high))
+    assert "Broad bar: 95 % interval of the mean for other examples" in footnotes(high)
+    low = draw(summarised([(j, j / 1e6) for j in range(50)]))
+    assert not re.search(r"0\.\d+ ns", all_text(low))
 
 
 # -- one class, many images -------------------------------------------------------------------

@@ -21,6 +21,7 @@ from vtcav.terminal import (
     print_table,
     records,
     show_warning,
+    with_intervals,
 )
 
 if TYPE_CHECKING:
@@ -188,6 +189,18 @@ def _add_explaining(command: argparse.ArgumentParser) -> None:
     command.add_argument("--cavs", type=Path, help="learned concepts, instead of --concepts")
     command.add_argument("--limit", type=_positive, help="at most this many images of each folder")
     command.add_argument(
+        "--null-cavs",
+        type=_natural,
+        default=500,
+        help="CAVs of random images that p-values are taken against (default 500; 0: no test)",
+    )
+    command.add_argument(
+        "--bootstraps",
+        type=_natural,
+        default=100,
+        help="CAVs from resampled examples that intervals come from (default 100)",
+    )
+    command.add_argument(
         "--steps",
         type=_steps,
         default="adaptive",
@@ -323,16 +336,18 @@ def _explain_class(arguments: argparse.Namespace) -> None:
         return
     used = int(glob.images["used"].sum())
     print_frame(
-        f"{glob.class_name}: concept attributions over {used} images, {len(glob.skipped)} skipped "
-        "(interval: 95 % Student t, of the mean)",
-        summary,
+        f"{glob.class_name}: concept attributions over {used} images, {len(glob.skipped)} skipped\n"
+        "images: 95 % interval of the mean for other images; examples: the same for other examples "
+        "and negatives; q: false discovery rate against CAVs of random images",
+        with_intervals(summary),
         {
             "layer": "layer",
             "concept": "concept",
             "mean": "mean",
-            "ci_low": "from",
-            "ci_high": "to",
-            "std": "std",
+            "images": "images",
+            "examples": "examples",
+            "null_mean": "random",
+            "q_value": "q",
             "note": "note",
         },
     )
@@ -381,6 +396,8 @@ def _explainer(arguments: argparse.Namespace, model: Model) -> VisualTCAV:
             limit=arguments.limit,
             seed=arguments.seed,
             strict=arguments.strict,
+            null_cavs=arguments.null_cavs,
+            bootstraps=arguments.bootstraps,
         )
         if arguments.output is not None:
             explainer.cavs.save(arguments.output / "cavs.safetensors")
@@ -411,6 +428,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+    return number
+
+
+def _natural(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text}")
     return number
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,8 +13,10 @@ from torch import Tensor
 
 from vtcav.batches import Batches, check_finite
 from vtcav.cav import CavBank
-from vtcav.concepts import MIN_EXAMPLES, gather
+from vtcav.concepts import MIN_EXAMPLES, ImageSet, gather
 from vtcav.errors import CavError, ExplanationError, ImageError, ModelError
+from vtcav.evidence import SetEvidence
+from vtcav.example_passes import Pass, look_at
 from vtcav.explanation import GlobalExplanation, LocalExplanation, Row
 from vtcav.images import ImageSource, collect, read
 from vtcav.layer_analysis import LayerResult, Rule, analyse
@@ -24,6 +26,9 @@ from vtcav.preprocess import Preprocess, signature, to_tensor
 from vtcav.progress import progress_bar
 from vtcav.provenance import Provenance
 from vtcav.significance import q_values
+
+if TYPE_CHECKING:
+    from vtcav.diagnostics import Diagnostics
 
 __all__ = ["VisualTCAV"]
 
@@ -279,6 +284,40 @@ class VisualTCAV:
             _resampled=_resampled_means(self.cavs, sums, len(batches.used)),
         )
 
+    def diagnostics(
+        self,
+        images: ImageSource | None = None,
+        negatives: ImageSource | None = None,
+        *,
+        seed: int = 0,
+        resamples: int = 100,
+    ) -> Diagnostics:
+        """Find out how far each concept can be trusted at each layer.
+
+        Args:
+            images: Images to explain, to be sought among those the concepts were learned from.
+            negatives: Another set of negatives to hold the directions against.
+            seed: Seeds the resampling.
+            resamples: Draws of each kind, at least 20.
+
+        Returns:
+            Findings with a level each: fine, look, do not use.
+
+        Raises:
+            CavError: Before `fit`, or when the weights have changed since.
+            ImageError: When no image of a set can be read.
+        """
+        from vtcav.diagnosis import diagnose
+
+        self._check_cavs(self.cavs)
+        return diagnose(
+            self.cavs,
+            images=self._evidence("images", images),
+            other_negatives=self._evidence("other negatives", negatives),
+            seed=seed,
+            resamples=resamples,
+        )
+
     # -- inside -------------------------------------------------------------------------------
 
     def _explain_batch(
@@ -315,6 +354,13 @@ class VisualTCAV:
             binary=self.model.binary,
             resampling=self.cavs.resampling,
         )
+
+    def _evidence(self, role: str, source: ImageSource | None) -> SetEvidence | None:
+        """Return what diagnostics need of images."""
+        if source is None:
+            return None
+        run = Pass(self.model, self.layers, self._rule.batch_size, strict=False)
+        return look_at(run, ImageSet(role, tuple(collect(source))), self._shown)
 
     def _classes(
         self, classes: int | str | Sequence[str | int], probabilities: Tensor

@@ -1,37 +1,30 @@
 """Learning CAVs from images (steps 1 to 3 of the method) in bounded memory.
 
 The directions need the mean activation of every set of images, the emblems then need the raw
-maps of the same images. Feature maps of the first pass are kept up to a budget; images beyond it
-pass through the network a second time. Null and bootstrap CAVs (`vtcav.resampling`) are learned
-from the same two passes.
+maps of the same images (`vtcav.example_passes`). Null and bootstrap CAVs (`vtcav.resampling`) are
+learned from the same two passes.
 """
 
 from __future__ import annotations
 
 import platform
 import zlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import PIL
 import torch
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from torch import Tensor
 
-from vtcav.batches import Batches, check_finite
 from vtcav.cav import CavBank, ConceptRecord, LayerCavs, Resampling, describe, emblem
 from vtcav.concept_map import contraharmonic_mean, raw_map
-from vtcav.concepts import Concept, ImageSet, check_enough
-from vtcav.errors import ImageError
-from vtcav.evidence import SetEvidence, picture_print
-from vtcav.images import ImageRef, Skipped
+from vtcav.concepts import Concept, ImageSet
+from vtcav.example_passes import KEPT_BYTES, LearnedSet, Pass, feature_maps, first_passes
 from vtcav.models.base import Model
 from vtcav.preprocess import signature
-from vtcav.progress import Progress, progress_bar
 from vtcav.resampling import (
     Draws,
     bootstrap_draws,
@@ -43,47 +36,7 @@ from vtcav.resampling import (
 
 __all__ = ["learn", "versions"]
 
-KEPT_BYTES = 1 << 30
-THUMBNAILS = 6
-THUMBNAIL_SIDE = 96
 _RAW_BYTES = 1 << 26  # of raw maps at a time
-
-
-@dataclass(eq=False)
-class _Learned:
-    """What is known of one set of images after the first pass."""
-
-    source: ImageSet
-    used: list[ImageRef] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    pooled: dict[str, list[Tensor]] = field(default_factory=dict)
-    kept: list[dict[str, Tensor]] = field(default_factory=list)
-    thumbnails: list[NDArray[np.uint8]] = field(default_factory=list)
-    prints: list[NDArray[np.uint8]] = field(default_factory=list)
-
-    def mean(self, layer: str) -> Tensor:
-        """Return the mean GAP activation [C], in double precision."""
-        return self.sums[layer] / len(self.used)
-
-    def gap(self, layer: str) -> Tensor:
-        """Return the GAP activations of all images [n, C]."""
-        return torch.cat(self.pooled[layer])
-
-    @property
-    def not_kept(self) -> list[ImageRef]:
-        """The images whose feature maps were not kept."""
-        return self.used[sum(len(next(iter(maps.values()))) for maps in self.kept) :]
-
-    def evidence(self, layers: Sequence[str]) -> SetEvidence:
-        """Return what the bank keeps of the set."""
-        return SetEvidence(
-            role=self.source.role,
-            names=tuple(ref.name for ref in self.used),
-            digests=tuple(ref.digest() for ref in self.used),
-            prints=np.stack(self.prints),
-            gap={layer: self.gap(layer).cpu() for layer in layers},
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,16 +74,6 @@ class _Raw:
         """Return the values [n, len(columns)] of some directions, which lie side by side."""
         first = int((self.columns == columns.start).nonzero()[0])
         return self.values[:, first : first + len(columns)]
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """How images go through the network."""
-
-    model: Model
-    layers: Sequence[str]
-    batch_size: int
-    strict: bool
 
 
 def learn(
@@ -172,8 +115,8 @@ def learn(
         ImageError: When `strict` and an image is unreadable, or when no image of a set is.
     """
     sets = list(dict.fromkeys(s for c in concepts for s in (c.examples, c.negatives)))
-    run = _Pass(model, layers, batch_size, strict)
-    learned = _first_passes(run, sets, min_examples, kept_bytes, shown)
+    run = Pass(model, layers, batch_size, strict)
+    learned = first_passes(run, sets, min_examples, kept_bytes, shown)
     families, resampling = _families(concepts, learned, null_cavs, bootstraps, seed)
     V = {layer: _directions(layer, concepts, families, learned) for layer in layers}
     columns = {images: _columns(images, concepts, families) for images in sets}
@@ -217,63 +160,9 @@ def versions() -> dict[str, str]:
     }
 
 
-def _first_passes(
-    run: _Pass, sets: Sequence[ImageSet], min_examples: int, budget: int, shown: bool | None
-) -> dict[ImageSet, _Learned]:
-    """Take every set through the network once."""
-    learned: dict[ImageSet, _Learned] = {}
-    total = sum(len(s.refs) for s in sets)
-    with progress_bar("learning concepts", total, shown=shown) as progress:
-        for images in sets:
-            try:
-                entry, budget = _first_pass(run, images, budget, progress)
-            except ImageError as error:
-                raise ImageError(f"{images.role}: {error}") from error
-            learned[images] = entry
-            check_enough(images.role, len(entry.used), min_examples, skipped=len(entry.skipped))
-    return learned
-
-
-def _first_pass(
-    run: _Pass, images: ImageSet, budget: int, progress: Progress
-) -> tuple[_Learned, int]:
-    """Sum the GAP activations of a set and keep what the budget allows of its feature maps."""
-    learned = _Learned(images)
-    chosen = _spread(len(images.refs), THUMBNAILS)
-    wanted = {images.refs[i] for i in chosen}
-    batches = Batches(
-        images.refs,
-        run.model.preprocess,
-        run.batch_size,
-        strict=run.strict,
-        progress=progress,
-    )
-    for batch in batches:
-        maps = run.model.activations(batch.x, run.layers)
-        check_finite(batch.names, maps)
-        for layer, F in maps.items():
-            pooled = F.mean((2, 3))
-            learned.pooled.setdefault(layer, []).append(pooled)
-            learned.sums[layer] = learned.sums.get(layer, 0) + pooled.double().sum(0)
-        size = sum(F.nbytes for F in maps.values())
-        if size <= budget:
-            learned.kept.append(maps)
-            budget -= size
-        else:
-            budget = 0  # what is kept is the beginning of the set, without gaps
-        learned.used += batch.refs
-        learned.prints += map(picture_print, batch.pictures)
-        for ref, picture in zip(batch.refs, batch.pictures, strict=True):
-            if ref in wanted or not learned.thumbnails:
-                learned.thumbnails.append(_thumbnail(picture))
-    learned.skipped = list(batches.skipped)
-    learned.thumbnails = learned.thumbnails[:THUMBNAILS]
-    return learned, budget
-
-
 def _families(
     concepts: Sequence[Concept],
-    learned: Mapping[ImageSet, _Learned],
+    learned: Mapping[ImageSet, LearnedSet],
     null_cavs: int,
     bootstraps: int,
     seed: int,
@@ -311,7 +200,7 @@ def _directions(
     layer: str,
     concepts: Sequence[Concept],
     families: Sequence[_Family],
-    learned: Mapping[ImageSet, _Learned],
+    learned: Mapping[ImageSet, LearnedSet],
 ) -> Tensor:
     """Return the directions of all concepts, then of all resampled CAVs [K + J, C]."""
     own = [learned[c.examples].mean(layer) - learned[c.negatives].mean(layer) for c in concepts]
@@ -332,13 +221,13 @@ def _columns(
 
 
 def _raw(
-    run: _Pass, learned: _Learned, V: Mapping[str, Tensor], columns: list[int], K: int
+    run: Pass, learned: LearnedSet, V: Mapping[str, Tensor], columns: list[int], K: int
 ) -> dict[str, _Raw]:
     """Return, by layer, what emblems and places need of a set's raw maps; frees what was kept."""
     own = sum(column < K for column in columns)
     values: dict[str, list[Tensor]] = {layer: [] for layer in V}
     places: dict[str, Tensor] = {}
-    with closing(_feature_maps(run, learned)) as blocks:
+    with closing(feature_maps(run, learned)) as blocks:
         for maps in blocks:
             for layer, F in maps.items():
                 here = V[layer][columns]
@@ -400,16 +289,7 @@ def _places(raw: Sequence[_Raw]) -> Tensor:
     return torch.stack([entry.place[i] for entry, i in zip(raw, at, strict=True)])
 
 
-def _feature_maps(run: _Pass, learned: _Learned) -> Generator[dict[str, Tensor]]:
-    """Yield the feature maps of a set: those kept, then the others from a second pass."""
-    yield from learned.kept
-    rest = learned.not_kept
-    if rest:
-        for batch in Batches(rest, run.model.preprocess, run.batch_size, strict=True):
-            yield run.model.activations(batch.x, run.layers)
-
-
-def _concept_record(concept: Concept, learned: dict[ImageSet, _Learned]) -> ConceptRecord:
+def _concept_record(concept: Concept, learned: dict[ImageSet, LearnedSet]) -> ConceptRecord:
     examples, negatives = learned[concept.examples], learned[concept.negatives]
     return ConceptRecord(
         concept.name,
@@ -418,13 +298,3 @@ def _concept_record(concept: Concept, learned: dict[ImageSet, _Learned]) -> Conc
         tuple(examples.skipped),
         tuple(negatives.skipped),
     )
-
-
-def _spread(count: int, wanted: int) -> list[int]:
-    """Return positions spread evenly over a list."""
-    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, wanted))})
-
-
-def _thumbnail(picture: Image.Image) -> NDArray[np.uint8]:
-    small = ImageOps.fit(picture, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BILINEAR)
-    return np.asarray(small)

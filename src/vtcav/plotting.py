@@ -17,6 +17,8 @@ from vtcav.plotting_overlay import Overlay, show_scale
 from vtcav.plotting_page import (
     LINE,
     MUTED,
+    NS_MEANS,
+    SIGNIFICANT,
     SMALL,
     Marks,
     Page,
@@ -102,8 +104,19 @@ class _Bar(NamedTuple):
 
     value: float
     error: float
+    low: float
+    high: float
+    q: float
     separated: bool
     note: str
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """What the whisker spans: other examples and negatives, or else the quadrature's error."""
+        if np.isfinite(self.low):
+            return self.low, self.high
+        error = np.nan_to_num(self.error)
+        return max(self.value - error, 0.0), self.value + error
 
 
 class _Local:
@@ -113,7 +126,7 @@ class _Local:
         self.explanation = explanation
         self.smooth = smooth
         table = explanation.attributions
-        columns = ["attribution", "error", "separated", "note"]
+        columns = ["attribution", "error", "cav_low", "cav_high", "q_value", "separated", "note"]
         self.bars = {
             key: [_Bar(*row) for row in rows[columns].to_numpy()]
             for key, rows in table.groupby(["layer", "concept"], sort=False)
@@ -122,8 +135,11 @@ class _Local:
         self.classes = [_Class.of(k, *pair) for k, pair in enumerate(named.to_numpy())]
         self.marks = Marks(table["note"].unique())
         self.error = float(table["error"].max())
-        self.limit = nice_limit(float((table["attribution"] + table["error"].fillna(0)).max()))
-        texts = {self._number(bar) for bars in self.bars.values() for bar in bars}
+        every = [bar for bars in self.bars.values() for bar in bars]
+        self.limit = nice_limit(max(max(bar.value, bar.interval[1]) for bar in every))
+        self.tested = bool(table["q_value"].notna().any())
+        self.resampled = bool(table["cav_low"].notna().any())
+        texts = {self._number(bar) for bar in every}
         self.numbers = max(map(text_width, texts)) + 0.08
 
         side = 1.9 if len(explanation.concepts) <= 8 else 1.4
@@ -268,14 +284,15 @@ class _Local:
             y = top + (k + 0.5) * _BAR
             page.bar(left, y, full, 0.6 * _BAR, color=_TRACK, gid=f"track {label}")
             page.bar(left, y, scale * bar.value, 0.6 * _BAR, gid=f"bar {label}", **c.look)
-            if bar.value and scale * bar.error > _VISIBLE:
-                low, high = max(bar.value - bar.error, 0), bar.value + bar.error
+            low, high = bar.interval
+            if bar.value and scale * (high - low) / 2 > _VISIBLE:
                 page.whisker(left + scale * low, left + scale * high, y)
             text = self._number(bar)
             page.text(left + full + 0.06, y, text, centred=True, gid=f"number {label}")
 
     def _number(self, bar: _Bar) -> str:
-        return number(bar.value) + self.marks.suffix(bar.note)
+        unclear = " ns" if bar.q > SIGNIFICANT else ""
+        return number(bar.value) + unclear + self.marks.suffix(bar.note)
 
     # -- below the rows
 
@@ -297,11 +314,16 @@ class _Local:
             "Attribution: how much the concept counts for the class at this layer; 1 would be the "
             f"whole rise of the best class. All bars run from 0 to {self.limit:g}."
         )
-        if np.isfinite(self.error):
+        if self.resampled:
             texts[-1] += (
-                f" Estimated quadrature error: at most {number(self.error)}; whiskers show it "
-                "where it can be seen."
+                " Whiskers: 95 % interval for other examples and negatives of the concepts, where "
+                "it can be seen."
             )
+        if np.isfinite(self.error):
+            shown = "." if self.resampled else "; whiskers show it where it can be seen."
+            texts[-1] += f" Estimated quadrature error: at most {number(self.error)}{shown}"
+        if self.tested:
+            texts.append(NS_MEANS)
         explanation = self.explanation
         names = [*explanation.concepts, *explanation.layers, *(c.name for c in self.classes)]
         return texts + self.marks.legend() + font_notes([*names, basename(explanation.image)])

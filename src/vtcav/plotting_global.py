@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from vtcav.plotting_page import (
     LINE,
     MUTED,
+    NS_MEANS,
+    SIGNIFICANT,
     SMALL,
     Marks,
     Page,
@@ -60,6 +62,7 @@ _MEAN: dict[str, Any] = {
     "markeredgewidth": 0.7,
     "linewidth": 0,
 }
+_BAND: dict[str, Any] = {"color": "#E69F00", "linewidth": 6, "solid_capstyle": "butt"}
 _BAR: dict[str, Any] = {"color": "black", "linewidth": 1.4, "solid_capstyle": "butt"}
 
 
@@ -86,6 +89,9 @@ class _Row(NamedTuple):
     mean: float
     low: float
     high: float
+    cav_low: float
+    cav_high: float
+    q: float
     separated: bool
     note: str
 
@@ -104,7 +110,10 @@ class _Global:
         self.images = max(len(row.values) for row in self.rows.values())
         self.marks = Marks(row.note for row in self.rows.values())
         # Attributions lie between 0 and 1; an interval that reaches beyond is cut off there.
-        ends = [end for row in self.rows.values() for end in (row.values.max(), row.high)]
+        ends = [
+            end for row in self.rows.values() for end in (row.values.max(), row.high, row.cav_high)
+        ]
+        self.resampled = any(not np.isnan(row.cav_low) for row in self.rows.values())
         self.limit = nice_limit(min(1.0, float(np.nanmax(ends))))
         texts = [text for row in self.rows.values() for text in (self._mean(row), row.interval)]
         self.numbers = max(map(text_width, [*texts, _HEADS[1]])) + 0.05
@@ -117,7 +126,8 @@ class _Global:
         self.height = len(explanation.concepts) * self.row
 
     def _mean(self, row: _Row) -> str:
-        return number(row.mean) + self.marks.suffix(row.note)
+        unclear = " ns" if row.q > SIGNIFICANT else ""
+        return number(row.mean) + unclear + self.marks.suffix(row.note)
 
     def _column(self, k: int) -> float:
         """Return where panel k of a band begins."""
@@ -158,7 +168,9 @@ class _Global:
             handles.append(Line2D([], [], **hollow, label="image predicted otherwise"))
         handles.append(Line2D([], [], **_MEAN, label="mean"))
         if self.images > 1:
-            handles.append(Line2D([], [], **_BAR, label="95 % t interval of the mean"))
+            handles.append(Line2D([], [], **_BAR, label="its 95 % interval: other images"))
+        if self.resampled:
+            handles.append(Line2D([], [], **_BAND, label="other examples"))
         page.figure.legend(
             handles=handles,
             loc="upper left",
@@ -236,7 +248,10 @@ class _Global:
             )
 
     def _draw_interval(self, axes: Axes, k: int, row: _Row) -> None:
-        """Draw mean and interval; an end that lies off the axis is an arrowhead at its end."""
+        """Draw mean and intervals; an end that lies off the axis is an arrowhead at its end."""
+        if not np.isnan(row.cav_low):
+            ends = [row.cav_low, min(row.cav_high, self.limit)]
+            axes.plot(ends, [k, k], **_BAND, alpha=0.8, zorder=2.5)
         if not np.isnan(row.low):
             low, high = max(row.low, 0.0), min(row.high, self.limit)
             axes.plot([low, high], [k, k], **_BAR, zorder=3)
@@ -253,11 +268,18 @@ class _Global:
         ]
         if self.images > 1:
             texts.append(
-                f"Bar: 95 % t interval of the mean over n = {self.images} images: how the mean "
-                "would vary with other images of this kind, not how certain the concept is."
+                f"Thin bar: 95 % t interval of the mean over n = {self.images} images: how the "
+                "mean would vary with other images of this kind, not how certain the concept is."
             )
             if any(row.low < 0 or row.high > self.limit for row in self.rows.values()):
                 texts[-1] += " Arrowhead: the interval goes on, where no attribution can lie."
+        if self.resampled:
+            texts.append(
+                "Broad bar: 95 % interval of the mean for other examples and negatives of the "
+                "concept, over the same images."
+            )
+        if any(not np.isnan(row.q) for row in self.rows.values()):
+            texts.append(NS_MEANS)
         if skipped := len(self.explanation.skipped):
             texts.append(f"Skipped, because they cannot be read: {_images(skipped)}.")
         names = *self.explanation.concepts, *self.explanation.layers, self.explanation.class_name
@@ -277,6 +299,9 @@ def _rows(explanation: GlobalExplanation) -> dict[tuple[str, str], _Row]:
             mean=row["mean"],
             low=row["ci_low"],
             high=row["ci_high"],
+            cav_low=row["cav_low"],
+            cav_high=row["cav_high"],
+            q=row["q_value"],
             separated=row["separated"],
             note=row["note"],
         )

@@ -249,6 +249,13 @@ def nice_limit(value: float) -> float:
     return next(round(step * power, 12) for step in _STEPS if step * power >= value)
 
 
+SIGNIFICANT = 0.05
+NS_MEANS = (
+    "ns: not significant. CAVs of random images of the negatives often get as much (q > 0.05, the "
+    "false discovery rate over all values of this figure)."
+)
+
+
 class Marks:
     """The letters that stand for the parts of notes, and the footnotes that explain them.
 

@@ -21,7 +21,10 @@ __all__ = [
     "print_table",
     "records",
     "show_warning",
+    "with_intervals",
 ]
+
+SIGNIFICANT = 0.05
 
 
 def print_line(text: str) -> None:
@@ -53,16 +56,37 @@ def print_frame(title: str, frame: pd.DataFrame, columns: dict[Any, str]) -> Non
 
 
 def by_class(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Return attributions with a column for each class, and the columns' titles."""
+    """Return attributions with a column for each class, and the columns' titles.
+
+    A number is marked "ns" where q > 0.05: not significantly above CAVs of random images.
+    """
     keys = ["layer", "concept"]
-    wide = table.pivot_table(index=keys, columns="class_index", values="attribution", sort=False)
+    texts = table.assign(
+        text=[
+            f"{a:.4f} ns" if q > SIGNIFICANT else f"{a:.4f}"
+            for a, q in zip(table["attribution"], table["q_value"], strict=True)
+        ]
+    )
+    wide = texts.pivot(index=keys, columns="class_index", values="text")
+    wide = wide[table["class_index"].unique()]
     names = table.drop_duplicates("class_index").set_index("class_index")["class_name"]
     rest = table.groupby(keys, sort=False).agg(
         error=("error", "max"),
         note=("note", lambda notes: "; ".join(dict.fromkeys(notes)).strip("; ")),
     )
     titles = {key: key for key in keys} | {index: str(names[index]) for index in wide.columns}
-    return wide.join(rest).reset_index(), titles | {"error": "+- at most", "note": "note"}
+    found = rest.join(wide).reset_index()
+    return found, titles | {"error": "+- at most", "note": "note"}
+
+
+def with_intervals(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return a summary with its two intervals as texts: `images` and `examples`."""
+
+    def texts(low: str, high: str) -> list[str]:
+        pairs = zip(summary[low], summary[high], strict=True)
+        return [f"{a:.3f} to {b:.3f}" if a == a else "" for a, b in pairs]
+
+    return summary.assign(images=texts("ci_low", "ci_high"), examples=texts("cav_low", "cav_high"))
 
 
 def _cell(value: object) -> str:

@@ -1,0 +1,77 @@
+"""The command line of the controlled experiment: `vtcav evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vtcav.terminal import print_json, print_line, print_table
+
+__all__ = ["add"]
+
+
+def add(commands: Any, add_common: Callable[..., None]) -> None:
+    """Add `vtcav evaluate` to the commands.
+
+    Args:
+        commands: What `add_subparsers` of an ArgumentParser returned.
+        add_common: Adds the options that all commands have: device, seed, json, quiet, debug.
+    """
+    command = commands.add_parser(
+        "evaluate",
+        help="hold attributions against causal effects that are measured",
+        description=(
+            "The controlled experiment: small networks are trained on drawn images whose class "
+            "can be read off a texture and off a tag; what they use is measured by taking the one "
+            "or the other out, and compared with what Visual-TCAV and other methods say. Needs "
+            "the extra vtcav[evaluation]. An interrupted run goes on where it stopped."
+        ),
+        epilog=(
+            "examples:\n"
+            "  vtcav evaluate -o evaluation --quick\n"
+            "  vtcav evaluate -o evaluation --seeds 0,1,2"
+        ),
+    )
+    command.add_argument("-o", "--output", type=Path, required=True, help="the run's folder")
+    command.add_argument(
+        "--quick", action="store_true", help="one seed, three networks, a few minutes"
+    )
+    command.add_argument(
+        "--seeds", type=_numbers, help="seeds with commas (default 0,1,2; quick: 0)"
+    )
+    add_common(command)
+    command.set_defaults(run=_run)
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected numbers with commas, got {text!r}") from error
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from vtcav.evaluation.experiment import evaluate
+    from vtcav.evaluation.experiment_report import HEADER, headline
+
+    found = evaluate(
+        arguments.output,
+        quick=arguments.quick,
+        seeds=arguments.seeds,
+        device=arguments.device,
+        progress=False if arguments.quiet or arguments.json else None,
+    )
+    if arguments.json:
+        print_json({**found.summary, "report": str(found.page.resolve())})
+        return
+    print_table(
+        "Agreement with the causal effects (95 % interval over seeds)",
+        HEADER,
+        headline(found.summary),
+        HEADER[1:],
+    )
+    maps = found.summary["localisation"]
+    print_line(f"Pointing game {maps['pointing_game']:.2f}: {maps['of']}")
+    print_line(f"Done. Open {found.page.resolve()}")

@@ -1,0 +1,356 @@
+"""How well estimates follow the truth over many points, and how sure that is.
+
+Letters: x [n] the estimates (attributions), y [n] the truth (causal effects). A coefficient that
+is not defined is NaN and its `note` says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vtcav.errors import ExplanationError
+
+__all__ = [
+    "Correlation",
+    "Interval",
+    "PairOrder",
+    "bootstrap_interval",
+    "interval_over_seeds",
+    "pair_order",
+    "pearson",
+    "spearman",
+    "student_interval",
+]
+
+FEWEST = 3
+"""The fewest points of a correlation; two always lie on a line."""
+
+NAN = float("nan")
+_Floats: TypeAlias = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """A correlation coefficient.
+
+    Attributes:
+        value: -1 to 1; NaN where it is not defined.
+        n: Points.
+        note: Why it is NaN; empty otherwise.
+    """
+
+    value: float
+    n: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class PairOrder:
+    """How many pairs of points are ordered rightly.
+
+    Attributes:
+        value: The share of pairs, 0 to 1 (0.5 is chance); NaN where it is not defined.
+        pairs: The pairs that count: those that differ in truth.
+        tied: Of these, the pairs that the estimates do not tell apart, which count half.
+        note: Why it is NaN; empty otherwise.
+    """
+
+    value: float
+    pairs: int
+    tied: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and the interval around it.
+
+    Attributes:
+        value: The estimate.
+        low: Lower end; NaN without an interval.
+        high: Upper end; NaN without an interval.
+        n: What it rests on: seeds, or points.
+        confidence: Of the interval, between 0 and 1.
+        note: Why there is no interval, or what was left out; empty where all is well.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    confidence: float
+    note: str = ""
+
+
+def pearson(x: ArrayLike, y: ArrayLike) -> Correlation:
+    """Return Pearson's correlation: do estimates grow in proportion to the truth?
+
+    Args:
+        x: Estimates [n].
+        y: Truth [n].
+
+    Returns:
+        The coefficient; NaN with a note for fewer than 3 points, for values that are all the
+        same (up to rounding) or not finite.
+
+    Raises:
+        ExplanationError: For lists of different length or other shapes.
+
+    Example:
+        >>> round(pearson([0.0, 1.0, 2.0], [0.0, 1.0, 5.0]).value, 4)
+        0.9449
+        >>> pearson([1.0, 1.0, 1.0], [0.0, 1.0, 5.0])
+        Correlation(value=nan, n=3, note='all estimates are the same')
+    """
+    from scipy.stats import pearsonr
+
+    a, b = _points(x, y)
+    reason = _degenerate(a, b, _same_up_to_rounding)
+    return Correlation(NAN if reason else float(pearsonr(a, b).statistic), len(a), reason)
+
+
+def spearman(x: ArrayLike, y: ArrayLike) -> Correlation:
+    """Return Spearman's rank correlation: do estimates and truth have the same order?
+
+    Equal values share the mean of their ranks.
+
+    Args:
+        x: Estimates [n].
+        y: Truth [n].
+
+    Returns:
+        The coefficient; NaN with a note for fewer than 3 points, for values that are all the
+        same or not finite.
+
+    Raises:
+        ExplanationError: For lists of different length or other shapes.
+
+    Example:
+        >>> round(spearman([0.0, 1.0, 2.0, 2.0], [0.0, 1.0, 5.0, 3.0]).value, 4)
+        0.9487
+    """
+    from scipy.stats import spearmanr
+
+    a, b = _points(x, y)
+    reason = _degenerate(a, b, _same)
+    return Correlation(NAN if reason else float(spearmanr(a, b).statistic), len(a), reason)
+
+
+def pair_order(x: ArrayLike, y: ArrayLike) -> PairOrder:
+    """Return the share of pairs of points whose order the estimates have right.
+
+    The concordance index (Harrell et al., JAMA 247, 1982): of all pairs whose truths differ, the
+    share with the larger estimate where the truth is larger. Equal estimates count half; pairs of
+    equal truth have no right order and are left out.
+
+    Args:
+        x: Estimates [n].
+        y: Truth [n].
+
+    Returns:
+        The share, 0 to 1; 0.5 when all estimates are the same. NaN with a note when no two truths
+        differ, or values are not finite.
+
+    Raises:
+        ExplanationError: For lists of different length or other shapes.
+
+    Example:
+        >>> pair_order([0.1, 0.3, 0.3], [1.0, 2.0, 3.0])
+        PairOrder(value=0.8333333333333333, pairs=3, tied=1, note='')
+    """
+    a, b = _points(x, y)
+    if reason := _not_finite(a, b):
+        return PairOrder(NAN, 0, 0, reason)
+    first, second = np.triu_indices(len(a), k=1)
+    truth = np.sign(b[first] - b[second])
+    counts = truth != 0
+    agreement = (np.sign(a[first] - a[second]) * truth)[counts]
+    pairs, tied = int(counts.sum()), int((agreement == 0).sum())
+    if not pairs:
+        return PairOrder(NAN, 0, 0, "no two truths differ")
+    return PairOrder(float((1 + agreement.mean()) / 2), pairs, tied)
+
+
+def interval_over_seeds(
+    values: Iterable[float], confidence: float = 0.95, *, correlation: bool = True
+) -> Interval:
+    """Return the mean over seeds and its Student t interval.
+
+    For correlations both are computed on Fisher's z = atanh(r), whose spread does not shrink
+    towards the ends, and brought back by tanh. Where one coefficient is exactly -1 or 1, z is
+    infinite; then the coefficients themselves are used, the interval is cut at -1 and 1, and the
+    note says so.
+
+    Args:
+        values: One number per seed; NaN for a seed without a value.
+        confidence: Of the interval, between 0 and 1.
+        correlation: Whether the values are correlations. Otherwise the mean and the interval are
+            those of the values themselves, and not cut.
+
+    Returns:
+        The interval. For one seed its value, with an interval of NaN and a note; without any
+        value everything is NaN, with a note. Seeds without a value are left out, and counted in
+        the note.
+
+    Raises:
+        ExplanationError: For a confidence out of range, or correlations beyond -1..1.
+
+    Example:
+        >>> found = interval_over_seeds([0.90, 0.94, 0.92])
+        >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
+        (0.922, 0.853, 0.959)
+        >>> interval_over_seeds([0.9]).note
+        'one seed: no interval'
+    """
+    _check_confidence(confidence)
+    given = np.asarray(list(values), dtype=np.float64)
+    r = given[~np.isnan(given)]
+    notes = (
+        [f"{len(given) - len(r)} of {len(given)} seeds have no value"]
+        if len(r) < len(given)
+        else []
+    )
+    if correlation and (abs(r) > 1 + 1e-9).any():
+        raise ExplanationError(
+            f"expected correlations from -1 to 1, got {r.tolist()}; pass correlation=False for "
+            "numbers of another kind"
+        )
+    if len(r) < 2:
+        notes.append("one seed: no interval" if len(r) else "no seed has a value")
+        value = float(r[0]) if len(r) else NAN
+        return Interval(value, NAN, NAN, len(r), confidence, "; ".join(notes))
+    exact = correlation and bool((abs(r) > 1 - 1e-12).any())
+    if exact:
+        notes.append("a coefficient is -1 or 1: interval without Fisher's z, cut at -1 and 1")
+    if correlation and not exact:
+        value, low, high = np.tanh(student_interval(np.arctanh(r), confidence))
+    else:
+        value, low, high = student_interval(r, confidence)
+        if exact:
+            value, low, high = np.clip([value, low, high], -1.0, 1.0)
+    return Interval(float(value), float(low), float(high), len(r), confidence, "; ".join(notes))
+
+
+def bootstrap_interval(
+    x: ArrayLike,
+    y: ArrayLike,
+    statistic: Callable[[ArrayLike, ArrayLike], Correlation | PairOrder] = spearman,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Return the percentile bootstrap interval of a coefficient over points.
+
+    For a single seed of an experiment: points are drawn with replacement (Efron and Tibshirani,
+    "An Introduction to the Bootstrap", 1993). It says how the coefficient would vary with other
+    points of this network, not with another network; points that belong together (classes of one
+    network) are taken for independent, which makes it too narrow.
+
+    Args:
+        x: Estimates [n].
+        y: Truth [n].
+        statistic: `spearman`, `pearson` or `pair_order`.
+        confidence: Of the interval, between 0 and 1.
+        resamples: How often points are drawn.
+        seed: Seeds the draws.
+
+    Returns:
+        The coefficient of all points and its interval. NaN with a note where the coefficient is
+        not defined; draws for which it is not (all the same point) are left out, and counted in
+        the note.
+
+    Raises:
+        ExplanationError: For lists of different length, or settings out of range.
+
+    Example:
+        >>> found = bootstrap_interval([1, 2, 3, 4, 5, 6], [1, 3, 2, 4, 6, 5], seed=0)
+        >>> round(found.value, 3), found.low < found.value < found.high
+        (0.886, True)
+    """
+    _check_confidence(confidence)
+    if isinstance(resamples, bool) or int(resamples) != resamples or resamples < 1:
+        raise ExplanationError(f"expected resamples of at least 1, got {resamples!r}")
+    a, b = _points(x, y)
+    whole = statistic(a, b)
+    if np.isnan(whole.value):
+        return Interval(NAN, NAN, NAN, len(a), confidence, whole.note)
+    draws = np.random.default_rng(seed).integers(0, len(a), (int(resamples), len(a)))
+    found = np.array([statistic(a[draw], b[draw]).value for draw in draws])
+    defined = found[~np.isnan(found)]
+    lost = len(found) - len(defined)
+    note = f"{lost} of {len(found)} draws have no coefficient and are left out" if lost else ""
+    if not len(defined):
+        return Interval(whole.value, NAN, NAN, len(a), confidence, note)
+    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(whole.value, float(low), float(high), len(a), confidence, note)
+
+
+def student_interval(values: NDArray[np.float64], confidence: float) -> tuple[float, float, float]:
+    """Return the mean of some values and the ends of its Student t interval.
+
+    Args:
+        values: At least two [n].
+        confidence: Of the interval, between 0 and 1.
+
+    Returns:
+        Mean, low, high.
+
+    Example:
+        >>> [round(end, 2) for end in student_interval(np.array([1.0, 2.0, 3.0]), 0.95)]
+        [2.0, -0.48, 4.48]
+    """
+    from scipy.special import stdtrit
+
+    n, mean = len(values), float(values.mean())
+    sem = float(values.std(ddof=1)) / n**0.5
+    half = float(stdtrit(n - 1, (1 + confidence) / 2)) * sem
+    return mean, mean - half, mean + half
+
+
+def _points(x: ArrayLike, y: ArrayLike) -> tuple[_Floats, _Floats]:
+    """Return two lists of as many numbers."""
+    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if a.ndim != 1 or a.shape != b.shape:
+        raise ExplanationError(
+            f"expected estimates [n] and truths [n], got {list(a.shape)} and {list(b.shape)}"
+        )
+    return a, b
+
+
+def _degenerate(a: _Floats, b: _Floats, same: Callable[[_Floats], bool]) -> str:
+    """Return why a correlation is not defined, or an empty text."""
+    if len(a) < FEWEST:
+        return f"{len(a)} points, where a correlation needs at least {FEWEST}"
+    if reason := _not_finite(a, b):
+        return reason
+    if same(a):
+        return (
+            "all estimates and all truths are the same" if same(b) else "all estimates are the same"
+        )
+    return "all truths are the same" if same(b) else ""
+
+
+def _not_finite(a: _Floats, b: _Floats) -> str:
+    bad = int((~(np.isfinite(a) & np.isfinite(b))).sum())
+    return f"{bad} of {len(a)} points are not finite" if bad else ""
+
+
+def _same(values: _Floats) -> bool:
+    return bool((values == values[0]).all())
+
+
+def _same_up_to_rounding(values: _Floats) -> bool:
+    # below this scipy warns that rounding makes up the result
+    spread = float(np.linalg.norm(values - values.mean()))
+    return spread <= 1e-13 * abs(float(values.mean()))
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ExplanationError(f"expected a confidence between 0 and 1, got {confidence!r}")

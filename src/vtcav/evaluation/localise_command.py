@@ -1,0 +1,145 @@
+"""`vtcav localise`: concept maps against masks, from the command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vtcav.evaluation.masks import MaskValue
+
+__all__ = ["add_localise"]
+
+
+def add_localise(commands: Any, add_common: Callable[[argparse.ArgumentParser], None]) -> None:
+    """Add the command.
+
+    Args:
+        commands: The subparsers of the command line.
+        add_common: Adds the options that all commands have.
+    """
+    from vtcav.cli import _CONCEPTS_HELP, _MODEL_HELP, _NEGATIVES_HELP, _names, _positive
+
+    command = commands.add_parser(
+        "localise",
+        help="measure concept maps against masks",
+        description="Measure how well concept maps agree with masks of where the concepts are.",
+        epilog=(
+            "example:\n"
+            "  vtcav localise --images zebras --masks zebra_masks --concept striped \\\n"
+            "      --model demo --concepts concepts --negatives random -o out"
+        ),
+    )
+    command.add_argument("--images", required=True, help="a folder of images")
+    command.add_argument(
+        "--masks",
+        required=True,
+        type=Path,
+        help="a folder of masks named like the images (png, bmp, npy); or one folder per concept",
+    )
+    command.add_argument(
+        "--concept",
+        type=_names,
+        help="whose masks they are; several with commas compare each with the same masks",
+    )
+    command.add_argument(
+        "--value",
+        type=_value,
+        help=(
+            "what means the concept in a mask: numbers with commas (labels), nonzero, or a colour "
+            "#rrggbb (default: masks of 0 and one other value)"
+        ),
+    )
+    command.add_argument(
+        "--at",
+        choices=("picture", "input"),
+        default="picture",
+        help="whether masks are of the pictures (default) or of the network's input",
+    )
+    command.add_argument("--model", required=True, help=_MODEL_HELP)
+    command.add_argument("--binary", action="store_true", help="the network has a single logit")
+    command.add_argument("--layers", type=_names, help="layers with commas (default: recommended)")
+    command.add_argument("--concepts", type=Path, help=_CONCEPTS_HELP)
+    command.add_argument("--negatives", type=Path, help=_NEGATIVES_HELP)
+    command.add_argument("--cavs", type=Path, help="learned concepts, instead of --concepts")
+    command.add_argument("--limit", type=_positive, help="at most this many images of each folder")
+    command.add_argument("--batch-size", type=_positive, default=16, help="default 16")
+    command.add_argument(
+        "--strict", action="store_true", help="make an unusable image an error, not a warning"
+    )
+    command.add_argument("-o", "--output", type=Path, help="folder for tables and figure")
+    add_common(command)
+    # maps need neither integrals nor tests
+    command.set_defaults(run=_localise, steps="adaptive", tolerance=0.01, null_cavs=0, bootstraps=0)
+
+
+def _value(text: str) -> MaskValue:
+    if text == "nonzero" or text.startswith("#"):
+        return text
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected numbers with commas, nonzero or a colour #rrggbb, got {text!r}"
+        ) from None
+
+
+def _localise(arguments: argparse.Namespace) -> None:
+    from vtcav.cli import _check_sources, _explainer, _load, _path
+    from vtcav.evaluation.localisation import localise_folder
+    from vtcav.images import collect
+    from vtcav.terminal import print_frame, print_json, print_saved, records
+
+    _check_sources(arguments)
+    collect(arguments.images)
+    explainer = _explainer(arguments, _load(arguments))
+    found = localise_folder(
+        explainer,
+        arguments.images,
+        _masks(arguments.masks, arguments.concept or explainer.cavs.names),
+        arguments.concept,
+        value=arguments.value,
+        at=arguments.at,
+        limit=arguments.limit,
+        seed=arguments.seed,
+        strict=arguments.strict,
+        batch_size=arguments.batch_size,
+    )
+    if arguments.output is not None:
+        found.save(arguments.output)
+    means = found.means()
+    if arguments.json:
+        print_json(
+            {
+                "means": records(means),
+                "summary": records(found.summary()),
+                "skipped": [{"image": s.name, "reason": s.reason} for s in found.skipped],
+                "output": _path(arguments.output),
+            }
+        )
+        return
+    images = found.table["image"].nunique()
+    print_frame(
+        f"Concept maps against masks: means over {images} images, {len(found.skipped)} left out",
+        means,
+        {
+            "layer": "layer",
+            "concept": "concept",
+            "pointing_game": "pointing",
+            "energy_inside": "energy",
+            "soft_iou": "Soft-IoU",
+            "balanced_mse": "balanced MSE",
+            "cell_auc": "AUC",
+            "area": "mask's area",
+            "note": "note",
+        },
+    )
+    print_saved(arguments.output)
+
+
+def _masks(folder: Path, names: Any) -> Any:
+    """Return the folder of masks, or its folders by concept where it has one for each."""
+    own = {name: folder / name for name in names}
+    return own if all(path.is_dir() for path in own.values()) else folder
