@@ -637,3 +637,17 @@ def test_pictures_of_several_sizes_need_a_size():
 def test_devices(device):
     explainer = small_explainer(small_model(device=device), steps=1)
     assert explainer.explain(IMAGE).provenance.model["device"] == "cpu"
+
+
+def test_an_image_that_a_concept_was_learned_from_is_marked():
+    explainer = small_explainer()
+    bright = concepts()["bright"]
+    table = explainer.explain(bright[0]).attributions
+    marked = table["note"].str.contains("among those that the concept was learned from")
+    assert marked.tolist() == (table["concept"] == "bright").tolist()
+    rows = explainer.explain_class("cat", [bright[0], negatives()[0], pictures(1, seed=77)[0]]).attributions
+    marked = rows["note"].str.contains("among those that the concept was learned from")
+    assert rows[marked].groupby("image")["concept"].unique().map(sorted).tolist() == [
+        ["bright"],
+        ["bright", "cold"],
+    ]

@@ -218,6 +218,12 @@ class CavBank:
         examples, negatives = self.contrast[self.names.index(concept)]
         return self.sets[examples], self.sets[negatives]
 
+    def concepts_of(self, digest: str) -> frozenset[str]:
+        """Return the concepts that an image is an example or a negative of, by its digest."""
+        held = {i for i, images in enumerate(self.sets) if digest in images.digests}
+        pairs = zip(self.names, self.contrast, strict=True)
+        return frozenset(name for name, pair in pairs if held & set(pair))
+
     def table(self) -> pd.DataFrame:
         """Return one row per layer and concept: emblems, separation, counts of images."""
         import pandas as pd

@@ -7,7 +7,7 @@ pictures tell the same image twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,7 +48,7 @@ class SetEvidence:
         arrays = {f"gap/{layer}": values for layer, values in self.gap.items()}
         return {"prints": torch.tensor(self.prints), **arrays}
 
-    def select(self, layers: list[str]) -> SetEvidence:
+    def select(self, layers: Sequence[str]) -> SetEvidence:
         """Return the evidence at only these layers."""
         gap = {layer: self.gap[layer] for layer in layers}
         return SetEvidence(self.role, self.names, self.digests, self.prints, gap)

@@ -18,7 +18,7 @@ from vtcav.errors import CavError, ExplanationError, ImageError, ModelError
 from vtcav.evidence import SetEvidence
 from vtcav.example_passes import Pass, look_at
 from vtcav.explanation import GlobalExplanation, LocalExplanation, Row
-from vtcav.images import ImageSource, collect, read
+from vtcav.images import ImageRef, ImageSource, collect, read
 from vtcav.layer_analysis import LayerResult, Rule, analyse
 from vtcav.learning import learn, versions
 from vtcav.models.base import Model
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["VisualTCAV"]
 
 SHOWN_SIDE = 1024
+LEARNED_FROM = "the image is among those that the concept was learned from"
 
 
 class VisualTCAV:
@@ -214,6 +215,7 @@ class VisualTCAV:
             result = self._analyse(layer, maps.pop(layer), z, wanted)
             concept_maps[layer] = result.M[0].cpu().numpy()
             rows += result.rows(refs[0].name, wanted, self.model.class_names)
+        rows = _marked(rows, self.cavs.concepts_of(refs[0].digest()))
         shown, box = shown_picture(picture, x, self.model.preprocess)
         return LocalExplanation(
             image=refs[0].name,
@@ -267,7 +269,7 @@ class VisualTCAV:
                 refs, self.model.preprocess, self._rule.batch_size, strict=strict, progress=progress
             )
             for batch in batches:
-                found, resampled = self._explain_batch(batch.names, batch.x, index)
+                found, resampled = self._explain_batch(batch.refs, batch.x, index)
                 rows += found
                 sums = {layer: sums[layer] + resampled[layer] for layer in self.layers}
         return GlobalExplanation(
@@ -321,12 +323,14 @@ class VisualTCAV:
     # -- inside -------------------------------------------------------------------------------
 
     def _explain_batch(
-        self, names: Sequence[str], x: Tensor, index: int
+        self, refs: Sequence[ImageRef], x: Tensor, index: int
     ) -> tuple[list[tuple[Any, ...]], dict[str, NDArray[np.float64]]]:
         """Return the table rows of one class for a batch of images, image by image.
 
         Also, by layer, the sums over the images of the resampled CAVs' attributions [J].
         """
+        names = [ref.name for ref in refs]
+        learned_from = [self.cavs.concepts_of(ref.digest()) for ref in refs]
         maps, z = self.model.activations_and_logits(x, self.layers)
         check_finite(names, maps, z)
         probabilities = self.model.probabilities(z).cpu()
@@ -339,6 +343,7 @@ class VisualTCAV:
                 best = self.model.class_names[int(probabilities[n].argmax())]
                 prediction = float(probabilities[n, index]), best
                 found = result.rows(name, [index], self.model.class_names, n)
+                found = _marked(found, learned_from[n])
                 rows[n] += [(*row, *prediction) for row in found]
         return [row for image in rows for row in image], sums
 
@@ -445,6 +450,16 @@ def shown_picture(
     low, high = float(x.min()), float(x.max())
     grey = ((x.float() - low) / max(high - low, 1e-12) * 255).round().byte()
     return grey.permute(1, 2, 0).cpu().numpy(), (0.0, 0.0, 1.0, 1.0)
+
+
+def _marked(rows: list[Row], learned_from: frozenset[str]) -> list[Row]:
+    """Return rows with a note where the image is among those that the concept was learned from."""
+    return [
+        row._replace(note="; ".join(filter(None, [row.note, LEARNED_FROM])))
+        if row.concept in learned_from
+        else row
+        for row in rows
+    ]
 
 
 def _table(rows: Sequence[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:
