@@ -645,7 +645,8 @@ def test_an_image_that_a_concept_was_learned_from_is_marked():
     table = explainer.explain(bright[0]).attributions
     marked = table["note"].str.contains("among those that the concept was learned from")
     assert marked.tolist() == (table["concept"] == "bright").tolist()
-    rows = explainer.explain_class("cat", [bright[0], negatives()[0], pictures(1, seed=77)[0]]).attributions
+    images = [bright[0], negatives()[0], pictures(1, seed=77)[0]]
+    rows = explainer.explain_class("cat", images).attributions
     marked = rows["note"].str.contains("among those that the concept was learned from")
     assert rows[marked].groupby("image")["concept"].unique().map(sorted).tolist() == [
         ["bright"],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from vtcav.batches import Batches, check_finite
+from vtcav.batches import check_finite
 from vtcav.cav import CavBank
 from vtcav.concepts import MIN_EXAMPLES, ImageSet, gather
 from vtcav.errors import CavError, ExplanationError, ImageError, ModelError
@@ -23,12 +25,12 @@ from vtcav.layer_analysis import LayerResult, Rule, analyse
 from vtcav.learning import learn, versions
 from vtcav.models.base import Model
 from vtcav.preprocess import Preprocess, signature, to_tensor
-from vtcav.progress import progress_bar
 from vtcav.provenance import Provenance
 from vtcav.significance import q_values
 
 if TYPE_CHECKING:
     from vtcav.diagnostics import Diagnostics
+    from vtcav.engines.part import Task
 
 __all__ = ["VisualTCAV"]
 
@@ -224,7 +226,7 @@ class VisualTCAV:
             picture=shown,
             box=box,
             thumbnails=dict(cavs.thumbnails),
-            provenance=self._provenance({"classes": wanted, "image_sha256": refs[0].digest()}),
+            provenance=self.provenance({"classes": wanted, "image_sha256": refs[0].digest()}),
             _rows=_table(rows, list(Row._fields)),
             _predictions=_predictions(probabilities, self.model.class_names),
             _maps=concept_maps,
@@ -238,6 +240,9 @@ class VisualTCAV:
         limit: int | None = None,
         seed: int = 0,
         strict: bool = False,
+        run: str | Path | None = None,
+        engine: Literal["local", "ray"] = "local",
+        ray_options: Mapping[str, Any] | None = None,
     ) -> GlobalExplanation:
         """Explain a class with many of its images (step 10).
 
@@ -248,6 +253,11 @@ class VisualTCAV:
             limit: At most this many images, drawn at random with `seed`.
             seed: Seeds the draw.
             strict: Whether an unreadable image is an error.
+            run: A folder that keeps what is done, part by part: the same call goes on where it
+                was cut off, and gives the same table to the last bit.
+            engine: "local" computes in this process, "ray" on a Ray cluster or with several
+                processes here.
+            ray_options: What `vtcav.engines.ray.RayEngine` takes: address, workers, ...
 
         Returns:
             The explanation, with one row per image, layer and concept.
@@ -256,34 +266,35 @@ class VisualTCAV:
             ImageError: When no image can be read, or one cannot when `strict`.
             ModelError: For an unknown class, or when the network gives infinite values or NaN.
             CavError: Before `fit`, or when the weights have changed since.
+            ExplanationError: When `run` holds a run of other settings, is in use or cannot be
+                written, and for an unknown engine or option.
+            ExtraError: When Ray is asked for and not installed.
         """
+        from vtcav.engines import engine_of
+        from vtcav.runs import explain_images
+
         self._check_cavs(self.cavs)
         index = self.model.class_index(class_name)
-        refs = collect(images, limit=limit, seed=seed)
-        rows: list[tuple[Any, ...]] = []
-        sums: dict[str, NDArray[np.float64]] = dict.fromkeys(self.layers, np.zeros(()))
-        with progress_bar(
-            f"explaining {self.model.class_names[index]}", len(refs), shown=self._shown
-        ) as progress:
-            batches = Batches(
-                refs, self.model.preprocess, self._rule.batch_size, strict=strict, progress=progress
-            )
-            for batch in batches:
-                found, resampled = self._explain_batch(batch.refs, batch.x, index)
-                rows += found
-                sums = {layer: sums[layer] + resampled[layer] for layer in self.layers}
+        found = explain_images(
+            self._task(index, strict),
+            collect(images, limit=limit, seed=seed),
+            engine_of(engine, ray_options),
+            provenance=self.provenance({"class": index}),
+            run=run,
+            shown=self._shown,
+        )
         return GlobalExplanation(
             class_index=index,
             class_name=self.model.class_names[index],
             layers=tuple(self.layers),
             concepts=self.cavs.names,
-            skipped=tuple(batches.skipped),
+            skipped=found.skipped,
             thumbnails=dict(self.cavs.thumbnails),
-            provenance=self._provenance(
+            provenance=self.provenance(
                 {"class": index, "limit": limit and int(limit), "seed": int(seed)}
             ),
-            _rows=_table(rows, [*Row._fields, "probability", "predicted_class"]),
-            _resampled=_resampled_means(self.cavs, sums, len(batches.used)),
+            _rows=found.rows,
+            _resampled=_resampled_means(self.cavs, found.sums, found.used),
         )
 
     def diagnostics(
@@ -322,15 +333,22 @@ class VisualTCAV:
 
     # -- inside -------------------------------------------------------------------------------
 
+    def _task(self, index: int, strict: bool) -> Task:
+        """Return what is to be computed of each image of a class."""
+        from vtcav.engines.part import Task
+
+        explain = partial(self._explain_batch, index=index)
+        return Task(self.model, self.cavs, self._rule, index, strict, explain)
+
     def _explain_batch(
-        self, refs: Sequence[ImageRef], x: Tensor, index: int
+        self, refs: Sequence[ImageRef], digests: Sequence[str], x: Tensor, index: int
     ) -> tuple[list[tuple[Any, ...]], dict[str, NDArray[np.float64]]]:
         """Return the table rows of one class for a batch of images, image by image.
 
         Also, by layer, the sums over the images of the resampled CAVs' attributions [J].
         """
         names = [ref.name for ref in refs]
-        learned_from = [self.cavs.concepts_of(ref.digest()) for ref in refs]
+        learned_from = [self.cavs.concepts_of(digest) for digest in digests]
         maps, z = self.model.activations_and_logits(x, self.layers)
         check_finite(names, maps, z)
         probabilities = self.model.probabilities(z).cpu()
@@ -389,7 +407,8 @@ class VisualTCAV:
     def _check_cavs(self, cavs: CavBank) -> None:
         cavs.check_fits(self.model, self._preprocessing)
 
-    def _provenance(self, settings: dict[str, Any]) -> Provenance:
+    def provenance(self, settings: dict[str, Any]) -> Provenance:
+        """Return what a result of this explainer depends on, with its own settings."""
         preprocess = self.model.preprocess
         return Provenance(
             versions=versions(),

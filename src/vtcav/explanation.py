@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,15 +13,13 @@ from numpy.typing import NDArray
 from vtcav.errors import ExplanationError
 from vtcav.images import Skipped
 from vtcav.provenance import Provenance
-from vtcav.storage import file_hash, replace_files
+from vtcav.saved import load_manifest, read_table, records, save_result, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 __all__ = ["GlobalExplanation", "LocalExplanation", "Row"]
-
-FORMAT = 2
 
 
 class Row(NamedTuple):
@@ -129,13 +125,13 @@ class LocalExplanation:
         Raises:
             ExplanationError: When they cannot be written.
         """
-        return _save(folder, "local", self._write)
+        return save_result(folder, "local", "the local explanation", self._write)
 
     def _write(self, folder: Path) -> dict[str, Any]:
         from vtcav.plotting import plot_local, save_figure
 
-        _write_table(folder / "local_attributions", self._rows)
-        _write_table(folder / "local_predictions", self._predictions)
+        write_table(folder / "local_attributions", self._rows)
+        write_table(folder / "local_predictions", self._predictions)
         arrays: dict[str, NDArray[Any]] = {"picture": self.picture}
         arrays |= {f"map/{layer}": maps for layer, maps in self._maps.items()}
         arrays |= _numbered(self.thumbnails, self.concepts)
@@ -146,8 +142,8 @@ class LocalExplanation:
             "layers": self.layers,
             "concepts": self.concepts,
             "box": self.box,
-            "attributions": _records(self.attributions),
-            "predictions": _records(self._predictions),
+            "attributions": records(self.attributions),
+            "predictions": records(self._predictions),
             "provenance": self.provenance.to_dict(),
         }
 
@@ -158,7 +154,7 @@ class LocalExplanation:
         Raises:
             ExplanationError: When it is missing, incomplete, damaged or of another version.
         """
-        manifest = _load_manifest(folder, "local")
+        manifest = load_manifest(folder, "local", "local explanation")
         with np.load(Path(folder) / "local_maps.npz", allow_pickle=False) as arrays:
             stored = {key: arrays[key] for key in arrays.files}
         concepts = tuple(manifest["concepts"])
@@ -170,8 +166,8 @@ class LocalExplanation:
             box=tuple(manifest["box"]),
             thumbnails={name: stored[f"thumbnails/{k}"] for k, name in enumerate(concepts)},
             provenance=Provenance.from_dict(manifest["provenance"]),
-            _rows=_read_table(Path(folder) / "local_attributions"),
-            _predictions=_read_table(Path(folder) / "local_predictions"),
+            _rows=read_table(Path(folder) / "local_attributions"),
+            _predictions=read_table(Path(folder) / "local_predictions"),
             _maps={layer: stored[f"map/{layer}"] for layer in manifest["layers"]},
         )
 
@@ -276,16 +272,16 @@ class GlobalExplanation:
         Raises:
             ExplanationError: When they cannot be written.
         """
-        return _save(folder, "global", self._write)
+        return save_result(folder, "global", "the global explanation", self._write)
 
     def _write(self, folder: Path) -> dict[str, Any]:
         from vtcav.plotting import plot_global, save_figure
 
         summary = self.summary()
-        _write_table(folder / "global_attributions", self._rows)
-        _write_table(folder / "global_summary", summary)
-        _write_table(folder / "global_resampled", self._resampled)
-        _write_table(folder / "global_images", self.images)
+        write_table(folder / "global_attributions", self._rows)
+        write_table(folder / "global_summary", summary)
+        write_table(folder / "global_resampled", self._resampled)
+        write_table(folder / "global_images", self.images)
         thumbnails = _numbered(self.thumbnails, self.concepts)
         np.savez_compressed(folder / "global_examples.npz", allow_pickle=False, **thumbnails)
         save_figure(lambda figure: plot_global(self, figure), folder / "global.png")
@@ -295,7 +291,7 @@ class GlobalExplanation:
             "layers": self.layers,
             "concepts": self.concepts,
             "skipped": [asdict(skip) for skip in self.skipped],
-            "summary": _records(summary),
+            "summary": records(summary),
             "confidence": 0.95,
             "provenance": self.provenance.to_dict(),
         }
@@ -307,7 +303,7 @@ class GlobalExplanation:
         Raises:
             ExplanationError: When it is missing, incomplete, damaged or of another version.
         """
-        manifest = _load_manifest(folder, "global")
+        manifest = load_manifest(folder, "global", "global explanation")
         with np.load(Path(folder) / "global_examples.npz", allow_pickle=False) as arrays:
             stored = {key: arrays[key] for key in arrays.files}
         concepts = tuple(manifest["concepts"])
@@ -319,8 +315,8 @@ class GlobalExplanation:
             skipped=tuple(Skipped(**skip) for skip in manifest["skipped"]),
             thumbnails={name: stored[f"thumbnails/{k}"] for k, name in enumerate(concepts)},
             provenance=Provenance.from_dict(manifest["provenance"]),
-            _rows=_read_table(Path(folder) / "global_attributions"),
-            _resampled=_read_table(Path(folder) / "global_resampled"),
+            _rows=read_table(Path(folder) / "global_attributions"),
+            _resampled=read_table(Path(folder) / "global_resampled"),
         )
 
 
@@ -329,85 +325,11 @@ def _freeze(*arrays: NDArray[Any]) -> None:
         array.setflags(write=False)
 
 
-# -- files ------------------------------------------------------------------------------------
-
-
-def _save(folder: str | Path, kind: str, write: Any) -> Path:
-    folder = Path(folder)
-    try:
-        with replace_files(folder, f"{kind}.json") as staging:
-            content = write(staging)
-            files = {path.name: file_hash(path) for path in sorted(staging.iterdir())}
-            manifest = {"format": FORMAT, "kind": kind, "files": files, **content}
-            manifest["sha256"] = _content_hash(manifest)
-            text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
-            (staging / f"{kind}.json").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ExplanationError(
-            f"cannot save the {kind} explanation to {str(folder)!r}: {error}; "
-            "nothing was changed there"
-        ) from error
-    return folder
-
-
-def _load_manifest(folder: str | Path, kind: str) -> dict[str, Any]:
-    """Read the manifest of a saved explanation and check every file against it."""
-    folder = Path(folder)
-    path = folder / f"{kind}.json"
-    if not path.is_file():
-        raise ExplanationError(
-            f"there is no complete {kind} explanation in {str(folder)!r}: {path.name} is missing"
-        )
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ExplanationError(f"cannot read {str(path)!r}: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        came = manifest.get("format") if isinstance(manifest, dict) else None
-        raise ExplanationError(
-            f"{str(path)!r} is of format {came}, expected {FORMAT}; save it again with this version"
-        )
-    if manifest.pop("sha256", None) != _content_hash(manifest) or manifest.get("kind") != kind:
-        raise ExplanationError(
-            f"{str(path)!r} was changed after the explanation was saved; save it again"
-        )
-    for name, digest in manifest["files"].items():
-        if not (folder / name).is_file() or file_hash(folder / name) != digest:
-            raise ExplanationError(
-                f"{str(folder / name)!r} is missing or was changed after the explanation was "
-                "saved; save it again"
-            )
-    return manifest
-
-
-def _content_hash(manifest: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a manifest's content, whatever its line breaks."""
-    text = json.dumps(manifest, ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _numbered(
     thumbnails: Mapping[str, NDArray[np.uint8]], concepts: Sequence[str]
 ) -> dict[str, NDArray[Any]]:
     """Return thumbnails under keys without the concepts' names, which are paths in an archive."""
     return {f"thumbnails/{k}": thumbnails[name] for k, name in enumerate(concepts)}
-
-
-def _write_table(stem: Path, table: pd.DataFrame) -> None:
-    table.to_csv(stem.with_suffix(".csv"), index=False)
-    table.to_parquet(stem.with_suffix(".parquet"), index=False)
-
-
-def _read_table(stem: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.read_parquet(stem.with_suffix(".parquet"))
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return a table as JSON data; missing numbers become null."""
-    records: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=15))
-    return records
 
 
 def _known(what: str, name: str, names: Sequence[str]) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from vtcav.saved import records
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -120,12 +122,6 @@ def print_table(
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
     console.print(Text(f"\n{title}", style="bold"))
     console.print(table)
-
-
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return a table as JSON data."""
-    records: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=15))
-    return records
 
 
 def show_warning(

@@ -268,7 +268,7 @@ class _Found:
                 classes.index(row.class_index),
             ),
         )
-        provenance = self.explainer._provenance(settings)
+        provenance = self.explainer.provenance(settings)
         return Comparison(
             methods=methods,
             layers=tuple(self.explainer.layers),

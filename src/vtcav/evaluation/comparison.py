@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from dataclasses import asdict, dataclass, field
@@ -10,12 +9,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vtcav.errors import ExplanationError
 from vtcav.evaluation.correlation import spearman
 from vtcav.evaluation.method_names import UNITS
 from vtcav.images import Skipped
 from vtcav.provenance import Provenance
-from vtcav.storage import file_hash, replace_files
+from vtcav.saved import records, save_result, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,19 +169,7 @@ class Comparison:
         Raises:
             ExplanationError: When they cannot be written.
         """
-        folder = Path(folder)
-        try:
-            with replace_files(folder, f"{KIND}.json") as staging:
-                content = self._write(staging)
-                files = {path.name: file_hash(path) for path in sorted(staging.iterdir())}
-                manifest = {"format": FORMAT, "kind": KIND, "files": files, **content}
-                text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
-                (staging / f"{KIND}.json").write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise ExplanationError(
-                f"cannot save the comparison to {str(folder)!r}: {error}; nothing was changed there"
-            ) from error
-        return folder
+        return save_result(folder, KIND, "the comparison", self._write)
 
     def _write(self, folder: Path) -> dict[str, Any]:
         from vtcav.evaluation.compare_figure import plot_comparison
@@ -191,9 +177,7 @@ class Comparison:
 
         tables = {"values": self._rows, "summary": self.summary(), "ranks": self.ranks()}
         for name, table in tables.items():
-            stem = folder / f"{KIND}_{name}"
-            table.to_csv(stem.with_suffix(".csv"), index=False)
-            table.to_parquet(stem.with_suffix(".parquet"), index=False)
+            write_table(folder / f"{KIND}_{name}", table)
         save_figure(lambda figure: plot_comparison(self, figure), folder / f"{KIND}.png")
         return {
             "methods": self.methods,
@@ -202,8 +186,8 @@ class Comparison:
             "classes": self.classes,
             "skipped": [asdict(skip) for skip in self.skipped],
             "units": {method: UNITS[method] for method in self.methods},
-            "summary": _records(tables["summary"]),
-            "ranks": _records(tables["ranks"]),
+            "summary": records(tables["summary"]),
+            "ranks": records(tables["ranks"]),
             "provenance": self.provenance.to_dict(),
         }
 
@@ -213,8 +197,3 @@ def _notes(notes: list[str]) -> str:
     counts = Counter(part for note in notes if note for part in note.split("; "))
     n = len(notes)
     return "; ".join(note if c == n else f"{c} of {n} images: {note}" for note, c in counts.items())
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    records: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=15))
-    return records

@@ -106,7 +106,10 @@ def plot_layers(figure: Figure, layers: pd.DataFrame, coefficient: str) -> Figur
     names = [layer for layer in layers["layer"].unique() if layer]
     for k, method in enumerate(dict.fromkeys(layers["method"])):
         own = layers[layers["method"] == method]
-        look: dict[str, Any] = {"color": _CYCLE[k % len(_CYCLE)], "marker": _MARKERS[k % len(_MARKERS)]}
+        look: dict[str, Any] = {
+            "color": _CYCLE[k % len(_CYCLE)],
+            "marker": _MARKERS[k % len(_MARKERS)],
+        }
         if (own["layer"] == "").all():
             places, mean = [-0.7, len(names) - 0.3], [own[coefficient].mean()] * 2
             axes.plot(places, mean, ":", label=TITLES.get(method, method), **look)

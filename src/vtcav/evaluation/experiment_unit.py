@@ -9,6 +9,7 @@ scenes -> network -> effects of taking tag and texture out        (the truth)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from vtcav.explainer import VisualTCAV
 
 __all__ = ["UnitResult", "UnitSettings", "draw_test_scenes", "run_unit", "unit_steps"]
+
+
+NO_GAP = "taking both cues out does not lower the logit, so there is no gap to share"
 
 
 @dataclass(frozen=True)
@@ -234,11 +238,24 @@ def _of_cue(
                     "effect": truth.effect[images],
                     "share": truth.shares[images],
                     "gap": truth.gap[images],
-                    "note": np.repeat(rows["note"].to_numpy(object), repeat),
+                    "note": _with_gap(
+                        np.repeat(rows["note"].to_numpy(object), repeat), truth, images
+                    ),
                 }
             )
         )
     return pd.concat(parts, ignore_index=True)
+
+
+def _with_gap(
+    notes: np.ndarray[Any, Any], truth: Effects, images: np.ndarray[Any, Any]
+) -> list[str]:
+    """Return notes that give the reason of a missing share too."""
+    missing = np.isnan(truth.shares[images])
+    return [
+        "; ".join(filter(None, [note, NO_GAP])) if none else note
+        for note, none in zip(notes, missing, strict=True)
+    ]
 
 
 def _class_means(images: pd.DataFrame, effects: dict[str, Effects], test: Scenes) -> pd.DataFrame:
@@ -252,12 +269,14 @@ def _class_means(images: pd.DataFrame, effects: dict[str, Effects], test: Scenes
         lost = len(group) - len(values)
         notes = [f"{lost} of {len(group)} images have no value"] * (lost > 0)
         notes += [f"{n} of {len(group)} images: {note}" for note, n in _counts(group["note"])]
+        share = truth.share(chosen)
+        notes += [NO_GAP] * math.isnan(share)
         rows.append(
             dict(zip(keys, key, strict=True))
             | {
                 "n": len(values),
                 "value": float(values.mean()) if len(values) else float("nan"),
-                "share": truth.share(chosen),
+                "share": share,
                 "centred_share": truth.share(chosen, centred=True),
                 "effect": float(truth.effect[chosen].mean()),
                 "centred_effect": float(truth.centred[chosen].mean()),

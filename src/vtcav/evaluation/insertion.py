@@ -115,7 +115,7 @@ def insertion_deletion(
         class_index=index,
         class_name=model.class_names[index],
         skipped=batches.skipped,
-        provenance=explainer._provenance({"class": index, "insertion_deletion": settings}),
+        provenance=explainer.provenance({"class": index, "insertion_deletion": settings}),
     )
 
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from vtcav.evaluation.concept_removal import area
 from vtcav.evaluation.correlation import interval_over_seeds
-from vtcav.explanation import _records, _save, _write_table
 from vtcav.images import Skipped
 from vtcav.provenance import Provenance
+from vtcav.saved import records, save_result, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -229,17 +229,17 @@ class InsertionDeletion:
         Raises:
             ExplanationError: When they cannot be written.
         """
-        return _save(folder, "insertion", self._write)
+        return save_result(folder, "insertion", "the insertion and deletion", self._write)
 
     def _write(self, folder: Path) -> dict[str, Any]:
         from vtcav.evaluation.plotting_insertion import plot_insertion
         from vtcav.plotting import save_figure
 
         summary = self.summary()
-        _write_table(folder / "insertion_table", self._rows)
-        _write_table(folder / "insertion_summary", summary)
-        _write_table(folder / "insertion_curves", self._points)
-        _write_table(folder / "insertion_controls", self._control_points)
+        write_table(folder / "insertion_table", self._rows)
+        write_table(folder / "insertion_summary", summary)
+        write_table(folder / "insertion_curves", self._points)
+        write_table(folder / "insertion_controls", self._control_points)
         save_figure(lambda figure: plot_insertion(self, figure), folder / "insertion.png")
         return {
             "class_index": self.class_index,
@@ -248,7 +248,7 @@ class InsertionDeletion:
             "concepts": self.concepts,
             "controls": self.controls,
             "skipped": [asdict(skip) for skip in self.skipped],
-            "summary": _records(summary),
+            "summary": records(summary),
             "confidence": 0.95,
             "provenance": self.provenance.to_dict(),
         }

@@ -125,7 +125,7 @@ def localise_folder(
         concepts=names,
         skipped=[*batches.skipped, *run.skipped],
         examples=run.examples,
-        provenance=explainer._provenance({"localisation": settings}),
+        provenance=explainer.provenance({"localisation": settings}),
     )
 
 

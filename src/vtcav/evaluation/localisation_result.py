@@ -15,9 +15,9 @@ from PIL import Image
 from vtcav.errors import ExplanationError
 from vtcav.evaluation.correlation import student_interval
 from vtcav.evaluation.metrics import METRICS
-from vtcav.explanation import _records, _save, _write_table
 from vtcav.images import Skipped
 from vtcav.provenance import Provenance
+from vtcav.saved import records, save_result, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,21 +191,21 @@ class FolderLocalisation:
         Raises:
             ExplanationError: When they cannot be written.
         """
-        return _save(folder, "localisation", self._write)
+        return save_result(folder, "localisation", "the localisation", self._write)
 
     def _write(self, folder: Path) -> dict[str, Any]:
         from vtcav.evaluation.plotting_localisation import plot_localisation
         from vtcav.plotting import save_figure
 
         summary = self.summary()
-        _write_table(folder / "localisation_table", self._rows)
-        _write_table(folder / "localisation_summary", summary)
+        write_table(folder / "localisation_table", self._rows)
+        write_table(folder / "localisation_summary", summary)
         save_figure(lambda figure: plot_localisation(self, figure), folder / "localisation.png")
         return {
             "layers": self.layers,
             "concepts": self.concepts,
             "skipped": [asdict(skip) for skip in self.skipped],
-            "summary": _records(summary),
+            "summary": records(summary),
             "confidence": 0.95,
             "provenance": self.provenance.to_dict(),
         }

@@ -14,9 +14,18 @@ from vtcav.evaluation.scenes import ABSENT, Scenes, with_tags
 
 __all__ = ["LAYERS", "Training", "build", "draw_cue", "to_input", "train"]
 
-_WIDTHS = (((16, 5, 2), (32, 3, 2)), ((48, 3, 1),), ((64, 3, 2),), ((64, 3, 1),), ((96, 3, 1),))
+# (channels, kernel, stride) of the convolutions of each block
+_WIDTHS = (
+    ((12, 5, 2), (24, 3, 2)),
+    ((32, 3, 1),),
+    ((48, 3, 2),),
+    ((48, 3, 1),),
+    ((48, 3, 1),),
+    ((64, 3, 1),),
+    ((64, 3, 1),),
+)
 LAYERS = tuple(f"block{i + 1}" for i in range(len(_WIDTHS)))
-"""The outputs of the five blocks: 32 x 32, 16 x 16 (two), 8 x 8 (two)."""
+"""The seven blocks, whose maps are 16 x 16 (two) and 8 x 8 (five)."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +41,14 @@ class Training:
     """
 
     scenes: int = 4000
-    epochs: int = 10
+    epochs: int = 6
     batch_size: int = 32
     learning_rate: float = 4e-3
     weight_decay: float = 1e-2
 
 
 def build(classes: int, seed: int) -> nn.Module:
-    """Return the untrained network: five blocks of convolution, batch norm, ReLU; pooled, linear.
+    """Return the untrained network: seven blocks of convolution, batch norm, ReLU; pooled, linear.
 
     Args:
         classes: Number of logits.

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 SIDE = 64
-TAG = 16
+TAG = 19
 ABSENT = -1
 CLASSES = ("level", "upright", "rising", "falling")
 """The classes, named by the direction of the stripes that are their texture."""
@@ -58,7 +58,7 @@ class Scenes:
         plain: The background alone, uint8 [N, 64, 64, 3].
         textured: Background and object, uint8 [N, 64, 64, 3].
         texture_mask: Where the object is, bool [N, 64, 64].
-        tags: The tags, uint8 [N, 16, 16, 3]; of no meaning where there is none.
+        tags: The tags, uint8 [N, 19, 19, 3]; of no meaning where there is none.
         places: Upper left corners of the tags (row, column), [N, 2].
         letters: Index into `LETTERS`, [N]; -1 where there is no tag.
         labels: The class [N].
@@ -102,7 +102,7 @@ class Scenes:
         return pictures
 
     def _tag_pixels(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return the rows [N, 16, 1] and columns [N, 1, 16] of the tags."""
+        """Return the rows [N, 19, 1] and columns [N, 1, 19] of the tags."""
         line = np.arange(TAG)
         return (
             self.places[:, 0, None, None] + line[None, :, None],
@@ -144,7 +144,7 @@ def _draw(textures: NDArray[np.intp], seed: list[int]) -> Scenes:
     mask = _ellipses(count, rng)
     surface = _stripes(textures, rng)
     grain = rng.standard_normal(background.shape, np.float32)
-    grain *= rng.uniform(6, 12, (count, 1, 1, 1)).astype(np.float32)
+    grain *= rng.uniform(4, 8, (count, 1, 1, 1)).astype(np.float32)
     textured = np.where(mask[..., None], surface, background)
     return Scenes(
         plain=_as_bytes(background + grain),
@@ -187,7 +187,7 @@ def scene_seed(seed: int, purpose: Literal["train", "test", "concepts"]) -> int:
 
 def _background(count: int, rng: Generator) -> NDArray[np.float32]:
     """Return smooth colours, [count, 64, 64, 3]: a 4 x 4 grid of colours, interpolated."""
-    coarse = rng.uniform(60, 195, (count, 4, 4, 3)).astype(np.float32)
+    coarse = rng.uniform(80, 175, (count, 4, 4, 3)).astype(np.float32)
     place = ((np.arange(SIDE) + 0.5) * 4 / SIDE - 0.5).clip(0, 3)
     weight = (1 - np.abs(place[:, None] - np.arange(4))).clip(0).astype(np.float32)
     half = np.tensordot(coarse, weight, (1, 1))  # [count, 4, 3, 64]
@@ -202,9 +202,9 @@ def _grid() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def _ellipses(count: int, rng: Generator) -> NDArray[np.bool_]:
-    """Return the objects' outlines, bool [count, 64, 64], 20 to 30 pixels long and wide."""
+    """Return the objects' outlines, bool [count, 64, 64], 22 to 26 pixels long and wide."""
     y, x = _grid()
-    radius = rng.uniform(10, 15, (2, count, 1, 1)).astype(np.float32)
+    radius = rng.uniform(11, 13, (2, count, 1, 1)).astype(np.float32)
     centre = rng.uniform(radius + 1, SIDE - radius - 1).astype(np.float32)
     inside = ((y - centre[0]) / radius[0]) ** 2 + ((x - centre[1]) / radius[1]) ** 2 < 1
     return np.asarray(inside, np.bool_)
@@ -221,7 +221,7 @@ def _stripes(textures: NDArray[np.intp], rng: Generator) -> NDArray[np.float32]:
     phase = rng.uniform(0, 2 * np.pi, (count, 1, 1)).astype(np.float32)
     wave = np.sin(2 * np.pi / period * (y * np.cos(turn) - x * np.sin(turn)) + phase)
     middle = rng.uniform(70, 185, (count, 1, 1, 3)).astype(np.float32)
-    contrast = rng.uniform(15, 40, (count, 1, 1, 1)).astype(np.float32)
+    contrast = rng.uniform(20, 45, (count, 1, 1, 1)).astype(np.float32)
     tint = rng.uniform(0.5, 1.0, (count, 1, 1, 3)).astype(np.float32)
     tint *= contrast * striped
     colours: NDArray[np.float32] = middle + tint * np.clip(2 * wave, -1, 1)[..., None]
@@ -229,7 +229,7 @@ def _stripes(textures: NDArray[np.intp], rng: Generator) -> NDArray[np.float32]:
 
 
 def _tags(letters: NDArray[np.intp], rng: Generator) -> NDArray[np.uint8]:
-    """Return dark letters on coloured noise, uint8 [N, 16, 16, 3]."""
+    """Return dark letters on coloured noise, uint8 [N, 19, 19, 3]."""
     tags = rng.integers(60, 256, (len(letters), TAG, TAG, 3), np.uint8)
     ink = rng.integers(0, 50, tags.shape, np.uint8)
     glyphs = np.stack([_glyph(letter) for letter in LETTERS])
@@ -238,9 +238,9 @@ def _tags(letters: NDArray[np.intp], rng: Generator) -> NDArray[np.uint8]:
 
 
 def _glyph(letter: str) -> NDArray[np.bool_]:
-    """Return a letter of 10 x 10 in the middle of a tag, bool [16, 16]."""
+    """Return a letter of 15 x 15 in the middle of a tag, bool [19, 19]."""
     small = np.array([[cell == "#" for cell in row] for row in _GLYPHS[letter]])
-    return np.pad(small.repeat(2, 0).repeat(2, 1), (TAG - 10) // 2)
+    return np.pad(small.repeat(3, 0).repeat(3, 1), (TAG - 15) // 2)
 
 
 def _free_places(mask: NDArray[np.bool_], rng: Generator) -> NDArray[np.intp]:
