@@ -1,0 +1,202 @@
+"""Diagnosing a bank of CAVs: every check, for every concept, at every layer.
+
+Nothing here passes through the network: a bank keeps the pooled activations of the images that it
+was learned from, and directions are learned from them again, without some images or with others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtcav.cav import CavBank, LayerCavs
+from vtcav.concept_checks import agreement, agreement_check, entanglement_checks, place_check
+from vtcav.diagnostics import Diagnostics
+from vtcav.direction_checks import Subject, emblem_checks, separability_check
+from vtcav.duplicates import Copies, find_copies
+from vtcav.entanglement import Entanglement, entanglement
+from vtcav.errors import CavError
+from vtcav.evidence import SetEvidence
+from vtcav.image_checks import copy_checks, copy_checks_of_set, leakage_check, shared_examples_check
+from vtcav.provenance import Provenance
+from vtcav.stability import Resamples
+from vtcav.stability_checks import CurvePoint, stability_checks, stability_curve
+from vtcav.trust import Finding, limits
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["diagnose"]
+
+
+def diagnose(
+    bank: CavBank,
+    *,
+    images: SetEvidence | None = None,
+    other_negatives: SetEvidence | None = None,
+    seed: int = 0,
+    resamples: int = 100,
+) -> Diagnostics:
+    """Find out how far the concepts of a bank can be trusted.
+
+    Args:
+        bank: Learned CAVs with the evidence of their images.
+        images: Images to explain, to be sought among those the concepts were learned from.
+        other_negatives: Another set of negatives to hold the directions against.
+        seed: Seeds the resampling.
+        resamples: Draws of each kind, at least 20.
+
+    Raises:
+        CavError: When the bank keeps no evidence, `other_negatives` lack a layer, or a number is
+            out of range.
+    """
+    _check(bank, other_negatives, resamples)
+    layers = [
+        _diagnose_layer(bank, layer, other_negatives, seed, resamples) for layer in bank.layers
+    ]
+    findings = [finding for found in layers for finding in found.findings]
+    curve = [point for found in layers for point in found.curve]
+    arrays: dict[str, NDArray[np.float64]] = {}
+    for i, found in enumerate(layers):
+        arrays[f"cosines/{i}"] = found.cosines.raw
+        arrays[f"corrected/{i}"] = found.cosines.corrected
+        arrays[f"place_pos/{i}"], arrays[f"place_neg/{i}"] = _places(bank.layers[found.layer])
+    for k, concept in enumerate(bank.names):
+        arrays[f"agreement/{k}"] = agreement([found.scores[k] for found in layers])
+        n, m = map(len, bank.evidence(concept))
+        findings += agreement_check(concept, list(bank.layers), arrays[f"agreement/{k}"], n + m)
+    copies, about_images = _diagnose_images(bank, images)
+    settings = {"seed": int(seed), "resamples": int(resamples), "limits": limits()}
+    settings |= {"images": _described(images), "other_negatives": _described(other_negatives)}
+    return Diagnostics(
+        layers=tuple(bank.layers),
+        concepts=bank.names,
+        provenance=_provenance(bank, settings),
+        _findings=_frame(findings + about_images, Finding._fields),
+        _curve=_frame(curve, CurvePoint._fields),
+        _copies=copies.table(),
+        _arrays=arrays,
+    )
+
+
+def _check(bank: CavBank, other: SetEvidence | None, resamples: int) -> None:
+    if not bank.sets or any(len(c.values_pos) != len(bank.names) for c in bank.layers.values()):
+        raise CavError(_NO_EVIDENCE)
+    if resamples < 20:
+        raise CavError(f"expected at least 20 resamples, got {resamples}; 100 is usual")
+    missing = [layer for layer in bank.layers if other is not None and layer not in other.gap]
+    if missing:
+        raise CavError(
+            f"the other negatives have no activations at {', '.join(map(repr, missing))}; pass "
+            "them through the network at the bank's layers"
+        )
+
+
+_NO_EVIDENCE = (
+    "the bank keeps no evidence of the images that its CAVs were learned from: expected what "
+    "VisualTCAV.fit makes, got CAVs alone; fit again, and save the new bank"
+)
+
+
+def _places(cavs: LayerCavs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return where the concepts' examples and negatives activate, each [K, h, w]."""
+    if cavs.place_pos is None or cavs.place_neg is None:
+        raise CavError(_NO_EVIDENCE)
+    return cavs.place_pos.double().numpy(), cavs.place_neg.double().numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class _LayerFound:
+    """What was found at one layer; scores by concept, None where there is no direction."""
+
+    layer: str
+    findings: list[Finding]
+    curve: list[CurvePoint]
+    cosines: Entanglement
+    scores: list[NDArray[np.float64] | None]
+
+
+def _diagnose_layer(
+    bank: CavBank, layer: str, other: SetEvidence | None, seed: int, resamples: int
+) -> _LayerFound:
+    pairs = [bank.evidence(name) for name in bank.names]
+    drawn = Resamples(pairs[0][1].gap[layer][0], layer, seed, resamples)
+    cavs = bank.layers[layer]
+    places = _places(cavs)
+    subjects = [
+        Subject(layer, name, *pairs[k], cavs.values_pos[k], cavs.values_neg[k], drawn)
+        for k, name in enumerate(bank.names)
+    ]
+    findings: list[Finding] = []
+    curve: list[CurvePoint] = []
+    for k, subject in enumerate(subjects):
+        own = stability_curve(subject)
+        curve += own
+        separability = separability_check(subject)
+        findings += [separability, *emblem_checks(subject, separability.level)]
+        findings += stability_checks(subject, own, other)
+        findings.append(place_check(subject, places[0][k], places[1][k]))
+    cosines = entanglement(pairs, drawn)
+    findings += entanglement_checks(subjects, cosines)
+    scores = [None if subject.why_not() else subject.scores() for subject in subjects]
+    return _LayerFound(layer, findings, curve, cosines, scores)
+
+
+def _diagnose_images(bank: CavBank, images: SetEvidence | None) -> tuple[Copies, list[Finding]]:
+    """Return the copies among all images and what they mean."""
+    sets = list(bank.sets) + ([images] if images is not None else [])
+    copies = find_copies(sets)
+    findings: list[Finding] = []
+    for k, concept in enumerate(bank.names):
+        examples, negatives = bank.contrast[k]
+        others = {name: bank.contrast[i][0] for i, name in enumerate(bank.names) if i != k}
+        findings += copy_checks(concept, copies, examples, negatives)
+        findings += shared_examples_check(concept, copies, examples, others)
+        if images is not None:
+            findings.append(leakage_check(concept, copies, examples, negatives, len(sets) - 1))
+    for s in dict.fromkeys(negatives for _, negatives in bank.contrast):
+        owners = [
+            name for name, (_, own) in zip(bank.names, bank.contrast, strict=True) if own == s
+        ]
+        concept = owners[0] if len(owners) == 1 and len(bank.names) > 1 else ""
+        findings.append(copy_checks_of_set(concept, copies, s, "negatives"))
+    if images is not None:
+        findings.append(copy_checks_of_set("", copies, len(sets) - 1, "images to explain"))
+    return copies, findings
+
+
+def _frame(rows: Sequence[tuple[Any, ...]], columns: Sequence[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def _described(images: SetEvidence | None) -> dict[str, Any] | None:
+    """Return which images they were, without their content."""
+    if images is None:
+        return None
+    content = hashlib.sha256("".join(images.digests).encode()).hexdigest()
+    return {"role": images.role, "names": list(images.names), "sha256": content}
+
+
+def _provenance(bank: CavBank, settings: dict[str, Any]) -> Provenance:
+    from vtcav.learning import versions
+
+    return Provenance(
+        versions=versions(),
+        model={
+            "network": bank.described["network"],
+            "fingerprint": bank.fingerprint,
+            "preprocess": bank.described["preprocess"],
+        },
+        layers=tuple(
+            {"name": layer, "channels": cavs.v.shape[1]} for layer, cavs in bank.layers.items()
+        ),
+        concepts=bank.concepts,
+        settings={**settings, "fit": dict(bank.settings), "fit_versions": dict(bank.versions)},
+    )

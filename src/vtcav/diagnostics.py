@@ -1,0 +1,218 @@
+"""Diagnostics: how far each concept can be trusted at each layer, with a reason for every level.
+
+`vtcav.diagnosis.diagnose` makes them; here they are looked at, drawn, saved and loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtcav.diagnostics_files import load_diagnostics, save_diagnostics
+from vtcav.errors import ExplanationError
+from vtcav.provenance import Provenance
+from vtcav.trust import BAD, CHECKS, LEVELS, LOOK
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["Diagnostics"]
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnostics:
+    """How far concepts can be trusted.
+
+    Attributes:
+        layers: Layer names, in the order of the network.
+        concepts: Concept names.
+        provenance: What the findings depend on.
+    """
+
+    layers: tuple[str, ...]
+    concepts: tuple[str, ...]
+    provenance: Provenance = field(repr=False)
+    _findings: pd.DataFrame = field(repr=False)
+    _curve: pd.DataFrame = field(repr=False)
+    _copies: pd.DataFrame = field(repr=False)
+    _arrays: Mapping[str, NDArray[np.float64]] = field(repr=False)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per finding.
+
+        Columns: layer (empty where it concerns all), concept (the same), check, value, low, high
+        (95 % interval), level (fine, look, do not use), meaning (one sentence), note (why a number
+        is missing).
+        """
+        return self._findings.copy()
+
+    @property
+    def curve(self) -> pd.DataFrame:
+        """Stability by number of examples: layer, concept, n, stability, low, high, measured.
+
+        Stability is the mean cosine between directions from two disjoint draws of n examples and
+        the same share of the negatives, low and high the ends of 95 % of the draws. Where
+        `measured` is false it is extended from half of the examples by Spearman-Brown's formula.
+        """
+        return self._curve.copy()
+
+    @property
+    def duplicates(self) -> pd.DataFrame:
+        """Pairs of copies: set, image, other_set, other_image, kind (exact, near), similarity.
+
+        An image with several copies in one set has a row for the closest.
+        """
+        return self._copies.copy()
+
+    def summary(self) -> pd.DataFrame:
+        """Return one row per layer and concept: the worst level, and what decides it.
+
+        Columns: layer, concept, level, check and meaning (of the gravest finding of that level),
+        look and do_not_use (how many findings of these levels there are).
+        """
+        import pandas as pd
+
+        rows = [
+            {"layer": layer, "concept": concept, **self._decided(layer, concept)}
+            for layer in self.layers
+            for concept in self.concepts
+        ]
+        return pd.DataFrame(rows)
+
+    def _decided(self, layer: str, concept: str) -> dict[str, Any]:
+        """Return the level of a concept at a layer and its reason."""
+        found = self._findings
+        found = found[found["layer"].isin(["", layer]) & found["concept"].isin(["", concept])]
+        gravity = [
+            (-LEVELS.index(level), CHECKS.index(check))
+            for level, check in zip(found["level"], found["check"], strict=True)
+        ]
+        first = found.iloc[min(range(len(found)), key=gravity.__getitem__)]
+        counts = found["level"].value_counts()
+        return {
+            "level": first["level"],
+            "check": first["check"],
+            "meaning": first["meaning"],
+            "look": int(counts.get(LOOK, 0)),
+            "do_not_use": int(counts.get(BAD, 0)),
+        }
+
+    def level(self, layer: str, concept: str) -> str:
+        """Return "fine", "look" or "do not use" for a concept at a layer.
+
+        Raises:
+            ExplanationError: For a layer or concept that is not diagnosed.
+        """
+        self._index("layer", layer, self.layers)
+        self._index("concept", concept, self.concepts)
+        return str(self._decided(layer, concept)["level"])
+
+    def cosines(self, layer: str, *, corrected: bool = False) -> pd.DataFrame:
+        """Return the cosines between the concepts' directions at a layer, concepts by concepts.
+
+        Args:
+            layer: The layer.
+            corrected: Whether to take off what shared negatives and few images do to cosines;
+                NaN then where a direction is no longer than its chance errors.
+
+        Raises:
+            ExplanationError: For a layer that is not diagnosed.
+        """
+        i = self._index("layer", layer, self.layers)
+        return self._square(f"{'corrected' if corrected else 'cosines'}/{i}", self.concepts)
+
+    def agreement(self, concept: str) -> pd.DataFrame:
+        """Return the rank correlations between layers of a concept's projections.
+
+        Raises:
+            ExplanationError: For a concept that is not diagnosed.
+        """
+        k = self._index("concept", concept, self.concepts)
+        return self._square(f"agreement/{k}", self.layers)
+
+    def _square(self, key: str, names: Sequence[str]) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.DataFrame(self._arrays[key], index=list(names), columns=list(names))
+
+    def place(self, layer: str, concept: str, *, negatives: bool = False) -> NDArray[np.float64]:
+        """Return where a concept's examples activate: the mean of their maps [h, w], sum at most 1.
+
+        Args:
+            layer: The layer.
+            concept: The concept.
+            negatives: Whether to return that of its negatives.
+
+        Raises:
+            ExplanationError: For a layer or concept that is not diagnosed.
+        """
+        i = self._index("layer", layer, self.layers)
+        k = self._index("concept", concept, self.concepts)
+        place: NDArray[np.float64] = self._arrays[f"place_{'neg' if negatives else 'pos'}/{i}"][k]
+        return place.copy()
+
+    def _index(self, what: str, name: str, names: Sequence[str]) -> int:
+        if name not in names:
+            known = ", ".join(map(repr, names))
+            raise ExplanationError(f"these diagnostics have no {what} {name!r}; they have {known}")
+        return names.index(name)
+
+    def plot(self) -> Figure:
+        """Draw the levels, their reasons and what they rest on, a row per layer and concept."""
+        from vtcav.plotting_diagnostics import plot_diagnostics
+        from vtcav.plotting_page import new_figure
+
+        return plot_diagnostics(self, new_figure())
+
+    def save(self, folder: str | Path) -> Path:
+        """Write tables, matrices, figure and provenance, all or nothing.
+
+        The files are `diagnostics.json` (levels and provenance; written last, with a hash of each
+        other file), `diagnostics_findings`, `diagnostics_summary`, `diagnostics_curve` and
+        `diagnostics_duplicates` (.csv, .parquet), `diagnostics.npz` and `diagnostics.png`. Earlier
+        diagnostics there are replaced.
+
+        Raises:
+            ExplanationError: When they cannot be written.
+        """
+        from vtcav.plotting_diagnostics import plot_diagnostics
+
+        tables = {
+            "findings": self._findings,
+            "summary": self.summary(),
+            "curve": self._curve,
+            "duplicates": self._copies,
+        }
+        content = {
+            "layers": self.layers,
+            "concepts": self.concepts,
+            "provenance": self.provenance.to_dict(),
+        }
+        return save_diagnostics(
+            folder, tables, self._arrays, content, lambda figure: plot_diagnostics(self, figure)
+        )
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ExplanationError: When it is missing, incomplete, damaged or of another version.
+        """
+        tables, arrays, content = load_diagnostics(folder)
+        return cls(
+            layers=tuple(content["layers"]),
+            concepts=tuple(content["concepts"]),
+            provenance=Provenance.from_dict(content["provenance"]),
+            _findings=tables["findings"],
+            _curve=tables["curve"],
+            _copies=tables["duplicates"],
+            _arrays=arrays,
+        )

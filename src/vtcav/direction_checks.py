@@ -1,0 +1,172 @@
+"""Whether a direction tells a concept from its negatives: checks in plain sentences."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vtcav import trust
+from vtcav.cav import emblem
+from vtcav.evidence import SetEvidence
+from vtcav.separability import auc, auc_interval, held_out_margins, held_out_scores
+from vtcav.stability import Resamples, is_zero
+from vtcav.trust import BAD, FINE, LOOK, Finding, at_least, count, percent, untested
+
+__all__ = ["Subject", "emblem_checks", "separability_check"]
+
+_NAN = math.nan
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One concept at one layer.
+
+    Attributes:
+        layer: The layer.
+        concept: The concept.
+        examples: What is kept of its examples, n of them.
+        negatives: What is kept of its negatives, m of them.
+        values_pos: Contraharmonic means of the examples' raw maps [n].
+        values_neg: The same of the negatives [m].
+        resamples: Of this layer.
+    """
+
+    layer: str
+    concept: str
+    examples: SetEvidence
+    negatives: SetEvidence
+    values_pos: Tensor
+    values_neg: Tensor
+    resamples: Resamples
+
+    @property
+    def gap_pos(self) -> Tensor:
+        """GAP activations of the examples [n, C]."""
+        return self.examples.gap[self.layer]
+
+    @property
+    def gap_neg(self) -> Tensor:
+        """GAP activations of the negatives [m, C]."""
+        return self.negatives.gap[self.layer]
+
+    @property
+    def v(self) -> Tensor:
+        """The direction [C], in double precision."""
+        return self.gap_pos.double().mean(0) - self.gap_neg.double().mean(0)
+
+    def why_not(self) -> str:
+        """Return why directions cannot be tested; empty where they can."""
+        n, m = len(self.examples), len(self.negatives)
+        if n < 2 or m < 2:
+            return (
+                f"{count(n, 'example')} and {count(m, 'negative')}: at least 2 of each are needed"
+            )
+        if is_zero(self.v, torch.cat([self.gap_pos, self.gap_neg])):
+            return "the direction is 0: examples and negatives have the same mean activation"
+        return ""
+
+    def scores(self) -> NDArray[np.float64]:
+        """Return held-out projections of the examples, then the negatives [n + m]."""
+        scores: NDArray[np.float64] = held_out_scores(
+            held_out_margins(self.gap_pos, self.gap_neg)
+        ).numpy()
+        return scores
+
+
+def separability_check(subject: Subject) -> Finding:
+    """Return how well the direction tells images that it was not learned from."""
+    where = subject.layer, subject.concept, "separability"
+    if reason := subject.why_not():
+        text = f"There is no direction that could tell the concept from its negatives: {reason}."
+        return untested(*where, text, reason, BAD if "is 0" in reason else LOOK)
+    n, m = len(subject.examples), len(subject.negatives)
+    value = auc(held_out_margins(subject.gap_pos, subject.gap_neg))
+    low, high = auc_interval(value, n, m)
+    level = at_least(low, trust.AUC_FINE, trust.AUC_USABLE)
+    text = (
+        f"Of an example and a negative that it was not learned from, the direction picks the "
+        f"example in {percent(value)} of pairs ({percent(low)} to {percent(high)}; guessing: 50 %)"
+    )
+    ends = {
+        FINE: "; the layer tells the concept from its negatives.",
+        LOOK: "; that is better than guessing, but not by as much as one should ask for.",
+        BAD: "; that is not shown to be better than guessing.",
+    }
+    return Finding(*where, value, low, high, level, text + ends[level])
+
+
+def emblem_checks(subject: Subject, separability: str) -> list[Finding]:
+    """Return the gap between the emblems, and how far the two sets of values overlap.
+
+    Args:
+        subject: The concept at a layer.
+        separability: The level of its separability. Emblems are taken from the images that the
+            direction was learned from, where any direction does well; so they are not called fine
+            where it does not do well on others.
+    """
+    e_pos, e_neg = float(emblem(subject.values_pos)), float(emblem(subject.values_neg))
+    where = subject.layer, subject.concept
+    if not e_pos > e_neg:
+        text = (
+            f"The examples activate the direction no more than the negatives do (e+ {e_pos:.3g}, "
+            f"e- {e_neg:.3g}): the concept map is empty."
+        )
+        note = "no gap relative to e+, which is not above e-"
+        return [untested(*where, check, text, note, BAD) for check in ("emblem gap", _OVERLAP)]
+    gap = (e_pos - e_neg) / e_pos
+    low, high = _gap_interval(subject)
+    text = (
+        f"Half of the examples activate the direction more than {e_pos:.3g}, half of the negatives "
+        f"more than {e_neg:.3g}: a gap of {percent(gap)}"
+    )
+    level = FINE
+    if not low > 0:
+        level = LOOK
+        text += f"; with other images there may be none ({percent(low)})"
+    found = Finding(*where, "emblem gap", gap, low, high, level, text + ".")
+    return [_held_back(each, separability) for each in (found, _overlap(subject, e_pos, e_neg))]
+
+
+def _held_back(finding: Finding, separability: str) -> Finding:
+    """Return a finding that is not fine where the direction fails on other images."""
+    if finding.level != FINE or separability != BAD:
+        return finding
+    text = finding.meaning.removesuffix(".")
+    text += "; but on images that it was not learned from the direction fails."
+    return finding._replace(level=LOOK, meaning=text)
+
+
+_OVERLAP = "emblem overlap"
+
+
+def _gap_interval(subject: Subject, count: int = 1000) -> tuple[float, float]:
+    """Return the bootstrap interval of the relative gap; e+ of 0 counts as no gap."""
+    rng = np.random.default_rng(0)
+    drawn = [
+        np.median(rng.choice(values.double().numpy(), (count, len(values))), axis=1)
+        for values in (subject.values_pos, subject.values_neg)
+    ]
+    safe = np.where(drawn[0] > 0, drawn[0], 1)
+    gaps = np.where(drawn[0] > 0, (drawn[0] - drawn[1]) / safe, 0)
+    low, high = np.percentile(gaps, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def _overlap(subject: Subject, e_pos: float, e_neg: float) -> Finding:
+    negatives = float((subject.values_neg.double() >= e_pos).double().mean())
+    examples = float((subject.values_pos.double() <= e_neg).double().mean())
+    value = max(negatives, examples)
+    level = FINE if value <= trust.OVERLAP_FINE else LOOK
+    level = level if value < trust.OVERLAP_USABLE else BAD
+    text = (
+        f"{percent(negatives)} of the negatives activate the direction as much as a typical "
+        f"example, {percent(examples)} of the examples no more than a typical negative (on the "
+        "images it was learned from, so somewhat too good)."
+    )
+    note = "two shares in one sentence, no interval"
+    return Finding(subject.layer, subject.concept, _OVERLAP, value, _NAN, _NAN, level, text, note)

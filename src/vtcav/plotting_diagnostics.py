@@ -1,0 +1,279 @@
+"""The figure of diagnostics: a row per layer and concept, its level and what it rests on."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from vtcav import trust
+from vtcav.plotting_page import (
+    LINE,
+    MUTED,
+    SMALL,
+    Page,
+    font_notes,
+    own_style,
+    shorten,
+    wrap,
+)
+from vtcav.trust import BAD, FINE, LOOK
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from vtcav.diagnostics import Diagnostics
+
+__all__ = ["plot_diagnostics"]
+
+# Inches.
+_MARGIN = 0.25
+_GAP = 0.2
+_NAMES, _LEVEL, _AUC, _CURVE, _NEAR, _PLACE, _WHY = 1.25, 0.95, 1.35, 1.35, 1.35, 0.46, 3.6
+_WIDTHS = _NAMES, _LEVEL, _AUC, _CURVE, _NEAR, _PLACE, _WHY
+_WIDTH = 2 * _MARGIN + sum(_WIDTHS) + (len(_WIDTHS) - 1) * _GAP
+_ROW = 0.56
+_HEAD = 0.72
+_AXIS = 0.38
+_LINE = SMALL * LINE / 72
+
+_HEADS = (
+    "concept",
+    "level",
+    "picks an unseen example\n(95 % interval)",
+    "stability by number\nof examples",
+    "nearest concept,\npicks its own",
+    "place",
+    "what decides it",
+)
+# Colour, marker and word say the same.
+_MARKS: dict[str, dict[str, Any]] = {
+    FINE: {"color": "#0072B2", "marker": "o", "markersize": 6},
+    LOOK: {"color": "#E69F00", "marker": "^", "markersize": 7},
+    BAD: {"color": "#D55E00", "marker": "X", "markersize": 7},
+}
+_LIMIT: dict[str, Any] = {"color": "0.6", "linewidth": 0.6, "linestyle": (0, (5, 2)), "zorder": 0}
+
+
+def plot_diagnostics(diagnostics: Diagnostics, figure: Figure) -> Figure:
+    """Draw diagnostics: a block per layer, a row per concept.
+
+    Args:
+        diagnostics: What to draw.
+        figure: Emptied and sized to fit.
+
+    Returns:
+        The figure.
+    """
+    with own_style():
+        _Drawing(diagnostics).draw(figure)
+    return figure
+
+
+class _Drawing:
+    """The drawing of diagnostics: its parts and their places, in inches."""
+
+    def __init__(self, diagnostics: Diagnostics) -> None:
+        self.found = diagnostics
+        self.concepts = diagnostics.concepts
+        table = diagnostics.table
+        self.rows = {
+            (row["layer"], row["concept"], row["check"]): row
+            for row in table.to_dict("records")
+            if row["concept"]
+        }
+        summary = diagnostics.summary().to_dict("records")
+        self.summary = {(row["layer"], row["concept"]): row for row in summary}
+        self.height = len(self.concepts) * _ROW
+        curve = diagnostics.curve
+        self.ends = (0.9 * curve["n"].min(), 1.1 * curve["n"].max()) if len(curve) else (1.8, 11.0)
+        self.notes = _image_notes(table)
+
+    def column(self, k: int) -> float:
+        """Return where column k begins."""
+        return _MARGIN + sum(_WIDTHS[:k]) + k * _GAP
+
+    def draw(self, figure: Figure) -> None:
+        """Draw everything."""
+        inner = _WIDTH - 2 * _MARGIN
+        images = [line for text in self.notes for line in wrap(text, inner)]
+        footer = [line for text in self._footer() for line in wrap(text, inner)]
+        first = _MARGIN + 0.72 + len(images) * _LINE + (0.12 if images else 0)
+        step = _HEAD + self.height + _AXIS
+        end = first + len(self.found.layers) * step
+        page = Page(figure, _WIDTH, end + (len(footer) + 0.5) * _LINE + _MARGIN)
+        page.text(_MARGIN, _MARGIN, "How far can each concept be trusted?", 11, weight="bold")
+        self._draw_legend(page)
+        if images:
+            page.text(_MARGIN, _MARGIN + 0.66, "\n".join(images))
+        for i, layer in enumerate(self.found.layers):
+            self._draw_layer(page, first + i * step, layer)
+        page.rule(end, _MARGIN, _WIDTH - _MARGIN)
+        page.text(_MARGIN, end + _LINE / 2, "\n".join(footer), color=MUTED)
+
+    def _draw_legend(self, page: Page) -> None:
+        handles = [
+            Line2D([], [], linewidth=0, **mark, label=f"{level}: {meaning}")
+            for (level, mark), meaning in zip(_MARKS.items(), _MEANINGS, strict=True)
+        ]
+        page.figure.legend(
+            handles=handles,
+            loc="upper left",
+            bbox_to_anchor=(_MARGIN / page.width, 1 - (_MARGIN + 0.32) / page.height),
+            ncols=len(handles),
+            frameon=False,
+            borderpad=0,
+            borderaxespad=0,
+            handlelength=1.2,
+            columnspacing=1.8,
+        )
+
+    def _draw_layer(self, page: Page, top: float, layer: str) -> None:
+        """Draw a layer: title, heads, rows."""
+        title = shorten(layer, _WIDTH - 2 * _MARGIN, 9, bold=True)
+        page.text(_MARGIN, top, title, 9, weight="bold")
+        page.rule(top + 0.2, _MARGIN, _WIDTH - _MARGIN)
+        for k, head in enumerate(_HEADS):
+            page.text(self.column(k), top + 0.28, head, color=MUTED)
+        body = top + _HEAD
+        for k, concept in enumerate(self.concepts):
+            middle = body + (k + 0.5) * _ROW
+            self._draw_words(page, middle, layer, concept)
+        strip = page.axes(self.column(2), body, _AUC, self.height, f"separability {layer}")
+        self._draw_separability(strip, layer)
+        curves = page.axes(self.column(3), body, _CURVE, self.height, f"stability {layer}")
+        self._draw_curves(curves, layer)
+        for k, concept in enumerate(self.concepts):
+            self._draw_place(page, body + k * _ROW, layer, concept)
+        self._draw_marks(page, body, layer)
+
+    def _draw_words(self, page: Page, middle: float, layer: str, concept: str) -> None:
+        row = self.summary[layer, concept]
+        name = wrap(concept, _NAMES, 8, most=3)
+        page.text(_MARGIN, middle, "\n".join(name), 8, centred=True)
+        page.text(self.column(1) + 0.22, middle, row["level"], 8, centred=True)
+        lines = wrap(row["meaning"], _WHY, most=4)
+        page.text(self.column(6), middle, "\n".join(lines), centred=True)
+        page.text(self.column(4), middle, "\n".join(self._near(layer, concept)), centred=True)
+
+    def _near(self, layer: str, concept: str) -> list[str]:
+        """Return the nearest concept with its cosine, and the share of pairs that are told."""
+        cosines = self.found.cosines(layer, corrected=True).loc[concept].drop(concept).dropna()
+        told = self.rows[layer, concept, "other concepts"]["value"]
+        if cosines.empty:
+            return ["not tested" if math.isnan(told) else f"picks own {trust.percent(told)}"]
+        nearest = shorten(str(cosines.idxmax()), _NEAR - 0.35)
+        lines = [f"{nearest} {cosines.max():.2f}"]
+        return lines if math.isnan(told) else [*lines, f"picks own {trust.percent(told)}"]
+
+    def _draw_marks(self, page: Page, top: float, layer: str) -> None:
+        """Draw the levels' marks."""
+        axes = page.axes(self.column(1), top, 0.18, self.height, f"levels {layer}")
+        axes.set(xlim=(0, 1), ylim=(len(self.concepts), 0))
+        for k, concept in enumerate(self.concepts):
+            mark = _MARKS[self.summary[layer, concept]["level"]]
+            axes.plot(0.5, k + 0.5, linewidth=0, clip_on=False, **mark)
+
+    def _draw_separability(self, axes: Axes, layer: str) -> None:
+        """Draw held-out AUCs with their intervals."""
+        axes.set(xlim=(0, 1), ylim=(len(self.concepts), 0))
+        _ticks(axes, [0, 0.5, 1], ["0", "0.5 guessing", "1"])
+        for limit in (trust.AUC_USABLE, trust.AUC_FINE):
+            axes.axvline(limit, **_LIMIT)
+        for k, concept in enumerate(self.concepts):
+            row = self.rows[layer, concept, "separability"]
+            y = k + 0.5
+            if math.isnan(row["value"]):
+                axes.text(0.5, y, "not tested", ha="center", va="center", color=MUTED)
+                continue
+            axes.plot([row["low"], row["high"]], [y, y], color="black", linewidth=1.2)
+            axes.plot(row["value"], y, "o", color="black", markersize=4, clip_on=False)
+
+    def _draw_curves(self, axes: Axes, layer: str) -> None:
+        """Draw a small curve in every row, from 0 at its foot to 1 at its head."""
+        axes.set(xscale="log", xlim=self.ends, ylim=(len(self.concepts), 0))
+        powers = [
+            n for n in (2, 5, 10, 20, 50, 100, 200, 500, 1000) if self.ends[0] <= n <= self.ends[1]
+        ]
+        ticks = powers[:: max(1, len(powers) // 4)]
+        _ticks(axes, [float(n) for n in ticks], [str(n) for n in ticks])
+        axes.minorticks_off()
+        curve = self.found.curve
+        curve = curve[curve["layer"] == layer]
+        for k, concept in enumerate(self.concepts):
+            own = curve[curve["concept"] == concept]
+            for limit in (0.0, trust.REPLICATION_USABLE, trust.REPLICATION_FINE, 1.0):
+                look = _LIMIT if limit not in (0.0, 1.0) else {"color": "0.88", "linewidth": 0.6}
+                axes.plot(self.ends, [_height(k, limit)] * 2, **look)
+            if own.empty:
+                middle = math.sqrt(math.prod(self.ends))
+                axes.text(middle, k + 0.5, "not tested", ha="center", va="center", color=MUTED)
+                continue
+            self._draw_curve(axes, k, own)
+
+    def _draw_curve(self, axes: Axes, k: int, own: pd.DataFrame) -> None:
+        measured = own[own["measured"]]
+        extended = own[own["n"] >= measured["n"].max()]
+        low, high = (_height(k, own[end].to_numpy(float)) for end in ("low", "high"))
+        axes.fill_between(own["n"], low, high, color="0.85", linewidth=0, zorder=0.5)
+        for part, style in ((measured, "-"), (extended, ":")):
+            heights = _height(k, part["stability"].to_numpy(float))
+            axes.plot(part["n"], heights, style, color="black", linewidth=1.1)
+        now = own[~own["measured"]].iloc[0]
+        axes.plot(now["n"], _height(k, now["stability"]), "o", color="black", markersize=3.5)
+
+    def _draw_place(self, page: Page, top: float, layer: str, concept: str) -> None:
+        place = self.found.place(layer, concept)
+        if place.sum() <= 0:
+            page.text(self.column(5), top + _ROW / 2, "empty", centred=True, color=MUTED)
+            return
+        h, w = place.shape
+        size = min(_PLACE / w, (_ROW - 0.1) / h)
+        left = self.column(5) + (_PLACE - w * size) / 2
+        upper = top + (_ROW - h * size) / 2
+        axes = page.axes(left, upper, w * size, h * size, f"place {layer} {concept}")
+        axes.imshow(place, cmap="cividis", vmin=0, aspect="auto", interpolation="nearest")
+
+    def _footer(self) -> list[str]:
+        texts = [
+            "Picks an unseen example: share of pairs of an example and a negative, neither of "
+            "them learned from, that the direction orders rightly; dashed: guessing, and what the "
+            f"interval should stay above ({trust.AUC_FINE}). Stability: cosine between directions "
+            "from two sets of different images, 0 at the foot of a row and 1 at its head; dotted: "
+            "extended by Spearman-Brown's formula to all examples (point) and twice as many; grey: "
+            "95 % of the draws; dashed: "
+            f"{trust.REPLICATION_USABLE} and {trust.REPLICATION_FINE}.",
+            "Nearest concept: whose direction is closest, with the cosine free of chance errors; "
+            "picks its own: against the examples of the other concept that it is most confused "
+            "with. Place: where in the image the examples activate on average, bright is most "
+            "(each map has its own scale).",
+        ]
+        return texts + font_notes([*self.concepts, *self.found.layers])
+
+
+_MEANINGS = "nothing was found against it", "read the reason first", "no number of it means much"
+
+
+def _image_notes(table: pd.DataFrame) -> list[str]:
+    """Return what was found about images, each sentence with what it concerns."""
+    found = table[(table["layer"] == "") & (table["level"] != FINE)]
+    return [
+        f"{row['level'].upper()}. {(row['concept'] + ': ') if row['concept'] else ''}"
+        f"{row['meaning']}"
+        for row in found.to_dict("records")
+    ]
+
+
+def _height(k: int, value: Any) -> Any:
+    """Return where a value from 0 to 1 lies in row k."""
+    return k + 0.9 - 0.8 * np.clip(value, 0, 1)
+
+
+def _ticks(axes: Axes, places: list[float], labels: list[str]) -> None:
+    axes.set_xticks(places, labels)
+    axes.tick_params(axis="x", length=2, width=0.6, pad=2)
+    axes.spines["bottom"].set_visible(True)
