@@ -11,6 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
+from hypothesis import HealthCheck, settings
 import torch
 
 from tests.torchvision_ops import define_missing_operators
@@ -31,3 +32,7 @@ def libraries():
             torchvision=importlib.import_module("torchvision.models"),
             timm=importlib.import_module("timm"),
         )
+
+# a busy machine is no reason to fail
+settings.register_profile("vtcav", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("vtcav")

@@ -1,6 +1,5 @@
 """What a comparison looks like and leaves behind: figure, files, the command."""
 
-import argparse
 import json
 import subprocess
 import sys
@@ -12,10 +11,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tests.small import concepts, negatives, pictures, small_explainer
+from vtcav.cli import main
+from vtcav.commands.compare import class_folders
 from vtcav.errors import ExplanationError, ImageError, ModelError
-from vtcav.evaluation import compare_command
 from vtcav.evaluation.compare import compare
-from vtcav.evaluation.compare_command import add_compare, class_folders
 from vtcav.evaluation.compare_figure import plot_comparison
 from vtcav.evaluation.method_names import METHODS, UNITS
 
@@ -127,20 +126,6 @@ def test_tables_are_copies(found):
 # -- the command ------------------------------------------------------------------------------
 
 
-def parser():
-    root = argparse.ArgumentParser()
-    commands = root.add_subparsers()
-
-    def common(command):
-        command.add_argument("--device", default="auto")
-        command.add_argument("--seed", type=int, default=0)
-        for flag in ("--json", "--quiet", "--debug"):
-            command.add_argument(flag, action="store_true")
-
-    add_compare(commands, common)
-    return root
-
-
 def write(folder, images):
     folder.mkdir(parents=True)
     for i, picture in enumerate(images):
@@ -167,8 +152,8 @@ LEARN = ["--concepts", "concepts", "--negatives", "random", "--layers", "3"]
 
 
 def run(*arguments):
-    parsed = parser().parse_args([*GIVEN, *arguments])
-    parsed.run(parsed)
+    if code := main([*GIVEN, *arguments]):
+        raise SystemExit(code)
 
 
 def test_the_command_prints_a_table_for_each_class(place, capsys):
@@ -231,7 +216,6 @@ def test_folders_are_named_like_classes(place):
 
 
 def test_the_command_is_light_to_import():
-    module = compare_command.__name__
-    code = f"import sys, {module}; print({{'torch', 'matplotlib'}} & set(sys.modules))"
+    code = "import sys, vtcav.commands.compare; print({'torch', 'matplotlib'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -6,10 +6,11 @@ import pytest
 from PIL import Image
 
 import vtcav
+import vtcav.commands.diagnose as command
 from tests.small import small_model
-from vtcav import cli, diagnose_command
-from vtcav.diagnosis import diagnose
-from vtcav.diagnostics import Diagnostics
+from vtcav.commands.common import UsageError
+from vtcav.diagnostics.diagnosis import diagnose
+from vtcav.diagnostics.result import Diagnostics
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(vtcav, "load_model", lambda name, **options: small_model(), raising=False)
     root = argparse.ArgumentParser()
-    diagnose_command.add(root.add_subparsers(), cli._add_common)
+    command.add(root.add_subparsers())
 
     def run(*options):
         arguments = root.parse_args(["diagnose", "--model", "small", "--quiet", *options])
@@ -68,7 +69,7 @@ def test_images_to_explain_that_are_examples_are_found(run, capsys):
 
 
 def test_sources_are_checked_before_anything_is_learned(run):
-    with pytest.raises(cli._UsageError, match="either --concepts DIR"):
+    with pytest.raises(UsageError, match="either --concepts DIR"):
         run("-o", "out")
     with pytest.raises(vtcav.ImageError, match="'nowhere' does not exist"):
         run(*SOURCES, "--images", "nowhere")

@@ -7,10 +7,10 @@ import torch
 
 from tests.banks import cloud, made_bank, made_set
 from tests.small import concepts, pictures, small_explainer
-from vtcav.diagnosis import diagnose
-from vtcav.diagnostics import Diagnostics
+from vtcav.diagnostics.diagnosis import diagnose
+from vtcav.diagnostics.result import Diagnostics
+from vtcav.diagnostics.trust import CHECKS, LEVELS
 from vtcav.errors import CavError, ExplanationError
-from vtcav.trust import CHECKS, LEVELS
 
 
 def axis(k, length=4.0, C=20):

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image, ImageEnhance
 from scipy import ndimage
 
-from vtcav import duplicates, textures
-from vtcav.duplicates import NEAR, find_copies, print_similarity
+from vtcav import textures
+from vtcav.diagnostics import duplicates
+from vtcav.diagnostics.duplicates import NEAR, find_copies, print_similarity
 from vtcav.evidence import SetEvidence, picture_print
 
 

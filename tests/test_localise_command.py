@@ -1,6 +1,5 @@
 """`vtcav localise`: what it prints and writes, and how it refuses."""
 
-import argparse
 import json
 
 import numpy as np
@@ -9,8 +8,7 @@ from PIL import Image
 
 import vtcav
 from tests.colours import patches
-from vtcav import cli
-from vtcav.evaluation.localise_command import add_localise
+from vtcav.cli import main
 
 
 @pytest.fixture
@@ -33,14 +31,12 @@ def command(tmp_path, monkeypatch):
             Image.fromarray(image).save(place / folder / f"{i}.png")
     monkeypatch.chdir(place)
     monkeypatch.syspath_prepend(place)
-    parser = argparse.ArgumentParser()
-    add_localise(parser.add_subparsers(), cli._add_common)
 
     def run(*more):
         words = "localise --images images --masks masks --model python:colours:build --layers 1,3"
         words += " --concepts concepts --negatives random --quiet"
-        arguments = parser.parse_args([*words.split(), *more])
-        arguments.run(arguments)
+        if code := main([*words.split(), *more, "--debug"]):
+            raise SystemExit(code)
 
     return run
 

@@ -6,10 +6,16 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from tests.banks import cloud, made_set
-from vtcav.entanglement import entanglement
+from vtcav.diagnostics.entanglement import entanglement
+from vtcav.diagnostics.separability import (
+    auc,
+    auc_interval,
+    held_out_margins,
+    held_out_scores,
+    margins_from,
+)
+from vtcav.diagnostics.stability import Resamples
 from vtcav.errors import CavError
-from vtcav.separability import auc, auc_interval, held_out_margins, held_out_scores, margins_from
-from vtcav.stability import Resamples
 
 
 def without(X, i):

@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.banks import cloud, made_bank, made_set
-from vtcav.diagnosis import diagnose
-from vtcav.errors import CavError
-from vtcav.stability import (
+from vtcav.diagnostics.diagnosis import diagnose
+from vtcav.diagnostics.stability import (
     Resamples,
     cosine,
     curve_sizes,
@@ -17,6 +16,7 @@ from vtcav.stability import (
     replication,
     spearman_brown,
 )
+from vtcav.errors import CavError
 
 
 def resamples(images, count, seed=0):

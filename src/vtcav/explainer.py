@@ -29,7 +29,7 @@ from vtcav.provenance import Provenance
 from vtcav.significance import q_values
 
 if TYPE_CHECKING:
-    from vtcav.diagnostics import Diagnostics
+    from vtcav.diagnostics.result import Diagnostics
     from vtcav.engines.part import Task
 
 __all__ = ["VisualTCAV"]
@@ -320,7 +320,7 @@ class VisualTCAV:
             CavError: Before `fit`, or when the weights have changed since.
             ImageError: When no image of a set can be read.
         """
-        from vtcav.diagnosis import diagnose
+        from vtcav.diagnostics.diagnosis import diagnose
 
         self._check_cavs(self.cavs)
         return diagnose(

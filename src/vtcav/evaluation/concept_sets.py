@@ -1,10 +1,11 @@
 """Examples and negatives of the experiment's concepts: a tag and a texture for every class.
 
-Negatives are the examples' own scenes without the concept: half of them with nothing in its
-place, half with another letter or other stripes. What else the class's images show is in both,
-so that it neither enters the direction nor passes the lower emblem: contrasted with scenes of any
-class instead, the tag's direction at the last layers is the direction of the class, and its map
-lights up on the texture too.
+The class's other cue must not pass for the concept. Examples show the concept beside the class's
+other cue in one half and beside another class's in the other. Negatives are the same scenes
+without the concept and always with the class's other cue; in the concept's place half of them have
+nothing and half another letter or other stripes. So the other cue is in the lower emblem, and the
+direction does not lean on it. Contrasted with scenes of any class instead, the tag's direction at
+the last layers is the direction of the class, and its map lights up on the texture too.
 """
 
 from __future__ import annotations
@@ -66,23 +67,29 @@ def draw_concept_sets(count: int, seed: int) -> ConceptSets:
 
 def _tag_pair(index: int, count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     rng = np.random.default_rng([seed, 5])
-    scenes = _scenes(np.full(count, index), index, seed)
-    other = np.where(np.arange(count) % 2 == 0, ABSENT, _others(index, count, rng))
-    return scenes.images(), with_tags(scenes, other, seed).images()
+    own = np.full(count, index)
+    examples = _scenes(_own_or_other(index, count, rng), own, seed)
+    instead = np.where(np.arange(count) % 2 == 0, ABSENT, _others(index, count, rng))
+    return examples.images(), _scenes(own, instead, seed).images()
 
 
 def _texture_pair(index: int, count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     rng = np.random.default_rng([seed, 5])
-    scenes = _scenes(np.full(count, index), index, seed)
+    own = np.full(count, index)
+    examples = _scenes(own, _own_or_other(index, count, rng), seed)
+    instead = _scenes(_others(index, count, rng), own, seed)
     absent = (np.arange(count) % 2 == 0)[:, None, None, None]
-    other = _scenes(_others(index, count, rng), index, seed)
-    negatives = np.where(absent, scenes.images(texture=False), other.images())
-    return scenes.images(), negatives
+    return examples.images(), np.where(absent, instead.images(texture=False), instead.images())
 
 
-def _scenes(labels: NDArray[np.intp], letter: int, seed: int) -> Scenes:
-    """Return scenes that have one letter; those of one seed differ in their stripes alone."""
-    return with_tags(draw_scenes(labels, seed), np.full(len(labels), letter), seed)
+def _own_or_other(index: int, count: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return one class and the others, half and half."""
+    return np.where(rng.permutation(count) % 2 == 0, index, _others(index, count, rng))
+
+
+def _scenes(textures: NDArray[np.intp], letters: NDArray[np.intp], seed: int) -> Scenes:
+    """Return scenes; those of one seed differ in stripes and letters alone."""
+    return with_tags(draw_scenes(textures, seed), letters, seed)
 
 
 def _others(index: int, count: int, rng: np.random.Generator) -> NDArray[np.intp]:

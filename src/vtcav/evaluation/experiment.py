@@ -115,14 +115,15 @@ def evaluate(
 def default_settings(*, quick: bool = False) -> UnitSettings:
     """Return the settings of the full or of the quick mode."""
     from vtcav.evaluation.experiment_unit import UnitSettings
+    from vtcav.evaluation.filter_map import FILTER
     from vtcav.evaluation.method_names import METHODS
     from vtcav.evaluation.network import Training
 
+    methods = ("visual_tcav", FILTER, *(name for name in METHODS if name != "visual_tcav"))
     if quick:
-        return UnitSettings(
-            Training(scenes=3200, epochs=6), test_images=20, methods=METHODS, tcav_runs=5
-        )
-    return UnitSettings(methods=METHODS)
+        training = Training(scenes=3000)
+        return UnitSettings(training, test_images=16, methods=methods, tcav_runs=5)
+    return UnitSettings(methods=methods)
 
 
 def _identity(settings: UnitSettings) -> dict[str, Any]:

@@ -23,6 +23,7 @@ __all__ = ["TITLES", "plot_layers", "plot_points", "plot_scenes", "plot_truth"]
 
 TITLES = {
     "visual_tcav": "Visual-TCAV",
+    "visual_tcav_filter": "Visual-TCAV, filter map",
     "tcav": "TCAV (sign count)",
     "tcav_magnitude": "TCAV (magnitude)",
     "saliency": "gradient saliency",
@@ -31,8 +32,8 @@ TITLES = {
     "bottleneck": "concept bottleneck",
 }
 _CUES = {"tag": ("#D55E00", "o"), "texture": ("#0072B2", "s")}
-_CYCLE = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00")
-_MARKERS = "osD^vPX"
+_CYCLE = ("#000000", "#999999", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00")
+_MARKERS = "opsD^vPX"
 
 
 def plot_truth(figure: Figure, points: pd.DataFrame, networks: list[dict[str, Any]]) -> Figure:

@@ -154,13 +154,13 @@ def _page(found: Evaluation, captions: Mapping[str, str], folder: Path) -> str:
 
 
 def _localisation(summary: Mapping[str, Any]) -> str:
-    rows = [
-        [entry["cue"], entry["layer"], f"{entry['q']:g}"]
-        + [f"{entry[name]:.2f}" for name in _METRICS]
-        for entry in summary["by_cue_layer_q"]
-    ]
-    header = ("cue", "layer", "q", *(name.replace("_", " ") for name in _METRICS))
-    return _table(header, rows)
+    rows = []
+    for entry in summary["by_method_cue_layer_q"]:
+        method = TITLES.get(entry["method"], entry["method"])
+        numbers = [f"{entry[name]:.2f}" for name in _METRICS]
+        rows.append([method, entry["cue"], entry["layer"], f"{entry['q']:g}", *numbers])
+    names = (name.replace("_", " ") for name in _METRICS)
+    return _table(("maps of", "cue", "layer", "q", *names), rows)
 
 
 _METRICS = ("pointing_game", "energy_inside", "soft_iou", "balanced_mse", "cell_auc", "empty")

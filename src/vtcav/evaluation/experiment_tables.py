@@ -42,7 +42,7 @@ def _localisation(maps: pd.DataFrame) -> pd.DataFrame:
     concept does not find it.
     """
     rows = []
-    keys = ["seed", "q", "cue", "layer"]
+    keys = ["seed", "q", "method", "cue", "layer"]
     for key, group in maps.groupby(keys, sort=False):
         means = {name: float(group[name].fillna(0.0).mean()) for name in METRICS}
         empty = int(group["pointing_game"].isna().sum())
@@ -96,38 +96,46 @@ def _local(local: pd.DataFrame, method: str) -> dict[str, Any]:
 
 
 def _localisation_summary(table: pd.DataFrame) -> dict[str, Any]:
-    """Return the tag maps' metrics at the best layer, and each cue's by layer.
+    """Return the metrics of Visual-TCAV's maps, and by method, cue and layer.
 
     The numbers at the top level are those of the tag's map over networks with q >= 0.5 (those
     that use it), at the layer with the highest pointing game; `median_layer` is its median over
-    layers.
+    layers. `variants` holds the same of the named variants.
     """
-    used = table[(table["cue"] == "tag") & (table["q"] >= 0.5)]
-    used = used if len(used) else table[table["cue"] == "tag"]
+    found = {method: _tag_maps(rows) for method, rows in table.groupby("method", sort=False)}
+    keys = ["method", "cue", "layer", "q"]
+    detail = [
+        {
+            **dict(zip(keys, key, strict=True)),
+            **{name: float(rows[name].mean()) for name in METRICS},
+            "empty": float(rows["empty"].sum() / rows["n"].sum()),
+        }
+        for key, rows in table.groupby(keys, sort=False)
+    ]
+    return {**found.pop("visual_tcav"), "variants": found, "by_method_cue_layer_q": detail}
+
+
+def _tag_maps(table: pd.DataFrame) -> dict[str, Any]:
+    """Return the metrics of one method's tag maps at the layer where they point best."""
+    tags = table[table["cue"] == "tag"]
+    used = tags[tags["q"] >= 0.5]
+    used = used if len(used) else tags
     means = used.groupby("layer")[list(METRICS)].mean().reindex(list(LAYERS))
     best = str(means["pointing_game"].idxmax())
-    found: dict[str, Any] = {name: float(means[name][best]) for name in METRICS}
-    found |= {
-        "of": f"the tag's map at {best}, networks with q of "
-        + ", ".join(f"{q:g}" for q in sorted(used["q"].unique())),
+    shares = ", ".join(f"{q:g}" for q in sorted(used["q"].unique()))
+    return {
+        **{name: float(means[name][best]) for name in METRICS},
+        "of": f"the tag's map at {best}, networks with q of {shares}",
         "layer": best,
         "median_layer": {name: float(means[name].median()) for name in METRICS},
+        "by_layer": {
+            layer: {name: float(means[name][layer]) for name in METRICS} for layer in LAYERS
+        },
         "per_seed": [
-            {"seed": int(str(seed)), **{n: float(rows[n].mean()) for n in METRICS}}
+            {"seed": seed, **{name: float(rows[name].mean()) for name in METRICS}}
             for seed, rows in used[used["layer"] == best].groupby("seed")
         ],
-        "by_cue_layer_q": [
-            {
-                "cue": str(cue),
-                "layer": str(layer),
-                "q": float(str(q)),
-                **{name: float(rows[name].mean()) for name in METRICS},
-                "empty": float(rows["empty"].sum() / rows["n"].sum()),
-            }
-            for (cue, layer, q), rows in table.groupby(["cue", "layer", "q"], sort=False)
-        ],
     }
-    return found
 
 
 def _versions_of(*packages: str) -> dict[str, str]:

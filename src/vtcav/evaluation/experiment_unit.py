@@ -9,8 +9,7 @@ scenes -> network -> effects of taking tag and texture out        (the truth)
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,21 +19,19 @@ import torch
 from torch import nn
 
 from vtcav.concept_map import concept_map, raw_map
-from vtcav.errors import ExplanationError
 from vtcav.evaluation.concept_sets import concept_name, draw_concept_sets
 from vtcav.evaluation.effects import CUES, Effects, causal_effects
+from vtcav.evaluation.experiment_values import class_means, image_values
+from vtcav.evaluation.filter_map import FILTER, FilterMaps, fit_filters
 from vtcav.evaluation.metrics import at_resolution, localise
 from vtcav.evaluation.network import LAYERS, Training, draw_cue, logits, to_input, train
-from vtcav.evaluation.scenes import CLASSES, Scenes, draw_scenes, scene_seed, with_tags
+from vtcav.evaluation.scenes import CLASSES, SIDE, Scenes, draw_scenes, scene_seed, with_tags
 from vtcav.layer_analysis import NOT_SEPARATED
 
 if TYPE_CHECKING:
     from vtcav.explainer import VisualTCAV
 
 __all__ = ["UnitResult", "UnitSettings", "draw_test_scenes", "run_unit", "unit_steps"]
-
-
-NO_GAP = "taking both cues out does not lower the logit, so there is no gap to share"
 
 
 @dataclass(frozen=True)
@@ -47,12 +44,13 @@ class UnitSettings:
             network would hardly need tags.
         examples: Examples of each concept, and as many negatives.
         test_images: Test images of each class.
-        methods: The methods compared, Visual-TCAV first.
+        methods: The methods compared, Visual-TCAV first; `FILTER` is its variant whose map is
+            drawn by a filter (`vtcav.evaluation.filter_map`).
         tcav_runs: CAVs of each concept for TCAV.
     """
 
     training: Training = field(default_factory=Training)
-    texture_agreement: float = 0.7
+    texture_agreement: float = 0.9
     examples: int = 80
     test_images: int = 40
     methods: tuple[str, ...] = ("visual_tcav",)
@@ -111,15 +109,17 @@ def run_unit(
     test = draw_test_scenes(settings.test_images, seed)
     effects, facts = _truth(net, test)
     advance()
-    explainer = _explainer(net, settings, seed)
-    images = _values(explainer, test, effects, settings, seed)
+    explainer, filters = _explainer(net, settings, seed)
+    images = image_values(
+        explainer, filters, test, effects, settings.methods, settings.tcav_runs, seed
+    )
     advance()
-    maps = _map_table(explainer, test)
+    maps = _map_table(explainer, filters, test)
     advance()
     keys = {"seed": seed, "q": agreement}
     weights = {name: tensor.cpu().contiguous() for name, tensor in net.state_dict().items()}
     return UnitResult(
-        classes=_keyed(_class_means(images, effects, test), keys),
+        classes=_keyed(class_means(images, effects, test), keys),
         images=_keyed(images, keys),
         maps=_keyed(maps, keys),
         facts=facts,
@@ -163,148 +163,52 @@ def _truth(net: nn.Module, test: Scenes) -> tuple[dict[str, Effects], dict[str, 
     return effects, {"accuracy": right, "mean_gap": float(effects["tag"].gap.mean())}
 
 
-def _explainer(net: nn.Module, settings: UnitSettings, seed: int) -> VisualTCAV:
+def _explainer(
+    net: nn.Module, settings: UnitSettings, seed: int
+) -> tuple[VisualTCAV, FilterMaps | None]:
+    """Return the fitted explainer, and the filters where the variant is wanted."""
     from vtcav import Classifier, Preprocess, VisualTCAV
 
-    model = Classifier(net, CLASSES, Preprocess(None, mean=0.5, std=0.5))
+    model = Classifier(net, CLASSES, Preprocess(SIDE, mean=0.5, std=0.5))
     explainer = VisualTCAV(model, list(LAYERS), batch_size=32, progress=False)
     sets = draw_concept_sets(settings.examples, seed)
-    return explainer.fit(sets.examples, sets.negatives)
+    explainer.fit(sets.examples, sets.negatives)
+    if FILTER not in settings.methods:
+        return explainer, None
+    examples, negatives = (
+        {name: to_input(pictures) for name, pictures in part.items()}
+        for part in (sets.examples, sets.negatives)
+    )
+    return explainer, fit_filters(explainer, examples, negatives)
 
 
-def _values(
-    explainer: VisualTCAV,
-    test: Scenes,
-    effects: dict[str, Effects],
-    settings: UnitSettings,
-    seed: int,
-) -> pd.DataFrame:
-    """Return one row per image, cue, method and layer; class-level values stand at every image."""
-    from vtcav.evaluation.compare import compare
-
-    of_class = [np.flatnonzero(test.labels == t) for t in range(len(CLASSES))]
-    pictures, empty = test.images(), np.zeros(test.tag_mask.shape[1:], bool)
-    truth = {"tag": test.tag_mask, "texture": test.texture_mask}
-    masks = {
-        concept_name(cue, own): {
-            CLASSES[t]: [truth[cue][i] if t == own else empty for i in of_class[t]]
-            for t in range(len(CLASSES))
-        }
-        for cue in CUES
-        for own in range(len(CLASSES))
-    }
-    table = compare(
-        explainer,
-        {CLASSES[t]: pictures[of_class[t]] for t in range(len(CLASSES))},
-        methods=settings.methods,
-        masks=masks,
-        runs=settings.tcav_runs,
-        seed=seed,
-        batch_size=32,
-        progress=False,
-    ).table
-    parts = [
-        _of_cue(table, cue, t, of_class[t], effects[cue])
-        for cue in CUES
-        for t in range(len(CLASSES))
-    ]
-    return pd.concat(parts, ignore_index=True)
-
-
-def _of_cue(
-    table: pd.DataFrame, cue: str, t: int, images: np.ndarray[Any, Any], truth: Effects
-) -> pd.DataFrame:
-    """Return the rows of a class's own cue, beside the effects on its images."""
-    own = table[(table["concept"] == concept_name(cue, t)) & (table["class_index"] == t)]
-    parts = []
-    for (method, layer), rows in own.groupby(["method", "layer"], sort=False):
-        if len(rows) not in (1, len(images)):
-            raise ExplanationError(
-                f"expected a value of {method!r} for the class or for each of its {len(images)} "
-                f"images, got {len(rows)}"
-            )
-        repeat = len(images) // len(rows)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "class_index": t,
-                    "class_name": CLASSES[t],
-                    "cue": cue,
-                    "method": method,
-                    "layer": layer,
-                    "image": images,
-                    "per_image": len(rows) > 1,
-                    "value": np.repeat(rows["value"].to_numpy(np.float64), repeat),
-                    "effect": truth.effect[images],
-                    "share": truth.shares[images],
-                    "gap": truth.gap[images],
-                    "note": _with_gap(
-                        np.repeat(rows["note"].to_numpy(object), repeat), truth, images
-                    ),
-                }
-            )
-        )
-    return pd.concat(parts, ignore_index=True)
-
-
-def _with_gap(
-    notes: np.ndarray[Any, Any], truth: Effects, images: np.ndarray[Any, Any]
-) -> list[str]:
-    """Return notes that give the reason of a missing share too."""
-    missing = np.isnan(truth.shares[images])
-    return [
-        "; ".join(filter(None, [note, NO_GAP])) if none else note
-        for note, none in zip(notes, missing, strict=True)
-    ]
-
-
-def _class_means(images: pd.DataFrame, effects: dict[str, Effects], test: Scenes) -> pd.DataFrame:
-    """Return one row per class, cue, method and layer: mean values and the class's effects."""
-    rows = []
-    keys = ["class_index", "class_name", "cue", "method", "layer"]
-    for key, group in images.groupby(keys, sort=False):
-        t, cue = CLASSES.index(str(key[1])), str(key[2])
-        chosen, truth = test.labels == t, effects[cue]
-        values = group["value"].dropna()
-        lost = len(group) - len(values)
-        notes = [f"{lost} of {len(group)} images have no value"] * (lost > 0)
-        notes += [f"{n} of {len(group)} images: {note}" for note, n in _counts(group["note"])]
-        share = truth.share(chosen)
-        notes += [NO_GAP] * math.isnan(share)
-        rows.append(
-            dict(zip(keys, key, strict=True))
-            | {
-                "n": len(values),
-                "value": float(values.mean()) if len(values) else float("nan"),
-                "share": share,
-                "centred_share": truth.share(chosen, centred=True),
-                "effect": float(truth.effect[chosen].mean()),
-                "centred_effect": float(truth.centred[chosen].mean()),
-                "gap": float(truth.gap[chosen].mean()),
-                "note": "; ".join(notes),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _counts(notes: pd.Series[str]) -> list[tuple[str, int]]:
-    return [(str(note), int(n)) for note, n in notes[notes != ""].value_counts().items()]
-
-
-def _map_table(explainer: VisualTCAV, test: Scenes) -> pd.DataFrame:
+def _map_table(explainer: VisualTCAV, filters: FilterMaps | None, test: Scenes) -> pd.DataFrame:
     """Return how well the map of each image's own tag and texture agrees with the true mask."""
-    x = to_input(test.images())
-    truth = {"tag": test.tag_mask, "texture": test.texture_mask}
     rows = []
-    for layer, F in explainer.model.activations(x, explainer.layers).items():
+    maps = explainer.model.activations(to_input(test.images()), explainer.layers)
+    for layer, F in maps.items():
         cavs = explainer.cavs.layers[layer]
         v, e_pos, e_neg = (t.to(F.device) for t in (cavs.v, cavs.e_pos, cavs.e_neg))
-        M = concept_map(raw_map(F, v), e_pos, e_neg).cpu().numpy()
-        for i, t in enumerate(test.labels.tolist()):
-            for cue in CUES:
-                k = explainer.cavs.names.index(concept_name(cue, t))
-                found = localise(M[i, k], at_resolution(truth[cue][i], M.shape[2:]))
-                note = found.note if cavs.separated[k] else NOT_SEPARATED
-                key = {"class_index": t, "class_name": CLASSES[t], "cue": cue, "layer": layer}
-                rows.append(key | {"image": i} | found.to_dict() | {"note": note})
+        M = concept_map(raw_map(F, v), e_pos, e_neg)
+        drawn = {"visual_tcav": (M, cavs.separated.numpy())}
+        if filters is not None:
+            drawn[FILTER] = (filters.maps(layer, F), filters.separated(layer))
+        names = explainer.cavs.names
+        for method, (M, separated) in drawn.items():
+            key = {"method": method, "layer": layer}
+            rows += [key | row for row in _map_rows(M.cpu().numpy(), separated, names, test)]
     return pd.DataFrame(rows)
+
+
+def _map_rows(
+    M: np.ndarray[Any, Any], separated: np.ndarray[Any, Any], names: Sequence[str], test: Scenes
+) -> Iterator[dict[str, Any]]:
+    """Yield the metrics of the maps of each image's own cues; M is [N, K, h, w]."""
+    truth = {"tag": test.tag_mask, "texture": test.texture_mask}
+    for i, t in enumerate(test.labels.tolist()):
+        for cue in CUES:
+            k = names.index(concept_name(cue, t))
+            found = localise(M[i, k], at_resolution(truth[cue][i], M.shape[2:])).to_dict()
+            if not separated[k]:
+                found["note"] = NOT_SEPARATED
+            yield {"class_index": t, "class_name": CLASSES[t], "cue": cue, "image": i, **found}

@@ -221,7 +221,7 @@ def _stripes(textures: NDArray[np.intp], rng: Generator) -> NDArray[np.float32]:
     phase = rng.uniform(0, 2 * np.pi, (count, 1, 1)).astype(np.float32)
     wave = np.sin(2 * np.pi / period * (y * np.cos(turn) - x * np.sin(turn)) + phase)
     middle = rng.uniform(70, 185, (count, 1, 1, 3)).astype(np.float32)
-    contrast = rng.uniform(20, 45, (count, 1, 1, 1)).astype(np.float32)
+    contrast = rng.uniform(25, 50, (count, 1, 1, 1)).astype(np.float32)
     tint = rng.uniform(0.5, 1.0, (count, 1, 1, 3)).astype(np.float32)
     tint *= contrast * striped
     colours: NDArray[np.float32] = middle + tint * np.clip(2 * wave, -1, 1)[..., None]

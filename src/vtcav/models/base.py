@@ -30,23 +30,49 @@ class LayerInfo:
         name: What to pass as `layers`.
         kind: The class of the layer's module.
         shape: (C, h, w) of its feature maps for one input image.
-        recommended: Whether `layers=None` uses it (the last layer of each resolution).
+        recommended: Whether `layers=None` uses it (the last layer of each stage).
+        layout: How the layer itself holds its maps: "NCHW", "NHWC", or for example
+            "tokens(1+14x14)", one prefix token (the class token) before a grid of 14 x 14.
     """
 
     name: str
     kind: str
     shape: tuple[int, int, int]
     recommended: bool = False
+    layout: str = "NCHW"
 
 
 class Head(Protocol):
-    """The rest of the network after a layer: feature maps F [N, C, h, w] to logits z [N, T]."""
+    """The rest of the network after a layer: feature maps F [N, C, h, w] to logits z [N, T].
+
+    Where a layer has prefix tokens (a class token) beside its maps, the rest of the network also
+    reads those, and they are held at the values that each image gives them: `of` takes the images,
+    and `rows` chooses among them. Without prefix tokens both return the head itself.
+
+    Attributes:
+        layer: Name of the layer.
+        resume: How the rest is run, in a word.
+        per_image: Whether the head is bound to N images and takes maps of these, row by row.
+    """
 
     layer: str
     resume: str
 
+    @property
+    def per_image(self) -> bool:
+        """Whether the head is bound to N images and takes maps of these, row by row."""
+        ...
+
     def __call__(self, F: Tensor) -> Tensor:
         """Return the logits z [N, T], differentiable with respect to F."""
+        ...
+
+    def of(self, images: Tensor) -> Head:
+        """Return the head for maps of these preprocessed images [N, 3, H, W], row by row."""
+        ...
+
+    def rows(self, index: Tensor) -> Head:
+        """Return the head for maps of the images at these positions [n] among the N."""
         ...
 
 
@@ -95,7 +121,10 @@ class Model(ABC):
 
     @abstractmethod
     def head(self, layer: str) -> Head:
-        """Return the network after `layer`, checked against the plain pass when first used."""
+        """Return the network after `layer`, checked against the plain pass when first used.
+
+        For a layer with prefix tokens call `head(layer).of(images)` before running it.
+        """
 
     @abstractmethod
     def logits(self, images: Tensor) -> Tensor:

@@ -10,13 +10,16 @@ what they gave for the dummy image instead of computing again. Three ways, cheap
 - `replay`: as `expanded`, but the modules before the layer compute again. Always possible.
 
 `resume` picks the first whose logits agree with the plain forward pass.
+
+Prefix tokens beside the maps (a class token) are part of the layer's output and no maps. The head
+holds them at the values that the images give them: `ModuleHead.of` takes the images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -24,7 +27,10 @@ import torch
 from torch import Tensor, nn
 
 from vtcav.errors import LayerError
+from vtcav.models.containers import map_tensors
+from vtcav.models.layout import Layout
 from vtcav.models.output import LogitReader
+from vtcav.models.recording import outputs_of, recording
 from vtcav.models.state import evaluating
 from vtcav.models.trace import Trace
 
@@ -42,19 +48,55 @@ class ModuleHead:
         resume: One of `WAYS`.
         module: The whole network.
         reader: How its logits are read.
+        layout: How the layer's output holds the maps.
         dummy: One image [1, 3, H, W].
         like: A tensor of the dtype and on the device of the layer's feature maps.
         outputs: By module path, what each module before the layer (and the layer itself) gave
             for the dummy image, run by run.
+        prefix: The prefix tokens [N, prefix, C] of N images, or None before `of`.
     """
 
     layer: str
     resume: str
     module: nn.Module
     reader: LogitReader
+    layout: Layout
     dummy: Tensor
     like: Tensor
     outputs: dict[str, list[Any]]
+    prefix: Tensor | None = None
+
+    @property
+    def per_image(self) -> bool:
+        """Whether the head is bound to N images and takes maps of these, row by row."""
+        return self.prefix is not None
+
+    def of(self, images: Tensor) -> ModuleHead:
+        """Return the head for feature maps of these images, row by row.
+
+        It holds the prefix tokens at the values that the images give them. For a layer without
+        prefix tokens nothing is computed and the head itself is returned.
+
+        Args:
+            images: Preprocessed images [N, 3, H, W]. One image stands for any number of maps.
+        """
+        if not self.layout.prefix:
+            return self
+        x = images.to(self.dummy)
+        with torch.no_grad(), evaluating(self.module):
+            [output] = outputs_of(self.module, x, [self.layer]).values()
+        return self._holding(output)
+
+    def rows(self, index: Tensor) -> ModuleHead:
+        """Return the head for maps of the images at these positions [n] among those of `of`."""
+        if self.prefix is None or len(self.prefix) == 1:
+            return self
+        return replace(self, prefix=self.prefix[index.to(self.prefix.device)])
+
+    def _holding(self, output: Any) -> ModuleHead:
+        """Return the head with the prefix tokens that are in an output of the layer."""
+        prefix = self.layout.prefix_of(output)
+        return self if prefix is None else replace(self, prefix=prefix.detach().clone())
 
     def __call__(self, F: Tensor) -> Tensor:
         """Return the logits z [N, T] (float32) for feature maps F [N, C, h, w]."""
@@ -62,20 +104,34 @@ class ModuleHead:
 
     def native(self, F: Tensor) -> Tensor:
         """Return the logits z [N, T] in the network's own precision."""
+        self._check_rows(F)
         size = 1 if self.resume == "single" else len(F)
         images = self.dummy.expand(size, *self.dummy.shape[1:])
         layer = self.module.get_submodule(self.layer)
 
-        def replace(_module: nn.Module, _inputs: Any, _output: Any) -> Tensor:
+        def exchange(_module: nn.Module, _inputs: Any, output: Any) -> Any:
             # a copy, for the layers that follow may work in place
-            return F.to(self.like, copy=True)
+            return self.layout.from_maps(F.to(self.like, copy=True), output, self.prefix)
 
         with evaluating(self.module), self._short_cuts(size):
-            handle = layer.register_forward_hook(replace)
+            handle = layer.register_forward_hook(exchange)
             try:
                 return self.reader.run(self.module, images, len(F))
             finally:
                 handle.remove()
+
+    def _check_rows(self, F: Tensor) -> None:
+        if self.layout.prefix and self.prefix is None:
+            raise LayerError(
+                f"layer {self.layer!r} has {self.layout.prefix} prefix tokens beside its maps "
+                f"({self.layout}), which the rest of the network reads too: say which images the "
+                "maps are of, head.of(images)"
+            )
+        if self.prefix is not None and len(self.prefix) not in (1, len(F)):
+            raise LayerError(
+                f"expected maps of the {len(self.prefix)} images that the head was given, "
+                f"got {len(F)}; choose the rows with head.rows(index)"
+            )
 
     @contextmanager
     def _short_cuts(self, size: int) -> Iterator[None]:
@@ -110,22 +166,21 @@ def _short_cut(forward: Callable[..., Any], outputs: list[Any], size: int) -> Ca
 
 def _expand(output: Any, size: int) -> Any:
     """Repeat the leading dimension of every tensor in an output `size` times, without memory."""
-    if isinstance(output, Tensor):
+
+    def expand(tensor: Tensor) -> Tensor:
         # Writing in place must not reach the record: into an expanded tensor it raises (and
         # `resume` goes on to replay), a single one is copied.
-        if not output.ndim or size == 1:
-            return output.clone()
-        return output.expand(size, *output.shape[1:])
-    if type(output) in (tuple, list):
-        return type(output)(_expand(part, size) for part in output)
-    if type(output) is dict:
-        return {key: _expand(part, size) for key, part in output.items()}
-    return output
+        if not tensor.ndim or size == 1:
+            return tensor.clone()
+        return tensor.expand(size, *tensor.shape[1:])
+
+    return map_tensors(output, expand)
 
 
 def resume(
     module: nn.Module,
     layer: str,
+    layout: Layout,
     trace: Trace,
     reader: LogitReader,
     dummy: Tensor,
@@ -136,6 +191,7 @@ def resume(
     Args:
         module: The network.
         layer: A layer that every path crosses (`Trace.cuts`).
+        layout: How its output holds the maps.
         trace: A recorded pass.
         reader: How logits are read.
         dummy: One image [1, 3, H, W].
@@ -146,13 +202,16 @@ def resume(
         LayerError: When no way agrees with the plain pass.
     """
     plain = [_plain(module, layer, reader, probe) for probe in probes]
-    like = plain[0][0][:0]
+    like = layout.tensor(plain[0][0])[:0]
     failure: Exception | None = None
     for way in WAYS:
         try:
             outputs = {} if way == "replay" else _recorded(module, layer, trace, reader, dummy)
-            head = ModuleHead(layer, way, module, reader, dummy, like, outputs)
-            if all(_agrees(head, F, expected) for F, expected in plain):
+            head = ModuleHead(layer, way, module, reader, layout, dummy, like, outputs)
+            if all(
+                _agrees(head._holding(output), layout.to_maps(output, probe.shape[2:]), expected)
+                for probe, (output, expected) in zip(probes, plain, strict=True)
+            ):
                 return head
             failure = None
         except Exception as error:  # noqa: BLE001  (a user's forward may raise anything)
@@ -180,20 +239,11 @@ def _agrees(head: ModuleHead, F: Tensor, expected: Tensor) -> bool:
 
 def _plain(
     module: nn.Module, layer: str, reader: LogitReader, images: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the layer's F and the logits of a plain pass, in the network's own precision."""
-    kept: list[Tensor] = []
-
-    def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        kept.append(output.detach().clone())
-
-    handle = module.get_submodule(layer).register_forward_hook(keep)
-    try:
-        with torch.no_grad(), evaluating(module):
-            logits = reader.run(module, images)
-    finally:
-        handle.remove()
-    return kept[0], logits
+) -> tuple[Any, Tensor]:
+    """Return the layer's output and the logits of a plain pass, in the network's own precision."""
+    with torch.no_grad(), evaluating(module), recording(module, [layer]) as outputs:
+        logits = reader.run(module, images)
+    return outputs[layer], logits
 
 
 def _recorded(

@@ -1,34 +1,131 @@
-"""Which layers of a traced network can be explained, which to recommend, and why not the others."""
+"""Which layers of a traced network can be explained, in which layout, and why not the others."""
 
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
+from vtcav.errors import LayerError
 from vtcav.models.base import LayerInfo
+from vtcav.models.layout import Evidence, Layout, find_layout, is_ambiguous, map_shape
+from vtcav.models.stages import Maps, recommend
 from vtcav.models.trace import Call, Trace
 
-__all__ = ["refusal", "usable_layers"]
+__all__ = ["Surroundings", "check_names", "find_layouts", "refusal", "usable_layers"]
+
+_FORMS = "feature maps [1, C, h, w] or [1, h, w, C], or the tokens [1, L, C] of a grid"
 
 
-def usable_layers(trace: Trace, image: tuple[int, int]) -> dict[str, LayerInfo]:
+@dataclass(frozen=True)
+class Surroundings:
+    """What tells the layout of outputs whose shape alone does not.
+
+    Attributes:
+        image: (H, W) of the network's input in the trace.
+        prefixes: Numbers of prefix tokens that modules of the network state.
+        wide: Returns the shapes of all outputs by module, for an image of double width; empty
+            where the network does not take one. Called only where it decides something.
+        said: Layouts that the user names, by layer name or pattern.
+    """
+
+    image: tuple[int, int]
+    prefixes: Collection[int]
+    wide: Callable[[], Mapping[str, tuple[int, ...]]]
+    said: Mapping[str, Layout]
+
+
+def check_names(said: Collection[str], modules: Collection[str]) -> None:
+    """Refuse layouts for layers that there are not.
+
+    Args:
+        said: Layer names and patterns.
+        modules: Names of all modules.
+
+    Raises:
+        LayerError: Naming the closest.
+    """
+    for name in said:
+        if name not in modules and not any(sign in name for sign in "*?["):
+            close = difflib.get_close_matches(name, modules, n=3, cutoff=0.4)
+            raise LayerError(
+                f"layouts names {name!r}, and the network has no layer of this name; the closest "
+                f"are {_listing(close)} (patterns such as 'blocks.*' are taken too)"
+            )
+
+
+def find_layouts(trace: Trace, around: Surroundings) -> dict[Call, Layout]:
+    """Return the layout of every call of the trace that gives maps, as far as shapes tell.
+
+    Raises:
+        LayerError: When the layout that the user names for a layer does not fit its output.
+    """
+    layouts: dict[Call, Layout] = {}
+    grids: set[tuple[int, int]] = set()
+    for call in sorted(trace.calls, key=lambda call: call.end):
+        shape = call.shape
+        if shape is None or len(shape) not in (3, 4) or shape[0] != 1 or 0 in shape:
+            continue
+        layout = _said(call, shape, around)
+        if layout is None:
+            ambiguous = is_ambiguous(shape, around.image)
+            other = around.wide().get(call.name) if ambiguous else None
+            evidence = Evidence(around.image, grids, call.widths, around.prefixes, other)
+            layout = find_layout(shape, evidence)
+        if layout is None:
+            continue
+        layouts[call] = Layout(layout.order, layout.prefix, layout.grid, layout.image, call.part)
+        if len(shape) == 4:
+            grids.add(map_shape(layout, shape)[1:])
+    return layouts
+
+
+def _said(call: Call, shape: Sequence[int], around: Surroundings) -> Layout | None:
+    """Return the layout that the user names for a layer, by its name before a pattern."""
+    if call.name in around.said:
+        layout = around.said[call.name]
+        if fault := layout.fault(shape):
+            raise LayerError(
+                f"layer {call.name!r} cannot have the layout {layout} that layouts says: {fault}, "
+                f"and it gives a tensor of shape {tuple(shape)}"
+            )
+        return layout
+    fitting = (
+        layout
+        for pattern, layout in around.said.items()
+        if fnmatchcase(call.name, pattern) and layout.fault(shape) is None
+    )
+    return next(fitting, None)
+
+
+def usable_layers(
+    trace: Trace, layouts: Mapping[Call, Layout], image: tuple[int, int]
+) -> dict[str, LayerInfo]:
     """Return the usable layers by name, in the order in which they finish.
 
-    A layer is usable when its output is one tensor [1, C, h, w] with more than one place,
-    computed once a pass, that every path from the input to the scores crosses.
+    A layer is usable when its output holds feature maps with more than one place, computed once a
+    pass, that every path from the input to the scores crosses.
 
     Args:
         trace: One recorded pass.
+        layouts: Of its calls.
         image: (H, W) of the network's input.
     """
     usable = sorted(
-        (c for c in trace.calls if c.name in trace.cuts and _problem(c.shape, image) is None),
+        (c for c in trace.calls if c.name in trace.cuts and _problem(c, trace, layouts) is None),
         key=lambda call: call.end,
     )
-    recommended = _last_of_each_stage(usable, trace, image)
+    maps: Maps = {
+        call: map_shape(layout, call.shape)
+        for call, layout in layouts.items()
+        if call.shape is not None
+    }
+    recommended = recommend(usable, maps, trace, image)
     return {
-        call.name: LayerInfo(call.name, call.kind, _map_shape(call), call in recommended)
+        call.name: LayerInfo(
+            call.name, call.kind, maps[call], call in recommended, str(layouts[call])
+        )
         for call in usable
     }
 
@@ -36,7 +133,7 @@ def usable_layers(trace: Trace, image: tuple[int, int]) -> dict[str, LayerInfo]:
 def refusal(
     name: str,
     trace: Trace,
-    image: tuple[int, int],
+    layouts: Mapping[Call, Layout],
     usable: Collection[str],
     modules: Collection[str],
 ) -> str:
@@ -45,7 +142,7 @@ def refusal(
     Args:
         name: The layer.
         trace: One recorded pass.
-        image: (H, W) of the network's input.
+        layouts: Of its calls.
         usable: Names of the usable layers, in order.
         modules: Names of all modules.
     """
@@ -60,11 +157,16 @@ def refusal(
             else f"the last usable ones are {_listing(names[-3:])}"
         )
         return f"the network {what} {name!r}; {hint} (all: model.layers())"
-    problem = _problem(calls[0].shape, image)
+    problem = _problem(calls[0], trace, layouts)
     if problem is None and len(calls) > 1:
         problem = f"runs {len(calls)} times in one pass, so its output is not one set of maps"
     elif problem is None and name not in trace.reached:
         problem = "does not reach the scores"
+    elif problem is None and calls[0].tensors > 1:
+        problem = (
+            f"gives {calls[0].tensors} tensors, and the scores depend on more than the first, or "
+            "on a path (a skip connection) around it"
+        )
     elif problem is None:
         problem = "is bypassed: another path (a skip connection) leads around it"
     return (
@@ -73,97 +175,25 @@ def refusal(
     )
 
 
-def _problem(shape: tuple[int, ...] | None, image: tuple[int, int]) -> str | None:
-    """Say why an output of this shape is no set of feature maps, or None where it is one."""
-    if shape is None:
-        return "gives no single tensor, expected feature maps [N, C, h, w]"
-    if len(shape) != 4 or shape[0] != 1:
-        return f"gives a tensor of shape {shape} for one image, expected feature maps [1, C, h, w]"
-    if _channels_last(shape, image):
-        return f"gives maps in channels-last order, {shape}, expected [1, C, h, w]"
-    if shape[2] * shape[3] == 1:
+def _problem(call: Call, trace: Trace, layouts: Mapping[Call, Layout]) -> str | None:
+    """Say why the output of a call is no set of feature maps, or None where it is one."""
+    if call.shape is None:
+        return f"gives no tensor, expected {_FORMS}"
+    if call not in layouts:
+        where = f"a tensor of shape {call.shape} for one image"
+        return f"gives {where}, expected {_FORMS}; what holds maps can be named by layouts="
+    layout = layouts[call]
+    _, height, width = map_shape(layout, call.shape)
+    if height * width == 1:
         return "gives maps of 1 x 1, which show no place"
+    read = trace.read.get(call.name)
+    if layout.prefix and read is not None and not read[layout.prefix :].any():
+        token = "class token" if layout.prefix == 1 else f"{layout.prefix} prefix tokens"
+        return (
+            f"comes too late: after it the network reads the {token} alone, and none of the "
+            f"{height} x {width} tokens that show a place"
+        )
     return None
-
-
-def _channels_last(shape: tuple[int, ...], image: tuple[int, int]) -> bool:
-    """Tell [1, h, w, C] from [1, C, h, w]: h and w are to each other as H and W."""
-
-    def distortion(height: int, width: int) -> float:
-        return abs(math.log(height / width) - math.log(image[0] / image[1]))
-
-    _, first, second, third = shape
-    rounding = 1.5 / min(first, second)  # of the divisions that made h and w
-    return distortion(first, second) < min(rounding, distortion(second, third))
-
-
-def _map_shape(call: Call) -> tuple[int, int, int]:
-    assert call.shape is not None
-    _, channels, height, width = call.shape
-    return channels, height, width
-
-
-def _last_of_each_stage(usable: list[Call], trace: Trace, image: tuple[int, int]) -> set[Call]:
-    """Return the last layer of each resolution, from a quarter of the image on.
-
-    Sizes that differ by less than a third (unpadded convolutions, padding) are one resolution,
-    and one where nothing with weights computes (a mere pooling) is no stage.
-    """
-    stages: list[list[Call]] = []
-    for call in _candidates(usable, trace, image) or usable:
-        if stages and _side(call) > 0.7 * _side(stages[-1][0]):
-            stages[-1].append(call)
-        else:
-            stages.append([call])
-    last = [stage[-1] for stage in stages]
-    begins = [-1, *(call.end for call in last)]
-    learned = [
-        call
-        for begin, call in zip(begins, last, strict=False)
-        if any(c.weights and begin < c.start and c.end <= call.end for c in trace.calls)
-    ]
-    small = {call for call in learned or last if 4 * max(_map_shape(call)[1:]) <= max(image)}
-    return small or set((learned or last)[-1:])
-
-
-def _candidates(usable: list[Call], trace: Trace, image: tuple[int, int]) -> list[Call]:
-    """Return the usable layers that could be the last of a stage.
-
-    Left out are: a layer that hands on its input, the inside of a block that changes the
-    resolution, a container of several stages where its last part can be named instead, and maps
-    that are the scores already but for pooling.
-    """
-    heights = {call: _heights_inside(call, trace, image) for call in usable}
-    blocks = {call for call, inner in heights.items() if inner and max(inner) < 4 * min(inner)}
-    shapes = {call: _map_shape(call) for call in usable}
-
-    def several_stages(call: Call) -> bool:
-        same = any(call in c.parents and shapes[c] == shapes[call] for c in usable)
-        return bool(heights[call]) and call not in blocks and same
-
-    def within_block(call: Call) -> bool:
-        return any(p in blocks and shapes[p][1:] != shapes[call][1:] for p in call.parents)
-
-    def scores(call: Call) -> bool:
-        final = not any(c.weights and c.start > call.end for c in trace.calls)
-        return final and shapes[call][0] == trace.classes
-
-    return [
-        call
-        for call in usable
-        if not (call.hands_on or several_stages(call) or within_block(call) or scores(call))
-    ]
-
-
-def _heights_inside(call: Call, trace: Trace, image: tuple[int, int]) -> list[int]:
-    """Return the heights of all feature maps that a module's parts give."""
-    inner = (c.shape for c in trace.calls if call in c.parents)
-    return [shape[2] for shape in inner if shape and _problem(shape, image) is None]
-
-
-def _side(call: Call) -> float:
-    _, height, width = _map_shape(call)
-    return math.sqrt(height * width)
 
 
 def _nearest(call: Call, trace: Trace, names: Sequence[str]) -> list[str]:

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vtcav.errors import LayerError, ModelError
 from vtcav.models.base import LayerInfo, Model
 from vtcav.models.head import ModuleHead, resume
-from vtcav.models.layers import refusal, usable_layers
+from vtcav.models.layers import (
+    Surroundings,
+    check_names,
+    find_layouts,
+    refusal,
+    usable_layers,
+)
+from vtcav.models.layout import Layout
 from vtcav.models.output import LogitReader, find_logits
+from vtcav.models.probing import COMMON_SHAPES, first_pass, noise, shape_of
+from vtcav.models.recording import outputs_of, recording, shapes_of
 from vtcav.models.state import checksums, evaluating, fingerprint
-from vtcav.models.trace import Trace, record
+from vtcav.models.trace import Call, Trace, record
+from vtcav.models.wrapping import eager, place, tensors_of
 from vtcav.preprocess import Preprocess, to_tensor
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Classifier"]
+__all__ = ["Classifier", "Task"]
 
-# Tried in turn when no preprocessing tells the size of the network's input.
-_COMMON_SHAPES = [(3, size, size) for size in (224, 299, 384, 256, 512, 128, 96, 64, 32, 28)]
+Task: TypeAlias = Literal["auto", "classes", "labels", "regression"]
+"""What the scores of a network are."""
 
 
 class Classifier(Model):
@@ -48,6 +55,11 @@ class Classifier(Model):
         binary: Whether the network has a single logit, positive above 0.
         device: Where to compute. "auto" is where the module's weights are; for another device the
             module is copied, the original stays where it is.
+        layouts: The layout of layers where it is not found by itself, by layer name or pattern:
+            {"stem": "NHWC", "blocks.*": "tokens(1+14x14)"}. A pattern holds where it fits.
+        task: What the scores are. "classes", of which one is right (softmax); "labels", each
+            right or not (sigmoid); "regression", one number, explained towards lower and higher
+            values, which `class_names` then name. "auto" tells labels by a final sigmoid.
 
     Raises:
         ModelError: When the network's output is no score vector, does not fit `class_names` or
@@ -71,22 +83,28 @@ class Classifier(Model):
         preprocess: Callable[[Image.Image], Tensor] | None = None,
         binary: bool = False,
         device: str | torch.device = "auto",
+        *,
+        layouts: Mapping[str, str | Layout] | None = None,
+        task: Task = "auto",
     ) -> None:
         if not isinstance(module, nn.Module):
-            raise ModelError(
-                f"expected a torch.nn.Module, got {type(module).__name__}; "
-                "for a model by name use vtcav.load_model"
-            )
+            what = "for a model by name use vtcav.load_model"
+            if type(module).__name__ == "ExportedProgram":
+                what = "of an exported program take torch.export.unflatten(program)"
+            raise ModelError(f"expected a torch.nn.Module, got {type(module).__name__}; {what}")
         if preprocess is not None and not callable(preprocess):
             raise ModelError(
                 "preprocess must be vtcav.Preprocess(...) or a callable from a PIL image to a "
                 f"tensor [3, H, W], got {type(preprocess).__name__}"
             )
-        self.module, self.device = _place(_eager(module), device)
+        self.module, self.device = place(eager(module), device)
         self.dtype = next(
-            (t.dtype for t in _tensors(self.module) if t.is_floating_point()), torch.float32
+            (t.dtype for t in tensors_of(self.module) if t.is_floating_point()), torch.float32
         )
-        self.binary = binary
+        if task not in get_args(Task):
+            expected = ", ".join(map(repr, get_args(Task)))
+            raise ModelError(f"expected task to be one of {expected}, got {task!r}")
+        self.task, self.binary = task, binary or task == "regression"
         if preprocess is None:
             warnings.warn(
                 "no preprocess given: pictures are used at their own size, scaled to [0, 1]. "
@@ -96,17 +114,20 @@ class Classifier(Model):
             )
         self.preprocess = Preprocess(None) if preprocess is None else preprocess
         # not square, so that a preprocessing that keeps the shape of the picture shows
-        shapes = _COMMON_SHAPES if preprocess is None else [_shape_of(preprocess, 320, 288)]
-        self._probe, self._reader = self._first_pass(shapes)
+        shapes = COMMON_SHAPES if preprocess is None else [shape_of(preprocess, 320, 288)]
+        self._probe, self._reader = first_pass(self.module, self._input, shapes, self._find_logits)
         self.logits_source = self._reader.source
         self.class_names = _class_names(
-            class_names, 2 if binary else self._reader.classes, binary=binary
+            class_names, 2 if self.binary else self._reader.classes, self._ends
         )
         count = sum(p.numel() for p in self.module.parameters())
         kind = type(self.module).__name__
         self.described = f"{kind} ({count:,} weights, {len(self.class_names)} classes)"
         self._fingerprint: tuple[tuple[object, ...], str] | None = None
         self._heads: dict[str, ModuleHead] = {}
+        self._said = dict(layouts or {})
+        if self._said:
+            self._layouts  # noqa: B018  (a wrong layout is told at once)
 
     def __repr__(self) -> str:
         return (
@@ -127,9 +148,11 @@ class Classifier(Model):
     def layers(self) -> list[LayerInfo]:
         """Return the layers that can be explained, in the order in which they compute.
 
-        A layer is usable when its output is one tensor [N, C, h, w] with more than one place,
-        computed once a pass, that every path from the input to the scores crosses. The
-        recommended ones are the last of each stage, from a quarter of the input's size on.
+        A layer is usable when its output holds feature maps with more than one place, computed
+        once a pass, that every path from the input to the scores crosses. Maps may have their
+        channels first or last, or be tokens (`LayerInfo.layout`). The recommended ones are the
+        last of each stage, from a quarter of the input's size on; of a network with one
+        resolution (a transformer) the last of each quarter of its blocks.
         """
         return list(self._layers.values())
 
@@ -146,8 +169,8 @@ class Classifier(Model):
             recommended = [layer for layer in self._layers.values() if layer.recommended]
             if not recommended:
                 raise LayerError(
-                    "this network has no usable layer: none gives feature maps [C, h, w] that "
-                    "every path from the input to the scores crosses"
+                    "this network has no usable layer: none gives feature maps or tokens of "
+                    "places that every path from the input to the scores crosses"
                 )
             return recommended
         if not names:
@@ -157,7 +180,7 @@ class Classifier(Model):
                 raise LayerError(f"layers must be a list of names, got {name!r} in it")
             if name not in self._layers:
                 modules = [name for name, _ in self.module.named_modules()]
-                raise LayerError(refusal(name, self._trace, self._size, self._layers, modules))
+                raise LayerError(refusal(name, self._trace, self._layouts, self._layers, modules))
         return [layer for name, layer in self._layers.items() if name in set(names)]
 
     # -- what the network computes ------------------------------------------------------------
@@ -173,21 +196,22 @@ class Classifier(Model):
             LayerError: For a layer that cannot be explained, or that does not run this time.
         """
         self.check_layers(layers)
-        maps: dict[str, Tensor] = {}
-        recording = self._recording(layers, maps, stop=True)
-        with torch.no_grad(), evaluating(self.module), recording, suppress(_AllRecorded):
-            self.module(self._input(images))
-        return _in_order(maps, layers)
+        with torch.no_grad(), evaluating(self.module):
+            outputs = outputs_of(self.module, self._input(images), set(layers))
+        return self._maps(outputs, layers, images.shape[2:])
 
     def activations_and_logits(
         self, images: Tensor, layers: Sequence[str]
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Return F [N, C, h, w] of each layer and the logits z [N, T], from one whole pass."""
         self.check_layers(layers)
-        maps: dict[str, Tensor] = {}
-        with torch.no_grad(), evaluating(self.module), self._recording(layers, maps, stop=False):
+        with (
+            torch.no_grad(),
+            evaluating(self.module),
+            recording(self.module, set(layers)) as outputs,
+        ):
             logits = self._reader.run(self.module, self._input(images)).float()
-        return _in_order(maps, layers), logits
+        return self._maps(outputs, layers, images.shape[2:]), logits
 
     def head(self, layer: str) -> ModuleHead:
         """Return the network after `layer`; the first time, check it against the plain pass.
@@ -199,7 +223,13 @@ class Classifier(Model):
             self.check_layers([layer])
             try:
                 self._heads[layer] = resume(
-                    self.module, layer, self._trace, self._reader, self._probe[-1:], self._probes
+                    self.module,
+                    layer,
+                    self._layout(layer),
+                    self._trace,
+                    self._reader,
+                    self._probe[-1:],
+                    self._probes,
                 )
             except LayerError as error:
                 names = list(self._layers)
@@ -213,11 +243,16 @@ class Classifier(Model):
             return self._reader.run(self.module, self._input(images)).float()
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Return probabilities [N, T] of logits; [N, 2] (negative, positive) when binary."""
+        """Return probabilities [N, T] of logits; [N, 2] (negative, positive) when binary.
+
+        For a regression, which has none, the predicted number and before it its negative [N, 2].
+        """
+        if self.task == "regression":
+            return torch.cat([-logits[:, :1], logits[:, :1]], 1)
         if self.binary:
             positive = torch.sigmoid(logits[:, :1])
             return torch.cat([1 - positive, positive], 1)
-        if self._reader.activation == "sigmoid":
+        if self.task == "labels" or (self.task == "auto" and self._reader.activation == "sigmoid"):
             return torch.sigmoid(logits)
         return torch.softmax(logits, 1)
 
@@ -228,35 +263,51 @@ class Classifier(Model):
 
     # -- inside -------------------------------------------------------------------------------
 
+    @property
+    def _ends(self) -> tuple[str, str] | None:
+        """What the two ends of a single logit are called where the user does not say."""
+        if not self.binary:
+            return None
+        return ("lower", "higher") if self.task == "regression" else ("negative", "positive")
+
     def _input(self, images: Tensor) -> Tensor:
         return images.to(self.device, self.dtype)
 
-    def _first_pass(self, shapes: Sequence[tuple[int, ...]]) -> tuple[Tensor, LogitReader]:
-        """Run a few noise images of the first shape that fits and see how the scores are read."""
-        failure: Exception | None = None
-        for shape in shapes:
-            probe = self._input(_noise(3, shape))
-            try:
-                with evaluating(self.module):
-                    return probe, find_logits(self.module, probe, binary=self.binary)
-            except ModelError:
-                raise
-            except Exception as error:  # noqa: BLE001  (a user's forward may raise anything)
-                failure = failure or error
-        raise ModelError(
-            f"the network cannot compute images of shape {' or '.join(map(str, shapes))}: "
-            f"{type(failure).__name__}: {failure}; "
-            "give the preprocess that makes the input the network expects"
-        ) from failure
+    def _maps(
+        self, outputs: Mapping[str, Any], layers: Sequence[str], image: Sequence[int]
+    ) -> dict[str, Tensor]:
+        """Return F (float32) from the layers' outputs, in the order asked for."""
+        missing = [name for name in layers if name not in outputs]
+        if missing:
+            raise LayerError(
+                f"layer {missing[0]!r} ran when the network was first seen and did not run for "
+                "these images; expected a network that runs the same modules for all images"
+            )
+        maps = {name: self._layout(name).to_maps(outputs[name], image) for name in layers}
+        return {name: F.float().contiguous() for name, F in maps.items()}
+
+    def _layout(self, layer: str) -> Layout:
+        return self._layouts[self._trace.calls_of(layer)[0]]
+
+    def _find_logits(self, probe: Tensor) -> LogitReader:
+        try:
+            return find_logits(self.module, probe, binary=self.binary)
+        except ModelError as error:
+            if self.task == "regression" and "binary=True expects" in str(error):
+                raise ModelError(
+                    'task="regression" explains one predicted number, and the network gives '
+                    "several: wrap it in a module that returns one of them, output[:, i]"
+                ) from error
+            raise
 
     @cached_property
     def _probes(self) -> list[Tensor]:
         """Images to check heads with: of a second size too, where pictures keep their own."""
         probes = [self._probe[:-1]]
         height, width = self._size
-        shape = _shape_of(self.preprocess, width * 5 // 4, height)
+        shape = shape_of(self.preprocess, width * 5 // 4, height)
         if shape != self._probe.shape[1:]:
-            images = self._input(_noise(2, shape))
+            images = self._input(noise(2, shape))
             with suppress(Exception):  # then the network takes images of one size alone
                 self.logits(images)
                 probes.append(images)
@@ -273,141 +324,42 @@ class Classifier(Model):
             return record(self.module, self._probe[-1:], lambda out: self._reader.read(out, 1))
 
     @cached_property
+    def _layouts(self) -> dict[Call, Layout]:
+        said = {
+            name: layout if isinstance(layout, Layout) else Layout.parse(layout, self._size)
+            for name, layout in self._said.items()
+        }
+        stated = (getattr(part, "num_prefix_tokens", None) for part in self.module.modules())
+        prefixes = {count for count in stated if isinstance(count, int)}
+        check_names(said, [name for name, _ in self.module.named_modules()])
+        around = Surroundings(self._size, prefixes, lambda: self._wide_shapes, said)
+        return find_layouts(self._trace, around)
+
+    @cached_property
+    def _wide_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of all outputs for a wide image, or none where the network takes no such."""
+        channels, height, width = self._probe.shape[1:]
+        with suppress(Exception), torch.no_grad(), evaluating(self.module):
+            return shapes_of(self.module, self._input(noise(1, (channels, height, 2 * width))))
+        return {}
+
+    @cached_property
     def _layers(self) -> dict[str, LayerInfo]:
-        return usable_layers(self._trace, self._size)
-
-    @contextmanager
-    def _recording(
-        self, layers: Sequence[str], maps: dict[str, Tensor], *, stop: bool
-    ) -> Iterator[None]:
-        """Record the output of each layer into `maps` during a pass."""
-
-        def keeper(name: str) -> Callable[..., None]:
-            def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-                # a clone, for the next layer may work in place
-                maps[name] = output.detach().float().clone()
-                if stop and len(maps) == len(set(layers)):
-                    raise _AllRecorded
-
-            return keep
-
-        handles = []
-        try:
-            for name in layers:
-                hook = keeper(name)
-                handles.append(self.module.get_submodule(name).register_forward_hook(hook))
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        return usable_layers(self._trace, self._layouts, self._size)
 
 
-class _AllRecorded(BaseException):
-    """Ends a pass after the deepest layer; no `except Exception` in a network stops it."""
-
-
-def _in_order(maps: dict[str, Tensor], layers: Sequence[str]) -> dict[str, Tensor]:
-    """Return the recorded maps in the order asked for."""
-    missing = [name for name in layers if name not in maps]
-    if missing:
-        raise LayerError(
-            f"layer {missing[0]!r} ran when the network was first seen and did not run for these "
-            "images; expected a network that runs the same modules for all images"
-        )
-    return {name: maps[name] for name in layers}
-
-
-def _eager(module: nn.Module) -> nn.Module:
-    """Return the plain module inside wrappers, or raise where hooks or gradients cannot work."""
-    while True:
-        if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            module = module.module
-        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):  # torch.compile
-            module = inner
-        else:
-            break
-    for name, part in module.named_modules():
-        where = f"its part {name!r}" if name else "it"
-        if isinstance(part, torch.jit.ScriptModule):
-            raise ModelError(
-                f"expected an eager torch.nn.Module, but {where} is compiled by TorchScript, which "
-                "hides its layers; use the network before torch.jit.script or torch.jit.trace"
-            )
-        if hasattr(part, "_orig_mod") or part._compiled_call_impl is not None:
-            raise ModelError(
-                f"expected an eager torch.nn.Module, but {where} is compiled by torch.compile, "
-                "which may leave out hooks; use the network before that"
-            )
-    _check_weights(module)
-    return module
-
-
-def _check_weights(module: nn.Module) -> None:
-    for weight in _tensors(module):
-        if weight.is_meta or nn.parameter.is_lazy(weight):
-            raise ModelError(
-                "expected a network with its weights in memory, but some are not initialised "
-                "(meta device or lazy modules); load them, or run the network once, before"
-            )
-        if weight.is_inference():
-            raise ModelError(
-                "expected a network that autograd can differentiate, but some of its weights were "
-                "made under torch.inference_mode(); build or load it outside of that"
-            )
-
-
-def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    return chain(module.parameters(), module.buffers())
-
-
-def _place(module: nn.Module, device: str | torch.device) -> tuple[nn.Module, torch.device]:
-    """Return the module (a copy when it has to move) and the device it computes on."""
-    current = next((tensor.device for tensor in _tensors(module)), torch.device("cpu"))
-    if device == "auto":
-        return module, current
-    try:
-        wanted = torch.device(device)
-        torch.empty(0, device=wanted)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        message = str(error).splitlines()[0]
-        raise ModelError(
-            f"device {str(device)!r} cannot be used: {message}; use 'auto' or 'cpu'"
-        ) from error
-    if wanted.type == current.type and wanted.index in (None, current.index):
-        return module, current
-    try:
-        return copy.deepcopy(module).to(wanted), wanted
-    except Exception as error:
-        raise ModelError(
-            f"the network cannot be copied to device {str(device)!r}: {error}; move it there "
-            "yourself and leave device='auto'"
-        ) from error
-
-
-def _shape_of(
-    preprocess: Callable[[Image.Image], Tensor], width: int, height: int
-) -> tuple[int, ...]:
-    """Return the shape [3, H, W] that the preprocessing makes of a picture."""
-    from PIL import Image
-
-    picture = Image.new("RGB", (width, height), (120, 130, 140))
-    return tuple(to_tensor(preprocess, picture, "a grey probe picture").shape)
-
-
-def _noise(count: int, shape: Sequence[int]) -> Tensor:
-    generator = np.random.default_rng(0)
-    return torch.from_numpy(generator.standard_normal((count, *shape), dtype=np.float32))
-
-
-def _class_names(names: Sequence[str] | None, count: int, *, binary: bool) -> tuple[str, ...]:
+def _class_names(
+    names: Sequence[str] | None, count: int, ends: tuple[str, str] | None
+) -> tuple[str, ...]:
+    """Return the class names; of a single logit those of its two ends."""
     if names is None:
-        return ("negative", "positive") if binary else tuple(f"class {i}" for i in range(count))
+        return ends or tuple(f"class {i}" for i in range(count))
     if not isinstance(names, str):
         names = list(names)
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise ModelError("class_names must be a list of texts, one per class index")
     if len(names) != count:
-        order = " ([negative, positive])" if binary else ""
+        order = f" ([{', '.join(ends)}])" if ends else ""
         raise ModelError(
             f"expected {count} class names{order}, one per score of the network, got {len(names)}"
         )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["checksums", "evaluating", "fingerprint"]
+__all__ = ["checksums", "evaluating", "fingerprint", "is_compiled"]
 
 _WHOLE_NUMBERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -28,12 +28,26 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             child.training = False
         for parameter in wanted:
             parameter.requires_grad_(False)
-        yield
+        with _eagerly(module):
+            yield
     finally:
         for parameter in wanted:
             parameter.requires_grad_(True)
         for child in training:
             child.training = True
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Tell whether a module itself (not a part of it) was compiled by torch.compile."""
+    return hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
+
+
+def _eagerly(module: nn.Module) -> AbstractContextManager[object]:
+    """Let what torch.compile compiled run as it was written, so that hooks are heard."""
+    if any(map(is_compiled, module.modules())):
+        stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+        return stance
+    return nullcontext()
 
 
 def fingerprint(module: nn.Module) -> str:

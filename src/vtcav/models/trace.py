@@ -7,7 +7,7 @@ rest of the network is then not a function of its feature maps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vtcav.errors import ModelError
+from vtcav.models.containers import Part, first_tensor, replaced, tensor_count
 
 __all__ = ["Call", "Trace", "record"]
 
@@ -27,23 +28,32 @@ class Call:
     Attributes:
         name: Module path.
         kind: Class name of the module.
+        inner: Whether the module has parts of its own.
         weights: Whether the module itself, without its children, has parameters.
         occurrence: 0 for the first run of this module in the pass, 1 for the second, ...
         parents: The calls this one ran inside, outermost first.
         start: Clock of the pass when it began.
         end: Clock of the pass when it ended.
-        shape: Shape of its output, or None where that is not one tensor.
-        hands_on: Whether its output is its input (Identity, Dropout in evaluation mode).
+        shape: Shape of the first tensor in its output, or None where there is none.
+        part: Where in the output that tensor is; () where the output is the tensor.
+        tensors: How many tensors the output holds.
+        widths: Numbers of features that the linear and normalisation layers inside have.
+        hands_on: Whether its output is its input, up to the order of dimensions (Identity,
+            Dropout in evaluation mode, Permute).
     """
 
     name: str
     kind: str
+    inner: bool
     weights: bool
     occurrence: int
     parents: tuple[Call, ...]
     start: int
     end: int = -1
     shape: tuple[int, ...] | None = None
+    part: Part = ()
+    tensors: int = 0
+    widths: frozenset[int] = frozenset()
     hands_on: bool = False
 
 
@@ -55,12 +65,14 @@ class Trace:
         calls: In the order in which they began.
         cuts: Names of the modules that run once and that every path crosses.
         reached: Names of the modules whose output the logits depend on.
+        read: For outputs [1, L, C] of modules that run once, which of the L rows have a gradient.
         classes: T, the number of logits.
     """
 
     calls: tuple[Call, ...]
     cuts: frozenset[str]
     reached: frozenset[str]
+    read: Mapping[str, Tensor]
     classes: int
 
     def calls_of(self, name: str) -> list[Call]:
@@ -86,12 +98,14 @@ class _Recorder:
     Attributes:
         calls: The calls so far, in the order in which they began.
         nodes: For each call that gave a tensor, the tensor's node in the autograd graph.
+        rows: For each call that gave a tensor [1, L, C], the tensor.
         runs: How often each module ran.
     """
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.nodes: dict[Call, Any] = {}
+        self.rows: dict[Call, Tensor] = {}
         self.runs: dict[str, int] = {}
         self._running: list[tuple[Call, int]] = []  # with the writes in place to its inputs
         self._clock = count()
@@ -104,7 +118,9 @@ class _Recorder:
             self.runs[name] = occurrence + 1
             weights = any(True for _ in module.parameters(recurse=False))
             kind, parents = type(module).__name__, tuple(call for call, _ in self._running)
-            call = Call(name, kind, weights, occurrence, parents, next(self._clock))
+            inner = any(True for _ in module.children())
+            call = Call(name, kind, inner, weights, occurrence, parents, next(self._clock))
+            call.widths = frozenset(_widths(module))
             self.calls.append(call)
             self._running.append((call, _writes(inputs)))
 
@@ -114,16 +130,40 @@ class _Recorder:
         """Run after every module, also after one that failed (with None for its output)."""
         call, writes = self._running.pop()
         call.end = next(self._clock)
-        if not isinstance(output, Tensor):
+        found = first_tensor(output)
+        if found is None:
             return None
-        call.shape = tuple(output.shape)
+        call.part, tensor = found
+        call.shape, call.tensors = tuple(tensor.shape), tensor_count(output)
         untouched = _writes(inputs) == writes
-        call.hands_on = untouched and any(output is value for value in inputs)
+        call.hands_on = untouched and any(_same_values(tensor, value) for value in inputs)
         # A clone gives every output a node of its own: an Identity returns the very tensor
         # that a skip connection may also carry around it.
-        output = output.clone()
-        self.nodes[call] = output.grad_fn
-        return output
+        tensor = tensor.clone()
+        self.nodes[call] = tensor.grad_fn
+        if tensor.ndim == 3 and tensor.grad_fn is not None:
+            self.rows[call] = tensor
+        return replaced(output, call.part, tensor)
+
+
+def _widths(module: nn.Module) -> Iterator[int]:
+    """Return the numbers of features of the linear and normalisation layers in a module."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            yield from (part.in_features, part.out_features)
+        elif isinstance(shape := getattr(part, "normalized_shape", None), tuple):
+            yield from shape[-1:]
+
+
+def _same_values(output: Tensor, value: Any) -> bool:
+    """Tell whether an output is an input, or a view of all of it."""
+    if output is value:
+        return True
+    return (
+        isinstance(value, Tensor)
+        and output.numel() == value.numel()
+        and output.data_ptr() == value.data_ptr()
+    )
 
 
 def _writes(inputs: tuple[Any, ...]) -> int:
@@ -159,6 +199,11 @@ def record(module: nn.Module, x: Tensor, read_logits: Callable[[Any], Tensor]) -
         for handle in handles:
             handle.remove()
     cuts, reached = _cuts(logits, x)
+    rows = {
+        call: tensor
+        for call, tensor in recorder.rows.items()
+        if recorder.nodes[call] in cuts and recorder.runs[call.name] == 1
+    }
     return Trace(
         calls=tuple(recorder.calls),
         cuts=frozenset(
@@ -167,8 +212,23 @@ def record(module: nn.Module, x: Tensor, read_logits: Callable[[Any], Tensor]) -
             if node in cuts and recorder.runs[call.name] == 1
         ),
         reached=frozenset(call.name for call, node in recorder.nodes.items() if node in reached),
+        read=_read_rows(logits, rows),
         classes=logits.shape[1],
     )
+
+
+def _read_rows(logits: Tensor, rows: Mapping[Call, Tensor]) -> dict[str, Tensor]:
+    """Return by module which rows [L] of its output [1, L, C] the logits have a gradient for."""
+    if not rows:
+        return {}
+    # of different sizes, for logits may have a constant sum
+    weights = torch.linspace(1, 2, logits.numel(), device=logits.device, dtype=logits.dtype)
+    z = (logits * weights.reshape(logits.shape)).sum()
+    gradients = torch.autograd.grad(z, list(rows.values()), allow_unused=True)
+    return {
+        call.name: torch.zeros(tensor.shape[1]).bool() if G is None else (G != 0).any(2)[0].cpu()
+        for (call, tensor), G in zip(rows.items(), gradients, strict=True)
+    }
 
 
 def _cuts(logits: Tensor, x: Tensor) -> tuple[set[Any], set[Any]]:

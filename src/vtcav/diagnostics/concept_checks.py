@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav import trust
-from vtcav.direction_checks import Subject
-from vtcav.entanglement import Entanglement
-from vtcav.place import effective_share, middle, words
-from vtcav.separability import Z95, auc, auc_interval, margins_from
-from vtcav.trust import BAD, FINE, LOOK, Finding, percent, untested
+from vtcav.diagnostics import trust
+from vtcav.diagnostics.direction_checks import Subject
+from vtcav.diagnostics.entanglement import Entanglement
+from vtcav.diagnostics.place import effective_share, middle, words
+from vtcav.diagnostics.separability import Z95, auc, auc_interval, margins_from
+from vtcav.diagnostics.trust import BAD, FINE, LOOK, Finding, percent, untested
 
 __all__ = ["agreement", "agreement_check", "entanglement_checks", "place_check"]
 

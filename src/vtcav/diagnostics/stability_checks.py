@@ -9,11 +9,21 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from vtcav import trust
-from vtcav.direction_checks import Subject
+from vtcav.diagnostics import trust
+from vtcav.diagnostics.direction_checks import Subject
+from vtcav.diagnostics.stability import cosine, curve_sizes, is_zero, replication, spearman_brown
+from vtcav.diagnostics.trust import (
+    BAD,
+    FINE,
+    LOOK,
+    Finding,
+    at_least,
+    count,
+    percent,
+    untested,
+    worst,
+)
 from vtcav.evidence import SetEvidence
-from vtcav.stability import cosine, curve_sizes, is_zero, replication, spearman_brown
-from vtcav.trust import BAD, FINE, LOOK, Finding, at_least, count, percent, untested, worst
 
 __all__ = ["CurvePoint", "stability_checks", "stability_curve"]
 

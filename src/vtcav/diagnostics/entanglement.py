@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vtcav.diagnostics.stability import Resamples, direction_noise
 from vtcav.evidence import SetEvidence
-from vtcav.stability import Resamples, direction_noise
 
 __all__ = ["Entanglement", "entanglement"]
 

@@ -1,6 +1,6 @@
 """Diagnostics: how far each concept can be trusted at each layer, with a reason for every level.
 
-`vtcav.diagnosis.diagnose` makes them; here they are looked at, drawn, saved and loaded.
+`vtcav.diagnostics.diagnosis.diagnose` makes them; here they are looked at, drawn, saved and loaded.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.diagnostics_files import load_diagnostics, save_diagnostics
+from vtcav.diagnostics.files import load_diagnostics, save_diagnostics
+from vtcav.diagnostics.trust import BAD, CHECKS, LEVELS, LOOK
 from vtcav.errors import ExplanationError
 from vtcav.provenance import Provenance
-from vtcav.trust import BAD, CHECKS, LEVELS, LOOK
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,7 +166,7 @@ class Diagnostics:
 
     def plot(self) -> Figure:
         """Draw the levels, their reasons and what they rest on, a row per layer and concept."""
-        from vtcav.plotting_diagnostics import plot_diagnostics
+        from vtcav.diagnostics.figure import plot_diagnostics
         from vtcav.plotting_page import new_figure
 
         return plot_diagnostics(self, new_figure())
@@ -182,7 +182,7 @@ class Diagnostics:
         Raises:
             ExplanationError: When they cannot be written.
         """
-        from vtcav.plotting_diagnostics import plot_diagnostics
+        from vtcav.diagnostics.figure import plot_diagnostics
 
         tables = {
             "findings": self._findings,

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtcav.commands.common import (
+    UsageError,
+    add_common,
+    add_output,
+    add_resampling,
+    add_sources,
+    check_sources,
+    load,
+    names,
+    output_path,
+    positive,
+    prepared,
+    shown,
+)
 from vtcav.errors import ImageError
 from vtcav.evaluation.method_names import METHODS
 from vtcav.terminal import print_frame, print_json, print_line, print_saved, records
@@ -15,19 +28,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from vtcav.evaluation.comparison import Comparison
-    from vtcav.explainer import VisualTCAV
     from vtcav.models.base import Model
 
-__all__ = ["add_compare"]
+__all__ = ["add", "class_folders"]
 
 
-def add_compare(commands: Any, add_common: Callable[[argparse.ArgumentParser], None]) -> None:
-    """Add the command to a parser.
-
-    Args:
-        commands: What `ArgumentParser.add_subparsers` returned.
-        add_common: Adds the options of every command: --device, --seed, --json, --quiet, --debug.
-    """
+def add(commands: Any) -> None:
+    """Add the command."""
     command = commands.add_parser(
         "compare",
         help="compute TCAV, saliency methods and a concept bottleneck beside Visual-TCAV",
@@ -46,35 +53,26 @@ def add_compare(commands: Any, add_common: Callable[[argparse.ArgumentParser], N
     command.add_argument(
         "--images", required=True, type=Path, help="a folder with one folder of images per class"
     )
-    command.add_argument("--model", required=True, help="as for vtcav explain")
-    command.add_argument("--binary", action="store_true", help="the network has a single logit")
-    command.add_argument("--layers", type=_names, help="layers with commas (default: recommended)")
-    command.add_argument("--concepts", type=Path, help="a folder with one folder per concept")
-    command.add_argument("--negatives", type=Path, help="a folder of images without the concepts")
-    command.add_argument("--cavs", type=Path, help="learned concepts, instead of --concepts")
+    add_sources(command)
     command.add_argument(
         "--methods",
-        type=_names,
+        type=names,
         default=list(METHODS),
         help=f"methods with commas (default: all, {','.join(METHODS)})",
     )
-    command.add_argument("--limit", type=_positive, help="at most this many images of each folder")
     command.add_argument(
-        "--runs", type=_positive, default=20, help="CAVs of each concept for TCAV (default 20)"
+        "--runs", type=positive, default=20, help="CAVs of each concept for TCAV (default 20)"
     )
     command.add_argument(
-        "--steps",
-        type=_positive,
+        "--points",
+        type=positive,
         default=50,
         help="points of integrated gradients at the input (default 50)",
     )
-    command.add_argument("--batch-size", type=_positive, default=16, help="default 16")
-    command.add_argument(
-        "--strict", action="store_true", help="make an unreadable image an error, not a warning"
-    )
-    command.add_argument("-o", "--output", type=Path, help="folder for tables and figure")
+    add_resampling(command)
+    add_output(command, "tables and figure")
     add_common(command)
-    command.set_defaults(run=_compare, wrong_usage=command.error)
+    command.set_defaults(run=_run)
 
 
 def class_folders(root: Path, model: Model) -> dict[int, Path]:
@@ -113,56 +111,30 @@ def class_folders(root: Path, model: Model) -> dict[int, Path]:
     return found
 
 
-def _compare(arguments: argparse.Namespace) -> None:
-    from vtcav import load_model
+def _run(arguments: argparse.Namespace) -> None:
     from vtcav.evaluation.compare import compare
 
-    if (arguments.cavs is None) == (arguments.concepts is None):
-        arguments.wrong_usage("give either --concepts DIR with --negatives DIR, or --cavs FILE")
-    if arguments.concepts is not None and arguments.negatives is None:
-        arguments.wrong_usage("--concepts needs --negatives DIR to contrast them with")
+    check_sources(arguments)
     unknown = [method for method in arguments.methods if method not in METHODS]
     if unknown or not arguments.methods:
-        arguments.wrong_usage(f"expected methods among {', '.join(METHODS)}, got {unknown}")
-    model = load_model(arguments.model, binary=arguments.binary, device=arguments.device)
+        raise UsageError(f"expected methods among {', '.join(METHODS)}, got {unknown}")
+    model = load(arguments)
     images = class_folders(arguments.images, model)
-    shown = False if arguments.quiet or arguments.json else None
     found = compare(
-        _explainer(arguments, model, shown),
+        prepared(arguments, model),
         images,
         methods=arguments.methods,
         limit=arguments.limit,
         seed=arguments.seed,
         runs=arguments.runs,
-        steps=arguments.steps,
+        steps=arguments.points,
         batch_size=arguments.batch_size,
         strict=arguments.strict,
-        progress=shown,
+        progress=shown(arguments),
     )
     if arguments.output is not None:
         found.save(arguments.output)
     _show(found, arguments)
-
-
-def _explainer(arguments: argparse.Namespace, model: Model, shown: bool | None) -> VisualTCAV:
-    """Return an explainer with its concepts learned or loaded."""
-    from vtcav import CavBank, VisualTCAV
-    from vtcav.concepts import concept_folders, negative_folders
-
-    bank = None if arguments.cavs is None else CavBank.load(arguments.cavs)
-    explainer = VisualTCAV(
-        model, arguments.layers, cavs=bank, batch_size=arguments.batch_size, progress=shown
-    )
-    if bank is None:
-        concepts = concept_folders(arguments.concepts, besides=arguments.negatives)
-        explainer.fit(
-            concepts,
-            negative_folders(arguments.negatives, concepts),
-            limit=arguments.limit,
-            seed=arguments.seed,
-            strict=arguments.strict,
-        )
-    return explainer
 
 
 def _show(found: Comparison, arguments: argparse.Namespace) -> None:
@@ -172,7 +144,7 @@ def _show(found: Comparison, arguments: argparse.Namespace) -> None:
             {
                 "summary": records(summary),
                 "ranks": records(found.ranks()),
-                "output": None if output is None else str(output.resolve()),
+                "output": output_path(output),
             }
         )
         return
@@ -196,14 +168,3 @@ def _by_method(summary: pd.DataFrame, class_name: str) -> tuple[pd.DataFrame, di
 def _plain(name: str) -> str:
     """Return a name without what differs between a class and a folder."""
     return "".join(letter if letter.isalnum() else " " for letter in name.casefold()).strip()
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
-    return number

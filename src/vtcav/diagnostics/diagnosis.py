@@ -15,18 +15,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtcav.cav import CavBank, LayerCavs
-from vtcav.concept_checks import agreement, agreement_check, entanglement_checks, place_check
-from vtcav.diagnostics import Diagnostics
-from vtcav.direction_checks import Subject, emblem_checks, separability_check
-from vtcav.duplicates import Copies, find_copies
-from vtcav.entanglement import Entanglement, entanglement
+from vtcav.diagnostics.concept_checks import (
+    agreement,
+    agreement_check,
+    entanglement_checks,
+    place_check,
+)
+from vtcav.diagnostics.direction_checks import Subject, emblem_checks, separability_check
+from vtcav.diagnostics.duplicates import Copies, find_copies
+from vtcav.diagnostics.entanglement import Entanglement, entanglement
+from vtcav.diagnostics.image_checks import (
+    copy_checks,
+    copy_checks_of_set,
+    leakage_check,
+    shared_examples_check,
+)
+from vtcav.diagnostics.result import Diagnostics
+from vtcav.diagnostics.stability import Resamples
+from vtcav.diagnostics.stability_checks import CurvePoint, stability_checks, stability_curve
+from vtcav.diagnostics.trust import Finding, limits
 from vtcav.errors import CavError
 from vtcav.evidence import SetEvidence
-from vtcav.image_checks import copy_checks, copy_checks_of_set, leakage_check, shared_examples_check
 from vtcav.provenance import Provenance
-from vtcav.stability import Resamples
-from vtcav.stability_checks import CurvePoint, stability_checks, stability_curve
-from vtcav.trust import Finding, limits
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from vtcav.commands.common import (
+    add_common,
+    add_output,
+    add_sources,
+    check_sources,
+    load,
+    names,
+    output_path,
+    prepared,
+)
 
 if TYPE_CHECKING:
     from vtcav.evaluation.masks import MaskValue
 
-__all__ = ["add_localise"]
+__all__ = ["add"]
 
 
-def add_localise(commands: Any, add_common: Callable[[argparse.ArgumentParser], None]) -> None:
-    """Add the command.
-
-    Args:
-        commands: The subparsers of the command line.
-        add_common: Adds the options that all commands have.
-    """
-    from vtcav.cli import _CONCEPTS_HELP, _MODEL_HELP, _NEGATIVES_HELP, _names, _positive
-
+def add(commands: Any) -> None:
+    """Add the command."""
     command = commands.add_parser(
         "localise",
         help="measure concept maps against masks",
@@ -41,7 +44,7 @@ def add_localise(commands: Any, add_common: Callable[[argparse.ArgumentParser], 
     )
     command.add_argument(
         "--concept",
-        type=_names,
+        type=names,
         help="whose masks they are; several with commas compare each with the same masks",
     )
     command.add_argument(
@@ -58,21 +61,10 @@ def add_localise(commands: Any, add_common: Callable[[argparse.ArgumentParser], 
         default="picture",
         help="whether masks are of the pictures (default) or of the network's input",
     )
-    command.add_argument("--model", required=True, help=_MODEL_HELP)
-    command.add_argument("--binary", action="store_true", help="the network has a single logit")
-    command.add_argument("--layers", type=_names, help="layers with commas (default: recommended)")
-    command.add_argument("--concepts", type=Path, help=_CONCEPTS_HELP)
-    command.add_argument("--negatives", type=Path, help=_NEGATIVES_HELP)
-    command.add_argument("--cavs", type=Path, help="learned concepts, instead of --concepts")
-    command.add_argument("--limit", type=_positive, help="at most this many images of each folder")
-    command.add_argument("--batch-size", type=_positive, default=16, help="default 16")
-    command.add_argument(
-        "--strict", action="store_true", help="make an unusable image an error, not a warning"
-    )
-    command.add_argument("-o", "--output", type=Path, help="folder for tables and figure")
+    add_sources(command)
+    add_output(command, "tables and figure")
     add_common(command)
-    # maps need neither integrals nor tests
-    command.set_defaults(run=_localise, steps="adaptive", tolerance=0.01, null_cavs=0, bootstraps=0)
+    command.set_defaults(run=_run)
 
 
 def _value(text: str) -> MaskValue:
@@ -86,15 +78,15 @@ def _value(text: str) -> MaskValue:
         ) from None
 
 
-def _localise(arguments: argparse.Namespace) -> None:
-    from vtcav.cli import _check_sources, _explainer, _load, _path
+def _run(arguments: argparse.Namespace) -> None:
     from vtcav.evaluation.localisation import localise_folder
     from vtcav.images import collect
     from vtcav.terminal import print_frame, print_json, print_saved, records
 
-    _check_sources(arguments)
+    check_sources(arguments)
     collect(arguments.images)
-    explainer = _explainer(arguments, _load(arguments))
+    # maps need neither integrals nor tests
+    explainer = prepared(arguments, load(arguments), null_cavs=0, bootstraps=0)
     found = localise_folder(
         explainer,
         arguments.images,
@@ -116,7 +108,7 @@ def _localise(arguments: argparse.Namespace) -> None:
                 "means": records(means),
                 "summary": records(found.summary()),
                 "skipped": [{"image": s.name, "reason": s.reason} for s in found.skipped],
-                "output": _path(arguments.output),
+                "output": output_path(arguments.output),
             }
         )
         return
@@ -139,7 +131,7 @@ def _localise(arguments: argparse.Namespace) -> None:
     print_saved(arguments.output)
 
 
-def _masks(folder: Path, names: Any) -> Any:
+def _masks(folder: Path, concepts: Any) -> Any:
     """Return the folder of masks, or its folders by concept where it has one for each."""
-    own = {name: folder / name for name in names}
+    own = {name: folder / name for name in concepts}
     return own if all(path.is_dir() for path in own.values()) else folder

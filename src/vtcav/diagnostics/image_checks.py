@@ -7,9 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav import trust
-from vtcav.duplicates import Copies
-from vtcav.trust import BAD, FINE, LOOK, Finding, count, percent
+from vtcav.diagnostics import trust
+from vtcav.diagnostics.duplicates import Copies
+from vtcav.diagnostics.trust import BAD, FINE, LOOK, Finding, count, percent
 
 __all__ = ["copy_checks", "copy_checks_of_set", "leakage_check", "shared_examples_check"]
 

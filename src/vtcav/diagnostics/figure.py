@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vtcav import trust
+from vtcav.diagnostics import trust
+from vtcav.diagnostics.trust import BAD, FINE, LOOK
 from vtcav.plotting_page import (
     LINE,
     MUTED,
@@ -21,12 +22,11 @@ from vtcav.plotting_page import (
     shorten,
     wrap,
 )
-from vtcav.trust import BAD, FINE, LOOK
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vtcav.diagnostics import Diagnostics
+    from vtcav.diagnostics.result import Diagnostics
 
 __all__ = ["plot_diagnostics"]
 

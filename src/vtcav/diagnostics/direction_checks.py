@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtcav import trust
+from vtcav.diagnostics import trust
 from vtcav.cav import emblem
+from vtcav.diagnostics.separability import auc, auc_interval, held_out_margins, held_out_scores
+from vtcav.diagnostics.stability import Resamples, is_zero
+from vtcav.diagnostics.trust import BAD, FINE, LOOK, Finding, at_least, count, percent, untested
 from vtcav.evidence import SetEvidence
-from vtcav.separability import auc, auc_interval, held_out_margins, held_out_scores
-from vtcav.stability import Resamples, is_zero
-from vtcav.trust import BAD, FINE, LOOK, Finding, at_least, count, percent, untested
 
 __all__ = ["Subject", "emblem_checks", "separability_check"]
 
