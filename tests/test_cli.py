@@ -92,7 +92,13 @@ def test_layers_as_table_and_json(place, capsys):
     assert main(["layers", "python:mymodel:build", "--json"]) == 0
     layers = json.loads(capsys.readouterr().out)
     assert [layer["name"] for layer in layers] == ["0", "1", "2", "3"]
-    assert layers[0] == {"name": "0", "kind": "Conv2d", "shape": [8, 14, 14], "recommended": False}
+    assert layers[0] == {
+        "name": "0",
+        "kind": "Conv2d",
+        "shape": [8, 14, 14],
+        "layout": "NCHW",
+        "recommended": False,
+    }
 
 
 def test_explain_prints_what_it_saves(place, capsys):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vtcav.cav import CavBank
+    from vtcav.diagnostics.result import Diagnostics
     from vtcav.errors import (
         CavError,
         ConceptError,
@@ -35,6 +36,7 @@ _HOMES = {
     "CavError": "vtcav.errors",
     "Classifier": "vtcav.models.pytorch",
     "ConceptError": "vtcav.errors",
+    "Diagnostics": "vtcav.diagnostics.result",
     "ExplanationError": "vtcav.errors",
     "ExtraError": "vtcav.errors",
     "GlobalExplanation": "vtcav.explanation",
@@ -54,6 +56,7 @@ __all__ = [
     "CavError",
     "Classifier",
     "ConceptError",
+    "Diagnostics",
     "ExplanationError",
     "ExtraError",
     "GlobalExplanation",

@@ -18,6 +18,7 @@ __all__ = [
     "MODEL_HELP",
     "UsageError",
     "add_common",
+    "add_loading",
     "add_model",
     "add_output",
     "add_quadrature",
@@ -35,7 +36,10 @@ __all__ = [
     "shown",
 ]
 
-MODEL_HELP = "demo, or python:MODULE:CALLABLE (a function that returns a Classifier or a module)"
+MODEL_HELP = (
+    "demo, torchvision:NAME, timm:NAME, hf:NAME_OR_FOLDER, keras:FILE, or python:MODULE:CALLABLE "
+    "(a function that returns a Classifier or a module)"
+)
 
 
 class UsageError(Exception):
@@ -59,8 +63,19 @@ def add_common(command: argparse.ArgumentParser) -> None:
 def add_model(command: argparse.ArgumentParser) -> None:
     """Add which network, and which of its layers."""
     command.add_argument("--model", required=True, help=MODEL_HELP)
-    command.add_argument("--binary", action="store_true", help="the network has a single logit")
+    add_loading(command)
     command.add_argument("--layers", type=names, help="layers with commas (default: recommended)")
+
+
+def add_loading(command: argparse.ArgumentParser) -> None:
+    """Add how the network is loaded."""
+    command.add_argument("--binary", action="store_true", help="the network has a single logit")
+    command.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="a checkpoint (safetensors or a state dict); random: untrained, to try the mechanics",
+    )
+    command.add_argument("--class-names", metavar="FILE", help="class names: one per line, or JSON")
 
 
 def add_sources(command: argparse.ArgumentParser) -> None:
@@ -126,7 +141,13 @@ def load(arguments: argparse.Namespace) -> Model:
     """Return the network."""
     from vtcav import load_model
 
-    return load_model(arguments.model, binary=arguments.binary, device=arguments.device)
+    return load_model(
+        arguments.model,
+        arguments.class_names,
+        binary=arguments.binary,
+        device=arguments.device,
+        weights=arguments.weights,
+    )
 
 
 def check_sources(arguments: argparse.Namespace) -> None:

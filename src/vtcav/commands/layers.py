@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from vtcav.commands.common import MODEL_HELP, add_common, load
+from vtcav.commands.common import MODEL_HELP, add_common, add_loading, load
 from vtcav.terminal import print_json, print_table
 
 __all__ = ["add"]
@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
         epilog="examples:\n  vtcav layers demo\n  vtcav layers python:mymodel:build --json",
     )
     command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    command.add_argument("--binary", action="store_true", help="the network has a single logit")
+    add_loading(command)
     add_common(command)
     command.set_defaults(run=_run)
 
@@ -35,6 +35,7 @@ def _run(arguments: argparse.Namespace) -> None:
                     "name": layer.name,
                     "kind": layer.kind,
                     "shape": list(layer.shape),
+                    "layout": layer.layout,
                     "recommended": layer.recommended,
                 }
                 for layer in layers
@@ -43,12 +44,13 @@ def _run(arguments: argparse.Namespace) -> None:
         return
     print_table(
         f"{model.described}; logits: {model.logits_source}",
-        ["layer", "kind", "C x h x w", "recommended"],
+        ["layer", "kind", "C x h x w", "layout", "recommended"],
         [
             [
                 layer.name,
                 layer.kind,
                 " x ".join(map(str, layer.shape)),
+                layer.layout,
                 "yes" if layer.recommended else "",
             ]
             for layer in layers
