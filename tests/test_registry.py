@@ -181,8 +181,9 @@ def test_timm_with_other_classes(libraries, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def vit(tmp_path_factory):
+def vit(tmp_path_factory, libraries):
     """A folder with a small ViT as transformers saves it, and the network."""
+    assert libraries  # transformers looks for torchvision
     transformers = pytest.importorskip("transformers")
     config = transformers.ViTConfig(
         image_size=32,
@@ -255,6 +256,19 @@ def test_hugging_face_what_is_not_there(vit, tmp_path):
     transformers.BertConfig().save_pretrained(text)
     with pytest.raises(ModelError, match=r"no image classifier of transformers .*'bert'"):
         vtcav.load_model(f"hf:{text}", weights="random")
+
+
+@pytest.mark.parametrize("weights", [None, "random"])
+def test_hugging_face_with_packages_that_do_not_fit(vit, weights, monkeypatch):
+    transformers = pytest.importorskip("transformers")
+
+    def fail(*_args, **_kwargs):
+        raise ModuleNotFoundError("Could not import module 'ViTForImageClassification'")
+
+    for way in ("from_pretrained", "from_config"):
+        monkeypatch.setattr(transformers.AutoModelForImageClassification, way, fail)
+    with pytest.raises(ModelError, match=r"cannot import what hf:.* needs: .*fit each other"):
+        vtcav.load_model(f"hf:{vit[0]}", weights=weights)
 
 
 def test_hugging_face_without_a_processor(vit, tmp_path):

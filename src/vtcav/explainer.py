@@ -214,7 +214,7 @@ class VisualTCAV:
         rows: list[Row] = []
         concept_maps: dict[str, NDArray[np.float32]] = {}
         for layer in self.layers:
-            result = self._analyse(layer, maps.pop(layer), z, wanted)
+            result = self._analyse(x[None], layer, maps.pop(layer), z, wanted)
             concept_maps[layer] = result.M[0].cpu().numpy()
             rows += result.rows(refs[0].name, wanted, self.model.class_names)
         rows = _marked(rows, self.cavs.concepts_of(refs[0].digest()))
@@ -355,7 +355,7 @@ class VisualTCAV:
         rows: list[list[tuple[Any, ...]]] = [[] for _ in names]
         sums = {}
         for layer in self.layers:
-            result = self._analyse(layer, maps.pop(layer), z, [index])
+            result = self._analyse(x, layer, maps.pop(layer), z, [index])
             sums[layer] = result.a_resampled[:, 0].double().sum(0).numpy()
             for n, name in enumerate(names):
                 best = self.model.class_names[int(probabilities[n].argmax())]
@@ -365,9 +365,11 @@ class VisualTCAV:
                 rows[n] += [(*row, *prediction) for row in found]
         return [row for image in rows for row in image], sums
 
-    def _analyse(self, layer: str, F: Tensor, z: Tensor, classes: Sequence[int]) -> LayerResult:
+    def _analyse(
+        self, x: Tensor, layer: str, F: Tensor, z: Tensor, classes: Sequence[int]
+    ) -> LayerResult:
         return analyse(
-            self.model.head(layer),
+            self.model.head(layer).of(x),
             self.cavs.layers[layer],
             self.cavs.names,
             F,
@@ -467,7 +469,8 @@ def shown_picture(
         box = left / width, top / height, right / width, bottom / height
         return np.array(small), box
     low, high = float(x.min()), float(x.max())
-    grey = ((x.float() - low) / max(high - low, 1e-12) * 255).round().byte()
+    shown = x.float() if len(x) == 3 else x.float().mean(0, keepdim=True).expand(3, -1, -1)
+    grey = ((shown - low) / max(high - low, 1e-12) * 255).round().byte()
     return grey.permute(1, 2, 0).cpu().numpy(), (0.0, 0.0, 1.0, 1.0)
 
 

@@ -212,7 +212,7 @@ def analyse(
     The integral knows no concept: resampled CAVs are matrix products with it.
 
     Args:
-        head: The network after the layer.
+        head: The network after the layer, `of` the images where it has prefix tokens.
         cavs: The layer's CAVs, of K concepts and resampled.
         concepts: Their names.
         F: Feature maps [N, C, h, w].
@@ -228,7 +228,7 @@ def analyse(
     here = cavs.to(F.device)
     M = concept_map(raw_map(F, here.v), here.e_pos, here.e_neg)
     with torch.no_grad():
-        z0 = head(torch.zeros_like(F[:1]))
+        z0 = head(torch.zeros_like(F if head.per_image else F[:1]))
     images = _Images(F, M, pooled_cav(here.v, F, M), class_share(z, z0), list(classes), binary)
     logits = torch.tensor([0] if binary else list(classes), device=F.device).expand(len(F), -1)
     integral = _integral(head, images, logits, z - z0, rule)

@@ -172,7 +172,9 @@ def integrate_adaptive(
     for level in range(MAX_LEVEL + 1):
         alpha, weight = refinement(level)
         on = active.to(F.device)
-        added = _weighted_gradients(head, F[on], classes[on], alpha, weight, batch_size)
+        added = _weighted_gradients(
+            _rows(head, on), F[on], classes[on], alpha, weight, batch_size
+        )
         IG[on] = added if level == 0 else IG[on] / 2 + added
         evaluations[active] += len(alpha)
         a = attributions(IG[on], on)
@@ -228,11 +230,16 @@ def _weighted_gradients(
     for i in range(0, len(image), batch_size):
         rows, points = image[i : i + batch_size], point[i : i + batch_size]
         scale = alpha[points].to(F.device)[:, None, None, None]
-        gradients = _gradients(head, F[rows] * scale, classes[rows])
+        gradients = _gradients(_rows(head, rows), F[rows] * scale, classes[rows])
         weights = weight[points].to(F.device)[:, None, None, None]
         for t, gradient in enumerate(gradients):
             total[:, t].index_add_(0, rows, gradient * weights)
     return total
+
+
+def _rows(head: Head, index: Tensor) -> Head:
+    """Return the head for maps of the images at some positions; any callable is one head for all."""
+    return head.rows(index) if hasattr(head, "rows") else head
 
 
 def _gradients(head: Head, maps: Tensor, classes: Tensor) -> list[Tensor]:

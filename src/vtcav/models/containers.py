@@ -1,0 +1,110 @@
+"""Tensors inside of what modules return: tuples, lists, dicts and dataclasses of them."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+from torch import Tensor
+
+__all__ = ["Part", "first_tensor", "map_tensors", "replaced", "tensor_at", "tensor_count"]
+
+Part: TypeAlias = tuple[str | int, ...]
+"""The way to a tensor inside of a container: indices, keys or attributes, outermost first."""
+
+
+def first_tensor(output: Any) -> tuple[Part, Tensor] | None:
+    """Return the first tensor in an output and the way to it, or None where there is none.
+
+    Example:
+        >>> import torch
+        >>> first_tensor((None, {"maps": torch.zeros(2)}))
+        ((1, 'maps'), tensor([0., 0.]))
+    """
+    return next(_tensors(output, ()), None)
+
+
+def tensor_count(output: Any) -> int:
+    """Return how many tensors an output holds."""
+    return sum(1 for _ in _tensors(output, ()))
+
+
+def tensor_at(output: Any, part: Part) -> Any:
+    """Return what is at the end of a way into an output.
+
+    Raises:
+        LookupError: When the output has another form.
+    """
+    for key in part:
+        if isinstance(output, Mapping | tuple | list):
+            output = output[key]  # type: ignore[index]
+        else:
+            output = getattr(output, str(key), None)
+    return output
+
+
+def replaced(output: Any, part: Part, tensor: Tensor) -> Any:
+    """Return an output of the same form with another tensor in one place; nothing is changed.
+
+    Example:
+        >>> import torch
+        >>> replaced((1, [torch.zeros(1), 2]), (1, 0), torch.ones(1))
+        (1, [tensor([1.]), 2])
+    """
+    if not part:
+        return tensor
+    key, rest = part[0], part[1:]
+    return _with(output, {key: replaced(tensor_at(output, (key,)), rest, tensor)})
+
+
+def map_tensors(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return an output of the same form with every tensor changed.
+
+    Example:
+        >>> import torch
+        >>> map_tensors({"a": (torch.ones(1), None)}, lambda tensor: 2 * tensor)
+        {'a': (tensor([2.]), None)}
+    """
+    if isinstance(output, Tensor):
+        return change(output)
+    parts = _parts(output)
+    changed = {key: map_tensors(value, change) for key, value in parts}
+    return (
+        _with(output, changed) if any(changed[key] is not part for key, part in parts) else output
+    )
+
+
+def _tensors(output: Any, way: Part) -> Iterator[tuple[Part, Tensor]]:
+    if isinstance(output, Tensor):
+        yield way, output
+        return
+    for key, value in _parts(output):
+        yield from _tensors(value, (*way, key))
+
+
+def _parts(output: Any) -> list[tuple[Any, Any]]:
+    """Return the keys and values of a container; none for anything else."""
+    if isinstance(output, Mapping):
+        return list(output.items())
+    if isinstance(output, tuple | list):
+        return list(enumerate(output))
+    if dataclasses.is_dataclass(output) and not isinstance(output, type):
+        return [(field.name, getattr(output, field.name)) for field in dataclasses.fields(output)]
+    return []
+
+
+def _with(output: Any, parts: dict[Any, Any]) -> Any:
+    """Return a copy of a container with some parts exchanged."""
+    if isinstance(output, tuple):
+        values = [parts.get(i, value) for i, value in enumerate(output)]
+        if hasattr(output, "_fields"):
+            return type(output)(*values)
+        return type(output)(values)
+    if isinstance(output, Mapping | list):
+        copied: Any = copy.copy(output)
+        for key, value in parts.items():
+            copied[key] = value
+        return copied
+    return dataclasses.replace(output, **parts)
