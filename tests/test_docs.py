@@ -27,7 +27,7 @@ def test_every_python_block_is_tested():
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(tmp_path, monkeypatch, libraries):
     """The folders and names that the snippets speak of."""
     monkeypatch.chdir(tmp_path)
     textures.write("concepts", ["striped", "dotted"], 6, size=64)

@@ -14,9 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from vtcav.integration_path import PILOT, CrowdedPath, Path, StraightPath
 from vtcav.models.base import Head
 
 __all__ = ["Integral", "integrate", "integrate_adaptive", "refinement", "trapezoid"]
@@ -29,7 +32,13 @@ DECAY = 2.5
 MAX_LEVEL = 8
 _EXACT = 1e-5  # a relative change that is float32 rounding
 _EXACT_SUM = 1e-4  # the same for a sum over a whole layer
-_BELIEVED = 4  # the level from which attributions that never moved are believed
+INCOMPLETE = 0.02
+"""The share of z(F) - z(0) that an integral may miss."""
+
+_NEAR = 2.0**-7  # below this there should be no more of an integral than its length
+_ENDS = 2.5  # by so much the end of a first interval may be mistaken more than all else
+_CROWDED = 3  # the level, 9 points, from which crowded points may stand still
+_UNEVEN = 4  # the level, 17 points, at which equidistant points should see all
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +118,9 @@ def integrate(
     Returns:
         IG [N, T, C, h, w] and its cost.
     """
-    IG = _weighted_gradients(head, F, classes, alpha, weight, batch_size)
     N = len(F)
+    points, weights = alpha.expand(N, -1), weight.expand(N, -1)
+    IG = _weighted_gradients(head, F, classes, points, weights, batch_size)
     return Integral(
         IG,
         torch.full((N,), torch.nan),
@@ -141,11 +151,14 @@ def integrate_adaptive(
     It is an estimate on the safe side, not a proven bound: 3 and 2.5 were chosen on the very
     images and networks (three small ones) on which they then covered every true error.
 
-    Standing still proves nothing while the points all see one gradient, as where a network is
-    dead near zero and linear beyond: attributions are shares, which no factor changes. So it is
-    checked whether the integral is complete, that is, sums to z(F) - z(0). Attributions that have
-    never moved are believed only when it is, or from 17 points on, and what is missing is then
-    the error. An integral that misses more than half of z(F) - z(0) is refined in any case.
+    Standing still proves nothing while the points all see one gradient: as where a network is dead
+    near zero and linear beyond, or where a normalisation makes all happen close to zero. So the
+    integral must also be complete, that is, sum to z(F) - z(0): what is missing, relative to what
+    moves the logits, must be at most 2 %, and is part of the error. And a last look at
+    alpha = 0 and 2^-7 must find no more than 2 % of it below, and no more than 5 % that hangs on
+    the point 0. Where equidistant points stand still
+    without that, or are still incomplete with 17 points, they begin anew on a path that crowds them
+    where something happens (`vtcav.integration_path`).
 
     Args:
         head: The network after the layer.
@@ -160,51 +173,149 @@ def integrate_adaptive(
     Returns:
         IG [N, T, C, h, w], the error reached and the cost per image.
     """
-    N, T = classes.shape
-    IG = torch.zeros(N, T, *F.shape[1:], device=F.device)
-    error = torch.full((N,), torch.inf)
-    trend = torch.zeros(N)
-    converged = torch.zeros(N, dtype=torch.bool)
-    evaluations = torch.zeros(N, dtype=torch.int64)
-    before: Tensor | None = None
-    change = torch.full((N,), torch.inf)
-    active = torch.arange(N)
-    for level in range(MAX_LEVEL + 1):
-        alpha, weight = refinement(level)
-        on = active.to(F.device)
-        added = _weighted_gradients(
-            _rows(head, on), F[on], classes[on], alpha, weight, batch_size
+    run = _Refinement(head, F, classes, rise, attributions, tolerance, batch_size)
+    found, uneven = run.along(StraightPath(), torch.arange(len(F)))
+    if len(uneven):
+        z = _logits_at(head, F, classes, uneven, PILOT, batch_size)
+        again, _ = run.along(CrowdedPath(z), uneven)
+        at = uneven.to(F.device)
+        found.IG[at] = again.IG
+        found.error[uneven], found.converged[uneven] = again.error, again.converged
+        found.evaluations[uneven] += again.evaluations + len(PILOT)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Refinement:
+    """What `integrate_adaptive` is given."""
+
+    head: Head
+    F: Tensor
+    classes: Tensor
+    rise: Tensor
+    attributions: Callable[[Tensor, Tensor], Tensor]
+    tolerance: float
+    batch_size: int
+
+    def along(self, path: Path, images: Tensor) -> tuple[Integral, Tensor]:
+        """Refine some images [n] along a path.
+
+        Returns:
+            Their integral, and the images for which equidistant points are no good [m]: what they
+            see does not sum to the rise. For a crowded path there are none.
+        """
+        straight = isinstance(path, StraightPath)
+        n, T = len(images), self.classes.shape[1]
+        IG = torch.zeros(n, T, *self.F.shape[1:], device=self.F.device)
+        error = torch.full((n,), torch.inf)
+        trend = torch.zeros(n)
+        converged = torch.zeros(n, dtype=torch.bool)
+        uneven = torch.zeros(n, dtype=torch.bool)
+        evaluations = torch.zeros(n, dtype=torch.int64)
+        before: Tensor | None = None
+        change = torch.full((n,), torch.inf)
+        active = torch.arange(n)
+        for level in range(MAX_LEVEL + 1):
+            u, weight = refinement(level)
+            alpha, slope = path.at(u, active)
+            chosen, on = images[active].to(self.F.device), active.to(self.F.device)
+            F, rise = self.F[chosen], self.rise[chosen]
+            added = _weighted_gradients(
+                _rows(self.head, chosen),
+                F,
+                self.classes[chosen],
+                alpha,
+                weight * slope,
+                self.batch_size,
+            )
+            IG[on] = added if level == 0 else IG[on] / 2 + added
+            evaluations[active] += len(u)
+            a = self.attributions(IG[on], chosen)
+            if before is not None:
+                last, change[active] = change[active].clone(), _relative_change(a, before)
+                trend[active] = torch.maximum(change[active], trend[active] / DECAY)
+                missing = _missing_share(IG[on], F, rise)
+                error[active] = torch.maximum(SAFETY * trend[active], missing).clamp(min=_EXACT)
+                linear = last.isinf() & (change[active] <= _EXACT) & (missing <= _EXACT_SUM)
+                judged = torch.where(
+                    linear, change[active], torch.maximum(change[active], last / 4)
+                )
+                still = judged <= self.tolerance
+                whole = missing <= INCOMPLETE
+                uneven[active] = straight & ~whole & (still | (level >= _UNEVEN))
+                if straight:
+                    last_look = active[still & whole & ~linear]
+                    uneven[last_look] = (
+                        self._near_zero(IG, images, last_look, 2.0**-level) > INCOMPLETE
+                    )
+                    evaluations[last_look] += 2
+                enough = straight or level >= _CROWDED
+                converged[active] = still & whole & enough & ~uneven[active]
+                going = ~(converged[active] | uneven[active])
+                active, a = active[going], a[going.to(a.device)]
+            before = a
+            if not len(active):
+                break
+        return Integral(IG, error, converged, evaluations), images[uneven]
+
+    def _near_zero(self, IG: Tensor, images: Tensor, at: Tensor, step: float) -> Tensor:
+        """Return the share of an integral that hangs on what happens near alpha = 0, about [n].
+
+        Scores need not change there for gradients to: where a normalisation follows, the parts
+        of the gradient that cancel in the sum over channels fall like 1 / alpha. Either there is
+        much below alpha = 2^-7, or the point 0 stands for what is not like it.
+        """
+        if not len(at):
+            return torch.zeros(0)
+        chosen = images[at].to(self.F.device)
+        F, n = self.F[chosen], len(at)
+        at_zero, near = (
+            _weighted_gradients(
+                _rows(self.head, chosen),
+                F,
+                self.classes[chosen],
+                torch.full((n, 1), alpha),
+                torch.ones(n, 1),
+                self.batch_size,
+            )
+            for alpha in (0.0, _NEAR)
         )
-        IG[on] = added if level == 0 else IG[on] / 2 + added
-        evaluations[active] += len(alpha)
-        a = attributions(IG[on], on)
-        if before is not None:
-            last, change[active] = change[active].clone(), _relative_change(a, before)
-            trend[active] = torch.maximum(change[active], trend[active] / DECAY)
-            missing = _missing_share(IG[on], F[on], rise[on])
-            unmoved = (trend[active] <= _EXACT) & (missing > _EXACT_SUM) & _any(a)
-            error[active] = torch.where(unmoved, missing, SAFETY * trend[active]).clamp(min=_EXACT)
-            linear = last.isinf() & (change[active] <= _EXACT)
-            judged = torch.where(linear, change[active], torch.maximum(change[active], last / 4))
-            judged[(unmoved & (level < _BELIEVED)) | (missing > 0.5)] = torch.inf
-            going = judged > tolerance
-            converged[active] = ~going
-            active, a = active[going], a[going.to(a.device)]
-        before = a
-        if not len(active):
-            break
-    return Integral(IG, error, converged, evaluations)
+        below = _NEAR * _size(near, F)
+        mistaken = step / 2 * _size(at_zero - near, F)
+        every = _size(IG[at.to(F.device)], F)
+        worst = torch.maximum(below, mistaken / _ENDS) / torch.where(every > 0, every, 1.0)
+        return worst.amax(1).cpu()
+
+
+def _size(IG: Tensor, F: Tensor) -> Tensor:
+    """Return the sum of |IG F| over channels and places [n, T]."""
+    return (IG * F[:, None]).abs().sum((2, 3, 4))
+
+
+def _logits_at(
+    head: Head,
+    F: Tensor,
+    classes: Tensor,
+    images: Tensor,
+    alpha: NDArray[np.float64],
+    batch_size: int,
+) -> Tensor:
+    """Return logits [n, T, P] of some images [n] at points alpha [P] of the line from 0 to F."""
+    image = images.repeat_interleave(len(alpha)).to(F.device)
+    scale = torch.tensor(alpha).float().repeat(len(images)).to(F.device)
+    parts = []
+    with torch.no_grad():
+        for i in range(0, len(image), batch_size):
+            rows = image[i : i + batch_size]
+            maps = F[rows] * scale[i : i + batch_size][:, None, None, None]
+            parts.append(_rows(head, rows)(maps).gather(1, classes[rows]))
+    return torch.cat(parts).reshape(len(images), len(alpha), -1).transpose(1, 2)
 
 
 def _relative_change(a: Tensor, before: Tensor) -> Tensor:
     """Return the largest change over concepts and classes, relative to a or to the floor [n]."""
     change = (a - before).abs() / a.abs().clamp(min=FLOOR)
     return change.flatten(1).amax(1).cpu()
-
-
-def _any(a: Tensor) -> Tensor:
-    """Return whether any attribution of an image is not 0 [n]."""
-    return a.flatten(1).any(1).cpu()
 
 
 def _missing_share(IG: Tensor, F: Tensor, rise: Tensor) -> Tensor:
@@ -218,27 +329,27 @@ def _missing_share(IG: Tensor, F: Tensor, rise: Tensor) -> Tensor:
 def _weighted_gradients(
     head: Head, F: Tensor, classes: Tensor, alpha: Tensor, weight: Tensor, batch_size: int
 ) -> Tensor:
-    """Return sum_p weight_p dz_t/dF(alpha_p F) [N, T, C, h, w].
+    """Return sum_p weight_p dz_t/dF(alpha_p F) [N, T, C, h, w], for points and weights [N, P].
 
     Every (image, point) pair is one feature map of a pass, so that the batches are full however
     many images and points there are.
     """
     N, T = classes.shape
     total = torch.zeros(N, T, *F.shape[1:], device=F.device)
-    image = torch.arange(N).repeat_interleave(len(alpha)).to(F.device)
-    point = torch.arange(len(alpha)).repeat(N)
+    image = torch.arange(N).repeat_interleave(alpha.shape[1]).to(F.device)
+    flat_alpha, flat_weight = alpha.flatten().to(F.device), weight.flatten().to(F.device)
     for i in range(0, len(image), batch_size):
-        rows, points = image[i : i + batch_size], point[i : i + batch_size]
-        scale = alpha[points].to(F.device)[:, None, None, None]
+        rows = image[i : i + batch_size]
+        scale = flat_alpha[i : i + batch_size][:, None, None, None]
         gradients = _gradients(_rows(head, rows), F[rows] * scale, classes[rows])
-        weights = weight[points].to(F.device)[:, None, None, None]
+        weights = flat_weight[i : i + batch_size][:, None, None, None]
         for t, gradient in enumerate(gradients):
             total[:, t].index_add_(0, rows, gradient * weights)
     return total
 
 
 def _rows(head: Head, index: Tensor) -> Head:
-    """Return the head for maps of the images at some positions; any callable is one head for all."""
+    """Return the head for some of the images; any callable is one head for all."""
     return head.rows(index) if hasattr(head, "rows") else head
 
 
