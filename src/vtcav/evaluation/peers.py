@@ -134,7 +134,9 @@ class Looker:
                 seen.X.setdefault(layer, []).append(F.mean((2, 3)).cpu())
             here = dict(inputs)
             if layer in self.U or "grad_cam" in self.methods:
-                G = class_gradients(self.model.head(layer), F, targets, binary=self.model.binary)
+                G = class_gradients(
+                    self.model.head(layer).of(batch.x), F, targets, binary=self.model.binary
+                )
                 if layer in self.U:
                     S = sensitivities(G, self.U[layer])
                     seen.S.setdefault(layer, []).append(S.cpu())

@@ -170,9 +170,8 @@ def tcav(
                 maps = model.activations(batch.x, names)
                 check_finite(batch.names, maps)
                 for layer, F in maps.items():
-                    G = class_gradients(
-                        model.head(layer), F, torch.full((len(F),), t), binary=model.binary
-                    )
+                    head, targets = model.head(layer).of(batch.x), torch.full((len(F),), t)
+                    G = class_gradients(head, F, targets, binary=model.binary)
                     S[layer].append(sensitivities(G, stacked(cavs[layer])).cpu())
             for layer in names:
                 found = class_scores(
