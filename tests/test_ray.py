@@ -1,19 +1,22 @@
 """The Ray engine: the rows of this process, whatever dies."""
 
 import os
+import pickle
 import signal
 import sys
 import threading
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import vtcav
 from tests.small import CLASSES, concepts, negatives, pictures, small_net
 from vtcav.engines import engine_of
-from vtcav.errors import ExplanationError, ExtraError, ImageError, ModelError
+from vtcav.engines import ray as engine
+from vtcav.engines.part import chunks_of
+from vtcav.errors import CavError, ExplanationError, ExtraError, ImageError, ModelError
+from vtcav.images import collect
 
 ray = pytest.importorskip("ray", reason="needs the extra vtcav[ray]")
 pytest.importorskip("ray.data", reason="needs the extra vtcav[ray]")
@@ -26,7 +29,6 @@ pytestmark = [
 ]
 
 IMAGES = pictures(70, seed=7)  # parts of 64 and 6
-TWO = {"workers": 2}
 
 
 class Plain:
@@ -70,7 +72,7 @@ def same(one, another):
     np.testing.assert_allclose(one.resampled["mean"], another.resampled["mean"], atol=1e-6)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def runtime():
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, address="local")
@@ -78,60 +80,76 @@ def runtime():
     ray.shutdown()
 
 
-def test_the_rows_of_this_process_and_a_killed_worker(runtime, tmp_path):
-    marker = tmp_path / "marker"
+@pytest.fixture
+def here(monkeypatch):
+    """What an actor does, in this process."""
+    monkeypatch.setattr(
+        "vtcav.engines.ray._ray", lambda: SimpleNamespace(get=lambda packed: packed)
+    )
+
+    def work(explainer, images, *, strict=False, name=None):
+        task, [chunk] = explainer._task(0, strict), chunks_of(collect(images), 16)
+        worker = engine._Worker(engine._packed(task, name, "cpu"))
+        return engine._unpacked(worker({"chunk": pickle.dumps(chunk)}))[1]
+
+    return work
+
+
+def test_a_killed_worker_loses_nothing(runtime, tmp_path):
+    """And a runtime that was there is used and stays; images that cannot be read are named."""
+    marker, run = tmp_path / "marker", tmp_path / "run"
+    images = [*IMAGES, tmp_path / "lost.png"]
+    images[-1].write_bytes(b"no picture")
     explainer = fitted(Dies(marker))
-    glob = explainer.explain_class("cat", IMAGES, engine="ray", ray_options=TWO, run=tmp_path / "r")
+    with pytest.warns(vtcav.SkippedImageWarning, match=r"^1 of 71 images are left out.*lost\.png"):
+        glob = explainer.explain_class(
+            "cat", images, engine="ray", ray_options={"workers": 1}, run=run
+        )
     assert int(marker.read_text()) != os.getpid()
     same(glob, explainer.explain_class("cat", IMAGES))
-    assert ray.is_initialized(), "a runtime that was there stays"
-    # what Ray computed is taken over in this process
-    before = {p.name: p.read_bytes() for p in (tmp_path / "r").glob("part*")}
-    same(glob, explainer.explain_class("cat", IMAGES, run=tmp_path / "r"))
-    assert {p.name: p.read_bytes() for p in (tmp_path / "r").glob("part*")} == before
+    assert ray.is_initialized()
+    # this process takes over what Ray computed
+    before = {p.name: p.read_bytes() for p in run.glob("part*")}
+    with pytest.warns(vtcav.SkippedImageWarning):
+        same(glob, explainer.explain_class("cat", images, run=run))
+    assert {p.name: p.read_bytes() for p in run.glob("part*")} == before
+    for options, match in TOO_MANY:
+        with pytest.raises(ExplanationError, match=match):
+            engine_of("ray", options).__enter__()
 
 
-def test_left_out_images_and_errors_are_those_of_this_process(runtime, tmp_path):
-    for i, picture in enumerate(pictures(4)):
-        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+TOO_MANY = [
+    ({"workers": 5}, r"5 workers with 0\.5 CPU each do not fit into the 2"),
+    ({"workers": 1, "num_gpus": 1}, "1 workers with 1 GPU each do not fit into the 0"),
+]
+
+
+def test_two_workers_of_a_runtime_of_our_own():
+    explainer = fitted()
+    glob = explainer.explain_class("cat", IMAGES, engine="ray", ray_options={"workers": 2})
+    same(glob, explainer.explain_class("cat", IMAGES))
+    assert not ray.is_initialized()
+
+
+def test_errors_are_those_of_this_process(here, tmp_path):
     (tmp_path / "2.png").write_bytes(b"no picture")
-    explainer, options = fitted(), {"workers": 1}
-    with pytest.warns(vtcav.SkippedImageWarning, match=r"^1 of 4 images are left out"):
-        glob = explainer.explain_class("cat", tmp_path, engine="ray", ray_options=options)
-    assert [Path(skip.name).name for skip in glob.skipped] == ["2.png"]
     with pytest.raises(ImageError, match=r"cannot read '.*2\.png': it is not a picture"):
-        explainer.explain_class("cat", tmp_path, strict=True, engine="ray", ray_options=options)
+        here(fitted(), tmp_path / "2.png", strict=True)
 
 
-def test_models_by_name(runtime):
+def test_models_by_name(here):
     module = small_net()
     module.lock = threading.Lock()  # cannot be pickled
     explainer = fitted(module=module)
     with pytest.raises(ExplanationError, match=r"cannot be sent .* 'python:MODULE:CALLABLE'"):
-        explainer.explain_class("cat", IMAGES[:3], engine="ray", ray_options=TWO)
-    wrong = {"build_another": "learned on another network", "nothing": "has no .nothing"}
-    for name, match in wrong.items():
-        options = {"workers": 1, "model": f"python:tests.test_ray:{name}"}
-        with pytest.raises((ModelError, vtcav.CavError), match=match):
-            explainer.explain_class("cat", IMAGES[:3], engine="ray", ray_options=options)
-    options = {"workers": 1, "model": "python:tests.test_ray:build"}
-    named = explainer.explain_class("cat", IMAGES[:3], engine="ray", ray_options=options)
-    same(named, explainer.explain_class("cat", IMAGES[:3]))
-
-
-def test_no_room_for_the_actors(runtime):
-    with pytest.raises(ExplanationError, match="5 workers with 0.5 CPU each do not fit into the 2"):
-        engine_of("ray", {"workers": 5}).__enter__()
-    with pytest.raises(ExplanationError, match="1 workers with 1 GPU each do not fit into the 0"):
-        engine_of("ray", {"workers": 1, "num_gpus": 1}).__enter__()
-
-
-def test_a_runtime_of_our_own_is_stopped_again():
-    ray.shutdown()
-    explainer = fitted()
-    glob = explainer.explain_class("cat", IMAGES[:3], engine="ray", ray_options={"workers": 1})
-    same(glob, explainer.explain_class("cat", IMAGES[:3]))
-    assert not ray.is_initialized()
+        here(explainer, IMAGES[:3])
+    with pytest.raises(CavError, match="learned on another network"):
+        here(explainer, IMAGES[:3], name="python:tests.test_ray:build_another")
+    with pytest.raises(ModelError, match="has no 'nothing'"):
+        here(explainer, IMAGES[:3], name="python:tests.test_ray:nothing")
+    part = here(explainer, IMAGES[:3], name="python:tests.test_ray:build")
+    rows = explainer.explain_class("cat", IMAGES[:3]).attributions
+    assert part.rows.to_pandas()["attribution"].equals(rows["attribution"])
 
 
 @pytest.mark.parametrize(

@@ -248,8 +248,9 @@ class VisualTCAV:
 
         Args:
             class_name: A class by name or index.
-            images: Images of the class, in any form that `fit` takes. All are used, whatever the
-                network predicts for them; the table says what it predicts.
+            images: Images of the class, in any form that `fit` takes, or a URI or Parquet file
+                (`vtcav.engines.stored.collect_stored`). All are used, whatever the network
+                predicts for them; the table says what it predicts.
             limit: At most this many images, drawn at random with `seed`.
             seed: Seeds the draw.
             strict: Whether an unreadable image is an error.
@@ -271,13 +272,14 @@ class VisualTCAV:
             ExtraError: When Ray is asked for and not installed.
         """
         from vtcav.engines import engine_of
+        from vtcav.engines.stored import collect_stored
         from vtcav.runs import explain_images
 
         self._check_cavs(self.cavs)
         index = self.model.class_index(class_name)
         found = explain_images(
             self._task(index, strict),
-            collect(images, limit=limit, seed=seed),
+            collect_stored(images, limit=limit, seed=seed),
             engine_of(engine, ray_options),
             provenance=self.provenance({"class": index}),
             run=run,
