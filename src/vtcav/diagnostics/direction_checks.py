@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtcav.diagnostics import trust
 from vtcav.cav import emblem
+from vtcav.diagnostics import trust
 from vtcav.diagnostics.separability import auc, auc_interval, held_out_margins, held_out_scores
 from vtcav.diagnostics.stability import Resamples, is_zero
 from vtcav.diagnostics.trust import BAD, FINE, LOOK, Finding, at_least, count, percent, untested
