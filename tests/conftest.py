@@ -33,6 +33,7 @@ def libraries():
             timm=importlib.import_module("timm"),
         )
 
+
 # a busy machine is no reason to fail
 settings.register_profile("vtcav", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("vtcav")
