@@ -18,6 +18,7 @@ from vtcav.commands import (
     explain_class,
     layers,
     localise,
+    report,
 )
 from vtcav.commands.common import UsageError
 from vtcav.errors import VtcavError
@@ -26,7 +27,17 @@ from vtcav.terminal import fail, show_warning
 __all__ = ["main", "parser"]
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-_COMMANDS = demo, layers, explain, explain_class, diagnose, localise, compare, evaluate
+_COMMANDS = (
+    demo,
+    layers,
+    explain,
+    explain_class,
+    report,
+    diagnose,
+    localise,
+    compare,
+    evaluate,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,63 @@
+"""From a folder of saved results to the file of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from vtcav.diagnostics.result import Diagnostics
+from vtcav.errors import ExplanationError
+from vtcav.explanation import GlobalExplanation, LocalExplanation
+from vtcav.report.page import render
+from vtcav.storage import atomic_path
+
+__all__ = ["write"]
+
+
+def write(folder: Path, output: Path | None, title: str | None) -> Path:
+    """Write the report on a folder; `vtcav.report.write_report` says how.
+
+    Raises:
+        ExplanationError: When there is nothing to report, or the file cannot be written.
+    """
+    if not folder.is_dir():
+        raise ExplanationError(
+            f"expected a folder of saved explanations, got {str(folder)!r}, which is no folder"
+        )
+    images, classes, diagnosed = (_saved(folder, k) for k in ("local", "global", "diagnostics"))
+    if not images and not classes:
+        raise ExplanationError(
+            f"there is nothing to report in {str(folder)!r}: no saved explanation (local.json, "
+            "global.json) lies in it or below it; save some with .save(folder) or vtcav explain -o"
+        )
+    if len(diagnosed) > 1:
+        places = ", ".join(repr(str(place)) for place in diagnosed)
+        raise ExplanationError(
+            f"expected the diagnostics of one study in {str(folder)!r}, found {len(diagnosed)}: "
+            f"{places}; report on each study's folder by itself"
+        )
+    page = render(
+        _each(images),
+        [GlobalExplanation.load(place) for place in classes],
+        Diagnostics.load(diagnosed[0]) if diagnosed else None,
+        folder.resolve().name if title is None else title,
+    )
+    output = folder / "report.html" if output is None else output
+    try:
+        with atomic_path(output) as partial:
+            partial.write_text(page, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise ExplanationError(f"cannot write the report {str(output)!r}: {error}") from error
+    return output
+
+
+def _saved(folder: Path, kind: str) -> list[Path]:
+    """Return the folders that hold a result of a kind, in order."""
+    places = (path.parent for path in folder.rglob(f"{kind}.json") if path.is_file())
+    shown = (p for p in places if not any(s.startswith(".") for s in p.relative_to(folder).parts))
+    return sorted(shown)
+
+
+def _each(places: list[Path]) -> Iterator[LocalExplanation]:
+    for place in places:
+        yield LocalExplanation.load(place)

@@ -1,0 +1,168 @@
+"""How the numbers were made, ready to paste: a paragraph, a citation, the provenance as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vtcav import __version__
+from vtcav.provenance import Provenance
+from vtcav.report.rows import ClassPart
+from vtcav.report.words import clear, count, listed, short_names
+
+__all__ = ["CITATION", "methods", "provenance_text"]
+
+CITATION = f"""@article{{desantis_visual_tcav,
+  title   = {{Visual-TCAV: Concept-based Attribution and Saliency Maps for Post-hoc Explainability
+             in Image Classification}},
+  author  = {{De Santis, Antonio and Campi, Riccardo and Bianchi, Matteo and Brambilla, Marco}},
+  journal = {{Transactions on Machine Learning Research}},
+  note    = {{arXiv:2411.05698}}
+}}
+
+@software{{vtcav,
+  title   = {{vtcav}},
+  author  = {{{{The vtcav developers}}}},
+  version = {{{__version__}}}
+}}
+"""
+
+
+def methods(
+    explained: Sequence[Provenance],
+    parts: Sequence[ClassPart],
+    images: int,
+    diagnosed: Provenance | None,
+) -> list[str]:
+    """Return the paragraphs that say how the numbers were made.
+
+    Args:
+        explained: Provenance of every explanation.
+        parts: The classes.
+        images: How many images were explained one by one.
+        diagnosed: Provenance of the diagnostics.
+    """
+    texts = [_computed(distinct) for distinct in _distinct(explained)]
+    if parts:
+        classes = [
+            f"“{clear(p.name)}” ({count(p.used, 'image')}, {len(p.skipped)} skipped)" for p in parts
+        ]
+        texts.append(
+            f"The attribution to a class is the mean over its images: {listed(classes)}; its 95 % "
+            "interval for other images is Student's t interval."
+        )
+    if images:
+        texts.append(f"{count(images, 'image was', 'images were')} explained one by one.")
+    if diagnosed is not None:
+        texts.append(
+            "How far each concept's direction can be trusted was diagnosed on held-out pairs of "
+            "examples and negatives (leave-pair-out AUC), by resampling its images "
+            f"({count(int(diagnosed.settings.get('resamples', 0)), 'draw')} of each kind, seed "
+            f"{diagnosed.settings.get('seed')}), and by comparing it with the other concepts."
+        )
+    return texts
+
+
+def _distinct(explained: Sequence[Provenance]) -> list[Provenance]:
+    """Return one provenance for each way in which numbers were made."""
+    ways = {_computed(provenance): provenance for provenance in reversed(explained)}
+    return list(reversed(ways.values()))
+
+
+def _computed(provenance: Provenance) -> str:
+    versions, model, settings = provenance.versions, provenance.model, provenance.settings
+    concepts = [
+        f"“{clear(c.name)}” ({count(len(c.examples), 'example')}, "
+        f"{count(len(c.negatives), 'negative')})"
+        for c in provenance.concepts
+    ]
+    layers = [clear(layer["name"]) for layer in provenance.layers]
+    return (
+        "Concept maps and attributions were computed with Visual-TCAV (De Santis, Campi, Bianchi "
+        f"and Brambilla, arXiv:2411.05698) as implemented in vtcav {versions.get('vtcav')} "
+        f"(PyTorch {versions.get('torch')}, Python {versions.get('python')}), for the network "
+        f"{clear(model.get('network'))} (SHA-256 of weights and structure "
+        f"{str(model.get('fingerprint'))[:16]}…), at {count(len(layers), 'layer')}: "
+        f"{', '.join(layers)}. A concept's direction is the mean pooled activation of its examples "
+        f"less that of its negatives: {', '.join(concepts)}. {_integral(settings)} "
+        f"{_resampled(settings.get('fit', {}))}"
+    )
+
+
+def _integral(settings: Mapping[str, Any]) -> str:
+    steps = settings.get("steps")
+    rule = (
+        f"an adaptive rule (relative tolerance {settings.get('tolerance')})"
+        if steps == "adaptive"
+        else f"the trapezoid rule with {steps} steps"
+    )
+    return (
+        "Gradients were integrated from zero feature maps to those of the image with "
+        f"{rule}, keeping positive contributions only."
+    )
+
+
+def _resampled(fit: Mapping[str, Any]) -> str:
+    nulls, bootstraps = fit.get("null_cavs", 0), fit.get("bootstraps", 0)
+    texts = []
+    if nulls:
+        texts.append(
+            f"Each attribution was tested against those of {nulls} directions learned from random "
+            "draws of the negatives (one-sided permutation p-value with the +1 correction; q-value "
+            "of Benjamini and Hochberg over all values of a class, or of an image; significant: q "
+            "≤ 0.05)."
+        )
+    else:
+        texts.append("No attribution was tested for significance.")
+    if bootstraps:
+        texts.append(
+            f"95 % intervals for other examples rest on {bootstraps} directions from examples and "
+            "negatives drawn with replacement."
+        )
+    if "seed" in fit:
+        texts.append(f"Seed: {fit['seed']}.")
+    return " ".join(texts)
+
+
+def provenance_text(
+    classes: Sequence[tuple[str, Provenance]],
+    images: Sequence[Provenance],
+    diagnosed: Provenance | None,
+) -> str:
+    """Return the provenance of everything as JSON, each way of computing once.
+
+    Args:
+        classes: Names of classes and the provenance of their explanations.
+        images: Provenance of images explained one by one.
+        diagnosed: Of the diagnostics.
+    """
+    sets: dict[tuple[str, ...], str] = {}
+    ways: dict[str, list[str]] = {}
+    named = [(f"class {name}", p) for name, p in classes]
+    named += [("images", p) for p in images]
+    named += [] if diagnosed is None else [("diagnostics", diagnosed)]
+    for name, provenance in named:
+        of = ways.setdefault(json.dumps(_plain(provenance, sets), sort_keys=True), [])
+        if name not in of:
+            of.append(name)
+    data = {
+        "results": [{"of": of, **json.loads(text)} for text, of in ways.items()],
+        "image_sets": {label: short_names(names) for names, label in sets.items()},
+    }
+    return json.dumps(data, indent=1)
+
+
+def _plain(provenance: Provenance, sets: dict[tuple[str, ...], str]) -> dict[str, Any]:
+    """Return a provenance as JSON data, with labels in place of its lists of images.
+
+    Args:
+        provenance: The provenance.
+        sets: Lists of images and their labels; those of this provenance are added.
+    """
+    data: dict[str, Any] = json.loads(json.dumps(provenance.to_dict(), default=str))
+    for concept in data["concepts"]:
+        for kind in ("examples", "negatives"):
+            names = tuple(concept[kind])
+            concept[kind] = sets.setdefault(names, f"set {len(sets) + 1} ({len(names)} images)")
+    return data

@@ -1,0 +1,270 @@
+"""The findings in plain sentences, and how far they can be trusted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vtcav.diagnostics.trust import BAD, FINE, LOOK
+from vtcav.errors import ExplanationError
+from vtcav.provenance import Provenance
+from vtcav.report.images import Claim, ImagePart
+from vtcav.report.rows import NOT_DIAGNOSED, ClassPart, Row, Trust
+from vtcav.report.words import (
+    NOT_SEPARATED,
+    NOT_TESTED,
+    NS,
+    clear,
+    count,
+    listed,
+    short_names,
+    value,
+)
+
+__all__ = ["Overview", "Statement", "overview"]
+
+_FEW = 10
+_MOST = 20
+_GRAVITY = FINE, NOT_DIAGNOSED, LOOK
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A sentence, and what it rests on.
+
+    Attributes:
+        text: The sentence.
+        certainty: How certain it is.
+        level: What the diagnostics say; empty where it is about no concept.
+        caution: A sentence to read with it.
+    """
+
+    text: str
+    certainty: str = ""
+    level: str = ""
+    caution: str = ""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The first part of the report.
+
+    Attributes:
+        findings: What stands out and can be used.
+        unusable: What stands out, at concepts that must not be used.
+        nothing: For which classes and images nothing stands out.
+        trust: How far all this can be trusted.
+        warnings: What was left out or does not fit together.
+    """
+
+    findings: tuple[Statement, ...]
+    unusable: tuple[Statement, ...]
+    nothing: tuple[str, ...]
+    trust: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def overview(
+    parts: Sequence[ClassPart],
+    images: Sequence[ImagePart],
+    trust: Trust,
+    provenances: Sequence[Provenance],
+) -> Overview:
+    """Return the findings of all explanations.
+
+    Args:
+        parts: The classes.
+        images: The images.
+        trust: In the concepts.
+        provenances: Of every explanation, and of the diagnostics.
+    """
+    if not parts and not images:
+        raise ExplanationError(
+            "there is nothing to report: expected at least one explanation of an image or a class"
+        )
+    rows = [row for part in parts for row in part.rows]
+    significant = sorted((row for row in rows if row.significant), key=lambda row: -row.mean)
+    claims = tuple(_claim(row) for row in significant if row.level != BAD)
+    return Overview(
+        findings=claims + _image_findings(images),
+        unusable=tuple(_claim(row) for row in significant if row.level == BAD),
+        nothing=_nothing(parts, images),
+        trust=(*_diagnosed(trust), *_tested(rows, len(parts)), *_samples(parts), _LIMITS),
+        warnings=(*_skipped(parts, provenances), *_mixed(provenances), *_not_separated(rows)),
+    )
+
+
+_LIMITS = (
+    "A finding says that this network's score for the class rises with what the concept's examples "
+    "have in common and their negatives have not. Whether that is what the concept's name says, "
+    "only a look at the examples and the maps can tell; it does not prove a cause."
+)
+
+
+def _claim(row: Row) -> Statement:
+    return Statement(
+        text=(
+            f"“{clear(row.concept)}” counts for “{clear(row.class_name)}” at {clear(row.layer)}: "
+            f"on average {value(row.mean)} of the rise of the best class's score, over "
+            f"{count(row.n, 'image')}."
+        ),
+        certainty=row.certainty,
+        level=row.level,
+        caution=row.reason,
+    )
+
+
+def _image_findings(images: Sequence[ImagePart]) -> tuple[Statement, ...]:
+    """Return in how many images each concept counts for each class, and at which layers."""
+    explained = Counter(name for image in images for name in image.data["classes"])
+    found: dict[tuple[str, str], list[tuple[int, Claim]]] = {}
+    for i, image in enumerate(images):
+        for claim in image.claims:
+            found.setdefault((claim.class_name, claim.concept), []).append((i, claim))
+    times = {key: len({i for i, _ in claims}) for key, claims in found.items()}
+    ordered = sorted(found, key=lambda key: -times[key])
+    statements = []
+    for name, concept in ordered[:_MOST]:
+        claims = [claim for _, claim in found[name, concept]]
+        layers = list(dict.fromkeys(clear(claim.layer) for claim in claims))
+        first = max(claims, key=lambda claim: _GRAVITY.index(claim.level))
+        statements.append(
+            Statement(
+                text=(
+                    f"In {times[name, concept]} of {count(explained[clear(name)], 'image')} "
+                    f"explained for “{clear(name)}”, “{clear(concept)}” counts for it, at "
+                    f"{listed(layers)}."
+                ),
+                certainty="each image is tested by itself; q ≤ 0.05 over all its values",
+                level=first.level,
+                caution=first.reason,
+            )
+        )
+    if (more := len(ordered) - _MOST) > 0:
+        statements.append(Statement(f"{count(more, 'rarer finding')} with the images themselves."))
+    return tuple(statements)
+
+
+def _nothing(parts: Sequence[ClassPart], images: Sequence[ImagePart]) -> tuple[str, ...]:
+    found = []
+    for part in parts:
+        if not any(row.claimed for row in part.rows):
+            untested = all(row.verdict in (NOT_TESTED, NOT_SEPARATED) for row in part.rows)
+            why = (
+                "nothing was tested, so nothing is claimed"
+                if untested
+                else "no concept can be claimed to count, at any layer"
+            )
+            found.append(f"For “{clear(part.name)}” {why}.")
+    without = sum(not image.claims for image in images)
+    if without:
+        found.append(
+            f"In {without} of {count(len(images), 'image')} no concept can be claimed to count."
+        )
+    return tuple(found)
+
+
+def _diagnosed(trust: Trust) -> tuple[str, ...]:
+    if not trust.rows:
+        return (
+            "The concepts were not diagnosed: nothing is known of how far their directions can be "
+            "trusted (explainer.diagnostics(), vtcav diagnose).",
+        )
+    total = len(trust.rows)
+    levels = [f"{trust.count(level)} {level}" for level in (FINE, LOOK, BAD) if trust.count(level)]
+    return (
+        f"Diagnostics of {count(total, 'concept at a layer', 'pairs of concept and layer')}: "
+        f"{listed(levels)}. What is “do not use” is claimed nowhere on this page; what is “look” "
+        "has a sentence to read with it.",
+    )
+
+
+def _tested(rows: Sequence[Row], classes: int) -> tuple[str, ...]:
+    if not rows:
+        return ()
+    counts = Counter(row.verdict for row in rows)
+    tested = sum(n for verdict, n in counts.items() if verdict not in (NOT_TESTED, NOT_SEPARATED))
+    if not tested:
+        return (
+            "No attribution of a class was tested against concepts of random images: none can be "
+            "told from chance.",
+        )
+    sentence = (
+        f"{count(tested, 'attribution')} to classes tested against concepts made of random images; "
+        f"{tested - counts[NS]} with q ≤ 0.05. "
+        "“Not significant” means that random images often get as much, not that the concept plays "
+        "no part."
+    )
+    if classes > 1:
+        sentence += (
+            " False discoveries are controlled within each class, over its concepts and layers, "
+            "not over all classes together."
+        )
+    if counts[NOT_TESTED]:
+        sentence += f" {count(counts[NOT_TESTED], 'attribution')} could not be tested (see notes)."
+    return (sentence,)
+
+
+def _samples(parts: Sequence[ClassPart]) -> tuple[str, ...]:
+    found = []
+    for part in parts:
+        if part.used < _FEW:
+            found.append(
+                f"“{clear(part.name)}” rests on {count(part.used, 'image')}: its interval for "
+                "other images is wide, or missing."
+            )
+        if part.otherwise:
+            found.append(
+                f"Of the {count(part.used, 'image')} of “{clear(part.name)}”, the network predicts "
+                f"{part.otherwise} as something else."
+            )
+    return tuple(found)
+
+
+def _skipped(parts: Sequence[ClassPart], provenances: Sequence[Provenance]) -> tuple[str, ...]:
+    found = [
+        f"Skipped in “{clear(part.name)}”: {clear(name)}: {clear(reason)}"
+        for part in parts
+        for name, (_, reason) in zip(
+            short_names([name for name, _ in part.skipped]), part.skipped, strict=True
+        )
+    ]
+    lost = {
+        (record.name, skip.name, skip.reason)
+        for provenance in provenances
+        for record in provenance.concepts
+        for skip in (*record.skipped_examples, *record.skipped_negatives)
+    }
+    found += [
+        f"Skipped in the concept “{clear(concept)}”: {clear(short_names([name])[0])}: {clear(why)}"
+        for concept, name, why in sorted(lost)
+    ]
+    return tuple(found)
+
+
+def _mixed(provenances: Sequence[Provenance]) -> tuple[str, ...]:
+    """Return what does not fit together: results of other networks or concepts."""
+    found = []
+    networks = {str(p.model.get("fingerprint")) for p in provenances}
+    if len(networks) > 1:
+        found.append(
+            f"These results come from {len(networks)} different networks (by their weights): do "
+            "not compare their numbers."
+        )
+    examples = {tuple((c.name, c.examples, c.negatives) for c in p.concepts) for p in provenances}
+    if len(examples) > 1:
+        found.append(
+            f"These results rest on {len(examples)} different sets of concepts, examples or "
+            "negatives; diagnostics are told only of those that they were made of."
+        )
+    return tuple(found)
+
+
+def _not_separated(rows: Sequence[Row]) -> tuple[str, ...]:
+    pairs = dict.fromkeys((row.concept, row.layer) for row in rows if row.verdict == NOT_SEPARATED)
+    return tuple(
+        f"“{clear(concept)}” is not separated from its negatives at {clear(layer)} (e+ ≤ e-): its "
+        "maps and attributions there are 0 and say nothing."
+        for concept, layer in pairs
+    )

@@ -1,0 +1,283 @@
+// Images explained one by one, unpacked when they are looked at.
+(() => {
+  const index = parsed("image-index");
+  if (!index.length) return;
+  const hex = parsed("settings").colours;
+  const colours = Array.from({ length: hex.length / 6 }, (_, i) =>
+    [0, 2, 4].map((j) => parseInt(hex.slice(6 * i + j, 6 * i + j + 2), 16)));
+  const shade = (m) => colours[Math.min(colours.length - 1, Math.floor(m * colours.length))];
+  const TINY = 1001;  // more than 0 and less than half a thousandth
+  const state = { i: -1, data: null, maps: null, cell: null, call: 0 };
+  const chosen = { layer: "", concept: "" };  // by name: images may have other layers
+
+  const list = find("image-list");
+  const entries = index.map((image, i) => {
+    const item = make("li");
+    const link = make("a", image.name);
+    link.href = `#image-${i}`;
+    link.append(make("span", `${image.best} (${image.probability}); `
+      + `${image.findings} finding${image.findings === 1 ? "" : "s"}`, "muted"));
+    item.append(link);
+    return { item, link, text: `${image.name} ${image.best}`.toLowerCase() };
+  });
+  list.append(...entries.map((entry) => entry.item));
+
+  const visible = () => entries.flatMap((entry, i) => (entry.item.hidden ? [] : [i]));
+  const steps = () => {
+    const shown = visible();
+    const place = shown.indexOf(state.i);
+    find("previous").disabled = !shown.length || place === 0;
+    find("next").disabled = !shown.length || place === shown.length - 1;
+    find("image-count").textContent = place < 0 ? `${shown.length} of ${index.length}`
+      : `${place + 1} of ${shown.length}${shown.length < index.length ? ` found, ${index.length} in all` : ""}`;
+  };
+  find("find-image").addEventListener("input", (event) => {
+    const sought = event.target.value.trim().toLowerCase();
+    for (const entry of entries) entry.item.hidden = !entry.text.includes(sought);
+    steps();
+  });
+  const step = (by) => {
+    const shown = visible();
+    const place = shown.indexOf(state.i);
+    const to = place < 0 ? shown[0] : shown[place + by];
+    if (to !== undefined) location.hash = `#image-${to}`;
+  };
+  find("previous").addEventListener("click", () => step(-1));
+  find("next").addEventListener("click", () => step(1));
+
+  const unpack = async (data) => {
+    const bytes = Uint8Array.from(atob(data.maps), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const planes = new Uint8Array(await new Response(stream).arrayBuffer());
+    const n = planes.length / 2;
+    const values = new Uint16Array(n);
+    for (let i = 0; i < n; i += 1) values[i] = planes[i] + 256 * planes[n + i];
+    let start = 0;
+    return data.shapes.map(([h, w]) => data.concepts.map(() => {
+      start += h * w;
+      return { h, w, values: values.subarray(start - h * w, start) };
+    }));
+  };
+
+  const trouble = (text) => {
+    find("image-trouble").textContent = text;
+    find("image-trouble").hidden = !text;
+  };
+  const fill = (select, names, wanted) => {
+    select.replaceChildren(...names.map((name, i) => { const o = make("option", name); o.value = i; return o; }));
+    select.value = Math.max(0, names.indexOf(wanted));
+  };
+  const place = (element, [left, top, right, bottom], view) => {
+    // percentages of the stage, which holds the picture and what of the input lies beyond it
+    const [l, t, r, b] = view;
+    element.style.left = `${(100 * (left - l)) / (r - l)}%`;
+    element.style.top = `${(100 * (top - t)) / (b - t)}%`;
+    element.style.width = `${(100 * (right - left)) / (r - l)}%`;
+    element.style.height = `${(100 * (bottom - top)) / (b - t)}%`;
+  };
+
+  // what is shown before anything is chosen: the largest attribution, of those that stand out
+  const telling = (data) => {
+    const usable = data.rows.filter((row) => row[10] === "significant" && row[11] !== "do not use");
+    const rows = usable.length ? usable : data.rows;
+    return rows.reduce((best, row) => ((row[3] ?? -1) > (best[3] ?? -1) ? row : best));
+  };
+
+  const open = async (i) => {
+    state.call += 1;
+    const call = state.call;
+    let data;
+    let maps;
+    try {
+      data = parsed(`image-data-${i}`);
+      maps = await unpack(data);
+    } catch (error) {
+      trouble(`This browser cannot unpack the maps (${error.message}); one from 2023 or later can.`);
+      return;
+    }
+    if (call !== state.call) return;  // another was asked for meanwhile
+    trouble("");
+    Object.assign(state, { i, data, maps, cell: null });
+    entries.forEach(({ link }, j) => (j === i ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current")));
+    // the list alone scrolls: the page stays where its reader is
+    const { offsetTop, offsetHeight } = entries[i].item;
+    const above = offsetTop - list.offsetTop;
+    const below = above + offsetHeight - list.clientHeight;
+    if (above < list.scrollTop) list.scrollTop = above;
+    else if (below > list.scrollTop) list.scrollTop = below;
+    steps();
+    const { name } = index[i];
+    find("image-name").textContent = name;
+    find("image-predictions").textContent = `The network says: ${data.predictions.map(([c, p]) => `${c} ${p}`).join(", ")}.`;
+    const first = telling(data);
+    fill(find("layer"), data.layers, data.layers.includes(chosen.layer) ? chosen.layer : data.layers[first[0]]);
+    fill(find("concept"), data.concepts, data.concepts.includes(chosen.concept) ? chosen.concept : data.concepts[first[1]]);
+    const view = [Math.min(0, data.box[0]), Math.min(0, data.box[1]), Math.max(1, data.box[2]), Math.max(1, data.box[3])];
+    const ratio = ((view[2] - view[0]) * data.size[0]) / ((view[3] - view[1]) * data.size[1]);
+    const framed = data.box.some((x, k) => Math.abs(x - [0, 0, 1, 1][k]) > 1e-6);
+    for (const stage of all(".stage")) {
+      stage.style.aspectRatio = String(ratio);
+      const photo = stage.querySelector(".photo");
+      photo.src = data.picture;
+      place(photo, [0, 0, 1, 1], view);
+      const frame = stage.querySelector(".frame");
+      frame.hidden = !framed;
+      place(frame, data.box, view);
+    }
+    find("original").querySelector("img").alt = `The image ${name}`;
+    find("original-caption").textContent = framed ? "The image; the frame is what the network saw." : "The image.";
+    place(find("overlay").querySelector(".map"), data.box, view);
+    state.view = view;
+    find("image-findings").replaceChildren(...data.findings.map((text) => make("li", text)));
+    table();
+    show();
+    find("image").hidden = false;
+  };
+
+  const stood = { "significant": "◆", "not significant": "○", "not tested": "□" };
+  const table = () => {
+    const { data } = state;
+    const body = find("image-table").querySelector("tbody");
+    body.replaceChildren(...data.rows.map((row) => {
+      const [l, k, c, , text, , , range, random, q, verdict, level, note] = row;
+      const line = make("tr");
+      const head = make("th", data.layers[l]);
+      head.scope = "row";
+      line.append(head, ...[data.concepts[k], data.classes[c], text, range || "–", random, q,
+        `${stood[verdict] ?? "✕"} ${verdict}`, level, note].map((cell) => make("td", cell)));
+      return line;
+    }));
+  };
+
+  const shown = (m) => {
+    if (m === TINY) return "<0.001";
+    return m === 0 ? "0" : (m / 1000).toFixed(3);
+  };
+
+  const show = () => {
+    const { data, maps } = state;
+    const l = Number(find("layer").value);
+    const k = Number(find("concept").value);
+    const { h, w, values } = maps[l][k];
+    const rows = data.rows.filter((row) => row[0] === l && row[1] === k);
+    const separated = rows.every((row) => row[10] !== "not separated");
+    const canvas = find("overlay").querySelector(".map");
+    canvas.width = w;
+    canvas.height = h;
+    const pixels = new ImageData(w, h);
+    values.forEach((m, i) => pixels.data.set([...shade(m === TINY ? 0 : m / 1000), 255], 4 * i));
+    canvas.getContext("2d").putImageData(pixels, 0, 0);
+    canvas.hidden = !separated;
+    find("overlay").querySelector(".no-map").hidden = separated;
+    const [layer, concept] = [data.layers[l], data.concepts[k]];
+    const most = data.largest[l][k];
+    find("overlay").setAttribute("aria-label", `Map of ${concept} at ${layer}: ${h} rows by ${w} columns, largest M ${most}`);
+    find("overlay").querySelector("img").alt = "";
+    find("map-caption").textContent = separated
+      ? `Where ${layer} sees “${concept}”: ${h} × ${w} cells, largest M = ${most}.`
+      : `${layer} does not separate “${concept}” from its negatives (e+ ≤ e-): there is no map.`;
+    state.map = separated ? { h, w, values } : null;
+    state.cell = null;
+    point(null);
+    bars(rows, layer, concept);
+    fade();
+  };
+
+  const bars = (rows, layer, concept) => {
+    const { data } = state;
+    const top = Math.max(1e-3, ...data.rows.flatMap((row) => [row[3] ?? 0, row[6] ?? 0]));
+    const x = (value) => 8 + 304 * Math.min(Math.max(value / top, 0), 1);
+    find("bars-title").textContent = `How much “${concept}” at ${layer} counts for each class`;
+    find("bars").replaceChildren(...rows.map((row) => {
+      const [, , c, value, text, low, high, range, random, q, verdict, level, note] = row;
+      const item = make("li");
+      item.append(make("span", data.classes[c], "name"), make("span", `${text} ${stood[verdict] ?? "✕"} ${verdict}`, "number"));
+      const about = [`q = ${q}`, `random images get ${random}`];
+      if (range) about.unshift(`for other examples ${range}`);
+      if (level !== "fine") about.push(`diagnostics: ${level}`);
+      if (note) about.push(note);
+      const svg = drawn("svg", { viewBox: "0 0 320 16", role: "img", "aria-label": `${data.classes[c]}: ${text}, ${verdict}` });
+      svg.append(drawn("rect", { class: "track", x: 8, y: 2, width: 304, height: 12 }));
+      if (value > 0) svg.append(drawn("rect", { class: verdict === "significant" ? "bar" : "bar no", x: 8, y: 3, width: Math.max(x(value) - 8, 1), height: 10 }));
+      if (low !== null && high !== null) svg.append(drawn("path", { class: "ci", d: `M${x(low)} 8H${x(high)}M${x(low)} 4v8M${x(high)} 4v8` }));
+      item.append(svg, make("span", `${about.join("; ")}.`, "more muted"));
+      return item;
+    }));
+  };
+
+  // -- one cell, by pointer or by keyboard
+  const overlay = find("overlay");
+  const point = (cell) => {
+    const mark = overlay.querySelector(".cell");
+    state.cell = cell;
+    mark.hidden = !cell || !state.map;
+    if (!cell || !state.map) {
+      find("map-value").textContent = "";
+      return;
+    }
+    const { h, w, values } = state.map;
+    const { box } = state.data;
+    const [row, column] = cell;
+    const [sx, sy] = [(box[2] - box[0]) / w, (box[3] - box[1]) / h];
+    place(mark, [box[0] + column * sx, box[1] + row * sy, box[0] + (column + 1) * sx, box[1] + (row + 1) * sy], state.view);
+    const m = shown(values[row * w + column]);
+    find("map-value").textContent = `M ${m.startsWith("<") ? m.replace("<", "< ") : `= ${m}`} (row ${row + 1}, column ${column + 1})`;
+  };
+  const under = (event) => {
+    if (!state.map) return null;
+    const area = overlay.querySelector(".map").getBoundingClientRect();
+    const column = Math.floor(((event.clientX - area.left) / area.width) * state.map.w);
+    const row = Math.floor(((event.clientY - area.top) / area.height) * state.map.h);
+    return row >= 0 && column >= 0 && row < state.map.h && column < state.map.w ? [row, column] : null;
+  };
+  overlay.addEventListener("pointermove", (event) => point(under(event)));
+  overlay.addEventListener("pointerdown", (event) => point(under(event)));
+  overlay.addEventListener("pointerleave", () => { if (document.activeElement !== overlay) point(null); });
+  overlay.addEventListener("keydown", (event) => {
+    const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+    if (!state.map) return;
+    const { h, w, values } = state.map;
+    if (event.key === "Escape") { point(null); return; }
+    let to;
+    if (event.key === "Home") to = [0, 0];
+    else if (event.key === "End") to = [h - 1, w - 1];
+    else if (event.key === "m" || event.key === "M") {
+      let best = 0;
+      values.forEach((m, i) => { if (m % TINY > values[best] % TINY) best = i; });
+      to = [Math.floor(best / w), best % w];
+    } else if (moves[event.key]) {
+      const [row, column] = state.cell ?? [Math.floor(h / 2) - moves[event.key][0], Math.floor(w / 2) - moves[event.key][1]];
+      to = [row + moves[event.key][0], column + moves[event.key][1]];
+    } else return;
+    event.preventDefault();
+    point([Math.min(Math.max(to[0], 0), h - 1), Math.min(Math.max(to[1], 0), w - 1)]);
+  });
+
+  const fade = () => {
+    const opacity = find("opacity").value;
+    overlay.querySelector(".map").style.opacity = String(opacity / 100);
+    find("opacity-value").textContent = `${opacity} %`;
+    overlay.querySelector(".photo").classList.toggle("grey", find("grey").checked);
+  };
+  find("opacity").addEventListener("input", fade);
+  find("grey").addEventListener("change", fade);
+  find("layer").addEventListener("change", (event) => { chosen.layer = state.data.layers[event.target.value]; show(); });
+  find("concept").addEventListener("change", (event) => { chosen.concept = state.data.concepts[event.target.value]; show(); });
+
+  const scale = find("scale").getContext("2d");
+  colours.forEach(([r, g, b], i) => { scale.fillStyle = `rgb(${r} ${g} ${b})`; scale.fillRect(i, 0, 1, 1); });
+
+  const route = (focus) => {
+    const found = /^#image-(\d+)$/.exec(location.hash);
+    const i = found && Number(found[1]) < index.length ? Number(found[1]) : null;
+    if (i === null) return false;
+    open(i).then(() => {
+      if (!focus) return;
+      find("images").scrollIntoView();
+      if (!find("image").contains(document.activeElement) && !document.activeElement.closest(".picker")) find("image-name").focus({ preventScroll: true });
+    });
+    return true;
+  };
+  addEventListener("hashchange", () => route(true));
+  if (!route(false)) open(0);
+})();
