@@ -511,3 +511,8 @@ def test_the_backend_is_chosen_for_the_import_alone(before, monkeypatch, tmp_pat
         monkeypatch.setenv("KERAS_BACKEND", before)
     assert import_keras().chosen == "torch"
     assert os.environ.get("KERAS_BACKEND") == before
+
+
+def test_classifier_says_where_a_keras_network_goes():
+    with pytest.raises(ModelError, match="a Keras network goes into"):
+        vtcav.Classifier(small_network())

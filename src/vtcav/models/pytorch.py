@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -92,6 +93,12 @@ class Classifier(Model):
             if type(module).__name__ == "ExportedProgram":
                 what = "of an exported program take torch.export.unflatten(program)"
             raise ModelError(f"expected a torch.nn.Module, got {type(module).__name__}; {what}")
+        keras = sys.modules.get("keras")
+        if keras is not None and isinstance(module, keras.Model):
+            raise ModelError(
+                "a Keras network goes into vtcav.models.keras.KerasClassifier, or by its file into "
+                'vtcav.load_model("keras:FILE")'
+            )
         if preprocess is not None and not callable(preprocess):
             raise ModelError(
                 "preprocess must be vtcav.Preprocess(...) or a callable from a PIL image to a "
