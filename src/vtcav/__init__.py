@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vtcav.models.pytorch import Classifier
     from vtcav.models.registry import load_model
     from vtcav.preprocess import Preprocess
+    from vtcav.runs_folder import DamagedPartWarning
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ _HOMES = {
     "CavError": "vtcav.errors",
     "Classifier": "vtcav.models.pytorch",
     "ConceptError": "vtcav.errors",
+    "DamagedPartWarning": "vtcav.runs_folder",
     "Diagnostics": "vtcav.diagnostics.result",
     "ExplanationError": "vtcav.errors",
     "ExtraError": "vtcav.errors",
@@ -56,6 +58,7 @@ __all__ = [
     "CavError",
     "Classifier",
     "ConceptError",
+    "DamagedPartWarning",
     "Diagnostics",
     "ExplanationError",
     "ExtraError",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+from pathlib import Path
 from typing import Any
 
 from vtcav.commands.common import (
+    UsageError,
     add_common,
     add_output,
     add_quadrature,
@@ -15,6 +18,7 @@ from vtcav.commands.common import (
     class_of,
     load,
     output_path,
+    positive,
     prepared,
 )
 from vtcav.terminal import print_frame, print_json, print_saved, records, with_intervals
@@ -40,16 +44,43 @@ def add(commands: Any) -> None:
     add_quadrature(command)
     add_resampling(command)
     add_output(command, "tables, maps and figure")
+    _add_run(command)
     add_common(command)
     command.set_defaults(run=_run)
 
 
+def _add_run(command: argparse.ArgumentParser) -> None:
+    """Add where finished parts are kept, and who computes them."""
+    command.add_argument(
+        "--run",
+        type=Path,
+        metavar="DIR",
+        help="keeps finished parts, to go on from (default: OUT/run until the tables are saved)",
+    )
+    command.add_argument("--no-resume", action="store_true", help="keep no parts")
+    command.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="who computes (default local)"
+    )
+    command.add_argument("--address", help="of a Ray cluster (default: a runtime of its own)")
+    command.add_argument("--workers", type=positive, help="Ray actors that hold the network")
+
+
+def _ray_options(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    given = {"address": arguments.address, "workers": arguments.workers}
+    options = {name: value for name, value in given.items() if value is not None}
+    if options and arguments.engine != "ray":
+        raise UsageError("--address and --workers need --engine ray")
+    return options if arguments.engine == "ray" else None
+
+
 def _run(arguments: argparse.Namespace) -> None:
-    from vtcav.images import collect
+    from vtcav.engines.stored import collect_stored
 
     check_sources(arguments)
+    ray_options = _ray_options(arguments)
     model = load(arguments)
-    collect(arguments.images)
+    collect_stored(arguments.images)
+    own = arguments.output / "run" if arguments.output and not arguments.no_resume else None
     class_index = model.class_index(class_of(arguments.class_name))
     glob = prepared(arguments, model).explain_class(
         class_index,
@@ -57,9 +88,14 @@ def _run(arguments: argparse.Namespace) -> None:
         limit=arguments.limit,
         seed=arguments.seed,
         strict=arguments.strict,
+        run=arguments.run or own,
+        engine=arguments.engine,
+        ray_options=ray_options,
     )
     if arguments.output is not None:
         glob.save(arguments.output)
+        if own is not None and arguments.run is None:
+            shutil.rmtree(own, ignore_errors=True)
     summary = glob.summary()
     if arguments.json:
         print_json(
