@@ -74,7 +74,7 @@ def test_tables_on_disk_are_those_of_the_result(finished):
 def test_the_page_is_one_file_that_asks_for_nothing(finished):
     page = finished.page.read_text()
     assert "Visual-TCAV" in page
-    assert page.count("data:image/png;base64,") == 7
+    assert page.count("data:image/png;base64,") == 8
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "<script" not in page
 

@@ -53,6 +53,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     """Add where finished parts are kept, and who computes them."""
     command.add_argument(
         "--run",
+        dest="run_folder",
         type=Path,
         metavar="DIR",
         help="keeps finished parts, to go on from (default: OUT/run until the tables are saved)",
@@ -88,13 +89,13 @@ def _run(arguments: argparse.Namespace) -> None:
         limit=arguments.limit,
         seed=arguments.seed,
         strict=arguments.strict,
-        run=arguments.run or own,
+        run=arguments.run_folder or own,
         engine=arguments.engine,
         ray_options=ray_options,
     )
     if arguments.output is not None:
         glob.save(arguments.output)
-        if own is not None and arguments.run is None:
+        if own is not None and arguments.run_folder is None:
             shutil.rmtree(own, ignore_errors=True)
     summary = glob.summary()
     if arguments.json:

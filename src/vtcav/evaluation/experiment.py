@@ -108,7 +108,7 @@ def evaluate(
     tables = collect_tables(units)
     run = {"seeds": wanted_seeds, "agreements": shares, "device": str(place), **_identity(chosen)}
     found = Evaluation(folder=folder, summary=summary_of(tables, units, run), **tables)
-    write_report(found, units)
+    write_report(found, units, chosen)
     return found
 
 
@@ -121,7 +121,7 @@ def default_settings(*, quick: bool = False) -> UnitSettings:
 
     methods = ("visual_tcav", FILTER, *(name for name in METHODS if name != "visual_tcav"))
     if quick:
-        training = Training(scenes=3000)
+        training = Training(scenes=3000, epochs=4)
         return UnitSettings(training, test_images=16, methods=methods, tcav_runs=5)
     return UnitSettings(methods=methods)
 

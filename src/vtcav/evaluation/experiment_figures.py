@@ -15,20 +15,23 @@ from matplotlib.figure import Figure
 from vtcav.plotting_page import MUTED
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
+    from numpy.typing import NDArray
 
     from vtcav.evaluation.scenes import Scenes
 
-__all__ = ["TITLES", "plot_layers", "plot_points", "plot_scenes", "plot_truth"]
+__all__ = ["TITLES", "plot_layers", "plot_maps", "plot_points", "plot_scenes", "plot_truth"]
 
 TITLES = {
     "visual_tcav": "Visual-TCAV",
     "visual_tcav_filter": "Visual-TCAV, filter map",
     "tcav": "TCAV (sign count)",
     "tcav_magnitude": "TCAV (magnitude)",
-    "saliency": "gradient saliency",
-    "integrated_gradients": "integrated gradients",
-    "grad_cam": "Grad-CAM",
+    "saliency": "gradient saliency, true masks",
+    "integrated_gradients": "integrated gradients, true masks",
+    "grad_cam": "Grad-CAM, true masks",
     "bottleneck": "concept bottleneck",
 }
 _CUES = {"tag": ("#D55E00", "o"), "texture": ("#0072B2", "s")}
@@ -91,7 +94,7 @@ def plot_points(figure: Figure, points: pd.DataFrame, layers: pd.DataFrame, meth
         found = layers[(layers["method"] == method) & (layers["layer"] == layer)]
         rank = found["spearman"].mean()
         line = found["pearson"].mean()
-        axes.set_title(f"{layer or 'input'}\nSpearman {rank:.2f}, Pearson {line:.2f}", loc="left")
+        axes.set_title(f"{layer or 'input'}\n\u03c1 {rank:.2f}, r {line:.2f}", loc="left")
         _plain(axes)
     panels[0].set_ylabel("value")
     panels[0].legend(frameon=False, loc="best", handletextpad=0.1)
@@ -103,7 +106,7 @@ def plot_layers(figure: Figure, layers: pd.DataFrame, coefficient: str) -> Figur
     """Draw a coefficient by layer, a line for each method, a point for each seed."""
     figure.set_size_inches(7.2, 3.0)
     axes = figure.subplots()
-    figure.subplots_adjust(left=0.08, right=0.72, top=0.92, bottom=0.12)
+    figure.subplots_adjust(left=0.08, right=0.7, top=0.92, bottom=0.12)
     names = [layer for layer in layers["layer"].unique() if layer]
     for k, method in enumerate(dict.fromkeys(layers["method"])):
         own = layers[layers["method"] == method]
@@ -149,6 +152,43 @@ def plot_scenes(figure: Figure, scenes: Scenes) -> Figure:
             axes.imshow(picture, interpolation="nearest")
             axes.set_axis_off()
         line[0].text(-0.1, 0.5, name, transform=line[0].transAxes, ha="right", va="center")
+    return figure
+
+
+def plot_maps(
+    figure: Figure, scenes: Scenes, maps: Mapping[str, Mapping[str, NDArray[np.float32]]]
+) -> Figure:
+    """Draw the maps of each image's own tag and texture, a column for each layer.
+
+    Args:
+        figure: Empty.
+        scenes: A few images.
+        maps: By layer and cue the maps [N, h, w] in [0, 1]: dark is 0, bright is 1.
+    """
+    lines = [(n, cue) for n in range(len(scenes)) for cue in _CUES]
+    figure.set_size_inches(7.2, 0.78 * len(lines) + 0.25)
+    panels = figure.subplots(len(lines), len(maps) + 1, squeeze=False)
+    figure.subplots_adjust(
+        left=0.1,
+        right=0.995,
+        top=1 - 0.22 / figure.get_size_inches()[1],
+        bottom=0.01,
+        wspace=0.05,
+        hspace=0.05,
+    )
+    pictures = scenes.images()
+    outlines = {"tag": scenes.tag_mask, "texture": scenes.texture_mask}
+    for axes, layer in zip(panels[0, 1:], maps, strict=True):
+        axes.set_title(layer)
+    for row, (n, cue) in zip(panels, lines, strict=True):
+        row[0].imshow(pictures[n], interpolation="nearest")
+        row[0].text(-0.1, 0.5, cue, transform=row[0].transAxes, ha="right", va="center")
+        for axes, found in zip(row[1:], maps.values(), strict=True):
+            extent = (-0.5, pictures.shape[2] - 0.5, pictures.shape[1] - 0.5, -0.5)
+            axes.imshow(found[cue][n], cmap="inferno", vmin=0, vmax=1, extent=extent)
+            axes.contour(outlines[cue][n], levels=[0.5], colors="white", linewidths=0.7)
+        for axes in row:
+            axes.set_axis_off()
     return figure
 
 

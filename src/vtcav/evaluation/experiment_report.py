@@ -14,11 +14,17 @@ from vtcav.evaluation.agreement import by_seed
 from vtcav.evaluation.experiment_figures import (
     TITLES,
     plot_layers,
+    plot_maps,
     plot_points,
     plot_scenes,
     plot_truth,
 )
-from vtcav.evaluation.experiment_unit import UnitResult, draw_test_scenes
+from vtcav.evaluation.experiment_unit import (
+    UnitResult,
+    UnitSettings,
+    draw_test_scenes,
+    sample_maps,
+)
 from vtcav.plotting_page import save_figure
 from vtcav.storage import file_hash, replace_files
 
@@ -30,12 +36,15 @@ if TYPE_CHECKING:
 __all__ = ["headline", "write_report"]
 
 
-def write_report(found: Evaluation, units: Mapping[tuple[int, float], UnitResult]) -> None:
+def write_report(
+    found: Evaluation, units: Mapping[tuple[int, float], UnitResult], settings: UnitSettings
+) -> None:
     """Write tables, figures, page and summary, all or nothing; the summary is written last.
 
     Args:
         found: The experiment's tables and summary.
-        units: By seed and agreement; test images of the first seed are shown.
+        units: By seed and agreement; images and maps of the first seed are shown.
+        settings: Of the units.
 
     Raises:
         ExplanationError: When they cannot be written.
@@ -52,7 +61,7 @@ def write_report(found: Evaluation, units: Mapping[tuple[int, float], UnitResult
             for name, table in tables.items():
                 table.to_csv(staging / f"{name}.csv", index=False)
                 table.to_parquet(staging / f"{name}.parquet", index=False, compression="zstd")
-            figures = _draw(found, next(iter(units))[0], staging)
+            figures = _draw(found, units, settings, staging)
             page = _page(found, figures, staging)
             (staging / "report.html").write_text(page, encoding="utf-8")
             files = {path.name: file_hash(path) for path in sorted(staging.iterdir())}
@@ -64,18 +73,31 @@ def write_report(found: Evaluation, units: Mapping[tuple[int, float], UnitResult
         ) from error
 
 
-def _draw(found: Evaluation, seed: int, folder: Path) -> dict[str, str]:
+def _draw(
+    found: Evaluation,
+    units: Mapping[tuple[int, float], UnitResult],
+    settings: UnitSettings,
+    folder: Path,
+) -> dict[str, str]:
     """Draw every figure into a folder; return captions by file name."""
+    seed = next(iter(units))[0]
+    q = min((q for own, q in units if own == seed), key=lambda q: abs(q - 0.75))
     networks = found.summary["networks"]
     some = draw_test_scenes(2, seed)
     captions = {
         "scenes.png": "Test images of the first seed, two of each class, and their versions.",
         "truth.png": "What the networks really use: the effect of taking a cue out of the picture.",
+        "maps.png": (
+            f"Visual-TCAV's maps of each image's own tag and texture, network of seed {seed} "
+            f"and q = {q:g}; black is 0, bright is 1, the white line is the true mask."
+        ),
         "spearman.png": "Agreement with the truth by layer; small points are single seeds.",
         "pearson.png": "The same with Pearson's coefficient.",
     }
     save_figure(lambda figure: plot_scenes(figure, some), folder / "scenes.png")
     save_figure(lambda figure: plot_truth(figure, found.points, networks), folder / "truth.png")
+    shown = sample_maps(units[seed, q].weights, settings, seed)
+    save_figure(lambda figure: plot_maps(figure, *shown), folder / "maps.png")
     for name in ("spearman", "pearson"):
         save_figure(
             lambda figure, name=name: plot_layers(figure, found.layers, name),  # type: ignore[misc]
@@ -84,8 +106,8 @@ def _draw(found: Evaluation, seed: int, folder: Path) -> dict[str, str]:
     for method in found.summary["methods"]:
         file = f"points_{method}.png"
         captions[file] = (
-            f"{TITLES.get(method, method)}: class means against causal effects, layer by layer. "
-            "Pale points: networks with small q."
+            f"{TITLES.get(method, method)}: class means against causal effects, layer by layer; "
+            "\u03c1 Spearman, r Pearson, means over seeds. Pale points: networks with small q."
         )
         save_figure(
             lambda figure, method=method: plot_points(  # type: ignore[misc]
@@ -204,7 +226,8 @@ _EXPLAINED = (
     "test images, against the causal effect of taking the cue out of them, as a share of the "
     "class's logit gap. Best layer: the highest coefficient of a seed; median layer: the median "
     "over layers. In brackets: 95 % interval over seeds. A coefficient that is not defined (all "
-    "values the same) counts as chance."
+    "values the same) counts as chance. Saliency, integrated gradients and Grad-CAM name no "
+    "concept: they are given the true masks, which the other methods are not."
 )
 _LOCAL = (
     "Per image: the value for one image against the effect on that image. Within: Spearman's "

@@ -14,6 +14,7 @@ from vtcav.evaluation.agreement import by_layer, by_seed, local_agreement, summa
 from vtcav.evaluation.experiment_unit import UnitResult
 from vtcav.evaluation.metrics import METRICS
 from vtcav.evaluation.network import LAYERS
+from vtcav.evaluation.peers import MAPS
 from vtcav.learning import versions
 
 __all__ = ["collect_tables", "summary_of"]
@@ -63,6 +64,7 @@ def summary_of(
     methods = summarise(by_seed(tables["layers"]))
     for name, entry in methods.items():
         entry["local"] = _local(tables["local"], name)
+        entry["given_true_masks"] = name in MAPS
     other = {
         truth: summarise(by_seed(by_layer(tables["points"], truth)))
         for truth in ("effect", "centred_share", "centred_effect")

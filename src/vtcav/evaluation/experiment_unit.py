@@ -10,7 +10,7 @@ scenes -> network -> effects of taking tag and texture out        (the truth)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,14 +24,21 @@ from vtcav.evaluation.effects import CUES, Effects, causal_effects
 from vtcav.evaluation.experiment_values import class_means, image_values
 from vtcav.evaluation.filter_map import FILTER, FilterMaps, fit_filters
 from vtcav.evaluation.metrics import at_resolution, localise
-from vtcav.evaluation.network import LAYERS, Training, draw_cue, logits, to_input, train
+from vtcav.evaluation.network import LAYERS, Training, build, draw_cue, logits, to_input, train
 from vtcav.evaluation.scenes import CLASSES, SIDE, Scenes, draw_scenes, scene_seed, with_tags
 from vtcav.layer_analysis import NOT_SEPARATED
 
 if TYPE_CHECKING:
     from vtcav.explainer import VisualTCAV
 
-__all__ = ["UnitResult", "UnitSettings", "draw_test_scenes", "run_unit", "unit_steps"]
+__all__ = [
+    "UnitResult",
+    "UnitSettings",
+    "draw_test_scenes",
+    "run_unit",
+    "sample_maps",
+    "unit_steps",
+]
 
 
 @dataclass(frozen=True)
@@ -180,6 +187,35 @@ def _explainer(
         for part in (sets.examples, sets.negatives)
     )
     return explainer, fit_filters(explainer, examples, negatives)
+
+
+def sample_maps(
+    weights: dict[str, torch.Tensor], settings: UnitSettings, seed: int
+) -> tuple[Scenes, dict[str, dict[str, np.ndarray[Any, Any]]]]:
+    """Return a test image of each class, and its own cues' maps by layer and cue [N, h, w].
+
+    Args:
+        weights: Of a unit's network.
+        settings: Of the unit.
+        seed: Of the unit.
+    """
+    net = build(len(CLASSES), seed)
+    net.load_state_dict(weights)
+    explainer, _ = _explainer(net.eval(), replace(settings, methods=()), seed)
+    scenes = draw_test_scenes(1, seed)
+    found = {}
+    names = explainer.cavs.names
+    maps = explainer.model.activations(to_input(scenes.images()), explainer.layers)
+    for layer, F in maps.items():
+        cavs = explainer.cavs.layers[layer]
+        M = concept_map(raw_map(F, cavs.v), cavs.e_pos, cavs.e_neg).numpy()
+        found[layer] = {
+            cue: np.stack(
+                [M[i, names.index(concept_name(cue, t))] for i, t in enumerate(scenes.labels)]
+            )
+            for cue in CUES
+        }
+    return scenes, found
 
 
 def _map_table(explainer: VisualTCAV, filters: FilterMaps | None, test: Scenes) -> pd.DataFrame:

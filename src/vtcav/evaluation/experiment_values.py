@@ -59,7 +59,9 @@ def image_values(
         progress=False,
     ).table
     if filters is not None:
-        table = pd.concat([table, _filter_table(filters, test, of_class)], ignore_index=True)
+        variant = _filter_table(filters, test, of_class)
+        ours = table["method"] == "visual_tcav"
+        table = pd.concat([table[ours], variant, table[~ours]], ignore_index=True)
     parts = [
         _of_cue(table, cue, t, of_class[t], effects[cue])
         for cue in CUES

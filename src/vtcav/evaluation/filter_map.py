@@ -38,7 +38,7 @@ __all__ = ["FILTER", "SHRINKAGE", "FilterMaps", "filter_direction", "fit_filters
 FILTER = "visual_tcav_filter"
 """The name of the variant in tables."""
 SHRINKAGE = 0.1
-STEPS = 50
+STEPS = 24
 _BATCH = 32
 
 

@@ -41,7 +41,7 @@ class Training:
     """
 
     scenes: int = 4000
-    epochs: int = 5
+    epochs: int = 8
     batch_size: int = 32
     learning_rate: float = 4e-3
     weight_decay: float = 1e-2
