@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vtcav.models.registry import load_model
     from vtcav.preprocess import Preprocess
     from vtcav.runs_folder import DamagedPartWarning
+    from vtcav.study import Study, StudyError, run_study
 
 __version__ = "0.1.0"
 
@@ -48,9 +49,12 @@ _HOMES = {
     "ModelError": "vtcav.errors",
     "Preprocess": "vtcav.preprocess",
     "SkippedImageWarning": "vtcav.images",
+    "Study": "vtcav.study",
+    "StudyError": "vtcav.study",
     "VisualTCAV": "vtcav.explainer",
     "VtcavError": "vtcav.errors",
     "load_model": "vtcav.models.registry",
+    "run_study": "vtcav.study",
 }
 
 __all__ = [
@@ -69,10 +73,13 @@ __all__ = [
     "ModelError",
     "Preprocess",
     "SkippedImageWarning",
+    "Study",
+    "StudyError",
     "VisualTCAV",
     "VtcavError",
     "__version__",
     "load_model",
+    "run_study",
 ]
 
 

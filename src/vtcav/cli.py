@@ -16,9 +16,11 @@ from vtcav.commands import (
     evaluate,
     explain,
     explain_class,
+    init,
     layers,
     localise,
     report,
+    run,
 )
 from vtcav.commands.common import UsageError
 from vtcav.errors import VtcavError
@@ -32,6 +34,8 @@ _COMMANDS = (
     layers,
     explain,
     explain_class,
+    init,
+    run,
     report,
     diagnose,
     localise,

@@ -8,6 +8,7 @@ VtcavError
 ├── ConceptError          a concept or its negatives cannot be used
 ├── CavError              a bank of CAVs does not fit the network, layer or preprocessing
 ├── ExplanationError      an explanation cannot be computed, saved or loaded as asked
+├── StudyError            a study's file is wrong; the message has the line (in vtcav.study)
 └── ExtraError            an optional package is needed and absent
 ```
 

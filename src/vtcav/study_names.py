@@ -1,0 +1,54 @@
+"""Folders that are safe for any name: of a class, of a photograph."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+
+__all__ = ["folder_names"]
+
+_LONGEST = 80  # bytes of UTF-8; file systems take 255, whole paths on Windows 260 letters
+_KEPT = " -_.,"
+_RESERVED = {"con", "prn", "aux", "nul"} | {f"{d}{i}" for d in ("com", "lpt") for i in range(10)}
+
+
+def folder_names(names: Mapping[str, str]) -> dict[str, str]:
+    """Return a folder's name for each result: valid on every system, and no two alike.
+
+    Names of letters, digits and a few signs stay as they are. Others lose what a file system may
+    stumble over, and carry eight letters of a hash so that they stay apart; so do names that
+    differ only by case, which some systems do not tell apart.
+
+    Args:
+        names: What a result is called, by what it is known as, which no two share.
+
+    Returns:
+        Folder names by what results are known as. They depend on the names alone, not on their
+        order.
+
+    Example:
+        >>> folder_names({"a": "Egyptian cat", "b": "../x", "c": "a/b"})
+        {'a': 'Egyptian cat', 'b': 'x-6261c7c2', 'c': 'a_b-1567b8f6'}
+    """
+    plain = {key: _plain(name) for key, name in names.items()}
+    counts = Counter(name.casefold() for name in plain.values())
+    return {
+        key: plain[key]
+        if plain[key] == name and counts[name.casefold()] == 1
+        else f"{plain[key]}-{_hash(key, name)}"
+        for key, name in names.items()
+    }
+
+
+def _plain(name: str) -> str:
+    """Return a name without what a file system may stumble over."""
+    composed = unicodedata.normalize("NFC", name)
+    kept = "".join(c if c.isalnum() or c in _KEPT else "_" for c in composed)
+    short = kept.encode()[:_LONGEST].decode(errors="ignore").strip(" ._") or "_"
+    return f"{short}_" if short.split(".")[0].casefold() in _RESERVED else short
+
+
+def _hash(key: str, name: str) -> str:
+    return hashlib.sha256(f"{key}\n{name}".encode()).hexdigest()[:8]

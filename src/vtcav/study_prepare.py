@@ -1,0 +1,170 @@
+"""Getting ready for a study: the network loaded, every name and path found."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vtcav.errors import ModelError
+from vtcav.images import ImageRef, Skipped, SkippedImageWarning, UnreadableError, collect
+from vtcav.study_names import folder_names
+from vtcav.study_nodes import StudyError
+from vtcav.study_spec import Study, TopOrNames
+from vtcav.study_steps import listed
+
+if TYPE_CHECKING:
+    from vtcav.cav import CavBank
+    from vtcav.explainer import VisualTCAV
+    from vtcav.models.base import Model
+
+__all__ = ["ClassToExplain", "Prepared", "explainer_of", "prepare"]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassToExplain:
+    """A class to explain: its index, its key in the study, and its images."""
+
+    index: int
+    key: str
+    refs: Sequence[ImageRef]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A study whose every name is known to the network.
+
+    Attributes:
+        study: The study.
+        explainer: Without its concepts.
+        classes: Classes by the names of their folders.
+        images: Names of photographs by the names of their folders.
+        skipped: Photographs that cannot be read.
+        wanted: The classes that each photograph is explained for, by its name.
+    """
+
+    study: Study
+    explainer: VisualTCAV
+    classes: Mapping[str, ClassToExplain]
+    images: Mapping[str, str]
+    skipped: Sequence[Skipped]
+    wanted: Mapping[str, int | list[int]]
+
+
+def prepare(study: Study, progress: bool | None, say: Callable[[str], None]) -> Prepared:
+    """Load the network, and find what can be wrong before the minutes that learning may take."""
+    say(f"Loading the network {study.model.name}")
+    model = _load(study)
+    options = study.options
+    with study.at("layers"):
+        explainer = explainer_of(study, model, study.layers, progress=progress)
+    classes = _classes(study, model)
+    images, skipped = _readable(study)
+    wanted = {}
+    for name, spec in study.images.items():
+        key = "options.top" if spec.classes is None else f"images.{name}"
+        with study.at(key):
+            top = options.top if spec.classes is None else spec.classes
+            wanted[name] = _indices(model, top)
+    return Prepared(study, explainer, classes, images, skipped, wanted)
+
+
+def explainer_of(
+    study: Study,
+    model: Model,
+    layers: Sequence[str] | None,
+    *,
+    cavs: CavBank | None = None,
+    progress: bool | None = None,
+) -> VisualTCAV:
+    """Return an explainer with the settings of a study."""
+    from vtcav.explainer import VisualTCAV
+
+    options = study.options
+    return VisualTCAV(
+        model,
+        layers,
+        options.steps,
+        tolerance=options.tolerance,
+        cavs=cavs,
+        batch_size=options.batch_size,
+        progress=progress,
+    )
+
+
+def _load(study: Study) -> Model:
+    from vtcav.models.registry import load_model
+
+    spec = study.model
+    names = spec.class_names
+    with study.at("model"):
+        return load_model(
+            spec.name,
+            list(names) if isinstance(names, tuple) else names,
+            spec.preprocess,
+            binary=spec.binary,
+            device=spec.device,
+            weights=spec.weights,
+            layouts=dict(spec.layouts),
+            task=spec.task,
+        )
+
+
+def _classes(study: Study, model: Model) -> dict[str, ClassToExplain]:
+    """Return the classes to explain by the names of their folders."""
+    found: dict[int, ClassToExplain] = {}
+    for key, source in study.classes.items():
+        with study.at(f"classes.{key}"):
+            index = _class_index(model, key)
+            if index in found:
+                raise ModelError(
+                    f"{key!r} and {found[index].key!r} are the same class, "
+                    f"{model.class_names[index]!r}; put their images into one list"
+                )
+            refs = listed(source, study.options.limit, study.options.seed)
+            found[index] = ClassToExplain(index, key, refs)
+    folders = folder_names({str(index): model.class_names[index] for index in found})
+    return {folders[str(index)]: one for index, one in found.items()}
+
+
+def _class_index(model: Model, key: str) -> int:
+    """Return a class by name or index, or by a folder's name that is like one class's only."""
+    alike = [i for i, name in enumerate(model.class_names) if _letters(name) == _letters(key)]
+    if len(alike) == 1 and not key.isdecimal():
+        return alike[0]
+    return model.class_index(key)
+
+
+def _letters(name: str) -> str:
+    """Return a name without what differs between a class and a folder."""
+    return "".join(c if c.isalnum() else " " for c in name.casefold()).strip()
+
+
+def _indices(model: Model, top: TopOrNames) -> int | list[int]:
+    return top if isinstance(top, int) else [_class_index(model, name) for name in top]
+
+
+def _readable(study: Study) -> tuple[dict[str, str], list[Skipped]]:
+    """Return the names of the photographs by the names of their folders, and those left out."""
+    good: dict[str, str] = {}
+    skipped: list[Skipped] = []
+    for name, spec in study.images.items():
+        try:
+            collect(Path(spec.file))[0].load()
+        except UnreadableError as error:
+            if study.options.strict or len(skipped) + 1 == len(study.images):
+                raise StudyError(study.located(f"images.{name}", str(error))) from error
+            skipped.append(Skipped(*error.args))
+        else:
+            good[name] = name
+    if skipped:
+        named = "; ".join(f"{skip.name!r} ({skip.reason})" for skip in skipped)
+        warnings.warn(
+            f"{len(skipped)} of {len(study.images)} photographs are left out: {named}",
+            SkippedImageWarning,
+            stacklevel=4,
+        )
+    folders = folder_names(good)
+    return {folders[name]: name for name in good}, skipped
