@@ -172,11 +172,15 @@ def test_quick_is_less_of_the_same():
 
 
 def test_the_command_prints_a_table_and_the_page(finished, monkeypatch, capsys):
-    monkeypatch.setattr(experiment, "evaluate", lambda *a, **o: finished)
+    asked = []
+    monkeypatch.setattr(
+        experiment, "evaluate", lambda *a, **o: asked.append(o["seeds"]) or finished
+    )
     root = argparse.ArgumentParser()
 
     def common(command):
         command.add_argument("--device", default="auto")
+        command.add_argument("--seed", type=int, default=0)
         command.add_argument("--json", action="store_true")
         command.add_argument("--quiet", action="store_true")
 
@@ -187,8 +191,9 @@ def test_the_command_prints_a_table_and_the_page(finished, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "Visual-TCAV" in printed
     assert str(finished.page.resolve()) in printed
-    arguments = root.parse_args(["evaluate", "-o", "x", "--json"])
+    arguments = root.parse_args(["evaluate", "-o", "x", "--json", "--seed", "4"])
     arguments.run(arguments)
+    assert asked == [[1, 2], [4, 5, 6]]
     assert "visual_tcav" in json.loads(capsys.readouterr().out)["methods"]
     with pytest.raises(SystemExit):
         root.parse_args(["evaluate", "-o", "x", "--seeds", "one"])

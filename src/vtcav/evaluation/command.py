@@ -39,7 +39,9 @@ def add(commands: Any, add_common: Callable[..., None]) -> None:
         "--quick", action="store_true", help="one seed, three networks, a few minutes"
     )
     command.add_argument(
-        "--seeds", type=_numbers, help="seeds with commas (default 0,1,2; quick: 0)"
+        "--seeds",
+        type=_numbers,
+        help="seeds with commas (default: three from --seed on, 0,1,2; quick: --seed alone)",
     )
     add_common(command)
     command.set_defaults(run=_run)
@@ -56,10 +58,11 @@ def _run(arguments: argparse.Namespace) -> None:
     from vtcav.evaluation.experiment import evaluate
     from vtcav.evaluation.experiment_report import HEADER, headline
 
+    first = arguments.seed
     found = evaluate(
         arguments.output,
         quick=arguments.quick,
-        seeds=arguments.seeds,
+        seeds=arguments.seeds or [first + n for n in range(1 if arguments.quick else 3)],
         device=arguments.device,
         progress=False if arguments.quiet or arguments.json else None,
     )
