@@ -453,7 +453,9 @@ def test_many_images_with_class_tokens_are_explained_as_each_alone():
         for layer in ("blocks.0", "blocks.2"):
             expected = [of_layer(table, layer).item() for table in alone]
             got = of_layer(together, layer).to_list()
-            assert got == pytest.approx(expected, abs=1e-5)
+            # points crowd where the logits change, which rounding shifts a little
+            rel = 2e-3 if steps == "adaptive" else 0
+            assert got == pytest.approx(expected, abs=1e-6, rel=rel)
         assert together["attribution"].max() > 0.01
         assert together["attribution"].max() <= 1
 
