@@ -528,9 +528,10 @@ def test_adaptive_agrees_with_512_steps_within_its_error(case):
     for image in case.images:
         ours, truth = explainer.explain(image, 9).attributions, fine.explain(image, 9).attributions
         assert (abs(ours["attribution"] - truth["attribution"]) <= ours["error"] + 1e-6).all()
-        assert ours["evaluations"].between(3, 300).all()
+        # 257 equidistant points, a last look, 18 to find a crowded path, 257 on it
+        assert ours["evaluations"].between(3, 257 + 2 + 18 + 257).all()
         converged = ~ours["note"].str.contains("above the tolerance")
-        assert (ours["evaluations"][~converged] == 257).all()
+        assert (ours["evaluations"][~converged] >= 257).all()
 
 
 # -- what must not matter ------------------------------------------------------------------------
@@ -552,7 +553,8 @@ def test_batch_size(batch_size, steps):
         for field in ("v", "e_pos", "e_neg"):
             theirs = getattr(other.cavs.layers[layer], field)
             torch.testing.assert_close(getattr(cavs, field), theirs, rtol=1e-5, atol=1e-6)
-    for column, atol in (("attribution", 1e-5), ("evaluations", 0)):
+    # points crowd where the logits change, which rounding shifts a little
+    for column, atol in (("attribution", 5e-5), ("evaluations", 0)):
         one, another = (values(e.explain_class("fox", IMAGES), column) for e in (ours, other))
         same(one, another, atol)
         one, another = (values(e.explain(IMAGES[0]), column) for e in (ours, other))
