@@ -14,8 +14,8 @@ from vtcav.evaluation import experiment
 from vtcav.evaluation.agreement import by_layer, by_seed, local_agreement, summarise
 from vtcav.evaluation.command import add
 from vtcav.evaluation.experiment import default_settings, evaluate
-from vtcav.evaluation.experiment_store import claim, load_unit, unit_folder
-from vtcav.evaluation.experiment_unit import UnitSettings
+from vtcav.evaluation.experiment.store import claim, load_unit, unit_folder
+from vtcav.evaluation.experiment.unit import UnitSettings
 from vtcav.evaluation.network import LAYERS, Training
 
 TINY = UnitSettings(
@@ -88,9 +88,9 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_tables(finished, tmp_path
         done.append(1)
         return run_unit(*args, **options)
 
-    from vtcav.evaluation.experiment_unit import run_unit
+    from vtcav.evaluation.experiment.unit import run_unit
 
-    target = "vtcav.evaluation.experiment_unit.run_unit"
+    target = "vtcav.evaluation.experiment.unit.run_unit"
     monkeypatch.setattr(target, stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         evaluate(tmp_path, **RUN)
@@ -110,7 +110,7 @@ def test_a_finished_run_computes_nothing_again(finished, monkeypatch):
     def refuse(*args, **options):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr("vtcav.evaluation.experiment_unit.run_unit", refuse)
+    monkeypatch.setattr("vtcav.evaluation.experiment.unit.run_unit", refuse)
     again = evaluate(finished.folder, **RUN)
     pd.testing.assert_frame_equal(again.points, finished.points)
     some = evaluate(finished.folder, **{**RUN, "agreements": [1.0]})

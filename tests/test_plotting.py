@@ -24,8 +24,8 @@ from vtcav import plotting
 from vtcav.explanation import GlobalExplanation, LocalExplanation, Row
 from vtcav.images import Skipped
 from vtcav.plotting import plot_global, plot_local, save_figure
-from vtcav.plotting_overlay import Overlay
-from vtcav.plotting_page import labels, nice_limit, number, shorten, text_width, wrap
+from vtcav.plotting.overlay import Overlay
+from vtcav.plotting.page import labels, nice_limit, number, shorten, text_width, wrap
 from vtcav.provenance import Provenance
 
 NOTE = "not separated: e+ <= e-, so the map and the attribution are 0"
@@ -763,7 +763,7 @@ def test_user_style_is_restored_after_a_failure(tmp_path):
 
 
 def test_hundreds_of_concepts_still_make_a_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("vtcav.plotting_page.MAX_PIXELS", 400)
+    monkeypatch.setattr("vtcav.plotting.page.MAX_PIXELS", 400)
     save_figure(lambda figure: plot_local(make_local(["a"], ["c"]), figure), tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as image:
         assert max(image.size) <= 400

@@ -19,7 +19,7 @@ from vtcav.engines.part import Fact, chunks_of, fact_of
 from vtcav.errors import ExplanationError, ImageError
 from vtcav.images import ImageRef, collect
 from vtcav.runs import bank_digest, explain_images
-from vtcav.runs_folder import DamagedPartWarning, opened
+from vtcav.runs.folder import DamagedPartWarning, opened
 
 IMAGES = pictures(150, seed=7)  # parts of 64, 64 and 22
 TABLES = ("attributions", "summary", "resampled", "images")
@@ -263,7 +263,7 @@ def test_a_folder_that_cannot_be_used(explainer, tmp_path):
 
 
 def test_a_full_disk(explainer, whole, counted, tmp_path, monkeypatch):
-    import vtcav.runs_folder as module
+    import vtcav.runs.folder as module
 
     write, calls = module.parquet.write_table, []
 

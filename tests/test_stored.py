@@ -15,7 +15,7 @@ from vtcav.engines import stored
 from vtcav.engines.part import chunks_of, explain_parts, fact_of
 from vtcav.engines.stored import collect_stored
 from vtcav.errors import ExtraError, ImageError
-from vtcav.runs_folder import DamagedPartWarning
+from vtcav.runs.folder import DamagedPartWarning
 
 PICTURES = pictures(9, seed=4)
 

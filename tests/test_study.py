@@ -12,9 +12,9 @@ from PIL import Image
 
 from vtcav.errors import VtcavError
 from vtcav.study import Study, StudyError
-from vtcav.study_names import folder_names
-from vtcav.study_spec import ConceptSpec, DiagnosticsSpec, ImageSpec, Options
-from vtcav.study_template import look_into, study_text
+from vtcav.study.names import folder_names
+from vtcav.study.spec import ConceptSpec, DiagnosticsSpec, ImageSpec, Options
+from vtcav.study.template import look_into, study_text
 
 LEAST = """model: demo
 concepts: concepts

@@ -15,7 +15,7 @@ import vtcav.commands.init as init_command
 import vtcav.commands.run as run_command
 from vtcav.commands.common import UsageError
 from vtcav.diagnostics.result import Diagnostics
-from vtcav.runs_folder import DamagedPartWarning
+from vtcav.runs.folder import DamagedPartWarning
 from vtcav.saved import load_manifest
 from vtcav.study import Study, StudyError, run_study
 
@@ -73,7 +73,7 @@ def data(tmp_path_factory):
 def _no_figures():
     """Other tests draw."""
     with pytest.MonkeyPatch.context() as patched:
-        for module in ("vtcav.plotting", "vtcav.plotting_page"):
+        for module in ("vtcav.plotting", "vtcav.plotting.page"):
             patched.setattr(f"{module}.save_figure", lambda draw, path: path.touch())
         yield
 

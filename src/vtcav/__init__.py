@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vtcav.models.pytorch import Classifier
     from vtcav.models.registry import load_model
     from vtcav.preprocess import Preprocess
-    from vtcav.runs_folder import DamagedPartWarning
+    from vtcav.runs.folder import DamagedPartWarning
     from vtcav.study import Study, StudyError, run_study
 
 __version__ = "0.1.0"
@@ -38,7 +38,7 @@ _HOMES = {
     "CavError": "vtcav.errors",
     "Classifier": "vtcav.models.pytorch",
     "ConceptError": "vtcav.errors",
-    "DamagedPartWarning": "vtcav.runs_folder",
+    "DamagedPartWarning": "vtcav.runs.folder",
     "Diagnostics": "vtcav.diagnostics.result",
     "ExplanationError": "vtcav.errors",
     "ExtraError": "vtcav.errors",

@@ -48,7 +48,7 @@ def add(commands: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from vtcav.storage import atomic_path
-    from vtcav.study_template import look_into, study_text
+    from vtcav.study.template import look_into, study_text
 
     root = arguments.folder
     if not root.is_dir():

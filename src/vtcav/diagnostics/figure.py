@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from vtcav.diagnostics import trust
 from vtcav.diagnostics.trust import BAD, FINE, LOOK
-from vtcav.plotting_page import (
+from vtcav.plotting.page import (
     LINE,
     MUTED,
     SMALL,

@@ -45,7 +45,7 @@ def save_diagnostics(
     Raises:
         ExplanationError: When they cannot be written.
     """
-    from vtcav.plotting_page import save_figure
+    from vtcav.plotting.page import save_figure
 
     folder = Path(folder)
     try:

@@ -56,7 +56,7 @@ def _numbers(text: str) -> list[int]:
 
 def _run(arguments: argparse.Namespace) -> None:
     from vtcav.evaluation.experiment import evaluate
-    from vtcav.evaluation.experiment_report import HEADER, headline
+    from vtcav.evaluation.experiment.report import HEADER, headline
 
     first = arguments.seed
     found = evaluate(

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vtcav.plotting_page import (
+from vtcav.plotting.page import (
     LINE,
     MUTED,
     SMALL,

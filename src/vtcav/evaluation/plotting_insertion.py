@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vtcav.plotting_page import (
+from vtcav.plotting.page import (
     LINE,
     MUTED,
     SMALL,

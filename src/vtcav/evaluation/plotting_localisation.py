@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vtcav.plotting_overlay import Overlay, show_scale
-from vtcav.plotting_page import (
+from vtcav.plotting.overlay import Overlay, show_scale
+from vtcav.plotting.page import (
     LINE,
     MUTED,
     SMALL,

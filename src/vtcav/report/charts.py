@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vtcav.plotting_page import nice_limit
+from vtcav.plotting.page import nice_limit
 from vtcav.report.rows import ClassPart, Row
 from vtcav.report.words import NOT_SEPARATED, interval, value
 

@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from vtcav.plotting_page import SIGNIFICANT, number
+from vtcav.plotting.page import SIGNIFICANT, number
 
 __all__ = [
     "NOT_SEPARATED",

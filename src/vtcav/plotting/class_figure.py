@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from vtcav.plotting_page import (
+from vtcav.plotting.page import (
     LINE,
     MUTED,
     NS_MEANS,

@@ -12,9 +12,9 @@ from vtcav.concepts import concept_folders, negative_folders
 from vtcav.errors import ImageError, VtcavError
 from vtcav.evaluation.method_names import METHODS
 from vtcav.images import collect
-from vtcav.study_nodes import Entry, read_yaml
-from vtcav.study_parts import given_in, read_model, read_options, read_top, unique
-from vtcav.study_spec import (
+from vtcav.study.nodes import Entry, read_yaml
+from vtcav.study.parts import given_in, read_model, read_options, read_top, unique
+from vtcav.study.spec import (
     FORMATS,
     ConceptSpec,
     DiagnosticsSpec,

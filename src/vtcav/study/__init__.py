@@ -1,9 +1,9 @@
 """A study: one file that describes a whole run, and the run.
 
 ```
-study_nodes   YAML with lines            study_file    the file, checked
-study_spec    what a study says          study_names   folders for any name
-study_steps   what is done, and kept     study_table   one table of everything
+nodes   YAML with lines            file    the file, checked
+spec    what a study says          names   folders for any name
+steps   what is done, and kept     table   one table of everything
 ```
 """
 
@@ -21,14 +21,14 @@ from vtcav.diagnostics.result import Diagnostics
 from vtcav.explanation import GlobalExplanation, LocalExplanation
 from vtcav.images import collect
 from vtcav.runs import bank_digest
-from vtcav.runs_folder import opened
+from vtcav.runs.folder import opened
 from vtcav.saved import records, save_result
 from vtcav.storage import file_hash
-from vtcav.study_nodes import StudyError
-from vtcav.study_prepare import Prepared, explainer_of, prepare
-from vtcav.study_spec import FORMATS, Study, paths
-from vtcav.study_steps import Steps, content, identity
-from vtcav.study_table import study_table, write_tables
+from vtcav.study.nodes import StudyError
+from vtcav.study.prepare import Prepared, explainer_of, prepare
+from vtcav.study.spec import FORMATS, Study, paths
+from vtcav.study.steps import Steps, content, identity
+from vtcav.study.table import study_table, write_tables
 
 if TYPE_CHECKING:
     import pandas as pd

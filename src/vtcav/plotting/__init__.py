@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from vtcav.plotting_global import plot_global
-from vtcav.plotting_overlay import Overlay, show_scale
-from vtcav.plotting_page import (
+from vtcav.plotting.class_figure import plot_global
+from vtcav.plotting.overlay import Overlay, show_scale
+from vtcav.plotting.page import (
     LINE,
     MUTED,
     NS_MEANS,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from vtcav.concepts import MIN_EXAMPLES
 from vtcav.errors import VtcavError
-from vtcav.study_nodes import StudyError, located
+from vtcav.study.nodes import StudyError, located
 
 if TYPE_CHECKING:
     from vtcav.preprocess import Preprocess
@@ -152,7 +152,7 @@ class Study:
         Raises:
             StudyError: Naming the file, the line, the key, what was expected and what came.
         """
-        from vtcav.study_file import read_study
+        from vtcav.study.file import read_study
 
         return read_study(Path(path))
 

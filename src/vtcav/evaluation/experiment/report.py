@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtcav.errors import ExplanationError
 from vtcav.evaluation.agreement import by_seed
-from vtcav.evaluation.experiment_figures import (
+from vtcav.evaluation.experiment.figures import (
     TITLES,
     plot_layers,
     plot_maps,
@@ -19,13 +19,13 @@ from vtcav.evaluation.experiment_figures import (
     plot_scenes,
     plot_truth,
 )
-from vtcav.evaluation.experiment_unit import (
+from vtcav.evaluation.experiment.unit import (
     UnitResult,
     UnitSettings,
     draw_test_scenes,
     sample_maps,
 )
-from vtcav.plotting_page import save_figure
+from vtcav.plotting.page import save_figure
 from vtcav.storage import file_hash, replace_files
 
 if TYPE_CHECKING:

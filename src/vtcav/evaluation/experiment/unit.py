@@ -21,7 +21,7 @@ from torch import nn
 from vtcav.concept_map import concept_map, raw_map
 from vtcav.evaluation.concept_sets import concept_name, draw_concept_sets
 from vtcav.evaluation.effects import CUES, Effects, causal_effects
-from vtcav.evaluation.experiment_values import class_means, image_values
+from vtcav.evaluation.experiment.values import class_means, image_values
 from vtcav.evaluation.filter_map import FILTER, FilterMaps, fit_filters
 from vtcav.evaluation.metrics import at_resolution, localise
 from vtcav.evaluation.network import LAYERS, Training, build, draw_cue, logits, to_input, train

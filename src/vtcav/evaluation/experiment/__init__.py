@@ -19,7 +19,7 @@ from vtcav.errors import ExplanationError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vtcav.evaluation.experiment_unit import UnitResult, UnitSettings
+    from vtcav.evaluation.experiment.unit import UnitResult, UnitSettings
 
 __all__ = ["AGREEMENTS", "Evaluation", "evaluate"]
 
@@ -90,9 +90,9 @@ def evaluate(
         ExtraError: When Captum or scikit-learn is absent.
         ModelError: When the device cannot be used.
     """
-    from vtcav.evaluation.experiment_report import write_report
-    from vtcav.evaluation.experiment_store import claim
-    from vtcav.evaluation.experiment_tables import collect_tables, summary_of
+    from vtcav.evaluation.experiment.report import write_report
+    from vtcav.evaluation.experiment.store import claim
+    from vtcav.evaluation.experiment.tables import collect_tables, summary_of
 
     chosen = settings or default_settings(quick=quick)
     wanted_seeds = _seeds(seeds, quick)
@@ -114,7 +114,7 @@ def evaluate(
 
 def default_settings(*, quick: bool = False) -> UnitSettings:
     """Return the settings of the full or of the quick mode."""
-    from vtcav.evaluation.experiment_unit import UnitSettings
+    from vtcav.evaluation.experiment.unit import UnitSettings
     from vtcav.evaluation.filter_map import FILTER
     from vtcav.evaluation.method_names import METHODS
     from vtcav.evaluation.network import Training
@@ -162,7 +162,7 @@ def _device(device: str) -> Any:
 
 @contextmanager
 def _bar(settings: UnitSettings, units: int, shown: bool | None) -> Iterator[Any]:
-    from vtcav.evaluation.experiment_unit import unit_steps
+    from vtcav.evaluation.experiment.unit import unit_steps
     from vtcav.progress import progress_bar
 
     with progress_bar("experiment", units * unit_steps(settings), shown=shown) as bar:
@@ -173,8 +173,8 @@ def _unit(
     folder: Path, seed: int, q: float, settings: UnitSettings, device: Any, bar: Any
 ) -> UnitResult:
     """Return a unit, stored or computed now."""
-    from vtcav.evaluation.experiment_store import load_unit, save_unit, unit_folder
-    from vtcav.evaluation.experiment_unit import run_unit, unit_steps
+    from vtcav.evaluation.experiment.store import load_unit, save_unit, unit_folder
+    from vtcav.evaluation.experiment.unit import run_unit, unit_steps
 
     place = unit_folder(folder, seed, q)
     stored = load_unit(place)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vtcav.errors import VtcavError
 from vtcav.images import ImageRef, UnreadableError
 from vtcav.preprocess import signature
-from vtcav.runs_folder import DamagedPartWarning
+from vtcav.runs.folder import DamagedPartWarning
 from vtcav.storage import atomic_path
-from vtcav.study_spec import Source, Study, paths
+from vtcav.study.spec import Source, Study, paths
 
 if TYPE_CHECKING:
     from vtcav.explainer import VisualTCAV

@@ -1,7 +1,7 @@
 """Long computations in parts: each part is kept when it is done, and none is done twice.
 
 `explain_images` computes a class's table over many images with an engine. With a run folder
-(`vtcav.runs_folder`) the parts are kept there and the same call goes on where it was cut off;
+(`vtcav.runs.folder`) the parts are kept there and the same call goes on where it was cut off;
 without one they are put together in memory, where only rows and sums stay.
 """
 
@@ -26,8 +26,8 @@ from vtcav.images import ImageRef, Skipped, SkippedImageWarning, UnreadableError
 from vtcav.preprocess import signature
 from vtcav.progress import progress_bar
 from vtcav.provenance import Provenance
-from vtcav.runs_folder import opened
-from vtcav.runs_table import RowTable
+from vtcav.runs.folder import opened
+from vtcav.runs.table import RowTable
 from vtcav.significance import q_values
 
 if TYPE_CHECKING:

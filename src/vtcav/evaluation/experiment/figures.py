@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vtcav.plotting_page import MUTED
+from vtcav.plotting.page import MUTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

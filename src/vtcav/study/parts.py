@@ -8,8 +8,8 @@ from typing import Any
 
 from vtcav.errors import VtcavError
 from vtcav.preprocess import Preprocess
-from vtcav.study_nodes import Entry
-from vtcav.study_spec import ModelSpec, Options, TopOrNames
+from vtcav.study.nodes import Entry
+from vtcav.study.spec import ModelSpec, Options, TopOrNames
 
 __all__ = ["given_in", "read_model", "read_options", "read_top", "unique"]
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from vtcav.errors import ModelError
 from vtcav.images import ImageRef, Skipped, SkippedImageWarning, UnreadableError, collect
-from vtcav.study_names import folder_names
-from vtcav.study_nodes import StudyError
-from vtcav.study_spec import Study, TopOrNames
-from vtcav.study_steps import listed
+from vtcav.study.names import folder_names
+from vtcav.study.nodes import StudyError
+from vtcav.study.spec import Study, TopOrNames
+from vtcav.study.steps import listed
 
 if TYPE_CHECKING:
     from vtcav.cav import CavBank

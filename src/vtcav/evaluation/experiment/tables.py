@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from vtcav.evaluation.agreement import by_layer, by_seed, local_agreement, summarise
-from vtcav.evaluation.experiment_unit import UnitResult
+from vtcav.evaluation.experiment.unit import UnitResult
 from vtcav.evaluation.metrics import METRICS
 from vtcav.evaluation.network import LAYERS
 from vtcav.evaluation.peers import MAPS

@@ -17,7 +17,7 @@ import pandas as pd
 from safetensors.torch import load_file, save_file
 
 from vtcav.errors import ExplanationError
-from vtcav.evaluation.experiment_unit import UnitResult
+from vtcav.evaluation.experiment.unit import UnitResult
 from vtcav.storage import atomic_path, file_hash, replace_files
 
 __all__ = ["claim", "load_unit", "save_unit", "unit_folder"]
