@@ -86,10 +86,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    if name in ("textures",):
+    if name in ("explorer", "textures"):
         return import_module(f"vtcav.{name}")
     raise AttributeError(f"module 'vtcav' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "textures"])
+    return sorted([*__all__, "explorer", "textures"])

@@ -16,6 +16,7 @@ from vtcav.commands import (
     evaluate,
     explain,
     explain_class,
+    explore,
     init,
     layers,
     localise,
@@ -34,6 +35,7 @@ _COMMANDS = (
     layers,
     explain,
     explain_class,
+    explore,
     init,
     run,
     report,
@@ -41,6 +43,7 @@ _COMMANDS = (
     localise,
     compare,
     evaluate,
+    explore,
 )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import io
 import os
 import threading
 from collections.abc import Iterable, Mapping
@@ -84,10 +85,12 @@ class ImageRef:
     Attributes:
         name: The path as given, or "array[3]", "image[3]" for a picture in memory.
         source: The file, or the picture itself, which is not copied.
+        encoded: The bytes of a file that is not on disk; they are read instead of the source.
     """
 
     name: str
     source: Path | Image.Image | NDArray[np.uint8] = field(repr=False)
+    encoded: bytes | None = field(default=None, repr=False)
 
     def load(self) -> Image.Image:
         """Decode the picture; see `read`."""
@@ -105,6 +108,8 @@ class ImageRef:
             >>> ImageRef("array[0]", np.zeros((2, 2, 3), np.uint8)).digest()[:8]
             '93bb0640'
         """
+        if self.encoded is not None:
+            return hashlib.sha256(self.encoded).hexdigest()
         if not isinstance(self.source, Path):
             image = read(self)
             pixels = f"{image.width}x{image.height}:".encode() + image.tobytes()
@@ -322,6 +327,8 @@ def read(ref: ImageRef) -> Image.Image:
     """
     source = ref.source
     try:
+        if ref.encoded is not None:
+            return upright_rgb(identify(io.BytesIO(ref.encoded)))
         if isinstance(source, Path):
             with open_file(source) as file:
                 return upright_rgb(identify(file))

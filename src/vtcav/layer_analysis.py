@@ -206,6 +206,7 @@ def analyse(
     *,
     binary: bool,
     resampling: Resampling,
+    integral: Integral | None = None,
 ) -> LayerResult:
     """Run steps 4 to 9 at one layer, for some classes of every image.
 
@@ -221,6 +222,7 @@ def analyse(
         rule: How to integrate.
         binary: Whether the network has a single logit.
         resampling: Whose the resampled CAVs are.
+        integral: Of these classes and images, where it is known already.
 
     Raises:
         ExplanationError: When the network is not finite on the way from zero feature maps.
@@ -231,7 +233,7 @@ def analyse(
         z0 = head(torch.zeros_like(F if head.per_image else F[:1]))
     images = _Images(F, M, pooled_cav(here.v, F, M), class_share(z, z0), list(classes), binary)
     logits = torch.tensor([0] if binary else list(classes), device=F.device).expand(len(F), -1)
-    integral = _integral(head, images, logits, z - z0, rule)
+    integral = integral or _integral(head, images, logits, z - z0, rule)
     B, share = images.relevance(integral.IG, torch.arange(len(F), device=F.device))
     a = concept_attribution(B, share, M, images.p)
     if not a.isfinite().all():

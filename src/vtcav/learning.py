@@ -90,6 +90,7 @@ def learn(
     settings: dict[str, Any] | None = None,
     shown: bool | None = None,
     kept_bytes: int = KEPT_BYTES,
+    passes: Mapping[ImageSet, LearnedSet] | None = None,
 ) -> CavBank:
     """Learn the CAVs of concepts at layers.
 
@@ -106,6 +107,7 @@ def learn(
         settings: Kept in the bank.
         shown: Whether to show a progress bar; None where someone may be watching.
         kept_bytes: Budget for feature maps kept between the passes.
+        passes: What the first pass found of every set, where that is known already.
 
     Returns:
         The bank.
@@ -116,7 +118,7 @@ def learn(
     """
     sets = list(dict.fromkeys(s for c in concepts for s in (c.examples, c.negatives)))
     run = Pass(model, layers, batch_size, strict)
-    learned = first_passes(run, sets, min_examples, kept_bytes, shown)
+    learned = passes or first_passes(run, sets, min_examples, kept_bytes, shown)
     families, resampling = _families(concepts, learned, null_cavs, bootstraps, seed)
     V = {layer: _directions(layer, concepts, families, learned) for layer in layers}
     columns = {images: _columns(images, concepts, families) for images in sets}
@@ -289,7 +291,7 @@ def _places(raw: Sequence[_Raw]) -> Tensor:
     return torch.stack([entry.place[i] for entry, i in zip(raw, at, strict=True)])
 
 
-def _concept_record(concept: Concept, learned: dict[ImageSet, LearnedSet]) -> ConceptRecord:
+def _concept_record(concept: Concept, learned: Mapping[ImageSet, LearnedSet]) -> ConceptRecord:
     examples, negatives = learned[concept.examples], learned[concept.negatives]
     return ConceptRecord(
         concept.name,

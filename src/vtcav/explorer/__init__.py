@@ -1,0 +1,35 @@
+"""The explorer: a local web app to make concepts with and see what a network makes of them.
+
+```python
+vtcav.explorer.serve(model)                       # until Ctrl+C
+app = vtcav.explorer.create_app(session, ...)     # an ASGI application
+```
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vtcav.explorer.app import create_app
+    from vtcav.explorer.concept import ConceptSpec, Example
+    from vtcav.explorer.serve import serve
+    from vtcav.explorer.session import Session
+
+__all__ = ["ConceptSpec", "Example", "Session", "create_app", "serve"]
+
+_HOMES = {
+    "ConceptSpec": "concept",
+    "Example": "concept",
+    "Session": "session",
+    "create_app": "app",
+    "serve": "serve",
+}
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vtcav.explorer' has no attribute {name!r}")
+    return getattr(import_module(f"vtcav.explorer.{_HOMES[name]}"), name)
