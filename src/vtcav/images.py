@@ -90,7 +90,7 @@ class ImageRef:
 
     name: str
     source: Path | Image.Image | NDArray[np.uint8] = field(repr=False)
-    encoded: bytes | None = field(default=None, repr=False)
+    encoded: bytes | None = field(default=None, repr=False, kw_only=True)
 
     def load(self) -> Image.Image:
         """Decode the picture; see `read`."""

@@ -103,7 +103,7 @@ class Pictures:
                 )
         name = clean_name(name)
         _check(data)
-        ref = KnownRef(name, Path(name), data)
+        ref = KnownRef(name, Path(name), encoded=data)
         decoded = read(ref)
         picture = Picture(_key(), ref, name, "upload", decoded.size)
         self._keep_decoded(picture.key, decoded)
