@@ -43,7 +43,6 @@ _COMMANDS = (
     localise,
     compare,
     evaluate,
-    explore,
 )
 
 

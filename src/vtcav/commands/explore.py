@@ -67,7 +67,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise UsageError(f"expected a port from 0 to 65535, got {arguments.port}")
     from vtcav import CavBank
     from vtcav.explorer import create_app, serve  # a missing extra is told before the loading
-    from vtcav.explorer.serve import samples
+    from vtcav.explorer.server import samples
 
     del create_app
     layers = arguments.layers

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vtcav.explorer.app import create_app
     from vtcav.explorer.concept import ConceptSpec, Example
-    from vtcav.explorer.serve import serve
+    from vtcav.explorer.server import serve
     from vtcav.explorer.session import Session
 
 __all__ = ["ConceptSpec", "Example", "Session", "create_app", "serve"]
@@ -23,7 +23,7 @@ _HOMES = {
     "Example": "concept",
     "Session": "session",
     "create_app": "app",
-    "serve": "serve",
+    "serve": "server",
 }
 
 

@@ -152,7 +152,7 @@ def _computing(app: FastAPI, session: Session) -> None:
             "classes": names,
             "pictures": [_described(p) for p in session.pictures.listed()],
             "concepts": [spec.model_dump() for spec in session.work],
-            "sizes": _sizes(session),
+            "given": [_described(p) for p in session.pictures.given()],
             "learned": [vars(concept) for concept in session.learned],
             "negatives": {
                 "count": len(session.shared),
@@ -240,18 +240,6 @@ def _described(picture: Picture) -> dict[str, Any]:
         "width": picture.size[0],
         "height": picture.size[1],
     }
-
-
-def _sizes(session: Session) -> dict[str, tuple[int, int]]:
-    """Return the sizes of the pictures that concepts speak of."""
-    keys = {e.picture for spec in session.work for e in (*spec.examples, *spec.negatives)}
-    found = {}
-    for key in keys:
-        try:
-            found[key] = session.pictures.get(key).size
-        except ImageError:
-            continue
-    return found
 
 
 def _found(session: Session, found: Found, concept: ConceptSpec | str) -> dict[str, Any]:

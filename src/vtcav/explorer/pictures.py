@@ -138,6 +138,11 @@ class Pictures:
         with self._lock:
             return [p for p in self._all.values() if p.origin != "given"]
 
+    def given(self) -> list[Picture]:
+        """Return the pictures of concepts that were there at the start."""
+        with self._lock:
+            return [p for p in self._all.values() if p.origin == "given"]
+
     def decoded(self, key: str) -> Image.Image:
         """Return a picture, upright and in RGB.
 
