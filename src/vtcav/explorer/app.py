@@ -188,15 +188,17 @@ def _computing(app: FastAPI, session: Session) -> None:
     def explain(asked: ExplainRequest) -> dict[str, Any]:
         check = session.latest.check(f"explain {asked.page}", asked.number)
         classes = [session.model.class_index(t) for t in asked.classes]
+        counts = {} if asked.judge else {"null_cavs": 0, "bootstraps": 0}
+        found = [
+            session.explain(asked.picture, concept, asked.layer, classes, check=check, **counts)
+            for concept in asked.concepts
+        ]
+        pairs = zip(found, asked.concepts, strict=True)
         return {
             "layer": asked.layer,
             "concepts": [
-                _found(
-                    session,
-                    session.explain(asked.picture, concept, asked.layer, classes, check=check),
-                    concept,
-                )
-                for concept in asked.concepts
+                {**_found(one), "trust": _trust(session, concept, one) if asked.judge else None}
+                for one, concept in pairs
             ],
         }
 
@@ -242,11 +244,10 @@ def _described(picture: Picture) -> dict[str, Any]:
     }
 
 
-def _found(session: Session, found: Found, concept: ConceptSpec | str) -> dict[str, Any]:
+def _found(found: Found) -> dict[str, Any]:
     """Return one concept on one picture for the page."""
     map_bytes = np.ascontiguousarray(found.M, "<f4").tobytes()
-    bank = session.bank(concept, [found.layer])
-    record = bank.concepts[bank.names.index(found.concept)]
+    record = found.record
     return {
         "name": found.concept,
         "separated": found.separated,
@@ -274,7 +275,6 @@ def _found(session: Session, found: Found, concept: ConceptSpec | str) -> dict[s
             for row in found.rows
         ],
         "pending": list(found.pending),
-        "trust": _trust(session, concept, found),
     }
 
 

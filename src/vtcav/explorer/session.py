@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.batches import check_finite
-from vtcav.cav import CavBank, LayerCavs
+from vtcav.cav import CavBank, ConceptRecord, LayerCavs
 from vtcav.concept_map import concept_map, raw_map
 from vtcav.concepts import Concept, ImageSet, concept_folders, negative_folders
 from vtcav.errors import ConceptError, ExplanationError, VtcavError
@@ -84,6 +84,7 @@ class Found:
             whose integral is known.
         rough: Attributions with half the steps, by class.
         pending: Classes whose integral is not known yet.
+        record: What the concept was learned from.
     """
 
     concept: str
@@ -93,6 +94,7 @@ class Found:
     rows: tuple[Row, ...]
     rough: Mapping[int, float]
     pending: tuple[int, ...]
+    record: ConceptRecord
 
 
 @dataclass
@@ -299,6 +301,7 @@ class Session:
             if ready and rough
             else {},
             pending=tuple(t for t in classes if t not in ready),
+            record=bank.concepts[k],
         )
 
     def bank(

@@ -1,5 +1,5 @@
 // Puts the parts together: what happens when something is chosen, cut, dropped or saved.
-import { all, find, get, keep, make, notice, recall, remove, send, tell, upload } from "./core.js";
+import { all, find, get, keep, make, notice, recall, remove, send, tell, Trouble, upload } from "./core.js";
 import { paintBars, paintConcepts, paintEditor, paintPhotos, paintTrust } from "./panels.js";
 import { fade, hint, paint, start, unpack } from "./stage.js";
 import { change, classes, concept, editable, fresh, freeName, redo, spec, state, undo } from "./state.js";
@@ -40,39 +40,40 @@ const explain = async (since = performance.now()) => {
     return c && (c.id === undefined || c.examples.length);
   });
   if (!picture || !ids.length || !state.looks.has(picture)) { tell(""); return; }
-  const asked = { page, number, picture, layer, classes: classes() };
   const slow = setTimeout(() => { if (mine === number) watch(() => mine === number && running?.signal === signal); }, 400);
+  const ask = async (path, more) => {
+    const answer = await send(path, { page, number: mine, picture, layer, classes: wantedClasses, ...more }, "POST", signal);
+    if (mine !== number) throw new DOMException("superseded", "AbortError");
+    return answer;
+  };
+  const wantedClasses = classes();
+  const concepts = ids.map((id) => spec(concept(id)));
   try {
-    const answer = await send("api/explain", { ...asked, concepts: ids.map((id) => spec(concept(id))) }, "POST", signal);
-    if (mine !== number) return;
-    take(ids, answer, picture);
+    // the map first, and the numbers where the integral is known; how far to trust them comes after
+    const answer = await ask("api/explain", { concepts });
+    take(ids, answer, picture, false);
     const took = performance.now() - since;
     root.dataset.took = took.toFixed(0);
     tell(`Map updated in ${(took / 1000).toFixed(2)} s.`);
-    if (answer.concepts.some((f) => f.pending.length)) {
-      await send("api/integrate", asked, "POST", signal);
-      if (mine !== number) return;
-      const again = await send("api/explain", { ...asked, concepts: ids.map((id) => spec(concept(id))) }, "POST", signal);
-      if (mine !== number) return;
-      take(ids, again, picture);
-      tell(`Up to date, after ${((performance.now() - since) / 1000).toFixed(1)} s. Other concepts on this photo and layer are faster now.`);
-    }
+    if (answer.concepts.some((f) => f.pending.length)) await ask("api/integrate", {});
+    take(ids, await ask("api/explain", { concepts, judge: true }), picture, true);
+    tell(`Map updated in ${(took / 1000).toFixed(2)} s, everything in ${((performance.now() - since) / 1000).toFixed(1)} s.`);
     root.dataset.done = String(mine);
   } catch (error) {
-    if (error.name !== "AbortError" && !error.answer?.superseded && mine === number) {
-      tell("");
-      notice(error.message);
-    }
+    if (error.name === "AbortError" || error.answer?.superseded || mine !== number) return;
+    tell("");
+    if (!(error instanceof Trouble)) throw error;
+    notice(error.message);
   } finally {
     clearTimeout(slow);
     if (running?.signal === signal) running = null;
   }
 };
 
-const take = (ids, answer, picture) => {
+const take = (ids, answer, picture, judged) => {
   ids.forEach((id, i) => {
     const f = answer.concepts[i];
-    state.results.set(id, { ...f, values: unpack(f.map), layer: answer.layer, picture });
+    state.results.set(id, { ...f, values: unpack(f.map), layer: answer.layer, picture, judged });
   });
   paint();
   paintTrust();

@@ -95,14 +95,15 @@ export const paintTrust = () => {
     const c = concept(id);
     const found = state.results.get(id);
     if (!c || !found || found.layer !== state.layer) continue;
+    const few = fewness(found);
+    if (few) parts.push(make("p", few, "few"));
+    if (found.skipped.length) parts.push(make("p", `Left out: ${found.skipped.join("; ")}`, "few"));
+    if (!found.trust) continue;
     const [name, sign] = LEVELS[found.trust.level] ?? ["unknown", "?"];
     const line = make("p");
     if (shownIds().length > 1) line.append(make("b", `${c.name}: `));
     line.append(make("span", `${sign} ${found.trust.level}`, `level ${name}`), ` ${found.trust.meaning}`);
-    const few = fewness(found);
-    if (few) parts.push(make("p", few, "few"));
     parts.push(line);
-    if (found.skipped.length) parts.push(make("p", `Left out: ${found.skipped.join("; ")}`, "few"));
   }
   find("trust").replaceChildren(...parts);
 };
@@ -145,9 +146,9 @@ const strip = (c, f, t, most, several) => {
     line.append(make("span", "being computed…", "number muted"));
     return line;
   }
-  const tested = row.p_value !== null;
+  const tested = f.judged && row.p_value !== null;
   const stands = tested && row.p_value <= 0.05 && row.attribution > 0;
-  const verdict = !f.separated ? "✕ not separated" : !tested ? "□ not tested" : stands ? "◆ beyond random images" : "○ not beyond random images";
+  const verdict = !f.judged ? "… comparing" : !f.separated ? "✕ not separated" : !tested ? "□ not tested" : stands ? "◆ beyond random images" : "○ not beyond random images";
   line.append(make("span", `${value(row.attribution)} ${verdict}`, "number"));
   const x = (v) => 4 + 312 * Math.min(Math.max(v / most, 0), 1);
   const svg = drawn("svg", { viewBox: "0 0 320 16", role: "img", "aria-label": `${c.name} for ${row.class_name}: ${value(row.attribution)}, ${verdict.slice(2)}` });
@@ -159,7 +160,7 @@ const strip = (c, f, t, most, several) => {
   if (tested) about.push(`random images in place of the examples got as much in ${percent(row.p_value)} of draws (dashed: their mean, ${value(row.null_mean ?? 0)})`);
   if (row.low !== null && row.high !== null) about.push(`with other examples about ${value(row.low)} to ${value(row.high)}`);
   if (row.rough !== null && Math.abs(row.rough - row.attribution) > 0.0005) about.push(`half the integration steps give ${value(row.rough)}`);
-  if (row.note) about.push(row.note);
+  if (f.judged && row.note) about.push(row.note);
   line.append(svg);
   const text = about.join("; ");
   line.append(make("span", text ? `${text[0].toUpperCase()}${text.slice(1)}.` : "", "more"));

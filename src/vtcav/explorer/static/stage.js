@@ -35,17 +35,16 @@ const pane = () => {
   stage.tabIndex = 0;
   stage.setAttribute("role", "application");
   stage.setAttribute("aria-roledescription", "photo with map");
-  const parts = { figure, stage, found: null, cell: null, cutting: null };
-  for (const [tag, name] of [["img", "photo"], ["canvas", "map"], ["div", "frame"], ["div", "patches"], ["div", "cell"], ["div", "cutting"], ["p", "no-map"]]) {
-    parts[name === "no-map" ? "noMap" : name] = make(tag, "", name);
-    stage.append(parts[name === "no-map" ? "noMap" : name]);
+  const parts = { figure, stage, found: null, cell: null, cutting: null, keyBox: null };
+  const layers = [["photo", "img"], ["map", "canvas"], ["frame", "div"], ["patches", "div"], ["mark", "div", "cell"], ["cutBox", "div", "cutting"], ["noMap", "p", "no-map"]];
+  for (const [part, tag, name = part] of layers) {
+    parts[part] = make(tag, "", name);
+    stage.append(parts[part]);
   }
   parts.photo.alt = "";
   parts.photo.draggable = false;
   parts.patches.style.inset = "0";
-  parts.cutBox = parts.cutting;
-  parts.cutting = null;
-  parts.cell.hidden = true;
+  parts.mark.hidden = true;
   parts.cutBox.hidden = true;
   parts.caption = make("figcaption");
   figure.append(stage, parts.caption);
@@ -143,7 +142,7 @@ export const fade = () => {
 // -- one cell, in all panes at once
 const point = (p, cell) => {
   p.cell = cell;
-  const mark = p.stage.querySelector(".cell");
+  const { mark } = p;
   mark.hidden = !cell || !p.found;
   if (!cell || !p.found) return "";
   const { width, height, values } = p.found;
