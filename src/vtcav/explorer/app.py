@@ -17,7 +17,6 @@ from vtcav.cav import CavBank
 from vtcav.errors import ExtraError, ImageError, VtcavError
 from vtcav.explorer import limits
 from vtcav.explorer.concept import ConceptSpec
-from vtcav.explorer.guard import Guard
 from vtcav.explorer.pictures import Box, Picture
 from vtcav.explorer.requests import ExplainRequest, IntegrateRequest, SaveRequest, Work
 from vtcav.explorer.saving import ExistsError, command, save_bank, save_folders
@@ -29,6 +28,9 @@ try:
     from fastapi import FastAPI, Request, Response
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse
+    from starlette.exceptions import HTTPException
+
+    from vtcav.explorer.guard import Guard
 except ImportError as missing:
     raise ExtraError(
         f"the explorer needs {missing.name}: pip install 'vtcav[explore]'"
@@ -88,13 +90,10 @@ def _errors(app: FastAPI) -> None:
         where = ".".join(map(str, first["loc"][1:]))
         return _trouble(422, f"{where}: {first['msg']}" if where else str(first["msg"]))
 
-    @app.exception_handler(404)
-    def unknown(request: Request, error: Exception) -> Response:
-        return _trouble(404, "there is nothing at this address")
-
-    @app.exception_handler(405)
-    def not_so(request: Request, error: Exception) -> Response:
-        return _trouble(405, "this cannot be asked in this way")
+    @app.exception_handler(HTTPException)
+    def refused(request: Request, error: HTTPException) -> Response:
+        said = {404: "there is nothing at this address", 405: "this cannot be asked in this way"}
+        return _trouble(error.status_code, said.get(error.status_code, str(error.detail)))
 
 
 def _pages(app: FastAPI) -> None:
@@ -118,7 +117,7 @@ def _pictures(app: FastAPI, session: Session) -> None:
 
     @app.delete("/api/pictures/{key}")
     def remove(key: str) -> dict[str, bool]:
-        session.pictures.remove(key)
+        session.remove(key)
         return {"removed": True}
 
     @app.get("/api/pictures/{key}")

@@ -110,17 +110,27 @@ class FeatureMemory:
                 if any(layer not in entry.maps for layer in layers):
                     break
                 beginning.append(entry)
-            kept = {layer: torch.stack([e.maps[layer] for e in beginning]) for layer in layers}
+            kept = []
+            if beginning:
+                kept = [{la: torch.stack([e.maps[la] for e in beginning]) for la in layers}]
         return LearnedSet(
             source=images,
             used=used,
             skipped=self.skipped(images.refs),
             sums={layer: G.double().sum(0) for layer, G in pooled.items()},
             pooled={layer: [G] for layer, G in pooled.items()},
-            kept=[kept] if beginning else [],
+            kept=kept,
             thumbnails=[entry.thumbnail for entry in entries[:THUMBNAILS]],
             prints=[entry.print for entry in entries],
         )
+
+    def forget(self, refs: Iterable[ImageRef]) -> None:
+        """Forget images altogether."""
+        with self._lock:
+            for ref in refs:
+                self._unreadable.pop(ref, None)
+                if entry := self._entries.pop(ref, None):
+                    self._drop(entry, list(entry.maps))
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -164,9 +174,7 @@ class FeatureMemory:
     def _forget_oldest(self) -> None:
         """Forget images altogether when there are too many."""
         loose = [ref for ref in self._entries if ref not in self._pinned]
-        for ref in loose[: max(0, len(loose) - self._MOST)]:
-            self._drop(self._entries[ref], list(self._entries[ref].maps))
-            del self._entries[ref]
+        self.forget(loose[: max(0, len(loose) - self._MOST)])
 
     def _drop(self, entry: _Entry, layers: Sequence[str]) -> None:
         for layer in layers:

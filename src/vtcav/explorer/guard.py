@@ -8,6 +8,8 @@ from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+from starlette.exceptions import HTTPException
+
 from vtcav.explorer import limits
 
 if TYPE_CHECKING:
@@ -31,10 +33,6 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-
-
-class TooLargeError(Exception):
-    """The body of a request is larger than is taken."""
 
 
 class Guard:
@@ -63,12 +61,9 @@ class Guard:
             return
         if scope["type"] != "http":
             return
-        started = False
 
         async def guarded(message: MutableMapping[str, Any]) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 own = [(key.encode(), value.encode()) for key, value in HEADERS.items()]
                 message["headers"] = [*message.get("headers", []), *own]
             await send(message)
@@ -89,14 +84,10 @@ class Guard:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > most:
-                raise TooLargeError
+                raise HTTPException(413, _too_large(most))
             return message
 
-        try:
-            await self._app(scope, counted, guarded)
-        except TooLargeError:
-            if not started:
-                await _answer(guarded, 413, _too_large(most))
+        await self._app(scope, counted, guarded)
 
     def _refusal(
         self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]

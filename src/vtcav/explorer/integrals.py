@@ -126,6 +126,12 @@ class Integrals:
                 self._kept[image, head.layer, t] = fine[n].clone(), half
             self._shrink(len(logits))
 
+    def forget(self, image: str) -> None:
+        """Forget all integrals of an image."""
+        with self._lock:
+            for key in [key for key in self._kept if key[0] == image]:
+                del self._kept[key]
+
     def _shrink(self, newest: int) -> None:
         def size(pair: tuple[Tensor, Tensor | None]) -> int:
             return pair[0].nbytes * (1 if pair[1] is None else 2)

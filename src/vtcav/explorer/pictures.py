@@ -109,8 +109,8 @@ class Pictures:
         self._keep_decoded(picture.key, decoded)
         return self._kept(picture)
 
-    def remove(self, key: str) -> None:
-        """Forget a picture that was uploaded.
+    def remove(self, key: str) -> list[KnownRef]:
+        """Forget a picture that was uploaded, and its patches; return what it and they were.
 
         Raises:
             ImageError: For one that is not known, or not uploaded.
@@ -121,6 +121,8 @@ class Pictures:
         with self._lock:
             self._all.pop(key, None)
             self._decoded.pop(key, None)
+            cut = [patch for patch in self._patches if patch[0] == key]
+            return [picture.ref, *(self._patches.pop(patch) for patch in cut)]
 
     def get(self, key: str) -> Picture:
         """Return a picture by its key.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +24,7 @@ from vtcav.explorer.features import FeatureMemory
 from vtcav.explorer.integrals import Integrals
 from vtcav.explorer.negatives import Negatives, find_negatives
 from vtcav.explorer.pictures import KnownRef, Pictures
+from vtcav.explorer.recent import Recent
 from vtcav.explorer.turns import Latest, Turns
 from vtcav.images import ImageSource, Skipped, collect
 from vtcav.layer_analysis import LayerResult, Rule, analyse
@@ -165,8 +165,8 @@ class Session:
         self.shared = tuple(KnownRef(r.name, r.source) for r in collect(self.negatives.images))
         self._features = FeatureMemory(model, memory, self.shared)
         self._integrals = Integrals(int(self.rule.steps), batch_size, memory // 4)
-        self._seen: OrderedDict[str, Seen] = OrderedDict()
-        self._banks: OrderedDict[tuple[object, ...], CavBank] = OrderedDict()
+        self._seen: Recent[str, Seen] = Recent(_SEEN)
+        self._banks: Recent[tuple[object, ...], CavBank] = Recent(_BANKS)
         self.skipped: list[Skipped] = []
         for name, source in (samples or {}).items():
             self.pictures.add(collect(source)[0], name, "sample")
@@ -197,10 +197,9 @@ class Session:
             ModelError: When the network gives infinite values or NaN.
         """
         layers = self.names if layers is None else list(layers)
-        seen = self._seen.get(picture)
-        if seen is not None and all(layer in seen.maps for layer in layers):
-            self._seen.move_to_end(picture)
-            return seen
+        known = self._seen.find(picture)
+        if known is not None and all(layer in known.maps for layer in layers):
+            return known
         shown = self.pictures.decoded(picture)
         name = self.pictures.get(picture).name
         x = to_tensor(self.model.preprocess, shown, name)[None]
@@ -209,10 +208,19 @@ class Session:
         check_finite([name], maps, z)
         _, box = shown_picture(shown, x[0], self.model.preprocess)
         seen = Seen(x, z, self.model.probabilities(z)[0].cpu(), box, maps)
-        self._seen[picture] = seen
-        while len(self._seen) > _SEEN:
-            self._seen.popitem(last=False)
+        self._seen.keep(picture, seen)
         return seen
+
+    def remove(self, picture: str) -> None:
+        """Forget a picture that was uploaded, and what was computed of it and its patches.
+
+        Raises:
+            ImageError: For one that is not known, or not uploaded.
+        """
+        self._features.forget(self.pictures.remove(picture))
+        self._seen.clear()
+        self._banks.clear()
+        self._integrals.forget(picture)
 
     def integrate(
         self, picture: str, layer: str, classes: Sequence[int], check: Check = lambda: None
@@ -325,9 +333,9 @@ class Session:
         negatives = [*(self.shared if concept.shared else ()), *own]
         name = _named(concept)
         key = (name, tuple(examples), tuple(negatives), tuple(layers), null_cavs, bootstraps)
-        if key in self._banks:
-            self._banks.move_to_end(key)
-            return self._banks[key]
+        known = self._banks.find(key)
+        if known is not None:
+            return known
         if not examples:
             raise ConceptError("cut a patch out of a photo, or add a picture, to begin")
         if not negatives:
@@ -357,9 +365,7 @@ class Session:
                 shown=False,
                 passes=passes,
             )
-        self._banks[key] = bank
-        while len(self._banks) > _BANKS:
-            self._banks.popitem(last=False)
+        self._banks.keep(key, bank)
         return bank
 
     def diagnose(self, concept: ConceptSpec | str, layers: Sequence[str]) -> Diagnostics:
