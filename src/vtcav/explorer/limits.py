@@ -43,7 +43,7 @@ NAME_LETTERS = 80
 """Of the name of a concept or picture."""
 
 CONCEPTS = 30
-EXAMPLES = 500
+EXAMPLES = 1000
 """Of one concept, examples or negatives."""
 
 CLASSES = 10

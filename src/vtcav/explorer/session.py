@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import Tensor
 
 from vtcav.batches import check_finite
@@ -19,6 +20,7 @@ from vtcav.concepts import Concept, ImageSet, concept_folders, negative_folders
 from vtcav.errors import ConceptError, ExplanationError, VtcavError
 from vtcav.explainer import LEARNED_FROM, shown_picture
 from vtcav.explanation import Row
+from vtcav.explorer import limits
 from vtcav.explorer.concept import ConceptSpec, Example
 from vtcav.explorer.features import FeatureMemory
 from vtcav.explorer.integrals import Integrals
@@ -347,6 +349,8 @@ class Session:
         )
         passes = {images: self._features.learned(images, layers) for images in sets}
         for images, found in passes.items():
+            if len(found.used) + len(found.skipped) < len(images.refs):
+                raise ConceptError("pictures were removed meanwhile; try again")
             if not found.used:
                 reasons = "; ".join(f"{s.name!r}: {s.reason}" for s in found.skipped[:3])
                 raise ConceptError(f"no image of the {images.role} can be read ({reasons})")
@@ -402,15 +406,21 @@ class Session:
         if isinstance(negatives, str | Path):
             found = negative_folders(negatives, concepts)
             own = found if isinstance(found, Mapping) else {}
-        return [
-            ConceptSpec(
-                name=name,
-                examples=self._examples(source),
-                negatives=self._examples(own[name]) if own else (),
-                shared=not own,
-            )
-            for name, source in concepts.items()
-        ]
+        try:
+            return [
+                ConceptSpec(
+                    name=name,
+                    examples=self._examples(source),
+                    negatives=self._examples(own[name]) if own else (),
+                    shared=not own,
+                )
+                for name, source in concepts.items()
+            ]
+        except ValidationError as error:
+            raise ConceptError(
+                f"a concept to begin with does not fit: {error.errors()[0]['msg']}. The explorer "
+                f"takes {limits.EXAMPLES} images a set, and names of {limits.NAME_LETTERS} letters"
+            ) from error
 
     def _examples(self, source: ImageSource) -> tuple[Example, ...]:
         """Make the pictures of a source known, and leave out those that cannot be read."""
