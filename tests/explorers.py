@@ -35,9 +35,9 @@ def served(session, output):
     """Serve an explorer on a free port, as `vtcav explore` does."""
     import uvicorn
 
-    from vtcav.explorer.server import _listen
+    from vtcav.explorer.server import listen
 
-    with _listen(0) as listening:
+    with listen(0) as listening:
         port = listening.getsockname()[1]
         app = create_app(session, token=TOKEN, hosts=[f"127.0.0.1:{port}"], output=output)
         config = uvicorn.Config(app, log_level="error", access_log=False, ws="none")

@@ -208,7 +208,7 @@ def test_uploads_are_looked_at_and_explained(open_page, tmp_path):
     (tmp_path / "<b>cat.png").write_bytes(encoded(photo(11)))
     page.set_input_files("#photo-files", tmp_path / "<b>cat.png")
     page.wait_for_selector("#photo-list [aria-pressed=true] span:text('<b>cat')")
-    assert "The network takes <b>cat.png for" in page.locator("#predictions").inner_text()
+    page.get_by_text("The network takes <b>cat.png for").wait_for()
     three_patches(page, "<script>alert(1)</script>")
     assert page.locator("#concept-list").inner_text().startswith("<script>alert(1)</script>")
     for i in range(2):

@@ -15,7 +15,7 @@ from vtcav.explorer.session import Session
 from vtcav.images import ImageSource
 from vtcav.models.base import Model
 
-__all__ = ["serve"]
+__all__ = ["listen", "samples", "serve"]
 
 HOST = "127.0.0.1"
 
@@ -55,7 +55,7 @@ def serve(
     from vtcav.explorer.app import create_app
 
     session = model if isinstance(model, Session) else Session(model, **settings)
-    listening = _listen(port)
+    listening = listen(port)
     with listening:
         port = listening.getsockname()[1]
         token = secrets.token_urlsafe(24)
@@ -97,7 +97,15 @@ def samples(names: tuple[str, ...]) -> Mapping[str, ImageSource]:
         return {}
 
 
-def _listen(port: int) -> socket.socket:
+def listen(port: int) -> socket.socket:
+    """Return a socket that listens on this machine alone.
+
+    Args:
+        port: 0 takes a free one.
+
+    Raises:
+        ExplanationError: When the port is taken.
+    """
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
