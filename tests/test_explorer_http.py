@@ -276,7 +276,7 @@ def test_map_first_then_numbers_then_trust(client):
     assert second["rows"][0]["p_value"] is None
     third = explain(client, classes=[2], judge=True).json()["concepts"][0]
     assert third["rows"][0]["attribution"] == second["rows"][0]["attribution"]
-    assert 0 < third["rows"][0]["p_value"] <= 1
+    assert 0 < third["rows"][0]["p_value"] == third["rows"][0]["q_value"] <= 1
     assert third["trust"]["level"] in ("fine", "look", "do not use")
 
 

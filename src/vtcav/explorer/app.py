@@ -23,6 +23,7 @@ from vtcav.explorer.saving import ExistsError, command, save_bank, save_folders
 from vtcav.explorer.session import Found, Session
 from vtcav.explorer.turns import SupersededError
 from vtcav.preprocess import Preprocess
+from vtcav.significance import q_values
 
 try:
     from fastapi import FastAPI, Request, Response
@@ -192,14 +193,12 @@ def _computing(app: FastAPI, session: Session) -> None:
             session.explain(asked.picture, concept, asked.layer, classes, check=check, **counts)
             for concept in asked.concepts
         ]
-        pairs = zip(found, asked.concepts, strict=True)
-        return {
-            "layer": asked.layer,
-            "concepts": [
-                {**_found(one), "trust": _trust(session, concept, one) if asked.judge else None}
-                for one, concept in pairs
-            ],
-        }
+        concepts = [
+            {**_found(one), "trust": _trust(session, concept, one) if asked.judge else None}
+            for one, concept in zip(found, asked.concepts, strict=True)
+        ]
+        _add_q_values([row for concept in concepts for row in concept["rows"]])
+        return {"layer": asked.layer, "concepts": concepts}
 
     @app.post("/api/integrate")
     def integrate(asked: IntegrateRequest) -> dict[str, bool]:
@@ -275,6 +274,13 @@ def _found(found: Found) -> dict[str, Any]:
         ],
         "pending": list(found.pending),
     }
+
+
+def _add_q_values(rows: Sequence[dict[str, Any]]) -> None:
+    """Add the q-values of everything that is shown together, as `VisualTCAV.explain` does."""
+    p = [np.nan if row["p_value"] is None else row["p_value"] for row in rows]
+    for row, q in zip(rows, q_values(np.array(p)), strict=True):
+        row["q_value"] = _finite(q)
 
 
 def _trust(session: Session, concept: ConceptSpec | str, found: Found) -> dict[str, str]:

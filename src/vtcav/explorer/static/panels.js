@@ -98,6 +98,7 @@ export const paintTrust = () => {
     const few = fewness(found);
     if (few) parts.push(make("p", few, "few"));
     if (found.skipped.length) parts.push(make("p", `Left out: ${found.skipped.join("; ")}`, "few"));
+    for (const note of found.judged ? commonNotes(found) : []) parts.push(make("p", `${note[0].toUpperCase()}${note.slice(1)}.`, "few"));
     if (!found.trust) continue;
     const [name, sign] = LEVELS[found.trust.level] ?? ["unknown", "?"];
     const line = make("p");
@@ -107,6 +108,10 @@ export const paintTrust = () => {
   }
   find("trust").replaceChildren(...parts);
 };
+
+// notes that hold for all classes are told once
+const notesOf = (row) => row.note.split("; ").filter(Boolean);
+const commonNotes = ({ rows }) => (rows.length ? notesOf(rows[0]).filter((note) => rows.every((row) => notesOf(row).includes(note))) : []);
 
 const fewness = ({ examples: n }) => {
   if (n >= 30) return "";
@@ -147,7 +152,7 @@ const strip = (c, f, t, most, several) => {
     return line;
   }
   const tested = f.judged && row.p_value !== null;
-  const stands = tested && row.p_value <= 0.05 && row.attribution > 0;
+  const stands = tested && row.q_value <= 0.05 && row.attribution > 0;
   const verdict = !f.judged ? "… comparing" : !f.separated ? "✕ not separated" : !tested ? "□ not tested" : stands ? "◆ beyond random images" : "○ not beyond random images";
   line.append(make("span", `${value(row.attribution)} ${verdict}`, "number"));
   const x = (v) => 4 + 312 * Math.min(Math.max(v / most, 0), 1);
@@ -160,7 +165,7 @@ const strip = (c, f, t, most, several) => {
   if (tested) about.push(`random images in place of the examples got as much in ${percent(row.p_value)} of draws (dashed: their mean, ${value(row.null_mean ?? 0)})`);
   if (row.low !== null && row.high !== null) about.push(`with other examples about ${value(row.low)} to ${value(row.high)}`);
   if (row.rough !== null && Math.abs(row.rough - row.attribution) > 0.0005) about.push(`half the integration steps give ${value(row.rough)}`);
-  if (f.judged && row.note) about.push(row.note);
+  if (f.judged) about.push(...notesOf(row).filter((note) => !commonNotes(f).includes(note)));
   line.append(svg);
   const text = about.join("; ");
   line.append(make("span", text ? `${text[0].toUpperCase()}${text.slice(1)}.` : "", "more"));

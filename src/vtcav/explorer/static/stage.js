@@ -61,6 +61,7 @@ export const paint = () => {
   if (find("stages").children.length !== figures.length) find("stages").replaceChildren(...figures);
   ids.forEach((id, i) => paintPane(panes[i], id));
   fade();
+  if (!panes.some((p) => p.cutting || p.keyBox)) pointAll(panes[0].cell);
 };
 
 const paintPane = (p, id) => {
