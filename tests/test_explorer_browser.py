@@ -10,6 +10,7 @@ import pytest
 
 import vtcav
 from tests.explorers import bomb, encoded, photo, served, small_session
+from tests.small import small_model
 from vtcav.explorer.concept import ConceptSpec
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -233,6 +234,25 @@ def test_bad_uploads_are_told(open_page, tmp_path):
     assert "c.png: " in said
     before = page.locator("#photo-list li").count()
     assert before == len({*page.locator("#photo-list .pick").all_inner_texts()})
+
+
+def test_the_map_is_on_the_input_where_its_place_is_not_known(browser, folder):
+    own = small_session(model=small_model(preprocess=lambda p: vtcav.Preprocess(16)(p)))
+    with served(own, folder) as address:
+        page = browser.new_page()
+        page.goto(address)
+        page.wait_for_selector("html.ready")
+        page.click("#intro-close")
+        page.click("text=example E")
+        cut(page, (0.1, 0.1, 0.5, 0.5))
+        assert not page.locator(".map").is_visible()
+        assert "on the network’s input" in page.locator("figcaption").inner_text()
+        page.click("text=Look L")
+        assert page.locator(".map").is_visible()
+        assert "api/inputs/" in page.locator(".stage .photo").get_attribute("src")
+        area = page.locator(".stage").bounding_box()
+        assert area["width"] == pytest.approx(area["height"], rel=0.01)
+        page.close()
 
 
 def test_two_concepts_side_by_side(open_page):

@@ -1,5 +1,6 @@
 """The explorer over HTTP: who may ask, what is refused, and what is written where."""
 
+import io
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from PIL import Image
 
 import vtcav
 from tests.explorers import TOKEN, bomb, encoded, photo, small_session
-from tests.small import pictures
+from tests.small import pictures, small_model
 from vtcav.explorer import create_app, limits
 
 testclient = pytest.importorskip("starlette.testclient")
@@ -56,6 +57,7 @@ ASKED = [
     ("GET", "/api/session"),
     ("GET", "/api/progress"),
     ("GET", "/api/look/x"),
+    ("GET", "/api/inputs/x"),
     ("GET", "/api/pictures/x"),
     ("DELETE", "/api/pictures/x"),
     ("POST", "/api/pictures"),
@@ -280,6 +282,20 @@ def test_map_first_then_numbers_then_trust(client):
     assert third["trust"]["level"] in ("fine", "look", "do not use")
 
 
+def test_the_input_is_shown_where_it_is_not_known_where_it_lies(client, folder):
+    look = client.get(f"/api/look/{shown(client)}").json()
+    assert look["input"] is None
+    assert client.get(f"/api/inputs/{shown(client)}").status_code == 404
+    own = small_session(model=small_model(preprocess=lambda p: vtcav.Preprocess(16)(p)))
+    app = create_app(own, token=TOKEN, hosts=[HOST], output=folder)
+    other = testclient.TestClient(app, base_url=f"http://{HOST}", headers=client.headers)
+    look = other.get(f"/api/look/{shown(other)}").json()
+    assert look["input"] == [16, 16]
+    assert look["box"] == [0, 0, 1, 1]
+    picture = Image.open(io.BytesIO(other.get(f"/api/inputs/{shown(other)}").content))
+    assert picture.size == (16, 16)
+
+
 def test_an_older_request_is_superseded(client):
     assert explain(client, page="p", number=5).status_code == 200
     answer = explain(client, page="p", number=4)
@@ -487,6 +503,14 @@ def test_a_port_that_is_taken_is_said(capsys):
         assert main([*words, "--no-browser", "--layers", "1"]) == 1
     assert f"cannot listen on port {port}" in capsys.readouterr().err
     assert main(["explore", "--model", "demo", "--port", "70000"]) == 2
+
+
+def test_a_missing_extra_is_said(capsys, monkeypatch):
+    from vtcav.cli import main
+
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    assert main(["explore", "--model", "demo", "--no-browser"]) == 1
+    assert "the explorer needs fastapi: pip install 'vtcav[explore]'" in capsys.readouterr().err
 
 
 def test_drawn_negatives_stand_in_without_photographs(monkeypatch):

@@ -66,10 +66,9 @@ def _run(arguments: argparse.Namespace) -> None:
     if not 0 <= arguments.port < 65536:
         raise UsageError(f"expected a port from 0 to 65535, got {arguments.port}")
     from vtcav import CavBank
-    from vtcav.explorer import create_app, serve  # a missing extra is told before the loading
+    from vtcav.explorer import serve  # a missing extra is told before the network is loaded
     from vtcav.explorer.server import samples
 
-    del create_app
     layers = arguments.layers
     if arguments.model == "demo" and layers is None and arguments.cavs is None:
         from vtcav.demo import LAYERS

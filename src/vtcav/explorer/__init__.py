@@ -27,9 +27,21 @@ _HOMES = {
 }
 
 
+_NEEDED = "fastapi", "pydantic", "starlette", "uvicorn"
+
+
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
+    from vtcav.errors import ExtraError
+
     if name not in _HOMES:
         raise AttributeError(f"module 'vtcav.explorer' has no attribute {name!r}")
+    try:
+        for package in _NEEDED:
+            import_module(package)
+    except ImportError as error:
+        raise ExtraError(
+            f"the explorer needs {error.name}: pip install 'vtcav[explore]'"
+        ) from error
     return getattr(import_module(f"vtcav.explorer.{_HOMES[name]}"), name)

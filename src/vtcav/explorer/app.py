@@ -8,15 +8,21 @@ from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from PIL import Image
+from starlette.exceptions import HTTPException
 
 from vtcav import __version__
 from vtcav.cav import CavBank
-from vtcav.errors import ExtraError, ImageError, VtcavError
+from vtcav.errors import ImageError, VtcavError
 from vtcav.explorer import limits
 from vtcav.explorer.concept import ConceptSpec
+from vtcav.explorer.guard import Guard
 from vtcav.explorer.pictures import Box, Picture
 from vtcav.explorer.requests import ExplainRequest, IntegrateRequest, SaveRequest, Work
 from vtcav.explorer.saving import ExistsError, command, save_bank, save_folders
@@ -24,21 +30,6 @@ from vtcav.explorer.session import Found, Session
 from vtcav.explorer.turns import SupersededError
 from vtcav.preprocess import Preprocess
 from vtcav.significance import q_values
-
-try:
-    from fastapi import FastAPI, Request, Response
-    from fastapi.exceptions import RequestValidationError
-    from fastapi.responses import JSONResponse
-    from starlette.exceptions import HTTPException
-
-    from vtcav.explorer.guard import Guard
-except ImportError as missing:
-    raise ExtraError(
-        f"the explorer needs {missing.name}: pip install 'vtcav[explore]'"
-    ) from missing
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 __all__ = ["create_app"]
 
@@ -57,9 +48,6 @@ def create_app(
         hosts: Host and port pairs that the application is reached by, "127.0.0.1:8000".
         output: The only folder that is written to, when a concept is saved.
         described: The network as `vtcav explain --model` takes it.
-
-    Raises:
-        ExtraError: When the extra `explore` is not installed.
     """
     app = FastAPI(title="vtcav explorer", docs_url=None, redoc_url=None, openapi_url=None)
     _errors(app)
@@ -173,11 +161,21 @@ def _computing(app: FastAPI, session: Session) -> None:
     async def progress() -> dict[str, Any]:
         return dict(vars(session.progress))
 
+    @app.get("/api/inputs/{key}")
+    def show_input(key: str) -> Response:
+        pixels = session.look(key).input
+        if pixels is None:
+            return _trouble(404, "the input lies on the picture: look at that")
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, "PNG")
+        return Response(data.getvalue(), media_type="image/png")
+
     @app.get("/api/look/{key}")
     def look(key: str) -> dict[str, Any]:
         seen = session.look(key)
         return {
             "box": seen.box,
+            "input": None if seen.input is None else seen.input.shape[1::-1],
             "predictions": [
                 {"index": t, "name": names[t], "probability": float(seen.probabilities[t])}
                 for t in seen.top(5)

@@ -46,12 +46,9 @@ def serve(
 
     Raises:
         ExplanationError: When the port is taken.
-        ExtraError: When the extra `explore` is not installed.
     """
-    try:
-        import uvicorn
-    except ImportError as error:
-        raise ExtraError("the explorer needs uvicorn: pip install 'vtcav[explore]'") from error
+    import uvicorn
+
     from vtcav.explorer.app import create_app
 
     session = model if isinstance(model, Session) else Session(model, **settings)

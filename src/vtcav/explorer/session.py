@@ -32,7 +32,7 @@ from vtcav.images import ImageSource, Skipped, collect
 from vtcav.layer_analysis import LayerResult, Rule, analyse
 from vtcav.learning import learn
 from vtcav.models.base import LayerInfo, Model
-from vtcav.preprocess import signature, to_tensor
+from vtcav.preprocess import Preprocess, signature, to_tensor
 from vtcav.quadrature import Integral
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class Seen:
         z: The logits [1, T].
         probabilities: [T].
         box: Where the input lies on the picture, as shares of its sides.
+        input: The input itself, uint8 [H, W, 3], where it is not known where it lies: the
+            preprocessing is not vtcav's. Maps belong on it then.
         maps: F [1, C, h, w] by layer, of those asked for so far.
     """
 
@@ -65,6 +67,7 @@ class Seen:
     z: Tensor
     probabilities: Tensor
     box: tuple[float, float, float, float]
+    input: NDArray[np.uint8] | None
     maps: dict[str, Tensor]
 
     def top(self, count: int) -> list[int]:
@@ -208,8 +211,9 @@ class Session:
         with self.turns.take():
             maps, z = self.model.activations_and_logits(x, layers)
         check_finite([name], maps, z)
-        _, box = shown_picture(shown, x[0], self.model.preprocess)
-        seen = Seen(x, z, self.model.probabilities(z)[0].cpu(), box, maps)
+        pixels, box = shown_picture(shown, x[0], self.model.preprocess)
+        own = None if isinstance(self.model.preprocess, Preprocess) else pixels
+        seen = Seen(x, z, self.model.probabilities(z)[0].cpu(), box, own, maps)
         self._seen.keep(picture, seen)
         return seen
 
@@ -442,16 +446,18 @@ class Session:
     ) -> None:
         """Take images through the network that were not yet, a few at a time."""
         total = len(self._features.missing(refs, layers))
-        while missing := self._features.missing(refs, layers):
-            with self.turns.take(urgent=urgent):
-                check()
-                few = self._features.missing(missing[: self.rule.batch_size], layers)
-                if few:
-                    self._features.look(few, layers)
+        try:
+            while missing := self._features.missing(refs, layers):
+                if total > self.rule.batch_size:
+                    self.progress = Progress("looking at images", total - len(missing), total)
+                with self.turns.take(urgent=urgent):
+                    check()
+                    few = self._features.missing(missing[: self.rule.batch_size], layers)
+                    if few:
+                        self._features.look(few, layers)
+        finally:
             if total > self.rule.batch_size:
-                self.progress = Progress("looking at images", total - len(missing), total)
-        if total > self.rule.batch_size:
-            self.progress = Progress()
+                self.progress = Progress()
 
     def _analyse(
         self, picture: str, seen: Seen, bank: CavBank, layer: str, classes: Sequence[int]

@@ -56,6 +56,7 @@ export const address = (picture, { size = 1600, box = null, seen = false } = {})
   if (seen) query.set("seen", "true");
   return `api/pictures/${picture}?${query}`;
 };
+export const inputAddress = (picture) => `api/inputs/${picture}?${new URLSearchParams({ token })}`;
 
 // -- telling the person
 

@@ -1,5 +1,5 @@
 // The photo with its map: painting, the value under the pointer, and cutting patches.
-import { address, count, find, make, value } from "./core.js";
+import { address, count, find, inputAddress, make, value } from "./core.js";
 import { concept, editable, state } from "./state.js";
 
 let colours = [];
@@ -69,14 +69,18 @@ const paintPane = (p, id) => {
   const look = state.looks.get(state.picture);
   if (!info) return;
   const box = look?.box ?? [0, 0, 1, 1];
+  // where the input lies on the photo is not known: the map belongs on the input alone
+  const apart = Boolean(look?.input);
+  const asInput = apart && state.tool === "look";
+  const [wide, high] = asInput ? look.input : [info.width, info.height];
   p.box = box;
   p.info = info;
   p.view = [Math.min(0, box[0]), Math.min(0, box[1]), Math.max(1, box[2]), Math.max(1, box[3])];
-  const ratio = ((p.view[2] - p.view[0]) * info.width) / ((p.view[3] - p.view[1]) * info.height);
+  const ratio = ((p.view[2] - p.view[0]) * wide) / ((p.view[3] - p.view[1]) * high);
   p.stage.style.aspectRatio = String(ratio);
   p.stage.style.maxWidth = `${70 * ratio}vh`;
   p.stage.dataset.tool = state.tool;
-  const source = address(state.picture);
+  const source = asInput ? inputAddress(state.picture) : address(state.picture);
   if (p.source !== source) { p.source = source; p.photo.src = source; }
   place(p.photo, [0, 0, 1, 1], p.view);
   p.frame.hidden = !look || box.every((x, k) => Math.abs(x - [0, 0, 1, 1][k]) < 1e-6);
@@ -85,16 +89,18 @@ const paintPane = (p, id) => {
   paintPatches(p, c);
   const found = state.results.get(id);
   const fits = found && found.picture === state.picture && found.layer === state.layer;
-  p.found = fits && found.separated ? found : null;
+  p.found = fits && found.separated && (!apart || asInput) ? found : null;
   p.map.hidden = !p.found;
+  p.patches.hidden = asInput;
   const empty = !c || (c.id !== undefined && !c.examples.length);
   p.noMap.hidden = Boolean(p.found) || !(empty || (fits && !found.separated));
   p.noMap.textContent = empty ? "No examples yet: cut one out" : "No map: this layer does not tell the examples from the counter-examples";
   p.stage.setAttribute("aria-label", `The photo ${info.name}. ${p.found
     ? `Map of ${c.name} at ${state.layer}: ${found.height} rows by ${found.width} columns, largest value ${value(Math.max(...found.values))}.`
     : "No map."} Arrow keys move over it.`);
+  const elsewhere = fits && found.separated && apart && !asInput ? " (the map is shown with “Look”, on the network’s input)" : "";
   const largest = p.found ? `, largest M = ${value(Math.max(...found.values))}` : "";
-  p.caption.textContent = c ? `${c.name}${largest}` : "";
+  p.caption.textContent = c ? `${c.name}${largest}${elsewhere}` : "";
   if (p.found) paintMap(p);
   else if (fits && !found.separated) p.caption.textContent = `${c.name}: not separated at ${state.layer}`;
   point(p, p.cell);
@@ -126,7 +132,6 @@ const paintPatches = (p, c) => {
     });
   }
   p.patches.replaceChildren(...marks);
-  p.patches.hidden = state.tool === "look" && !marks.length;
 };
 
 const shares = ([l, t, r, b], { width, height }) => [l / width, t / height, r / width, b / height];
