@@ -19,8 +19,8 @@ from vtcav.storage import atomic_path
 
 __all__ = ["FORMAT", "read", "write"]
 
-FORMAT = 2
-_OPTIONAL = ("place_pos", "place_neg")
+FORMAT = 3
+_OPTIONAL = ("place_pos", "place_neg", "w")
 
 
 def write(bank: CavBank, path: Path) -> None:
@@ -153,6 +153,7 @@ def _layer_cavs(tensors: Mapping[str, Tensor], prefix: str, K: int) -> LayerCavs
         values_neg=tuple(tensors[f"{prefix}/values_neg/{k}"] for k in range(K)),
         place_pos=tensors.get(f"{prefix}/place_pos"),
         place_neg=tensors.get(f"{prefix}/place_neg"),
+        w=tensors.get(f"{prefix}/w"),
         resampled=(
             _layer_cavs(tensors, f"{prefix}/resampled", 0)
             if f"{prefix}/resampled/v" in tensors

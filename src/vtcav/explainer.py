@@ -27,6 +27,7 @@ from vtcav.models.base import Model
 from vtcav.preprocess import Preprocess, signature, to_tensor
 from vtcav.provenance import Provenance
 from vtcav.significance import q_values
+from vtcav.variants import PAPER, Variant, check_variant
 
 if TYPE_CHECKING:
     from vtcav.diagnostics.result import Diagnostics
@@ -49,12 +50,15 @@ class VisualTCAV:
         tolerance: The relative error that "adaptive" aims at, of attributions above 0.01 (and
             that times 0.01 for smaller ones).
         cavs: CAVs learned before, instead of `fit`.
+        variant: What finds a concept in an image: "paper", the direction v of the definition, or
+            "filter", Fisher's linear discriminant (`vtcav.filter_map`; docs/variants.md). None
+            takes that of `cavs`, and "paper" without.
         batch_size: Images, or feature maps, per pass through the network.
         progress: Whether to show progress bars; None where someone may be watching.
 
     Raises:
         LayerError: For a layer that is unknown or cannot be explained.
-        CavError: When `cavs` were learned with another network, layer or preprocessing.
+        CavError: When `cavs` were learned with another network, layer, preprocessing or variant.
         ExplanationError: For settings out of range.
 
     Example:
@@ -79,6 +83,7 @@ class VisualTCAV:
         *,
         tolerance: float = 0.01,
         cavs: CavBank | None = None,
+        variant: Variant | None = None,
         batch_size: int = 16,
         progress: bool | None = None,
     ) -> None:
@@ -91,6 +96,7 @@ class VisualTCAV:
         self.model = model
         self._shown = progress
         self._preprocessing = signature(model.preprocess)
+        self.variant = check_variant(variant or (cavs.variant if cavs is not None else PAPER))
         if cavs is not None:
             self._check_cavs(cavs)
             layers = list(cavs.layers) if layers is None else layers
@@ -99,7 +105,8 @@ class VisualTCAV:
 
     def __repr__(self) -> str:
         learned = f", concepts={list(self._cavs.names)}" if self._cavs else ""
-        return f"VisualTCAV({self.model.described}, layers={self.layers}{learned})"
+        variant = "" if self.variant == PAPER else f", variant={self.variant!r}"
+        return f"VisualTCAV({self.model.described}, layers={self.layers}{variant}{learned})"
 
     @property
     def layers(self) -> list[str]:
@@ -176,6 +183,7 @@ class VisualTCAV:
             strict=strict,
             settings={"limit": limit and int(limit), "seed": int(seed)},
             shown=self._shown,
+            variant=self.variant,
         )
         return self
 
@@ -410,6 +418,7 @@ class VisualTCAV:
 
     def _check_cavs(self, cavs: CavBank) -> None:
         cavs.check_fits(self.model, self._preprocessing)
+        cavs.check_variant(self.variant)
 
     def provenance(self, settings: dict[str, Any]) -> Provenance:
         """Return what a result of this explainer depends on, with its own settings."""

@@ -22,7 +22,6 @@ from vtcav.attribution import (
     relevance_share,
 )
 from vtcav.cav import LayerCavs, Resampling
-from vtcav.concept_map import concept_map, raw_map
 from vtcav.errors import ExplanationError
 from vtcav.explanation import Row
 from vtcav.models.base import Head
@@ -226,7 +225,7 @@ def analyse(
         ExplanationError: When the network is not finite on the way from zero feature maps.
     """
     here = cavs.to(F.device)
-    M = concept_map(raw_map(F, here.v), here.e_pos, here.e_neg)
+    M = here.maps(F)
     with torch.no_grad():
         z0 = head(torch.zeros_like(F if head.per_image else F[:1]))
     images = _Images(F, M, pooled_cav(here.v, F, M), class_share(z, z0), list(classes), binary)
@@ -266,7 +265,7 @@ def _resampled(cavs: LayerCavs | None, F: Tensor, B: Tensor, s: Tensor) -> Tenso
     parts = []
     for first in range(0, J, size):
         here = cavs.part(range(first, min(first + size, J))).to(F.device)
-        M = concept_map(raw_map(F, here.v), here.e_pos, here.e_neg)
+        M = here.maps(F)
         parts.append(concept_attribution(B, s, M, pooled_cav(here.v, F, M)))
     return torch.cat(parts, 2)
 

@@ -11,7 +11,7 @@ import platform
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from vtcav.cav import CavBank, ConceptRecord, LayerCavs, Resampling, describe, e
 from vtcav.concept_map import contraharmonic_mean, raw_map
 from vtcav.concepts import Concept, ImageSet
 from vtcav.example_passes import KEPT_BYTES, LearnedSet, Pass, feature_maps, first_passes
+from vtcav.filter_map import SHRINKAGE, filter_direction, filter_directions
 from vtcav.models.base import Model
 from vtcav.preprocess import signature
 from vtcav.resampling import (
@@ -33,6 +34,7 @@ from vtcav.resampling import (
     resampled_emblems,
     too_few,
 )
+from vtcav.variants import PAPER, Variant
 
 __all__ = ["learn", "versions"]
 
@@ -90,6 +92,7 @@ def learn(
     settings: dict[str, Any] | None = None,
     shown: bool | None = None,
     kept_bytes: int = KEPT_BYTES,
+    variant: Variant = PAPER,
 ) -> CavBank:
     """Learn the CAVs of concepts at layers.
 
@@ -106,6 +109,7 @@ def learn(
         settings: Kept in the bank.
         shown: Whether to show a progress bar; None where someone may be watching.
         kept_bytes: Budget for feature maps kept between the passes.
+        variant: What finds the concepts: "paper" or "filter".
 
     Returns:
         The bank.
@@ -120,12 +124,24 @@ def learn(
     families, resampling = _families(concepts, learned, null_cavs, bootstraps, seed)
     V = {layer: _directions(layer, concepts, families, learned) for layer in layers}
     columns = {images: _columns(images, concepts, families) for images in sets}
-    raw = {images: _raw(run, learned[images], V, columns[images], len(concepts)) for images in sets}
+    W = (
+        None
+        if variant == PAPER
+        else {layer: _filters(layer, concepts, families, learned) for layer in layers}
+    )
+    finders = V if W is None else W
+    raw = {
+        images: _raw(run, learned[images], finders, columns[images], len(concepts))
+        for images in sets
+    }
     return CavBank(
         concepts=tuple(_concept_record(c, learned) for c in concepts),
         layers={
-            layer: _layer_cavs(
-                V[layer], {images: raw[images][layer] for images in sets}, concepts, families
+            layer: _with_filters(
+                _layer_cavs(
+                    V[layer], {images: raw[images][layer] for images in sets}, concepts, families
+                ),
+                None if W is None else W[layer].cpu(),
             )
             for layer in layers
         },
@@ -140,6 +156,8 @@ def learn(
             "strict": strict,
             "null_cavs": int(null_cavs),
             "bootstraps": int(bootstraps),
+            "variant": variant,
+            **({} if variant == PAPER else {"shrinkage": SHRINKAGE}),
         },
         sets=tuple(learned[images].evidence(layers) for images in sets),
         contrast=tuple((sets.index(c.examples), sets.index(c.negatives)) for c in concepts),
@@ -209,6 +227,32 @@ def _directions(
         for f in families
     ]
     return torch.cat([torch.stack(own).float(), *again])
+
+
+def _filters(
+    layer: str,
+    concepts: Sequence[Concept],
+    families: Sequence[_Family],
+    learned: Mapping[ImageSet, LearnedSet],
+) -> Tensor:
+    """Return the filters of all concepts, then of all resampled CAVs [K + J, C]."""
+    own = [
+        filter_direction(learned[c.examples].gap(layer), learned[c.negatives].gap(layer))
+        for c in concepts
+    ]
+    again = [
+        filter_directions(learned[f.positives].gap(layer), learned[f.negatives].gap(layer), f.draws)
+        for f in families
+    ]
+    return torch.cat([torch.stack(own), *again]).float()
+
+
+def _with_filters(cavs: LayerCavs, W: Tensor | None) -> LayerCavs:
+    """Return the CAVs of a layer with the filters [K + J, C] that find them."""
+    if W is None:
+        return cavs
+    K, resampled = len(cavs.v), cavs.resampled
+    return replace(cavs, w=W[:K], resampled=resampled and replace(resampled, w=W[K:]))
 
 
 def _columns(

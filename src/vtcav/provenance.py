@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from vtcav.cav import ConceptRecord
+from vtcav.variants import PAPER, Variant
 
 __all__ = ["Provenance"]
 
@@ -28,6 +29,12 @@ class Provenance:
     layers: tuple[Mapping[str, Any], ...]
     concepts: tuple[ConceptRecord, ...]
     settings: Mapping[str, Any]
+
+    @property
+    def variant(self) -> Variant:
+        """How the concepts are found: "paper" or "filter"."""
+        variant: Variant = self.settings.get("fit", {}).get("variant", PAPER)
+        return variant
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""

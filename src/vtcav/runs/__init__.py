@@ -159,7 +159,7 @@ def bank_digest(bank: CavBank) -> str:
 
 
 def _cavs_bytes(cavs: LayerCavs) -> bytes:
-    tensors = (cavs.v, cavs.e_pos, cavs.e_neg)
+    tensors = (cavs.v, cavs.e_pos, cavs.e_neg, *(() if cavs.w is None else (cavs.w,)))
     return b"".join(f"{list(t.shape)}".encode() + t.cpu().numpy().tobytes() for t in tensors)
 
 

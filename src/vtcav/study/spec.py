@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from vtcav.concepts import MIN_EXAMPLES
 from vtcav.errors import VtcavError
 from vtcav.study.nodes import StudyError, located
+from vtcav.variants import PAPER, Variant
 
 if TYPE_CHECKING:
     from vtcav.preprocess import Preprocess
@@ -91,6 +92,7 @@ class Options:
         min_examples: The fewest images of a concept or of negatives.
         strict: Whether an unreadable image is an error.
         top: The classes that single photographs are explained for.
+        variant: What finds the concepts: "paper" or "filter".
     """
 
     steps: int | Literal["adaptive"] = "adaptive"
@@ -103,6 +105,7 @@ class Options:
     min_examples: int = MIN_EXAMPLES
     strict: bool = False
     top: TopOrNames = 3
+    variant: Variant = PAPER
 
 
 @dataclass(frozen=True)

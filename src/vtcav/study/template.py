@@ -137,6 +137,7 @@ def _rest() -> Iterator[str]:
         ("min_examples", "5", "the fewest images of a concept"),
         ("strict", "false", "true makes an unreadable image an error"),
         ("top", "3", "classes per photograph: the most probable ones, or a list of names"),
+        ("variant", "paper", "what finds a concept; filter: Fisher's discriminant"),
     ):
         yield f"  {f'{key}: {value}':<20} # {meaning}"
     yield ""

@@ -115,8 +115,7 @@ def evaluate(
 def default_settings(*, quick: bool = False) -> UnitSettings:
     """Return the settings of the full or of the quick mode."""
     from vtcav.evaluation.experiment.unit import UnitSettings
-    from vtcav.evaluation.filter_map import FILTER
-    from vtcav.evaluation.method_names import METHODS
+    from vtcav.evaluation.method_names import FILTER, METHODS
     from vtcav.evaluation.network import Training
 
     methods = ("visual_tcav", FILTER, *(name for name in METHODS if name != "visual_tcav"))
