@@ -103,7 +103,7 @@ def add_sources(command: argparse.ArgumentParser) -> None:
         ),
     )
     command.add_argument("--limit", type=positive, help="at most this many images of each folder")
-    command.add_argument("--batch-size", type=positive, default=16, help="default 16")
+    command.add_argument("--batch-size", type=positive, help="default: what fits into memory")
     command.add_argument(
         "--strict", action="store_true", help="make an unreadable image an error, not a warning"
     )

@@ -79,6 +79,7 @@ def _value(text: str) -> MaskValue:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from vtcav.budget import IMAGES
     from vtcav.evaluation.localisation import localise_folder
     from vtcav.images import collect
     from vtcav.terminal import print_frame, print_json, print_saved, records
@@ -97,7 +98,7 @@ def _run(arguments: argparse.Namespace) -> None:
         limit=arguments.limit,
         seed=arguments.seed,
         strict=arguments.strict,
-        batch_size=arguments.batch_size,
+        batch_size=arguments.batch_size or IMAGES,
     )
     if arguments.output is not None:
         found.save(arguments.output)

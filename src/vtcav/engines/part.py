@@ -78,7 +78,7 @@ class Task:
     Attributes:
         model: The network.
         cavs: The concepts, at the layers to explain.
-        rule: How to integrate; its batch size is also that of images.
+        rule: How to integrate; with the images of a batch.
         class_index: The class.
         strict: Whether an unreadable image is an error.
         explain: From images, their digests and the network's input [N, 3, H, W] to the rows of
@@ -174,7 +174,7 @@ def explain_parts(
     """
     refs = (ref for chunk in chunks for ref in chunk.refs)
     prepare = partial(_prepare, task.model.preprocess)
-    with closing(_ahead(prepare, refs, 2 * task.rule.batch_size)) as arrivals:
+    with closing(_ahead(prepare, refs, 2 * task.rule.images)) as arrivals:
         for chunk in chunks:
             yield chunk.number, _explain(task, islice(arrivals, len(chunk.refs)), progress)
 
@@ -307,7 +307,7 @@ class _Found:
             self.shape, self.first = tuple(x.shape), arrival.ref.name
         _check_shape(tuple(x.shape), arrival.ref.name, self.shape, self.first)
         self._waiting.append((arrival, x))
-        if len(self._waiting) == self._task.rule.batch_size:
+        if len(self._waiting) == self._task.rule.images:
             self.flush()
 
     def flush(self) -> None:

@@ -85,7 +85,7 @@ def explain_images(
         SkippedImageWarning: When images are left out.
         DamagedPartWarning: When a part in the folder is damaged or of images that have changed.
     """
-    chunks = chunks_of(refs, task.rule.batch_size)
+    chunks = chunks_of(refs, task.rule.images)
     title = f"explaining {task.model.class_names[task.class_index]}"
     whole = _Assembly(task, len(refs))
     with engine, progress_bar(title, len(refs), shown=shown) as progress:
