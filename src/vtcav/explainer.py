@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from vtcav.batches import check_finite
+from vtcav.cache import Cache, cache_of
 from vtcav.cav import CavBank
 from vtcav.concepts import MIN_EXAMPLES, ImageSet, gather
 from vtcav.errors import CavError, ExplanationError, ImageError, ModelError
@@ -26,6 +27,7 @@ from vtcav.learning import learn, versions
 from vtcav.models.base import Model
 from vtcav.preprocess import Preprocess, signature, to_tensor
 from vtcav.provenance import Provenance
+from vtcav.scratch import Scratch
 from vtcav.significance import q_values
 
 if TYPE_CHECKING:
@@ -51,6 +53,9 @@ class VisualTCAV:
         cavs: CAVs learned before, instead of `fit`.
         batch_size: Images, or feature maps, per pass through the network.
         progress: Whether to show progress bars; None where someone may be watching.
+        cache: Keeps what `fit` computes of images, so that fitting again, or one more concept,
+            costs little: a folder or a `vtcav.Cache`, True for the user's cache folder, False for
+            none. None does what the variable VTCAV_CACHE says, and nothing where it is not set.
 
     Raises:
         LayerError: For a layer that is unknown or cannot be explained.
@@ -81,6 +86,7 @@ class VisualTCAV:
         cavs: CavBank | None = None,
         batch_size: int = 16,
         progress: bool | None = None,
+        cache: bool | str | Path | Cache | None = None,
     ) -> None:
         if not isinstance(model, Model):
             raise ModelError(
@@ -90,6 +96,7 @@ class VisualTCAV:
         self._rule = Rule(steps, tolerance, batch_size)
         self.model = model
         self._shown = progress
+        self._cache = cache_of(cache, unset=False)
         self._preprocessing = signature(model.preprocess)
         if cavs is not None:
             self._check_cavs(cavs)
@@ -156,6 +163,9 @@ class VisualTCAV:
             ExplanationError: For `null_cavs` or `bootstraps` below 0.
             ImageError: For a set without readable images, or an unreadable one when `strict`.
             ModelError: When the network gives infinite values or NaN.
+
+        Warns:
+            CacheWarning: When the cache is of no use; the result is the same.
         """
         counts = {"null_cavs": null_cavs, "bootstraps": bootstraps}
         for name, count in counts.items():
@@ -176,6 +186,7 @@ class VisualTCAV:
             strict=strict,
             settings={"limit": limit and int(limit), "seed": int(seed)},
             shown=self._shown,
+            cache=self._cache,
         )
         return self
 
@@ -386,7 +397,8 @@ class VisualTCAV:
         """Return what diagnostics need of images."""
         if source is None:
             return None
-        run = Pass(self.model, self.layers, self._rule.batch_size, strict=False)
+        nothing = Scratch(0)  # one pass is enough
+        run = Pass(self.model, self.layers, self._rule.batch_size, strict=False, scratch=nothing)
         return look_at(run, ImageSet(role, tuple(collect(source))), self._shown)
 
     def _classes(
@@ -445,6 +457,7 @@ class VisualTCAV:
                 "fit": dict(self.cavs.settings),
                 **settings,
             },
+            from_cache={role: dict(kinds) for role, kinds in self.cavs.from_cache.items()},
         )
 
 
