@@ -19,6 +19,7 @@ from vtcav.cache import cache_of, default_folder
 from vtcav.cache.learned import preprocess_key
 from vtcav.cache.place import parsed_size
 from vtcav.cache.store import Cache, CacheWarning
+from vtcav.cli import main
 from vtcav.errors import ExplanationError, ImageError
 
 LAYERS = ["1", "3"]
@@ -398,3 +399,94 @@ def test_the_classes_are_no_part_of_it(folder, passes):
     fitted(folder, model=vtcav.Classifier(small_net(), CLASSES[::-1], vtcav.Preprocess(16)))
     assert computed(passes) == 0
     assert isinstance(Path(folder), Path)
+
+
+# -- the command line ---------------------------------------------------------------------------
+
+MODEL = """
+import vtcav
+from tests.small import small_net
+
+
+def build():
+    return vtcav.Classifier(small_net(), ["cat", "dog", "fox"], vtcav.Preprocess(16))
+
+
+def other():
+    return vtcav.Classifier(small_net(), None, lambda image: vtcav.Preprocess(16)(image))
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("VTCAV_CACHE")
+    monkeypatch.setattr("vtcav.cache.place.default_folder", lambda: tmp_path / "user")
+    (tmp_path / "cachemodel.py").write_text(MODEL)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, images in concepts().items():
+        written(tmp_path / "concepts" / name, images)
+    written(tmp_path / "random", negatives())
+    yield tmp_path
+    sys.modules.pop("cachemodel", None)
+
+
+def explain(*options, model="build"):
+    command = ["explain", "random/00.png", "--model", f"python:cachemodel:{model}"]
+    command += ["--concepts", "concepts", "--negatives", "random", "--layers", "1,3"]
+    return main([*command, "--steps", "2", "--quiet", "--batch-size", "4", *options])
+
+
+def test_commands_cache_unless_told_not_to(place, capsys, passes, monkeypatch):
+    assert explain("--no-cache") == 0
+    assert not (place / "user").exists()
+    assert computed(passes) == 35
+    for images in (35, 0):
+        assert explain() == 0
+        assert computed(passes) == images
+    assert explain("--cache", "mine") == 0
+    assert computed(passes) == 35
+    monkeypatch.setenv("VTCAV_CACHE", str(place / "mine"))
+    assert explain() == 0
+    assert computed(passes) == 0
+    monkeypatch.setenv("VTCAV_CACHE", "off")
+    assert explain() == 0
+    assert computed(passes) == 35
+    assert main(["cache"]) == 2
+    assert "the cache is off (VTCAV_CACHE)" in capsys.readouterr().err
+
+
+def test_a_preprocessing_that_cannot_be_cached(place, capsys):
+    assert explain(model="other") == 0
+    assert "cache" not in capsys.readouterr().err
+    assert explain("--cache", "mine", model="other") == 0
+    assert "warning: nothing is cached: nobody can know" in capsys.readouterr().err
+
+
+def test_the_command_shows_verifies_and_clears(place, capsys):
+    assert main(["cache"]) == 0
+    assert "Entries  0" in capsys.readouterr().out
+    assert explain() == 0
+    capsys.readouterr()
+    assert main(["cache"]) == 0
+    shown = capsys.readouterr().out
+    assert f"Folder   {place / 'user'}" in shown
+    assert "kB of at most 2.0 GB" in shown
+    assert "3 sets of images" in shown
+    assert main(["cache", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["kinds"] == {"look": 3, "gap": 6, "raw": 12}
+    assert main(["cache", "verify"]) == 0
+    assert "21 entries, all as they were written" in capsys.readouterr().out
+    path = next((place / "user").glob("raw-*"))
+    path.write_bytes(path.read_bytes()[:-1])
+    assert main(["cache", "verify"]) == 1
+    assert f"1 entries of the cache are damaged: {path.name}" in capsys.readouterr().err
+    assert explain() == 0
+    assert f"warning: the entry '{path}' is damaged" in capsys.readouterr().err
+    assert main(["cache", "clear"]) == 0
+    assert "Removed 21 entries" in capsys.readouterr().out
+    assert list((place / "user").iterdir()) == []
+    assert main(["cache", "clear", "--cache", str(place / "random"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == 0
+    assert len(list((place / "random").iterdir())) == 20

@@ -84,7 +84,7 @@ class Pass:
     layers: Sequence[str]
     batch_size: int
     strict: bool
-    scratch: Scratch
+    scratch: Scratch = field(default_factory=lambda: Scratch(0))  # keeps nothing
     cache: LearnedCache | None = None
 
 

@@ -27,7 +27,6 @@ from vtcav.learning import learn, versions
 from vtcav.models.base import Model
 from vtcav.preprocess import Preprocess, signature, to_tensor
 from vtcav.provenance import Provenance
-from vtcav.scratch import Scratch
 from vtcav.significance import q_values
 
 if TYPE_CHECKING:
@@ -397,8 +396,7 @@ class VisualTCAV:
         """Return what diagnostics need of images."""
         if source is None:
             return None
-        nothing = Scratch(0)  # one pass is enough
-        run = Pass(self.model, self.layers, self._rule.batch_size, strict=False, scratch=nothing)
+        run = Pass(self.model, self.layers, self._rule.batch_size, strict=False)
         return look_at(run, ImageSet(role, tuple(collect(source))), self._shown)
 
     def _classes(

@@ -123,6 +123,7 @@ def learn(
     shown: bool | None = None,
     kept_bytes: int = KEPT_BYTES,
     cache: Cache | None = None,
+    passes: Mapping[ImageSet, LearnedSet] | None = None,
 ) -> CavBank:
     """Learn the CAVs of concepts at layers.
 
@@ -141,6 +142,7 @@ def learn(
         kept_bytes: Budget of disk for feature maps kept between the passes.
         cache: Knows what was computed of the same images before; the bank is the same to the
             last bit without.
+        passes: What the first pass found of every set, where that is known already.
 
     Returns:
         The bank.
@@ -153,7 +155,7 @@ def learn(
     known = _known(cache, model, layers, batch_size)
     with Scratch(kept_bytes) as scratch:
         run = Pass(model, layers, batch_size, strict, scratch, known)
-        learned = first_passes(run, sets, min_examples, shown)
+        learned = passes or first_passes(run, sets, min_examples, shown)
         families, resampling = _families(concepts, learned, null_cavs, bootstraps, seed)
         V = {layer: _directions(layer, concepts, families, learned) for layer in layers}
         blocks = {images: _blocks(images, concepts, families) for images in sets}
@@ -263,6 +265,8 @@ def _known(
     from vtcav.cache.store import CacheWarning
 
     if not preprocess_key(model.preprocess):
+        if not cache.asked:
+            return None
         warnings.warn(
             f"nothing is cached: nobody can know what the preprocessing {model.preprocess!r} "
             "depends on; use a vtcav.Preprocess, or give it an attribute cache_key, a text that "
@@ -395,7 +399,7 @@ def _layer_cavs(
     )
 
 
-def _concept_record(concept: Concept, learned: dict[ImageSet, LearnedSet]) -> ConceptRecord:
+def _concept_record(concept: Concept, learned: Mapping[ImageSet, LearnedSet]) -> ConceptRecord:
     examples, negatives = learned[concept.examples], learned[concept.negatives]
     return ConceptRecord(
         concept.name,

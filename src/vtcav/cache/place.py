@@ -32,17 +32,18 @@ def cache_of(wanted: bool | str | os.PathLike[str] | Cache | None, *, unset: boo
         ExplanationError: For anything else, or a size in VTCAV_CACHE_SIZE that is none.
 
     Example:
-        >>> cache_of("somewhere", unset=False)
-        Cache('somewhere')
+        >>> cache_of("somewhere", unset=False).folder.name
+        'somewhere'
     """
     from vtcav.cache.store import Cache
 
     if isinstance(wanted, Cache):
         return wanted
+    asked = wanted is not None or _FOLDER in os.environ
     if wanted is None:
         wanted = _said(unset)
     if isinstance(wanted, bool):
-        return Cache(default_folder(), _max_bytes()) if wanted else None
+        return Cache(default_folder(), _max_bytes(), asked=asked) if wanted else None
     if not isinstance(wanted, str | os.PathLike) or not os.fspath(wanted):
         raise ExplanationError(
             f"expected cache to be a folder, True, False, None or a vtcav.Cache, got {wanted!r}"

@@ -70,11 +70,19 @@ class Cache:
         folder: Where; made with the first entry, for this user's eyes only.
         max_bytes: The most that stays there after `trim`; what was not used for longest goes
             first.
+        asked: Whether somebody asked for it, and wants to know where it is of no use.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> None:
-        self.folder = Path(folder)
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        max_bytes: int = MAX_BYTES,
+        *,
+        asked: bool = True,
+    ) -> None:
+        self.folder = Path(folder).absolute()
         self.max_bytes = max_bytes
+        self.asked = asked
         self._told: set[str] = set()
         self._writes = True
 
