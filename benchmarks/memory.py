@@ -2,8 +2,8 @@
 
 Each size runs in a process of its own: learning one concept from N / 2 examples and N / 2
 negatives (with null and bootstrap CAVs), and explaining a class of N images, with two concepts at
-three layers of a small network. Pictures are files of their own. Small images on purpose: what is
-kept of each image weighs more beside them than beside photographs.
+three layers of a small network. Pictures are files of their own. Small images and a small network on
+purpose: what is kept of each image weighs more beside them.
 
     python benchmarks/memory.py            # 500 and 5,000 examples, 1,000 and 20,000 images
     python benchmarks/memory.py 100 400 100 400
@@ -46,7 +46,7 @@ def explainer():
     import vtcav
 
     torch.manual_seed(0)
-    widths = [3, 64, 128, 256]
+    widths = [3, 32, 64, 128]
     convolutions = [
         part
         for i in range(3)
@@ -68,7 +68,8 @@ def learn(folder, count):
 def explain(folder, count):
     """Explain a class of many images."""
     files = sorted(folder.iterdir())[:count]
-    fitted = explainer().fit({"a": files[:20], "b": files[20:40]}, files[40:100])
+    concepts = {"a": files[:20], "b": files[20:40]}
+    fitted = explainer().fit(concepts, files[40:100], null_cavs=100, bootstraps=50)
     rows = fitted.explain_class(0, files).attributions
     assert len(rows) == count * 6
 
