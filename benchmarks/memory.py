@@ -2,8 +2,8 @@
 
 Each size runs in a process of its own: learning one concept from N / 2 examples and N / 2
 negatives (with null and bootstrap CAVs), and explaining a class of N images, with two concepts at
-three layers of a small network. Pictures are files of their own. Small images and a small network on
-purpose: what is kept of each image weighs more beside them.
+three layers. Pictures are files of their own. They and the network are small on purpose: what is
+kept of each image weighs more beside them.
 
     python benchmarks/memory.py            # 500 and 5,000 examples, 1,000 and 20,000 images
     python benchmarks/memory.py 100 400 100 400
