@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vtcav.cache import Cache, CacheWarning
     from vtcav.cav import CavBank
     from vtcav.diagnostics.result import Diagnostics
     from vtcav.errors import (
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Cache": "vtcav.cache",
+    "CacheWarning": "vtcav.cache",
     "CavBank": "vtcav.cav",
     "CavError": "vtcav.errors",
     "Classifier": "vtcav.models.pytorch",
@@ -58,6 +61,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "Cache",
+    "CacheWarning",
     "CavBank",
     "CavError",
     "Classifier",

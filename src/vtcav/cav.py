@@ -6,7 +6,7 @@ Letters and shapes as everywhere in vtcav: v [K, C] directions, e+ and e- [K] em
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,6 +197,8 @@ class CavBank:
         sets: What is kept of every set of images, examples and negatives.
         contrast: For each concept the positions of its examples and negatives in `sets`.
         resampling: Whose the resampled CAVs are.
+        from_cache: Of each set of images and kind of entry, how many came from the cache, of how
+            many. It is not saved: the bank is the same to the last bit either way.
     """
 
     concepts: tuple[ConceptRecord, ...]
@@ -210,6 +212,7 @@ class CavBank:
     sets: tuple[SetEvidence, ...]
     contrast: tuple[tuple[int, int], ...]
     resampling: Resampling
+    from_cache: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         variant = "" if self.variant == PAPER else f", variant={self.variant!r}"

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from vtcav import __version__
 from vtcav.commands import (
+    cache,
     compare,
     demo,
     diagnose,
@@ -41,6 +42,7 @@ _COMMANDS = (
     localise,
     compare,
     evaluate,
+    cache,
 )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vtcav.batches import check_finite
 from vtcav.budget import Budget
+from vtcav.cache import Cache, cache_of
 from vtcav.cav import CavBank
 from vtcav.concepts import MIN_EXAMPLES, ImageSet, gather
 from vtcav.errors import CavError, ExplanationError, ImageError, ModelError
@@ -65,6 +66,9 @@ class VisualTCAV:
             explained, kept in the provenance, and told in a warning where it exceeds the
             tolerance.
         progress: Whether to show progress bars; None where someone may be watching.
+        cache: Keeps what `fit` computes of images, so that fitting again, or one more concept,
+            costs little: a folder or a `vtcav.Cache`, True for the user's cache folder, False for
+            none. None does what the variable VTCAV_CACHE says, and nothing where it is not set.
 
     Raises:
         LayerError: For a layer that is unknown or cannot be explained.
@@ -97,6 +101,7 @@ class VisualTCAV:
         batch_size: int | None = None,
         precision: Precision | None = None,
         progress: bool | None = None,
+        cache: bool | str | Path | Cache | None = None,
     ) -> None:
         if not isinstance(model, Model):
             raise ModelError(
@@ -109,6 +114,7 @@ class VisualTCAV:
         self._lost: dict[str, float] | None = None
         self.model = model
         self._shown = progress
+        self._cache = cache_of(cache, unset=False)
         self._preprocessing = signature(model.preprocess)
         self.variant = check_variant(variant or (cavs.variant if cavs is not None else PAPER))
         if cavs is not None:
@@ -177,6 +183,9 @@ class VisualTCAV:
             ExplanationError: For `null_cavs` or `bootstraps` below 0.
             ImageError: For a set without readable images, or an unreadable one when `strict`.
             ModelError: When the network gives infinite values or NaN.
+
+        Warns:
+            CacheWarning: When the cache is of no use; the result is the same.
         """
         counts = {"null_cavs": null_cavs, "bootstraps": bootstraps}
         for name, count in counts.items():
@@ -200,6 +209,7 @@ class VisualTCAV:
             settings={"limit": limit and int(limit), "seed": int(seed)},
             shown=self._shown,
             variant=self.variant,
+            cache=self._cache,
         )
         return self
 
@@ -537,6 +547,7 @@ class VisualTCAV:
                 "fit": dict(self.cavs.settings),
                 **settings,
             },
+            from_cache={role: dict(kinds) for role, kinds in self.cavs.from_cache.items()},
         )
 
 

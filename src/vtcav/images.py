@@ -10,7 +10,8 @@ import difflib
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -30,6 +31,7 @@ __all__ = [
     "UnreadableError",
     "collect",
     "read",
+    "report_skipped",
 ]
 
 ImageSource: TypeAlias = (
@@ -48,6 +50,7 @@ _ACCEPTED = (
     "a folder, an image file, a PIL image, a uint8 array [H, W, 3] or [N, H, W, 3], "
     "or a list of these"
 )
+_NAMED = 5  # pictures that a warning names
 # Two entries of a list may be one lazily opened picture, whose loading is not thread safe.
 _SHARED = threading.Lock()
 
@@ -336,3 +339,32 @@ def read(ref: ImageRef) -> Image.Image:
     except Exception as error:
         # Decoders meet damaged files with exceptions of every kind; all of them are this picture's.
         raise UnreadableError(ref.name, reason_of(error)) from error
+
+
+def report_skipped(listed: int, used: int, skipped: Sequence[Skipped], *, stacklevel: int) -> None:
+    """Name the pictures that were left out.
+
+    Args:
+        listed: How many there were.
+        used: How many could be read.
+        skipped: The others.
+        stacklevel: Of the warning, as `warnings.warn` takes it.
+
+    Raises:
+        ImageError: When none could be read.
+
+    Warns:
+        SkippedImageWarning: When pictures were left out.
+    """
+    if not skipped:
+        return
+    named = "; ".join(f"{skip.name!r} ({skip.reason})" for skip in skipped[:_NAMED])
+    more = len(skipped) - _NAMED
+    named += f"; and {more} more" if more > 0 else ""
+    if not used:
+        raise ImageError(f"none of the {listed} images can be read: {named}")
+    warnings.warn(
+        f"{len(skipped)} of {listed} images are left out: {named}",
+        SkippedImageWarning,
+        stacklevel=stacklevel + 1,
+    )

@@ -2,7 +2,7 @@
 
 They are listed here and read where they are computed, through pyarrow (local files, S3, Google
 Cloud Storage, HDFS) or fsspec (whatever it knows). Of a Parquet file two row groups at a time are
-in memory.
+in memory, more where they are small.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import posixpath
 import threading
 from bisect import bisect_right
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BufferedReader, BytesIO
@@ -36,6 +37,8 @@ _BYTES = ("image", "image.bytes", "bytes", "image_bytes")
 _PATHS = ("path", "image", "image.path", "image_path", "file_name", "uri")
 # A row group that is being read by one thread is not to be read by the others as well.
 _READING = threading.Lock()
+_GROUPS: OrderedDict[tuple[str, str, int, str, int], Any] = OrderedDict()  # under that lock
+_APART = 256  # images between the threads that decode; twice a batch is usual
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,11 +287,22 @@ def _starts(root: str, path: str, version: int) -> tuple[int, ...]:
     return tuple(accumulate(counts, initial=0))[:-1]
 
 
-@lru_cache(maxsize=2)  # threads may be in two at a time
 def _group(root: str, path: str, version: int, column: str, group: int) -> Any:
-    """Return the bytes of a row group."""
+    """Return the bytes of a row group, which stays in memory while threads may be in it.
+
+    They run apart by as many images as are decoded ahead. So two groups stay, and of small ones
+    as many as hold that many images: none is read twice.
+    """
+    key = root, path, version, column, group
+    if key in _GROUPS:
+        _GROUPS.move_to_end(key)
+        return _GROUPS[key]
     with parquet.ParquetFile(path, filesystem=_system(root)[0]) as file:
-        return _flat(file.read_row_group(group, [column]))
+        _GROUPS[key] = _flat(file.read_row_group(group, [column]))
+    rows = sum(map(len, _GROUPS.values()))
+    while len(_GROUPS) > 2 and rows - len(next(iter(_GROUPS.values()))) >= _APART:
+        rows -= len(_GROUPS.popitem(last=False)[1])
+    return _GROUPS[key]
 
 
 @lru_cache(maxsize=8)
