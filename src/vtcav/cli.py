@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from vtcav import __version__
 from vtcav.commands import (
     compare,
+    concepts,
     demo,
     diagnose,
     evaluate,
@@ -34,6 +35,7 @@ _COMMANDS = (
     layers,
     explain,
     explain_class,
+    concepts,
     init,
     run,
     report,

@@ -58,12 +58,14 @@ class LearnedSet:
 
     def evidence(self, layers: Sequence[str]) -> SetEvidence:
         """Return what the bank keeps of the set."""
+        origins = tuple(ref.origin() for ref in self.used)
         return SetEvidence(
             role=self.source.role,
             names=tuple(ref.name for ref in self.used),
             digests=tuple(ref.digest() for ref in self.used),
             prints=np.stack(self.prints),
             gap={layer: self.gap(layer).cpu() for layer in layers},
+            origins=origins if any(origins) else (),
         )
 
 
