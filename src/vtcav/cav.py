@@ -202,6 +202,11 @@ class CavBank:
     def __repr__(self) -> str:
         return f"CavBank(concepts={list(self.names)}, layers={list(self.layers)})"
 
+    def _repr_html_(self) -> str:
+        from vtcav.notebook.concepts import bank_html
+
+        return bank_html(self)
+
     @property
     def names(self) -> tuple[str, ...]:
         """The concepts' names."""

@@ -75,6 +75,11 @@ class ConceptImages(Mapping[str, tuple[ImageRef, ...]]):
         more = f", and {len(counts) - _LISTED} more" if len(counts) > _LISTED else ""
         return f"ConceptImages({', '.join(counts[:_LISTED])}{more})"
 
+    def _repr_html_(self) -> str:
+        from vtcav.notebook.concepts import images_html
+
+        return images_html(self)
+
     def counts(self) -> pd.DataFrame:
         """Return one row per concept: concept, images, left_out, why."""
         import pandas as pd
