@@ -218,6 +218,11 @@ class CavBank:
         variant = "" if self.variant == PAPER else f", variant={self.variant!r}"
         return f"CavBank(concepts={list(self.names)}, layers={list(self.layers)}{variant})"
 
+    def _repr_html_(self) -> str:
+        from vtcav.notebook.concepts import bank_html
+
+        return bank_html(self)
+
     @property
     def names(self) -> tuple[str, ...]:
         """The concepts' names."""
@@ -241,8 +246,12 @@ class CavBank:
         return self.sets[examples], self.sets[negatives]
 
     def concepts_of(self, digest: str) -> frozenset[str]:
-        """Return the concepts that an image is an example or a negative of, by its digest."""
-        held = {i for i, images in enumerate(self.sets) if digest in images.digests}
+        """Return the concepts that an image, or a part of it, is an example or a negative of.
+
+        Args:
+            digest: Of the image.
+        """
+        held = {i for i, s in enumerate(self.sets) if digest in (*s.digests, *s.origins)}
         pairs = zip(self.names, self.contrast, strict=True)
         return frozenset(name for name, pair in pairs if held & set(pair))
 

@@ -48,7 +48,12 @@ def write(bank: CavBank, path: Path) -> None:
         "versions": dict(bank.versions),
         "settings": dict(bank.settings),
         "sets": [
-            {"role": images.role, "names": images.names, "digests": images.digests}
+            {
+                "role": images.role,
+                "names": images.names,
+                "digests": images.digests,
+                "origins": images.origins,
+            }
             for images in bank.sets
         ],
         "contrast": bank.contrast,
@@ -122,6 +127,7 @@ def _bank(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> CavBank
                 tuple(entry["digests"]),
                 tensors[f"set/{i}/prints"].numpy(),
                 {layer: tensors[f"set/{i}/gap/{layer}"] for layer in metadata["layers"]},
+                tuple(entry.get("origins", ())),
             )
             for i, entry in enumerate(metadata["sets"])
         ),

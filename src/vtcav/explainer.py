@@ -24,7 +24,7 @@ from vtcav.errors import CavError, ExplanationError, ImageError, ModelError
 from vtcav.evidence import SetEvidence
 from vtcav.example_passes import Pass, look_at
 from vtcav.explanation import GlobalExplanation, LocalExplanation, Row
-from vtcav.images import ImageRef, ImageSource, collect, read
+from vtcav.images import ImageRef, ImageSource, collect
 from vtcav.layer_analysis import LayerResult, Rule, analyse, zero_logits
 from vtcav.learning import learn, versions
 from vtcav.models.base import Head, Model
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["VisualTCAV"]
 
 SHOWN_SIDE = 1024
-LEARNED_FROM = "the image is among those that the concept was learned from"
+LEARNED_FROM = "the image, or a part of it, is among those that the concept was learned from"
 
 
 class VisualTCAV:
@@ -239,7 +239,7 @@ class VisualTCAV:
             raise ImageError(
                 f"explain takes one image, got {len(refs)}; use explain_class for many"
             )
-        picture = read(refs[0])
+        picture = refs[0].load()
         x = to_tensor(self.model.preprocess, picture, refs[0].name)
         maps, z = self.model.activations_and_logits(x[None], self.layers)
         check_finite([refs[0].name], maps, z)

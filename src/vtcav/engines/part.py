@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from math import ceil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import numpy as np
@@ -188,27 +187,13 @@ def fact_of(ref: ImageRef, known: Fact | None = None) -> Fact:
     """
     size = mtime_ns = -1
     try:
-        size, mtime_ns = _status(ref)
+        size, mtime_ns = ref.status()
         there = Fact(size, mtime_ns, known.digest if known else "")
         if there == known and there.digest and mtime_ns >= 0:
             return there
         return Fact(size, mtime_ns, ref.digest())
     except (OSError, ImageError):
         return Fact(size, mtime_ns, "")
-
-
-def _status(ref: ImageRef) -> tuple[int, int]:
-    """Return size and time of an image's file; -1 where there is none.
-
-    Raises:
-        OSError: When it cannot be looked up.
-    """
-    if isinstance(ref, StoredImage):
-        return ref.status()
-    if isinstance(ref.source, Path):
-        status = ref.source.stat()
-        return status.st_size, status.st_mtime_ns
-    return -1, -1
 
 
 @dataclass(frozen=True)
