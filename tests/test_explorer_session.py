@@ -101,15 +101,15 @@ def test_classes_wait_for_their_integral():
     assert found.M.max() > 0
 
 
-def test_examples_from_the_picture_itself_are_noted():
-    session = small_session()
-    key = session.pictures.listed()[0].key
-    session.integrate(key, "1", [0])
-    row = session.explain(key, concept(session), "1", [0]).rows[0]
-    assert "examples were cut out of this picture" in row.note
-    whole = ConceptSpec(name="all", examples=(Example(picture=key),))
-    row = session.explain(key, whole, "1", [0]).rows[0]
-    assert "the image is among those that the concept was learned from" in row.note
+@pytest.mark.parametrize("box", [None, (0, 0, 40, 40)])
+def test_examples_from_the_picture_itself_are_noted(box):
+    session = small_session(samples={"blobs": photo(), "other": photo(6)})
+    first, second = (p.key for p in session.pictures.listed())
+    spec = ConceptSpec(name="x", examples=(Example(picture=first, box=box),))
+    for key, noted in ((first, True), (second, False)):
+        session.integrate(key, "1", [0])
+        row = session.explain(key, spec, "1", [0]).rows[0]
+        assert ("among those that the concept was learned from" in row.note) == noted
 
 
 def test_trust_is_that_of_diagnostics():

@@ -10,7 +10,9 @@ from typing import Any, NoReturn
 
 from vtcav import __version__
 from vtcav.commands import (
+    cache,
     compare,
+    concepts,
     demo,
     diagnose,
     evaluate,
@@ -35,6 +37,7 @@ _COMMANDS = (
     layers,
     explain,
     explain_class,
+    concepts,
     explore,
     init,
     run,
@@ -43,6 +46,7 @@ _COMMANDS = (
     localise,
     compare,
     evaluate,
+    cache,
 )
 
 

@@ -104,6 +104,8 @@ class FeatureMemory:
             for ref in used:
                 self._entries.move_to_end(ref)
             entries = [self._entries[ref] for ref in used]
+            if not used:
+                return LearnedSet(images, skipped=self.skipped(images.refs))
             pooled = {layer: torch.stack([e.pooled[layer] for e in entries]) for layer in layers}
             beginning = []
             for entry in entries:
@@ -118,10 +120,10 @@ class FeatureMemory:
             used=used,
             skipped=self.skipped(images.refs),
             sums={layer: G.double().sum(0) for layer, G in pooled.items()},
-            pooled={layer: [G] for layer, G in pooled.items()},
+            pooled=pooled,
             kept=kept,
             thumbnails=[entry.thumbnail for entry in entries[:THUMBNAILS]],
-            prints=[entry.print for entry in entries],
+            prints=np.stack([entry.print for entry in entries]),
         )
 
     def forget(self, refs: Iterable[ImageRef]) -> None:

@@ -5,22 +5,23 @@ Uploads are kept in memory as they came and decoded when needed. Nothing is writ
 
 from __future__ import annotations
 
+import hashlib
 import io
 import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from PIL import Image
 
-from vtcav.decoding import identify, reason_of
+from vtcav.decoding import identify, reason_of, upright_rgb
 from vtcav.errors import ImageError
 from vtcav.explorer import limits
-from vtcav.images import ImageRef, read
+from vtcav.images import ImageRef, UnreadableError, read
 
 __all__ = ["Box", "KnownRef", "Origin", "Picture", "Pictures", "clean_name"]
 
@@ -37,15 +38,43 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class KnownRef(ImageRef):
-    """A reference that computes the digest of its picture once."""
+    """A reference that computes the digest of its picture once.
+
+    Attributes:
+        encoded: The bytes of a file that is not on disk; they are read instead of the source.
+        whole: Of a patch, the picture that it was cut out of.
+    """
+
+    encoded: bytes | None = field(default=None, repr=False)
+    whole: KnownRef | None = field(default=None, repr=False)
+
+    def load(self) -> Image.Image:
+        """Decode the picture."""
+        if self.encoded is None:
+            return super().load()
+        try:
+            return upright_rgb(identify(io.BytesIO(self.encoded)))
+        except Exception as error:
+            # Decoders meet damaged files with exceptions of every kind; all are this picture's.
+            raise UnreadableError(self.name, reason_of(error)) from error
+
+    def status(self) -> tuple[int, int]:
+        """Return size and time of the file; -1 where the picture is no file of its own."""
+        return (-1, -1) if self.encoded is not None else super().status()
 
     @cached_property
     def _known(self) -> str:
+        if self.encoded is not None:
+            return hashlib.sha256(self.encoded).hexdigest()
         return ImageRef.digest(self)
 
     def digest(self) -> str:
         """The sha256 of the content."""
         return self._known
+
+    def origin(self) -> str:
+        """The digest of the photo that a patch was cut out of; empty for a whole one."""
+        return "" if self.whole is None else self.whole.digest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +205,7 @@ class Pictures:
                 self._patches.move_to_end((key, patch))
                 return self._patches[key, patch]
         piece = self.decoded(key).crop(patch)
-        ref = KnownRef(f"{picture.name} [{', '.join(map(str, patch))}]", piece)
+        ref = KnownRef(f"{picture.name} [{', '.join(map(str, patch))}]", piece, whole=picture.ref)
         with self._lock:
             self._patches[key, patch] = ref
             _shrink(self._patches, limits.PATCH_BYTES, lambda r: _bytes(r.source))

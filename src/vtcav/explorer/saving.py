@@ -17,7 +17,8 @@ from vtcav.cav import CavBank
 from vtcav.concepts import MIN_EXAMPLES
 from vtcav.errors import ConceptError, VtcavError
 from vtcav.explorer.concept import check_name
-from vtcav.images import ImageRef, read
+from vtcav.explorer.pictures import KnownRef
+from vtcav.images import read
 
 __all__ = ["ExistsError", "Form", "command", "save_bank", "save_folders"]
 
@@ -33,8 +34,8 @@ class ExistsError(VtcavError):
 def save_folders(
     root: Path,
     name: str,
-    examples: Sequence[ImageRef],
-    negatives: Sequence[ImageRef],
+    examples: Sequence[KnownRef],
+    negatives: Sequence[KnownRef],
     *,
     replace: bool,
 ) -> list[Path]:
@@ -121,7 +122,7 @@ def _inside(root: Path, *parts: str) -> Path:
     return path
 
 
-def _write(folder: Path, refs: Sequence[ImageRef]) -> None:
+def _write(folder: Path, refs: Sequence[KnownRef]) -> None:
     """Write images in their order: files as they are, anything else as PNG."""
     folder.mkdir()
     for i, ref in enumerate(refs, start=1):

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["Found", "Seen", "Session"]
 
 NULL_CAVS, BOOTSTRAPS = 500, 100
-CUT_FROM_HERE = "examples were cut out of this picture, so its map proves little"
 _MEMORY = 1 << 30
 _SEEN = 12
 _BANKS = 12
@@ -157,6 +156,7 @@ class Session:
         samples: Mapping[str, ImageSource] | None = None,
     ) -> None:
         self.rule = Rule(steps, 0.01, batch_size)
+        self._batch_size = self.rule.images
         self.model = model
         if cavs is not None:
             cavs.check_fits(model, signature(model.preprocess))
@@ -169,7 +169,7 @@ class Session:
         self.negatives: Negatives = find_negatives(negatives, seed)
         self.shared = tuple(KnownRef(r.name, r.source) for r in collect(self.negatives.images))
         self._features = FeatureMemory(model, memory, self.shared)
-        self._integrals = Integrals(int(self.rule.steps), batch_size, memory // 4)
+        self._integrals = Integrals(int(self.rule.steps), self._batch_size, memory // 4)
         self._seen: Recent[str, Seen] = Recent(_SEEN)
         self._banks: Recent[tuple[object, ...], CavBank] = Recent(_BANKS)
         self.skipped: list[Skipped] = []
@@ -302,9 +302,7 @@ class Session:
         rows: list[Row] = []
         if ready:
             found = fine.rows(ref.name, ready, self.model.class_names)
-            rows = [
-                self._marked(row, bank, picture, concept) for row in found if row.concept == name
-            ]
+            rows = [self._marked(row, bank, picture) for row in found if row.concept == name]
         return Found(
             concept=name,
             layer=layer,
@@ -364,7 +362,7 @@ class Session:
                 self.model,
                 list(layers),
                 [Concept(name, *sets)],
-                batch_size=self.rule.batch_size,
+                batch_size=self._batch_size,
                 min_examples=1,
                 null_cavs=null_cavs,
                 bootstraps=bootstraps,
@@ -448,15 +446,15 @@ class Session:
         total = len(self._features.missing(refs, layers))
         try:
             while missing := self._features.missing(refs, layers):
-                if total > self.rule.batch_size:
+                if total > self._batch_size:
                     self.progress = Progress("looking at images", total - len(missing), total)
                 with self.turns.take(urgent=urgent):
                     check()
-                    few = self._features.missing(missing[: self.rule.batch_size], layers)
+                    few = self._features.missing(missing[: self._batch_size], layers)
                     if few:
                         self._features.look(few, layers)
         finally:
-            if total > self.rule.batch_size:
+            if total > self._batch_size:
                 self.progress = Progress()
 
     def _analyse(
@@ -485,16 +483,12 @@ class Session:
         bare = cavs.to(F.device)
         return run(cavs, pair.integral()), None if rough is None else run(bare, rough)
 
-    def _marked(self, row: Row, bank: CavBank, picture: str, concept: ConceptSpec | str) -> Row:
-        notes = [row.note]
-        known = self.pictures.get(picture)
-        if row.concept in bank.concepts_of(known.ref.digest()):
-            notes.append(LEARNED_FROM)
-        elif isinstance(concept, ConceptSpec) and any(
-            example.picture == picture for example in concept.examples
-        ):
-            notes.append(CUT_FROM_HERE)
-        return row._replace(note="; ".join(filter(None, notes)))
+    def _marked(self, row: Row, bank: CavBank, picture: str) -> Row:
+        """Return a row with a note where the concept was learned from the picture or parts of it."""
+        known = self.pictures.get(picture).ref.digest()
+        if row.concept not in bank.concepts_of(known):
+            return row
+        return row._replace(note="; ".join(filter(None, [row.note, LEARNED_FROM])))
 
     def _learned_bank(self, name: str) -> CavBank:
         if self._bank is None or name not in self._bank.names:
