@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vtcav.errors import (
         CavError,
         ConceptError,
+        DatasetError,
         ExplanationError,
         ExtraError,
         ImageError,
@@ -42,6 +43,7 @@ _HOMES = {
     "Classifier": "vtcav.models.pytorch",
     "ConceptError": "vtcav.errors",
     "DamagedPartWarning": "vtcav.runs.folder",
+    "DatasetError": "vtcav.errors",
     "Diagnostics": "vtcav.diagnostics.result",
     "ExplanationError": "vtcav.errors",
     "ExtraError": "vtcav.errors",
@@ -60,6 +62,8 @@ _HOMES = {
     "run_study": "vtcav.study",
 }
 
+_MODULES = ("datasets", "tensorboard", "textures")
+
 __all__ = [
     "Cache",
     "CacheWarning",
@@ -68,6 +72,7 @@ __all__ = [
     "Classifier",
     "ConceptError",
     "DamagedPartWarning",
+    "DatasetError",
     "Diagnostics",
     "ExplanationError",
     "ExtraError",
@@ -91,10 +96,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    if name in ("textures",):
+    if name in _MODULES:
         return import_module(f"vtcav.{name}")
     raise AttributeError(f"module 'vtcav' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "textures"])
+    return sorted([*__all__, *_MODULES])

@@ -19,8 +19,8 @@ from vtcav.storage import atomic_path
 
 __all__ = ["FORMAT", "digest", "read", "write"]
 
-FORMAT = 2
-_OPTIONAL = ("place_pos", "place_neg")
+FORMAT = 3
+_OPTIONAL = ("place_pos", "place_neg", "w")
 
 
 def write(bank: CavBank, path: Path) -> None:
@@ -48,7 +48,12 @@ def write(bank: CavBank, path: Path) -> None:
         "versions": dict(bank.versions),
         "settings": dict(bank.settings),
         "sets": [
-            {"role": images.role, "names": images.names, "digests": images.digests}
+            {
+                "role": images.role,
+                "names": images.names,
+                "digests": images.digests,
+                "origins": images.origins,
+            }
             for images in bank.sets
         ],
         "contrast": bank.contrast,
@@ -122,6 +127,7 @@ def _bank(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> CavBank
                 tuple(entry["digests"]),
                 tensors[f"set/{i}/prints"].numpy(),
                 {layer: tensors[f"set/{i}/gap/{layer}"] for layer in metadata["layers"]},
+                tuple(entry.get("origins", ())),
             )
             for i, entry in enumerate(metadata["sets"])
         ),
@@ -153,6 +159,7 @@ def _layer_cavs(tensors: Mapping[str, Tensor], prefix: str, K: int) -> LayerCavs
         values_neg=tuple(tensors[f"{prefix}/values_neg/{k}"] for k in range(K)),
         place_pos=tensors.get(f"{prefix}/place_pos"),
         place_neg=tensors.get(f"{prefix}/place_neg"),
+        w=tensors.get(f"{prefix}/w"),
         resampled=(
             _layer_cavs(tensors, f"{prefix}/resampled", 0)
             if f"{prefix}/resampled/v" in tensors

@@ -12,6 +12,7 @@ from vtcav import __version__
 from vtcav.commands import (
     cache,
     compare,
+    concepts,
     demo,
     diagnose,
     evaluate,
@@ -35,6 +36,7 @@ _COMMANDS = (
     layers,
     explain,
     explain_class,
+    concepts,
     init,
     run,
     report,

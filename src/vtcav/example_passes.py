@@ -67,12 +67,14 @@ class LearnedSet:
         digests = {
             ref: fact.digest for ref, fact in zip(self.source.refs, self.facts, strict=False)
         }
+        origins = tuple(ref.origin() for ref in self.used)
         return SetEvidence(
             role=self.source.role,
             names=tuple(ref.name for ref in self.used),
             digests=tuple(digests.get(ref) or ref.digest() for ref in self.used),
             prints=self.prints,
             gap={layer: self.gap(layer).cpu() for layer in layers},
+            origins=origins if any(origins) else (),
         )
 
 

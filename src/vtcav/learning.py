@@ -12,7 +12,7 @@ import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from vtcav.cav import CavBank, ConceptRecord, LayerCavs, Resampling, describe, e
 from vtcav.concept_map import contraharmonic_mean, raw_map
 from vtcav.concepts import Concept, ImageSet
 from vtcav.example_passes import KEPT_BYTES, LearnedSet, Pass, feature_maps, first_passes
+from vtcav.filter_map import SHRINKAGE, filter_direction, filter_directions
 from vtcav.models.base import Model
 from vtcav.preprocess import signature
 from vtcav.resampling import (
@@ -35,6 +36,7 @@ from vtcav.resampling import (
     too_few,
 )
 from vtcav.scratch import Scratch
+from vtcav.variants import PAPER, Variant
 
 if TYPE_CHECKING:
     from vtcav.cache.learned import LearnedCache
@@ -122,6 +124,7 @@ def learn(
     settings: dict[str, Any] | None = None,
     shown: bool | None = None,
     kept_bytes: int = KEPT_BYTES,
+    variant: Variant = PAPER,
     cache: Cache | None = None,
     passes: Mapping[ImageSet, LearnedSet] | None = None,
 ) -> CavBank:
@@ -140,6 +143,7 @@ def learn(
         settings: Kept in the bank.
         shown: Whether to show a progress bar; None where someone may be watching.
         kept_bytes: Budget of disk for feature maps kept between the passes.
+        variant: What finds the concepts: "paper" or "filter".
         cache: Knows what was computed of the same images before; the bank is the same to the
             last bit without.
         passes: What the first pass found of every set, where that is known already.
@@ -159,14 +163,23 @@ def learn(
         families, resampling = _families(concepts, learned, null_cavs, bootstraps, seed)
         V = {layer: _directions(layer, concepts, families, learned) for layer in layers}
         blocks = {images: _blocks(images, concepts, families) for images in sets}
-        raw = {images: _raw(run, learned[images], V, blocks[images]) for images in sets}
+        W = (
+            None
+            if variant == PAPER
+            else {layer: _filters(layer, concepts, families, learned) for layer in layers}
+        )
+        finders = V if W is None else W
+        raw = {images: _raw(run, learned[images], finders, blocks[images]) for images in sets}
     if known is not None:
         known.end()
     return CavBank(
         concepts=tuple(_concept_record(c, learned) for c in concepts),
         layers={
-            layer: _layer_cavs(
-                V[layer], {images: raw[images][layer] for images in sets}, concepts, families
+            layer: _with_filters(
+                _layer_cavs(
+                    V[layer], {images: raw[images][layer] for images in sets}, concepts, families
+                ),
+                None if W is None else W[layer].cpu(),
             )
             for layer in layers
         },
@@ -181,6 +194,8 @@ def learn(
             "strict": strict,
             "null_cavs": int(null_cavs),
             "bootstraps": int(bootstraps),
+            "variant": variant,
+            **({} if variant == PAPER else {"shrinkage": SHRINKAGE}),
         },
         sets=tuple(learned[images].evidence(layers) for images in sets),
         contrast=tuple((sets.index(c.examples), sets.index(c.negatives)) for c in concepts),
@@ -254,6 +269,32 @@ def _directions(
         for f in families
     ]
     return torch.cat([torch.stack(own).float(), *again])
+
+
+def _filters(
+    layer: str,
+    concepts: Sequence[Concept],
+    families: Sequence[_Family],
+    learned: Mapping[ImageSet, LearnedSet],
+) -> Tensor:
+    """Return the filters of all concepts, then of all resampled CAVs [K + J, C]."""
+    own = [
+        filter_direction(learned[c.examples].gap(layer), learned[c.negatives].gap(layer))
+        for c in concepts
+    ]
+    again = [
+        filter_directions(learned[f.positives].gap(layer), learned[f.negatives].gap(layer), f.draws)
+        for f in families
+    ]
+    return torch.cat([torch.stack(own), *again]).float()
+
+
+def _with_filters(cavs: LayerCavs, W: Tensor | None) -> LayerCavs:
+    """Return the CAVs of a layer with the filters [K + J, C] that find them."""
+    if W is None:
+        return cavs
+    K, resampled = len(cavs.v), cavs.resampled
+    return replace(cavs, w=W[:K], resampled=resampled and replace(resampled, w=W[K:]))
 
 
 def _known(

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vtcav.cav import ConceptRecord
+from vtcav.variants import PAPER, Variant
 
 __all__ = ["Provenance"]
 
@@ -31,6 +32,12 @@ class Provenance:
     concepts: tuple[ConceptRecord, ...]
     settings: Mapping[str, Any]
     from_cache: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def variant(self) -> Variant:
+        """How the concepts are found: "paper" or "filter"."""
+        variant: Variant = self.settings.get("fit", {}).get("variant", PAPER)
+        return variant
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""

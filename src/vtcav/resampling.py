@@ -34,6 +34,11 @@ class Draws:
     def __len__(self) -> int:
         return len(self.positives)
 
+    def part(self, chosen: range) -> Draws:
+        """Return a range of the draws."""
+        i = slice(chosen.start, chosen.stop)
+        return Draws(self.positives[i], self.negatives[i])
+
 
 def too_few(examples: int, negatives: int) -> str:
     """Return why no null CAVs can be drawn, or an empty text where they can.

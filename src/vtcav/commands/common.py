@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from vtcav.errors import ExplanationError
 from vtcav.terminal import print_line
+from vtcav.variants import VARIANTS
 
 if TYPE_CHECKING:
     from vtcav.explainer import VisualTCAV
@@ -94,8 +95,16 @@ def add_sources(command: argparse.ArgumentParser) -> None:
         ),
     )
     command.add_argument("--cavs", type=Path, help="learned concepts, instead of --concepts")
+    command.add_argument(
+        "--variant",
+        choices=VARIANTS,
+        help=(
+            "what finds a concept: paper (default), the direction of the definition; filter, "
+            "Fisher's discriminant; with --cavs that of the file"
+        ),
+    )
     command.add_argument("--limit", type=positive, help="at most this many images of each folder")
-    command.add_argument("--batch-size", type=positive, default=16, help="default 16")
+    command.add_argument("--batch-size", type=positive, help="default: what fits into memory")
     command.add_argument(
         "--strict", action="store_true", help="make an unreadable image an error, not a warning"
     )
@@ -201,6 +210,7 @@ def prepared(arguments: argparse.Namespace, model: Model, **fit: int) -> VisualT
         given.get("steps", "adaptive"),
         tolerance=given.get("tolerance", 0.01),
         cavs=bank,
+        variant=given.get("variant"),
         batch_size=arguments.batch_size,
         progress=shown(arguments),
         cache=cache_of(arguments.cache, unset=True) or False,

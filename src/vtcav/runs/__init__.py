@@ -81,7 +81,7 @@ def explain_images(
         SkippedImageWarning: When images are left out.
         DamagedPartWarning: When a part in the folder is damaged or of images that have changed.
     """
-    chunks = chunks_of(refs, task.rule.batch_size)
+    chunks = chunks_of(refs, task.rule.images)
     title = f"explaining {task.model.class_names[task.class_index]}"
     whole = _Assembly(task, len(refs))
     with engine, progress_bar(title, len(refs), shown=shown) as progress:
@@ -155,7 +155,7 @@ def bank_digest(bank: CavBank) -> str:
 
 
 def _cavs_bytes(cavs: LayerCavs) -> bytes:
-    tensors = (cavs.v, cavs.e_pos, cavs.e_neg)
+    tensors = (cavs.v, cavs.e_pos, cavs.e_neg, *(() if cavs.w is None else (cavs.w,)))
     return b"".join(f"{list(t.shape)}".encode() + t.cpu().numpy().tobytes() for t in tensors)
 
 

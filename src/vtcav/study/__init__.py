@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtcav.budget import IMAGES
 from vtcav.cache.place import cache_of
 from vtcav.cav import CavBank
 from vtcav.diagnostics.result import Diagnostics
@@ -269,7 +270,7 @@ class _Run:
                     by_class,
                     methods=self.study.peers,
                     seed=options.seed,
-                    batch_size=options.batch_size,
+                    batch_size=options.batch_size or IMAGES,
                     strict=options.strict,
                     progress=self.progress,
                 )

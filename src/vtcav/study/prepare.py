@@ -96,6 +96,7 @@ def explainer_of(
         options.steps,
         tolerance=options.tolerance,
         cavs=cavs,
+        variant=options.variant,
         batch_size=options.batch_size,
         progress=progress,
         cache=cache,
