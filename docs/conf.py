@@ -5,7 +5,9 @@ files of the site.
 """
 
 import os
+import re
 import sys
+from fnmatch import filter as matching
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -29,8 +31,6 @@ extensions = [
 ]
 root_doc = "index"
 exclude_patterns = ["_build"]
-# pages that may be absent: the patterns of the table of contents need not match
-suppress_warnings = ["toc.empty_glob"]
 
 # -- Markdown ---------------------------------------------------------------------------------
 
@@ -41,6 +41,7 @@ html_math_renderer = "mathml"
 # -- tutorials --------------------------------------------------------------------------------
 
 nb_execution_mode = "force"
+nb_execution_cache_path = str(HERE.parent / "build" / "notebooks")
 nb_execution_timeout = 180
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
@@ -85,3 +86,24 @@ html_theme_options = {
         "color-brand-visited": "#d0a6e3",
     },
 }
+
+# -- what Sphinx does not do by itself --------------------------------------------------------
+
+
+def leave_out_absent(app, docname: str, source: list[str]) -> None:
+    """Take patterns without a page out of the table of contents, where Sphinx would warn."""
+    if docname == root_doc:
+        pages = app.project.docnames
+        lines = source[0].splitlines()
+        kept = [line for line in lines if not line.endswith("*") or matching(pages, line)]
+        source[0] = "\n".join(kept)
+
+
+def show_bars(app, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Show |F| in a docstring as it stands, where reStructuredText would substitute."""
+    lines[:] = [re.sub(r"(?<![`\\])\|(\w+)\|", r"\|\1\|", line) for line in lines]
+
+
+def setup(app) -> None:
+    app.connect("source-read", leave_out_absent)
+    app.connect("autodoc-process-docstring", show_bars)
