@@ -46,6 +46,7 @@ nb_execution_timeout = 180
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True
+nb_output_stderr = "remove"
 
 # -- reference --------------------------------------------------------------------------------
 
@@ -95,7 +96,8 @@ def leave_out_absent(app, docname: str, source: list[str]) -> None:
     if docname == root_doc:
         pages = app.project.docnames
         lines = source[0].splitlines()
-        kept = [line for line in lines if not line.endswith("*") or matching(pages, line)]
+        pattern = re.compile(r"[\w-]+\*")
+        kept = [x for x in lines if not pattern.fullmatch(x) or matching(pages, x)]
         source[0] = "\n".join(kept)
 
 
