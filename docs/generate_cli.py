@@ -51,7 +51,7 @@ def section(name: str, command: argparse.ArgumentParser) -> str:
     positional = [a for a in actions if not a.option_strings]
     options = [a for a in actions if a.option_strings]
     required = [f"{a.option_strings[-1]} {metavar(a)}" for a in options if a.required]
-    usage = ["vtcav", name, *map(metavar, positional), *required, "[options]"]
+    usage = ["vtcav", name, *map(placed, positional), *required, "[options]"]
     lines = [f"## vtcav {name}", "", command.description or "", ""]
     lines += ["```text", " ".join(usage), "```", ""]
     if positional:
@@ -76,6 +76,11 @@ def metavar(action: argparse.Action) -> str:
     if action.choices:
         return "{" + ",".join(map(str, action.choices)) + "}"
     return action.dest.upper()
+
+
+def placed(action: argparse.Action) -> str:
+    """Return what stands for a positional argument, in brackets where it may be left out."""
+    return f"[{metavar(action)}]" if action.nargs == "?" else metavar(action)
 
 
 def spelled(action: argparse.Action) -> str:

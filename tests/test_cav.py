@@ -117,12 +117,12 @@ def test_files_that_are_no_bank(explainer, path, tmp_path):
     with pytest.raises(vtcav.CavError, match="cannot read CAVs"):
         vtcav.CavBank.load(tmp_path / "cut")
     save_file({"a": torch.ones(1)}, tmp_path / "foreign")
-    with pytest.raises(vtcav.CavError, match="expected format 2, got no vtcav metadata"):
+    with pytest.raises(vtcav.CavError, match="expected format 3, got no vtcav metadata"):
         vtcav.CavBank.load(tmp_path / "foreign")
     rewrite(path, format=99)
-    with pytest.raises(vtcav.CavError, match="expected format 2, got 99"):
+    with pytest.raises(vtcav.CavError, match="expected format 3, got 99"):
         vtcav.CavBank.load(path)
-    rewrite(path, format=2, layers=["lost"])
+    rewrite(path, format=3, layers=["lost"])
     with pytest.raises(vtcav.CavError, match="are incomplete"):
         vtcav.CavBank.load(path)
     with pytest.raises(vtcav.CavError, match="no file of CAVs at"):

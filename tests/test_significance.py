@@ -269,7 +269,7 @@ def planted(random, count):
     return made
 
 
-def calibration_explainer():
+def calibration_explainer(variant="paper"):
     torch.manual_seed(0)
     net = torch.nn.Sequential(
         torch.nn.Conv2d(3, 12, 5, stride=2),
@@ -284,11 +284,12 @@ def calibration_explainer():
     )
     preprocess = vtcav.Preprocess(16, mean=(0.5,) * 3, std=(0.25,) * 3)
     model = vtcav.Classifier(net, list("abcd"), preprocess)
-    return vtcav.VisualTCAV(model, ["3"], steps=4, progress=False, batch_size=64)
+    return vtcav.VisualTCAV(model, ["3"], steps=4, variant=variant, progress=False, batch_size=64)
 
 
-def test_concepts_drawn_like_the_negatives_are_called_significant_as_often_as_promised():
-    explainer = calibration_explainer()
+@pytest.mark.parametrize("variant", ["paper", "filter"])
+def test_concepts_drawn_like_the_negatives_are_called_significant_as_often_as_promised(variant):
+    explainer = calibration_explainer(variant)
     p_class, p_image = [], []
     for seed in range(105):
         random = np.random.default_rng(seed)
@@ -305,7 +306,7 @@ def test_concepts_drawn_like_the_negatives_are_called_significant_as_often_as_pr
         assert np.mean(np.array(p_class) <= level) == pytest.approx(level, abs=0.05)
 
 
-def bar_explainer():
+def bar_explainer(variant="paper"):
     """A network whose first class rises with red places, beside what random channels see."""
     torch.manual_seed(1)
     net = torch.nn.Sequential(
@@ -321,11 +322,12 @@ def bar_explainer():
         net[4].weight[0, 0] = 4.0
     preprocess = vtcav.Preprocess(16, mean=(0.5,) * 3, std=(0.25,) * 3)
     model = vtcav.Classifier(net, list("abcd"), preprocess)
-    return vtcav.VisualTCAV(model, ["1"], steps=4, progress=False, batch_size=64)
+    return vtcav.VisualTCAV(model, ["1"], steps=4, variant=variant, progress=False, batch_size=64)
 
 
-def test_planted_concepts_are_found():
-    explainer = bar_explainer()
+@pytest.mark.parametrize("variant", ["paper", "filter"])
+def test_planted_concepts_are_found(variant):
+    explainer = bar_explainer(variant)
     found = []
     for seed in range(40):
         random = np.random.default_rng(1000 + seed)

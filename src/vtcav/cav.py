@@ -6,7 +6,7 @@ Letters and shapes as everywhere in vtcav: v [K, C] directions, e+ and e- [K] em
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vtcav.concept_map import concept_map, raw_map
 from vtcav.errors import CavError
 from vtcav.evidence import SetEvidence
 from vtcav.images import Skipped
 from vtcav.models.base import Model
 from vtcav.preprocess import same_preprocessing
+from vtcav.variants import PAPER, Variant
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,6 +111,8 @@ class LayerCavs:
             [K, h, w].
         place_neg: The same of the negatives [K, h, w].
         resampled: Null and bootstrap CAVs, J of them; `CavBank.resampling` says which are whose.
+        w: Filters [K, C] that find the concepts in place of v (`vtcav.filter_map`); None for the
+            paper's definition.
     """
 
     v: Tensor
@@ -119,15 +123,23 @@ class LayerCavs:
     place_pos: Tensor | None = None
     place_neg: Tensor | None = None
     resampled: LayerCavs | None = None
+    w: Tensor | None = None
 
     def to(self, device: torch.device) -> LayerCavs:
         """Return directions and emblems on a device, without what the method does not need."""
-        return LayerCavs(self.v.to(device), self.e_pos.to(device), self.e_neg.to(device))
+        w = None if self.w is None else self.w.to(device)
+        return LayerCavs(self.v.to(device), self.e_pos.to(device), self.e_neg.to(device), w=w)
 
     def part(self, chosen: range) -> LayerCavs:
         """Return the CAVs of a range of positions, without what the method does not need."""
         i = slice(chosen.start, chosen.stop)
-        return LayerCavs(self.v[i], self.e_pos[i], self.e_neg[i])
+        w = None if self.w is None else self.w[i]
+        return LayerCavs(self.v[i], self.e_pos[i], self.e_neg[i], w=w)
+
+    def maps(self, F: Tensor) -> Tensor:
+        """Return the concept maps M [N, K, h, w] of feature maps F [N, C, h, w], steps 2 to 4."""
+        here = self.to(F.device)
+        return concept_map(raw_map(F, here.v if here.w is None else here.w), here.e_pos, here.e_neg)
 
     @property
     def separated(self) -> Tensor:
@@ -185,6 +197,8 @@ class CavBank:
         sets: What is kept of every set of images, examples and negatives.
         contrast: For each concept the positions of its examples and negatives in `sets`.
         resampling: Whose the resampled CAVs are.
+        from_cache: Of each set of images and kind of entry, how many came from the cache, of how
+            many. It is not saved: the bank is the same to the last bit either way.
     """
 
     concepts: tuple[ConceptRecord, ...]
@@ -198,14 +212,27 @@ class CavBank:
     sets: tuple[SetEvidence, ...]
     contrast: tuple[tuple[int, int], ...]
     resampling: Resampling
+    from_cache: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return f"CavBank(concepts={list(self.names)}, layers={list(self.layers)})"
+        variant = "" if self.variant == PAPER else f", variant={self.variant!r}"
+        return f"CavBank(concepts={list(self.names)}, layers={list(self.layers)}{variant})"
+
+    def _repr_html_(self) -> str:
+        from vtcav.notebook.concepts import bank_html
+
+        return bank_html(self)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The concepts' names."""
         return tuple(record.name for record in self.concepts)
+
+    @property
+    def variant(self) -> Variant:
+        """How the concepts are found: "paper" or "filter"."""
+        variant: Variant = self.settings.get("variant", PAPER)
+        return variant
 
     def evidence(self, concept: str) -> tuple[SetEvidence, SetEvidence]:
         """Return what is kept of a concept's examples and of its negatives.
@@ -219,8 +246,12 @@ class CavBank:
         return self.sets[examples], self.sets[negatives]
 
     def concepts_of(self, digest: str) -> frozenset[str]:
-        """Return the concepts that an image is an example or a negative of, by its digest."""
-        held = {i for i, images in enumerate(self.sets) if digest in images.digests}
+        """Return the concepts that an image, or a part of it, is an example or a negative of.
+
+        Args:
+            digest: Of the image.
+        """
+        held = {i for i, s in enumerate(self.sets) if digest in (*s.digests, *s.origins)}
         pairs = zip(self.names, self.contrast, strict=True)
         return frozenset(name for name, pair in pairs if held & set(pair))
 
@@ -294,6 +325,18 @@ class CavBank:
                     f"the CAVs of layer {name!r} have {cavs.v.shape[1]} channels, "
                     f"the network has {came}; fit again"
                 )
+
+    def check_variant(self, variant: Variant) -> None:
+        """Refuse a variant other than the one the CAVs were learned with.
+
+        Raises:
+            CavError: Naming both.
+        """
+        if variant != self.variant:
+            raise CavError(
+                f"the CAVs were learned with the variant {self.variant!r}, and {variant!r} is "
+                "asked for: their emblems belong to its maps; fit again, or ask for theirs"
+            )
 
     # -- files --------------------------------------------------------------------------------
 

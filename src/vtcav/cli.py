@@ -10,7 +10,9 @@ from typing import Any, NoReturn
 
 from vtcav import __version__
 from vtcav.commands import (
+    cache,
     compare,
+    concepts,
     demo,
     diagnose,
     evaluate,
@@ -34,6 +36,7 @@ _COMMANDS = (
     layers,
     explain,
     explain_class,
+    concepts,
     init,
     run,
     report,
@@ -41,6 +44,7 @@ _COMMANDS = (
     localise,
     compare,
     evaluate,
+    cache,
 )
 
 

@@ -73,6 +73,16 @@ class LocalExplanation:
     def __post_init__(self) -> None:
         _freeze(self.picture, *self.thumbnails.values())
 
+    def __repr__(self) -> str:
+        from vtcav.notebook.explanations import local_text
+
+        return local_text(self)
+
+    def _repr_html_(self) -> str:
+        from vtcav.notebook.explanations import local_html
+
+        return local_html(self)
+
     @property
     def attributions(self) -> pd.DataFrame:
         """One row per layer, concept and class.
@@ -198,6 +208,16 @@ class GlobalExplanation:
 
     def __post_init__(self) -> None:
         _freeze(*self.thumbnails.values())
+
+    def __repr__(self) -> str:
+        from vtcav.notebook.explanations import global_text
+
+        return global_text(self)
+
+    def _repr_html_(self) -> str:
+        from vtcav.notebook.explanations import global_html
+
+        return global_html(self)
 
     @property
     def attributions(self) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from vtcav.commands.common import (
     prepared,
 )
 from vtcav.terminal import by_class, print_frame, print_json, print_saved, records
+from vtcav.variants import suffix
 
 __all__ = ["add"]
 
@@ -70,6 +71,7 @@ def _run(arguments: argparse.Namespace) -> None:
                 "image": local.image,
                 "predictions": records(local.predictions.head(10)),
                 "attributions": records(local.attributions),
+                "variant": local.provenance.variant,
                 "output": output_path(arguments.output),
             }
         )
@@ -79,7 +81,8 @@ def _run(arguments: argparse.Namespace) -> None:
         local.predictions.head(5),
         {"class_name": "class", "probability": "probability"},
     )
-    print_frame("Concept attributions by class", *by_class(local.attributions))
+    title = f"Concept attributions by class{suffix(local.provenance.variant)}"
+    print_frame(title, *by_class(local.attributions))
     print_saved(arguments.output)
 
 

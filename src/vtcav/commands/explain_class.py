@@ -22,6 +22,7 @@ from vtcav.commands.common import (
     prepared,
 )
 from vtcav.terminal import print_frame, print_json, print_saved, records, with_intervals
+from vtcav.variants import suffix
 
 __all__ = ["add"]
 
@@ -102,6 +103,7 @@ def _run(arguments: argparse.Namespace) -> None:
         print_json(
             {
                 "class": glob.class_name,
+                "variant": glob.provenance.variant,
                 "summary": records(summary),
                 "images": records(glob.images),
                 "output": output_path(arguments.output),
@@ -110,7 +112,8 @@ def _run(arguments: argparse.Namespace) -> None:
         return
     used = int(glob.images["used"].sum())
     print_frame(
-        f"{glob.class_name}: concept attributions over {used} images, {len(glob.skipped)} skipped\n"
+        f"{glob.class_name}: concept attributions over {used} images, {len(glob.skipped)} skipped"
+        f"{suffix(glob.provenance.variant)}\n"
         "images: 95 % interval of the mean for other images; examples: the same for other examples "
         "and negatives; q: false discovery rate against CAVs of random images",
         with_intervals(summary),

@@ -43,6 +43,16 @@ class Diagnostics:
     _copies: pd.DataFrame = field(repr=False)
     _arrays: Mapping[str, NDArray[np.float64]] = field(repr=False)
 
+    def __repr__(self) -> str:
+        from vtcav.notebook.concepts import diagnostics_text
+
+        return diagnostics_text(self)
+
+    def _repr_html_(self) -> str:
+        from vtcav.notebook.concepts import diagnostics_html
+
+        return diagnostics_html(self)
+
     @property
     def table(self) -> pd.DataFrame:
         """One row per finding.

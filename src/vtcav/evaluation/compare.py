@@ -35,6 +35,7 @@ from vtcav.evaluation.true_masks import check_masks
 from vtcav.images import ImageRef, ImageSource, collect
 from vtcav.preprocess import signature
 from vtcav.progress import progress_bar
+from vtcav.variants import method_of
 
 if TYPE_CHECKING:
     from vtcav.explainer import VisualTCAV
@@ -70,7 +71,8 @@ def compare(
         methods: Which methods: "visual_tcav" (attribution), "tcav" (sign count),
             "tcav_magnitude", "saliency" (gradient), "integrated_gradients", "grad_cam" (the last
             three as the share of their positive mass inside the concept's region) and
-            "bottleneck" (post-hoc concept bottleneck).
+            "bottleneck" (post-hoc concept bottleneck). An explainer with a variant of Visual-TCAV
+            gives it under that variant's name: "visual_tcav_filter".
         masks: Where a concept truly is: by concept, by class, a mask [H, W] for every image of
             the class in order, boolean or in [0, 1], of the picture's size or of the network's
             input. Without, the region is the concept's own map M at the layer, brought to the
@@ -154,7 +156,9 @@ def compare(
         "masks": sorted(true),
         "images": {model.class_names[t]: seen.names for t, seen in found.seen.items()},
     }
-    return found.comparison(wanted, {"compare": settings})
+    ours = method_of(bank.variant)
+    named = tuple(ours if method == "visual_tcav" else method for method in wanted)
+    return found.comparison(named, {"compare": settings})
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,6 +209,7 @@ class _Found:
 
     def add_visual_tcav(self) -> None:
         """Add the attributions, and the p-values of the classes."""
+        ours = method_of(self.explainer.cavs.variant)
         for t, seen in self.seen.items():
             glob = self.explainer.explain_class(t, [ref.source for ref in seen.refs])
             # in memory, images are named by their place in a list, which is another one here
@@ -214,16 +219,14 @@ class _Found:
             p = table["p_value"] if "p_value" in table else np.full(len(table), math.nan)
             columns = [table[name] for name in ("layer", "concept", "attribution", "note")]
             self.rows.extend(
-                CompareRow(
-                    "visual_tcav", layer, concept, t, self._name(t), image, value, own, note=note
-                )
+                CompareRow(ours, layer, concept, t, self._name(t), image, value, own, note=note)
                 for layer, concept, value, note, image, own in zip(*columns, names, p, strict=True)
             )
             summary = glob.summary()
             if "p_value" in summary:
                 keys = zip(summary["layer"], summary["concept"], summary["p_value"], strict=True)
                 self.class_p.extend(
-                    ("visual_tcav", layer, concept, t, float(own)) for layer, concept, own in keys
+                    (ours, layer, concept, t, float(own)) for layer, concept, own in keys
                 )
 
     def add_bottleneck(self, classifier: LinearClassifier, seed: int) -> None:

@@ -45,6 +45,7 @@ _LEVEL = 0.05
 
 _TITLES = {
     "visual_tcav": ("Visual-TCAV", "attribution"),
+    "visual_tcav_filter": ("Visual-TCAV, filter map", "attribution"),
     "tcav": ("TCAV", "sign count"),
     "tcav_magnitude": ("TCAV", "magnitude"),
     "saliency": ("gradient saliency", "share in region"),
@@ -54,7 +55,7 @@ _TITLES = {
 }
 _HALF = {"tcav", "tcav_magnitude"}  # of which 0.5 says nothing
 _NEUTRAL = {*_HALF, "bottleneck"}
-_TESTED = {"visual_tcav", *_HALF}
+_TESTED = {"visual_tcav", "visual_tcav_filter", *_HALF}
 _INPUT = "input"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vtcav.evaluation.correlation import spearman
-from vtcav.evaluation.method_names import UNITS
+from vtcav.evaluation.method_names import FILTER, UNITS
 from vtcav.images import Skipped
 from vtcav.provenance import Provenance
 from vtcav.saved import records, save_result, write_table
@@ -149,7 +149,7 @@ class Comparison:
     def _share_maps(self, *pair: str) -> bool:
         """Tell whether two methods both depend on Visual-TCAV's concept maps."""
         on_maps = set(self._rows.loc[self._rows["region"] == CONCEPT_MAP, "method"])
-        return all(method in on_maps | {"visual_tcav"} for method in pair)
+        return all(method in on_maps | {"visual_tcav", FILTER} for method in pair)
 
     def plot(self) -> Figure:
         """Draw methods by layers, each method on a scale of its own."""

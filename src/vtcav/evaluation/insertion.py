@@ -21,7 +21,6 @@ from torch import Tensor
 
 from vtcav.attribution import pooled_cav
 from vtcav.batches import Batches, check_finite
-from vtcav.concept_map import concept_map, raw_map
 from vtcav.errors import ExplanationError
 from vtcav.evaluation.concept_removal import coefficient, concept_part, curves
 from vtcav.evaluation.insertion_result import InsertionDeletion, Removal
@@ -168,8 +167,7 @@ class _Run:
     def _directions(self, layer: str, F: Tensor) -> Tensor:
         """Return d [N, K, C]: pooled CAVs with the signs that step 7 turned."""
         cavs = self.explainer.cavs.layers[layer]
-        v = cavs.v.to(F.device)
-        M = concept_map(raw_map(F, v), cavs.e_pos.to(F.device), cavs.e_neg.to(F.device))
+        v, M = cavs.v.to(F.device), cavs.maps(F)
         # p has an entry where v and the sign agree, so the sign there is that of v
         return pooled_cav(v, F, M) * v.sign()
 

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtcav.batches import Batch, Batches, check_finite
-from vtcav.concept_map import concept_map, raw_map
 from vtcav.errors import ExplanationError, ImageError
 from vtcav.evaluation.localisation_result import Example, FolderLocalisation
 from vtcav.evaluation.masks import MaskReader, MaskSource, MaskValue, find_masks
@@ -235,10 +234,7 @@ class _Run:
         maps = self.explainer.model.activations(batch.x, self.explainer.layers)
         check_finite(batch.names, maps)
         for layer, F in maps.items():
-            here = cavs.layers[layer]
-            e_pos, e_neg = here.e_pos.to(F.device), here.e_neg.to(F.device)
-            found = concept_map(raw_map(F, here.v.to(F.device)), e_pos, e_neg)
-            M[layer] = found.cpu().numpy()
+            M[layer] = cavs.layers[layer].maps(F).cpu().numpy()
         for n, ref in enumerate(batch.refs):
             for name in self._masks[ref]:
                 k = cavs.names.index(name)

@@ -1,6 +1,9 @@
 """The methods that `compare` knows, and what a value of each is."""
 
-__all__ = ["METHODS", "UNITS"]
+__all__ = ["FILTER", "METHODS", "UNITS"]
+
+FILTER = "visual_tcav_filter"
+"""The name of Visual-TCAV's variant with filter maps in tables."""
 
 UNITS = {
     "visual_tcav": "share of the best class's rise, 0 to 1",
@@ -15,3 +18,5 @@ UNITS = {
 
 METHODS = tuple(UNITS)
 """All methods, in the order of the tables."""
+
+UNITS[FILTER] = UNITS["visual_tcav"]

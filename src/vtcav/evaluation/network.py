@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vtcav.evaluation.scenes import ABSENT, Scenes, with_tags
 
-__all__ = ["LAYERS", "Training", "build", "draw_cue", "to_input", "train"]
+__all__ = ["LAYERS", "Training", "build", "draw_cue", "fit", "to_input", "train"]
 
 # (channels, kernel, stride) of the convolutions of each block
 _WIDTHS = (
@@ -47,7 +47,7 @@ class Training:
     weight_decay: float = 1e-2
 
 
-def build(classes: int, seed: int) -> nn.Module:
+def build(classes: int, seed: int) -> nn.Sequential:
     """Return the untrained network: seven blocks of convolution, batch norm, ReLU; pooled, linear.
 
     Args:
@@ -124,12 +124,42 @@ def train(
         device: Where to compute.
         advance: Called after every epoch.
     """
-    net: nn.Module = build(classes, seed).to(device)
+    net = build(classes, seed).to(device)
     for parameter in net.parameters():
         if parameter.ndim == 4:  # a third faster on a CPU
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+    def draw(epoch: int, rng: np.random.Generator) -> Callable[[NDArray[np.intp]], Tensor]:
+        pictures = augmented(scenes, rng, seed * 1000 + epoch)
+        return lambda chosen: to_input(pictures[chosen])
+
+    fit(net, scenes.labels, draw, seed, settings, device=device, advance=advance)
+    return net
+
+
+def fit(
+    net: nn.Module,
+    labels: NDArray[np.intp],
+    draw: Callable[[int, np.random.Generator], Callable[[NDArray[np.intp]], Tensor]],
+    seed: int,
+    settings: Training,
+    *,
+    device: torch.device | str = "cpu",
+    advance: Callable[[], None] = lambda: None,
+) -> None:
+    """Train a network to tell classes, and leave it in evaluation mode.
+
+    Args:
+        net: On the device.
+        labels: The class of each sample [N].
+        draw: From an epoch and a generator to what gives the inputs of some samples.
+        seed: Seeds order and augmentation.
+        settings: How to train.
+        device: Where to compute.
+        advance: Called after every epoch.
+    """
     rng = np.random.default_rng([seed, 4])
-    per_epoch = -(-len(scenes) // settings.batch_size)
+    per_epoch = -(-len(labels) // settings.batch_size)
     optimizer = torch.optim.AdamW(
         net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
@@ -137,10 +167,10 @@ def train(
         optimizer, settings.learning_rate, total_steps=per_epoch * settings.epochs
     )
     for epoch in range(settings.epochs):
-        pictures = augmented(scenes, rng, seed * 1000 + epoch)
-        for chosen in np.array_split(rng.permutation(len(scenes)), per_epoch):
-            x = to_input(pictures[chosen]).to(device)
-            y = torch.from_numpy(scenes.labels[chosen]).to(device)
+        inputs = draw(epoch, rng)
+        for chosen in np.array_split(rng.permutation(len(labels)), per_epoch):
+            x = inputs(chosen).to(device)
+            y = torch.from_numpy(labels[chosen]).to(device)
             loss = nn.functional.cross_entropy(net(x), y)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
@@ -148,7 +178,6 @@ def train(
             schedule.step()
         advance()
     net.eval()
-    return net
 
 
 def augmented(scenes: Scenes, rng: np.random.Generator, seed: int) -> NDArray[np.uint8]:

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from vtcav.batches import Batch, Batches, check_finite
 from vtcav.cav import CavBank
-from vtcav.concept_map import concept_map, raw_map
 from vtcav.errors import ExplanationError
 from vtcav.evaluation import saliency
 from vtcav.evaluation.comparison import CONCEPT_MAP, TRUE_MASK, CompareRow
@@ -183,9 +182,7 @@ class Looker:
 
     def _concept_regions(self, layer: str, F: Tensor, size: tuple[int, int]) -> Tensor:
         """Return the concept maps at the input's resolution [N, K, H, W]."""
-        cavs = self.bank.layers[layer]
-        v, e_pos, e_neg = (t.to(F.device) for t in (cavs.v, cavs.e_pos, cavs.e_neg))
-        return saliency.upsample(concept_map(raw_map(F, v), e_pos, e_neg), size).cpu()
+        return saliency.upsample(self.bank.layers[layer].maps(F), size).cpu()
 
 
 @dataclass(frozen=True, eq=False)

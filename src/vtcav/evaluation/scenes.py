@@ -18,6 +18,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from vtcav.evaluation.tags import ABSENT, TAG, draw_tags
+
 __all__ = [
     "ABSENT",
     "CLASSES",
@@ -31,8 +33,6 @@ __all__ = [
 ]
 
 SIDE = 64
-TAG = 19
-ABSENT = -1
 CLASSES = ("level", "upright", "rising", "falling")
 """The classes, named by the direction of the stripes that are their texture."""
 LETTERS = ("X", "L", "O", "T")
@@ -40,12 +40,6 @@ LETTERS = ("X", "L", "O", "T")
 
 # degrees; 0 is level, 45 falls to the right
 _ANGLES = (0.0, 90.0, -45.0, 45.0)
-_GLYPHS = {
-    "X": ("#...#", ".#.#.", "..#..", ".#.#.", "#...#"),
-    "L": ("#....", "#....", "#....", "#....", "#####"),
-    "O": (".###.", "#...#", "#...#", "#...#", ".###."),
-    "T": ("#####", "..#..", "..#..", "..#..", "..#.."),
-}
 _TRIES = 16
 _CHUNK = 128
 
@@ -169,7 +163,7 @@ def with_tags(scenes: Scenes, letters: NDArray[np.intp], seed: int) -> Scenes:
     return replace(
         scenes,
         letters=np.asarray(letters, np.intp),
-        tags=_tags(letters, rng),
+        tags=draw_tags(letters, rng),
         places=_free_places(scenes.texture_mask, rng),
     )
 
@@ -226,21 +220,6 @@ def _stripes(textures: NDArray[np.intp], rng: Generator) -> NDArray[np.float32]:
     tint *= contrast * striped
     colours: NDArray[np.float32] = middle + tint * np.clip(2 * wave, -1, 1)[..., None]
     return colours
-
-
-def _tags(letters: NDArray[np.intp], rng: Generator) -> NDArray[np.uint8]:
-    """Return dark letters on coloured noise, uint8 [N, 19, 19, 3]."""
-    tags = rng.integers(60, 256, (len(letters), TAG, TAG, 3), np.uint8)
-    ink = rng.integers(0, 50, tags.shape, np.uint8)
-    glyphs = np.stack([_glyph(letter) for letter in LETTERS])
-    shape = glyphs[np.maximum(letters, 0)]
-    return np.where(shape[..., None], ink, tags)
-
-
-def _glyph(letter: str) -> NDArray[np.bool_]:
-    """Return a letter of 15 x 15 in the middle of a tag, bool [19, 19]."""
-    small = np.array([[cell == "#" for cell in row] for row in _GLYPHS[letter]])
-    return np.pad(small.repeat(3, 0).repeat(3, 1), (TAG - 15) // 2)
 
 
 def _free_places(mask: NDArray[np.bool_], rng: Generator) -> NDArray[np.intp]:

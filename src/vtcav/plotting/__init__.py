@@ -35,6 +35,7 @@ from vtcav.plotting.page import (
     text_width,
     wrap,
 )
+from vtcav.variants import suffix
 
 if TYPE_CHECKING:
     from vtcav.explanation import LocalExplanation
@@ -214,7 +215,8 @@ class _Local:
         """Draw the one colour bar."""
         left = self._column(1)
         width = min(page.width - _MARGIN - left, 3.0)
-        page.text(left, _MARGIN + 0.35, "concept map M", 8, weight="bold")
+        title = f"concept map M{suffix(self.explanation.provenance.variant)}"
+        page.text(left, _MARGIN + 0.35, title, 8, weight="bold")
         show_scale(page.axes(left, _MARGIN + 0.55, width, 0.13, "scale"))
         for place, align, text in (
             (0.0, "left", "0\nlike the\nnegatives"),

@@ -29,6 +29,7 @@ from vtcav.plotting.page import (
     text_width,
     wrap,
 )
+from vtcav.variants import suffix
 
 if TYPE_CHECKING:
     from vtcav.explanation import GlobalExplanation
@@ -158,6 +159,7 @@ class _Global:
         name = shorten(self.explanation.class_name, page.width - 2 * _MARGIN, 11, bold=True)
         page.text(_MARGIN, _MARGIN, name, 11, weight="bold")
         about = f"attribution of each concept to this class, n = {_images(self.images)}"
+        about += suffix(self.explanation.provenance.variant)
         if self.explanation.skipped:
             about += f"; {_images(len(self.explanation.skipped))} skipped"
         page.text(_MARGIN, _MARGIN + 0.28, about, color=MUTED)

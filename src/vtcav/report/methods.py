@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vtcav import __version__
+from vtcav.filter_map import SHRINKAGE
 from vtcav.provenance import Provenance
 from vtcav.report.rows import ClassPart
 from vtcav.report.words import clear, count, listed, short_names
@@ -85,9 +86,20 @@ def _computed(provenance: Provenance) -> str:
         f"{clear(model.get('network'))} (SHA-256 of weights and structure "
         f"{str(model.get('fingerprint'))[:16]}…), at {count(len(layers), 'layer')}: "
         f"{', '.join(layers)}. A concept's direction is the mean pooled activation of its examples "
-        f"less that of its negatives: {', '.join(concepts)}. {_integral(settings)} "
-        f"{_resampled(settings.get('fit', {}))}"
+        f"less that of its negatives: {', '.join(concepts)}. {_VARIANTS[provenance.variant]}"
+        f"{_integral(settings)} {_resampled(settings.get('fit', {}))}"
     )
+
+
+_VARIANTS = {
+    "paper": "",
+    "filter": (
+        "The concept maps are those of a variant of the method, not of the paper's definition: "
+        "they were drawn with Fisher's linear discriminant in the place of the direction "
+        f"(covariance inside the two sets, shrinkage {SHRINKAGE:g}), for the directions of random "
+        "and of resampled images too; channels were weighed by the direction. "
+    ),
+}
 
 
 def _integral(settings: Mapping[str, Any]) -> str:

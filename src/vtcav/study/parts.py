@@ -10,6 +10,7 @@ from vtcav.errors import VtcavError
 from vtcav.preprocess import Preprocess
 from vtcav.study.nodes import Entry
 from vtcav.study.spec import ModelSpec, Options, TopOrNames
+from vtcav.variants import VARIANTS
 
 __all__ = ["given_in", "read_model", "read_options", "read_top", "unique"]
 
@@ -55,14 +56,16 @@ def read_options(given: Mapping[str, Entry]) -> Options:
             values[name] = _steps(entry)
         elif name == "tolerance":
             values[name] = _tolerance(entry)
-        elif name == "limit":
+        elif name in ("limit", "batch_size"):
             values[name] = None if entry.is_null else entry.whole(1)
         elif name == "strict":
             values[name] = entry.boolean()
         elif name == "top":
             values[name] = read_top(entry)
+        elif name == "variant":
+            values[name] = entry.choice(VARIANTS)
         else:
-            values[name] = entry.whole(1 if name in ("batch_size", "min_examples") else 0)
+            values[name] = entry.whole(1 if name == "min_examples" else 0)
     return Options(**values)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from vtcav.concepts import MIN_EXAMPLES
 from vtcav.errors import VtcavError
 from vtcav.study.nodes import StudyError, located
+from vtcav.variants import PAPER, Variant
 
 if TYPE_CHECKING:
     from vtcav.preprocess import Preprocess
@@ -85,24 +86,26 @@ class Options:
         tolerance: Relative error of "adaptive".
         limit: At most this many images of each folder, drawn with `seed`; None takes all.
         seed: Seeds every random choice.
-        batch_size: Images per pass.
+        batch_size: Images per pass; None finds it.
         null_cavs: CAVs of random images for p-values.
         bootstraps: CAVs of resampled examples for intervals.
         min_examples: The fewest images of a concept or of negatives.
         strict: Whether an unreadable image is an error.
         top: The classes that single photographs are explained for.
+        variant: What finds the concepts: "paper" or "filter".
     """
 
     steps: int | Literal["adaptive"] = "adaptive"
     tolerance: float = 0.01
     limit: int | None = None
     seed: int = 0
-    batch_size: int = 16
+    batch_size: int | None = None
     null_cavs: int = 500
     bootstraps: int = 100
     min_examples: int = MIN_EXAMPLES
     strict: bool = False
     top: TopOrNames = 3
+    variant: Variant = PAPER
 
 
 @dataclass(frozen=True)

@@ -131,12 +131,13 @@ def _rest() -> Iterator[str]:
         ("tolerance", "0.01", "relative error of adaptive"),
         ("limit", "null", "at most this many images of each folder, drawn with the seed"),
         ("seed", "0", "seeds every random choice"),
-        ("batch_size", "16", "images per pass through the network"),
+        ("batch_size", "null", "images per pass through the network; null: what fits into memory"),
         ("null_cavs", "500", "CAVs of random images, for p-values; 0: no test"),
         ("bootstraps", "100", "CAVs of resampled examples, for intervals"),
         ("min_examples", "5", "the fewest images of a concept"),
         ("strict", "false", "true makes an unreadable image an error"),
         ("top", "3", "classes per photograph: the most probable ones, or a list of names"),
+        ("variant", "paper", "what finds a concept; filter: Fisher's discriminant"),
     ):
         yield f"  {f'{key}: {value}':<20} # {meaning}"
     yield ""

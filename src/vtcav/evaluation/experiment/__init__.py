@@ -8,18 +8,21 @@ methods say it uses is held against that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from vtcav.errors import ExplanationError
+from vtcav.preprocess import Preprocess
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from vtcav.evaluation.experiment.photo_unit import PhotoExperiment, PhotoSettings
     from vtcav.evaluation.experiment.unit import UnitResult, UnitSettings
+    from vtcav.evaluation.experiment.view import View
+    from vtcav.models.base import Model
 
 __all__ = ["AGREEMENTS", "Evaluation", "evaluate"]
 
@@ -27,6 +30,10 @@ AGREEMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SEEDS = (0, 1, 2)
 QUICK_AGREEMENTS = (0.0, 0.5, 1.0)
 QUICK_SEEDS = (0,)
+PHOTOGRAPHS = 400
+QUICK_PHOTOGRAPHS = 120
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +69,18 @@ def evaluate(
     quick: bool = False,
     seeds: Sequence[int] | None = None,
     agreements: Sequence[float] | None = None,
-    settings: UnitSettings | None = None,
+    settings: UnitSettings | PhotoSettings | None = None,
+    images: str | Path | None = None,
+    model: Model | None = None,
+    layer: str | None = None,
+    limit: int | None = None,
     device: str = "auto",
     progress: bool | None = None,
 ) -> Evaluation:
     """Run the controlled experiment, or go on with it where it stopped.
+
+    On drawn images, or on a user's own photographs: these get tags, and the effect of a tag is
+    measured by taking it off.
 
     Each finished (seed, q) is kept in the folder; an interrupted run that is started again with
     the same settings computes only what is missing, and gives the same tables.
@@ -77,6 +91,14 @@ def evaluate(
         seeds: One network per agreement for each; None takes 0, 1, 2 (quick: 0).
         agreements: The shares q, in [0, 1]; None takes 0, 0.25, 0.5, 0.75, 1 (quick: 0, 0.5, 1).
         settings: Training, images, methods; None takes those of the full or the quick mode.
+        images: A folder of photographs with a folder for each of 2 to 10 classes, in the place of
+            drawn images.
+        model: Trains networks on its features, which stay as they are; for photographs. None
+            trains small ones from nothing.
+        layer: The layer of `model` whose maps are the features; None takes the deepest with
+            maps of 12 x 12 or more.
+        limit: At most this many photographs of each class, drawn with the first seed; None takes
+            400 (quick: 120).
         device: "auto" (CUDA where there is a GPU, else the CPU), "cpu", "cuda", "mps".
         progress: Whether to show a progress bar; None where someone may be watching.
 
@@ -86,47 +108,186 @@ def evaluate(
 
     Raises:
         ExplanationError: When the folder holds a run with other settings, a stored unit is
-            damaged, seeds or agreements are out of range, or files cannot be written.
+            damaged, seeds or agreements are out of range, files cannot be written, or there are
+            too few classes or photographs.
+        ImageError: When the folder of photographs cannot be read.
+        LayerError: For a layer that cannot be used.
         ExtraError: When Captum or scikit-learn is absent.
         ModelError: When the device cannot be used.
     """
+    from vtcav.evaluation.experiment.photo_unit import PhotoSettings
     from vtcav.evaluation.experiment.report import write_report
     from vtcav.evaluation.experiment.store import claim
     from vtcav.evaluation.experiment.tables import collect_tables, summary_of
+    from vtcav.evaluation.experiment.unit import UnitSettings
+    from vtcav.progress import progress_bar
 
-    chosen = settings or default_settings(quick=quick)
     wanted_seeds = _seeds(seeds, quick)
-    shares = _agreements(agreements, quick)
+    if images is None:
+        if model is not None or layer is not None or limit is not None:
+            raise ExplanationError(
+                "model, layer and limit are for photographs: give a folder of images"
+            )
+        kind, shares = "experiment", _agreements(agreements, QUICK_AGREEMENTS if quick else None)
+        run: _Run = _DrawnRun(_of_type(settings, UnitSettings) or default_settings(quick=quick))
+    else:
+        kind, shares = "photographs", _agreements(agreements, None)
+        run = _photo_run(
+            images, model, layer, limit, wanted_seeds[0], quick, _of_type(settings, PhotoSettings)
+        )
     folder = Path(output)
-    claim(folder, _identity(chosen))
+    claim(folder, run.identity())
     units = {}
-    place = _device(device)
-    with _bar(chosen, len(wanted_seeds) * len(shares), progress) as bar:
+    place = _device(device) if model is None else model.device
+    total = len(wanted_seeds) * len(shares) * run.steps
+    with progress_bar("experiment", total, shown=progress) as bar:
         for seed in wanted_seeds:
             for q in shares:
-                units[seed, q] = _unit(folder, seed, q, chosen, place, bar)
+                units[seed, q] = _unit(folder, seed, q, run, place, bar.advance)
     tables = collect_tables(units)
-    run = {"seeds": wanted_seeds, "agreements": shares, "device": str(place), **_identity(chosen)}
-    found = Evaluation(folder=folder, summary=summary_of(tables, units, run), **tables)
-    write_report(found, units, chosen)
+    about = {"seeds": wanted_seeds, "agreements": shares, "device": str(place), **run.identity()}
+    found = Evaluation(folder=folder, summary=summary_of(tables, units, about, kind), **tables)
+    write_report(found, run.view(units))
     return found
+
+
+class _Run(Protocol):
+    """Where the images of an experiment come from."""
+
+    @property
+    def steps(self) -> int:
+        """How often a unit says that it advanced."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what every unit's numbers depend on, as JSON data."""
+
+    def unit(self, seed: int, q: float, device: Any, advance: Callable[[], None]) -> UnitResult:
+        """Compute a unit."""
+
+    def view(self, units: Mapping[tuple[int, float], UnitResult]) -> View:
+        """Return what the page shows and says."""
+
+
+@dataclass(frozen=True)
+class _DrawnRun:
+    settings: UnitSettings
+
+    @property
+    def steps(self) -> int:
+        from vtcav.evaluation.experiment.unit import unit_steps
+
+        return unit_steps(self.settings)
+
+    def identity(self) -> dict[str, Any]:
+        return _identity(self.settings)
+
+    def unit(self, seed: int, q: float, device: Any, advance: Callable[[], None]) -> UnitResult:
+        from vtcav.evaluation.experiment.unit import run_unit
+
+        return run_unit(seed, q, self.settings, device=device, advance=advance)
+
+    def view(self, units: Mapping[tuple[int, float], UnitResult]) -> View:
+        from vtcav.evaluation.experiment.view import drawn_view
+
+        return drawn_view(units, self.settings)
+
+
+@dataclass(frozen=True, eq=False)
+class _PhotoRun:
+    experiment: PhotoExperiment
+
+    @property
+    def steps(self) -> int:
+        return self.experiment.steps
+
+    def identity(self) -> dict[str, Any]:
+        frozen = self.experiment.frozen
+        return {
+            "kind": "photographs",
+            **_identity(self.experiment.settings),
+            "photographs": self.experiment.photographs.to_dict(),
+            "model": None if frozen is None else frozen.describe(),
+        }
+
+    def unit(self, seed: int, q: float, device: Any, advance: Callable[[], None]) -> UnitResult:
+        return self.experiment.run(seed, q, device, advance)
+
+    def view(self, units: Mapping[tuple[int, float], UnitResult]) -> View:
+        from vtcav.evaluation.experiment.view import photo_view
+
+        return photo_view(units, self.experiment)
+
+
+def _photo_run(
+    images: str | Path,
+    model: Model | None,
+    layer: str | None,
+    limit: int | None,
+    seed: int,
+    quick: bool,
+    settings: PhotoSettings | None,
+) -> _PhotoRun:
+    """Read the photographs and find the layer, before the minutes that training takes."""
+    from vtcav.evaluation.experiment.photo_unit import PhotoExperiment
+    from vtcav.evaluation.photo_network import Frozen, scratch_preprocess
+    from vtcav.evaluation.photographs import read_photographs
+
+    if model is None and layer is not None:
+        raise ExplanationError(f"layer {layer!r} of which network? give a model")
+    frozen = None if model is None else Frozen.of(model, layer)
+    preprocess = scratch_preprocess() if frozen is None else frozen.model.preprocess
+    assert isinstance(preprocess, Preprocess)
+    most = limit or (QUICK_PHOTOGRAPHS if quick else PHOTOGRAPHS)
+    photographs = read_photographs(images, preprocess, limit=most, seed=seed)
+    chosen = settings or default_photo_settings(quick=quick, frozen=frozen is not None)
+    return _PhotoRun(PhotoExperiment(photographs, frozen, preprocess, chosen))
+
+
+def _of_type(settings: Any, kind: type[T]) -> T | None:
+    if settings is not None and not isinstance(settings, kind):
+        raise ExplanationError(f"expected {kind.__name__}, got {type(settings).__name__}")
+    return settings
+
+
+def default_photo_settings(*, quick: bool = False, frozen: bool = False) -> PhotoSettings:
+    """Return the settings for photographs, of the full or of the quick mode.
+
+    Args:
+        quick: Fewer samples, test photographs and CAVs.
+        frozen: Whether a given network's features are used, which need less training.
+    """
+    from vtcav.evaluation.experiment.photo_unit import PhotoSettings
+    from vtcav.evaluation.network import Training
+
+    methods = _all_methods()
+    if quick:
+        training = Training(scenes=600, epochs=10) if frozen else Training(scenes=1500, epochs=8)
+        return PhotoSettings(
+            training, examples=40, test_images=10, methods=methods, tcav_runs=5, steps=12
+        )
+    training = Training(scenes=1200, epochs=12) if frozen else Training(scenes=4000, epochs=8)
+    return PhotoSettings(training, methods=methods)
+
+
+def _all_methods() -> tuple[str, ...]:
+    from vtcav.evaluation.method_names import FILTER, METHODS
+
+    return ("visual_tcav", FILTER, *(name for name in METHODS if name != "visual_tcav"))
 
 
 def default_settings(*, quick: bool = False) -> UnitSettings:
     """Return the settings of the full or of the quick mode."""
     from vtcav.evaluation.experiment.unit import UnitSettings
-    from vtcav.evaluation.filter_map import FILTER
-    from vtcav.evaluation.method_names import METHODS
     from vtcav.evaluation.network import Training
 
-    methods = ("visual_tcav", FILTER, *(name for name in METHODS if name != "visual_tcav"))
+    methods = _all_methods()
     if quick:
         training = Training(scenes=3000, epochs=4)
         return UnitSettings(training, test_images=16, methods=methods, tcav_runs=5)
     return UnitSettings(methods=methods)
 
 
-def _identity(settings: UnitSettings) -> dict[str, Any]:
+def _identity(settings: UnitSettings | PhotoSettings) -> dict[str, Any]:
     """Return what a unit's numbers depend on, as JSON data."""
     from vtcav import __version__
 
@@ -140,9 +301,9 @@ def _seeds(seeds: Sequence[int] | None, quick: bool) -> list[int]:
     return [int(seed) for seed in chosen]
 
 
-def _agreements(agreements: Sequence[float] | None, quick: bool) -> list[float]:
-    default = QUICK_AGREEMENTS if quick else AGREEMENTS
-    chosen = sorted({float(q) for q in (agreements if agreements is not None else default)})
+def _agreements(agreements: Sequence[float] | None, default: Sequence[float] | None) -> list[float]:
+    given = agreements if agreements is not None else default or AGREEMENTS
+    chosen = sorted({float(q) for q in given})
     if not chosen or not all(0 <= q <= 1 for q in chosen):
         raise ExplanationError(f"expected agreements between 0 and 1, got {agreements!r}")
     if len({round(100 * q) for q in chosen}) < len(chosen):
@@ -160,27 +321,18 @@ def _device(device: str) -> Any:
     return place(torch.nn.Linear(1, 1), device)[1]
 
 
-@contextmanager
-def _bar(settings: UnitSettings, units: int, shown: bool | None) -> Iterator[Any]:
-    from vtcav.evaluation.experiment.unit import unit_steps
-    from vtcav.progress import progress_bar
-
-    with progress_bar("experiment", units * unit_steps(settings), shown=shown) as bar:
-        yield bar
-
-
 def _unit(
-    folder: Path, seed: int, q: float, settings: UnitSettings, device: Any, bar: Any
+    folder: Path, seed: int, q: float, run: _Run, device: Any, advance: Callable[[], None]
 ) -> UnitResult:
     """Return a unit, stored or computed now."""
     from vtcav.evaluation.experiment.store import load_unit, save_unit, unit_folder
-    from vtcav.evaluation.experiment.unit import run_unit, unit_steps
 
     place = unit_folder(folder, seed, q)
     stored = load_unit(place)
     if stored is not None:
-        bar.advance(unit_steps(settings))
+        for _ in range(run.steps):
+            advance()
         return stored
-    found = run_unit(seed, q, settings, device=device, advance=bar.advance)
+    found = run.unit(seed, q, device, advance)
     save_unit(place, found)
     return found

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from vtcav.evaluation.scenes import Scenes
+    from vtcav.evaluation.experiment.trial import Trial
 
 __all__ = ["TITLES", "plot_layers", "plot_maps", "plot_points", "plot_scenes", "plot_truth"]
 
@@ -45,7 +45,8 @@ def plot_truth(figure: Figure, points: pd.DataFrame, networks: list[dict[str, An
     left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.3})
     figure.subplots_adjust(left=0.08, right=0.98, top=0.9, bottom=0.17)
     once = points.drop_duplicates(["seed", "q", "class_index", "cue"])
-    for cue, (colour, marker) in _CUES.items():
+    for cue in dict.fromkeys(once["cue"]):
+        colour, marker = _CUES[cue]
         own = once[once["cue"] == cue]
         left.plot(own["q"], own["share"], marker, color=colour, alpha=0.4, markersize=4)
         mean = own.groupby("q")["share"].mean()
@@ -53,7 +54,7 @@ def plot_truth(figure: Figure, points: pd.DataFrame, networks: list[dict[str, An
     left.axhline(0, color=MUTED, linewidth=0.6)
     left.set_title("What the networks use (each point a class)", loc="left")
     left.set_ylabel("causal effect, share of the logit gap")
-    names = ("whole", "without_tag", "without_texture", "without_both")
+    names = tuple(networks[0]["accuracy"])
     for name, colour, marker in zip(names, _CYCLE, _MARKERS, strict=False):
         by_q: dict[float, list[float]] = {}
         for network in networks:
@@ -79,7 +80,8 @@ def plot_points(figure: Figure, points: pd.DataFrame, layers: pd.DataFrame, meth
     side = 0.5 / figure.get_size_inches()[0]
     figure.subplots_adjust(left=side, right=1 - side / 4, top=0.76, bottom=0.21, wspace=0.32)
     for axes, layer in zip(panels, names, strict=True):
-        for cue, (colour, marker) in _CUES.items():
+        for cue in dict.fromkeys(own["cue"]):
+            colour, marker = _CUES[cue]
             here = own[(own["layer"] == layer) & (own["cue"] == cue)]
             axes.scatter(
                 here["share"],
@@ -132,17 +134,10 @@ def plot_layers(figure: Figure, layers: pd.DataFrame, coefficient: str) -> Figur
     return figure
 
 
-def plot_scenes(figure: Figure, scenes: Scenes) -> Figure:
-    """Draw test images of every class as they are, without tag, without texture, without both."""
-    chosen = np.arange(min(8, len(scenes)))
-    some = scenes[chosen]
-    rows = {
-        "as it is": some.images(),
-        "without tag": some.images(tag=False),
-        "without texture": some.images(texture=False),
-        "without both": some.images(tag=False, texture=False),
-    }
-    figure.set_size_inches(7.2, 3.5)
+def plot_scenes(figure: Figure, rows: Mapping[str, NDArray[np.uint8]]) -> Figure:
+    """Draw test images: a row for each version, by its name."""
+    chosen = next(iter(rows.values()))
+    figure.set_size_inches(7.2, 0.875 * len(rows))
     panels = figure.subplots(len(rows), len(chosen), squeeze=False)
     figure.subplots_adjust(
         left=0.13, right=0.995, top=0.995, bottom=0.005, wspace=0.04, hspace=0.04
@@ -156,16 +151,16 @@ def plot_scenes(figure: Figure, scenes: Scenes) -> Figure:
 
 
 def plot_maps(
-    figure: Figure, scenes: Scenes, maps: Mapping[str, Mapping[str, NDArray[np.float32]]]
+    figure: Figure, trial: Trial, maps: Mapping[str, Mapping[str, NDArray[np.float32]]]
 ) -> Figure:
-    """Draw the maps of each image's own tag and texture, a column for each layer.
+    """Draw the maps of each image's own cues, a column for each layer.
 
     Args:
         figure: Empty.
-        scenes: A few images.
+        trial: A few images.
         maps: By layer and cue the maps [N, h, w] in [0, 1]: dark is 0, bright is 1.
     """
-    lines = [(n, cue) for n in range(len(scenes)) for cue in _CUES]
+    lines = [(n, cue) for n in range(len(trial.labels)) for cue in trial.cues]
     figure.set_size_inches(7.2, 0.78 * len(lines) + 0.25)
     panels = figure.subplots(len(lines), len(maps) + 1, squeeze=False)
     figure.subplots_adjust(
@@ -176,8 +171,7 @@ def plot_maps(
         wspace=0.05,
         hspace=0.05,
     )
-    pictures = scenes.images()
-    outlines = {"tag": scenes.tag_mask, "texture": scenes.texture_mask}
+    pictures = trial.pictures
     for axes, layer in zip(panels[0, 1:], maps, strict=True):
         axes.set_title(layer)
     for row, (n, cue) in zip(panels, lines, strict=True):
@@ -186,7 +180,7 @@ def plot_maps(
         for axes, found in zip(row[1:], maps.values(), strict=True):
             extent = (-0.5, pictures.shape[2] - 0.5, pictures.shape[1] - 0.5, -0.5)
             axes.imshow(found[cue][n], cmap="inferno", vmin=0, vmax=1, extent=extent)
-            axes.contour(outlines[cue][n], levels=[0.5], colors="white", linewidths=0.7)
+            axes.contour(trial.masks[cue][n], levels=[0.5], colors="white", linewidths=0.7)
         for axes in row:
             axes.set_axis_off()
     return figure

@@ -19,12 +19,6 @@ from vtcav.evaluation.experiment.figures import (
     plot_scenes,
     plot_truth,
 )
-from vtcav.evaluation.experiment.unit import (
-    UnitResult,
-    UnitSettings,
-    draw_test_scenes,
-    sample_maps,
-)
 from vtcav.plotting.page import save_figure
 from vtcav.storage import file_hash, replace_files
 
@@ -32,19 +26,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from vtcav.evaluation.experiment import Evaluation
+    from vtcav.evaluation.experiment.view import View
 
 __all__ = ["headline", "write_report"]
 
 
-def write_report(
-    found: Evaluation, units: Mapping[tuple[int, float], UnitResult], settings: UnitSettings
-) -> None:
+def write_report(found: Evaluation, view: View) -> None:
     """Write tables, figures, page and summary, all or nothing; the summary is written last.
 
     Args:
         found: The experiment's tables and summary.
-        units: By seed and agreement; images and maps of the first seed are shown.
-        settings: Of the units.
+        view: What the page shows and says of its images.
 
     Raises:
         ExplanationError: When they cannot be written.
@@ -61,8 +53,8 @@ def write_report(
             for name, table in tables.items():
                 table.to_csv(staging / f"{name}.csv", index=False)
                 table.to_parquet(staging / f"{name}.parquet", index=False, compression="zstd")
-            figures = _draw(found, units, settings, staging)
-            page = _page(found, figures, staging)
+            figures = _draw(found, view, staging)
+            page = _page(found, view, figures, staging)
             (staging / "report.html").write_text(page, encoding="utf-8")
             files = {path.name: file_hash(path) for path in sorted(staging.iterdir())}
             text = json.dumps({**found.summary, "files": files}, indent=1, allow_nan=False)
@@ -73,31 +65,19 @@ def write_report(
         ) from error
 
 
-def _draw(
-    found: Evaluation,
-    units: Mapping[tuple[int, float], UnitResult],
-    settings: UnitSettings,
-    folder: Path,
-) -> dict[str, str]:
+def _draw(found: Evaluation, view: View, folder: Path) -> dict[str, str]:
     """Draw every figure into a folder; return captions by file name."""
-    seed = next(iter(units))[0]
-    q = min((q for own, q in units if own == seed), key=lambda q: abs(q - 0.75))
     networks = found.summary["networks"]
-    some = draw_test_scenes(2, seed)
     captions = {
-        "scenes.png": "Test images of the first seed, two of each class, and their versions.",
+        "scenes.png": view.versions_text,
         "truth.png": "What the networks really use: the effect of taking a cue out of the picture.",
-        "maps.png": (
-            f"Visual-TCAV's maps of each image's own tag and texture, network of seed {seed} "
-            f"and q = {q:g}; black is 0, bright is 1, the white line is the true mask."
-        ),
+        "maps.png": view.maps_text,
         "spearman.png": "Agreement with the truth by layer; small points are single seeds.",
         "pearson.png": "The same with Pearson's coefficient.",
     }
-    save_figure(lambda figure: plot_scenes(figure, some), folder / "scenes.png")
+    save_figure(lambda figure: plot_scenes(figure, view.versions), folder / "scenes.png")
     save_figure(lambda figure: plot_truth(figure, found.points, networks), folder / "truth.png")
-    shown = sample_maps(units[seed, q].weights, settings, seed)
-    save_figure(lambda figure: plot_maps(figure, *shown), folder / "maps.png")
+    save_figure(lambda figure: plot_maps(figure, view.trial, view.maps), folder / "maps.png")
     for name in ("spearman", "pearson"):
         save_figure(
             lambda figure, name=name: plot_layers(figure, found.layers, name),  # type: ignore[misc]
@@ -150,12 +130,16 @@ def _with_interval(value: float | None, interval: Mapping[str, Any]) -> str:
     return f"{value:.2f} [{interval['low']:.2f}, {interval['high']:.2f}]"
 
 
-def _page(found: Evaluation, captions: Mapping[str, str], folder: Path) -> str:
+def _page(found: Evaluation, view: View, captions: Mapping[str, str], folder: Path) -> str:
     """Return the page; every text from outside is escaped."""
     run = found.summary["run"]
     seeds = by_seed(found.layers)
     sections = [
-        _section("Agreement with the truth", _table(HEADER, headline(found.summary)), _EXPLAINED),
+        _section(
+            "Agreement with the truth",
+            _table(HEADER, headline(found.summary)),
+            f"{view.truth} {_EXPLAINED} {view.limits}",
+        ),
         _section("Each seed", _frame(seeds)),
         _section("Each layer", _frame(found.layers)),
         _section("Where the maps point", _localisation(found.summary["localisation"])),
@@ -167,6 +151,7 @@ def _page(found: Evaluation, captions: Mapping[str, str], folder: Path) -> str:
     ]
     figures = "".join(_figure(folder / name, text) for name, text in captions.items())
     return _PAGE.format(
+        intro=html.escape(view.intro),
         seeds=html.escape(", ".join(map(str, run["seeds"]))),
         agreements=html.escape(", ".join(f"{q:g}" for q in run["agreements"])),
         first=sections[0],
@@ -222,9 +207,7 @@ def _table(header: tuple[str, ...], rows: list[list[str]]) -> str:
 
 
 _EXPLAINED = (
-    "Each point is a class of a network and a cue: the mean value of the method over the class's "
-    "test images, against the causal effect of taking the cue out of them, as a share of the "
-    "class's logit gap. Best layer: the highest coefficient of a seed; median layer: the median "
+    "Best layer: the highest coefficient of a seed; median layer: the median "
     "over layers. In brackets: 95 % interval over seeds. A coefficient that is not defined (all "
     "values the same) counts as chance. Saliency, integrated gradients and Grad-CAM name no "
     "concept: they are given the true masks, which the other methods are not."
@@ -256,9 +239,7 @@ pre {{ font-size: 12px; overflow-x: auto; background: #f6f6f6; padding: .7rem; }
 </head>
 <body>
 <h1>Do concept attributions follow what a network really uses?</h1>
-<p>Small networks learned images whose class can be read off a texture and off a tag, which agrees
-with the class in a share q of the training images. What each network uses was measured by taking
-the one or the other out of test images. Seeds: {seeds}. Shares q: {agreements}.</p>
+<p>{intro} Seeds: {seeds}. Shares q: {agreements}.</p>
 {first}
 {figures}
 {rest}

@@ -38,7 +38,7 @@ def claim(folder: Path, identity: dict[str, Any]) -> None:
         ExplanationError: When another run is there, naming what differs, or it cannot be written.
     """
     path = folder / "run.json"
-    wanted = {"format": FORMAT, "kind": "experiment", **identity}
+    wanted = {"format": FORMAT, "kind": "experiment"} | identity
     try:
         if not path.exists():
             with atomic_path(path) as partial:

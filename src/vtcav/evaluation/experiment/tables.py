@@ -13,7 +13,6 @@ import pandas as pd
 from vtcav.evaluation.agreement import by_layer, by_seed, local_agreement, summarise
 from vtcav.evaluation.experiment.unit import UnitResult
 from vtcav.evaluation.metrics import METRICS
-from vtcav.evaluation.network import LAYERS
 from vtcav.evaluation.peers import MAPS
 from vtcav.learning import versions
 
@@ -59,8 +58,9 @@ def summary_of(
     tables: Mapping[str, pd.DataFrame],
     units: Mapping[tuple[int, float], UnitResult],
     run: Mapping[str, Any],
+    kind: str = "experiment",
 ) -> dict[str, Any]:
-    """Return what `summary.json` holds."""
+    """Return what `summary.json` holds; `kind` is "experiment", or "photographs"."""
     methods = summarise(by_seed(tables["layers"]))
     for name, entry in methods.items():
         entry["local"] = _local(tables["local"], name)
@@ -71,7 +71,7 @@ def summary_of(
     }
     found: dict[str, Any] = _plain(
         {
-            "kind": "experiment",
+            "kind": kind,
             "truth": "causal effect as a share of the class's logit gap",
             "points_per_layer": int(tables["layers"]["n"].max()),
             "methods": methods,
@@ -122,7 +122,8 @@ def _tag_maps(table: pd.DataFrame) -> dict[str, Any]:
     tags = table[table["cue"] == "tag"]
     used = tags[tags["q"] >= 0.5]
     used = used if len(used) else tags
-    means = used.groupby("layer")[list(METRICS)].mean().reindex(list(LAYERS))
+    layers = list(dict.fromkeys(used["layer"]))
+    means = used.groupby("layer")[list(METRICS)].mean().reindex(layers)
     best = str(means["pointing_game"].idxmax())
     shares = ", ".join(f"{q:g}" for q in sorted(used["q"].unique()))
     return {
@@ -131,7 +132,7 @@ def _tag_maps(table: pd.DataFrame) -> dict[str, Any]:
         "layer": best,
         "median_layer": {name: float(means[name].median()) for name in METRICS},
         "by_layer": {
-            layer: {name: float(means[name][layer]) for name in METRICS} for layer in LAYERS
+            layer: {name: float(means[name][layer]) for name in METRICS} for layer in layers
         },
         "per_seed": [
             {"seed": seed, **{name: float(rows[name].mean()) for name in METRICS}}

@@ -9,36 +9,52 @@ scenes -> network -> effects of taking tag and texture out        (the truth)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from vtcav.concept_map import concept_map, raw_map
 from vtcav.evaluation.concept_sets import concept_name, draw_concept_sets
 from vtcav.evaluation.effects import CUES, Effects, causal_effects
+from vtcav.evaluation.experiment.trial import Trial, map_table, own_maps
 from vtcav.evaluation.experiment.values import class_means, image_values
-from vtcav.evaluation.filter_map import FILTER, FilterMaps, fit_filters
-from vtcav.evaluation.metrics import at_resolution, localise
+from vtcav.evaluation.method_names import FILTER
 from vtcav.evaluation.network import LAYERS, Training, build, draw_cue, logits, to_input, train
 from vtcav.evaluation.scenes import CLASSES, SIDE, Scenes, draw_scenes, scene_seed, with_tags
-from vtcav.layer_analysis import NOT_SEPARATED
 
 if TYPE_CHECKING:
     from vtcav.explainer import VisualTCAV
+    from vtcav.models.base import Model
 
 __all__ = [
+    "Comparing",
     "UnitResult",
     "UnitSettings",
     "draw_test_scenes",
+    "fitted",
+    "held_against",
     "run_unit",
     "sample_maps",
     "unit_steps",
 ]
+
+
+VARIANT_STEPS = 24
+"""Of the variant's integral."""
+
+
+class Comparing(Protocol):
+    """What the methods that are compared depend on."""
+
+    @property
+    def methods(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def tcav_runs(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -52,7 +68,7 @@ class UnitSettings:
         examples: Examples of each concept, and as many negatives.
         test_images: Test images of each class.
         methods: The methods compared, Visual-TCAV first; `FILTER` is its variant whose map is
-            drawn by a filter (`vtcav.evaluation.filter_map`).
+            drawn by a filter (`vtcav.filter_map`).
         tcav_runs: CAVs of each concept for TCAV.
     """
 
@@ -116,22 +132,59 @@ def run_unit(
     test = draw_test_scenes(settings.test_images, seed)
     effects, facts = _truth(net, test)
     advance()
-    explainer, filters = _explainer(net, settings, seed)
+    explainers = _explainers(net, settings, seed)
+    return held_against(
+        explainers, trial_of(test), to_input(test.images()), effects, facts, net.state_dict(),
+        settings, {"seed": seed, "q": agreement}, advance,
+    )  # fmt: skip
+
+
+def held_against(
+    explainers: Mapping[str, VisualTCAV],
+    trial: Trial,
+    x: torch.Tensor,
+    effects: Mapping[str, Effects],
+    facts: dict[str, Any],
+    weights: Mapping[str, torch.Tensor],
+    settings: Comparing,
+    keys: dict[str, Any],
+    advance: Callable[[], None],
+    **options: Any,
+) -> UnitResult:
+    """Hold the methods against the truth.
+
+    Args:
+        explainers: By method, with the concepts learned.
+        trial: The test images.
+        x: The same as the network's input.
+        effects: The truth, by cue.
+        facts: Kept.
+        weights: Kept.
+        settings: The methods.
+        keys: Seed and agreement.
+        advance: Called twice.
+        options: Of `compare`.
+    """
     images = image_values(
-        explainer, filters, test, effects, settings.methods, settings.tcav_runs, seed
+        explainers, trial, effects, settings.methods, settings.tcav_runs, keys["seed"], **options
     )
     advance()
-    maps = _map_table(explainer, filters, test)
+    maps = map_table(explainers, trial, x)
     advance()
-    keys = {"seed": seed, "q": agreement}
-    weights = {name: tensor.cpu().contiguous() for name, tensor in net.state_dict().items()}
     return UnitResult(
-        classes=_keyed(class_means(images, effects, test), keys),
+        classes=_keyed(class_means(images, effects, trial), keys),
         images=_keyed(images, keys),
         maps=_keyed(maps, keys),
         facts=facts,
-        weights=weights,
+        weights={name: tensor.cpu().contiguous() for name, tensor in weights.items()},
     )
+
+
+def trial_of(test: Scenes) -> Trial:
+    """Return scenes as test images."""
+    concepts = {cue: tuple(concept_name(cue, t) for t in range(len(CLASSES))) for cue in CUES}
+    masks = {"tag": test.tag_mask, "texture": test.texture_mask}
+    return Trial(CLASSES, test.labels, test.images(), masks, concepts)
 
 
 def _keyed(table: pd.DataFrame, keys: dict[str, Any]) -> pd.DataFrame:
@@ -170,28 +223,37 @@ def _truth(net: nn.Module, test: Scenes) -> tuple[dict[str, Effects], dict[str, 
     return effects, {"accuracy": right, "mean_gap": float(effects["tag"].gap.mean())}
 
 
-def _explainer(
-    net: nn.Module, settings: UnitSettings, seed: int
-) -> tuple[VisualTCAV, FilterMaps | None]:
-    """Return the fitted explainer, and the filters where the variant is wanted."""
-    from vtcav import Classifier, Preprocess, VisualTCAV
+def _explainers(net: nn.Module, settings: UnitSettings, seed: int) -> dict[str, VisualTCAV]:
+    """Return the explainers of the methods, with the concepts learned."""
+    from vtcav import Classifier, Preprocess
 
     model = Classifier(net, CLASSES, Preprocess(SIDE, mean=0.5, std=0.5))
-    explainer = VisualTCAV(model, list(LAYERS), batch_size=32, progress=False)
     sets = draw_concept_sets(settings.examples, seed)
-    explainer.fit(sets.examples, sets.negatives)
-    if FILTER not in settings.methods:
-        return explainer, None
-    examples, negatives = (
-        {name: to_input(pictures) for name, pictures in part.items()}
-        for part in (sets.examples, sets.negatives)
-    )
-    return explainer, fit_filters(explainer, examples, negatives)
+    return fitted(model, LAYERS, sets.examples, sets.negatives, settings)
+
+
+def fitted(
+    model: Model,
+    layers: Sequence[str],
+    examples: Mapping[str, NDArray[np.uint8]],
+    negatives: Mapping[str, NDArray[np.uint8]],
+    settings: Comparing,
+) -> dict[str, VisualTCAV]:
+    """Return explainers of Visual-TCAV and, where it is wanted, its variant, by method."""
+    from vtcav import VisualTCAV
+
+    shared: dict[str, Any] = {"batch_size": 32, "progress": False}
+    found = {"visual_tcav": VisualTCAV(model, list(layers), **shared)}
+    if FILTER in settings.methods:
+        found[FILTER] = VisualTCAV(model, list(layers), VARIANT_STEPS, variant="filter", **shared)
+    for explainer in found.values():
+        explainer.fit(examples, negatives, null_cavs=0, bootstraps=0)
+    return found
 
 
 def sample_maps(
     weights: dict[str, torch.Tensor], settings: UnitSettings, seed: int
-) -> tuple[Scenes, dict[str, dict[str, np.ndarray[Any, Any]]]]:
+) -> tuple[Scenes, dict[str, dict[str, NDArray[np.float32]]]]:
     """Return a test image of each class, and its own cues' maps by layer and cue [N, h, w].
 
     Args:
@@ -201,50 +263,7 @@ def sample_maps(
     """
     net = build(len(CLASSES), seed)
     net.load_state_dict(weights)
-    explainer, _ = _explainer(net.eval(), replace(settings, methods=()), seed)
+    explainers = _explainers(net.eval(), replace(settings, methods=()), seed)
     scenes = draw_test_scenes(1, seed)
-    found = {}
-    names = explainer.cavs.names
-    maps = explainer.model.activations(to_input(scenes.images()), explainer.layers)
-    for layer, F in maps.items():
-        cavs = explainer.cavs.layers[layer]
-        M = concept_map(raw_map(F, cavs.v), cavs.e_pos, cavs.e_neg).numpy()
-        found[layer] = {
-            cue: np.stack(
-                [M[i, names.index(concept_name(cue, t))] for i, t in enumerate(scenes.labels)]
-            )
-            for cue in CUES
-        }
-    return scenes, found
-
-
-def _map_table(explainer: VisualTCAV, filters: FilterMaps | None, test: Scenes) -> pd.DataFrame:
-    """Return how well the map of each image's own tag and texture agrees with the true mask."""
-    rows = []
-    maps = explainer.model.activations(to_input(test.images()), explainer.layers)
-    for layer, F in maps.items():
-        cavs = explainer.cavs.layers[layer]
-        v, e_pos, e_neg = (t.to(F.device) for t in (cavs.v, cavs.e_pos, cavs.e_neg))
-        M = concept_map(raw_map(F, v), e_pos, e_neg)
-        drawn = {"visual_tcav": (M, cavs.separated.numpy())}
-        if filters is not None:
-            drawn[FILTER] = (filters.maps(layer, F), filters.separated(layer))
-        names = explainer.cavs.names
-        for method, (M, separated) in drawn.items():
-            key = {"method": method, "layer": layer}
-            rows += [key | row for row in _map_rows(M.cpu().numpy(), separated, names, test)]
-    return pd.DataFrame(rows)
-
-
-def _map_rows(
-    M: np.ndarray[Any, Any], separated: np.ndarray[Any, Any], names: Sequence[str], test: Scenes
-) -> Iterator[dict[str, Any]]:
-    """Yield the metrics of the maps of each image's own cues; M is [N, K, h, w]."""
-    truth = {"tag": test.tag_mask, "texture": test.texture_mask}
-    for i, t in enumerate(test.labels.tolist()):
-        for cue in CUES:
-            k = names.index(concept_name(cue, t))
-            found = localise(M[i, k], at_resolution(truth[cue][i], M.shape[2:])).to_dict()
-            if not separated[k]:
-                found["note"] = NOT_SEPARATED
-            yield {"class_index": t, "class_name": CLASSES[t], "cue": cue, "image": i, **found}
+    x = to_input(scenes.images())
+    return scenes, own_maps(explainers["visual_tcav"], trial_of(scenes), x)

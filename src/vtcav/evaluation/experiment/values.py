@@ -3,102 +3,84 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from vtcav.errors import ExplanationError
-from vtcav.evaluation.concept_sets import concept_name
-from vtcav.evaluation.effects import CUES, Effects
-from vtcav.evaluation.filter_map import FILTER, FilterMaps
-from vtcav.evaluation.network import to_input
-from vtcav.evaluation.scenes import CLASSES, Scenes
-from vtcav.layer_analysis import NOT_SEPARATED
+from vtcav.evaluation.effects import Effects
 
 if TYPE_CHECKING:
+    from vtcav.evaluation.experiment.trial import Trial
     from vtcav.explainer import VisualTCAV
 
 __all__ = ["NO_GAP", "class_means", "image_values"]
 
-NO_GAP = "taking both cues out does not lower the logit, so there is no gap to share"
+NO_GAP = "taking all cues out does not lower the logit, so there is no gap to share"
 
 
 def image_values(
-    explainer: VisualTCAV,
-    filters: FilterMaps | None,
-    test: Scenes,
-    effects: dict[str, Effects],
+    explainers: Mapping[str, VisualTCAV],
+    trial: Trial,
+    effects: Mapping[str, Effects],
     methods: Sequence[str],
     tcav_runs: int,
     seed: int,
+    **options: Any,
 ) -> pd.DataFrame:
-    """Return one row per image, cue, method and layer; class-level values stand at every image."""
+    """Return one row per image, cue, method and layer; class-level values stand at every image.
+
+    Args:
+        explainers: "visual_tcav", and `FILTER` where the variant is wanted.
+        trial: The test images.
+        effects: By cue.
+        methods: The methods, among them those of the explainers.
+        tcav_runs: CAVs of each concept for TCAV.
+        seed: Seeds their draws.
+        options: Others of `compare`.
+    """
     from vtcav.evaluation.compare import compare
 
-    of_class = [np.flatnonzero(test.labels == t) for t in range(len(CLASSES))]
-    pictures, empty = test.images(), np.zeros(test.tag_mask.shape[1:], bool)
-    truth = {"tag": test.tag_mask, "texture": test.texture_mask}
+    of_class = {name: trial.of_class(t) for t, name in enumerate(trial.classes)}
+    empty = np.zeros(trial.pictures.shape[1:3], bool)
     masks = {
-        concept_name(cue, own): {
-            CLASSES[t]: [truth[cue][i] if t == own else empty for i in of_class[t]]
-            for t in range(len(CLASSES))
+        trial.concepts[cue][own]: {
+            name: [trial.masks[cue][i] if t == own else empty for i in of_class[name]]
+            for t, name in enumerate(trial.classes)
         }
-        for cue in CUES
-        for own in range(len(CLASSES))
+        for cue in trial.cues
+        for own in range(len(trial.classes))
     }
+    pictures = {name: trial.pictures[chosen] for name, chosen in of_class.items()}
+    shared: dict[str, Any] = {"seed": seed, "batch_size": 32, "progress": False}
     table = compare(
-        explainer,
-        {CLASSES[t]: pictures[of_class[t]] for t in range(len(CLASSES))},
-        methods=[name for name in methods if name != FILTER],
+        explainers["visual_tcav"],
+        pictures,
+        methods=[name for name in methods if name not in explainers or name == "visual_tcav"],
         masks=masks,
         runs=tcav_runs,
-        seed=seed,
-        batch_size=32,
-        progress=False,
+        **shared,
+        **options,
     ).table
-    if filters is not None:
-        variant = _filter_table(filters, test, of_class)
-        ours = table["method"] == "visual_tcav"
-        table = pd.concat([table[ours], variant, table[~ours]], ignore_index=True)
+    for name, explainer in explainers.items():
+        if name != "visual_tcav":
+            variant = compare(explainer, pictures, methods=["visual_tcav"], **shared).table
+            ours = table["method"] == "visual_tcav"
+            table = pd.concat([table[ours], variant, table[~ours]], ignore_index=True)
     parts = [
-        _of_cue(table, cue, t, of_class[t], effects[cue])
-        for cue in CUES
-        for t in range(len(CLASSES))
+        _of_cue(table, trial, cue, t, effects[cue])
+        for cue in trial.cues
+        for t in range(len(trial.classes))
     ]
     return pd.concat(parts, ignore_index=True)
 
 
-def _filter_table(
-    filters: FilterMaps, test: Scenes, of_class: list[np.ndarray[Any, Any]]
-) -> pd.DataFrame:
-    """Return the variant's attributions in the columns of `compare` that are used here."""
-    found = filters.attributions(to_input(test.images()), test.labels.tolist())
-    names = filters.explainer.cavs.names
-    parts = [
-        pd.DataFrame(
-            {
-                "method": FILTER,
-                "layer": layer,
-                "concept": name,
-                "class_index": t,
-                "value": a[images, k],
-                "note": "" if filters.separated(layer)[k] else NOT_SEPARATED,
-            }
-        )
-        for layer, a in found.items()
-        for t, images in enumerate(of_class)
-        for k, name in enumerate(names)
-    ]
-    return pd.concat(parts, ignore_index=True)
-
-
-def _of_cue(
-    table: pd.DataFrame, cue: str, t: int, images: np.ndarray[Any, Any], truth: Effects
-) -> pd.DataFrame:
+def _of_cue(table: pd.DataFrame, trial: Trial, cue: str, t: int, truth: Effects) -> pd.DataFrame:
     """Return the rows of a class's own cue, beside the effects on its images."""
-    own = table[(table["concept"] == concept_name(cue, t)) & (table["class_index"] == t)]
+    images = trial.of_class(t)
+    own = table[(table["concept"] == trial.concepts[cue][t]) & (table["class_index"] == t)]
     parts = []
     for (method, layer), rows in own.groupby(["method", "layer"], sort=False):
         if len(rows) not in (1, len(images)):
@@ -111,7 +93,7 @@ def _of_cue(
             pd.DataFrame(
                 {
                     "class_index": t,
-                    "class_name": CLASSES[t],
+                    "class_name": trial.classes[t],
                     "cue": cue,
                     "method": method,
                     "layer": layer,
@@ -141,13 +123,12 @@ def _with_gap(
     ]
 
 
-def class_means(images: pd.DataFrame, effects: dict[str, Effects], test: Scenes) -> pd.DataFrame:
+def class_means(images: pd.DataFrame, effects: Mapping[str, Effects], trial: Trial) -> pd.DataFrame:
     """Return one row per class, cue, method and layer: mean values and the class's effects."""
     rows = []
     keys = ["class_index", "class_name", "cue", "method", "layer"]
     for key, group in images.groupby(keys, sort=False):
-        t, cue = CLASSES.index(str(key[1])), str(key[2])
-        chosen, truth = test.labels == t, effects[cue]
+        chosen, truth = trial.labels == key[0], effects[str(key[2])]
         values = group["value"].dropna()
         lost = len(group) - len(values)
         notes = [f"{lost} of {len(group)} images have no value"] * (lost > 0)

@@ -1,0 +1,105 @@
+"""Test images and what is known of them, and the maps and methods that are held against it.
+
+Drawn scenes and a user's photographs differ in where the images come from. From here on both are
+the same: images that show cues of their classes, where the cues are, and the concepts that stand
+for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from vtcav.evaluation.metrics import at_resolution, localise
+from vtcav.layer_analysis import NOT_SEPARATED
+
+if TYPE_CHECKING:
+    import torch
+
+    from vtcav.explainer import VisualTCAV
+
+__all__ = ["Trial", "map_table", "own_maps"]
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Test images.
+
+    Attributes:
+        classes: The classes' names.
+        labels: The class of each image [N].
+        pictures: uint8 [N, H, W, 3], with the cues of their classes.
+        masks: By cue, where it is, bool [N, H, W].
+        concepts: By cue, the name of the concept that is the cue of each class.
+    """
+
+    classes: tuple[str, ...]
+    labels: NDArray[np.intp]
+    pictures: NDArray[np.uint8]
+    masks: Mapping[str, NDArray[np.bool_]]
+    concepts: Mapping[str, tuple[str, ...]]
+
+    @property
+    def cues(self) -> tuple[str, ...]:
+        """What a class can be read off, and is known of."""
+        return tuple(self.concepts)
+
+    def of_class(self, t: int) -> NDArray[np.intp]:
+        """Return the positions of the images of a class."""
+        return np.flatnonzero(self.labels == t)
+
+
+def map_table(explainers: Mapping[str, VisualTCAV], trial: Trial, x: torch.Tensor) -> pd.DataFrame:
+    """Return how well the maps of each image's own cues agree with the true masks.
+
+    Args:
+        explainers: By method, of one network and the same concepts.
+        trial: The images.
+        x: The same as the network's input [N, 3, H, W].
+    """
+    rows = []
+    first = next(iter(explainers.values()))
+    names = first.cavs.names
+    for layer, F in first.model.activations(x, first.layers).items():
+        for method, explainer in explainers.items():
+            cavs = explainer.cavs.layers[layer]
+            M, separated = cavs.maps(F).cpu().numpy(), cavs.separated.numpy()
+            key = {"method": method, "layer": layer}
+            rows += [key | row for row in _map_rows(M, separated, names, trial)]
+    return pd.DataFrame(rows)
+
+
+def _map_rows(
+    M: NDArray[np.float32], separated: NDArray[np.bool_], names: tuple[str, ...], trial: Trial
+) -> Iterator[dict[str, Any]]:
+    """Yield the metrics of the maps of each image's own cues; M is [N, K, h, w]."""
+    for i, t in enumerate(trial.labels.tolist()):
+        for cue in trial.cues:
+            k = names.index(trial.concepts[cue][t])
+            found = localise(M[i, k], at_resolution(trial.masks[cue][i], M.shape[2:])).to_dict()
+            if not separated[k]:
+                found["note"] = NOT_SEPARATED
+            name = trial.classes[t]
+            yield {"class_index": t, "class_name": name, "cue": cue, "image": i, **found}
+
+
+def own_maps(
+    explainer: VisualTCAV, trial: Trial, x: torch.Tensor
+) -> dict[str, dict[str, NDArray[np.float32]]]:
+    """Return the maps of each image's own cues, by layer and cue [N, h, w]."""
+    names = explainer.cavs.names
+    found = {}
+    for layer, F in explainer.model.activations(x, explainer.layers).items():
+        M = explainer.cavs.layers[layer].maps(F).cpu().numpy()
+        found[layer] = {
+            cue: np.stack(
+                [M[i, names.index(trial.concepts[cue][t])] for i, t in enumerate(trial.labels)]
+            )
+            for cue in trial.cues
+        }
+    return found
