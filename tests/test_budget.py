@@ -70,7 +70,10 @@ def test_less_memory_gives_the_same_numbers(steps, caplog):
     assert net.failed
     np.testing.assert_allclose(little, plenty, atol=1e-5)
     messages = [record.getMessage() for record in caplog.records]
-    for lowered in (r"\d images per pass; going on with 3", r"of layer 'layer' .*; going on with 2"):
+    for lowered in (
+        r"\d images per pass; going on with 3",
+        r"of layer 'layer' .*; going on with 2",
+    ):
         assert any(re.search(lowered, message) for message in messages), messages
     # every size fails once, then the smaller one is kept
     assert len(messages) == len(set(messages))
