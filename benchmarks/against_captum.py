@@ -5,7 +5,7 @@ from zero feature maps, a gate after the layer (in the copy that Captum runs, an
 zeros for a black image. Its trapezoid rule takes the same 51 points and divides by 51 where the
 paper divides by 50 steps; its values are multiplied by 51/50.
 
-    python benchmarks/against_captum.py [--images 1] [--repeats 2]
+    python benchmarks/against_captum.py [--images 1] [--repeats 2] [--layers layer3 ...]
 """
 
 import argparse
@@ -49,6 +49,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=1, help="default 1")
     parser.add_argument("--repeats", type=int, default=2, help="default 2")
+    parser.add_argument("--layers", nargs="+", default=LAYERS, help=f"default {LAYERS}")
     arguments = parser.parse_args()
     net = resnet50().requires_grad_(False)
     preprocess = vtcav.Preprocess(224, mean=0.5, std=0.5)
@@ -58,7 +59,7 @@ def main():
     alpha, weight = trapezoid(STEPS)
     classes = torch.full((len(x), 1), CLASS)
     rows = []
-    for layer in LAYERS:
+    for layer in arguments.layers:
         gated, head, found = Gated(net, layer).eval(), model.head(layer), {}
         method = LayerIntegratedGradients(gated, gated.gate)
 
