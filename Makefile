@@ -13,7 +13,7 @@ help:
 	@echo "make demo      explain photographs with a real network; ends with the path of a page"
 	@echo "make test      lint, types and tests (make lint | types | unit)"
 	@echo "make coverage  tests with line and branch coverage of src"
-	@echo "make bench     time of an explanation over the passes it cannot do without"
+	@echo "make bench     time, memory and evaluations; writes benchmarks/results.json and docs/performance.md"
 	@echo "make docs      the documentation site; ends with the path of its first page"
 	@echo "make pictures  the README's pictures, drawn anew"
 	@echo "make clean     remove what these made"
@@ -51,8 +51,8 @@ unit: $(VENV)/dev.stamp
 coverage: $(VENV)/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/pytest --cov --cov-report=term --cov-fail-under=90
 
-bench: $(VENV)/demo.stamp
-	$(BIN)/python benchmarks/local_explanation.py
+bench: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/run.py
 
 # the reference of the commands is written first; a test fails where it was forgotten
 docs: $(VENV)/dev.stamp

@@ -445,7 +445,8 @@ class VisualTCAV:
             except ImageError:  # named later, with all others
                 continue
             maps, z = self.model.activations_and_logits(x, self.layers)
-            return self._measure_precision(x, [index], maps, z)
+            self._measure_precision(x, [index], maps, z)
+            break
 
     def _measure_precision(
         self, x: Tensor, classes: Sequence[int], maps: Mapping[str, Tensor], z: Tensor

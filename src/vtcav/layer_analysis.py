@@ -69,7 +69,7 @@ class Rule:
             raise ExplanationError(f"expected a tolerance between 0 and 1, got {self.tolerance!r}")
         object.__setattr__(self, "tolerance", float(self.tolerance))
         if self.batch_size is not None:
-            expected = "batch_size to be None or a whole number of at least 1"
+            expected = "batch_size to be a whole number of at least 1"
             object.__setattr__(self, "batch_size", _whole(self.batch_size, expected))
         if self.precision not in (None, *PRECISIONS):
             known = ", ".join(map(repr, PRECISIONS))

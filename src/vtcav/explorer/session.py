@@ -484,7 +484,7 @@ class Session:
         return run(cavs, pair.integral()), None if rough is None else run(bare, rough)
 
     def _marked(self, row: Row, bank: CavBank, picture: str) -> Row:
-        """Return a row with a note where the concept was learned from the picture or parts of it."""
+        """Return a row with a note where its concept was learned from this picture or its parts."""
         known = self.pictures.get(picture).ref.digest()
         if row.concept not in bank.concepts_of(known):
             return row

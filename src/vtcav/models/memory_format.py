@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 __all__ = ["gains_from_channels_last", "image_format", "within_rounding"]
 
+_LEAST = 4  # convolutions; fewer gain next to nothing
+
 
 def gains_from_channels_last(parts: Iterable[nn.Module], like: Tensor) -> bool:
     """Tell whether modules are faster with the channels last.
@@ -26,7 +28,7 @@ def gains_from_channels_last(parts: Iterable[nn.Module], like: Tensor) -> bool:
         known = like.dtype == torch.float32
     else:  # tensor cores take half precision so; float32 gains nothing there
         known = like.device.type == "cuda" and like.dtype in (torch.float16, torch.bfloat16)
-    return known and any(isinstance(part, nn.Conv2d) for part in parts)
+    return known and sum(isinstance(part, nn.Conv2d) for part in parts) >= _LEAST
 
 
 def image_format(

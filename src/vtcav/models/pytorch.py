@@ -132,6 +132,10 @@ class Classifier(Model):
         count = sum(p.numel() for p in self.module.parameters())
         kind = type(self.module).__name__
         self.described = f"{kind} ({count:,} weights, {len(self.class_names)} classes)"
+        with torch.no_grad(), evaluating(self.module):
+            self._image_format = image_format(
+                self.module, lambda x: self._reader.run(self.module, x), self._probe
+            )
         self._fingerprint: tuple[tuple[object, ...], str] | None = None
         self._heads: dict[str, ModuleHead] = {}
         self._pass = BatchSize(sys.maxsize, "images")  # all at once, until memory runs out
@@ -302,13 +306,6 @@ class Classifier(Model):
     def _batch(self, images: Tensor) -> Tensor:
         """Return images as the network takes them fastest."""
         return self._input(images).contiguous(memory_format=self._image_format)
-
-    @cached_property
-    def _image_format(self) -> torch.memory_format:
-        with torch.no_grad(), evaluating(self.module):
-            return image_format(
-                self.module, lambda x: self._reader.run(self.module, x), self._probe
-            )
 
     def _maps(
         self, outputs: Mapping[str, Any], layers: Sequence[str], image: Sequence[int]

@@ -1,0 +1,76 @@
+"""How the benchmarks measure: pairs in turn, wall and processor time, the machine named."""
+
+import json
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def machine():
+    """Return what the numbers were measured on."""
+    import torch
+
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+        model = next(x.partition(":")[2].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "processor": model,
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def timed(work):
+    """Return the wall and processor seconds that `work` takes."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def in_turn(one, other, repeats):
+    """Run two pieces of work in turn, and return what the first takes over the second.
+
+    Both run once before to warm up. On a machine that is busy with other things the ratio of
+    processor times is the one to trust.
+
+    Returns:
+        {"wall": median ratio, "cpu": median ratio, "cpu_range": [least, most], "seconds": [wall
+        of each]}.
+    """
+    one(), other()
+    pairs = [(timed(one), timed(other)) for _ in range(repeats)]
+    walls = [a[0] / b[0] for a, b in pairs]
+    cpus = [a[1] / b[1] for a, b in pairs]
+    return {
+        "wall": round(statistics.median(walls), 3),
+        "cpu": round(statistics.median(cpus), 3),
+        "cpu_range": [round(min(cpus), 3), round(max(cpus), 3)],
+        "seconds": [round(statistics.median(p[i][0] for p in pairs), 2) for i in (0, 1)],
+    }
+
+
+def write(name, rows, **settings):
+    """Print rows and write them beside the benchmarks.
+
+    Args:
+        name: Of the benchmark.
+        rows: {"what", "value", "target" or None, ...} each.
+        settings: What was measured.
+    """
+    found = {"machine": machine(), **settings, "rows": rows}
+    for row in rows:
+        target = f"   (target: {row['target']})" if row.get("target") else ""
+        print(f"{row['what']}: {row['value']}{target}", flush=True)
+    (HERE / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")

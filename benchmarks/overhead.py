@@ -1,0 +1,112 @@
+"""What explaining a class, and learning, cost over the passes that they cannot do without.
+
+A network of ResNet-50's size, 3 layers, 6 concepts, the paper's 50 steps; examples: 30 of each
+concept and 100 negatives. The bare passes are written without vtcav, with the batches that it
+uses: one forward of every image; for each layer the head's forward and backward at 51 points of
+every image. They come twice: as PyTorch runs them by itself, and with the channels last in memory,
+as vtcav does. The second is the stricter measure of what bookkeeping costs.
+
+    python benchmarks/overhead.py [--images 2] [--repeats 2] [--full]
+"""
+
+import argparse
+
+import numpy as np
+import torch
+from measuring import in_turn, write
+from PIL import Image
+from resnet50 import resnet50
+
+import vtcav
+from vtcav import demo, textures
+
+LAYERS = ["layer2", "layer3", "layer4"]
+STEPS, IMAGES, MAPS = 50, 16, 32
+
+
+def bare_forward(net, x, memory_format):
+    """Pass images through the network."""
+    with torch.no_grad():
+        for batch in x.split(IMAGES):
+            net(batch.contiguous(memory_format=memory_format))
+
+
+def bare_gradients(net, x, memory_format):
+    """Pass images through the network, and all points of all layers forward and backward."""
+    parts = dict(net.named_children())
+    order = list(parts)
+    heads = [torch.nn.Sequential(*(parts[n] for n in order[order.index(k) + 1 :])) for k in LAYERS]
+    alphas = torch.linspace(0, 1, STEPS + 1)[:, None, None, None]
+    for batch in x.split(IMAGES):
+        maps = {}
+        with torch.no_grad():
+            y = batch.contiguous(memory_format=memory_format)
+            for name, part in parts.items():
+                y = part(y)
+                if name in LAYERS:
+                    maps[name] = y
+        for layer, head in zip(LAYERS, heads, strict=True):
+            points = torch.cat([F[None] * alphas for F in maps[layer]])
+            for some in points.split(MAPS):
+                leaf = some.contiguous(memory_format=memory_format).requires_grad_()
+                torch.autograd.grad(head(leaf)[:, 0].sum(), leaf)
+
+
+def main():
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=2, help="to explain; default 2")
+    parser.add_argument("--repeats", type=int, default=2, help="default 2")
+    parser.add_argument("--examples", type=int, default=30, help="of a concept; default 30")
+    parser.add_argument("--full", action="store_true", help="50 images, which takes an hour")
+    arguments = parser.parse_args()
+    images = 50 if arguments.full else arguments.images
+    repeats = 1 if arguments.full else arguments.repeats
+    net = resnet50().requires_grad_(False)
+    preprocess = vtcav.Preprocess(224)
+    model = vtcav.Classifier(net, None, preprocess, device="cpu")
+    for layer in LAYERS:
+        model.head(layer)  # checked once per process
+    count = arguments.examples
+    concepts = {name: textures.draw(name, count, seed=0) for name in textures.NAMES}
+    negatives = list(demo.negatives(0)[: 10 * count // 3])
+    arrays = [*(picture for array in concepts.values() for picture in array), *negatives]
+    examples = torch.stack([preprocess(Image.fromarray(np.asarray(a))) for a in arrays])
+    pictures = list(textures.draw("striped", images, seed=9))
+    x = torch.stack([preprocess(Image.fromarray(p)) for p in pictures])
+    explainer = vtcav.VisualTCAV(model, LAYERS, STEPS, progress=False)
+
+    def learn():
+        explainer.fit(concepts, negatives, null_cavs=0, bootstraps=0)
+
+    def explain():
+        explainer.explain_class(0, pictures)
+
+    rows = []
+    for kind, memory_format in (
+        ("as PyTorch runs them", torch.contiguous_format),
+        ("with channels last", torch.channels_last),
+    ):
+        found = in_turn(learn, lambda f=memory_format: bare_forward(net, examples, f), repeats)
+        rows.append(
+            {
+                "what": f"learning 6 CAVs from {len(arrays)} examples, over one bare pass {kind}",
+                "value": found["cpu"],
+                "target": "at most 1.2",
+                **found,
+            }
+        )
+        found = in_turn(explain, lambda f=memory_format: bare_gradients(net, x, f), repeats)
+        rows.append(
+            {
+                "what": f"explain_class of {images} images, over the bare passes {kind}",
+                "value": found["cpu"],
+                "target": "at most 1.15",
+                **found,
+            }
+        )
+    write("overhead", rows, images=images, layers=LAYERS, concepts=6, steps=STEPS)
+
+
+if __name__ == "__main__":
+    main()
