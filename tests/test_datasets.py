@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import vtcav
+import vtcav.images
 from tests.small import negatives, pictures, small_explainer
 from tests.torchvision_ops import define_missing_operators
 from vtcav import DatasetError, datasets
@@ -590,13 +591,13 @@ def test_the_tree_is_what_the_command_line_takes(tree, tmp_path):
     files = sorted(folders["striped"].iterdir())
     assert files[0].name == "0000_striped_0000.png"
     assert files[0].read_bytes() == (tree / "striped/striped_0000.png").read_bytes()
-    rows = pd.read_csv(tmp_path / "concepts/concepts.csv")
+    rows = pd.read_csv(tmp_path / "concepts.sources.csv")
     assert rows["source"].tolist() == [ref.name for ref in found["striped"]]
     assert rows["source_sha256"][0] == found["striped"][0].digest()
     with pytest.raises(DatasetError, match="exists already"):
         found.save(tmp_path / "concepts")
     datasets.from_folders(tree, ["dotted"]).save(tmp_path / "concepts")
-    assert len(pd.read_csv(tmp_path / "concepts/concepts.csv")) == 13
+    assert len(pd.read_csv(tmp_path / "concepts.sources.csv")) == 13
 
 
 def test_a_tree_is_written_whole_or_not_at_all(tree, tmp_path):
@@ -604,6 +605,11 @@ def test_a_tree_is_written_whole_or_not_at_all(tree, tmp_path):
     with pytest.raises(DatasetError, match=r"striped_0006.*nothing was left"):
         datasets.from_folders(tree, ["dotted", "striped"]).save(tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    (tmp_path / "out.sources.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DatasetError, match="is another table; move it"):
+        datasets.from_folders(tree, ["dotted"]).save(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out.sources.csv").read_text() == "a,b\n1,2\n"
     with pytest.raises(DatasetError, match=r"no folder can be named '\.\./x' on every system"):
         datasets.from_folders(tree, {"../x": "dotted"}).save(tmp_path / "out")
 
@@ -615,6 +621,8 @@ def test_the_command(tree, coco, tmp_path, capsys):
     said = json.loads(capsys.readouterr().out)
     assert len(list((out / "striped").iterdir())) == 5
     assert len(list(Path(said["negatives"]).iterdir())) == 6
+    # nothing else lies there, so that the folder serves as it is
+    assert len(vtcav.images.collect(out.with_name("concepts-rest"))) == 6
     assert main(argv) == 1
     assert "exists already" in capsys.readouterr().err
     photos = str(tmp_path / "photos")

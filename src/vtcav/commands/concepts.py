@@ -84,18 +84,22 @@ def add(commands: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     from vtcav.datasets import ConceptImages
+    from vtcav.errors import DatasetError
     from vtcav.terminal import print_frame, print_json, print_line, records
 
+    place = arguments.output.with_name(f"{arguments.output.name}-rest")
+    if arguments.rest is not None:
+        if arguments.labels is None:
+            raise UsageError("--rest needs --labels: the rest is what has other labels")
+        if (place / "rest").exists():
+            raise DatasetError(f"{str(place / 'rest')!r} exists already; remove it")
     found = _listed(arguments)
     chosen = found.only(arguments.labels, limit=arguments.limit, seed=arguments.seed)
     rest = None
     if arguments.rest is not None:
-        if arguments.labels is None:
-            raise UsageError("--rest needs --labels: the rest is what has other labels")
         left = found.rest(arguments.labels, limit=arguments.rest, seed=arguments.seed)
         rest = ConceptImages({"rest": left})
     folders = chosen.save(arguments.output)
-    place = arguments.output.with_name(f"{arguments.output.name}-rest")
     negatives = rest.save(place)["rest"] if rest is not None else None
     if arguments.json:
         print_json(

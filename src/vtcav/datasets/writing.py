@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import PngImagePlugin
 
@@ -15,10 +15,10 @@ from vtcav.datasets.patches import PatchImage
 from vtcav.errors import DatasetError, ImageError
 from vtcav.images import ImageRef
 
-__all__ = ["LIST", "write_tree"]
+if TYPE_CHECKING:
+    import pandas as pd
 
-LIST = "concepts.csv"
-"""Which file came from which image; it lies beside the folders of the concepts."""
+__all__ = ["write_tree"]
 
 _LONGEST = 60
 
@@ -26,6 +26,7 @@ _LONGEST = 60
 def write_tree(concepts: Mapping[str, Sequence[ImageRef]], folder: Path) -> dict[str, Path]:
     """Write one folder per concept, all or nothing, and a list of where the images came from.
 
+    The list is `FOLDER.sources.csv` beside the folder, for in it every file would be an image.
     Image files are copied byte by byte. Patches and images from elsewhere become PNG files, without
     loss. Every name begins with the number of the image.
 
@@ -65,6 +66,8 @@ def write_tree(concepts: Mapping[str, Sequence[ImageRef]], folder: Path) -> dict
 def _write(concepts: Mapping[str, Sequence[ImageRef]], folder: Path) -> dict[str, Path]:
     import pandas as pd
 
+    whole = folder.resolve()
+    sources = whole.with_name(f"{whole.name}.sources.csv")
     created = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".vtcav-", dir=folder))
@@ -76,13 +79,13 @@ def _write(concepts: Mapping[str, Sequence[ImageRef]], folder: Path) -> dict[str
             for i, ref in enumerate(refs):
                 rows.append({"concept": name, **_write_one(ref, i, staging / name)})
         table = pd.DataFrame(rows)
-        if (folder / LIST).is_file():
-            table = pd.concat([pd.read_csv(folder / LIST, keep_default_na=False), table])
-        table.to_csv(staging / LIST, index=False)
+        if sources.is_file():
+            table = pd.concat([_earlier(sources, table), table])
+        table.to_csv(staging / sources.name, index=False)
         for name in concepts:
             (staging / name).rename(folder / name)
             moved.append(folder / name)
-        (staging / LIST).replace(folder / LIST)
+        (staging / sources.name).replace(sources)
     except BaseException as error:
         for path in moved:
             shutil.rmtree(path, ignore_errors=True)
@@ -94,6 +97,20 @@ def _write(concepts: Mapping[str, Sequence[ImageRef]], folder: Path) -> dict[str
         if created and not any(folder.iterdir()):
             folder.rmdir()
     return {name: folder / name for name in concepts}
+
+
+def _earlier(sources: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the list that is there, to be added to."""
+    import pandas as pd
+
+    try:
+        found = pd.read_csv(sources, dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise DatasetError(f"cannot add to the list {str(sources)!r}: {error}") from error
+    if list(found.columns) != list(table.columns):
+        raise DatasetError(f"{str(sources)!r} is another table; move it, for the list goes there")
+    # those of folders that were removed since are out of date
+    return found[~found["concept"].isin(table["concept"])]
 
 
 def _write_one(ref: ImageRef, number: int, folder: Path) -> dict[str, Any]:

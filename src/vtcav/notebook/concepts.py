@@ -33,7 +33,7 @@ def diagnostics_html(diagnostics: Diagnostics) -> str:
         lines=[_levels(diagnostics)],
         header=["layer", "concept", "level", "because"],
         rows=rows + [[]] * (len(summary) - len(rows)),
-        notes=["The table lists every finding; plot() draws them."],
+        notes=["The attribute “table” has every finding; plot() draws them."],
     ).html()
 
 
