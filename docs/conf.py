@@ -101,11 +101,22 @@ def leave_out_absent(app, docname: str, source: list[str]) -> None:
         source[0] = "\n".join(kept)
 
 
-def show_bars(app, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """Show |F| in a docstring as it stands, where reStructuredText would substitute."""
-    lines[:] = [re.sub(r"(?<![`\\])\|(\w+)\|", r"\|\1\|", line) for line in lines]
+def show_as_meant(
+    app, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """Show |F| and fenced blocks of a docstring as they stand."""
+    shown, fenced = [], False
+    for line in lines:
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+            shown += ["", ".. code-block:: text", ""] if fenced else [""]
+        elif fenced:
+            shown.append("   " + line)
+        else:
+            shown.append(re.sub(r"(?<![`\\])\|(\w+)\|", r"\|\1\|", line))
+    lines[:] = shown
 
 
 def setup(app) -> None:
     app.connect("source-read", leave_out_absent)
-    app.connect("autodoc-process-docstring", show_bars)
+    app.connect("autodoc-process-docstring", show_as_meant)
