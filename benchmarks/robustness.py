@@ -31,7 +31,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
-IMAGES, CONCEPTS, SIDE = 400, 5, 32
+IMAGES, CONCEPTS, SIDE = 800, 5, 32
 
 
 # -- the work ---------------------------------------------------------------------------------
@@ -105,38 +105,44 @@ def learning(cache, seed, expected, rounds, failures):
 def kills(place, wanted, seed, expected, context):
     """Kill runs and begin them again."""
     chance = random.Random(seed)
-    done, finished, rounds, kept = 0, 0, 0, []
+    done, same, rounds, kept = 0, 0, 0, []
     while done < wanted:
         rounds += 1
         run, out = place / f"run{rounds}", place / f"out{rounds}"
-        # some die while they learn, most while they explain
-        while done < wanted and not finished_run(out):
+        while done < wanted and not (out / "global.json").exists():
             process = context.Process(target=explained, args=(place / "cache", run, out))
+            before, start = parts(run), time.monotonic()
             process.start()
-            process.join(chance.uniform(0.2, 2.5))
+            if done % 2:  # half of them anywhere, the others while they explain
+                process.join(chance.uniform(0.1, 3))
+            else:
+                while process.is_alive() and parts(run) == before:
+                    time.sleep(0.005)
+                process.join(chance.uniform(0, (time.monotonic() - start) / 4))
             if process.exitcode is None:
                 process.kill()
                 process.join()
                 done += 1
-                kept.append(len(list(run.glob("part-*.json"))) if run.exists() else 0)
+                kept.append(parts(run))
             elif process.exitcode:
                 raise SystemExit("a run that was begun again failed")
         explained(place / "cache", run, out)
-        finished += tables(out) == expected
+        same += tables(out) == expected
+    found = damaged(place / "cache")
     return {
         "kills": done,
         "runs": rounds,
-        "runs_with_the_same_tables": finished,
-        "parts_kept_when_killed": kept,
-        "damaged_entries": len(damaged(place / "cache")),
+        "runs_with_the_same_tables": same,
+        "parts_kept_when_killed": " ".join(map(str, kept)),
+        "damaged_entries": len(found),
         "half_written_in_runs": len(list(place.glob("run*/.*part*"))),
-        "passed": finished == rounds and not damaged(place / "cache"),
+        "passed": same == rounds and not found,
     }
 
 
-def finished_run(out):
-    """Whether the tables are there."""
-    return (out / "global.json").exists()
+def parts(run):
+    """Return how many parts of a run are finished."""
+    return len(list(run.glob("part-*.json")))
 
 
 def damaged(folder):

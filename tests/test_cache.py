@@ -21,6 +21,7 @@ from vtcav.cache.place import parsed_size
 from vtcav.cache.store import Cache, CacheWarning
 from vtcav.cli import main
 from vtcav.errors import ExplanationError, ImageError
+from vtcav.runs import bank_digest
 
 LAYERS = ["1", "3"]
 
@@ -198,7 +199,7 @@ def test_changed_code_is_noticed(folder, passes):
 
 def test_other_options(folder, passes, tmp_path):
     fitted(folder)
-    for options in ({"seed": 3}, {"null_cavs": 30}, {"bootstraps": 12}, {"limit": 6}):
+    for options in ({"seed": 3}, {"null_cavs": 30, "limit": 6}):
         expected = saved(fitted(False, **options), tmp_path / "without")
         assert saved(fitted(folder, **options), tmp_path / "with") == expected
 
@@ -314,7 +315,6 @@ print(bank_digest(explainer.cavs))
 def test_a_full_disk(folder):
     """A file of more than 3,000 bytes fails: an entry of the cache, and what is set aside."""
     from tests.small import small_explainer
-    from vtcav.runs import bank_digest
 
     done = subprocess.run(
         [sys.executable, "-c", FULL, str(folder)],
@@ -325,6 +325,41 @@ def test_a_full_disk(folder):
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == bank_digest(small_explainer(steps=2, progress=False).cavs)
     assert not list(folder.glob(".*"))
+
+
+SHARED = """
+import sys
+from tests.test_cache import *
+warnings.simplefilter("error")
+print("ready", flush=True)
+rounds(Cache(sys.argv[1], 12_000), 10**6)
+"""
+
+
+def rounds(cache, count):
+    """Learn two of three concepts at a time, in turn."""
+    many = sorted((concepts() | {"dark": pictures(6, seed=8, high=90)}).items())
+    banks = [fitted(cache, dict((many[i % 3 :] + many[: i % 3])[:2])).cavs for i in range(count)]
+    return [bank_digest(bank) for bank in banks]
+
+
+def test_processes_share_it_and_one_is_killed(folder):
+    """Too small for all, so that they also remove each other's entries."""
+
+    other = subprocess.Popen(
+        [sys.executable, "-c", SHARED, str(folder)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    expected = rounds(False, 3)
+    assert other.stdout.readline() == "ready\n"
+    assert rounds(Cache(folder, 12_000), 6) == expected * 2
+    assert other.poll() is None
+    other.kill()
+    other.communicate()
+    assert rounds(Cache(folder, 12_000), 3) == expected
+    assert not Cache(folder).damaged()
 
 
 def test_it_stays_within_its_size(folder):

@@ -366,12 +366,16 @@ def _add(raw: _Raw, F: Tensor, V: Tensor, block: _Block, start: int, n: int) -> 
     here = V[block.columns]
     if block not in raw.values:
         raw.values[block] = torch.empty(n, len(here))
-    raw.values[block][start : start + len(F)] = _contraharmonic_means(F, here).cpu()
-    if block.concept is not None:
-        R = raw_map(F, here[:1])
-        share = R / R.sum((2, 3), keepdim=True).clamp(min=torch.finfo(R.dtype).tiny)
-        place = share.sum(0)[0].cpu()
-        raw.places[block.concept] = raw.places.get(block.concept, 0) + place
+    size = max(1, _RAW_BYTES // (4 * len(F) * F.shape[2] * F.shape[3]))
+    for i in range(0, len(here), size):
+        R = raw_map(F, here[i : i + size])
+        means = contraharmonic_mean(R).cpu()
+        raw.values[block][start : start + len(F), i : i + size] = means
+        if i == 0 and block.concept is not None:
+            own = R[:, 0]
+            share = own / own.sum((1, 2), keepdim=True).clamp(min=torch.finfo(R.dtype).tiny)
+            place = raw.places.get(block.concept, 0)
+            raw.places[block.concept] = place + share.sum(0).cpu()
 
 
 def _recall(
@@ -397,13 +401,6 @@ def _keep(run: Pass, learned: LearnedSet, layer: str, V: Tensor, block: _Block, 
     if block.concept is not None:
         tensors["place"] = raw.places[block.concept]
     run.cache.keep_raw(learned.facts, layer, V[block.columns], tensors)
-
-
-def _contraharmonic_means(F: Tensor, V: Tensor) -> Tensor:
-    """Return those of the raw maps of many directions V [j, C]: [N, j], a few at a time."""
-    size = max(1, _RAW_BYTES // (4 * len(F) * F.shape[2] * F.shape[3]))
-    parts = [V[i : i + size] for i in range(0, len(V), size)]
-    return torch.cat([contraharmonic_mean(raw_map(F, part)) for part in parts], 1)
 
 
 def _layer_cavs(
