@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import vtcav
+from tests.data_files import write_data_files
 from vtcav import textures
 from vtcav.cli import parser
 
@@ -39,6 +40,7 @@ def place(tmp_path, monkeypatch, libraries):
             noise = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
             Image.fromarray(noise).resize((64, 64)).save(f"{folder}/{i}.jpg")
     Image.open("zebras/0.jpg").save("zebra.jpg")
+    write_data_files()
     torch.manual_seed(0)
     module = torch.nn.Sequential(
         torch.nn.Conv2d(3, 8, 5, stride=4),

@@ -181,6 +181,23 @@ class Diagnostics:
 
         return plot_diagnostics(self, new_figure())
 
+    def to_json(self) -> str:
+        """Return findings, levels and provenance as JSON; missing numbers are null."""
+        from vtcav.export import json_text
+        from vtcav.saved import records
+
+        return json_text(
+            {
+                "layers": self.layers,
+                "concepts": self.concepts,
+                "summary": records(self.summary()),
+                "findings": records(self._findings),
+                "curve": records(self._curve),
+                "duplicates": records(self._copies),
+                "provenance": self.provenance.to_dict(),
+            }
+        )
+
     def save(self, folder: str | Path) -> Path:
         """Write tables, matrices, figure and provenance, all or nothing.
 

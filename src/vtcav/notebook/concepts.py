@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vtcav.notebook.page import MOST_ROWS, Cell, Display, cell, rows_of
+from vtcav.notebook.page import MOST_ROWS, Cell, Display, cell, rows_of, shown
 from vtcav.notebook.pictures import examples
 from vtcav.report.words import count, listed
 
@@ -24,7 +24,7 @@ def diagnostics_html(diagnostics: Diagnostics) -> str:
             cell(row["layer"]),
             cell(row["concept"]),
             Cell(row["level"], level=row["level"]),
-            cell(row["meaning"]),
+            Cell(shown(row["meaning"], 400)),
         ]
         for row in summary.head(MOST_ROWS).to_dict("records")
     ]
@@ -33,7 +33,7 @@ def diagnostics_html(diagnostics: Diagnostics) -> str:
         lines=[_levels(diagnostics)],
         header=["layer", "concept", "level", "because"],
         rows=rows + [[]] * (len(summary) - len(rows)),
-        notes=["table lists every finding; plot() draws them."],
+        notes=["The table lists every finding; plot() draws them."],
     ).html()
 
 
@@ -59,14 +59,14 @@ def bank_html(bank: CavBank) -> str:
         f"{count(len(bank.names), 'concept')} at {count(len(bank.layers), 'layer')} of "
         f"{bank.described.get('network', 'a network')}"
     ]
-    shown = table.assign(separated=table["separated"].map({True: "yes", False: "no"}))
+    words = table.assign(separated=table["separated"].map({True: "yes", False: "no"}))
     return Display(
         title="Learned concepts",
         lines=lines,
         figures=examples(bank.thumbnails, bank.names),
         header=["layer", "concept", "e+", "e-", "separated", "examples", "negatives", "left out"],
         rows=rows_of(
-            shown,
+            words,
             [
                 *("layer", "concept", "e_pos", "e_neg", "separated"),
                 *("examples", "negatives", "skipped"),

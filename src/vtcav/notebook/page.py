@@ -12,7 +12,7 @@ from vtcav.report.words import clear, count
 if TYPE_CHECKING:
     from jinja2 import Template
 
-__all__ = ["Cell", "Display", "Figure", "cell", "rows_of"]
+__all__ = ["Cell", "Display", "Figure", "cell", "rows_of", "shown"]
 
 MOST_ROWS = 20
 _LONGEST = 160
