@@ -145,6 +145,24 @@ def test_concepts_and_cavs_of_files(tmp_path):
         second.explain(key, "nothing", "3", [0])
 
 
+def test_filter_cavs_are_shown_with_their_filters():
+    first = small_session()
+    key = first.pictures.listed()[0].key
+    patches = [first.pictures.ref(key, box).load() for box in BOXES]
+    explainer = vtcav.VisualTCAV(first.model, ["1"], steps=10, variant="filter", progress=False)
+    explainer.fit({"blob": patches}, pictures(30, seed=3))
+    second = small_session(cavs=explainer.cavs)
+    key = second.pictures.listed()[0].key
+    before = second.explain(key, "blob", "1", [0])
+    second.integrate(key, "1", [0])
+    after = second.explain(key, "blob", "1", [0])
+    expected = explainer.explain(photo(), classes=[0])
+    np.testing.assert_array_equal(before.M, after.M)
+    np.testing.assert_allclose(after.M, expected.concept_map("1", "blob"), atol=1e-5)
+    a = expected.attributions["attribution"]
+    np.testing.assert_allclose([row.attribution for row in after.rows], a, atol=2e-6)
+
+
 def test_negatives_by_concept(tmp_path):
     for part in ("concepts", "negatives"):
         (tmp_path / part / "bright").mkdir(parents=True)

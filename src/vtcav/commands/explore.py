@@ -7,7 +7,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from vtcav.commands.common import UsageError, add_common, add_model, load, positive
+from vtcav.commands.common import UsageError, add_model, load, positive
 from vtcav.terminal import print_line
 
 __all__ = ["add"]
@@ -58,7 +58,11 @@ def add(commands: Any) -> None:
         default=Path("explorer"),
         help="folder for saved concepts (default: explorer)",
     )
-    add_common(command)
+    command.add_argument("--device", default="auto", help="auto (default), cpu, cuda, mps")
+    command.add_argument(
+        "--seed", type=int, default=0, help="seeds every random choice (default 0)"
+    )
+    command.add_argument("--debug", action="store_true", help="show tracebacks")
     command.set_defaults(run=_run)
 
 
@@ -81,7 +85,7 @@ def _run(arguments: argparse.Namespace) -> None:
             output=arguments.output,
             open_browser=not arguments.no_browser,
             described=arguments.model,
-            say=(lambda text: None) if arguments.quiet and arguments.json else print_line,
+            say=print_line,
             layers=layers,
             concepts=arguments.concepts,
             negatives=arguments.negatives,

@@ -22,11 +22,12 @@ from vtcav.cav import CavBank
 from vtcav.errors import ImageError, VtcavError
 from vtcav.explorer import limits
 from vtcav.explorer.concept import ConceptSpec
+from vtcav.explorer.found import Found
 from vtcav.explorer.guard import Guard
 from vtcav.explorer.pictures import Box, Picture
 from vtcav.explorer.requests import ExplainRequest, IntegrateRequest, SaveRequest, Work
 from vtcav.explorer.saving import ExistsError, command, save_bank, save_folders
-from vtcav.explorer.session import Found, Session
+from vtcav.explorer.session import Session
 from vtcav.explorer.turns import SupersededError
 from vtcav.preprocess import Preprocess
 from vtcav.significance import q_values

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import ValidationError
-from torch import Tensor
-
 from vtcav.batches import check_finite
-from vtcav.cav import CavBank, ConceptRecord, LayerCavs
-from vtcav.concept_map import concept_map, raw_map
-from vtcav.concepts import Concept, ImageSet, concept_folders, negative_folders
-from vtcav.errors import ConceptError, ExplanationError, VtcavError
+from vtcav.cav import CavBank, LayerCavs
+from vtcav.concepts import Concept, ImageSet
+from vtcav.errors import ConceptError, ExplanationError
 from vtcav.explainer import LEARNED_FROM, shown_picture
 from vtcav.explanation import Row
-from vtcav.explorer import limits
 from vtcav.explorer.concept import ConceptSpec, Example
 from vtcav.explorer.features import FeatureMemory
+from vtcav.explorer.found import Found, Learned, Progress, Seen
+from vtcav.explorer.given import given_concepts
 from vtcav.explorer.integrals import Integrals
 from vtcav.explorer.negatives import Negatives, find_negatives
 from vtcav.explorer.pictures import KnownRef, Pictures
@@ -38,7 +32,7 @@ from vtcav.quadrature import Integral
 if TYPE_CHECKING:
     from vtcav.diagnostics.result import Diagnostics
 
-__all__ = ["Found", "Seen", "Session"]
+__all__ = ["Session"]
 
 NULL_CAVS, BOOTSTRAPS = 500, 100
 _MEMORY = 1 << 30
@@ -46,77 +40,6 @@ _SEEN = 12
 _BANKS = 12
 
 Check = Callable[[], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """What the network makes of a picture.
-
-    Attributes:
-        x: The network's input [1, 3, H, W].
-        z: The logits [1, T].
-        probabilities: [T].
-        box: Where the input lies on the picture, as shares of its sides.
-        input: The input itself, uint8 [H, W, 3], where it is not known where it lies: the
-            preprocessing is not vtcav's. Maps belong on it then.
-        maps: F [1, C, h, w] by layer, of those asked for so far.
-    """
-
-    x: Tensor
-    z: Tensor
-    probabilities: Tensor
-    box: tuple[float, float, float, float]
-    input: NDArray[np.uint8] | None
-    maps: dict[str, Tensor]
-
-    def top(self, count: int) -> list[int]:
-        """Return the most probable classes."""
-        order = self.probabilities.argsort(descending=True, stable=True)
-        return [int(i) for i in order[:count]]
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """One concept on one picture at one layer.
-
-    Attributes:
-        concept: Its name.
-        layer: The layer.
-        M: The concept map [h, w].
-        separated: Whether the layer separates it from its negatives.
-        rows: The rows of `LocalExplanation.attributions`, without q-values, of those classes
-            whose integral is known.
-        rough: Attributions with half the steps, by class.
-        pending: Classes whose integral is not known yet.
-        record: What the concept was learned from.
-    """
-
-    concept: str
-    layer: str
-    M: NDArray[np.float32]
-    separated: bool
-    rows: tuple[Row, ...]
-    rough: Mapping[int, float]
-    pending: tuple[int, ...]
-    record: ConceptRecord
-
-
-@dataclass
-class Progress:
-    """What is being computed, for a page that waits."""
-
-    what: str = ""
-    done: int = 0
-    total: int = 0
-
-
-@dataclass(frozen=True)
-class Learned:
-    """A concept of a file of CAVs: it can be looked at and not changed."""
-
-    name: str
-    examples: int
-    negatives: int
 
 
 class Session:
@@ -172,10 +95,12 @@ class Session:
         self._integrals = Integrals(int(self.rule.steps), self._batch_size, memory // 4)
         self._seen: Recent[str, Seen] = Recent(_SEEN)
         self._banks: Recent[tuple[object, ...], CavBank] = Recent(_BANKS)
+        self.work: list[ConceptSpec] = []
         self.skipped: list[Skipped] = []
         for name, source in (samples or {}).items():
             self.pictures.add(collect(source)[0], name, "sample")
-        self.work: list[ConceptSpec] = self._given(concepts, negatives)
+        if concepts is not None:
+            self.work, self.skipped = given_concepts(concepts, negatives, self.pictures)
 
     @property
     def names(self) -> list[str]:
@@ -294,8 +219,8 @@ class Session:
                 fine, rough = self._analyse(picture, seen, bank, layer, ready)
                 M = fine.M
             else:
-                here, F = bank.layers[layer].to(seen.maps[layer].device), seen.maps[layer]
-                M = concept_map(raw_map(F, here.v), here.e_pos, here.e_neg)
+                F = seen.maps[layer]
+                M = bank.layers[layer].to(F.device).maps(F)
         k = bank.names.index(concept if isinstance(concept, str) else _named(concept))
         name = bank.names[k]
         ref = self.pictures.get(picture)
@@ -393,47 +318,6 @@ class Session:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _given(
-        self,
-        concepts: str | Path | Mapping[str, ImageSource] | None,
-        negatives: ImageSource | None,
-    ) -> list[ConceptSpec]:
-        """Return the concepts to begin with; all of their pictures are known then."""
-        if concepts is None:
-            return []
-        if not isinstance(concepts, Mapping):
-            besides = Path(negatives) if isinstance(negatives, str | Path) else None
-            concepts = concept_folders(concepts, besides=besides)
-        own: Mapping[str, ImageSource] = {}
-        if isinstance(negatives, str | Path):
-            found = negative_folders(negatives, concepts)
-            own = found if isinstance(found, Mapping) else {}
-        try:
-            return [
-                ConceptSpec(
-                    name=name,
-                    examples=self._examples(source),
-                    negatives=self._examples(own[name]) if own else (),
-                    shared=not own,
-                )
-                for name, source in concepts.items()
-            ]
-        except ValidationError as error:
-            raise ConceptError(
-                f"a concept to begin with does not fit: {error.errors()[0]['msg']}. The explorer "
-                f"takes {limits.EXAMPLES} images a set, and names of {limits.NAME_LETTERS} letters"
-            ) from error
-
-    def _examples(self, source: ImageSource) -> tuple[Example, ...]:
-        """Make the pictures of a source known, and leave out those that cannot be read."""
-        found = []
-        for ref in collect(source):
-            try:
-                found.append(Example(picture=self.pictures.add(ref, ref.name, "given").key))
-            except VtcavError as error:
-                self.skipped.append(Skipped(ref.name, str(error)))
-        return tuple(found)
-
     def _look_at(
         self,
         refs: Sequence[KnownRef],
@@ -484,7 +368,7 @@ class Session:
         return run(cavs, pair.integral()), None if rough is None else run(bare, rough)
 
     def _marked(self, row: Row, bank: CavBank, picture: str) -> Row:
-        """Return a row with a note where its concept was learned from this picture or its parts."""
+        """Return a row with a note where the concept was learned from the picture."""
         known = self.pictures.get(picture).ref.digest()
         if row.concept not in bank.concepts_of(known):
             return row
