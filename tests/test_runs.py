@@ -209,7 +209,7 @@ def run(explainer, tmp_path_factory):
         ({}, "dog", 5, r"settings\.class was 0, is 1"),
         ({}, "cat", 6, r"images\.listed was 5, is 6"),
         ({"steps": 3}, "cat", 5, r"settings\.steps was 2, is 3"),
-        ({"batch_size": 5}, "cat", 5, r"settings\.batch_size was 16, is 5"),
+        ({"batch_size": 5}, "cat", 5, r"settings\.batch_size was None, is 5"),
         ({"layers": ["3"]}, "cat", 5, r"layers was .*"),
     ],
 )
