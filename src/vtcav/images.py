@@ -219,7 +219,9 @@ def _refs_of_one(item: object, index: int, stack: str) -> list[ImageRef] | None:
     if isinstance(item, np.ndarray):
         return _refs_of_array(item, index, stack)
     if isinstance(item, os.PathLike):
-        item = os.fspath(item)
+        known = item if isinstance(item, Path) else None  # of a long list no second one is made
+        text = os.fspath(item)
+        return _refs_of_path(text, known) if isinstance(text, str) else None
     return _refs_of_path(item) if isinstance(item, str) else None
 
 
@@ -252,10 +254,10 @@ def _values(array: NDArray[np.generic]) -> str:
     return f"{array.dtype} in [{low:g}, {high:g}]; {advice} with .astype(np.uint8)"
 
 
-def _refs_of_path(text: str) -> list[ImageRef]:
+def _refs_of_path(text: str, known: Path | None = None) -> list[ImageRef]:
     if not text:
         raise ImageError("expected the path of a folder or an image file, got an empty path")
-    path = Path(text)
+    path = Path(text) if known is None else known
     try:
         if path.is_dir():
             return [ImageRef(_printable(str(file)), file) for file in _files(path)]
@@ -321,7 +323,8 @@ def _suggestion(path: Path) -> str:
 
 def _printable(path: str) -> str:
     """A path that can be written as UTF-8, also where its bytes on disk are not."""
-    return path.encode("utf-8", "backslashreplace").decode("utf-8")
+    printable = path.encode("utf-8", "backslashreplace").decode("utf-8")
+    return path if printable == path else printable  # one text, not two
 
 
 def _kind(value: object) -> str:
