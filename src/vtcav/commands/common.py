@@ -111,6 +111,11 @@ def add_quadrature(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--tolerance", type=float, default=0.01, help="relative error of adaptive (default 0.01)"
     )
+    command.add_argument(
+        "--precision",
+        choices=("bf16", "fp16"),
+        help="gradients in mixed precision: faster; the error is measured",
+    )
 
 
 def add_resampling(command: argparse.ArgumentParser) -> None:
@@ -185,6 +190,7 @@ def prepared(arguments: argparse.Namespace, model: Model, **fit: int) -> VisualT
         tolerance=given.get("tolerance", 0.01),
         cavs=bank,
         batch_size=arguments.batch_size,
+        precision=given.get("precision"),
         progress=shown(arguments),
     )
     if bank is None:
