@@ -136,6 +136,11 @@ def add_quadrature(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--tolerance", type=float, default=0.01, help="relative error of adaptive (default 0.01)"
     )
+    command.add_argument(
+        "--precision",
+        choices=("bf16", "fp16"),
+        help="gradients in mixed precision: faster; the error is measured",
+    )
 
 
 def add_resampling(command: argparse.ArgumentParser) -> None:
@@ -212,6 +217,7 @@ def prepared(arguments: argparse.Namespace, model: Model, **fit: int) -> VisualT
         cavs=bank,
         variant=given.get("variant"),
         batch_size=arguments.batch_size,
+        precision=given.get("precision"),
         progress=shown(arguments),
         cache=cache_of(arguments.cache, unset=True) or False,
     )
