@@ -7,13 +7,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 # With two busy processes OpenMP's spinning threads slow each other down many times over.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo test lint types unit coverage bench pictures clean help
+.PHONY: demo test lint types unit coverage bench docs pictures clean help
 
 help:
 	@echo "make demo      explain photographs with a real network; ends with the path of a page"
 	@echo "make test      lint, types and tests (make lint | types | unit)"
 	@echo "make coverage  tests with line and branch coverage of src"
 	@echo "make bench     time of an explanation over the passes it cannot do without"
+	@echo "make docs      the documentation site; ends with the path of its first page"
 	@echo "make pictures  the README's pictures, drawn anew"
 	@echo "make clean     remove what these made"
 
@@ -53,8 +54,14 @@ coverage: $(VENV)/dev.stamp
 bench: $(VENV)/demo.stamp
 	$(BIN)/python benchmarks/local_explanation.py
 
+# the reference of the commands is written first; a test fails where it was forgotten
+docs: $(VENV)/dev.stamp
+	$(BIN)/python docs/generate_cli.py
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --doctree-dir build/doctrees docs build/site
+	@echo "$(CURDIR)/build/site/index.html"
+
 pictures: $(VENV)/demo.stamp
 	$(BIN)/python pictures/make.py
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) demo build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 # before torch is imported: two busy processes slow each other down many times over
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# commands would use the cache of whoever runs the tests
+os.environ["VTCAV_CACHE"] = "off"
 
 import pytest
 import torch

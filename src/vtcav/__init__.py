@@ -10,11 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vtcav.cache import Cache, CacheWarning
     from vtcav.cav import CavBank
     from vtcav.diagnostics.result import Diagnostics
     from vtcav.errors import (
         CavError,
         ConceptError,
+        DatasetError,
         ExplanationError,
         ExtraError,
         ImageError,
@@ -34,11 +36,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Cache": "vtcav.cache",
+    "CacheWarning": "vtcav.cache",
     "CavBank": "vtcav.cav",
     "CavError": "vtcav.errors",
     "Classifier": "vtcav.models.pytorch",
     "ConceptError": "vtcav.errors",
     "DamagedPartWarning": "vtcav.runs.folder",
+    "DatasetError": "vtcav.errors",
     "Diagnostics": "vtcav.diagnostics.result",
     "ExplanationError": "vtcav.errors",
     "ExtraError": "vtcav.errors",
@@ -57,12 +62,17 @@ _HOMES = {
     "run_study": "vtcav.study",
 }
 
+_MODULES = ("datasets", "explorer", "tensorboard", "textures")
+
 __all__ = [
+    "Cache",
+    "CacheWarning",
     "CavBank",
     "CavError",
     "Classifier",
     "ConceptError",
     "DamagedPartWarning",
+    "DatasetError",
     "Diagnostics",
     "ExplanationError",
     "ExtraError",
@@ -86,10 +96,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
-    if name in ("textures",):
+    if name in _MODULES:
         return import_module(f"vtcav.{name}")
     raise AttributeError(f"module 'vtcav' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "textures"])
+    return sorted([*__all__, *_MODULES])

@@ -6,7 +6,7 @@ Letters and shapes as everywhere in vtcav: v [K, C] directions, e+ and e- [K] em
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,6 +197,8 @@ class CavBank:
         sets: What is kept of every set of images, examples and negatives.
         contrast: For each concept the positions of its examples and negatives in `sets`.
         resampling: Whose the resampled CAVs are.
+        from_cache: Of each set of images and kind of entry, how many came from the cache, of how
+            many. It is not saved: the bank is the same to the last bit either way.
     """
 
     concepts: tuple[ConceptRecord, ...]
@@ -210,10 +212,16 @@ class CavBank:
     sets: tuple[SetEvidence, ...]
     contrast: tuple[tuple[int, int], ...]
     resampling: Resampling
+    from_cache: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         variant = "" if self.variant == PAPER else f", variant={self.variant!r}"
         return f"CavBank(concepts={list(self.names)}, layers={list(self.layers)}{variant})"
+
+    def _repr_html_(self) -> str:
+        from vtcav.notebook.concepts import bank_html
+
+        return bank_html(self)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -238,8 +246,12 @@ class CavBank:
         return self.sets[examples], self.sets[negatives]
 
     def concepts_of(self, digest: str) -> frozenset[str]:
-        """Return the concepts that an image is an example or a negative of, by its digest."""
-        held = {i for i, images in enumerate(self.sets) if digest in images.digests}
+        """Return the concepts that an image, or a part of it, is an example or a negative of.
+
+        Args:
+            digest: Of the image.
+        """
+        held = {i for i, s in enumerate(self.sets) if digest in (*s.digests, *s.origins)}
         pairs = zip(self.names, self.contrast, strict=True)
         return frozenset(name for name, pair in pairs if held & set(pair))
 

@@ -17,7 +17,7 @@ from vtcav.errors import CavError
 from vtcav.evidence import SetEvidence
 from vtcav.storage import atomic_path
 
-__all__ = ["FORMAT", "read", "write"]
+__all__ = ["FORMAT", "digest", "read", "write"]
 
 FORMAT = 3
 _OPTIONAL = ("place_pos", "place_neg", "w")
@@ -48,12 +48,17 @@ def write(bank: CavBank, path: Path) -> None:
         "versions": dict(bank.versions),
         "settings": dict(bank.settings),
         "sets": [
-            {"role": images.role, "names": images.names, "digests": images.digests}
+            {
+                "role": images.role,
+                "names": images.names,
+                "digests": images.digests,
+                "origins": images.origins,
+            }
             for images in bank.sets
         ],
         "contrast": bank.contrast,
         "resampling": bank.resampling.to_dict(),
-        "sha256": _digest(tensors),
+        "sha256": digest(tensors),
     }
     try:
         with atomic_path(path) as partial:
@@ -87,7 +92,7 @@ def read(path: Path) -> CavBank:
             f"{str(path)!r} is no bank of CAVs of this version: expected format {FORMAT}, "
             f"got {came}; fit again and save"
         )
-    if metadata.get("sha256") != _digest(tensors):
+    if metadata.get("sha256") != digest(tensors):
         raise CavError(
             f"the CAVs in {str(path)!r} are not those that were saved: the file is damaged or "
             "was edited; fit again and save"
@@ -122,6 +127,7 @@ def _bank(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> CavBank
                 tuple(entry["digests"]),
                 tensors[f"set/{i}/prints"].numpy(),
                 {layer: tensors[f"set/{i}/gap/{layer}"] for layer in metadata["layers"]},
+                tuple(entry.get("origins", ())),
             )
             for i, entry in enumerate(metadata["sets"])
         ),
@@ -166,11 +172,11 @@ def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def digest(tensors: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 of tensors and their names, whatever their order."""
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     for name in sorted(tensors):
         array = tensors[name].numpy()
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+        found.update(f"{name} {array.dtype} {array.shape}".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()

@@ -10,12 +10,15 @@ from typing import Any, NoReturn
 
 from vtcav import __version__
 from vtcav.commands import (
+    cache,
     compare,
+    concepts,
     demo,
     diagnose,
     evaluate,
     explain,
     explain_class,
+    explore,
     init,
     layers,
     localise,
@@ -34,6 +37,8 @@ _COMMANDS = (
     layers,
     explain,
     explain_class,
+    concepts,
+    explore,
     init,
     run,
     report,
@@ -41,6 +46,7 @@ _COMMANDS = (
     localise,
     compare,
     evaluate,
+    cache,
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 import struct
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +98,7 @@ def open_file(path: Path) -> BufferedReader:
     return path.open("rb")
 
 
-def identify(file: BufferedReader) -> Image.Image:
+def identify(file: BufferedReader | BytesIO) -> Image.Image:
     """Open a picture without decoding it.
 
     `Image.open` would warn of a large picture before its size can be looked at, and a warning

@@ -6,6 +6,7 @@ VtcavError
 │   └── LayerError        a layer is unknown, bypassed or of an unusable shape
 ├── ImageError            an image, or all images of a source, cannot be read
 ├── ConceptError          a concept or its negatives cannot be used
+├── DatasetError          a data set does not hold the images, labels or masks asked for
 ├── CavError              a bank of CAVs does not fit the network, layer or preprocessing
 ├── ExplanationError      an explanation cannot be computed, saved or loaded as asked
 ├── StudyError            a study's file is wrong; the message has the line (in vtcav.study)
@@ -18,6 +19,7 @@ Every message says what was expected, what came and what to do.
 __all__ = [
     "CavError",
     "ConceptError",
+    "DatasetError",
     "ExplanationError",
     "ExtraError",
     "ImageError",
@@ -45,6 +47,10 @@ class ImageError(VtcavError):
 
 class ConceptError(VtcavError):
     """A concept or its negatives cannot be used: too few examples, a missing set, a bad name."""
+
+
+class DatasetError(VtcavError):
+    """A data set cannot be read as images by label: a wrong column, label, box or mask."""
 
 
 class CavError(VtcavError):

@@ -32,6 +32,8 @@ class SetEvidence:
         digests: SHA-256 of each image's content [n].
         prints: Small grey pictures, uint8 [n, 16, 16].
         gap: By layer, the mean activation of each image over h, w: GAP(F) [n, C].
+        origins: Digests of the photographs that images were cut out of [n], empty for whole ones;
+            no digests where none was cut out.
     """
 
     role: str
@@ -39,6 +41,7 @@ class SetEvidence:
     digests: tuple[str, ...]
     prints: NDArray[np.uint8] = field(repr=False)
     gap: Mapping[str, Tensor] = field(repr=False)
+    origins: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -51,7 +54,7 @@ class SetEvidence:
     def select(self, layers: Sequence[str]) -> SetEvidence:
         """Return the evidence at only these layers."""
         gap = {layer: self.gap[layer] for layer in layers}
-        return SetEvidence(self.role, self.names, self.digests, self.prints, gap)
+        return SetEvidence(self.role, self.names, self.digests, self.prints, gap, self.origins)
 
 
 def picture_print(picture: Image.Image) -> NDArray[np.uint8]:

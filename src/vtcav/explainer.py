@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,18 +16,22 @@ from PIL import Image
 from torch import Tensor
 
 from vtcav.batches import check_finite
+from vtcav.budget import Budget
+from vtcav.cache import Cache, cache_of
 from vtcav.cav import CavBank
 from vtcav.concepts import MIN_EXAMPLES, ImageSet, gather
 from vtcav.errors import CavError, ExplanationError, ImageError, ModelError
 from vtcav.evidence import SetEvidence
 from vtcav.example_passes import Pass, look_at
 from vtcav.explanation import GlobalExplanation, LocalExplanation, Row
-from vtcav.images import ImageRef, ImageSource, collect, read
-from vtcav.layer_analysis import LayerResult, Rule, analyse
+from vtcav.images import ImageRef, ImageSource, collect
+from vtcav.layer_analysis import LayerResult, Rule, analyse, zero_logits
 from vtcav.learning import learn, versions
-from vtcav.models.base import Model
+from vtcav.models.base import Head, Model
+from vtcav.precision import Precision
 from vtcav.preprocess import Preprocess, signature, to_tensor
 from vtcav.provenance import Provenance
+from vtcav.quadrature import FLOOR
 from vtcav.significance import q_values
 from vtcav.variants import PAPER, Variant, check_variant
 
@@ -36,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["VisualTCAV"]
 
 SHOWN_SIDE = 1024
-LEARNED_FROM = "the image is among those that the concept was learned from"
+LEARNED_FROM = "the image, or a part of it, is among those that the concept was learned from"
 
 
 class VisualTCAV:
@@ -53,8 +59,16 @@ class VisualTCAV:
         variant: What finds a concept in an image: "paper", the direction v of the definition, or
             "filter", Fisher's linear discriminant (`vtcav.filter_map`; docs/variants.md). None
             takes that of `cavs`, and "paper" without.
-        batch_size: Images, or feature maps, per pass through the network.
+        batch_size: Images, or feature maps, per pass through the network; None finds what is
+            quick and fits into memory. Fewer are taken where memory runs out.
+        precision: None computes gradients in the network's own precision, "bf16" and "fp16" in
+            mixed precision: faster, less accurate. By how much is measured at the first image
+            explained, kept in the provenance, and told in a warning where it exceeds the
+            tolerance.
         progress: Whether to show progress bars; None where someone may be watching.
+        cache: Keeps what `fit` computes of images, so that fitting again, or one more concept,
+            costs little: a folder or a `vtcav.Cache`, True for the user's cache folder, False for
+            none. None does what the variable VTCAV_CACHE says, and nothing where it is not set.
 
     Raises:
         LayerError: For a layer that is unknown or cannot be explained.
@@ -84,17 +98,23 @@ class VisualTCAV:
         tolerance: float = 0.01,
         cavs: CavBank | None = None,
         variant: Variant | None = None,
-        batch_size: int = 16,
+        batch_size: int | None = None,
+        precision: Precision | None = None,
         progress: bool | None = None,
+        cache: bool | str | Path | Cache | None = None,
     ) -> None:
         if not isinstance(model, Model):
             raise ModelError(
                 f"expected a vtcav model, got {type(model).__name__}; wrap the network: "
                 "vtcav.Classifier(module, class_names, preprocess)"
             )
-        self._rule = Rule(steps, tolerance, batch_size)
+        self._rule = Rule(steps, tolerance, batch_size, precision)
+        self._budget = Budget(self._rule.batch_size)
+        self._zero_logits: dict[tuple[object, ...], Tensor] = {}
+        self._lost: dict[str, float] | None = None
         self.model = model
         self._shown = progress
+        self._cache = cache_of(cache, unset=False)
         self._preprocessing = signature(model.preprocess)
         self.variant = check_variant(variant or (cavs.variant if cavs is not None else PAPER))
         if cavs is not None:
@@ -163,6 +183,9 @@ class VisualTCAV:
             ExplanationError: For `null_cavs` or `bootstraps` below 0.
             ImageError: For a set without readable images, or an unreadable one when `strict`.
             ModelError: When the network gives infinite values or NaN.
+
+        Warns:
+            CacheWarning: When the cache is of no use; the result is the same.
         """
         counts = {"null_cavs": null_cavs, "bootstraps": bootstraps}
         for name, count in counts.items():
@@ -171,11 +194,13 @@ class VisualTCAV:
                     f"expected {name} to be a whole number of at least 0, got {count!r}"
                 )
         gathered = gather(concepts, negatives, limit=limit, seed=seed, min_examples=min_examples)
+        self._zero_logits.clear()
+        self._lost = None
         self._cavs = learn(
             self.model,
             self.layers,
             gathered,
-            batch_size=self._rule.batch_size,
+            batch_size=self._rule.images,
             min_examples=min_examples,
             null_cavs=int(null_cavs),
             bootstraps=int(bootstraps),
@@ -184,6 +209,7 @@ class VisualTCAV:
             settings={"limit": limit and int(limit), "seed": int(seed)},
             shown=self._shown,
             variant=self.variant,
+            cache=self._cache,
         )
         return self
 
@@ -213,12 +239,13 @@ class VisualTCAV:
             raise ImageError(
                 f"explain takes one image, got {len(refs)}; use explain_class for many"
             )
-        picture = read(refs[0])
+        picture = refs[0].load()
         x = to_tensor(self.model.preprocess, picture, refs[0].name)
         maps, z = self.model.activations_and_logits(x[None], self.layers)
         check_finite([refs[0].name], maps, z)
         probabilities = self.model.probabilities(z)[0].cpu()
         wanted = self._classes(classes, probabilities)
+        self._measure_precision(x[None], wanted, maps, z)
         rows: list[Row] = []
         concept_maps: dict[str, NDArray[np.float32]] = {}
         for layer in self.layers:
@@ -285,11 +312,15 @@ class VisualTCAV:
 
         self._check_cavs(self.cavs)
         index = self.model.class_index(class_name)
+        provenance = self.provenance({"class": index}, measured=False)
+        refs = collect_stored(images, limit=limit, seed=seed)
+        if self._rule.precision is not None:
+            self._measure_precision_at(refs, index)
         found = explain_images(
             self._task(index, strict),
-            collect_stored(images, limit=limit, seed=seed),
+            refs,
             engine_of(engine, ray_options),
-            provenance=self.provenance({"class": index}),
+            provenance=provenance,
             run=run,
             shown=self._shown,
         )
@@ -376,25 +407,78 @@ class VisualTCAV:
         return [row for image in rows for row in image], sums
 
     def _analyse(
-        self, x: Tensor, layer: str, F: Tensor, z: Tensor, classes: Sequence[int]
+        self,
+        x: Tensor,
+        layer: str,
+        F: Tensor,
+        z: Tensor,
+        classes: Sequence[int],
+        rule: Rule | None = None,
     ) -> LayerResult:
+        head = self.model.head(layer).of(x)
         return analyse(
-            self.model.head(layer).of(x),
+            head,
             self.cavs.layers[layer],
             self.cavs.names,
             F,
             z,
             classes,
-            self._rule,
+            rule or self._rule,
             binary=self.model.binary,
             resampling=self.cavs.resampling,
+            z0=None if head.per_image else self._at_zero(head, F),
+            batch_size=self._budget.of(head, F, len(classes)),
         )
+
+    def _at_zero(self, head: Head, F: Tensor) -> Tensor:
+        """Return the logits at zero feature maps [1, T_all], computed once per layer and size."""
+        key = (head.layer, *F.shape[1:])
+        if key not in self._zero_logits:
+            self._zero_logits[key] = zero_logits(head, F)
+        return self._zero_logits[key]
+
+    def _measure_precision_at(self, refs: Sequence[ImageRef], index: int) -> None:
+        """Measure what mixed precision costs, at the first image that can be read."""
+        for ref in refs if self._lost is None else ():
+            try:
+                x = to_tensor(self.model.preprocess, ref.load(), ref.name)[None]
+            except ImageError:  # named later, with all others
+                continue
+            maps, z = self.model.activations_and_logits(x, self.layers)
+            return self._measure_precision(x, [index], maps, z)
+
+    def _measure_precision(
+        self, x: Tensor, classes: Sequence[int], maps: Mapping[str, Tensor], z: Tensor
+    ) -> None:
+        """Measure by layer how far attributions of an image are from those without it.
+
+        Relative to the attribution, or to 0.01 for smaller ones; the worst over concepts and
+        classes. Once per explainer, for it takes the passes of an image.
+        """
+        if self._rule.precision is None or self._lost is not None:
+            return
+        own = replace(self._rule, precision=None)
+        self._lost = {}
+        for layer, F in maps.items():
+            a, exact = (
+                self._analyse(x, layer, F, z, classes, rule).a for rule in (self._rule, own)
+            )
+            self._lost[layer] = float(((a - exact).abs() / exact.clamp(min=FLOOR)).max())
+        worst = max(self._lost, key=lambda layer: self._lost[layer])  # type: ignore[index]
+        if self._lost[worst] > self._rule.tolerance:
+            warnings.warn(
+                f"precision={self._rule.precision!r} moves attributions by up to "
+                f"{self._lost[worst]:.1%} (layer {worst!r}, measured at the first image), more "
+                f"than the tolerance of {self._rule.tolerance:.1%}; precision=None computes them "
+                "in the network's own",
+                stacklevel=4,
+            )
 
     def _evidence(self, role: str, source: ImageSource | None) -> SetEvidence | None:
         """Return what diagnostics need of images."""
         if source is None:
             return None
-        run = Pass(self.model, self.layers, self._rule.batch_size, strict=False)
+        run = Pass(self.model, self.layers, self._rule.images, strict=False)
         return look_at(run, ImageSet(role, tuple(collect(source))), self._shown)
 
     def _classes(
@@ -420,8 +504,15 @@ class VisualTCAV:
         cavs.check_fits(self.model, self._preprocessing)
         cavs.check_variant(self.variant)
 
-    def provenance(self, settings: dict[str, Any]) -> Provenance:
-        """Return what a result of this explainer depends on, with its own settings."""
+    def provenance(self, settings: dict[str, Any], *, measured: bool = True) -> Provenance:
+        """Return what a result of this explainer depends on, with its own settings.
+
+        Args:
+            settings: Of the result.
+            measured: Whether to tell the error of mixed precision as well.
+        """
+        precise = {"precision": self._rule.precision} if self._rule.precision else {}
+        lost = {"precision_error": dict(self._lost)} if self._lost and measured else {}
         preprocess = self.model.preprocess
         return Provenance(
             versions=versions(),
@@ -451,9 +542,12 @@ class VisualTCAV:
                 "steps": self._rule.steps,
                 "tolerance": self._rule.tolerance if self._rule.steps == "adaptive" else None,
                 "batch_size": self._rule.batch_size,
+                **precise,
+                **lost,
                 "fit": dict(self.cavs.settings),
                 **settings,
             },
+            from_cache={role: dict(kinds) for role, kinds in self.cavs.from_cache.items()},
         )
 
 

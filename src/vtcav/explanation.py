@@ -73,6 +73,16 @@ class LocalExplanation:
     def __post_init__(self) -> None:
         _freeze(self.picture, *self.thumbnails.values())
 
+    def __repr__(self) -> str:
+        from vtcav.notebook.explanations import local_text
+
+        return local_text(self)
+
+    def _repr_html_(self) -> str:
+        from vtcav.notebook.explanations import local_html
+
+        return local_html(self)
+
     @property
     def attributions(self) -> pd.DataFrame:
         """One row per layer, concept and class.
@@ -104,6 +114,26 @@ class LocalExplanation:
         _known("concept", concept, self.concepts)
         M: NDArray[np.float32] = self._maps[layer][self.concepts.index(concept)].copy()
         return M
+
+    @property
+    def maps(self) -> dict[str, NDArray[np.float32]]:
+        """M of all concepts by layer: [K, h, w], in the order of `concepts`."""
+        return {layer: M.copy() for layer, M in self._maps.items()}
+
+    def wide(self) -> pd.DataFrame:
+        """Return the attributions with a row per layer and concept and a column per class.
+
+        A class whose name another class has too is numbered: "crane", "crane [2]".
+        """
+        from vtcav.export import by_class
+
+        return by_class(self._rows)
+
+    def to_json(self) -> str:
+        """Return numbers and provenance as JSON; missing numbers are null, maps are left out."""
+        from vtcav.export import json_text
+
+        return json_text(self._content())
 
     def plot(self, *, smooth: bool = False) -> Figure:
         """Draw the picture, the concept maps, the attributions and the concepts' examples.
@@ -137,6 +167,10 @@ class LocalExplanation:
         arrays |= _numbered(self.thumbnails, self.concepts)
         np.savez_compressed(folder / "local_maps.npz", allow_pickle=False, **arrays)
         save_figure(lambda figure: plot_local(self, figure), folder / "local.png")
+        return self._content()
+
+    def _content(self) -> dict[str, Any]:
+        """Return numbers and provenance as plain data."""
         return {
             "image": self.image,
             "layers": self.layers,
@@ -199,6 +233,16 @@ class GlobalExplanation:
     def __post_init__(self) -> None:
         _freeze(*self.thumbnails.values())
 
+    def __repr__(self) -> str:
+        from vtcav.notebook.explanations import global_text
+
+        return global_text(self)
+
+    def _repr_html_(self) -> str:
+        from vtcav.notebook.explanations import global_html
+
+        return global_html(self)
+
     @property
     def attributions(self) -> pd.DataFrame:
         """One row per image, layer and concept.
@@ -255,6 +299,22 @@ class GlobalExplanation:
 
         return class_summary(self._rows, self._resampled, confidence)
 
+    def wide(self) -> pd.DataFrame:
+        """Return the attributions with a row per image and a column per (layer, concept).
+
+        Two images of one name have two rows.
+        """
+        from vtcav.export import by_image
+
+        return by_image(self._rows, self.layers, self.concepts)
+
+    def to_json(self) -> str:
+        """Return the summary, all attributions and provenance as JSON; missing numbers are null."""
+        from vtcav.export import json_text
+
+        rows = {"attributions": records(self._rows), "images": records(self.images)}
+        return json_text(self._content() | rows)
+
     def plot(self) -> Figure:
         """Draw concepts by layers, with the interval of the mean and each image as a point."""
         from vtcav.plotting import new_figure, plot_global
@@ -277,21 +337,24 @@ class GlobalExplanation:
     def _write(self, folder: Path) -> dict[str, Any]:
         from vtcav.plotting import plot_global, save_figure
 
-        summary = self.summary()
         write_table(folder / "global_attributions", self._rows)
-        write_table(folder / "global_summary", summary)
+        write_table(folder / "global_summary", self.summary())
         write_table(folder / "global_resampled", self._resampled)
         write_table(folder / "global_images", self.images)
         thumbnails = _numbered(self.thumbnails, self.concepts)
         np.savez_compressed(folder / "global_examples.npz", allow_pickle=False, **thumbnails)
         save_figure(lambda figure: plot_global(self, figure), folder / "global.png")
+        return self._content()
+
+    def _content(self) -> dict[str, Any]:
+        """Return the summary and provenance as plain data."""
         return {
             "class_index": self.class_index,
             "class_name": self.class_name,
             "layers": self.layers,
             "concepts": self.concepts,
             "skipped": [asdict(skip) for skip in self.skipped],
-            "summary": records(summary),
+            "summary": records(self.summary()),
             "confidence": 0.95,
             "provenance": self.provenance.to_dict(),
         }

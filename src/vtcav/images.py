@@ -10,7 +10,8 @@ import difflib
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -29,17 +30,18 @@ __all__ = [
     "SkippedImageWarning",
     "UnreadableError",
     "collect",
+    "pixel_digest",
     "read",
+    "report_skipped",
 ]
 
 ImageSource: TypeAlias = (
-    str
-    | os.PathLike[str]
-    | Image.Image
-    | NDArray[np.uint8]
-    | Iterable[str | os.PathLike[str] | Image.Image | NDArray[np.uint8]]
+    "str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | ImageRef"
+    " | Iterable[str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | ImageRef]"
 )
 """What the API takes for images: a folder, a file, a PIL image, a uint8 array or many of these.
+
+References that are listed already, such as those of `vtcav.datasets`, are taken as they are.
 
 Arrays are [H, W, 3], [H, W, 1] or [H, W] for one picture, [N, H, W, 3] or [N, H, W, 1] for many.
 """
@@ -48,6 +50,7 @@ _ACCEPTED = (
     "a folder, an image file, a PIL image, a uint8 array [H, W, 3] or [N, H, W, 3], "
     "or a list of these"
 )
+_NAMED = 5  # pictures that a warning names
 # Two entries of a list may be one lazily opened picture, whose loading is not thread safe.
 _SHARED = threading.Lock()
 
@@ -90,8 +93,46 @@ class ImageRef:
     source: Path | Image.Image | NDArray[np.uint8] = field(repr=False)
 
     def load(self) -> Image.Image:
-        """Decode the picture; see `read`."""
-        return read(self)
+        """Decode the picture; see `read`.
+
+        Raises:
+            ImageError: Naming the picture and the reason.
+        """
+        source = self.source
+        try:
+            if isinstance(source, Path):
+                with open_file(source) as file:
+                    return upright_rgb(identify(file))
+            if isinstance(source, Image.Image):
+                with _SHARED:
+                    return upright_rgb(source)
+            if not source.size:
+                raise ImageError(f"the picture has no pixels: its shape is {list(source.shape)}")
+            pixels = source[..., 0] if source.ndim == 3 and source.shape[2] == 1 else source
+            # fromarray may share the array's memory, which its owner is free to change.
+            return Image.fromarray(np.array(pixels, order="C")).convert("RGB")
+        except Exception as error:
+            # Decoders meet damaged files with exceptions of every kind; all are this picture's.
+            raise UnreadableError(self.name, reason_of(error)) from error
+
+    def status(self) -> tuple[int, int]:
+        """Return size and time (ns) of the file; -1 where the picture is no file of its own.
+
+        Raises:
+            OSError: When it cannot be looked up.
+        """
+        if not isinstance(self.source, Path):
+            return -1, -1
+        found = self.source.stat()
+        return found.st_size, found.st_mtime_ns
+
+    def origin(self) -> str:
+        """The digest of the photograph that this picture was cut out of; empty where it is whole.
+
+        Raises:
+            ImageError: When that photograph cannot be read.
+        """
+        return ""
 
     def digest(self) -> str:
         """The sha256 of the content: 64 hexadecimal digits.
@@ -106,9 +147,7 @@ class ImageRef:
             '93bb0640'
         """
         if not isinstance(self.source, Path):
-            image = read(self)
-            pixels = f"{image.width}x{image.height}:".encode() + image.tobytes()
-            return hashlib.sha256(pixels).hexdigest()
+            return pixel_digest(self.load())
         try:
             with open_file(self.source) as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
@@ -173,6 +212,8 @@ def _refs(source: object) -> list[ImageRef]:
 
 def _refs_of_one(item: object, index: int, stack: str) -> list[ImageRef] | None:
     """The references of a path, picture or array; None for anything else."""
+    if isinstance(item, ImageRef):
+        return [item]
     if isinstance(item, Image.Image):
         return [ImageRef(f"image[{index}]", item)]
     if isinstance(item, np.ndarray):
@@ -320,19 +361,39 @@ def read(ref: ImageRef) -> Image.Image:
         >>> image.mode, image.size, image.getpixel((0, 0))
         ('RGB', (4, 2), (128, 128, 128))
     """
-    source = ref.source
-    try:
-        if isinstance(source, Path):
-            with open_file(source) as file:
-                return upright_rgb(identify(file))
-        if isinstance(source, Image.Image):
-            with _SHARED:
-                return upright_rgb(source)
-        if not source.size:
-            raise ImageError(f"the picture has no pixels: its shape is {list(source.shape)}")
-        pixels = source[..., 0] if source.ndim == 3 and source.shape[2] == 1 else source
-        # fromarray may share the array's memory, which its owner is free to change.
-        return Image.fromarray(np.array(pixels, order="C")).convert("RGB")
-    except Exception as error:
-        # Decoders meet damaged files with exceptions of every kind; all of them are this picture's.
-        raise UnreadableError(ref.name, reason_of(error)) from error
+    return ref.load()
+
+
+def report_skipped(listed: int, used: int, skipped: Sequence[Skipped], *, stacklevel: int) -> None:
+    """Name the pictures that were left out.
+
+    Args:
+        listed: How many there were.
+        used: How many could be read.
+        skipped: The others.
+        stacklevel: Of the warning, as `warnings.warn` takes it.
+
+    Raises:
+        ImageError: When none could be read.
+
+    Warns:
+        SkippedImageWarning: When pictures were left out.
+    """
+    if not skipped:
+        return
+    named = "; ".join(f"{skip.name!r} ({skip.reason})" for skip in skipped[:_NAMED])
+    more = len(skipped) - _NAMED
+    named += f"; and {more} more" if more > 0 else ""
+    if not used:
+        raise ImageError(f"none of the {listed} images can be read: {named}")
+    warnings.warn(
+        f"{len(skipped)} of {listed} images are left out: {named}",
+        SkippedImageWarning,
+        stacklevel=stacklevel + 1,
+    )
+
+
+def pixel_digest(image: Image.Image) -> str:
+    """The sha256 of a picture's size and RGB pixels."""
+    pixels = f"{image.width}x{image.height}:".encode() + image.tobytes()
+    return hashlib.sha256(pixels).hexdigest()

@@ -21,14 +21,16 @@ from vtcav.attribution import (
     positive_relevance,
     relevance_share,
 )
+from vtcav.budget import IMAGES, BatchSize
 from vtcav.cav import LayerCavs, Resampling
 from vtcav.errors import ExplanationError
 from vtcav.explanation import Row
 from vtcav.models.base import Head
+from vtcav.precision import PRECISIONS, Precision, mixed
 from vtcav.quadrature import FLOOR, Integral, integrate, integrate_adaptive, trapezoid
 from vtcav.significance import ALL_EQUAL, bootstrap_interval, effect_size, p_value
 
-__all__ = ["LayerResult", "Rule", "analyse"]
+__all__ = ["LayerResult", "Rule", "analyse", "zero_logits"]
 
 # Rows join several notes with "; ", so none holds it.
 NOT_SEPARATED = "not separated: e+ <= e-, so the map and the attribution are 0"
@@ -47,7 +49,8 @@ class Rule:
     Attributes:
         steps: "adaptive", or the number of steps of the trapezoid rule.
         tolerance: The relative error that "adaptive" aims at.
-        batch_size: Feature maps per pass through the head.
+        batch_size: Feature maps per pass through a head, and images per pass; None finds it.
+        precision: Of the gradients: None is the network's own, "bf16" or "fp16" is mixed.
 
     Raises:
         ExplanationError: For a value out of range.
@@ -55,7 +58,8 @@ class Rule:
 
     steps: int | Literal["adaptive"]
     tolerance: float
-    batch_size: int
+    batch_size: int | None = None
+    precision: Precision | None = None
 
     def __post_init__(self) -> None:
         if self.steps != "adaptive":
@@ -64,8 +68,19 @@ class Rule:
         if not (isinstance(self.tolerance, numbers.Real) and 0 < self.tolerance < 1):
             raise ExplanationError(f"expected a tolerance between 0 and 1, got {self.tolerance!r}")
         object.__setattr__(self, "tolerance", float(self.tolerance))
-        expected = "batch_size to be a whole number of at least 1"
-        object.__setattr__(self, "batch_size", _whole(self.batch_size, expected))
+        if self.batch_size is not None:
+            expected = "batch_size to be None or a whole number of at least 1"
+            object.__setattr__(self, "batch_size", _whole(self.batch_size, expected))
+        if self.precision not in (None, *PRECISIONS):
+            known = ", ".join(map(repr, PRECISIONS))
+            raise ExplanationError(
+                f"expected precision to be None, {known}, got {self.precision!r}"
+            )
+
+    @property
+    def images(self) -> int:
+        """Images per pass through the network."""
+        return self.batch_size or IMAGES
 
 
 def _whole(value: object, expected: str) -> int:
@@ -205,6 +220,9 @@ def analyse(
     *,
     binary: bool,
     resampling: Resampling,
+    z0: Tensor | None = None,
+    batch_size: BatchSize | None = None,
+    integral: Integral | None = None,
 ) -> LayerResult:
     """Run steps 4 to 9 at one layer, for some classes of every image.
 
@@ -220,17 +238,22 @@ def analyse(
         rule: How to integrate.
         binary: Whether the network has a single logit.
         resampling: Whose the resampled CAVs are.
+        z0: The logits at zero feature maps [1, T_all] where they are known (`zero_logits`).
+        batch_size: Feature maps per pass through the head; None takes that of the rule.
+        integral: Of these classes and images, where it is known already.
 
     Raises:
         ExplanationError: When the network is not finite on the way from zero feature maps.
     """
     here = cavs.to(F.device)
     M = here.maps(F)
-    with torch.no_grad():
-        z0 = head(torch.zeros_like(F if head.per_image else F[:1]))
+    if z0 is None or head.per_image:
+        z0 = zero_logits(head, F)
     images = _Images(F, M, pooled_cav(here.v, F, M), class_share(z, z0), list(classes), binary)
     logits = torch.tensor([0] if binary else list(classes), device=F.device).expand(len(F), -1)
-    integral = _integral(head, images, logits, z - z0, rule)
+    if integral is None:
+        size = batch_size or BatchSize(rule.images)
+        integral = _integral(mixed(head, rule.precision), images, logits, z - z0, rule, size)
     B, share = images.relevance(integral.IG, torch.arange(len(F), device=F.device))
     a = concept_attribution(B, share, M, images.p)
     if not a.isfinite().all():
@@ -255,6 +278,17 @@ def analyse(
     )
 
 
+def zero_logits(head: Head, F: Tensor) -> Tensor:
+    """Return the logits at zero feature maps [1, T_all], or [N, T_all] of a head per image.
+
+    Args:
+        head: The network after a layer.
+        F: Feature maps [N, C, h, w] of the images.
+    """
+    with torch.no_grad():
+        return head(torch.zeros_like(F if head.per_image else F[:1]))
+
+
 def _resampled(cavs: LayerCavs | None, F: Tensor, B: Tensor, s: Tensor) -> Tensor:
     """Return the attributions of resampled CAVs [N, T, J], a few CAVs at a time."""
     N, T, C, h, w = B.shape
@@ -270,7 +304,9 @@ def _resampled(cavs: LayerCavs | None, F: Tensor, B: Tensor, s: Tensor) -> Tenso
     return torch.cat(parts, 2)
 
 
-def _integral(head: Head, images: _Images, logits: Tensor, rise: Tensor, rule: Rule) -> Integral:
+def _integral(
+    head: Head, images: _Images, logits: Tensor, rise: Tensor, rule: Rule, size: BatchSize
+) -> Integral:
     """Integrate the gradients of some logits [N, T], which rise by `rise` [N, T_all] from 0."""
     if rule.steps == "adaptive":
         return integrate_adaptive(
@@ -280,7 +316,7 @@ def _integral(head: Head, images: _Images, logits: Tensor, rise: Tensor, rule: R
             rise.gather(1, logits),
             images.attributions,
             tolerance=rule.tolerance,
-            batch_size=rule.batch_size,
+            batch_size=size,
         )
     alpha, weight = trapezoid(rule.steps)
-    return integrate(head, images.F, logits, alpha, weight, batch_size=rule.batch_size)
+    return integrate(head, images.F, logits, alpha, weight, batch_size=size)

@@ -8,11 +8,12 @@ learned from the same two passes.
 from __future__ import annotations
 
 import platform
+import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL
@@ -34,7 +35,12 @@ from vtcav.resampling import (
     resampled_emblems,
     too_few,
 )
+from vtcav.scratch import Scratch
 from vtcav.variants import PAPER, Variant
+
+if TYPE_CHECKING:
+    from vtcav.cache.learned import LearnedCache
+    from vtcav.cache.store import Cache
 
 __all__ = ["learn", "versions"]
 
@@ -50,12 +56,35 @@ class _Family:
         negatives: The negatives.
         draws: The images of each CAV.
         columns: Where its directions stand among those of a layer.
+        concept: Position of the concept whose bootstrap CAVs they are; None for null CAVs.
     """
 
     positives: ImageSet
     negatives: ImageSet
     draws: Draws
     columns: range
+    concept: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Directions whose raw maps are looked at together on a set of images.
+
+    What is computed of a block depends on no other, to the last bit, so that one more concept
+    leaves the others as they are.
+
+    Attributes:
+        concept: Position of the concept whose direction comes first; None for null CAVs.
+        drawn: Where the resampled directions stand among those of a layer.
+    """
+
+    concept: int | None
+    drawn: range
+
+    @property
+    def columns(self) -> list[int]:
+        """Positions of the directions among those of a layer [j]."""
+        return [*([] if self.concept is None else [self.concept]), *self.drawn]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,19 +92,22 @@ class _Raw:
     """Of the raw maps of a set of images at a layer, what emblems and places need.
 
     Attributes:
-        values: Contraharmonic means [n, j].
-        columns: Positions of the j directions among those of the layer [j].
-        place: Mean over images of each raw map over its sum, of the concepts among them.
+        values: Contraharmonic means [n, j] of each block.
+        places: Mean over images of each concept's raw map over its sum [h, w].
     """
 
-    values: Tensor
-    columns: Tensor
-    place: Tensor
+    values: dict[_Block, Tensor]
+    places: dict[int, Tensor]
 
-    def of(self, columns: range) -> Tensor:
-        """Return the values [n, len(columns)] of some directions, which lie side by side."""
-        first = int((self.columns == columns.start).nonzero()[0])
-        return self.values[:, first : first + len(columns)]
+    def of_concept(self, k: int) -> Tensor:
+        """Return the values [n] of a concept's direction."""
+        [values] = [values for block, values in self.values.items() if block.concept == k]
+        return values[:, 0]
+
+    def of_drawn(self, columns: range) -> Tensor:
+        """Return the values [n, len(columns)] of the directions of a family."""
+        [values] = [values for block, values in self.values.items() if block.drawn == columns]
+        return values[:, values.shape[1] - len(columns) :]
 
 
 def learn(
@@ -93,6 +125,8 @@ def learn(
     shown: bool | None = None,
     kept_bytes: int = KEPT_BYTES,
     variant: Variant = PAPER,
+    cache: Cache | None = None,
+    passes: Mapping[ImageSet, LearnedSet] | None = None,
 ) -> CavBank:
     """Learn the CAVs of concepts at layers.
 
@@ -108,8 +142,11 @@ def learn(
         strict: Whether an unreadable image is an error.
         settings: Kept in the bank.
         shown: Whether to show a progress bar; None where someone may be watching.
-        kept_bytes: Budget for feature maps kept between the passes.
+        kept_bytes: Budget of disk for feature maps kept between the passes.
         variant: What finds the concepts: "paper" or "filter".
+        cache: Knows what was computed of the same images before; the bank is the same to the
+            last bit without.
+        passes: What the first pass found of every set, where that is known already.
 
     Returns:
         The bank.
@@ -119,21 +156,22 @@ def learn(
         ImageError: When `strict` and an image is unreadable, or when no image of a set is.
     """
     sets = list(dict.fromkeys(s for c in concepts for s in (c.examples, c.negatives)))
-    run = Pass(model, layers, batch_size, strict)
-    learned = first_passes(run, sets, min_examples, kept_bytes, shown)
-    families, resampling = _families(concepts, learned, null_cavs, bootstraps, seed)
-    V = {layer: _directions(layer, concepts, families, learned) for layer in layers}
-    columns = {images: _columns(images, concepts, families) for images in sets}
-    W = (
-        None
-        if variant == PAPER
-        else {layer: _filters(layer, concepts, families, learned) for layer in layers}
-    )
-    finders = V if W is None else W
-    raw = {
-        images: _raw(run, learned[images], finders, columns[images], len(concepts))
-        for images in sets
-    }
+    known = _known(cache, model, layers, batch_size)
+    with Scratch(kept_bytes) as scratch:
+        run = Pass(model, layers, batch_size, strict, scratch, known)
+        learned = passes or first_passes(run, sets, min_examples, shown)
+        families, resampling = _families(concepts, learned, null_cavs, bootstraps, seed)
+        V = {layer: _directions(layer, concepts, families, learned) for layer in layers}
+        blocks = {images: _blocks(images, concepts, families) for images in sets}
+        W = (
+            None
+            if variant == PAPER
+            else {layer: _filters(layer, concepts, families, learned) for layer in layers}
+        )
+        finders = V if W is None else W
+        raw = {images: _raw(run, learned[images], finders, blocks[images]) for images in sets}
+    if known is not None:
+        known.end()
     return CavBank(
         concepts=tuple(_concept_record(c, learned) for c in concepts),
         layers={
@@ -162,6 +200,7 @@ def learn(
         sets=tuple(learned[images].evidence(layers) for images in sets),
         contrast=tuple((sets.index(c.examples), sets.index(c.negatives)) for c in concepts),
         resampling=resampling,
+        from_cache={} if known is None else known.taken,
     )
 
 
@@ -190,12 +229,15 @@ def _families(
     shared: dict[tuple[ImageSet, int], range] = {}
     null, bootstrap, untested = [], [], []
 
-    def add(positives: ImageSet, negatives: ImageSet, draws: Draws) -> range:
+    def add(
+        positives: ImageSet, negatives: ImageSet, draws: Draws, concept: int | None = None
+    ) -> range:
         start = len(concepts) + sum(len(family.draws) for family in families)
-        families.append(_Family(positives, negatives, draws, range(start, start + len(draws))))
+        columns = range(start, start + len(draws))
+        families.append(_Family(positives, negatives, draws, columns, concept))
         return range(start - len(concepts), start - len(concepts) + len(draws))
 
-    for c in concepts:
+    for k, c in enumerate(concepts):
         n, m = len(learned[c.examples].used), len(learned[c.negatives].used)
         why = too_few(n, m) if null_cavs else "no null CAVs were asked for"
         key = (c.negatives, n)
@@ -205,7 +247,7 @@ def _families(
         null.append(range(0) if why else shared[key])
         untested.append(why)
         draws = bootstrap_draws(n, m, bootstraps, _seed("bootstrap", seed, n, m, c.name))
-        bootstrap.append(add(c.examples, c.negatives, draws) if bootstraps else range(0))
+        bootstrap.append(add(c.examples, c.negatives, draws, k) if bootstraps else range(0))
     return families, Resampling(tuple(null), tuple(bootstrap), tuple(untested))
 
 
@@ -255,44 +297,110 @@ def _with_filters(cavs: LayerCavs, W: Tensor | None) -> LayerCavs:
     return replace(cavs, w=W[:K], resampled=resampled and replace(resampled, w=W[K:]))
 
 
-def _columns(
+def _known(
+    cache: Cache | None, model: Model, layers: Sequence[str], batch_size: int
+) -> LearnedCache | None:
+    if cache is None:
+        return None
+    from vtcav.cache.learned import LearnedCache, preprocess_key
+    from vtcav.cache.store import CacheWarning
+
+    if not preprocess_key(model.preprocess):
+        if not cache.asked:
+            return None
+        warnings.warn(
+            f"nothing is cached: nobody can know what the preprocessing {model.preprocess!r} "
+            "depends on; use a vtcav.Preprocess, or give it an attribute cache_key, a text that "
+            "changes whenever it does",
+            CacheWarning,
+            stacklevel=4,
+        )
+        return None
+    return LearnedCache(cache, model, layers, batch_size, versions())
+
+
+def _blocks(
     images: ImageSet, concepts: Sequence[Concept], families: Sequence[_Family]
-) -> list[int]:
-    """Return which directions have to do with a set of images."""
-    own = [k for k, c in enumerate(concepts) if images in (c.examples, c.negatives)]
-    drawn = [f for f in families if images in (f.positives, f.negatives)]
-    return own + [column for family in drawn for column in family.columns]
+) -> list[_Block]:
+    """Return the directions that have to do with a set of images."""
+    blocks = []
+    drawn = {f.concept: f.columns for f in families if f.concept is not None}
+    for k, c in enumerate(concepts):
+        if images in (c.examples, c.negatives):
+            blocks.append(_Block(k, drawn.get(k, range(0))))
+    null = [f.columns for f in families if f.concept is None and f.negatives is images]
+    return blocks + [_Block(None, columns) for columns in null]
 
 
 def _raw(
-    run: Pass, learned: LearnedSet, V: Mapping[str, Tensor], columns: list[int], K: int
+    run: Pass, learned: LearnedSet, V: Mapping[str, Tensor], blocks: Sequence[_Block]
 ) -> dict[str, _Raw]:
-    """Return, by layer, what emblems and places need of a set's raw maps; frees what was kept."""
-    own = sum(column < K for column in columns)
-    values: dict[str, list[Tensor]] = {layer: [] for layer in V}
-    places: dict[str, Tensor] = {}
-    with closing(feature_maps(run, learned)) as blocks:
-        for maps in blocks:
-            for layer, F in maps.items():
-                here = V[layer][columns]
-                values[layer].append(_contraharmonic_means(F, here))
-                R = raw_map(F, here[:own])
-                share = R / R.sum((2, 3), keepdim=True).clamp(min=torch.finfo(R.dtype).tiny)
-                places[layer] = places.get(layer, 0) + share.sum(0)
-    learned.kept.clear()
-    at = torch.tensor(columns)
-    n = len(learned.used)
-    return {
-        layer: _Raw(torch.cat(parts).cpu(), at, (places[layer] / n).cpu())
-        for layer, parts in values.items()
-    }
+    """Return, by layer, what emblems and places need of a set's raw maps."""
+    found = {layer: _Raw({}, {}) for layer in V}
+    missing: dict[str, list[_Block]] = {}
+    for layer, raw in found.items():
+        for block in blocks:
+            if not _recall(run, learned, layer, V[layer], block, raw):
+                missing.setdefault(layer, []).append(block)
+    if not missing:
+        return found
+    n, start = len(learned.used), 0
+    with closing(feature_maps(run, learned, list(missing))) as passing:
+        for maps in passing:
+            for layer, wanted in missing.items():
+                for block in wanted:
+                    _add(found[layer], maps[layer], V[layer], block, start, n)
+            start += len(next(iter(maps.values())))
+    keeps = run.cache is not None and run.cache.unchanged(learned.source.refs, learned.facts)
+    for layer, wanted in missing.items():
+        for block in wanted:
+            if block.concept is not None:
+                found[layer].places[block.concept] /= n
+            if keeps:
+                _keep(run, learned, layer, V[layer], block, found[layer])
+    return found
 
 
-def _contraharmonic_means(F: Tensor, V: Tensor) -> Tensor:
-    """Return those of the raw maps of many directions V [j, C]: [N, j], a few at a time."""
+def _add(raw: _Raw, F: Tensor, V: Tensor, block: _Block, start: int, n: int) -> None:
+    """Take some feature maps: the images from `start` on, of n."""
+    here = V[block.columns]
+    if block not in raw.values:
+        raw.values[block] = torch.empty(n, len(here))
     size = max(1, _RAW_BYTES // (4 * len(F) * F.shape[2] * F.shape[3]))
-    parts = [V[i : i + size] for i in range(0, len(V), size)]
-    return torch.cat([contraharmonic_mean(raw_map(F, part)) for part in parts], 1)
+    for i in range(0, len(here), size):
+        R = raw_map(F, here[i : i + size])
+        means = contraharmonic_mean(R).cpu()
+        raw.values[block][start : start + len(F), i : i + size] = means
+        if i == 0 and block.concept is not None:
+            own = R[:, 0]
+            share = own / own.sum((1, 2), keepdim=True).clamp(min=torch.finfo(R.dtype).tiny)
+            place = raw.places.get(block.concept, 0)
+            raw.places[block.concept] = place + share.sum(0).cpu()
+
+
+def _recall(
+    run: Pass, learned: LearnedSet, layer: str, V: Tensor, block: _Block, raw: _Raw
+) -> bool:
+    """Take a block from the cache, where it is there."""
+    if run.cache is None:
+        return False
+    kept = run.cache.raw(learned.source, learned.facts, layer, V[block.columns])
+    if kept is None or (block.concept is not None and "place" not in kept):
+        return False
+    raw.values[block] = kept["values"]
+    if block.concept is not None:
+        raw.places[block.concept] = kept["place"]
+    return True
+
+
+def _keep(run: Pass, learned: LearnedSet, layer: str, V: Tensor, block: _Block, raw: _Raw) -> None:
+    """Put a block into the cache."""
+    if run.cache is None:
+        return
+    tensors = {"values": raw.values[block]}
+    if block.concept is not None:
+        tensors["place"] = raw.places[block.concept]
+    run.cache.keep_raw(learned.facts, layer, V[block.columns], tensors)
 
 
 def _layer_cavs(
@@ -304,15 +412,17 @@ def _layer_cavs(
     """Return the CAVs of a layer, of the concepts and resampled."""
     K = len(concepts)
     V = V.cpu()
-    pos = [raw[c.examples].of(range(k, k + 1))[:, 0].clone() for k, c in enumerate(concepts)]
-    neg = [raw[c.negatives].of(range(k, k + 1))[:, 0].clone() for k, c in enumerate(concepts)]
+    pos = [raw[c.examples].of_concept(k).clone() for k, c in enumerate(concepts)]
+    neg = [raw[c.negatives].of_concept(k).clone() for k, c in enumerate(concepts)]
     resampled = None
     if families:
         e_pos = [
-            resampled_emblems(raw[f.positives].of(f.columns), f.draws.positives) for f in families
+            resampled_emblems(raw[f.positives].of_drawn(f.columns), f.draws.positives)
+            for f in families
         ]
         e_neg = [
-            resampled_emblems(raw[f.negatives].of(f.columns), f.draws.negatives) for f in families
+            resampled_emblems(raw[f.negatives].of_drawn(f.columns), f.draws.negatives)
+            for f in families
         ]
         resampled = LayerCavs(V[K:], torch.cat(e_pos), torch.cat(e_neg))
     return LayerCavs(
@@ -321,19 +431,13 @@ def _layer_cavs(
         e_neg=torch.stack([emblem(values) for values in neg]),
         values_pos=tuple(pos),
         values_neg=tuple(neg),
-        place_pos=_places([raw[c.examples] for c in concepts]),
-        place_neg=_places([raw[c.negatives] for c in concepts]),
+        place_pos=torch.stack([raw[c.examples].places[k] for k, c in enumerate(concepts)]),
+        place_neg=torch.stack([raw[c.negatives].places[k] for k, c in enumerate(concepts)]),
         resampled=resampled,
     )
 
 
-def _places(raw: Sequence[_Raw]) -> Tensor:
-    """Return the place of concept k from the set at position k [K, h, w]."""
-    at = [int((entry.columns == k).nonzero()[0]) for k, entry in enumerate(raw)]
-    return torch.stack([entry.place[i] for entry, i in zip(raw, at, strict=True)])
-
-
-def _concept_record(concept: Concept, learned: dict[ImageSet, LearnedSet]) -> ConceptRecord:
+def _concept_record(concept: Concept, learned: Mapping[ImageSet, LearnedSet]) -> ConceptRecord:
     examples, negatives = learned[concept.examples], learned[concept.negatives]
     return ConceptRecord(
         concept.name,

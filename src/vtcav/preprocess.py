@@ -17,7 +17,7 @@ from vtcav.errors import ImageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Preprocess", "same_preprocessing", "signature", "to_tensor"]
+__all__ = ["Preprocess", "probe_picture", "same_preprocessing", "signature", "to_tensor"]
 
 _RESIZE = ("crop", "stretch", "pad")
 _Window: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom
@@ -261,9 +261,9 @@ def signature(preprocess: Callable[[Image.Image], Tensor]) -> tuple[float, ...]:
     import torch
 
     name = "a probe of 389 x 283"
-    first = to_tensor(preprocess, _probe(), name).cpu()
+    first = to_tensor(preprocess, probe_picture(), name).cpu()
     for _ in range(_TRIALS - 1):
-        again = to_tensor(preprocess, _probe(), name).cpu()
+        again = to_tensor(preprocess, probe_picture(), name).cpu()
         if first.shape != again.shape or not torch.allclose(first, again, rtol=1e-4, atol=1e-4):
             raise ImageError(
                 "the preprocessing is random: applied twice to one picture, it returned different "
@@ -300,7 +300,7 @@ def same_preprocessing(a: Sequence[float], b: Sequence[float]) -> bool:
     return all(abs(x - y) <= _TOLERANCE for x, y in zip(a[3:], b[3:], strict=True))
 
 
-def _probe() -> Image.Image:
+def probe_picture() -> Image.Image:
     """A picture of gradients, edges and detail, from whole numbers: the same on every machine."""
     y, x = np.mgrid[0:283, 0:389]
     gradient = (x * 255 // 388 + y * 255 // 282) // 2

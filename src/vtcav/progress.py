@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 __all__ = ["Progress", "progress_bar"]
@@ -30,8 +32,19 @@ def progress_bar(title: str, total: int, *, shown: bool | None) -> Iterator[Prog
         total: How many steps there are.
         shown: True or False; None shows it only where someone may be watching.
     """
-    from tqdm.auto import tqdm
-
+    tqdm = _bar()
     disable = None if shown is None else not shown
     with tqdm(total=total, desc=title, disable=disable, leave=False, unit="image") as bar:
         yield Progress(bar)
+
+
+@cache
+def _bar() -> Any:
+    """Return the bar that fits: a widget where a notebook can show one, else one of letters."""
+    from tqdm import TqdmWarning
+
+    with warnings.catch_warnings():
+        # that a notebook has no widgets is no news for who waits for images
+        warnings.simplefilter("ignore", TqdmWarning)
+        from tqdm.auto import tqdm
+    return tqdm

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from vtcav.cav import ConceptRecord
@@ -22,6 +22,8 @@ class Provenance:
         layers: Name, kind, shape, and how the network resumes from each layer.
         concepts: The images that each concept was learned from, and those skipped.
         settings: Quadrature, limits, seeds, classes.
+        from_cache: What of the learning came from the cache (`CavBank.from_cache`). No number
+            depends on it, and it is not compared.
     """
 
     versions: Mapping[str, str]
@@ -29,6 +31,7 @@ class Provenance:
     layers: tuple[Mapping[str, Any], ...]
     concepts: tuple[ConceptRecord, ...]
     settings: Mapping[str, Any]
+    from_cache: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def variant(self) -> Variant:
@@ -49,4 +52,5 @@ class Provenance:
             layers=tuple(data["layers"]),
             concepts=tuple(ConceptRecord.from_dict(entry) for entry in data["concepts"]),
             settings=data["settings"],
+            from_cache=data.get("from_cache", {}),
         )

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vtcav.budget import BatchSize
 from vtcav.integration_path import PILOT, CrowdedPath, Path, StraightPath
 from vtcav.models.base import Head
 
@@ -103,7 +104,13 @@ def refinement(level: int) -> tuple[Tensor, Tensor]:
 
 
 def integrate(
-    head: Head, F: Tensor, classes: Tensor, alpha: Tensor, weight: Tensor, *, batch_size: int
+    head: Head,
+    F: Tensor,
+    classes: Tensor,
+    alpha: Tensor,
+    weight: Tensor,
+    *,
+    batch_size: int | BatchSize,
 ) -> Integral:
     """Integrate with a fixed rule.
 
@@ -137,7 +144,7 @@ def integrate_adaptive(
     attributions: Callable[[Tensor, Tensor], Tensor],
     *,
     tolerance: float,
-    batch_size: int,
+    batch_size: int | BatchSize,
 ) -> Integral:
     """Refine each image until its concept attributions stand still.
 
@@ -195,7 +202,7 @@ class _Refinement:
     rise: Tensor
     attributions: Callable[[Tensor, Tensor], Tensor]
     tolerance: float
-    batch_size: int
+    batch_size: int | BatchSize
 
     def along(self, path: Path, images: Tensor) -> tuple[Integral, Tensor]:
         """Refine some images [n] along a path.
@@ -298,17 +305,19 @@ def _logits_at(
     classes: Tensor,
     images: Tensor,
     alpha: NDArray[np.float64],
-    batch_size: int,
+    batch_size: int | BatchSize,
 ) -> Tensor:
     """Return logits [n, T, P] of some images [n] at points alpha [P] of the line from 0 to F."""
     image = images.repeat_interleave(len(alpha)).to(F.device)
     scale = torch.tensor(alpha).float().repeat(len(images)).to(F.device)
-    parts = []
-    with torch.no_grad():
-        for i in range(0, len(image), batch_size):
-            rows = image[i : i + batch_size]
-            maps = F[rows] * scale[i : i + batch_size][:, None, None, None]
-            parts.append(_rows(head, rows)(maps).gather(1, classes[rows]))
+
+    def work(part: slice) -> Tensor:
+        rows = image[part]
+        with torch.no_grad():
+            maps = F[rows] * scale[part][:, None, None, None]
+            return _rows(head, rows)(maps).gather(1, classes[rows])
+
+    parts = list(BatchSize.from_(batch_size).run(len(image), work))
     return torch.cat(parts).reshape(len(images), len(alpha), -1).transpose(1, 2)
 
 
@@ -327,7 +336,12 @@ def _missing_share(IG: Tensor, F: Tensor, rise: Tensor) -> Tensor:
 
 
 def _weighted_gradients(
-    head: Head, F: Tensor, classes: Tensor, alpha: Tensor, weight: Tensor, batch_size: int
+    head: Head,
+    F: Tensor,
+    classes: Tensor,
+    alpha: Tensor,
+    weight: Tensor,
+    batch_size: int | BatchSize,
 ) -> Tensor:
     """Return sum_p weight_p dz_t/dF(alpha_p F) [N, T, C, h, w], for points and weights [N, P].
 
@@ -338,13 +352,15 @@ def _weighted_gradients(
     total = torch.zeros(N, T, *F.shape[1:], device=F.device)
     image = torch.arange(N).repeat_interleave(alpha.shape[1]).to(F.device)
     flat_alpha, flat_weight = alpha.flatten().to(F.device), weight.flatten().to(F.device)
-    for i in range(0, len(image), batch_size):
-        rows = image[i : i + batch_size]
-        scale = flat_alpha[i : i + batch_size][:, None, None, None]
-        gradients = _gradients(_rows(head, rows), F[rows] * scale, classes[rows])
-        weights = flat_weight[i : i + batch_size][:, None, None, None]
+
+    def work(part: slice) -> tuple[Tensor, list[Tensor]]:
+        rows = image[part]
+        maps = F[rows] * flat_alpha[part][:, None, None, None]
+        return rows, _gradients(_rows(head, rows), maps, classes[rows], flat_weight[part])
+
+    for rows, gradients in BatchSize.from_(batch_size).run(len(image), work):
         for t, gradient in enumerate(gradients):
-            total[:, t].index_add_(0, rows, gradient * weights)
+            total[:, t].index_add_(0, rows, gradient)
     return total
 
 
@@ -353,13 +369,13 @@ def _rows(head: Head, index: Tensor) -> Head:
     return head.rows(index) if hasattr(head, "rows") else head
 
 
-def _gradients(head: Head, maps: Tensor, classes: Tensor) -> list[Tensor]:
-    """Return dz_t/dF at some feature maps, one [n, C, h, w] per class, from one forward pass."""
+def _gradients(head: Head, maps: Tensor, classes: Tensor, weight: Tensor) -> list[Tensor]:
+    """Return weight dz_t/dF at some feature maps, one [n, C, h, w] per class, from one forward."""
     maps = maps.detach().requires_grad_()
     with torch.enable_grad():
         z = head(maps).gather(1, classes)
         T = z.shape[1]
         return [
-            torch.autograd.grad(z[:, t].sum(), maps, retain_graph=t < T - 1)[0].float()
+            torch.autograd.grad(z[:, t], maps, weight, retain_graph=t < T - 1)[0].float()
             for t in range(T)
         ]

@@ -16,6 +16,8 @@ from torch import Tensor
 
 __all__ = ["Draws", "bootstrap_draws", "directions", "null_draws", "resampled_emblems", "too_few"]
 
+_CHANNELS, _DRAWS = 256, 64  # at a time, so that memory does not grow with their number
+
 
 @dataclass(frozen=True, eq=False)
 class Draws:
@@ -76,6 +78,7 @@ def null_draws(examples: int, negatives: int, count: int, seed: int) -> Draws:
     """
     generator = torch.Generator().manual_seed(seed)
     order = torch.rand(count, negatives, generator=generator, dtype=torch.float64).argsort(1)
+    order = order.int()
     return Draws(order[:, :examples], order[:, examples:])
 
 
@@ -93,8 +96,8 @@ def bootstrap_draws(examples: int, negatives: int, count: int, seed: int) -> Dra
     """
     generator = torch.Generator().manual_seed(seed)
     return Draws(
-        torch.randint(examples, (count, examples), generator=generator),
-        torch.randint(negatives, (count, negatives), generator=generator),
+        torch.randint(examples, (count, examples), generator=generator).int(),
+        torch.randint(negatives, (count, negatives), generator=generator).int(),
     )
 
 
@@ -114,11 +117,15 @@ def directions(positives: Tensor, negatives: Tensor, draws: Draws) -> Tensor:
         >>> directions(G, G, Draws(torch.tensor([[0, 0]]), torch.tensor([[1, 0]])))
         tensor([[-1.]])
     """
-    parts = [
-        _weights(positions, len(G)).to(G.device) @ G.double()
-        for positions, G in ((draws.positives, positives), (draws.negatives, negatives))
-    ]
-    return (parts[0] - parts[1]).float()
+    V = torch.empty(len(draws), positives.shape[1])
+    columns = positives.shape[1]
+    for i in range(0, columns, _CHANNELS):  # in double precision, a few channels at a time
+        parts = [
+            _weighted(positions, G[:, i : i + _CHANNELS].double())
+            for positions, G in ((draws.positives, positives), (draws.negatives, negatives))
+        ]
+        V[:, i : i + _CHANNELS] = (parts[0] - parts[1]).float()
+    return V.to(positives.device)
 
 
 def resampled_emblems(values: Tensor, positions: Tensor) -> Tensor:
@@ -136,12 +143,26 @@ def resampled_emblems(values: Tensor, positions: Tensor) -> Tensor:
         >>> resampled_emblems(values, torch.tensor([[0, 1, 2], [0, 0, 2]]))
         tensor([2., 5.])
     """
-    drawn = values.T.gather(1, positions.to(values.device)).sort(1).values
-    m = drawn.shape[1]
-    return (drawn[:, (m - 1) // 2] + drawn[:, m // 2]) / 2
+    m = positions.shape[1]
+    emblems = []
+    for i in range(0, len(positions), _DRAWS):
+        here = positions[i : i + _DRAWS].to(values.device, torch.int64)
+        drawn = values[:, i : i + _DRAWS].T.gather(1, here).sort(1).values
+        emblems.append((drawn[:, (m - 1) // 2] + drawn[:, m // 2]) / 2)
+    return torch.cat(emblems) if emblems else values.new_zeros(0)
+
+
+def _weighted(positions: Tensor, G: Tensor) -> Tensor:
+    """Return the mean of each draw's images [J, c] of activations [n, c]."""
+    parts = [
+        _weights(positions[i : i + _DRAWS], len(G)).to(G.device) @ G
+        for i in range(0, len(positions), _DRAWS)
+    ]
+    return torch.cat(parts) if parts else G.new_zeros(0, G.shape[1])
 
 
 def _weights(positions: Tensor, count: int) -> Tensor:
     """Return how much each of `count` images weighs in each draw's mean [J, count]."""
     share = torch.full(positions.shape, 1 / positions.shape[1], dtype=torch.float64)
-    return torch.zeros(len(positions), count, dtype=torch.float64).scatter_add_(1, positions, share)
+    whole = torch.zeros(len(positions), count, dtype=torch.float64)
+    return whole.scatter_add_(1, positions.long(), share)

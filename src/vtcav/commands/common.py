@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MODEL_HELP",
     "UsageError",
+    "add_cache",
     "add_common",
     "add_loading",
     "add_model",
@@ -103,10 +104,25 @@ def add_sources(command: argparse.ArgumentParser) -> None:
         ),
     )
     command.add_argument("--limit", type=positive, help="at most this many images of each folder")
-    command.add_argument("--batch-size", type=positive, default=16, help="default 16")
+    command.add_argument("--batch-size", type=positive, help="default: what fits into memory")
     command.add_argument(
         "--strict", action="store_true", help="make an unreadable image an error, not a warning"
     )
+    add_cache(command)
+
+
+def add_cache(command: argparse.ArgumentParser) -> None:
+    """Add where what is learned is kept for the next time."""
+    group = command.add_mutually_exclusive_group()
+    group.add_argument(
+        "--cache",
+        metavar="DIR",
+        help="keeps what learning computes, for the next time (default: see vtcav cache)",
+    )
+    group.add_argument(
+        "--no-cache", dest="cache", action="store_false", help="compute all anew and keep nothing"
+    )
+    command.set_defaults(cache=None)
 
 
 def add_quadrature(command: argparse.ArgumentParser) -> None:
@@ -181,6 +197,7 @@ def prepared(arguments: argparse.Namespace, model: Model, **fit: int) -> VisualT
         fit: `null_cavs` and `bootstraps`, for commands without these options.
     """
     from vtcav import CavBank, VisualTCAV
+    from vtcav.cache.place import cache_of
     from vtcav.concepts import concept_folders, negative_folders
 
     if arguments.output is not None:
@@ -196,6 +213,7 @@ def prepared(arguments: argparse.Namespace, model: Model, **fit: int) -> VisualT
         variant=given.get("variant"),
         batch_size=arguments.batch_size,
         progress=shown(arguments),
+        cache=cache_of(arguments.cache, unset=True) or False,
     )
     if bank is None:
         fit = {key: given[key] for key in ("null_cavs", "bootstraps") if key in given} | fit

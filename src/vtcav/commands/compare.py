@@ -112,6 +112,7 @@ def class_folders(root: Path, model: Model) -> dict[int, Path]:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from vtcav.budget import IMAGES
     from vtcav.evaluation.compare import compare
 
     check_sources(arguments)
@@ -128,7 +129,7 @@ def _run(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         runs=arguments.runs,
         steps=arguments.points,
-        batch_size=arguments.batch_size,
+        batch_size=arguments.batch_size or IMAGES,
         strict=arguments.strict,
         progress=shown(arguments),
     )

@@ -20,7 +20,7 @@ from vtcav.commands.common import (
 if TYPE_CHECKING:
     from vtcav.evaluation.masks import MaskValue
 
-__all__ = ["add"]
+__all__ = ["add", "mask_value"]
 
 
 def add(commands: Any) -> None:
@@ -49,7 +49,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument(
         "--value",
-        type=_value,
+        type=mask_value,
         help=(
             "what means the concept in a mask: numbers with commas (labels), nonzero, or a colour "
             "#rrggbb (default: masks of 0 and one other value)"
@@ -67,7 +67,8 @@ def add(commands: Any) -> None:
     command.set_defaults(run=_run)
 
 
-def _value(text: str) -> MaskValue:
+def mask_value(text: str) -> MaskValue:
+    """Return what means the concept in a mask."""
     if text == "nonzero" or text.startswith("#"):
         return text
     try:
@@ -79,6 +80,7 @@ def _value(text: str) -> MaskValue:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    from vtcav.budget import IMAGES
     from vtcav.evaluation.localisation import localise_folder
     from vtcav.images import collect
     from vtcav.terminal import print_frame, print_json, print_saved, records
@@ -97,7 +99,7 @@ def _run(arguments: argparse.Namespace) -> None:
         limit=arguments.limit,
         seed=arguments.seed,
         strict=arguments.strict,
-        batch_size=arguments.batch_size,
+        batch_size=arguments.batch_size or IMAGES,
     )
     if arguments.output is not None:
         found.save(arguments.output)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vtcav.commands.common import add_output, say, shown
+from vtcav.commands.common import add_cache, add_output, say, shown
 from vtcav.terminal import print_frame, print_json, print_line, records, with_intervals
 
 __all__ = ["add"]
@@ -28,6 +28,7 @@ def add(commands: Any) -> None:
         "study", metavar="STUDY", type=Path, help="the file; vtcav init writes one"
     )
     add_output(command, "the results, in place of the study's own")
+    add_cache(command)
     command.add_argument("--json", action="store_true", help="print JSON on standard output")
     command.add_argument("--quiet", action="store_true", help="show no progress")
     command.add_argument("--debug", action="store_true", help="show tracebacks")
@@ -37,11 +38,18 @@ def add(commands: Any) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     import pandas as pd
 
+    from vtcav.cache.place import cache_of
     from vtcav.saved import load_manifest
     from vtcav.study import Study, run_study
 
     study = Study.load(arguments.study)
-    folder = run_study(study, arguments.output, progress=shown(arguments), say=say(arguments))
+    folder = run_study(
+        study,
+        arguments.output,
+        progress=shown(arguments),
+        say=say(arguments),
+        cache=cache_of(arguments.cache, unset=True) or False,
+    )
     report = (folder / "report.html").resolve() if study.report else None
     found = load_manifest(folder, "study", "study")
     if arguments.json:

@@ -43,6 +43,16 @@ class Diagnostics:
     _copies: pd.DataFrame = field(repr=False)
     _arrays: Mapping[str, NDArray[np.float64]] = field(repr=False)
 
+    def __repr__(self) -> str:
+        from vtcav.notebook.concepts import diagnostics_text
+
+        return diagnostics_text(self)
+
+    def _repr_html_(self) -> str:
+        from vtcav.notebook.concepts import diagnostics_html
+
+        return diagnostics_html(self)
+
     @property
     def table(self) -> pd.DataFrame:
         """One row per finding.
@@ -170,6 +180,23 @@ class Diagnostics:
         from vtcav.plotting.page import new_figure
 
         return plot_diagnostics(self, new_figure())
+
+    def to_json(self) -> str:
+        """Return findings, levels and provenance as JSON; missing numbers are null."""
+        from vtcav.export import json_text
+        from vtcav.saved import records
+
+        return json_text(
+            {
+                "layers": self.layers,
+                "concepts": self.concepts,
+                "summary": records(self.summary()),
+                "findings": records(self._findings),
+                "curve": records(self._curve),
+                "duplicates": records(self._copies),
+                "provenance": self.provenance.to_dict(),
+            }
+        )
 
     def save(self, folder: str | Path) -> Path:
         """Write tables, matrices, figure and provenance, all or nothing.

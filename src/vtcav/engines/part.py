@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from math import ceil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import numpy as np
@@ -78,7 +77,7 @@ class Task:
     Attributes:
         model: The network.
         cavs: The concepts, at the layers to explain.
-        rule: How to integrate; its batch size is also that of images.
+        rule: How to integrate; with the images of a batch.
         class_index: The class.
         strict: Whether an unreadable image is an error.
         explain: From images, their digests and the network's input [N, 3, H, W] to the rows of
@@ -174,7 +173,7 @@ def explain_parts(
     """
     refs = (ref for chunk in chunks for ref in chunk.refs)
     prepare = partial(_prepare, task.model.preprocess)
-    with closing(_ahead(prepare, refs, 2 * task.rule.batch_size)) as arrivals:
+    with closing(_ahead(prepare, refs, 2 * task.rule.images)) as arrivals:
         for chunk in chunks:
             yield chunk.number, _explain(task, islice(arrivals, len(chunk.refs)), progress)
 
@@ -188,27 +187,13 @@ def fact_of(ref: ImageRef, known: Fact | None = None) -> Fact:
     """
     size = mtime_ns = -1
     try:
-        size, mtime_ns = _status(ref)
+        size, mtime_ns = ref.status()
         there = Fact(size, mtime_ns, known.digest if known else "")
         if there == known and there.digest and mtime_ns >= 0:
             return there
         return Fact(size, mtime_ns, ref.digest())
     except (OSError, ImageError):
         return Fact(size, mtime_ns, "")
-
-
-def _status(ref: ImageRef) -> tuple[int, int]:
-    """Return size and time of an image's file; -1 where there is none.
-
-    Raises:
-        OSError: When it cannot be looked up.
-    """
-    if isinstance(ref, StoredImage):
-        return ref.status()
-    if isinstance(ref.source, Path):
-        status = ref.source.stat()
-        return status.st_size, status.st_mtime_ns
-    return -1, -1
 
 
 @dataclass(frozen=True)
@@ -307,7 +292,7 @@ class _Found:
             self.shape, self.first = tuple(x.shape), arrival.ref.name
         _check_shape(tuple(x.shape), arrival.ref.name, self.shape, self.first)
         self._waiting.append((arrival, x))
-        if len(self._waiting) == self._task.rule.batch_size:
+        if len(self._waiting) == self._task.rule.images:
             self.flush()
 
     def flush(self) -> None:

@@ -207,7 +207,11 @@ def _packed(task: Task, name: str | None, device: str) -> bytes:
         "device": device,
         "layers": list(task.cavs.layers),
         "steps": rule.steps,
-        "settings": {"tolerance": rule.tolerance, "batch_size": rule.batch_size},
+        "settings": {
+            "tolerance": rule.tolerance,
+            "batch_size": rule.batch_size,
+            "precision": rule.precision,
+        },
         "cavs": task.cavs,
         "class_index": task.class_index,
         "strict": task.strict,

@@ -2,7 +2,7 @@
 
 They are listed here and read where they are computed, through pyarrow (local files, S3, Google
 Cloud Storage, HDFS) or fsspec (whatever it knows). Of a Parquet file two row groups at a time are
-in memory.
+in memory, more where they are small.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import posixpath
 import threading
 from bisect import bisect_right
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BufferedReader, BytesIO
@@ -30,12 +31,14 @@ from vtcav.images import ImageRef, ImageSource, UnreadableError, collect
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["FetchedImage", "StoredImage", "collect_stored", "is_stored"]
+__all__ = ["FetchedImage", "StoredImage", "collect_stored", "is_stored", "parquet_images"]
 
 _BYTES = ("image", "image.bytes", "bytes", "image_bytes")
 _PATHS = ("path", "image", "image.path", "image_path", "file_name", "uri")
 # A row group that is being read by one thread is not to be read by the others as well.
 _READING = threading.Lock()
+_GROUPS: OrderedDict[tuple[str, str, int, str, int], Any] = OrderedDict()  # under that lock
+_APART = 256  # images between the threads that decode; twice a batch is usual
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,11 +213,34 @@ def _file(name: str, root: str, info: Any) -> StoredImage:
     return StoredImage(name, Path(), root, info.path, size=size, mtime_ns=_time(info))
 
 
-def _rows(place: str, root: str, info: Any) -> list[StoredImage]:
+def parquet_images(
+    place: str, *, column: str | None = None, folder: str | None = None
+) -> list[StoredImage]:
+    """List the images of a Parquet file, one for each row.
+
+    Args:
+        place: The file or its URI.
+        column: Of bytes, paths or URIs, or of structs with "bytes"; None looks for a usual name.
+        folder: What paths are relative to; None takes that of the file.
+
+    Raises:
+        ImageError: When it cannot be read, or has no such column.
+    """
+    root = place if "://" in place else Path(place).absolute().as_uri()
+    try:
+        system, path = _system(root)
+        return _rows(place, root, system.get_file_info(path), column, folder)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ImageError(f"cannot list the images of {place!r}: {error}") from error
+
+
+def _rows(
+    place: str, root: str, info: Any, column: str | None = None, base: str | None = None
+) -> list[StoredImage]:
     """List the rows of a Parquet file."""
     system, path = _system(root)
     with parquet.ParquetFile(path, filesystem=system) as file:
-        cells, names = _columns(place, file.schema_arrow)
+        cells, names = _columns(place, file.schema_arrow, column)
         count = file.metadata.num_rows
         texts = _flat(file.read([names])).to_pylist() if names else [None] * count
     known = [f"{place}#{i}" if text is None else str(text) for i, text in enumerate(texts)]
@@ -224,6 +250,10 @@ def _rows(place: str, root: str, info: Any) -> list[StoredImage]:
             for i, name in enumerate(known)
         ]
     folder = path.rpartition("/")[0]
+    if base is not None and "://" in base:
+        root, folder = base, _system(base)[1]
+    elif base is not None:
+        folder = str(Path(base).absolute())
     return [_linked(name, text, root, folder) for name, text in zip(known, texts, strict=True)]
 
 
@@ -236,7 +266,7 @@ def _linked(name: str, target: str | None, root: str, folder: str) -> StoredImag
     return StoredImage(name, Path(), root, posixpath.join(folder, target))
 
 
-def _columns(place: str, schema: Any) -> tuple[str, str]:
+def _columns(place: str, schema: Any, column: str | None = None) -> tuple[str, str]:
     """Return the columns of the bytes and of the names; empty where there is none."""
     kinds: dict[str, Any] = {}
     for field in schema:
@@ -244,12 +274,16 @@ def _columns(place: str, schema: Any) -> tuple[str, str]:
             kinds |= {f"{field.name}.{inner.name}": inner.type for inner in field.type}
         else:
             kinds[field.name] = field.type
-    cells = [n for n, kind in kinds.items() if n in _BYTES and _holds_bytes(kind)]
-    names = [n for n, kind in kinds.items() if n in _PATHS and _holds_text(kind)]
+    bytes_: tuple[str, ...] = _BYTES
+    paths: tuple[str, ...] = _PATHS
+    if column is not None:
+        bytes_ = paths = (column, f"{column}.bytes", f"{column}.path")
+    cells = [n for n, kind in kinds.items() if n in bytes_ and _holds_bytes(kind)]
+    names = [n for n, kind in kinds.items() if n in paths and _holds_text(kind)]
     if not cells and not names:
         raise ImageError(
-            f"no column of images in {place!r}: expected bytes in one of {', '.join(_BYTES)}, or "
-            f"paths in one of {', '.join(_PATHS)}; it has {', '.join(kinds)}"
+            f"no column of images in {place!r}: expected bytes in one of {', '.join(bytes_)}, or "
+            f"paths in one of {', '.join(paths)}; it has {', '.join(kinds)}"
         )
     return (cells or [""])[0], (names or [""])[0]
 
@@ -284,11 +318,22 @@ def _starts(root: str, path: str, version: int) -> tuple[int, ...]:
     return tuple(accumulate(counts, initial=0))[:-1]
 
 
-@lru_cache(maxsize=2)  # threads may be in two at a time
 def _group(root: str, path: str, version: int, column: str, group: int) -> Any:
-    """Return the bytes of a row group."""
+    """Return the bytes of a row group, which stays in memory while threads may be in it.
+
+    They run apart by as many images as are decoded ahead. So two groups stay, and of small ones
+    as many as hold that many images: none is read twice.
+    """
+    key = root, path, version, column, group
+    if key in _GROUPS:
+        _GROUPS.move_to_end(key)
+        return _GROUPS[key]
     with parquet.ParquetFile(path, filesystem=_system(root)[0]) as file:
-        return _flat(file.read_row_group(group, [column]))
+        _GROUPS[key] = _flat(file.read_row_group(group, [column]))
+    rows = sum(map(len, _GROUPS.values()))
+    while len(_GROUPS) > 2 and rows - len(next(iter(_GROUPS.values()))) >= _APART:
+        rows -= len(_GROUPS.popitem(last=False)[1])
+    return _GROUPS[key]
 
 
 @lru_cache(maxsize=8)

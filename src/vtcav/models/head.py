@@ -11,6 +11,9 @@ what they gave for the dummy image instead of computing again. Three ways, cheap
 
 `resume` picks the first whose logits agree with the plain forward pass.
 
+Where convolutions follow the layer, feature maps are handed on with their channels last in memory
+(the shape stays [N, C, h, w]), which is faster; unless that changes the scores or the code fails.
+
 Prefix tokens beside the maps (a class token) are part of the layer's output and no maps. The head
 holds them at the values that the images give them: `ModuleHead.of` takes the images.
 """
@@ -29,6 +32,7 @@ from torch import Tensor, nn
 from vtcav.errors import LayerError
 from vtcav.models.containers import map_tensors
 from vtcav.models.layout import Layout
+from vtcav.models.memory_format import gains_from_channels_last, within_rounding
 from vtcav.models.output import LogitReader
 from vtcav.models.recording import outputs_of, recording
 from vtcav.models.state import evaluating
@@ -54,6 +58,7 @@ class ModuleHead:
         outputs: By module path, what each module before the layer (and the layer itself) gave
             for the dummy image, run by run.
         prefix: The prefix tokens [N, prefix, C] of N images, or None before `of`.
+        memory_format: How feature maps lie in memory when they are handed on.
     """
 
     layer: str
@@ -65,6 +70,7 @@ class ModuleHead:
     like: Tensor
     outputs: dict[str, list[Any]]
     prefix: Tensor | None = None
+    memory_format: torch.memory_format = torch.preserve_format
 
     @property
     def per_image(self) -> bool:
@@ -111,7 +117,8 @@ class ModuleHead:
 
         def exchange(_module: nn.Module, _inputs: Any, output: Any) -> Any:
             # a copy, for the layers that follow may work in place
-            return self.layout.from_maps(F.to(self.like, copy=True), output, self.prefix)
+            maps = F.to(self.like, copy=True, memory_format=self.memory_format)
+            return self.layout.from_maps(maps, output, self.prefix)
 
         with evaluating(self.module), self._short_cuts(size):
             handle = layer.register_forward_hook(exchange)
@@ -212,7 +219,7 @@ def resume(
                 _agrees(head._holding(output), layout.to_maps(output, probe.shape[2:]), expected)
                 for probe, (output, expected) in zip(probes, plain, strict=True)
             ):
-                return head
+                return _channels_last(head, trace, plain)
             failure = None
         except Exception as error:  # noqa: BLE001  (a user's forward may raise anything)
             failure = error  # this way does not suit the network's code; the next asks less of it
@@ -222,6 +229,30 @@ def resume(
         f"{what}; expected the scores of the plain pass, from this layer alone. Something else "
         "reaches them: a skip connection around the layer, the image's size or chance"
     ) from failure
+
+
+def _channels_last(
+    head: ModuleHead, trace: Trace, plain: Sequence[tuple[Any, Tensor]]
+) -> ModuleHead:
+    """Return the head with the channels last in memory, where that helps and changes nothing."""
+    start = head.module.get_submodule(head.layer)
+    later = [call.name for call in trace.calls if call.start > trace.calls_of(head.layer)[0].end]
+    if head.layout.order != "NCHW" or not gains_from_channels_last(
+        [part for part in map(head.module.get_submodule, later) if part is not start], head.like
+    ):
+        return head
+    faster = replace(head, memory_format=torch.channels_last)
+    try:
+        with torch.enable_grad():  # backward too, for a view may fail there alone
+            for output, expected in plain:
+                F = head.layout.to_maps(output, head.dummy.shape[2:]).detach().requires_grad_()
+                logits = faster.native(F)
+                torch.autograd.grad(logits.sum(), F)
+                if not within_rounding(logits.detach(), expected):
+                    return head
+    except Exception:  # noqa: BLE001  (a view of the network's code that needs the usual order)
+        return head
+    return faster
 
 
 def _agrees(head: ModuleHead, F: Tensor, expected: Tensor) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 
+from vtcav.budget import BatchSize
 from vtcav.errors import LayerError, ModelError
 from vtcav.models.base import LayerInfo, Model
 from vtcav.models.head import ModuleHead, resume
@@ -23,6 +24,7 @@ from vtcav.models.layers import (
     usable_layers,
 )
 from vtcav.models.layout import Layout
+from vtcav.models.memory_format import image_format
 from vtcav.models.output import LogitReader, find_logits
 from vtcav.models.probing import COMMON_SHAPES, first_pass, noise, shape_of
 from vtcav.models.recording import outputs_of, recording, shapes_of
@@ -132,6 +134,7 @@ class Classifier(Model):
         self.described = f"{kind} ({count:,} weights, {len(self.class_names)} classes)"
         self._fingerprint: tuple[tuple[object, ...], str] | None = None
         self._heads: dict[str, ModuleHead] = {}
+        self._pass = BatchSize(sys.maxsize, "images")  # all at once, until memory runs out
         self._said = dict(layouts or {})
         if self._said:
             self._layouts  # noqa: B018  (a wrong layout is told at once)
@@ -203,22 +206,31 @@ class Classifier(Model):
             LayerError: For a layer that cannot be explained, or that does not run this time.
         """
         self.check_layers(layers)
-        with torch.no_grad(), evaluating(self.module):
-            outputs = outputs_of(self.module, self._input(images), set(layers))
-        return self._maps(outputs, layers, images.shape[2:])
+
+        def work(rows: slice) -> dict[str, Tensor]:
+            with torch.no_grad(), evaluating(self.module):
+                outputs = outputs_of(self.module, self._batch(images[rows]), set(layers))
+            return self._maps(outputs, layers, images.shape[2:])
+
+        return _joined(list(self._pass.run(len(images), work)))
 
     def activations_and_logits(
         self, images: Tensor, layers: Sequence[str]
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Return F [N, C, h, w] of each layer and the logits z [N, T], from one whole pass."""
         self.check_layers(layers)
-        with (
-            torch.no_grad(),
-            evaluating(self.module),
-            recording(self.module, set(layers)) as outputs,
-        ):
-            logits = self._reader.run(self.module, self._input(images)).float()
-        return self._maps(outputs, layers, images.shape[2:]), logits
+
+        def work(rows: slice) -> tuple[dict[str, Tensor], Tensor]:
+            with (
+                torch.no_grad(),
+                evaluating(self.module),
+                recording(self.module, set(layers)) as outputs,
+            ):
+                logits = self._reader.run(self.module, self._batch(images[rows])).float()
+            return self._maps(outputs, layers, images.shape[2:]), logits
+
+        maps, logits = zip(*self._pass.run(len(images), work), strict=True)
+        return _joined(maps), torch.cat(logits) if len(logits) > 1 else logits[0]
 
     def head(self, layer: str) -> ModuleHead:
         """Return the network after `layer`; the first time, check it against the plain pass.
@@ -246,8 +258,12 @@ class Classifier(Model):
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the pre-softmax scores z [N, T] (float32) of preprocessed images."""
-        with torch.no_grad(), evaluating(self.module):
-            return self._reader.run(self.module, self._input(images)).float()
+
+        def work(rows: slice) -> Tensor:
+            with torch.no_grad(), evaluating(self.module):
+                return self._reader.run(self.module, self._batch(images[rows])).float()
+
+        return torch.cat(list(self._pass.run(len(images), work)))
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return probabilities [N, T] of logits; [N, 2] (negative, positive) when binary.
@@ -278,7 +294,21 @@ class Classifier(Model):
         return ("lower", "higher") if self.task == "regression" else ("negative", "positive")
 
     def _input(self, images: Tensor) -> Tensor:
+        if self.device.type == "cuda" and images.device.type == "cpu":
+            # from pinned memory the copy does not hold up what comes after
+            return images.pin_memory().to(self.device, non_blocking=True).to(self.dtype)
         return images.to(self.device, self.dtype)
+
+    def _batch(self, images: Tensor) -> Tensor:
+        """Return images as the network takes them fastest."""
+        return self._input(images).contiguous(memory_format=self._image_format)
+
+    @cached_property
+    def _image_format(self) -> torch.memory_format:
+        with torch.no_grad(), evaluating(self.module):
+            return image_format(
+                self.module, lambda x: self._reader.run(self.module, x), self._probe
+            )
 
     def _maps(
         self, outputs: Mapping[str, Any], layers: Sequence[str], image: Sequence[int]
@@ -353,6 +383,13 @@ class Classifier(Model):
     @cached_property
     def _layers(self) -> dict[str, LayerInfo]:
         return usable_layers(self._trace, self._layouts, self._size)
+
+
+def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return feature maps of all images from those of some at a time."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: torch.cat([maps[name] for maps in parts]) for name in parts[0]}
 
 
 def _class_names(

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["Overlay", "show_scale"]
+__all__ = ["Overlay", "flat_overlay", "show_scale"]
 
 _GREY = 0.25, 0.65
 _OPACITY = 0.58, 0.78
@@ -129,6 +129,36 @@ class Overlay:
             frame = Rectangle((left, top), right - left, bottom - top, fill=False, clip_on=False)
             frame.set(edgecolor=colour, linestyle=line, linewidth=0.9)
             axes.add_patch(frame)
+
+
+def flat_overlay(
+    picture: NDArray[np.uint8], box: Sequence[float], M: NDArray[np.float32], side: int
+) -> NDArray[np.uint8]:
+    """Return a map over its picture as pixels, in the colours of the figures; padding is left out.
+
+    Args:
+        picture: uint8 [H, W, 3].
+        box: Left, top, right and bottom of the network's input as shares of the picture's sides.
+        M: The map [h, w] in [0, 1].
+        side: Pixels of the longer side of the answer, at most.
+    """
+    small = Image.fromarray(picture)
+    small.thumbnail((side, side))
+    ground = _grey(np.asarray(small)).astype(np.float64) / 255
+    high, wide = ground.shape[:2]
+    left, top, right, bottom = box
+    # the cell of the map that each pixel's centre lies in
+    across = ((np.arange(wide) + 0.5) / wide - left) / (right - left) * M.shape[1]
+    down = ((np.arange(high) + 0.5) / high - top) / (bottom - top) * M.shape[0]
+    columns, rows = np.floor(across).astype(int), np.floor(down).astype(int)
+    seen_across = (columns >= 0) & (columns < M.shape[1])
+    seen_down = (rows >= 0) & (rows < M.shape[0])
+    values = M[np.ix_(rows[seen_down], columns[seen_across])]
+    colours = _colours()(np.clip(values, 0, 1))
+    opacity = colours[..., 3:]
+    place = np.ix_(seen_down, seen_across)
+    ground[place] = opacity * colours[..., :3] + (1 - opacity) * ground[place]
+    return np.rint(ground * 255).astype(np.uint8)
 
 
 def show_scale(axes: Axes) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,7 @@ from numpy.typing import NDArray
 from vtcav.cav import CavBank, LayerCavs
 from vtcav.engines import Engine
 from vtcav.engines.part import Chunk, Part, Task, chunks_of
-from vtcav.errors import ImageError
-from vtcav.images import ImageRef, Skipped, SkippedImageWarning, UnreadableError
+from vtcav.images import ImageRef, Skipped, UnreadableError, report_skipped
 from vtcav.preprocess import signature
 from vtcav.progress import progress_bar
 from vtcav.provenance import Provenance
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["ClassRows", "bank_digest", "explain_images", "identity"]
-
-_NAMED = 5  # skipped images that a warning names
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +81,7 @@ def explain_images(
         SkippedImageWarning: When images are left out.
         DamagedPartWarning: When a part in the folder is damaged or of images that have changed.
     """
-    chunks = chunks_of(refs, task.rule.batch_size)
+    chunks = chunks_of(refs, task.rule.images)
     title = f"explaining {task.model.class_names[task.class_index]}"
     whole = _Assembly(task, len(refs))
     with engine, progress_bar(title, len(refs), shown=shown) as progress:
@@ -105,7 +101,7 @@ def explain_images(
                     folder.save(number, part)
                 for chunk in chunks:
                     whole.add(chunk.number, folder.load(chunk.number))
-    _report(len(refs), whole.used, whole.skipped)
+    report_skipped(len(refs), whole.used, whole.skipped, stacklevel=3)  # for explain_class's caller
     return whole.finish()
 
 
@@ -208,19 +204,3 @@ class _Assembly:
         rows = self._rows.frame()
         rows["q_value"] = q_values(rows["p_value"].to_numpy())
         return ClassRows(rows, self.used, tuple(self.skipped), self._sums)
-
-
-def _report(listed: int, used: int, skipped: Sequence[Skipped]) -> None:
-    """Name what was left out, as `vtcav.batches.ImageStream` does of its own images."""
-    if not skipped:
-        return
-    named = "; ".join(f"{skip.name!r} ({skip.reason})" for skip in skipped[:_NAMED])
-    more = len(skipped) - _NAMED
-    named += f"; and {more} more" if more > 0 else ""
-    if not used:
-        raise ImageError(f"none of the {listed} images can be read: {named}")
-    warnings.warn(
-        f"{len(skipped)} of {listed} images are left out: {named}",
-        SkippedImageWarning,
-        stacklevel=4,  # the caller of explain_class
-    )

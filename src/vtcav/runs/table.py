@@ -44,17 +44,15 @@ class RowTable:
         self._count = end
 
     def frame(self) -> pd.DataFrame:
-        """Return the rows as pandas has them, with plain text columns."""
+        """Return the rows as pandas has them, with plain text columns; the table is then empty."""
         import pandas as pd
 
-        columns = {name: values[: self._count] for name, values in self._columns.items()}
-        return pd.DataFrame(
-            {
-                name: self._plain(name, values) if name in self._texts else values
-                for name, values in columns.items()
-            },
-            copy=False,
-        )
+        names = list(self._columns)
+        columns: dict[str, Any] = {}
+        for name in names:  # the places of a text go when the text is there
+            values = self._columns.pop(name)[: self._count]
+            columns[name] = self._plain(name, values) if name in self._texts else values
+        return pd.DataFrame(columns, copy=False)
 
     def _values(self, name: str, column: pa.ChunkedArray) -> NDArray[Any]:
         if name not in self._texts:
@@ -67,7 +65,8 @@ class RowTable:
         return found
 
     def _plain(self, name: str, places: NDArray[Any]) -> pd.Series[str]:
-        texts = pa.array(list(self._texts[name]), pa.string())
-        column = pa.DictionaryArray.from_arrays(places, texts).cast(pa.string())
+        kind = pa.large_string()  # that of pandas, which would make a copy of another
+        texts = pa.array(list(self._texts.pop(name)), kind)
+        column = pa.DictionaryArray.from_arrays(places, texts).cast(kind)
         series: pd.Series[str] = column.to_pandas()
         return series

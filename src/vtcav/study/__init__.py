@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtcav.budget import IMAGES
+from vtcav.cache.place import cache_of
 from vtcav.cav import CavBank
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.explanation import GlobalExplanation, LocalExplanation
@@ -33,6 +35,8 @@ from vtcav.study.table import study_table, write_tables
 if TYPE_CHECKING:
     import pandas as pd
 
+    from vtcav.cache.store import Cache
+
 __all__ = ["Study", "StudyError", "run_study"]
 
 _HEADER = (
@@ -47,6 +51,7 @@ def run_study(
     *,
     progress: bool | None = None,
     say: Callable[[str], None] = lambda text: None,
+    cache: bool | str | Path | Cache | None = None,
 ) -> Path:
     """Carry out a study: learn, diagnose, explain, and write tables, figures and the page.
 
@@ -59,6 +64,7 @@ def run_study(
         output: The folder of the results, in place of the study's own.
         progress: Whether to show progress bars; None where someone may be watching.
         say: Told what is being done.
+        cache: Where learning keeps what it computes, as `VisualTCAV` takes it.
 
     Returns:
         The folder: `summary` (every number, in the study's formats), `report.html`, `study.yaml`
@@ -73,9 +79,10 @@ def run_study(
     """
     folder = study.base / study.output if output is None else Path(output)
     whole = folder.resolve()
+    cache = cache_of(cache, unset=False) or False
     study.check_output(whole)
     with contextlib.chdir(study.base):
-        prepared = prepare(study, progress, say)
+        prepared = prepare(study, progress, say, cache)
         with opened(whole / "run", identity(study, prepared.explainer)):
             _Run(prepared, whole, progress, say).all()
     return folder
@@ -263,7 +270,7 @@ class _Run:
                     by_class,
                     methods=self.study.peers,
                     seed=options.seed,
-                    batch_size=options.batch_size,
+                    batch_size=options.batch_size or IMAGES,
                     strict=options.strict,
                     progress=self.progress,
                 )

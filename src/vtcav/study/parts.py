@@ -56,7 +56,7 @@ def read_options(given: Mapping[str, Entry]) -> Options:
             values[name] = _steps(entry)
         elif name == "tolerance":
             values[name] = _tolerance(entry)
-        elif name == "limit":
+        elif name in ("limit", "batch_size"):
             values[name] = None if entry.is_null else entry.whole(1)
         elif name == "strict":
             values[name] = entry.boolean()
@@ -65,7 +65,7 @@ def read_options(given: Mapping[str, Entry]) -> Options:
         elif name == "variant":
             values[name] = entry.choice(VARIANTS)
         else:
-            values[name] = entry.whole(1 if name in ("batch_size", "min_examples") else 0)
+            values[name] = entry.whole(1 if name == "min_examples" else 0)
     return Options(**values)
 
 

@@ -16,6 +16,7 @@ from vtcav.study.spec import Study, TopOrNames
 from vtcav.study.steps import listed
 
 if TYPE_CHECKING:
+    from vtcav.cache.store import Cache
     from vtcav.cav import CavBank
     from vtcav.explainer import VisualTCAV
     from vtcav.models.base import Model
@@ -53,13 +54,18 @@ class Prepared:
     wanted: Mapping[str, int | list[int]]
 
 
-def prepare(study: Study, progress: bool | None, say: Callable[[str], None]) -> Prepared:
+def prepare(
+    study: Study,
+    progress: bool | None,
+    say: Callable[[str], None],
+    cache: bool | str | Path | Cache | None = None,
+) -> Prepared:
     """Load the network, and find what can be wrong before the minutes that learning may take."""
     say(f"Loading the network {study.model.name}")
     model = _load(study)
     options = study.options
     with study.at("layers"):
-        explainer = explainer_of(study, model, study.layers, progress=progress)
+        explainer = explainer_of(study, model, study.layers, progress=progress, cache=cache)
     classes = _classes(study, model)
     images, skipped = _readable(study)
     wanted = {}
@@ -78,6 +84,7 @@ def explainer_of(
     *,
     cavs: CavBank | None = None,
     progress: bool | None = None,
+    cache: bool | str | Path | Cache | None = None,
 ) -> VisualTCAV:
     """Return an explainer with the settings of a study."""
     from vtcav.explainer import VisualTCAV
@@ -92,6 +99,7 @@ def explainer_of(
         variant=options.variant,
         batch_size=options.batch_size,
         progress=progress,
+        cache=cache,
     )
 
 

@@ -86,7 +86,7 @@ class Options:
         tolerance: Relative error of "adaptive".
         limit: At most this many images of each folder, drawn with `seed`; None takes all.
         seed: Seeds every random choice.
-        batch_size: Images per pass.
+        batch_size: Images per pass; None finds it.
         null_cavs: CAVs of random images for p-values.
         bootstraps: CAVs of resampled examples for intervals.
         min_examples: The fewest images of a concept or of negatives.
@@ -99,7 +99,7 @@ class Options:
     tolerance: float = 0.01
     limit: int | None = None
     seed: int = 0
-    batch_size: int = 16
+    batch_size: int | None = None
     null_cavs: int = 500
     bootstraps: int = 100
     min_examples: int = MIN_EXAMPLES

@@ -131,7 +131,7 @@ def _rest() -> Iterator[str]:
         ("tolerance", "0.01", "relative error of adaptive"),
         ("limit", "null", "at most this many images of each folder, drawn with the seed"),
         ("seed", "0", "seeds every random choice"),
-        ("batch_size", "16", "images per pass through the network"),
+        ("batch_size", "null", "images per pass through the network; null: what fits into memory"),
         ("null_cavs", "500", "CAVs of random images, for p-values; 0: no test"),
         ("bootstraps", "100", "CAVs of resampled examples, for intervals"),
         ("min_examples", "5", "the fewest images of a concept"),

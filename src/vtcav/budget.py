@@ -1,0 +1,238 @@
+"""How many feature maps go through the network at a time: as many as are quick and as fit.
+
+A pass through the rest of the network keeps what its backward pass needs. `Budget` measures that
+for one feature map, and takes as many as the memory at hand has room for, up to what is quick.
+Where memory runs out all the same, `BatchSize` takes half as many and goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor
+
+from vtcav.errors import ModelError
+
+if TYPE_CHECKING:
+    from vtcav.models.base import Head
+
+__all__ = ["IMAGES", "BatchSize", "Budget", "bytes_per_map", "free_memory", "is_out_of_memory"]
+
+T = TypeVar("T")
+
+IMAGES = 16
+"""Images per pass where none are asked for: parts of long runs hang on it, so it is fixed."""
+
+QUICK = {"cpu": 32}
+"""Feature maps per pass beyond which nothing is gained; measured, docs/performance.md."""
+QUICK_ELSEWHERE = 256
+
+_SHARE = 0.4  # of the free memory; the rest is for temporary results and for others
+_UNKNOWN = 4 << 30  # free memory where the system does not tell
+_MESSAGES = (
+    "not enough memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "out of memory",
+    "std::bad_alloc",
+)
+
+_log = logging.getLogger("vtcav")
+
+
+class BatchSize:
+    """Rows per pass, halved whenever memory runs out.
+
+    Args:
+        size: To begin with.
+        of: What the rows are, for messages.
+
+    Example:
+        >>> size = BatchSize(2, "numbers")
+        >>> list(size.run(5, lambda rows: list(range(5))[rows]))
+        [[0, 1], [2, 3], [4]]
+    """
+
+    def __init__(self, size: int, of: str = "feature maps") -> None:
+        self.size = size
+        self.of = of
+
+    def __repr__(self) -> str:
+        return f"BatchSize({self.size}, {self.of!r})"
+
+    @classmethod
+    def from_(cls, size: int | BatchSize) -> BatchSize:
+        """Return a batch size that is one already, or one of a number."""
+        return size if isinstance(size, BatchSize) else cls(size)
+
+    def run(self, count: int, work: Callable[[slice], T]) -> Iterator[T]:
+        """Do work on all of `count` rows, `size` at a time.
+
+        Args:
+            count: How many rows there are.
+            work: Takes a range of rows. It is called again, with fewer, where memory runs out, so
+                it must leave nothing behind when it fails.
+
+        Raises:
+            ModelError: When there is not enough memory for a single row.
+        """
+        start = 0
+        while start < count:
+            rows = slice(start, min(start + self.size, count))
+            found, failure = _attempt(work, rows)
+            if failure is None:
+                assert found is not None
+                yield found[0]
+                start = rows.stop
+            else:
+                self._lower(rows.stop - rows.start, failure)
+
+    def _lower(self, tried: int, failure: str) -> None:
+        """Take half as many from now on."""
+        if tried == 1:
+            raise ModelError(
+                f"there is not enough memory for one of the {self.of} ({failure}); use a smaller "
+                "input, a later layer or a device with more memory"
+            )
+        self.size = tried // 2
+        _log.warning(
+            "memory ran out with %d %s per pass; going on with %d", tried, self.of, self.size
+        )
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _attempt(work: Callable[[slice], T], rows: slice) -> tuple[tuple[T] | None, str | None]:
+    """Return what work gives, or in a line why memory ran out.
+
+    The exception ends here: its traceback would hold on to the memory.
+    """
+    try:
+        return (work(rows),), None
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None, (str(error) or type(error).__name__).splitlines()[0]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory ran out, on any device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(message in text for message in _MESSAGES)
+
+
+class Budget:
+    """Batch sizes of one explainer, found by themselves or given.
+
+    Args:
+        batch_size: Rows per pass; None finds it for each layer. A given one is lowered, too,
+            where memory runs out.
+    """
+
+    def __init__(self, batch_size: int | None) -> None:
+        self.batch_size = batch_size
+        self._found: dict[tuple[object, ...], BatchSize] = {}
+
+    def of(self, head: Head, F: Tensor, classes: int) -> BatchSize:
+        """Return the feature maps per pass through a head with its backward passes.
+
+        Args:
+            head: The network after a layer, bound to the N images where it has prefix tokens.
+            F: Feature maps [N, C, h, w].
+            classes: T, for how many logits there are gradients.
+        """
+        key = (head.layer, *F.shape[1:], classes)
+        if key not in self._found:
+            size = self.batch_size or _fitting(bytes_per_map(head, F, classes), F.device)
+            self._found[key] = BatchSize(size, f"feature maps of layer {head.layer!r}")
+        return self._found[key]
+
+
+def _fitting(each: int, device: torch.device) -> int:
+    """Return the power of two that is quick and has room: few values, so that runs repeat."""
+    size = QUICK.get(device.type, QUICK_ELSEWHERE)
+    while size > 1 and size * each > _SHARE * free_memory(device):
+        size //= 2
+    return size
+
+
+def bytes_per_map(head: Head, F: Tensor, classes: int = 1) -> int:
+    """Return about how much memory a feature map takes in a forward and a backward pass.
+
+    One map goes forward, and what autograd keeps of it is counted, without the weights.
+
+    Args:
+        head: The network after a layer.
+        F: Feature maps [N, C, h, w].
+        classes: T, for how many logits there are gradients.
+    """
+    module = getattr(head, "module", None)
+    tensors = [*module.parameters(), *module.buffers()] if module is not None else []
+    weights = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+    kept: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    first = head.rows(torch.tensor([0])) if head.per_image else head
+    with (
+        torch.enable_grad(),
+        torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
+    ):
+        z = first(F[:1].detach().clone().requires_grad_())
+    del z
+    own = F[0].numel() * 4
+    # what is kept, the gradients on their way back, the map, its copy and a gradient per class
+    return 2 * sum(kept.values()) + (2 + classes) * own
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that can be had on a device without displacing anything."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + cached)
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    found = [n for n in (_available(), _container()) if n is not None]
+    return max(0, min(found, default=_UNKNOWN))
+
+
+def _available() -> int | None:
+    """Return the memory of this machine that is free or can be freed, where it tells."""
+    try:
+        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _container(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Return what is left of a container's limit, where there is one."""
+    try:
+        limit = (root / "memory.max").read_text("ascii").strip()
+        return None if limit == "max" else int(limit) - _used(root)
+    except (OSError, ValueError):
+        return None
+
+
+def _used(root: Path) -> int:
+    """Return what a container uses, without the file cache that it gives back."""
+    stat = dict(line.split() for line in (root / "memory.stat").read_text("ascii").splitlines())
+    current = int((root / "memory.current").read_text("ascii"))
+    return current - int(stat.get("inactive_file", 0))

@@ -1,0 +1,126 @@
+"""A table with an image, a label and a box in each row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from vtcav.datasets.concept_images import ConceptImages, Wanted, group
+from vtcav.datasets.patches import Box, Patches, PatchImage, checked_box, choose
+from vtcav.datasets.tables import (
+    IMAGE_COLUMNS,
+    LABEL_COLUMNS,
+    check_there,
+    column,
+    image_files,
+    read_table,
+)
+from vtcav.errors import DatasetError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["CORNERS", "SIZES", "from_boxes"]
+
+CORNERS = ("left", "top", "right", "bottom"), ("xmin", "ymin", "xmax", "ymax")
+"""Usual names of columns of corners."""
+
+SIZES = ("left", "top", "width", "height"), ("x", "y", "width", "height"), ("x", "y", "w", "h")
+"""Usual names of columns of a corner and sides."""
+
+
+def from_boxes(
+    table: str | Path | pd.DataFrame,
+    concepts: Wanted = None,
+    *,
+    image: str | None = None,
+    label: str | None = None,
+    box: Sequence[str] | None = None,
+    form: Literal["corners", "size"] | None = None,
+    root: str | Path | None = None,
+    patches: Patches | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> ConceptImages:
+    """List patches from a table of boxes, one a row, in pixels of the upright picture.
+
+    Args:
+        table: A CSV, TSV or Parquet file, or a DataFrame.
+        concepts: Which labels, or a mapping from new names to labels; None takes all.
+        image: The column of paths; None looks for a usual name.
+        label: The column of labels; None looks for a usual name.
+        box: Four columns; None looks for left, top, right, bottom; xmin, ymin, xmax, ymax; left,
+            top, width, height; x, y, width, height; or x, y, w, h.
+        form: Whether the four are "corners" (left, top, right, bottom) or "size" (left, top,
+            width, height); needed with `box`.
+        root: The folder that paths are relative to; None takes that of the file.
+        patches: How patches are chosen and cut out.
+        limit: At most this many patches of each concept, drawn with `seed`.
+        seed: Seeds the draw.
+
+    Raises:
+        DatasetError: For a missing file or column, numbers that are no box, an unknown label or a
+            label without patches. A box that its picture does not hold is left out by name when
+            the patch is to be read.
+
+    Example:
+        >>> import pandas as pd
+        >>> rows = {"path": ["a.png"], "label": ["eye"], "x": [5], "y": [5], "w": [40], "h": [40]}
+        >>> from_boxes(pd.DataFrame(rows), root="s3://bucket")["eye"][0].name
+        's3://bucket/a.png[5,5,45,45]'
+    """
+    cut = patches or Patches()
+    frame, place = read_table(table)
+    image = column(frame, image, IMAGE_COLUMNS, "images", place, option="image")
+    label = column(frame, label, LABEL_COLUMNS, "labels", place, option="label")
+    columns, kind = _box_columns(frame, box, form, place)
+    folder = str(root) if root is not None else str(Path(place).parent) if place else ""
+    pictures = image_files(frame[image], folder)
+    labels = [str(cell).strip() for cell in frame[label]]
+    check_there(list(zip(labels, pictures, strict=True)), folder)
+    boxes = _boxes(frame, columns, kind, place)
+    pairs = [
+        (text, PatchImage.of(picture, place_, cut))
+        for text, picture, place_ in zip(labels, pictures, boxes, strict=True)
+        if text
+    ]
+    kept, lost = choose(pairs, cut)
+    known = dict.fromkeys(text for text, _ in pairs)
+    return group(kept, concepts, limit=limit, seed=seed, left_out=lost, known=known)
+
+
+def _box_columns(
+    frame: pd.DataFrame, box: Sequence[str] | None, form: str | None, place: str
+) -> tuple[list[str], str]:
+    """Return the four columns and what they hold."""
+    if box is not None:
+        if len(box) != 4 or form not in ("corners", "size"):
+            raise DatasetError(
+                f"expected four columns with form='corners' or 'size', got box={list(box)!r} and "
+                f"form={form!r}"
+            )
+        return [column(frame, name, (), "boxes", place, option="box") for name in box], form
+    known = {str(name).casefold(): str(name) for name in frame.columns}
+    for kind, usual in (("corners", CORNERS), ("size", SIZES)):
+        for four in usual:
+            if form in (None, kind) and all(name in known for name in four):
+                return [known[name] for name in four], kind
+    raise DatasetError(
+        f"{place or 'the table'} has no columns of boxes: expected left, top, right, bottom or x, "
+        f"y, width, height, or say which with box= and form=; it has {', '.join(known.values())}"
+    )
+
+
+def _boxes(frame: pd.DataFrame, columns: Sequence[str], form: str, place: str) -> list[Box]:
+    boxes = []
+    for row, cells in enumerate(zip(*(frame[name] for name in columns), strict=True)):
+        where = f"in row {row} of {place or 'the table'}"
+        try:
+            first, second, third, fourth = map(float, cells)
+        except (TypeError, ValueError) as error:
+            raise DatasetError(f"expected four numbers, got {cells!r} {where}") from error
+        if form == "size":
+            third, fourth = first + third, second + fourth
+        boxes.append(checked_box((first, second, third, fourth), where))
+    return boxes

@@ -1,0 +1,165 @@
+"""Annotations in COCO's JSON: boxes, and polygons or masks where there are any."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from vtcav.datasets.concept_images import ConceptImages, Wanted, group
+from vtcav.datasets.patches import (
+    Patches,
+    PatchImage,
+    Region,
+    check_inside,
+    checked_box,
+    choose,
+)
+from vtcav.datasets.tables import check_there
+from vtcav.errors import DatasetError, ImageError
+from vtcav.images import ImageRef
+
+__all__ = ["from_coco"]
+
+
+def from_coco(
+    annotations: str | Path,
+    images: str | Path,
+    concepts: Wanted = None,
+    *,
+    patches: Patches | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> ConceptImages:
+    """List patches from a file of COCO's form: images, annotations and categories.
+
+    Annotations of crowds (`iscrowd`) are left out, for their box holds many. Pixels beside the
+    concept are told by polygons or run lengths where an annotation has them, else by its box;
+    compressed run lengths are not read.
+
+    Args:
+        annotations: The JSON file.
+        images: The folder of the images.
+        concepts: Which categories, or a mapping from new names to categories; None takes all.
+        patches: How patches are chosen and cut out.
+        limit: At most this many patches of each concept, drawn with `seed`.
+        seed: Seeds the draw.
+
+    Raises:
+        DatasetError: For a file that cannot be read or is of another form, an unknown category, a
+            box outside of its image, or a category without patches or files.
+    """
+    cut = patches or Patches()
+    data = _read(Path(annotations))
+    try:
+        pictures = {entry["id"]: _picture(entry, Path(images)) for entry in data["images"]}
+        categories = {entry["id"]: str(entry["name"]) for entry in data["categories"]}
+        pairs = [
+            (categories[entry["category_id"]], _patch(entry, *pictures[entry["image_id"]], cut))
+            for entry in data["annotations"]
+            if not entry.get("iscrowd")
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(
+            f"{str(annotations)!r} is not of COCO's form: {type(error).__name__} {error}"
+        ) from error
+    check_there([(label, patch.picture or patch) for label, patch in pairs], str(images))
+    kept, lost = choose(pairs, cut)
+    known = list(dict.fromkeys(categories.values()))
+    return group(
+        kept, concepts, limit=limit, seed=seed, left_out=lost, known=known, what="category"
+    )
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"cannot read the annotations {str(path)!r}: {error}") from error
+    needed = ("images", "annotations", "categories")
+    if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in needed):
+        came = ", ".join(data) if isinstance(data, dict) else type(data).__name__
+        raise DatasetError(
+            f"{str(path)!r} is not of COCO's form: expected the lists {', '.join(needed)}, got "
+            f"{came}"
+        )
+    return data
+
+
+def _picture(entry: Mapping[str, Any], folder: Path) -> tuple[ImageRef, tuple[int, int] | None]:
+    path = folder / entry["file_name"]
+    sized = "width" in entry and "height" in entry
+    size = (int(entry["width"]), int(entry["height"])) if sized else None
+    return ImageRef(str(path), path), size
+
+
+def _patch(
+    entry: Mapping[str, Any], picture: ImageRef, size: tuple[int, int] | None, cut: Patches
+) -> PatchImage:
+    left, top, width, height = map(float, entry["bbox"])
+    where = f"in annotation {entry.get('id')} of {picture.name!r}"
+    box = checked_box((left, top, left + width, top + height), where)
+    if size is not None:
+        try:
+            check_inside(box, size)
+        except ImageError as error:
+            raise DatasetError(f"annotation {entry.get('id')} of {picture.name!r}: {error}") from (
+                error
+            )
+    return PatchImage.of(picture, box, cut, _region(entry.get("segmentation"), where, cut), size)
+
+
+def _region(segmentation: Any, where: str, cut: Patches) -> Region | None:
+    """Return the pixels of an annotation; None for its box."""
+    if not segmentation or cut.outside == "keep":
+        return None
+    if isinstance(segmentation, list):
+        return Polygons(tuple(tuple(map(float, ring)) for ring in segmentation))
+    counts = segmentation["counts"]
+    if isinstance(counts, str):
+        raise DatasetError(
+            f"compressed run lengths {where} are not read; decode them with pycocotools, or take "
+            "outside='keep'"
+        )
+    high, wide = segmentation["size"]
+    return RunLengths(tuple(map(int, counts)), (int(wide), int(high)))
+
+
+@dataclass(frozen=True)
+class Polygons:
+    """Rings of x, y, x, y, ... in pixels."""
+
+    rings: tuple[Sequence[float], ...]
+
+    def mask(self, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Return the pixels inside."""
+        picture = Image.new("1", size)
+        for ring in self.rings:
+            ImageDraw.Draw(picture).polygon(list(ring), fill=1)
+        return np.array(picture)
+
+
+@dataclass(frozen=True)
+class RunLengths:
+    """Lengths of runs of 0 and 1 in turn, column by column; `size` is width and height."""
+
+    counts: tuple[int, ...]
+    size: tuple[int, int]
+
+    def mask(self, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Return the pixels.
+
+        Raises:
+            ImageError: When they are of another size.
+        """
+        wide, high = self.size
+        if self.size != size or sum(self.counts) != wide * high:
+            raise ImageError(f"its run lengths are of {wide} x {high} pixels, not {size}")
+        values = np.repeat(np.arange(len(self.counts)) % 2 == 1, self.counts)
+        return values.reshape(wide, high).T

@@ -1,0 +1,83 @@
+"""A folder with one folder of images per label, and lists of files in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vtcav.concepts import concept_folders
+from vtcav.datasets.concept_images import ConceptImages, Wanted, group, wanted_labels
+from vtcav.errors import ConceptError, DatasetError
+from vtcav.images import ImageRef, collect
+
+__all__ = ["from_folders"]
+
+
+def from_folders(
+    root: str | Path,
+    concepts: Wanted = None,
+    *,
+    listed: str | Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> ConceptImages:
+    """List a folder that holds one folder of images per label.
+
+    This is the layout of torchvision's ImageFolder and of `images/` in the Describable Textures
+    Dataset.
+
+    Args:
+        root: The folder.
+        concepts: Which labels, or a mapping from new names to labels; None takes all.
+        listed: A text file of image paths relative to `root`, one a line, such as
+            `labels/train1.txt` of the Describable Textures Dataset: only these are taken.
+        limit: At most this many images of each concept, drawn with `seed`.
+        seed: Seeds the draw.
+
+    Raises:
+        DatasetError: For an unknown label, a label without images, or a listed file that is not
+            there.
+
+    Example:
+        >>> import tempfile
+        >>> from vtcav import datasets, textures
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = textures.write(folder, ["dotted", "striped"], 3, size=32)
+        ...     datasets.from_folders(folder, limit=2)
+        ConceptImages(dotted: 2, striped: 2)
+    """
+    root = Path(root)
+    try:
+        folders = concept_folders(root)
+    except ConceptError as error:
+        raise DatasetError(str(error)) from error
+    if listed is not None:
+        pairs = _listed(root, Path(listed))
+        known = dict.fromkeys(folders) | {label: None for label, _ in pairs}
+        return group(pairs, concepts, limit=limit, seed=seed, known=known)
+    labels = wanted_labels(concepts, list(folders))
+    used = dict.fromkeys(label for parts in labels.values() for label in parts)
+    found = []
+    for label in used:
+        if any(path for path in folders[label].rglob("*") if path.is_file()):
+            found += [(label, ref) for ref in collect(folders[label])]
+    return group(found, concepts, limit=limit, seed=seed, known=used)
+
+
+def _listed(root: Path, file: Path) -> list[tuple[str, ImageRef]]:
+    """Return the images that a text file names, with the folder of each as its label."""
+    try:
+        lines = file.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"cannot read the list {str(file)!r}: {error}") from error
+    paths = [line.strip() for line in lines if line.strip()]
+    missing = [path for path in paths if not (root / path).is_file()]
+    if missing:
+        raise DatasetError(
+            f"{len(missing)} of the {len(paths)} files that {str(file)!r} lists are not in "
+            f"{str(root)!r}, first {missing[0]!r}; expected paths relative to that folder"
+        )
+    if flat := [path for path in paths if "/" not in path]:
+        raise DatasetError(
+            f"expected paths LABEL/FILE in {str(file)!r}, got {flat[0]!r}, which has no folder"
+        )
+    return [(Path(path).parts[0], ImageRef(str(root / path), root / path)) for path in paths]

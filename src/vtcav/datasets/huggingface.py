@@ -1,0 +1,224 @@
+"""Data sets of Hugging Face's `datasets` as images by label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vtcav.datasets.concept_images import ConceptImages, Wanted, closest, group, names
+from vtcav.engines.stored import FetchedImage
+from vtcav.errors import DatasetError
+from vtcav.images import ImageRef, UnreadableError
+
+__all__ = ["RowImage", "from_huggingface"]
+
+
+def from_huggingface(
+    dataset: Any,
+    concepts: Wanted = None,
+    *,
+    image: str = "image",
+    label: str = "label",
+    rows: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> ConceptImages:
+    """List the images of a Hugging Face data set by label.
+
+    The images of a `Dataset` are read when they are needed. An `IterableDataset` is read once to
+    its end, or for `rows` rows; with a limit only the encoded bytes of the images drawn are kept.
+
+    Args:
+        dataset: A `Dataset` or an `IterableDataset`, not a `DatasetDict` of them.
+        concepts: Which labels, or a mapping from new names to labels; None takes all.
+        image: The column of images: an `Image` feature, bytes, {"bytes", "path"}, or paths.
+        label: The column of labels: a `ClassLabel`, numbers or texts, or lists of these.
+        rows: At most so many rows of an iterable are read; None reads all.
+        limit: At most this many images of each concept, drawn with `seed`.
+        seed: Seeds the draw.
+
+    Raises:
+        DatasetError: For another kind of object, a missing column, or an unknown label.
+
+    Example:
+        >>> pixels = np.zeros((8, 8, 3), np.uint8)
+        >>> rows = [{"image": Image.fromarray(pixels), "label": name} for name in ("a", "b", "a")]
+        >>> from_huggingface(iter(rows))
+        ConceptImages(a: 2, b: 1)
+    """
+    if isinstance(dataset, Mapping):
+        raise DatasetError(
+            f"expected one data set, got several: {names(dataset)}; choose a split, such as "
+            f"dataset[{next(iter(dataset), 'train')!r}]"
+        )
+    features = getattr(dataset, "features", None)
+    if features is not None:
+        for column in (image, label):
+            _check_column(column, features)
+        dataset = _undecoded(dataset, image, features[image])
+    name_of = _names_of(features[label] if features is not None else None)
+    title = _title(dataset)
+    pairs: Iterable[tuple[str, ImageRef]]
+    if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"):
+        texts = list(dataset[label])[:rows]
+        pairs = [
+            (text, RowImage(f"{title}[{i}]", Path(), dataset, i, image))
+            for i, cell in enumerate(texts)
+            for text in name_of(cell)
+        ]
+    else:
+        pairs = _Reservoir(limit, seed).of(_stream(dataset, image, label, name_of, title, rows))
+    return group(pairs, concepts, limit=limit, seed=seed, known=name_of.known)
+
+
+def _check_column(column: str, features: Any) -> None:
+    if column not in features:
+        near = closest(column, features)
+        hint = f"did you mean {near!r}? " if near else ""
+        raise DatasetError(f"there is no column {column!r}; {hint}there are {names(features)}")
+
+
+def _undecoded(dataset: Any, column: str, feature: Any) -> Any:
+    """Return the data set giving bytes and paths in place of decoded images."""
+    if type(feature).__name__ != "Image":
+        return dataset
+    return dataset.cast_column(column, type(feature)(decode=False))
+
+
+def _title(dataset: Any) -> str:
+    info = getattr(dataset, "info", None)
+    name = getattr(info, "dataset_name", None) or "dataset"
+    split = getattr(dataset, "split", None)
+    return f"{name}/{split}" if split is not None else str(name)
+
+
+class _names_of:  # noqa: N801 (used as a function)
+    """Gives the labels of a cell."""
+
+    def __init__(self, feature: Any) -> None:
+        inner = getattr(feature, "feature", feature)
+        if isinstance(inner, list) and inner:
+            inner = inner[0]
+        self.names: list[str] | None = getattr(inner, "names", None)
+        self.known = None if self.names is None else dict.fromkeys(self.names)
+
+    def __call__(self, cell: Any) -> list[str]:
+        if cell is None:
+            return []
+        if isinstance(cell, list | tuple | np.ndarray):
+            return [text for part in cell for text in self(part)]
+        if isinstance(cell, str):
+            return [cell.strip()] if cell.strip() else []
+        if self.names is None:
+            return [str(cell)]
+        # -1 is how the package marks a row without a label
+        return [self.names[int(cell)]] if 0 <= int(cell) < len(self.names) else []
+
+
+def _stream(
+    dataset: Iterable[Any], image: str, label: str, name_of: Any, title: str, rows: int | None
+) -> Iterator[tuple[str, ImageRef]]:
+    """Yield label and image of the rows of an iterable."""
+    for i, row in enumerate(dataset):
+        if rows is not None and i >= rows:
+            return
+        if not isinstance(row, Mapping):
+            raise DatasetError(
+                f"expected rows with the columns {image!r} and {label!r}, got "
+                f"{type(row).__name__} in row {i}"
+            )
+        for column in (image, label):
+            _check_column(column, row)
+        ref = _of_cell(f"{title}[{i}]", row[image])
+        for text in name_of(row[label]):
+            yield text, ref
+
+
+class _Reservoir:
+    """Keeps a fair draw of each label's images from a stream whose length is not known."""
+
+    def __init__(self, limit: int | None, seed: int) -> None:
+        self.limit = limit
+        self.random = np.random.default_rng(seed)
+
+    def of(self, pairs: Iterable[tuple[str, ImageRef]]) -> list[tuple[str, ImageRef]]:
+        kept: dict[str, list[tuple[int, ImageRef]]] = {}
+        seen: dict[str, int] = {}
+        for i, (label, ref) in enumerate(pairs):
+            drawn = kept.setdefault(label, [])
+            seen[label] = seen.get(label, 0) + 1
+            if self.limit is None or len(drawn) < self.limit:
+                drawn.append((i, ref))
+            elif (place := int(self.random.integers(seen[label]))) < self.limit:
+                drawn[place] = i, ref
+        found = [(i, label, ref) for label, refs in kept.items() for i, ref in refs]
+        return [(label, ref) for _, label, ref in sorted(found, key=lambda entry: entry[0])]
+
+
+def _of_cell(name: str, cell: Any) -> ImageRef:
+    """Return the image of a cell: bytes, a struct of bytes and path, a path, or a picture.
+
+    Raises:
+        ImageError: For anything else.
+    """
+    if isinstance(cell, Mapping):
+        path = cell.get("path")
+        if cell.get("bytes"):
+            cell = cell["bytes"]
+            name = f"{name} {Path(path).name}" if path else name
+        else:
+            cell = path
+    if isinstance(cell, bytes):
+        return FetchedImage(name, Path(), cell)
+    if isinstance(cell, str) and cell:
+        return ImageRef(cell, Path(cell))
+    if isinstance(cell, Image.Image | np.ndarray):
+        return ImageRef(name, cell)
+    raise UnreadableError(
+        name, f"expected bytes, a path or a picture, got {'nothing' if cell is None else cell!r}"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class RowImage(ImageRef):
+    """The image in a row of a data set; `source` is not used.
+
+    Attributes:
+        dataset: The data set, its images undecoded.
+        row: The row.
+        column: The column of the image.
+    """
+
+    dataset: Any = field(default=None, repr=False)
+    row: int = 0
+    column: str = "image"
+
+    def fetch(self) -> ImageRef:
+        """Return the image with its bytes, or its path.
+
+        Raises:
+            ImageError: When there is none.
+        """
+        try:
+            cell = self.dataset[self.row][self.column]
+        except Exception as error:
+            # a data set is foreign code, which fails in its own ways
+            raise UnreadableError(self.name, str(error) or type(error).__name__) from error
+        return _of_cell(self.name, cell)
+
+    def load(self) -> Image.Image:
+        """Read and decode the image."""
+        return self.fetch().load()
+
+    def digest(self) -> str:
+        """The sha256 of the bytes, or of the pixels of a picture."""
+        return self.fetch().digest()
+
+    def status(self) -> tuple[int, int]:
+        """Unknown."""
+        return -1, -1

@@ -1,0 +1,228 @@
+"""A table with an image and a label in each row: CSV, TSV, Parquet, or a pandas DataFrame."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtcav.datasets.concept_images import ConceptImages, Wanted, group, names, unknown
+from vtcav.engines.stored import StoredImage, parquet_images
+from vtcav.errors import DatasetError, ImageError
+from vtcav.images import ImageRef
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["IMAGE_COLUMNS", "LABEL_COLUMNS", "column", "from_table", "image_files", "read_table"]
+
+IMAGE_COLUMNS = (
+    *("image", "path", "file", "file_name", "filename", "image_path", "filepath", "uri", "bytes"),
+    "image.bytes",
+)
+"""Where the image is looked for, the first that is there."""
+
+LABEL_COLUMNS = ("label", "concept", "class", "class_name", "category", "name")
+"""Where the label is looked for, the first that is there."""
+
+
+def from_table(
+    table: str | Path | pd.DataFrame,
+    concepts: Wanted = None,
+    *,
+    image: str | None = None,
+    label: str | None = None,
+    root: str | Path | None = None,
+    separator: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+) -> ConceptImages:
+    """List the images of a table by their label.
+
+    Labels are compared as texts, as they are written: "01" is not "1". Rows with an empty label
+    are left out.
+
+    Args:
+        table: A CSV, TSV or Parquet file, or a DataFrame. A Parquet file may hold the bytes of the
+            images, also in a struct with "bytes" as Hugging Face writes it.
+        concepts: Which labels, or a mapping from new names to labels; None takes all.
+        image: The column of paths, URIs or bytes; None looks for a usual name.
+        label: The column of labels; None looks for a usual name.
+        root: The folder that paths are relative to; None takes that of the file, or the current
+            one for a DataFrame.
+        separator: What separates several labels in one cell, such as ";".
+        limit: At most this many images of each concept, drawn with `seed`.
+        seed: Seeds the draw.
+
+    Raises:
+        DatasetError: For a missing file or column, an unknown label, or when no file of a label is
+            there. Single missing files are left out by name when they are to be read.
+
+    Example:
+        >>> import pandas as pd
+        >>> rows = {"path": ["a.png", "b.png", "c.png"], "label": ["dog", "cat", "dog"]}
+        >>> from_table(pd.DataFrame(rows), root="s3://bucket/animals")
+        ConceptImages(dog: 2, cat: 1)
+    """
+    frame, place = read_table(table)
+    label = column(frame, label, LABEL_COLUMNS, "labels", place, option="label")
+    if place.endswith(".parquet"):
+        refs = _parquet(place, image, root)
+    else:
+        image = column(frame, image, IMAGE_COLUMNS, "images", place, option="image")
+        refs = image_files(frame[image], _root(root, place))
+    pairs: list[tuple[str, ImageRef]] = [
+        (text, ref)
+        for cell, ref in zip(frame[label], refs, strict=True)
+        for text in _labels(cell, separator)
+    ]
+    check_there(pairs, _root(root, place))
+    return group(pairs, concepts, limit=limit, seed=seed)
+
+
+def read_table(table: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return a table and the path it came from, empty for a DataFrame.
+
+    Raises:
+        DatasetError: When it cannot be read or has no rows.
+    """
+    import pandas as pd
+
+    if isinstance(table, pd.DataFrame):
+        frame, place = table, ""
+    else:
+        place = os.fspath(table)
+        frame = _read(place)
+    if frame.empty:
+        raise DatasetError(f"the table {place!r} has no rows")
+    return frame, place
+
+
+def _read(place: str) -> pd.DataFrame:
+    import pandas as pd
+
+    suffix = Path(place).suffix.lower()
+    if not Path(place).is_file():
+        raise DatasetError(f"there is no table {place!r}")
+    try:
+        if suffix == ".parquet":
+            return _narrow(place)
+        if suffix in (".csv", ".tsv", ".txt"):
+            by = "\t" if suffix == ".tsv" else ","
+            return pd.read_csv(
+                place, sep=by, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+            )
+    except Exception as error:
+        # pandas and pyarrow meet files with exceptions of many kinds; all are this file's
+        raise DatasetError(f"cannot read the table {place!r}: {error}") from error
+    raise DatasetError(f"expected a .csv, .tsv or .parquet file, got {place!r}")
+
+
+def _narrow(place: str) -> pd.DataFrame:
+    """Read a Parquet file without columns of bytes."""
+    import pandas as pd
+    from pyarrow import parquet, types
+
+    schema = parquet.read_schema(place)
+    heavy = (types.is_binary, types.is_large_binary, types.is_struct)
+    light = [entry.name for entry in schema if not any(test(entry.type) for test in heavy)]
+    return pd.read_parquet(place, columns=light)
+
+
+def column(
+    frame: pd.DataFrame,
+    name: str | None,
+    usual: Sequence[str],
+    what: str,
+    place: str,
+    *,
+    option: str,
+) -> str:
+    """Return the column that is asked for, or the first of the usual names.
+
+    Raises:
+        DatasetError: When it is not there, with the closest.
+    """
+    known = [str(entry) for entry in frame.columns]
+    if name is not None:
+        if name not in known:
+            raise DatasetError(f"{place or 'the table'}: {unknown('column', name, known)}")
+        return name
+    for entry in usual:
+        for have in known:
+            if have.casefold() == entry:
+                return have
+    raise DatasetError(
+        f"{place or 'the table'} has no column of {what}: expected one of {', '.join(usual)}, or "
+        f"say which with {option}=; it has {names(known)}"
+    )
+
+
+def image_files(cells: Iterable[Any], root: str) -> list[ImageRef]:
+    """Return the images of a column of paths or URIs, relative to a folder or URI.
+
+    Raises:
+        DatasetError: For a cell that is no path.
+    """
+    return [_image(cell, root, row) for row, cell in enumerate(cells)]
+
+
+def _image(cell: Any, root: str, row: int) -> ImageRef:
+    if isinstance(cell, ImageRef):
+        return cell
+    if not isinstance(cell, str | os.PathLike) or not os.fspath(cell):
+        raise DatasetError(f"expected the path of an image in row {row}, got {cell!r}")
+    text = str(os.fspath(cell))
+    if "://" in text:
+        return StoredImage(text, Path(), text)
+    if "://" in root:
+        whole = f"{root.rstrip('/')}/{text}"
+        return StoredImage(whole, Path(), whole)
+    path = Path(root) / text
+    return ImageRef(str(path), path)
+
+
+def _parquet(place: str, image: str | None, root: str | Path | None) -> Sequence[ImageRef]:
+    try:
+        return parquet_images(place, column=image, folder=None if root is None else str(root))
+    except ImageError as error:
+        raise DatasetError(str(error)) from error
+
+
+def _root(root: str | Path | None, place: str) -> str:
+    if root is not None:
+        return os.fspath(root)
+    return str(Path(place).parent) if place else ""
+
+
+def _labels(cell: Any, separator: str | None) -> list[str]:
+    """Return the labels of a cell; none where it is empty."""
+    if cell is None or (isinstance(cell, float) and cell != cell):
+        return []
+    parts = str(cell).split(separator) if separator else [str(cell)]
+    return [part.strip() for part in parts if part.strip()]
+
+
+def check_there(pairs: Sequence[tuple[str, ImageRef]], root: str) -> None:
+    """Refuse labels none of whose files is there, which mostly means another folder.
+
+    Raises:
+        DatasetError: Naming the first file.
+    """
+    there: dict[str, bool] = {}
+    first: dict[str, str] = {}
+    known: dict[str, bool] = {}
+    for label, ref in pairs:
+        if there.get(label):
+            continue
+        if ref.name not in known:
+            local = type(ref) is ImageRef and isinstance(ref.source, Path)
+            known[ref.name] = not local or Path(str(ref.source)).exists()
+        there[label] = known[ref.name]
+        first.setdefault(label, ref.name)
+    if lost := [label for label, found in there.items() if not found]:
+        raise DatasetError(
+            f"none of the files of label {lost[0]!r} is there, first {first[lost[0]]!r}; paths are "
+            f"taken relative to {root or '.'!r}: say where they are with root="
+        )

@@ -1,0 +1,350 @@
+"""The web application: requests of the page become calls of the session."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from PIL import Image
+from starlette.exceptions import HTTPException
+
+from vtcav import __version__
+from vtcav.cav import CavBank
+from vtcav.errors import ImageError, VtcavError
+from vtcav.explorer import limits
+from vtcav.explorer.concept import ConceptSpec
+from vtcav.explorer.guard import Guard
+from vtcav.explorer.pictures import Box, Picture
+from vtcav.explorer.requests import ExplainRequest, IntegrateRequest, SaveRequest, Work
+from vtcav.explorer.saving import ExistsError, command, save_bank, save_folders
+from vtcav.explorer.session import Found, Session
+from vtcav.explorer.turns import SupersededError
+from vtcav.preprocess import Preprocess
+from vtcav.significance import q_values
+
+__all__ = ["create_app"]
+
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+_LARGEST_SHOWN = 1600
+
+
+def create_app(
+    session: Session, *, token: str, hosts: Sequence[str], output: Path, described: str = "MODEL"
+) -> Guard:
+    """Return the web application, guarded.
+
+    Args:
+        session: What computes.
+        token: The secret that requests must hold.
+        hosts: Host and port pairs that the application is reached by, "127.0.0.1:8000".
+        output: The only folder that is written to, when a concept is saved.
+        described: The network as `vtcav explain --model` takes it.
+    """
+    app = FastAPI(title="vtcav explorer", docs_url=None, redoc_url=None, openapi_url=None)
+    _errors(app)
+    _pages(app)
+    _pictures(app, session)
+    _computing(app, session)
+    _keeping(app, session, output, described)
+    return Guard(app, token, frozenset(host.lower() for host in hosts))
+
+
+def _errors(app: FastAPI) -> None:
+    """Answer every error with one sentence."""
+
+    @app.exception_handler(SupersededError)
+    def superseded(request: Request, error: Exception) -> Response:
+        return _trouble(409, str(error), superseded=True)
+
+    @app.exception_handler(ExistsError)
+    def exists(request: Request, error: Exception) -> Response:
+        return _trouble(409, str(error), exists=True)
+
+    @app.exception_handler(VtcavError)
+    def expected(request: Request, error: Exception) -> Response:
+        return _trouble(400, str(error))
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"][1:]))
+        return _trouble(422, f"{where}: {first['msg']}" if where else str(first["msg"]))
+
+    @app.exception_handler(HTTPException)
+    def refused(request: Request, error: HTTPException) -> Response:
+        said = {404: "there is nothing at this address", 405: "this cannot be asked in this way"}
+        return _trouble(error.status_code, said.get(error.status_code, str(error.detail)))
+
+
+def _pages(app: FastAPI) -> None:
+    @app.get("/")
+    def page() -> Response:
+        return _static("index.html")
+
+    @app.get("/static/{name}")
+    def static(name: str) -> Response:
+        return _static(name)
+
+
+def _pictures(app: FastAPI, session: Session) -> None:
+    @app.post("/api/pictures")
+    async def upload(request: Request, name: str = "picture") -> dict[str, Any]:
+        from starlette.concurrency import run_in_threadpool
+
+        data = await request.body()
+        picture = await run_in_threadpool(session.pictures.upload, data, name)
+        return _described(picture)
+
+    @app.delete("/api/pictures/{key}")
+    def remove(key: str) -> dict[str, bool]:
+        session.remove(key)
+        return {"removed": True}
+
+    @app.get("/api/pictures/{key}")
+    def show(key: str, size: int = _LARGEST_SHOWN, box: str = "", seen: bool = False) -> Response:
+        picture = session.pictures.decoded(key)
+        if box:
+            picture = picture.crop(_edges(box, session.pictures.get(key)))
+        if seen:
+            picture = _as_seen(session, picture)
+        shown = picture.copy()
+        side = min(max(size, 16), _LARGEST_SHOWN)
+        shown.thumbnail((side, side))
+        data = io.BytesIO()
+        shown.save(data, "WEBP", quality=85 if side > 200 else 80)
+        return Response(data.getvalue(), media_type="image/webp")
+
+
+def _computing(app: FastAPI, session: Session) -> None:
+    names = session.model.class_names
+
+    @app.get("/api/session")
+    def about() -> dict[str, Any]:
+        return {
+            "version": __version__,
+            "network": session.model.described,
+            "binary": session.model.binary,
+            "layers": [
+                {"name": layer.name, "kind": layer.kind, "shape": layer.shape}
+                for layer in session.layers
+            ],
+            "classes": names,
+            "pictures": [_described(p) for p in session.pictures.listed()],
+            "concepts": [spec.model_dump() for spec in session.work],
+            "given": [_described(p) for p in session.pictures.given()],
+            "learned": [vars(concept) for concept in session.learned],
+            "negatives": {
+                "count": len(session.shared),
+                "described": session.negatives.described,
+                "stand_in": session.negatives.stand_in,
+            },
+            "skipped": [f"{skip.name}: {skip.reason}" for skip in session.skipped],
+            "steps": session.rule.steps,
+            "colours": _colours(),
+            "limits": {
+                "bytes": limits.FILE_BYTES,
+                "classes": limits.CLASSES,
+                "side": limits.PATCH_SIDE,
+            },
+        }
+
+    @app.get("/api/progress")
+    async def progress() -> dict[str, Any]:
+        return dict(vars(session.progress))
+
+    @app.get("/api/inputs/{key}")
+    def show_input(key: str) -> Response:
+        pixels = session.look(key).input
+        if pixels is None:
+            return _trouble(404, "the input lies on the picture: look at that")
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, "PNG")
+        return Response(data.getvalue(), media_type="image/png")
+
+    @app.get("/api/look/{key}")
+    def look(key: str) -> dict[str, Any]:
+        seen = session.look(key)
+        return {
+            "box": seen.box,
+            "input": None if seen.input is None else seen.input.shape[1::-1],
+            "predictions": [
+                {"index": t, "name": names[t], "probability": float(seen.probabilities[t])}
+                for t in seen.top(5)
+            ],
+        }
+
+    @app.post("/api/explain")
+    def explain(asked: ExplainRequest) -> dict[str, Any]:
+        check = session.latest.check(f"explain {asked.page}", asked.number)
+        classes = [session.model.class_index(t) for t in asked.classes]
+        counts = {} if asked.judge else {"null_cavs": 0, "bootstraps": 0}
+        found = [
+            session.explain(asked.picture, concept, asked.layer, classes, check=check, **counts)
+            for concept in asked.concepts
+        ]
+        concepts = [
+            {**_found(one), "trust": _trust(session, concept, one) if asked.judge else None}
+            for one, concept in zip(found, asked.concepts, strict=True)
+        ]
+        _add_q_values([row for concept in concepts for row in concept["rows"]])
+        return {"layer": asked.layer, "concepts": concepts}
+
+    @app.post("/api/integrate")
+    def integrate(asked: IntegrateRequest) -> dict[str, bool]:
+        check = session.latest.check(f"integrate {asked.page}", asked.number)
+        classes = [session.model.class_index(t) for t in asked.classes]
+        session.integrate(asked.picture, asked.layer, classes, check)
+        return {"done": True}
+
+
+def _keeping(app: FastAPI, session: Session, output: Path, described: str) -> None:
+    @app.put("/api/work")
+    def keep(work: Work) -> dict[str, bool]:
+        session.work = list(work.concepts)
+        return {"kept": True}
+
+    @app.post("/api/save")
+    def save(asked: SaveRequest) -> dict[str, Any]:
+        concept = asked.concept
+        if asked.form == "cavs":
+            bank: CavBank = session.bank(concept, session.names)
+            places = [save_bank(output, concept.name, bank, replace=asked.replace)]
+        else:
+            examples, negatives = session.refs_of(concept)
+            places = save_folders(output, concept.name, examples, negatives, replace=asked.replace)
+        return {
+            "places": [str(place) for place in places],
+            "command": command(output, concept.name, described, asked.form, len(concept.examples)),
+        }
+
+
+# -- what is answered -------------------------------------------------------------------------
+
+
+def _described(picture: Picture) -> dict[str, Any]:
+    return {
+        "key": picture.key,
+        "name": picture.name,
+        "origin": picture.origin,
+        "width": picture.size[0],
+        "height": picture.size[1],
+    }
+
+
+def _found(found: Found) -> dict[str, Any]:
+    """Return one concept on one picture for the page."""
+    map_bytes = np.ascontiguousarray(found.M, "<f4").tobytes()
+    record = found.record
+    return {
+        "name": found.concept,
+        "separated": found.separated,
+        "height": found.M.shape[0],
+        "width": found.M.shape[1],
+        "map": base64.b64encode(map_bytes).decode(),
+        "examples": len(record.examples),
+        "negatives": len(record.negatives),
+        "skipped": [
+            f"{skip.name}: {skip.reason}"
+            for skip in (*record.skipped_examples, *record.skipped_negatives)
+        ],
+        "rows": [
+            {
+                "class_index": row.class_index,
+                "class_name": row.class_name,
+                "attribution": row.attribution,
+                "rough": found.rough.get(row.class_index),
+                "low": _finite(row.cav_low),
+                "high": _finite(row.cav_high),
+                "null_mean": _finite(row.null_mean),
+                "p_value": _finite(row.p_value),
+                "note": row.note,
+            }
+            for row in found.rows
+        ],
+        "pending": list(found.pending),
+    }
+
+
+def _add_q_values(rows: Sequence[dict[str, Any]]) -> None:
+    """Add the q-values of everything that is shown together, as `VisualTCAV.explain` does."""
+    p = [np.nan if row["p_value"] is None else row["p_value"] for row in rows]
+    for row, q in zip(rows, q_values(np.array(p)), strict=True):
+        row["q_value"] = _finite(q)
+
+
+def _trust(session: Session, concept: ConceptSpec | str, found: Found) -> dict[str, str]:
+    """Return how far a concept can be trusted at a layer, and the finding that decides it."""
+    try:
+        diagnosed = session.diagnose(concept, [found.layer]).summary()
+    except VtcavError as error:
+        return {"level": "unknown", "meaning": str(error)}
+    row = diagnosed[diagnosed["concept"] == found.concept].iloc[0]
+    return {"level": str(row["level"]), "meaning": str(row["meaning"])}
+
+
+def _finite(x: float) -> float | None:
+    return float(x) if np.isfinite(x) else None
+
+
+def _edges(text: str, picture: Picture) -> Box:
+    """Return a box of four numbers with commas, cut off at the edges of the picture."""
+    parts = text.split(",")
+    if len(parts) != 4 or not all(part.isdecimal() and len(part) < 9 for part in parts):
+        raise ImageError("expected a box of four whole numbers: left, top, right, bottom")
+    wide, high = picture.size
+    left, top, right, bottom = (int(part) for part in parts)
+    box = min(left, wide), min(top, high), min(right, wide), min(bottom, high)
+    if box[0] >= box[2] or box[1] >= box[3]:
+        raise ImageError(f"the patch {text} is not inside {picture.name!r}")
+    return box
+
+
+def _as_seen(session: Session, picture: Image.Image) -> Image.Image:
+    """Return the part of a picture that the network sees, where that is known."""
+    if not isinstance(session.model.preprocess, Preprocess):
+        return picture
+    left, top, right, bottom = session.model.preprocess.box(*picture.size)
+    wide, high = picture.size
+    inside = max(left, 0), max(top, 0), min(right, wide), min(bottom, high)
+    return picture.crop(
+        (round(inside[0]), round(inside[1]), max(round(inside[2]), 1), max(round(inside[3]), 1))
+    )
+
+
+def _trouble(status: int, reason: str, **more: bool) -> JSONResponse:
+    return JSONResponse({"error": reason, **more}, status_code=status)
+
+
+@cache
+def _files() -> dict[str, bytes]:
+    folder = resources.files("vtcav.explorer").joinpath("static")
+    return {
+        entry.name: entry.read_bytes()
+        for entry in folder.iterdir()
+        if Path(entry.name).suffix in _TYPES
+    }
+
+
+def _static(name: str) -> Response:
+    """Return a file of the page by its name, which is looked up and never a path."""
+    files = _files()
+    if name not in files:
+        return _trouble(404, "there is nothing at this address")
+    return Response(files[name], media_type=_TYPES[Path(name).suffix])
+
+
+@cache
+def _colours() -> str:
+    """Return the colours of M from 0 to 1, those of the figures: 6 hexadecimal digits each."""
+    from vtcav.report.page import _colours as colours
+
+    return colours()

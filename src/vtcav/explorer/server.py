@@ -1,0 +1,124 @@
+"""Serving the explorer at an address of this machine alone."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from vtcav.errors import ExplanationError, ExtraError, VtcavError
+from vtcav.explorer.session import Session
+from vtcav.images import ImageSource
+from vtcav.models.base import Model
+
+__all__ = ["listen", "samples", "serve"]
+
+HOST = "127.0.0.1"
+
+
+def serve(
+    model: Model | Session,
+    *,
+    port: int = 0,
+    output: str | Path = "explorer",
+    open_browser: bool = True,
+    described: str = "MODEL",
+    say: Callable[[str], None] = print,
+    **settings: Any,
+) -> None:
+    """Serve the explorer until it is interrupted.
+
+    It listens on 127.0.0.1 alone. The address holds a random token, without which nothing is
+    answered.
+
+    Args:
+        model: A `Classifier`, what `load_model` returns, or a `Session`.
+        port: 0 takes a free one.
+        output: The only folder that is written to, when a concept is saved.
+        open_browser: Whether to open the page in a browser.
+        described: The network as `vtcav explain --model` takes it.
+        say: Told the address.
+        settings: What `Session` takes: layers, concepts, negatives, cavs, ...
+
+    Raises:
+        ExplanationError: When the port is taken.
+    """
+    import uvicorn
+
+    from vtcav.explorer.app import create_app
+
+    session = model if isinstance(model, Session) else Session(model, **settings)
+    listening = listen(port)
+    with listening:
+        port = listening.getsockname()[1]
+        token = secrets.token_urlsafe(24)
+        app = create_app(
+            session,
+            token=token,
+            hosts=[f"{HOST}:{port}", f"localhost:{port}"],
+            output=Path(output),
+            described=described,
+        )
+        address = f"http://{HOST}:{port}/?token={token}"
+        for skip in session.skipped:
+            say(f"left out: {skip.name} ({skip.reason})")
+        say(f"The explorer is at {address}")
+        say("Ctrl+C ends it.")
+        threading.Thread(target=_warm, args=(session, say), daemon=True).start()
+        if open_browser:
+            threading.Timer(0.5, webbrowser.open, [address]).start()
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=1,
+            limit_concurrency=100,
+            ws="none",
+        )
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def samples(names: tuple[str, ...]) -> Mapping[str, ImageSource]:
+    """Return photographs of scikit-image by name, where it is installed."""
+    from vtcav.demo import photograph
+
+    try:
+        return {name.removesuffix("_RGB"): photograph(name) for name in names}
+    except ExtraError:
+        return {}
+
+
+def listen(port: int) -> socket.socket:
+    """Return a socket that listens on this machine alone.
+
+    Args:
+        port: 0 takes a free one.
+
+    Raises:
+        ExplanationError: When the port is taken.
+    """
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((HOST, port))
+        listening.listen()
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise ExplanationError(
+            f"cannot listen on port {port}: {error}; give another --port, or none for a free one"
+        ) from error
+    return listening
+
+
+def _warm(session: Session, say: Callable[[str], None]) -> None:
+    """Prepare the negatives; a page that is faster asks for what it needs itself."""
+    try:
+        session.warm()
+    except VtcavError as error:
+        say(f"the negatives cannot be used: {error}")

@@ -1,0 +1,77 @@
+// Whatever is shown goes in as text (textContent), never as markup: names are a user's.
+export const find = (id) => document.getElementById(id);
+export const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+export const make = (tag, text = "", name = "") => {
+  const element = document.createElement(tag);
+  if (text) element.textContent = text;
+  if (name) element.className = name;
+  return element;
+};
+export const drawn = (tag, attributes) => {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  return element;
+};
+export const count = (n, noun, many = `${noun}s`) => `${n} ${n === 1 ? noun : many}`;
+export const value = (x) => {
+  if (x === 0) return "0";
+  return x < 0.0005 ? "<0.001" : x.toFixed(3);
+};
+
+const token = new URLSearchParams(location.search).get("token") ?? "";
+
+// -- asking the program
+
+export class Trouble extends Error {
+  constructor(reason, answer = {}) {
+    super(reason);
+    this.answer = answer;
+  }
+}
+
+const ask = async (path, options = {}) => {
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers: { "X-Vtcav-Token": token, ...options.headers } });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Trouble("The program does not answer. Was it ended? Start vtcav explore again and open the address it prints.");
+  }
+  let answer;
+  try { answer = await response.json(); } catch { answer = {}; }
+  if (!response.ok) throw new Trouble(answer.error ?? `The program answered ${response.status}.`, answer);
+  return answer;
+};
+export const get = (path, options) => ask(path, options);
+export const send = (path, data, method = "POST", signal = undefined) => ask(path, {
+  method, signal, body: JSON.stringify(data), headers: { "Content-Type": "application/json" },
+});
+export const remove = (path) => ask(path, { method: "DELETE" });
+export const upload = (file) => ask(`api/pictures?name=${encodeURIComponent(file.name.slice(-80) || "picture")}`, {
+  method: "POST", body: file, headers: { "Content-Type": "application/octet-stream" },
+});
+export const address = (picture, { size = 1600, box = null, seen = false } = {}) => {
+  const query = new URLSearchParams({ size, token });
+  if (box) query.set("box", box.join(","));
+  if (seen) query.set("seen", "true");
+  return `api/pictures/${picture}?${query}`;
+};
+export const inputAddress = (picture) => `api/inputs/${picture}?${new URLSearchParams({ token })}`;
+
+// -- telling the person
+
+export const tell = (text) => { find("status").textContent = text; };
+export const notice = (text, { bad = true, lasting = false } = {}) => {
+  const box = make("div", "", bad ? "notice bad" : "notice");
+  const close = make("button", "Dismiss");
+  close.type = "button";
+  close.addEventListener("click", () => box.remove());
+  box.append(make("p", text), close);
+  const same = all("#notices p").some((p) => p.textContent === text);
+  if (!same) find("notices").append(box);
+  if (!lasting) setTimeout(() => box.remove(), 20000);
+};
+
+// -- what this browser remembers, where it may
+export const recall = (key) => { try { return localStorage.getItem(key) ?? ""; } catch { return ""; } };
+export const keep = (key, text) => { try { localStorage.setItem(key, text); } catch { /* not kept */ } };

@@ -1,0 +1,35 @@
+"""Small files that docs/data.md speaks of: a table, photographs with masks, boxes, COCO's form."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+
+def write_data_files():
+    """Write them into the current folder, beside concepts/ and random/."""
+    paths = [*Path("concepts").glob("*/*.png"), *Path("random").glob("*.jpg")]
+    rows = [(str(path), path.parent.name) for path in sorted(paths)]
+    pd.DataFrame(rows, columns=["path", "label"]).to_csv("labels.csv", index=False)
+    for folder in ("photos", "masks"):
+        Path(folder).mkdir()
+    mask = np.zeros((64, 64), np.uint8)
+    mask[10:50, 20:60] = 255
+    for i in range(6):
+        Image.open(f"random/{i}.jpg").save(f"photos/{i}.png")
+        Image.fromarray(mask).save(f"masks/{i}.png")
+    names = [f"{i}.png" for i in range(6)]
+    box = {"left": 20, "top": 10, "right": 60, "bottom": 50}
+    table = pd.DataFrame({"image": [f"photos/{name}" for name in names], "label": "spot"})
+    table.assign(**box).to_csv("boxes.csv", index=False)
+    annotation = {"category_id": 1, "bbox": [20, 10, 40, 40], "iscrowd": 0}
+    content = {
+        "images": [
+            {"id": i, "file_name": name, "width": 64, "height": 64} for i, name in enumerate(names)
+        ],
+        "categories": [{"id": 1, "name": "spot"}],
+        "annotations": [annotation | {"id": i, "image_id": i} for i in range(6)],
+    }
+    Path("instances.json").write_text(json.dumps(content))
