@@ -15,7 +15,6 @@ from torch import Tensor
 
 from vtcav.batches import check_finite
 from vtcav.cav import CavBank, ConceptRecord, LayerCavs
-from vtcav.concept_map import concept_map, raw_map
 from vtcav.concepts import Concept, ImageSet, concept_folders, negative_folders
 from vtcav.errors import ConceptError, ExplanationError, VtcavError
 from vtcav.explainer import LEARNED_FROM, shown_picture
@@ -295,7 +294,7 @@ class Session:
                 M = fine.M
             else:
                 here, F = bank.layers[layer].to(seen.maps[layer].device), seen.maps[layer]
-                M = concept_map(raw_map(F, here.v), here.e_pos, here.e_neg)
+                M = here.maps(F)
         k = bank.names.index(concept if isinstance(concept, str) else _named(concept))
         name = bank.names[k]
         ref = self.pictures.get(picture)
