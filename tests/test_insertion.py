@@ -6,10 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import vtcav
 from tests.small import concepts, negatives, pictures, small_explainer, small_model, small_net
+from tests.tokens import Transformer
+from vtcav.attribution import pooled_cav
 from vtcav.evaluation import insertion_deletion
 from vtcav.evaluation.concept_removal import area, coefficient, concept_part
 from vtcav.evaluation.insertion import NO_DIRECTION, NOT_SEPARATED, NOTHING_THERE
@@ -381,3 +384,55 @@ def test_plot_without_controls_and_without_relative_area(colours):
     assert "relative area none" in texts
     assert "grey" not in texts
     plt.close("all")
+
+
+# -- layers with class tokens ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", [1, 3])
+def test_prefix_tokens_stay_as_each_image_gave_them(prefix):
+    """Against the blocks run by hand on tokens whose grid alone is changed."""
+    net = Transformer(prefix=prefix, blocks=4)
+    model = small_model(net, layouts={"blocks.1": f"tokens({prefix}+4x4)"})
+    explainer = vtcav.VisualTCAV(model, ["blocks.1"]).fit(concepts(), negatives())
+    images = pictures(3, seed=4)
+    found = insertion_deletion(explainer, images, "dog", points=3, controls=2, seed=5)
+    x = torch.stack([model.preprocess(Image.fromarray(picture)) for picture in images])
+    with torch.no_grad():
+        tokens = net.blocks[1](net.blocks[0](net.tokens(x)))
+    [cavs] = explainer.cavs.layers.values()
+    F = tokens[:, prefix:].mT.unflatten(2, (4, 4))
+    p = pooled_cav(cavs.v, F, cavs.maps(F)) * cavs.v.sign()
+    usual = [explainer.cavs.evidence(c)[1].gap["blocks.1"].mean(0) for c in explainer.cavs.names]
+
+    def by_hand(n, maps):
+        own = torch.cat([tokens[n : n + 1, :prefix], maps.flatten(2).mT], 1)
+        with torch.no_grad():
+            z = net.fc(net.norm(net.blocks[3](net.blocks[2](own)))[:, 0])
+        return float(z[0, 1])
+
+    curves = found.curves
+    zeros, moved = set(), 0
+    for n in range(3):
+        for k, concept in enumerate(explainer.cavs.names):
+            d, one = p[n, k], F[n : n + 1]
+            beta = coefficient(usual[k][None, :, None, None], d).squeeze()
+            D = concept_part(one, d, beta)
+            moved += bool(D.any())
+            own = curves[(curves["image"] == found.table["image"].unique()[n])
+                         & (curves["concept"] == concept)]  # fmt: skip
+            expected = [by_hand(n, one - t * D) for t in (0.0, 0.5, 1.0)]
+            assert own["deletion_logit"].to_numpy() == pytest.approx(expected, abs=1e-5)
+        zeros.add(round(by_hand(n, torch.zeros_like(F[:1])), 4))
+    assert moved >= 2
+    assert len(zeros) == 3  # the class token carries what each image is
+
+
+def test_images_of_class_tokens_are_not_mixed_in_a_batch():
+    model = small_model(Transformer(), layouts={"blocks.1": "tokens(1+4x4)"})
+    explainer = vtcav.VisualTCAV(model, ["blocks.1"]).fit(concepts(), negatives())
+    images = pictures(4, seed=4)
+    together = insertion_deletion(explainer, images, "dog", points=3, controls=2, seed=5)
+    apart = insertion_deletion(explainer, images, "dog", points=3, controls=2, seed=5, batch_size=1)
+    numbers = together.table.select_dtypes("number").columns
+    np.testing.assert_allclose(together.table[numbers], apart.table[numbers], atol=1e-5)

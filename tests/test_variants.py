@@ -76,7 +76,7 @@ def test_the_variant_draws_maps_with_w_and_weighs_channels_with_v():
         torch.stack([model.preprocess(p) for p in map(_image, group)])
         for group in (BRIGHT, NEGATIVES, IMAGES)
     )
-    found = explainer.explain_class(1, IMAGES).attributions
+    found = explainer.explain_class(2, IMAGES).attributions
     largest = 0.0
     for layer in explainer.layers:
         (F_pos, F_neg, F) = (model.activations(part, [layer])[layer] for part in
@@ -89,17 +89,15 @@ def test_the_variant_draws_maps_with_w_and_weighs_channels_with_v():
         head = model.head(layer)
         with torch.no_grad():
             z, z0 = head(F), head(torch.zeros_like(F[:1]))
-        IG = integrate(
-            head, F, torch.ones(3, 1, dtype=torch.long), *trapezoid(20), batch_size=16
-        ).IG
+        IG = integrate(head, F, torch.full((3, 1), 2), *trapezoid(20), batch_size=16).IG
         a = concept_attribution(
-            positive_relevance(IG, F), class_share(z, z0)[:, 1:2], M, pooled_cav(v[None], F, M)
+            positive_relevance(IG, F), class_share(z, z0)[:, 2:3], M, pooled_cav(v[None], F, M)
         )[:, 0, 0]
         own = found.loc[found["layer"] == layer, "attribution"].to_numpy()
         np.testing.assert_allclose(own, a.numpy(), atol=2e-6)
         largest = max(largest, float(a.max()))
     assert largest > 1e-3
-    paper = fitted("paper").explain_class(1, IMAGES).attributions
+    paper = fitted("paper").explain_class(2, IMAGES).attributions
     assert np.abs(paper["attribution"] - found["attribution"]).max() > 1e-3
 
 
@@ -171,6 +169,19 @@ def test_results_say_which_variant_they_are(tmp_path):
     assert "Fisher's linear discriminant" in texts["filter"]
     assert "Fisher" not in texts["paper"]
     assert suffix("paper") == ""
+
+
+def test_a_cache_does_not_mix_variants(tmp_path):
+    """The same images learned with one variant after the other, from one cache."""
+    for variant in ("paper", "filter", "paper", "filter"):
+        cached = vtcav.VisualTCAV(
+            small_model(), ["1", "3"], steps=20, variant=variant, cache=tmp_path / "cache"
+        ).fit({"bright": BRIGHT}, NEGATIVES, null_cavs=4, bootstraps=3)
+        plain = fitted(variant, null_cavs=4, bootstraps=3)
+        for layer, cavs in plain.cavs.layers.items():
+            found = cached.cavs.layers[layer]
+            assert torch.allclose(found.e_pos, cavs.e_pos)
+            assert torch.allclose(found.resampled.e_neg, cavs.resampled.e_neg)
 
 
 def test_a_comparison_names_the_variant():

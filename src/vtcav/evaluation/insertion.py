@@ -7,6 +7,9 @@ are kept because both are usual.
 
 Controls take as much out at the same places along random directions: d with its channels
 permuted, which keeps its norm and its sparsity.
+
+Prefix tokens beside the maps (a class token) hold what the image gave them: what they have of the
+concept by then stays, and the logits at zero feature maps belong to each image.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from vtcav.evaluation.concept_removal import coefficient, concept_part, curves
 from vtcav.evaluation.insertion_result import InsertionDeletion, Removal
 from vtcav.explainer import VisualTCAV
 from vtcav.images import ImageSource, collect
+from vtcav.models.base import Head
 from vtcav.progress import progress_bar
 
 __all__ = ["InsertionDeletion", "insertion_deletion"]
@@ -159,10 +163,14 @@ class _Run:
         maps, z = self.model.activations_and_logits(x, self.explainer.layers)
         check_finite(names, maps, z)
         directions = {layer: self._directions(layer, F) for layer, F in maps.items()}
+        heads = {layer: self.model.head(layer).of(x) for layer in maps}
         for n, image in enumerate(names):
             for layer, F in maps.items():
+                head, own = heads[layer].rows(torch.tensor([n])), F[n : n + 1]
+                zero = self._zero(layer, head, own)
                 for k in range(len(self.explainer.cavs.names)):
-                    yield self._remove(image, layer, k, F[n : n + 1], directions[layer][n, k])
+                    d = directions[layer][n, k]
+                    yield self._remove(image, layer, k, own, d, head, zero)
 
     def _directions(self, layer: str, F: Tensor) -> Tensor:
         """Return d [N, K, C]: pooled CAVs with the signs that step 7 turned."""
@@ -171,14 +179,15 @@ class _Run:
         # p has an entry where v and the sign agree, so the sign there is that of v
         return pooled_cav(v, F, M) * v.sign()
 
-    def _remove(self, image: str, layer: str, k: int, F: Tensor, d: Tensor) -> Removal:
+    def _remove(
+        self, image: str, layer: str, k: int, F: Tensor, d: Tensor, head: Head, zero: float
+    ) -> Removal:
         """Take concept k out of the feature maps F [1, C, h, w] of one image."""
         usual = self.usual[layer][k].to(F.device)
         # the mean of alpha is the alpha of the mean
         beta = coefficient(usual[None, :, None, None], d).squeeze()
         D = concept_part(F, d, beta)
-        z = self._logits(layer, F, D, self.orders[layer][k])
-        zero = self._zero(layer, F)
+        z = self._logits(head, F, D, self.orders[layer][k])
         if not (z.isfinite().all() and math.isfinite(zero)):
             raise ExplanationError(
                 f"layer {layer!r}: the network gives infinite scores or NaN for {image!r} without "
@@ -201,9 +210,8 @@ class _Run:
             notes=tuple(notes),
         )
 
-    def _logits(self, layer: str, F: Tensor, D: Tensor, orders: Tensor) -> Tensor:
+    def _logits(self, head: Head, F: Tensor, D: Tensor, orders: Tensor) -> Tensor:
         """Return z [1 + R, P, T] without D, and without D along R random directions."""
-        head = self.model.head(layer)
         if not D.any():
             # exactly equal, so that rounding decides no comparison
             with torch.no_grad():
@@ -212,11 +220,11 @@ class _Run:
         parts = torch.cat([D, D[0][orders.to(D.device)]])
         return curves(head, F.expand_as(parts), parts, self.t, batch_size=self.batch_size)
 
-    def _zero(self, layer: str, F: Tensor) -> float:
-        """Return the class logit at zero feature maps."""
-        if layer not in self.zeros:
+    def _zero(self, layer: str, head: Head, F: Tensor) -> float:
+        """Return the class logit at zero feature maps, of every image where the head is bound."""
+        if head.per_image or layer not in self.zeros:
             with torch.no_grad():
-                self.zeros[layer] = float(self._score(self.model.head(layer)(torch.zeros_like(F))))
+                self.zeros[layer] = float(self._score(head(torch.zeros_like(F))))
         return self.zeros[layer]
 
     def _score(self, z: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ far better than the classes.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,9 @@ BLOCKS = tuple(f"block{i}" for i in range(1, 5))
 """What is trained after a given network's layer."""
 _WIDTH = 64
 _CELLS = 12  # a tag, 0.3 of the picture, then has three cells or more
+_PARTS = 2  # a block has more
 _BYTES = 1 << 30  # of frozen features
+_REMEMBERED_BYTES = 1 << 29
 _BATCH = 32
 STEPS = 8
 """How often `Samples` says that it advanced while it computes frozen features."""
@@ -62,30 +65,32 @@ class _Reached(BaseException):
 class _Stem(nn.Module):
     """A given network up to a layer: from images [N, 3, H, W] to feature maps [N, C, h, w].
 
-    The network is not registered inside: its weights are neither trained nor kept.
+    The network is not registered inside: its weights are neither trained nor kept. Maps of images
+    seen before are remembered: every network of a seed is held against the same pictures.
     """
 
-    def __init__(self, model: Classifier, layer: str) -> None:
+    def __init__(self, frozen: Frozen) -> None:
         super().__init__()
-        self._given = (model, layer)
+        self._frozen = (frozen,)
 
     def forward(self, x: Tensor) -> Tensor:
-        model, layer = self._given
-        found: list[Any] = []
-
-        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            found.append(output)
-            raise _Reached
-
-        handle = model.module.get_submodule(layer).register_forward_hook(keep)
-        try:
-            with evaluating(model.module):
-                model.module(x)
-        except _Reached:
-            pass
-        finally:
-            handle.remove()
-        return model._layout(layer).to_maps(found[0], (x.shape[2], x.shape[3])).float().clone()
+        frozen = self._frozen[0]
+        if torch.is_grad_enabled() and x.requires_grad:
+            return frozen.maps(x)
+        known = frozen.remembered
+        keys = [hashlib.sha256(row.cpu().numpy().tobytes()).digest() for row in x.detach()]
+        new = [i for i, key in enumerate(keys) if key not in known]
+        fresh: dict[bytes, Tensor] = {}
+        if new:
+            with torch.no_grad():
+                found = frozen.maps(x[new])
+            fresh = {keys[i]: row for i, row in zip(new, found.cpu(), strict=True)}
+            for key, row in fresh.items():
+                if (len(known) + 1) * row.nbytes <= _REMEMBERED_BYTES:
+                    known[key] = row
+        return torch.stack([known[key] if key in known else fresh[key] for key in keys]).to(
+            x.device
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,16 +102,18 @@ class Frozen:
         layer: The layer.
         channels: Of its maps.
         cells: h times w of its maps.
+        remembered: Maps of images, by the hash of the image.
     """
 
     model: Classifier
     layer: str
     channels: int
     cells: int
+    remembered: dict[bytes, Tensor] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, model: Model, layer: str | None = None) -> Frozen:
-        """Return a network up to a layer; None takes the deepest with maps of 12 x 12 or more.
+        """Return a network up to a layer; None: the deepest block with maps of 12 x 12 or more.
 
         Raises:
             ExplanationError: For a network that is no PyTorch classifier, or whose preprocessing is
@@ -130,7 +137,9 @@ class Frozen:
                 f"no layer of {model.described} has maps of {_CELLS} x {_CELLS} or more to find a "
                 "tag in; name one with its layer"
             )
-        chosen = usable[0] if layer else fine[-1]
+        # the end of a block rather than something inside it
+        blocks = [info for info in fine if _parts(model.module, info.name) > _PARTS]
+        chosen = usable[0] if layer else (blocks or fine)[-1]
         C, h, w = chosen.shape
         return cls(model, chosen.name, C, h * w)
 
@@ -144,7 +153,31 @@ class Frozen:
 
     def stem(self) -> nn.Module:
         """Return the part up to the layer as a module."""
-        return _Stem(self.model, self.layer)
+        return _Stem(self)
+
+    def maps(self, x: Tensor) -> Tensor:
+        """Return the layer's feature maps [N, C, h, w] of images; gradients reach the images."""
+        found: list[Any] = []
+        module = self.model.module
+
+        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            found.append(output)
+            raise _Reached
+
+        handle = module.get_submodule(self.layer).register_forward_hook(keep)
+        try:
+            with evaluating(module):
+                module(x)
+        except _Reached:
+            pass
+        finally:
+            handle.remove()
+        layout = self.model._layout(self.layer)
+        return layout.to_maps(found[0], (x.shape[2], x.shape[3])).float().clone()
+
+
+def _parts(module: nn.Module, layer: str) -> int:
+    return len(list(module.get_submodule(layer).children()))
 
 
 def input_of(pictures: NDArray[np.uint8], preprocess: Preprocess) -> Tensor:
@@ -179,7 +212,7 @@ class Samples:
     ) -> None:
         if frozen is not None:
             count = min(count, _BYTES // (4 * frozen.channels * frozen.cells))
-            if count < 40 * classes:
+            if count < 20 * classes:
                 raise ExplanationError(
                     f"the maps of layer {frozen.layer!r} are too large to be kept for training "
                     f"({frozen.channels} channels, {frozen.cells} cells); name a deeper layer"
@@ -223,13 +256,15 @@ class Samples:
 
     def _computed(self, letters: NDArray[np.intp], advance: Callable[[], None]) -> Tensor:
         assert self.frozen is not None
-        stem, device = self.frozen.stem(), self.frozen.model.device
+        device = self.frozen.model.device
         pictures = self.tagged(letters, self.seed)
         batches = [pictures[i : i + _BATCH] for i in range(0, len(pictures), _BATCH)]
         said, parts = 0, []
         for k, batch in enumerate(batches, 1):
             with torch.no_grad():
-                parts.append(stem(input_of(batch, self.preprocess).to(device)).half().cpu())
+                parts.append(
+                    self.frozen.maps(input_of(batch, self.preprocess).to(device)).half().cpu()
+                )
             if not parts[-1].isfinite().all():
                 raise ExplanationError(
                     f"the maps of layer {self.frozen.layer!r} are infinite, NaN or above 65504; "

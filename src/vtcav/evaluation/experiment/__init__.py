@@ -261,9 +261,9 @@ def default_photo_settings(*, quick: bool = False, frozen: bool = False) -> Phot
 
     methods = _all_methods()
     if quick:
-        training = Training(scenes=600, epochs=10) if frozen else Training(scenes=1500, epochs=8)
+        training = Training(scenes=400, epochs=15) if frozen else Training(scenes=1500, epochs=8)
         return PhotoSettings(
-            training, examples=40, test_images=10, methods=methods, tcav_runs=5, steps=12
+            training, examples=30, test_images=8, methods=methods, tcav_runs=5, steps=8
         )
     training = Training(scenes=1200, epochs=12) if frozen else Training(scenes=4000, epochs=8)
     return PhotoSettings(training, methods=methods)
