@@ -1,14 +1,12 @@
 """The explorer in a real browser, end to end: photos, patches, maps, undo, save, reload."""
 
-import os
 import re
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import vtcav
+from tests.browser import axe_core, chromium
 from tests.explorers import bomb, encoded, photo, served, small_session
 from tests.small import small_model
 from vtcav.explorer.concept import ConceptSpec
@@ -22,12 +20,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
-AXE = Path(os.environ.get("VTCAV_AXE", Path(__file__).parent.parent / ".venv/share/axe.min.js"))
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +40,8 @@ def address(session, folder):
 
 @pytest.fixture(scope="module")
 def browser():
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        pytest.skip("no chromium on PATH")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=FLAGS)
+    with chromium(playwright) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -407,13 +394,11 @@ def test_nothing_is_wider_than_the_window(open_page, width):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_axe_finds_nothing_serious(open_page, scheme, width):
-    if not AXE.is_file():
-        pytest.skip(f"axe-core is not at {AXE} (npm pack axe-core; or set VTCAV_AXE)")
     page = open_page(
         intro=True, color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=True
     )
     three_patches(page)
-    page.evaluate(AXE.read_text(encoding="utf-8"))
+    page.evaluate(axe_core())
     page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
     for dialog in (False, True):
         if dialog:

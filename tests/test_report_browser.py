@@ -1,13 +1,11 @@
 """The report in a real browser: from disk, without a network, every control used."""
 
 import json
-import os
 import re
-import shutil
-from pathlib import Path
 
 import pytest
 
+from tests.browser import axe_core, chromium
 from tests.studies import CLASSES, small_study
 from vtcav.report import build_report
 from vtcav.report.words import clear, number
@@ -20,12 +18,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
-AXE = Path(os.environ.get("VTCAV_AXE", Path(__file__).parent.parent / ".venv/share/axe.min.js"))
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +35,8 @@ def address(study, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        pytest.skip("no chromium on PATH")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=FLAGS)
+    with chromium(playwright) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -302,10 +289,8 @@ def test_injected_scripts_do_not_run(browser, address):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_axe_finds_nothing_serious(open_page, scheme, width):
-    if not AXE.is_file():
-        pytest.skip(f"axe-core is not at {AXE} (npm pack axe-core; or set VTCAV_AXE)")
     page = open_page(color_scheme=scheme, viewport={"width": width, "height": 900})
-    page.evaluate(AXE.read_text(encoding="utf-8"))
+    page.evaluate(axe_core())
     page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
     found = page.evaluate("axe.run().then((r) => r.violations)")
     serious = [
