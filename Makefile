@@ -60,8 +60,9 @@ docs: $(VENV)/dev.stamp
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --doctree-dir build/doctrees docs build/site
 	@echo "$(CURDIR)/build/site/index.html"
 
-pictures: $(VENV)/demo.stamp
+pictures: $(VENV)/dev.stamp
 	$(BIN)/python pictures/make.py
+	$(BIN)/python pictures/explorer.py
 
 clean:
 	rm -rf $(VENV) demo build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
