@@ -652,3 +652,15 @@ def test_an_image_that_a_concept_was_learned_from_is_marked():
         ["bright"],
         ["bright", "cold"],
     ]
+
+
+def test_new_weights_leave_nothing_of_the_old_ones_behind():
+    net = small_net()
+    explainer = small_explainer(small_model(net), steps=6)
+    explainer.explain(pictures(1, seed=5)[0], classes=3)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(-0.7).add_(0.05)
+    again = explainer.fit(concepts(), negatives()).explain(pictures(1, seed=5)[0], classes=3)
+    fresh = small_explainer(small_model(net), steps=6).explain(pictures(1, seed=5)[0], classes=3)
+    pd.testing.assert_frame_equal(again.attributions, fresh.attributions)

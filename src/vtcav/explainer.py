@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from vtcav.batches import check_finite
@@ -32,7 +30,8 @@ from vtcav.precision import Precision
 from vtcav.preprocess import Preprocess, signature, to_tensor
 from vtcav.provenance import Provenance
 from vtcav.quadrature import FLOOR
-from vtcav.significance import q_values
+from vtcav.shown import shown_picture
+from vtcav.tables import marked, predictions, resampled_means, table
 from vtcav.variants import PAPER, Variant, check_variant
 
 if TYPE_CHECKING:
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
     from vtcav.engines.part import Task
 
 __all__ = ["VisualTCAV"]
-
-SHOWN_SIDE = 1024
-LEARNED_FROM = "the image, or a part of it, is among those that the concept was learned from"
 
 
 class VisualTCAV:
@@ -252,7 +248,7 @@ class VisualTCAV:
             result = self._analyse(x[None], layer, maps.pop(layer), z, wanted)
             concept_maps[layer] = result.M[0].cpu().numpy()
             rows += result.rows(refs[0].name, wanted, self.model.class_names)
-        rows = _marked(rows, self.cavs.concepts_of(refs[0].digest()))
+        rows = marked(rows, self.cavs.concepts_of(refs[0].digest()))
         shown, box = shown_picture(picture, x, self.model.preprocess)
         return LocalExplanation(
             image=refs[0].name,
@@ -262,8 +258,8 @@ class VisualTCAV:
             box=box,
             thumbnails=dict(cavs.thumbnails),
             provenance=self.provenance({"classes": wanted, "image_sha256": refs[0].digest()}),
-            _rows=_table(rows, list(Row._fields)),
-            _predictions=_predictions(probabilities, self.model.class_names),
+            _rows=table(rows, list(Row._fields)),
+            _predictions=predictions(probabilities, self.model.class_names),
             _maps=concept_maps,
         )
 
@@ -335,7 +331,7 @@ class VisualTCAV:
                 {"class": index, "limit": limit and int(limit), "seed": int(seed)}
             ),
             _rows=found.rows,
-            _resampled=_resampled_means(self.cavs, found.sums, found.used),
+            _resampled=resampled_means(self.cavs, found.sums, found.used),
         )
 
     def diagnostics(
@@ -402,7 +398,7 @@ class VisualTCAV:
                 best = self.model.class_names[int(probabilities[n].argmax())]
                 prediction = float(probabilities[n, index]), best
                 found = result.rows(name, [index], self.model.class_names, n)
-                found = _marked(found, learned_from[n])
+                found = marked(found, learned_from[n])
                 rows[n] += [(*row, *prediction) for row in found]
         return [row for image in rows for row in image], sums
 
@@ -431,7 +427,7 @@ class VisualTCAV:
         )
 
     def _at_zero(self, head: Head, F: Tensor) -> Tensor:
-        """Return the logits at zero feature maps [1, T_all], computed once per layer and size."""
+        """Return the logits at zero feature maps [1, T_all], once per layer and size."""
         key = (head.layer, *F.shape[1:])
         if key not in self._zero_logits:
             self._zero_logits[key] = zero_logits(head, F)
@@ -550,73 +546,3 @@ class VisualTCAV:
             },
             from_cache={role: dict(kinds) for role, kinds in self.cavs.from_cache.items()},
         )
-
-
-def shown_picture(
-    picture: Image.Image, x: Tensor, preprocess: object
-) -> tuple[NDArray[np.uint8], tuple[float, float, float, float]]:
-    """Return the picture for figures, and where the network's input lies on it.
-
-    Args:
-        picture: The image as it came.
-        x: The network's input [3, H, W].
-        preprocess: A `Preprocess`, whose geometry is known, or another callable.
-
-    Returns:
-        uint8 [H, W, 3] of at most 1024 pixels a side, and left, top, right and bottom as shares
-        of its sides. For another callable the picture is the network's input, stretched to the
-        full range of grey.
-    """
-    if isinstance(preprocess, Preprocess):
-        width, height = picture.size
-        left, top, right, bottom = preprocess.box(width, height)
-        small = picture.copy()
-        small.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-        box = left / width, top / height, right / width, bottom / height
-        return np.array(small), box
-    low, high = float(x.min()), float(x.max())
-    shown = x.float() if len(x) == 3 else x.float().mean(0, keepdim=True).expand(3, -1, -1)
-    grey = ((shown - low) / max(high - low, 1e-12) * 255).round().byte()
-    return grey.permute(1, 2, 0).cpu().numpy(), (0.0, 0.0, 1.0, 1.0)
-
-
-def _marked(rows: list[Row], learned_from: frozenset[str]) -> list[Row]:
-    """Return rows with a note where the image is among those that the concept was learned from."""
-    return [
-        row._replace(note="; ".join(filter(None, [row.note, LEARNED_FROM])))
-        if row.concept in learned_from
-        else row
-        for row in rows
-    ]
-
-
-def _table(rows: Sequence[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:
-    """Return rows as a table, with q-values of everything in it."""
-    table = pd.DataFrame(rows, columns=columns)
-    table["q_value"] = q_values(table["p_value"].to_numpy())
-    return table
-
-
-def _resampled_means(
-    cavs: CavBank, sums: Mapping[str, NDArray[np.float64]], images: int
-) -> pd.DataFrame:
-    """Return the mean attribution over images of every null and bootstrap CAV."""
-    rows = [
-        (layer, concept, kind, draw, sums[layer][column] / images)
-        for layer in cavs.layers
-        for k, concept in enumerate(cavs.names)
-        for kind in ("null", "bootstrap")
-        for draw, column in enumerate(getattr(cavs.resampling, kind)[k])
-    ]
-    return pd.DataFrame(rows, columns=["layer", "concept", "kind", "draw", "mean"])
-
-
-def _predictions(probabilities: Tensor, names: Sequence[str]) -> pd.DataFrame:
-    order = probabilities.argsort(descending=True, stable=True).tolist()
-    return pd.DataFrame(
-        {
-            "class_index": order,
-            "class_name": [names[i] for i in order],
-            "probability": probabilities[order].double().numpy(),
-        }
-    )

@@ -16,10 +16,11 @@ from vtcav.errors import ExplanationError, ImageError
 from vtcav.evaluation.localisation_result import Example, FolderLocalisation
 from vtcav.evaluation.masks import MaskReader, MaskSource, MaskValue, find_masks
 from vtcav.evaluation.metrics import at_resolution, localise
-from vtcav.explainer import VisualTCAV, shown_picture
+from vtcav.explainer import VisualTCAV
 from vtcav.images import ImageRef, ImageSource, Skipped, SkippedImageWarning, collect
 from vtcav.preprocess import Preprocess
 from vtcav.progress import progress_bar
+from vtcav.shown import shown_picture
 
 if TYPE_CHECKING:
     from PIL import Image

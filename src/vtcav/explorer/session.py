@@ -11,7 +11,6 @@ from vtcav.batches import check_finite
 from vtcav.cav import CavBank, LayerCavs
 from vtcav.concepts import Concept, ImageSet
 from vtcav.errors import ConceptError, ExplanationError
-from vtcav.explainer import LEARNED_FROM, shown_picture
 from vtcav.explanation import Row
 from vtcav.explorer.concept import ConceptSpec, Example
 from vtcav.explorer.features import FeatureMemory
@@ -28,6 +27,8 @@ from vtcav.learning import learn
 from vtcav.models.base import LayerInfo, Model
 from vtcav.preprocess import Preprocess, signature, to_tensor
 from vtcav.quadrature import Integral
+from vtcav.shown import shown_picture
+from vtcav.tables import LEARNED_FROM
 
 if TYPE_CHECKING:
     from vtcav.diagnostics.result import Diagnostics
