@@ -284,7 +284,14 @@ def test_help_of_every_command_has_an_example():
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_ctrl_c_ends_cleanly_and_leaves_nothing_half_written(place):
     command = [sys.executable, "-m", "vtcav", *explain("-o", "out", model="python:mymodel:slow")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # a shell starts what runs in the background deaf to Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while not (place / "started").exists():
         assert process.poll() is None
         time.sleep(0.05)

@@ -98,7 +98,7 @@ def test_save(found, tmp_path):
     pd.testing.assert_frame_equal(stored, found.table)
     manifest = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert set(manifest["files"]) == files - {"comparison.json"}
-    assert manifest["units"] == {method: UNITS[method] for method in METHODS}
+    assert manifest["units"] == {method: UNITS[method] for method in found.methods}
     provenance = manifest["provenance"]
     assert {"captum", "scikit-learn", "scipy", "torch"} <= set(provenance["versions"])
     settings = provenance["settings"]["compare"]
