@@ -45,7 +45,8 @@ def rows_of(name, found):
         return found["rows"]
     if name == "significance":
         what = f"{found['resampled_cavs']} null and bootstrap CAVs, over none (explain_class)"
-        return [{"what": what, "value": found["ratio"]["median"], "target": None}]
+        value = found["processor"]["ratio"]["median"]
+        return [{"what": what, "value": value, "target": "at most 1.15"}]
     if name == "local_explanation":
         value = found["ratio_to_bare_passes"]["together"]["median"]
         what = "learning and a local explanation (EfficientNet-Lite0), over the bare passes"
