@@ -2,7 +2,8 @@
 
 The shape of a tensor stays [N, C, h, w]; convolutions hand the order on to what they give. Measured
 on processors in float32 (docs/performance.md): a quarter to a half less time for networks with
-depthwise convolutions, a tenth to a quarter for ResNets, a loss where no convolution follows.
+depthwise convolutions, mostly a tenth to a quarter less for ResNets, a loss where no convolution
+follows.
 """
 
 from __future__ import annotations
