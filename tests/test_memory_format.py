@@ -60,7 +60,7 @@ def test_convolutions_get_channels_last():
     head = wrapped.head("1")
     assert seen(module, lambda: head(maps["1"])) == ["last"]
     # one convolution follows: nothing is gained
-    assert wrapped.head("9").memory_format == torch.preserve_format
+    assert not wrapped.head("9").channels_last
     torch.testing.assert_close(wrapped.head("1")(maps["1"]), module(x))
 
 
@@ -79,8 +79,8 @@ def test_the_usual_order_where_the_network_needs_it(end):
 def test_not_in_other_precisions_of_the_processor():
     for dtype in (torch.float64, torch.bfloat16):
         wrapped = model(net(), dtype)
-        assert wrapped._image_format == torch.contiguous_format
-        assert wrapped.head("1").memory_format == torch.preserve_format
+        assert not wrapped._channels_last
+        assert not wrapped.head("1").channels_last
 
 
 def test_zero_maps_pass_through_the_head_once_per_layer():

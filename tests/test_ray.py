@@ -9,9 +9,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from torch import nn
 
 import vtcav
-from tests.small import CLASSES, concepts, negatives, pictures, small_net
+from tests.small import CLASSES, concepts, negatives, pictures, small_net, with_weights
 from vtcav.engines import engine_of
 from vtcav.engines import ray as engine
 from vtcav.engines.part import chunks_of
@@ -53,6 +54,14 @@ def fitted(preprocess=None, module=None):
     model = vtcav.Classifier(module or small_net(), CLASSES, preprocess or vtcav.Preprocess(16))
     explainer = vtcav.VisualTCAV(model, ["1", "3"], 2, progress=False)
     return explainer.fit(concepts(), negatives(), bootstraps=20)
+
+
+def wide_net():
+    """A network with enough convolutions to run with the channels last."""
+    convolutions = [nn.Conv2d(3, 8, 3, 2, 1), *(nn.Conv2d(8, 8, 3, padding=1) for _ in range(4))]
+    layers = [part for convolution in convolutions for part in (convolution, nn.ReLU())]
+    net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    return with_weights(net, 0)
 
 
 def build():
@@ -124,8 +133,26 @@ TOO_MANY = [
 ]
 
 
+def lost():
+    raise ModuleNotFoundError("No module named 'their_network'")
+
+
+class Lost(Plain):
+    """Cannot be unpacked where an actor works."""
+
+    def __reduce__(self):
+        return lost, ()
+
+
+def test_what_keeps_actors_from_working_is_said(runtime):
+    explainer = fitted(Lost())
+    with pytest.raises(ExplanationError, match=r"cannot work: .*No module named 'their_network'"):
+        explainer.explain_class("cat", IMAGES[:3], engine="ray", ray_options={"workers": 1})
+
+
 def test_two_workers_of_a_runtime_of_our_own():
-    explainer = fitted()
+    explainer = fitted(module=wide_net())
+    assert explainer.model._channels_last
     glob = explainer.explain_class("cat", IMAGES, engine="ray", ray_options={"workers": 2})
     same(glob, explainer.explain_class("cat", IMAGES))
     assert not ray.is_initialized()

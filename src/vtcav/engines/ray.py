@@ -10,6 +10,7 @@ import logging
 import numbers
 import os
 import pickle
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -31,6 +32,8 @@ __all__ = ["RayEngine"]
 # Ray's own reader and writer of data need a share of the processors too: with whole ones given
 # to actors, two actors on two processors wait for ever.
 _CPUS = 0.5
+
+_RAISED = re.compile(r"[\w.]*(Error|Exception)\b.*: ")  # the line of a traceback that says what
 
 
 @dataclass
@@ -155,9 +158,8 @@ class RayEngine:
                         progress.advance(sizes[number])
                     yield number, part
             except ray.exceptions.RayError as error:
-                cause = getattr(error, "cause", None) or error
                 raise ExplanationError(
-                    f"the Ray actors cannot work: {str(cause).strip().splitlines()[-1]}. Do they "
+                    f"the Ray actors cannot work: {_root_of(error)}. Do they "
                     "have vtcav, the network's modules and the images? ray_options' runtime_env "
                     "can bring modules, and model='python:MODULE:CALLABLE' has them load it"
                 ) from error
@@ -195,6 +197,16 @@ class _Worker:
         except VtcavError as error:
             return {"number": chunk.number, "part": b"", "error": pickle.dumps(error)}
         return {"number": number, "part": pickle.dumps(part), "error": b""}
+
+
+def _root_of(error: BaseException) -> str:
+    """Return what first went wrong.
+
+    Ray tells it in the traceback that its error's text holds, wraps it, and ends with advice.
+    """
+    lines = str(error).strip().splitlines()
+    raised = [line for line in lines if _RAISED.match(line)]
+    return (raised or lines[-1:] or [type(error).__name__])[0]
 
 
 def _packed(task: Task, name: str | None, device: str) -> bytes:

@@ -58,7 +58,7 @@ class ModuleHead:
         outputs: By module path, what each module before the layer (and the layer itself) gave
             for the dummy image, run by run.
         prefix: The prefix tokens [N, prefix, C] of N images, or None before `of`.
-        memory_format: How feature maps lie in memory when they are handed on.
+        channels_last: Whether feature maps have their channels last in memory when handed on.
     """
 
     layer: str
@@ -70,7 +70,7 @@ class ModuleHead:
     like: Tensor
     outputs: dict[str, list[Any]]
     prefix: Tensor | None = None
-    memory_format: torch.memory_format = torch.preserve_format
+    channels_last: bool = False
 
     @property
     def per_image(self) -> bool:
@@ -117,7 +117,8 @@ class ModuleHead:
 
         def exchange(_module: nn.Module, _inputs: Any, output: Any) -> Any:
             # a copy, for the layers that follow may work in place
-            maps = F.to(self.like, copy=True, memory_format=self.memory_format)
+            order = torch.channels_last if self.channels_last else torch.preserve_format
+            maps = F.to(self.like, copy=True, memory_format=order)
             return self.layout.from_maps(maps, output, self.prefix)
 
         with evaluating(self.module), self._short_cuts(size):
@@ -241,7 +242,7 @@ def _channels_last(
         [part for part in map(head.module.get_submodule, later) if part is not start], head.like
     ):
         return head
-    faster = replace(head, memory_format=torch.channels_last)
+    faster = replace(head, channels_last=True)
     try:
         with torch.enable_grad():  # backward too, for a view may fail there alone
             for output, expected in plain:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["gains_from_channels_last", "image_format", "within_rounding"]
+__all__ = ["gains_from_channels_last", "images_channels_last", "within_rounding"]
 
 _LEAST = 4  # convolutions; fewer gain next to nothing
 
@@ -32,24 +32,25 @@ def gains_from_channels_last(parts: Iterable[nn.Module], like: Tensor) -> bool:
     return known and sum(isinstance(part, nn.Conv2d) for part in parts) >= _LEAST
 
 
-def image_format(
+def images_channels_last(
     module: nn.Module, logits: Callable[[Tensor], Tensor], images: Tensor
-) -> torch.memory_format:
-    """Return how images should lie in memory for a network.
+) -> bool:
+    """Tell whether images should have their channels last in memory for a network.
+
+    Not which `torch.memory_format`: one of these, pickled, may not load in another process.
 
     Args:
         module: The network.
         logits: Runs it.
         images: A few of them [N, 3, H, W], where they lie as usual.
     """
-    usual = torch.contiguous_format
     if images.ndim != 4 or not gains_from_channels_last(module.modules(), images):
-        return usual
+        return False
     try:
         found = logits(images.contiguous(memory_format=torch.channels_last))
     except Exception:  # noqa: BLE001  (a view of the network's code that needs the usual order)
-        return usual
-    return torch.channels_last if within_rounding(found, logits(images)) else usual
+        return False
+    return within_rounding(found, logits(images))
 
 
 def within_rounding(z: Tensor, expected: Tensor) -> bool:

@@ -24,7 +24,7 @@ from vtcav.models.layers import (
     usable_layers,
 )
 from vtcav.models.layout import Layout
-from vtcav.models.memory_format import image_format
+from vtcav.models.memory_format import images_channels_last
 from vtcav.models.output import LogitReader, find_logits
 from vtcav.models.probing import COMMON_SHAPES, first_pass, noise, shape_of
 from vtcav.models.recording import outputs_of, recording, shapes_of
@@ -133,7 +133,7 @@ class Classifier(Model):
         kind = type(self.module).__name__
         self.described = f"{kind} ({count:,} weights, {len(self.class_names)} classes)"
         with torch.no_grad(), evaluating(self.module):
-            self._image_format = image_format(
+            self._channels_last = images_channels_last(
                 self.module, lambda x: self._reader.run(self.module, x), self._probe
             )
         self._fingerprint: tuple[tuple[object, ...], str] | None = None
@@ -305,7 +305,8 @@ class Classifier(Model):
 
     def _batch(self, images: Tensor) -> Tensor:
         """Return images as the network takes them fastest."""
-        return self._input(images).contiguous(memory_format=self._image_format)
+        order = torch.channels_last if self._channels_last else torch.contiguous_format
+        return self._input(images).contiguous(memory_format=order)
 
     def _maps(
         self, outputs: Mapping[str, Any], layers: Sequence[str], image: Sequence[int]
