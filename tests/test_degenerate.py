@@ -6,6 +6,8 @@ import torch
 
 import vtcav
 from tests.small import concepts, negatives, pictures, small_model, small_net
+from vtcav.evaluation import insertion_deletion, localise_folder
+from vtcav.evaluation.compare import compare
 
 IMAGE = pictures(1, seed=5)[0]
 MANY = pictures(30, seed=9)
@@ -90,3 +92,67 @@ def test_a_class_that_no_image_raises(variant):
     assert (local["attribution"] == 0).all()
     assert local["note"].str.contains("does not raise this class").all()
     check(own.explain_class("fox", pictures(3, seed=5)).summary())
+
+
+CASES = {
+    "one concept": (None, {"bright": concepts()["bright"]}, negatives()),
+    "examples that are the negatives": (None, {"bright": negatives()}, negatives()),
+    "constant images": (None, {"bright": GREY[:10]}, GREY),
+    "constant maps": (dead(1.0), concepts(), MANY),
+    "maps of zeros": (dead(-1.0), concepts(), MANY),
+    "a class that is never raised": (deaf_to_fox(), concepts(), MANY),
+}
+
+
+@pytest.fixture(scope="module", params=["paper", "filter"])
+def variant(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=CASES)
+def fitted(request, variant):
+    net, learned, others = CASES[request.param]
+    return explainer(variant, net).fit(learned, others, null_cavs=10, bootstraps=0)
+
+
+def reasoned(table, *columns):
+    """Every row without one of these numbers has a note, and no number is infinite."""
+    assert len(table)
+    assert not np.isinf(table.select_dtypes("number").to_numpy(float)).any()
+    missing = table[list(columns)].isna().any(axis=1)
+    assert (table.loc[missing, "note"] != "").all(), table[missing].T
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_methods_side_by_side(fitted, count):
+    found = compare(fitted, {"fox": pictures(count, seed=5)}, runs=3, steps=4, progress=False)
+    reasoned(found.table, "value")
+    summary = found.summary()
+    reasoned(summary, "mean")
+    reasoned(summary[summary["n"] > 0], "std")
+    # the other methods have no test of their own
+    ours = summary["method"].str.startswith(("tcav", "visual_tcav"))
+    reasoned(summary[ours], "p_value")
+    reasoned(found.ranks(), "spearman")
+    shares = found.table[found.table["region"] != ""]
+    reasoned(shares, "area")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_interventions_and_maps_in_masks(fitted, count):
+    images = pictures(count, seed=5)
+    removed = insertion_deletion(fitted, images, "fox", controls=3, points=3)
+    masks = np.zeros((count, 16, 16), bool)
+    masks[:, 4:8, 4:8] = True
+    placed = localise_folder(fitted, images, masks, "bright")
+    for table in (removed.table, removed.summary(), placed.table, placed.summary()):
+        reasoned(table, *table.select_dtypes("number"))
+
+
+def test_diagnostics_never_call_it_fine_where_nothing_differs(fitted):
+    found = fitted.diagnostics(resamples=20)
+    assert not found.summary()["meaning"].str.contains(r"\bnan\b|\binf\b").any()
+    same = not any(own.separated.any() for own in fitted.cavs.layers.values())
+    if same:
+        assert (found.summary()["level"] == "do not use").all()
+    reasoned(found.table, *found.table.select_dtypes("number"))

@@ -25,6 +25,7 @@ FORMAT = 1
 KIND = "comparison"
 
 TRUE_MASK, CONCEPT_MAP = "true mask", "concept map"
+ONE_VALUE = "one image with a value: no spread"
 SAME_MAP = "both grow with Visual-TCAV's concept maps, so they agree in part by construction"
 
 _KEYS = ["method", "layer", "concept", "class_index", "class_name"]
@@ -91,7 +92,8 @@ class Comparison:
 
         Columns: method, layer, concept, class_index, class_name, n (images with a value; 0 where
         the method speaks of the class alone), mean, std (sample standard deviation over images,
-        empty for fewer than two), p_value (of the class, where the method has a test), note.
+        empty for fewer than two), p_value (of the class, where the method has a test), note (also
+        why there is no std).
         """
         import pandas as pd
 
@@ -101,6 +103,9 @@ class Comparison:
             single = bool((group["image"] == "").all())
             values = group["value"].dropna()
             own = float(group["p_value"].iloc[0]) if single else math.nan
+            notes = [_notes(group["note"].tolist())]
+            if not single and len(values) == 1:
+                notes.append(ONE_VALUE)
             rows.append(
                 dict(zip(_KEYS, key, strict=True))
                 | {
@@ -108,7 +113,7 @@ class Comparison:
                     "mean": float(values.mean()) if len(values) else math.nan,
                     "std": float(values.std(ddof=1)) if len(values) > 1 else math.nan,
                     "p_value": p.get(key[:4], own),
-                    "note": _notes(group["note"].tolist()),
+                    "note": "; ".join(filter(None, notes)),
                 }
             )
         columns = [*_KEYS, "n", "mean", "std", "p_value", "note"]
