@@ -455,17 +455,18 @@ class VisualTCAV:
         if self._rule.precision is None or self._lost is not None:
             return
         own = replace(self._rule, precision=None)
-        self._lost = {}
+        lost: dict[str, float] = {}
         for layer, F in maps.items():
             a, exact = (
                 self._analyse(x, layer, F, z, classes, rule).a for rule in (self._rule, own)
             )
-            self._lost[layer] = float(((a - exact).abs() / exact.clamp(min=FLOOR)).max())
-        worst = max(self._lost, key=lambda layer: self._lost[layer])  # type: ignore[index]
-        if self._lost[worst] > self._rule.tolerance:
+            lost[layer] = float(((a - exact).abs() / exact.clamp(min=FLOOR)).max())
+        self._lost = lost
+        worst = max(lost, key=lambda layer: lost[layer])
+        if lost[worst] > self._rule.tolerance:
             warnings.warn(
                 f"precision={self._rule.precision!r} moves attributions by up to "
-                f"{self._lost[worst]:.1%} (layer {worst!r}, measured at the first image), more "
+                f"{lost[worst]:.1%} (layer {worst!r}, measured at the first image), more "
                 f"than the tolerance of {self._rule.tolerance:.1%}; precision=None computes them "
                 "in the network's own",
                 stacklevel=4,

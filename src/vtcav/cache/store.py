@@ -59,7 +59,7 @@ class Entry:
     used: float
 
 
-class _Damaged(Exception):  # noqa: N818
+class _DamagedError(Exception):
     """An entry is not what was written; the argument says how."""
 
 
@@ -104,7 +104,7 @@ class Cache:
             tensors = _read(path)
         except FileNotFoundError:
             return None
-        except _Damaged as error:
+        except _DamagedError as error:
             self._warn(f"the entry {str(path)!r} is damaged ({error}): it is computed again", path)
             with suppress(OSError):
                 path.unlink()
@@ -185,7 +185,7 @@ class Cache:
                 _read(entry.path)
             except FileNotFoundError:
                 pass  # another process removed it
-            except (_Damaged, OSError) as error:
+            except (_DamagedError, OSError) as error:
                 found[entry.path] = str(error)
         return found
 
@@ -223,7 +223,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     """Return the tensors of an entry, checked against its key and hash.
 
     Raises:
-        _Damaged: When it is not what was written under its name.
+        _DamagedError: When it is not what was written under its name.
         OSError: When it cannot be read.
     """
     from safetensors import SafetensorError
@@ -238,11 +238,11 @@ def _read(path: Path) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load(data)
         found = digest(tensors)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise _Damaged(f"{type(error).__name__}: {error}") from error
+        raise _DamagedError(f"{type(error).__name__}: {error}") from error
     if not isinstance(metadata, dict) or metadata.get("sha256") != found:
-        raise _Damaged("its tensors are not those that were written")
+        raise _DamagedError("its tensors are not those that were written")
     if path.name != _name(metadata.get("format"), str(metadata.get("kind")), metadata.get("key")):
-        raise _Damaged("its key is not that of its name")
+        raise _DamagedError("its key is not that of its name")
     return tensors
 
 

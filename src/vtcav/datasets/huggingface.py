@@ -61,7 +61,7 @@ def from_huggingface(
         for column in (image, label):
             _check_column(column, features)
         dataset = _undecoded(dataset, image, features[image])
-    name_of = _names_of(features[label] if features is not None else None)
+    name_of = _Labels(features[label] if features is not None else None)
     title = _title(dataset)
     pairs: Iterable[tuple[str, ImageRef]]
     if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"):
@@ -97,7 +97,7 @@ def _title(dataset: Any) -> str:
     return f"{name}/{split}" if split is not None else str(name)
 
 
-class _names_of:  # noqa: N801 (used as a function)
+class _Labels:
     """Gives the labels of a cell."""
 
     def __init__(self, feature: Any) -> None:

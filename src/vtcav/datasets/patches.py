@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
@@ -263,8 +263,7 @@ def choose(
             by_picture[label, patch.name.rpartition("[")[0]].append(i)
     stay: set[int] = set()
     for (label, _), places in by_picture.items():
-        largest: Callable[[int], float] = lambda i: -_area(listed[i][1].box)  # noqa: E731
-        best = sorted(places, key=largest)[: cut.per_image]
+        best = sorted(places, key=lambda i: -_area(listed[i][1].box))[: cut.per_image]
         stay.update(best)
         if len(best) < len(places):
             lost[label][f"beyond {cut.per_image} per image"] += len(places) - len(best)

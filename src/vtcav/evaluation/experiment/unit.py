@@ -52,9 +52,14 @@ class Comparing(Protocol):
     """What the methods that are compared depend on."""
 
     @property
-    def methods(self) -> tuple[str, ...]: ...  # noqa: D102
+    def methods(self) -> tuple[str, ...]:
+        """Their names."""
+        ...
+
     @property
-    def tcav_runs(self) -> int: ...  # noqa: D102
+    def tcav_runs(self) -> int:
+        """CAVs of each concept for TCAV."""
+        ...
 
 
 @dataclass(frozen=True)
