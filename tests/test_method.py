@@ -27,7 +27,8 @@ from tests.small import (
 from vtcav import attribution
 from vtcav.cav import direction, emblem
 from vtcav.concept_map import concept_map, contraharmonic_mean, raw_map
-from vtcav.quadrature import integrate, integrate_adaptive, refinement, trapezoid
+from vtcav.doubling import refinement
+from vtcav.quadrature import integrate, trapezoid
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "elu": nn.ELU}
 few = settings(max_examples=15, deadline=None, derandomize=True)
@@ -243,106 +244,6 @@ def test_completeness_is_approached_as_steps_grow(C, size, act, seed):
 
     assert gap(256) <= max(gap(4) / 4, 1e-4)
     assert gap(256) <= 2e-3 * float(1 + rise.abs().max())
-
-
-@few
-@given(st.integers(1, 3), st.integers(1, 4), seeds)
-def test_linear_head_needs_three_evaluations(N, C, seed):
-    head = with_weights(nn.Sequential(nn.Flatten(), nn.Linear(4 * C, 3)), seed)
-    F = random_maps(N, C, (2, 2), seed)
-    classes = torch.arange(3).expand(N, -1)
-    p = torch.from_numpy(np.random.default_rng(seed).uniform(size=C)).float()
-
-    def attributions(IG, on):
-        return torch.einsum("ntchw,nchw,c->nt", IG, F[on], p)[..., None]
-
-    integral = integrate_adaptive(
-        head, F, classes, head(F) - head(0 * F), attributions, tolerance=0.01, batch_size=4
-    )
-    assert integral.evaluations.tolist() == [3] * N
-    assert integral.converged.all()
-    assert integral.error.max() <= 1e-4
-    close(
-        integral.IG, head[1].weight.detach().reshape(1, 3, C, 2, 2).expand(N, -1, -1, -1, -1), 1e-6
-    )
-
-
-def ramps(F, *ramps):
-    """A head of two channels: the sum of gain * ReLU(sum(F_c) - threshold) over (c, ...)."""
-    totals = F.sum((2, 3))
-    return sum(gain * (totals[:, c] - threshold).relu() for c, gain, threshold in ramps)[:, None]
-
-
-def first_channel_share(head):
-    """Attribute the one logit of a head to the first channel of F = 1, as steps 6 and 8 do."""
-    F = torch.ones(1, 2, 1, 2)
-    s = torch.ones(1, 1)
-
-    def attributions(IG, on):
-        B = attribution.positive_relevance(IG, F[on])
-        one = torch.ones(len(on), 1, 1, 2)
-        return attribution.concept_attribution(B, s[on], one, torch.tensor([[[1.0, 0.0]]])[on])
-
-    rise = (head(F) - head(0 * F)).detach()
-    integral = integrate_adaptive(
-        head, F, torch.tensor([[0]]), rise, attributions, tolerance=0.01, batch_size=4
-    )
-    return float(attributions(integral.IG, torch.tensor([0]))), integral
-
-
-def test_adaptive_does_not_take_a_head_that_is_dead_at_zero_for_a_linear_one():
-    # between alpha = 0.1 and 0.4, where the first three points do not look, channel 0 has slope 3
-    share, integral = first_channel_share(
-        lambda F: ramps(F, (0, 3, 0.2), (0, -2, 0.8), (1, 1, 0.2))
-    )
-    assert share == pytest.approx(1.5 / 2.4, rel=float(integral.error))
-    assert integral.evaluations > 9
-
-
-def test_adaptive_finds_a_rise_between_its_points():
-    share, integral = first_channel_share(lambda F: ramps(F, (0, 1, 0.1), (0, -1, 0.15)))
-    assert share == pytest.approx(1, abs=1e-5)
-    assert integral.converged
-
-
-def test_adaptive_finds_a_rise_close_to_zero():
-    share, integral = first_channel_share(lambda F: ramps(F, (0, 1, 0.003), (0, -1, 0.005)))
-    assert share == pytest.approx(1, abs=1e-3)
-    assert integral.converged
-    assert integral.evaluations < 120
-
-
-def graded(count, power=8):
-    """Midpoints in u of alpha = u^power: most of them close to 0."""
-    u = (torch.arange(count, dtype=torch.float64) + 0.5) / count
-    return (u**power).float(), (power * u ** (power - 1) / count).float()
-
-
-@few
-@given(st.integers(3, 8), st.sampled_from([1e-6, 1e-5, 1e-3]), seeds)
-def test_adaptive_sees_what_a_normalisation_does_close_to_zero(C, eps, seed):
-    layers = nn.Linear(C, 6), nn.GELU(), nn.Linear(6, 2)
-    rest = with_weights(nn.Sequential(*layers), seed).requires_grad_(False)
-
-    def head(F):
-        return rest(nn.functional.layer_norm(F.mean((2, 3)), (C,), eps=eps))
-
-    F = random_maps(1, C, (2, 2), seed).abs() * (1 + torch.arange(C)[:, None, None])
-    p = torch.from_numpy(np.random.default_rng(seed).uniform(size=(1, 2, C))).float()
-    s, M = torch.ones(1, 2), torch.ones(1, 2, 2, 2)
-
-    def attributions(IG, on):
-        B = attribution.positive_relevance(IG, F[on])
-        return attribution.concept_attribution(B, s[on], M[on], p[on])
-
-    classes, rise = torch.tensor([[0, 1]]), (head(F) - head(0 * F)).detach()
-    found = integrate_adaptive(head, F, classes, rise, attributions, tolerance=0.01, batch_size=64)
-    fine = integrate(head, F, classes, *graded(4096), batch_size=512)
-    on = torch.tensor([0])
-    true, ours = attributions(fine.IG, on), attributions(found.IG, on)
-    # equidistant points are off by 10 % and more
-    assert ((true - ours).abs() / true.clamp(min=0.01)).max() <= 0.06
-    assert found.evaluations <= 300
 
 
 # -- the whole method ----------------------------------------------------------------------------

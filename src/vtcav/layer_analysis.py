@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vtcav.adaptive import integrate_adaptive
 from vtcav.attribution import (
     binary_relevance,
     class_share,
@@ -27,7 +28,7 @@ from vtcav.errors import ExplanationError
 from vtcav.explanation import Row
 from vtcav.models.base import Head
 from vtcav.precision import PRECISIONS, Precision, mixed
-from vtcav.quadrature import FLOOR, Integral, integrate, integrate_adaptive, trapezoid
+from vtcav.quadrature import FLOOR, Integral, integrate, trapezoid
 from vtcav.significance import ALL_EQUAL, bootstrap_interval, effect_size, p_value
 
 __all__ = ["LayerResult", "Rule", "analyse", "zero_logits"]
@@ -104,7 +105,7 @@ class LayerResult:
         a_resampled: Those of the J null and bootstrap CAVs [N, T, J].
         raised: Whether the image raises the class above zero feature maps [N, T].
         pointed: Whether any channel points towards the concept [N, K].
-        error: Estimated relative error of the quadrature [N].
+        error: Estimated relative error of the quadrature [N, T, K].
         converged: Whether the tolerance was reached [N].
         evaluations: Of the gradient [N].
     """
@@ -144,7 +145,7 @@ class LayerResult:
             class_index=index,
             class_name=name,
             attribution=a,
-            error=float(self.error[n]) * max(a, FLOOR),
+            error=float(self.error[n, t, k]) * max(a, FLOOR),
             evaluations=int(self.evaluations[n]),
             separated=bool(self.cavs.separated[k]),
             cav_low=low,
@@ -272,7 +273,7 @@ def analyse(
         a_resampled=_resampled(cavs.resampled, F, B, share).cpu(),
         raised=(share > 0).cpu(),
         pointed=(images.p.amax(2) > 0).cpu(),
-        error=integral.error,
+        error=integral.error.expand(a.shape),
         converged=integral.converged,
         evaluations=integral.evaluations,
     )

@@ -1,0 +1,250 @@
+"""Integrated gradients from mean gradients in a few intervals of the line.
+
+With one activation after another a single interval is exact. With more, what is lost is how their
+slopes vary together within an interval. How much that may be shows in how the gradients differ from
+interval to interval (`Line.doubts`). Intervals of much doubt are halved.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vtcav.budget import BatchSize
+from vtcav.doubling import EXACT
+from vtcav.line import Line, to_halve
+from vtcav.models.base import Head
+from vtcav.quadrature import FLOOR, Integral, rows_of
+from vtcav.secants import mean_gradients
+
+__all__ = ["edges_of", "integrate_by_intervals", "intervals", "points_of"]
+
+BEGIN = 4.2
+"""Intervals to begin with, over the square root of the activations in a row; at 1 %."""
+
+AT_FIRST, MOST = 32, 128
+"""Intervals to begin with and in the end, at most."""
+
+UNEVEN = 0.35
+"""By this share intervals are wider at both ends, where less happens, than on average."""
+
+ORDER = 1.7
+"""The error falls like the number of intervals to the power of minus this."""
+
+TYPICAL = 0.25
+"""The error of an attribution over its doubt, as a rule: five in six are below."""
+
+_TINY = 1e-12
+
+
+def integrate_by_intervals(
+    head: Head,
+    F: Tensor,
+    classes: Tensor,
+    attributions: Callable[[Tensor, Tensor], Tensor],
+    in_a_row: int,
+    *,
+    tolerance: float,
+    batch_size: int | BatchSize,
+) -> Integral:
+    """Integrate each image in as many intervals as its attributions ask for.
+
+    Args:
+        head: The network after the layer, of whose operations mean gradients are known.
+        F: Feature maps [N, C, h, w].
+        classes: Indices of the logits to differentiate, per image [N, T].
+        attributions: From IG [n, T, C, h, w] and the positions [n] of its images among the N to
+            concept attributions a [n, T, K].
+        in_a_row: Activations that follow one another in the head, at most.
+        tolerance: The relative error to reach.
+        batch_size: Feature maps per pass through the head.
+
+    Returns:
+        IG [N, T, C, h, w], the errors reached (the doubts, which nearly all true errors are well
+        below) and the cost per image.
+    """
+    size = BatchSize.from_(batch_size)
+    n = intervals(in_a_row, tolerance)
+    rule = _Rule(head, F, classes, attributions, tolerance, size)
+    at_once = max(1, size.size // (n + 1))
+    found: list[_Image] = []
+    for first in range(0, len(F), at_once):
+        found += rule.group(range(first, min(first + at_once, len(F))), n)
+    return Integral(
+        torch.stack([image.IG for image in found]),
+        torch.stack([image.error for image in found]),
+        torch.tensor([image.converged for image in found]),
+        torch.tensor([image.evaluations for image in found]),
+    )
+
+
+def intervals(in_a_row: int, tolerance: float) -> int:
+    """Return how many intervals to begin with.
+
+    Args:
+        in_a_row: Activations that follow one another. With one, a single interval is exact.
+        tolerance: The relative error to reach.
+
+    Example:
+        >>> intervals(1, 0.01), intervals(20, 0.01), intervals(20, 0.001)
+        (1, 19, 32)
+    """
+    if in_a_row <= 1:
+        return 1
+    wanted: float = BEGIN * in_a_row**0.5 * (0.01 / tolerance) ** (1 / ORDER)
+    return min(math.ceil(wanted), AT_FIRST)
+
+
+def edges_of(n: int) -> Tensor:
+    """Return where n intervals begin and end, from 0 to 1 [n + 1].
+
+    Example:
+        >>> edges_of(4)
+        tensor([0.0000, 0.3057, 0.5000, 0.6943, 1.0000], dtype=torch.float64)
+    """
+    u = torch.linspace(0, 1, n + 1, dtype=torch.float64)
+    return (u + UNEVEN / math.tau * torch.sin(math.tau * u)).clamp(0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Intervals of an image whose mean gradients are wanted.
+
+    Attributes:
+        image: Its position.
+        low: Where they begin [m], rising.
+        high: Where they end [m].
+    """
+
+    image: int
+    low: Tensor
+    high: Tensor
+
+    @property
+    def begins(self) -> Tensor:
+        """Whether an interval does not go on from the one before [m]."""
+        return torch.cat([torch.tensor([True]), self.low[1:] != self.high[:-1]])
+
+    @property
+    def points(self) -> int:
+        """How many points they need."""
+        return len(self.low) + int(self.begins.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class _Rule:
+    """The rule of mean gradients from point to point, and what it is given."""
+
+    head: Head
+    F: Tensor
+    classes: Tensor
+    attributions: Callable[[Tensor, Tensor], Tensor]
+    tolerance: float
+    batch_size: BatchSize
+
+    def group(self, images: range, n: int) -> list[_Image]:
+        """Integrate some images, whose points go through the network together."""
+        edges = edges_of(n)
+        asked = [_Asked(i, edges[:-1], edges[1:]) for i in images]
+        lines = {i: Line(edges, G) for i, G in zip(images, self._gradients(asked), strict=True)}
+        found: dict[int, _Image] = {}
+        spent = dict.fromkeys(images, n + 1)
+        while asked:
+            halve: dict[int, Tensor] = {}
+            for i in (each.image for each in asked):
+                line = lines[i]
+                squares, counts = self._doubts(line, i)
+                doubt = squares.sum(0).sqrt()
+                judged = TYPICAL * float((doubt * counts).sum())
+                found[i] = _Image(
+                    line.integral, doubt.clamp(min=EXACT), judged <= self.tolerance, spent[i]
+                )
+                if judged > self.tolerance and len(line.widths) < MOST:
+                    halve[i] = to_halve(
+                        (squares * counts).sum((1, 2)), (self.tolerance / judged) ** 2
+                    )
+            asked = [_halves_of(lines[i], i, chosen) for i, chosen in halve.items()]
+            for each, G in zip(asked, self._gradients(asked), strict=True):
+                lines[each.image] = lines[each.image].halved(halve[each.image], G)
+                spent[each.image] += each.points
+        return [found[i] for i in images]
+
+    def _doubts(self, line: Line, image: int) -> tuple[Tensor, Tensor]:
+        """Return the squares of the doubts of an image's intervals [m, T, K], and what counts.
+
+        The attributions count [T, K], in shares of 1, as far as they come up to 0.01; where all
+        are smaller, the largest of these.
+        """
+        at = torch.tensor([image], device=self.F.device)
+
+        def attributions(IG: Tensor) -> Tensor:
+            return self.attributions(IG[None], at)[0]
+
+        counts = attributions(line.integral).cpu().clamp(max=FLOOR).square() + _TINY
+        return line.doubts(self.F[at], attributions).cpu(), counts / counts.sum()
+
+    def _gradients(self, asked: Sequence[_Asked]) -> list[Tensor]:
+        """Return the mean gradients of the intervals of each image [T, m, C, h, w]."""
+        if not asked:
+            return []
+        image = torch.cat([torch.full((len(each.low),), each.image) for each in asked])
+        low, high = (torch.cat([getattr(each, side) for each in asked]) for side in ("low", "high"))
+
+        def work(part: slice) -> Tensor:
+            rows, alpha, ends = points_of(image[part], low[part], high[part])
+            device = self.F.device
+            rows, alpha, ends = rows.to(device), alpha.to(device), ends.to(device)
+            head = rows_of(self.head, rows)
+            return torch.stack(mean_gradients(head, self.F, self.classes, rows, alpha, ends))
+
+        G = torch.cat(list(self.batch_size.run(len(image), work)), 1)
+        return list(torch.split(G, [len(each.low) for each in asked], 1))
+
+
+@dataclass(frozen=True, eq=False)
+class _Image:
+    """What is found of an image: IG [T, C, h, w], the error [T, K], and what it took."""
+
+    IG: Tensor
+    error: Tensor
+    converged: bool
+    evaluations: int
+
+
+def _halves_of(line: Line, image: int, chosen: Tensor) -> _Asked:
+    """Return the halves of some of the intervals of an image."""
+    low, high = line.edges[:-1][chosen], line.edges[1:][chosen]
+    middle = (low + high) / 2
+    return _Asked(
+        image, torch.stack([low, middle], 1).flatten(), torch.stack([middle, high], 1).flatten()
+    )
+
+
+def points_of(image: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the points that intervals need; those that go on from another share one.
+
+    Args:
+        image: The image of each interval [m].
+        low: Where it begins [m].
+        high: Where it ends [m].
+
+    Returns:
+        The image and the alpha of each point [P], and the points at which intervals end [m].
+
+    Example:
+        >>> low, high = torch.tensor([0.0, 0.5, 0.0]), torch.tensor([0.5, 1.0, 1.0])
+        >>> rows, alpha, ends = points_of(torch.tensor([0, 0, 1]), low, high)
+        >>> rows.tolist(), alpha.tolist(), ends.tolist()
+        ([0, 0, 0, 1, 1], [0.0, 0.5, 1.0, 0.0, 1.0], [1, 2, 4])
+    """
+    begins = torch.ones_like(image, dtype=torch.bool)
+    begins[1:] = (image[1:] != image[:-1]) | (low[1:] != high[:-1])
+    ends = torch.arange(len(image)) + begins.cumsum(0)
+    alpha = torch.empty(int(ends[-1]) + 1, dtype=low.dtype)
+    alpha[ends] = high
+    alpha[ends[begins] - 1] = low[begins]
+    return torch.repeat_interleave(image, 1 + begins.long()), alpha.float(), ends

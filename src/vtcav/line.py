@@ -1,0 +1,115 @@
+"""The line from zero feature maps to those of an image, in intervals with their mean gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vtcav.quadrature import FLOOR
+
+__all__ = ["Line", "to_halve"]
+
+_LEFT = 0.15  # of the square of an interval's doubt, in its two halves together
+_FURTHER = 0.3  # of the way from an interval to its halves they are taken beyond them
+_WORST = 0.9  # of the squares are halved at a time, at most: the rest may be good enough as it is
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """An image's intervals.
+
+    Attributes:
+        edges: Where they begin and end, from 0 to 1 [m + 1].
+        G: The mean gradients in them [T, m, C, h, w].
+    """
+
+    edges: Tensor
+    G: Tensor
+
+    @property
+    def widths(self) -> Tensor:
+        """The lengths of the intervals [m], which sum to 1."""
+        return self.edges.diff()
+
+    @property
+    def integral(self) -> Tensor:
+        """Integrated gradients [T, C, h, w]."""
+        widths = self.widths.to(self.G)
+        return torch.einsum("tmchw,m->tchw", self.G, widths)
+
+    def halved(self, chosen: Tensor, halves: Tensor) -> Line:
+        """Return the line with some intervals in halves.
+
+        Args:
+            chosen: Which of the m intervals [m].
+            halves: The mean gradients of their halves [T, 2 * number of chosen, C, h, w].
+        """
+        keep = torch.repeat_interleave(chosen, 1 + chosen.long())
+        G = self.G.repeat_interleave((1 + chosen.long()).to(self.G.device), 1)
+        parents = self.G[:, chosen.to(G.device)]
+        further = _FURTHER * ((halves[:, 0::2] + halves[:, 1::2]) / 2 - parents)
+        G[:, keep.to(G.device)] = halves + further.repeat_interleave(2, 1)
+        middles = (self.edges[:-1] + self.edges[1:])[chosen] / 2
+        return Line(torch.cat([self.edges, middles]).sort().values, G)
+
+    def doubts(self, F: Tensor, attributions: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the squares of what each interval makes doubtful [m, T, K].
+
+        What a mean gradient loses is how the slopes of activations in a row vary together within
+        its interval. That they vary shows in how unlike the gradients of neighbouring intervals
+        are; what it may do to an attribution, in how much that would change if an interval had the
+        gradients of its neighbour. The doubt is the product, taken together like independent
+        errors, relative to the attribution or to 0.01 for smaller ones.
+
+        Args:
+            F: Feature maps [1, C, h, w].
+            attributions: From IG [T, C, h, w] to concept attributions a [T, K].
+        """
+        IG, widths = self.integral, self.widths
+        a = attributions(IG)
+        squares = torch.zeros(len(widths), *a.shape, device=a.device)
+        before = _square(self.G[:, 0] * F)
+        for i in range(len(widths) - 1):
+            step = self.G[:, i + 1] - self.G[:, i]
+            after = _square(self.G[:, i + 1] * F)
+            both = (before + after) / 2
+            unlike = _square(step * F) / torch.where(both > 0, both, 1.0)
+            apart = float(widths[i] + widths[i + 1]) / 2
+            pair = (attributions(IG + step * apart) - a).square() * unlike[:, None] / 2
+            for j in (i, i + 1):
+                # its weight, and less of the two variations where it is the narrower one
+                width = float(widths[j]) / apart
+                squares[j] += pair * (width * min(1.0, width) ** 2) ** 2
+            before = after
+        return squares / a.clamp(min=FLOOR).square()
+
+
+def to_halve(squares: Tensor, wanted: float) -> Tensor:
+    """Return the fewest intervals to halve so that the doubt falls as wanted, or well towards it.
+
+    Args:
+        squares: The squares of the doubts of the intervals [m].
+        wanted: Their sum as it should be, relative to what it is.
+
+    Returns:
+        Which of the intervals [m].
+
+    Example:
+        >>> to_halve(torch.tensor([1.0, 5.0, 2.0]), 0.5)
+        tensor([False,  True, False])
+    """
+    order = squares.argsort(descending=True)
+    covered = squares[order].cumsum(0) / squares.sum()
+    enough = min((1 - wanted) / (1 - _LEFT), _WORST)
+    count = min(int((covered < enough).sum()) + 1, len(squares))
+    chosen = torch.zeros(len(squares), dtype=torch.bool)
+    chosen[order[:count]] = True
+    return chosen
+
+
+def _square(D: Tensor) -> Tensor:
+    """Return the sum of squares over channels and places [T]."""
+    return D.square().sum((1, 2, 3))

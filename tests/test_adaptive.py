@@ -1,0 +1,150 @@
+"""The adaptive rule: what it costs, that its errors hold, and that nothing fools it."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from tests.small import with_weights
+from vtcav import attribution
+from vtcav.adaptive import integrate_adaptive
+from vtcav.doubling import integrate_by_doubling
+from vtcav.quadrature import integrate
+
+few = settings(max_examples=15, deadline=None, derandomize=True)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def random_maps(N, C, size, seed):
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=(N, C, *size))).float()
+
+
+BOTH = pytest.mark.parametrize("rule", [integrate_adaptive, integrate_by_doubling])
+
+
+@few
+@given(st.integers(1, 3), st.integers(1, 4), seeds)
+def test_a_linear_head_stops_at_once(N, C, seed):
+    head = with_weights(nn.Sequential(nn.Flatten(), nn.Linear(4 * C, 3)), seed)
+    F = random_maps(N, C, (2, 2), seed)
+    classes = torch.arange(3).expand(N, -1)
+    p = torch.from_numpy(np.random.default_rng(seed).uniform(size=C)).float()
+
+    def attributions(IG, on):
+        return torch.einsum("ntchw,nchw,c->nt", IG, F[on], p)[..., None]
+
+    for rule, points in ((integrate_adaptive, 2), (integrate_by_doubling, 3)):
+        integral = rule(
+            head, F, classes, head(F) - head(0 * F), attributions, tolerance=0.01, batch_size=4
+        )
+        assert integral.evaluations.tolist() == [points] * N
+        assert integral.converged.all()
+        assert integral.error.max() <= 1e-4
+        weight = head[1].weight.detach().reshape(1, 3, C, 2, 2)
+        torch.testing.assert_close(integral.IG, weight.expand(N, -1, -1, -1, -1), rtol=0, atol=1e-6)
+
+
+def ramps(F, *ramps):
+    """A head of two channels: the sum of gain * ReLU(sum(F_c) - threshold) over (c, ...)."""
+    totals = F.sum((2, 3))
+    return sum(gain * (totals[:, c] - threshold).relu() for c, gain, threshold in ramps)[:, None]
+
+
+def first_channel_share(rule, head):
+    """Attribute the one logit of a head to the first channel of F = 1, as steps 6 and 8 do."""
+    F = torch.ones(1, 2, 1, 2)
+    s = torch.ones(1, 1)
+
+    def attributions(IG, on):
+        B = attribution.positive_relevance(IG, F[on])
+        one = torch.ones(len(on), 1, 1, 2)
+        return attribution.concept_attribution(B, s[on], one, torch.tensor([[[1.0, 0.0]]])[on])
+
+    rise = (head(F) - head(0 * F)).detach()
+    integral = rule(head, F, torch.tensor([[0]]), rise, attributions, tolerance=0.01, batch_size=4)
+    return float(attributions(integral.IG, torch.tensor([0]))), integral
+
+
+@BOTH
+def test_a_head_that_is_dead_at_zero_is_not_taken_for_a_linear_one(rule):
+    # between alpha = 0.1 and 0.4, where the first three points do not look, channel 0 has slope 3
+    share, integral = first_channel_share(
+        rule, lambda F: ramps(F, (0, 3, 0.2), (0, -2, 0.8), (1, 1, 0.2))
+    )
+    assert share == pytest.approx(1.5 / 2.4, rel=float(integral.error))
+    assert integral.evaluations == 2 if rule is integrate_adaptive else integral.evaluations > 9
+
+
+@BOTH
+def test_a_rise_between_the_points_is_found(rule):
+    share, integral = first_channel_share(rule, lambda F: ramps(F, (0, 1, 0.1), (0, -1, 0.15)))
+    assert share == pytest.approx(1, abs=1e-5)
+    assert integral.converged
+
+
+@BOTH
+def test_a_rise_close_to_zero_is_found(rule):
+    share, integral = first_channel_share(rule, lambda F: ramps(F, (0, 1, 0.003), (0, -1, 0.005)))
+    assert share == pytest.approx(1, abs=1e-3)
+    assert integral.converged
+    assert integral.evaluations < 120
+
+
+def twice(F):
+    """Two activations in a row, the second of which switches late: 0.9 of the way."""
+    first = (F[:, :1] - 0.1).relu() + F[:, 1:]
+    return (first.sum((2, 3)) - 3.2).relu() + 0.1 * first.sum((2, 3))
+
+
+def test_activations_in_a_row_are_refined_until_the_error_holds():
+    F = torch.ones(1, 2, 1, 2)
+    classes, rise = torch.tensor([[0]]), (twice(F) - twice(0 * F)).detach()
+
+    def attributions(IG, on):
+        return (IG * F[on][:, None])[:, :, :1].sum((3, 4))
+
+    fine = integrate(twice, F, classes, *graded(4096, 1), batch_size=512)
+    true = float(attributions(fine.IG, torch.tensor([0])))
+    for tolerance in (0.03, 0.003):
+        found = integrate_adaptive(
+            twice, F, classes, rise, attributions, tolerance=tolerance, batch_size=16
+        )
+        error = abs(float(attributions(found.IG, torch.tensor([0]))) / true - 1)
+        assert found.converged
+        assert error <= float(found.error)
+        assert error <= tolerance
+
+
+def graded(count, power=8):
+    """Midpoints in u of alpha = u^power: most of them close to 0."""
+    u = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    return (u**power).float(), (power * u ** (power - 1) / count).float()
+
+
+@few
+@given(st.integers(3, 8), st.sampled_from([1e-6, 1e-5, 1e-3]), seeds)
+def test_adaptive_sees_what_a_normalisation_does_close_to_zero(C, eps, seed):
+    layers = nn.Linear(C, 6), nn.GELU(), nn.Linear(6, 2)
+    rest = with_weights(nn.Sequential(*layers), seed).requires_grad_(False)
+
+    def head(F):
+        return rest(nn.functional.layer_norm(F.mean((2, 3)), (C,), eps=eps))
+
+    F = random_maps(1, C, (2, 2), seed).abs() * (1 + torch.arange(C)[:, None, None])
+    p = torch.from_numpy(np.random.default_rng(seed).uniform(size=(1, 2, C))).float()
+    s, M = torch.ones(1, 2), torch.ones(1, 2, 2, 2)
+
+    def attributions(IG, on):
+        B = attribution.positive_relevance(IG, F[on])
+        return attribution.concept_attribution(B, s[on], M[on], p[on])
+
+    classes, rise = torch.tensor([[0, 1]]), (head(F) - head(0 * F)).detach()
+    found = integrate_adaptive(head, F, classes, rise, attributions, tolerance=0.01, batch_size=64)
+    fine = integrate(head, F, classes, *graded(4096), batch_size=512)
+    on = torch.tensor([0])
+    true, ours = attributions(fine.IG, on), attributions(found.IG, on)
+    # equidistant points are off by 10 % and more
+    assert ((true - ours).abs() / true.clamp(min=0.01)).max() <= 0.06
+    assert found.evaluations <= 300
