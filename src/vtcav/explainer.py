@@ -47,8 +47,9 @@ class VisualTCAV:
     Args:
         model: A `Classifier`, or what `load_model` returns.
         layers: Layer names; None takes the recommended ones.
-        steps: "adaptive" refines the integral until the attributions stand still; a number n is
-            the paper's trapezoid rule with n steps (it uses 50).
+        steps: "adaptive" takes the integral as finely as the attributions of each image and layer
+            ask for (docs/method.md); a number n is the paper's trapezoid rule with n steps (it
+            uses 50).
         tolerance: The relative error that "adaptive" aims at, of attributions above 0.01 (and
             that times 0.01 for smaller ones).
         cavs: CAVs learned before, instead of `fit`.

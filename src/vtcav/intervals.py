@@ -26,8 +26,8 @@ __all__ = ["edges_of", "integrate_by_intervals", "intervals", "points_of"]
 BEGIN = 4.2
 """Intervals to begin with, over the square root of the activations in a row; at 1 %."""
 
-AT_FIRST, MOST = 32, 128
-"""Intervals to begin with and in the end, at most."""
+FEWEST, AT_FIRST, MOST = 14, 32, 128
+"""Intervals with more than one activation in a row: at least, at first at most, and at most."""
 
 UNEVEN = 0.35
 """By this share intervals are wider at both ends, where less happens, than on average."""
@@ -38,7 +38,10 @@ ORDER = 1.7
 TYPICAL = 0.25
 """The error of an attribution over its doubt, as a rule: five in six are below."""
 
-_TINY = 1e-12
+UNSEEN = 0.1
+"""What is added to a doubt to give the error, in tolerances: a doubt may be small by chance."""
+
+_TINY = 1e-12  # counts where all attributions are 0
 
 
 def integrate_by_intervals(
@@ -96,7 +99,7 @@ def intervals(in_a_row: int, tolerance: float) -> int:
     if in_a_row <= 1:
         return 1
     wanted: float = BEGIN * in_a_row**0.5 * (0.01 / tolerance) ** (1 / ORDER)
-    return min(math.ceil(wanted), AT_FIRST)
+    return min(max(math.ceil(wanted), FEWEST), AT_FIRST)
 
 
 def edges_of(n: int) -> Tensor:
@@ -160,9 +163,8 @@ class _Rule:
                 squares, counts = self._doubts(line, i)
                 doubt = squares.sum(0).sqrt()
                 judged = TYPICAL * float((doubt * counts).sum())
-                found[i] = _Image(
-                    line.integral, doubt.clamp(min=EXACT), judged <= self.tolerance, spent[i]
-                )
+                unseen = EXACT if len(line.widths) == 1 else UNSEEN * self.tolerance
+                found[i] = _Image(line.integral, doubt + unseen, judged <= self.tolerance, spent[i])
                 if judged > self.tolerance and len(line.widths) < MOST:
                     halve[i] = to_halve(
                         (squares * counts).sum((1, 2)), (self.tolerance / judged) ** 2

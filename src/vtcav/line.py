@@ -13,6 +13,7 @@ from vtcav.quadrature import FLOOR
 __all__ = ["Line", "to_halve"]
 
 _LEFT = 0.15  # of the square of an interval's doubt, in its two halves together
+_UNLIKE = 0.25  # neighbours are taken to be, at least: few units may change together by chance
 _FURTHER = 0.3  # of the way from an interval to its halves they are taken beyond them
 _WORST = 0.9  # of the squares are halved at a time, at most: the rest may be good enough as it is
 
@@ -76,7 +77,7 @@ class Line:
             step = self.G[:, i + 1] - self.G[:, i]
             after = _square(self.G[:, i + 1] * F)
             both = (before + after) / 2
-            unlike = _square(step * F) / torch.where(both > 0, both, 1.0)
+            unlike = (_square(step * F) / torch.where(both > 0, both, 1.0)).clamp(min=_UNLIKE)
             apart = float(widths[i] + widths[i + 1]) / 2
             pair = (attributions(IG + step * apart) - a).square() * unlike[:, None] / 2
             for j in (i, i + 1):

@@ -8,10 +8,10 @@ rescale rule of DeepLIFT (Shrikumar et al. 2017) from each point to the next. On
 activations in a row vary together within an interval is lost, so a few intervals do what takes
 gradients at many points, and a single activation takes one.
 
-It holds where all else is linear in what depends on F. Products of two such parts (as gates are)
-take the mean of each other, max-pooling the mean of the two ends. Other operations, such as
-normalisation by the maps' own size and softmax within the network, are not known here:
-`activations_in_a_row` then says None.
+It holds where all else is linear in what depends on F. The factors of a product (as of a gate) take
+the mean of each other, and max-pooling passes on to what is highest at either point. Other
+operations, such as normalisation by the maps' own size and softmax within the network, are not
+known here: `activations_in_a_row` then says None.
 """
 
 from __future__ import annotations
@@ -106,10 +106,10 @@ class _Activation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, f: _Entrywise, clamps: bool, in_place: bool) -> Tensor:
-        y = x if in_place else torch.empty_like(x)
+        first = f(x[:1])  # autocast may compute some activations in float32
+        y = x if in_place else torch.empty_like(x, dtype=first.dtype)
         slope = torch.empty_like(x)
-        with torch.no_grad():
-            _apply(x, y, slope, f, clamps)
+        _apply(x, y, slope, f, clamps)
         if in_place:
             ctx.mark_dirty(x)
         ctx.save_for_backward(slope)
