@@ -36,6 +36,16 @@ def add(commands: Any) -> None:
             "  vtcav concepts photos --masks masks --concept spot -o concepts --outside grey"
         ),
     )
+    _add_source(command)
+    _add_patches(command)
+    command.add_argument("--seed", type=int, default=0, help="seeds the draw (default 0)")
+    command.add_argument("--json", action="store_true", help="print JSON on standard output")
+    command.add_argument("--quiet", action="store_true", help="say nothing")
+    command.add_argument("--debug", action="store_true", help="show tracebacks")
+    command.set_defaults(run=_run)
+
+
+def _add_source(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", metavar="SOURCE", help="a folder or a file, see above")
     command.add_argument("-o", "--output", type=Path, required=True, help="where the folders go")
     command.add_argument("--labels", type=names, help="labels with commas (default: all)")
@@ -55,6 +65,9 @@ def add(commands: Any) -> None:
         "--value", type=mask_value, help="what means the concept in a mask; see vtcav localise"
     )
     command.add_argument("--split", help="of a data set in the layout of Broden")
+
+
+def _add_patches(command: argparse.ArgumentParser) -> None:
     patches = command.add_argument_group("patches, from boxes and masks")
     patches.add_argument(
         "--pad",
@@ -75,11 +88,6 @@ def add(commands: Any) -> None:
         "--min-size", type=positive, default=32, help="shortest side in pixels (default 32)"
     )
     patches.add_argument("--per-image", type=positive, help="at most this many of one picture")
-    command.add_argument("--seed", type=int, default=0, help="seeds the draw (default 0)")
-    command.add_argument("--json", action="store_true", help="print JSON on standard output")
-    command.add_argument("--quiet", action="store_true", help="say nothing")
-    command.add_argument("--debug", action="store_true", help="show tracebacks")
-    command.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -54,6 +54,8 @@ def create_app(
     _errors(app)
     _pages(app)
     _pictures(app, session)
+    _telling(app, session)
+    _looking(app, session)
     _computing(app, session)
     _keeping(app, session, output, described)
     return Guard(app, token, frozenset(host.lower() for host in hosts))
@@ -125,42 +127,49 @@ def _pictures(app: FastAPI, session: Session) -> None:
         return Response(data.getvalue(), media_type="image/webp")
 
 
-def _computing(app: FastAPI, session: Session) -> None:
-    names = session.model.class_names
-
+def _telling(app: FastAPI, session: Session) -> None:
     @app.get("/api/session")
     def about() -> dict[str, Any]:
-        return {
-            "version": __version__,
-            "network": session.model.described,
-            "binary": session.model.binary,
-            "layers": [
-                {"name": layer.name, "kind": layer.kind, "shape": layer.shape}
-                for layer in session.layers
-            ],
-            "classes": names,
-            "pictures": [_described(p) for p in session.pictures.listed()],
-            "concepts": [spec.model_dump() for spec in session.work],
-            "given": [_described(p) for p in session.pictures.given()],
-            "learned": [vars(concept) for concept in session.learned],
-            "negatives": {
-                "count": len(session.shared),
-                "described": session.negatives.described,
-                "stand_in": session.negatives.stand_in,
-            },
-            "skipped": [f"{skip.name}: {skip.reason}" for skip in session.skipped],
-            "steps": session.rule.steps,
-            "colours": _colours(),
-            "limits": {
-                "bytes": limits.FILE_BYTES,
-                "classes": limits.CLASSES,
-                "side": limits.PATCH_SIDE,
-            },
-        }
+        return _about(session)
 
     @app.get("/api/progress")
     async def progress() -> dict[str, Any]:
         return dict(vars(session.progress))
+
+
+def _about(session: Session) -> dict[str, Any]:
+    """Return what the page needs to begin with."""
+    return {
+        "version": __version__,
+        "network": session.model.described,
+        "binary": session.model.binary,
+        "layers": [
+            {"name": layer.name, "kind": layer.kind, "shape": layer.shape}
+            for layer in session.layers
+        ],
+        "classes": session.model.class_names,
+        "pictures": [_described(p) for p in session.pictures.listed()],
+        "concepts": [spec.model_dump() for spec in session.work],
+        "given": [_described(p) for p in session.pictures.given()],
+        "learned": [vars(concept) for concept in session.learned],
+        "negatives": {
+            "count": len(session.shared),
+            "described": session.negatives.described,
+            "stand_in": session.negatives.stand_in,
+        },
+        "skipped": [f"{skip.name}: {skip.reason}" for skip in session.skipped],
+        "steps": session.rule.steps,
+        "colours": _colours(),
+        "limits": {
+            "bytes": limits.FILE_BYTES,
+            "classes": limits.CLASSES,
+            "side": limits.PATCH_SIDE,
+        },
+    }
+
+
+def _looking(app: FastAPI, session: Session) -> None:
+    names = session.model.class_names
 
     @app.get("/api/inputs/{key}")
     def show_input(key: str) -> Response:
@@ -183,6 +192,8 @@ def _computing(app: FastAPI, session: Session) -> None:
             ],
         }
 
+
+def _computing(app: FastAPI, session: Session) -> None:
     @app.post("/api/explain")
     def explain(asked: ExplainRequest) -> dict[str, Any]:
         check = session.latest.check(f"explain {asked.page}", asked.number)

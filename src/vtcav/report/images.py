@@ -83,51 +83,14 @@ def image_part(explained: LocalExplanation, trust: Trust) -> ImagePart:
         for row, said, level in zip(rows, verdicts, levels, strict=True)
         if said == SIGNIFICANTLY and level != BAD
     ]
-    names = {row["class_index"]: row["class_name"] for row in rows}
-    predictions = explained.predictions
-    shown = predictions.head(_PREDICTIONS)
-    others = predictions[
-        predictions["class_index"].isin(list(names))
-        & ~predictions["class_index"].isin(shown["class_index"])
-    ]
-    top = predictions.iloc[0]
-    maps = {layer: _layer_maps(explained, layer) for layer in explained.layers}
-    indices = list(names)
+    judged = list(zip(rows, verdicts, levels, strict=True))
     data = {
-        "layers": [clear(name) for name in explained.layers],
-        "concepts": [clear(name) for name in explained.concepts],
-        "classes": [clear(names[index]) for index in indices],
-        "predictions": [
-            [clear(row["class_name"]), value(row["probability"])]
-            for table in (shown, others)
-            for row in records(table)
-        ],
-        "size": explained.picture.shape[1::-1],
-        "box": [round(float(x), 6) for x in explained.box],
-        "picture": data_uri(explained.picture, _SIDE),
-        "shapes": [maps[layer].shape[1:] for layer in explained.layers],
-        "maps": packed(list(maps.values())),
-        "largest": [[value(float(M.max())) for M in _maps(explained, x)] for x in explained.layers],
-        "rows": [
-            [
-                explained.layers.index(row["layer"]),
-                explained.concepts.index(row["concept"]),
-                indices.index(row["class_index"]),
-                _finite(row["attribution"]),
-                value(row["attribution"]),
-                _finite(row["cav_low"]),
-                _finite(row["cav_high"]),
-                interval(row["cav_low"], row["cav_high"]),
-                value(row["null_mean"]),
-                value(row["q_value"]),
-                said,
-                level,
-                clear(row["note"]),
-            ]
-            for row, said, level in zip(rows, verdicts, levels, strict=True)
-        ],
+        **_described(explained, rows),
+        **_seen(explained),
+        "rows": _table(explained, judged),
         "findings": _sentences(found, verdicts, trust),
     }
+    top = explained.predictions.iloc[0]
     return ImagePart(
         name=explained.image,
         best=str(top["class_name"]),
@@ -144,6 +107,69 @@ def image_part(explained: LocalExplanation, trust: Trust) -> ImagePart:
         ),
         data=data,
     )
+
+
+def _classes(rows: list[dict[str, Any]]) -> dict[int, str]:
+    """Return the names of the classes explained, by index."""
+    return {row["class_index"]: row["class_name"] for row in rows}
+
+
+def _described(explained: LocalExplanation, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what was explained, and what the network says of the image."""
+    names, predictions = _classes(rows), explained.predictions
+    shown = predictions.head(_PREDICTIONS)
+    others = predictions[
+        predictions["class_index"].isin(list(names))
+        & ~predictions["class_index"].isin(shown["class_index"])
+    ]
+    return {
+        "layers": [clear(name) for name in explained.layers],
+        "concepts": [clear(name) for name in explained.concepts],
+        "classes": [clear(name) for name in names.values()],
+        "predictions": [
+            [clear(row["class_name"]), value(row["probability"])]
+            for table in (shown, others)
+            for row in records(table)
+        ],
+    }
+
+
+def _seen(explained: LocalExplanation) -> dict[str, Any]:
+    """Return the picture and the concept maps on it."""
+    maps = {layer: _layer_maps(explained, layer) for layer in explained.layers}
+    return {
+        "size": explained.picture.shape[1::-1],
+        "box": [round(float(x), 6) for x in explained.box],
+        "picture": data_uri(explained.picture, _SIDE),
+        "shapes": [maps[layer].shape[1:] for layer in explained.layers],
+        "maps": packed(list(maps.values())),
+        "largest": [[value(float(M.max())) for M in _maps(explained, x)] for x in explained.layers],
+    }
+
+
+def _table(
+    explained: LocalExplanation, judged: list[tuple[dict[str, Any], str, str]]
+) -> list[list[Any]]:
+    """Return the rows as the page reads them: indices, numbers to draw and texts to show."""
+    indices = list(_classes([row for row, _, _ in judged]))
+    return [
+        [
+            explained.layers.index(row["layer"]),
+            explained.concepts.index(row["concept"]),
+            indices.index(row["class_index"]),
+            _finite(row["attribution"]),
+            value(row["attribution"]),
+            _finite(row["cav_low"]),
+            _finite(row["cav_high"]),
+            interval(row["cav_low"], row["cav_high"]),
+            value(row["null_mean"]),
+            value(row["q_value"]),
+            said,
+            level,
+            clear(row["note"]),
+        ]
+        for row, said, level in judged
+    ]
 
 
 def _sentences(found: list[dict[str, Any]], verdicts: list[str], trust: Trust) -> list[str]:
