@@ -54,9 +54,7 @@ def compared(fine, rules, picture, n):
         error = (table["attribution"] - truth).abs() / truth.clip(lower=COUNTED)
         told = (table["error"] / table["attribution"].clip(lower=COUNTED)).clip(lower=RESOLVED)
         columns = {"e": error.where(truth >= COUNTED), "told": error <= told}
-        parts.append(
-            pd.DataFrame({"rule": name, "n": n, "spent": table["evaluations"], **columns})
-        )
+        parts.append(pd.DataFrame({"rule": name, "n": n, "spent": table["evaluations"], **columns}))
     print(f"photograph {n + 1} done", flush=True)
     return pd.concat(parts).reset_index()
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from tests.small import with_weights
 from vtcav.line import Line, to_halve
-from vtcav.secants import activations_in_a_row, mean_gradients
+from vtcav.mean_gradients import OtherOperationsError, at_zero, mean_gradients
 
 few = settings(max_examples=20, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
@@ -91,12 +91,18 @@ def maps_of(seed, channels=3):
     return torch.from_numpy(np.random.default_rng(seed).normal(size=(1, channels, 6, 6))).float()
 
 
+def in_a_row(head, F):
+    zero = at_zero(head, F)
+    return None if zero is None else zero.in_a_row
+
+
 def along(net, F, n):
     """Mean gradients of both classes in n intervals [2, n, C, h, w] and scores [n + 1, 2]."""
     alpha = torch.linspace(0, 1, n + 1)
-    image = torch.zeros(n + 1, dtype=torch.long)
-    classes = torch.tensor([[0, 1]])
-    G = torch.stack(mean_gradients(net, F, classes, image, alpha, torch.arange(1, n + 1)))
+    ends, image = torch.arange(n), torch.zeros(n, dtype=torch.long)
+    classes, first = torch.tensor([[0, 1]]), torch.tensor([0])
+    zero = at_zero(net, F)
+    G = torch.stack(mean_gradients(net, F, classes, zero, image, alpha[1:], ends, first))
     return G, net(F * alpha[:, None, None, None])
 
 
@@ -107,7 +113,7 @@ def test_mean_gradients_sum_to_the_differences_of_scores(name, n):
     G, z = along(net, F, n)
     rise = torch.einsum("tmchw,chw->mt", G, F[0]) / n
     torch.testing.assert_close(rise, z.diff(dim=0), rtol=1e-3, atol=2e-5)
-    assert activations_in_a_row(net, F) >= 2
+    assert in_a_row(net, F) >= 2
 
 
 def graded_gradients(net, F, points):
@@ -129,7 +135,7 @@ def test_one_activation_takes_one_interval(name):
     F = maps_of(2)
     G, _ = along(net, F, 1)
     torch.testing.assert_close(G[:, 0], graded_gradients(net, F, 4096), rtol=0, atol=4e-3)
-    assert activations_in_a_row(net, F) == 1
+    assert in_a_row(net, F) == 1
 
 
 @pytest.mark.parametrize("name", [*MORE, "relu", "silu", "elu"])
@@ -140,7 +146,7 @@ def test_more_intervals_come_closer_to_the_integral(name):
     def error(n):
         return float((along(net, F, n)[0].mean(1) - true).norm() / true.norm())
 
-    assert activations_in_a_row(net, F) >= 2
+    assert in_a_row(net, F) >= 2
     assert error(64) <= 0.01
     assert error(64) <= max(error(4) / 4, 1e-3)
 
@@ -148,11 +154,22 @@ def test_more_intervals_come_closer_to_the_integral(name):
 def test_intervals_of_several_images_do_not_touch_each_other():
     net, F = net_of(nn.ReLU()), torch.cat([maps_of(1), maps_of(2)])
     classes = torch.tensor([[0, 1], [1, 0]])
-    image, alpha = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([0.0, 0.5, 1.0, 0.2, 0.7])
-    both = mean_gradients(net, F, classes, image, alpha, torch.tensor([1, 2, 4]))
-    alone = mean_gradients(net, F, classes, image[3:], alpha[3:], torch.tensor([1]))
+    zero = at_zero(net, F)
+    image, alpha = torch.tensor([0, 0, 1, 1, 1]), torch.tensor([0.5, 1.0, 0.2, 0.7, 0.9])
+    ends, first = torch.tensor([0, 1, 3, 4]), torch.tensor([0])
+    both = mean_gradients(net, F, classes, zero, image, alpha, ends, first)
+    none = torch.zeros(0, dtype=torch.long)
+    alone = mean_gradients(net, F, classes, zero, image[2:], alpha[2:], torch.tensor([1, 2]), none)
     for ours, other in zip(both, alone, strict=True):
         torch.testing.assert_close(ours[2:], other)
+
+
+def test_code_that_looks_at_values_is_noticed():
+    def head(F):
+        return F.relu().sum((2, 3)) if F.abs().max() > 0 else F.sum((2, 3))
+
+    with pytest.raises(OtherOperationsError):
+        along(head, maps_of(1), 2)
 
 
 def test_what_does_not_change_gives_no_nan():
@@ -196,11 +213,11 @@ UNKNOWN = {
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_unknown_operations_are_not_passed_over(name):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), UNKNOWN[name], nn.Flatten())
-    assert activations_in_a_row(net.eval().requires_grad_(False), maps_of(1)) is None
+    assert in_a_row(net.eval().requires_grad_(False), maps_of(1)) is None
 
 
 def test_scores_without_gradients_are_unknown():
-    assert activations_in_a_row(lambda F: F.detach().sum((2, 3)), maps_of(1)) is None
+    assert in_a_row(lambda F: F.detach().sum((2, 3)), maps_of(1)) is None
 
 
 def test_the_longest_way_counts():
@@ -208,8 +225,8 @@ def test_the_longest_way_counts():
         short = F.mean((2, 3)).relu()
         return short + F.relu().sigmoid().tanh().sum((2, 3))
 
-    assert activations_in_a_row(head, maps_of(1)) == 3
-    assert activations_in_a_row(lambda F: F.sum((2, 3)), maps_of(1)) == 0
+    assert in_a_row(head, maps_of(1)) == 3
+    assert in_a_row(lambda F: F.sum((2, 3)), maps_of(1)) == 0
 
 
 # -- the line ------------------------------------------------------------------------------------

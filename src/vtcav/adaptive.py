@@ -1,6 +1,6 @@
 """Integrated gradients at a layer (step 5), as finely as each image asks for.
 
-Where the mean gradients between two points are known (`vtcav.secants`), a few intervals do
+Where the mean gradients between two points are known (`vtcav.mean_gradients`), a few intervals do
 (`vtcav.intervals`). Elsewhere the points of the trapezoid rule are doubled (`vtcav.doubling`).
 """
 
@@ -15,9 +15,9 @@ from torch import Tensor
 from vtcav.budget import BatchSize
 from vtcav.doubling import INCOMPLETE, integrate_by_doubling, missing_share
 from vtcav.intervals import integrate_by_intervals
+from vtcav.mean_gradients import OtherOperationsError, at_zero
 from vtcav.models.base import Head
 from vtcav.quadrature import Integral, rows_of
-from vtcav.secants import activations_in_a_row
 
 __all__ = ["integrate_adaptive"]
 
@@ -48,15 +48,11 @@ def integrate_adaptive(
         IG [N, T, C, h, w], the errors reached and the cost per image.
     """
     size = BatchSize.from_(batch_size)
-    first = torch.tensor([0], device=F.device)
-    in_a_row = activations_in_a_row(rows_of(head, first), F[:1])
-    if in_a_row is None:
+    found = _by_intervals(head, F, classes, attributions, tolerance, size)
+    if found is None:
         return integrate_by_doubling(
             head, F, classes, rise, attributions, tolerance=tolerance, batch_size=size
         )
-    found = integrate_by_intervals(
-        head, F, classes, attributions, in_a_row, tolerance=tolerance, batch_size=size
-    )
     # mean gradients miss nothing of the rise: where they do, the network does what is not seen
     missing = missing_share(found.IG, F, rise)
     [overlooked] = torch.nonzero(missing > INCOMPLETE, as_tuple=True)
@@ -74,6 +70,28 @@ def integrate_adaptive(
         _put(again, overlooked, into=found)
         missing[overlooked] = 0
     return replace(found, error=torch.maximum(found.error, missing[:, None, None]))
+
+
+def _by_intervals(
+    head: Head,
+    F: Tensor,
+    classes: Tensor,
+    attributions: Callable[[Tensor, Tensor], Tensor],
+    tolerance: float,
+    size: BatchSize,
+) -> Integral | None:
+    """Integrate with mean gradients, or return None where they are not known."""
+    if getattr(head, "per_image", False):
+        return None  # the point 0 differs from image to image
+    zero = at_zero(head, F)
+    if zero is None:
+        return None
+    try:
+        return integrate_by_intervals(
+            head, F, classes, attributions, zero, tolerance=tolerance, batch_size=size
+        )
+    except OtherOperationsError:
+        return None
 
 
 def _put(part: Integral, images: Tensor, *, into: Integral) -> None:

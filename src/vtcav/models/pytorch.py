@@ -90,29 +90,11 @@ class Classifier(Model):
         layouts: Mapping[str, str | Layout] | None = None,
         task: Task = "auto",
     ) -> None:
-        if not isinstance(module, nn.Module):
-            what = "for a model by name use vtcav.load_model"
-            if type(module).__name__ == "ExportedProgram":
-                what = "of an exported program take torch.export.unflatten(program)"
-            raise ModelError(f"expected a torch.nn.Module, got {type(module).__name__}; {what}")
-        keras = sys.modules.get("keras")
-        if keras is not None and isinstance(module, keras.Model):
-            raise ModelError(
-                "a Keras network goes into vtcav.models.keras.KerasClassifier, or by its file into "
-                'vtcav.load_model("keras:FILE")'
-            )
-        if preprocess is not None and not callable(preprocess):
-            raise ModelError(
-                "preprocess must be vtcav.Preprocess(...) or a callable from a PIL image to a "
-                f"tensor [3, H, W], got {type(preprocess).__name__}"
-            )
+        _check(module, preprocess, task)
         self.module, self.device = place(eager(module), device)
         self.dtype = next(
             (t.dtype for t in tensors_of(self.module) if t.is_floating_point()), torch.float32
         )
-        if task not in get_args(Task):
-            expected = ", ".join(map(repr, get_args(Task)))
-            raise ModelError(f"expected task to be one of {expected}, got {task!r}")
         self.task, self.binary = task, binary or task == "regression"
         if preprocess is None:
             warnings.warn(
@@ -388,6 +370,29 @@ def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     if len(parts) == 1:
         return parts[0]
     return {name: torch.cat([maps[name] for maps in parts]) for name in parts[0]}
+
+
+def _check(module: object, preprocess: object, task: object) -> None:
+    """Refuse what is no network, no preprocessing or no task."""
+    if not isinstance(module, nn.Module):
+        what = "for a model by name use vtcav.load_model"
+        if type(module).__name__ == "ExportedProgram":
+            what = "of an exported program take torch.export.unflatten(program)"
+        raise ModelError(f"expected a torch.nn.Module, got {type(module).__name__}; {what}")
+    keras = sys.modules.get("keras")
+    if keras is not None and isinstance(module, keras.Model):
+        raise ModelError(
+            "a Keras network goes into vtcav.models.keras.KerasClassifier, or by its file into "
+            'vtcav.load_model("keras:FILE")'
+        )
+    if preprocess is not None and not callable(preprocess):
+        raise ModelError(
+            "preprocess must be vtcav.Preprocess(...) or a callable from a PIL image to a "
+            f"tensor [3, H, W], got {type(preprocess).__name__}"
+        )
+    if task not in get_args(Task):
+        expected = ", ".join(map(repr, get_args(Task)))
+        raise ModelError(f"expected task to be one of {expected}, got {task!r}")
 
 
 def _class_names(
