@@ -9,10 +9,11 @@ from torch import nn
 
 import vtcav
 from tests.small import with_weights
-from vtcav import attribution, demo, operations
-from vtcav.adaptive import integrate_adaptive
-from vtcav.doubling import integrate_by_doubling
-from vtcav.mean_gradients import at_zero
+from vtcav import attribution, demo
+from vtcav.integration import operations
+from vtcav.integration.adaptive import integrate_adaptive
+from vtcav.integration.doubling import integrate_by_doubling
+from vtcav.integration.mean_gradients import at_zero
 from vtcav.quadrature import integrate
 
 few = settings(max_examples=15, deadline=None, derandomize=True)

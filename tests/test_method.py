@@ -27,7 +27,7 @@ from tests.small import (
 from vtcav import attribution
 from vtcav.cav import direction, emblem
 from vtcav.concept_map import concept_map, contraharmonic_mean, raw_map
-from vtcav.doubling import refinement
+from vtcav.integration.doubling import refinement
 from vtcav.quadrature import integrate, trapezoid
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "elu": nn.ELU}

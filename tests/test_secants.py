@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.small import with_weights
-from vtcav.line import Line, to_halve
-from vtcav.mean_gradients import OtherOperationsError, at_zero, mean_gradients
+from vtcav.integration.line import Line, to_halve
+from vtcav.integration.mean_gradients import OtherOperationsError, at_zero, mean_gradients
 
 few = settings(max_examples=20, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtcav.adaptive import integrate_adaptive
 from vtcav.attribution import (
     binary_relevance,
     class_share,
@@ -26,6 +25,7 @@ from vtcav.budget import IMAGES, BatchSize
 from vtcav.cav import LayerCavs, Resampling
 from vtcav.errors import ExplanationError
 from vtcav.explanation import Row
+from vtcav.integration.adaptive import integrate_adaptive
 from vtcav.models.base import Head
 from vtcav.precision import PRECISIONS, Precision, mixed
 from vtcav.quadrature import FLOOR, Integral, integrate, trapezoid

@@ -2,7 +2,7 @@
 
 The integral over alpha in [0, 1] of dz_t/dF(alpha F) is taken along the straight line from zero
 feature maps to F. The paper's rule is the trapezoid rule with 50 equidistant steps, 51 points.
-`vtcav.adaptive` takes it as finely as an image asks for.
+`vtcav.integration.adaptive` takes it as finely as an image asks for.
 """
 
 from __future__ import annotations

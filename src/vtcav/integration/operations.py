@@ -1,4 +1,4 @@
-"""What the operations of a network are to the mean gradients of `vtcav.mean_gradients`.
+"""What the operations of a network are to the mean gradients of `mean_gradients`.
 
 Activations, products and max-pooling are known by the function called, all else by the name of the
 node that it leaves in autograd's graph.

@@ -1,7 +1,7 @@
 """Integrated gradients at a layer (step 5), as finely as each image asks for.
 
-Where the mean gradients between two points are known (`vtcav.mean_gradients`), a few intervals do
-(`vtcav.intervals`). Elsewhere the points of the trapezoid rule are doubled (`vtcav.doubling`).
+Where the mean gradients between two points are known (`mean_gradients`), a few intervals do
+(`intervals`). Elsewhere the points of the trapezoid rule are doubled (`doubling`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from vtcav.budget import BatchSize
-from vtcav.doubling import INCOMPLETE, integrate_by_doubling, missing_share
-from vtcav.intervals import integrate_by_intervals
-from vtcav.mean_gradients import OtherOperationsError, at_zero
+from vtcav.integration.doubling import INCOMPLETE, integrate_by_doubling, missing_share
+from vtcav.integration.intervals import integrate_by_intervals
+from vtcav.integration.mean_gradients import OtherOperationsError, at_zero
 from vtcav.models.base import Head
 from vtcav.quadrature import Integral, rows_of
 

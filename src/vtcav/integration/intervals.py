@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from vtcav.budget import BatchSize
-from vtcav.doubling import EXACT
-from vtcav.line import Line, to_halve
-from vtcav.mean_gradients import Zero, mean_gradients
+from vtcav.integration.doubling import EXACT
+from vtcav.integration.line import Line, to_halve
+from vtcav.integration.mean_gradients import Zero, mean_gradients
 from vtcav.models.base import Head
 from vtcav.quadrature import FLOOR, Integral, rows_of
 
 __all__ = ["edges_of", "integrate_by_intervals", "intervals", "points_of"]
 
-BEGIN = 4.0
+BEGIN = 4.4
 """Intervals to begin with, over the square root of the activations in a row; at 1 %."""
 
 FEWEST, AT_FIRST, MOST = 14, 32, 128
@@ -35,8 +35,8 @@ UNEVEN = 0.35
 ORDER = 1.7
 """The error falls like the number of intervals to the power of minus this."""
 
-TYPICAL = 0.22
-"""The error of an attribution over its doubt, as a rule: four in five are below."""
+TYPICAL = 0.25
+"""The error of an attribution over its doubt, as a rule: five in six are below."""
 
 UNSEEN = 0.1
 """What is added to a doubt to give the error, in tolerances: a doubt may be small by chance."""
@@ -97,7 +97,7 @@ def intervals(in_a_row: int, tolerance: float) -> int:
 
     Example:
         >>> intervals(1, 0.01), intervals(20, 0.01), intervals(20, 0.001)
-        (1, 18, 32)
+        (1, 20, 32)
     """
     if in_a_row <= 1:
         return 1

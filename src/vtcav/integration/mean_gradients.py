@@ -1,7 +1,7 @@
 """Mean gradients between neighbouring points of the line from zero feature maps to F.
 
 Between two points a gradient is a product of linear operations and of the slopes of the activations
-between them. Taking each activation's mean slope between the points (`vtcav.secants`) makes every
+between them. Taking each activation's mean slope between the points (`secants`) makes every
 difference of scores exact: what the mean gradients times the step sum to is z at the one point
 minus z at the other, however far apart they are. This is the rescale rule of DeepLIFT (Shrikumar et
 al. 2017) from each point to the next. Only how the slopes of activations in a row vary together
@@ -23,9 +23,16 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from vtcav.integration.operations import (
+    ACTIVATIONS,
+    CLAMPS,
+    IN_PLACE,
+    MAX_POOL,
+    PRODUCTS,
+    longest_chain,
+)
+from vtcav.integration.secants import Activation, Entrywise, MaxPool, Product
 from vtcav.models.base import Head
-from vtcav.operations import ACTIVATIONS, CLAMPS, IN_PLACE, MAX_POOL, PRODUCTS, longest_chain
-from vtcav.secants import Activation, Entrywise, MaxPool, Product
 
 __all__ = ["OtherOperationsError", "Zero", "at_zero", "mean_gradients"]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.budget import BatchSize
-from vtcav.integration_path import PILOT, CrowdedPath, Path, StraightPath
+from vtcav.integration.path import PILOT, CrowdedPath, Path, StraightPath
 from vtcav.models.base import Head
 from vtcav.quadrature import FLOOR, Integral, rows_of, trapezoid, weighted_gradients
 
@@ -89,7 +89,7 @@ def integrate_by_doubling(
     alpha = 0 and 2^-7 must find no more than 2 % of it below, and no more than 5 % that hangs on
     the point 0. Where equidistant points stand still
     without that, or are still incomplete with 17 points, they begin anew on a path that crowds them
-    where something happens (`vtcav.integration_path`).
+    where something happens (`vtcav.integration.path`).
 
     Args:
         head: The network after the layer.
