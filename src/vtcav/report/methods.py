@@ -105,7 +105,9 @@ _VARIANTS = {
 def _integral(settings: Mapping[str, Any]) -> str:
     steps = settings.get("steps")
     rule = (
-        f"an adaptive rule (relative tolerance {settings.get('tolerance')})"
+        "an adaptive rule (mean gradients between points, by the secants of activations, or the "
+        "trapezoid rule with doubled points where the network has other operations; relative "
+        f"tolerance {settings.get('tolerance')})"
         if steps == "adaptive"
         else f"the trapezoid rule with {steps} steps"
     )
