@@ -31,6 +31,7 @@ SCRIPTS = {
     "overhead": ([], ["--full"]),
     "against_captum": ([], ["--images", "4"]),
     "evaluations": ([], []),
+    "compile": (["1"], []),
     "local_explanation": (["1"], ["5"]),
     "significance": (["2", "10", "2"], []),
     "memory": (["200", "1000", "200", "1000"], []),

@@ -146,7 +146,10 @@ class RayEngine:
         parts = ray.data.from_items(items, override_num_blocks=len(items)).map(
             _Worker,
             fn_constructor_args=(payload,),
-            compute=ray.data.ActorPoolStrategy(size=min(self.workers or 1, len(chunks))),
+            # one part at a time: the first actor that is up would take several, and others none
+            compute=ray.data.ActorPoolStrategy(
+                size=min(self.workers or 1, len(chunks)), max_tasks_in_flight_per_actor=1
+            ),
             num_cpus=self.num_cpus,
             num_gpus=self.num_gpus,
         )
