@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from vtcav.errors import VtcavError
 from vtcav.integration.operations import (
     ACTIVATIONS,
     CLAMPS,
@@ -37,8 +38,8 @@ from vtcav.models.base import Head
 __all__ = ["OtherOperationsError", "Zero", "at_zero", "mean_gradients"]
 
 
-class OtherOperationsError(Exception):
-    """The network did other operations than at zero feature maps: its code looks at values."""
+class OtherOperationsError(VtcavError):
+    """The network did other operations than at zero feature maps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +72,7 @@ class _Points(TorchFunctionMode):
         super().__init__()
         self._rows, self._first, self._zero = rows, first, zero
         self.inputs: list[tuple[Tensor, ...]] = []
+        self.looked = False  # at values, in a way that gradients do not show
 
     def __torch_function__(
         self,
@@ -95,7 +97,9 @@ class _Points(TorchFunctionMode):
                     return MaxPool.apply(args[0], zero, self._first, options)  # type: ignore[no-untyped-call]
         if func in PRODUCTS and all(map(self._depends, args)):
             return Product.apply(*args, *self._at_zero(*args), self._first)  # type: ignore[no-untyped-call]
-        return func(*args, **kwargs)
+        found = func(*args, **kwargs)
+        self.looked |= _looks(func, args, found)
+        return found
 
     def _activation(self, x: Tensor, f: Entrywise, clamps: bool, in_place: bool) -> Any:
         (zero,) = self._at_zero(x)
@@ -119,7 +123,9 @@ class _Points(TorchFunctionMode):
         self.inputs.append(())
         known = self._zero.inputs[here] if here < len(self._zero.inputs) else ()
         if [x.shape[1:] for x in inputs] != [x.shape[1:] for x in known]:
-            raise OtherOperationsError
+            raise OtherOperationsError(
+                "the network did other operations than at zero feature maps: its code looks at them"
+            )
         return known
 
 
@@ -164,6 +170,23 @@ def _pair(value: Any) -> list[int]:
     return [int(value)] * 2 if not isinstance(value, Sequence) else [int(v) for v in value]
 
 
+def _looks(func: Callable[..., Any], args: Sequence[Any], found: Any) -> bool:
+    """Tell whether a function turns what depends on F into what gradients do not flow through.
+
+    As comparisons do, a mask, the places of maxima or a detached tensor.
+    """
+    tensors = [x for x in args if isinstance(x, Tensor)]
+    if not any(x.requires_grad for x in tensors):
+        return False
+    name = getattr(func, "__name__", "")
+    if name.endswith("_like") or name.startswith("new_"):
+        return False
+    results = found if isinstance(found, tuple | list) else [found]
+    return name in _VALUES or any(isinstance(x, Tensor) and not x.requires_grad for x in results)
+
+
+_VALUES = frozenset({"item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__"})
+
 _COUNTED = {"ActivationBackward": 1, "ProductBackward": 1, "MaxPoolBackward": 2}
 """What the nodes count; max-pooling takes two intervals at least, for it is not exact with one."""
 
@@ -185,7 +208,9 @@ def at_zero(head: Head, F: Tensor) -> Zero | None:
         source = maps.view_as(maps).grad_fn
     assert source is not None
     in_a_row = longest_chain(z.grad_fn, source.next_functions[0][0], _COUNTED)
-    return None if in_a_row is None else Zero(in_a_row, tuple(points.inputs))
+    if in_a_row is None or points.looked:
+        return None
+    return Zero(in_a_row, tuple(points.inputs))
 
 
 def mean_gradients(
