@@ -6,8 +6,11 @@ no trace in it), and the graph compiled by Inductor for batches of one size, for
     python benchmarks/compile.py [repeats]
 """
 
+import os
 import sys
 import time
+
+os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # for the time of compiling
 
 import torch
 from measuring import in_turn, write
