@@ -215,3 +215,23 @@ def test_what_mean_gradients_miss_is_integrated_by_doubling():
     assert found.evaluations[0] > 100
     assert found.converged[1]
     assert found.evaluations[1] == 1
+
+
+def test_code_that_does_not_bear_mean_gradients_is_integrated_by_doubling(caplog):
+    F = torch.ones(1, 2, 1, 2)
+
+    def head(F):
+        y = F.relu()
+        if y.grad_fn is not None and "Activation" in y.grad_fn.name():
+            raise RuntimeError("not my kind of tensor")
+        return (y - 0.5).relu().sum((2, 3))
+
+    def attributions(IG, on):
+        return (IG * F[on][:, None])[:, :, :1].sum((3, 4))
+
+    given = F, torch.tensor([[0]]), (head(F) - head(0 * F))[:, :1].detach(), attributions
+    with caplog.at_level("INFO", "vtcav"):
+        ours = integrate_adaptive(head, *given, tolerance=0.01, batch_size=16)
+    plain = integrate_by_doubling(head, *given, tolerance=0.01, batch_size=16)
+    assert torch.equal(ours.IG, plain.IG)
+    assert "no mean gradients (not my kind of tensor)" in caplog.text

@@ -6,13 +6,14 @@ Where the mean gradients between two points are known (`mean_gradients`), a few 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from vtcav.budget import BatchSize
+from vtcav.budget import BatchSize, is_out_of_memory
 from vtcav.integration.doubling import INCOMPLETE, integrate_by_doubling, missing_share
 from vtcav.integration.intervals import integrate_by_intervals
 from vtcav.integration.mean_gradients import OtherOperationsError, at_zero
@@ -20,6 +21,8 @@ from vtcav.models.base import Head
 from vtcav.quadrature import Integral, rows_of
 
 __all__ = ["integrate_adaptive"]
+
+_log = logging.getLogger("vtcav")
 
 
 def integrate_adaptive(
@@ -83,14 +86,18 @@ def _by_intervals(
     """Integrate with mean gradients, or return None where they are not known."""
     if getattr(head, "per_image", False):
         return None  # the point 0 differs from image to image
-    zero = at_zero(head, F)
-    if zero is None:
-        return None
     try:
+        zero = at_zero(head, F)
+        if zero is None:
+            return None
         return integrate_by_intervals(
             head, F, classes, attributions, zero, tolerance=tolerance, batch_size=size
         )
-    except OtherOperationsError:
+    except (OtherOperationsError, RuntimeError, TypeError, NotImplementedError) as error:
+        if is_out_of_memory(error):
+            raise
+        # the code does not bear what replaces its activations; it may bear plain gradients
+        _log.info("layer %r: no mean gradients (%s)", getattr(head, "layer", "?"), error)
         return None
 
 
