@@ -12,6 +12,7 @@ from tests.small import with_weights
 from vtcav import attribution, demo
 from vtcav.integration.adaptive import integrate_adaptive
 from vtcav.integration.doubling import integrate_by_doubling
+from vtcav.integration.integrand import Integrand
 from vtcav.integration.mean_gradients import at_zero
 from vtcav.quadrature import integrate
 
@@ -38,9 +39,8 @@ def test_a_linear_head_stops_at_once(N, C, seed):
         return torch.einsum("ntchw,nchw,c->nt", IG, F[on], p)[..., None]
 
     for rule, points in ((integrate_adaptive, 1), (integrate_by_doubling, 3)):
-        integral = rule(
-            head, F, classes, head(F) - head(0 * F), attributions, tolerance=0.01, batch_size=4
-        )
+        given = Integrand(head, F, classes, head(F) - head(0 * F), attributions)
+        integral = rule(given, tolerance=0.01, batch_size=4)
         assert integral.evaluations.tolist() == [points] * N
         assert integral.converged.all()
         assert integral.error.max() <= 1e-4
@@ -65,7 +65,8 @@ def first_channel_share(rule, head):
         return attribution.concept_attribution(B, s[on], one, torch.tensor([[[1.0, 0.0]]])[on])
 
     rise = (head(F) - head(0 * F)).detach()
-    integral = rule(head, F, torch.tensor([[0]]), rise, attributions, tolerance=0.01, batch_size=4)
+    given = Integrand(head, F, torch.tensor([[0]]), rise, attributions)
+    integral = rule(given, tolerance=0.01, batch_size=4)
     return float(attributions(integral.IG, torch.tensor([0]))), integral
 
 
@@ -111,7 +112,7 @@ def test_activations_in_a_row_are_refined_until_the_error_holds():
     true = float(attributions(fine.IG, torch.tensor([0])))
     for tolerance in (0.03, 0.003):
         found = integrate_adaptive(
-            twice, F, classes, rise, attributions, tolerance=tolerance, batch_size=16
+            Integrand(twice, F, classes, rise, attributions), tolerance=tolerance, batch_size=16
         )
         error = abs(float(attributions(found.IG, torch.tensor([0]))) / true - 1)
         assert found.converged
@@ -143,7 +144,9 @@ def test_adaptive_sees_what_a_normalisation_does_close_to_zero(C, eps, seed):
         return attribution.concept_attribution(B, s[on], M[on], p[on])
 
     classes, rise = torch.tensor([[0, 1]]), (head(F) - head(0 * F)).detach()
-    found = integrate_adaptive(head, F, classes, rise, attributions, tolerance=0.01, batch_size=64)
+    found = integrate_adaptive(
+        Integrand(head, F, classes, rise, attributions), tolerance=0.01, batch_size=64
+    )
     fine = integrate(head, F, classes, *graded(4096), batch_size=512)
     on = torch.tensor([0])
     true, ours = attributions(fine.IG, on), attributions(found.IG, on)
@@ -168,7 +171,9 @@ def test_few_intervals_do_on_real_weights():
 
     assert at_zero(head, F).in_a_row == 11
     found = integrate_adaptive(
-        head, F, classes, rise.gather(1, classes), attributions, tolerance=0.01, batch_size=32
+        Integrand(head, F, classes, rise.gather(1, classes), attributions),
+        tolerance=0.01,
+        batch_size=32,
     )
     fine = integrate(head, F, classes, *graded(256, 1), batch_size=32)
     true, ours = (attributions(IG, torch.tensor([0])) for IG in (fine.IG, found.IG))
@@ -190,8 +195,8 @@ def test_code_that_does_other_things_later_is_integrated_by_doubling():
         return (IG * F[on][:, None])[:, :, :1].sum((3, 4))
 
     given = F, torch.tensor([[0]]), (twice(F) - twice(0 * F)).detach(), attributions
-    ours = integrate_adaptive(head, *given, tolerance=0.01, batch_size=16)
-    plain = integrate_by_doubling(twice, *given, tolerance=0.01, batch_size=16)
+    ours = integrate_adaptive(Integrand(head, *given), tolerance=0.01, batch_size=16)
+    plain = integrate_by_doubling(Integrand(twice, *given), tolerance=0.01, batch_size=16)
     assert torch.equal(ours.IG, plain.IG)
     assert torch.equal(ours.evaluations, plain.evaluations)
 
@@ -210,7 +215,9 @@ def test_what_mean_gradients_miss_is_integrated_by_doubling():
         return (IG * F[on][:, None])[:, :, :1].sum((3, 4))
 
     classes, rise = torch.tensor([[0], [0]]), (head(F) - head(0 * F))[:, :1].detach()
-    found = integrate_adaptive(head, F, classes, rise, attributions, tolerance=0.01, batch_size=16)
+    found = integrate_adaptive(
+        Integrand(head, F, classes, rise, attributions), tolerance=0.01, batch_size=16
+    )
     assert not found.converged[0]
     assert found.evaluations[0] > 100
     assert found.converged[1]
@@ -231,7 +238,27 @@ def test_code_that_does_not_bear_mean_gradients_is_integrated_by_doubling(caplog
 
     given = F, torch.tensor([[0]]), (head(F) - head(0 * F))[:, :1].detach(), attributions
     with caplog.at_level("INFO", "vtcav"):
-        ours = integrate_adaptive(head, *given, tolerance=0.01, batch_size=16)
-    plain = integrate_by_doubling(head, *given, tolerance=0.01, batch_size=16)
+        ours = integrate_adaptive(Integrand(head, *given), tolerance=0.01, batch_size=16)
+    plain = integrate_by_doubling(Integrand(head, *given), tolerance=0.01, batch_size=16)
     assert torch.equal(ours.IG, plain.IG)
     assert "no mean gradients (not my kind of tensor)" in caplog.text
+
+
+def test_every_point_is_counted_also_of_small_passes():
+    F = torch.ones(1, 2, 1, 2)
+    passes = []
+
+    def head(F):
+        passes.append(len(F))
+        return twice(F)
+
+    def attributions(IG, on):
+        return (IG * F[on][:, None])[:, :, :1].sum((3, 4))
+
+    given = Integrand(
+        head, F, torch.tensor([[0]]), (twice(F) - twice(0 * F)).detach(), attributions
+    )
+    for batch_size in (1, 3, 64):
+        passes.clear()
+        found = integrate_adaptive(given, tolerance=0.01, batch_size=batch_size)
+        assert sum(passes) == 1 + found.evaluations.item()  # the first is the point 0

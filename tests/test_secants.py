@@ -175,6 +175,18 @@ def test_code_that_does_other_things_later_is_noticed():
         along(head, maps_of(1), 2)
 
 
+@pytest.mark.parametrize("later", [lambda F: F, lambda F: F.detach() + 0 * F])
+def test_code_that_does_less_or_looks_at_values_later_is_noticed(later):
+    calls = []
+
+    def head(F):
+        calls.append(F)
+        return (F.relu() if len(calls) == 1 else later(F)).sum((2, 3))
+
+    with pytest.raises(OtherOperationsError, match="did other operations than at zero"):
+        along(head, maps_of(1), 2)
+
+
 def test_code_that_looks_at_values_is_noticed():
     def head(F):
         return F.relu().sum((2, 3)) if F.abs().max() > 0 else F.sum((2, 3))

@@ -26,6 +26,7 @@ from vtcav.cav import LayerCavs, Resampling
 from vtcav.errors import ExplanationError
 from vtcav.explanation import Row
 from vtcav.integration.adaptive import integrate_adaptive
+from vtcav.integration.integrand import Integrand
 from vtcav.models.base import Head
 from vtcav.precision import PRECISIONS, Precision, mixed
 from vtcav.quadrature import FLOOR, Integral, integrate, trapezoid
@@ -310,14 +311,7 @@ def _integral(
 ) -> Integral:
     """Integrate the gradients of some logits [N, T], which rise by `rise` [N, T_all] from 0."""
     if rule.steps == "adaptive":
-        return integrate_adaptive(
-            head,
-            images.F,
-            logits,
-            rise.gather(1, logits),
-            images.attributions,
-            tolerance=rule.tolerance,
-            batch_size=size,
-        )
+        integrand = Integrand(head, images.F, logits, rise.gather(1, logits), images.attributions)
+        return integrate_adaptive(integrand, tolerance=rule.tolerance, batch_size=size)
     alpha, weight = trapezoid(rule.steps)
     return integrate(head, images.F, logits, alpha, weight, batch_size=size)

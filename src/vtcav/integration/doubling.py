@@ -7,7 +7,6 @@ jumps, so every doubling about halves the error.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.budget import BatchSize
+from vtcav.integration.integrand import Integrand
 from vtcav.integration.path import PILOT, CrowdedPath, Path, StraightPath
-from vtcav.models.base import Head
 from vtcav.quadrature import FLOOR, Integral, rows_of, trapezoid, weighted_gradients
 
 __all__ = ["EXACT", "INCOMPLETE", "integrate_by_doubling", "missing_share", "refinement"]
@@ -61,14 +60,7 @@ def refinement(level: int) -> tuple[Tensor, Tensor]:
 
 
 def integrate_by_doubling(
-    head: Head,
-    F: Tensor,
-    classes: Tensor,
-    rise: Tensor,
-    attributions: Callable[[Tensor, Tensor], Tensor],
-    *,
-    tolerance: float,
-    batch_size: int | BatchSize,
+    integrand: Integrand, *, tolerance: float, batch_size: int | BatchSize
 ) -> Integral:
     """Refine each image until its concept attributions stand still.
 
@@ -92,24 +84,20 @@ def integrate_by_doubling(
     where something happens (`vtcav.integration.path`).
 
     Args:
-        head: The network after the layer.
-        F: Feature maps [N, C, h, w].
-        classes: Indices of the logits to differentiate, per image [N, T].
-        rise: z(F) - z(0) of these logits [N, T].
-        attributions: From IG [n, T, C, h, w] and the positions [n] of its images among the N to
-            concept attributions a [n, T, K].
+        integrand: The gradients, and the attributions that they are for.
         tolerance: The relative error to reach.
         batch_size: Feature maps per pass through the head.
 
     Returns:
         IG [N, T, C, h, w], the error reached and the cost per image.
     """
-    run = _Refinement(head, F, classes, rise, attributions, tolerance, batch_size)
-    found, uneven = run.along(StraightPath(), torch.arange(len(F)))
+    run = _Doubling(integrand, tolerance, batch_size)
+    N = len(integrand.F)
+    found, uneven = run.along(StraightPath(), torch.arange(N))
     if len(uneven):
-        z = _logits_at(head, F, classes, uneven, PILOT, batch_size)
+        z = _logits_at(integrand.of(uneven), PILOT, batch_size)
         again, _ = run.along(CrowdedPath(z), uneven)
-        at = uneven.to(F.device)
+        at = uneven.to(integrand.F.device)
         found.IG[at] = again.IG
         found.error[uneven], found.converged[uneven] = again.error, again.converged
         found.evaluations[uneven] += again.evaluations + len(PILOT)
@@ -117,14 +105,10 @@ def integrate_by_doubling(
 
 
 @dataclass(frozen=True, eq=False)
-class _Refinement:
-    """What `integrate_adaptive` is given."""
+class _Doubling:
+    """What `integrate_by_doubling` is given."""
 
-    head: Head
-    F: Tensor
-    classes: Tensor
-    rise: Tensor
-    attributions: Callable[[Tensor, Tensor], Tensor]
+    integrand: Integrand
     tolerance: float
     batch_size: int | BatchSize
 
@@ -136,86 +120,123 @@ class _Refinement:
             see does not sum to the rise. For a crowded path there are none.
         """
         straight = isinstance(path, StraightPath)
-        n, T = len(images), self.classes.shape[1]
-        IG = torch.zeros(n, T, *self.F.shape[1:], device=self.F.device)
-        error = torch.full((n,), torch.inf)
-        trend = torch.zeros(n)
-        converged = torch.zeros(n, dtype=torch.bool)
-        uneven = torch.zeros(n, dtype=torch.bool)
-        evaluations = torch.zeros(n, dtype=torch.int64)
-        before: Tensor | None = None
-        change = torch.full((n,), torch.inf)
-        active = torch.arange(n)
+        of_all = self.integrand.of(images)
+        so_far = _SoFar.of(of_all)
+        active = torch.arange(len(images))
         for level in range(MAX_LEVEL + 1):
+            here = of_all.of(active)
             u, weight = refinement(level)
             alpha, slope = path.at(u, active)
-            chosen, on = images[active].to(self.F.device), active.to(self.F.device)
-            F, rise = self.F[chosen], self.rise[chosen]
-            added = weighted_gradients(
-                rows_of(self.head, chosen),
-                F,
-                self.classes[chosen],
-                alpha,
-                weight * slope,
-                self.batch_size,
-            )
-            IG[on] = added if level == 0 else IG[on] / 2 + added
-            evaluations[active] += len(u)
-            a = self.attributions(IG[on], chosen)
-            if before is not None:
-                last, change[active] = change[active].clone(), _relative_change(a, before)
-                trend[active] = torch.maximum(change[active], trend[active] / DECAY)
-                missing = missing_share(IG[on], F, rise)
-                error[active] = torch.maximum(SAFETY * trend[active], missing).clamp(min=EXACT)
-                linear = last.isinf() & (change[active] <= EXACT) & (missing <= _EXACT_SUM)
-                judged = torch.where(
-                    linear, change[active], torch.maximum(change[active], last / 4)
-                )
-                still = judged <= self.tolerance
-                whole = missing <= INCOMPLETE
-                uneven[active] = straight & ~whole & (still | (level >= _UNEVEN))
+            so_far.add(active, self._gradients(here, alpha, weight * slope), level)
+            still, whole, linear = so_far.judged(here, active, self.tolerance)
+            if level > 0:
+                so_far.uneven[active] = straight & ~whole & (still | (level >= _UNEVEN))
                 if straight:
-                    last_look = active[still & whole & ~linear]
-                    uneven[last_look] = (
-                        self._near_zero(IG, images, last_look, 2.0**-level) > INCOMPLETE
-                    )
-                    evaluations[last_look] += 2
+                    look = still & whole & ~linear
+                    self._look_near_zero(here.of(torch.nonzero(look)[:, 0]), so_far, active[look])
                 enough = straight or level >= _CROWDED
-                converged[active] = still & whole & enough & ~uneven[active]
-                going = ~(converged[active] | uneven[active])
-                active, a = active[going], a[going.to(a.device)]
-            before = a
+                so_far.converged[active] = still & whole & enough & ~so_far.uneven[active]
+                active = active[~(so_far.converged[active] | so_far.uneven[active])]
             if not len(active):
                 break
-        return Integral(IG, error, converged, evaluations), images[uneven]
+        return so_far.integral, images[so_far.uneven]
 
-    def _near_zero(self, IG: Tensor, images: Tensor, at: Tensor, step: float) -> Tensor:
-        """Return the share of an integral that hangs on what happens near alpha = 0, about [n].
+    def _gradients(self, here: Integrand, alpha: Tensor, weight: Tensor) -> Tensor:
+        """Return the weighted sum of gradients at points of the lines, both [n, P]."""
+        return weighted_gradients(here.head, here.F, here.classes, alpha, weight, self.batch_size)
+
+    def _look_near_zero(self, here: Integrand, so_far: _SoFar, at: Tensor) -> None:
+        """Take images [n] for uneven of which much hangs on what happens near alpha = 0.
 
         Scores need not change there for gradients to: where a normalisation follows, the parts
         of the gradient that cancel in the sum over channels fall like 1 / alpha. Either there is
         much below alpha = 2^-7, or the point 0 stands for what is not like it.
         """
         if not len(at):
-            return torch.zeros(0)
-        chosen = images[at].to(self.F.device)
-        F, n = self.F[chosen], len(at)
+            return
+        F, n = here.F, len(at)
         at_zero, near = (
-            weighted_gradients(
-                rows_of(self.head, chosen),
-                F,
-                self.classes[chosen],
-                torch.full((n, 1), alpha),
-                torch.ones(n, 1),
-                self.batch_size,
-            )
+            self._gradients(here, torch.full((n, 1), alpha), torch.ones(n, 1))
             for alpha in (0.0, _NEAR)
         )
         below = _NEAR * _size(near, F)
-        mistaken = step / 2 * _size(at_zero - near, F)
-        every = _size(IG[at.to(F.device)], F)
+        mistaken = so_far.step / 2 * _size(at_zero - near, F)
+        every = _size(so_far.IG[at.to(F.device)], F)
         worst = torch.maximum(below, mistaken / _ENDS) / torch.where(every > 0, every, 1.0)
-        return worst.amax(1).cpu()
+        so_far.uneven[at] = worst.amax(1).cpu() > INCOMPLETE
+        so_far.evaluations[at] += 2
+
+
+@dataclass(eq=False)
+class _SoFar:
+    """How far some images have come.
+
+    Attributes:
+        IG: Integrated gradients [n, T, C, h, w].
+        change: What the last level changed [n], relative to the attributions.
+        trend: The change, or what is left of earlier ones where that is larger [n].
+        error: The estimated relative error [n].
+        converged: Whether the tolerance is reached [n].
+        uneven: Whether equidistant points are no good [n].
+        evaluations: What it took [n].
+        step: The distance between points.
+        a: The attributions [n, T, K] of the last level; None before the first.
+    """
+
+    IG: Tensor
+    change: Tensor
+    trend: Tensor
+    error: Tensor
+    converged: Tensor
+    uneven: Tensor
+    evaluations: Tensor
+    step: float = 1.0
+    a: Tensor | None = None
+
+    @classmethod
+    def of(cls, integrand: Integrand) -> _SoFar:
+        """Return the beginning."""
+        n, T = integrand.classes.shape
+        F = integrand.F
+        return cls(
+            IG=torch.zeros(n, T, *F.shape[1:], device=F.device),
+            change=torch.full((n,), torch.inf),
+            trend=torch.zeros(n),
+            error=torch.full((n,), torch.inf),
+            converged=torch.zeros(n, dtype=torch.bool),
+            uneven=torch.zeros(n, dtype=torch.bool),
+            evaluations=torch.zeros(n, dtype=torch.int64),
+        )
+
+    @property
+    def integral(self) -> Integral:
+        """What is found."""
+        return Integral(self.IG, self.error, self.converged, self.evaluations)
+
+    def add(self, active: Tensor, gradients: Tensor, level: int) -> None:
+        """Add the points of a level to some images."""
+        on = active.to(self.IG.device)
+        self.IG[on] = gradients if level == 0 else self.IG[on] / 2 + gradients
+        self.evaluations[active] += len(refinement(level)[0])
+        self.step = 2.0**-level
+
+    def judged(
+        self, here: Integrand, active: Tensor, tolerance: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return whether some images stand still, are complete, and have a linear head [n]."""
+        on = active.to(self.IG.device)
+        a = here.attributions(self.IG[on], torch.arange(len(on), device=on.device))
+        if self.a is None:
+            self.a = a
+            return (torch.zeros(len(on), dtype=torch.bool),) * 3
+        last, change = self.change[active], _relative_change(a, self.a[on])
+        self.a[on], self.change[active] = a, change
+        self.trend[active] = torch.maximum(change, self.trend[active] / DECAY)
+        missing = missing_share(self.IG[on], here.F, here.rise)
+        self.error[active] = torch.maximum(SAFETY * self.trend[active], missing).clamp(min=EXACT)
+        linear = last.isinf() & (change <= EXACT) & (missing <= _EXACT_SUM)
+        judged = torch.where(linear, change, torch.maximum(change, last / 4))
+        return judged <= tolerance, missing <= INCOMPLETE, linear
 
 
 def _size(IG: Tensor, F: Tensor) -> Tensor:
@@ -224,25 +245,21 @@ def _size(IG: Tensor, F: Tensor) -> Tensor:
 
 
 def _logits_at(
-    head: Head,
-    F: Tensor,
-    classes: Tensor,
-    images: Tensor,
-    alpha: NDArray[np.float64],
-    batch_size: int | BatchSize,
+    integrand: Integrand, alpha: NDArray[np.float64], batch_size: int | BatchSize
 ) -> Tensor:
-    """Return logits [n, T, P] of some images [n] at points alpha [P] of the line from 0 to F."""
-    image = images.repeat_interleave(len(alpha)).to(F.device)
-    scale = torch.tensor(alpha).float().repeat(len(images)).to(F.device)
+    """Return the logits [N, T, P] at points alpha [P] of the lines from 0 to F."""
+    F, classes = integrand.F, integrand.classes
+    image = torch.arange(len(F), device=F.device).repeat_interleave(len(alpha))
+    scale = torch.tensor(alpha).float().repeat(len(F)).to(F.device)
 
     def work(part: slice) -> Tensor:
         rows = image[part]
         with torch.no_grad():
             maps = F[rows] * scale[part][:, None, None, None]
-            return rows_of(head, rows)(maps).gather(1, classes[rows])
+            return rows_of(integrand.head, rows)(maps).gather(1, classes[rows])
 
     parts = list(BatchSize.from_(batch_size).run(len(image), work))
-    return torch.cat(parts).reshape(len(images), len(alpha), -1).transpose(1, 2)
+    return torch.cat(parts).reshape(len(F), len(alpha), -1).transpose(1, 2)
 
 
 def _relative_change(a: Tensor, before: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ interval to interval (`Line.doubts`). Intervals of much doubt are halved.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +16,9 @@ from torch import Tensor
 
 from vtcav.budget import BatchSize
 from vtcav.integration.doubling import EXACT
+from vtcav.integration.integrand import Integrand
 from vtcav.integration.line import Line, to_halve
 from vtcav.integration.mean_gradients import Zero, mean_gradients
-from vtcav.models.base import Head
 from vtcav.quadrature import FLOOR, Integral, rows_of
 
 __all__ = ["edges_of", "integrate_by_intervals", "intervals", "points_of"]
@@ -45,41 +45,31 @@ _TINY = 1e-12  # counts where all attributions are 0
 
 
 def integrate_by_intervals(
-    head: Head,
-    F: Tensor,
-    classes: Tensor,
-    attributions: Callable[[Tensor, Tensor], Tensor],
-    zero: Zero,
-    *,
-    tolerance: float,
-    batch_size: int | BatchSize,
+    integrand: Integrand, zero: Zero, *, tolerance: float, batch_size: int | BatchSize
 ) -> Integral:
     """Integrate each image in as many intervals as its attributions ask for.
 
     Args:
-        head: The network after the layer, of whose operations mean gradients are known.
-        F: Feature maps [N, C, h, w].
-        classes: Indices of the logits to differentiate, per image [N, T].
-        attributions: From IG [n, T, C, h, w] and the positions [n] of its images among the N to
-            concept attributions a [n, T, K].
+        integrand: The gradients, and the attributions that they are for.
         zero: What the head does at zero feature maps.
         tolerance: The relative error to reach.
-        batch_size: Feature maps per pass through the head.
+        batch_size: Intervals per pass through the head; one that does not go on from another takes
+            a second feature map, unless it begins at 0.
 
     Returns:
-        IG [N, T, C, h, w], the errors reached (the doubts, which nearly all true errors are well
-        below) and the cost per image.
+        IG [N, T, C, h, w], the errors told (the doubts, and a tenth of the tolerance) and the cost
+        per image.
 
     Raises:
         OtherOperationsError: When the head does not do what it does at zero feature maps.
     """
     size = BatchSize.from_(batch_size)
-    n = intervals(zero.in_a_row, tolerance)
-    rule = _Rule(head, F, classes, attributions, zero, tolerance, size)
+    n, N = intervals(zero.in_a_row, tolerance), len(integrand.F)
+    rule = _Rule(integrand, zero, tolerance, size)
     at_once = max(1, size.size // n)
     found: list[_Image] = []
-    for first in range(0, len(F), at_once):
-        found += rule.group(range(first, min(first + at_once, len(F))), n)
+    for first in range(0, N, at_once):
+        found += rule.group(range(first, min(first + at_once, N)), n)
     return Integral(
         torch.stack([image.IG for image in found]),
         torch.stack([image.error for image in found]),
@@ -130,25 +120,12 @@ class _Asked:
     low: Tensor
     high: Tensor
 
-    @property
-    def begins(self) -> Tensor:
-        """Whether an interval does not go on from the one before [m]."""
-        return torch.cat([torch.tensor([True]), self.low[1:] != self.high[:-1]])
-
-    @property
-    def points(self) -> int:
-        """How many points they need, without the point 0."""
-        return len(self.low) + int((self.begins & (self.low > 0)).sum())
-
 
 @dataclass(frozen=True, eq=False)
 class _Rule:
     """The rule of mean gradients from point to point, and what it is given."""
 
-    head: Head
-    F: Tensor
-    classes: Tensor
-    attributions: Callable[[Tensor, Tensor], Tensor]
+    integrand: Integrand
     zero: Zero
     tolerance: float
     batch_size: BatchSize
@@ -157,57 +134,65 @@ class _Rule:
         """Integrate some images, whose points go through the network together."""
         edges = edges_of(n)
         asked = [_Asked(i, edges[:-1], edges[1:]) for i in images]
-        lines = {i: Line(edges, G) for i, G in zip(images, self._gradients(asked), strict=True)}
+        G, spent = self._gradients(asked)
+        lines = {i: Line(edges, own) for i, own in zip(images, G, strict=True)}
         found: dict[int, _Image] = {}
-        spent = dict.fromkeys(images, n)
         while asked:
             halve: dict[int, Tensor] = {}
             for i in (each.image for each in asked):
-                line = lines[i]
-                squares, counts = self._doubts(line, i)
-                doubt = squares.sum(0).sqrt()
-                judged = TYPICAL * float((doubt * counts).sum())
-                unseen = EXACT if len(line.widths) == 1 else UNSEEN * self.tolerance
-                found[i] = _Image(line.integral, doubt + unseen, judged <= self.tolerance, spent[i])
-                if judged > self.tolerance and len(line.widths) < MOST:
-                    halve[i] = to_halve(
-                        (squares * counts).sum((1, 2)), (self.tolerance / judged) ** 2
-                    )
+                found[i], worst = self._judged(lines[i], i, int(spent[i]))
+                if worst is not None:
+                    halve[i] = worst
             asked = [_halves_of(lines[i], i, chosen) for i, chosen in halve.items()]
-            for each, G in zip(asked, self._gradients(asked), strict=True):
-                lines[each.image] = lines[each.image].halved(halve[each.image], G)
-                spent[each.image] += each.points
+            G, more = self._gradients(asked)
+            spent += more
+            for i, own in zip(halve, G, strict=True):
+                lines[i] = lines[i].halved(halve[i], own)
         return [found[i] for i in images]
 
-    def _doubts(self, line: Line, image: int) -> tuple[Tensor, Tensor]:
-        """Return the squares of the doubts of an image's intervals [m, T, K], and what counts.
+    def _judged(self, line: Line, image: int, spent: int) -> tuple[_Image, Tensor | None]:
+        """Return what is found of an image, and which intervals to halve; None when it is done.
 
-        The attributions count [T, K], in shares of 1, as far as they come up to 0.01; where all
-        are smaller, the largest of these.
+        The attributions count as far as they come up to 0.01; where all are smaller, the largest
+        of these.
         """
-        at = torch.tensor([image], device=self.F.device)
-
-        def attributions(IG: Tensor) -> Tensor:
-            return self.attributions(IG[None], at)[0]
-
+        F, attributions = self.integrand.line(image)
+        squares = line.doubts(F, attributions).cpu()
+        doubt = squares.sum(0).sqrt()
         counts = attributions(line.integral).cpu().clamp(max=FLOOR).square() + _TINY
-        return line.doubts(self.F[at], attributions).cpu(), counts / counts.sum()
+        counts /= counts.sum()
+        judged = TYPICAL * float((doubt * counts).sum())
+        unseen = EXACT if len(line.widths) == 1 else UNSEEN * self.tolerance
+        done = judged <= self.tolerance
+        found = _Image(line.integral, doubt + unseen, done, spent)
+        if done or not math.isfinite(judged) or len(line.widths) >= MOST:
+            return found, None
+        wanted = (self.tolerance / judged) ** 2
+        return found, to_halve((squares * counts).sum((1, 2)), wanted)
 
-    def _gradients(self, asked: Sequence[_Asked]) -> list[Tensor]:
-        """Return the mean gradients of the intervals of each image [T, m, C, h, w]."""
+    def _gradients(self, asked: Sequence[_Asked]) -> tuple[list[Tensor], Tensor]:
+        """Return the mean gradients of the intervals of each image [T, m, C, h, w].
+
+        And at how many points of each of the N images the head was run for them [N].
+        """
+        N, device = len(self.integrand.F), self.integrand.F.device
+        spent = torch.zeros(N, dtype=torch.int64)
         if not asked:
-            return []
+            return [], spent
         image = torch.cat([torch.full((len(each.low),), each.image) for each in asked])
         low, high = (torch.cat([getattr(each, side) for each in asked]) for side in ("low", "high"))
 
-        def work(part: slice) -> Tensor:
+        def work(part: slice) -> tuple[Tensor, Tensor]:
             points = points_of(image[part], low[part], high[part])
-            rows, *places = (tensor.to(self.F.device) for tensor in points)
-            head = rows_of(self.head, rows)
-            return torch.stack(mean_gradients(head, self.F, self.classes, self.zero, rows, *places))
+            rows, *places = (tensor.to(device) for tensor in points)
+            head, F, classes = self.integrand.head, self.integrand.F, self.integrand.classes
+            G = mean_gradients(rows_of(head, rows), F, classes, self.zero, rows, *places)
+            return torch.stack(G), torch.bincount(points[0], minlength=N)
 
-        G = torch.cat(list(self.batch_size.run(len(image), work)), 1)
-        return list(torch.split(G, [len(each.low) for each in asked], 1))
+        parts = list(self.batch_size.run(len(image), work))
+        G = torch.cat([part for part, _ in parts], 1)
+        lengths = [len(each.low) for each in asked]
+        return list(torch.split(G, lengths, 1)), spent + sum(count for _, count in parts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,6 +44,9 @@ class Line:
     def halved(self, chosen: Tensor, halves: Tensor) -> Line:
         """Return the line with some intervals in halves.
 
+        What halving changed is taken a little further, for the halves err in the same direction,
+        less: their gradients are moved by 0.3 times the change, which leaves sums exact.
+
         Args:
             chosen: Which of the m intervals [m].
             halves: The mean gradients of their halves [T, 2 * number of chosen, C, h, w].

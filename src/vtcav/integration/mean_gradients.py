@@ -38,6 +38,9 @@ from vtcav.models.base import Head
 __all__ = ["OtherOperationsError", "Zero", "at_zero", "mean_gradients"]
 
 
+_OTHERS = "the network did other operations than at zero feature maps"
+
+
 class OtherOperationsError(VtcavError):
     """The network did other operations than at zero feature maps."""
 
@@ -94,16 +97,16 @@ class _Points(TorchFunctionMode):
                 options = _pooling(args, kwargs)
                 if options is not None:
                     (zero,) = self._at_zero(args[0])
-                    return MaxPool.apply(args[0], zero, self._first, options)  # type: ignore[no-untyped-call]
+                    return _applied(MaxPool, args[0], zero, self._first, options)
         if func in PRODUCTS and all(map(self._depends, args)):
-            return Product.apply(*args, *self._at_zero(*args), self._first)  # type: ignore[no-untyped-call]
+            return _applied(Product, *args, *self._at_zero(*args), self._first)
         found = func(*args, **kwargs)
         self.looked |= _looks(func, args, found)
         return found
 
     def _activation(self, x: Tensor, f: Entrywise, clamps: bool, in_place: bool) -> Any:
         (zero,) = self._at_zero(x)
-        return Activation.apply(x, zero, self._first, f, clamps, in_place)  # type: ignore[no-untyped-call]
+        return _applied(Activation, x, zero, self._first, f, clamps, in_place)
 
     def _depends(self, value: Any) -> bool:
         """Tell whether a value depends on F, row by row."""
@@ -123,10 +126,12 @@ class _Points(TorchFunctionMode):
         self.inputs.append(())
         known = self._zero.inputs[here] if here < len(self._zero.inputs) else ()
         if [x.shape[1:] for x in inputs] != [x.shape[1:] for x in known]:
-            raise OtherOperationsError(
-                "the network did other operations than at zero feature maps: its code looks at them"
-            )
+            raise OtherOperationsError(_OTHERS)
         return known
+
+
+def _applied(function: type[torch.autograd.Function], *args: Any) -> Any:
+    return function.apply(*args)  # type: ignore[no-untyped-call]  # PyTorch does not type it
 
 
 def _of_one(
@@ -243,8 +248,11 @@ def mean_gradients(
     """
     maps = (F[image] * alpha[:, None, None, None]).requires_grad_()
     with torch.enable_grad():
-        with _Points(len(maps), first, zero):
-            z = head(maps).gather(1, classes[image])
+        with _Points(len(maps), first, zero) as points:
+            z = head(maps)
+        if len(points.inputs) != len(zero.inputs) or points.looked:
+            raise OtherOperationsError(_OTHERS)
+        z = z.gather(1, classes[image])
         weight = torch.zeros(len(z), device=z.device)
         weight[ends] = 1
         T = z.shape[1]

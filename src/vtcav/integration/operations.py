@@ -22,46 +22,6 @@ __all__ = [
     "longest_chain",
 ]
 
-ACTIVATIONS = frozenset(
-    {
-        torch.relu,
-        torch.sigmoid,
-        torch.tanh,
-        torch.selu,
-        torch.celu,
-        torch.rrelu,
-        torch.prelu,
-        torch.clamp,
-        torch.clamp_min,
-        torch.clamp_max,
-        nnF.relu,
-        nnF.relu6,
-        nnF.hardtanh,
-        nnF.leaky_relu,
-        nnF.rrelu,
-        nnF.prelu,
-        nnF.threshold,
-        nnF.elu,
-        nnF.selu,
-        nnF.celu,
-        nnF.silu,
-        nnF.gelu,
-        nnF.mish,
-        nnF.hardswish,
-        nnF.hardsigmoid,
-        nnF.softplus,
-        nnF.softsign,
-        nnF.logsigmoid,
-        nnF.sigmoid,
-        nnF.tanh,
-        Tensor.relu,
-        Tensor.sigmoid,
-        Tensor.tanh,
-        Tensor.clamp,
-        Tensor.clamp_min,
-        Tensor.clamp_max,
-    }
-)
 CLAMPS = frozenset(
     {
         torch.relu,
@@ -77,7 +37,34 @@ CLAMPS = frozenset(
         Tensor.clamp_max,
     }
 )
-"""Those that hand on x as it is or a constant, so that differences are exact."""
+"""Activations that hand on x as it is or a constant, so that differences are exact."""
+
+ACTIVATIONS = CLAMPS | {
+    torch.sigmoid,
+    torch.tanh,
+    torch.selu,
+    torch.celu,
+    torch.prelu,
+    nnF.leaky_relu,
+    nnF.rrelu,
+    nnF.prelu,
+    nnF.threshold,
+    nnF.elu,
+    nnF.selu,
+    nnF.celu,
+    nnF.silu,
+    nnF.gelu,
+    nnF.mish,
+    nnF.hardswish,
+    nnF.hardsigmoid,
+    nnF.softplus,
+    nnF.softsign,
+    nnF.logsigmoid,
+    nnF.sigmoid,
+    nnF.tanh,
+    Tensor.sigmoid,
+    Tensor.tanh,
+}
 
 IN_PLACE: Mapping[Callable[..., Any], Callable[..., Any]] = {
     torch.relu_: torch.relu,
