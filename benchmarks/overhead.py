@@ -52,6 +52,11 @@ def bare_gradients(net, x, memory_format):
                 torch.autograd.grad(head(leaf)[:, 0].sum(), leaf)
 
 
+def row(what, target, found):
+    """Return a row of the table."""
+    return {"what": what, "value": found["cpu"], "target": target, **found}
+
+
 def main():
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -87,24 +92,12 @@ def main():
         ("as PyTorch runs them", torch.contiguous_format),
         ("with channels last", torch.channels_last),
     ):
+        what = f"learning 6 CAVs from {len(arrays)} examples, over one bare pass {kind}"
         found = in_turn(learn, lambda f=memory_format: bare_forward(net, examples, f), repeats)
-        rows.append(
-            {
-                "what": f"learning 6 CAVs from {len(arrays)} examples, over one bare pass {kind}",
-                "value": found["cpu"],
-                "target": "at most 1.2",
-                **found,
-            }
-        )
+        rows.append(row(what, "at most 1.2", found))
+        what = f"explain_class of {images} images, over the bare passes {kind}"
         found = in_turn(explain, lambda f=memory_format: bare_gradients(net, x, f), repeats)
-        rows.append(
-            {
-                "what": f"explain_class of {images} images, over the bare passes {kind}",
-                "value": found["cpu"],
-                "target": "at most 1.15",
-                **found,
-            }
-        )
+        rows.append(row(what, "at most 1.15", found))
     write("overhead", rows, images=images, layers=LAYERS, concepts=6, steps=STEPS)
 
 

@@ -15,11 +15,11 @@ sys.path.insert(0, str(HERE / "_ext"))
 # the kernels of the tutorials: two busy processes slow each other down many times over
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import vtcav  # noqa: E402
+import vtcav  # noqa: E402  (after what it must find in the environment)
 
 project = "vtcav"
 author = "The vtcav developers"
-copyright = "The vtcav developers, Apache-2.0"  # noqa: A001
+copyright = "The vtcav developers, Apache-2.0"  # noqa: A001  (the name that Sphinx asks for)
 version = release = vtcav.__version__
 
 extensions = [

@@ -125,17 +125,7 @@ def painted(page, pane=0):
     return page.locator(".stage .map").nth(pane).evaluate(PIXELS)
 
 
-def test_a_concept_from_three_patches(open_page, session, folder):
-    page = open_page(allowed="409 .Conflict")  # saving twice
-    assert "No examples yet" in page.locator(".no-map").inner_text()
-    three_patches(page)
-    assert page.locator("#examples li").count() == 3
-    assert page.locator(".stage .patch").count() == 3
-    assert page.locator(".map").is_visible()
-    first_map, first = painted(page), numbers(page)
-    assert len(set(first_map)) > 10
-    assert len(first) == 3
-    # what is shown is what the library says
+def shows_what_the_library_says(session, first_map, first):
     (spec,) = session.work
     assert spec.name == "spots"
     key = session.pictures.listed()[0].key
@@ -148,23 +138,9 @@ def test_a_concept_from_three_patches(open_page, session, folder):
     light = np.array(first_map[2:]).reshape(-1, 4)[:, :3].sum(1)
     assert light[found.M.argmax()] == light.max()
     assert light[found.M.argmin()] == light.min()
-    # few examples prove little, and that is said
-    assert "3 examples show an idea and prove nothing" in page.locator("#trust").inner_text()
-    assert "do not use" in page.locator("#trust .level").inner_text()
-    # undo and redo
-    doing(page, lambda: page.keyboard.press("Control+z"))
-    assert page.locator("#examples li").count() == 2
-    assert painted(page) != first_map
-    doing(page, lambda: page.click("#redo"))
-    assert page.locator("#examples li").count() == 3
-    assert painted(page) == first_map
-    assert numbers(page) == first
-    # a counter-example
-    page.click("text=counter-example C")
-    cut(page, (0.7, 0.6, 0.95, 0.95))
-    assert page.locator("#negatives li").count() == 1
-    assert page.locator("#negatives-count").inner_text() == "(31)"
-    # saved as both kinds
+
+
+def saves_both_kinds(page, folder):
     page.click("#save")
     page.click("#save-do")
     page.wait_for_selector("#save-result:not([hidden])")
@@ -183,6 +159,36 @@ def test_a_concept_from_three_patches(open_page, session, folder):
     page.click("#save-close")
     bank = vtcav.CavBank.load(folder / "spots.safetensors")
     assert (len(bank.concepts[0].examples), len(bank.concepts[0].negatives)) == (3, 31)
+
+
+def test_a_concept_from_three_patches(open_page, session, folder):
+    page = open_page(allowed="409 .Conflict")  # saving twice
+    assert "No examples yet" in page.locator(".no-map").inner_text()
+    three_patches(page)
+    assert page.locator("#examples li").count() == 3
+    assert page.locator(".stage .patch").count() == 3
+    assert page.locator(".map").is_visible()
+    first_map, first = painted(page), numbers(page)
+    assert len(set(first_map)) > 10
+    assert len(first) == 3
+    shows_what_the_library_says(session, first_map, first)
+    # few examples prove little, and that is said
+    assert "3 examples show an idea and prove nothing" in page.locator("#trust").inner_text()
+    assert "do not use" in page.locator("#trust .level").inner_text()
+    # undo and redo
+    doing(page, lambda: page.keyboard.press("Control+z"))
+    assert page.locator("#examples li").count() == 2
+    assert painted(page) != first_map
+    doing(page, lambda: page.click("#redo"))
+    assert page.locator("#examples li").count() == 3
+    assert painted(page) == first_map
+    assert numbers(page) == first
+    # a counter-example
+    page.click("text=counter-example C")
+    cut(page, (0.7, 0.6, 0.95, 0.95))
+    assert page.locator("#negatives li").count() == 1
+    assert page.locator("#negatives-count").inner_text() == "(31)"
+    saves_both_kinds(page, folder)
     # loaded again, everything is there
     page.reload()
     page.wait_for_selector("html[data-done]", state="attached")

@@ -80,7 +80,8 @@ def read(path: Path) -> CavBank:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get("vtcav", "null"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            names = file.keys()  # the file itself cannot be looped over
+            tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError) as error:
         raise CavError(
             f"cannot read CAVs from {str(path)!r}: {error}; expected a safetensors file "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vtcav.commands.common import (
     UsageError,
@@ -23,6 +23,9 @@ from vtcav.commands.common import (
 )
 from vtcav.terminal import print_frame, print_json, print_saved, records, with_intervals
 from vtcav.variants import suffix
+
+if TYPE_CHECKING:
+    from vtcav.explanation import GlobalExplanation
 
 __all__ = ["add"]
 
@@ -98,6 +101,11 @@ def _run(arguments: argparse.Namespace) -> None:
         glob.save(arguments.output)
         if own is not None and arguments.run_folder is None:
             shutil.rmtree(own, ignore_errors=True)
+    _print(glob, arguments)
+
+
+def _print(glob: GlobalExplanation, arguments: argparse.Namespace) -> None:
+    """Print the summary."""
     summary = glob.summary()
     if arguments.json:
         print_json(

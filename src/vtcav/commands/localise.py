@@ -18,6 +18,7 @@ from vtcav.commands.common import (
 )
 
 if TYPE_CHECKING:
+    from vtcav.evaluation.localisation_result import FolderLocalisation
     from vtcav.evaluation.masks import MaskValue
 
 __all__ = ["add", "mask_value"]
@@ -83,7 +84,6 @@ def _run(arguments: argparse.Namespace) -> None:
     from vtcav.budget import IMAGES
     from vtcav.evaluation.localisation import localise_folder
     from vtcav.images import collect
-    from vtcav.terminal import print_frame, print_json, print_saved, records
 
     check_sources(arguments)
     collect(arguments.images)
@@ -103,6 +103,13 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     if arguments.output is not None:
         found.save(arguments.output)
+    _print(found, arguments)
+
+
+def _print(found: FolderLocalisation, arguments: argparse.Namespace) -> None:
+    """Print what was found."""
+    from vtcav.terminal import print_frame, print_json, print_saved, records
+
     means = found.means()
     if arguments.json:
         print_json(

@@ -232,7 +232,7 @@ def _packed(task: Task, name: str | None, device: str) -> bytes:
         "strict": task.strict,
     }
     try:
-        packed: bytes = cloudpickle.dumps(recipe)  # type: ignore[no-untyped-call]
+        packed: bytes = cloudpickle.dumps(recipe)  # type: ignore[no-untyped-call]  # Ray is untyped
     except Exception as error:
         raise ExplanationError(
             f"the network cannot be sent to the Ray actors ({type(error).__name__}: {error}); "

@@ -166,8 +166,7 @@ def collect_stored(
         return collect(source, limit=limit, seed=seed)
     if limit is not None and limit < 1:
         raise ImageError(f"expected a limit of at least 1 image, got {limit}; None takes all")
-    single = isinstance(source, str | os.PathLike)
-    places: list[Any] = [source] if single else list(source)  # type: ignore[arg-type]
+    places: list[Any] = list(source) if isinstance(source, list | tuple) else [source]
     refs: list[ImageRef] = [ref for place in places for ref in _refs(os.fspath(place))]
     if limit is None or limit >= len(refs):
         return refs
@@ -345,7 +344,7 @@ def _system(uri: str) -> tuple[Any, str]:
     except pa.ArrowInvalid:
         pass  # a scheme that pyarrow does not know
     try:
-        from fsspec.core import url_to_fs  # type: ignore[import-untyped]
+        from fsspec.core import url_to_fs
     except ImportError as error:
         raise ExtraError(f"{uri!r} needs the package 'fsspec': pip install fsspec") from error
     try:

@@ -11,6 +11,7 @@ the true labels of a data set; here the network's own predictions, for it is to 
 
 from __future__ import annotations
 
+import importlib
 import math
 import warnings
 from dataclasses import dataclass
@@ -155,7 +156,7 @@ def check_scikit_learn() -> None:
         ExtraError: With the line that installs it.
     """
     try:
-        import sklearn  # noqa: F401
+        importlib.import_module("sklearn")
     except ImportError as error:
         raise ExtraError(
             "the concept bottleneck needs scikit-learn: pip install 'vtcav[evaluation]'"

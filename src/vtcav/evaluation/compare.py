@@ -138,13 +138,7 @@ def compare(
     with progress_bar("comparing methods", total, shown=progress) as bar:
         for t, chosen in classes.items():
             found.seen[t] = looker.look(t, chosen.refs, chosen.places, bar)
-    found.add_maps()
-    if draws:
-        found.add_tcav(wanted)
-    if "visual_tcav" in wanted:
-        found.add_visual_tcav()
-    if "bottleneck" in wanted:
-        found.add_bottleneck(classifier, seed)
+    found.add(wanted, classifier, seed)
     settings = {
         "methods": wanted,
         "limit": limit,
@@ -182,6 +176,16 @@ class _Found:
 
     def _name(self, index: int) -> str:
         return self.explainer.model.class_names[index]
+
+    def add(self, wanted: Sequence[str], classifier: LinearClassifier, seed: int) -> None:
+        """Add the values of the methods that are wanted."""
+        self.add_maps()
+        if self.draws:
+            self.add_tcav(wanted)
+        if "visual_tcav" in wanted:
+            self.add_visual_tcav()
+        if "bottleneck" in wanted:
+            self.add_bottleneck(classifier, seed)
 
     def add_maps(self) -> None:
         """Add what the saliency maps gave."""

@@ -39,7 +39,7 @@ def tensor_at(output: Any, part: Part) -> Any:
     """
     for key in part:
         if isinstance(output, Mapping | tuple | list):
-            output = output[key]  # type: ignore[index]
+            output = output[key]  # type: ignore[index]  # a key that does not fit is a LookupError
         else:
             output = getattr(output, str(key), None)
     return output

@@ -160,7 +160,7 @@ mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_pct=1.0, fill=(0, 0, 0))
         return None
     normal = settings.get("do_normalize", True)
     return Preprocess(
-        interpolation=interpolation,  # type: ignore[arg-type]
+        interpolation=interpolation,  # type: ignore[arg-type]  # one of _FILTERS, by name
         mean=settings.get("image_mean", 0.5) if normal else 0.0,
         std=settings.get("image_std", 0.5) if normal else 1.0,
         **geometry,

@@ -66,7 +66,7 @@ def _pretrained(timm: Any, name: str, module: nn.Module) -> nn.Module:
 
     Its own reading renames the weights of files that were made by other packages.
     """
-    config: Mapping[str, Any] = module.pretrained_cfg  # type: ignore[assignment]
+    config: Mapping[str, Any] = module.pretrained_cfg  # type: ignore[assignment]  # set by timm
     repository, url = config.get("hf_hub_id"), config.get("url")
     if not (repository or url):
         raise ModelError(
@@ -107,7 +107,7 @@ def _preprocess(timm: Any, module: nn.Module) -> Preprocess:
     interpolation = config["interpolation"]
     return Preprocess(
         (height, width),
-        resize=resize,  # type: ignore[arg-type]
+        resize=resize,  # type: ignore[arg-type]  # one of _RESIZE
         interpolation=interpolation if interpolation != "random" else "bilinear",
         mean=config["mean"],
         std=config["std"],

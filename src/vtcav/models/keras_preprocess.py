@@ -154,7 +154,7 @@ def _size(network: Any, channels_last: bool) -> tuple[int, int] | None:
 def _classes(network: Any) -> int | None:
     try:
         return int(network.output_shape[-1])
-    except Exception:  # noqa: BLE001
+    except Exception:  # noqa: BLE001  (of a hand-written network, or of several outputs)
         return None
 
 

@@ -6,6 +6,7 @@ import base64
 import html
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,22 +80,16 @@ def _draw(found: Evaluation, view: View, folder: Path) -> dict[str, str]:
     save_figure(lambda figure: plot_truth(figure, found.points, networks), folder / "truth.png")
     save_figure(lambda figure: plot_maps(figure, view.trial, view.maps), folder / "maps.png")
     for name in ("spearman", "pearson"):
-        save_figure(
-            lambda figure, name=name: plot_layers(figure, found.layers, name),  # type: ignore[misc]
-            folder / f"{name}.png",
-        )
+        draw_layers = partial(plot_layers, layers=found.layers, coefficient=name)
+        save_figure(draw_layers, folder / f"{name}.png")
     for method in found.summary["methods"]:
         file = f"points_{method}.png"
         captions[file] = (
             f"{TITLES.get(method, method)}: class means against causal effects, layer by layer; "
             "\u03c1 Spearman, r Pearson, means over seeds. Pale points: networks with small q."
         )
-        save_figure(
-            lambda figure, method=method: plot_points(  # type: ignore[misc]
-                figure, found.points, found.layers, method
-            ),
-            folder / file,
-        )
+        draw_points = partial(plot_points, points=found.points, layers=found.layers, method=method)
+        save_figure(draw_points, folder / file)
     return captions
 
 
