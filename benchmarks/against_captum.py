@@ -5,7 +5,7 @@ from zero feature maps, a gate after the layer (in the copy that Captum runs, an
 zeros for a black image. Its trapezoid rule takes the same 51 points and divides by 51 where the
 paper divides by 50 steps; its values are multiplied by 51/50.
 
-    python benchmarks/against_captum.py [--images 1] [--repeats 2] [--layers layer3 ...]
+    python benchmarks/against_captum.py [--images 1] [--repeats 2] [--device cuda] [--layers ...]
 """
 
 import argparse
@@ -22,7 +22,7 @@ from vtcav import textures
 from vtcav.quadrature import integrate, trapezoid
 
 LAYERS = ["stem", "layer1", "layer2", "layer3", "layer4"]
-STEPS, CLASS, BATCH = 50, 0, 17
+STEPS, CLASS, BATCH = 50, 0, {"cpu": 17, "cuda": 51}
 
 
 class Gated(nn.Module):
@@ -49,15 +49,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=1, help="default 1")
     parser.add_argument("--repeats", type=int, default=2, help="default 2")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--layers", nargs="+", default=LAYERS, help=f"default {LAYERS}")
     arguments = parser.parse_args()
-    net = resnet50().requires_grad_(False)
+    device, batch = arguments.device, BATCH[arguments.device]
+    net = resnet50().requires_grad_(False).to(device)
     preprocess = vtcav.Preprocess(224, mean=0.5, std=0.5)
-    model = vtcav.Classifier(net, None, preprocess, device="cpu")
+    model = vtcav.Classifier(net, None, preprocess, device=device)
     pictures = textures.draw("striped", arguments.images, seed=9)
-    x = torch.stack([preprocess(Image.fromarray(p)) for p in pictures])
+    x = torch.stack([preprocess(Image.fromarray(p)) for p in pictures]).to(device)
     alpha, weight = trapezoid(STEPS)
-    classes = torch.full((len(x), 1), CLASS)
+    classes = torch.full((len(x), 1), CLASS, device=device)
     rows = []
     for layer in arguments.layers:
         gated, head, found = Gated(net, layer).eval(), model.head(layer), {}
@@ -70,29 +72,29 @@ def main():
                 target=CLASS,
                 n_steps=STEPS + 1,
                 method="riemann_trapezoid",
-                internal_batch_size=BATCH,
+                internal_batch_size=batch,
             )
 
         def ours(layer=layer, head=head, found=found):
             F = model.activations(x, [layer])[layer]
-            IG = integrate(head, F, classes, alpha, weight, batch_size=BATCH).IG
+            IG = integrate(head, F, classes, alpha, weight, batch_size=batch).IG
             found["vtcav"] = IG[:, 0] * F
 
-        ratio = in_turn(captum, ours, arguments.repeats)
+        ratio = in_turn(captum, ours, arguments.repeats, device)
         same = found["captum"].detach() * (STEPS + 1) / STEPS
         gap, size = (found["vtcav"] - same).abs(), same.abs()
         rows.append(
             {
                 "what": f"Captum's time over vtcav's, {layer}",
-                "value": ratio["cpu"],
-                "target": None,
                 **ratio,
+                "target": None,
                 "largest_difference": f"{float(gap.max() / size.max()):.1e}",
                 "relative_l1": f"{float(gap.sum() / size.sum()):.1e}",
             }
         )
         print(rows[-1], flush=True)
-    write("against_captum", rows, images=arguments.images, steps=STEPS, batch_size=BATCH)
+    settings = {"images": arguments.images, "steps": STEPS, "batch_size": batch}
+    write("against_captum", rows, device, **settings)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""What torch.compile would save: heads traced and compiled, over heads as they are.
+"""What torch.compile saves: the passes of heads as they are, over those compiled.
 
-The network after a layer is traced to a graph of its operations (hooks and skipped modules leave
-no trace in it), and the graph compiled by Inductor for batches of one size, forward and backward.
+Plain gradients, as the trapezoid rule takes them, and the mean gradients of the adaptive rule;
+`vtcav.compiled` traces and compiles both as for `compile="default"`.
 
-    python benchmarks/compile.py [repeats]
+    python benchmarks/compile.py [--repeats 5] [--device cuda] [--only "Lite0 _blocks.4" ...]
 """
 
+import argparse
 import os
-import sys
 import time
 
 os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # for the time of compiling
@@ -15,65 +15,85 @@ os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"  # for the time of compil
 import torch
 from measuring import in_turn, write
 from resnet50 import resnet50
-from torch.fx.experimental.proxy_tensor import make_fx
 
 import vtcav
+from vtcav.budget import BatchSize
+from vtcav.compiled import Compiler
+from vtcav.integration.intervals import edges_of, points_of
+from vtcav.integration.mean_gradients import at_zero, mean_gradients
+from vtcav.quadrature import weighted_gradients
 
-BATCH = 16
+BATCH = {"cpu": 16, "cuda": 256}
 
 
-def heads():
+def heads(device):
     """Yield what a head is of, the head, and feature maps for it."""
     nets = {
         "ResNet-50": (
-            vtcav.Classifier(resnet50(), None, vtcav.Preprocess(224)),
+            vtcav.Classifier(resnet50(), None, vtcav.Preprocess(224), device=device),
             ["layer2", "layer3"],
         ),
-        "EfficientNet-Lite0": (vtcav.load_model("demo", device="cpu"), ["_blocks.4", "_blocks.10"]),
+        "Lite0": (vtcav.load_model("demo", device=device), ["_blocks.4", "_blocks.10"]),
     }
-    x = torch.rand(BATCH, 3, 224, 224)
+    x = torch.rand(8, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     for name, (model, layers) in nets.items():
         maps, _ = model.activations_and_logits(x, layers)
         for layer in layers:
             yield f"{name} {layer}", model.head(layer), maps[layer]
 
 
-def passes(head, F):
-    """Return a forward and a backward pass as a piece of work."""
-
-    def work():
-        maps = F.detach().clone().requires_grad_()
-        return torch.autograd.grad(head(maps)[:, 0].sum(), maps)[0]
-
-    return work
+def plain_passes(head, F, batch):
+    """Return a batch of plain gradients as a piece of work."""
+    N, P = len(F), batch // len(F)
+    alpha, weight = torch.linspace(0, 1, P).expand(N, P), torch.full((N, P), 1 / P)
+    classes = torch.zeros(N, 1, dtype=torch.long, device=F.device)
+    return lambda: weighted_gradients(head, F, classes, alpha, weight, batch)
 
 
-def main(repeats=5):
+def mean_passes(head, F, batch):
+    """Return a batch of mean gradients as a piece of work."""
+    N, n = len(F), batch // len(F)
+    edges, zero = edges_of(n), at_zero(head, F)
+    image = torch.arange(N).repeat_interleave(n)
+    places = points_of(image, edges[:-1].repeat(N), edges[1:].repeat(N))
+    rows = [tensor.to(F.device) for tensor in places]
+    classes = torch.zeros(N, 1, dtype=torch.long, device=F.device)
+    return lambda: mean_gradients(head, F, classes, zero, *rows)[0]
+
+
+def main():
     """Measure and write."""
-    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5, help="default 5")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--only", nargs="+", help="heads to compile; default all four")
+    arguments = parser.parse_args()
+    device, batch = arguments.device, BATCH[arguments.device]
+    if device == "cpu":
+        torch.set_num_threads(1)
     rows = []
-    for what, head, F in heads():
-        start = time.perf_counter()
-        with torch.no_grad():
-            graph = make_fx(head)(F)
-        graph.requires_grad_(False)  # else gradients of all weights are compiled, too
-        compiled = torch.compile(graph, dynamic=False)
-        ours, theirs = passes(head, F), passes(compiled, F)
-        difference = float((ours() - theirs()).norm() / ours().norm())
-        seconds = time.perf_counter() - start
-        found = in_turn(ours, theirs, repeats)
-        rows.append(
-            {
-                "what": f"passes as they are over compiled ones, {what} "
-                f"(compiled in {seconds:.0f} s, gradients differ by {difference:.0e})",
-                "value": found["cpu"],
-                "target": None,
-                **found,
-            }
-        )
-        print(rows[-1]["what"], found, flush=True)
-    write("compile", rows, batch=BATCH)
+    for what, head, F in heads(device):
+        if arguments.only and what not in arguments.only:
+            continue
+        compiled = Compiler("default").head(head, None, BatchSize(batch))
+        for kind, passes in (("gradients", plain_passes), ("mean gradients", mean_passes)):
+            as_it_is, once = passes(head, F, batch), passes(compiled, F, batch)
+            start = time.perf_counter()
+            found = once()
+            seconds = time.perf_counter() - start
+            difference = float((found - as_it_is()).norm() / found.norm())
+            ratio = in_turn(as_it_is, once, arguments.repeats, device)
+            rows.append(
+                {
+                    "what": f"{kind} as they are over compiled ones, {what} (compiled in "
+                    f"{seconds:.0f} s, gradients differ by {difference:.0e})",
+                    "target": None,
+                    **ratio,
+                }
+            )
+            print(rows[-1]["what"], ratio, flush=True)
+    write("compile", rows, device, batch=batch)
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main()

@@ -4,7 +4,7 @@ For every photograph, at the recommended layers, three classes, six drawn concep
 of `steps="adaptive"` at 1 %, and the error of its attributions of at least 0.01 against 512 steps;
 beside it the same for the paper's 50 steps.
 
-    python benchmarks/evaluations.py [--photographs DIR] [--limit 4]
+    python benchmarks/evaluations.py [--photographs DIR] [--limit 4] [--device cuda]
 """
 
 import argparse
@@ -26,8 +26,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photographs", help="a folder; default: four of scikit-image's")
     parser.add_argument("--limit", type=int, default=4, help="photographs; default 4")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     options = parser.parse_args()
-    model = vtcav.load_model("demo", device="cpu")
+    model = vtcav.load_model("demo", device=options.device)
     paper = vtcav.VisualTCAV(model, steps=50, progress=False)
     concepts = {name: textures.draw(name, 30, seed=0) for name in textures.NAMES}
     paper.fit(concepts, demo.negatives(0)[:100], null_cavs=0, bootstraps=0)
@@ -42,7 +43,8 @@ def main():
         compared(fine, {"adaptive": adaptive, "50 steps": paper}, picture, n)
         for n, picture in enumerate(pictures)
     )
-    write("evaluations", rows_of(found), images=len(pictures), layers=adaptive.layers)
+    settings = {"images": len(pictures), "layers": adaptive.layers}
+    write("evaluations", rows_of(found), options.device, **settings)
 
 
 def compared(fine, rules, picture, n):

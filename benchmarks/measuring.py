@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -33,44 +34,58 @@ def machine():
 
 
 def timed(work):
-    """Return the wall and processor seconds that `work` takes."""
+    """Return the wall and processor seconds that `work` takes, on a GPU too."""
+    _wait()
     wall, cpu = time.perf_counter(), time.process_time()
     work()
+    _wait()
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def in_turn(one, other, repeats):
+def _wait():
+    """Wait for a GPU in use to finish."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def in_turn(one, other, repeats, device="cpu"):
     """Run two pieces of work in turn, and return what the first takes over the second.
 
     Both run once before to warm up. On a machine that is busy with other things the ratio of
-    processor times is the one to trust.
+    processor times is the one to trust; of work on a GPU it says nothing.
 
     Returns:
-        {"wall": median ratio, "cpu": median ratio, "cpu_range": [least, most], "seconds": [wall
-        of each]}.
+        {"value": of wall times on a GPU, else of processor times, "wall": median ratio, "cpu":
+        median ratio, "cpu_range": [least, most], "wall_range", "seconds": [wall of each]}.
     """
     one(), other()
     pairs = [(timed(one), timed(other)) for _ in range(repeats)]
     walls = [a[0] / b[0] for a, b in pairs]
     cpus = [a[1] / b[1] for a, b in pairs]
+    wall, cpu = (round(statistics.median(ratios), 3) for ratios in (walls, cpus))
     return {
-        "wall": round(statistics.median(walls), 3),
-        "cpu": round(statistics.median(cpus), 3),
+        "value": cpu if device == "cpu" else wall,
+        "wall": wall,
+        "cpu": cpu,
         "cpu_range": [round(min(cpus), 3), round(max(cpus), 3)],
+        "wall_range": [round(min(walls), 3), round(max(walls), 3)],
         "seconds": [round(statistics.median(p[i][0] for p in pairs), 2) for i in (0, 1)],
     }
 
 
-def write(name, rows, **settings):
+def write(name, rows, device="cpu", **settings):
     """Print rows and write them beside the benchmarks.
 
     Args:
-        name: Of the benchmark.
+        name: Of the benchmark; on a GPU `NAME_gpu`.
         rows: {"what", "value", "target" or None, ...} each.
+        device: Where it was measured.
         settings: What was measured.
     """
     found = {"machine": machine(), **settings, "rows": rows}
     for row in rows:
         target = f"   (target: {row['target']})" if row.get("target") else ""
         print(f"{row['what']}: {row['value']}{target}", flush=True)
+    name = name if device == "cpu" else f"{name}_gpu"
     (HERE / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")

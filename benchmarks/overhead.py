@@ -6,7 +6,7 @@ uses: one forward of every image; for each layer the head's forward and backward
 every image. They come twice: as PyTorch runs them by itself, and with the channels last in memory,
 as vtcav does. The second is the stricter measure of what bookkeeping costs.
 
-    python benchmarks/overhead.py [--images 2] [--repeats 2] [--full]
+    python benchmarks/overhead.py [--images 2] [--repeats 2] [--full] [--device cuda]
 """
 
 import argparse
@@ -21,7 +21,7 @@ import vtcav
 from vtcav import demo, textures
 
 LAYERS = ["layer2", "layer3", "layer4"]
-STEPS, IMAGES, MAPS = 50, 16, 32
+STEPS, IMAGES, MAPS = 50, 16, {"cpu": 32, "cuda": 256}
 
 
 def bare_forward(net, x, memory_format):
@@ -36,7 +36,7 @@ def bare_gradients(net, x, memory_format):
     parts = dict(net.named_children())
     order = list(parts)
     heads = [torch.nn.Sequential(*(parts[n] for n in order[order.index(k) + 1 :])) for k in LAYERS]
-    alphas = torch.linspace(0, 1, STEPS + 1)[:, None, None, None]
+    alphas = torch.linspace(0, 1, STEPS + 1, device=x.device)[:, None, None, None]
     for batch in x.split(IMAGES):
         maps = {}
         with torch.no_grad():
@@ -47,14 +47,14 @@ def bare_gradients(net, x, memory_format):
                     maps[name] = y
         for layer, head in zip(LAYERS, heads, strict=True):
             points = torch.cat([F[None] * alphas for F in maps[layer]])
-            for some in points.split(MAPS):
+            for some in points.split(MAPS[x.device.type]):
                 leaf = some.contiguous(memory_format=memory_format).requires_grad_()
                 torch.autograd.grad(head(leaf)[:, 0].sum(), leaf)
 
 
 def row(what, target, found):
     """Return a row of the table."""
-    return {"what": what, "value": found["cpu"], "target": target, **found}
+    return {"what": what, **found, "target": target}
 
 
 def main():
@@ -63,22 +63,23 @@ def main():
     parser.add_argument("--images", type=int, default=2, help="to explain; default 2")
     parser.add_argument("--repeats", type=int, default=2, help="default 2")
     parser.add_argument("--examples", type=int, default=30, help="of a concept; default 30")
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--full", action="store_true", help="50 images, which takes an hour")
     arguments = parser.parse_args()
     images = 50 if arguments.full else arguments.images
-    repeats = 1 if arguments.full else arguments.repeats
-    net = resnet50().requires_grad_(False)
+    repeats, device = 1 if arguments.full else arguments.repeats, arguments.device
+    net = resnet50().requires_grad_(False).to(device)
     preprocess = vtcav.Preprocess(224)
-    model = vtcav.Classifier(net, None, preprocess, device="cpu")
+    model = vtcav.Classifier(net, None, preprocess, device=device)
     for layer in LAYERS:
         model.head(layer)  # checked once per process
     count = arguments.examples
     concepts = {name: textures.draw(name, count, seed=0) for name in textures.NAMES}
     negatives = list(demo.negatives(0)[: 10 * count // 3])
     arrays = [*(picture for array in concepts.values() for picture in array), *negatives]
-    examples = torch.stack([preprocess(Image.fromarray(np.asarray(a))) for a in arrays])
+    examples = torch.stack([preprocess(Image.fromarray(np.asarray(a))) for a in arrays]).to(device)
     pictures = list(textures.draw("striped", images, seed=9))
-    x = torch.stack([preprocess(Image.fromarray(p)) for p in pictures])
+    x = torch.stack([preprocess(Image.fromarray(p)) for p in pictures]).to(device)
     explainer = vtcav.VisualTCAV(model, LAYERS, STEPS, progress=False)
 
     def learn():
@@ -93,12 +94,14 @@ def main():
         ("with channels last", torch.channels_last),
     ):
         what = f"learning 6 CAVs from {len(arrays)} examples, over one bare pass {kind}"
-        found = in_turn(learn, lambda f=memory_format: bare_forward(net, examples, f), repeats)
+        found = in_turn(
+            learn, lambda f=memory_format: bare_forward(net, examples, f), repeats, device
+        )
         rows.append(row(what, "at most 1.2", found))
         what = f"explain_class of {images} images, over the bare passes {kind}"
-        found = in_turn(explain, lambda f=memory_format: bare_gradients(net, x, f), repeats)
+        found = in_turn(explain, lambda f=memory_format: bare_gradients(net, x, f), repeats, device)
         rows.append(row(what, "at most 1.15", found))
-    write("overhead", rows, images=images, layers=LAYERS, concepts=6, steps=STEPS)
+    write("overhead", rows, device, images=images, layers=LAYERS, concepts=6, steps=STEPS)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from vtcav.attribution import (
 )
 from vtcav.budget import IMAGES, BatchSize
 from vtcav.cav import LayerCavs, Resampling
+from vtcav.compiled import MODES, Compiler, Mode
 from vtcav.errors import ExplanationError
 from vtcav.explanation import Row
 from vtcav.integration.adaptive import integrate_adaptive
@@ -53,6 +54,7 @@ class Rule:
         tolerance: The relative error that "adaptive" aims at.
         batch_size: Feature maps per pass through a head, and images per pass; None finds it.
         precision: Of the gradients: None is the network's own, "bf16" or "fp16" is mixed.
+        compile: How torch.compile compiles the gradients; None leaves them as they are.
 
     Raises:
         ExplanationError: For a value out of range.
@@ -62,6 +64,7 @@ class Rule:
     tolerance: float
     batch_size: int | None = None
     precision: Precision | None = None
+    compile: Mode | None = None
 
     def __post_init__(self) -> None:
         if self.steps != "adaptive":
@@ -73,11 +76,16 @@ class Rule:
         if self.batch_size is not None:
             expected = "batch_size to be a whole number of at least 1"
             object.__setattr__(self, "batch_size", _whole(self.batch_size, expected))
-        if self.precision not in (None, *PRECISIONS):
-            known = ", ".join(map(repr, PRECISIONS))
-            raise ExplanationError(
-                f"expected precision to be None, {known}, got {self.precision!r}"
-            )
+        for name, known in (("precision", PRECISIONS), ("compile", MODES)):
+            if (value := getattr(self, name)) not in (None, *known):
+                expected = ", ".join(map(repr, known))
+                raise ExplanationError(f"expected {name} to be None, {expected}, got {value!r}")
+
+    @property
+    def shortcuts(self) -> dict[str, str]:
+        """What computes gradients otherwise than the network does, by the name of the setting."""
+        asked = {"precision": self.precision, "compile": self.compile}
+        return {name: value for name, value in asked.items() if value is not None}
 
     @property
     def images(self) -> int:
@@ -224,6 +232,7 @@ def analyse(
     resampling: Resampling,
     z0: Tensor | None = None,
     batch_size: BatchSize | None = None,
+    compiler: Compiler | None = None,
     integral: Integral | None = None,
 ) -> LayerResult:
     """Run steps 4 to 9 at one layer, for some classes of every image.
@@ -242,6 +251,7 @@ def analyse(
         resampling: Whose the resampled CAVs are.
         z0: The logits at zero feature maps [1, T_all] where they are known (`zero_logits`).
         batch_size: Feature maps per pass through the head; None takes that of the rule.
+        compiler: Compiles the gradients, where the rule asks for that.
         integral: Of these classes and images, where it is known already.
 
     Raises:
@@ -255,7 +265,12 @@ def analyse(
     logits = torch.tensor([0] if binary else list(classes), device=F.device).expand(len(F), -1)
     if integral is None:
         size = batch_size or BatchSize(rule.images)
-        integral = _integral(mixed(head, rule.precision), images, logits, z - z0, rule, size)
+        head = (
+            compiler.head(head, rule.precision, size)
+            if compiler is not None and rule.compile
+            else mixed(head, rule.precision)
+        )
+        integral = _integral(head, images, logits, z - z0, rule, size)
     B, share = images.relevance(integral.IG, torch.arange(len(F), device=F.device))
     a = concept_attribution(B, share, M, images.p)
     if not a.isfinite().all():

@@ -20,6 +20,7 @@ import PIL
 import torch
 from torch import Tensor
 
+from vtcav.budget import free_memory
 from vtcav.cav import CavBank, ConceptRecord, LayerCavs, Resampling, describe, emblem
 from vtcav.concept_map import contraharmonic_mean, raw_map
 from vtcav.concepts import Concept, ImageSet
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["learn", "versions"]
 
 _RAW_BYTES = 1 << 26  # of raw maps at a time
+_BESIDE = 0.1  # of a GPU's free memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +159,7 @@ def learn(
     """
     sets = list(dict.fromkeys(s for c in concepts for s in (c.examples, c.negatives)))
     known = _known(cache, model, layers, batch_size)
-    with Scratch(kept_bytes) as scratch:
+    with Scratch(kept_bytes, _beside(model.device, kept_bytes)) as scratch:
         run = Pass(model, layers, batch_size, strict, scratch, known)
         learned = passes or first_passes(run, sets, min_examples, shown)
         families, resampling = _families(concepts, learned, null_cavs, bootstraps, seed)
@@ -295,6 +297,13 @@ def _with_filters(cavs: LayerCavs, W: Tensor | None) -> LayerCavs:
         return cavs
     K, resampled = len(cavs.v), cavs.resampled
     return replace(cavs, w=W[:K], resampled=resampled and replace(resampled, w=W[K:]))
+
+
+def _beside(device: torch.device, most: int) -> int:
+    """Return the bytes of a GPU's memory that feature maps may take between the passes."""
+    if device.type == "cpu":
+        return 0
+    return min(most, int(_BESIDE * free_memory(device)))
 
 
 def _known(

@@ -109,14 +109,17 @@ class Preprocess:
 
         if not isinstance(image, Image.Image):
             raise ImageError(f"expected a PIL image, got {_describe(image)}")
-        pixels = np.array(self._fit(image if image.mode == "RGB" else as_rgb(image)))
-        # The operations and their order are torchvision's, so that the rounding is too.
-        values = torch.from_numpy(pixels).movedim(-1, 0).to(torch.float32).contiguous().div_(255)
+        pixels = np.asarray(self._fit(image if image.mode == "RGB" else as_rgb(image)))
+        # The operations and their order are torchvision's, so that the rounding is too. NumPy
+        # does them: several threads prepare pictures, and PyTorch would start its own in each.
+        values = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
         mean, std = (
-            torch.tensor(numbers, dtype=torch.float32, device="cpu").view(3, 1, 1)
-            for numbers in (self.mean, self.std)
+            np.asarray(numbers, np.float32).reshape(3, 1, 1) for numbers in (self.mean, self.std)
         )
-        return values.sub_(mean).div_(std)
+        values /= np.float32(255)
+        values -= mean
+        values /= std
+        return torch.from_numpy(values)
 
     def box(self, width: int, height: int) -> tuple[float, float, float, float]:
         """Where in the original picture the tensor's edges lie.

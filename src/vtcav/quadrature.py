@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vtcav.budget import BatchSize
+from vtcav.compiled import gradients
 from vtcav.models.base import Head
 
 __all__ = ["FLOOR", "Integral", "integrate", "rows_of", "trapezoid", "weighted_gradients"]
@@ -113,13 +114,14 @@ def weighted_gradients(
     def work(part: slice) -> tuple[slice, list[Tensor]]:
         rows = image[part]
         maps = F[rows] * flat_alpha[part][:, None, None, None]
-        return part, _gradients(rows_of(head, rows), maps, classes[rows], flat_weight[part])
+        own = rows_of(head, rows)
+        return part, gradients(own, _plain, maps, classes[rows], flat_weight[part])
 
-    for part, gradients in BatchSize.from_(batch_size).run(len(image), work):
+    for part, found in BatchSize.from_(batch_size).run(len(image), work):
         # rows of an image lie side by side; index_add_ takes ten times as long
         for n in range(part.start // P, (part.stop - 1) // P + 1):
             own = slice(max(n * P - part.start, 0), (n + 1) * P - part.start)
-            for t, gradient in enumerate(gradients):
+            for t, gradient in enumerate(found):
                 total[n, t] += gradient[own].sum(0)
     return total
 
@@ -129,7 +131,7 @@ def rows_of(head: Head, index: Tensor) -> Head:
     return head.rows(index) if hasattr(head, "rows") else head
 
 
-def _gradients(head: Head, maps: Tensor, classes: Tensor, weight: Tensor) -> list[Tensor]:
+def _plain(head: Head, maps: Tensor, classes: Tensor, weight: Tensor) -> list[Tensor]:
     """Return weight dz_t/dF at some feature maps, one [n, C, h, w] per class, from one forward."""
     maps = maps.detach().requires_grad_()
     with torch.enable_grad():

@@ -1,4 +1,7 @@
-"""Tensors set aside in a temporary file, so that they take no memory until they are read back."""
+"""Tensors set aside in a temporary file, so that they take no memory until they are read back.
+
+On a GPU, whose memory is another's, they stay where they are as far as there is room.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ __all__ = ["Aside", "Scratch"]
 
 @dataclass(frozen=True)
 class Aside:
-    """Where tensors are in the file: by name the offset, shape and type."""
+    """Where tensors are: by name the offset in the file, shape and type, or the tensor itself."""
 
-    places: Mapping[str, tuple[int, tuple[int, ...], torch.dtype]]
+    places: Mapping[str, tuple[int, tuple[int, ...], torch.dtype] | Tensor]
 
 
 class Scratch:
@@ -27,6 +30,8 @@ class Scratch:
 
     Args:
         budget: The most bytes it may hold.
+        beside: The most bytes that may stay in the memory of a device other than the processor,
+            before the file is used.
 
     Example:
         >>> with Scratch(1000) as scratch:
@@ -35,8 +40,9 @@ class Scratch:
         {'a': tensor([0., 1., 2.])}
     """
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int, beside: int = 0) -> None:
         self._left = budget
+        self._beside = beside
         self._end = 0
         self._file: IO[bytes] | None = None
 
@@ -58,6 +64,9 @@ class Scratch:
     def add(self, tensors: Mapping[str, Tensor]) -> Aside | None:
         """Write tensors; None where they do not fit, and then nothing more is taken."""
         size = sum(tensor.nbytes for tensor in tensors.values())
+        if size <= self._beside and all(t.device.type != "cpu" for t in tensors.values()):
+            self._beside -= size
+            return Aside({name: tensor.detach() for name, tensor in tensors.items()})
         if size > self._left:
             self._left = 0
             return None
@@ -69,7 +78,10 @@ class Scratch:
 
     def read(self, aside: Aside, device: torch.device) -> dict[str, Tensor]:
         """Return tensors that were written."""
-        return {name: self._read(*place).to(device) for name, place in aside.places.items()}
+        return {
+            name: place if isinstance(place, Tensor) else self._read(*place).to(device)
+            for name, place in aside.places.items()
+        }
 
     def _write(self, tensor: Tensor) -> tuple[int, tuple[int, ...], torch.dtype]:
         if self._file is None:

@@ -141,6 +141,11 @@ def add_quadrature(command: argparse.ArgumentParser) -> None:
         choices=("bf16", "fp16"),
         help="gradients in mixed precision: faster; the error is measured",
     )
+    command.add_argument(
+        "--compile",
+        choices=("default", "reduce-overhead", "max-autotune"),
+        help="compile the gradients (torch.compile): for long runs on a GPU; the error is measured",
+    )
 
 
 def add_resampling(command: argparse.ArgumentParser) -> None:
@@ -218,6 +223,7 @@ def prepared(arguments: argparse.Namespace, model: Model, **fit: int) -> VisualT
         variant=given.get("variant"),
         batch_size=arguments.batch_size,
         precision=given.get("precision"),
+        compile=given.get("compile"),
         progress=shown(arguments),
         cache=cache_of(arguments.cache, unset=True) or False,
     )

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from vtcav.compiled import gradients
 from vtcav.errors import VtcavError
 from vtcav.integration.operations import (
     ACTIVATIONS,
@@ -246,17 +247,24 @@ def mean_gradients(
     Raises:
         OtherOperationsError: When the network does not do what it does at zero feature maps.
     """
-    maps = (F[image] * alpha[:, None, None, None]).requires_grad_()
-    with torch.enable_grad():
-        with _Points(len(maps), first, zero) as points:
-            z = head(maps)
-        if len(points.inputs) != len(zero.inputs) or points.looked:
-            raise OtherOperationsError(_OTHERS)
-        z = z.gather(1, classes[image])
-        weight = torch.zeros(len(z), device=z.device)
-        weight[ends] = 1
-        T = z.shape[1]
-        return [
-            torch.autograd.grad(z[:, t], maps, weight, retain_graph=t < T - 1)[0][ends].float()
-            for t in range(T)
-        ]
+    maps = F[image] * alpha[:, None, None, None]
+    weight = torch.zeros(len(maps), device=maps.device)
+    weight[ends] = 1
+
+    def mean(
+        head: Head, maps: Tensor, classes: Tensor, weight: Tensor, first: Tensor
+    ) -> list[Tensor]:
+        maps = maps.detach().requires_grad_()
+        with torch.enable_grad():
+            with _Points(len(maps), first, zero) as points:
+                z = head(maps)
+            if len(points.inputs) != len(zero.inputs) or points.looked:
+                raise OtherOperationsError(_OTHERS)
+            z = z.gather(1, classes)
+            T = z.shape[1]
+            return [
+                torch.autograd.grad(z[:, t], maps, weight, retain_graph=t < T - 1)[0].float()
+                for t in range(T)
+            ]
+
+    return [G[ends] for G in gradients(head, mean, maps, classes[image], weight, first)]

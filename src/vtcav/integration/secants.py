@@ -10,6 +10,7 @@ A row follows the row before, but for the first points of lines, which follow th
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -73,14 +74,16 @@ def _apply(x: Tensor, y: Tensor, slope: Tensor, f: Entrywise, clamps: bool) -> N
     x' is the row before each row x; the very first has none, and a slope of 0. A few rows at a
     time, so that they stay in the processor's cache, and the last ones first, for y may be x.
     """
-    at_once = len(x) if x.device.type != "cpu" else max(1, _CACHED // max(1, x[0].numel()))
+    # to a graph, and on a GPU, all at once and nothing decided by values
+    whole = x.device.type != "cpu" or _traced()
+    at_once = len(x) if whole else max(1, _CACHED // max(1, x[0].numel()))
     for stop in range(len(x), 1, -at_once):
         start = max(1, stop - at_once)
         here, before = x[start:stop], x[start - 1 : stop - 1]
         if clamps:
             both = f(x[start - 1 : stop])
             found = torch.sub(both[1:], both[:-1], out=slope[start:stop]).div_(here - before)
-            if x.device.type != "cpu" or found.sum().isnan():
+            if whole or found.sum().isnan():
                 # 0 / 0: what does not change passes nothing on, whatever its slope
                 found.nan_to_num_(0.0)
             y[start:stop] = both[1:]
@@ -89,6 +92,12 @@ def _apply(x: Tensor, y: Tensor, slope: Tensor, f: Entrywise, clamps: bool) -> N
             y[start:stop] = f(here)
     y[:1] = f(x[:1])
     slope[:1] = 0
+
+
+def _traced() -> bool:
+    """Tell whether the operations are being written down instead of computed for good."""
+    tensors = sys.modules.get("torch.fx.experimental.proxy_tensor")
+    return tensors is not None and tensors.get_proxy_mode() is not None
 
 
 def _robust_secants(x: Tensor, before: Tensor, f: Entrywise) -> Tensor:

@@ -67,14 +67,26 @@ def checksums(module: nn.Module) -> tuple[object, ...]:
     and the sum of the bits (which shows writes through `.data`, unknown to the version). Only
     values that change places within one tensor, through `.data`, go unnoticed.
     """
-    found: list[object] = [repr(module)]
-    for name, tensor in _weights(module).items():
-        integer = _WHOLE_NUMBERS.get(tensor.element_size(), torch.int64)
-        bits = tensor.detach().reshape(-1).view(integer)
-        found.append(
-            (name, id(tensor), tensor.data_ptr(), tensor._version, int(bits.sum(dtype=bits.dtype)))
-        )
-    return tuple(found)
+    weights = _weights(module)
+    sums: dict[torch.device, list[Tensor]] = {}
+    for tensor in weights.values():
+        sums.setdefault(tensor.device, []).append(_sum_of_bits(tensor))
+    # once per device, for a GPU is waited for every time
+    read = {device: iter(torch.stack(own).tolist()) for device, own in sums.items()}
+    return (
+        repr(module),
+        *(
+            (name, id(tensor), tensor.data_ptr(), tensor._version, next(read[tensor.device]))
+            for name, tensor in weights.items()
+        ),
+    )
+
+
+def _sum_of_bits(tensor: Tensor) -> Tensor:
+    """Return the sum of a tensor's bits, read as whole numbers; what overflows is left out."""
+    integer = _WHOLE_NUMBERS.get(tensor.element_size(), torch.int64)
+    bits = tensor.detach().reshape(-1).view(integer)
+    return bits.sum(dtype=bits.dtype).to(torch.int64)
 
 
 def _weights(module: nn.Module) -> dict[str, Tensor]:
