@@ -116,7 +116,7 @@ def truth(net, layer, x, maps, read=first):
 def gradient(head, maps):
     leaf = maps.clone().requires_grad_()
     z = head(leaf)
-    weights = torch.randn(z.shape, generator=torch.Generator().manual_seed(3))
+    weights = torch.randn(z.shape, generator=torch.Generator().manual_seed(3)).to(z.device)
     return z.detach(), torch.autograd.grad((z * weights).sum(), leaf)[0]
 
 

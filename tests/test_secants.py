@@ -277,12 +277,50 @@ def test_halves_that_agree_change_no_integral(m, data, seed):
     torch.testing.assert_close(halved.integral, line.integral)
 
 
+def doubts_one_by_one(edges, G, F, attributions):
+    """The definition: an interval's gradients in the place of its neighbour's, pair by pair."""
+    T, m = G.shape[:2]
+    widths = [float(w) for w in edges.diff()]
+    IG = sum(G[:, i] * widths[i] for i in range(m))
+    a = attributions(IG[None])[0]
+    squares = torch.zeros(m, *a.shape)
+    for i in range(m - 1):
+        step, apart = G[:, i + 1] - G[:, i], (widths[i] + widths[i + 1]) / 2
+        for t in range(T):
+            both = ((G[t, i] * F).square().sum() + (G[t, i + 1] * F).square().sum()) / 2
+            unlike = max(float((step[t] * F).square().sum() / both), 0.25)
+            change = (attributions((IG + step * apart)[None])[0, t] - a[t]).square() * unlike / 2
+            for j in (i, i + 1):
+                squares[j, t] += change * (widths[j] / apart * min(1, widths[j] / apart) ** 2) ** 2
+    return squares / a.clamp(min=0.01).square()
+
+
+@few
+@given(st.integers(1, 7), st.integers(1, 3), st.integers(1, 100), seeds)
+def test_doubts_are_those_of_the_definition(m, T, at_once, seed):
+    random = np.random.default_rng(seed)
+    inner = np.sort(random.uniform(size=m - 1))
+    edges = torch.tensor([0.0, *inner, 1.0], dtype=torch.float64)
+    G = torch.from_numpy(random.normal(size=(T, m, 3, 2, 2))).float()
+    F = torch.from_numpy(random.normal(size=(1, 3, 2, 2))).float()
+    mix = torch.from_numpy(random.uniform(size=(3, 4))).float()
+
+    def attributions(IG):
+        return (IG * F[:, None]).relu().sum((3, 4)) @ mix
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vtcav.integration.line._QUICK", {True: at_once})
+        found = Line(edges, G).doubts(F, attributions)
+    expected = doubts_one_by_one(edges, G, F, attributions)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
+
+
 def test_intervals_alike_leave_no_doubt_and_odd_ones_are_halved():
     edges = torch.linspace(0, 1, 6, dtype=torch.float64)
     F = torch.ones(1, 1, 1, 2)
 
     def attributions(IG):
-        return IG.sum((2, 3))
+        return IG.sum((3, 4))
 
     alike = Line(edges, torch.ones(1, 5, 1, 1, 2))
     assert alike.doubts(F, attributions).max() == 0

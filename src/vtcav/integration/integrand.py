@@ -23,8 +23,9 @@ class Integrand:
         F: Feature maps [N, C, h, w].
         classes: Indices of the logits to differentiate, per image [N, T].
         rise: z(F) - z(0) of these logits [N, T].
-        attributions: From IG [n, T, C, h, w] and the positions [n] of its images among the N to
-            concept attributions a [n, T, K]; their errors are what counts.
+        attributions: From IG [n, T, C, h, w] and the positions [n] of its images among the N, or
+            that of one image [1], to concept attributions a [n, T, K]; their errors are what
+            counts.
     """
 
     head: Head
@@ -44,6 +45,6 @@ class Integrand:
         return Integrand(head, self.F[at], self.classes[at], self.rise[at], attributions)
 
     def line(self, image: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Return F [1, C, h, w] of one image, and what gives a [T, K] for its IG [T, C, h, w]."""
+        """Return F [1, C, h, w] of one image, and what gives a [n, T, K] for IG [n, T, C, h, w]."""
         at = torch.tensor([image], device=self.F.device)
-        return self.F[at], lambda IG: self.attributions(IG[None], at)[0]
+        return self.F[image : image + 1], lambda IG: self.attributions(IG, at)
