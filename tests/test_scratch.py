@@ -1,8 +1,9 @@
-"""Tensors set aside: in a file, or in a device's own memory."""
+"""Tensors set aside: in memory, then in a file."""
 
 import pytest
 import torch
 
+from tests.nets import GPU
 from vtcav.scratch import Scratch
 
 CPU = torch.device("cpu")
@@ -24,22 +25,14 @@ def test_what_does_not_fit_ends_it():
         assert scratch.add({"a": torch.zeros(1)}) is None  # no gaps
 
 
-@pytest.mark.parametrize("device", ["meta", "cuda"])
-def test_a_device_keeps_its_own_as_far_as_there_is_room(device):
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("needs a GPU")
-    with Scratch(1000, beside=100) as scratch:
-        first = {"a": torch.ones(20, device=device)}
-        kept = scratch.read(scratch.add(first), torch.device(device))
-        assert kept["a"].device.type == device
-        assert kept["a"].data_ptr() == first["a"].data_ptr()
-        if device == "cuda":  # no more room there: into the file, and back
-            again = scratch.read(scratch.add(first), torch.device(device))
-            assert again["a"].data_ptr() != first["a"].data_ptr()
-            assert torch.equal(again["a"], first["a"])
-
-
-def test_the_processor_uses_the_file():
-    with Scratch(1000, beside=1000) as scratch:
-        given = torch.ones(20)
-        assert scratch.read(scratch.add({"a": given}), CPU)["a"].data_ptr() != given.data_ptr()
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=GPU)])
+def test_memory_is_used_before_the_file(device):
+    where = torch.device(device)
+    with Scratch(1000, memory=100) as scratch:
+        given = {"a": torch.ones(20, device=device)}
+        kept, written = scratch.add(given), scratch.add(given)
+        assert scratch.read(kept, where)["a"].data_ptr() == given["a"].data_ptr()
+        again = scratch.read(written, where)["a"]
+        assert again.data_ptr() != given["a"].data_ptr()
+        assert again.device.type == device
+        assert torch.equal(again, given["a"])

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -35,16 +35,27 @@ class Batch:
         refs: Where the images came from [N].
         pictures: The images as they came, upright and RGB [N].
         x: The network's input [N, 3, H, W].
+        digests: Of the images' content [N], where they were asked for.
     """
 
     refs: tuple[ImageRef, ...]
     pictures: tuple[Image.Image, ...]
     x: Tensor
+    digests: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
         """The images' names [N]."""
         return tuple(ref.name for ref in self.refs)
+
+
+class _Arrival(NamedTuple):
+    """An image that is decoded and preprocessed."""
+
+    ref: ImageRef
+    picture: Image.Image
+    x: Tensor
+    digest: str
 
 
 class Batches:
@@ -60,6 +71,7 @@ class Batches:
         batch_size: Images per batch.
         strict: Whether the first unreadable image is an error.
         progress: Told of every image.
+        digests: Whether to take the digests of the images' content, in the decoding threads.
     """
 
     def __init__(
@@ -70,14 +82,21 @@ class Batches:
         *,
         strict: bool = False,
         progress: Progress | None = None,
+        digests: bool = False,
     ) -> None:
         self._batch_size = batch_size
         self._progress = progress
         self._shape: tuple[int, ...] | None = None
         self._first = ""
-        self._stream: ImageStream[tuple[Image.Image, Tensor]] = ImageStream(
+        self._digests = digests
+
+        def arrive(ref: ImageRef, image: Image.Image) -> _Arrival:
+            x = to_tensor(preprocess, image, ref.name)
+            return _Arrival(ref, image, x, ref.digest() if digests else "")
+
+        self._stream: ImageStream[_Arrival] = ImageStream(
             refs,
-            lambda ref, image: (image, to_tensor(preprocess, image, ref.name)),
+            arrive,
             strict=strict,
             ahead=2 * batch_size,
         )
@@ -94,18 +113,22 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield the batches."""
-        waiting: list[tuple[ImageRef, Image.Image, Tensor]] = []
+        waiting: list[_Arrival] = []
         seen = 0
-        for ref, (picture, x) in self._stream:
-            self._check_shape(ref.name, x)
-            waiting.append((ref, picture, x))
+        for ref, arrival in self._stream:
+            self._check_shape(ref.name, arrival.x)
+            waiting.append(arrival)
             if len(waiting) == self._batch_size:
-                yield _batch(waiting)
+                yield self._batch(waiting)
                 waiting = []
             seen = self._tell(seen)
         if waiting:
-            yield _batch(waiting)
+            yield self._batch(waiting)
         self._tell(seen)
+
+    def _batch(self, arrivals: Sequence[_Arrival]) -> Batch:
+        refs, pictures, tensors, digests = zip(*arrivals, strict=True)
+        return Batch(refs, pictures, torch.stack(tensors), digests if self._digests else ())
 
     def _tell(self, seen: int) -> int:
         """Report the images that passed since the last report."""
@@ -123,11 +146,6 @@ class Batches:
                 f"{self._shape} for {self._first!r}; give the model a preprocess with a size, "
                 "for example vtcav.Preprocess(224)"
             )
-
-
-def _batch(items: list[tuple[ImageRef, Image.Image, Tensor]]) -> Batch:
-    refs, pictures, tensors = zip(*items, strict=True)
-    return Batch(refs, pictures, torch.stack(tensors))
 
 
 def check_finite(names: Sequence[str], maps: Mapping[str, Tensor], z: Tensor | None = None) -> None:

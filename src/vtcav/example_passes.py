@@ -54,6 +54,7 @@ class LearnedSet:
         default_factory=lambda: np.zeros((0, PRINT_SIDE, PRINT_SIDE), np.uint8)
     )
     facts: list[Fact] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
 
     def mean(self, layer: str) -> Tensor:
         """Return the mean GAP activation [C], in double precision."""
@@ -65,7 +66,7 @@ class LearnedSet:
 
     def evidence(self, layers: Sequence[str]) -> SetEvidence:
         """Return what the bank keeps of the set."""
-        digests = {
+        digests = dict(zip(self.used, self.digests, strict=False)) | {
             ref: fact.digest for ref, fact in zip(self.source.refs, self.facts, strict=False)
         }
         origins = tuple(ref.origin() for ref in self.used)
@@ -151,6 +152,7 @@ def _computed(run: Pass, images: ImageSet, layers: Sequence[str], progress: Prog
         run.batch_size,
         strict=run.strict,
         progress=progress,
+        digests=run.cache is None,  # which has taken them already
     )
     most = len(images.refs)
     prints = np.empty((most, PRINT_SIDE, PRINT_SIDE), np.uint8)
@@ -170,6 +172,7 @@ def _computed(run: Pass, images: ImageSet, layers: Sequence[str], progress: Prog
         keeps = aside is not None
         learned.aside += [aside] if aside is not None else []
         learned.used += batch.refs
+        learned.digests += batch.digests
         for i, picture in enumerate(batch.pictures):
             prints[start + i] = picture_print(picture)
         for ref, picture in zip(batch.refs, batch.pictures, strict=True):

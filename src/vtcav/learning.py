@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["learn", "versions"]
 
 _RAW_BYTES = 1 << 26  # of raw maps at a time
-_BESIDE = 0.1  # of a GPU's free memory
+_MEMORY = 0.1  # of what is free, for feature maps between the passes
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +144,8 @@ def learn(
         strict: Whether an unreadable image is an error.
         settings: Kept in the bank.
         shown: Whether to show a progress bar; None where someone may be watching.
-        kept_bytes: Budget of disk for feature maps kept between the passes.
+        kept_bytes: Budget of disk for feature maps kept between the passes; as much is kept in
+            memory before, but a tenth of what is free at most.
         variant: What finds the concepts: "paper" or "filter".
         cache: Knows what was computed of the same images before; the bank is the same to the
             last bit without.
@@ -159,7 +160,7 @@ def learn(
     """
     sets = list(dict.fromkeys(s for c in concepts for s in (c.examples, c.negatives)))
     known = _known(cache, model, layers, batch_size)
-    with Scratch(kept_bytes, _beside(model.device, kept_bytes)) as scratch:
+    with Scratch(kept_bytes, _in_memory(model.device, kept_bytes)) as scratch:
         run = Pass(model, layers, batch_size, strict, scratch, known)
         learned = passes or first_passes(run, sets, min_examples, shown)
         families, resampling = _families(concepts, learned, null_cavs, bootstraps, seed)
@@ -299,11 +300,9 @@ def _with_filters(cavs: LayerCavs, W: Tensor | None) -> LayerCavs:
     return replace(cavs, w=W[:K], resampled=resampled and replace(resampled, w=W[K:]))
 
 
-def _beside(device: torch.device, most: int) -> int:
-    """Return the bytes of a GPU's memory that feature maps may take between the passes."""
-    if device.type == "cpu":
-        return 0
-    return min(most, int(_BESIDE * free_memory(device)))
+def _in_memory(device: torch.device, most: int) -> int:
+    """Return the bytes of a device's memory that feature maps may take between the passes."""
+    return min(most, int(_MEMORY * free_memory(device)))
 
 
 def _known(

@@ -264,9 +264,10 @@ def signature(preprocess: Callable[[Image.Image], Tensor]) -> tuple[float, ...]:
     import torch
 
     name = "a probe of 389 x 283"
-    first = to_tensor(preprocess, probe_picture(), name).cpu()
+    picture = probe_picture()
+    first = to_tensor(preprocess, picture.copy(), name).cpu()
     for _ in range(_TRIALS - 1):
-        again = to_tensor(preprocess, probe_picture(), name).cpu()
+        again = to_tensor(preprocess, picture.copy(), name).cpu()
         if first.shape != again.shape or not torch.allclose(first, again, rtol=1e-4, atol=1e-4):
             raise ImageError(
                 "the preprocessing is random: applied twice to one picture, it returned different "

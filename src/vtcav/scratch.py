@@ -1,7 +1,4 @@
-"""Tensors set aside in a temporary file, so that they take no memory until they are read back.
-
-On a GPU, whose memory is another's, they stay where they are as far as there is room.
-"""
+"""Tensors set aside: where they are as far as there is room, then in a temporary file."""
 
 from __future__ import annotations
 
@@ -30,8 +27,7 @@ class Scratch:
 
     Args:
         budget: The most bytes it may hold.
-        beside: The most bytes that may stay in the memory of a device other than the processor,
-            before the file is used.
+        memory: The most bytes that may stay in memory, before the file is used.
 
     Example:
         >>> with Scratch(1000) as scratch:
@@ -40,9 +36,9 @@ class Scratch:
         {'a': tensor([0., 1., 2.])}
     """
 
-    def __init__(self, budget: int, beside: int = 0) -> None:
+    def __init__(self, budget: int, memory: int = 0) -> None:
         self._left = budget
-        self._beside = beside
+        self._memory = memory
         self._end = 0
         self._file: IO[bytes] | None = None
 
@@ -64,8 +60,8 @@ class Scratch:
     def add(self, tensors: Mapping[str, Tensor]) -> Aside | None:
         """Write tensors; None where they do not fit, and then nothing more is taken."""
         size = sum(tensor.nbytes for tensor in tensors.values())
-        if size <= self._beside and all(t.device.type != "cpu" for t in tensors.values()):
-            self._beside -= size
+        if size <= self._memory:
+            self._memory -= size
             return Aside({name: tensor.detach() for name, tensor in tensors.items()})
         if size > self._left:
             self._left = 0
