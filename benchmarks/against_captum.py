@@ -12,7 +12,7 @@ import argparse
 
 import torch
 from captum.attr import LayerIntegratedGradients
-from measuring import in_turn, write
+from measuring import in_turn, with_steady_memory, write
 from PIL import Image
 from resnet50 import resnet50
 from torch import nn
@@ -98,4 +98,5 @@ def main():
 
 
 if __name__ == "__main__":
+    with_steady_memory()
     main()

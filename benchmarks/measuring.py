@@ -10,6 +10,12 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 
+_STEADY = {
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 32),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+}
+
 
 def machine():
     """Return what the numbers were measured on."""
@@ -31,6 +37,17 @@ def machine():
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+
+
+def with_steady_memory():
+    """Start this program again with an allocator that keeps the memory it has.
+
+    The GNU C library gives freed memory back to the system and has it zeroed again, up to a third
+    of the time of a pass through a network, or nothing: it hangs on what happens to lie at the end
+    of the heap. Both sides of a ratio are spared that.
+    """
+    if not all(name in os.environ for name in _STEADY):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **_STEADY})
 
 
 def timed(work):

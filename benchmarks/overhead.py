@@ -13,7 +13,7 @@ import argparse
 
 import numpy as np
 import torch
-from measuring import in_turn, write
+from measuring import in_turn, with_steady_memory, write
 from PIL import Image
 from resnet50 import resnet50
 
@@ -105,4 +105,5 @@ def main():
 
 
 if __name__ == "__main__":
+    with_steady_memory()
     main()

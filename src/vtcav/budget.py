@@ -21,12 +21,24 @@ from vtcav.errors import ModelError
 if TYPE_CHECKING:
     from vtcav.models.base import Head
 
-__all__ = ["IMAGES", "BatchSize", "Budget", "bytes_per_map", "free_memory", "is_out_of_memory"]
+__all__ = [
+    "IMAGES",
+    "BatchSize",
+    "Budget",
+    "bytes_per_map",
+    "examples_per_pass",
+    "free_memory",
+    "is_out_of_memory",
+]
 
 T = TypeVar("T")
 
 IMAGES = 16
 """Images per pass where none are asked for: parts of long runs hang on it, so it is fixed."""
+
+EXAMPLES = {"cpu": IMAGES}
+"""Images per pass to learn from; a GPU takes as long for 16 as for 64."""
+EXAMPLES_ELSEWHERE = 64
 
 QUICK = {"cpu": 32}
 """Feature maps per pass beyond which nothing is gained; measured, docs/performance.md."""
@@ -153,6 +165,11 @@ class Budget:
             size = self.batch_size or _fitting(bytes_per_map(head, F, classes), F.device)
             self._found[key] = BatchSize(size, f"feature maps of layer {head.layer!r}")
         return self._found[key]
+
+
+def examples_per_pass(device: torch.device) -> int:
+    """Return how many images pass through the network at a time to be learned from."""
+    return EXAMPLES.get(device.type, EXAMPLES_ELSEWHERE)
 
 
 def _fitting(each: int, device: torch.device) -> int:

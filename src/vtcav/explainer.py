@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.batches import check_finite
-from vtcav.budget import Budget
+from vtcav.budget import Budget, examples_per_pass
 from vtcav.cache import Cache, cache_of
 from vtcav.cav import CavBank
 from vtcav.compiled import Compiler, Mode
@@ -205,7 +205,7 @@ class VisualTCAV:
             self.model,
             self.layers,
             gathered,
-            batch_size=self._rule.images,
+            batch_size=self._rule.batch_size or examples_per_pass(self.model.device),
             min_examples=min_examples,
             null_cavs=int(null_cavs),
             bootstraps=int(bootstraps),
