@@ -6,6 +6,7 @@ that is not there, or that fails, is named in the table; the others go on.
     python benchmarks/run.py              # small sizes, about a quarter of an hour when idle
     python benchmarks/run.py --full       # the sizes of the targets: hours
     python benchmarks/run.py --only startup overhead
+    python benchmarks/run.py --gpu        # those that run on a GPU, and a table of their own
     python benchmarks/run.py --table      # only the table, from the files of earlier runs
 """
 
@@ -24,6 +25,7 @@ import vtcav
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "performance.md"
 BEGIN, END = "<!-- results: benchmarks/run.py -->", "<!-- end of results -->"
+BEGIN_GPU, END_GPU = "<!-- on a GPU: benchmarks/run.py --gpu -->", "<!-- end of GPU results -->"
 
 # name: options of a small run, options of a full one
 SCRIPTS = {
@@ -37,6 +39,15 @@ SCRIPTS = {
     "memory": (["200", "1000", "200", "1000"], []),
     "robustness": (["3"], []),
     "ray_workers": (["256", "1"], ["512", "3"]),
+}
+
+# the same on a GPU, where nothing takes long: each writes NAME_gpu.json
+ON_GPU = {
+    "gpu": [],
+    "overhead": ["--device", "cuda", "--images", "50"],
+    "against_captum": ["--device", "cuda", "--images", "4"],
+    "evaluations": ["--device", "cuda"],
+    "compile": ["--device", "cuda"],
 }
 
 
@@ -92,13 +103,44 @@ def lines_of(results):
     return lines
 
 
+def put(lines, machine, date, begin, end):
+    """Put a table into the page."""
+    where = (
+        f"{machine['processor']}, {machine['processors']} processors, "
+        f"{machine['gpu'] or 'no GPU'}, torch {machine['torch']}, {date}."
+    )
+    before, rest = PAGE.read_text("utf-8").split(begin)
+    table = "\n".join(lines)
+    PAGE.write_text(f"{before}{begin}\n{table}\n\n{where}\n{end}{rest.split(end)[1]}", "utf-8")
+
+
+def on_a_gpu(table):
+    """Run what runs on a GPU, and write its table."""
+    found, date = {}, datetime.datetime.now(datetime.UTC).date().isoformat()
+    for name, options in ON_GPU.items():
+        error = None if table else run(name, options)
+        file = HERE / ("gpu.json" if name == "gpu" else f"{name}_gpu.json")
+        if error is None and file.exists():
+            found[name] = json.loads(file.read_text("utf-8"))
+        else:
+            found[name] = {"error": error or "not measured yet"}
+    lines = lines_of({"benchmarks": found})
+    print("\n".join(lines))
+    machine = next(entry["machine"] for entry in found.values() if "machine" in entry)
+    put(lines, machine, date, BEGIN_GPU, END_GPU)
+
+
 def main():
     """Run, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--full", action="store_true", help="the sizes of the targets")
     parser.add_argument("--only", nargs="+", choices=SCRIPTS, default=list(SCRIPTS))
     parser.add_argument("--table", action="store_true", help="from files of earlier runs")
+    parser.add_argument("--gpu", action="store_true", help="those that run on a GPU")
     arguments = parser.parse_args()
+    if arguments.gpu:
+        on_a_gpu(arguments.table)
+        return
     file = HERE / "results.json"
     known = json.loads(file.read_text("utf-8"))["benchmarks"] if file.exists() else {}
     for name in arguments.only:
@@ -119,14 +161,7 @@ def main():
     file.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     lines = lines_of(results)
     print("\n".join(lines))
-    where = (
-        f"{here['processor']}, {here['processors']} processors, {here['gpu'] or 'no GPU'}, torch "
-        f"{here['torch']}, {results['date']}."
-    )
-    text = PAGE.read_text("utf-8")
-    before, rest = text.split(BEGIN)
-    table = "\n".join(lines)
-    PAGE.write_text(f"{before}{BEGIN}\n{table}\n\n{where}\n{END}{rest.split(END)[1]}", "utf-8")
+    put(lines, here, results["date"], BEGIN, END)
     if any("error" in entry for entry in results["benchmarks"].values()):
         sys.exit("some benchmarks are missing or failed; the table names them")
 

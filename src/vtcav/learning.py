@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 __all__ = ["learn", "versions"]
 
 _RAW_BYTES = 1 << 26  # of raw maps at a time
-_MEMORY = 0.1  # of what is free, for feature maps between the passes
+_MEMORY = 0.1  # of a GPU's that is free, for feature maps between the passes
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,8 +144,8 @@ def learn(
         strict: Whether an unreadable image is an error.
         settings: Kept in the bank.
         shown: Whether to show a progress bar; None where someone may be watching.
-        kept_bytes: Budget of disk for feature maps kept between the passes; as much is kept in
-            memory before, but a tenth of what is free at most.
+        kept_bytes: Budget of disk for feature maps kept between the passes; on a GPU as much is
+            kept in its memory before, but a tenth of what is free at most.
         variant: What finds the concepts: "paper" or "filter".
         cache: Knows what was computed of the same images before; the bank is the same to the
             last bit without.
@@ -301,7 +301,13 @@ def _with_filters(cavs: LayerCavs, W: Tensor | None) -> LayerCavs:
 
 
 def _in_memory(device: torch.device, most: int) -> int:
-    """Return the bytes of a device's memory that feature maps may take between the passes."""
+    """Return the bytes of a GPU's memory that feature maps may take between the passes.
+
+    The memory of the processor stays free: it must not grow with the images, and the file is hardly
+    slower, for the system keeps it in memory as long as there is room.
+    """
+    if device.type == "cpu":
+        return 0
     return min(most, int(_MEMORY * free_memory(device)))
 
 
