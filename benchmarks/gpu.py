@@ -18,7 +18,7 @@ from resnet50 import resnet50
 
 import vtcav
 from vtcav import demo, textures
-from vtcav.compiled import MODES
+from vtcav.shortcuts import MODES
 
 LAYERS = ["layer2", "layer3", "layer4"]
 

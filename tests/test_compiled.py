@@ -137,6 +137,11 @@ def test_a_compiler_that_fails(monkeypatch):
     plain, compiled = both(layers=["1"], steps=6)
     with pytest.warns(UserWarning, match=r"fails for it \(RuntimeError: no C\+\+ compiler\)$"):
         close(compiled.explain(pictures(1, seed=1), [2]), plain.explain(pictures(1, seed=1), [2]))
+    rows = []
+    handle = compiled.model.module[-1].register_forward_hook(lambda *of: rows.append(len(of[-1])))
+    compiled.explain(pictures(1, seed=2), [2])
+    handle.remove()
+    assert max(rows) == 7  # nothing is filled up in vain
 
 
 def test_too_little_memory_is_no_failure_to_compile(traced, monkeypatch, caplog):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, fx
@@ -23,14 +23,10 @@ from vtcav.budget import BatchSize, is_out_of_memory
 from vtcav.errors import VtcavError
 from vtcav.models.base import Head
 from vtcav.models.head import ModuleHead
-from vtcav.precision import Precision, mixed
+from vtcav.precision import mixed
+from vtcav.shortcuts import Mode, Precision
 
-__all__ = ["MODES", "CompiledHead", "Compiler", "Mode", "gradients"]
-
-Mode: TypeAlias = Literal["default", "reduce-overhead", "max-autotune"]
-"""How torch.compile compiles, in its own words."""
-
-MODES: tuple[Mode, ...] = ("default", "reduce-overhead", "max-autotune")
+__all__ = ["CompiledHead", "Compiler", "filled", "gradients"]
 
 _STEP = 8
 """Batches are filled up to a full one, or an eighth of it, and so on: each size is compiled."""
@@ -70,17 +66,13 @@ class Compiler:
         self._graphs.clear()
         self._told.clear()
 
-    def run(self, key: tuple[object, ...], layer: str, work: _Graph, given: _Given) -> list[Tensor]:
-        """Return what work gives for tensors, compiled as far as that is possible."""
+    def graph(
+        self, key: tuple[object, ...], layer: str, work: _Graph, given: _Given
+    ) -> _Graph | None:
+        """Return some work compiled for tensors like these, or None where that fails."""
         if key not in self._graphs:
             self._graphs[key] = self._compiled(layer, work, given)
-        graph = self._graphs[key]
-        if graph is None:
-            return work(*given)
-        with torch.no_grad():
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # PyTorch's
-            # CUDA graphs write the next results into the same place
-            return [G.clone() for G in graph(*given)]
+        return self._graphs[key]
 
     def _compiled(self, layer: str, work: _Graph, given: _Given) -> _Graph | None:
         """Return the work compiled, or None where that fails; a warning says why."""
@@ -174,7 +166,13 @@ class CompiledHead:
 
         shapes = tuple((tuple(t.shape), t.dtype) for t in given)
         key = (work.__qualname__, self.layer, self._precision, *shapes)
-        return [G[:n] for G in self._compiler.run(key, self.layer, traced, given)]
+        graph = self._compiler.graph(key, self.layer, traced, given)
+        if graph is None:
+            return work(mixed(self._head, self._precision), maps, classes, weight, *rows)
+        with torch.no_grad():
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # PyTorch's
+            # CUDA graphs write the next results into the same place
+            return [G[:n].clone() for G in graph(*given)]
 
 
 def gradients(
@@ -220,6 +218,8 @@ _Given: TypeAlias = Sequence[Tensor]
 def _repeated(tensor: Tensor, size: int) -> Tensor:
     """Return rows [size, ...], the last as often as needed."""
     missing = size - len(tensor)
+    if not missing:
+        return tensor
     return torch.cat([tensor, tensor[-1:].expand(missing, *tensor.shape[1:])])
 
 

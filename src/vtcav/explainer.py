@@ -17,7 +17,7 @@ from vtcav.batches import check_finite
 from vtcav.budget import Budget, examples_per_pass
 from vtcav.cache import Cache, cache_of
 from vtcav.cav import CavBank
-from vtcav.compiled import Compiler, Mode
+from vtcav.compiled import Compiler
 from vtcav.concepts import MIN_EXAMPLES, ImageSet, gather
 from vtcav.errors import CavError, ExplanationError, ImageError, ModelError
 from vtcav.evidence import SetEvidence
@@ -27,10 +27,10 @@ from vtcav.images import ImageRef, ImageSource, collect
 from vtcav.layer_analysis import LayerResult, Rule, analyse, zero_logits
 from vtcav.learning import learn, versions
 from vtcav.models.base import Head, Model
-from vtcav.precision import Precision
 from vtcav.preprocess import Preprocess, signature, to_tensor
 from vtcav.provenance import Provenance
 from vtcav.quadrature import FLOOR
+from vtcav.shortcuts import Mode, Precision
 from vtcav.shown import shown_picture
 from vtcav.tables import marked, predictions, resampled_means, table
 from vtcav.variants import PAPER, Variant, check_variant

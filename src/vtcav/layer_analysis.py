@@ -23,14 +23,15 @@ from vtcav.attribution import (
 )
 from vtcav.budget import IMAGES, BatchSize
 from vtcav.cav import LayerCavs, Resampling
-from vtcav.compiled import MODES, Compiler, Mode
+from vtcav.compiled import Compiler
 from vtcav.errors import ExplanationError
 from vtcav.explanation import Row
 from vtcav.integration.adaptive import integrate_adaptive
 from vtcav.integration.integrand import Integrand
 from vtcav.models.base import Head
-from vtcav.precision import PRECISIONS, Precision, mixed
+from vtcav.precision import mixed
 from vtcav.quadrature import FLOOR, Integral, integrate, trapezoid
+from vtcav.shortcuts import MODES, PRECISIONS, Mode, Precision
 from vtcav.significance import ALL_EQUAL, bootstrap_interval, effect_size, p_value
 
 __all__ = ["LayerResult", "Rule", "analyse", "zero_logits"]

@@ -7,19 +7,15 @@ is measured and reported.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
 import torch
 from torch import Tensor
 
 from vtcav.models.base import Head
+from vtcav.shortcuts import Precision
 
-__all__ = ["PRECISIONS", "MixedHead", "Precision", "mixed"]
+__all__ = ["MixedHead", "mixed"]
 
-Precision: TypeAlias = Literal["bf16", "fp16"]
-"""The type that mixed precision computes in."""
-
-PRECISIONS: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_TYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 _SCALE = 1024.0  # of gradients in float16, whose smallest are lost below 6e-8
 
@@ -56,7 +52,7 @@ class MixedHead:
         if scale != 1:
             F = F.clone()
             F.register_hook(lambda gradient: gradient / scale)  # type: ignore[no-untyped-call]
-        with torch.autocast(F.device.type, PRECISIONS[self._precision]):
+        with torch.autocast(F.device.type, _TYPES[self._precision]):
             z = self._head(F)
         z = z.float()
         if scale != 1:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtcav.errors import ExplanationError
+from vtcav.shortcuts import MODES, PRECISIONS
 from vtcav.terminal import print_line
 from vtcav.variants import VARIANTS
 
@@ -138,12 +139,12 @@ def add_quadrature(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--precision",
-        choices=("bf16", "fp16"),
+        choices=PRECISIONS,
         help="gradients in mixed precision: faster; the error is measured",
     )
     command.add_argument(
         "--compile",
-        choices=("default", "reduce-overhead", "max-autotune"),
+        choices=MODES,
         help="compile the gradients (torch.compile): for long runs on a GPU; the error is measured",
     )
 

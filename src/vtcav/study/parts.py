@@ -8,12 +8,14 @@ from typing import Any
 
 from vtcav.errors import VtcavError
 from vtcav.preprocess import Preprocess
+from vtcav.shortcuts import MODES, PRECISIONS
 from vtcav.study.nodes import Entry
 from vtcav.study.spec import ModelSpec, Options, TopOrNames
 from vtcav.variants import VARIANTS
 
 __all__ = ["given_in", "read_model", "read_options", "read_top", "unique"]
 
+_SHORTCUTS: dict[str, tuple[str, ...]] = {"precision": PRECISIONS, "compile": MODES}
 _TASKS = ("auto", "classes", "labels", "regression")
 
 
@@ -64,6 +66,8 @@ def read_options(given: Mapping[str, Entry]) -> Options:
             values[name] = read_top(entry)
         elif name == "variant":
             values[name] = entry.choice(VARIANTS)
+        elif name in _SHORTCUTS:
+            values[name] = None if entry.is_null else entry.choice(_SHORTCUTS[name])
         else:
             values[name] = entry.whole(1 if name == "min_examples" else 0)
     return Options(**values)

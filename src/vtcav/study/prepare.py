@@ -98,6 +98,8 @@ def explainer_of(
         cavs=cavs,
         variant=options.variant,
         batch_size=options.batch_size,
+        precision=options.precision,
+        compile=options.compile,
         progress=progress,
         cache=cache,
     )

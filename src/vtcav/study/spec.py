@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from vtcav.concepts import MIN_EXAMPLES
 from vtcav.errors import VtcavError
+from vtcav.shortcuts import Mode, Precision
 from vtcav.study.nodes import StudyError, located
 from vtcav.variants import PAPER, Variant
 
@@ -93,6 +94,8 @@ class Options:
         strict: Whether an unreadable image is an error.
         top: The classes that single photographs are explained for.
         variant: What finds the concepts: "paper" or "filter".
+        precision: Of the gradients: "bf16", "fp16", or None for the network's own.
+        compile: How torch.compile compiles the gradients; None leaves them as they are.
     """
 
     steps: int | Literal["adaptive"] = "adaptive"
@@ -106,6 +109,8 @@ class Options:
     strict: bool = False
     top: TopOrNames = 3
     variant: Variant = PAPER
+    precision: Precision | None = None
+    compile: Mode | None = None
 
 
 @dataclass(frozen=True)
