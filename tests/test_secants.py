@@ -12,6 +12,7 @@ from torch import nn
 from tests.small import with_weights
 from vtcav.integration.line import Line, to_halve
 from vtcav.integration.mean_gradients import OtherOperationsError, at_zero, mean_gradients
+from vtcav.integration.secants import Activation
 
 few = settings(max_examples=20, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
@@ -50,6 +51,15 @@ class Calls(nn.Module):
 
     def forward(self, x):
         return self.function(x)
+
+
+@pytest.fixture(scope="module", autouse=True, params=["a processor", "a GPU"])
+def written_for(request):
+    """Run all with the code for a processor, then with that for a GPU and for graphs."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "a GPU":
+            patch.setattr("vtcav.integration.secants._traced", lambda: True)
+        yield
 
 
 def gated(x):
@@ -192,6 +202,16 @@ def test_code_that_looks_at_values_is_noticed():
         return F.relu().sum((2, 3)) if F.abs().max() > 0 else F.sum((2, 3))
 
     assert in_a_row(head, maps_of(1)) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_steps_too_short_for_half_precision_keep_their_slope(dtype):
+    x = torch.linspace(1, 1.004, 9)[:, None] * torch.tensor([1.0, 30.0, -1.0])
+    assert len(x[:, 0].bfloat16().unique()) < 4  # most steps are none in bfloat16
+    x, zero = x.to(dtype).requires_grad_(), torch.zeros(1, 3, dtype=dtype)
+    y = Activation.apply(x, zero, torch.tensor([0]), torch.relu, True, False)
+    [slope] = torch.autograd.grad(y.sum(), x)
+    assert torch.equal(slope.float(), torch.tensor([1.0, 1.0, 0.0]).expand(9, 3))
 
 
 def test_what_does_not_change_gives_no_nan():

@@ -23,6 +23,7 @@ Entrywise: TypeAlias = Callable[[Tensor], Tensor]
 
 _SHORTEST = 1e-3  # a step of less than this share of x is too short to divide by
 _TINY = 1e-12  # the same where x is 0
+_HALF = (torch.float16, torch.bfloat16)
 _CACHED = 1 << 18  # numbers that stay in a processor's cache
 
 
@@ -50,6 +51,16 @@ class Activation(torch.autograd.Function):
             clamps: Whether it hands on x as it is or a constant.
             in_place: Whether x becomes y.
         """
+        # a short step may be none in half precision, where a clamp would pass nothing on
+        clamps &= x.dtype not in _HALF
+        # to a graph, and on a GPU, all at once and nothing decided by values
+        if clamps and (x.device.type != "cpu" or _traced()):
+            y, slope = _clamped_at_once(x, zero, first, f)
+            ctx.save_for_backward(slope)
+            if in_place:
+                ctx.mark_dirty(x)
+                return x.copy_(y)
+            return y
         own = f(x[:1])  # autocast may compute some activations in float32
         y = x if in_place else torch.empty_like(x, dtype=own.dtype)
         slope = torch.empty_like(x)
@@ -74,7 +85,6 @@ def _apply(x: Tensor, y: Tensor, slope: Tensor, f: Entrywise, clamps: bool) -> N
     x' is the row before each row x; the very first has none, and a slope of 0. A few rows at a
     time, so that they stay in the processor's cache, and the last ones first, for y may be x.
     """
-    # to a graph, and on a GPU, all at once and nothing decided by values
     whole = x.device.type != "cpu" or _traced()
     at_once = len(x) if whole else max(1, _CACHED // max(1, x[0].numel()))
     for stop in range(len(x), 1, -at_once):
@@ -83,7 +93,7 @@ def _apply(x: Tensor, y: Tensor, slope: Tensor, f: Entrywise, clamps: bool) -> N
         if clamps:
             both = f(x[start - 1 : stop])
             found = torch.sub(both[1:], both[:-1], out=slope[start:stop]).div_(here - before)
-            if whole or found.sum().isnan():
+            if found.sum().isnan():
                 # 0 / 0: what does not change passes nothing on, whatever its slope
                 found.nan_to_num_(0.0)
             y[start:stop] = both[1:]
@@ -92,6 +102,15 @@ def _apply(x: Tensor, y: Tensor, slope: Tensor, f: Entrywise, clamps: bool) -> N
             y[start:stop] = f(here)
     y[:1] = f(x[:1])
     slope[:1] = 0
+
+
+def _clamped_at_once(x: Tensor, zero: Tensor, first: Tensor, f: Entrywise) -> tuple[Tensor, Tensor]:
+    """Return f(x) and the secants of a clamp, in few steps: a GPU takes long to begin each."""
+    y, slope = f(x), torch.empty_like(x)
+    slope[:1] = 0
+    torch.div(y[1:] - y[:-1], x[1:] - x[:-1], out=slope[1:])
+    slope[first] = (y[first] - f(zero)) / (x[first] - zero)
+    return y, slope.nan_to_num_(0.0)
 
 
 def _traced() -> bool:
@@ -105,7 +124,7 @@ def _robust_secants(x: Tensor, before: Tensor, f: Entrywise) -> Tensor:
 
     Over so short a step the function is as good as straight.
     """
-    if x.dtype in (torch.float16, torch.bfloat16):
+    if x.dtype in _HALF:
         x, before = x.float(), before.float()
     step = x - before
     shortest = x.abs().mul_(_SHORTEST).add_(_TINY)
