@@ -25,6 +25,30 @@ def test_what_does_not_fit_ends_it():
         assert scratch.add({"a": torch.zeros(1)}) is None  # no gaps
 
 
+def test_what_cannot_be_written_stays_in_memory(monkeypatch):
+    class Full:
+        def seek(self, place): ...
+
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+        def close(self): ...
+
+    monkeypatch.setattr("vtcav.scratch.tempfile.TemporaryFile", lambda **_: Full())
+    with Scratch(1000) as scratch:
+        given = {"a": torch.arange(10.0)}
+        aside = scratch.add(given)
+        assert torch.equal(scratch.read(aside, CPU)["a"], given["a"])
+        assert scratch.add(given) is None
+
+
+def test_tensors_are_let_go_of_once_they_are_written():
+    with Scratch(1000) as scratch:
+        aside = scratch.add({"a": torch.arange(10.0)})
+        scratch.read(aside, CPU)
+        assert not isinstance(aside.places["a"], torch.Tensor)
+
+
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=GPU)])
 def test_memory_is_used_before_the_file(device):
     where = torch.device(device)

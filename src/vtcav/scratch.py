@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Self, TypeAlias
 
 import torch
 from torch import Tensor
 
 __all__ = ["Aside", "Scratch"]
 
+_Place: TypeAlias = tuple[int, tuple[int, ...], torch.dtype]
 
-@dataclass(frozen=True)
+
 class Aside:
-    """Where tensors are: by name the offset in the file, shape and type, or the tensor itself."""
+    """Where tensors are.
 
-    places: Mapping[str, tuple[int, tuple[int, ...], torch.dtype] | Tensor]
+    Attributes:
+        places: By name the tensor itself, or once it is written the offset in the file, the shape
+            and the type.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.places: dict[str, Tensor | _Place] = dict(tensors)
 
 
 class Scratch:
     """A temporary file, which is gone when its block ends or the process does.
+
+    A thread writes while the next tensors are computed; one set of them waits at most. What cannot
+    be written stays in memory, and nothing more is taken.
 
     Args:
         budget: The most bytes it may hold.
@@ -41,6 +51,8 @@ class Scratch:
         self._memory = memory
         self._end = 0
         self._file: IO[bytes] | None = None
+        self._writer: ThreadPoolExecutor | None = None
+        self._writing: Future[None] | None = None
 
     def __enter__(self) -> Self:
         """Nothing is made before it is needed."""
@@ -53,43 +65,62 @@ class Scratch:
         where: TracebackType | None,
     ) -> None:
         """Remove the file."""
+        if self._writer is not None:
+            self._writer.shutdown()
         if self._file is not None:
             with suppress(OSError):  # what could not be written is given up anyway
                 self._file.close()
 
     def add(self, tensors: Mapping[str, Tensor]) -> Aside | None:
-        """Write tensors; None where they do not fit, and then nothing more is taken."""
+        """Set tensors aside; None where they do not fit, and then nothing more is taken."""
+        aside = Aside({name: tensor.detach() for name, tensor in tensors.items()})
         size = sum(tensor.nbytes for tensor in tensors.values())
         if size <= self._memory:
             self._memory -= size
-            return Aside({name: tensor.detach() for name, tensor in tensors.items()})
+            return aside
+        self._written()
         if size > self._left:
             self._left = 0
             return None
-        try:
-            return Aside({name: self._write(tensor) for name, tensor in tensors.items()})
-        except OSError:  # a full disk, or none that can be written: they are computed again
-            self._left = 0
-            return None
+        self._left -= size
+        if self._writer is None:
+            self._writer = ThreadPoolExecutor(1, thread_name_prefix="vtcav-scratch")
+        self._writing = self._writer.submit(self._write, aside)
+        return aside
 
     def read(self, aside: Aside, device: torch.device) -> dict[str, Tensor]:
-        """Return tensors that were written."""
+        """Return tensors that were set aside."""
+        self._written()
         return {
             name: place if isinstance(place, Tensor) else self._read(*place).to(device)
             for name, place in aside.places.items()
         }
 
-    def _write(self, tensor: Tensor) -> tuple[int, tuple[int, ...], torch.dtype]:
+    def _written(self) -> None:
+        """Wait until all that was handed over is in the file."""
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
+    def _write(self, aside: Aside) -> None:
+        """Write tensors, and let go of them."""
+        try:
+            places = {n: self._put(t) for n, t in aside.places.items() if isinstance(t, Tensor)}
+        except OSError:  # a full disk, or none that can be written
+            self._left = 0
+            return
+        aside.places.update(places)
+
+    def _put(self, tensor: Tensor) -> _Place:
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="vtcav-", buffering=0)  # noqa: SIM115
         start = self._end
-        whole = tensor.detach().cpu().contiguous().numpy().data.cast("B")
+        whole = tensor.cpu().contiguous().numpy().data.cast("B")
         self._file.seek(start)
         done = 0
         while done < len(whole):
             done += self._file.write(whole[done:])
         self._end += len(whole)
-        self._left -= len(whole)
         return start, tuple(tensor.shape), tensor.dtype
 
     def _read(self, start: int, shape: tuple[int, ...], kind: torch.dtype) -> Tensor:
