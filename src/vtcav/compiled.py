@@ -49,9 +49,7 @@ class Compiler:
         self._graphs: dict[tuple[object, ...], _Graph | None] = {}
         self._told: set[str] = set()
 
-    def head(
-        self, head: Head, precision: Precision | None, batch_size: BatchSize
-    ) -> CompiledHead | Head:
+    def head(self, head: Head, precision: Precision | None, batch_size: BatchSize) -> Head:
         """Return a head whose gradients are compiled.
 
         Args:
