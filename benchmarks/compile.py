@@ -18,7 +18,7 @@ from resnet50 import resnet50
 
 import vtcav
 from vtcav.budget import BatchSize
-from vtcav.compiled import Compiler
+from vtcav.compiled import CompiledHead, Compiler
 from vtcav.integration.intervals import edges_of, points_of
 from vtcav.integration.mean_gradients import at_zero, mean_gradients
 from vtcav.quadrature import weighted_gradients
@@ -75,7 +75,7 @@ def main():
     for what, head, F in heads(device):
         if arguments.only and what not in arguments.only:
             continue
-        compiled = Compiler("default").head(head, None, BatchSize(batch))
+        compiled = CompiledHead(Compiler("default"), head, None, BatchSize(batch))
         for kind, passes in (("gradients", plain_passes), ("mean gradients", mean_passes)):
             as_it_is, once = passes(head, F, batch), passes(compiled, F, batch)
             start = time.perf_counter()

@@ -49,16 +49,6 @@ class Compiler:
         self._graphs: dict[tuple[object, ...], _Graph | None] = {}
         self._told: set[str] = set()
 
-    def head(self, head: Head, precision: Precision | None, batch_size: BatchSize) -> Head:
-        """Return a head whose gradients are compiled.
-
-        Args:
-            head: The network after a layer.
-            precision: Of the gradients.
-            batch_size: Feature maps of a full batch.
-        """
-        return CompiledHead(self, head, precision, batch_size)
-
     def clear(self) -> None:
         """Forget all graphs: the network has changed."""
         self._graphs.clear()
@@ -80,7 +70,7 @@ class Compiler:
                 graph(*given)
         except VtcavError:
             raise
-        except Exception as error:
+        except Exception as error:  # Dynamo and Inductor raise of every kind
             if is_out_of_memory(error):
                 raise
             self._tell(layer, error)
@@ -168,7 +158,8 @@ class CompiledHead:
         if graph is None:
             return work(mixed(self._head, self._precision), maps, classes, weight, *rows)
         with torch.no_grad():
-            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # PyTorch's
+            begin: Callable[[], None] = torch.compiler.cudagraph_mark_step_begin
+            begin()
             # CUDA graphs write the next results into the same place
             return [G[:n].clone() for G in graph(*given)]
 

@@ -23,7 +23,7 @@ from vtcav.attribution import (
 )
 from vtcav.budget import IMAGES, BatchSize
 from vtcav.cav import LayerCavs, Resampling
-from vtcav.compiled import Compiler
+from vtcav.compiled import CompiledHead, Compiler
 from vtcav.errors import ExplanationError
 from vtcav.explanation import Row
 from vtcav.integration.adaptive import integrate_adaptive
@@ -267,7 +267,7 @@ def analyse(
     if integral is None:
         size = batch_size or BatchSize(rule.images)
         head = (
-            compiler.head(head, rule.precision, size)
+            CompiledHead(compiler, head, rule.precision, size)
             if compiler is not None and rule.compile
             else mixed(head, rule.precision)
         )

@@ -51,13 +51,13 @@ class MixedHead:
         scale = _SCALE if self._precision == "fp16" and F.requires_grad else 1.0
         if scale != 1:
             F = F.clone()
-            F.register_hook(lambda gradient: gradient / scale)  # type: ignore[no-untyped-call]
+            F.register_hook(lambda gradient: gradient / scale)  # type: ignore[no-untyped-call]  # untyped
         with torch.autocast(F.device.type, _TYPES[self._precision]):
             z = self._head(F)
         z = z.float()
         if scale != 1:
             z = z.clone()
-            z.register_hook(lambda gradient: gradient * scale)  # type: ignore[no-untyped-call]
+            z.register_hook(lambda gradient: gradient * scale)  # type: ignore[no-untyped-call]  # untyped
         return z
 
     def of(self, images: Tensor) -> Head:

@@ -6,8 +6,9 @@ import tempfile
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from io import FileIO
 from types import TracebackType
-from typing import IO, Self, TypeAlias
+from typing import Self, TypeAlias
 
 import torch
 from torch import Tensor
@@ -50,7 +51,7 @@ class Scratch:
         self._left = budget
         self._memory = memory
         self._end = 0
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
         self._writer: ThreadPoolExecutor | None = None
         self._writing: Future[None] | None = None
 
@@ -113,7 +114,7 @@ class Scratch:
 
     def _put(self, tensor: Tensor) -> _Place:
         if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="vtcav-", buffering=0)  # noqa: SIM115
+            self._file = tempfile.TemporaryFile(prefix="vtcav-", buffering=0)  # noqa: SIM115  (__exit__)
         start = self._end
         whole = tensor.cpu().contiguous().numpy().data.cast("B")
         self._file.seek(start)
@@ -131,7 +132,7 @@ class Scratch:
         self._file.seek(start)
         done = 0
         while done < len(whole):
-            got = self._file.readinto(whole[done:])  # type: ignore[attr-defined]
+            got = self._file.readinto(whole[done:])
             if not got:
                 raise OSError("a temporary file of feature maps is shorter than what was written")
             done += got
