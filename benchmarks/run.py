@@ -33,7 +33,7 @@ SCRIPTS = {
     "overhead": ([], ["--full"]),
     "against_captum": ([], ["--images", "4"]),
     "evaluations": ([], []),
-    "compile": (["1"], []),
+    "compile": (["--repeats", "1", "--only", "Lite0 _blocks.10"], []),
     "local_explanation": (["1"], ["5"]),
     "significance": (["2", "10", "2"], []),
     "memory": (["200", "1000", "200", "1000"], []),
