@@ -8,7 +8,7 @@ interval to interval (`Line.doubts`). Intervals of much doubt are halved.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -148,8 +148,9 @@ class _Rule:
         found: dict[int, _Image] = {}
         while asked:
             halve: dict[int, Tensor] = {}
-            for i in (each.image for each in asked):
-                found[i], worst = self._judged(lines[i], i, spent[i])
+            at = [each.image for each in asked]
+            for i, (squares, a) in zip(at, self._doubts(lines, at), strict=True):
+                found[i], worst = self._judged(lines[i], squares, a, spent[i])
                 if worst is not None:
                     halve[i] = worst
             asked = [_halves_of(lines[i], i, chosen) for i, chosen in halve.items()]
@@ -158,16 +159,29 @@ class _Rule:
                 spent[each.image] += each.points
         return [found[i] for i in images]
 
-    def _judged(self, line: Line, image: int, spent: int) -> tuple[_Image, Tensor | None]:
+    def _doubts(self, lines: Mapping[int, Line], images: list[int]) -> list[tuple[Tensor, Tensor]]:
+        """Return the squares of the doubts [m, T, K] and the attributions [T, K] of some images.
+
+        They are fetched together, so that a GPU is waited for once.
+        """
+        squares, found = [], []
+        for i in images:
+            F, attributions = self.integrand.line(i)
+            squares.append(lines[i].doubts(F, attributions))
+            found.append(attributions(lines[i].integral[None])[0])
+        apart = torch.split(torch.cat(squares).cpu(), [len(each) for each in squares])
+        return list(zip(apart, torch.stack(found).cpu(), strict=True))
+
+    def _judged(
+        self, line: Line, squares: Tensor, a: Tensor, spent: int
+    ) -> tuple[_Image, Tensor | None]:
         """Return what is found of an image, and which intervals to halve; None when it is done.
 
         The attributions count as far as they come up to 0.01; where all are smaller, the largest
         of these.
         """
-        F, attributions = self.integrand.line(image)
-        squares = line.doubts(F, attributions).cpu()
         doubt = squares.sum(0).sqrt()
-        counts = attributions(line.integral[None])[0].cpu().clamp(max=FLOOR).square() + _TINY
+        counts = a.clamp(max=FLOOR).square() + _TINY
         counts /= counts.sum()
         judged = TYPICAL * float((doubt * counts).sum())
         unseen = EXACT if len(line.widths) == 1 else UNSEEN * self.tolerance

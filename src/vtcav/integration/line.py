@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ class Line:
         """The lengths of the intervals [m], which sum to 1."""
         return self.edges.diff()
 
-    @property
+    @cached_property
     def integral(self) -> Tensor:
         """Integrated gradients [T, C, h, w]."""
         widths = self.widths.to(self.G)
