@@ -196,8 +196,8 @@ class _Images:
         F: Feature maps [N, C, h, w].
         M: Concept maps [N, K, h, w].
         p: Pooled CAVs [N, K, C].
-        s: Class shares [N, T_all]; of no use to a single logit.
-        classes: T class indices.
+        s: Class shares [N, T]; of no use to a single logit.
+        classes: Class indices [T].
         binary: Whether there is a single logit.
     """
 
@@ -205,7 +205,7 @@ class _Images:
     M: Tensor
     p: Tensor
     s: Tensor
-    classes: list[int]
+    classes: Tensor
     binary: bool
 
     def relevance(self, IG: Tensor, on: Tensor) -> tuple[Tensor, Tensor]:
@@ -213,7 +213,7 @@ class _Images:
         if self.binary:
             B = binary_relevance(IG, self.F[on])
             return B[:, self.classes], relevance_share(B)[:, self.classes]
-        return positive_relevance(IG, self.F[on]), self.s[on][:, self.classes]
+        return positive_relevance(IG, self.F[on]), self.s[on]
 
     def attributions(self, IG: Tensor, on: Tensor) -> Tensor:
         """Return a [n, T, K] of the images at positions `on` [n]."""
@@ -262,8 +262,10 @@ def analyse(
     M = here.maps(F)
     if z0 is None or head.per_image:
         z0 = zero_logits(head, F)
-    images = _Images(F, M, pooled_cav(here.v, F, M), class_share(z, z0), list(classes), binary)
-    logits = torch.tensor([0] if binary else list(classes), device=F.device).expand(len(F), -1)
+    asked = torch.tensor(list(classes), device=F.device)
+    s = class_share(z, z0)
+    images = _Images(F, M, pooled_cav(here.v, F, M), s if binary else s[:, asked], asked, binary)
+    logits = (torch.zeros_like(asked[:1]) if binary else asked).expand(len(F), -1)
     if integral is None:
         size = batch_size or BatchSize(rule.images)
         head = (

@@ -16,7 +16,7 @@ from vtcav.budget import BatchSize
 from vtcav.compiled import gradients
 from vtcav.models.base import Head
 
-__all__ = ["FLOOR", "Integral", "integrate", "rows_of", "trapezoid", "weighted_gradients"]
+__all__ = ["FLOOR", "Integral", "integrate", "moved", "rows_of", "trapezoid", "weighted_gradients"]
 
 FLOOR = 0.01
 """Attributions below this need to be right only to the tolerance times this."""
@@ -108,8 +108,8 @@ def weighted_gradients(
     N, T = classes.shape
     P = alpha.shape[1]
     total = torch.zeros(N, T, *F.shape[1:], device=F.device)
-    image = torch.arange(N).repeat_interleave(P).to(F.device)
-    flat_alpha, flat_weight = alpha.flatten().to(F.device), weight.flatten().to(F.device)
+    image = moved(torch.arange(N).repeat_interleave(P), F.device)
+    flat_alpha, flat_weight = (moved(each.flatten(), F.device) for each in (alpha, weight))
 
     def work(part: slice) -> tuple[slice, list[Tensor]]:
         rows = image[part]
@@ -129,6 +129,11 @@ def weighted_gradients(
 def rows_of(head: Head, index: Tensor) -> Head:
     """Return the head for some of the images; any callable is one head for all."""
     return head.rows(index) if hasattr(head, "rows") else head
+
+
+def moved(numbers: Tensor, device: torch.device) -> Tensor:
+    """Return a few numbers on a device; a GPU of CUDA goes on with its work while they come."""
+    return numbers.to(device, non_blocking=device.type == "cuda")
 
 
 def _plain(head: Head, maps: Tensor, classes: Tensor, weight: Tensor) -> list[Tensor]:

@@ -46,5 +46,5 @@ class Integrand:
 
     def line(self, image: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Return F [1, C, h, w] of one image, and what gives a [n, T, K] for IG [n, T, C, h, w]."""
-        at = torch.tensor([image], device=self.F.device)
+        at = torch.arange(image, image + 1, device=self.F.device)
         return self.F[image : image + 1], lambda IG: self.attributions(IG, at)

@@ -19,7 +19,7 @@ from vtcav.integration.doubling import EXACT
 from vtcav.integration.integrand import Integrand
 from vtcav.integration.line import Line, to_halve
 from vtcav.integration.mean_gradients import Zero, mean_gradients
-from vtcav.quadrature import FLOOR, Integral, rows_of
+from vtcav.quadrature import FLOOR, Integral, moved, rows_of
 
 __all__ = ["edges_of", "integrate_by_intervals", "intervals", "points_of"]
 
@@ -202,7 +202,7 @@ class _Rule:
 
         def work(part: slice) -> Tensor:
             points = points_of(image[part], low[part], high[part])
-            rows, *places = (tensor.to(F.device) for tensor in points)
+            rows, *places = (moved(tensor, F.device) for tensor in points)
             G = mean_gradients(rows_of(head, rows), F, classes, self.zero, rows, *places)
             return torch.stack(G)
 

@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from vtcav.quadrature import FLOOR
+from vtcav.quadrature import FLOOR, moved
 
 __all__ = ["Line", "to_halve"]
 
@@ -44,8 +44,7 @@ class Line:
     @cached_property
     def integral(self) -> Tensor:
         """Integrated gradients [T, C, h, w]."""
-        widths = self.widths.to(self.G)
-        return torch.einsum("tmchw,m->tchw", self.G, widths)
+        return torch.einsum("tmchw,m->tchw", self.G, self._moved(self.widths.to(self.G.dtype)))
 
     def halved(self, chosen: Tensor, halves: Tensor) -> Line:
         """Return the line with some intervals in halves.
@@ -57,15 +56,14 @@ class Line:
             chosen: Which of the m intervals [m].
             halves: The mean gradients of their halves [T, 2 * number of chosen, C, h, w].
         """
-        device = self.G.device
         [parents] = chosen.nonzero(as_tuple=True)
         times = 1 + chosen.long()
         of = torch.repeat_interleave(torch.arange(len(chosen)), times)
         [places] = torch.repeat_interleave(chosen, times).nonzero(as_tuple=True)
-        before = self.G[:, parents.to(device)]
+        before = self.G[:, self._moved(parents)]
         further = _FURTHER * ((halves[:, 0::2] + halves[:, 1::2]) / 2 - before)
-        G = self.G[:, of.to(device)]
-        G[:, places.to(device)] = halves + further.repeat_interleave(2, 1)
+        G = self.G[:, self._moved(of)]
+        G[:, self._moved(places)] = halves + further.repeat_interleave(2, 1)
         middles = (self.edges[:-1] + self.edges[1:])[chosen] / 2
         return Line(torch.cat([self.edges, middles]).sort().values, G)
 
@@ -82,7 +80,7 @@ class Line:
             F: Feature maps [1, C, h, w].
             attributions: From IG [n, T, C, h, w] of this image to attributions a [n, T, K].
         """
-        IG, widths = self.integral[None], self.widths.to(self.G)
+        IG, widths = self.integral[None], self._moved(self.widths.to(self.G.dtype))
         a = attributions(IG)
         apart = (widths[:-1] + widths[1:]) / 2
         squares = torch.zeros(len(widths), *a.shape[1:], device=a.device)
@@ -98,6 +96,10 @@ class Line:
                 width = widths[side] / apart[pairs]
                 squares[side] += change * (width * width.clamp(max=1) ** 2)[:, None, None] ** 2
         return squares / a.clamp(min=FLOOR).square()
+
+    def _moved(self, numbers: Tensor) -> Tensor:
+        """Return a few numbers where the gradients are."""
+        return moved(numbers, self.G.device)
 
     def _pairs(self) -> Iterator[slice]:
         """Yield the first of neighbouring intervals, as many at a time as are quick."""
