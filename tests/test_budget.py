@@ -71,7 +71,7 @@ def test_less_memory_gives_the_same_numbers(steps, caplog):
     np.testing.assert_allclose(little, plenty, atol=1e-5)
     messages = [record.getMessage() for record in caplog.records]
     for lowered in (
-        r"\d images per pass; going on with 3",
+        r"\d images per pass; going on with 2",
         r"of layer 'layer' .*; going on with 2",
     ):
         assert any(re.search(lowered, message) for message in messages), messages

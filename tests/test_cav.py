@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import vtcav
 from tests.small import concepts, pictures, small_explainer, small_model, small_net
-from vtcav.concepts import gather
+from vtcav.concepts import Concept, gather
 from vtcav.learning import learn
 
 
@@ -224,6 +224,69 @@ def test_nothing_kept_between_the_passes_gives_the_same(tmp_path):
             for field in ("v", "e_pos", "e_neg"):
                 ours, theirs = (getattr(b.layers[layer], field) for b in (bank, banks[0]))
                 torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+def entangled():
+    """Concepts whose sets are examples of one, of two, and negatives of another."""
+    [a, b] = gather({"a": pictures(14, seed=1, low=150), "b": pictures(8, seed=2)}, pictures(30))
+    [c] = gather({"c": pictures(6, seed=3, low=90)}, pictures(20, seed=4))
+    return [
+        a,
+        b,
+        Concept("against a", c.examples, a.examples),
+        Concept("b, other negatives", b.examples, c.negatives),
+    ]
+
+
+@pytest.mark.parametrize("variant", ["paper", "filter"])
+@pytest.mark.parametrize("kept_bytes", [0, 30_000, 1 << 30])
+def test_concepts_that_share_sets_are_as_learned_alone(variant, kept_bytes):
+    model, every = small_model(), entangled()
+    options = {"batch_size": 4, "min_examples": 5, "null_cavs": 5, "bootstraps": 4}
+    options |= {"variant": variant, "shown": False}
+    bank = learn(model, ["1", "3"], every, **options, kept_bytes=kept_bytes)
+    for k, concept in enumerate(every):
+        alone = learn(model, ["1", "3"], [concept], **options)
+        columns = [*bank.resampling.null[k], *bank.resampling.bootstrap[k]]
+        assert len(columns) == 5 + 4
+        for layer in ("1", "3"):
+            ours, theirs = bank.layers[layer], alone.layers[layer]
+            for name in ("v", "w", "e_pos", "e_neg", "place_pos", "place_neg"):
+                if (expected := getattr(theirs, name)) is not None:
+                    torch.testing.assert_close(getattr(ours, name)[k], expected[0])
+            for name in ("v", "w", "e_pos", "e_neg"):
+                if (expected := getattr(theirs.resampled, name)) is not None:
+                    torch.testing.assert_close(getattr(ours.resampled, name)[columns], expected)
+            torch.testing.assert_close(ours.values_pos[k], theirs.values_pos[0])
+            torch.testing.assert_close(ours.values_neg[k], theirs.values_neg[0])
+
+
+@pytest.mark.parametrize(
+    ("images_kept", "passed"),
+    [
+        (16, 40),  # the negatives, and the examples of each concept after those of another
+        (12, 44),  # room for the examples of one comes first: half the negatives pass again
+        (8, 48),
+        (4, 40 + 8 + 4 * 4),
+        (0, 80),
+    ],
+)
+def test_what_one_concept_needed_makes_room_for_the_next(images_kept, passed, monkeypatch):
+    model, seen = small_model(), []
+    every = {f"c{k}": pictures(8, seed=k, low=20 * k) for k in range(4)}
+    found = gather(every, pictures(8, seed=9))
+    one = model.activations(torch.zeros(1, 3, 16, 16), ["1", "3"])
+    size = sum(F.nbytes for F in one.values())
+    activations = vtcav.Classifier.activations
+
+    def counted(self, x, layers):
+        seen.append(len(x))
+        return activations(self, x, layers)
+
+    monkeypatch.setattr(vtcav.Classifier, "activations", counted)
+    options = {"batch_size": 4, "min_examples": 5, "kept_bytes": images_kept * size}
+    learn(model, ["1", "3"], found, **options, shown=False)
+    assert sum(seen) == passed
 
 
 def test_too_few_readable_images_count_after_skipping(tmp_path):

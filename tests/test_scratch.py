@@ -1,5 +1,7 @@
 """Tensors set aside: in memory, then in a file."""
 
+import threading
+
 import pytest
 import torch
 
@@ -25,6 +27,46 @@ def test_what_does_not_fit_ends_it():
         assert scratch.add({"a": torch.zeros(1)}) is None  # no gaps
 
 
+def test_room_of_a_section_is_used_again():
+    given = [{"a": torch.full((20,), float(i))} for i in range(9)]
+    with Scratch(160) as scratch:
+        first = scratch.add(given[0])
+        for i in range(1, 9):
+            with scratch.section():
+                place = scratch.add(given[i])
+                assert scratch.add(given[0]) is None
+                assert torch.equal(scratch.read(place, CPU)["a"], given[i]["a"])
+        assert torch.equal(scratch.read(first, CPU)["a"], given[0]["a"])
+
+
+def test_a_section_begins_after_what_is_still_being_written(monkeypatch):
+    put, began = Scratch._put, threading.Event()
+
+    def late(self, tensor):
+        began.wait(10)
+        return put(self, tensor)
+
+    monkeypatch.setattr(Scratch, "_put", late)
+    with Scratch(160) as scratch:
+        first = scratch.add({"a": torch.ones(20)})
+        threading.Timer(0.1, began.set).start()
+        with scratch.section():
+            scratch.add({"a": torch.zeros(20)})
+        with scratch.section():
+            scratch.add({"a": torch.zeros(20)})
+        assert torch.equal(scratch.read(first, CPU)["a"], torch.ones(20))
+
+
+def test_room_is_left_for_others():
+    with Scratch(200) as scratch:
+        assert scratch.add({"a": torch.zeros(10)}, spare=4) is not None
+        assert scratch.add({"a": torch.zeros(10)}, spare=4) is None
+        assert scratch.add({"a": torch.zeros(10)}) is None  # no gaps
+        with scratch.section():
+            assert all(scratch.add({"a": torch.zeros(10)}) for _ in range(4))
+            assert scratch.add({"a": torch.zeros(1)}) is None
+
+
 def test_what_cannot_be_written_stays_in_memory(monkeypatch):
     class Full:
         def seek(self, place): ...
@@ -40,6 +82,8 @@ def test_what_cannot_be_written_stays_in_memory(monkeypatch):
         aside = scratch.add(given)
         assert torch.equal(scratch.read(aside, CPU)["a"], given["a"])
         assert scratch.add(given) is None
+        with scratch.section():
+            assert scratch.add(given) is None
 
 
 def test_tensors_are_let_go_of_once_they_are_written():

@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 
 import vtcav
 from tests.small import pictures, small_model
+from vtcav.families import seed_of
 from vtcav.resampling import bootstrap_draws, null_draws, resampled_emblems
 from vtcav.significance import (
     ALL_EQUAL,
@@ -98,15 +99,14 @@ def test_emblems_are_medians(n, J, seed):
 @pytest.mark.parametrize("act", [torch.nn.ReLU, torch.nn.GELU])
 def test_resampled_cavs_are_those_learned_from_the_images_drawn(act):
     from tests.small import small_net
-    from vtcav.learning import _seed
 
     model = small_model(small_net(act=act))
     explainer = fitted(model, null_cavs=3, bootstraps=2, seed=4)
     local = explainer.explain(IMAGES[0], classes=["cat", "dog"]).attributions
     glob = explainer.explain_class("cat", IMAGES)
     n, m = len(BRIGHT), len(NEGATIVES)
-    null = null_draws(n, m, 3, _seed("null", 4, n, m))
-    boot = bootstrap_draws(n, m, 2, _seed("bootstrap", 4, n, m, "bright"))
+    null = null_draws(n, m, 3, seed_of("null", 4, n, m))
+    boot = bootstrap_draws(n, m, 2, seed_of("bootstrap", 4, n, m, "bright"))
     sets = [
         (NEGATIVES[a], NEGATIVES[b]) for a, b in zip(null.positives, null.negatives, strict=True)
     ]

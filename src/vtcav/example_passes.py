@@ -7,7 +7,8 @@ images.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,15 @@ if TYPE_CHECKING:
     from vtcav.cache.learned import LearnedCache
     from vtcav.engines.part import Fact
 
-__all__ = ["KEPT_BYTES", "LearnedSet", "Pass", "feature_maps", "first_passes", "look_at"]
+__all__ = [
+    "KEPT_BYTES",
+    "LearnedSet",
+    "Pass",
+    "feature_maps",
+    "first_passes",
+    "look_at",
+    "looking_at",
+]
 
 KEPT_BYTES = 1 << 30  # on disk
 THUMBNAILS = 6
@@ -82,31 +91,45 @@ class LearnedSet:
 
 @dataclass(frozen=True)
 class Pass:
-    """How images go through the network, where their maps wait, and what is known already."""
+    """How images go through the network, where their maps wait, and what is known already.
+
+    Attributes:
+        model: The network.
+        layers: Layer names.
+        batch_size: Images per pass.
+        strict: Whether an unreadable image is an error.
+        scratch: Takes feature maps until the second pass.
+        spare: The images whose room in it is left for others.
+        cache: Knows what was computed before.
+    """
 
     model: Model
     layers: Sequence[str]
     batch_size: int
     strict: bool
     scratch: Scratch = field(default_factory=lambda: Scratch(0))  # keeps nothing
+    spare: int = 0
     cache: LearnedCache | None = None
 
 
 def first_passes(
-    run: Pass, sets: Sequence[ImageSet], min_examples: int, shown: bool | None
+    run: Pass, sets: Sequence[ImageSet], min_examples: int, progress: Progress
 ) -> dict[ImageSet, LearnedSet]:
     """Take every set through the network once, or what is not known of it."""
     learned: dict[ImageSet, LearnedSet] = {}
-    total = sum(len(s.refs) for s in sets)
-    with progress_bar("looking at images", total, shown=shown) as progress:
-        for images in sets:
-            try:
-                entry = _first_pass(run, images, progress)
-            except ImageError as error:
-                raise ImageError(f"{images.role}: {error}") from error
-            learned[images] = entry
-            check_enough(images.role, len(entry.used), min_examples, skipped=len(entry.skipped))
+    for images in sets:
+        try:
+            entry = _first_pass(run, images, progress)
+        except ImageError as error:
+            raise ImageError(f"{images.role}: {error}") from error
+        learned[images] = entry
+        check_enough(images.role, len(entry.used), min_examples, skipped=len(entry.skipped))
     return learned
+
+
+def looking_at(sets: Iterable[ImageSet], shown: bool | None) -> AbstractContextManager[Progress]:
+    """Return the progress bar of the first passes of some sets."""
+    return progress_bar("looking at images", sum(len(s.refs) for s in sets), shown=shown)
 
 
 def look_at(run: Pass, images: ImageSet, shown: bool | None) -> SetEvidence:
@@ -115,7 +138,8 @@ def look_at(run: Pass, images: ImageSet, shown: bool | None) -> SetEvidence:
     Raises:
         ImageError: When no image can be read, or one cannot and the pass is strict.
     """
-    learned = first_passes(run, [images], 1, shown)[images]
+    with looking_at([images], shown) as progress:
+        learned = first_passes(run, [images], 1, progress)[images]
     return learned.evidence(run.layers)
 
 
@@ -168,7 +192,7 @@ def _computed(run: Pass, images: ImageSet, layers: Sequence[str], progress: Prog
             learned.pooled[layer][start:end] = pooled
             learned.sums[layer] = learned.sums.get(layer, 0) + pooled.double().sum(0)
         # what is set aside is the beginning of the set, without gaps
-        aside = run.scratch.add(maps) if keeps else None
+        aside = run.scratch.add(maps, run.spare / len(batch.refs)) if keeps else None
         keeps = aside is not None
         learned.aside += [aside] if aside is not None else []
         learned.used += batch.refs

@@ -1,41 +1,38 @@
 """Learning CAVs from images (steps 1 to 3 of the method) in bounded memory.
 
-The directions need the mean activation of every set of images, the emblems then need the raw
-maps of the same images (`vtcav.example_passes`). Null and bootstrap CAVs (`vtcav.resampling`) are
-learned from the same two passes.
+The directions need the mean activation of every set of images (`vtcav.example_passes`), the emblems
+then need the raw maps of the same images (`vtcav.raw_values`). Null and bootstrap CAVs
+(`vtcav.resampling`) are learned from the same two passes.
+
+Sets that several concepts share, such as negatives, go first. Then each concept is finished by
+itself: the feature maps of its examples wait for its direction alone, and their room is there for
+the next.
 """
 
 from __future__ import annotations
 
 import platform
 import warnings
-import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL
 import torch
-from torch import Tensor
 
 from vtcav.budget import free_memory
-from vtcav.cav import CavBank, ConceptRecord, LayerCavs, Resampling, describe, emblem
-from vtcav.concept_map import contraharmonic_mean, raw_map
+from vtcav.cav import CavBank, ConceptRecord, LayerCavs, describe, emblem
 from vtcav.concepts import Concept, ImageSet
-from vtcav.example_passes import KEPT_BYTES, LearnedSet, Pass, feature_maps, first_passes
-from vtcav.filter_map import SHRINKAGE, filter_direction, filter_directions
+from vtcav.directions import Directions
+from vtcav.example_passes import KEPT_BYTES, LearnedSet, Pass, first_passes, looking_at
+from vtcav.families import Families
+from vtcav.filter_map import SHRINKAGE
 from vtcav.models.base import Model
 from vtcav.preprocess import signature
-from vtcav.resampling import (
-    Draws,
-    bootstrap_draws,
-    directions,
-    null_draws,
-    resampled_emblems,
-    too_few,
-)
+from vtcav.raw_values import RawValues, raw_values
+from vtcav.resampling import resampled_emblems
 from vtcav.scratch import Scratch
 from vtcav.variants import PAPER, Variant
 
@@ -45,71 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["learn", "versions"]
 
-_RAW_BYTES = 1 << 26  # of raw maps at a time
 _MEMORY = 0.1  # of a GPU's that is free, for feature maps between the passes
-
-
-@dataclass(frozen=True, eq=False)
-class _Family:
-    """CAVs that are learned alike: J draws from one set against another.
-
-    Attributes:
-        positives: The set that plays the concept.
-        negatives: The negatives.
-        draws: The images of each CAV.
-        columns: Where its directions stand among those of a layer.
-        concept: Position of the concept whose bootstrap CAVs they are; None for null CAVs.
-    """
-
-    positives: ImageSet
-    negatives: ImageSet
-    draws: Draws
-    columns: range
-    concept: int | None
-
-
-@dataclass(frozen=True, eq=False)
-class _Block:
-    """Directions whose raw maps are looked at together on a set of images.
-
-    What is computed of a block depends on no other, to the last bit, so that one more concept
-    leaves the others as they are.
-
-    Attributes:
-        concept: Position of the concept whose direction comes first; None for null CAVs.
-        drawn: Where the resampled directions stand among those of a layer.
-    """
-
-    concept: int | None
-    drawn: range
-
-    @property
-    def columns(self) -> list[int]:
-        """Positions of the directions among those of a layer [j]."""
-        return [*([] if self.concept is None else [self.concept]), *self.drawn]
-
-
-@dataclass(frozen=True, eq=False)
-class _Raw:
-    """Of the raw maps of a set of images at a layer, what emblems and places need.
-
-    Attributes:
-        values: Contraharmonic means [n, j] of each block.
-        places: Mean over images of each concept's raw map over its sum [h, w].
-    """
-
-    values: dict[_Block, Tensor]
-    places: dict[int, Tensor]
-
-    def of_concept(self, k: int) -> Tensor:
-        """Return the values [n] of a concept's direction."""
-        [values] = [values for block, values in self.values.items() if block.concept == k]
-        return values[:, 0]
-
-    def of_drawn(self, columns: range) -> Tensor:
-        """Return the values [n, len(columns)] of the directions of a family."""
-        [values] = [values for block, values in self.values.items() if block.drawn == columns]
-        return values[:, values.shape[1] - len(columns) :]
 
 
 def learn(
@@ -159,30 +92,41 @@ def learn(
         ImageError: When `strict` and an image is unreadable, or when no image of a set is.
     """
     sets = list(dict.fromkeys(s for c in concepts for s in (c.examples, c.negatives)))
+    own = frozenset() if passes else _own(concepts)
     known = _known(cache, model, layers, batch_size)
-    with Scratch(kept_bytes, _in_memory(model.device, kept_bytes)) as scratch:
-        run = Pass(model, layers, batch_size, strict, scratch, known)
-        learned = passes or first_passes(run, sets, min_examples, shown)
-        families, resampling = _families(concepts, learned, null_cavs, bootstraps, seed)
-        V = {layer: _directions(layer, concepts, families, learned) for layer in layers}
-        blocks = {images: _blocks(images, concepts, families) for images in sets}
-        W = (
-            None
-            if variant == PAPER
-            else {layer: _filters(layer, concepts, families, learned) for layer in layers}
-        )
-        finders = V if W is None else W
-        raw = {images: _raw(run, learned[images], finders, blocks[images]) for images in sets}
+    families = Families(concepts, null_cavs, bootstraps, seed)
+    directions = Directions(layers, variant)
+    learned: dict[ImageSet, LearnedSet] = dict(passes or {})
+    raw: dict[ImageSet, dict[str, RawValues]] = {}
+    with (
+        Scratch(kept_bytes, _in_memory(model.device, kept_bytes)) as scratch,
+        looking_at(sets, False if passes else shown) as progress,
+    ):
+        run = Pass(model, layers, batch_size, strict, scratch, cache=known)
+        if not passes:
+            spare = max((len(images.refs) for images in own), default=0)
+            shared = [images for images in sets if images not in own]
+            learned |= first_passes(replace(run, spare=spare), shared, min_examples, progress)
+        for k, c in enumerate(concepts):
+            with scratch.section():
+                if c.examples in own:
+                    learned |= first_passes(run, [c.examples], min_examples, progress)
+                sizes = {images: len(learned[images].used) for images in (c.examples, c.negatives)}
+                directions.learn(k, c, families.draw(sizes), learned)
+                if c.examples in own:
+                    blocks = families.blocks(c.examples)
+                    raw[c.examples] = raw_values(run, learned[c.examples], directions, blocks)
+                    learned[c.examples].aside.clear()
+        for images in sets:
+            if images not in raw:
+                raw[images] = raw_values(run, learned[images], directions, families.blocks(images))
     if known is not None:
         known.end()
     return CavBank(
         concepts=tuple(_concept_record(c, learned) for c in concepts),
         layers={
-            layer: _with_filters(
-                _layer_cavs(
-                    V[layer], {images: raw[images][layer] for images in sets}, concepts, families
-                ),
-                None if W is None else W[layer].cpu(),
+            layer: _layer_cavs(
+                layer, {s: raw[s][layer] for s in sets}, concepts, families, directions
             )
             for layer in layers
         },
@@ -202,7 +146,7 @@ def learn(
         },
         sets=tuple(learned[images].evidence(layers) for images in sets),
         contrast=tuple((sets.index(c.examples), sets.index(c.negatives)) for c in concepts),
-        resampling=resampling,
+        resampling=families.resampling,
         from_cache={} if known is None else known.taken,
     )
 
@@ -220,84 +164,11 @@ def versions() -> dict[str, str]:
     }
 
 
-def _families(
-    concepts: Sequence[Concept],
-    learned: Mapping[ImageSet, LearnedSet],
-    null_cavs: int,
-    bootstraps: int,
-    seed: int,
-) -> tuple[list[_Family], Resampling]:
-    """Draw the resampled CAVs; concepts of one size that share negatives share null CAVs."""
-    families: list[_Family] = []
-    shared: dict[tuple[ImageSet, int], range] = {}
-    null, bootstrap, untested = [], [], []
-
-    def add(
-        positives: ImageSet, negatives: ImageSet, draws: Draws, concept: int | None = None
-    ) -> range:
-        start = len(concepts) + sum(len(family.draws) for family in families)
-        columns = range(start, start + len(draws))
-        families.append(_Family(positives, negatives, draws, columns, concept))
-        return range(start - len(concepts), start - len(concepts) + len(draws))
-
-    for k, c in enumerate(concepts):
-        n, m = len(learned[c.examples].used), len(learned[c.negatives].used)
-        why = too_few(n, m) if null_cavs else "no null CAVs were asked for"
-        key = (c.negatives, n)
-        if not why and key not in shared:
-            draws = null_draws(n, m, null_cavs, _seed("null", seed, n, m))
-            shared[key] = add(c.negatives, c.negatives, draws)
-        null.append(range(0) if why else shared[key])
-        untested.append(why)
-        draws = bootstrap_draws(n, m, bootstraps, _seed("bootstrap", seed, n, m, c.name))
-        bootstrap.append(add(c.examples, c.negatives, draws, k) if bootstraps else range(0))
-    return families, Resampling(tuple(null), tuple(bootstrap), tuple(untested))
-
-
-def _seed(*parts: object) -> int:
-    """Return a seed that depends on nothing but these, so that concepts do not share draws."""
-    return zlib.crc32(" ".join(map(str, parts)).encode())
-
-
-def _directions(
-    layer: str,
-    concepts: Sequence[Concept],
-    families: Sequence[_Family],
-    learned: Mapping[ImageSet, LearnedSet],
-) -> Tensor:
-    """Return the directions of all concepts, then of all resampled CAVs [K + J, C]."""
-    own = [learned[c.examples].mean(layer) - learned[c.negatives].mean(layer) for c in concepts]
-    again = [
-        directions(learned[f.positives].gap(layer), learned[f.negatives].gap(layer), f.draws)
-        for f in families
-    ]
-    return torch.cat([torch.stack(own).float(), *again])
-
-
-def _filters(
-    layer: str,
-    concepts: Sequence[Concept],
-    families: Sequence[_Family],
-    learned: Mapping[ImageSet, LearnedSet],
-) -> Tensor:
-    """Return the filters of all concepts, then of all resampled CAVs [K + J, C]."""
-    own = [
-        filter_direction(learned[c.examples].gap(layer), learned[c.negatives].gap(layer))
-        for c in concepts
-    ]
-    again = [
-        filter_directions(learned[f.positives].gap(layer), learned[f.negatives].gap(layer), f.draws)
-        for f in families
-    ]
-    return torch.cat([torch.stack(own), *again]).float()
-
-
-def _with_filters(cavs: LayerCavs, W: Tensor | None) -> LayerCavs:
-    """Return the CAVs of a layer with the filters [K + J, C] that find them."""
-    if W is None:
-        return cavs
-    K, resampled = len(cavs.v), cavs.resampled
-    return replace(cavs, w=W[:K], resampled=resampled and replace(resampled, w=W[K:]))
+def _own(concepts: Sequence[Concept]) -> frozenset[ImageSet]:
+    """Return the sets that only one concept needs, as its examples."""
+    examples = Counter(c.examples for c in concepts)
+    once = frozenset(s for s, times in examples.items() if times == 1)
+    return once - {c.negatives for c in concepts}
 
 
 def _in_memory(device: torch.device, most: int) -> int:
@@ -333,114 +204,28 @@ def _known(
     return LearnedCache(cache, model, layers, batch_size, versions())
 
 
-def _blocks(
-    images: ImageSet, concepts: Sequence[Concept], families: Sequence[_Family]
-) -> list[_Block]:
-    """Return the directions that have to do with a set of images."""
-    blocks = []
-    drawn = {f.concept: f.columns for f in families if f.concept is not None}
-    for k, c in enumerate(concepts):
-        if images in (c.examples, c.negatives):
-            blocks.append(_Block(k, drawn.get(k, range(0))))
-    null = [f.columns for f in families if f.concept is None and f.negatives is images]
-    return blocks + [_Block(None, columns) for columns in null]
-
-
-def _raw(
-    run: Pass, learned: LearnedSet, V: Mapping[str, Tensor], blocks: Sequence[_Block]
-) -> dict[str, _Raw]:
-    """Return, by layer, what emblems and places need of a set's raw maps."""
-    found = {layer: _Raw({}, {}) for layer in V}
-    missing: dict[str, list[_Block]] = {}
-    for layer, raw in found.items():
-        for block in blocks:
-            if not _recall(run, learned, layer, V[layer], block, raw):
-                missing.setdefault(layer, []).append(block)
-    if not missing:
-        return found
-    n, start = len(learned.used), 0
-    with closing(feature_maps(run, learned, list(missing))) as passing:
-        for maps in passing:
-            for layer, wanted in missing.items():
-                for block in wanted:
-                    _add(found[layer], maps[layer], V[layer], block, start, n)
-            start += len(next(iter(maps.values())))
-    keeps = run.cache is not None and run.cache.unchanged(learned.source.refs, learned.facts)
-    for layer, wanted in missing.items():
-        for block in wanted:
-            if block.concept is not None:
-                found[layer].places[block.concept] /= n
-            if keeps:
-                _keep(run, learned, layer, V[layer], block, found[layer])
-    return found
-
-
-def _add(raw: _Raw, F: Tensor, V: Tensor, block: _Block, start: int, n: int) -> None:
-    """Take some feature maps: the images from `start` on, of n."""
-    here = V[block.columns]
-    if block not in raw.values:
-        raw.values[block] = torch.empty(n, len(here))
-    size = max(1, _RAW_BYTES // (4 * len(F) * F.shape[2] * F.shape[3]))
-    for i in range(0, len(here), size):
-        R = raw_map(F, here[i : i + size])
-        means = contraharmonic_mean(R).cpu()
-        raw.values[block][start : start + len(F), i : i + size] = means
-        if i == 0 and block.concept is not None:
-            own = R[:, 0]
-            share = own / own.sum((1, 2), keepdim=True).clamp(min=torch.finfo(R.dtype).tiny)
-            place = raw.places.get(block.concept, 0)
-            raw.places[block.concept] = place + share.sum(0).cpu()
-
-
-def _recall(
-    run: Pass, learned: LearnedSet, layer: str, V: Tensor, block: _Block, raw: _Raw
-) -> bool:
-    """Take a block from the cache, where it is there."""
-    if run.cache is None:
-        return False
-    kept = run.cache.raw(learned.source, learned.facts, layer, V[block.columns])
-    if kept is None or (block.concept is not None and "place" not in kept):
-        return False
-    raw.values[block] = kept["values"]
-    if block.concept is not None:
-        raw.places[block.concept] = kept["place"]
-    return True
-
-
-def _keep(run: Pass, learned: LearnedSet, layer: str, V: Tensor, block: _Block, raw: _Raw) -> None:
-    """Put a block into the cache."""
-    if run.cache is None:
-        return
-    tensors = {"values": raw.values[block]}
-    if block.concept is not None:
-        tensors["place"] = raw.places[block.concept]
-    run.cache.keep_raw(learned.facts, layer, V[block.columns], tensors)
-
-
 def _layer_cavs(
-    V: Tensor,
-    raw: Mapping[ImageSet, _Raw],
+    layer: str,
+    raw: Mapping[ImageSet, RawValues],
     concepts: Sequence[Concept],
-    families: Sequence[_Family],
+    families: Families,
+    directions: Directions,
 ) -> LayerCavs:
     """Return the CAVs of a layer, of the concepts and resampled."""
-    K = len(concepts)
-    V = V.cpu()
+    K, drawn = len(concepts), list(families)
+    v, w = directions.all(layer, K, drawn), directions.filters(layer, K, drawn)
     pos = [raw[c.examples].of_concept(k).clone() for k, c in enumerate(concepts)]
     neg = [raw[c.negatives].of_concept(k).clone() for k, c in enumerate(concepts)]
     resampled = None
-    if families:
-        e_pos = [
-            resampled_emblems(raw[f.positives].of_drawn(f.columns), f.draws.positives)
-            for f in families
-        ]
-        e_neg = [
-            resampled_emblems(raw[f.negatives].of_drawn(f.columns), f.draws.negatives)
-            for f in families
-        ]
-        resampled = LayerCavs(V[K:], torch.cat(e_pos), torch.cat(e_neg))
+    if drawn:
+        e_pos = [resampled_emblems(raw[f.positives].of_family(f), f.draws.positives) for f in drawn]
+        e_neg = [resampled_emblems(raw[f.negatives].of_family(f), f.draws.negatives) for f in drawn]
+        resampled = LayerCavs(
+            v[K:], torch.cat(e_pos), torch.cat(e_neg), w=None if w is None else w[K:]
+        )
     return LayerCavs(
-        v=V[:K],
+        v=v[:K],
+        w=None if w is None else w[:K],
         e_pos=torch.stack([emblem(values) for values in pos]),
         e_neg=torch.stack([emblem(values) for values in neg]),
         values_pos=tuple(pos),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from io import FileIO
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -34,7 +34,7 @@ class Scratch:
     """A temporary file, which is gone when its block ends or the process does.
 
     A thread writes while the next tensors are computed; one set of them waits at most. What cannot
-    be written stays in memory, and nothing more is taken.
+    be written stays in memory, and nothing more is taken. The room of a `section` is used again.
 
     Args:
         budget: The most bytes it may hold.
@@ -51,6 +51,7 @@ class Scratch:
         self._left = budget
         self._memory = memory
         self._end = 0
+        self._closed = self._failed = False
         self._file: FileIO | None = None
         self._writer: ThreadPoolExecutor | None = None
         self._writing: Future[None] | None = None
@@ -72,16 +73,37 @@ class Scratch:
             with suppress(OSError):  # what could not be written is given up anyway
                 self._file.close()
 
-    def add(self, tensors: Mapping[str, Tensor]) -> Aside | None:
-        """Set tensors aside; None where they do not fit, and then nothing more is taken."""
+    @contextmanager
+    def section(self) -> Iterator[None]:
+        """Let go of what is added in a block at its end: the room is there for others then."""
+        self._written()
+        before = self._end, self._left, self._memory, self._closed
+        self._closed = False
+        try:
+            yield
+        finally:
+            self._written()
+            self._end, self._left, self._memory, self._closed = before
+
+    def add(self, tensors: Mapping[str, Tensor], spare: float = 0) -> Aside | None:
+        """Set tensors aside.
+
+        Args:
+            tensors: By name.
+            spare: As many times their size must be left for others.
+
+        Returns:
+            Where they are; None where they do not fit, and then nothing more is taken.
+        """
         aside = Aside({name: tensor.detach() for name, tensor in tensors.items()})
         size = sum(tensor.nbytes for tensor in tensors.values())
-        if size <= self._memory:
+        self._closed |= (1 + spare) * size > self._memory + self._left
+        if not self._closed and size <= self._memory:
             self._memory -= size
             return aside
         self._written()
-        if size > self._left:
-            self._left = 0
+        if self._closed or self._failed or size > self._left:
+            self._closed = True
             return None
         self._left -= size
         if self._writer is None:
@@ -108,7 +130,7 @@ class Scratch:
         try:
             places = {n: self._put(t) for n, t in aside.places.items() if isinstance(t, Tensor)}
         except OSError:  # a full disk, or none that can be written
-            self._left = 0
+            self._failed = True
             return
         aside.places.update(places)
 
