@@ -287,6 +287,11 @@ def test_what_one_concept_needed_makes_room_for_the_next(images_kept, passed, mo
     options = {"batch_size": 4, "min_examples": 5, "kept_bytes": images_kept * size}
     learn(model, ["1", "3"], found, **options, shown=False)
     assert sum(seen) == passed
+    if images_kept == 16:  # and so it is where each has negatives of its own
+        seen.clear()
+        others = {name: pictures(8, seed=20 + k) for k, name in enumerate(every)}
+        learn(model, ["1", "3"], gather(every, others), **options, shown=False)
+        assert sum(seen) == 64
 
 
 def test_too_few_readable_images_count_after_skipping(tmp_path):

@@ -59,12 +59,41 @@ def test_a_section_begins_after_what_is_still_being_written(monkeypatch):
 
 def test_room_is_left_for_others():
     with Scratch(200) as scratch:
-        assert scratch.add({"a": torch.zeros(10)}, spare=4) is not None
-        assert scratch.add({"a": torch.zeros(10)}, spare=4) is None
+        assert scratch.add({"a": torch.zeros(10)}, spare=160) is not None
+        assert scratch.add({"a": torch.zeros(10)}, spare=160) is None
         assert scratch.add({"a": torch.zeros(10)}) is None  # no gaps
         with scratch.section():
             assert all(scratch.add({"a": torch.zeros(10)}) for _ in range(4))
             assert scratch.add({"a": torch.zeros(1)}) is None
+
+
+def test_room_that_is_left_takes_each_of_the_others_as_a_whole():
+    given = {"a": torch.zeros(25)}
+    with Scratch(190, memory=150) as scratch:
+        assert scratch.add(given, spare=100) is not None
+        assert scratch.add(given, spare=100) is None  # 50 and 90 bytes would be left
+        with scratch.section():
+            assert scratch.add(given) is not None
+
+
+def test_nothing_is_read_after_its_section():
+    with Scratch(160) as scratch:
+        with scratch.section():
+            place = scratch.add({"a": torch.zeros(20)})
+        assert scratch.read(place, CPU) == {}
+
+
+def test_an_error_of_the_writer_comes_once_and_the_room_is_there_again(monkeypatch):
+    def fails(self, tensor):
+        raise MemoryError
+
+    monkeypatch.setattr(Scratch, "_put", fails)
+    with Scratch(160) as scratch:
+        with pytest.raises(MemoryError), scratch.section():
+            scratch.add({"a": torch.zeros(20)})
+        assert scratch.add({"a": torch.zeros(40)}) is not None  # all of the room, once more
+        with pytest.raises(MemoryError):
+            scratch._written()
 
 
 def test_what_cannot_be_written_stays_in_memory(monkeypatch):

@@ -99,7 +99,7 @@ class Pass:
         batch_size: Images per pass.
         strict: Whether an unreadable image is an error.
         scratch: Takes feature maps until the second pass.
-        spare: The images whose room in it is left for others.
+        spare: How many other images room is left for in it.
         cache: Knows what was computed before.
     """
 
@@ -192,7 +192,8 @@ def _computed(run: Pass, images: ImageSet, layers: Sequence[str], progress: Prog
             learned.pooled[layer][start:end] = pooled
             learned.sums[layer] = learned.sums.get(layer, 0) + pooled.double().sum(0)
         # what is set aside is the beginning of the set, without gaps
-        aside = run.scratch.add(maps, run.spare / len(batch.refs)) if keeps else None
+        each = sum(F[0].nbytes for F in maps.values())
+        aside = run.scratch.add(maps, run.spare * each) if keeps else None
         keeps = aside is not None
         learned.aside += [aside] if aside is not None else []
         learned.used += batch.refs

@@ -75,7 +75,7 @@ class Families:
         """Draw those of the next concept, in order.
 
         Args:
-            sizes: How many images the sets of this concept have, at least.
+            sizes: How many images its sets have.
 
         Returns:
             What is new.

@@ -196,7 +196,7 @@ class _Images:
         F: Feature maps [N, C, h, w].
         M: Concept maps [N, K, h, w].
         p: Pooled CAVs [N, K, C].
-        s: Class shares [N, T]; of no use to a single logit.
+        s: Class shares [N, T]; of no use to a single logit, and [N, 1] there.
         classes: Class indices [T].
         binary: Whether there is a single logit.
     """

@@ -5,8 +5,8 @@ then need the raw maps of the same images (`vtcav.raw_values`). Null and bootstr
 (`vtcav.resampling`) are learned from the same two passes.
 
 Sets that several concepts share, such as negatives, go first. Then each concept is finished by
-itself: the feature maps of its examples wait for its direction alone, and their room is there for
-the next.
+itself: the feature maps of sets that it alone needs wait for its own directions, and their room is
+there for the next.
 """
 
 from __future__ import annotations
@@ -104,19 +104,18 @@ def learn(
     ):
         run = Pass(model, layers, batch_size, strict, scratch, cache=known)
         if not passes:
-            spare = max((len(images.refs) for images in own), default=0)
+            spare = max(sum(len(images.refs) for images in _of(c) & own) for c in concepts)
             shared = [images for images in sets if images not in own]
             learned |= first_passes(replace(run, spare=spare), shared, min_examples, progress)
         for k, c in enumerate(concepts):
             with scratch.section():
-                if c.examples in own:
-                    learned |= first_passes(run, [c.examples], min_examples, progress)
-                sizes = {images: len(learned[images].used) for images in (c.examples, c.negatives)}
+                only = [images for images in sets if images in _of(c) & own]
+                learned |= first_passes(run, only, min_examples, progress)
+                sizes = {images: len(learned[images].used) for images in _of(c)}
                 directions.learn(k, c, families.draw(sizes), learned)
-                if c.examples in own:
-                    blocks = families.blocks(c.examples)
-                    raw[c.examples] = raw_values(run, learned[c.examples], directions, blocks)
-                    learned[c.examples].aside.clear()
+                for images in only:
+                    blocks = families.blocks(images)
+                    raw[images] = raw_values(run, learned[images], directions, blocks)
         for images in sets:
             if images not in raw:
                 raw[images] = raw_values(run, learned[images], directions, families.blocks(images))
@@ -165,10 +164,14 @@ def versions() -> dict[str, str]:
 
 
 def _own(concepts: Sequence[Concept]) -> frozenset[ImageSet]:
-    """Return the sets that only one concept needs, as its examples."""
-    examples = Counter(c.examples for c in concepts)
-    once = frozenset(s for s, times in examples.items() if times == 1)
-    return once - {c.negatives for c in concepts}
+    """Return the sets that one concept needs alone."""
+    times = Counter(images for c in concepts for images in _of(c))
+    return frozenset(images for images, n in times.items() if n == 1)
+
+
+def _of(concept: Concept) -> frozenset[ImageSet]:
+    """Return the sets that a concept needs."""
+    return frozenset((concept.examples, concept.negatives))
 
 
 def _in_memory(device: torch.device, most: int) -> int:

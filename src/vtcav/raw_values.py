@@ -58,10 +58,9 @@ def raw_values(
     """
     found = {layer: RawValues({}, {}) for layer in directions.layers}
     missing: dict[str, list[Block]] = {}
-    V = {(layer, block): directions.of(layer, block) for layer in found for block in blocks}
     for layer, raw in found.items():
         for block in blocks:
-            if not _recall(run, learned, layer, V[layer, block], block, raw):
+            if not _recall(run, learned, layer, directions.of(layer, block), block, raw):
                 missing.setdefault(layer, []).append(block)
     if not missing:
         return found
@@ -70,7 +69,8 @@ def raw_values(
         for maps in passing:
             for layer, wanted in missing.items():
                 for block in wanted:
-                    _add(found[layer], maps[layer], V[layer, block], block, start, n)
+                    V = directions.of(layer, block)
+                    _add(found[layer], maps[layer], V, block, start, n)
             start += len(next(iter(maps.values())))
     keeps = run.cache is not None and run.cache.unchanged(learned.source.refs, learned.facts)
     for layer, wanted in missing.items():
@@ -78,7 +78,7 @@ def raw_values(
             if block.concept is not None:
                 found[layer].places[block.concept] /= n
             if keeps:
-                _keep(run, learned, layer, V[layer, block], block, found[layer])
+                _keep(run, learned, layer, directions.of(layer, block), block, found[layer])
     return found
 
 

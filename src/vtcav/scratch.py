@@ -23,7 +23,7 @@ class Aside:
 
     Attributes:
         places: By name the tensor itself, or once it is written the offset in the file, the shape
-            and the type.
+            and the type. None are left at the end of its section.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
@@ -52,6 +52,7 @@ class Scratch:
         self._memory = memory
         self._end = 0
         self._closed = self._failed = False
+        self._section: list[Aside] = []
         self._file: FileIO | None = None
         self._writer: ThreadPoolExecutor | None = None
         self._writing: Future[None] | None = None
@@ -78,34 +79,42 @@ class Scratch:
         """Let go of what is added in a block at its end: the room is there for others then."""
         self._written()
         before = self._end, self._left, self._memory, self._closed
-        self._closed = False
+        self._closed, self._section = False, []
         try:
             yield
         finally:
-            self._written()
-            self._end, self._left, self._memory, self._closed = before
+            try:
+                self._written()
+            finally:
+                self._end, self._left, self._memory, self._closed = before
+                for aside in self._section:
+                    aside.places.clear()
 
-    def add(self, tensors: Mapping[str, Tensor], spare: float = 0) -> Aside | None:
+    def add(self, tensors: Mapping[str, Tensor], spare: int = 0) -> Aside | None:
         """Set tensors aside.
 
         Args:
             tensors: By name.
-            spare: As many times their size must be left for others.
+            spare: The bytes that must be left for others.
 
         Returns:
             Where they are; None where they do not fit, and then nothing more is taken.
         """
         aside = Aside({name: tensor.detach() for name, tensor in tensors.items()})
         size = sum(tensor.nbytes for tensor in tensors.values())
-        self._closed |= (1 + spare) * size > self._memory + self._left
-        if not self._closed and size <= self._memory:
-            self._memory -= size
-            return aside
         self._written()
-        if self._closed or self._failed or size > self._left:
-            self._closed = True
+        stays = size <= self._memory
+        memory = self._memory - (size if stays else 0)
+        left = (0 if self._failed else self._left) - (0 if stays else size)
+        # what is left of the memory takes others of this size, each as a whole
+        self._closed |= left < 0 or left + memory // size * size < spare
+        if self._closed:
             return None
-        self._left -= size
+        self._section.append(aside)
+        if stays:
+            self._memory = memory
+            return aside
+        self._left = left
         if self._writer is None:
             self._writer = ThreadPoolExecutor(1, thread_name_prefix="vtcav-scratch")
         self._writing = self._writer.submit(self._write, aside)
@@ -122,8 +131,8 @@ class Scratch:
     def _written(self) -> None:
         """Wait until all that was handed over is in the file."""
         if self._writing is not None:
-            self._writing.result()
-            self._writing = None
+            writing, self._writing = self._writing, None
+            writing.result()
 
     def _write(self, aside: Aside) -> None:
         """Write tensors, and let go of them."""

@@ -89,8 +89,8 @@ class Line:
             step = high - low
             both = (_squares(low * F) + _squares(high * F)) / 2
             unlike = (_squares(step * F) / torch.where(both > 0, both, 1.0)).clamp(min=_UNLIKE)
-            moved = IG + (step * apart[pairs, None, None, None]).movedim(1, 0)
-            change = (attributions(moved) - a).square() * unlike.T[..., None] / 2
+            as_neighbour = IG + (step * apart[pairs, None, None, None]).movedim(1, 0)
+            change = (attributions(as_neighbour) - a).square() * unlike.T[..., None] / 2
             for side in (pairs, slice(pairs.start + 1, pairs.stop + 1)):
                 # its weight, and less of the two variations where it is the narrower one
                 width = widths[side] / apart[pairs]
