@@ -175,7 +175,7 @@ def test_no_image_at_all(explainer, tmp_path):
 
 
 def test_inputs_of_two_shapes_in_two_parts(tmp_path):
-    net = vtcav.Classifier(small_net()[:2].append(Mean()), None, lambda image: tensor(image))
+    net = vtcav.Classifier(small_net()[:2].append(averaging()), None, lambda image: tensor(image))
     explainer = vtcav.VisualTCAV(net, ["1"], 2, progress=False).fit(concepts(), negatives())
     images = [*pictures(64), *pictures(3, size=(20, 24))]
     for run in (None, tmp_path):
@@ -183,7 +183,7 @@ def test_inputs_of_two_shapes_in_two_parts(tmp_path):
             explainer.explain_class(0, images, run=run)
 
 
-def Mean():  # noqa: N802
+def averaging():
     from torch import nn
 
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))

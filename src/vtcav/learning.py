@@ -14,7 +14,7 @@ from __future__ import annotations
 import platform
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -92,43 +92,34 @@ def learn(
         ImageError: When `strict` and an image is unreadable, or when no image of a set is.
     """
     sets = list(dict.fromkeys(s for c in concepts for s in (c.examples, c.negatives)))
-    own = frozenset() if passes else _own(concepts)
     known = _known(cache, model, layers, batch_size)
     families = Families(concepts, null_cavs, bootstraps, seed)
     directions = Directions(layers, variant)
     learned: dict[ImageSet, LearnedSet] = dict(passes or {})
+    shared, own = _apart(concepts, learned)
     raw: dict[ImageSet, dict[str, RawValues]] = {}
     with (
         Scratch(kept_bytes, _in_memory(model.device, kept_bytes)) as scratch,
         looking_at(sets, False if passes else shown) as progress,
     ):
         run = Pass(model, layers, batch_size, strict, scratch, cache=known)
-        if not passes:
-            spare = max(sum(len(images.refs) for images in _of(c) & own) for c in concepts)
-            shared = [images for images in sets if images not in own]
-            learned |= first_passes(replace(run, spare=spare), shared, min_examples, progress)
-        for k, c in enumerate(concepts):
+        spare = max(sum(len(images.refs) for images in alone) for alone in own)
+        learned |= first_passes(replace(run, spare=spare), shared, min_examples, progress)
+        for k, (c, alone) in enumerate(zip(concepts, own, strict=True)):
             with scratch.section():
-                only = [images for images in sets if images in _of(c) & own]
-                learned |= first_passes(run, only, min_examples, progress)
-                sizes = {images: len(learned[images].used) for images in _of(c)}
+                learned |= first_passes(run, alone, min_examples, progress)
+                sizes = {images: len(learned[images].used) for images in (c.examples, c.negatives)}
                 directions.learn(k, c, families.draw(sizes), learned)
-                for images in only:
+                for images in alone:
                     blocks = families.blocks(images)
                     raw[images] = raw_values(run, learned[images], directions, blocks)
-        for images in sets:
-            if images not in raw:
-                raw[images] = raw_values(run, learned[images], directions, families.blocks(images))
+        for images in (images for images in sets if images not in raw):
+            raw[images] = raw_values(run, learned[images], directions, families.blocks(images))
     if known is not None:
         known.end()
     return CavBank(
         concepts=tuple(_concept_record(c, learned) for c in concepts),
-        layers={
-            layer: _layer_cavs(
-                layer, {s: raw[s][layer] for s in sets}, concepts, families, directions
-            )
-            for layer in layers
-        },
+        layers={layer: _layer_cavs(layer, raw, concepts, families, directions) for layer in layers},
         thumbnails={c.name: np.stack(learned[c.examples].thumbnails) for c in concepts},
         fingerprint=model.fingerprint,
         preprocessing=signature(model.preprocess),
@@ -163,15 +154,20 @@ def versions() -> dict[str, str]:
     }
 
 
-def _own(concepts: Sequence[Concept]) -> frozenset[ImageSet]:
-    """Return the sets that one concept needs alone."""
-    times = Counter(images for c in concepts for images in _of(c))
-    return frozenset(images for images, n in times.items() if n == 1)
+def _apart(
+    concepts: Sequence[Concept], known: Container[ImageSet]
+) -> tuple[list[ImageSet], list[list[ImageSet]]]:
+    """Return the sets that several concepts need, and those that each concept needs alone.
 
-
-def _of(concept: Concept) -> frozenset[ImageSet]:
-    """Return the sets that a concept needs."""
-    return frozenset((concept.examples, concept.negatives))
+    Without those that are known.
+    """
+    needed = [
+        [images for images in dict.fromkeys((c.examples, c.negatives)) if images not in known]
+        for c in concepts
+    ]
+    times = Counter(images for sets in needed for images in sets)
+    own = [[images for images in sets if times[images] == 1] for sets in needed]
+    return [images for images, n in times.items() if n > 1], own
 
 
 def _in_memory(device: torch.device, most: int) -> int:
@@ -209,7 +205,7 @@ def _known(
 
 def _layer_cavs(
     layer: str,
-    raw: Mapping[ImageSet, RawValues],
+    raw: Mapping[ImageSet, Mapping[str, RawValues]],
     concepts: Sequence[Concept],
     families: Families,
     directions: Directions,
@@ -217,12 +213,17 @@ def _layer_cavs(
     """Return the CAVs of a layer, of the concepts and resampled."""
     K, drawn = len(concepts), list(families)
     v, w = directions.all(layer, K, drawn), directions.filters(layer, K, drawn)
-    pos = [raw[c.examples].of_concept(k).clone() for k, c in enumerate(concepts)]
-    neg = [raw[c.negatives].of_concept(k).clone() for k, c in enumerate(concepts)]
+    here = {images: found[layer] for images, found in raw.items()}
+    pos = [here[c.examples].of_concept(k).clone() for k, c in enumerate(concepts)]
+    neg = [here[c.negatives].of_concept(k).clone() for k, c in enumerate(concepts)]
     resampled = None
     if drawn:
-        e_pos = [resampled_emblems(raw[f.positives].of_family(f), f.draws.positives) for f in drawn]
-        e_neg = [resampled_emblems(raw[f.negatives].of_family(f), f.draws.negatives) for f in drawn]
+        e_pos = [
+            resampled_emblems(here[f.positives].of_family(f), f.draws.positives) for f in drawn
+        ]
+        e_neg = [
+            resampled_emblems(here[f.negatives].of_family(f), f.draws.negatives) for f in drawn
+        ]
         resampled = LayerCavs(
             v[K:], torch.cat(e_pos), torch.cat(e_neg), w=None if w is None else w[K:]
         )
@@ -233,8 +234,8 @@ def _layer_cavs(
         e_neg=torch.stack([emblem(values) for values in neg]),
         values_pos=tuple(pos),
         values_neg=tuple(neg),
-        place_pos=torch.stack([raw[c.examples].places[k] for k, c in enumerate(concepts)]),
-        place_neg=torch.stack([raw[c.negatives].places[k] for k, c in enumerate(concepts)]),
+        place_pos=torch.stack([here[c.examples].places[k] for k, c in enumerate(concepts)]),
+        place_neg=torch.stack([here[c.negatives].places[k] for k, c in enumerate(concepts)]),
         resampled=resampled,
     )
 
