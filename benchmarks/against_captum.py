@@ -18,8 +18,8 @@ from resnet50 import resnet50
 from torch import nn
 
 import vtcav
-from vtcav import textures
-from vtcav.quadrature import integrate, trapezoid
+from vtcav.datasets import textures
+from vtcav.method.integral.trapezoid import integrate, trapezoid
 
 LAYERS = ["stem", "layer1", "layer2", "layer3", "layer4"]
 STEPS, CLASS, BATCH = 50, 0, {"cpu": 17, "cuda": 51}

@@ -1,7 +1,7 @@
 """What torch.compile saves: the passes of heads as they are, over those compiled.
 
 Plain gradients, as the trapezoid rule takes them, and the mean gradients of the adaptive rule;
-`vtcav.compiled` traces and compiles both as for `compile="default"`.
+`vtcav.models.heads.compiled` traces and compiles both as for `compile="default"`.
 
     python benchmarks/compile.py [--repeats 5] [--device cuda] [--only "Lite0 _blocks.4" ...]
 """
@@ -17,11 +17,11 @@ from measuring import in_turn, write
 from resnet50 import resnet50
 
 import vtcav
-from vtcav.budget import BatchSize
-from vtcav.compiled import CompiledHead, Compiler
-from vtcav.integration.intervals import edges_of, points_of
-from vtcav.integration.mean_gradients import at_zero, mean_gradients
-from vtcav.quadrature import weighted_gradients
+from vtcav.method.integral.rescale_gradients import at_zero, mean_gradients
+from vtcav.method.integral.rescale_intervals import edges_of, points_of
+from vtcav.method.integral.trapezoid import weighted_gradients
+from vtcav.models.heads.batch_size import BatchSize
+from vtcav.models.heads.compiled import CompiledHead, Compiler
 
 BATCH = {"cpu": 16, "cuda": 256}
 

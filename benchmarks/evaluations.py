@@ -13,8 +13,8 @@ import pandas as pd
 from measuring import write
 
 import vtcav
-from vtcav import demo, textures
-from vtcav.images import collect
+from vtcav.datasets import demo_photographs, textures
+from vtcav.images.references import collect
 
 KEY = ["layer", "concept", "class_index"]
 COUNTED = 0.01
@@ -31,14 +31,14 @@ def main():
     model = vtcav.load_model("demo", device=options.device)
     paper = vtcav.VisualTCAV(model, steps=50, progress=False)
     concepts = {name: textures.draw(name, 30, seed=0) for name in textures.NAMES}
-    paper.fit(concepts, demo.negatives(0)[:100], null_cavs=0, bootstraps=0)
+    paper.fit(concepts, demo_photographs.negatives(0)[:100], null_cavs=0, bootstraps=0)
     fine = vtcav.VisualTCAV(model, steps=512, cavs=paper.cavs, progress=False)
     adaptive = vtcav.VisualTCAV(model, cavs=paper.cavs, progress=False)
     if options.photographs:
         pictures = [ref.load() for ref in collect(options.photographs, limit=options.limit)]
     else:
         names = ("chelsea", "coffee", "chessboard_RGB", "camera")[: options.limit]
-        pictures = [demo.photograph(name) for name in names]
+        pictures = [demo_photographs.photograph(name) for name in names]
     found = pd.concat(
         compared(fine, {"adaptive": adaptive, "50 steps": paper}, picture, n)
         for n, picture in enumerate(pictures)

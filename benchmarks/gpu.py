@@ -17,8 +17,8 @@ from measuring import write
 from resnet50 import resnet50
 
 import vtcav
-from vtcav import demo, textures
-from vtcav.shortcuts import MODES
+from vtcav.datasets import demo_photographs, textures
+from vtcav.models.heads.options import MODES
 
 LAYERS = ["layer2", "layer3", "layer4"]
 
@@ -91,7 +91,7 @@ def main():
     here = vtcav.Classifier(net, None, preprocess, device="cpu")
     there = vtcav.Classifier(net, None, preprocess, device="cuda")
     cpu = vtcav.VisualTCAV(here, LAYERS, 50, progress=False)
-    cpu.fit(concepts, demo.negatives(0)[:40], null_cavs=0, bootstraps=0)
+    cpu.fit(concepts, demo_photographs.negatives(0)[:40], null_cavs=0, bootstraps=0)
     expected, _ = explained(cpu, pictures[:1])
     rows = []
     for options in (

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 import vtcav
-from vtcav import demo, textures
+from vtcav.datasets import demo_photographs, textures
 
 LAYERS = ["_blocks.10", "_blocks.13", "_bn1"]
 STEPS, CLASSES, BATCH = 50, 3, 16
@@ -77,8 +77,8 @@ def main(repeats=5):
     module = model.module.requires_grad_(False)
     shapes = {layer.name: layer.shape for layer in model.layers()}
     concepts = {name: textures.draw(name, 30, seed=0) for name in textures.NAMES}
-    negatives = demo.negatives(0)[:100]
-    picture = demo.photograph("chelsea")
+    negatives = demo_photographs.negatives(0)[:100]
+    picture = demo_photographs.photograph("chelsea")
     arrays = np.concatenate([*concepts.values(), negatives_224(negatives)])
     examples = torch.stack([model.preprocess(Image.fromarray(array)) for array in arrays])
     image = model.preprocess(picture)[None]

@@ -18,7 +18,7 @@ from PIL import Image
 from resnet50 import resnet50
 
 import vtcav
-from vtcav import demo, textures
+from vtcav.datasets import demo_photographs, textures
 
 LAYERS = ["layer2", "layer3", "layer4"]
 STEPS, IMAGES, MAPS = 50, 16, {"cpu": 32, "cuda": 256}
@@ -75,7 +75,7 @@ def main():
         model.head(layer)  # checked once per process
     count = arguments.examples
     concepts = {name: textures.draw(name, count, seed=0) for name in textures.NAMES}
-    negatives = list(demo.negatives(0)[: 10 * count // 3])
+    negatives = list(demo_photographs.negatives(0)[: 10 * count // 3])
     arrays = [*(picture for array in concepts.values() for picture in array), *negatives]
     examples = torch.stack([preprocess(Image.fromarray(np.asarray(a))) for a in arrays]).to(device)
     pictures = list(textures.draw("striped", images, seed=9))

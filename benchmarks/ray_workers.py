@@ -21,7 +21,7 @@ from measuring import write
 from resnet50 import resnet50
 
 import vtcav
-from vtcav import demo, textures
+from vtcav.datasets import demo_photographs, textures
 
 LAYERS = ["layer3"]
 
@@ -33,7 +33,7 @@ def main(images=256, repeats=2):
     model = vtcav.Classifier(resnet50(), None, vtcav.Preprocess(224), device="cpu")
     explainer = vtcav.VisualTCAV(model, LAYERS, 2, progress=False)
     concepts = {name: textures.draw(name, 8, seed=0) for name in textures.NAMES[:2]}
-    explainer.fit(concepts, demo.negatives(0)[:20], null_cavs=0, bootstraps=0)
+    explainer.fit(concepts, demo_photographs.negatives(0)[:20], null_cavs=0, bootstraps=0)
     pictures = textures.draw("striped", images, seed=9)
     values, times = {}, {1: [], 2: []}
     for _ in range(repeats):

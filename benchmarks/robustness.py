@@ -147,7 +147,7 @@ def parts(run):
 
 def damaged(folder):
     """Return what is wrong with entries of a cache."""
-    from vtcav.cache import Cache
+    from vtcav.files.cache import Cache
 
     return Cache(folder).damaged()
 
@@ -156,7 +156,7 @@ def shared(place, seed, context, processes=4, rounds=6):
     """Let processes learn at once with a cache that is too small for all."""
     from itertools import combinations
 
-    from vtcav.cache import Cache
+    from vtcav.files.cache import Cache
 
     expected = {some: bank(explainer(False, some)) for some in combinations(range(CONCEPTS), 3)}
     failures = context.Queue()
@@ -293,7 +293,9 @@ def unwritable(folder, kind):
 def main(wanted=30, seed=0):
     """Do all of it, print and write beside this file."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["torch", "vtcav.explainer", "vtcav.runs"])
+    context.set_forkserver_preload(
+        ["torch", "vtcav.explainer.visual_tcav", "vtcav.explainer.runs.assembly"]
+    )
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)

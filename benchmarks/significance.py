@@ -22,7 +22,7 @@ import torch
 from resnet50 import resnet50
 
 import vtcav
-from vtcav import demo, textures
+from vtcav.datasets import demo_photographs, textures
 
 LAYERS = ["layer2", "layer3", "layer4"]
 
@@ -53,7 +53,7 @@ def main(images=50, steps=50, repeats=3):
     """Time both and report."""
     model = vtcav.Classifier(resnet50(), None, vtcav.Preprocess(224), device="cpu")
     concepts = {name: textures.draw(name, 30 + k, seed=0) for k, name in enumerate(textures.NAMES)}
-    negatives = demo.negatives(0)[:100]
+    negatives = demo_photographs.negatives(0)[:100]
     pictures = list(textures.draw("striped", images, seed=9))
     explainers = {}
     for name, count in (("without", 0), ("with", 100)):

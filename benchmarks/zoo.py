@@ -15,12 +15,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from tests.torchvision_ops import define_missing_operators
-from tests.zoo import CASES, MORE, build
+from tests.helpers.torchvision_ops import define_missing_operators
+from tests.helpers.zoo import CASES, MORE, build
 
 import vtcav
 from vtcav.errors import LayerError
-from vtcav.models.head import WAYS
+from vtcav.models.heads.resumed import WAYS
 
 PAGE = Path(__file__).parent.parent / "docs" / "models.md"
 BEGIN, END = "<!-- zoo: benchmarks/zoo.py -->", "<!-- end of zoo -->"

@@ -14,7 +14,7 @@ import uvicorn
 from playwright.sync_api import sync_playwright
 
 from vtcav import load_model
-from vtcav.demo import LAYERS
+from vtcav.cli.demo import LAYERS
 from vtcav.explorer import Session, create_app
 from vtcav.explorer.server import listen, samples
 

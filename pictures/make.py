@@ -4,8 +4,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import vtcav
-from vtcav import demo, textures
-from vtcav.plotting import plot_global, plot_local, save_figure
+from vtcav.cli import demo
+from vtcav.datasets import demo_photographs, textures
+from vtcav.results.figures.local_explanation import plot_global, plot_local, save_figure
 
 HERE = Path(__file__).parent
 LAYERS = ["_blocks.10", "_blocks.13", "_bn1"]
@@ -16,14 +17,16 @@ def main():
     model = vtcav.load_model("demo", device="cpu")
     explainer = vtcav.VisualTCAV(model, LAYERS)
     names = ("chequered", "striped", "dotted")
-    explainer.fit({name: textures.draw(name, 40) for name in names}, demo.negatives(0))
+    explainer.fit({name: textures.draw(name, 40) for name in names}, demo_photographs.negatives(0))
     with TemporaryDirectory() as folder:
         path = Path(folder) / "checkerboard.png"
-        demo.photograph("chessboard_RGB").save(path)
+        demo_photographs.photograph("chessboard_RGB").save(path)
         local = explainer.explain(path, classes=2)
     save_figure(lambda figure: plot_local(local, figure), HERE / "local.png")
     class_name, photo = demo.CLASS
-    pieces = demo.crops(demo.photograph(photo), 16, seed=0, smallest=0.7, largest=1.0)
+    pieces = demo_photographs.crops(
+        demo_photographs.photograph(photo), 16, seed=0, smallest=0.7, largest=1.0
+    )
     glob = explainer.explain_class(class_name, pieces)
     save_figure(lambda figure: plot_global(glob, figure), HERE / "global.png")
 

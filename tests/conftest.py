@@ -16,7 +16,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from tests.torchvision_ops import define_missing_operators
+from tests.helpers.torchvision_ops import define_missing_operators
 
 torch.set_num_threads(1)
 

@@ -10,8 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vtcav.cache import Cache, CacheWarning
-    from vtcav.cav import CavBank
     from vtcav.diagnostics.result import Diagnostics
     from vtcav.errors import (
         CavError,
@@ -24,45 +22,52 @@ if TYPE_CHECKING:
         ModelError,
         VtcavError,
     )
-    from vtcav.explainer import VisualTCAV
-    from vtcav.explanation import GlobalExplanation, LocalExplanation
-    from vtcav.images import SkippedImageWarning
-    from vtcav.models.pytorch import Classifier
+    from vtcav.explainer.runs.run_folder import DamagedPartWarning
+    from vtcav.explainer.visual_tcav import VisualTCAV
+    from vtcav.files.cache import Cache, CacheWarning
+    from vtcav.images.preprocess import Preprocess
+    from vtcav.images.references import SkippedImageWarning
+    from vtcav.models.classifier import Classifier
     from vtcav.models.registry import load_model
-    from vtcav.preprocess import Preprocess
-    from vtcav.runs.folder import DamagedPartWarning
+    from vtcav.results.bank import CavBank
+    from vtcav.results.explanation import GlobalExplanation, LocalExplanation
     from vtcav.study import Study, StudyError, run_study
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Cache": "vtcav.cache",
-    "CacheWarning": "vtcav.cache",
-    "CavBank": "vtcav.cav",
+    "Cache": "vtcav.files.cache",
+    "CacheWarning": "vtcav.files.cache",
+    "CavBank": "vtcav.results.bank",
     "CavError": "vtcav.errors",
-    "Classifier": "vtcav.models.pytorch",
+    "Classifier": "vtcav.models.classifier",
     "ConceptError": "vtcav.errors",
-    "DamagedPartWarning": "vtcav.runs.folder",
+    "DamagedPartWarning": "vtcav.explainer.runs.run_folder",
     "DatasetError": "vtcav.errors",
     "Diagnostics": "vtcav.diagnostics.result",
     "ExplanationError": "vtcav.errors",
     "ExtraError": "vtcav.errors",
-    "GlobalExplanation": "vtcav.explanation",
+    "GlobalExplanation": "vtcav.results.explanation",
     "ImageError": "vtcav.errors",
     "LayerError": "vtcav.errors",
-    "LocalExplanation": "vtcav.explanation",
+    "LocalExplanation": "vtcav.results.explanation",
     "ModelError": "vtcav.errors",
-    "Preprocess": "vtcav.preprocess",
-    "SkippedImageWarning": "vtcav.images",
+    "Preprocess": "vtcav.images.preprocess",
+    "SkippedImageWarning": "vtcav.images.references",
     "Study": "vtcav.study",
     "StudyError": "vtcav.study",
-    "VisualTCAV": "vtcav.explainer",
+    "VisualTCAV": "vtcav.explainer.visual_tcav",
     "VtcavError": "vtcav.errors",
     "load_model": "vtcav.models.registry",
     "run_study": "vtcav.study",
 }
 
-_MODULES = ("datasets", "explorer", "tensorboard", "textures")
+_MODULES = {
+    "datasets": "vtcav.datasets",
+    "explorer": "vtcav.explorer",
+    "tensorboard": "vtcav.report.tensorboard",
+    "textures": "vtcav.datasets.textures",
+}
 
 __all__ = [
     "Cache",
@@ -97,7 +102,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     if name in _MODULES:
-        return import_module(f"vtcav.{name}")
+        return import_module(_MODULES[name])
     raise AttributeError(f"module 'vtcav' has no attribute {name!r}")
 
 

@@ -25,9 +25,9 @@ from vtcav.datasets.concept_images import ConceptImages, Wanted, unknown, wanted
 from vtcav.datasets.masks import boxes_of, pieces_of, upright_size
 from vtcav.datasets.patches import Box, Patches, PatchImage
 from vtcav.datasets.tables import read_table
-from vtcav.decoding import identify, open_file, reason_of
 from vtcav.errors import DatasetError, ImageError
-from vtcav.images import ImageRef
+from vtcav.images.decoding import identify, open_file, reason_of
+from vtcav.images.references import ImageRef
 
 __all__ = ["from_broden"]
 

@@ -23,7 +23,7 @@ from vtcav.datasets.patches import (
 )
 from vtcav.datasets.tables import check_there
 from vtcav.errors import DatasetError, ImageError
-from vtcav.images import ImageRef
+from vtcav.images.references import ImageRef
 
 __all__ = ["from_coco"]
 

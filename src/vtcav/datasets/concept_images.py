@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from vtcav.errors import DatasetError
-from vtcav.images import ImageRef
+from vtcav.images.references import ImageRef
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +76,7 @@ class ConceptImages(Mapping[str, tuple[ImageRef, ...]]):
         return f"ConceptImages({', '.join(counts[:_LISTED])}{more})"
 
     def _repr_html_(self) -> str:
-        from vtcav.notebook.concepts import images_html
+        from vtcav.results.notebook.concepts import images_html
 
         return images_html(self)
 
@@ -152,7 +152,7 @@ class ConceptImages(Mapping[str, tuple[ImageRef, ...]]):
             DatasetError: When a concept's folder exists already, or an image cannot be read or
                 written; nothing is left there then.
         """
-        from vtcav.datasets.writing import write_tree
+        from vtcav.datasets.folder_tree import write_tree
 
         return write_tree(self, Path(folder))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vtcav.concepts import concept_folders
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group, wanted_labels
 from vtcav.errors import ConceptError, DatasetError
-from vtcav.images import ImageRef, collect
+from vtcav.images.concepts import concept_folders
+from vtcav.images.references import ImageRef, collect
 
 __all__ = ["from_folders"]
 

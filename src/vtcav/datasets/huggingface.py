@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from vtcav.datasets.concept_images import ConceptImages, Wanted, closest, group, names
-from vtcav.engines.stored import FetchedImage
 from vtcav.errors import DatasetError
-from vtcav.images import ImageRef, UnreadableError
+from vtcav.images.references import ImageRef, UnreadableError
+from vtcav.images.remote import FetchedImage
 
 __all__ = ["RowImage", "from_huggingface"]
 

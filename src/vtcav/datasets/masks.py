@@ -15,10 +15,10 @@ from scipy import ndimage
 
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group
 from vtcav.datasets.patches import Box, Patches, PatchImage, choose
-from vtcav.decoding import identify, open_file, reason_of
 from vtcav.errors import DatasetError, ExplanationError, ImageError
-from vtcav.evaluation.masks import MaskReader, MaskSource, MaskValue, find_masks
-from vtcav.images import ImageRef, ImageSource, collect
+from vtcav.images.decoding import identify, open_file, reason_of
+from vtcav.images.masks import MaskReader, MaskSource, MaskValue, find_masks
+from vtcav.images.references import ImageRef, ImageSource, collect
 
 __all__ = ["MaskFile", "from_masks", "pieces_of", "upright_size"]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from vtcav.errors import DatasetError, ImageError
-from vtcav.images import ImageRef, UnreadableError, pixel_digest
+from vtcav.images.references import ImageRef, UnreadableError, pixel_digest
 
 __all__ = ["Box", "PatchImage", "Patches", "Region", "choose"]
 
@@ -138,7 +138,7 @@ class PatchImage(ImageRef):
         """Return the reference of a patch, named after its picture and place.
 
         Example:
-            >>> from vtcav.images import ImageRef
+            >>> from vtcav.images.references import ImageRef
             >>> picture = ImageRef("cat.jpg", np.zeros((9, 9, 3), np.uint8))
             >>> PatchImage.of(picture, Box(1, 2, 5, 6), Patches()).name
             'cat.jpg[1,2,5,6]'

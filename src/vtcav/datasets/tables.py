@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group, names, unknown
-from vtcav.engines.stored import StoredImage, parquet_images
 from vtcav.errors import DatasetError, ImageError
-from vtcav.images import ImageRef
+from vtcav.images.references import ImageRef
+from vtcav.images.remote import StoredImage, parquet_images
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from PIL import Image
 
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group
 from vtcav.errors import DatasetError, ImageError
-from vtcav.images import ImageRef, UnreadableError, pixel_digest
+from vtcav.images.references import ImageRef, UnreadableError, pixel_digest
 
 __all__ = ["ItemImage", "from_torch"]
 

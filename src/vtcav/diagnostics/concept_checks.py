@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.diagnostics import trust
+from vtcav.diagnostics import levels
 from vtcav.diagnostics.direction_checks import Subject
 from vtcav.diagnostics.entanglement import Entanglement
-from vtcav.diagnostics.place import effective_share, middle, words
+from vtcav.diagnostics.levels import BAD, FINE, LOOK, Finding, percent, untested
+from vtcav.diagnostics.location import effective_share, middle, words
 from vtcav.diagnostics.separability import Z95, auc, auc_interval, margins_from
-from vtcav.diagnostics.trust import BAD, FINE, LOOK, Finding, percent, untested
 
 __all__ = ["agreement", "agreement_check", "entanglement_checks", "place_check"]
 
@@ -57,10 +57,10 @@ def _neighbour(subjects: Sequence[Subject], k: int, found: Entanglement) -> Find
     other = int(np.nanargmax(cosines))
     value = float(cosines[other])
     low, high = float(found.low[k, other]), float(found.high[k, other])
-    level = FINE if value < trust.NEIGHBOUR_FINE else LOOK
+    level = FINE if value < levels.NEIGHBOUR_FINE else LOOK
     # a cosine that could as well be half as large condemns nothing
-    sure = low >= trust.NEIGHBOUR_FINE
-    level = BAD if value >= trust.NEIGHBOUR_USABLE and sure else level
+    sure = low >= levels.NEIGHBOUR_FINE
+    level = BAD if value >= levels.NEIGHBOUR_USABLE and sure else level
     ends = {
         FINE: ".",
         LOOK: ": the larger part of the two is one direction.",
@@ -85,8 +85,8 @@ def _confused(subjects: Sequence[Subject], k: int) -> Finding:
     worst = int(np.argmin(values))
     value, other = values[worst], others[worst]
     low, high = auc_interval(value, len(mine.examples), len(other.examples))
-    level = FINE if value >= trust.OTHER_FINE else LOOK
-    level = BAD if high < trust.OTHER_USABLE else level
+    level = FINE if value >= levels.OTHER_FINE else LOOK
+    level = BAD if high < levels.OTHER_USABLE else level
     text = (
         f"Of an example of this concept and one of {other.concept!r}, the direction picks its own "
         f"in {percent(value)} of pairs ({percent(low)} to {percent(high)})"
@@ -106,7 +106,7 @@ def _common_part(subjects: Sequence[Subject], found: Entanglement) -> list[Findi
     if len(subjects) < 3 or len(cosines) < 3:
         return []
     value = float(cosines.mean())
-    level = FINE if value < trust.COMMON_FINE else LOOK
+    level = FINE if value < levels.COMMON_FINE else LOOK
     text = f"On average two concepts' directions have a cosine of {value:.2f}"
     if level == LOOK:
         text += (
@@ -172,7 +172,7 @@ def _agreement_at(
         reason = "this layer, or every other, has no direction to compare"
         return untested(*where, f"Not tested whether layers agree: {reason}.", reason)
     value = float(np.nanmean(others))
-    level = FINE if value >= trust.AGREEMENT_FINE else LOOK
+    level = FINE if value >= levels.AGREEMENT_FINE else LOOK
     text = f"The other layers order the same {images} images alike (rank correlation {value:.2f})."
     if level == LOOK:
         text = (
@@ -211,7 +211,7 @@ def place_check(
     if math.isfinite(usual):
         text += f", on the negatives {percent(usual)}"
     level = FINE
-    if value <= trust.PLACE_FINE:
+    if value <= levels.PLACE_FINE:
         level = LOOK
         text += f", most of all at the {words(*middle(place_pos))}"
         text += "; see whether the concept is what lies there, and not a mark or the framing"

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.cav import CavBank, LayerCavs
 from vtcav.diagnostics.concept_checks import (
     agreement,
     agreement_check,
@@ -30,13 +29,15 @@ from vtcav.diagnostics.image_checks import (
     leakage_check,
     shared_examples_check,
 )
+from vtcav.diagnostics.levels import Finding, limits
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.diagnostics.stability import Resamples
 from vtcav.diagnostics.stability_checks import CurvePoint, stability_checks, stability_curve
-from vtcav.diagnostics.trust import Finding, limits
 from vtcav.errors import CavError
-from vtcav.evidence import SetEvidence
-from vtcav.provenance import Provenance
+from vtcav.method.cav import LayerCavs
+from vtcav.results.bank import CavBank
+from vtcav.results.image_set import SetEvidence
+from vtcav.results.provenance import Provenance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,7 +196,7 @@ def _described(images: SetEvidence | None) -> dict[str, Any] | None:
 
 
 def _provenance(bank: CavBank, settings: dict[str, Any]) -> Provenance:
-    from vtcav.learning import versions
+    from vtcav.results.provenance import versions
 
     return Provenance(
         versions=versions(),

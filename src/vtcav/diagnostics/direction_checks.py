@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtcav.cav import emblem
-from vtcav.diagnostics import trust
+from vtcav.diagnostics import levels
+from vtcav.diagnostics.levels import BAD, FINE, LOOK, Finding, at_least, count, percent, untested
 from vtcav.diagnostics.separability import auc, auc_interval, held_out_margins, held_out_scores
 from vtcav.diagnostics.stability import Resamples, is_zero
-from vtcav.diagnostics.trust import BAD, FINE, LOOK, Finding, at_least, count, percent, untested
-from vtcav.evidence import SetEvidence
+from vtcav.method.cav import emblem
+from vtcav.results.image_set import SetEvidence
 
 __all__ = ["Subject", "emblem_checks", "separability_check"]
 
@@ -87,7 +87,7 @@ def separability_check(subject: Subject) -> Finding:
     n, m = len(subject.examples), len(subject.negatives)
     value = auc(held_out_margins(subject.gap_pos, subject.gap_neg))
     low, high = auc_interval(value, n, m)
-    level = at_least(low, trust.AUC_FINE, trust.AUC_USABLE)
+    level = at_least(low, levels.AUC_FINE, levels.AUC_USABLE)
     text = (
         f"Of an example and a negative that it was not learned from, the direction picks the "
         f"example in {percent(value)} of pairs ({percent(low)} to {percent(high)}; guessing: 50 %)"
@@ -161,8 +161,8 @@ def _overlap(subject: Subject, e_pos: float, e_neg: float) -> Finding:
     negatives = float((subject.values_neg.double() >= e_pos).double().mean())
     examples = float((subject.values_pos.double() <= e_neg).double().mean())
     value = max(negatives, examples)
-    level = FINE if value <= trust.OVERLAP_FINE else LOOK
-    level = level if value < trust.OVERLAP_USABLE else BAD
+    level = FINE if value <= levels.OVERLAP_FINE else LOOK
+    level = level if value < levels.OVERLAP_USABLE else BAD
     text = (
         f"{percent(negatives)} of the negatives activate the direction as much as a typical "
         f"example, {percent(examples)} of the examples no more than a typical negative (on the "

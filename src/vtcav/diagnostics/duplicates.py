@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.evidence import PRINT_SIDE, SetEvidence
+from vtcav.results.image_set import PRINT_SIDE, SetEvidence
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.diagnostics.stability import Resamples, direction_noise
-from vtcav.evidence import SetEvidence
+from vtcav.results.image_set import SetEvidence
 
 __all__ = ["Entanglement", "entanglement"]
 

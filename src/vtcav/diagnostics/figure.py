@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vtcav.diagnostics import trust
-from vtcav.diagnostics.trust import BAD, FINE, LOOK
-from vtcav.plotting.page import (
+from vtcav.diagnostics import levels
+from vtcav.diagnostics.levels import BAD, FINE, LOOK
+from vtcav.results.figures.sheet import (
     LINE,
     MUTED,
     SMALL,
@@ -165,10 +165,10 @@ class _Drawing:
         cosines = self.found.cosines(layer, corrected=True).loc[concept].drop(concept).dropna()
         told = self.rows[layer, concept, "other concepts"]["value"]
         if cosines.empty:
-            return ["not tested" if math.isnan(told) else f"picks own {trust.percent(told)}"]
+            return ["not tested" if math.isnan(told) else f"picks own {levels.percent(told)}"]
         nearest = shorten(str(cosines.idxmax()), _NEAR - 0.35)
         lines = [f"{nearest} {cosines.max():.2f}"]
-        return lines if math.isnan(told) else [*lines, f"picks own {trust.percent(told)}"]
+        return lines if math.isnan(told) else [*lines, f"picks own {levels.percent(told)}"]
 
     def _draw_marks(self, page: Page, top: float, layer: str) -> None:
         """Draw the levels' marks."""
@@ -182,7 +182,7 @@ class _Drawing:
         """Draw held-out AUCs with their intervals."""
         axes.set(xlim=(0, 1), ylim=(len(self.concepts), 0))
         _ticks(axes, [0, 0.5, 1], ["0", "0.5 guessing", "1"])
-        for limit in (trust.AUC_USABLE, trust.AUC_FINE):
+        for limit in (levels.AUC_USABLE, levels.AUC_FINE):
             axes.axvline(limit, **_LIMIT)
         for k, concept in enumerate(self.concepts):
             row = self.rows[layer, concept, "separability"]
@@ -206,7 +206,7 @@ class _Drawing:
         curve = curve[curve["layer"] == layer]
         for k, concept in enumerate(self.concepts):
             own = curve[curve["concept"] == concept]
-            for limit in (0.0, trust.REPLICATION_USABLE, trust.REPLICATION_FINE, 1.0):
+            for limit in (0.0, levels.REPLICATION_USABLE, levels.REPLICATION_FINE, 1.0):
                 look = _LIMIT if limit not in (0.0, 1.0) else {"color": "0.88", "linewidth": 0.6}
                 axes.plot(self.ends, [_height(k, limit)] * 2, **look)
             if own.empty:
@@ -242,11 +242,11 @@ class _Drawing:
         texts = [
             "Picks an unseen example: share of pairs of an example and a negative, neither of "
             "them learned from, that the direction orders rightly; dashed: guessing, and what the "
-            f"interval should stay above ({trust.AUC_FINE}). Stability: cosine between directions "
+            f"interval should stay above ({levels.AUC_FINE}). Stability: cosine between directions "
             "from two sets of different images, 0 at the foot of a row and 1 at its head; dotted: "
             "extended by Spearman-Brown's formula to all examples (point) and twice as many; grey: "
             "95 % of the draws; dashed: "
-            f"{trust.REPLICATION_USABLE} and {trust.REPLICATION_FINE}.",
+            f"{levels.REPLICATION_USABLE} and {levels.REPLICATION_FINE}.",
             "Nearest concept: whose direction is closest, with the cosine free of chance errors; "
             "picks its own: against the examples of the other concept that it is most confused "
             "with. Place: where in the image the examples activate on average, bright is most "

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtcav.errors import ExplanationError
-from vtcav.storage import file_hash, replace_files
+from vtcav.files.atomic import replace_files
+from vtcav.files.hashing import file_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +46,7 @@ def save_diagnostics(
     Raises:
         ExplanationError: When they cannot be written.
     """
-    from vtcav.plotting.page import save_figure
+    from vtcav.results.figures.sheet import save_figure
 
     folder = Path(folder)
     try:

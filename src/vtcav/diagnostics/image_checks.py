@@ -7,9 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.diagnostics import trust
+from vtcav.diagnostics import levels
 from vtcav.diagnostics.duplicates import Copies
-from vtcav.diagnostics.trust import BAD, FINE, LOOK, Finding, count, percent
+from vtcav.diagnostics.levels import BAD, FINE, LOOK, Finding, count, percent
 
 __all__ = ["copy_checks", "copy_checks_of_set", "leakage_check", "shared_examples_check"]
 
@@ -123,11 +123,11 @@ def _finding(
 ) -> Finding:
     """Return a finding on the share of images that were found elsewhere."""
     value, unseen = float(found.mean()), float(plain.mean())
-    level = FINE if not found.any() else LOOK if value < trust.COPIES_USABLE else BAD
+    level = FINE if not found.any() else LOOK if value < levels.COPIES_USABLE else BAD
     if unseen > 0:
         text += (
             f"; in {percent(unseen)} of the pictures there is too little to see for finding near "
             "copies"
         )
-        level = LOOK if level == FINE and unseen >= trust.COPIES_USABLE else level
+        level = LOOK if level == FINE and unseen >= levels.COPIES_USABLE else level
     return Finding("", concept, check, value, math.nan, math.nan, level, text + ".", _SHARE)

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtcav.diagnostics.files import load_diagnostics, save_diagnostics
-from vtcav.diagnostics.trust import BAD, CHECKS, LEVELS, LOOK
+from vtcav.diagnostics.levels import BAD, CHECKS, LEVELS, LOOK
 from vtcav.errors import ExplanationError
-from vtcav.provenance import Provenance
+from vtcav.results.provenance import Provenance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,12 +44,12 @@ class Diagnostics:
     _arrays: Mapping[str, NDArray[np.float64]] = field(repr=False)
 
     def __repr__(self) -> str:
-        from vtcav.notebook.concepts import diagnostics_text
+        from vtcav.results.notebook.concepts import diagnostics_text
 
         return diagnostics_text(self)
 
     def _repr_html_(self) -> str:
-        from vtcav.notebook.concepts import diagnostics_html
+        from vtcav.results.notebook.concepts import diagnostics_html
 
         return diagnostics_html(self)
 
@@ -177,14 +177,14 @@ class Diagnostics:
     def plot(self) -> Figure:
         """Draw the levels, their reasons and what they rest on, a row per layer and concept."""
         from vtcav.diagnostics.figure import plot_diagnostics
-        from vtcav.plotting.page import new_figure
+        from vtcav.results.figures.sheet import new_figure
 
         return plot_diagnostics(self, new_figure())
 
     def to_json(self) -> str:
         """Return findings, levels and provenance as JSON; missing numbers are null."""
-        from vtcav.export import json_text
-        from vtcav.saved import records
+        from vtcav.files.manifest import records
+        from vtcav.results.wide_tables import json_text
 
         return json_text(
             {

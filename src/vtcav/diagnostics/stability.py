@@ -23,7 +23,7 @@ from numpy.random import Generator
 from torch import Tensor
 
 from vtcav.errors import CavError
-from vtcav.evidence import SetEvidence
+from vtcav.results.image_set import SetEvidence
 
 __all__ = [
     "Resamples",

@@ -9,10 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from vtcav.diagnostics import trust
+from vtcav.diagnostics import levels
 from vtcav.diagnostics.direction_checks import Subject
-from vtcav.diagnostics.stability import cosine, curve_sizes, is_zero, replication, spearman_brown
-from vtcav.diagnostics.trust import (
+from vtcav.diagnostics.levels import (
     BAD,
     FINE,
     LOOK,
@@ -23,7 +22,8 @@ from vtcav.diagnostics.trust import (
     untested,
     worst,
 )
-from vtcav.evidence import SetEvidence
+from vtcav.diagnostics.stability import cosine, curve_sizes, is_zero, replication, spearman_brown
+from vtcav.results.image_set import SetEvidence
 
 __all__ = ["CurvePoint", "stability_checks", "stability_curve"]
 
@@ -105,7 +105,7 @@ def stability_checks(
 
 
 def _level(replicated: float) -> str:
-    return at_least(replicated, trust.REPLICATION_FINE, trust.REPLICATION_USABLE)
+    return at_least(replicated, levels.REPLICATION_FINE, levels.REPLICATION_USABLE)
 
 
 def _split_half(subject: Subject, curve: Sequence[CurvePoint]) -> Finding:
@@ -128,8 +128,8 @@ def _split_half(subject: Subject, curve: Sequence[CurvePoint]) -> Finding:
 
 def _standard_error(subject: Subject) -> Finding:
     _, error = replication(subject.gap_pos, subject.gap_neg)
-    level = LOOK if error > trust.ERROR_FINE else FINE
-    level = BAD if error >= trust.ERROR_USABLE else level
+    level = LOOK if error > levels.ERROR_FINE else FINE
+    level = BAD if error >= levels.ERROR_USABLE else level
     text = (
         f"The chance errors of the direction are {percent(error)} of its length "
         "(about 100 % where it is nothing but chance)."
@@ -142,7 +142,7 @@ def _bootstrap(subject: Subject) -> Finding:
     drawn = subject.resamples.bootstrap(subject.examples)
     drawn = drawn - subject.resamples.bootstrap(subject.negatives)
     value, low, high = _mean_and_ends(cosine(drawn, subject.v))
-    level = at_least(value, trust.BOOTSTRAP_FINE, trust.BOOTSTRAP_USABLE)
+    level = at_least(value, levels.BOOTSTRAP_FINE, levels.BOOTSTRAP_USABLE)
     text = (
         "Drawing examples and negatives anew from the same images turns the direction by "
         f"{_degrees(value)} degrees on average (cosine {value:.2f}; for a direction of nothing but "
@@ -156,7 +156,7 @@ def _negatives_halves(subject: Subject) -> Finding:
     half = len(subject.negatives) // 2
     first, second = subject.resamples.halves(subject.negatives, half, keep=True)
     value, low, high = _mean_and_ends(cosine(mean - first, mean - second))
-    level = at_least(value, trust.NEGATIVES_FINE, trust.NEGATIVES_USABLE)
+    level = at_least(value, levels.NEGATIVES_FINE, levels.NEGATIVES_USABLE)
     text = (
         "Against one half of the negatives or against the other, the direction differs by "
         f"{_degrees(value)} degrees (cosine {value:.2f})"
@@ -179,7 +179,7 @@ def _other_negatives(subject: Subject, other: SetEvidence) -> Finding:
     # redrawn directions have more chance in them, so that all of their cosines are lower
     low, high = low + value - mean_cosine, min(1.0, high + value - mean_cosine)
     # another set of negatives asks another question, so that this alone condemns no direction
-    level = FINE if value >= trust.NEGATIVES_FINE else LOOK
+    level = FINE if value >= levels.NEGATIVES_FINE else LOOK
     text = (
         f"Against the {count(len(other), 'other negative')} the direction differs by "
         f"{_degrees(value)} degrees (cosine {value:.2f})"
@@ -202,7 +202,7 @@ def _examples(subject: Subject, curve: Sequence[CurvePoint]) -> Finding:
     """Return whether there are enough images, by their number and by the curve."""
     n, m = len(subject.examples), len(subject.negatives)
     where = subject.layer, subject.concept, "examples"
-    level = at_least(min(n, m), trust.EXAMPLES_FINE, trust.EXAMPLES_USABLE - 1)
+    level = at_least(min(n, m), levels.EXAMPLES_FINE, levels.EXAMPLES_USABLE - 1)
     text = f"{count(n, 'example')} and {count(m, 'negative')}"
     if not curve:
         text += ": it cannot be seen how much the direction depends on the choice of images."
@@ -211,8 +211,8 @@ def _examples(subject: Subject, curve: Sequence[CurvePoint]) -> Finding:
     now, twice = (point.stability for point in curve[-2:])
     level = worst([level, _level(now)])
     text += f"; another study of this size would give a direction of cosine {now:.2f} with this one"
-    if now < trust.CURVE_MOST:
+    if now < levels.CURVE_MOST:
         text += f", with twice as many images {twice:.2f}"
-    if min(n, m) < trust.EXAMPLES_FINE:
-        text += f"; fewer than {trust.EXAMPLES_FINE} images show little of how they vary"
+    if min(n, m) < levels.EXAMPLES_FINE:
+        text += f"; fewer than {levels.EXAMPLES_FINE} images show little of how they vary"
     return Finding(*where, n, _NAN, _NAN, level, text + ".", "a count, no interval")

@@ -1,14 +1,14 @@
 """How far an explanation can be trusted: against ground truth, masks, interventions and peers.
 
 Importing this package loads neither torch nor matplotlib; they load with the first use. The
-methods of others are compared by `vtcav.evaluation.compare.compare`.
+methods of others are compared by `vtcav.evaluation.compare.compute.compare`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vtcav.evaluation.comparison import Comparison
+    from vtcav.evaluation.compare.result import Comparison
     from vtcav.evaluation.correlation import (
         Correlation,
         Interval,
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
         pearson,
         spearman,
     )
-    from vtcav.evaluation.experiment import Evaluation, evaluate
-    from vtcav.evaluation.insertion import InsertionDeletion, insertion_deletion
-    from vtcav.evaluation.localisation import FolderLocalisation, localise_folder
+    from vtcav.evaluation.experiment.evaluate import Evaluation, evaluate
+    from vtcav.evaluation.localisation.compute import FolderLocalisation, localise_folder
     from vtcav.evaluation.metrics import (
         Localisation,
         at_resolution,
@@ -33,13 +32,14 @@ if TYPE_CHECKING:
         pointing_game,
         soft_iou,
     )
+    from vtcav.evaluation.removal.compute import InsertionDeletion, insertion_deletion
 
 _HOMES = {
-    "Comparison": "vtcav.evaluation.comparison",
+    "Comparison": "vtcav.evaluation.compare.result",
     "Correlation": "vtcav.evaluation.correlation",
-    "Evaluation": "vtcav.evaluation.experiment",
-    "FolderLocalisation": "vtcav.evaluation.localisation",
-    "InsertionDeletion": "vtcav.evaluation.insertion",
+    "Evaluation": "vtcav.evaluation.experiment.evaluate",
+    "FolderLocalisation": "vtcav.evaluation.localisation.compute",
+    "InsertionDeletion": "vtcav.evaluation.removal.compute",
     "Interval": "vtcav.evaluation.correlation",
     "Localisation": "vtcav.evaluation.metrics",
     "PairOrder": "vtcav.evaluation.correlation",
@@ -49,11 +49,11 @@ _HOMES = {
     "cell_auc": "vtcav.evaluation.metrics",
     "covered": "vtcav.evaluation.metrics",
     "energy_inside": "vtcav.evaluation.metrics",
-    "evaluate": "vtcav.evaluation.experiment",
-    "insertion_deletion": "vtcav.evaluation.insertion",
+    "evaluate": "vtcav.evaluation.experiment.evaluate",
+    "insertion_deletion": "vtcav.evaluation.removal.compute",
     "interval_over_seeds": "vtcav.evaluation.correlation",
     "localise": "vtcav.evaluation.metrics",
-    "localise_folder": "vtcav.evaluation.localisation",
+    "localise_folder": "vtcav.evaluation.localisation.compute",
     "pair_order": "vtcav.evaluation.correlation",
     "pearson": "vtcav.evaluation.correlation",
     "pointing_game": "vtcav.evaluation.metrics",

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vtcav.explorer.app import create_app
-    from vtcav.explorer.concept import ConceptSpec, Example
+    from vtcav.explorer.schemas import ConceptSpec, Example
     from vtcav.explorer.server import serve
     from vtcav.explorer.session import Session
 
 __all__ = ["ConceptSpec", "Example", "Session", "create_app", "serve"]
 
 _HOMES = {
-    "ConceptSpec": "concept",
-    "Example": "concept",
+    "ConceptSpec": "schemas",
+    "Example": "schemas",
     "Session": "session",
     "create_app": "app",
     "serve": "server",

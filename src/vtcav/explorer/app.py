@@ -18,19 +18,19 @@ from PIL import Image
 from starlette.exceptions import HTTPException
 
 from vtcav import __version__
-from vtcav.cav import CavBank
 from vtcav.errors import ImageError, VtcavError
 from vtcav.explorer import limits
-from vtcav.explorer.concept import ConceptSpec
-from vtcav.explorer.found import Found
-from vtcav.explorer.guard import Guard
+from vtcav.explorer.answers import Found
+from vtcav.explorer.export import ExistsError, command, save_bank, save_folders
 from vtcav.explorer.pictures import Box, Picture
-from vtcav.explorer.requests import ExplainRequest, IntegrateRequest, SaveRequest, Work
-from vtcav.explorer.saving import ExistsError, command, save_bank, save_folders
+from vtcav.explorer.scheduling import SupersededError
+from vtcav.explorer.schemas import ConceptSpec, ExplainRequest, IntegrateRequest, SaveRequest, Work
+from vtcav.explorer.security import Guard
 from vtcav.explorer.session import Session
-from vtcav.explorer.turns import SupersededError
-from vtcav.preprocess import Preprocess
-from vtcav.significance import q_values
+from vtcav.images.preprocess import Preprocess
+from vtcav.method.significance import q_values
+from vtcav.results.bank import CavBank
+from vtcav.results.figures.overlay import hex_colours
 
 __all__ = ["create_app"]
 
@@ -159,7 +159,7 @@ def _about(session: Session) -> dict[str, Any]:
         },
         "skipped": [f"{skip.name}: {skip.reason}" for skip in session.skipped],
         "steps": session.rule.steps,
-        "colours": _colours(),
+        "colours": hex_colours(),
         "limits": {
             "bytes": limits.FILE_BYTES,
             "classes": limits.CLASSES,
@@ -352,11 +352,3 @@ def _static(name: str) -> Response:
     if name not in files:
         return _trouble(404, "there is nothing at this address")
     return Response(files[name], media_type=_TYPES[Path(name).suffix])
-
-
-@cache
-def _colours() -> str:
-    """Return the colours of M from 0 to 1, those of the figures: 6 hexadecimal digits each."""
-    from vtcav.report.page import _colours as colours
-
-    return colours()

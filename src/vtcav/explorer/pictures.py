@@ -18,10 +18,10 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from PIL import Image
 
-from vtcav.decoding import identify, reason_of, upright_rgb
 from vtcav.errors import ImageError
 from vtcav.explorer import limits
-from vtcav.images import ImageRef, UnreadableError, read
+from vtcav.images.decoding import identify, reason_of, upright_rgb
+from vtcav.images.references import ImageRef, UnreadableError, read
 
 __all__ = ["Box", "KnownRef", "Origin", "Picture", "Pictures", "clean_name"]
 

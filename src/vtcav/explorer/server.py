@@ -12,7 +12,7 @@ from typing import Any
 
 from vtcav.errors import ExplanationError, ExtraError, VtcavError
 from vtcav.explorer.session import Session
-from vtcav.images import ImageSource
+from vtcav.images.references import ImageSource
 from vtcav.models.base import Model
 
 __all__ = ["listen", "samples", "serve"]
@@ -86,7 +86,7 @@ def serve(
 
 def samples(names: tuple[str, ...]) -> Mapping[str, ImageSource]:
     """Return photographs of scikit-image by name, where it is installed."""
-    from vtcav.demo import photograph
+    from vtcav.datasets.demo_photographs import photograph
 
     try:
         return {name.removesuffix("_RGB"): photograph(name) for name in names}

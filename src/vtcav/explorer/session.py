@@ -7,28 +7,30 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vtcav.batches import check_finite
-from vtcav.cav import CavBank, LayerCavs
-from vtcav.concepts import Concept, ImageSet
 from vtcav.errors import ConceptError, ExplanationError
-from vtcav.explanation import Row
-from vtcav.explorer.concept import ConceptSpec, Example
-from vtcav.explorer.features import FeatureMemory
-from vtcav.explorer.found import Found, Learned, Progress, Seen
-from vtcav.explorer.given import given_concepts
-from vtcav.explorer.integrals import Integrals
-from vtcav.explorer.negatives import Negatives, find_negatives
+from vtcav.explainer.layer_analysis import LayerResult, analyse
+from vtcav.explainer.learning.learn import learn
+from vtcav.explainer.settings import Rule
+from vtcav.explorer.answers import Found, Learned, Progress, Seen
+from vtcav.explorer.default_negatives import Negatives, find_negatives
+from vtcav.explorer.feature_cache import FeatureMemory
+from vtcav.explorer.first_concepts import given_concepts
+from vtcav.explorer.integral_cache import Integrals
+from vtcav.explorer.lru import Recent
 from vtcav.explorer.pictures import KnownRef, Pictures
-from vtcav.explorer.recent import Recent
-from vtcav.explorer.turns import Latest, Turns
-from vtcav.images import ImageSource, Skipped, collect
-from vtcav.layer_analysis import LayerResult, Rule, analyse
-from vtcav.learning import learn
+from vtcav.explorer.scheduling import Latest, Turns
+from vtcav.explorer.schemas import ConceptSpec, Example
+from vtcav.images.concepts import Concept, ImageSet
+from vtcav.images.input_box import shown_picture
+from vtcav.images.preprocess import Preprocess, signature, to_tensor
+from vtcav.images.references import ImageSource, Skipped, collect
+from vtcav.method.cav import LayerCavs
+from vtcav.method.integral.trapezoid import Integral
 from vtcav.models.base import LayerInfo, Model
-from vtcav.preprocess import Preprocess, signature, to_tensor
-from vtcav.quadrature import Integral
-from vtcav.shown import shown_picture
-from vtcav.tables import LEARNED_FROM
+from vtcav.models.finite import check_finite
+from vtcav.results.bank import CavBank
+from vtcav.results.rows import Row
+from vtcav.results.tables import LEARNED_FROM
 
 if TYPE_CHECKING:
     from vtcav.diagnostics.result import Diagnostics

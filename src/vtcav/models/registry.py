@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from vtcav.errors import ExtraError, ModelError
 from vtcav.models.base import Model
-from vtcav.models.checkpoints import build_with_weights
-from vtcav.models.pytorch import Classifier, Task
-from vtcav.models.sources import Source, Weights, read_class_names
+from vtcav.models.classifier import Classifier, Task
+from vtcav.models.sources.checkpoints import build_with_weights
+from vtcav.models.sources.source import Source, Weights, read_class_names
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
     from torch import Tensor
 
-    from vtcav.models.layout import Layout
+    from vtcav.models.inspection.layout import Layout
 
 __all__ = ["load_model"]
 
@@ -103,7 +103,7 @@ def load_model(
 
 
 def _demo(_rest: str, options: _Options) -> Model:
-    from vtcav.demo import network
+    from vtcav.models.sources.demo_network import network
 
     if options.binary:
         raise ModelError("the demo network has 1000 classes: drop binary=True")
@@ -113,19 +113,19 @@ def _demo(_rest: str, options: _Options) -> Model:
 
 
 def _torchvision(name: str, options: _Options) -> Model:
-    from vtcav.models.from_torchvision import load
+    from vtcav.models.sources.from_torchvision import load
 
     return _classifier(load(name, options.weights, options.scores), options)
 
 
 def _timm(name: str, options: _Options) -> Model:
-    from vtcav.models.from_timm import load
+    from vtcav.models.sources.from_timm import load
 
     return _classifier(load(name, options.weights, options.scores), options)
 
 
 def _hf(name: str, options: _Options) -> Model:
-    from vtcav.models.from_hf import load
+    from vtcav.models.sources.from_huggingface import load
 
     own = options.preprocess is None
     source = load(name, options.weights, options.scores, preprocessing=own)
@@ -133,7 +133,7 @@ def _hf(name: str, options: _Options) -> Model:
 
 
 def _keras(path: str, options: _Options) -> Model:
-    from vtcav.models.keras import load
+    from vtcav.models.keras.classifier import load
 
     if not path:
         raise ModelError("expected keras:FILE, a .keras or .h5 file")

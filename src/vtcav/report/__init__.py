@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vtcav.diagnostics.result import Diagnostics
-    from vtcav.explanation import GlobalExplanation, LocalExplanation
+    from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 
 __all__ = ["build_report", "write_report"]
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vtcav.plotting.page import nice_limit
 from vtcav.report.rows import ClassPart, Row
-from vtcav.report.words import NOT_SEPARATED, interval, value
+from vtcav.results.figures.sheet import nice_limit
+from vtcav.results.words import NOT_SEPARATED, interval, value
 
 __all__ = ["HEIGHT", "LEFT", "WIDTH", "Panel", "Strip", "limit", "panels"]
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.diagnostics.trust import FINE, LEVELS
-from vtcav.provenance import Provenance
-from vtcav.report.images import data_uri
+from vtcav.diagnostics.levels import FINE, LEVELS
 from vtcav.report.rows import Trust, records
-from vtcav.report.words import interval, value
+from vtcav.results.figures.data_uri import data_uri
+from vtcav.results.provenance import Provenance
+from vtcav.results.words import interval, value
 
 if TYPE_CHECKING:
     from vtcav.diagnostics.result import Diagnostics

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.errors import ExplanationError
-from vtcav.explanation import GlobalExplanation, LocalExplanation
+from vtcav.files.atomic import atomic_path
 from vtcav.report.page import render
-from vtcav.storage import atomic_path
+from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 
 __all__ = ["write"]
 

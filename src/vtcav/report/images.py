@@ -6,7 +6,6 @@ Browsers unpack an image only when it is looked at, so that thousands lie in one
 from __future__ import annotations
 
 import base64
-import io
 import math
 import zlib
 from dataclasses import dataclass
@@ -14,25 +13,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, features
 
-from vtcav.diagnostics.trust import BAD
-from vtcav.explanation import LocalExplanation
+from vtcav.diagnostics.levels import BAD
 from vtcav.report.rows import Trust, records
-from vtcav.report.words import (
-    NS,
-    SIGNIFICANTLY,
-    clear,
-    count,
-    interval,
-    value,
-    verdict,
-)
+from vtcav.results.explanation import LocalExplanation
+from vtcav.results.figures.data_uri import data_uri
+from vtcav.results.words import NS, SIGNIFICANTLY, clear, count, interval, value, verdict
 
-__all__ = ["Claim", "ImagePart", "data_uri", "image_part", "packed"]
+__all__ = ["Claim", "ImagePart", "image_part", "packed"]
 
 _SIDE = 480
-_QUALITY = 80
 _PREDICTIONS = 3
 _TINY = 1001  # stands for more than 0 and less than half a thousandth
 _MOST_FINDINGS = 8
@@ -224,18 +214,3 @@ def packed(maps: list[NDArray[np.uint16]]) -> str:
     values = np.concatenate([M.ravel() for M in maps]).astype("<u2")
     planes = values.view(np.uint8).reshape(-1, 2).T
     return base64.b64encode(zlib.compress(planes.tobytes(), 9)).decode()
-
-
-def data_uri(picture: NDArray[np.uint8], side: int) -> str:
-    """Return a picture, at most so many pixels a side, as the address of its own content.
-
-    Args:
-        picture: uint8 [H, W, 3].
-        side: Of the longer edge, at most.
-    """
-    image = Image.fromarray(picture)
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    kind = "webp" if features.check("webp") else "jpeg"
-    buffer = io.BytesIO()
-    image.save(buffer, format=kind, quality=_QUALITY)
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vtcav import __version__
-from vtcav.filter_map import SHRINKAGE
-from vtcav.provenance import Provenance
+from vtcav.method.discriminant_map import SHRINKAGE
 from vtcav.report.rows import ClassPart
-from vtcav.report.words import clear, count, listed, short_names
+from vtcav.results.provenance import Provenance
+from vtcav.results.words import clear, count, listed, short_names
 
 __all__ = ["CITATION", "methods", "provenance_text"]
 

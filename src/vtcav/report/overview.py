@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vtcav.diagnostics.trust import BAD, FINE, LOOK
+from vtcav.diagnostics.levels import BAD, FINE, LOOK
 from vtcav.errors import ExplanationError
-from vtcav.provenance import Provenance
 from vtcav.report.images import Claim, ImagePart
 from vtcav.report.rows import NOT_DIAGNOSED, ClassPart, Row, Trust
-from vtcav.report.words import (
+from vtcav.results.provenance import Provenance
+from vtcav.results.words import (
     NOT_SEPARATED,
     NOT_TESTED,
     NS,

@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 
 from vtcav import __version__
 from vtcav.errors import ExtraError
-from vtcav.explanation import GlobalExplanation, LocalExplanation
-from vtcav.provenance import Provenance
 from vtcav.report.charts import HEIGHT, LEFT, WIDTH, limit, panels
 from vtcav.report.concepts import concept_parts, matrices
 from vtcav.report.images import ImagePart, image_part
 from vtcav.report.methods import CITATION, methods, provenance_text
 from vtcav.report.overview import overview
 from vtcav.report.rows import Trust, class_part
-from vtcav.report.words import clear, count, interval, short_names, told_apart, value
+from vtcav.results.explanation import GlobalExplanation, LocalExplanation
+from vtcav.results.figures.overlay import hex_colours
+from vtcav.results.provenance import Provenance
+from vtcav.results.words import clear, count, interval, short_names, told_apart, value
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["render", "safe_json"]
 
-_COLOURS = 64
 _SCRIPTS = "common.js", "charts.js", "images.js"
 
 
@@ -94,7 +94,7 @@ def render(
         images=images.parts,
         index=_index(images.parts),
         data=[safe_json(part.data) for part in images.parts],
-        settings=safe_json({"colours": _colours()}),
+        settings=safe_json({"colours": hex_colours()}),
         concept_parts=concept_parts(thumbnails, explained, diagnostics, trust),
         matrices=matrices(diagnostics),
         methods=methods(explained, parts, len(images.parts), diagnosed),
@@ -187,12 +187,3 @@ def _environment() -> Environment:
 def _exact(x: float) -> str:
     """Return a number for the page to sort by, as exact as it is; empty where there is none."""
     return "" if x != x else repr(float(x))
-
-
-@cache
-def _colours() -> str:
-    """Return the colours of M from 0 to 1, those of the figures: 6 hexadecimal digits each."""
-    import matplotlib
-
-    rgba = matplotlib.colormaps["inferno"](np.linspace(0, 1, _COLOURS))
-    return bytes(np.rint(rgba[:, :3] * 255).astype(np.uint8).ravel()).hex()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vtcav.diagnostics.trust import BAD, FINE
-from vtcav.explanation import GlobalExplanation
-from vtcav.provenance import Provenance
-from vtcav.report.words import SIGNIFICANTLY, interval, value, verdict
+from vtcav.diagnostics.levels import BAD, FINE
+from vtcav.results.explanation import GlobalExplanation
+from vtcav.results.provenance import Provenance
+from vtcav.results.words import SIGNIFICANTLY, interval, value, verdict
 
 if TYPE_CHECKING:
     import pandas as pd

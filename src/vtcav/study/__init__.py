@@ -16,26 +16,26 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcav.budget import IMAGES
-from vtcav.cache.place import cache_of
-from vtcav.cav import CavBank
 from vtcav.diagnostics.result import Diagnostics
-from vtcav.explanation import GlobalExplanation, LocalExplanation
-from vtcav.images import collect
-from vtcav.runs import bank_digest
-from vtcav.runs.folder import opened
-from vtcav.saved import records, save_result
-from vtcav.storage import file_hash
-from vtcav.study.nodes import StudyError
+from vtcav.explainer.runs.assembly import bank_digest
+from vtcav.explainer.runs.run_folder import opened
+from vtcav.files.cache_location import cache_of
+from vtcav.files.hashing import file_hash
+from vtcav.files.manifest import records, save_result
+from vtcav.images.references import collect
+from vtcav.models.heads.batch_size import IMAGES
+from vtcav.results.bank import CavBank
+from vtcav.results.explanation import GlobalExplanation, LocalExplanation
+from vtcav.study.checkpoints import Steps, content, identity
 from vtcav.study.prepare import Prepared, explainer_of, prepare
 from vtcav.study.spec import FORMATS, Study, paths
-from vtcav.study.steps import Steps, content, identity
-from vtcav.study.table import study_table, write_tables
+from vtcav.study.summary_table import study_table, write_tables
+from vtcav.study.yaml_nodes import StudyError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vtcav.cache.store import Cache
+    from vtcav.files.cache import Cache
 
 __all__ = ["Study", "StudyError", "run_study"]
 
@@ -255,7 +255,7 @@ class _Run:
         )
 
     def _compare(self) -> None:
-        from vtcav.evaluation.compare import compare
+        from vtcav.evaluation.compare.compute import compare
 
         place = self.folder / "comparison"
         options = self.study.options
@@ -317,7 +317,7 @@ class _Run:
 
 def _check_comparison(folder: Path) -> None:
     """Check that a comparison is there and intact."""
-    from vtcav.evaluation.comparison import KIND
-    from vtcav.saved import load_manifest
+    from vtcav.evaluation.compare.result import KIND
+    from vtcav.files.manifest import load_manifest
 
     load_manifest(folder, KIND, "comparison")

@@ -7,11 +7,11 @@ from dataclasses import fields
 from typing import Any
 
 from vtcav.errors import VtcavError
-from vtcav.preprocess import Preprocess
-from vtcav.shortcuts import MODES, PRECISIONS
-from vtcav.study.nodes import Entry
+from vtcav.images.preprocess import Preprocess
+from vtcav.method.variants import VARIANTS
+from vtcav.models.heads.options import MODES, PRECISIONS
 from vtcav.study.spec import ModelSpec, Options, TopOrNames
-from vtcav.variants import VARIANTS
+from vtcav.study.yaml_nodes import Entry
 
 __all__ = ["given_in", "read_model", "read_options", "read_top", "unique"]
 

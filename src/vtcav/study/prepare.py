@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtcav.errors import ModelError
-from vtcav.images import ImageRef, Skipped, SkippedImageWarning, UnreadableError, collect
-from vtcav.study.names import folder_names
-from vtcav.study.nodes import StudyError
+from vtcav.files.safe_names import folder_names
+from vtcav.images.references import ImageRef, Skipped, SkippedImageWarning, UnreadableError, collect
+from vtcav.study.checkpoints import listed
 from vtcav.study.spec import Study, TopOrNames
-from vtcav.study.steps import listed
+from vtcav.study.yaml_nodes import StudyError
 
 if TYPE_CHECKING:
-    from vtcav.cache.store import Cache
-    from vtcav.cav import CavBank
-    from vtcav.explainer import VisualTCAV
+    from vtcav.explainer.visual_tcav import VisualTCAV
+    from vtcav.files.cache import Cache
     from vtcav.models.base import Model
+    from vtcav.results.bank import CavBank
 
 __all__ = ["ClassToExplain", "Prepared", "explainer_of", "prepare"]
 
@@ -87,7 +87,7 @@ def explainer_of(
     cache: bool | str | Path | Cache | None = None,
 ) -> VisualTCAV:
     """Return an explainer with the settings of a study."""
-    from vtcav.explainer import VisualTCAV
+    from vtcav.explainer.visual_tcav import VisualTCAV
 
     options = study.options
     return VisualTCAV(

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from vtcav.concepts import MIN_EXAMPLES
 from vtcav.errors import VtcavError
-from vtcav.shortcuts import Mode, Precision
-from vtcav.study.nodes import StudyError, located
-from vtcav.variants import PAPER, Variant
+from vtcav.images.concepts import MIN_EXAMPLES
+from vtcav.method.variants import PAPER, Variant
+from vtcav.models.heads.options import Mode, Precision
+from vtcav.study.yaml_nodes import StudyError, located
 
 if TYPE_CHECKING:
-    from vtcav.preprocess import Preprocess
+    from vtcav.images.preprocess import Preprocess
 
 __all__ = [
     "FORMATS",
@@ -160,7 +160,7 @@ class Study:
         Raises:
             StudyError: Naming the file, the line, the key, what was expected and what came.
         """
-        from vtcav.study.file import read_study
+        from vtcav.study.reader import read_study
 
         return read_study(Path(path))
 

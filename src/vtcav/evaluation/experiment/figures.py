@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vtcav.plotting.page import MUTED
+from vtcav.results.figures.sheet import MUTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

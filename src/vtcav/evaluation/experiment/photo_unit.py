@@ -22,11 +22,9 @@ import torch
 from numpy.typing import NDArray
 
 from vtcav import Classifier
-from vtcav.evaluation.effects import Effects, causal_effects
-from vtcav.evaluation.experiment.trial import Trial, own_maps
-from vtcav.evaluation.experiment.unit import UnitResult, fitted, held_against
-from vtcav.evaluation.network import LAYERS, Training
-from vtcav.evaluation.photo_network import (
+from vtcav.evaluation.experiment.effects import Effects, causal_effects
+from vtcav.evaluation.experiment.network import LAYERS, Training
+from vtcav.evaluation.experiment.photo_network import (
     BLOCKS,
     STEPS,
     Frozen,
@@ -36,9 +34,11 @@ from vtcav.evaluation.photo_network import (
     photo_network,
     train_photo_network,
 )
-from vtcav.evaluation.photographs import Photographs
-from vtcav.evaluation.tags import ABSENT, GLYPHS, put_tags
-from vtcav.preprocess import Preprocess
+from vtcav.evaluation.experiment.photographs import Photographs
+from vtcav.evaluation.experiment.tags import ABSENT, GLYPHS, put_tags
+from vtcav.evaluation.experiment.trial import Trial, own_maps
+from vtcav.evaluation.experiment.unit import UnitResult, fitted, held_against
+from vtcav.images.preprocess import Preprocess
 
 __all__ = ["PhotoExperiment", "PhotoSettings"]
 

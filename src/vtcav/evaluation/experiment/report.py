@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcav.errors import ExplanationError
-from vtcav.evaluation.agreement import by_seed
+from vtcav.evaluation.experiment.agreement import by_seed
 from vtcav.evaluation.experiment.figures import (
     TITLES,
     plot_layers,
@@ -20,13 +20,14 @@ from vtcav.evaluation.experiment.figures import (
     plot_scenes,
     plot_truth,
 )
-from vtcav.plotting.page import save_figure
-from vtcav.storage import file_hash, replace_files
+from vtcav.files.atomic import replace_files
+from vtcav.files.hashing import file_hash
+from vtcav.results.figures.sheet import save_figure
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vtcav.evaluation.experiment import Evaluation
+    from vtcav.evaluation.experiment.evaluate import Evaluation
     from vtcav.evaluation.experiment.view import View
 
 __all__ = ["headline", "write_report"]

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from vtcav.errors import ExplanationError
 from vtcav.evaluation.experiment.unit import UnitResult
-from vtcav.storage import atomic_path, file_hash, replace_files
+from vtcav.files.atomic import atomic_path, replace_files
+from vtcav.files.hashing import file_hash
 
 __all__ = ["claim", "load_unit", "save_unit", "unit_folder"]
 

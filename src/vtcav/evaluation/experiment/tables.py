@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vtcav.evaluation.agreement import by_layer, by_seed, local_agreement, summarise
+from vtcav.evaluation.compare.observation import MAPS
+from vtcav.evaluation.experiment.agreement import by_layer, by_seed, local_agreement, summarise
 from vtcav.evaluation.experiment.unit import UnitResult
 from vtcav.evaluation.metrics import METRICS
-from vtcav.evaluation.peers import MAPS
-from vtcav.learning import versions
+from vtcav.results.provenance import versions
 
 __all__ = ["collect_tables", "summary_of"]
 

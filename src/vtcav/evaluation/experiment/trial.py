@@ -16,12 +16,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vtcav.evaluation.metrics import at_resolution, localise
-from vtcav.layer_analysis import NOT_SEPARATED
+from vtcav.explainer.layer_analysis import NOT_SEPARATED
 
 if TYPE_CHECKING:
     import torch
 
-    from vtcav.explainer import VisualTCAV
+    from vtcav.explainer.visual_tcav import VisualTCAV
 
 __all__ = ["Trial", "map_table", "own_maps"]
 

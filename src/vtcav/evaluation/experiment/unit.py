@@ -19,16 +19,31 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from vtcav.evaluation.concept_sets import concept_name, draw_concept_sets
-from vtcav.evaluation.effects import CUES, Effects, causal_effects
+from vtcav.evaluation.compare.methods import FILTER
+from vtcav.evaluation.experiment.concept_sets import concept_name, draw_concept_sets
+from vtcav.evaluation.experiment.effects import CUES, Effects, causal_effects
+from vtcav.evaluation.experiment.network import (
+    LAYERS,
+    Training,
+    build,
+    draw_cue,
+    logits,
+    to_input,
+    train,
+)
+from vtcav.evaluation.experiment.scenes import (
+    CLASSES,
+    SIDE,
+    Scenes,
+    draw_scenes,
+    scene_seed,
+    with_tags,
+)
 from vtcav.evaluation.experiment.trial import Trial, map_table, own_maps
 from vtcav.evaluation.experiment.values import class_means, image_values
-from vtcav.evaluation.method_names import FILTER
-from vtcav.evaluation.network import LAYERS, Training, build, draw_cue, logits, to_input, train
-from vtcav.evaluation.scenes import CLASSES, SIDE, Scenes, draw_scenes, scene_seed, with_tags
 
 if TYPE_CHECKING:
-    from vtcav.explainer import VisualTCAV
+    from vtcav.explainer.visual_tcav import VisualTCAV
     from vtcav.models.base import Model
 
 __all__ = [
@@ -73,7 +88,7 @@ class UnitSettings:
         examples: Examples of each concept, and as many negatives.
         test_images: Test images of each class.
         methods: The methods compared, Visual-TCAV first; `FILTER` is its variant whose map is
-            drawn by a filter (`vtcav.filter_map`).
+            drawn by a filter (`vtcav.method.discriminant_map`).
         tcav_runs: CAVs of each concept for TCAV.
     """
 

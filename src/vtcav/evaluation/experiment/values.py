@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from vtcav.errors import ExplanationError
-from vtcav.evaluation.effects import Effects
+from vtcav.evaluation.experiment.effects import Effects
 
 if TYPE_CHECKING:
     from vtcav.evaluation.experiment.trial import Trial
-    from vtcav.explainer import VisualTCAV
+    from vtcav.explainer.visual_tcav import VisualTCAV
 
 __all__ = ["NO_GAP", "class_means", "image_values"]
 
@@ -41,7 +41,7 @@ def image_values(
         seed: Seeds their draws.
         options: Others of `compare`.
     """
-    from vtcav.evaluation.compare import compare
+    from vtcav.evaluation.compare.compute import compare
 
     of_class = {name: trial.of_class(t) for t, name in enumerate(trial.classes)}
     empty = np.zeros(trial.pictures.shape[1:3], bool)

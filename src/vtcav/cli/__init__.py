@@ -1,0 +1,113 @@
+"""The command line: a shell over the API, and nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from vtcav import __version__
+from vtcav.cli import (
+    cache,
+    compare,
+    concepts,
+    demo,
+    diagnose,
+    evaluate,
+    explain,
+    explain_class,
+    explore,
+    init,
+    layers,
+    localise,
+    report,
+    run,
+)
+from vtcav.cli.options import UsageError
+from vtcav.cli.terminal import fail, show_warning
+from vtcav.errors import VtcavError
+
+__all__ = ["main", "parser"]
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+_COMMANDS = (
+    demo,
+    layers,
+    explain,
+    explain_class,
+    concepts,
+    explore,
+    init,
+    run,
+    report,
+    diagnose,
+    localise,
+    compare,
+    evaluate,
+    cache,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: Arguments; None takes the process's.
+
+    Returns:
+        0 done, 1 the work failed, 2 wrong usage, 130 interrupted.
+    """
+    arguments = parser().parse_args(argv)
+    with warnings.catch_warnings():
+        if not arguments.debug:
+            warnings.simplefilter("default", UserWarning)
+            warnings.showwarning = show_warning
+        try:
+            arguments.run(arguments)
+        except KeyboardInterrupt:
+            return fail("interrupted; nothing half-written was left", INTERRUPTED)
+        except UsageError as error:
+            return fail(str(error), USAGE)
+        except VtcavError as error:
+            if arguments.debug:
+                raise
+            return fail(str(error), FAILED)
+        except BrokenPipeError:
+            # the reader of a pipe went away (vtcav layers ... | head)
+            sys.stderr.close()
+            return DONE
+        except Exception as error:
+            if arguments.debug:
+                raise
+            return fail(
+                f"{type(error).__name__}: {error} (unexpected; --debug shows where)", FAILED
+            )
+    return DONE
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    root = _Parser(
+        prog="vtcav",
+        description="Where an image classifier sees a concept, and how much it counts for a class.",
+        epilog="Start with: vtcav demo",
+    )
+    root.add_argument("--version", action="version", version=f"vtcav {__version__}")
+    commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        command.add(commands)
+    return root
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what was wrong in one line and where help is."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(
+            **settings, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"vtcav: {message}\n  see: {self.prog} --help\n")

@@ -1,0 +1,171 @@
+"""`vtcav compare`: Visual-TCAV beside other methods, on the command line."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtcav.cli.options import (
+    UsageError,
+    add_common,
+    add_output,
+    add_resampling,
+    add_sources,
+    check_sources,
+    load,
+    names,
+    output_path,
+    positive,
+    prepared,
+    shown,
+)
+from vtcav.cli.terminal import print_frame, print_json, print_line, print_saved, records
+from vtcav.errors import ImageError
+from vtcav.evaluation.compare.methods import METHODS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from vtcav.evaluation.compare.result import Comparison
+    from vtcav.models.base import Model
+
+__all__ = ["add", "class_folders"]
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    command = commands.add_parser(
+        "compare",
+        help="compute TCAV, saliency methods and a concept bottleneck beside Visual-TCAV",
+        description=(
+            "Compute other methods beside Visual-TCAV: the same images, layers and concepts, one "
+            "table. Values of different methods have different units; compare their order. "
+            "Needs the extra vtcav[evaluation]."
+        ),
+        epilog=(
+            "example:\n"
+            "  vtcav compare --images photos --model demo \\\n"
+            "      --concepts concepts --negatives random -o out\n"
+            "with photos/zebra/*.jpg, photos/dalmatian/*.jpg, ..."
+        ),
+    )
+    command.add_argument(
+        "--images", required=True, type=Path, help="a folder with one folder of images per class"
+    )
+    add_sources(command)
+    command.add_argument(
+        "--methods",
+        type=names,
+        default=list(METHODS),
+        help=f"methods with commas (default: all, {','.join(METHODS)})",
+    )
+    command.add_argument(
+        "--runs", type=positive, default=20, help="CAVs of each concept for TCAV (default 20)"
+    )
+    command.add_argument(
+        "--points",
+        type=positive,
+        default=50,
+        help="points of integrated gradients at the input (default 50)",
+    )
+    add_resampling(command)
+    add_output(command, "tables and figure")
+    add_common(command)
+    command.set_defaults(run=_run)
+
+
+def class_folders(root: Path, model: Model) -> dict[int, Path]:
+    """Return the folders of images by the class that they are named like.
+
+    A folder is named like the class, whatever its case and with any sign that is no letter or
+    digit in place of another ("Egyptian_cat"), or by the class's index.
+
+    Raises:
+        ImageError: When there are none.
+        ModelError: For a folder that is named like no class.
+    """
+    if not root.is_dir():
+        raise ImageError(
+            f"expected a folder with one folder of images per class, got {str(root)!r}, which "
+            f"{'is a file' if root.exists() else 'does not exist'}"
+        )
+    folders = [p for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+    if not folders:
+        raise ImageError(
+            f"expected one folder of images per class in {str(root)!r}, found none; put the images "
+            f"of a class into a folder of its name, for example "
+            f"{str(root / model.class_names[0])!r}"
+        )
+    found: dict[int, Path] = {}
+    for folder in folders:
+        alike = [i for i, n in enumerate(model.class_names) if _plain(n) == _plain(folder.name)]
+        certain = len(alike) == 1 and folder.name not in model.class_names
+        index = model.class_index(alike[0] if certain else folder.name)
+        if index in found:
+            raise ImageError(
+                f"two folders are named like class {model.class_names[index]!r}: "
+                f"{str(found[index])!r} and {str(folder)!r}"
+            )
+        found[index] = folder
+    return found
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from vtcav.evaluation.compare.compute import compare
+    from vtcav.models.heads.batch_size import IMAGES
+
+    check_sources(arguments)
+    unknown = [method for method in arguments.methods if method not in METHODS]
+    if unknown or not arguments.methods:
+        raise UsageError(f"expected methods among {', '.join(METHODS)}, got {unknown}")
+    model = load(arguments)
+    images = class_folders(arguments.images, model)
+    found = compare(
+        prepared(arguments, model),
+        images,
+        methods=arguments.methods,
+        limit=arguments.limit,
+        seed=arguments.seed,
+        runs=arguments.runs,
+        steps=arguments.points,
+        batch_size=arguments.batch_size or IMAGES,
+        strict=arguments.strict,
+        progress=shown(arguments),
+    )
+    if arguments.output is not None:
+        found.save(arguments.output)
+    _show(found, arguments)
+
+
+def _show(found: Comparison, arguments: argparse.Namespace) -> None:
+    summary, output = found.summary(), arguments.output
+    if arguments.json:
+        print_json(
+            {
+                "summary": records(summary),
+                "ranks": records(found.ranks()),
+                "output": output_path(output),
+            }
+        )
+        return
+    for name in found.classes:
+        print_frame(f"{name}: class means, each method in its own unit", *_by_method(summary, name))
+    print_line("Compare orders, not sizes: units differ. Notes and p-values are in the tables.")
+    print_saved(output)
+
+
+def _by_method(summary: pd.DataFrame, class_name: str) -> tuple[pd.DataFrame, dict[Any, str]]:
+    """Return a class's means with a column for each method, and the columns' titles."""
+    own = summary[summary["class_name"] == class_name]
+    wide = own.pivot_table(
+        index=["layer", "concept"], columns="method", values="mean", sort=False, dropna=False
+    ).dropna(how="all")
+    columns = [method for method in METHODS if method in wide]
+    titles: dict[Any, str] = {"layer": "layer", "concept": "concept"}
+    return wide[columns].reset_index(), titles | {m: m.replace("_", " ") for m in columns}
+
+
+def _plain(name: str) -> str:
+    """Return a name without what differs between a class and a folder."""
+    return "".join(letter if letter.isalnum() else " " for letter in name.casefold()).strip()

@@ -1,0 +1,217 @@
+"""`vtcav concepts`: a folder of concepts, from a data set."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtcav.cli.localise import mask_value
+from vtcav.cli.options import UsageError, names, positive
+
+if TYPE_CHECKING:
+    from vtcav.datasets import ConceptImages, Patches
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    command = commands.add_parser(
+        "concepts",
+        help="write a folder of concepts from a data set, patches cut out",
+        description=(
+            "Write one folder of images per concept, for --concepts, from a data set. SOURCE is\n"
+            "  a folder with one folder per label;\n"
+            "  a folder in the layout of Broden (index.csv, label.csv, images/);\n"
+            "  a folder of images, with --masks;\n"
+            "  a folder that Hugging Face's datasets saved with save_to_disk;\n"
+            "  a table (.csv, .tsv, .parquet) of paths and labels, with boxes if it has them;\n"
+            "  a .json file in COCO's form, with --images."
+        ),
+        epilog=(
+            "examples:\n"
+            "  vtcav concepts dtd/images -o concepts --labels striped,dotted --rest 200\n"
+            "  vtcav concepts instances.json --images photos -o concepts --labels zebra --pad 0.2\n"
+            "  vtcav concepts photos --masks masks --concept spot -o concepts --outside grey"
+        ),
+    )
+    _add_source(command)
+    _add_patches(command)
+    command.add_argument("--seed", type=int, default=0, help="seeds the draw (default 0)")
+    command.add_argument("--json", action="store_true", help="print JSON on standard output")
+    command.add_argument("--quiet", action="store_true", help="say nothing")
+    command.add_argument("--debug", action="store_true", help="show tracebacks")
+    command.set_defaults(run=_run)
+
+
+def _add_source(command: argparse.ArgumentParser) -> None:
+    command.add_argument("source", metavar="SOURCE", help="a folder or a file, see above")
+    command.add_argument("-o", "--output", type=Path, required=True, help="where the folders go")
+    command.add_argument("--labels", type=names, help="labels with commas (default: all)")
+    command.add_argument("--limit", type=positive, help="at most this many images of each")
+    command.add_argument(
+        "--rest",
+        type=positive,
+        metavar="N",
+        help="also write N images of the other labels, for --negatives, to OUTPUT-rest/rest",
+    )
+    command.add_argument("--images", help="the folder that paths are relative to")
+    command.add_argument("--image-column", help="column of images in a table")
+    command.add_argument("--label-column", help="column of labels in a table")
+    command.add_argument("--masks", type=Path, help="a folder of masks named like the images")
+    command.add_argument("--concept", help="the concept of the masks (with --masks)")
+    command.add_argument(
+        "--value", type=mask_value, help="what means the concept in a mask; see vtcav localise"
+    )
+    command.add_argument("--split", help="of a data set in the layout of Broden")
+
+
+def _add_patches(command: argparse.ArgumentParser) -> None:
+    patches = command.add_argument_group("patches, from boxes and masks")
+    patches.add_argument(
+        "--pad",
+        type=float,
+        default=0.1,
+        help="kept on each side, as a share of the longer side (default 0.1)",
+    )
+    patches.add_argument(
+        "--no-square", action="store_true", help="leave boxes as they are, not made square"
+    )
+    patches.add_argument(
+        "--outside",
+        choices=("keep", "grey", "blur"),
+        default="keep",
+        help="what becomes of pixels beside the box or mask (default keep)",
+    )
+    patches.add_argument(
+        "--min-size", type=positive, default=32, help="shortest side in pixels (default 32)"
+    )
+    patches.add_argument("--per-image", type=positive, help="at most this many of one picture")
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from vtcav.cli.terminal import print_frame, print_json, print_line, records
+    from vtcav.datasets import ConceptImages
+    from vtcav.errors import DatasetError
+
+    place = arguments.output.with_name(f"{arguments.output.name}-rest")
+    if arguments.rest is not None:
+        if arguments.labels is None:
+            raise UsageError("--rest needs --labels: the rest is what has other labels")
+        if (place / "rest").exists():
+            raise DatasetError(f"{str(place / 'rest')!r} exists already; remove it")
+    found = _listed(arguments)
+    chosen = found.only(arguments.labels, limit=arguments.limit, seed=arguments.seed)
+    rest = None
+    if arguments.rest is not None:
+        left = found.rest(arguments.labels, limit=arguments.rest, seed=arguments.seed)
+        rest = ConceptImages({"rest": left})
+    folders = chosen.save(arguments.output)
+    negatives = rest.save(place)["rest"] if rest is not None else None
+    if arguments.json:
+        print_json(
+            {
+                "concepts": {name: str(path.resolve()) for name, path in folders.items()},
+                "counts": records(chosen.counts()),
+                "negatives": None if negatives is None else str(negatives.resolve()),
+            }
+        )
+    elif not arguments.quiet:
+        columns = {"concept": "concept", "images": "images", "why": "left out"}
+        print_frame("Concepts", chosen.counts(), columns)
+        print_line(f"Written to {arguments.output.resolve()}")
+        if negatives is not None:
+            print_line(f"Negatives ({len(left)}) written to {negatives.resolve()}")
+
+
+def _listed(arguments: argparse.Namespace) -> ConceptImages:
+    """List the source; of all labels where the rest is wanted too."""
+    from vtcav import datasets
+
+    source = Path(arguments.source)
+    # the rest is drawn from the other labels, so these are listed as well
+    labels = None if arguments.rest is not None else arguments.labels
+    draw = {"limit": None, "seed": arguments.seed}
+    if arguments.masks is not None:
+        if arguments.concept is None:
+            raise UsageError("--masks needs --concept NAME: what the masks show")
+        values = {arguments.concept: arguments.value}
+        if arguments.labels is not None or arguments.rest is not None:
+            raise UsageError("--masks goes without --labels and --rest")
+        draw["limit"] = arguments.limit
+        return datasets.from_masks(
+            source, arguments.masks, values, patches=_patches(arguments), **draw
+        )
+    if source.suffix == ".json":
+        images = arguments.images or source.parent
+        return datasets.from_coco(source, images, labels, patches=_patches(arguments), **draw)
+    if source.is_dir():
+        return _of_folder(source, arguments, labels)
+    if not source.exists():
+        raise UsageError(f"there is no folder or file {arguments.source!r}")
+    columns = {"image": arguments.image_column, "label": arguments.label_column}
+    options = {**columns, "root": arguments.images, **draw}
+    if _has_boxes(source):
+        return datasets.from_boxes(source, labels, patches=_patches(arguments), **options)
+    return datasets.from_table(source, labels, **options)
+
+
+def _of_folder(source: Path, arguments: argparse.Namespace, labels: Any) -> ConceptImages:
+    from vtcav import datasets
+
+    if (source / "index.csv").is_file():
+        limit = arguments.limit if labels is not None else None
+        return datasets.from_broden(
+            source,
+            labels,
+            split=arguments.split,
+            patches=_patches(arguments),
+            limit=limit,
+            seed=arguments.seed,
+        )
+    if (source / "dataset_info.json").is_file() or (source / "dataset_dict.json").is_file():
+        return datasets.from_huggingface(
+            _saved(source, arguments.split),
+            labels,
+            image=arguments.image_column or "image",
+            label=arguments.label_column or "label",
+        )
+    return datasets.from_folders(source, labels)
+
+
+def _saved(source: Path, split: str | None) -> Any:
+    """Return a data set that Hugging Face's package saved."""
+    from vtcav.errors import DatasetError, ExtraError
+
+    try:
+        from datasets import load_from_disk
+    except ImportError as error:
+        raise ExtraError(
+            f"{str(source)!r} needs the package 'datasets': pip install 'vtcav[datasets]'"
+        ) from error
+    try:
+        found = load_from_disk(str(source))
+        return found if split is None else found[split]
+    except (OSError, ValueError, KeyError) as error:
+        raise DatasetError(f"cannot read the data set {str(source)!r}: {error}") from error
+
+
+def _has_boxes(source: Path) -> bool:
+    from vtcav.datasets.boxes import CORNERS, SIZES
+    from vtcav.datasets.tables import read_table
+
+    known = {str(name).casefold() for name in read_table(source)[0].columns}
+    return any(known.issuperset(four) for four in (*CORNERS, *SIZES))
+
+
+def _patches(arguments: argparse.Namespace) -> Patches:
+    from vtcav.datasets import Patches
+
+    return Patches(
+        pad=arguments.pad,
+        square=not arguments.no_square,
+        outside=arguments.outside,
+        min_size=arguments.min_size,
+        per_image=arguments.per_image,
+    )

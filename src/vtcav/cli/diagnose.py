@@ -1,0 +1,102 @@
+"""`vtcav diagnose`: how far each concept can be trusted."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtcav.cli.options import (
+    add_common,
+    add_output,
+    add_sources,
+    check_sources,
+    load,
+    output_path,
+    prepared,
+)
+from vtcav.cli.terminal import print_frame, print_json, print_line, print_saved, records
+from vtcav.diagnostics.levels import FINE
+
+if TYPE_CHECKING:
+    from vtcav.diagnostics.result import Diagnostics
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    command = commands.add_parser(
+        "diagnose",
+        help="say how far each concept can be trusted",
+        description=(
+            "Say how far each concept can be trusted at each layer: whether the layer tells it "
+            "from its negatives on images it was not learned from, how much it depends on the "
+            "choice of images, whether it is another concept's direction too, where its examples "
+            "activate, and which images stand in two places. Every finding has a level: fine, "
+            "look, do not use."
+        ),
+        epilog=(
+            "examples:\n"
+            "  vtcav diagnose --model demo --concepts concepts --negatives random -o trust\n"
+            "  vtcav diagnose --model demo --cavs out/cavs.safetensors --images zebras -o trust\n"
+        ),
+    )
+    add_sources(command)
+    command.add_argument(
+        "--images", type=Path, help="images to explain, to be sought among the examples"
+    )
+    command.add_argument(
+        "--other-negatives", type=Path, help="other negatives to hold the directions against"
+    )
+    add_output(command, "tables and figure")
+    add_common(command)
+    command.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from vtcav.images.references import collect
+
+    check_sources(arguments)
+    # what can be wrong is found before the minutes that learning may take
+    for source in (arguments.images, arguments.other_negatives):
+        if source is not None:
+            collect(source)
+    # what is told of concepts needs no attributions
+    explainer = prepared(arguments, load(arguments), null_cavs=0, bootstraps=0)
+    found = explainer.diagnostics(
+        images=arguments.images, negatives=arguments.other_negatives, seed=arguments.seed
+    )
+    if arguments.output is not None:
+        found.save(arguments.output)
+    if arguments.json:
+        print_json(
+            {
+                "summary": records(found.summary()),
+                "findings": records(found.table),
+                "duplicates": records(found.duplicates),
+                "output": output_path(arguments.output),
+            }
+        )
+        return
+    _print(found)
+    print_saved(arguments.output)
+
+
+def _print(found: Diagnostics) -> None:
+    """Print the levels, and what was found about images."""
+    print_frame(
+        "How far each concept can be trusted (fine, look, do not use)",
+        found.summary(),
+        {
+            "layer": "layer",
+            "concept": "concept",
+            "level": "level",
+            "check": "decided by",
+            "meaning": "meaning",
+        },
+    )
+    table = found.table
+    for row in records(table[(table["layer"] == "") & (table["level"] != FINE)]):
+        whose = f"{row['concept']}: " if row["concept"] else ""
+        print_line(f"{row['level']}: {whose}{row['meaning']}")

@@ -1,0 +1,90 @@
+"""`vtcav explain`: one image."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from vtcav.cli.options import (
+    add_common,
+    add_output,
+    add_quadrature,
+    add_resampling,
+    add_sources,
+    check_sources,
+    class_of,
+    load,
+    names,
+    output_path,
+    prepared,
+)
+from vtcav.cli.terminal import by_class, print_frame, print_json, print_saved, records
+from vtcav.method.variants import suffix
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    command = commands.add_parser(
+        "explain",
+        help="explain one image",
+        description="Explain one image: where each concept is, and how much it counts.",
+        epilog=(
+            "examples:\n"
+            "  vtcav explain zebra.jpg --model demo --concepts concepts --negatives random -o out\n"
+            "  vtcav explain zebra.jpg --model demo --cavs out/cavs.safetensors --classes zebra\n"
+        ),
+    )
+    command.add_argument("image", metavar="IMAGE", help="a picture file")
+    command.add_argument(
+        "--classes",
+        default="3",
+        help=(
+            "a number of top classes (default 3), or names and indices with commas: zebra,index:281"
+        ),
+    )
+    add_sources(command)
+    add_quadrature(command)
+    add_resampling(command)
+    add_output(command, "tables, maps and figure")
+    add_common(command)
+    command.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from vtcav.images.references import collect
+
+    check_sources(arguments)
+    classes = _classes(arguments.classes)
+    model = load(arguments)
+    # what can be wrong is found before the minutes that learning may take
+    collect(arguments.image)
+    for name in [] if isinstance(classes, int) else classes:
+        model.class_index(name)
+    local = prepared(arguments, model).explain(arguments.image, classes=classes)
+    if arguments.output is not None:
+        local.save(arguments.output)
+    if arguments.json:
+        print_json(
+            {
+                "image": local.image,
+                "predictions": records(local.predictions.head(10)),
+                "attributions": records(local.attributions),
+                "variant": local.provenance.variant,
+                "output": output_path(arguments.output),
+            }
+        )
+        return
+    print_frame(
+        f"Predictions for {local.image}",
+        local.predictions.head(5),
+        {"class_name": "class", "probability": "probability"},
+    )
+    title = f"Concept attributions by class{suffix(local.provenance.variant)}"
+    print_frame(title, *by_class(local.attributions))
+    print_saved(arguments.output)
+
+
+def _classes(text: str) -> int | list[str | int]:
+    return int(text) if text.isdecimal() else [class_of(name) for name in names(text)]

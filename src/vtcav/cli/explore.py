@@ -1,0 +1,97 @@
+"""`vtcav explore`: a local web app to make concepts with."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from vtcav.cli.options import UsageError, add_model, load, positive
+from vtcav.cli.terminal import print_line
+
+__all__ = ["add"]
+
+# Of scikit-image; those the demonstration explains come first.
+_SAMPLES = "chelsea", "coffee", "chessboard_RGB", "rocket", "brick"
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    command = commands.add_parser(
+        "explore",
+        help="make concepts by hand in a local web page",
+        description=(
+            "Open a page on this machine: choose a photo, cut out examples of a concept, and see "
+            "at once where the network sees it and how much it counts. Needs the extra "
+            "vtcav[explore]. Nothing leaves the machine."
+        ),
+        epilog=(
+            "examples:\n"
+            "  vtcav explore --model demo\n"
+            "  vtcav explore --model python:mymodel:build --concepts concepts --negatives random\n"
+        ),
+    )
+    add_model(command)
+    command.add_argument(
+        "--concepts", type=Path, help="concepts to begin with: one folder of examples for each"
+    )
+    command.add_argument(
+        "--negatives",
+        type=Path,
+        help="images that show no concept (default: a stand-in, and the page says so)",
+    )
+    command.add_argument("--cavs", type=Path, help="learned concepts to look at")
+    command.add_argument(
+        "--steps",
+        type=positive,
+        default=50,
+        help="trapezoid steps of the integral (default 50, the paper's)",
+    )
+    command.add_argument("--batch-size", type=positive, default=8, help="default 8")
+    command.add_argument("--port", type=int, default=0, help="default: a free one")
+    command.add_argument("--no-browser", action="store_true", help="only print the address")
+    command.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("explorer"),
+        help="folder for saved concepts (default: explorer)",
+    )
+    command.add_argument("--device", default="auto", help="auto (default), cpu, cuda, mps")
+    command.add_argument(
+        "--seed", type=int, default=0, help="seeds every random choice (default 0)"
+    )
+    command.add_argument("--debug", action="store_true", help="show tracebacks")
+    command.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    if not 0 <= arguments.port < 65536:
+        raise UsageError(f"expected a port from 0 to 65535, got {arguments.port}")
+    from vtcav import CavBank
+    from vtcav.explorer import serve  # a missing extra is told before the network is loaded
+    from vtcav.explorer.server import samples
+
+    layers = arguments.layers
+    if arguments.model == "demo" and layers is None and arguments.cavs is None:
+        from vtcav.cli.demo import LAYERS
+
+        layers = list(LAYERS)
+    with contextlib.suppress(KeyboardInterrupt):  # it is how one ends it
+        serve(
+            load(arguments),
+            port=arguments.port,
+            output=arguments.output,
+            open_browser=not arguments.no_browser,
+            described=arguments.model,
+            say=print_line,
+            layers=layers,
+            concepts=arguments.concepts,
+            negatives=arguments.negatives,
+            cavs=None if arguments.cavs is None else CavBank.load(arguments.cavs),
+            steps=arguments.steps,
+            batch_size=arguments.batch_size,
+            seed=arguments.seed,
+            samples=samples(_SAMPLES),
+        )

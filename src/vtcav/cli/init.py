@@ -1,0 +1,73 @@
+"""`vtcav init`: a commented study from a folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vtcav.cli.options import MODEL_HELP, UsageError
+from vtcav.cli.terminal import print_json, print_line
+from vtcav.errors import ExplanationError
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    command = commands.add_parser(
+        "init",
+        help="write a commented study file from a folder",
+        description=(
+            "Write a commented study file for `vtcav run` from what a folder holds: concepts/ "
+            "with one folder per concept, negatives/ or random/, classes/ with one folder of "
+            "images per class, and single photographs."
+        ),
+        epilog="examples:\n  vtcav init\n  vtcav init data -o study.yaml --model timm:resnet18",
+    )
+    command.add_argument(
+        "folder",
+        metavar="FOLDER",
+        type=Path,
+        nargs="?",
+        default=Path(),
+        help="where to look (default: here)",
+    )
+    command.add_argument(
+        "-o", "--output", type=Path, help="the file to write (default: FOLDER/study.yaml)"
+    )
+    command.add_argument(
+        "--model", default="demo", help=f"the network (default demo): {MODEL_HELP}"
+    )
+    command.add_argument("--force", action="store_true", help="replace the file where it exists")
+    command.add_argument("--json", action="store_true", help="print JSON on standard output")
+    command.add_argument("--quiet", action="store_true", help="say nothing")
+    command.add_argument("--debug", action="store_true", help="show tracebacks")
+    command.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from vtcav.files.atomic import atomic_path
+    from vtcav.study.template import look_into, study_text
+
+    root = arguments.folder
+    if not root.is_dir():
+        came = "is a file" if root.exists() else "does not exist"
+        raise UsageError(f"expected a folder to look into, got {str(root)!r}, which {came}")
+    path = root / "study.yaml" if arguments.output is None else arguments.output
+    if path.exists() and not arguments.force:
+        raise ExplanationError(f"{str(path)!r} exists already; --force replaces it")
+    found = look_into(root.resolve())
+    text = study_text(found, path.resolve().parent, model=arguments.model)
+    try:
+        with atomic_path(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ExplanationError(f"cannot write {str(path)!r}: {error}") from error
+    if arguments.json:
+        print_json({"study": str(path.resolve()), "missing": found.missing})
+    elif not arguments.quiet:
+        print_line(f"Written to {path.resolve()}")
+        for what in found.missing:
+            print_line(f"Not found: {what}; the file says where to put it")
+        print_line(f"Look through it, then: vtcav run {path}")

@@ -1,0 +1,58 @@
+"""`vtcav layers`: what can be explained."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from vtcav.cli.options import MODEL_HELP, add_common, add_loading, load
+from vtcav.cli.terminal import print_json, print_table
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    command = commands.add_parser(
+        "layers",
+        help="list the layers of a network that can be explained",
+        description="List the layers that can be explained, in order, with kind and shape.",
+        epilog="examples:\n  vtcav layers demo\n  vtcav layers python:mymodel:build --json",
+    )
+    command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    add_loading(command)
+    add_common(command)
+    command.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    model = load(arguments)
+    layers = model.layers()
+    if arguments.json:
+        print_json(
+            [
+                {
+                    "name": layer.name,
+                    "kind": layer.kind,
+                    "shape": list(layer.shape),
+                    "layout": layer.layout,
+                    "recommended": layer.recommended,
+                }
+                for layer in layers
+            ]
+        )
+        return
+    print_table(
+        f"{model.described}; logits: {model.logits_source}",
+        ["layer", "kind", "C x h x w", "layout", "recommended"],
+        [
+            [
+                layer.name,
+                layer.kind,
+                " x ".join(map(str, layer.shape)),
+                layer.layout,
+                "yes" if layer.recommended else "",
+            ]
+            for layer in layers
+        ],
+    )

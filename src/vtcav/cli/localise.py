@@ -1,0 +1,146 @@
+"""`vtcav localise`: concept maps against masks, from the command line."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtcav.cli.options import (
+    add_common,
+    add_output,
+    add_sources,
+    check_sources,
+    load,
+    names,
+    output_path,
+    prepared,
+)
+
+if TYPE_CHECKING:
+    from vtcav.evaluation.localisation.result import FolderLocalisation
+    from vtcav.images.masks import MaskValue
+
+__all__ = ["add", "mask_value"]
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    command = commands.add_parser(
+        "localise",
+        help="measure concept maps against masks",
+        description="Measure how well concept maps agree with masks of where the concepts are.",
+        epilog=(
+            "example:\n"
+            "  vtcav localise --images zebras --masks zebra_masks --concept striped \\\n"
+            "      --model demo --concepts concepts --negatives random -o out"
+        ),
+    )
+    command.add_argument("--images", required=True, help="a folder of images")
+    command.add_argument(
+        "--masks",
+        required=True,
+        type=Path,
+        help="a folder of masks named like the images (png, bmp, npy); or one folder per concept",
+    )
+    command.add_argument(
+        "--concept",
+        type=names,
+        help="whose masks they are; several with commas compare each with the same masks",
+    )
+    command.add_argument(
+        "--value",
+        type=mask_value,
+        help=(
+            "what means the concept in a mask: numbers with commas (labels), nonzero, or a colour "
+            "#rrggbb (default: masks of 0 and one other value)"
+        ),
+    )
+    command.add_argument(
+        "--at",
+        choices=("picture", "input"),
+        default="picture",
+        help="whether masks are of the pictures (default) or of the network's input",
+    )
+    add_sources(command)
+    add_output(command, "tables and figure")
+    add_common(command)
+    command.set_defaults(run=_run)
+
+
+def mask_value(text: str) -> MaskValue:
+    """Return what means the concept in a mask."""
+    if text == "nonzero" or text.startswith("#"):
+        return text
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected numbers with commas, nonzero or a colour #rrggbb, got {text!r}"
+        ) from None
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from vtcav.evaluation.localisation.compute import localise_folder
+    from vtcav.images.references import collect
+    from vtcav.models.heads.batch_size import IMAGES
+
+    check_sources(arguments)
+    collect(arguments.images)
+    # maps need neither integrals nor tests
+    explainer = prepared(arguments, load(arguments), null_cavs=0, bootstraps=0)
+    found = localise_folder(
+        explainer,
+        arguments.images,
+        _masks(arguments.masks, arguments.concept or explainer.cavs.names),
+        arguments.concept,
+        value=arguments.value,
+        at=arguments.at,
+        limit=arguments.limit,
+        seed=arguments.seed,
+        strict=arguments.strict,
+        batch_size=arguments.batch_size or IMAGES,
+    )
+    if arguments.output is not None:
+        found.save(arguments.output)
+    _print(found, arguments)
+
+
+def _print(found: FolderLocalisation, arguments: argparse.Namespace) -> None:
+    """Print what was found."""
+    from vtcav.cli.terminal import print_frame, print_json, print_saved, records
+
+    means = found.means()
+    if arguments.json:
+        print_json(
+            {
+                "means": records(means),
+                "summary": records(found.summary()),
+                "skipped": [{"image": s.name, "reason": s.reason} for s in found.skipped],
+                "output": output_path(arguments.output),
+            }
+        )
+        return
+    images = found.table["image"].nunique()
+    print_frame(
+        f"Concept maps against masks: means over {images} images, {len(found.skipped)} left out",
+        means,
+        {
+            "layer": "layer",
+            "concept": "concept",
+            "pointing_game": "pointing",
+            "energy_inside": "energy",
+            "soft_iou": "Soft-IoU",
+            "balanced_mse": "balanced MSE",
+            "cell_auc": "AUC",
+            "area": "mask's area",
+            "note": "note",
+        },
+    )
+    print_saved(arguments.output)
+
+
+def _masks(folder: Path, concepts: Any) -> Any:
+    """Return the folder of masks, or its folders by concept where it has one for each."""
+    own = {name: folder / name for name in concepts}
+    return own if all(path.is_dir() for path in own.values()) else folder

@@ -1,0 +1,42 @@
+"""`vtcav report`: one HTML file of all that is saved in a folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vtcav.cli.terminal import print_json, print_line
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    command = commands.add_parser(
+        "report",
+        help="make one HTML file of all that is saved in a folder",
+        description=(
+            "Make the report on the explanations and diagnostics that are saved in a folder and "
+            "the folders below it: one HTML file that needs no network."
+        ),
+        epilog="example:\n  vtcav report out\n  vtcav report out -o zebra.html",
+    )
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="saved results")
+    command.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="default: report.html in the folder"
+    )
+    command.add_argument("--title", help="of the page (default: the folder's name)")
+    command.add_argument("--json", action="store_true", help="print JSON on standard output")
+    command.add_argument("--debug", action="store_true", help="show tracebacks")
+    command.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from vtcav.report import write_report
+
+    page = write_report(arguments.folder, arguments.output, title=arguments.title).resolve()
+    if arguments.json:
+        print_json({"report": str(page), "bytes": page.stat().st_size})
+    else:
+        print_line(f"Report: {page} ({page.stat().st_size / 1e6:.1f} MB)")

@@ -1,0 +1,91 @@
+"""`vtcav run`: a whole study from one file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vtcav.cli.options import add_cache, add_output, say, shown
+from vtcav.cli.terminal import print_frame, print_json, print_line, records, with_intervals
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    command = commands.add_parser(
+        "run",
+        help="carry out a study that is described in one file",
+        description=(
+            "Carry out a study: learn its concepts, find out how far they can be trusted, explain "
+            "its classes and photographs, and write tables, figures and a page. What is finished "
+            "is kept: the same command goes on where it was cut off, and gives the same tables."
+        ),
+        epilog="example:\n  vtcav init\n  vtcav run study.yaml",
+    )
+    command.add_argument(
+        "study", metavar="STUDY", type=Path, help="the file; vtcav init writes one"
+    )
+    add_output(command, "the results, in place of the study's own")
+    add_cache(command)
+    command.add_argument("--json", action="store_true", help="print JSON on standard output")
+    command.add_argument("--quiet", action="store_true", help="show no progress")
+    command.add_argument("--debug", action="store_true", help="show tracebacks")
+    command.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from vtcav.files.cache_location import cache_of
+    from vtcav.files.manifest import load_manifest
+    from vtcav.study import Study, run_study
+
+    study = Study.load(arguments.study)
+    folder = run_study(
+        study,
+        arguments.output,
+        progress=shown(arguments),
+        say=say(arguments),
+        cache=cache_of(arguments.cache, unset=True) or False,
+    )
+    report = (folder / "report.html").resolve() if study.report else None
+    found = load_manifest(folder, "study", "study")
+    if arguments.json:
+        print_json(
+            {
+                "summary": found["summary"],
+                "skipped": found["skipped"],
+                "output": str(folder.resolve()),
+                "report": None if report is None else str(report),
+            }
+        )
+        return
+    table = pd.DataFrame(records(pd.DataFrame(found["summary"])))
+    for (kind, name), rows in table.groupby(["kind", "name"], sort=False):
+        if kind == "class":
+            _print_class(str(name), rows)
+    print_line(f"Written to {folder.resolve()}")
+    if report is not None:
+        print_line(f"Report: {report}")
+
+
+def _print_class(name: str, rows: Any) -> None:
+    numbers = ["attribution", "ci_low", "ci_high", "cav_low", "cav_high", "null_mean", "q_value"]
+    rows = with_intervals(rows.astype(dict.fromkeys(numbers, float)))
+    print_frame(
+        f"{name}: concept attributions over {int(rows['n'].max())} images",
+        rows,
+        {
+            "layer": "layer",
+            "concept": "concept",
+            "attribution": "mean",
+            "images": "images",
+            "examples": "examples",
+            "null_mean": "random",
+            "q_value": "q",
+            "trust": "trust",
+            "note": "note",
+        },
+    )

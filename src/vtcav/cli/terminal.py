@@ -1,0 +1,142 @@
+"""What the command line shows: lines, tables and JSON on standard output, trouble on the other."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from vtcav.files.manifest import records
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "by_class",
+    "fail",
+    "print_frame",
+    "print_json",
+    "print_line",
+    "print_saved",
+    "print_table",
+    "records",
+    "show_warning",
+    "with_intervals",
+]
+
+SIGNIFICANT = 0.05
+
+
+def print_line(text: str) -> None:
+    """Print a line at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def print_json(data: Any) -> None:
+    """Print strict JSON."""
+    print_line(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def print_saved(output: Path | None) -> None:
+    """Say where results are, or that they were not kept."""
+    if output is None:
+        print_line("Nothing was written; -o FOLDER keeps tables, maps and the figure.")
+    else:
+        print_line(f"Written to {output.resolve()}")
+
+
+def print_frame(title: str, frame: pd.DataFrame, columns: dict[Any, str]) -> None:
+    """Print some columns of a table, leaving out those that are empty."""
+    cells = {key: [_cell(value) for value in frame[key]] for key in columns}
+    shown = [key for key in columns if any(cells[key])]
+    numeric = [columns[key] for key in shown if frame[key].dtype.kind == "f"]
+    rows = list(zip(*(cells[key] for key in shown), strict=True))
+    print_table(title, [columns[key] for key in shown], rows, numeric)
+
+
+def by_class(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Return attributions with a column for each class, and the columns' titles.
+
+    A number is marked "ns" where q > 0.05: not significantly above CAVs of random images.
+    """
+    keys = ["layer", "concept"]
+    texts = table.assign(
+        text=[
+            f"{a:.4f} ns" if q > SIGNIFICANT else f"{a:.4f}"
+            for a, q in zip(table["attribution"], table["q_value"], strict=True)
+        ]
+    )
+    wide = texts.pivot(index=keys, columns="class_index", values="text")
+    wide = wide[table["class_index"].unique()]
+    names = table.drop_duplicates("class_index").set_index("class_index")["class_name"]
+    rest = table.groupby(keys, sort=False).agg(
+        error=("error", "max"),
+        note=("note", lambda notes: "; ".join(dict.fromkeys(notes)).strip("; ")),
+    )
+    titles = {key: key for key in keys} | {index: str(names[index]) for index in wide.columns}
+    found = rest.join(wide).reset_index()
+    return found, titles | {"error": "+- at most", "note": "note"}
+
+
+def with_intervals(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return a summary with its two intervals as texts: `images` and `examples`."""
+
+    def texts(low: str, high: str) -> list[str]:
+        pairs = zip(summary[low], summary[high], strict=True)
+        return [f"{a:.3f} to {b:.3f}" if a == a else "" for a, b in pairs]
+
+    return summary.assign(images=texts("ci_low", "ci_high"), examples=texts("cav_low", "cav_high"))
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.4f}"
+    return str(value)
+
+
+def print_table(
+    title: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    numeric: Sequence[str] = (),
+) -> None:
+    """Print a table of texts; the columns named in `numeric` are aligned to the right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in header:
+        table.add_column(
+            Text(name),
+            justify="right" if name in numeric else "left",
+            no_wrap=name == "layer",
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console.print(Text(f"\n{title}", style="bold"))
+    console.print(table)
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning as one line, without the place in the code."""
+    sys.stderr.write(f"vtcav: warning: {message}\n")
+
+
+def fail(message: str, code: int) -> int:
+    """Print one line of trouble and return the exit code."""
+    sys.stderr.write(f"vtcav: {' '.join(message.split())}\n")
+    return code

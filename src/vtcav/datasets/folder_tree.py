@@ -1,0 +1,146 @@
+"""A folder tree of concepts, written from listed images."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import PngImagePlugin
+
+from vtcav.datasets.patches import PatchImage
+from vtcav.errors import DatasetError, ImageError
+from vtcav.images.references import ImageRef
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["write_tree"]
+
+_LONGEST = 60
+
+
+def write_tree(concepts: Mapping[str, Sequence[ImageRef]], folder: Path) -> dict[str, Path]:
+    """Write one folder per concept, all or nothing, and a list of where the images came from.
+
+    The list is `FOLDER.sources.csv` beside the folder, for in it every file would be an image.
+    Image files are copied byte by byte. Patches and images from elsewhere become PNG files, without
+    loss. Every name begins with the number of the image.
+
+    Args:
+        concepts: Images by concept.
+        folder: Where the folders go; made where it is missing.
+
+    Returns:
+        The folder of each concept.
+
+    Raises:
+        DatasetError: For a name that no folder can have, a folder that exists already, or an image
+            that cannot be read or written. Nothing is left there then.
+    """
+    from vtcav.files.safe_names import folder_names
+
+    safe = folder_names({name: name for name in concepts})
+    for name, kept in safe.items():
+        if kept != name:
+            raise DatasetError(
+                f"no folder can be named {name!r} on every system; give the concept another name, "
+                f"such as {{{kept!r}: {name!r}}}"
+            )
+    for name in concepts:
+        if (folder / name).exists():
+            raise DatasetError(
+                f"{str(folder / name)!r} exists already; choose another folder, or remove it"
+            )
+    try:
+        return _write(concepts, folder)
+    except OSError as error:
+        raise DatasetError(
+            f"cannot write to {str(folder)!r}: {error}; nothing was left there"
+        ) from error
+
+
+def _write(concepts: Mapping[str, Sequence[ImageRef]], folder: Path) -> dict[str, Path]:
+    import pandas as pd
+
+    whole = folder.resolve()
+    sources = whole.with_name(f"{whole.name}.sources.csv")
+    created = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".vtcav-", dir=folder))
+    moved: list[Path] = []
+    try:
+        rows = []
+        for name, refs in concepts.items():
+            (staging / name).mkdir()
+            for i, ref in enumerate(refs):
+                rows.append({"concept": name, **_write_one(ref, i, staging / name)})
+        table = pd.DataFrame(rows)
+        if sources.is_file():
+            table = pd.concat([_earlier(sources, table), table])
+        table.to_csv(staging / sources.name, index=False)
+        for name in concepts:
+            (staging / name).rename(folder / name)
+            moved.append(folder / name)
+        (staging / sources.name).replace(sources)
+    except BaseException as error:
+        for path in moved:
+            shutil.rmtree(path, ignore_errors=True)
+        if isinstance(error, ImageError):
+            raise DatasetError(f"{error}; nothing was left in {str(folder)!r}") from error
+        raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        if created and not any(folder.iterdir()):
+            folder.rmdir()
+    return {name: folder / name for name in concepts}
+
+
+def _earlier(sources: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the list that is there, to be added to."""
+    import pandas as pd
+
+    try:
+        found = pd.read_csv(sources, dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise DatasetError(f"cannot add to the list {str(sources)!r}: {error}") from error
+    if list(found.columns) != list(table.columns):
+        raise DatasetError(f"{str(sources)!r} is another table; move it, for the list goes there")
+    # those of folders that were removed since are out of date
+    return found[~found["concept"].isin(table["concept"])]
+
+
+def _write_one(ref: ImageRef, number: int, folder: Path) -> dict[str, Any]:
+    """Write one image; return its row of the list."""
+    stem, suffix = _stem(ref)
+    if type(ref) is ImageRef and isinstance(ref.source, Path):
+        ref.load()  # a file that is no picture is found here, not later
+        file = folder / f"{number:04d}_{stem}{suffix}"
+        shutil.copyfile(ref.source, file)
+    else:
+        file = folder / f"{number:04d}_{stem}.png"
+        note = PngImagePlugin.PngInfo()
+        note.add_itxt("Source", ref.name)
+        ref.load().save(file, format="PNG", pnginfo=note)
+    box = tuple(ref.box) if isinstance(ref, PatchImage) else ("", "", "", "")
+    picture = ref.picture.name if isinstance(ref, PatchImage) and ref.picture else ref.name
+    places = dict(zip(("left", "top", "right", "bottom"), box, strict=True))
+    return {
+        "file": file.name,
+        "source": picture,
+        **places,
+        "source_sha256": ref.origin() or ref.digest(),
+    }
+
+
+def _stem(ref: ImageRef) -> tuple[str, str]:
+    """Return a short and safe name for a file, and its suffix."""
+    name = ref.picture.name if isinstance(ref, PatchImage) and ref.picture else ref.name
+    bare = re.split(r"[/\\]", name)[-1]
+    stem, dot, suffix = bare.rpartition(".")
+    known = dot and re.fullmatch(r"[A-Za-z0-9]{1,5}", suffix)
+    stem = re.sub(r"[^\w.-]+", "_", stem if known else bare)[:_LONGEST].strip("._") or "image"
+    return stem, f".{suffix}" if known else ""

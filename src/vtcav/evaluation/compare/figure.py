@@ -1,0 +1,264 @@
+"""The figure of a comparison: methods side by side, each on a scale of its own."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from vtcav.results.figures.sheet import (
+    LINE,
+    MUTED,
+    SMALL,
+    Page,
+    font_notes,
+    labels,
+    nice_limit,
+    own_style,
+    wrap,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from vtcav.evaluation.compare.result import Comparison
+
+__all__ = ["plot_comparison"]
+
+# Inches.
+_MARGIN = 0.25
+_NAMES = 1.25
+_PANEL = 1.25
+_GAP = 0.22
+_TITLE = 0.24
+_AXIS = 0.32
+_LINE = SMALL * LINE / 72
+
+# Okabe and Ito's colours, which people with any colour vision can tell apart, less the yellow.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = "osD^vP*"
+_LEVEL = 0.05
+
+_TITLES = {
+    "visual_tcav": ("Visual-TCAV", "attribution"),
+    "visual_tcav_filter": ("Visual-TCAV, filter map", "attribution"),
+    "tcav": ("TCAV", "sign count"),
+    "tcav_magnitude": ("TCAV", "magnitude"),
+    "saliency": ("gradient saliency", "share in region"),
+    "integrated_gradients": ("integrated gradients", "share in region"),
+    "grad_cam": ("Grad-CAM", "share in region"),
+    "bottleneck": ("concept bottleneck", "weight x score"),
+}
+_HALF = {"tcav", "tcav_magnitude"}  # of which 0.5 says nothing
+_NEUTRAL = {*_HALF, "bottleneck"}
+_TESTED = {"visual_tcav", "visual_tcav_filter", *_HALF}
+_INPUT = "input"
+
+
+def plot_comparison(comparison: Comparison, figure: Figure) -> Figure:
+    """Draw a comparison: a row of panels per layer, a column per method.
+
+    Args:
+        comparison: What to draw.
+        figure: Emptied and sized to fit.
+
+    Returns:
+        The figure.
+    """
+    with own_style():
+        _Drawing(comparison).draw(figure)
+    return figure
+
+
+class _Scale(NamedTuple):
+    """The axis of a method: its ends, and where it says nothing."""
+
+    low: float
+    high: float
+    neutral: float | None
+
+
+class _Drawing:
+    """The drawing: its parts, their sizes in inches, and their places."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+        self.table = comparison.table
+        self.summary = comparison.summary()
+        self.bands = [*([""] if (self.table["layer"] == "").any() else []), *comparison.layers]
+        self.scales = {method: self._scale(method) for method in comparison.methods}
+        self.row = max(0.34, 0.12 * len(comparison.classes) + 0.14)
+        self.height = self.row * len(comparison.concepts)
+        indices = [
+            int(self.table.loc[self.table["class_name"] == name, "class_index"].iloc[0])
+            for name in comparison.classes
+        ]
+        self.classes = dict(zip(indices, labels(comparison.classes, indices, 1.6), strict=True))
+
+    def _scale(self, method: str) -> _Scale:
+        values = self.table.loc[self.table["method"] == method, "value"].dropna().to_numpy()
+        largest = float(np.abs(values).max(initial=0))
+        if method in _HALF:
+            return _Scale(0, 1, 0.5)
+        if method == "bottleneck":
+            end = largest * 1.05 or 1.0
+            return _Scale(-end, end, 0)
+        return _Scale(0, nice_limit(largest), None)
+
+    def draw(self, figure: Figure) -> None:
+        """Draw everything."""
+        methods = self.comparison.methods
+        left = _MARGIN + _NAMES
+        width = max(left + len(methods) * (_PANEL + _GAP) - _GAP + _MARGIN, 6.4)
+        footer = [line for text in self._footer() for line in wrap(text, width - 2 * _MARGIN)]
+        first = _MARGIN + 0.62
+        step = _TITLE + self.height + _AXIS
+        heads = 2 * 8 * LINE / 72 + 0.08
+        end = first + heads + len(self.bands) * step
+        page = Page(figure, width, end + (len(footer) + 0.5) * _LINE + _MARGIN)
+        page.text(_MARGIN, _MARGIN, "Methods side by side", 11, weight="bold")
+        self._draw_legend(page)
+        for m, method in enumerate(methods):
+            x = left + m * (_PANEL + _GAP)
+            title, unit = _TITLES[method]
+            page.text(x, first, title, 8, weight="bold")
+            page.text(x, first + 8 * LINE / 72, unit, color=MUTED)
+        for b, layer in enumerate(self.bands):
+            top = first + heads + b * step
+            name = wrap(f"layer {layer}" if layer else f"{_INPUT} (no layer)", width - 1, 8, most=1)
+            page.text(_MARGIN, top, name[0], 8, weight="bold")
+            self._draw_band(page, top + _TITLE, left, layer)
+        page.rule(end, _MARGIN, width - _MARGIN)
+        page.text(_MARGIN, end + _LINE / 2, "\n".join(footer), color=MUTED)
+
+    def _draw_legend(self, page: Page) -> None:
+        handles = [
+            Line2D([], [], **_mean(k, filled=True), label=name)
+            for k, name in enumerate(self.classes.values())
+        ]
+        page.figure.legend(
+            handles=handles,
+            loc="upper left",
+            bbox_to_anchor=(_MARGIN / page.width, 1 - (_MARGIN + 0.25) / page.height),
+            ncols=min(len(handles), max(1, int((page.width - 2 * _MARGIN) / 1.9))),
+            frameon=False,
+            borderpad=0,
+            borderaxespad=0,
+            handlelength=1.2,
+        )
+
+    def _draw_band(self, page: Page, top: float, left: float, layer: str) -> None:
+        """Draw the panels of a layer."""
+        for k, concept in enumerate(self.comparison.concepts):
+            lines = wrap(concept, _NAMES - 0.1, SMALL, most=2)
+            page.text(_MARGIN, top + (k + 0.5) * self.row, "\n".join(lines), centred=True)
+        for m, method in enumerate(self.comparison.methods):
+            means = self.summary.query("method == @method and layer == @layer")
+            if not len(means):
+                continue
+            x = left + m * (_PANEL + _GAP)
+            axes = page.axes(x, top, _PANEL, self.height, f"{method} {layer}")
+            self._draw_axis(axes, self.scales[method])
+            points = self.table.query("method == @method and layer == @layer and image != ''")
+            self._draw_values(axes, method, means, points)
+
+    def _draw_axis(self, axes: Axes, scale: _Scale) -> None:
+        edge = 0.05 * (scale.high - scale.low)
+        count = len(self.comparison.concepts)
+        axes.set(xlim=(scale.low - edge, scale.high + edge), ylim=(count - 0.5, -0.5))
+        ticks = [scale.low, (scale.low + scale.high) / 2, scale.high]
+        axes.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
+        axes.tick_params(axis="x", length=2, width=0.6, pad=2)
+        axes.spines["bottom"].set_visible(True)
+        for tick in ticks:
+            axes.axvline(tick, color="0.9", linewidth=0.6, zorder=0)
+        if scale.neutral is not None:
+            axes.axvline(scale.neutral, color="0.45", linewidth=0.8, linestyle="--", zorder=1)
+        for k in range(count):
+            axes.axhline(k - 0.5, color="0.9", linewidth=0.6, zorder=0)
+
+    def _draw_values(
+        self, axes: Axes, method: str, means: pd.DataFrame, points: pd.DataFrame
+    ) -> None:
+        T = len(self.classes)
+        for row in means.to_dict("records"):
+            concept, t = row["concept"], row["class_index"]
+            k, c = self.comparison.concepts.index(concept), list(self.classes).index(t)
+            y = k + (c - (T - 1) / 2) * 0.7 / T
+            own = points[(points["concept"] == concept) & (points["class_index"] == t)]
+            if own["area"].notna().any():
+                # the share that a map gives that knows nothing of the concept
+                at = own["area"].mean()
+                axes.plot([at, at], [y - 0.3 / T, y + 0.3 / T], color="black", linewidth=0.9)
+            axes.scatter(
+                own["value"],
+                np.full(len(own), y),
+                s=6,
+                color=_COLOURS[c % 7],
+                alpha=0.3,
+                linewidths=0,
+                clip_on=False,
+                zorder=2,
+            )
+            if math.isnan(row["mean"]):
+                axes.text(
+                    0.5,
+                    y,
+                    "none",
+                    ha="center",
+                    va="center",
+                    size=6,
+                    color=MUTED,
+                    transform=axes.get_yaxis_transform(),
+                )
+                continue
+            sure = method not in _TESTED or row["p_value"] < _LEVEL
+            axes.plot(row["mean"], y, **_mean(c, filled=sure), zorder=3, clip_on=False)
+
+    def _footer(self) -> list[str]:
+        """Return what a reader needs to know, a paragraph each."""
+        texts = [
+            "Units differ between columns, and so do the questions that the methods ask: compare "
+            "the order of concepts and classes, never sizes across columns. Large marks are class "
+            "means, small dots images."
+        ]
+        methods = set(self.comparison.methods)
+        if methods & _TESTED:
+            texts.append(
+                f"Hollow mark (Visual-TCAV, TCAV): p >= {_LEVEL} in the method's own test, not "
+                "corrected, or no test was possible."
+                + (" TCAV's test is too sure of itself: see docs/peers.md." * bool(methods & _HALF))
+            )
+        if methods & _NEUTRAL:
+            texts.append("Dashed line: where a value says that the concept makes no difference.")
+        if regions := set(self.table["region"]) - {""}:
+            texts.append(
+                f"Region: {' or '.join(sorted(regions))}. Upright stroke: share of the image that "
+                "it covers, which a map that knows nothing of the concept gives."
+            )
+            if "concept map" in regions:
+                texts[-1] += " These shares follow the size of Visual-TCAV's maps."
+        if skipped := len(self.comparison.skipped):
+            texts.append(f"Images skipped, because they cannot be read: {skipped}.")
+        if self.summary["mean"].isna().any():
+            texts.append("none: no value; the table's note says why.")
+        names = *self.comparison.concepts, *self.comparison.layers, *self.comparison.classes
+        return texts + font_notes(names)
+
+
+def _mean(c: int, *, filled: bool) -> dict[str, Any]:
+    """Return how the mean of class c is marked."""
+    colour = _COLOURS[c % len(_COLOURS)]
+    return {
+        "marker": _MARKERS[(c + c // len(_COLOURS)) % len(_MARKERS)],
+        "markersize": 4.5,
+        "color": colour,
+        "markerfacecolor": colour if filled else "white",
+        "markeredgecolor": colour,
+        "markeredgewidth": 0.9,
+        "linewidth": 0,
+    }

@@ -1,0 +1,210 @@
+"""The small convolutional network of the experiment, and how it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vtcav.evaluation.experiment.scenes import ABSENT, Scenes, with_tags
+
+__all__ = ["LAYERS", "Training", "build", "draw_cue", "fit", "to_input", "train"]
+
+# (channels, kernel, stride) of the convolutions of each block
+_WIDTHS = (
+    ((12, 5, 2), (24, 3, 2)),
+    ((32, 3, 1),),
+    ((48, 3, 2),),
+    ((48, 3, 1),),
+    ((48, 3, 1),),
+    ((64, 3, 1),),
+    ((64, 3, 1),),
+)
+LAYERS = tuple(f"block{i + 1}" for i in range(len(_WIDTHS)))
+"""The seven blocks, whose maps are 16 x 16 (two) and 8 x 8 (five)."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained.
+
+    Attributes:
+        scenes: Number of training scenes.
+        epochs: How often each is seen, with another tag noise, place, colours and turn.
+        batch_size: Scenes per step.
+        learning_rate: The highest one of the one-cycle schedule.
+        weight_decay: Of AdamW.
+    """
+
+    scenes: int = 4000
+    epochs: int = 8
+    batch_size: int = 32
+    learning_rate: float = 4e-3
+    weight_decay: float = 1e-2
+
+
+def build(classes: int, seed: int) -> nn.Sequential:
+    """Return the untrained network: seven blocks of convolution, batch norm, ReLU; pooled, linear.
+
+    Args:
+        classes: Number of logits.
+        seed: Seeds the weights.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = nn.Sequential()
+        channels = 3
+        for name, convolutions in zip(LAYERS, _WIDTHS, strict=True):
+            block = nn.Sequential()
+            for width, kernel, stride in convolutions:
+                block.append(nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=False))
+                block.append(nn.BatchNorm2d(width)).append(nn.ReLU())
+                channels = width
+            net.add_module(name, block)
+        net.add_module("pool", nn.AdaptiveAvgPool2d(1))
+        net.add_module("flatten", nn.Flatten())
+        net.add_module("head", nn.Linear(channels, classes))
+    return net
+
+
+def draw_cue(
+    labels: NDArray[np.intp], agreement: float, classes: int, rng: np.random.Generator
+) -> NDArray[np.intp]:
+    """Draw whose tag, or whose texture, each training scene shows, [N].
+
+    The class's own in a share `agreement` of the scenes; of the others half show none and half
+    one at random, the class's own among them: a tag that is never the class's own would speak
+    against its class, and at an agreement of 0 the tag must say nothing. With K classes a cue that
+    is seen raises the odds of its class by (q + e) / e, e = (1 - q) / (2 K): for K = 4 by 1, 3.7,
+    9, 25 and without bound for q = 0, 0.25, 0.5, 0.75 and 1.
+
+    Args:
+        labels: The classes [N].
+        agreement: The share, in [0, 1].
+        classes: How many classes there are.
+        rng: Draws.
+
+    Returns:
+        Class indices, -1 for none.
+    """
+    count = len(labels)
+    other = np.where(rng.random(count) < 0.5, rng.integers(0, classes, count), ABSENT)
+    # exactly the share, up to rounding
+    agrees = np.zeros(count, bool)
+    agrees[rng.permutation(count)[: round(agreement * count)]] = True
+    return np.where(agrees, labels, other)
+
+
+def to_input(pictures: NDArray[np.uint8]) -> Tensor:
+    """Return pictures [N, H, W, 3] as the network's input [N, 3, H, W] in -1..1."""
+    x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float()
+    return x.div_(255).sub_(0.5).div_(0.5).contiguous(memory_format=torch.channels_last)
+
+
+def train(
+    scenes: Scenes,
+    classes: int,
+    seed: int,
+    settings: Training,
+    *,
+    device: torch.device | str = "cpu",
+    advance: Callable[[], None] = lambda: None,
+) -> nn.Module:
+    """Train a network on scenes with their tags, and return it in evaluation mode.
+
+    Args:
+        scenes: The training scenes; their letters stay, noise and places are drawn every epoch.
+        classes: Number of classes.
+        seed: Seeds weights, order and augmentation.
+        settings: How to train.
+        device: Where to compute.
+        advance: Called after every epoch.
+    """
+    net = build(classes, seed).to(device)
+    for parameter in net.parameters():
+        if parameter.ndim == 4:  # a third faster on a CPU
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+    def draw(epoch: int, rng: np.random.Generator) -> Callable[[NDArray[np.intp]], Tensor]:
+        pictures = augmented(scenes, rng, seed * 1000 + epoch)
+        return lambda chosen: to_input(pictures[chosen])
+
+    fit(net, scenes.labels, draw, seed, settings, device=device, advance=advance)
+    return net
+
+
+def fit(
+    net: nn.Module,
+    labels: NDArray[np.intp],
+    draw: Callable[[int, np.random.Generator], Callable[[NDArray[np.intp]], Tensor]],
+    seed: int,
+    settings: Training,
+    *,
+    device: torch.device | str = "cpu",
+    advance: Callable[[], None] = lambda: None,
+) -> None:
+    """Train a network to tell classes, and leave it in evaluation mode.
+
+    Args:
+        net: On the device.
+        labels: The class of each sample [N].
+        draw: From an epoch and a generator to what gives the inputs of some samples.
+        seed: Seeds order and augmentation.
+        settings: How to train.
+        device: Where to compute.
+        advance: Called after every epoch.
+    """
+    rng = np.random.default_rng([seed, 4])
+    per_epoch = -(-len(labels) // settings.batch_size)
+    optimizer = torch.optim.AdamW(
+        net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.learning_rate, total_steps=per_epoch * settings.epochs
+    )
+    for epoch in range(settings.epochs):
+        inputs = draw(epoch, rng)
+        for chosen in np.array_split(rng.permutation(len(labels)), per_epoch):
+            x = inputs(chosen).to(device)
+            y = torch.from_numpy(labels[chosen]).to(device)
+            loss = nn.functional.cross_entropy(net(x), y)
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            optimizer.step()
+            schedule.step()
+        advance()
+    net.eval()
+
+
+def augmented(scenes: Scenes, rng: np.random.Generator, seed: int) -> NDArray[np.uint8]:
+    """Return the scenes with new tags; what is behind them turned by 180 degrees, recoloured."""
+    turned = rng.random(len(scenes)) < 0.5
+    textured, mask = scenes.textured.copy(), scenes.texture_mask.copy()
+    textured[turned] = textured[turned][:, ::-1, ::-1]
+    mask[turned] = mask[turned][:, ::-1, ::-1]
+    channels = rng.permuted(np.tile(np.arange(3), (len(scenes), 1)), axis=1)
+    textured = np.take_along_axis(textured, channels[:, None, None, :], 3)
+    fresh = Scenes(**{**vars(scenes), "textured": textured, "texture_mask": mask})
+    return with_tags(fresh, scenes.letters, seed).images()
+
+
+def accuracy(net: nn.Module, pictures: NDArray[np.uint8], labels: NDArray[np.intp]) -> float:
+    """Return the share of pictures whose highest logit is their class."""
+    return float((logits(net, pictures).argmax(1) == labels).mean())
+
+
+def logits(
+    net: nn.Module, pictures: NDArray[np.uint8], batch_size: int = 64
+) -> NDArray[np.float64]:
+    """Return the logits [N, T] of pictures."""
+    device = next(net.parameters()).device
+    with torch.no_grad():
+        parts: Sequence[Tensor] = [
+            net(to_input(pictures[i : i + batch_size]).to(device)).double().cpu()
+            for i in range(0, len(pictures), batch_size)
+        ]
+    return torch.cat(list(parts)).numpy()

@@ -1,0 +1,347 @@
+"""The networks that learn tagged photographs: of their own, or on a given network's features.
+
+With a given network the part up to one of its layers stays as it is, and four blocks of
+convolutions are trained after it: a few hundred photographs are enough for these, and classes are
+told by what the given network knows of the world. Without one, the small network of the drawn
+experiment is trained from nothing; it needs no weights, and of a few photographs it learns the tag
+far better than the classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from vtcav.errors import ExplanationError, LayerError
+from vtcav.evaluation.experiment.network import Training, build, draw_cue, fit, to_input
+from vtcav.evaluation.experiment.scenes import SIDE
+from vtcav.evaluation.experiment.tags import put_tags
+from vtcav.images.preprocess import Preprocess
+from vtcav.models.base import Model
+from vtcav.models.classifier import Classifier
+from vtcav.models.inspection.borrowing import evaluating
+
+__all__ = [
+    "BLOCKS",
+    "STEPS",
+    "Frozen",
+    "Samples",
+    "at_size",
+    "input_of",
+    "photo_network",
+    "scratch_preprocess",
+    "train_photo_network",
+]
+
+BLOCKS = tuple(f"block{i}" for i in range(1, 5))
+"""What is trained after a given network's layer."""
+_WIDTH = 64
+_CELLS = 12  # a tag, 0.3 of the picture, then has three cells or more
+_PARTS = 2  # a block has more
+_BYTES = 1 << 30  # of frozen features
+_REMEMBERED_BYTES = 1 << 29
+_BATCH = 32
+STEPS = 8
+"""How often `Samples` says that it advanced while it computes frozen features."""
+
+
+def scratch_preprocess() -> Preprocess:
+    """Return the preprocessing of networks that are trained from nothing."""
+    return Preprocess(SIDE, mean=0.5, std=0.5)
+
+
+class _Reached(BaseException):
+    """Ends a pass at the layer; no `except Exception` in a network stops it."""
+
+
+class _Stem(nn.Module):
+    """A given network up to a layer: from images [N, 3, H, W] to feature maps [N, C, h, w].
+
+    The network is not registered inside: its weights are neither trained nor kept. Maps of images
+    seen before are remembered: every network of a seed is held against the same pictures.
+    """
+
+    def __init__(self, frozen: Frozen) -> None:
+        super().__init__()
+        self._frozen = (frozen,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        frozen = self._frozen[0]
+        if torch.is_grad_enabled() and x.requires_grad:
+            return frozen.maps(x)
+        known = frozen.remembered
+        keys = [hashlib.sha256(row.cpu().numpy().tobytes()).digest() for row in x.detach()]
+        new = [i for i, key in enumerate(keys) if key not in known]
+        fresh: dict[bytes, Tensor] = {}
+        if new:
+            with torch.no_grad():
+                found = frozen.maps(x[new])
+            fresh = {keys[i]: row for i, row in zip(new, found.cpu(), strict=True)}
+            for key, row in fresh.items():
+                if (len(known) + 1) * row.nbytes <= _REMEMBERED_BYTES:
+                    known[key] = row
+        return torch.stack([known[key] if key in known else fresh[key] for key in keys]).to(
+            x.device
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Frozen:
+    """A given network up to one of its layers.
+
+    Attributes:
+        model: The network.
+        layer: The layer.
+        channels: Of its maps.
+        cells: h times w of its maps.
+        remembered: Maps of images, by the hash of the image.
+    """
+
+    model: Classifier
+    layer: str
+    channels: int
+    cells: int
+    remembered: dict[bytes, Tensor] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, model: Model, layer: str | None = None) -> Frozen:
+        """Return a network up to a layer; None: the deepest block with maps of 12 x 12 or more.
+
+        Raises:
+            ExplanationError: For a network that is no PyTorch classifier, or whose preprocessing is
+                no `Preprocess` with a size.
+            LayerError: For a layer that cannot be used.
+        """
+        if type(model) is not Classifier:
+            raise ExplanationError(
+                f"expected a PyTorch network, got {type(model).__name__}; leave the model out to "
+                "train small networks from nothing"
+            )
+        if not isinstance(model.preprocess, Preprocess) or model.preprocess.size is None:
+            raise ExplanationError(
+                "photographs get their tags where the network sees them: its preprocessing must be "
+                f"a vtcav.Preprocess with a size, got {model.preprocess!r}"
+            )
+        usable = model.check_layers([layer]) if layer else model.layers()
+        fine = [info for info in usable if min(info.shape[1:]) >= _CELLS]
+        if not fine and not layer:
+            raise LayerError(
+                f"no layer of {model.described} has maps of {_CELLS} x {_CELLS} or more to find a "
+                "tag in; name one with its layer"
+            )
+        # the end of a block rather than something inside it
+        blocks = [info for info in fine if _parts(model.module, info.name) > _PARTS]
+        chosen = usable[0] if layer else (blocks or fine)[-1]
+        C, h, w = chosen.shape
+        return cls(model, chosen.name, C, h * w)
+
+    def describe(self) -> dict[str, str]:
+        """Return what the features depend on, as JSON data."""
+        return {
+            "network": self.model.described,
+            "fingerprint": self.model.fingerprint,
+            "layer": self.layer,
+        }
+
+    def stem(self) -> nn.Module:
+        """Return the part up to the layer as a module."""
+        return _Stem(self)
+
+    def maps(self, x: Tensor) -> Tensor:
+        """Return the layer's feature maps [N, C, h, w] of images; gradients reach the images."""
+        found: list[Any] = []
+        module = self.model.module
+
+        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            found.append(output)
+            raise _Reached
+
+        handle = module.get_submodule(self.layer).register_forward_hook(keep)
+        try:
+            with evaluating(module):
+                module(x)
+        except _Reached:
+            pass
+        finally:
+            handle.remove()
+        layout = self.model._layout(self.layer)
+        return layout.to_maps(found[0], (x.shape[2], x.shape[3])).float().clone()
+
+
+def _parts(module: nn.Module, layer: str) -> int:
+    return len(list(module.get_submodule(layer).children()))
+
+
+def input_of(pictures: NDArray[np.uint8], preprocess: Preprocess) -> Tensor:
+    """Return pictures of the right size as the network's input [N, 3, H, W]."""
+    return torch.stack([preprocess(Image.fromarray(picture)) for picture in pictures])
+
+
+class Samples:
+    """Training photographs with their tags, of one seed and every agreement.
+
+    Classes are balanced: photographs of small ones are seen more often. Half are mirrored.
+
+    Args:
+        pictures: The training photographs, uint8 [N, H, W, 3].
+        labels: Their classes [N].
+        classes: Number of classes.
+        seed: Seeds everything.
+        count: How many samples.
+        frozen: The given network, or None.
+        preprocess: From a picture to the network's input.
+    """
+
+    def __init__(
+        self,
+        pictures: NDArray[np.uint8],
+        labels: NDArray[np.intp],
+        classes: int,
+        seed: int,
+        count: int,
+        frozen: Frozen | None,
+        preprocess: Preprocess,
+    ) -> None:
+        if frozen is not None:
+            count = min(count, _BYTES // (4 * frozen.channels * frozen.cells))
+            if count < 20 * classes:
+                raise ExplanationError(
+                    f"the maps of layer {frozen.layer!r} are too large to be kept for training "
+                    f"({frozen.channels} channels, {frozen.cells} cells); name a deeper layer"
+                )
+        rng = np.random.default_rng([seed, 7])
+        of_class = [np.flatnonzero(labels == t) for t in range(classes)]
+        self.labels = np.arange(count) % classes
+        self.chosen = np.zeros(count, np.intp)
+        for t, own in enumerate(of_class):
+            places = np.flatnonzero(self.labels == t)
+            self.chosen[places] = rng.permutation(np.resize(own, len(places)))
+        self.mirrored = rng.random(count) < 0.5
+        self.pictures, self.classes, self.seed = pictures, classes, seed
+        self.frozen, self.preprocess = frozen, preprocess
+        self._features: tuple[Tensor, Tensor] | None = None
+
+    def letters(self, agreement: float) -> NDArray[np.intp]:
+        """Return whose tag each sample shows, -1 for none; larger shares add to smaller ones."""
+        return draw_cue(self.labels, agreement, self.classes, np.random.default_rng([self.seed, 8]))
+
+    def tagged(self, letters: NDArray[np.intp], seed: int) -> NDArray[np.uint8]:
+        """Return the samples' pictures with tags."""
+        pictures = self.pictures[self.chosen]
+        pictures[self.mirrored] = pictures[self.mirrored][:, :, ::-1]
+        return put_tags(pictures, letters, seed)[0]
+
+    def features(self, agreement: float, advance: Callable[[], None]) -> Tensor:
+        """Return the frozen features of the samples [count, C, h, w]; computed once for all q."""
+        others = self.letters(0.0)
+        if self._features is not None:
+            for _ in range(STEPS):
+                advance()
+        else:
+            # q decides whether a sample shows its class's tag or what it shows at q = 0
+            self._features = (
+                self._computed(self.labels, advance), self._computed(others, advance)
+            )  # fmt: skip
+        own, other = self._features
+        agrees = torch.from_numpy(self.letters(agreement) != others)
+        return torch.where(agrees[:, None, None, None], own, other)
+
+    def _computed(self, letters: NDArray[np.intp], advance: Callable[[], None]) -> Tensor:
+        assert self.frozen is not None
+        device = self.frozen.model.device
+        pictures = self.tagged(letters, self.seed)
+        batches = [pictures[i : i + _BATCH] for i in range(0, len(pictures), _BATCH)]
+        said, parts = 0, []
+        for k, batch in enumerate(batches, 1):
+            with torch.no_grad():
+                parts.append(
+                    self.frozen.maps(input_of(batch, self.preprocess).to(device)).half().cpu()
+                )
+            if not parts[-1].isfinite().all():
+                raise ExplanationError(
+                    f"the maps of layer {self.frozen.layer!r} are infinite, NaN or above 65504; "
+                    "name another layer"
+                )
+            while said < k * STEPS // 2 // len(batches):
+                advance()
+                said += 1
+        return torch.cat(parts)
+
+
+def train_photo_network(
+    samples: Samples,
+    agreement: float,
+    training: Training,
+    *,
+    device: torch.device | str,
+    advance: Callable[[], None],
+) -> nn.Module:
+    """Train a network on tagged photographs, and return it in evaluation mode.
+
+    Args:
+        samples: The training photographs.
+        agreement: q, the share whose tag is the class's.
+        training: How to train; its number of scenes is that of the samples.
+        device: Where to compute.
+        advance: Called after every epoch.
+    """
+    seed, frozen = samples.seed, samples.frozen
+    if frozen is None:
+        net = photo_network(None, samples.classes, seed).to(device)
+        letters = samples.letters(agreement)
+
+        def draw(epoch: int, rng: np.random.Generator) -> Callable[[NDArray[np.intp]], Tensor]:
+            pictures = samples.tagged(letters, seed * 1000 + epoch)
+            return lambda chosen: to_input(pictures[chosen])
+
+        fit(net, samples.labels, draw, seed, training, device=device, advance=advance)
+        return net
+    whole = photo_network(frozen, samples.classes, seed).to(device)
+    F = samples.features(agreement, advance)
+    fit(
+        whole[1:], samples.labels, lambda epoch, rng: lambda chosen: F[chosen].float(), seed,
+        training, device=device, advance=advance,
+    )  # fmt: skip
+    return whole.eval()
+
+
+def photo_network(frozen: Frozen | None, classes: int, seed: int) -> nn.Sequential:
+    """Return the untrained network; what is frozen is not among its weights."""
+    if frozen is None:
+        return build(classes, seed)
+    whole = nn.Sequential()
+    whole.add_module("stem", frozen.stem())
+    for name, part in _blocks(frozen.channels, classes, seed).named_children():
+        whole.add_module(name, part)
+    return whole
+
+
+def _blocks(channels: int, classes: int, seed: int) -> nn.Sequential:
+    """Return four blocks of convolution, batch norm, ReLU after frozen maps; pooled, linear."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = nn.Sequential()
+        for i, name in enumerate(BLOCKS):
+            block = nn.Sequential(nn.BatchNorm2d(channels, affine=False)) if i == 0 else (
+                nn.Sequential()
+            )  # fmt: skip
+            block.append(nn.Conv2d(channels, _WIDTH, 3, 2 if i == 2 else 1, 1, bias=False))
+            net.add_module(name, block.append(nn.BatchNorm2d(_WIDTH)).append(nn.ReLU()))
+            channels = _WIDTH
+        net.add_module("pool", nn.AdaptiveAvgPool2d(1))
+        net.add_module("flatten", nn.Flatten())
+        net.add_module("head", nn.Linear(channels, classes))
+    return net
+
+
+def at_size(preprocess: Preprocess) -> Preprocess:
+    """Return the preprocessing for pictures that are cropped and have the right size already."""
+    return replace(preprocess, resize="stretch", crop_pct=1.0)

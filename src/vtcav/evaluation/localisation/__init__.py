@@ -1,0 +1,1 @@
+"""Localisation: whether concept maps lie on the concept."""

@@ -1,0 +1,320 @@
+"""Concept maps against masks of where the concept truly is, over many images."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtcav.errors import ExplanationError, ImageError
+from vtcav.evaluation.localisation.result import Example, FolderLocalisation
+from vtcav.evaluation.metrics import at_resolution, localise
+from vtcav.explainer.visual_tcav import VisualTCAV
+from vtcav.images.batches import Batch, Batches
+from vtcav.images.input_box import shown_picture
+from vtcav.images.masks import MaskReader, MaskSource, MaskValue, find_masks
+from vtcav.images.preprocess import Preprocess
+from vtcav.images.progress import progress_bar
+from vtcav.images.references import ImageRef, ImageSource, Skipped, SkippedImageWarning, collect
+from vtcav.models.finite import check_finite
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+__all__ = ["FolderLocalisation", "localise_folder"]
+
+NOT_SEPARATED = "not separated: e+ <= e-, so the map is 0"
+EXAMPLES = 2
+"""Images of each concept that the figure shows."""
+
+_NAMED = 5  # images left out that a warning names
+_Box: TypeAlias = tuple[float, float, float, float]
+_WHOLE: _Box = (0.0, 0.0, 1.0, 1.0)
+
+
+def localise_folder(
+    explainer: VisualTCAV,
+    images: ImageSource,
+    masks: MaskSource | Mapping[str, MaskSource],
+    concept: str | Sequence[str] | None = None,
+    *,
+    value: MaskValue | Mapping[str, MaskValue] = None,
+    at: Literal["picture", "input"] = "picture",
+    limit: int | None = None,
+    seed: int = 0,
+    strict: bool = False,
+    batch_size: int = 16,
+) -> FolderLocalisation:
+    """Measure how well the maps of concepts agree with masks, at every layer.
+
+    Each mask is brought to the cells of the map through the preprocessing: what a crop cuts off
+    does not count, padding around the picture is outside of the mask.
+
+    Args:
+        explainer: With its concepts learned.
+        images: In any form that `fit` takes.
+        masks: A folder of masks named like the images (`cats/1.jpg` has `cats/1.png`), or one
+            mask for each image; for masks of several concepts a mapping from their names.
+        concept: Whose masks they are. Several names compare the maps of each with the same masks:
+            a concept that is elsewhere should do worse. None takes the names in `masks` or
+            `value`, or the one concept there is.
+        value: Which values of the masks mean the concept, or a mapping from concepts to these;
+            see `masks.MaskReader`. None takes boolean masks, 0 and 255, or shares in [0, 1].
+        at: "picture" for masks of the picture's proportions; "input" for masks of the network's
+            input, which a preprocessing other than `Preprocess` needs.
+        limit: At most this many of the images that have a mask, drawn with `seed`.
+        seed: Seeds the draw.
+        strict: Whether an image that cannot be used is an error.
+        batch_size: Images per pass through the network.
+
+    Returns:
+        The metrics of every image, layer and concept.
+
+    Raises:
+        ExplanationError: For masks, concepts or settings that do not go together.
+        ImageError: When no image can be used, or one cannot when `strict`.
+        CavError: Before `fit`, for an unknown concept, or when the weights have changed since.
+
+    Example:
+        >>> import numpy as np, torch, vtcav
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Conv2d(3, 8, 5, stride=2), torch.nn.ReLU(),
+        ...     torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 3))
+        >>> model = vtcav.Classifier(net, ["cat", "dog", "fox"], vtcav.Preprocess(32))
+        >>> noise = np.random.default_rng(0).integers(0, 255, (20, 32, 32, 3)).astype(np.uint8)
+        >>> explainer = vtcav.VisualTCAV(model, ["1"])
+        >>> explainer = explainer.fit({"dark": noise[:10] // 4}, noise[10:])
+        >>> masks = np.zeros((2, 32, 32), bool)
+        >>> masks[:, :16] = True
+        >>> found = localise_folder(explainer, noise[:2], masks, "dark")
+        >>> found.table[["concept", "area"]].values.tolist()
+        [['dark', 0.5], ['dark', 0.5]]
+    """
+    if at not in ("picture", "input"):
+        raise ExplanationError(f'expected at to be "picture" or "input", got {at!r}')
+    if at == "picture" and not isinstance(explainer.model.preprocess, Preprocess):
+        raise ExplanationError(
+            "the preprocessing is a callable, so it is not known which part of the picture the "
+            "network sees; use vtcav.Preprocess, or give masks of the network's input: at='input'"
+        )
+    explainer._check_cavs(explainer.cavs)
+    names = _names(explainer, masks, concept, value)
+    run = _Run(explainer, names, value, at=at, strict=strict)
+    refs = run.find(images, masks, limit, seed)
+    model = explainer.model
+    with progress_bar("localising", len(refs), shown=explainer._shown) as progress:
+        batches = Batches(refs, model.preprocess, batch_size, strict=strict, progress=progress)
+        for batch in batches:
+            run.batch(batch)
+    run.report(len(refs))
+    settings = {
+        "concepts": names,
+        "value": repr(value),
+        "at": at,
+        "limit": limit and int(limit),
+        "seed": int(seed),
+    }
+    return FolderLocalisation.of(
+        run.rows,
+        layers=explainer.layers,
+        concepts=names,
+        skipped=[*batches.skipped, *run.skipped],
+        examples=run.examples,
+        provenance=explainer.provenance({"localisation": settings}),
+    )
+
+
+def _names(
+    explainer: VisualTCAV,
+    masks: object,
+    concept: str | Sequence[str] | None,
+    value: object,
+) -> list[str]:
+    """Return the concepts whose maps are compared with masks."""
+    known = explainer.cavs.names
+    sources = [given for given in (masks, value) if isinstance(given, Mapping)]
+    if concept is not None:
+        names = [concept] if isinstance(concept, str) else list(dict.fromkeys(concept))
+    elif sources:
+        names = list(sources[0])
+    elif len(known) == 1:
+        names = list(known)
+    else:
+        raise ExplanationError(
+            f"whose masks are these? Name one or several of {', '.join(map(repr, known))} "
+            "(concept), or give masks={name: folder}"
+        )
+    if not names:
+        raise ExplanationError("expected at least one concept, got none")
+    for name in names:
+        explainer.cavs.evidence(name)  # raises for an unknown one
+        for given in sources:
+            if name not in given:
+                raise ExplanationError(
+                    f"there is nothing for concept {name!r} in {sorted(map(str, given))}: masks "
+                    "and values by concept must have one for each"
+                )
+    return names
+
+
+class _Run:
+    """Masks of some concepts, and what their maps come to.
+
+    Attributes:
+        rows: Of the table, so far.
+        skipped: Images, or masks of a concept, that cannot be used.
+        examples: For the figure.
+    """
+
+    def __init__(
+        self,
+        explainer: VisualTCAV,
+        names: Sequence[str],
+        value: MaskValue | Mapping[str, MaskValue],
+        *,
+        at: str,
+        strict: bool,
+    ) -> None:
+        values = value if isinstance(value, Mapping) else dict.fromkeys(names, value)
+        self.explainer = explainer
+        self.readers = {name: MaskReader(values[name]) for name in names}
+        self.at = at
+        self.strict = strict
+        self.rows: list[dict[str, Any]] = []
+        self.skipped: list[Skipped] = []
+        self.examples: list[Example] = []
+        self._masks: dict[ImageRef, dict[str, Any]] = {}
+        self._shown: set[ImageRef] = set()
+
+    def find(
+        self,
+        images: ImageSource,
+        masks: MaskSource | Mapping[str, MaskSource],
+        limit: int | None,
+        seed: int,
+    ) -> list[ImageRef]:
+        """Return the images that have a mask of a concept, at most `limit` of them."""
+        if limit is not None and limit < 1:
+            raise ImageError(f"expected a limit of at least 1 image, got {limit}; None takes all")
+        refs = collect(images)
+        self._masks = {ref: {} for ref in refs}
+        if not isinstance(masks, Mapping | str | os.PathLike):
+            masks = list(masks)  # an iterator would be at its end after the first concept
+        for name in self.readers:
+            source = masks[name] if isinstance(masks, Mapping) else masks
+            for ref, mask in zip(refs, find_masks(refs, images, source), strict=True):
+                if mask is not None:
+                    self._masks[ref][name] = mask
+        usable = [ref for ref in refs if self._masks[ref]]
+        if not usable:
+            raise ExplanationError(
+                f"none of the {len(refs)} images has a mask: expected masks named like the images, "
+                f"for {refs[0].name!r} one of the same name with the ending .png, .bmp or .npy"
+            )
+        for ref in refs:
+            missing = [name for name in self.readers if name not in self._masks[ref]]
+            if missing:
+                of = f" of concept {', '.join(map(repr, missing))}" * bool(self._masks[ref])
+                self._leave_out(ref, f"there is no mask{of}")
+        if limit is not None and limit < len(usable):
+            drawn = np.random.default_rng(seed).choice(len(usable), size=limit, replace=False)
+            usable = [usable[i] for i in sorted(drawn.tolist())]
+        spread = np.linspace(0, len(usable) - 1, min(EXAMPLES, len(usable)))
+        self._shown = {usable[round(i)] for i in spread}
+        return usable
+
+    def batch(self, batch: Batch) -> None:
+        """Measure the maps of a batch of images."""
+        cavs = self.explainer.cavs
+        M: dict[str, NDArray[np.float32]] = {}
+        maps = self.explainer.model.activations(batch.x, self.explainer.layers)
+        check_finite(batch.names, maps)
+        for layer, F in maps.items():
+            M[layer] = cavs.layers[layer].maps(F).cpu().numpy()
+        for n, ref in enumerate(batch.refs):
+            for name in self._masks[ref]:
+                k = cavs.names.index(name)
+                own = {layer: values[n, k] for layer, values in M.items()}
+                self._measure(ref, name, batch.pictures[n], batch.x[n], own)
+
+    def _measure(
+        self,
+        ref: ImageRef,
+        name: str,
+        picture: Image.Image,
+        x: Tensor,
+        M: Mapping[str, NDArray[np.float32]],
+    ) -> None:
+        """Measure the maps of one concept in one image."""
+        source = self._masks[ref][name]
+        try:
+            called = str(source) if isinstance(source, Path) else f"the mask of {ref.name}"
+            mask = self.readers[name].read(source, called)
+            box = self._box(mask, picture, x)
+        except ImageError as error:
+            self._leave_out(ref, f"its mask of concept {name!r} cannot be used: {error}")
+            return
+        k = self.explainer.cavs.names.index(name)
+        for layer, values in M.items():
+            found = localise(values, at_resolution(mask, values.shape, box)).to_dict()
+            separated = bool(self.explainer.cavs.layers[layer].separated[k])
+            note = found.pop("note")
+            notes = [text for text in (NOT_SEPARATED * (not separated), note) if text]
+            self.rows.append(
+                {
+                    "image": ref.name,
+                    "layer": layer,
+                    "concept": name,
+                    **found,
+                    "separated": separated,
+                    "note": "; ".join(notes),
+                }
+            )
+        if ref in self._shown:
+            shown, place = shown_picture(picture, x, self.explainer.model.preprocess)
+            over = place if self.at == "input" else _WHOLE
+            self.examples.append(Example.of(ref.name, name, shown, place, mask, over, M))
+
+    def _box(self, mask: NDArray[np.float64], picture: Image.Image, x: Tensor) -> _Box:
+        """Return where the network's input lies on the mask, in shares of its sides."""
+        high, wide = mask.shape
+        if self.at == "input":
+            if (high, wide) != tuple(x.shape[1:]):
+                raise ImageError(
+                    f"it is {wide} x {high}, expected the size of the network's input, "
+                    f"{x.shape[2]} x {x.shape[1]}"
+                )
+            return _WHOLE
+        width, height = picture.size
+        # one pixel, for a smaller mask of the same picture has rounded sides
+        if abs(wide * height - high * width) > max(width, height):
+            raise ImageError(
+                f"it is {wide} x {high} and the picture {width} x {height} (upright); expected the "
+                "same size, or the same proportions"
+            )
+        preprocess = self.explainer.model.preprocess
+        assert isinstance(preprocess, Preprocess)
+        left, top, right, bottom = preprocess.box(width, height)
+        return left / width, top / height, right / width, bottom / height
+
+    def _leave_out(self, ref: ImageRef, reason: str) -> None:
+        if self.strict:
+            raise ImageError(f"{ref.name!r} cannot be used: {reason}")
+        self.skipped.append(Skipped(ref.name, reason))
+
+    def report(self, total: int) -> None:
+        """Name the images that were left out, and fail when none is left."""
+        if not self.skipped:
+            return
+        named = "; ".join(f"{skip.name!r} ({skip.reason})" for skip in self.skipped[:_NAMED])
+        more = len(self.skipped) - _NAMED
+        named += f"; and {more} more" if more > 0 else ""
+        if not self.rows:
+            raise ImageError(f"none of the {total} images can be used: {named}")
+        warnings.warn(f"left out: {named}", SkippedImageWarning, stacklevel=3)

@@ -1,0 +1,1 @@
+"""Methods to compare with: TCAV, linear CAVs, saliency and concept bottlenecks."""

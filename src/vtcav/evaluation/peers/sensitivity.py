@@ -1,0 +1,171 @@
+"""Sensitivities: how the score of a class changes along a CAV, and what CAVs say of a class.
+
+The pure core of TCAV (`peers.tcav`). Letters and shapes: F [N, C, h, w] feature maps,
+G [N, C, h, w] gradients of one logit per image, U [R, D] unit CAVs
+(`vtcav.evaluation.peers.linear_cav`), S [N, R] sensitivities.
+
+Source: Kim et al., "Interpretability Beyond Feature Attribution: Quantitative Testing with Concept
+Activation Vectors (TCAV)", ICML 2018, arXiv 1711.11279: S is equation 1, the sign count
+equation 2, the test section 3.5.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vtcav.errors import ExplanationError
+from vtcav.models.base import Head
+
+__all__ = ["ScoreTest", "Scores", "class_gradients", "score_test", "scores", "sensitivities"]
+
+
+class Scores(NamedTuple):
+    """What R CAVs say of a class.
+
+    Attributes:
+        sign_count: Share of images with S > 0, [R] in [0, 1].
+        magnitude: sum(S where S > 0) / sum |S|, [R] in [0, 1]; NaN where every S is 0.
+        mean: Mean of S over images [R], in logits per unit along the CAV.
+    """
+
+    sign_count: NDArray[np.float64]
+    magnitude: NDArray[np.float64]
+    mean: NDArray[np.float64]
+
+
+class ScoreTest(NamedTuple):
+    """A two-sided t-test: p, and the reason where it is NaN."""
+
+    p_value: float
+    note: str
+
+
+def class_gradients(head: Head, F: Tensor, targets: Tensor, *, binary: bool = False) -> Tensor:
+    """Return the gradient of one logit per image at a layer, in one forward and backward pass.
+
+    Args:
+        head: The network after the layer.
+        F: Feature maps [N, C, h, w].
+        targets: A class index for every image [N].
+        binary: Whether there is a single logit z; the score of the negative class (index 0) is
+            then -z, that of the positive class z.
+
+    Returns:
+        G [N, C, h, w].
+
+    Example:
+        >>> import torch
+        >>> class_gradients(
+        ...     lambda F: F.sum((2, 3)), torch.ones(1, 2, 1, 1), torch.tensor([1])).flatten()
+        tensor([0., 1.])
+    """
+    at = F.detach().requires_grad_()
+    targets = targets.to(F.device)
+    with torch.enable_grad():
+        z = head(at)
+        chosen = z[:, 0] * (2 * targets - 1) if binary else z.gather(1, targets[:, None])[:, 0]
+        return torch.autograd.grad(chosen.sum(), at)[0].float()
+
+
+def sensitivities(G: Tensor, U: Tensor) -> Tensor:
+    """Return S, the derivative of the logit along each CAV (equation 1).
+
+    A CAV of flattened activations is a direction of the layer: S = sum_chw u_chw G_chw. A CAV of
+    GAP activations has one value per channel; the step along it is taken at all positions alike,
+    which moves GAP(F) along u: S = sum_c u_c sum_hw G_c.
+
+    Args:
+        G: Gradients [N, C, h, w].
+        U: CAVs [R, C] of GAP activations, or [R, C h w] of flattened ones.
+
+    Returns:
+        S [N, R], in logits per unit along the CAV.
+
+    Raises:
+        ExplanationError: When U fits neither.
+
+    Example:
+        >>> import torch
+        >>> G = torch.tensor([[[[1.0, 2.0]], [[0.0, -1.0]]]])
+        >>> sensitivities(G, torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+        tensor([[ 3., -1.]])
+    """
+    C, D = G.shape[1], U.shape[1]
+    # where there is one position both readings agree
+    flat = G.sum((2, 3)) if D == C else G.flatten(1)
+    if flat.shape[1] != D:
+        raise ExplanationError(
+            f"expected CAVs of {C} values (GAP) or {G[0].numel()} (flattened), got {D}"
+        )
+    return flat @ U.to(G).T
+
+
+def scores(S: Tensor) -> Scores:
+    """Return the sign count (equation 2), magnitude and mean of each CAV over images.
+
+    The magnitude is the formula that Captum documents. Captum 0.9 returns the plain mean of S
+    under that name, which is `mean` here.
+
+    Args:
+        S: Sensitivities [N, R], N at least 1.
+
+    Example:
+        >>> import torch
+        >>> count, magnitude, mean = scores(torch.tensor([[3.0], [1.0], [-1.0], [0.0]]))
+        >>> float(count[0]), float(magnitude[0]), float(mean[0])
+        (0.5, 0.8, 0.75)
+    """
+    values = S.double().cpu().numpy()
+    total = np.abs(values).sum(0)
+    positive = values.clip(min=0).sum(0)
+    share = np.divide(positive, total, out=np.full(len(total), math.nan), where=total > 0)
+    return Scores((values > 0).mean(0), share, values.mean(0))
+
+
+def score_test(concept: NDArray[np.float64], random: NDArray[np.float64]) -> ScoreTest:
+    """Test whether CAVs of the concept score differently from CAVs of random against random.
+
+    Two-sided t-test with unequal variances (Welch); the unit is the CAV. The draws share their
+    images, so they are not independent and p falls with the number of runs: it says that the
+    score is not that of a random direction, not how sure the score is.
+
+    Args:
+        concept: Scores of the concept's CAVs [R].
+        random: Scores of the random CAVs [R].
+
+    Returns:
+        p, or NaN with the reason.
+
+    Example:
+        >>> import numpy as np
+        >>> p, note = score_test(np.array([0.9, 1.0, 0.8]), np.array([0.2, 0.7, 0.5]))
+        >>> round(p, 3), note
+        (0.081, '')
+    """
+    from scipy.stats import ttest_ind_from_stats
+
+    concept, random = concept[~np.isnan(concept)], random[~np.isnan(random)]
+    if min(len(concept), len(random)) < 2:
+        return ScoreTest(math.nan, "no test: fewer than two CAVs have a score")
+    if np.ptp(concept) == 0 and np.ptp(random) == 0:
+        return ScoreTest(
+            math.nan,
+            "no test: no spread, every CAV of the concept scores "
+            f"{concept[0]:.3g} and every random CAV {random[0]:.3g}",
+        )
+    found = ttest_ind_from_stats(
+        concept.mean(),
+        concept.std(ddof=1),
+        len(concept),
+        random.mean(),
+        random.std(ddof=1),
+        len(random),
+        equal_var=False,
+    )
+    return ScoreTest(float(found.pvalue), "")

@@ -1,0 +1,1 @@
+"""Insertion and deletion of a concept at a layer."""

@@ -1,0 +1,300 @@
+"""Concept insertion and deletion at a layer: does the class fall when the concept is taken out?
+
+A check of an explanation by intervention, with the letters of `concept_removal`: D is the
+concept's part of the feature maps F. Deletion follows the class logit of F - tD for t from 0 to 1,
+insertion that of F - (1 - t)D. One is the other read backwards, so their areas are equal; both
+are kept because both are usual.
+
+Controls take as much out at the same places along random directions: d with its channels
+permuted, which keeps its norm and its sparsity.
+
+Prefix tokens beside the maps (a class token) hold what the image gave them: what they have of the
+concept by then stays, and the logits at zero feature maps belong to each image.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vtcav.errors import ExplanationError
+from vtcav.evaluation.removal.concept_part import coefficient, concept_part, curves
+from vtcav.evaluation.removal.result import InsertionDeletion, Removal
+from vtcav.explainer.visual_tcav import VisualTCAV
+from vtcav.images.batches import Batches
+from vtcav.images.progress import progress_bar
+from vtcav.images.references import ImageSource, collect
+from vtcav.method.attribution import pooled_cav
+from vtcav.models.base import Head
+from vtcav.models.finite import check_finite
+
+__all__ = ["InsertionDeletion", "insertion_deletion"]
+
+NOT_SEPARATED = "not separated: e+ <= e-, so the direction may not mean the concept"
+NO_DIRECTION = "no channel points towards the concept, so nothing is removed"
+NOTHING_THERE = "no position has more of the concept than the negatives, so nothing is removed"
+
+
+def insertion_deletion(
+    explainer: VisualTCAV,
+    images: ImageSource,
+    class_name: str | int,
+    negatives: ImageSource | Mapping[str, ImageSource] | None = None,
+    *,
+    points: int = 11,
+    controls: int = 20,
+    seed: int = 0,
+    limit: int | None = None,
+    strict: bool = False,
+    batch_size: int = 16,
+) -> InsertionDeletion:
+    """Take every concept out of images at every layer, and follow the score of a class.
+
+    The heads compute points * (controls + 1) feature maps for each image, layer and concept.
+
+    Args:
+        explainer: With its concepts learned.
+        images: Usually of the class, in any form that `fit` takes.
+        class_name: The class by name or index.
+        negatives: What beta is taken from, the usual amount of a direction: as in `fit`, or None
+            for those that the concepts were learned with.
+        points: Of the grid of t from 0 to 1, at least 2.
+        controls: Random directions to compare with, 0 for none. The smallest p-value that they
+            allow is 1 / (controls + 1).
+        seed: Seeds the controls and the draw of `limit`.
+        limit: At most this many images.
+        strict: Whether an unreadable image is an error.
+        batch_size: Images, or feature maps, per pass through the network.
+
+    Returns:
+        Areas under the class logit, p-values against the controls, and the curves.
+
+    Raises:
+        ImageError: When no image can be read, or one cannot when `strict`.
+        ModelError: For an unknown class, or a network that gives infinite values or NaN.
+        CavError: Before `fit`, or when the weights have changed since.
+        ExplanationError: For settings out of range, or a concept without negatives.
+
+    Example:
+        >>> import numpy as np, torch, vtcav
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Conv2d(3, 8, 5, stride=2), torch.nn.ReLU(),
+        ...     torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 3))
+        >>> model = vtcav.Classifier(net, ["cat", "dog", "fox"], vtcav.Preprocess(32))
+        >>> noise = np.random.default_rng(0).integers(0, 255, (20, 32, 32, 3)).astype(np.uint8)
+        >>> explainer = vtcav.VisualTCAV(model, ["1"])
+        >>> explainer = explainer.fit({"dark": noise[:10] // 4}, noise[10:])
+        >>> found = insertion_deletion(explainer, noise[:2] // 4, "cat", controls=9)
+        >>> found.summary()[["layer", "concept", "n"]].to_string(index=False, header=False)
+        '1 dark 2'
+    """
+    points = _whole("points", points, 2)
+    controls = _whole("controls", controls, 0)
+    batch_size = _whole("batch_size", batch_size, 1)
+    explainer._check_cavs(explainer.cavs)
+    model = explainer.model
+    index = model.class_index(class_name)
+    refs = collect(images, limit=limit, seed=seed)
+    usual = _usual(explainer, negatives, batch_size, strict=strict)
+    run = _Run(explainer, index, usual, points, controls, seed, batch_size)
+    removals: list[Removal] = []
+    with progress_bar("removing concepts", len(refs), shown=explainer._shown) as progress:
+        batches = Batches(refs, model.preprocess, batch_size, strict=strict, progress=progress)
+        for batch in batches:
+            removals += run.batch(batch.names, batch.x)
+    settings = {
+        "points": points,
+        "controls": controls,
+        "seed": int(seed),
+        "limit": limit and int(limit),
+        "batch_size": batch_size,
+    }
+    return InsertionDeletion.of(
+        removals,
+        class_index=index,
+        class_name=model.class_names[index],
+        skipped=batches.skipped,
+        provenance=explainer.provenance({"class": index, "insertion_deletion": settings}),
+    )
+
+
+class _Run:
+    """One class, all images, layers and concepts.
+
+    Args:
+        explainer: With its concepts learned.
+        index: Of the class.
+        usual: Mean activations of each concept's negatives [K, C], by layer.
+        points: Of the grid of t.
+        controls: Random directions.
+        seed: Of the controls.
+        batch_size: Feature maps per pass through a head.
+    """
+
+    def __init__(
+        self,
+        explainer: VisualTCAV,
+        index: int,
+        usual: Mapping[str, Tensor],
+        points: int,
+        controls: int,
+        seed: int,
+        batch_size: int,
+    ) -> None:
+        self.explainer = explainer
+        self.model = explainer.model
+        self.index = index
+        self.usual = usual
+        self.t = torch.linspace(0, 1, points)
+        self.batch_size = batch_size
+        # the same for every image, so that a control has a mean over images as the concept has
+        self.orders = {
+            layer: _orders(cavs.v.shape, controls, [abs(int(seed)), i])
+            for i, (layer, cavs) in enumerate(explainer.cavs.layers.items())
+        }
+        self.zeros: dict[str, float] = {}
+
+    def batch(self, names: Sequence[str], x: Tensor) -> Iterator[Removal]:
+        """Yield what removing does to each image of a batch, at each layer, for each concept."""
+        maps, z = self.model.activations_and_logits(x, self.explainer.layers)
+        check_finite(names, maps, z)
+        directions = {layer: self._directions(layer, F) for layer, F in maps.items()}
+        heads = {layer: self.model.head(layer).of(x) for layer in maps}
+        for n, image in enumerate(names):
+            for layer, F in maps.items():
+                head, own = heads[layer].rows(torch.tensor([n])), F[n : n + 1]
+                zero = self._zero(layer, head, own)
+                for k in range(len(self.explainer.cavs.names)):
+                    d = directions[layer][n, k]
+                    yield self._remove(image, layer, k, own, d, head, zero)
+
+    def _directions(self, layer: str, F: Tensor) -> Tensor:
+        """Return d [N, K, C]: pooled CAVs with the signs that step 7 turned."""
+        cavs = self.explainer.cavs.layers[layer]
+        v, M = cavs.v.to(F.device), cavs.maps(F)
+        # p has an entry where v and the sign agree, so the sign there is that of v
+        return pooled_cav(v, F, M) * v.sign()
+
+    def _remove(
+        self, image: str, layer: str, k: int, F: Tensor, d: Tensor, head: Head, zero: float
+    ) -> Removal:
+        """Take concept k out of the feature maps F [1, C, h, w] of one image."""
+        usual = self.usual[layer][k].to(F.device)
+        # the mean of alpha is the alpha of the mean
+        beta = coefficient(usual[None, :, None, None], d).squeeze()
+        D = concept_part(F, d, beta)
+        z = self._logits(head, F, D, self.orders[layer][k])
+        if not (z.isfinite().all() and math.isfinite(zero)):
+            raise ExplanationError(
+                f"layer {layer!r}: the network gives infinite scores or NaN for {image!r} without "
+                f"concept {self.explainer.cavs.names[k]!r}; choose a later layer"
+            )
+        notes = []
+        if not self.explainer.cavs.layers[layer].separated[k]:
+            notes.append(NOT_SEPARATED)
+        if not D.any():
+            notes.append(NOTHING_THERE if d.any() else NO_DIRECTION)
+        return Removal(
+            image=image,
+            layer=layer,
+            concept=self.explainer.cavs.names[k],
+            t=self.t.double().numpy(),
+            logits=self._score(z).double().cpu().numpy(),
+            probabilities=self.model.probabilities(z[0])[:, self.index].double().cpu().numpy(),
+            zero=zero,
+            changed=float(D.norm() / F.norm()) if D.any() else 0.0,
+            notes=tuple(notes),
+        )
+
+    def _logits(self, head: Head, F: Tensor, D: Tensor, orders: Tensor) -> Tensor:
+        """Return z [1 + R, P, T] without D, and without D along R random directions."""
+        if not D.any():
+            # exactly equal, so that rounding decides no comparison
+            with torch.no_grad():
+                return head(F)[None].expand(1 + len(orders), len(self.t), -1)
+        # D is one map times d, so permuting its channels permutes those of d
+        parts = torch.cat([D, D[0][orders.to(D.device)]])
+        return curves(head, F.expand_as(parts), parts, self.t, batch_size=self.batch_size)
+
+    def _zero(self, layer: str, head: Head, F: Tensor) -> float:
+        """Return the class logit at zero feature maps, of every image where the head is bound."""
+        if head.per_image or layer not in self.zeros:
+            with torch.no_grad():
+                self.zeros[layer] = float(self._score(head(torch.zeros_like(F))))
+        return self.zeros[layer]
+
+    def _score(self, z: Tensor) -> Tensor:
+        """Return the class's logit [...] of logits [..., T]; a binary network has one, for two."""
+        if self.model.binary:
+            return z[..., 0] if self.index == 1 else -z[..., 0]
+        return z[..., self.index]
+
+
+def _orders(shape: Sequence[int], controls: int, seed: Sequence[int]) -> Tensor:
+    """Return random orders of C channels, for K concepts and R controls [K, R, C]."""
+    K, C = shape
+    channels = np.broadcast_to(np.arange(C), (K, controls, C))
+    return torch.from_numpy(np.random.default_rng(seed).permuted(channels, axis=2))
+
+
+def _usual(
+    explainer: VisualTCAV,
+    negatives: ImageSource | Mapping[str, ImageSource] | None,
+    batch_size: int,
+    *,
+    strict: bool,
+) -> dict[str, Tensor]:
+    """Return the mean activation of each concept's negatives [K, C], by layer."""
+    names = explainer.cavs.names
+    if negatives is None:
+        learned = [explainer.cavs.evidence(name)[1].gap for name in names]
+        return {
+            layer: torch.stack([gap[layer].double().mean(0).float() for gap in learned])
+            for layer in explainer.layers
+        }
+    if isinstance(negatives, Mapping):
+        missing = [name for name in names if name not in negatives]
+        if missing:
+            raise ExplanationError(
+                f"no negatives for {', '.join(map(repr, missing))}: add a set for each concept, or "
+                "pass one set for all"
+            )
+        own = [negatives[name] for name in names]
+    else:
+        own = [negatives] * len(names)
+    means: dict[int, dict[str, Tensor]] = {}
+    for source in own:
+        if id(source) not in means:
+            means[id(source)] = _mean_activations(explainer, source, batch_size, strict=strict)
+    return {
+        layer: torch.stack([means[id(source)][layer] for source in own])
+        for layer in explainer.layers
+    }
+
+
+def _mean_activations(
+    explainer: VisualTCAV, source: ImageSource, batch_size: int, *, strict: bool
+) -> dict[str, Tensor]:
+    """Return the mean activation over all positions of some images [C], by layer."""
+    sums: dict[str, Tensor] = {}
+    batches = Batches(collect(source), explainer.model.preprocess, batch_size, strict=strict)
+    for batch in batches:
+        maps = explainer.model.activations(batch.x, explainer.layers)
+        check_finite(batch.names, maps)
+        for layer, F in maps.items():
+            total = F.mean((2, 3), dtype=torch.float64).sum(0).cpu()
+            sums[layer] = sums[layer] + total if layer in sums else total
+    return {layer: (total / len(batches.used)).float() for layer, total in sums.items()}
+
+
+def _whole(name: str, value: object, least: int) -> int:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+        raise ExplanationError(
+            f"expected {name} to be a whole number of at least {least}, got {value!r}"
+        )
+    return int(value)

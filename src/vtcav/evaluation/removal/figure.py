@@ -1,0 +1,156 @@
+"""The figure of concept deletion: the class logit against the share of a concept taken out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from vtcav.results.figures.sheet import (
+    LINE,
+    MUTED,
+    SMALL,
+    Marks,
+    Page,
+    font_notes,
+    labels,
+    number,
+    own_style,
+    shorten,
+    wrap,
+)
+
+if TYPE_CHECKING:
+    from vtcav.evaluation.removal.result import InsertionDeletion
+
+__all__ = ["plot_insertion"]
+
+# Inches.
+_MARGIN = 0.25
+_NAMES = 1.0
+_TICKS = 0.4
+_PANEL = 1.9, 1.25
+_GAP = 0.2
+_HEAD = 0.3
+_LINE = SMALL * LINE / 72
+
+_COLOUR = "#0072B2"
+_CONTROL = "0.6"
+
+
+def plot_insertion(found: InsertionDeletion, figure: Figure) -> Figure:
+    """Draw deletion curves: a row per concept, a column per layer.
+
+    Args:
+        found: What to draw.
+        figure: Emptied and sized to fit.
+
+    Returns:
+        The figure.
+    """
+    with own_style():
+        _Drawing(found).draw(figure)
+    return figure
+
+
+class _Drawing:
+    """The parts of the figure and their places in inches."""
+
+    def __init__(self, found: InsertionDeletion) -> None:
+        self.found = found
+        rows = found.summary().to_dict("records")
+        self.summary = {(row["layer"], row["concept"]): row for row in rows}
+        means = found.curves.groupby(["layer", "concept", "t"], sort=False)["deletion_logit"].mean()
+        self.means = means.reset_index()
+        self.controls = found.control_curves
+        self.marks = Marks(row["note"] for row in rows)
+        lows = [self.means["deletion_logit"].min(), self.controls["deletion_logit"].min()]
+        highs = [self.means["deletion_logit"].max(), self.controls["deletion_logit"].max()]
+        low, high = float(pd.Series(lows).min()), float(pd.Series(highs).max())
+        room = 0.08 * max(high - low, 1e-3)
+        self.limits = low - room, high + room
+
+    def draw(self, figure: Figure) -> None:
+        layers, concepts = self.found.layers, self.found.concepts
+        columns, rows = len(layers), len(concepts)
+        width = 2 * _MARGIN + _NAMES + _TICKS + columns * _PANEL[0] + (columns - 1) * _GAP
+        width = max(width, 4.5)
+        footer = [line for text in self._footer() for line in wrap(text, width - 2 * _MARGIN)]
+        top = _MARGIN + 4.5 * _LINE
+        pitch = _HEAD + _PANEL[1] + _GAP
+        bottom = top + _LINE * 1.5 + rows * pitch + 2.6 * _LINE
+        page = Page(figure, width, bottom + len(footer) * _LINE + _MARGIN)
+        self._title(page)
+        left = _MARGIN + _NAMES + _TICKS
+        for j, name in enumerate(labels(layers, range(columns), _PANEL[0])):
+            page.text(left + j * (_PANEL[0] + _GAP), top, name, weight="bold")
+        for i, name in enumerate(labels(concepts, range(rows), 0.9 * _NAMES)):
+            upper = top + 1.5 * _LINE + i * pitch
+            page.text(_MARGIN, upper + _HEAD + _PANEL[1] / 2, name, centred=True, weight="bold")
+            for j, layer in enumerate(layers):
+                x = left + j * (_PANEL[0] + _GAP)
+                self._panel(page, layer, concepts[i], x, upper, ticks=j == 0)
+        page.text(left, bottom - 1.5 * _LINE, "share t of the concept taken out", color=MUTED)
+        for k, line in enumerate(footer):
+            page.text(_MARGIN, bottom + k * _LINE, line, color=MUTED)
+
+    def _title(self, page: Page) -> None:
+        images = self.found.table["image"].nunique()
+        title = shorten(
+            f"Logit of {self.found.class_name} while a concept is taken out",
+            page.width - 2 * _MARGIN,
+            9,
+            bold=True,
+        )
+        page.text(_MARGIN, _MARGIN, title, 9, weight="bold")
+        said = f"mean over {images} image{'s' * (images != 1)}"
+        said += f"; grey: {self.found.controls} random directions" if self.found.controls else ""
+        page.text(_MARGIN, _MARGIN + 1.6 * _LINE, said, color=MUTED)
+
+    def _panel(
+        self, page: Page, layer: str, concept: str, left: float, top: float, *, ticks: bool
+    ) -> None:
+        """Draw one concept at one layer, with its numbers above."""
+        row = self.summary[layer, concept]
+        numbers = ["relative area " + _number(row["relative_area"])]
+        if self.found.controls:
+            numbers.append("p " + _number(row["p_value"]))
+        page.text(left, top, ", ".join(numbers) + self.marks.suffix(row["note"]))
+        axes = page.axes(left, top + _HEAD - _LINE * 0.6, *_PANEL, f"{layer}/{concept}")
+        for _, line in _of(self.controls, layer, concept).groupby("control"):
+            axes.plot(line["t"], line["deletion_logit"], color=_CONTROL, linewidth=0.5)
+        own = _of(self.means, layer, concept)
+        axes.plot(own["t"], own["deletion_logit"], color=_COLOUR, linewidth=2.2)
+        self._frame(axes, ticks=ticks)
+
+    def _frame(self, axes: Axes, *, ticks: bool) -> None:
+        axes.spines[["left", "bottom"]].set_visible(True)
+        axes.set(xlim=(0, 1), ylim=self.limits, xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
+        axes.tick_params(labelsize=SMALL, length=2.5, width=0.6)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+        if not ticks:
+            axes.tick_params(labelleft=False)
+
+    def _footer(self) -> list[str]:
+        said = [
+            "Relative area: under the curve, where the logit at t = 0 is 1 and that at zero "
+            "feature maps is 0; 1 says that removing the concept changes nothing."
+        ]
+        if self.found.controls:
+            said.append(
+                "Grey lines take as much out at the same places, along the concept's direction "
+                "with its channels permuted; p: how often these leave as small an area."
+            )
+        names = [self.found.class_name, *self.found.layers, *self.found.concepts]
+        return [*said, *self.marks.legend(), *font_notes(names)]
+
+
+def _number(value: float) -> str:
+    return "none" if value != value else number(value)
+
+
+def _of(table: pd.DataFrame, layer: str, concept: str) -> pd.DataFrame:
+    return table[(table["layer"] == layer) & (table["concept"] == concept)]

@@ -1,0 +1,1 @@
+"""Many images in parts: resumable, in this process or on a Ray cluster."""

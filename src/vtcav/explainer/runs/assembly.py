@@ -1,0 +1,207 @@
+"""Long computations in parts: each part is kept when it is done, and none is done twice.
+
+`explain_images` computes a class's table over many images with an engine. With a run folder
+(`run_folder`) the parts are kept there and the same call goes on where it was cut off;
+without one they are put together in memory, where only rows and sums stay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtcav.explainer.runs.engine import Engine
+from vtcav.explainer.runs.part import Chunk, Part, Task, chunks_of
+from vtcav.explainer.runs.row_table import RowTable
+from vtcav.explainer.runs.run_folder import opened
+from vtcav.images.preprocess import signature
+from vtcav.images.progress import progress_bar
+from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_skipped
+from vtcav.method.cav import LayerCavs
+from vtcav.method.significance import q_values
+from vtcav.results.bank import CavBank
+from vtcav.results.provenance import Provenance
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ClassRows", "bank_digest", "explain_images", "identity"]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassRows:
+    """What was computed of all images of a class.
+
+    Attributes:
+        rows: The table, with q-values of everything in it.
+        used: How many images could be read.
+        skipped: Those that could not, with reasons.
+        sums: By layer, the sums over the images of the resampled CAVs' attributions [J].
+    """
+
+    rows: pd.DataFrame
+    used: int
+    skipped: tuple[Skipped, ...]
+    sums: Mapping[str, NDArray[np.float64]]
+
+
+def explain_images(
+    task: Task,
+    refs: Sequence[ImageRef],
+    engine: Engine,
+    *,
+    provenance: Provenance,
+    run: str | Path | None = None,
+    shown: bool | None = None,
+) -> ClassRows:
+    """Compute the table of a class over images.
+
+    Args:
+        task: What to compute of each image.
+        refs: The images.
+        engine: Who computes.
+        provenance: What the numbers depend on.
+        run: A folder that keeps the parts; None keeps them in memory.
+        shown: Whether to show a progress bar; None where someone may be watching.
+
+    Raises:
+        ImageError: When no image can be read, or one cannot when the task is strict, or the
+            network's inputs have several shapes.
+        ExplanationError: When the folder holds a run of other settings, is in use or cannot be
+            written.
+        ModelError: When the network gives infinite values or NaN.
+
+    Warns:
+        SkippedImageWarning: When images are left out.
+        DamagedPartWarning: When a part in the folder is damaged or of images that have changed.
+    """
+    chunks = chunks_of(refs, task.rule.images)
+    title = f"explaining {task.model.class_names[task.class_index]}"
+    whole = _Assembly(task, len(refs))
+    with engine, progress_bar(title, len(refs), shown=shown) as progress:
+        if run is None:
+            for number, part in engine.compute(task, chunks, progress):
+                whole.add(number, part)
+        else:
+            settings = identity(task, refs, chunks, provenance, engine.device(task))
+            with opened(Path(run), settings) as folder:
+                missing = []
+                for chunk in chunks:
+                    if folder.holds(chunk):
+                        progress.advance(len(chunk.refs))
+                    else:
+                        missing.append(chunk)
+                for number, part in engine.compute(task, missing, progress) if missing else ():
+                    folder.save(number, part)
+                for chunk in chunks:
+                    whole.add(chunk.number, folder.load(chunk.number))
+    report_skipped(len(refs), whole.used, whole.skipped, stacklevel=3)  # for explain_class's caller
+    return whole.finish()
+
+
+def identity(
+    task: Task,
+    refs: Sequence[ImageRef],
+    chunks: Sequence[Chunk],
+    provenance: Provenance,
+    device: str,
+) -> dict[str, Any]:
+    """Return what the parts of a run depend on, as JSON data.
+
+    The content of the images is not in it: each part knows that of its own.
+    """
+    data = provenance.to_dict()
+    model, names = task.model, task.model.class_names
+    return {
+        "kind": "explain_class",
+        # a patch release of Python changes no number
+        "versions": {name: v for name, v in data["versions"].items() if name != "python"},
+        "model": {
+            # what a callable shows as may hold its place in memory: what it does counts, below
+            **{k: v for k, v in data["model"].items() if k != "preprocess"},
+            "device": device,
+            "classes": _sha256(json.dumps(names)),
+            "probabilities": getattr(model, "task", "auto"),
+            "preprocess_behaves": _sha256(repr(signature(model.preprocess))),
+        },
+        "layers": [dict(layer) for layer in data["layers"]],
+        "concepts": list(task.cavs.names),
+        "cavs": bank_digest(task.cavs),
+        "settings": data["settings"],
+        "images": {
+            "listed": len(refs),
+            "names": _sha256(json.dumps([ref.name for ref in refs])),
+            "in_a_part": len(chunks[0].refs),
+        },
+    }
+
+
+def bank_digest(bank: CavBank) -> str:
+    """Return the SHA-256 of everything in a bank that explanations depend on."""
+    digest = hashlib.sha256()
+    known = [bank.names, bank.contrast, bank.resampling.to_dict(), [s.digests for s in bank.sets]]
+    digest.update(json.dumps(known).encode())
+    for layer, cavs in bank.layers.items():
+        digest.update(json.dumps(layer).encode())
+        for part in (cavs, cavs.resampled):
+            digest.update(b"-" if part is None else _cavs_bytes(part))
+    return digest.hexdigest()
+
+
+def _cavs_bytes(cavs: LayerCavs) -> bytes:
+    tensors = (cavs.v, cavs.e_pos, cavs.e_neg, *(() if cavs.w is None else (cavs.w,)))
+    return b"".join(f"{list(t.shape)}".encode() + t.cpu().numpy().tobytes() for t in tensors)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _Assembly:
+    """Parts put together in their order, in whichever they come."""
+
+    def __init__(self, task: Task, images: int) -> None:
+        self.used = 0
+        self.skipped: list[Skipped] = []
+        self._strict = task.strict
+        self._rows = RowTable(images * len(task.cavs.layers) * len(task.cavs.names))
+        self._sums: dict[str, NDArray[np.float64]] = {}
+        self._shape: tuple[int, ...] = ()
+        self._first = ""
+        self._waiting: dict[int, Part] = {}
+        self._next = 0
+
+    def add(self, number: int, part: Part) -> None:
+        """Take a part."""
+        self._waiting[number] = part
+        while self._next in self._waiting:
+            self._append(self._waiting.pop(self._next))
+            self._next += 1
+
+    def _append(self, part: Part) -> None:
+        part.check_shape(self._shape, self._first)
+        if not self._shape:
+            self._shape, self._first = part.shape, part.first
+        if part.skipped and self._strict:
+            raise UnreadableError(part.skipped[0].name, part.skipped[0].reason)
+        self.used += part.used
+        self.skipped += part.skipped
+        self._rows.add(part.rows)
+        for layer, values in part.sums.items():
+            if layer in self._sums:
+                self._sums[layer] += values
+            else:
+                self._sums[layer] = values.copy()
+
+    def finish(self) -> ClassRows:
+        """Return the whole."""
+        rows = self._rows.frame()
+        rows["q_value"] = q_values(rows["p_value"].to_numpy())
+        return ClassRows(rows, self.used, tuple(self.skipped), self._sums)

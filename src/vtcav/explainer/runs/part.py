@@ -1,0 +1,297 @@
+"""A part: what is computed of a fixed range of a list of images, whoever computes it.
+
+A part depends on its own images only: its batches never reach into the next part. So the same
+parts give the same table to the last bit, in one process, after an interruption or on a cluster.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from math import ceil
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vtcav.errors import ImageError
+from vtcav.images.facts import Fact, fact_of
+from vtcav.images.preprocess import to_tensor
+from vtcav.images.references import ImageRef, Skipped, UnreadableError
+from vtcav.images.remote import StoredImage
+from vtcav.results.rows import Row
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from vtcav.explainer.settings import Rule
+    from vtcav.images.progress import Progress
+    from vtcav.models.base import Model
+    from vtcav.results.bank import CavBank
+
+__all__ = ["COLUMNS", "Chunk", "Part", "Task", "chunks_of", "explain_parts"]
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+LEAST = 64  # images of a part
+MOST_PARTS = 2048  # a folder with more files, and a list with more sums, gets slow
+
+_TYPES = {
+    str: pa.dictionary(pa.int32(), pa.string()),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+}
+COLUMNS = {**get_type_hints(Row), "probability": float, "predicted_class": str}
+"""The columns of a part's table and of that of a class, with their types."""
+_SCHEMA = pa.schema([(name, _TYPES[kind]) for name, kind in COLUMNS.items()])
+
+_DECODERS = 4  # threads
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some images that stand side by side in a list, to be made a part.
+
+    Attributes:
+        number: Of the part, from 0.
+        refs: The images.
+    """
+
+    number: int
+    refs: tuple[ImageRef, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be computed of each image.
+
+    Attributes:
+        model: The network.
+        cavs: The concepts, at the layers to explain.
+        rule: How to integrate; with the images of a batch.
+        class_index: The class.
+        strict: Whether an unreadable image is an error.
+        explain: From images, their digests and the network's input [N, 3, H, W] to the rows of
+            the class's table and, by layer, the sums over these images of the resampled CAVs'
+            attributions [J].
+    """
+
+    model: Model
+    cavs: CavBank
+    rule: Rule
+    class_index: int
+    strict: bool
+    explain: Callable[
+        [Sequence[ImageRef], Sequence[str], Tensor],
+        tuple[list[tuple[Any, ...]], dict[str, NDArray[np.float64]]],
+    ] = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What was computed of a chunk.
+
+    Attributes:
+        rows: The rows of the class's table, without q-values, which need all of them.
+        used: How many images could be read.
+        skipped: Those that could not, with reasons.
+        sums: By layer, the sums over the images of the resampled CAVs' attributions [J].
+        shape: Of the network's input [3, H, W]; empty where no image could be read.
+        first: Name of the first image of this shape.
+        facts: One for each image of the chunk, readable or not.
+    """
+
+    rows: pa.Table
+    used: int
+    skipped: tuple[Skipped, ...]
+    sums: Mapping[str, NDArray[np.float64]]
+    shape: tuple[int, ...]
+    first: str
+    facts: tuple[Fact, ...]
+
+    def check_shape(self, shape: tuple[int, ...], first: str) -> None:
+        """Refuse a part whose inputs are of another shape than those of an earlier one.
+
+        Raises:
+            ImageError: Naming an image of each.
+        """
+        if shape and self.shape:
+            _check_shape(self.shape, self.first, shape, first)
+
+
+def chunks_of(refs: Sequence[ImageRef], batch_size: int) -> list[Chunk]:
+    """Cut a list of images: the same list and batch size always give the same chunks.
+
+    A chunk is a whole number of batches, of 64 images or more, and more in a long list, so that
+    there are at most 2,048.
+
+    Example:
+        >>> refs = [ImageRef(str(i), np.zeros((1, 1), np.uint8)) for i in range(150)]
+        >>> [len(chunk.refs) for chunk in chunks_of(refs, 24)]
+        [72, 72, 6]
+    """
+    size = batch_size * ceil(max(LEAST, len(refs) / MOST_PARTS) / batch_size)
+    starts = range(0, len(refs), size)
+    return [Chunk(n, tuple(refs[start : start + size])) for n, start in enumerate(starts)]
+
+
+def explain_parts(
+    task: Task, chunks: Sequence[Chunk], progress: Progress | None = None
+) -> Iterator[tuple[int, Part]]:
+    """Compute chunks one after another; images of the next are decoded meanwhile.
+
+    Yields:
+        The number and the part of each chunk, in order.
+
+    Raises:
+        ImageError: For an unreadable image when the task is strict, or inputs of several shapes.
+        ModelError: When the network gives infinite values or NaN.
+    """
+    refs = (ref for chunk in chunks for ref in chunk.refs)
+    prepare = partial(_prepare, task.model.preprocess)
+    with closing(_ahead(prepare, refs, 2 * task.rule.images)) as arrivals:
+        for chunk in chunks:
+            yield chunk.number, _explain(task, islice(arrivals, len(chunk.refs)), progress)
+
+
+@dataclass(frozen=True)
+class _Arrival:
+    """An image that was opened: the network's input, or why there is none."""
+
+    ref: ImageRef
+    fact: Fact
+    x: Tensor | None
+    reason: str = ""
+
+
+def _prepare(preprocess: Callable[[Image.Image], Tensor], ref: ImageRef) -> _Arrival:
+    """Open one image. Its digest is taken first: if it changes meanwhile, that shows later."""
+    fact = Fact(-1, -1, "")
+    try:
+        if isinstance(ref, StoredImage):
+            fact, opened = _fetched(ref)
+        else:
+            fact, opened = fact_of(ref), ref
+        return _Arrival(ref, fact, to_tensor(preprocess, opened.load(), ref.name))
+    except UnreadableError as error:
+        return _Arrival(ref, fact, None, error.args[1])
+    except ImageError as error:
+        return _Arrival(ref, fact, None, str(error))
+
+
+def _fetched(ref: StoredImage) -> tuple[Fact, ImageRef]:
+    """Return the facts and the bytes of an image, read once."""
+    try:
+        size, mtime_ns = ref.status()
+    except OSError as error:
+        raise UnreadableError(ref.name, str(error)) from error
+    here = ref.fetch()
+    return Fact(size, mtime_ns, here.digest()), here
+
+
+def _ahead(function: Callable[[T], U], items: Iterable[T], ahead: int) -> Generator[U]:
+    """Apply a function in threads; at most `ahead` results wait, and they keep their order."""
+    waiting: deque[Future[U]] = deque()
+    pool = ThreadPoolExecutor(_DECODERS, thread_name_prefix="vtcav-images")
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _explain(task: Task, arrivals: Iterable[_Arrival], progress: Progress | None) -> Part:
+    """Compute one part."""
+    facts: list[Fact] = []
+    skipped: list[Skipped] = []
+    found = _Found(task)
+    for arrival in arrivals:
+        facts.append(arrival.fact)
+        if arrival.x is not None:
+            found.add(arrival, arrival.x)
+        elif task.strict:
+            raise UnreadableError(arrival.ref.name, arrival.reason)
+        else:
+            skipped.append(Skipped(arrival.ref.name, arrival.reason))
+        if progress is not None:
+            progress.advance()
+    found.flush()
+    return Part(
+        rows=_table(found.rows),
+        used=found.used,
+        skipped=tuple(skipped),
+        sums=found.sums,
+        shape=found.shape,
+        first=found.first,
+        facts=tuple(facts),
+    )
+
+
+class _Found:
+    """The rows and sums of a part while its images arrive."""
+
+    def __init__(self, task: Task) -> None:
+        self.rows: list[tuple[Any, ...]] = []
+        J = {name: len(c.resampled.v) if c.resampled else 0 for name, c in task.cavs.layers.items()}
+        self.sums = {layer: np.zeros(j) for layer, j in J.items()}
+        self.used = 0
+        self.shape: tuple[int, ...] = ()
+        self.first = ""
+        self._task = task
+        self._waiting: list[tuple[_Arrival, Tensor]] = []
+
+    def add(self, arrival: _Arrival, x: Tensor) -> None:
+        """Take an image."""
+        if not self.shape:
+            self.shape, self.first = tuple(x.shape), arrival.ref.name
+        _check_shape(tuple(x.shape), arrival.ref.name, self.shape, self.first)
+        self._waiting.append((arrival, x))
+        if len(self._waiting) == self._task.rule.images:
+            self.flush()
+
+    def flush(self) -> None:
+        """Compute the images that wait."""
+        if not self._waiting:
+            return
+        arrivals, tensors = zip(*self._waiting, strict=True)
+        rows, sums = self._task.explain(
+            [arrival.ref for arrival in arrivals],
+            [arrival.fact.digest for arrival in arrivals],
+            torch.stack(tensors),
+        )
+        self.rows += rows
+        self.sums = {layer: total + sums[layer] for layer, total in self.sums.items()}
+        self.used += len(arrivals)
+        self._waiting = []
+
+
+def _check_shape(shape: tuple[int, ...], name: str, known: tuple[int, ...], first: str) -> None:
+    if shape != known:
+        raise ImageError(
+            f"expected inputs of one shape, got {shape} for {name!r} after {known} for {first!r}; "
+            "give the model a preprocess with a size, for example vtcav.Preprocess(224)"
+        )
+
+
+def _table(rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+    """Return rows by column, which takes a fifth of the memory."""
+    columns = zip(*rows, strict=True) if rows else ((),) * len(_SCHEMA)
+    arrays = [
+        pa.array(column, type=field.type, from_pandas=False)
+        for column, field in zip(columns, _SCHEMA, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=_SCHEMA)

@@ -1,0 +1,332 @@
+"""Parts computed by Ray Data: actors that hold the model, here or on a cluster.
+
+Every actor takes the explainer once and computes one part after another, reading its images
+itself. An actor that dies is started again and its part computed again.
+"""
+
+from __future__ import annotations
+
+import logging
+import numbers
+import os
+import pickle
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
+
+from vtcav.errors import ExplanationError, ExtraError, VtcavError
+from vtcav.explainer.runs.part import Chunk, Part, Task, explain_parts
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import torch
+
+    from vtcav.images.progress import Progress
+    from vtcav.models.base import Model
+
+__all__ = ["RayEngine"]
+
+# Ray's own reader and writer of data need a share of the processors too: with whole ones given
+# to actors, two actors on two processors wait for ever.
+_CPUS = 0.5
+
+_RAISED = re.compile(r"[\w.]*(Error|Exception)\b.*: ")  # the line of a traceback that says what
+
+
+@dataclass
+class RayEngine:
+    """Computes parts with actors of Ray Data. Use it as a context manager.
+
+    It joins the runtime that the process is connected to; else the cluster at `address`; else it
+    starts a runtime on this machine and stops it in the end.
+
+    Attributes:
+        address: Of a cluster ("auto", "ray://host:10001", "host:6379"); None for this machine.
+        workers: How many actors; None for one per GPU, or per processor where there is none.
+        num_cpus: Processors that Ray reckons an actor with, 0.5 by default. An actor computes
+            with one thread unless OMP_NUM_THREADS says otherwise.
+        num_gpus: GPUs of an actor, also parts of one; None for 1 where the cluster has any.
+        model: A name for `load_model`, which the actors load themselves; None sends them the
+            network.
+        runtime_env: As `ray.init` takes it: packages, modules and variables of the actors.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+    num_cpus: float = _CPUS
+    num_gpus: float | None = None
+    model: str | None = None
+    runtime_env: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        _ray()
+        self._started = False
+        if self.workers is not None and not (_whole(self.workers) and self.workers >= 1):
+            raise ExplanationError(
+                f"expected workers to be a whole number of at least 1, got {self.workers!r}"
+            )
+        for name in ("num_cpus", "num_gpus"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and value >= 0):
+                raise ExplanationError(f"expected {name} to be a number from 0 on, got {value!r}")
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> RayEngine:
+        """Return the engine of some options.
+
+        Raises:
+            ExplanationError: For one that is unknown or out of range.
+            ExtraError: When Ray is not installed.
+        """
+        known = [field.name for field in fields(cls)]
+        unknown = [name for name in options if name not in known]
+        if unknown:
+            raise ExplanationError(
+                f"unknown option {unknown[0]!r} of the Ray engine: expected {', '.join(known)}"
+            )
+        return cls(**options)
+
+    def __enter__(self) -> Self:
+        """Join or start a runtime."""
+        ray = _ray()
+        if not ray.is_initialized():
+            settings: dict[str, Any] = {"runtime_env": dict(self.runtime_env or {})}
+            if self.address is None:
+                # a runtime of our own, whatever RAY_ADDRESS says
+                settings |= {"address": "local", "include_dashboard": False}
+                count = _processors()
+                settings["num_cpus"] = max(count, self.workers or 1)
+            else:
+                settings["address"] = self.address
+            try:
+                ray.init(log_to_driver=False, logging_level=logging.WARNING, **settings)
+            except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+                where = f"join the Ray cluster at {self.address!r}" if self.address else "start Ray"
+                raise ExplanationError(f"cannot {where}: {error}") from error
+            self._started = True
+        resources = ray.cluster_resources()
+        if self.num_gpus is None:
+            self.num_gpus = 1 if resources.get("GPU", 0) >= 1 else 0
+        if self.workers is None:
+            self.workers = max(1, int(resources.get("GPU" if self.num_gpus else "CPU", 1)))
+        self._check_room(resources)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        """Stop the runtime, or leave the cluster, where this engine joined it."""
+        if self._started:
+            _ray().shutdown()
+            self._started = False
+
+    def device(self, task: Task) -> str:
+        """Return the kind of device that computes."""
+        return "cuda" if self.num_gpus else "cpu"
+
+    def compute(
+        self, task: Task, chunks: Sequence[Chunk], progress: Progress | None = None
+    ) -> Iterator[tuple[int, Part]]:
+        """Yield the number and the part of every chunk, as they are done.
+
+        Raises:
+            ExplanationError: When the network cannot be sent, or the actors cannot work.
+            VtcavError: As in this process.
+        """
+        ray = _ray()
+        sizes = {chunk.number: len(chunk.refs) for chunk in chunks}
+        payload = ray.put(_packed(task, self.model, self.device(task)))
+        items = [{"chunk": pickle.dumps(chunk)} for chunk in chunks]
+        parts = ray.data.from_items(items, override_num_blocks=len(items)).map(
+            _Worker,
+            fn_constructor_args=(payload,),
+            # one part at a time: the first actor that is up would take several, and others none
+            compute=ray.data.ActorPoolStrategy(
+                size=min(self.workers or 1, len(chunks)), max_tasks_in_flight_per_actor=1
+            ),
+            num_cpus=self.num_cpus,
+            num_gpus=self.num_gpus,
+        )
+        with _quiet(ray):
+            try:
+                for row in parts.iter_rows():
+                    number, part = _unpacked(row)
+                    if progress is not None:
+                        progress.advance(sizes[number])
+                    yield number, part
+            except ray.exceptions.RayError as error:
+                raise ExplanationError(
+                    f"the Ray actors cannot work: {_root_of(error)}. Do they "
+                    "have vtcav, the network's modules and the images? ray_options' runtime_env "
+                    "can bring modules, and model='python:MODULE:CALLABLE' has them load it"
+                ) from error
+
+    def _check_room(self, resources: Mapping[str, float]) -> None:
+        """Refuse actors that the cluster has no room for, as they would be waited for in vain."""
+        wanted = {"CPU": self.num_cpus, "GPU": self.num_gpus or 0}
+        for kind, each in wanted.items():
+            there = resources.get(kind, 0)
+            if each * (self.workers or 1) > there + 1e-9:
+                self._leave()
+                raise ExplanationError(
+                    f"{self.workers} workers with {each:g} {kind} each do not fit into the "
+                    f"{there:g} {kind} of the Ray runtime: ask for fewer, or for less each"
+                )
+
+    def _leave(self) -> None:
+        self.__exit__(None, None, None)
+
+
+class _Worker:
+    """What runs in an actor."""
+
+    def __init__(self, payload: Any) -> None:
+        self._payload = payload
+        self._task: Task | None = None
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Compute one part. An error of vtcav is an answer: Ray is not to try again."""
+        chunk: Chunk = pickle.loads(row["chunk"])
+        try:
+            if self._task is None:
+                self._task = _task(_ray().get(self._payload))
+            [(number, part)] = explain_parts(self._task, [chunk])
+        except VtcavError as error:
+            return {"number": chunk.number, "part": b"", "error": pickle.dumps(error)}
+        return {"number": number, "part": pickle.dumps(part), "error": b""}
+
+
+def _root_of(error: BaseException) -> str:
+    """Return what first went wrong.
+
+    Ray tells it in the traceback that its error's text holds, wraps it, and ends with advice.
+    """
+    lines = str(error).strip().splitlines()
+    raised = [line for line in lines if _RAISED.match(line)]
+    return (raised or lines[-1:] or [type(error).__name__])[0]
+
+
+def _packed(task: Task, name: str | None, device: str) -> bytes:
+    """Return what an actor needs for its task."""
+    from ray import cloudpickle
+
+    rule = task.rule
+    recipe = {
+        "model": name or task.model,
+        "device": device,
+        "layers": list(task.cavs.layers),
+        "steps": rule.steps,
+        "settings": {
+            "tolerance": rule.tolerance,
+            "batch_size": rule.batch_size,
+            "precision": rule.precision,
+            "compile": rule.compile,
+        },
+        "cavs": task.cavs,
+        "class_index": task.class_index,
+        "strict": task.strict,
+    }
+    try:
+        packed: bytes = cloudpickle.dumps(recipe)  # type: ignore[no-untyped-call]  # Ray is untyped
+    except Exception as error:
+        raise ExplanationError(
+            f"the network cannot be sent to the Ray actors ({type(error).__name__}: {error}); "
+            "write a function that returns it and have them load it themselves: "
+            "ray_options={'model': 'python:MODULE:CALLABLE'}"
+        ) from error
+    return packed
+
+
+def _task(packed: bytes) -> Task:
+    """Return the task of an actor."""
+    from ray import cloudpickle
+
+    from vtcav.explainer.visual_tcav import VisualTCAV
+    from vtcav.models.registry import load_model
+
+    recipe = cloudpickle.loads(packed)
+    model, device = recipe["model"], recipe["device"]
+    model = load_model(model) if isinstance(model, str) else model
+    explainer = VisualTCAV(
+        _on_device(model, device),
+        recipe["layers"],
+        recipe["steps"],
+        cavs=recipe["cavs"],
+        **recipe["settings"],
+    )
+    explainer.cavs.check_fits(explainer.model, recipe["cavs"].preprocessing)
+    return explainer._task(recipe["class_index"], recipe["strict"])
+
+
+def _on_device(model: Model, device: str | torch.device) -> Model:
+    """Return a model that computes on a kind of device."""
+    from vtcav.models.classifier import Classifier
+
+    if model.device.type == device:
+        return model
+    if type(model) is not Classifier:
+        raise ExplanationError(
+            f"a {type(model).__name__} on {model.device.type} cannot be moved to {device}: have "
+            "the actors load it, ray_options={'model': ...}, or set num_gpus to 0"
+        )
+    return Classifier(
+        model.module,
+        model.class_names,
+        model.preprocess,
+        model.binary,
+        device,
+        layouts=model._said,
+        task=model.task,
+    )
+
+
+def _unpacked(row: Mapping[str, Any]) -> tuple[int, Part]:
+    """Return what an actor answered, or raise its error."""
+    if row["error"]:
+        raise pickle.loads(row["error"])
+    return row["number"], pickle.loads(row["part"])
+
+
+@contextmanager
+def _quiet(ray: Any) -> Iterator[None]:
+    """Keep Ray Data's bars and notices away."""
+    context, logger = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
+    was = context.enable_progress_bars, logger.level
+    context.enable_progress_bars = False
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        context.enable_progress_bars = was[0]
+        logger.setLevel(was[1])
+
+
+def _ray() -> Any:
+    """Return Ray with Ray Data, or say how to get it."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ExtraError(
+            f"the Ray engine needs the package {error.name or 'ray'!r}, which is not installed: "
+            'pip install "vtcav[ray]"'
+        ) from error
+    return ray
+
+
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

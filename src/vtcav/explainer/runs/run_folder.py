@@ -1,0 +1,291 @@
+"""The folder of a run: finished parts, and what they depend on.
+
+```
+RUN/run.json             what the numbers depend on; another run is refused
+    part-00000.parquet   rows
+    part-00000.json      the rest of the part, with the hash of its rows; written last
+    .lock                held by the process that computes, let go when it ends in any way
+```
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import socket
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from vtcav.errors import ExplanationError
+from vtcav.explainer.runs.part import Chunk, Part
+from vtcav.files.atomic import atomic_path
+from vtcav.files.hashing import file_hash
+from vtcav.images.facts import Fact, fact_of
+from vtcav.images.references import Skipped
+
+__all__ = ["DamagedPartWarning", "RunFolder", "opened"]
+
+FORMAT = 1
+_MANIFEST, _LOCK = "run.json", ".lock"
+
+
+class DamagedPartWarning(UserWarning):
+    """A part of a run is not what was written, or its images have changed: it is computed anew."""
+
+
+@contextmanager
+def opened(path: Path, identity: Mapping[str, Any]) -> Iterator[RunFolder]:
+    """Hold a run folder; nobody else can meanwhile.
+
+    Args:
+        path: The folder; created when missing.
+        identity: What the parts depend on, as JSON data.
+
+    Raises:
+        ExplanationError: When the folder holds a run of other settings, naming what differs; when
+            another process holds it; or when it cannot be read or written.
+    """
+    identity = json.loads(json.dumps({"format": FORMAT, **identity}))
+    with _usable(path):
+        path.mkdir(parents=True, exist_ok=True)
+        file = (path / _LOCK).open("a+", encoding="utf-8")
+    with file:
+        alone = _lock(file, path)
+        with _usable(path):
+            _claim(path, identity)
+            if alone:
+                _remove_half_written(path)
+        yield RunFolder(path, _hash(identity))
+
+
+class RunFolder:
+    """The parts of a run on disk."""
+
+    def __init__(self, path: Path, identity: str) -> None:
+        self._path = path
+        self._identity = identity
+
+    def holds(self, chunk: Chunk) -> bool:
+        """Whether a chunk is finished, intact and of the images as they are now.
+
+        Warns:
+            DamagedPartWarning: When it was finished and cannot be used.
+        """
+        record = self._file(chunk.number, "json")
+        if not record.exists():
+            return False
+        fault = self._fault(chunk)
+        if fault:
+            warnings.warn(
+                f"{record.stem} of the run in {str(self._path)!r} is computed again: {fault}",
+                DamagedPartWarning,
+                stacklevel=4,  # the caller of explain_class
+            )
+            record.unlink(missing_ok=True)
+        return not fault
+
+    def load(self, number: int) -> Part:
+        """Read a finished part.
+
+        Raises:
+            ExplanationError: When it is damaged.
+        """
+        try:
+            record = self._record(number)
+            rows = parquet.read_table(self._file(number, "parquet"), memory_map=False)
+        except (ValueError, KeyError, OSError, pa.ArrowException) as error:
+            raise ExplanationError(
+                f"part {number} of the run in {str(self._path)!r} was damaged while it was used "
+                f"({error}); run the same again"
+            ) from error
+        return Part(
+            rows=rows,
+            used=record["used"],
+            skipped=tuple(Skipped(**skip) for skip in record["skipped"]),
+            sums={layer: _decoded(text) for layer, text in record["sums"].items()},
+            shape=tuple(record["shape"]),
+            first=record["first"],
+            facts=tuple(Fact(*fact) for fact in record["facts"]),
+        )
+
+    def save(self, number: int, part: Part) -> None:
+        """Write a part, all or nothing: it counts when its record stands.
+
+        Raises:
+            ExplanationError: When it cannot be written.
+        """
+        record = {
+            "run": self._identity,
+            "used": part.used,
+            "skipped": [asdict(skip) for skip in part.skipped],
+            "sums": {layer: _encoded(values) for layer, values in part.sums.items()},
+            "shape": list(part.shape),
+            "first": part.first,
+            "facts": [[fact.size, fact.mtime_ns, fact.digest] for fact in part.facts],
+        }
+        with _usable(self._path):
+            with atomic_path(self._file(number, "parquet")) as partial:
+                parquet.write_table(part.rows, partial, compression="zstd")
+                record["rows"] = file_hash(partial)
+            with atomic_path(self._file(number, "json")) as partial:
+                text = json.dumps({**record, "sha256": _hash(record)})
+                partial.write_text(text, encoding="utf-8")
+
+    def _fault(self, chunk: Chunk) -> str:
+        """Return why a part cannot be used; empty where it can."""
+        try:
+            record = self._record(chunk.number)
+        except (ValueError, KeyError, OSError) as error:
+            return f"it is not what was written ({error})"
+        known = [Fact(*fact) for fact in record["facts"]]
+        if len(known) != len(chunk.refs):
+            return "it is of other images"
+        for ref, was in zip(chunk.refs, known, strict=True):
+            if fact_of(ref, was).digest != was.digest:
+                return f"the image {ref.name!r} has changed since"
+        return ""
+
+    def _record(self, number: int) -> dict[str, Any]:
+        """Return what is known of a part.
+
+        Raises:
+            ValueError: When it or its rows are not what was written in this run.
+        """
+        record = json.loads(self._file(number, "json").read_text(encoding="utf-8"))
+        if not isinstance(record, dict) or record.pop("sha256", None) != _hash(record):
+            raise ValueError("its record is damaged")
+        if record["run"] != self._identity:
+            raise ValueError("it belongs to a run of other settings")
+        if file_hash(self._file(number, "parquet")) != record["rows"]:
+            raise ValueError("its rows are damaged")
+        return record
+
+    def _file(self, number: int, kind: str) -> Path:
+        return self._path / f"part-{number:05d}.{kind}"
+
+
+def _claim(path: Path, identity: Mapping[str, Any]) -> None:
+    """Make a folder this run's, or check that it is already."""
+    manifest = path / _MANIFEST
+    found: Any = None
+    if manifest.exists():
+        try:
+            found = json.loads(manifest.read_text(encoding="utf-8"))
+        except ValueError as error:
+            # each part knows its run, so nothing of another one can slip in
+            warnings.warn(
+                f"{str(manifest)!r} is damaged and is written again: {error}",
+                DamagedPartWarning,
+                stacklevel=6,
+            )
+    if found is None:
+        with atomic_path(manifest) as partial:
+            text = json.dumps(identity, indent=1, ensure_ascii=False)
+            partial.write_text(text, encoding="utf-8")
+    elif lines := _differences(found, identity):
+        raise ExplanationError(
+            f"the folder {str(path)!r} holds a run of other settings: {'; '.join(lines)}. Ask for "
+            "the same again, choose another folder, or delete this one"
+        )
+
+
+def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:
+    """Return, in words, where two pieces of JSON data differ."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        return [
+            line
+            for key in dict.fromkeys([*wanted, *found])
+            for line in _differences(
+                found.get(key), wanted.get(key), f"{name}.{key}" if name else str(key)
+            )
+        ]
+    if found == wanted:
+        return []
+    return [f"{name or _MANIFEST} was {_short(found)}, is {_short(wanted)}"]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:20] + "..." + text[-20:]
+
+
+def _remove_half_written(path: Path) -> None:
+    """Remove what a process that was killed had begun to write."""
+    for name in (f".{_MANIFEST}-*", ".part-*"):
+        for half in path.glob(name):
+            half.unlink(missing_ok=True)
+
+
+def _lock(file: TextIOWrapper, folder: Path) -> bool:
+    """Hold a lock that the system lets go of when the process ends, `kill -9` included.
+
+    Returns:
+        Whether it is held. Some network file systems have no locks: there two processes only do
+        the same work twice, as parts are written all or nothing.
+    """
+    try:
+        _system_lock(file)
+    except (BlockingIOError, PermissionError) as error:
+        file.seek(0)
+        holder = file.read().strip() or "another process"
+        raise ExplanationError(
+            f"the run in {str(folder)!r} is being computed by {holder}; wait for it, end it, or "
+            "choose another folder"
+        ) from error
+    except OSError:
+        return False
+    with suppress(OSError):  # a full disk: whose lock it is matters less than the lock
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+    return True
+
+
+def _system_lock(file: TextIOWrapper) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        file.seek(1 << 20)  # behind the text, which others can then read
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        file.seek(0)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    """Say what to do about a folder that cannot be read or written."""
+    try:
+        yield
+    except OSError as error:
+        raise ExplanationError(
+            f"cannot use the run folder {str(path)!r}: {error}. The parts that are finished stay: "
+            "put it right and ask for the same again, or choose another folder"
+        ) from error
+
+
+def _encoded(values: NDArray[np.float64]) -> str:
+    return base64.b64encode(values.astype("<f8").tobytes()).decode()
+
+
+def _decoded(text: str) -> NDArray[np.float64]:
+    return np.frombuffer(base64.b64decode(text), "<f8").astype(np.float64)
+
+
+def _hash(data: Any) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,564 @@
+"""VisualTCAV: learn concepts once, then explain images and classes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vtcav.errors import CavError, ExplanationError, ImageError, ModelError
+from vtcav.explainer.layer_analysis import LayerResult, analyse, zero_logits
+from vtcav.explainer.learning.example_passes import Pass, look_at
+from vtcav.explainer.learning.learn import learn
+from vtcav.explainer.settings import Rule
+from vtcav.files.cache import Cache
+from vtcav.files.cache_location import cache_of
+from vtcav.images.concepts import MIN_EXAMPLES, ImageSet, gather
+from vtcav.images.input_box import shown_picture
+from vtcav.images.preprocess import Preprocess, signature, to_tensor
+from vtcav.images.references import ImageRef, ImageSource, collect
+from vtcav.method.integral.trapezoid import FLOOR
+from vtcav.method.variants import PAPER, Variant, check_variant
+from vtcav.models.base import Head, Model
+from vtcav.models.finite import check_finite
+from vtcav.models.heads.batch_size import Budget, examples_per_pass
+from vtcav.models.heads.compiled import Compiler
+from vtcav.models.heads.options import Mode, Precision
+from vtcav.results.bank import CavBank
+from vtcav.results.explanation import GlobalExplanation, LocalExplanation
+from vtcav.results.image_set import SetEvidence
+from vtcav.results.provenance import Provenance, versions
+from vtcav.results.rows import Row
+from vtcav.results.tables import marked, predictions, resampled_means, table
+
+if TYPE_CHECKING:
+    from vtcav.diagnostics.result import Diagnostics
+    from vtcav.explainer.runs.part import Task
+
+__all__ = ["VisualTCAV"]
+
+
+class VisualTCAV:
+    """Explains a classifier with concepts.
+
+    Args:
+        model: A `Classifier`, or what `load_model` returns.
+        layers: Layer names; None takes the recommended ones.
+        steps: "adaptive" takes the integral as finely as the attributions of each image and layer
+            ask for (docs/method.md); a number n is the paper's trapezoid rule with n steps (it
+            uses 50).
+        tolerance: The relative error that "adaptive" aims at, of attributions above 0.01 (and
+            that times 0.01 for smaller ones).
+        cavs: CAVs learned before, instead of `fit`.
+        variant: What finds a concept in an image: "paper", the direction v of the definition, or
+            "filter", Fisher's linear discriminant (docs/variants.md). None
+            takes that of `cavs`, and "paper" without.
+        batch_size: Images, or feature maps, per pass through the network; None finds what is
+            quick and fits into memory. Fewer are taken where memory runs out.
+        precision: None computes gradients in the network's own precision, "bf16" and "fp16" in
+            mixed precision: faster, less accurate. By how much is measured at the first image
+            explained, kept in the provenance, and told in a warning where it exceeds the
+            tolerance.
+        compile: None, or a mode of `torch.compile` for the gradients: "default",
+            "reduce-overhead" or "max-autotune". For long runs on a GPU: compiling takes up to a
+            minute per layer (docs/performance.md). Its error is measured in the same way.
+        progress: Whether to show progress bars; None where someone may be watching.
+        cache: Keeps what `fit` computes of images, so that fitting again, or one more concept,
+            costs little: a folder or a `vtcav.Cache`, True for the user's cache folder, False for
+            none. None does what the variable VTCAV_CACHE says, and nothing where it is not set.
+
+    Raises:
+        LayerError: For a layer that is unknown or cannot be explained.
+        CavError: When `cavs` were learned with another network, layer, preprocessing or variant.
+        ExplanationError: For settings out of range.
+
+    Example:
+        >>> import numpy as np, torch, vtcav
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Conv2d(3, 8, 5, stride=2), torch.nn.ReLU(),
+        ...     torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 3))
+        >>> model = vtcav.Classifier(net, ["cat", "dog", "fox"], vtcav.Preprocess(32))
+        >>> explainer = vtcav.VisualTCAV(model, layers=["1"])
+        >>> noise = np.random.default_rng(0).integers(0, 255, (20, 32, 32, 3)).astype(np.uint8)
+        >>> bank = explainer.fit({"dark": noise[:10] // 4}, negatives=noise[10:]).cavs
+        >>> local = explainer.explain(noise[0], classes=["cat", "fox"])
+        >>> list(local.attributions.columns[:5])
+        ['layer', 'concept', 'class_index', 'class_name', 'attribution']
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        layers: Sequence[str] | None = None,
+        steps: int | Literal["adaptive"] = "adaptive",
+        *,
+        tolerance: float = 0.01,
+        cavs: CavBank | None = None,
+        variant: Variant | None = None,
+        batch_size: int | None = None,
+        precision: Precision | None = None,
+        compile: Mode | None = None,  # noqa: A002  (PyTorch's word for it)
+        progress: bool | None = None,
+        cache: bool | str | Path | Cache | None = None,
+    ) -> None:
+        if not isinstance(model, Model):
+            raise ModelError(
+                f"expected a vtcav model, got {type(model).__name__}; wrap the network: "
+                "vtcav.Classifier(module, class_names, preprocess)"
+            )
+        self._rule = Rule(steps, tolerance, batch_size, precision, compile)
+        self._budget = Budget(self._rule.batch_size)
+        self._compiler = None if self._rule.compile is None else Compiler(self._rule.compile)
+        self._zero_logits: dict[tuple[object, ...], Tensor] = {}
+        self._lost: dict[str, float] | None = None
+        self.model = model
+        self._shown = progress
+        self._cache = cache_of(cache, unset=False)
+        self._preprocessing = signature(model.preprocess)
+        self.variant = check_variant(variant or (cavs.variant if cavs is not None else PAPER))
+        if cavs is not None:
+            self._check_cavs(cavs)
+            layers = list(cavs.layers) if layers is None else layers
+        self._layers = model.check_layers(layers)
+        self._cavs = cavs.select(self.layers) if cavs is not None else None
+
+    def __repr__(self) -> str:
+        learned = f", concepts={list(self._cavs.names)}" if self._cavs else ""
+        variant = "" if self.variant == PAPER else f", variant={self.variant!r}"
+        return f"VisualTCAV({self.model.described}, layers={self.layers}{variant}{learned})"
+
+    @property
+    def layers(self) -> list[str]:
+        """The layers' names, in the order of the network."""
+        return [layer.name for layer in self._layers]
+
+    @property
+    def cavs(self) -> CavBank:
+        """The learned CAVs.
+
+        Raises:
+            CavError: Before `fit`.
+        """
+        if self._cavs is None:
+            raise CavError("no concepts are learned yet: call fit(concepts, negatives) first")
+        return self._cavs
+
+    def fit(
+        self,
+        concepts: Mapping[str, ImageSource],
+        negatives: ImageSource | Mapping[str, ImageSource] | None = None,
+        *,
+        limit: int | None = None,
+        seed: int = 0,
+        strict: bool = False,
+        min_examples: int = MIN_EXAMPLES,
+        null_cavs: int = 500,
+        bootstraps: int = 100,
+    ) -> VisualTCAV:
+        """Learn concepts (steps 1 to 3), and CAVs to judge them by.
+
+        Args:
+            concepts: Example images by concept name: a folder, paths, PIL images or a uint8 array
+                [N, H, W, 3].
+            negatives: Images that do not show the concepts, one set for all or a set for each
+                concept by its name.
+            limit: At most this many images of each set, drawn at random with `seed`.
+            seed: Seeds every draw.
+            strict: Whether an unreadable image is an error. Otherwise it is named in a warning
+                and in `cavs.concepts`.
+            min_examples: The fewest readable images a set may have.
+            null_cavs: CAVs of pseudo-concepts drawn from the negatives, as large as the concept,
+                which p-values are taken against: the smallest possible p-value is
+                1 / (null_cavs + 1). They need twice as many negatives as examples; where there
+                are fewer, nothing is tested and every row says so.
+            bootstraps: CAVs from examples and negatives drawn with replacement, which the
+                intervals `cav_low` to `cav_high` come from.
+
+        Returns:
+            This explainer.
+
+        Raises:
+            ConceptError: For a concept without negatives, or with too few images.
+            ExplanationError: For `null_cavs` or `bootstraps` below 0.
+            ImageError: For a set without readable images, or an unreadable one when `strict`.
+            ModelError: When the network gives infinite values or NaN.
+
+        Warns:
+            CacheWarning: When the cache is of no use; the result is the same.
+        """
+        counts = {"null_cavs": null_cavs, "bootstraps": bootstraps}
+        for name, count in counts.items():
+            if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 0:
+                raise ExplanationError(
+                    f"expected {name} to be a whole number of at least 0, got {count!r}"
+                )
+        gathered = gather(concepts, negatives, limit=limit, seed=seed, min_examples=min_examples)
+        self._zero_logits.clear()
+        self._lost = None
+        if self._compiler is not None:
+            self._compiler.clear()
+        self._cavs = learn(
+            self.model,
+            self.layers,
+            gathered,
+            batch_size=self._rule.batch_size or examples_per_pass(self.model.device),
+            min_examples=min_examples,
+            null_cavs=int(null_cavs),
+            bootstraps=int(bootstraps),
+            seed=int(seed),
+            strict=strict,
+            settings={"limit": limit and int(limit), "seed": int(seed)},
+            shown=self._shown,
+            variant=self.variant,
+            cache=self._cache,
+        )
+        return self
+
+    def explain(
+        self, image: ImageSource, classes: int | str | Sequence[str | int] = 3
+    ) -> LocalExplanation:
+        """Explain one image (steps 4 to 9).
+
+        Args:
+            image: A path, PIL image or uint8 array [H, W, 3].
+            classes: A number n for the n most probable classes, or class names or indices in a
+                list (`[281]`, not `281`, for one class by its index).
+
+        Returns:
+            The explanation.
+
+        Raises:
+            ImageError: When the image cannot be read.
+            ModelError: For an unknown class, or when the network gives infinite values or NaN.
+            ExplanationError: For `classes` that are neither a number nor a list.
+            CavError: Before `fit`, or when the weights have changed since.
+        """
+        cavs = self.cavs
+        self._check_cavs(cavs)
+        refs = collect(image)
+        if len(refs) != 1:
+            raise ImageError(
+                f"explain takes one image, got {len(refs)}; use explain_class for many"
+            )
+        picture = refs[0].load()
+        x = to_tensor(self.model.preprocess, picture, refs[0].name)
+        maps, z = self.model.activations_and_logits(x[None], self.layers)
+        check_finite([refs[0].name], maps, z)
+        probabilities = self.model.probabilities(z)[0].cpu()
+        wanted = self._classes(classes, probabilities)
+        self._measure_shortcuts(x[None], wanted, maps, z)
+        rows: list[Row] = []
+        concept_maps: dict[str, NDArray[np.float32]] = {}
+        for layer in self.layers:
+            result = self._analyse(x[None], layer, maps.pop(layer), z, wanted)
+            concept_maps[layer] = result.M[0].cpu().numpy()
+            rows += result.rows(refs[0].name, wanted, self.model.class_names)
+        rows = marked(rows, self.cavs.concepts_of(refs[0].digest()))
+        shown, box = shown_picture(picture, x, self.model.preprocess)
+        return LocalExplanation(
+            image=refs[0].name,
+            layers=tuple(self.layers),
+            concepts=cavs.names,
+            picture=shown,
+            box=box,
+            thumbnails=dict(cavs.thumbnails),
+            provenance=self.provenance({"classes": wanted, "image_sha256": refs[0].digest()}),
+            _rows=table(rows, list(Row._fields)),
+            _predictions=predictions(probabilities, self.model.class_names),
+            _maps=concept_maps,
+        )
+
+    def explain_class(
+        self,
+        class_name: str | int,
+        images: ImageSource,
+        *,
+        limit: int | None = None,
+        seed: int = 0,
+        strict: bool = False,
+        run: str | Path | None = None,
+        engine: Literal["local", "ray"] = "local",
+        ray_options: Mapping[str, Any] | None = None,
+    ) -> GlobalExplanation:
+        """Explain a class with many of its images (step 10).
+
+        Args:
+            class_name: A class by name or index.
+            images: Images of the class, in any form that `fit` takes, or a URI or Parquet file
+                (`vtcav.images.remote.collect_stored`). All are used, whatever the network
+                predicts for them; the table says what it predicts.
+            limit: At most this many images, drawn at random with `seed`.
+            seed: Seeds the draw.
+            strict: Whether an unreadable image is an error.
+            run: A folder that keeps what is done, part by part: the same call goes on where it
+                was cut off, and gives the same table to the last bit.
+            engine: "local" computes in this process, "ray" on a Ray cluster or with several
+                processes here.
+            ray_options: What `RayEngine` takes: address, workers, ...
+
+        Returns:
+            The explanation, with one row per image, layer and concept.
+
+        Raises:
+            ImageError: When no image can be read, or one cannot when `strict`.
+            ModelError: For an unknown class, or when the network gives infinite values or NaN.
+            CavError: Before `fit`, or when the weights have changed since.
+            ExplanationError: When `run` holds a run of other settings, is in use or cannot be
+                written, and for an unknown engine or option.
+            ExtraError: When Ray is asked for and not installed.
+        """
+        from vtcav.explainer.runs.assembly import explain_images
+        from vtcav.explainer.runs.engine import engine_of
+        from vtcav.images.remote import collect_stored
+
+        self._check_cavs(self.cavs)
+        index = self.model.class_index(class_name)
+        provenance = self.provenance({"class": index}, measured=False)
+        refs = collect_stored(images, limit=limit, seed=seed)
+        if self._rule.shortcuts:
+            self._measure_shortcuts_at(refs, index)
+        found = explain_images(
+            self._task(index, strict),
+            refs,
+            engine_of(engine, ray_options),
+            provenance=provenance,
+            run=run,
+            shown=self._shown,
+        )
+        return GlobalExplanation(
+            class_index=index,
+            class_name=self.model.class_names[index],
+            layers=tuple(self.layers),
+            concepts=self.cavs.names,
+            skipped=found.skipped,
+            thumbnails=dict(self.cavs.thumbnails),
+            provenance=self.provenance(
+                {"class": index, "limit": limit and int(limit), "seed": int(seed)}
+            ),
+            _rows=found.rows,
+            _resampled=resampled_means(self.cavs, found.sums, found.used),
+        )
+
+    def diagnostics(
+        self,
+        images: ImageSource | None = None,
+        negatives: ImageSource | None = None,
+        *,
+        seed: int = 0,
+        resamples: int = 100,
+    ) -> Diagnostics:
+        """Find out how far each concept can be trusted at each layer.
+
+        Args:
+            images: Images to explain, to be sought among those the concepts were learned from.
+            negatives: Another set of negatives to hold the directions against.
+            seed: Seeds the resampling.
+            resamples: Draws of each kind, at least 20.
+
+        Returns:
+            Findings with a level each: fine, look, do not use.
+
+        Raises:
+            CavError: Before `fit`, or when the weights have changed since.
+            ImageError: When no image of a set can be read.
+        """
+        from vtcav.diagnostics.diagnosis import diagnose
+
+        self._check_cavs(self.cavs)
+        return diagnose(
+            self.cavs,
+            images=self._evidence("images", images),
+            other_negatives=self._evidence("other negatives", negatives),
+            seed=seed,
+            resamples=resamples,
+        )
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _task(self, index: int, strict: bool) -> Task:
+        """Return what is to be computed of each image of a class."""
+        from vtcav.explainer.runs.part import Task
+
+        explain = partial(self._explain_batch, index=index)
+        return Task(self.model, self.cavs, self._rule, index, strict, explain)
+
+    def _explain_batch(
+        self, refs: Sequence[ImageRef], digests: Sequence[str], x: Tensor, index: int
+    ) -> tuple[list[tuple[Any, ...]], dict[str, NDArray[np.float64]]]:
+        """Return the table rows of one class for a batch of images, image by image.
+
+        Also, by layer, the sums over the images of the resampled CAVs' attributions [J].
+        """
+        names = [ref.name for ref in refs]
+        learned_from = [self.cavs.concepts_of(digest) for digest in digests]
+        maps, z = self.model.activations_and_logits(x, self.layers)
+        check_finite(names, maps, z)
+        probabilities = self.model.probabilities(z).cpu()
+        rows: list[list[tuple[Any, ...]]] = [[] for _ in names]
+        sums = {}
+        for layer in self.layers:
+            result = self._analyse(x, layer, maps.pop(layer), z, [index])
+            sums[layer] = result.a_resampled[:, 0].double().sum(0).numpy()
+            for n, name in enumerate(names):
+                best = self.model.class_names[int(probabilities[n].argmax())]
+                prediction = float(probabilities[n, index]), best
+                found = result.rows(name, [index], self.model.class_names, n)
+                found = marked(found, learned_from[n])
+                rows[n] += [(*row, *prediction) for row in found]
+        return [row for image in rows for row in image], sums
+
+    def _analyse(
+        self,
+        x: Tensor,
+        layer: str,
+        F: Tensor,
+        z: Tensor,
+        classes: Sequence[int],
+        rule: Rule | None = None,
+    ) -> LayerResult:
+        head = self.model.head(layer).of(x)
+        return analyse(
+            head,
+            self.cavs.layers[layer],
+            self.cavs.names,
+            F,
+            z,
+            classes,
+            rule or self._rule,
+            binary=self.model.binary,
+            resampling=self.cavs.resampling,
+            z0=None if head.per_image else self._at_zero(head, F),
+            batch_size=self._budget.of(head, F, len(classes)),
+            compiler=self._compiler,
+        )
+
+    def _at_zero(self, head: Head, F: Tensor) -> Tensor:
+        """Return the logits at zero feature maps [1, T_all], once per layer and size."""
+        key = (head.layer, *F.shape[1:])
+        if key not in self._zero_logits:
+            self._zero_logits[key] = zero_logits(head, F)
+        return self._zero_logits[key]
+
+    def _measure_shortcuts_at(self, refs: Sequence[ImageRef], index: int) -> None:
+        """Measure what shortcuts cost, at the first image that can be read."""
+        for ref in refs if self._lost is None else ():
+            try:
+                x = to_tensor(self.model.preprocess, ref.load(), ref.name)[None]
+            except ImageError:  # named later, with all others
+                continue
+            maps, z = self.model.activations_and_logits(x, self.layers)
+            self._measure_shortcuts(x, [index], maps, z)
+            break
+
+    def _measure_shortcuts(
+        self, x: Tensor, classes: Sequence[int], maps: Mapping[str, Tensor], z: Tensor
+    ) -> None:
+        """Measure by layer how far attributions of an image are from those without it.
+
+        Relative to the attribution, or to 0.01 for smaller ones; the worst over concepts and
+        classes. Once per explainer, for it takes the passes of an image.
+        """
+        if not self._rule.shortcuts or self._lost is not None:
+            return
+        own = replace(self._rule, precision=None, compile=None)
+        lost: dict[str, float] = {}
+        for layer, F in maps.items():
+            a, exact = (
+                self._analyse(x, layer, F, z, classes, rule).a for rule in (self._rule, own)
+            )
+            lost[layer] = float(((a - exact).abs() / exact.clamp(min=FLOOR)).max())
+        self._lost = lost
+        worst = max(lost, key=lambda layer: lost[layer])
+        if lost[worst] > self._rule.tolerance:
+            taken = self._rule.shortcuts
+            said = " and ".join(f"{name}={value!r}" for name, value in taken.items())
+            warnings.warn(
+                f"{said} {'moves' if len(taken) == 1 else 'move'} attributions by up to "
+                f"{lost[worst]:.1%} (layer {worst!r}, measured at the first image), more than the "
+                f"tolerance of {self._rule.tolerance:.1%}; "
+                f"{', '.join(f'{name}=None' for name in taken)} computes them as the network does",
+                stacklevel=4,
+            )
+
+    def _evidence(self, role: str, source: ImageSource | None) -> SetEvidence | None:
+        """Return what diagnostics need of images."""
+        if source is None:
+            return None
+        run = Pass(self.model, self.layers, self._rule.images, strict=False)
+        return look_at(run, ImageSet(role, tuple(collect(source))), self._shown)
+
+    def _classes(
+        self, classes: int | str | Sequence[str | int], probabilities: Tensor
+    ) -> list[int]:
+        """Return the class indices asked for."""
+        if isinstance(classes, str):
+            classes = [classes]
+        if isinstance(classes, int | np.integer) and not isinstance(classes, bool) and classes >= 1:
+            order = probabilities.argsort(descending=True, stable=True)
+            return [int(i) for i in order[: int(classes)]]
+        if not isinstance(classes, Iterable):
+            raise ExplanationError(
+                f"expected classes to be a number of top classes (at least 1) or a list of "
+                f"names or indices, got {classes!r}"
+            )
+        wanted = list(dict.fromkeys(self.model.class_index(c) for c in classes))
+        if not wanted:
+            raise ExplanationError("classes is empty: name at least one class, or a number")
+        return wanted
+
+    def _check_cavs(self, cavs: CavBank) -> None:
+        cavs.check_fits(self.model, self._preprocessing)
+        cavs.check_variant(self.variant)
+
+    def provenance(self, settings: dict[str, Any], *, measured: bool = True) -> Provenance:
+        """Return what a result of this explainer depends on, with its own settings.
+
+        Args:
+            settings: Of the result.
+            measured: Whether to tell the error of shortcuts as well.
+        """
+        taken = self._rule.shortcuts
+        lost = {f"{next(iter(taken))}_error": self._lost} if self._lost and measured else {}
+        preprocess = self.model.preprocess
+        return Provenance(
+            versions=versions(),
+            model={
+                "network": self.model.described,
+                "fingerprint": self.model.fingerprint,
+                "logits": self.model.logits_source,
+                "binary": self.model.binary,
+                "device": str(self.model.device),
+                "preprocess": (
+                    preprocess.describe()
+                    if isinstance(preprocess, Preprocess)
+                    else repr(preprocess)
+                ),
+            },
+            layers=tuple(
+                {
+                    "name": layer.name,
+                    "kind": layer.kind,
+                    "shape": list(layer.shape),
+                    "resume": self.model.head(layer.name).resume,
+                }
+                for layer in self._layers
+            ),
+            concepts=self.cavs.concepts,
+            settings={
+                "steps": self._rule.steps,
+                "tolerance": self._rule.tolerance if self._rule.steps == "adaptive" else None,
+                "batch_size": self._rule.batch_size,
+                **taken,
+                **lost,
+                "fit": dict(self.cavs.settings),
+                **settings,
+            },
+            from_cache={role: dict(kinds) for role, kinds in self.cavs.from_cache.items()},
+        )

@@ -1,0 +1,134 @@
+"""Concepts made in the explorer become folders of images and files of CAVs, inside one folder.
+
+```
+FOLDER/concepts/NAME/001.png ...     FOLDER/negatives/NAME/001.png ...     FOLDER/NAME.safetensors
+```
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from vtcav.errors import ConceptError, VtcavError
+from vtcav.explorer.pictures import KnownRef
+from vtcav.explorer.schemas import Form, check_name
+from vtcav.images.concepts import MIN_EXAMPLES
+from vtcav.images.references import read
+from vtcav.results.bank import CavBank
+
+__all__ = ["ExistsError", "command", "save_bank", "save_folders"]
+
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+
+
+class ExistsError(VtcavError):
+    """Something of this name was saved before."""
+
+
+def save_folders(
+    root: Path,
+    name: str,
+    examples: Sequence[KnownRef],
+    negatives: Sequence[KnownRef],
+    *,
+    replace: bool,
+) -> list[Path]:
+    """Write a concept as a folder of examples and one of negatives, as `vtcav explain` takes them.
+
+    Patches are written without loss. Files keep their order, and so the numbers stay the same.
+
+    Args:
+        root: The explorer's folder.
+        name: Of the concept.
+        examples: Its images.
+        negatives: What it is contrasted with.
+        replace: Whether to replace what was saved under this name before.
+
+    Returns:
+        The two folders.
+
+    Raises:
+        ExistsError: When there is something of this name and `replace` is not set.
+        ConceptError: For a bad name, or when the folder cannot be written.
+    """
+    folder = check_name(name)
+    targets = [_inside(root, part, folder) for part in ("concepts", "negatives")]
+    if not replace and any(target.exists() for target in targets):
+        raise ExistsError(f"a concept {folder!r} is saved already")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".saving-", dir=root))
+        try:
+            for i, (refs, target) in enumerate(zip((examples, negatives), targets, strict=True)):
+                _write(staging / str(i), refs)
+                target.parent.mkdir(exist_ok=True)
+            for i, target in enumerate(targets):
+                if target.exists():
+                    target.rename(staging / f"old{i}")
+                (staging / str(i)).rename(target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        raise ConceptError(f"cannot write to {str(root)!r}: {error}") from error
+    return targets
+
+
+def save_bank(root: Path, name: str, bank: CavBank, *, replace: bool) -> Path:
+    """Write a concept's CAVs as a file that `vtcav explain --cavs` takes.
+
+    Raises:
+        ExistsError: When there is a file of this name and `replace` is not set.
+        ConceptError: For a bad name.
+        CavError: When the file cannot be written.
+    """
+    path = _inside(root, f"{check_name(name)}.safetensors")
+    if path.exists() and not replace:
+        raise ExistsError(f"{path.name!r} is saved already")
+    bank.save(path)
+    return path
+
+
+def command(root: Path, name: str, model: str, form: Form, examples: int) -> str:
+    """Return what to type to use what was saved, or why it cannot be used yet."""
+    if form == "cavs":
+        path = root / f"{check_name(name)}.safetensors"
+        return f'vtcav explain PHOTO --model {model} --cavs "{path}" -o out'
+    if examples < MIN_EXAMPLES:
+        return (
+            f"vtcav explain refuses a folder of fewer than {MIN_EXAMPLES} examples: add "
+            f"{MIN_EXAMPLES - examples} more, or save the CAV file to go on with these"
+        )
+    return (
+        f'vtcav explain PHOTO --model {model} --concepts "{root / "concepts"}" '
+        f'--negatives "{root / "negatives"}" -o out'
+    )
+
+
+def _inside(root: Path, *parts: str) -> Path:
+    """Return a path below the root, wherever links there lead.
+
+    Raises:
+        ConceptError: When it would leave the root.
+    """
+    path = root.joinpath(*parts)
+    if not path.parent.resolve().is_relative_to(root.resolve()) or path.is_symlink():
+        raise ConceptError(f"{str(path)!r} leads out of the explorer's folder")
+    return path
+
+
+def _write(folder: Path, refs: Sequence[KnownRef]) -> None:
+    """Write images in their order: files as they are, anything else as PNG."""
+    folder.mkdir()
+    for i, ref in enumerate(refs, start=1):
+        suffix = ref.source.suffix.lower() if isinstance(ref.source, Path) else ""
+        path = folder / f"{i:04d}{suffix if suffix in _SUFFIXES else '.png'}"
+        if ref.encoded is not None and suffix in _SUFFIXES:
+            path.write_bytes(ref.encoded)
+        elif isinstance(ref.source, Path) and suffix in _SUFFIXES:
+            shutil.copyfile(ref.source, path)
+        else:
+            read(ref).save(path, compress_level=3)

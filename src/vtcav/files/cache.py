@@ -1,0 +1,263 @@
+"""A folder of tensors by key, which any number of processes may share.
+
+```
+FOLDER/gap-HASH.safetensors    tensors; in the header the whole key and a hash of the tensors
+```
+
+An entry is written beside its place and moved there, so it is there whole or not at all. Nothing
+in it is executed. Whatever goes wrong here costs a warning and the work of computing again, never
+a result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtcav.files.atomic import atomic_path
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["MAX_BYTES", "Cache", "CacheWarning", "Entry"]
+
+MAX_BYTES = 2 * 10**9
+
+FORMAT = 1
+_SUFFIX = ".safetensors"
+_NAME = re.compile(r"[a-z]+-[0-9a-f]{64}\.safetensors")
+_HALF = re.compile(r"\.[a-z]+-[0-9a-f]{64}\.safetensors-.+")
+_ABANDONED = 3600.0  # seconds after which a file that was begun will not be ended
+
+
+class CacheWarning(UserWarning):
+    """The cache cannot be used, or an entry is damaged; what it held is computed again."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of the cache.
+
+    Attributes:
+        path: The file.
+        kind: What it holds, in a word.
+        size: In bytes.
+        used: When it was last used, in seconds since 1970.
+    """
+
+    path: Path
+    kind: str
+    size: int
+    used: float
+
+
+class _DamagedError(Exception):
+    """An entry is not what was written; the argument says how."""
+
+
+class Cache:
+    """Tensors on disk, by what they depend on.
+
+    Args:
+        folder: Where; made with the first entry, for this user's eyes only.
+        max_bytes: The most that stays there after `trim`; what was not used for longest goes
+            first.
+        asked: Whether somebody asked for it, and wants to know where it is of no use.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        max_bytes: int = MAX_BYTES,
+        *,
+        asked: bool = True,
+    ) -> None:
+        self.folder = Path(folder).absolute()
+        self.max_bytes = max_bytes
+        self.asked = asked
+        self._told: set[str] = set()
+        self._writes = True
+
+    def __repr__(self) -> str:
+        return f"Cache({str(self.folder)!r})"
+
+    def get(self, kind: str, key: Mapping[str, Any]) -> dict[str, Tensor] | None:
+        """Return the tensors kept under a key, or None.
+
+        Args:
+            kind: What they are, in one word of small letters.
+            key: Everything that they depend on, as JSON data.
+
+        Warns:
+            CacheWarning: When they are damaged, or the folder cannot be read.
+        """
+        path = self._path(kind, key)
+        try:
+            tensors = _read(path)
+        except FileNotFoundError:
+            return None
+        except _DamagedError as error:
+            self._warn(f"the entry {str(path)!r} is damaged ({error}): it is computed again", path)
+            with suppress(OSError):
+                path.unlink()
+            return None
+        except OSError as error:
+            self._warn(f"cannot read the cache: {error}; what it holds is computed again", "read")
+            return None
+        with suppress(OSError):  # it is only about which entry goes first
+            os.utime(path)
+        return tensors
+
+    def put(self, kind: str, key: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Keep tensors under a key.
+
+        Warns:
+            CacheWarning: When they cannot be written. Nothing more is written then.
+        """
+        if not self._writes:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with atomic_path(self._path(kind, key)) as partial:
+                partial.write_bytes(_content(kind, key, tensors))
+        except OSError as error:
+            self._writes = False
+            self._warn(
+                f"cannot write to the cache {str(self.folder)!r}: {error}; results are as ever, "
+                "and will be computed again the next time",
+                "write",
+            )
+
+    def entries(self) -> list[Entry]:
+        """Return what is there, the entry used last coming last.
+
+        Raises:
+            OSError: When the folder cannot be listed.
+        """
+        found = []
+        for path, status in self._files(_NAME):
+            kind = path.name.partition("-")[0]
+            found.append(Entry(path, kind, status.st_size, status.st_mtime))
+        return sorted(found, key=lambda entry: (entry.used, entry.path.name))
+
+    def trim(self) -> int:
+        """Remove what was not used for longest until the rest fits; return how many went.
+
+        What a process that was killed had begun to write goes as well.
+        """
+        try:
+            before = time.time() - _ABANDONED
+            _remove([path for path, status in self._files(_HALF) if status.st_mtime < before])
+            entries = self.entries()
+        except OSError:
+            return 0
+        left = sum(entry.size for entry in entries)
+        going = []
+        for entry in entries:
+            if left <= self.max_bytes:
+                break
+            left -= entry.size
+            going.append(entry.path)
+        return _remove(going)
+
+    def clear(self) -> int:
+        """Remove all entries, and nothing else that may be in the folder; return how many went.
+
+        Raises:
+            OSError: When the folder cannot be listed.
+        """
+        _remove([path for path, _ in self._files(_HALF)])
+        return _remove([entry.path for entry in self.entries()])
+
+    def damaged(self) -> dict[Path, str]:
+        """Read every entry and return what is wrong with those that are not what was written."""
+        found = {}
+        for entry in self.entries():
+            try:
+                _read(entry.path)
+            except FileNotFoundError:
+                pass  # another process removed it
+            except (_DamagedError, OSError) as error:
+                found[entry.path] = str(error)
+        return found
+
+    def _path(self, kind: str, key: Mapping[str, Any]) -> Path:
+        return self.folder / _name(FORMAT, kind, key)
+
+    def _files(self, pattern: re.Pattern[str]) -> Iterator[tuple[Path, os.stat_result]]:
+        try:
+            paths = list(self.folder.iterdir())
+        except FileNotFoundError:
+            return
+        for path in paths:
+            if pattern.fullmatch(path.name):
+                with suppress(FileNotFoundError):  # another process removed it
+                    yield path, path.stat()
+
+    def _warn(self, text: str, once: object) -> None:
+        if str(once) not in self._told:
+            self._told.add(str(once))
+            warnings.warn(text, CacheWarning, stacklevel=4)
+
+
+def _content(kind: str, key: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
+    """Return the bytes of an entry."""
+    from safetensors.torch import save
+
+    from vtcav.files.hashing import digest
+
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {"format": FORMAT, "kind": kind, "key": key, "sha256": digest(whole)}
+    return save(whole, {"vtcav-cache": json.dumps(metadata, sort_keys=True)})
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of an entry, checked against its key and hash.
+
+    Raises:
+        _DamagedError: When it is not what was written under its name.
+        OSError: When it cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    from vtcav.files.hashing import digest
+
+    data = path.read_bytes()
+    try:
+        size = int.from_bytes(data[:8], "little")
+        metadata = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["vtcav-cache"])
+        tensors: dict[str, Tensor] = load(data)
+        found = digest(tensors)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise _DamagedError(f"{type(error).__name__}: {error}") from error
+    if not isinstance(metadata, dict) or metadata.get("sha256") != found:
+        raise _DamagedError("its tensors are not those that were written")
+    if path.name != _name(metadata.get("format"), str(metadata.get("kind")), metadata.get("key")):
+        raise _DamagedError("its key is not that of its name")
+    return tensors
+
+
+def _name(version: object, kind: str, key: object) -> str:
+    """Return the name of an entry's file."""
+    text = json.dumps([version, kind, key], sort_keys=True)
+    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()}{_SUFFIX}"
+
+
+def _remove(paths: list[Path]) -> int:
+    """Remove files and return how many went; others may be removing them too."""
+    count = 0
+    for path in paths:
+        with suppress(OSError):
+            path.unlink()
+            count += 1
+    return count

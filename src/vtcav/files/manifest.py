@@ -1,0 +1,120 @@
+"""Results on disk: tables, numbers and figures in a folder, valid by the manifest that comes last.
+
+The manifest `KIND.json` holds the format, a hash of every other file, and a hash of itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtcav.errors import ExplanationError
+from vtcav.files.atomic import replace_files
+from vtcav.files.hashing import file_hash
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["load_manifest", "read_table", "records", "save_result", "write_table"]
+
+FORMAT = 2
+
+
+def save_result(
+    folder: str | Path, kind: str, what: str, write: Callable[[Path], Mapping[str, Any]]
+) -> Path:
+    """Write a result, all or nothing; an earlier one of its kind there is replaced.
+
+    Args:
+        folder: Where; created when missing.
+        kind: Of the result: the manifest is `KIND.json`.
+        what: The result in words, for messages: "the local explanation".
+        write: Writes the other files into a folder and returns what the manifest says besides.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ExplanationError: When they cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        with replace_files(folder, f"{kind}.json") as staging:
+            content = write(staging)
+            files = {path.name: file_hash(path) for path in sorted(staging.iterdir())}
+            manifest = {"format": FORMAT, "kind": kind, "files": files, **content}
+            manifest["sha256"] = _content_hash(manifest)
+            text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
+            (staging / f"{kind}.json").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ExplanationError(
+            f"cannot save {what} to {str(folder)!r}: {error}; nothing was changed there"
+        ) from error
+    return folder
+
+
+def load_manifest(
+    folder: str | Path, kind: str, what: str, again: str = "save it again"
+) -> dict[str, Any]:
+    """Read the manifest of a saved result and check every file against it.
+
+    Args:
+        folder: Where the result was saved.
+        kind: Of the result.
+        what: The result in words, for messages: "local explanation".
+        again: What to do when it is damaged.
+
+    Raises:
+        ExplanationError: When it is missing, incomplete, damaged or of another version.
+    """
+    folder = Path(folder)
+    path = folder / f"{kind}.json"
+    if not path.is_file():
+        raise ExplanationError(
+            f"there is no complete {what} in {str(folder)!r}: {path.name} is missing"
+        )
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ExplanationError(f"cannot read {str(path)!r}: {error}; {again}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        came = manifest.get("format") if isinstance(manifest, dict) else None
+        raise ExplanationError(
+            f"{str(path)!r} is of format {came}, expected {FORMAT}; {again} with this version"
+        )
+    if manifest.pop("sha256", None) != _content_hash(manifest) or manifest.get("kind") != kind:
+        raise ExplanationError(f"{str(path)!r} was changed after it was saved; {again}")
+    for name, digest in manifest["files"].items():
+        if not (folder / name).is_file() or file_hash(folder / name) != digest:
+            raise ExplanationError(
+                f"{str(folder / name)!r} is missing or was changed after it was saved; {again}"
+            )
+    return manifest
+
+
+def write_table(stem: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV and Parquet."""
+    table.to_csv(stem.with_suffix(".csv"), index=False)
+    table.to_parquet(stem.with_suffix(".parquet"), index=False)
+
+
+def read_table(stem: Path) -> pd.DataFrame:
+    """Read what `write_table` wrote."""
+    import pandas as pd
+
+    return pd.read_parquet(stem.with_suffix(".parquet"))
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a table as JSON data; missing numbers become null."""
+    found: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=15))
+    return found
+
+
+def _content_hash(manifest: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a manifest's content, whatever its line breaks."""
+    text = json.dumps(manifest, ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Everything that comes in: references to images, decoding, preprocessing, batches and concepts."""

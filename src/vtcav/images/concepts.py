@@ -1,0 +1,210 @@
+"""A concept: a name, example images, and the negatives it is contrasted with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vtcav.errors import ConceptError, ImageError
+from vtcav.images.references import ImageRef, ImageSource, collect
+
+__all__ = ["MIN_EXAMPLES", "Concept", "ImageSet", "concept_folders", "gather", "negative_folders"]
+
+MIN_EXAMPLES = 5
+"""The fewest readable images that a concept or a set of negatives may have."""
+
+_NEGATIVES = "negatives"
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images that are looked at together: the examples of a concept, or a set of negatives.
+
+    Attributes:
+        role: What they are, for messages: "concept 'striped'" or "negatives".
+        refs: The images, not opened yet.
+    """
+
+    role: str
+    refs: tuple[ImageRef, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Concept:
+    """A concept and what it is contrasted with.
+
+    Attributes:
+        name: Free text.
+        examples: Images that show it.
+        negatives: Images that do not; several concepts may share one set.
+    """
+
+    name: str
+    examples: ImageSet
+    negatives: ImageSet
+
+
+def gather(
+    concepts: Mapping[str, ImageSource],
+    negatives: ImageSource | Mapping[str, ImageSource] | None,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    min_examples: int = MIN_EXAMPLES,
+) -> list[Concept]:
+    """List the images of concepts and their negatives.
+
+    Args:
+        concepts: Example images by concept name.
+        negatives: One set for all concepts, or a set for each concept by its name.
+        limit: At most this many images from each set, drawn with `seed`.
+        seed: Seeds the draw.
+        min_examples: The fewest images a set may have.
+
+    Returns:
+        The concepts in the order given.
+
+    Raises:
+        ConceptError: For no concepts, a bad name, a concept without negatives or with too few
+            images, or a source that cannot be read; the message names the concept.
+
+    Example:
+        >>> import numpy as np
+        >>> black = np.zeros((5, 8, 8, 3), np.uint8)
+        >>> [(c.name, len(c.examples.refs)) for c in gather({"dark": black}, black + 255)]
+        [('dark', 5)]
+    """
+    _check_names(concepts)
+    examples = {
+        name: _image_set(f"concept {name!r}", source, limit, seed, min_examples)
+        for name, source in concepts.items()
+    }
+    if isinstance(negatives, Mapping):
+        contrast = _negatives_by_concept(examples, negatives, limit, seed, min_examples)
+    elif negatives is None:
+        raise ConceptError(
+            f"expected negatives for {_names(concepts)}, got none; pass random images that do not "
+            "show the concepts, negatives=FOLDER, or a set for each concept, negatives={NAME: ...}"
+        )
+    else:
+        shared = _image_set(_NEGATIVES, negatives, limit, seed, min_examples)
+        contrast = dict.fromkeys(examples, shared)
+    return [Concept(name, examples[name], contrast[name]) for name in examples]
+
+
+def concept_folders(root: str | Path, *, besides: Path | None = None) -> dict[str, Path]:
+    """Return the concepts of a folder that holds one folder of examples per concept.
+
+    Args:
+        root: The folder.
+        besides: A folder inside it that is no concept (the negatives).
+
+    Raises:
+        ConceptError: When it is no folder or has no folders in it.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise ConceptError(
+            f"expected a folder with one folder per concept, got {str(root)!r}, "
+            f"which {'is a file' if root.exists() else 'does not exist'}"
+        )
+    apart = besides.resolve() if besides is not None else None
+    folders = {
+        path.name: path
+        for path in sorted(root.iterdir())
+        if path.is_dir() and not path.name.startswith((".", "__MACOSX")) and path.resolve() != apart
+    }
+    if not folders:
+        raise ConceptError(
+            f"expected one folder per concept in {str(root)!r}, found none; put the example images "
+            f"of a concept into a folder of its name, for example {str(root / 'striped')!r}"
+        )
+    return folders
+
+
+def negative_folders(
+    root: str | Path, concepts: Mapping[str, object]
+) -> ImageSource | Mapping[str, ImageSource]:
+    """Return a folder of negatives, or its folders by concept where it has one for each.
+
+    Args:
+        root: A folder of images, or of folders named like the concepts.
+        concepts: The concepts by name.
+
+    Raises:
+        ConceptError: When it is no folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise ConceptError(
+            f"expected a folder of negatives, got {str(root)!r}, "
+            f"which {'is a file' if root.exists() else 'does not exist'}"
+        )
+    own = {name: root / name for name in concepts}
+    return dict(own) if all(folder.is_dir() for folder in own.values()) else root
+
+
+def _check_names(concepts: Mapping[str, ImageSource]) -> None:
+    if not isinstance(concepts, Mapping):
+        raise ConceptError(
+            "expected concepts as a mapping from names to images, "
+            f"{{'striped': FOLDER, ...}}, got {type(concepts).__name__}"
+        )
+    if not concepts:
+        raise ConceptError("expected at least one concept, got none")
+    for name in concepts:
+        if not isinstance(name, str) or not name.strip() or not name.isprintable():
+            raise ConceptError(f"expected a concept's name to be a printable text, got {name!r}")
+
+
+def _negatives_by_concept(
+    examples: Mapping[str, ImageSet],
+    negatives: Mapping[str, ImageSource],
+    limit: int | None,
+    seed: int,
+    min_examples: int,
+) -> dict[str, ImageSet]:
+    """Return the negatives of each concept; concepts given the same object share one set."""
+    missing = [name for name in examples if name not in negatives]
+    unknown = [name for name in negatives if name not in examples]
+    if missing:
+        raise ConceptError(
+            f"no negatives for {_names(missing)}: negatives are given for {_names(negatives)}; "
+            "add a set for each concept, or pass one set for all"
+        )
+    if unknown:
+        raise ConceptError(f"negatives are given for {_names(unknown)}, which is no concept")
+    sets: dict[int, ImageSet] = {}
+    for name in examples:
+        source = negatives[name]
+        if id(source) not in sets:
+            role = f"negatives of concept {name!r}"
+            sets[id(source)] = _image_set(role, source, limit, seed, min_examples)
+    return {name: sets[id(negatives[name])] for name in examples}
+
+
+def _image_set(
+    role: str, source: ImageSource, limit: int | None, seed: int, min_examples: int
+) -> ImageSet:
+    try:
+        refs = collect(source, limit=limit, seed=seed)
+    except ImageError as error:
+        raise ConceptError(f"{role}: {error}") from error
+    check_enough(role, len(refs), min_examples)
+    return ImageSet(role, tuple(refs))
+
+
+def check_enough(role: str, count: int, min_examples: int, *, skipped: int = 0) -> None:
+    """Raise `ConceptError` when a set has too few images."""
+    if count < min_examples:
+        lost = f" ({skipped} more could not be read)" if skipped else ""
+        raise ConceptError(
+            f"{role}: expected at least {min_examples} images, got {count}{lost}; a direction from "
+            "so few depends on the choice of images. Add images (30 or more are usual), or lower "
+            "min_examples knowing this"
+        )
+
+
+def _names(names: Mapping[str, object] | list[str]) -> str:
+    return ", ".join(map(repr, names)) or "none"

@@ -1,0 +1,402 @@
+"""From an RGB picture to the tensor a network expects, and how to tell two preprocessings apart."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+
+import numpy as np
+from PIL import Image
+
+from vtcav.errors import ImageError
+from vtcav.images.decoding import as_rgb
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Preprocess", "probe_picture", "same_preprocessing", "signature", "to_tensor"]
+
+_RESIZE = ("crop", "stretch", "pad")
+_Window: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_LARGEST = 2**27  # pixels of a resized picture before its crop; a strip of 1 x 2048 reaches it
+_TRIALS = 8  # a random flip then looks fixed once in 128 times
+_TOLERANCE = 0.03  # between the values of two signatures
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Resize, scale to 0..1 and normalise: a picture becomes a float32 tensor [3, H, W].
+
+    The values are (rgb / 255 - mean) / std. With `resize="crop"` they equal torchvision's
+    `Resize`, `CenterCrop`, `ToTensor` and `Normalize` for a square size. A picture that has the
+    right size already is not resampled.
+
+    Attributes:
+        size: Height and width of the tensor, or one number for a square; None keeps the
+            picture's own size.
+        resize: "crop" scales the picture until it covers `size / crop_pct` and takes the centre,
+            "stretch" ignores the aspect ratio, "pad" fits the whole picture and fills the rest.
+        interpolation: "nearest", "bilinear", "bicubic" or "lanczos", with antialiasing.
+        mean: Subtracted, one value or one per channel (RGB), on the scale 0..1.
+        std: Divided by, one value or one per channel, on the scale 0..1.
+        crop_pct: The part in (0, 1] of the resized picture's shorter side that a crop keeps.
+        fill: The RGB colour in 0..255 that "pad" fills with.
+
+    Raises:
+        ImageError: A value is outside of what is said above.
+
+    Example:
+        >>> preprocess = Preprocess(224, mean=0.5, std=0.5, crop_pct=0.875)
+        >>> preprocess(Image.new("RGB", (640, 480), "white")).shape
+        torch.Size([3, 224, 224])
+    """
+
+    size: int | Sequence[int] | None
+    resize: Literal["crop", "stretch", "pad"] = "crop"
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    mean: float | Sequence[float] = 0.0
+    std: float | Sequence[float] = 1.0
+    crop_pct: float = 1.0
+    fill: Sequence[int] = (0, 0, 0)
+
+    def __post_init__(self) -> None:
+        _one_of("resize", self.resize, _RESIZE)
+        _one_of("interpolation", self.interpolation, tuple(_FILTERS))
+        if not 0 < _number("crop_pct", self.crop_pct) <= 1:
+            raise ImageError(f"expected crop_pct in (0, 1], got {self.crop_pct}")
+        if self.crop_pct != 1 and (self.resize != "crop" or self.size is None):
+            raise ImageError(
+                f'crop_pct={self.crop_pct} needs a size and resize="crop", got size={self.size} '
+                f'and resize="{self.resize}"; leave crop_pct at 1.0'
+            )
+        mean, std = _triple("mean", self.mean), _triple("std", self.std)
+        if max(map(abs, mean)) > 1:
+            raise ImageError(
+                f"expected a mean on the scale 0..1, got {self.mean}; divide mean and std by 255"
+            )
+        if min(std) <= 0:
+            raise ImageError(f"expected a std above 0, got {self.std}")
+        # One form for each value, so that equal preprocessings compare and hash equal.
+        object.__setattr__(self, "size", None if self.size is None else _size(self.size))
+        object.__setattr__(self, "mean", mean)
+        object.__setattr__(self, "std", std)
+        object.__setattr__(self, "crop_pct", float(self.crop_pct))
+        object.__setattr__(self, "fill", _colour(self.fill))
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Turn one picture into a tensor.
+
+        Args:
+            image: A PIL image; modes other than RGB are converted by `decoding.as_rgb`.
+
+        Returns:
+            A float32 tensor [3, H, W] on the CPU.
+
+        Raises:
+            ImageError: This is no PIL image, its colours cannot be converted, or it is too
+                elongated to be resized.
+        """
+        import torch
+
+        if not isinstance(image, Image.Image):
+            raise ImageError(f"expected a PIL image, got {_describe(image)}")
+        pixels = np.asarray(self._fit(image if image.mode == "RGB" else as_rgb(image)))
+        # The operations and their order are torchvision's, so that the rounding is too. NumPy
+        # does them: several threads prepare pictures, and PyTorch would start its own in each.
+        values = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
+        mean, std = (
+            np.asarray(numbers, np.float32).reshape(3, 1, 1) for numbers in (self.mean, self.std)
+        )
+        values /= np.float32(255)
+        values -= mean
+        values /= std
+        return torch.from_numpy(values)
+
+    def box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Where in the original picture the tensor's edges lie.
+
+        Args:
+            width: Of the original picture, in pixels.
+            height: Of the original picture, in pixels.
+
+        Returns:
+            Left, top, right and bottom in pixels of the original picture, from its upper left
+            corner. With "pad" the box reaches beyond the picture.
+
+        Raises:
+            ImageError: The width or the height is below 1, or the picture is too elongated.
+
+        Example:
+            >>> Preprocess(100, resize="pad").box(400, 200)
+            (0.0, -100.0, 400.0, 300.0)
+        """
+        (wide, high), (left, top, right, bottom) = self._plan(width, height)
+        return (
+            left * width / wide,
+            top * height / high,
+            right * width / wide,
+            bottom * height / high,
+        )
+
+    def describe(self) -> dict[str, object]:
+        """The settings as JSON takes them, for provenance; `Preprocess(**...)` restores them.
+
+        Example:
+            >>> Preprocess((2, 3)).describe()["size"]
+            [2, 3]
+        """
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    def _fit(self, image: Image.Image) -> Image.Image:
+        """The picture as the network sees it, before its values are scaled."""
+        resized, window = self._plan(image.width, image.height)
+        if image.size != resized:
+            image = image.resize(resized, _FILTERS[self.interpolation])
+        left, top, right, bottom = window
+        if window == (0, 0, *resized):
+            return image
+        if self.resize == "crop":
+            return image.crop(window)
+        padded = Image.new("RGB", (right - left, bottom - top), tuple(self.fill))
+        padded.paste(image, (-left, -top))
+        return padded
+
+    def _plan(self, width: int, height: int) -> tuple[tuple[int, int], _Window]:
+        """The size to resize to, and the window of the resized picture that is shown."""
+        if width < 1 or height < 1:
+            raise ImageError(f"expected a picture of at least 1 x 1 pixel, got {width} x {height}")
+        if self.size is None:
+            return (width, height), (0, 0, width, height)
+        high, wide = cast("tuple[int, int]", self.size)
+        resized = wide, high
+        left = top = 0
+        if self.resize == "crop":
+            resized = self._cover(width, height, wide, high)
+            # torchvision rounds the corner half to even, as Python does.
+            left, top = round((resized[0] - wide) / 2), round((resized[1] - high) / 2)
+        elif self.resize == "pad":
+            if width * high >= height * wide:  # the width is what limits it
+                resized = wide, max(1, round(height * wide / width))
+            else:
+                resized = max(1, round(width * high / height)), high
+            left, top = -((wide - resized[0]) // 2), -((high - resized[1]) // 2)
+        return resized, (left, top, left + wide, top + high)
+
+    def _cover(self, width: int, height: int, wide: int, high: int) -> tuple[int, int]:
+        """The size of the resized picture that a crop of `wide` x `high` is taken from."""
+        # Without the millionth, 224 / (224 / 232) could be a hair below the 232 that it means.
+        cover_wide = math.floor(wide / self.crop_pct + 1e-6)
+        cover_high = math.floor(high / self.crop_pct + 1e-6)
+        # torchvision rounds the longer side down.
+        if width * cover_high >= height * cover_wide:
+            resized = int(cover_high * width / height), cover_high
+        else:
+            resized = cover_wide, int(cover_wide * height / width)
+        if resized[0] * resized[1] > _LARGEST:
+            raise ImageError(
+                f"a picture of {width} x {height} is too elongated for a crop of {wide} x {high}: "
+                f"it would be resized to {resized[0]} x {resized[1]}; crop it before, or use "
+                'resize="pad" or "stretch"'
+            )
+        return resized
+
+
+def to_tensor(preprocess: Callable[[Image.Image], Tensor], image: Image.Image, name: str) -> Tensor:
+    """Apply any preprocessing to one picture and check what it returns.
+
+    Args:
+        preprocess: A `Preprocess` or any callable from a PIL image to a tensor.
+        image: The picture.
+        name: The picture's name, for the error.
+
+    Returns:
+        The preprocessing's floating-point tensor [C, H, W], detached.
+
+    Raises:
+        ImageError: Naming the picture: the preprocessing failed, or returned something else than
+            a floating-point tensor [C, H, W] of finite values.
+
+    Example:
+        >>> to_tensor(Preprocess(8), Image.new("RGB", (9, 9)), "black.png").shape
+        torch.Size([3, 8, 8])
+    """
+    try:
+        output = preprocess(image)
+    except Exception as error:
+        kind = "" if isinstance(error, ImageError) else f"{type(error).__name__}: "
+        raise ImageError(f"the preprocessing failed on {name!r}: {kind}{error}") from error
+    if fault := _fault(output):
+        raise ImageError(
+            f"the preprocessing failed on {name!r}: expected a floating-point tensor [C, H, W], "
+            f"got {fault}"
+        )
+    return output.detach()
+
+
+def signature(preprocess: Callable[[Image.Image], Tensor]) -> tuple[float, ...]:
+    """What a preprocessing does, measured: two that behave alike have the same signature.
+
+    It is applied to one fixed picture of 389 x 283, in which the size, the crop, the
+    interpolation, the mean and the std all leave a trace.
+
+    Args:
+        preprocess: A `Preprocess` or any callable from a PIL image to a tensor.
+
+    Returns:
+        The tensor's C, H and W, then 64 of its values, rounded to 4 decimals.
+
+    Raises:
+        ImageError: As `to_tensor`, or the preprocessing is random.
+
+    Example:
+        >>> signature(Preprocess(224))[:3]
+        (3.0, 224.0, 224.0)
+    """
+    import torch
+
+    name = "a probe of 389 x 283"
+    picture = probe_picture()
+    first = to_tensor(preprocess, picture.copy(), name).cpu()
+    for _ in range(_TRIALS - 1):
+        again = to_tensor(preprocess, picture.copy(), name).cpu()
+        if first.shape != again.shape or not torch.allclose(first, again, rtol=1e-4, atol=1e-4):
+            raise ImageError(
+                "the preprocessing is random: applied twice to one picture, it returned different "
+                "tensors; use the evaluation transform, without augmentation"
+            )
+    channels, high, wide = first.shape
+    values = [
+        # Multiples of irrational numbers spread the positions evenly over any height and width.
+        float(
+            first[k % channels, int(k * 0.7548776662 % 1 * high), int(k * 0.569840291 % 1 * wide)]
+        )
+        for k in range(1, 65)
+    ]
+    return (*map(float, first.shape), *(round(value, 4) for value in values))
+
+
+def same_preprocessing(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether two signatures are of the same preprocessing.
+
+    Args:
+        a: What `signature` returns.
+        b: Another one.
+
+    Returns:
+        Whether the shapes are equal and all values are within 0.03 of each other.
+
+    Example:
+        >>> black, grey = signature(Preprocess(32)), signature(Preprocess(32, mean=0.5))
+        >>> same_preprocessing(black, black), same_preprocessing(black, grey)
+        (True, False)
+    """
+    if len(a) != len(b) or tuple(a[:3]) != tuple(b[:3]):
+        return False
+    return all(abs(x - y) <= _TOLERANCE for x, y in zip(a[3:], b[3:], strict=True))
+
+
+def probe_picture() -> Image.Image:
+    """A picture of gradients, edges and detail, from whole numbers: the same on every machine."""
+    y, x = np.mgrid[0:283, 0:389]
+    gradient = (x * 255 // 388 + y * 255 // 282) // 2
+    checks = (x // 7 + y // 5) % 2 * 255
+    speckle = (x // 2 * 7919 ^ y // 2 * 10477) * 31 // 64 % 2 * 255
+    rings = (x * x + y * y) // 211 % 2 * 255
+    red, green, blue = (gradient + 2 * checks) // 3, (255 - gradient + 2 * rings) // 3, speckle
+    return Image.fromarray(np.stack([red, green, blue], axis=-1).astype(np.uint8))
+
+
+def _fault(output: object) -> str:
+    """What is wrong with a preprocessing's output and what to do; empty when all is well."""
+    import torch
+
+    if not isinstance(output, torch.Tensor):
+        if "pixel_values" in dir(output) or (isinstance(output, dict) and "pixel_values" in output):
+            return f'{_describe(output)}; return its ["pixel_values"][0] as a tensor'
+        return f"{_describe(output)}; convert it to a torch tensor"
+    came, shape = _describe(output), output.shape
+    if output.ndim == 4 and shape[0] == 1:
+        return f"{came}; drop the batch dimension: return x[0]"
+    if output.ndim != 3 or 0 in shape:
+        return f"{came}; return one tensor with a channel, a height and a width"
+    if shape[0] > 4 and shape[2] in (1, 3):
+        return f"{came}; put the channels first: return x.permute(2, 0, 1)"
+    if not output.is_floating_point():
+        return f"{came}; convert it: return x.float() / 255, then normalise"
+    if not output.isfinite().all():
+        return f"{came} with values that are not finite; does it divide by zero?"
+    return ""
+
+
+def _describe(value: object) -> str:
+    """The type of a value, with shape and dtype where it has them."""
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    name = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
+    return name if shape is None else f"{name} of shape {list(shape)} and {dtype}"
+
+
+def _one_of(field: str, value: object, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        names = ", ".join(f'"{name}"' for name in allowed)
+        raise ImageError(f"expected {field} to be one of {names}, got {value!r}")
+
+
+def _number(field: str, value: object) -> float:
+    try:
+        number = float(cast("float", value))
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, str | bool) or not math.isfinite(number):
+        raise ImageError(f"expected {field} to be a finite number, got {value!r}")
+    return number
+
+
+def _triple(field: str, value: object) -> tuple[float, float, float]:
+    """One number for all channels, or three."""
+    if not hasattr(value, "__len__") or isinstance(value, str):
+        return (_number(field, value),) * 3
+    numbers = [_number(field, number) for number in cast("Sequence[object]", value)]
+    if len(numbers) == 1:
+        numbers *= 3
+    if len(numbers) != 3:
+        raise ImageError(f"expected {field} to be 1 or 3 numbers, got {len(numbers)}: {value!r}")
+    return numbers[0], numbers[1], numbers[2]
+
+
+def _integers(value: object, count: int) -> tuple[int, ...] | None:
+    """So many whole numbers, or None when these are something else."""
+    if isinstance(value, str) or not hasattr(value, "__len__"):
+        return None
+    items = list(cast("Sequence[object]", value))
+    if len(items) != count or any(isinstance(item, bool) for item in items):
+        return None
+    try:
+        return tuple(operator.index(cast("int", item)) for item in items)
+    except TypeError:
+        return None
+
+
+def _size(value: object) -> tuple[int, ...]:
+    pair = _integers(value if hasattr(value, "__len__") else (value, value), 2)
+    if pair is None or min(pair) < 1:
+        raise ImageError(
+            "expected size to be a whole number of pixels above 0, (height, width) or None, "
+            f"got {value!r}"
+        )
+    return pair
+
+
+def _colour(value: object) -> tuple[int, ...]:
+    colour = _integers(value, 3)
+    if colour is None or min(colour) < 0 or max(colour) > 255:
+        raise ImageError(f"expected fill to be 3 whole numbers in 0..255, got {value!r}")
+    return colour

@@ -1,0 +1,413 @@
+"""Any `torch.nn.Module` that classifies images."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor, nn
+
+from vtcav.errors import LayerError, ModelError
+from vtcav.images.preprocess import Preprocess, to_tensor
+from vtcav.models.base import LayerInfo, Model
+from vtcav.models.heads.batch_size import BatchSize
+from vtcav.models.heads.channels_last import images_channels_last
+from vtcav.models.heads.resumed import ModuleHead, resume
+from vtcav.models.inspection.activations import outputs_of, recording, shapes_of
+from vtcav.models.inspection.borrowing import checksums, evaluating, fingerprint
+from vtcav.models.inspection.layout import Layout
+from vtcav.models.inspection.logits import LogitReader, find_logits
+from vtcav.models.inspection.probing import COMMON_SHAPES, first_pass, noise, shape_of
+from vtcav.models.inspection.trace import Call, Trace, record
+from vtcav.models.inspection.unwrapping import eager, place, tensors_of
+from vtcav.models.inspection.usable_layers import (
+    Surroundings,
+    check_names,
+    find_layouts,
+    refusal,
+    usable_layers,
+)
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["Classifier", "Task"]
+
+Task: TypeAlias = Literal["auto", "classes", "labels", "regression"]
+"""What the scores of a network are."""
+
+
+class Classifier(Model):
+    """A PyTorch network with its class names and its preprocessing.
+
+    The module is borrowed, never changed: evaluation mode, hooks and gradient flags are set for
+    a pass and put back afterwards, also after an exception.
+
+    Args:
+        module: Any `torch.nn.Module` that maps images [N, 3, H, W] to class scores [N, T]. Scores
+            behind a final softmax or sigmoid are found and used (see `logits_source`). Of
+            `nn.DataParallel` and `torch.compile` the module inside is taken.
+        class_names: T names by class index. For a binary network [negative, positive].
+        preprocess: A `Preprocess`, or any callable from a PIL image to a tensor [3, H, W]. None
+            takes pictures at their own size, scaled to [0, 1], and warns.
+        binary: Whether the network has a single logit, positive above 0.
+        device: Where to compute. "auto" is where the module's weights are; for another device the
+            module is copied, the original stays where it is.
+        layouts: The layout of layers where it is not found by itself, by layer name or pattern:
+            {"stem": "NHWC", "blocks.*": "tokens(1+14x14)"}. A pattern holds where it fits.
+        task: What the scores are. "classes", of which one is right (softmax); "labels", each
+            right or not (sigmoid); "regression", one number, explained towards lower and higher
+            values, which `class_names` then name. "auto" tells labels by a final sigmoid.
+
+    Raises:
+        ModelError: When the network's output is no score vector, does not fit `class_names` or
+            `binary`, cannot be computed for the preprocessing's size or is not the same for an
+            image alone as in a batch; or when the module is no eager one with its weights loaded.
+
+    Example:
+        >>> import torch, vtcav
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(),
+        ...     torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 2))
+        >>> model = vtcav.Classifier(net, ["cat", "dog"], vtcav.Preprocess(32))
+        >>> [(layer.name, layer.kind, layer.shape) for layer in model.layers()]
+        [('0', 'Conv2d', (8, 30, 30)), ('1', 'ReLU', (8, 30, 30))]
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        class_names: Sequence[str] | None = None,
+        preprocess: Callable[[Image.Image], Tensor] | None = None,
+        binary: bool = False,
+        device: str | torch.device = "auto",
+        *,
+        layouts: Mapping[str, str | Layout] | None = None,
+        task: Task = "auto",
+    ) -> None:
+        _check(module, preprocess, task)
+        self.module, self.device = place(eager(module), device)
+        self.dtype = next(
+            (t.dtype for t in tensors_of(self.module) if t.is_floating_point()), torch.float32
+        )
+        self.task, self.binary = task, binary or task == "regression"
+        if preprocess is None:
+            warnings.warn(
+                "no preprocess given: pictures are used at their own size, scaled to [0, 1]. "
+                "Pass the preprocessing the network was trained with, for example "
+                "vtcav.Preprocess(224, mean=..., std=...)",
+                stacklevel=2,
+            )
+        self.preprocess = Preprocess(None) if preprocess is None else preprocess
+        # not square, so that a preprocessing that keeps the shape of the picture shows
+        shapes = COMMON_SHAPES if preprocess is None else [shape_of(preprocess, 320, 288)]
+        self._probe, self._reader = first_pass(self.module, self._input, shapes, self._find_logits)
+        self.logits_source = self._reader.source
+        self.class_names = _class_names(
+            class_names, 2 if self.binary else self._reader.classes, self._ends
+        )
+        count = sum(p.numel() for p in self.module.parameters())
+        kind = type(self.module).__name__
+        self.described = f"{kind} ({count:,} weights, {len(self.class_names)} classes)"
+        with torch.no_grad(), evaluating(self.module):
+            self._channels_last = images_channels_last(
+                self.module, lambda x: self._reader.run(self.module, x), self._probe
+            )
+        self._fingerprint: tuple[tuple[object, ...], str] | None = None
+        self._heads: dict[str, ModuleHead] = {}
+        self._pass = BatchSize(sys.maxsize, "images")  # all at once, until memory runs out
+        self._said = dict(layouts or {})
+        if self._said:
+            self._layouts  # noqa: B018  (a wrong layout is told at once)
+
+    def __repr__(self) -> str:
+        return (
+            f"Classifier({type(self.module).__name__}, {len(self.class_names)} classes, "
+            f"preprocess={self.preprocess!r}, binary={self.binary}, device='{self.device}')"
+        )
+
+    # -- what the network is ------------------------------------------------------------------
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the architecture (its repr) and every weight, anew when these change."""
+        state = checksums(self.module)
+        if self._fingerprint is None or self._fingerprint[0] != state:
+            self._fingerprint = state, fingerprint(self.module)
+        return self._fingerprint[1]
+
+    def layers(self) -> list[LayerInfo]:
+        """Return the layers that can be explained, in the order in which they compute.
+
+        A layer is usable when its output holds feature maps with more than one place, computed
+        once a pass, that every path from the input to the scores crosses. Maps may have their
+        channels first or last, or be tokens (`LayerInfo.layout`). The recommended ones are the
+        last of each stage, from a quarter of the input's size on; of a network with one
+        resolution (a transformer) the last of each quarter of its blocks.
+        """
+        return list(self._layers.values())
+
+    def check_layers(self, names: Sequence[str] | None) -> list[LayerInfo]:
+        """Return the named layers in the order of the network (None: the recommended ones).
+
+        Raises:
+            LayerError: For a name that is unknown or a layer that cannot be explained; the
+                message names the closest usable ones.
+        """
+        if isinstance(names, str):
+            raise LayerError(f"layers must be a list of names, got the text {names!r}")
+        if names is None:
+            recommended = [layer for layer in self._layers.values() if layer.recommended]
+            if not recommended:
+                raise LayerError(
+                    "this network has no usable layer: none gives feature maps or tokens of "
+                    "places that every path from the input to the scores crosses"
+                )
+            return recommended
+        if not names:
+            raise LayerError("layers is empty: name at least one layer, or pass None")
+        for name in names:
+            if not isinstance(name, str):
+                raise LayerError(f"layers must be a list of names, got {name!r} in it")
+            if name not in self._layers:
+                modules = [name for name, _ in self.module.named_modules()]
+                raise LayerError(refusal(name, self._trace, self._layouts, self._layers, modules))
+        return [layer for name, layer in self._layers.items() if name in set(names)]
+
+    # -- what the network computes ------------------------------------------------------------
+
+    def activations(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Return F [N, C, h, w] (float32) of each layer, from one pass that stops early.
+
+        Args:
+            images: Preprocessed images [N, 3, H, W].
+            layers: Names from `layers()`.
+
+        Raises:
+            LayerError: For a layer that cannot be explained, or that does not run this time.
+        """
+        self.check_layers(layers)
+
+        def work(rows: slice) -> dict[str, Tensor]:
+            with torch.no_grad(), evaluating(self.module):
+                outputs = outputs_of(self.module, self._batch(images[rows]), set(layers))
+            return self._maps(outputs, layers, images.shape[2:])
+
+        return _joined(list(self._pass.run(len(images), work)))
+
+    def activations_and_logits(
+        self, images: Tensor, layers: Sequence[str]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return F [N, C, h, w] of each layer and the logits z [N, T], from one whole pass."""
+        self.check_layers(layers)
+
+        def work(rows: slice) -> tuple[dict[str, Tensor], Tensor]:
+            with (
+                torch.no_grad(),
+                evaluating(self.module),
+                recording(self.module, set(layers)) as outputs,
+            ):
+                logits = self._reader.run(self.module, self._batch(images[rows])).float()
+            return self._maps(outputs, layers, images.shape[2:]), logits
+
+        maps, logits = zip(*self._pass.run(len(images), work), strict=True)
+        return _joined(maps), torch.cat(logits) if len(logits) > 1 else logits[0]
+
+    def head(self, layer: str) -> ModuleHead:
+        """Return the network after `layer`; the first time, check it against the plain pass.
+
+        Raises:
+            LayerError: When the layer cannot be explained, or the check fails.
+        """
+        if layer not in self._heads:
+            self.check_layers([layer])
+            try:
+                self._heads[layer] = resume(
+                    self.module,
+                    layer,
+                    self._layout(layer),
+                    self._trace,
+                    self._reader,
+                    self._probe[-1:],
+                    self._probes,
+                )
+            except LayerError as error:
+                names = list(self._layers)
+                later = ", ".join(map(repr, names[names.index(layer) + 1 :][:3])) or "none"
+                raise LayerError(f"{error}. The next usable layers: {later}") from error
+        return self._heads[layer]
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the pre-softmax scores z [N, T] (float32) of preprocessed images."""
+
+        def work(rows: slice) -> Tensor:
+            with torch.no_grad(), evaluating(self.module):
+                return self._reader.run(self.module, self._batch(images[rows])).float()
+
+        return torch.cat(list(self._pass.run(len(images), work)))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return probabilities [N, T] of logits; [N, 2] (negative, positive) when binary.
+
+        For a regression, which has none, the predicted number and before it its negative [N, 2].
+        """
+        if self.task == "regression":
+            return torch.cat([-logits[:, :1], logits[:, :1]], 1)
+        if self.binary:
+            positive = torch.sigmoid(logits[:, :1])
+            return torch.cat([1 - positive, positive], 1)
+        if self.task == "labels" or (self.task == "auto" and self._reader.activation == "sigmoid"):
+            return torch.sigmoid(logits)
+        return torch.softmax(logits, 1)
+
+    def predict(self, images: Iterable[Image.Image]) -> Tensor:
+        """Return probabilities [N, T] of RGB pictures, on the CPU, one picture after another."""
+        inputs = (to_tensor(self.preprocess, p, f"image[{i}]") for i, p in enumerate(images))
+        return torch.cat([self.probabilities(self.logits(x[None])).cpu() for x in inputs])
+
+    # -- inside -------------------------------------------------------------------------------
+
+    @property
+    def _ends(self) -> tuple[str, str] | None:
+        """What the two ends of a single logit are called where the user does not say."""
+        if not self.binary:
+            return None
+        return ("lower", "higher") if self.task == "regression" else ("negative", "positive")
+
+    def _input(self, images: Tensor) -> Tensor:
+        if self.device.type == "cuda" and images.device.type == "cpu":
+            # from pinned memory the copy does not hold up what comes after
+            return images.pin_memory().to(self.device, non_blocking=True).to(self.dtype)
+        return images.to(self.device, self.dtype)
+
+    def _batch(self, images: Tensor) -> Tensor:
+        """Return images as the network takes them fastest."""
+        order = torch.channels_last if self._channels_last else torch.contiguous_format
+        return self._input(images).contiguous(memory_format=order)
+
+    def _maps(
+        self, outputs: Mapping[str, Any], layers: Sequence[str], image: Sequence[int]
+    ) -> dict[str, Tensor]:
+        """Return F (float32) from the layers' outputs, in the order asked for."""
+        missing = [name for name in layers if name not in outputs]
+        if missing:
+            raise LayerError(
+                f"layer {missing[0]!r} ran when the network was first seen and did not run for "
+                "these images; expected a network that runs the same modules for all images"
+            )
+        maps = {name: self._layout(name).to_maps(outputs[name], image) for name in layers}
+        return {name: F.float().contiguous() for name, F in maps.items()}
+
+    def _layout(self, layer: str) -> Layout:
+        return self._layouts[self._trace.calls_of(layer)[0]]
+
+    def _find_logits(self, probe: Tensor) -> LogitReader:
+        try:
+            return find_logits(self.module, probe, binary=self.binary)
+        except ModelError as error:
+            if self.task == "regression" and "binary=True expects" in str(error):
+                raise ModelError(
+                    'task="regression" explains one predicted number, and the network gives '
+                    "several: wrap it in a module that returns one of them, output[:, i]"
+                ) from error
+            raise
+
+    @cached_property
+    def _probes(self) -> list[Tensor]:
+        """Images to check heads with: of a second size too, where pictures keep their own."""
+        probes = [self._probe[:-1]]
+        height, width = self._size
+        shape = shape_of(self.preprocess, width * 5 // 4, height)
+        if shape != self._probe.shape[1:]:
+            images = self._input(noise(2, shape))
+            with suppress(Exception):  # then the network takes images of one size alone
+                self.logits(images)
+                probes.append(images)
+        return probes
+
+    @cached_property
+    def _size(self) -> tuple[int, int]:
+        height, width = self._probe.shape[2:]
+        return height, width
+
+    @cached_property
+    def _trace(self) -> Trace:
+        with evaluating(self.module):
+            return record(self.module, self._probe[-1:], lambda out: self._reader.read(out, 1))
+
+    @cached_property
+    def _layouts(self) -> dict[Call, Layout]:
+        said = {
+            name: layout if isinstance(layout, Layout) else Layout.parse(layout, self._size)
+            for name, layout in self._said.items()
+        }
+        stated = (getattr(part, "num_prefix_tokens", None) for part in self.module.modules())
+        prefixes = {count for count in stated if isinstance(count, int)}
+        check_names(said, [name for name, _ in self.module.named_modules()])
+        around = Surroundings(self._size, prefixes, lambda: self._wide_shapes, said)
+        return find_layouts(self._trace, around)
+
+    @cached_property
+    def _wide_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of all outputs for a wide image, or none where the network takes no such."""
+        channels, height, width = self._probe.shape[1:]
+        with suppress(Exception), torch.no_grad(), evaluating(self.module):
+            return shapes_of(self.module, self._input(noise(1, (channels, height, 2 * width))))
+        return {}
+
+    @cached_property
+    def _layers(self) -> dict[str, LayerInfo]:
+        return usable_layers(self._trace, self._layouts, self._size)
+
+
+def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return feature maps of all images from those of some at a time."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: torch.cat([maps[name] for maps in parts]) for name in parts[0]}
+
+
+def _check(module: object, preprocess: object, task: object) -> None:
+    """Refuse what is no network, no preprocessing or no task."""
+    if not isinstance(module, nn.Module):
+        what = "for a model by name use vtcav.load_model"
+        if type(module).__name__ == "ExportedProgram":
+            what = "of an exported program take torch.export.unflatten(program)"
+        raise ModelError(f"expected a torch.nn.Module, got {type(module).__name__}; {what}")
+    keras = sys.modules.get("keras")
+    if keras is not None and isinstance(module, keras.Model):
+        raise ModelError(
+            "a Keras network goes into vtcav.models.keras.KerasClassifier, or by its file into "
+            'vtcav.load_model("keras:FILE")'
+        )
+    if preprocess is not None and not callable(preprocess):
+        raise ModelError(
+            "preprocess must be vtcav.Preprocess(...) or a callable from a PIL image to a "
+            f"tensor [3, H, W], got {type(preprocess).__name__}"
+        )
+    if task not in get_args(Task):
+        expected = ", ".join(map(repr, get_args(Task)))
+        raise ModelError(f"expected task to be one of {expected}, got {task!r}")
+
+
+def _class_names(
+    names: Sequence[str] | None, count: int, ends: tuple[str, str] | None
+) -> tuple[str, ...]:
+    """Return the class names; of a single logit those of its two ends."""
+    if names is None:
+        return ends or tuple(f"class {i}" for i in range(count))
+    if not isinstance(names, str):
+        names = list(names)
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise ModelError("class_names must be a list of texts, one per class index")
+    if len(names) != count:
+        order = f" ([{', '.join(ends)}])" if ends else ""
+        raise ModelError(
+            f"expected {count} class names{order}, one per score of the network, got {len(names)}"
+        )
+    return tuple(names)

@@ -1,0 +1,1 @@
+"""The rest of the network after a layer (`resumed`), and how it runs."""

@@ -1,0 +1,314 @@
+"""The network after a layer, run on feature maps of our own.
+
+The whole module is called with one dummy image while the layer's output is replaced, so that
+arbitrary `forward` code keeps working. The modules that would run before the layer hand back
+what they gave for the dummy image instead of computing again. Three ways, cheapest first:
+
+- `single`: the dummy is one image; only what follows the layer sees the batch of feature maps.
+- `expanded`: everything sees the batch size of the feature maps. For networks that read the
+  input's batch size after the layer. The modules before it still do not compute.
+- `replay`: as `expanded`, but the modules before the layer compute again. Always possible.
+
+`resume` picks the first whose logits agree with the plain forward pass.
+
+Where convolutions follow the layer, feature maps are handed on with their channels last in memory
+(the shape stays [N, C, h, w]), which is faster; unless that changes the scores or the code fails.
+
+Prefix tokens beside the maps (a class token) are part of the layer's output and no maps. The head
+holds them at the values that the images give them: `ModuleHead.of` takes the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vtcav.errors import LayerError
+from vtcav.models.heads.channels_last import gains_from_channels_last, within_rounding
+from vtcav.models.inspection.activations import outputs_of, recording
+from vtcav.models.inspection.borrowing import evaluating
+from vtcav.models.inspection.layout import Layout
+from vtcav.models.inspection.logits import LogitReader
+from vtcav.models.inspection.nested_tensors import map_tensors
+from vtcav.models.inspection.trace import Trace
+
+__all__ = ["WAYS", "ModuleHead", "resume"]
+
+WAYS = ("single", "expanded", "replay")
+
+
+@dataclass(eq=False)
+class ModuleHead:
+    """The network after `layer` as a function of its feature maps.
+
+    Attributes:
+        layer: Module path of the layer.
+        resume: One of `WAYS`.
+        module: The whole network.
+        reader: How its logits are read.
+        layout: How the layer's output holds the maps.
+        dummy: One image [1, 3, H, W].
+        like: A tensor of the dtype and on the device of the layer's feature maps.
+        outputs: By module path, what each module before the layer (and the layer itself) gave
+            for the dummy image, run by run.
+        prefix: The prefix tokens [N, prefix, C] of N images, or None before `of`.
+        channels_last: Whether feature maps have their channels last in memory when handed on.
+    """
+
+    layer: str
+    resume: str
+    module: nn.Module
+    reader: LogitReader
+    layout: Layout
+    dummy: Tensor
+    like: Tensor
+    outputs: dict[str, list[Any]]
+    prefix: Tensor | None = None
+    channels_last: bool = False
+
+    @property
+    def per_image(self) -> bool:
+        """Whether the head is bound to N images and takes maps of these, row by row."""
+        return self.prefix is not None
+
+    def of(self, images: Tensor) -> ModuleHead:
+        """Return the head for feature maps of these images, row by row.
+
+        It holds the prefix tokens at the values that the images give them. For a layer without
+        prefix tokens nothing is computed and the head itself is returned.
+
+        Args:
+            images: Preprocessed images [N, 3, H, W]. One image stands for any number of maps.
+        """
+        if not self.layout.prefix:
+            return self
+        x = images.to(self.dummy)
+        with torch.no_grad(), evaluating(self.module):
+            [output] = outputs_of(self.module, x, [self.layer]).values()
+        return self._holding(output)
+
+    def rows(self, index: Tensor) -> ModuleHead:
+        """Return the head for maps of the images at these positions [n] among those of `of`."""
+        if self.prefix is None or len(self.prefix) == 1:
+            return self
+        return replace(self, prefix=self.prefix[index.to(self.prefix.device)])
+
+    def _holding(self, output: Any) -> ModuleHead:
+        """Return the head with the prefix tokens that are in an output of the layer."""
+        prefix = self.layout.prefix_of(output)
+        return self if prefix is None else replace(self, prefix=prefix.detach().clone())
+
+    def __call__(self, F: Tensor) -> Tensor:
+        """Return the logits z [N, T] (float32) for feature maps F [N, C, h, w]."""
+        return self.native(F).float()
+
+    def native(self, F: Tensor) -> Tensor:
+        """Return the logits z [N, T] in the network's own precision."""
+        self._check_rows(F)
+        size = 1 if self.resume == "single" else len(F)
+        images = self.dummy.expand(size, *self.dummy.shape[1:])
+        layer = self.module.get_submodule(self.layer)
+
+        def exchange(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            # a copy, for the layers that follow may work in place
+            order = torch.channels_last if self.channels_last else torch.preserve_format
+            maps = F.to(self.like, copy=True, memory_format=order)
+            return self.layout.from_maps(maps, output, self.prefix)
+
+        with evaluating(self.module), self._short_cuts(size):
+            handle = layer.register_forward_hook(exchange)
+            try:
+                return self.reader.run(self.module, images, len(F))
+            finally:
+                handle.remove()
+
+    def _check_rows(self, F: Tensor) -> None:
+        if self.layout.prefix and self.prefix is None:
+            raise LayerError(
+                f"layer {self.layer!r} has {self.layout.prefix} prefix tokens beside its maps "
+                f"({self.layout}), which the rest of the network reads too: say which images the "
+                "maps are of, head.of(images)"
+            )
+        if self.prefix is not None and len(self.prefix) not in (1, len(F)):
+            raise LayerError(
+                f"expected maps of the {len(self.prefix)} images that the head was given, "
+                f"got {len(F)}; choose the rows with head.rows(index)"
+            )
+
+    @contextmanager
+    def _short_cuts(self, size: int) -> Iterator[None]:
+        """Let every module before the layer hand back its recorded outputs."""
+        patched: list[tuple[nn.Module, bool, Any]] = []
+        try:
+            for name, outputs in self.outputs.items():
+                child = self.module.get_submodule(name)
+                own = "forward" in child.__dict__
+                patched.append((child, own, child.forward))
+                child.forward = _short_cut(child.forward, outputs, size)
+            yield
+        finally:
+            for child, own, forward in patched:
+                if own:
+                    child.forward = forward
+                else:
+                    child.__dict__.pop("forward", None)
+
+
+def _short_cut(forward: Callable[..., Any], outputs: list[Any], size: int) -> Callable[..., Any]:
+    """Return a forward that hands back `outputs` one by one, and then computes."""
+    waiting = iter(outputs)
+    exhausted = object()
+
+    def short_cut(*args: Any, **kwargs: Any) -> Any:
+        output = next(waiting, exhausted)
+        return forward(*args, **kwargs) if output is exhausted else _expand(output, size)
+
+    return short_cut
+
+
+def _expand(output: Any, size: int) -> Any:
+    """Repeat the leading dimension of every tensor in an output `size` times, without memory."""
+
+    def expand(tensor: Tensor) -> Tensor:
+        # Writing in place must not reach the record: into an expanded tensor it raises (and
+        # `resume` goes on to replay), a single one is copied.
+        if not tensor.ndim or size == 1:
+            return tensor.clone()
+        return tensor.expand(size, *tensor.shape[1:])
+
+    return map_tensors(output, expand)
+
+
+def resume(
+    module: nn.Module,
+    layer: str,
+    layout: Layout,
+    trace: Trace,
+    reader: LogitReader,
+    dummy: Tensor,
+    probes: Sequence[Tensor],
+) -> ModuleHead:
+    """Return the cheapest head that reproduces the plain forward pass.
+
+    Args:
+        module: The network.
+        layer: A layer that every path crosses (`Trace.cuts`).
+        layout: How its output holds the maps.
+        trace: A recorded pass.
+        reader: How logits are read.
+        dummy: One image [1, 3, H, W].
+        probes: Batches of at least two images, all different from the dummy, so that anything
+            that reaches the logits around the layer shows as a difference.
+
+    Raises:
+        LayerError: When no way agrees with the plain pass.
+    """
+    plain = [_plain(module, layer, reader, probe) for probe in probes]
+    like = layout.tensor(plain[0][0])[:0]
+    failure: Exception | None = None
+    for way in WAYS:
+        try:
+            outputs = {} if way == "replay" else _recorded(module, layer, trace, reader, dummy)
+            head = ModuleHead(layer, way, module, reader, layout, dummy, like, outputs)
+            if all(
+                _agrees(head._holding(output), layout.to_maps(output, probe.shape[2:]), expected)
+                for probe, (output, expected) in zip(probes, plain, strict=True)
+            ):
+                return _channels_last(head, trace, plain)
+            failure = None
+        except Exception as error:  # noqa: BLE001  (a user's forward may raise anything)
+            failure = error  # this way does not suit the network's code; the next asks less of it
+    what = f"fails ({type(failure).__name__}: {failure})" if failure else "gives other scores"
+    raise LayerError(
+        f"layer {layer!r} cannot be explained: running the network again from its feature maps "
+        f"{what}; expected the scores of the plain pass, from this layer alone. Something else "
+        "reaches them: a skip connection around the layer, the image's size or chance"
+    ) from failure
+
+
+def _channels_last(
+    head: ModuleHead, trace: Trace, plain: Sequence[tuple[Any, Tensor]]
+) -> ModuleHead:
+    """Return the head with the channels last in memory, where that helps and changes nothing."""
+    start = head.module.get_submodule(head.layer)
+    later = [call.name for call in trace.calls if call.start > trace.calls_of(head.layer)[0].end]
+    if head.layout.order != "NCHW" or not gains_from_channels_last(
+        [part for part in map(head.module.get_submodule, later) if part is not start], head.like
+    ):
+        return head
+    faster = replace(head, channels_last=True)
+    try:
+        with torch.enable_grad():  # backward too, for a view may fail there alone
+            for output, expected in plain:
+                F = head.layout.to_maps(output, head.dummy.shape[2:]).detach().requires_grad_()
+                logits = faster.native(F)
+                torch.autograd.grad(logits.sum(), F)
+                if not within_rounding(logits.detach(), expected):
+                    return head
+    except Exception:  # noqa: BLE001  (a view of the network's code that needs the usual order)
+        return head
+    return faster
+
+
+def _agrees(head: ModuleHead, F: Tensor, expected: Tensor) -> bool:
+    """Tell whether the head gives the logits of the plain pass, up to rounding.
+
+    Both run the same operations on tensors of the same shape and mostly agree bit by bit. In half
+    precision the tolerance has few bits to spare for what a bypass would show.
+    """
+    with torch.no_grad():
+        logits = head.native(F)
+    eps = torch.finfo(expected.dtype).eps
+    tolerance = (200 if eps < 1e-5 else 4) * eps * float(expected.abs().max())
+    return float((logits - expected).abs().max()) <= tolerance
+
+
+def _plain(
+    module: nn.Module, layer: str, reader: LogitReader, images: Tensor
+) -> tuple[Any, Tensor]:
+    """Return the layer's output and the logits of a plain pass, in the network's own precision."""
+    with torch.no_grad(), evaluating(module), recording(module, [layer]) as outputs:
+        logits = reader.run(module, images)
+    return outputs[layer], logits
+
+
+def _recorded(
+    module: nn.Module, layer: str, trace: Trace, reader: LogitReader, dummy: Tensor
+) -> dict[str, list[Any]]:
+    """Return what the modules before the layer, and the layer, give for the dummy image.
+
+    A module's runs inside another one that hands back its output are left out: they will not
+    happen.
+    """
+    wanted: dict[str, set[int]] = {}
+    for call in [*trace.before(layer), trace.calls_of(layer)[0]]:
+        wanted.setdefault(call.name, set()).add(call.occurrence)
+    outputs: dict[str, list[Any]] = {name: [] for name in wanted}
+    handles = []
+    try:
+        for name, runs in wanted.items():
+            keep = _keeper(outputs[name], runs)
+            handles.append(module.get_submodule(name).register_forward_hook(keep))
+        with torch.no_grad(), evaluating(module):
+            reader.run(module, dummy)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs
+
+
+def _keeper(outputs: list[Any], runs: set[int]) -> Callable[..., None]:
+    """Return a hook that keeps the outputs of a module's given runs."""
+    run = count()
+
+    def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        if next(run) in runs:
+            outputs.append(_expand(output, 1))
+
+    return keep

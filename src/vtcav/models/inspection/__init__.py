@@ -1,0 +1,1 @@
+"""Findings about a network: its cuts, usable layers, stages, layouts and logits."""

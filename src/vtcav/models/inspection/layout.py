@@ -1,0 +1,280 @@
+"""How a layer's output holds feature maps: channels first, channels last, or tokens of a grid.
+
+Above `vtcav.models` feature maps are F [N, C, h, w]. A `Layout` leads from a layer's output to F
+and back. `find_layout` tells which one it is from the shape alone where that is enough, and from
+the maps seen before it, the widths of its weights or a second image size where it is not.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from vtcav.errors import LayerError
+from vtcav.models.inspection.nested_tensors import Part, replaced, tensor_at
+
+__all__ = ["Evidence", "Layout", "find_layout", "is_ambiguous", "map_shape"]
+
+LARGEST_PREFIX = 16
+_TOKENS = re.compile(r"tokens\((?:(\d+)\+)?(\d+)x(\d+)\)")
+_FORMS = '"NCHW", "NHWC", "tokens(14x14)" or "tokens(1+14x14)" (prefix tokens + height x width)'
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The form of a layer's output.
+
+    Attributes:
+        order: "NCHW" [N, C, h, w], "NHWC" [N, h, w, C] or "tokens" [N, prefix + h w, C].
+        prefix: Tokens before those of the grid (class, registers, distillation).
+        grid: (h, w) of the tokens, for images of `image`; row by row.
+        image: (H, W) of the images that the grid is for; None for any.
+        part: Where in the output the tensor is, for layers that return a tuple, dict or dataclass.
+
+    Example:
+        >>> layout = Layout.parse("tokens(1+2x2)")
+        >>> tokens = torch.arange(10.0).reshape(1, 5, 2)
+        >>> layout.to_maps(tokens, (32, 32))
+        tensor([[[[2., 4.],
+                  [6., 8.]],
+        <BLANKLINE>
+                 [[3., 5.],
+                  [7., 9.]]]])
+    """
+
+    order: Literal["NCHW", "NHWC", "tokens"] = "NCHW"
+    prefix: int = 0
+    grid: tuple[int, int] | None = None
+    image: tuple[int, int] | None = None
+    part: Part = field(default=(), compare=False)
+
+    def __str__(self) -> str:
+        if self.grid is None:
+            return self.order
+        prefix = f"{self.prefix}+" if self.prefix else ""
+        return f"tokens({prefix}{self.grid[0]}x{self.grid[1]})"
+
+    @classmethod
+    def parse(cls, text: str, image: tuple[int, int] | None = None) -> Layout:
+        """Return the layout that `str` shows so.
+
+        Args:
+            text: For example "NHWC" or "tokens(1+14x14)".
+            image: (H, W) of the images that a grid is for.
+
+        Raises:
+            LayerError: For anything else.
+        """
+        if text == "NCHW":
+            return cls("NCHW")
+        if text == "NHWC":
+            return cls("NHWC")
+        match = _TOKENS.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise LayerError(f"unknown layout {text!r}: expected {_FORMS}")
+        prefix, height, width = (int(number or 0) for number in match.groups())
+        return cls("tokens", prefix, (height, width), image)
+
+    def fault(self, shape: Sequence[int]) -> str | None:
+        """Say why an output tensor of this shape cannot have this layout, or None."""
+        if self.grid is None:
+            return None if len(shape) == 4 else f"{self.order} needs four dimensions"
+        count = self.prefix + self.grid[0] * self.grid[1]
+        if len(shape) != 3 or shape[1] != count:
+            return f"{self} needs a shape [N, {count}, C]"
+        return None
+
+    def tensor(self, output: Any) -> Tensor:
+        """Return the tensor in a layer's output.
+
+        Raises:
+            LayerError: When there is none where there was one before.
+        """
+        try:
+            tensor = tensor_at(output, self.part)
+        except (LookupError, TypeError):
+            tensor = None
+        if not isinstance(tensor, Tensor):
+            raise LayerError(
+                "a layer returned a tensor when the network was first seen, and returns "
+                f"{type(output).__name__} without it now; expected one form for all images"
+            )
+        return tensor
+
+    def to_maps(self, output: Any, image: Sequence[int]) -> Tensor:
+        """Return F [N, C, h, w] of a layer's output, without its prefix tokens.
+
+        Args:
+            output: What the layer returned.
+            image: (H, W) of the network's input.
+        """
+        tensor = self.tensor(output)
+        if self.order == "NHWC":
+            return tensor.permute(0, 3, 1, 2)
+        if self.order == "NCHW":
+            return tensor
+        grid = self._grid_of(tensor.shape[1] - self.prefix, image)
+        return tensor[:, self.prefix :].transpose(1, 2).reshape(len(tensor), -1, *grid)
+
+    def prefix_of(self, output: Any) -> Tensor | None:
+        """Return the prefix tokens [N, prefix, C] of a layer's output, or None without any."""
+        return self.tensor(output)[:, : self.prefix] if self.prefix else None
+
+    def from_maps(self, F: Tensor, like: Any, prefix: Tensor | None = None) -> Any:
+        """Return feature maps in the form of the layer's own output.
+
+        Args:
+            F: Feature maps [N, C, h, w].
+            like: An output of the layer, which tells the container (and what else is in it).
+            prefix: Prefix tokens [N, prefix, C] or [1, prefix, C].
+        """
+        if self.order == "NHWC":
+            F = F.permute(0, 2, 3, 1).contiguous()
+        elif self.order == "tokens":
+            F = F.flatten(2).transpose(1, 2)
+            if prefix is not None:
+                F = torch.cat([prefix.to(F).expand(len(F), -1, -1), F], 1)
+        return replaced(like, self.part, F)
+
+    def _grid_of(self, count: int, image: Sequence[int]) -> tuple[int, int]:
+        """Return the grid of some tokens for images of a size that need not be the first one."""
+        assert self.grid is not None
+        if self.image is None or tuple(image) == self.image:
+            candidates = [self.grid]
+        else:
+            sides = [
+                (size * cells / known, math.floor, math.ceil)
+                for size, cells, known in zip(image, self.grid, self.image, strict=True)
+            ]
+            (high, down, up), (wide, _, _) = sides
+            candidates = [(h(high), w(wide)) for h in (down, up) for w in (down, up)]
+        for height, width in candidates:
+            if height * width == count:
+                return height, width
+        raise LayerError(
+            f"{count} tokens of an image of {image[0]} x {image[1]} are no grid like "
+            f"{self.grid[0]} x {self.grid[1]}; expected images of the size the network was "
+            "first run with"
+        )
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known beside the shape of a layer's output.
+
+    Attributes:
+        image: (H, W) of the network's input.
+        grids: (h, w) of the maps [1, C, h, w] or [1, h, w, C] that the network made before.
+        widths: Numbers of features that linear and normalisation layers inside of the layer have.
+        prefixes: Numbers of prefix tokens that modules of the network state.
+        other: Shape of the output for an image of double width, or None where unknown.
+    """
+
+    image: tuple[int, int]
+    grids: Collection[tuple[int, int]] = ()
+    widths: Collection[int] = ()
+    prefixes: Collection[int] = ()
+    other: tuple[int, ...] | None = None
+
+
+def find_layout(shape: Sequence[int], evidence: Evidence) -> Layout | None:
+    """Return the layout of an output tensor for one image, or None where it holds no maps.
+
+    Args:
+        shape: Of the tensor, [1, ...].
+        evidence: What else is known.
+
+    Example:
+        >>> seen = Evidence(image=(224, 224), grids=[(14, 14)])
+        >>> [str(find_layout(shape, seen)) for shape in
+        ...  [(1, 768, 14, 14), (1, 7, 7, 768), (1, 197, 768), (1, 201, 768), (1, 768)]]
+        ['NCHW', 'NHWC', 'tokens(1+14x14)', 'tokens(5+14x14)', 'None']
+    """
+    if len(shape) == 4:
+        return Layout("NHWC" if _channels_last(shape, evidence) else "NCHW")
+    if len(shape) != 3:
+        return None
+    found = _tokens(shape[1], shape[2], evidence)
+    return found and Layout("tokens", found[0], found[1], evidence.image)
+
+
+def map_shape(layout: Layout, shape: Sequence[int]) -> tuple[int, int, int]:
+    """Return (C, h, w) of the maps in a tensor of this shape."""
+    if layout.grid is not None:
+        return shape[2], *layout.grid
+    channels, height, width = (
+        shape[i] for i in ((3, 1, 2) if layout.order == "NHWC" else (1, 2, 3))
+    )
+    return channels, height, width
+
+
+def is_ambiguous(shape: Sequence[int], image: tuple[int, int]) -> bool:
+    """Tell whether a shape [1, a, b, c] could be in channels-first and in channels-last order."""
+    if len(shape) != 4:
+        return False
+    first, last = _distortions(shape, image)
+    return first <= _rounding(shape[2:]) and last <= _rounding(shape[1:3])
+
+
+def _channels_last(shape: Sequence[int], evidence: Evidence) -> bool:
+    """Tell [1, h, w, C] from [1, C, h, w]: h and w are to each other as H and W.
+
+    Where both fit, the dimension that grows with the width of the image is w.
+    """
+    if is_ambiguous(shape, evidence.image) and evidence.other and len(evidence.other) == 4:
+        return evidence.other[3] == shape[3] and evidence.other[2] > shape[2]
+    first, last = _distortions(shape, evidence.image)
+    return last < min(_rounding(shape[1:3]), first)
+
+
+def _distortions(shape: Sequence[int], image: tuple[int, int]) -> tuple[float, float]:
+    """Return how far maps in channels-first and channels-last order would be from the image."""
+
+    def distortion(height: int, width: int) -> float:
+        return abs(math.log(height / width) - math.log(image[0] / image[1]))
+
+    _, a, b, c = shape
+    return distortion(b, c), distortion(a, b)
+
+
+def _rounding(sides: Sequence[int]) -> float:
+    """Return the distortion that the divisions which made h and w explain."""
+    return 1.5 / min(sides)
+
+
+def _tokens(count: int, channels: int, evidence: Evidence) -> tuple[int, tuple[int, int]] | None:
+    """Return the number of prefix tokens and the grid of `count` tokens, or None."""
+    seen = [grid for grid in evidence.grids if grid[0] * grid[1] > 1]
+    direct = [
+        (count - h * w, (h, w))
+        for h, w in seen
+        if 0 <= count - h * w <= min(LARGEST_PREFIX, h * w - 1)
+    ]
+    if direct:
+        return min(direct)
+    if channels in {h * w for h, w in seen} and channels not in evidence.widths:
+        return None  # [1, C, h w]
+    for h, w in seen:
+        for k in range(1, 6):
+            merged = math.ceil(h / 2**k), math.ceil(w / 2**k)
+            if merged[0] * merged[1] == count > 1:
+                return 0, merged
+    return None if seen else _patches(count, evidence)
+
+
+def _patches(count: int, evidence: Evidence) -> tuple[int, tuple[int, int]] | None:
+    """Return prefix and grid where the patches were cut out without a convolution."""
+    height, width = evidence.image
+    for prefix in sorted({0, 1, *evidence.prefixes}):
+        for side in range(2, min(height, width)):
+            grid = height // side, width // side
+            whole = not (height % side or width % side)
+            if whole and grid[0] * grid[1] == count - prefix > 1:
+                return prefix, grid
+    return None

@@ -1,0 +1,88 @@
+"""Finding out what a network takes and gives: noise images of a shape that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vtcav.errors import ModelError
+from vtcav.images.preprocess import to_tensor
+from vtcav.models.inspection.borrowing import evaluating
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["COMMON_SHAPES", "first_pass", "noise", "shape_of"]
+
+Seen = TypeVar("Seen")
+
+COMMON_SHAPES = [(3, size, size) for size in (224, 299, 384, 256, 512, 128, 96, 64, 32, 28)]
+"""Tried in turn when no preprocessing tells the size of the network's input."""
+
+
+def first_pass(
+    module: nn.Module,
+    to_input: Callable[[Tensor], Tensor],
+    shapes: Sequence[tuple[int, ...]],
+    look: Callable[[Tensor], Seen],
+) -> tuple[Tensor, Seen]:
+    """Run a few noise images of the first shape that fits.
+
+    Args:
+        module: The network.
+        to_input: Brings images to the network's device and precision.
+        shapes: Shapes [C, H, W] to try.
+        look: Runs the network on images and says what is to be known.
+
+    Returns:
+        The images [3, C, H, W] and what `look` said.
+
+    Raises:
+        ModelError: When the network can compute none of the shapes, or `look` raises it.
+    """
+    failure: Exception | None = None
+    for shape in shapes:
+        probe = to_input(noise(3, shape))
+        try:
+            with evaluating(module):
+                return probe, look(probe)
+        except ModelError:
+            raise
+        except Exception as error:  # noqa: BLE001  (a user's forward may raise anything)
+            failure = failure or error
+    raise ModelError(
+        f"the network cannot compute images of shape {' or '.join(map(str, shapes))}: "
+        f"{type(failure).__name__}: {failure}; "
+        f"give the preprocess that makes the input the network expects{_hint(module, shapes[0])}"
+    ) from failure
+
+
+def _hint(module: nn.Module, shape: tuple[int, ...]) -> str:
+    """Say where the network takes another number of channels."""
+    first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
+    if first is None or first.in_channels == shape[0]:
+        return ""
+    return (
+        f" (its first convolution takes {first.in_channels} channels, the preprocessing gives "
+        f"{shape[0]})"
+    )
+
+
+def shape_of(
+    preprocess: Callable[[Image.Image], Tensor], width: int, height: int
+) -> tuple[int, ...]:
+    """Return the shape [C, H, W] that a preprocessing makes of a picture."""
+    from PIL import Image
+
+    picture = Image.new("RGB", (width, height), (120, 130, 140))
+    return tuple(to_tensor(preprocess, picture, "a grey probe picture").shape)
+
+
+def noise(count: int, shape: Sequence[int]) -> Tensor:
+    """Return images of seeded noise [count, *shape]."""
+    generator = np.random.default_rng(0)
+    return torch.from_numpy(generator.standard_normal((count, *shape), dtype=np.float32))

@@ -1,0 +1,162 @@
+"""Keras 3 networks on the torch backend, with the same mathematics as PyTorch ones.
+
+`load` is what a registry calls for "keras:PATH":
+
+    load(path, class_names=None, preprocess=None, binary=False, device="auto", weights=None)
+        -> KerasClassifier
+
+On this backend every Keras layer is a `torch.nn.Module` that computes with torch tensors, so a
+thin module around the network (`keras_module`) is all that `Classifier` needs.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+
+from vtcav.errors import ModelError
+from vtcav.models.base import LayerInfo
+from vtcav.models.classifier import Classifier
+from vtcav.models.keras.files import import_keras, read_network
+from vtcav.models.keras.module import ChannelsFirst
+from vtcav.models.keras.preprocess import Advice, advise, named_preprocess
+from vtcav.models.keras.stages import end_stages_at_joints
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = ["KerasClassifier", "load"]
+
+
+def load(
+    path: str | Path,
+    class_names: Sequence[str] | None = None,
+    preprocess: Callable[[Image.Image], Tensor] | str | None = None,
+    binary: bool = False,
+    device: str | torch.device = "auto",
+    weights: str | Path | None = None,
+) -> KerasClassifier:
+    """Load a network from a `.keras` or `.h5` file of Keras 3 or TF-Keras 2.
+
+    Args:
+        path: The file. Nothing in it is run: files with Python code (Lambda layers) are refused.
+        class_names: T names by class index; [negative, positive] for a binary network.
+        preprocess: As `KerasClassifier` takes it.
+        binary: Whether the network has a single logit.
+        device: "auto" is Keras' own choice, an accelerator where there is one.
+        weights: A `.weights.h5`, `.h5` or `.keras` file to take the weights from instead.
+
+    Raises:
+        ModelError: When the file is absent or cannot be loaded (the message says how to save it
+            again), Keras runs on another backend, or as `Classifier`.
+        ExtraError: When keras or h5py is not installed.
+    """
+    network = read_network(path, device=device, weights=weights)
+    return KerasClassifier(network, class_names, preprocess, binary=binary)
+
+
+class KerasClassifier(Classifier):
+    """A Keras 3 network (torch backend) with its class names and its preprocessing.
+
+    Layers go by their Keras names, those inside of a nested network by the path: "resnet/conv1".
+
+    Args:
+        network: A built `keras.Model` that maps images to class scores [N, T]. It is borrowed as
+            it is, compiled or not, and never changed. The softmax or sigmoid of its last layer
+            is not in the way: the scores are read before it.
+        class_names: T names by class index. For a binary network [negative, positive].
+        preprocess: A `vtcav.Preprocess`, or any callable from a PIL image to a tensor [3, H, W],
+            channels first as everywhere in vtcav. Or the name of a scaling at the network's own
+            size: "tf", "torch" or "caffe" as `keras.applications` calls them, or "pixels" (0 to
+            255). None takes what belongs to the network where that is certain: to one of
+            `keras.applications` with its 1000 classes, or one that scales pixels 0..255 itself.
+            Otherwise it warns, resizes to the network's input and scales to [0, 1].
+        binary: Whether the network has a single logit, positive above 0.
+        device: Where to compute. "auto" is where the network's weights are.
+
+    Raises:
+        ModelError: When this is no built Keras network with one image as its input, Keras runs
+            on another backend than torch, or as `Classifier`.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        class_names: Sequence[str] | None = None,
+        preprocess: Callable[[Image.Image], Tensor] | str | None = None,
+        binary: bool = False,
+        device: str | torch.device = "auto",
+    ) -> None:
+        module = ChannelsFirst(_checked(network))
+        advice = advise(network, channels_last=module.channels_last)
+        if isinstance(preprocess, str):
+            preprocess = named_preprocess(preprocess, advice.preprocess.size)
+        if preprocess is None:
+            preprocess = advice.preprocess
+            if not advice.certain:
+                warnings.warn(_warning(advice), stacklevel=2)
+        if class_names is None:
+            class_names = advice.class_names
+        # 4-D outputs are channels first at the boundary, whatever their shapes suggest
+        super().__init__(
+            module, class_names, preprocess, binary=binary, device=device, layouts={"*": "NCHW"}
+        )
+        self.described = f"Keras {self.described.replace('ChannelsFirst', repr(network.name), 1)}"
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace("Classifier(ChannelsFirst", f"Keras{self._kind}", 1)
+
+    @property
+    def _kind(self) -> str:
+        return f"Classifier({cast('ChannelsFirst', self.module).network.name!r}"
+
+    @functools.cached_property
+    def _layers(self) -> dict[str, LayerInfo]:
+        """The usable layers, with the layout that they have in Keras."""
+        module = cast("ChannelsFirst", self.module)
+        weighted = {name for name, child in module.named_children() if child._parameters}
+        found = end_stages_at_joints(list(super()._layers.values()), weighted, self._size)
+        if module.channels_last:
+            found = [replace(x, layout=x.layout.replace("NCHW", "NHWC")) for x in found]
+        return {layer.name: layer for layer in found}
+
+
+def _checked(network: Any) -> Any:
+    """Return the network, or raise where this is no Keras one that can be explained."""
+    keras = import_keras()
+    if not isinstance(network, keras.Model):
+        raise ModelError(
+            f"expected a keras.Model, got {type(network).__name__}; for a file use "
+            'vtcav.load_model("keras:PATH"), for a torch.nn.Module vtcav.Classifier'
+        )
+    if not network.built:
+        raise ModelError(
+            f"expected a built network, but {network.name!r} has no weights yet; give it a "
+            "keras.Input, or call it once on an image, before"
+        )
+    inputs = getattr(network, "inputs", None)
+    if inputs is not None and len(inputs) != 1:
+        names = ", ".join(repr(tensor.name) for tensor in inputs)
+        raise ModelError(
+            f"expected a network with one input, the image, got {len(inputs)}: {names}; "
+            "make a keras.Model of the image alone"
+        )
+    return network
+
+
+def _warning(advice: Advice) -> str:
+    size = advice.preprocess.size
+    fitted = "used at their own size" if size is None else f"fitted to {size}"
+    hint = f"; {advice.hint}" if advice.hint else ""
+    return (
+        f"no preprocess given, and the network does not say for certain what it needs: pictures "
+        f"are {fitted} and scaled to [0, 1]. Pass the preprocessing the network was trained with, "
+        f'for example preprocess="tf" for -1 to 1{hint}'
+    )

@@ -1,0 +1,313 @@
+"""Keras networks from files: Keras 3 and TF-Keras 2, `.keras` and `.h5`; no code is run.
+
+What TF-Keras 2 wrote differs from what Keras 3 reads in a few names and arguments. A `.keras`
+archive is a description in JSON beside the weights: the description is translated, the weights
+are read as they are. For a `.h5` file Keras 3 has a reader; it is helped with the layers whose
+descriptions hold arguments that are gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtcav.errors import ExtraError, ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["import_keras", "read_network", "translate"]
+
+_HINT = "pip install 'vtcav[keras]'"
+
+# Arguments that TF-Keras 2 describes its layers with and Keras 3 does not know; they say nothing,
+# or nothing about the finished network.
+_SURPLUS: dict[str, tuple[str, ...]] = {
+    "DepthwiseConv1D": ("groups",),
+    "DepthwiseConv2D": ("groups",),
+    "Conv1DTranspose": ("groups",),
+    "Conv2DTranspose": ("groups",),
+    **dict.fromkeys(
+        ("SeparableConv1D", "SeparableConv2D"),
+        ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint"),
+    ),
+}
+_MODELS = {"Functional": "keras.src.models.functional", "Sequential": "keras", "Model": "keras"}
+_TF_OPERATORS = {"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "ClassMethod"}
+_TF_OPERATORS |= {"InstanceMethod", "InstanceProperty"}
+_CODE = {"Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer"}
+_AGAIN = (
+    "Where the network was made, save it again with Keras 3: build it there from keras 3 layers, "
+    "load the old weights with load_weights, and call save('network.keras')"
+)
+
+
+def import_keras() -> Any:
+    """Return the module `keras`, on the torch backend.
+
+    The environment variable that chooses the backend is set for the time of the import only, and
+    only where keras was not imported before.
+
+    Raises:
+        ExtraError: When keras is not installed.
+        ModelError: When keras is version 2, or was imported with another backend.
+    """
+    if "keras" not in sys.modules:
+        _check_version()
+        with _backend_chosen():
+            importlib.import_module("keras")
+    keras = sys.modules["keras"]
+    backend = keras.config.backend() if hasattr(keras, "config") else "tensorflow"
+    if backend != "torch":
+        raise ModelError(
+            f"expected Keras on the torch backend, but keras was imported with {backend!r}; start "
+            "Python with the environment variable KERAS_BACKEND=torch"
+        )
+    return keras
+
+
+def _check_version() -> None:
+    if importlib.util.find_spec("keras") is None:
+        raise ExtraError(f"a Keras network needs keras, which is not installed: {_HINT}")
+    version = importlib.metadata.version("keras")
+    if int(version.split(".")[0]) < 3:
+        raise ModelError(f"expected Keras 3, but keras {version} is installed: {_HINT}")
+
+
+@contextlib.contextmanager
+def _backend_chosen() -> Iterator[None]:
+    before = os.environ.get("KERAS_BACKEND")
+    os.environ["KERAS_BACKEND"] = "torch"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["KERAS_BACKEND"]
+        else:
+            os.environ["KERAS_BACKEND"] = before
+
+
+def read_network(
+    path: str | Path,
+    *,
+    device: str | torch.device = "auto",
+    weights: str | Path | None = None,
+) -> Any:
+    """Return the `keras.Model` in a file, not compiled.
+
+    Args:
+        path: A `.keras` or `.h5` file of Keras 3 or of TF-Keras 2.
+        device: Where to put the weights; "auto" is Keras' own choice.
+        weights: A `.weights.h5`, `.h5` or `.keras` file to take the weights from instead.
+
+    Raises:
+        ModelError: When there is no such file, it holds no network, or one that cannot be loaded.
+        ExtraError: When keras or h5py is not installed.
+    """
+    path = _existing(path)
+    keras = import_keras()
+    _check_device(device)
+    if importlib.util.find_spec("h5py") is None:
+        raise ExtraError(f"a Keras file needs h5py, which is not installed: {_HINT}")
+    with contextlib.nullcontext() if device == "auto" else keras.device(str(device)):
+        network = _from_archive(path) if zipfile.is_zipfile(path) else _from_hdf5(path)
+        if weights is not None:
+            _load_weights(network, _existing(weights))
+    return network
+
+
+def _check_device(device: str | torch.device) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device="cpu" if device == "auto" else device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        message = str(error).splitlines()[0]
+        raise ModelError(
+            f"device {str(device)!r} cannot be used: {message}; use 'auto' or 'cpu'"
+        ) from error
+
+
+def _existing(path: str | Path) -> Path:
+    path = Path(path).expanduser()
+    if path.is_dir():
+        kind = "a TensorFlow SavedModel" if (path / "saved_model.pb").exists() else "a folder"
+        raise ModelError(f"expected a .keras or .h5 file, but {str(path)!r} is {kind}. {_AGAIN}")
+    if not path.is_file():
+        raise ModelError(f"expected a .keras or .h5 file, but there is no file {str(path)!r}")
+    return path
+
+
+def _from_archive(path: Path) -> Any:
+    """Return the network in a `.keras` archive."""
+    keras = import_keras()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(archive.read("config.json"))
+            version = str(json.loads(archive.read("metadata.json"))["keras_version"])
+    except Exception as error:
+        raise ModelError(
+            f"expected a .keras archive with config.json and metadata.json, but {str(path)!r} "
+            f"cannot be read: {error!r}"
+        ) from error
+    _refuse(config, path)
+    named = path if path.suffix == ".keras" else None
+    if named is None:
+        raise ModelError(f"{str(path)!r} is a Keras archive: rename it to end in .keras")
+    with _told(path, version):
+        if not version.startswith("2."):
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
+        network = keras.saving.deserialize_keras_object(translate(config), safe_mode=True)
+        network.load_weights(path)
+        return network
+
+
+def _from_hdf5(path: Path) -> Any:
+    """Return the network in a `.h5` file."""
+    keras, h5py = import_keras(), importlib.import_module("h5py")
+    try:
+        with h5py.File(path) as file:
+            config, version = file.attrs.get("model_config"), file.attrs.get("keras_version", "2")
+            weights_only = "layer_names" in file.attrs or "layers" in file
+    except OSError as error:
+        raise ModelError(
+            f"expected a .keras or .h5 file, but {str(path)!r} is neither: {error}"
+        ) from error
+    if config is None:
+        what = "the weights alone" if weights_only else "no network"
+        raise ModelError(
+            f"{str(path)!r} holds {what}, without the layers; expected what model.save writes. "
+            "Give the network's file, and this one as weights="
+        )
+    _refuse(json.loads(config), path)
+    if path.suffix not in (".h5", ".hdf5"):
+        raise ModelError(f"{str(path)!r} is an HDF5 file: rename it to end in .h5")
+    with _told(path, str(version)):
+        custom = {} if str(version).startswith("3") else _tolerant_layers(keras)
+        return keras.saving.load_model(path, custom_objects=custom, compile=False, safe_mode=True)
+
+
+def _tolerant_layers(keras: Any) -> dict[str, type]:
+    """Return layers that take, and forget, the arguments of `_SURPLUS`."""
+
+    def tolerant(base: Any, surplus: tuple[str, ...]) -> type:
+        def init(self: Any, *args: Any, **kwargs: Any) -> None:
+            base.__init__(
+                self, *args, **{key: v for key, v in kwargs.items() if key not in surplus}
+            )
+
+        return type(base.__name__, (base,), {"__init__": init})
+
+    return {name: tolerant(getattr(keras.layers, name), gone) for name, gone in _SURPLUS.items()}
+
+
+def _load_weights(network: Any, path: Path) -> None:
+    try:
+        network.load_weights(path)
+    except Exception as error:
+        raise ModelError(
+            f"the weights in {str(path)!r} do not fit the network {network.name!r}: "
+            f"{_first_lines(error)}"
+        ) from error
+
+
+def translate(config: Any) -> Any:
+    """Return the description of a TF-Keras 2 network in the terms of Keras 3.
+
+    Args:
+        config: The JSON of `config.json` in a `.keras` archive.
+
+    Example:
+        >>> layer = {"module": "keras.layers", "class_name": "InputLayer", "registered_name": None,
+        ...          "config": {"batch_input_shape": [None, 8, 8, 3], "name": "image"}}
+        >>> translate(layer)["config"]
+        {'name': 'image', 'batch_shape': [None, 8, 8, 3]}
+    """
+    if isinstance(config, list):
+        return [translate(part) for part in config]
+    if not isinstance(config, dict):
+        return config
+    config = {
+        key: translate(value)
+        for key, value in config.items()
+        if key not in ("build_config", "compile_config")  # layers are built when they are called
+    }
+    name, inner = config.get("class_name"), config.get("config")
+    if not isinstance(inner, dict) or not isinstance(name, str):
+        return config
+    shape = inner.pop("batch_input_shape", None)
+    if name == "InputLayer" and shape is not None:
+        inner["batch_shape"] = shape
+    if name == "BatchNormalization" and isinstance(inner.get("axis"), list):
+        (inner["axis"],) = inner["axis"]
+    for gone in _SURPLUS.get(name, ()):
+        inner.pop(gone, None)
+    if name in _MODELS and config.get("registered_name") in (None, name):
+        config |= {"module": _MODELS[name], "registered_name": None}
+    return config
+
+
+def _refuse(config: Any, path: Path) -> None:
+    """Raise for what Keras 3 cannot load, and for what would run code out of the file."""
+    found = dict(_described(config))
+    if code := sorted(_CODE & set(found)):
+        where = found[code[0]] or "a function"
+        raise ModelError(
+            f"{str(path)!r} holds Python code ({where!r} of type {code[0]}), which is not run "
+            "because a file from elsewhere could do anything. Make it a layer class with "
+            "keras.saving.register_keras_serializable, or build the network in Python and give "
+            "it to vtcav.models.keras.classifier.KerasClassifier"
+        )
+    if operators := sorted(_TF_OPERATORS & set(found)):
+        raise ModelError(
+            f"{str(path)!r} was made by TF-Keras 2 with TensorFlow operators as layers "
+            f"({found[operators[0]]!r} of type {operators[0]}), which Keras 3 does not know. "
+            f"{_AGAIN}; a keras.applications network, ConvNeXt for one, is built by its function"
+        )
+
+
+def _described(config: Any) -> Iterator[tuple[str, str]]:
+    """Yield the class and the name of every object in a description."""
+    if isinstance(config, dict):
+        if isinstance(kind := config.get("class_name"), str):
+            inner = config.get("config")
+            name = inner.get("name", "") if isinstance(inner, dict) else ""
+            yield kind, str(config.get("name") or name)
+        for value in config.values():
+            yield from _described(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _described(value)
+
+
+@contextlib.contextmanager
+def _told(path: Path, version: str) -> Iterator[None]:
+    """Turn what Keras raises into one sentence with what to do."""
+    try:
+        yield
+    except Exception as error:
+        again = "Where the network was made, save it as a .keras file (.h5 does not hold all of it)"
+        again = again if version.startswith("3") else _AGAIN
+        raise ModelError(
+            f"{str(path)!r} (saved by Keras {version}) cannot be loaded with Keras "
+            f"{import_keras().__version__}: {_first_lines(error)}. {again}; import the modules of "
+            "layers of your own before"
+        ) from error
+
+
+def _first_lines(error: Exception) -> str:
+    """Return what an error says at heart, without the descriptions that Keras adds to it."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    text = text.rsplit("Exception encountered: ", 1)[-1]
+    for addition in (" Full object config", " config={", " Please ensure that"):
+        text = text.split(addition)[0]
+    return text[:300].rstrip(". ")

@@ -1,0 +1,221 @@
+"""A Keras network as a PyTorch module with the channels first.
+
+On the torch backend every Keras layer is a `torch.nn.Module`, but a network does not know its
+layers as children, so hooks by name, `parameters()` and `get_submodule` do not reach them; and
+feature maps have the channels last. `ChannelsFirst` makes up for both.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vtcav.errors import ModelError
+from vtcav.models.keras.files import import_keras
+
+__all__ = ["ChannelsFirst"]
+
+
+class ChannelsFirst(nn.Module):
+    """A Keras network as a module with images and feature maps in channels-first order.
+
+    Each Keras layer has a child of its name here, and so has each operation of a functional
+    network (the sum `x + y` is an operation "add", no layer). For the time of a pass the layer's
+    computation goes through that child, so that a hook on the child sees, and may replace, the
+    layer's output as [N, C, h, w]; and a child whose `forward` is replaced keeps the layer from
+    computing.
+
+    Attributes:
+        channels_last: Whether the Keras network itself has the channels last.
+    """
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self._hidden = (network,)  # in a tuple, where torch does not take it for a child
+        self.channels_last = _channels_last(network)
+        own: set[int] = set()
+        for name, layer in _layers(network):
+            kind = _mirror_class(type(layer).__name__)
+            # not add_module, which refuses the dots that Keras allows
+            self._modules[name] = mirror = kind(layer, self.channels_last)
+            own.update(map(id, mirror.parameters()))
+        for i, variable in enumerate(network.weights):
+            if id(variable.value) not in own:  # of a network that has weights beside its layers
+                _register(self, f"{i}_{variable.name}", variable.value)
+
+    @property
+    def network(self) -> Any:
+        """The Keras network."""
+        return self._hidden[0]
+
+    def forward(self, x: Tensor) -> Any:
+        """Return what the network gives for images [N, C, H, W]."""
+        keras = import_keras()
+        with self._through_children(), keras.device(str(x.device)):
+            return self.network(self._to_keras(x), training=False)
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """Return the child that stands for a Keras layer."""
+        child = self._modules.get(target)
+        return super().get_submodule(target) if child is None else child
+
+    def extra_repr(self) -> str:
+        """Return the architecture, of which a change is a change of the fingerprint."""
+        return _architecture(self.network)
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> ChannelsFirst:
+        keras = import_keras()
+        copied = keras.models.clone_model(self.network)
+        with torch.no_grad():
+            for new, old in zip(copied.weights, self.network.weights, strict=True):
+                new.value.copy_(old.value)
+        return ChannelsFirst(copied)
+
+    def _to_keras(self, x: Tensor) -> Tensor:
+        return x.movedim(1, -1) if self.channels_last else x
+
+    @contextmanager
+    def _through_children(self) -> Iterator[None]:
+        """Let every Keras layer compute through the child that stands for it."""
+        mirrors = [child for child in self._modules.values() if isinstance(child, _Mirror)]
+        before = [(m.layer.__dict__, m.method, m.layer.__dict__.get(m.method)) for m in mirrors]
+        parts = [
+            part for m in mirrors if isinstance(m.layer, nn.Module) for part in m.layer.modules()
+        ]
+        modes = [(part, part.training) for part in parts]
+        try:
+            for mirror in mirrors:
+                # not setattr, with which Keras would track what it is given
+                mirror.layer.__dict__[mirror.method] = mirror.stand_in()
+            yield
+        finally:
+            for attributes, method, own in before:
+                attributes.pop(method, None)
+                if own is not None:
+                    attributes[method] = own
+            for part, training in modes:  # Keras sets a torch module inside to evaluate for good
+                part.__dict__["training"] = training
+
+
+class _Mirror(nn.Module):
+    """Stands for one Keras layer: computes it, and gives its output with the channels first.
+
+    Attributes:
+        method: The name of the layer's method that computes.
+    """
+
+    def __init__(self, layer: Any, channels_last: bool) -> None:
+        super().__init__()
+        self._hidden = (layer,)
+        self._channels_last = channels_last
+        is_layer = isinstance(layer, nn.Module)
+        self.method = "forward" if is_layer else "call"
+        self._compute: Callable[..., Any] = getattr(layer, self.method)
+        if is_layer:
+            for variable in [*layer._trainable_variables, *layer._non_trainable_variables]:
+                _register(self, variable.name, variable.value)
+
+    @property
+    def layer(self) -> Any:
+        """The Keras layer or operation."""
+        return self._hidden[0]
+
+    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
+        """Return the layer's output for its own inputs, a feature map as [N, C, h, w]."""
+        output = self._compute(*inputs, **kwargs)
+        return output.movedim(-1, 1) if self._channels_last and _is_map(output) else output
+
+    def stand_in(self) -> Callable[..., Any]:
+        """Return what to put in the place of the Keras layer's method."""
+
+        def forward(*inputs: Any, **kwargs: Any) -> Any:
+            output = self(*inputs, **kwargs)
+            return output.movedim(1, -1) if self._channels_last and _is_map(output) else output
+
+        return forward
+
+
+def _is_map(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 4
+
+
+@functools.cache
+def _mirror_class(kind: str) -> type[_Mirror]:
+    """Return a class of the Keras layer's name, which is what `LayerInfo.kind` shows."""
+    return type(kind, (_Mirror,), {})
+
+
+def _register(module: nn.Module, name: str, value: Tensor) -> None:
+    """Register a Keras variable's tensor, the very same one, under a name that is free."""
+    name = name.replace(".", "_")
+    while hasattr(module, name):
+        name += "_"
+    if isinstance(value, nn.Parameter):
+        module.register_parameter(name, value)
+    else:
+        module.register_buffer(name, value)
+
+
+def _layers(network: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield all layers and operations inside a network by path, each once, outer before inner."""
+    seen: set[int] = set()
+    names: set[str] = set()
+
+    def walk(outer: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+        layers = outer._flatten_layers(include_self=False, recursive=False)
+        for layer in [*getattr(outer, "operations", ()), *layers]:
+            if id(layer) in seen:
+                continue
+            seen.add(id(layer))
+            name = f"{prefix}{layer.name}"
+            while name in names:  # only hand-written networks have two layers of one name
+                name += "'"
+            names.add(name)
+            yield name, layer
+            if isinstance(layer, nn.Module):
+                yield from walk(layer, f"{name}/")
+
+    return walk(network, prefix)
+
+
+def _channels_last(network: Any) -> bool:
+    """Tell the network's order, or raise where its layers disagree."""
+    formats = {
+        layer.data_format: name
+        for name, layer in _layers(network)
+        if isinstance(getattr(layer, "data_format", None), str)
+    }
+    if len(formats) > 1:
+        named = " and ".join(f"{name!r} is {form}" for form, name in sorted(formats.items()))
+        raise ModelError(
+            f"expected one order of channels in the whole network, but layer {named}; "
+            "build all layers with the same data_format"
+        )
+    return "channels_first" not in formats
+
+
+def _architecture(network: Any) -> str:
+    """Return the configuration as JSON, without what does not change what is computed."""
+    keras = import_keras()
+    try:
+        config = keras.saving.serialize_keras_object(network)
+    except Exception:  # noqa: BLE001  (a hand-written network may say nothing of itself)
+        config = None
+    layers = [(name, type(layer).__name__) for name, layer in _layers(network)]
+    return json.dumps([_essential(config), layers], sort_keys=True, default=repr)
+
+
+def _essential(config: Any) -> Any:
+    """Drop what changes with training or with building, at every level."""
+    if isinstance(config, dict):
+        left_out = ("build_config", "compile_config", "seed", "trainable")
+        return {k: _essential(v) for k, v in config.items() if k not in left_out}
+    if isinstance(config, list | tuple):
+        return [_essential(part) for part in config]
+    return config

@@ -1,0 +1,190 @@
+"""What a Keras network says of its preprocessing, by its architecture and its first layers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from vtcav.errors import ModelError
+from vtcav.images.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Advice", "BGRPreprocess", "advise", "named_preprocess"]
+
+# By the names that keras.applications uses, and "pixels" for none: arguments of a Preprocess.
+_SCALES: dict[str, dict[str, Any]] = {
+    "tf": {"mean": 0.5, "std": 0.5},
+    "torch": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
+    "caffe": {"mean": (123.68 / 255, 116.779 / 255, 103.939 / 255), "std": 1 / 255},
+    "pixels": {"std": 1 / 255},
+}
+
+# Of keras.applications: the network's name, a layer of that architecture, the scale.
+_APPLICATIONS = (
+    (r"resnet(50|101|152)v2", "conv5_block3_2_pad", "tf"),
+    (r"resnet(50|101|152)", "conv5_block3_add", "caffe"),
+    (r"vgg(16|19)", "block5_conv3", "caffe"),
+    (r"inception_v3", "mixed10", "tf"),
+    (r"inception_resnet_v2", "block8_10_mixed", "tf"),
+    (r"xception", "block14_sepconv2", "tf"),
+    (r"mobilenetv2_[\d.]+_\d+", "block_16_project", "tf"),
+    (r"mobilenet_[\d.]+_\d+", "conv_dw_13", "tf"),
+    (r"densenet(121|169|201)", "conv5_block16_concat", "torch"),
+)
+# What may come before the layer that scales, for it keeps the range of the pixels.
+_KEEPS_RANGE = re.compile("InputLayer|Random.*|Resizing|CenterCrop")
+_LARGEST_SCALE = 0.02  # of pixels 0..255; 1 / 255 and 1 / 127.5 are usual
+_LARGEST_MEAN = 2.0  # of values that were scaled before
+
+
+class BGRPreprocess(Preprocess):
+    """A `Preprocess` (mean and std of R, G, B) whose tensor has the channels in the order B, G, R.
+
+    The networks that Keras took over from Caffe (VGG, ResNet) expect this.
+
+    Example:
+        >>> red = Image.new("RGB", (8, 8), (255, 0, 0))
+        >>> BGRPreprocess(8)(red)[:, 0, 0].tolist()
+        [0.0, 0.0, 1.0]
+    """
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Turn one picture into a tensor [3, H, W] of blue, green and red."""
+        return super().__call__(image).flip(0)
+
+    def describe(self) -> dict[str, object]:
+        """The settings as JSON takes them, for provenance."""
+        return {**super().describe(), "channels": "BGR"}
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What a network says of its preprocessing.
+
+    Attributes:
+        preprocess: What it says, or else [0, 1] at the network's size.
+        certain: Whether this is what the network was made for.
+        class_names: Of ImageNet, where it is a network of `keras.applications` for it.
+        hint: What it looks like where that is not certain.
+    """
+
+    preprocess: Preprocess
+    certain: bool
+    class_names: Sequence[str] | None = None
+    hint: str = ""
+
+
+def advise(network: Any, *, channels_last: bool) -> Advice:
+    """Return what a Keras network says of its preprocessing.
+
+    Certain are two things: a first layer that scales pixels 0..255 itself, and a whole network
+    of `keras.applications` with its 1000 classes. One with other classes, or inside another
+    network, was trained by someone who may have scaled otherwise: a hint.
+
+    Args:
+        network: A `keras.Model`.
+        channels_last: Its order.
+    """
+    size = _size(network, channels_last)
+    name, known = _application(network)
+    names = _imagenet_names() if name and _classes(network) == 1000 else None
+    if _scales_pixels(network):
+        return Advice(named_preprocess("pixels", size), certain=True, class_names=names)
+    if names:
+        return Advice(named_preprocess(known, size), certain=True, class_names=names)
+    hint = f'keras.applications would use preprocess="{known}"' if known else ""
+    return Advice(Preprocess(size), certain=False, hint=hint)
+
+
+def _application(network: Any) -> tuple[str, str]:
+    """Return the name and the scale of the architecture; no name where it is inside another."""
+    outer = {layer.name for layer in network.layers}
+    names = {layer.name for layer in network._flatten_layers()}
+    for pattern, layer, scale in _APPLICATIONS:
+        if layer in names:
+            whole = layer in outer and re.fullmatch(pattern, network.name)
+            return (network.name if whole else ""), scale
+    for pattern in (r"efficientnet(b\d|v2-.*)", r"MobileNetV3(Small|Large)", r"convnext_\w+"):
+        if re.fullmatch(pattern, network.name):
+            return network.name, ""
+    return "", ""
+
+
+def named_preprocess(name: str, size: Any) -> Preprocess:
+    """Return the scaling that `keras.applications` calls by this name.
+
+    Args:
+        name: "tf" (-1 to 1), "torch" (mean and std of ImageNet), "caffe" (BGR without the mean
+            of ImageNet) or "pixels" (0 to 255, for networks that scale themselves).
+        size: As `Preprocess` takes it.
+
+    Raises:
+        ModelError: For another name.
+
+    Example:
+        >>> named_preprocess("tf", 224) == Preprocess(224, mean=0.5, std=0.5)
+        True
+    """
+    if name not in _SCALES:
+        expected = ", ".join(map(repr, _SCALES))
+        raise ModelError(f"expected preprocess to be a callable or one of {expected}, got {name!r}")
+    return (BGRPreprocess if name == "caffe" else Preprocess)(size, **_SCALES[name])
+
+
+def _size(network: Any, channels_last: bool) -> tuple[int, int] | None:
+    """Return (H, W) of the network's input, or None where it takes any or does not say."""
+    try:
+        shape = tuple(network.input_shape)
+    except Exception:  # noqa: BLE001  (of a hand-written network, or of several inputs)
+        return None
+    if len(shape) != 4:
+        return None
+    height, width = shape[1:3] if channels_last else shape[2:4]
+    return (height, width) if height and width else None
+
+
+def _classes(network: Any) -> int | None:
+    try:
+        return int(network.output_shape[-1])
+    except Exception:  # noqa: BLE001  (of a hand-written network, or of several outputs)
+        return None
+
+
+def _scales_pixels(network: Any) -> bool:
+    """Tell whether the first thing the network does is to scale pixels 0..255."""
+    first: Any = next((x for x in _in_order(network) if not _KEEPS_RANGE.fullmatch(_kind(x))), None)
+    if _kind(first) == "Rescaling":
+        scale = np.asarray(first.scale)
+        return bool((scale > 0).all() and (scale <= _LARGEST_SCALE).all())
+    if _kind(first) == "Normalization":
+        mean = getattr(first, "mean", None)
+        return mean is not None and float(mean.detach().max()) > _LARGEST_MEAN
+    return False
+
+
+def _in_order(network: Any) -> Iterator[Any]:
+    """Yield the innermost layers, as they follow each other where there is no branch."""
+    for layer in network.layers:
+        if hasattr(layer, "layers"):
+            yield from _in_order(layer)
+        else:
+            yield layer
+
+
+def _kind(layer: Any) -> str:
+    return type(layer).__name__
+
+
+def _imagenet_names() -> list[str]:
+    text = (
+        resources.files("vtcav.models.sources").joinpath("imagenet_classes.txt").read_text("utf-8")
+    )
+    return text.splitlines()

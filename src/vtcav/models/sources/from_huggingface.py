@@ -1,0 +1,191 @@
+"""Image classifiers of Hugging Face transformers, with their processor and label names."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtcav.errors import ModelError
+from vtcav.images.preprocess import Preprocess
+from vtcav.models.sources.checkpoints import build_with_weights
+from vtcav.models.sources.source import Source, Weights, hub_file, package
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor, nn
+
+__all__ = ["load", "preprocess_of"]
+
+_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+
+
+def load(
+    name: str, weights: Weights = None, classes: int | None = None, *, preprocessing: bool = True
+) -> Source:
+    """Load an image classifier of transformers from a folder or the local cache.
+
+    Args:
+        name: A folder of `save_pretrained`, or the name of a repository that is in the cache.
+        weights: None takes those of the folder; "random" builds from the configuration, and so
+            does a file.
+        classes: How many classes the user names, for other weights than the pretrained.
+        preprocessing: Whether to look for the preprocessing.
+
+    Raises:
+        ModelError: For what is not on this machine or is no classifier. Nothing is downloaded.
+        ExtraError: When transformers is not installed.
+    """
+    transformers = package("transformers", "hf")
+    try:
+        config = transformers.AutoConfig.from_pretrained(name, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(_absent(name, error)) from error
+    auto = transformers.AutoModelForImageClassification
+
+    def build(count: int | None) -> nn.Module:
+        if count is not None and count != config.num_labels:
+            config.num_labels = count
+        try:
+            module: nn.Module = auto.from_config(config)
+        except ValueError as error:
+            raise ModelError(_no_classifier(name, config)) from error
+        except ImportError as error:
+            raise ModelError(_not_importable(name, error)) from error
+        return module.eval()
+
+    if weights == "random":
+        module = build(classes)
+    elif weights is not None:
+        module = build_with_weights(build, weights, classes)
+    else:
+        module = _pretrained(auto, name, config)
+    names = [str(config.id2label[i]) for i in range(len(config.id2label))]
+    preprocess = _preprocess(transformers, name, config) if preprocessing else None
+    return Source(module, names, preprocess)
+
+
+def _pretrained(auto: Any, name: str, config: Any) -> nn.Module:
+    """Return the network with its weights, or raise where some would be made up."""
+    try:
+        module, info = auto.from_pretrained(name, local_files_only=True, output_loading_info=True)
+    except OSError as error:
+        raise ModelError(_absent(name, error)) from error
+    except ImportError as error:
+        raise ModelError(_not_importable(name, error)) from error
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(f"{_no_classifier(name, config)}: {error}") from error
+    if info["missing_keys"]:
+        missing = ", ".join(sorted(info["missing_keys"])[:3])
+        raise ModelError(
+            f"hf:{name} has no weights for {missing}: expected a classifier, got a network that "
+            "was saved without its last layer, which would be random. Use the fine-tuned one"
+        )
+    loaded: nn.Module = module
+    return loaded.eval()
+
+
+def _absent(name: str, error: Exception) -> str:
+    if Path(name).is_dir():
+        return f"cannot load hf:{name}: {error}"
+    return (
+        f"hf:{name} is neither a folder nor in the local cache of Hugging Face, and vtcav "
+        f"downloads nothing. Get it once with: hf download {name}"
+    )
+
+
+def _not_importable(name: str, error: Exception) -> str:
+    return (
+        f"transformers cannot import what hf:{name} needs: {error}. Do the versions of torch, "
+        "torchvision and transformers fit each other?"
+    )
+
+
+def _no_classifier(name: str, config: Any) -> str:
+    return (
+        f"hf:{name} is no image classifier of transformers (its kind is "
+        f"{getattr(config, 'model_type', 'unknown')!r})"
+    )
+
+
+def _preprocess(
+    transformers: Any, name: str, config: Any
+) -> Callable[[Image.Image], Tensor] | None:
+    """Return the preprocessing of the processor's file beside the network."""
+    here = Path(name) / "preprocessor_config.json"
+    file = here if here.is_file() else None
+    if file is None and not Path(name).is_dir():
+        file = hub_file(name, ["preprocessor_config.json"])
+    if file is None:
+        size = getattr(config, "image_size", None) or 224
+        warnings.warn(
+            f"hf:{name} comes without preprocessor_config.json: pictures are resized to {size} "
+            "and scaled to [-1, 1]; pass preprocess=vtcav.Preprocess(...) if it was trained "
+            "otherwise",
+            stacklevel=5,
+        )
+        return Preprocess(size, resize="stretch", mean=0.5, std=0.5)
+    settings = json.loads(file.read_text("utf-8"))
+    found = preprocess_of(settings)
+    if found is not None:
+        return found
+    processor = transformers.AutoImageProcessor.from_pretrained(name, local_files_only=True)
+
+    def preprocess(image: Image.Image) -> Tensor:
+        tensor: Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]
+        return tensor
+
+    return preprocess
+
+
+def preprocess_of(settings: Mapping[str, Any]) -> Preprocess | None:
+    """Return the settings of an image processor as a `Preprocess`, or None where they are no such.
+
+    Args:
+        settings: The content of preprocessor_config.json.
+
+    Example:
+        >>> preprocess_of({"do_resize": True, "size": {"height": 224, "width": 224},
+        ...                "resample": 2, "do_normalize": True,
+        ...                "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]})
+        Preprocess(size=(224, 224), resize='stretch', interpolation='bilinear', \
+mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_pct=1.0, fill=(0, 0, 0))
+    """
+    geometry = _geometry(settings)
+    scale = settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 0
+    interpolation = _FILTERS.get(settings.get("resample", 2))
+    if geometry is None or abs(scale * 255 - 1) > 1e-6 or interpolation is None:
+        return None
+    normal = settings.get("do_normalize", True)
+    return Preprocess(
+        interpolation=interpolation,  # type: ignore[arg-type]  # one of _FILTERS, by name
+        mean=settings.get("image_mean", 0.5) if normal else 0.0,
+        std=settings.get("image_std", 0.5) if normal else 1.0,
+        **geometry,
+    )
+
+
+def _geometry(settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return size, resize and crop_pct of a `Preprocess`, or None for another geometry."""
+    size: Any = settings.get("size")
+    crop: Any = settings.get("crop_size")
+    if not settings.get("do_resize", True) or size is None:
+        return None
+    if isinstance(size, int):
+        size = {"height": size, "width": size}
+    cut = bool(settings.get("do_center_crop")) and crop is not None
+    short = size.get("shortest_edge")
+    if "ConvNext" in str(settings.get("image_processor_type")) and short:
+        # its own rule: small inputs are cut out of a picture that is larger by crop_pct
+        if short >= 384:
+            return {"size": short, "resize": "stretch"}
+        return {"size": short, "resize": "crop", "crop_pct": settings.get("crop_pct", 224 / 256)}
+    if {"height", "width"} <= size.keys() and not cut:
+        return {"size": (size["height"], size["width"]), "resize": "stretch"}
+    if short and cut:
+        high, wide = (crop, crop) if isinstance(crop, int) else (crop["height"], crop["width"])
+        if high == wide <= short:
+            return {"size": high, "resize": "crop", "crop_pct": high / short}
+    return None

@@ -1,0 +1,1 @@
+"""Frozen results: banks of CAVs, explanations, their tables, files and figures."""

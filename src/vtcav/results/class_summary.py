@@ -1,0 +1,92 @@
+"""From the attributions of single images to those of a class (step 10), with their evidence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import isnan, nan
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtcav.method.significance import ALL_EQUAL, bootstrap_interval, effect_size, p_value, q_values
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["class_summary"]
+
+
+def class_summary(rows: pd.DataFrame, resampled: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """Return one row per layer and concept.
+
+    Args:
+        rows: Attributions, one row per image, layer and concept.
+        resampled: Means over the same images of null and bootstrap CAVs: layer, concept, kind,
+            draw, mean.
+        confidence: Of the intervals, between 0 and 1.
+
+    Returns:
+        The columns of `GlobalExplanation.summary`.
+    """
+    import pandas as pd
+
+    draws = {
+        key: group["mean"].to_numpy()
+        for key, group in resampled.groupby(["layer", "concept", "kind"], sort=False)
+    }
+    none = np.zeros(0)
+    summary = []
+    for (layer, concept), group in rows.groupby(["layer", "concept"], sort=False):
+        null = draws.get((layer, concept, "null"), none)
+        bootstrap = draws.get((layer, concept, "bootstrap"), none)
+        summary.append(
+            {"layer": layer, "concept": concept, **_row(group, null, bootstrap, confidence)}
+        )
+    table = pd.DataFrame(summary)
+    table["q_value"] = q_values(table["p_value"].to_numpy())
+    return table
+
+
+def _row(
+    rows: pd.DataFrame,
+    null: NDArray[np.floating],
+    bootstrap: NDArray[np.floating],
+    confidence: float,
+) -> dict[str, Any]:
+    """Return the mean over images of one concept at one layer, and its evidence."""
+    from scipy.special import stdtrit
+
+    values = rows["attribution"].to_numpy()
+    n, mean = len(values), float(values.mean())
+    std = float(values.std(ddof=1)) if n > 1 else nan
+    sem = std / n**0.5
+    half = float(stdtrit(n - 1, (1 + confidence) / 2)) * sem if n > 1 else nan
+    cav_low, cav_high = bootstrap_interval(mean, bootstrap, confidence)
+    effect = effect_size(mean, null) if len(null) else nan
+    return {
+        "n": n,
+        "mean": mean,
+        "std": std,
+        "sem": sem,
+        "ci_low": mean - half,
+        "ci_high": mean + half,
+        "cav_low": cav_low,
+        "cav_high": cav_high,
+        "null_mean": float(null.mean()) if len(null) else nan,
+        "effect": effect,
+        "p_value": p_value(mean, null) if len(null) else nan,
+        "q_value": nan,
+        "separated": bool(rows["separated"].iloc[0]),
+        "note": _note(rows["note"], n, no_effect=len(null) > 0 and isnan(effect)),
+    }
+
+
+def _note(notes: pd.Series[str], n: int, *, no_effect: bool) -> str:
+    """Return the notes of the images with their counts, and those of the mean."""
+    found = ["one image: no spread, no interval"] if n == 1 else []
+    found += [ALL_EQUAL] if no_effect else []
+    parts = (part for note in notes if note for part in note.split("; "))
+    counts = Counter(part for part in parts if part != ALL_EQUAL)
+    found += [note if c == n else f"{c} of {n} images: {note}" for note, c in counts.items()]
+    return "; ".join(found)

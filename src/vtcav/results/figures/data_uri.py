@@ -1,0 +1,30 @@
+"""Pictures inside a page, as data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, features
+
+__all__ = ["data_uri"]
+
+
+_QUALITY = 80
+
+
+def data_uri(picture: NDArray[np.uint8], side: int) -> str:
+    """Return a picture, at most so many pixels a side, as the address of its own content.
+
+    Args:
+        picture: uint8 [H, W, 3].
+        side: Of the longer edge, at most.
+    """
+    image = Image.fromarray(picture)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    kind = "webp" if features.check("webp") else "jpeg"
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind, quality=_QUALITY)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,218 @@
+"""A concept map over the picture: where it lies, in which colours, and what lies beyond it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+from PIL import Image
+
+__all__ = ["Overlay", "flat_overlay", "hex_colours", "show_scale"]
+
+_GREY = 0.25, 0.65
+_OPACITY = 0.58, 0.78
+_PICTURE_PIXELS = 512
+
+# Inches.
+_SMALLEST_INPUT = 0.8
+_LONGEST = 3.6
+
+
+class _Window(NamedTuple):
+    """A rectangle in shares of the picture's sides, which the axes of pictures count in."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """Left, right, bottom, top: as matplotlib's `imshow` takes it."""
+        return self.left, self.right, self.bottom, self.top
+
+    def sides(self, picture: NDArray[np.uint8]) -> tuple[float, float]:
+        """Return its width and height in pixels."""
+        high, wide = picture.shape[:2]
+        return (self.right - self.left) * wide, (self.bottom - self.top) * high
+
+
+_WHOLE = _Window(0.0, 0.0, 1.0, 1.0)
+
+
+class Overlay:
+    """A picture, and the rectangle that a network's input, and so every map, covers on it.
+
+    Args:
+        picture: uint8 [H, W, 3].
+        box: Left, top, right and bottom of the network's input as shares of the picture's sides.
+
+    Attributes:
+        framed: Whether the network saw something else than exactly the picture.
+        padded: Whether it saw a margin around the picture.
+    """
+
+    def __init__(self, picture: NDArray[np.uint8], box: Sequence[float]) -> None:
+        self._box = _Window(*box)
+        left, top, right, bottom = self._box
+        # Cells on padding count in the attributions, so they are shown beside the picture.
+        self._window = _Window(min(left, 0.0), min(top, 0.0), max(right, 1.0), max(bottom, 1.0))
+        self._picture = _small(picture)
+        self._grey = _grey(self._picture)
+        self.framed = not np.allclose(self._box, _WHOLE, atol=1e-6)
+        self.padded = not np.allclose(self._window, _WHOLE, atol=1e-6)
+
+    def size(self, side: float) -> tuple[float, float]:
+        """Return the width and height in inches that the picture is drawn in.
+
+        Args:
+            side: The height to aim at; the width may be a quarter more.
+        """
+        wide, high = self._window.sides(self._picture)
+        scale = min(1.25 * side / wide, side / high)
+        # A crop of a long picture is a small part of it, in which one must still see the cells.
+        smallest = _SMALLEST_INPUT / min(self._box.sides(self._picture))
+        scale = max(scale, min(smallest, _LONGEST / max(wide, high)))
+        return wide * scale, high * scale
+
+    def show_picture(self, axes: Axes) -> None:
+        """Draw the picture in its colours."""
+        axes.set_facecolor("0.9")
+        axes.imshow(self._picture, extent=_WHOLE.extent, aspect="auto")
+        self._finish(axes)
+
+    def show_map(self, axes: Axes, M: NDArray[np.float32], *, smooth: bool) -> None:
+        """Draw a concept map [h, w] over the picture in grey."""
+        # Padding in the grey of the colour bar's ground, so that colours there compare with it.
+        axes.set_facecolor(str(sum(_GREY) / 2))
+        axes.imshow(self._grey, extent=_WHOLE.extent, aspect="auto")
+        _show_map(axes, M, self._box, smooth=smooth)
+        self._finish(axes)
+
+    def show_not_separated(self, axes: Axes) -> None:
+        """Cross the picture out where there is no map."""
+        axes.set_facecolor(str(sum(_GREY) / 2))
+        axes.imshow(self._grey, extent=_WHOLE.extent, aspect="auto")
+        left, right, bottom, top = self._window.extent
+        across, down = right - left, bottom - top
+        axes.add_patch(
+            Rectangle(
+                (left, top), across, down, fill=False, hatch="////", linewidth=0, edgecolor="0.95"
+            )
+        )
+        self._finish(axes)
+        axes.text(
+            left + across / 2,
+            top + down / 2,
+            "not separated\n(e+ <= e-)",
+            ha="center",
+            va="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
+        )
+
+    def _finish(self, axes: Axes) -> None:
+        """Fix the axes to what is shown, and draw the edge of the network's input."""
+        left, right, bottom, top = self._window.extent
+        axes.set(xlim=(left, right), ylim=(bottom, top))
+        if not self.framed:
+            return
+        left, right, bottom, top = self._box.extent
+        # Black dashes on white: one of the two is seen on any picture.
+        for colour, line in (("white", "-"), ("black", (0, (4, 3)))):
+            frame = Rectangle((left, top), right - left, bottom - top, fill=False, clip_on=False)
+            frame.set(edgecolor=colour, linestyle=line, linewidth=0.9)
+            axes.add_patch(frame)
+
+
+def flat_overlay(
+    picture: NDArray[np.uint8], box: Sequence[float], M: NDArray[np.float32], side: int
+) -> NDArray[np.uint8]:
+    """Return a map over its picture as pixels, in the colours of the figures; padding is left out.
+
+    Args:
+        picture: uint8 [H, W, 3].
+        box: Left, top, right and bottom of the network's input as shares of the picture's sides.
+        M: The map [h, w] in [0, 1].
+        side: Pixels of the longer side of the answer, at most.
+    """
+    small = Image.fromarray(picture)
+    small.thumbnail((side, side))
+    ground = _grey(np.asarray(small)).astype(np.float64) / 255
+    high, wide = ground.shape[:2]
+    left, top, right, bottom = box
+    # the cell of the map that each pixel's centre lies in
+    across = ((np.arange(wide) + 0.5) / wide - left) / (right - left) * M.shape[1]
+    down = ((np.arange(high) + 0.5) / high - top) / (bottom - top) * M.shape[0]
+    columns, rows = np.floor(across).astype(int), np.floor(down).astype(int)
+    seen_across = (columns >= 0) & (columns < M.shape[1])
+    seen_down = (rows >= 0) & (rows < M.shape[0])
+    values = M[np.ix_(rows[seen_down], columns[seen_across])]
+    colours = _colours()(np.clip(values, 0, 1))
+    opacity = colours[..., 3:]
+    place = np.ix_(seen_down, seen_across)
+    ground[place] = opacity * colours[..., :3] + (1 - opacity) * ground[place]
+    return np.rint(ground * 255).astype(np.uint8)
+
+
+def show_scale(axes: Axes) -> None:
+    """Draw the colours of M from 0 to 1 over a middle grey of the picture."""
+    axes.set_facecolor(str(sum(_GREY) / 2))
+    _show_map(axes, np.linspace(0, 1, 256, dtype=np.float32)[None], _WHOLE, smooth=False)
+    axes.set(xlim=(0, 1), ylim=(1, 0))
+
+
+def _show_map(axes: Axes, M: NDArray[np.float32], place: _Window, *, smooth: bool) -> None:
+    axes.imshow(
+        M,
+        cmap=_colours(),
+        vmin=0,
+        vmax=1,
+        extent=place.extent,
+        aspect="auto",
+        interpolation="bilinear" if smooth else "nearest",
+        interpolation_stage="data",
+    )
+
+
+@cache
+def _colours() -> ListedColormap:
+    """Return the colours of M.
+
+    Inferno begins black, so that M = 0 looks like the picture in the shade, not like a finding.
+    The opacity grows only so far that over every grey of the picture the lightness grows with M.
+    """
+    colours = matplotlib.colormaps["inferno"](np.linspace(0, 1, 256))
+    colours[:, 3] = np.linspace(*_OPACITY, 256)
+    return ListedColormap(colours.tolist(), name="concept map")
+
+
+def _grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a picture in greys of low contrast, which leave the colours over it readable."""
+    low, high = _GREY
+    luma = picture @ np.array([0.299, 0.587, 0.114]) / 255
+    grey = np.rint((low + (high - low) * luma) * 255).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _small(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a picture of not many more pixels than are drawn."""
+    image = Image.fromarray(picture)
+    image.thumbnail((_PICTURE_PIXELS, _PICTURE_PIXELS))
+    return np.asarray(image)
+
+
+_HEX_COLOURS = 64
+
+
+@cache
+def hex_colours() -> str:
+    """Return the colours of M from 0 to 1, those of the figures: 6 hexadecimal digits each."""
+    rgba = matplotlib.colormaps["inferno"](np.linspace(0, 1, _HEX_COLOURS))
+    return bytes(np.rint(rgba[:, :3] * 255).astype(np.uint8).ravel()).hex()

@@ -1,0 +1,48 @@
+"""Small pictures for a display, as addresses of their own content."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtcav.results.figures.data_uri import data_uri
+from vtcav.results.notebook.display import Figure
+
+__all__ = ["examples", "overlay", "picture"]
+
+_SIDE = 176
+_STRIP = 3
+_MOST_CONCEPTS = 8
+
+
+def picture(pixels: NDArray[np.uint8], text: str) -> Figure:
+    """Return a picture."""
+    return Figure(data_uri(pixels, _SIDE), text)
+
+
+def overlay(
+    pixels: NDArray[np.uint8], box: Sequence[float], M: NDArray[np.float32], text: str
+) -> Figure:
+    """Return a concept map over its picture.
+
+    Args:
+        pixels: uint8 [H, W, 3].
+        box: Where the network's input lies on it, in shares of its sides.
+        M: The map [h, w].
+        text: What it shows.
+    """
+    from vtcav.results.figures.overlay import flat_overlay
+
+    return Figure(data_uri(flat_overlay(pixels, box, M, _SIDE), _SIDE), text)
+
+
+def examples(thumbnails: Mapping[str, NDArray[np.uint8]], concepts: Sequence[str]) -> list[Figure]:
+    """Return a few examples of each concept, side by side."""
+    shown = [name for name in concepts if len(thumbnails.get(name, ()))][:_MOST_CONCEPTS]
+    return [Figure(data_uri(_strip(thumbnails[name]), _SIDE), name) for name in shown]
+
+
+def _strip(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.concatenate(list(pictures[:_STRIP]), axis=1)

@@ -1,0 +1,74 @@
+"""Where a number comes from: versions, network, layers, examples, settings."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+
+from vtcav.method.variants import PAPER, Variant
+from vtcav.results.bank import ConceptRecord
+
+__all__ = ["Provenance", "versions"]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Everything that a result depends on.
+
+    Attributes:
+        versions: Of vtcav, torch, numpy, Pillow and Python.
+        model: The network: description, fingerprint, how its logits are read, preprocessing.
+        layers: Name, kind, shape, and how the network resumes from each layer.
+        concepts: The images that each concept was learned from, and those skipped.
+        settings: Quadrature, limits, seeds, classes.
+        from_cache: What of the learning came from the cache (`CavBank.from_cache`). No number
+            depends on it, and it is not compared.
+    """
+
+    versions: Mapping[str, str]
+    model: Mapping[str, Any]
+    layers: tuple[Mapping[str, Any], ...]
+    concepts: tuple[ConceptRecord, ...]
+    settings: Mapping[str, Any]
+    from_cache: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def variant(self) -> Variant:
+        """How the concepts are found: "paper" or "filter"."""
+        variant: Variant = self.settings.get("fit", {}).get("variant", PAPER)
+        return variant
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Provenance:
+        """Return what `to_dict` wrote."""
+        return cls(
+            versions=data["versions"],
+            model=data["model"],
+            layers=tuple(data["layers"]),
+            concepts=tuple(ConceptRecord.from_dict(entry) for entry in data["concepts"]),
+            settings=data["settings"],
+            from_cache=data.get("from_cache", {}),
+        )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that numbers may depend on."""
+    from vtcav import __version__
+
+    return {
+        "vtcav": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,62 @@
+"""From rows to the tables of an explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vtcav.method.significance import q_values
+from vtcav.results.bank import CavBank
+from vtcav.results.rows import Row
+
+__all__ = ["LEARNED_FROM", "marked", "predictions", "resampled_means", "table"]
+
+LEARNED_FROM = "the image, or a part of it, is among those that the concept was learned from"
+
+
+def marked(rows: list[Row], learned_from: frozenset[str]) -> list[Row]:
+    """Return rows with a note where the image is among those that the concept was learned from."""
+    return [
+        row._replace(note="; ".join(filter(None, [row.note, LEARNED_FROM])))
+        if row.concept in learned_from
+        else row
+        for row in rows
+    ]
+
+
+def table(rows: Sequence[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:
+    """Return rows as a table, with q-values of everything in it."""
+    made = pd.DataFrame(rows, columns=columns)
+    made["q_value"] = q_values(made["p_value"].to_numpy())
+    return made
+
+
+def resampled_means(
+    cavs: CavBank, sums: Mapping[str, NDArray[np.float64]], images: int
+) -> pd.DataFrame:
+    """Return the mean attribution over images of every null and bootstrap CAV."""
+    rows = [
+        (layer, concept, kind, draw, sums[layer][column] / images)
+        for layer in cavs.layers
+        for k, concept in enumerate(cavs.names)
+        for kind in ("null", "bootstrap")
+        for draw, column in enumerate(getattr(cavs.resampling, kind)[k])
+    ]
+    return pd.DataFrame(rows, columns=["layer", "concept", "kind", "draw", "mean"])
+
+
+def predictions(probabilities: Tensor, names: Sequence[str]) -> pd.DataFrame:
+    """Return the classes [T_all] with their probabilities, the most probable first."""
+    order = probabilities.argsort(descending=True, stable=True).tolist()
+    return pd.DataFrame(
+        {
+            "class_index": order,
+            "class_name": [names[i] for i in order],
+            "probability": probabilities[order].double().numpy(),
+        }
+    )

@@ -1,0 +1,146 @@
+"""How the report writes numbers, names and verdicts."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from vtcav.results.figures.sheet import SIGNIFICANT, number
+
+__all__ = [
+    "NOT_SEPARATED",
+    "NOT_TESTED",
+    "NS",
+    "SIGNIFICANT",
+    "SIGNIFICANTLY",
+    "clear",
+    "count",
+    "interval",
+    "listed",
+    "number",
+    "short_names",
+    "told_apart",
+    "value",
+    "verdict",
+]
+
+SIGNIFICANTLY, NS = "significant", "not significant"
+NOT_TESTED, NOT_SEPARATED = "not tested", "not separated"
+
+# What reorders the letters around it: a file's name must not be able to.
+_REORDERING = {
+    *"\u200e\u200f\u061c",
+    *map(chr, range(0x202A, 0x202F)),
+    *map(chr, range(0x2066, 0x206A)),
+}
+
+
+def clear(text: object) -> str:
+    r"""Return a user's text as it may be shown: letters that act instead of showing are spelled.
+
+    Example:
+        >>> print(clear("a\nb"), clear("x\u202eexe"), clear("caf\u00e9"))
+        a\nb x\u202eexe café
+    """
+    return "".join(map(_letter, str(text)))
+
+
+def _letter(letter: str) -> str:
+    if letter in _REORDERING or unicodedata.category(letter) in {"Cc", "Cs", "Zl", "Zp"}:
+        return letter.encode("unicode_escape").decode()
+    return letter
+
+
+def value(x: float) -> str:
+    """Return a number with three decimals; a dash where there is none.
+
+    Example:
+        >>> value(0.1237), value(float("nan"))
+        ('0.124', '–')
+    """
+    return "–" if math.isnan(x) else number(x)
+
+
+def interval(low: float, high: float) -> str:
+    """Return an interval as text; empty where there is none.
+
+    Example:
+        >>> interval(0.1, 0.25), interval(float("nan"), float("nan"))
+        ('0.100 to 0.250', '')
+    """
+    return "" if math.isnan(low) or math.isnan(high) else f"{number(low)} to {number(high)}"
+
+
+def verdict(q: float, *, separated: bool) -> str:
+    """Return what the test says of an attribution.
+
+    Example:
+        >>> verdict(0.04, separated=True), verdict(0.2, separated=True)
+        ('significant', 'not significant')
+        >>> verdict(float("nan"), separated=True), verdict(0.04, separated=False)
+        ('not tested', 'not separated')
+    """
+    if not separated:
+        return NOT_SEPARATED
+    if math.isnan(q):
+        return NOT_TESTED
+    return SIGNIFICANTLY if q <= SIGNIFICANT else NS
+
+
+def count(n: int, noun: str, many: str | None = None) -> str:
+    """Return a number of things.
+
+    Example:
+        >>> count(1, "image"), count(3, "class", "classes")
+        ('1 image', '3 classes')
+    """
+    return f"{n:,} {noun if n == 1 else many or noun + 's'}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Return parts as a list in a sentence.
+
+    Example:
+        >>> listed(["a"]), listed(["a", "b", "c"])
+        ('a', 'a, b and c')
+    """
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Return the ends of paths that tell them apart: a report need not tell whose disk it was.
+
+    Example:
+        >>> short_names(["/home/ada/z/1.jpg", "/home/ada/h/1.jpg"])
+        ['z/1.jpg', 'h/1.jpg']
+        >>> short_names(["/home/ada/1.jpg", "2.jpg"])
+        ['1.jpg', '2.jpg']
+    """
+    short: dict[str, str] = {}
+    left = {name: name.replace("\\", "/").rstrip("/").split("/") for name in names}
+    kept = 1
+    while left:
+        ends = {name: "/".join(parts[-kept:]) for name, parts in left.items()}
+        times = Counter(ends.values())
+        done = {n for n, end in ends.items() if times[end] == 1 or kept >= len(left[n])}
+        short |= {name: ends[name] or name for name in done}
+        left = {name: parts for name, parts in left.items() if name not in done}
+        kept += 1
+    return [short[name] for name in names]
+
+
+def told_apart(names: Iterable[str]) -> list[str]:
+    """Return names in which the second of its kind is numbered.
+
+    Example:
+        >>> told_apart(["cat", "dog", "cat"])
+        ['cat', 'dog', 'cat [2]']
+    """
+    seen: Counter[str] = Counter()
+    labels = []
+    for name in names:
+        seen[name] += 1
+        labels.append(name if seen[name] == 1 else f"{name} [{seen[name]}]")
+    return labels

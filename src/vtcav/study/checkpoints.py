@@ -1,0 +1,156 @@
+"""What of a study is done: each step with what it depends on, kept and taken up again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from vtcav.errors import VtcavError
+from vtcav.explainer.runs.run_folder import DamagedPartWarning
+from vtcav.files.atomic import atomic_path
+from vtcav.images.preprocess import signature
+from vtcav.images.references import ImageRef, UnreadableError
+from vtcav.study.spec import Source, Study, paths
+
+if TYPE_CHECKING:
+    from vtcav.explainer.visual_tcav import VisualTCAV
+
+__all__ = ["Steps", "content", "identity", "listed"]
+
+T = TypeVar("T")
+
+
+class Steps:
+    """The finished steps of a study.
+
+    Args:
+        path: The file that says what is done.
+        say: Told what is done and what is kept.
+    """
+
+    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+        self._path = path
+        self._say = say
+        self._done = self._read()
+
+    def take(
+        self,
+        name: str,
+        title: str,
+        depends: Any,
+        load: Callable[[], T],
+        make: Callable[[], T],
+    ) -> T:
+        """Return the result of a step: as it was kept, or made now and noted.
+
+        Args:
+            name: The step's: "classes/zebra".
+            title: What it does, for a person.
+            depends: What it depends on, as JSON data.
+            load: Reads what was kept.
+            make: Makes it and keeps it.
+
+        Warns:
+            DamagedPartWarning: When it was kept and cannot be used.
+        """
+        key = _sha256(depends)
+        known = self._done.get(name)
+        if known == key:
+            try:
+                found = load()
+            except VtcavError as error:
+                _warn(name, str(error))
+            else:
+                self._say(f"{title}: kept from before")
+                return found
+        elif known is not None:
+            _warn(name, "the images or classes that it is about have changed since")
+        self._say(title)
+        found = make()
+        self._done[name] = key
+        with atomic_path(self._path) as partial:
+            partial.write_text(json.dumps(self._done, indent=1), encoding="utf-8")
+        return found
+
+    def _read(self) -> dict[str, str]:
+        try:
+            found = json.loads(self._path.read_text("utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            _warn(self._path.name, str(error))
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+def identity(study: Study, explainer: VisualTCAV) -> dict[str, Any]:
+    """Return what every number of a study depends on, as JSON data; results of other are refused.
+
+    Classes and photographs are not in it: more of them may be added. Each step knows its own.
+    """
+    model = explainer.model
+    limit, seed = study.options.limit, study.options.seed
+    concepts = {
+        name: {
+            "examples": content(listed(spec.examples, limit, seed)),
+            "negatives": content(listed(spec.negatives, limit, seed)),
+        }
+        for name, spec in study.concepts.items()
+    }
+    return {
+        "kind": "study",
+        "versions": _versions(),
+        "model": {
+            "network": model.described,
+            "fingerprint": model.fingerprint,
+            "logits": model.logits_source,
+            "binary": model.binary,
+            "task": study.model.task,
+            "device": model.device.type,
+            "classes": _sha256(list(model.class_names)),
+            "preprocess_behaves": _sha256(repr(signature(model.preprocess))),
+        },
+        "layers": list(explainer.layers),
+        "concepts": concepts,
+        "options": asdict(study.options),
+    }
+
+
+def content(refs: Iterable[ImageRef]) -> dict[str, Any]:
+    """Return how many images there are, and a hash of their names and bytes."""
+    known = [(ref.name, _digest(ref)) for ref in refs]
+    return {"images": len(known), "sha256": _sha256(known)}
+
+
+def listed(source: Source, limit: int | None, seed: int) -> list[ImageRef]:
+    """Return the images of a source, drawn as everywhere."""
+    from vtcav.images.references import collect
+
+    return collect(paths(source), limit=limit, seed=seed)
+
+
+def _versions() -> Mapping[str, str]:
+    from vtcav.results.provenance import versions
+
+    # a patch release of Python changes no number
+    return {name: version for name, version in versions().items() if name != "python"}
+
+
+def _digest(ref: ImageRef) -> str:
+    try:
+        return ref.digest()
+    except UnreadableError:
+        return ""
+
+
+def _sha256(data: Any) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def _warn(name: str, why: str) -> None:
+    warnings.warn(f"{name} is made again: {why}", DamagedPartWarning, stacklevel=4)

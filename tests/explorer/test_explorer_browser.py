@@ -1,0 +1,418 @@
+"""The explorer in a real browser, end to end: photos, patches, maps, undo, save, reload."""
+
+import re
+
+import numpy as np
+import pytest
+
+import vtcav
+from tests.helpers.browser import axe_core, chromium
+from tests.helpers.explorers import bomb, encoded, photo, served, small_session
+from tests.helpers.small import small_model
+from vtcav.explorer.schemas import ConceptSpec
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+
+pytestmark = [
+    pytest.mark.browser,
+    # Playwright's driver leaves pipes to the garbage collector
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def session():
+    return small_session(samples={"blobs": photo(), "second": photo(7)})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("explored") / "out"
+
+
+@pytest.fixture(scope="module")
+def address(session, folder):
+    with served(session, folder) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium(playwright) as browser:
+        yield browser
+
+
+@pytest.fixture
+def open_page(browser, address, session):
+    """Open the page without concepts; nothing may go wrong, and no request may leave it."""
+    contexts, trouble, requests = [], [], []
+    session.work = []
+
+    def open_page(*, intro=False, allowed="", **options):
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("console", lambda m: _expected(m.text, allowed) or trouble.append(m.text))
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("dialog", lambda dialog: trouble.append(f"dialog {dialog.message}"))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(address)
+        page.wait_for_selector("html.ready")
+        if not intro:
+            page.click("#intro-close")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert trouble == []
+    own = address.split("?")[0]
+    assert [url for url in requests if not url.startswith((own, "data:"))] == []
+
+
+def _expected(text, allowed):
+    """Whether a message is the tests' own doing: reading a canvas, or an error that is provoked."""
+    return "willReadFrequently" in text or (allowed and re.search(allowed, text))
+
+
+def cut(page, box, pane=0):
+    """Drag a rectangle, in shares of the photo; waits for the numbers."""
+    before = page.get_attribute("html", "data-done")
+    area = page.locator(".stage .photo").nth(pane).bounding_box()
+    x, y = (lambda s: area["x"] + s * area["width"]), (lambda s: area["y"] + s * area["height"])
+    page.mouse.move(x(box[0]), y(box[1]))
+    page.mouse.down()
+    page.mouse.move(x((box[0] + box[2]) / 2), y((box[1] + box[3]) / 2))
+    page.mouse.move(x(box[2]), y(box[3]))
+    page.mouse.up()
+    settled(page, before)
+
+
+def settled(page, before):
+    """Wait until a later question than `before` is answered."""
+    wanted = "html[data-done]" if before is None else f"html[data-done]:not([data-done='{before}'])"
+    page.wait_for_selector(wanted, state="attached")
+
+
+def doing(page, act):
+    """Do something that asks for a new map, and wait for it."""
+    before = page.get_attribute("html", "data-done")
+    act()
+    settled(page, before)
+
+
+def three_patches(page, name="spots"):
+    page.click("#new")
+    page.fill("#name", name)
+    page.press("#name", "Tab")
+    page.click("text=example E")
+    for i in range(3):
+        cut(page, (0.15 + 0.2 * i, 0.2, 0.4 + 0.2 * i, 0.6))
+
+
+def numbers(page):
+    return page.locator("#bars .number").all_inner_texts()
+
+
+PIXELS = """c => [c.width, c.height,
+    ...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"""
+
+
+def painted(page, pane=0):
+    return page.locator(".stage .map").nth(pane).evaluate(PIXELS)
+
+
+def shows_what_the_library_says(session, first_map, first):
+    (spec,) = session.work
+    assert spec.name == "spots"
+    key = session.pictures.listed()[0].key
+    top = session.look(key).top(3)
+    found = session.explain(key, spec, session.names[0], top)
+    shown = [re.match(r"[<\d.]+", text).group() for text in first]
+    expected = ["0" if r.attribution == 0 else f"{r.attribution:.3f}" for r in found.rows]
+    assert shown == expected
+    assert first_map[:2] == [8, 8]
+    light = np.array(first_map[2:]).reshape(-1, 4)[:, :3].sum(1)
+    assert light[found.M.argmax()] == light.max()
+    assert light[found.M.argmin()] == light.min()
+
+
+def saves_both_kinds(page, folder):
+    page.click("#save")
+    page.click("#save-do")
+    page.wait_for_selector("#save-result:not([hidden])")
+    assert str(folder / "concepts" / "spots") in page.locator("#save-where").inner_text()
+    assert "add 2 more" in page.locator("#save-command").inner_text()
+    page.check("input[value=cavs]")
+    page.click("#save-do")
+    page.wait_for_selector("#save-result:not([hidden])")
+    command = page.locator("#save-command").inner_text()
+    assert f'--cavs "{folder / "spots.safetensors"}"' in command
+    page.click("#save-do")
+    page.wait_for_selector("#save-trouble:not([hidden])")
+    assert page.locator("#save-do").inner_text() == "Replace"
+    page.click("#save-do")
+    page.wait_for_selector("#save-result:not([hidden])")
+    page.click("#save-close")
+    bank = vtcav.CavBank.load(folder / "spots.safetensors")
+    assert (len(bank.concepts[0].examples), len(bank.concepts[0].negatives)) == (3, 31)
+
+
+def test_a_concept_from_three_patches(open_page, session, folder):
+    page = open_page(allowed="409 .Conflict")  # saving twice
+    assert "No examples yet" in page.locator(".no-map").inner_text()
+    three_patches(page)
+    assert page.locator("#examples li").count() == 3
+    assert page.locator(".stage .patch").count() == 3
+    assert page.locator(".map").is_visible()
+    first_map, first = painted(page), numbers(page)
+    assert len(set(first_map)) > 10
+    assert len(first) == 3
+    shows_what_the_library_says(session, first_map, first)
+    # few examples prove little, and that is said
+    assert "3 examples show an idea and prove nothing" in page.locator("#trust").inner_text()
+    assert "do not use" in page.locator("#trust .level").inner_text()
+    # undo and redo
+    doing(page, lambda: page.keyboard.press("Control+z"))
+    assert page.locator("#examples li").count() == 2
+    assert painted(page) != first_map
+    doing(page, lambda: page.click("#redo"))
+    assert page.locator("#examples li").count() == 3
+    assert painted(page) == first_map
+    assert numbers(page) == first
+    # a counter-example
+    page.click("text=counter-example C")
+    cut(page, (0.7, 0.6, 0.95, 0.95))
+    assert page.locator("#negatives li").count() == 1
+    assert page.locator("#negatives-count").inner_text() == "(31)"
+    saves_both_kinds(page, folder)
+    # loaded again, everything is there
+    page.reload()
+    page.wait_for_selector("html[data-done]", state="attached")
+    assert page.locator("#examples li").count() == 3
+    assert page.input_value("#name") == "spots"
+    assert page.locator(".map").is_visible()
+
+
+def test_uploads_are_looked_at_and_explained(open_page, tmp_path):
+    page = open_page()
+    (tmp_path / "<b>cat.png").write_bytes(encoded(photo(11)))
+    page.set_input_files("#photo-files", tmp_path / "<b>cat.png")
+    page.wait_for_selector("#photo-list [aria-pressed=true] span:text('<b>cat')")
+    page.get_by_text("The network takes <b>cat.png for").wait_for()
+    three_patches(page, "<script>alert(1)</script>")
+    assert page.locator("#concept-list").inner_text().startswith("<script>alert(1)</script>")
+    for i in range(2):
+        (tmp_path / f"{i}.png").write_bytes(encoded(photo(20 + i)))
+    files = [tmp_path / "0.png", tmp_path / "1.png"]
+    doing(page, lambda: page.set_input_files("#examples-files", files))
+    assert page.locator("#examples li").count() == 5
+    assert page.get_by_role("button", name="Remove the photo <b>cat.png").is_visible()
+    page.get_by_role("button", name="Remove the photo <b>cat.png").click()
+    assert "is used by a concept" in page.locator("#notices").inner_text()
+
+
+def test_bad_uploads_are_told(open_page, tmp_path):
+    page = open_page(allowed="400 .Bad Request")
+    for name, data in (("a.svg", b"<svg/>"), ("b.png", bomb()), ("c.png", encoded(photo())[:300])):
+        (tmp_path / name).write_bytes(data)
+    page.set_input_files("#photo-files", [tmp_path / n for n in ("a.svg", "b.png", "c.png")])
+    page.wait_for_selector("#notices .notice >> nth=2")
+    said = page.locator("#notices").inner_text()
+    assert "a.svg: it is not a picture" in said
+    assert "b.png: it has 30000 x 30000 pixels" in said
+    assert "c.png: " in said
+    before = page.locator("#photo-list li").count()
+    assert before == len({*page.locator("#photo-list .pick").all_inner_texts()})
+
+
+def test_the_map_is_on_the_input_where_its_place_is_not_known(browser, folder):
+    own = small_session(model=small_model(preprocess=lambda p: vtcav.Preprocess(16)(p)))
+    with served(own, folder) as address:
+        page = browser.new_page()
+        page.goto(address)
+        page.wait_for_selector("html.ready")
+        page.click("#intro-close")
+        page.click("text=example E")
+        cut(page, (0.1, 0.1, 0.5, 0.5))
+        assert not page.locator(".map").is_visible()
+        assert "on the network’s input" in page.locator("figcaption").inner_text()
+        page.click("text=Look L")
+        assert page.locator(".map").is_visible()
+        assert "api/inputs/" in page.locator(".stage .photo").get_attribute("src")
+        area = page.locator(".stage").bounding_box()
+        assert area["width"] == pytest.approx(area["height"], rel=0.01)
+        page.close()
+
+
+def test_two_concepts_side_by_side(open_page):
+    page = open_page()
+    three_patches(page, "one")
+    page.click("#new")
+    page.fill("#name", "two")
+    page.press("#name", "Tab")
+    cut(page, (0.5, 0.5, 0.9, 0.9))
+    doing(page, lambda: page.select_option("#compare", label="one"))
+    assert page.locator(".stage").count() == 2
+    assert painted(page, 0) != painted(page, 1)
+    captions = page.locator("#stages figcaption").all_inner_texts()
+    assert [text.split(",")[0] for text in captions] == ["two", "one"]
+    assert len(numbers(page)) == 6
+    page.click("text=Look L")
+    area = page.locator(".stage .map").first.bounding_box()
+    page.mouse.move(area["x"] + area["width"] / 2, area["y"] + area["height"] / 2)
+    assert re.fullmatch(r"two: M .*; one: M .*", page.locator("#value").inner_text())
+    page.click("#delete")
+    assert page.locator(".stage").count() == 1
+
+
+def test_layers_classes_and_appearance(open_page):
+    page = open_page()
+    three_patches(page)
+    page.click("text=Look L")
+    doing(page, lambda: page.select_option("#layer", "3"))
+    assert painted(page)[:2] == [4, 4]
+    name = page.locator("#bars h3").first.inner_text().split()[0]
+    doing(page, lambda: page.get_by_role("button", name=f"Take the class {name} out").click())
+    assert page.locator("#bars .class").count() == 2
+
+    def put_back():
+        page.fill("#class", name)
+        page.press("#class", "Enter")
+
+    doing(page, put_back)
+    assert page.locator("#bars .class").count() == 3
+    page.fill("#class", "unicorn")
+    page.press("#class", "Enter")
+    assert "has no class “unicorn”" in page.locator("#notices").inner_text()
+    page.focus("#opacity")
+    page.keyboard.press("End")
+    assert page.locator(".stage .map").evaluate("c => c.style.opacity") == "1"
+    assert "grey" in page.locator(".stage .photo").get_attribute("class")
+    page.uncheck("#grey")
+    assert "grey" not in page.locator(".stage .photo").get_attribute("class")
+    page.select_option("#theme", "dark")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(ground) == "rgb(20, 23, 27)"
+
+
+def test_everything_by_keyboard(open_page, session):
+    page = open_page()
+    page.focus(".stage")
+    page.keyboard.press("e")
+    assert page.is_checked("input[value=examples]")
+    page.focus(".stage")
+    page.keyboard.press("Enter")
+    for key in ("ArrowLeft", "ArrowLeft", "ArrowUp", "Shift+ArrowRight", "Shift+ArrowDown"):
+        page.keyboard.press(key)
+    doing(page, lambda: page.keyboard.press("Enter"))
+    (spec,) = session.work
+    assert spec.examples[0].box == (46, 33, 73, 60)
+    page.keyboard.press("Escape")
+    page.keyboard.press("l")
+    page.focus(".stage")
+    page.keyboard.press("m")
+    key = session.pictures.listed()[0].key
+    M = session.explain(key, spec, "1", [0]).M
+    row, column = np.unravel_index(int(M.argmax()), M.shape)
+    said = page.locator("#value").inner_text()
+    assert f"(row {row + 1}, column {column + 1})" in said
+    page.keyboard.press("Home")
+    value = "0" if M[0, 0] == 0 else f"{M[0, 0]:.3f}"
+    assert page.locator("#value").inner_text() == f"M = {value} (row 1, column 1)"
+
+
+def test_a_patch_that_is_too_small_is_told(open_page):
+    page = open_page()
+    page.click("text=example E")
+    area = page.locator(".stage").bounding_box()
+    page.mouse.click(area["x"] + 50, area["y"] + 50)
+    assert "too small" in page.locator("#status").inner_text()
+    assert page.locator("#concept-list button").count() == 0
+
+
+def test_the_first_visit_explains_itself(open_page):
+    page = open_page(intro=True)
+    assert page.locator("#intro").is_visible()
+    assert "Show a concept by example" in page.locator("#intro").inner_text()
+    page.click("#intro-close")
+    page.reload()
+    page.wait_for_selector("html.ready")
+    assert not page.locator("#intro").is_visible()
+    page.click("#help")
+    assert page.locator("#intro").is_visible()
+
+
+def test_without_the_token_the_page_says_so(browser, address):
+    page = browser.new_context().new_page()
+    answer = page.goto(address.split("?")[0])
+    assert answer.status == 403
+    assert "open the whole address that was printed" in page.content()
+
+
+def test_another_origin_cannot_drive_it(browser, address, session, tmp_path):
+    """A page of another origin that knows even the token reads and changes nothing."""
+    page = browser.new_context().new_page()
+    other = tmp_path / "other.html"
+    other.write_text("<!doctype html><title>other</title>")
+    session.work = []
+    work = ConceptSpec(name="hacked").model_dump()
+    page.goto(other.as_uri())
+    host, token = address.split("?token=")
+    tried = page.evaluate(
+        """async ([host, token, work]) => {
+          const results = [];
+          for (const [path, options] of [
+            ["api/session?token=" + token, {}],
+            ["api/work", {method: "PUT", body: JSON.stringify({concepts: [work]}),
+              headers: {"X-Vtcav-Token": token, "Content-Type": "application/json"}}],
+            ["api/pictures?token=" + token, {method: "POST", body: "x", mode: "no-cors"}],
+          ]) {
+            try {
+              const answer = await fetch(host + path, options);
+              results.push([answer.status, answer.type]);
+            } catch (error) { results.push("refused"); }
+          }
+          return results;
+        }""",
+        [host, token, work],
+    )
+    assert tried[:2] == ["refused", "refused"]
+    assert tried[2] in ("refused", [0, "opaque"])
+    assert session.work == []
+    assert {p.origin for p in session.pictures.listed()} <= {"sample", "upload"}
+
+
+@pytest.mark.parametrize("width", [320, 800])
+def test_nothing_is_wider_than_the_window(open_page, width):
+    page = open_page(viewport={"width": width, "height": 800})
+    page.focus(".stage")
+    page.keyboard.press("e")
+    page.focus(".stage")
+    page.keyboard.press("Enter")
+    doing(page, lambda: page.keyboard.press("Enter"))
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_axe_finds_nothing_serious(open_page, scheme, width):
+    page = open_page(
+        intro=True, color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=True
+    )
+    three_patches(page)
+    page.evaluate(axe_core())
+    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    for dialog in (False, True):
+        if dialog:
+            page.click("#save")
+        found = page.evaluate("axe.run().then((r) => r.violations)")
+        serious = [
+            (v["id"], v["impact"], [re.sub(r"\s+", " ", n["html"])[:150] for n in v["nodes"][:3]])
+            for v in found
+            if v["impact"] in ("serious", "critical")
+        ]
+        assert serious == []

@@ -1,0 +1,354 @@
+"""`vtcav run` and `vtcav init`: a tiny study from beginning to end, cut off, and taken up again."""
+
+import argparse
+import json
+import shutil
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import vtcav
+import vtcav.cli.init as init_command
+import vtcav.cli.run as run_command
+from vtcav.cli.options import UsageError
+from vtcav.diagnostics.result import Diagnostics
+from vtcav.explainer.runs.run_folder import DamagedPartWarning
+from vtcav.files.manifest import load_manifest
+from vtcav.study import Study, StudyError, run_study
+
+MODEL = """
+import pathlib
+
+from tests.helpers.small import small_model
+
+pathlib.Path("loaded-here").touch()
+
+
+def build():
+    return small_model(classes=("a/b", "../x", "Egyptian cat"))
+"""
+STUDY = """
+model: python:studynet:build
+layers: [3]
+concepts: concepts
+negatives: random
+classes:
+  a/b: pictures
+  ../x: pictures/0.png
+images: [photo.png]
+options: {steps: 4, null_cavs: 20, bootstraps: 10, top: 2}
+diagnostics: {resamples: 20}
+report: false
+output: out
+"""
+HOSTILE = ["a_b-", "x-"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder with a network, two concepts, negatives, pictures and a study."""
+    root = tmp_path_factory.mktemp("study")
+    rng = np.random.default_rng(0)
+    for folder, count, low, high in (
+        ("concepts/bright", 5, 150, 255),
+        ("concepts/dark", 5, 0, 90),
+        ("random", 11, 0, 255),
+        ("pictures", 3, 100, 255),
+        (".", 1, 100, 255),
+    ):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            pixels = rng.integers(low, high, (16, 16, 3), dtype=np.uint8)
+            name = "photo" if folder == "." else str(i)
+            Image.fromarray(pixels).save(root / folder / f"{name}.png")
+    (root / "studynet.py").write_text(MODEL)
+    (root / "study.yaml").write_text(STUDY)
+    return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_figures():
+    """Other tests draw."""
+    with pytest.MonkeyPatch.context() as patched:
+        for module in ("vtcav.results.figures.local_explanation", "vtcav.results.figures.sheet"):
+            patched.setattr(f"{module}.save_figure", lambda draw, path: path.touch())
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _fresh_module():
+    sys.modules.pop("studynet", None)
+    yield
+    sys.modules.pop("studynet", None)
+
+
+@pytest.fixture
+def place(data, tmp_path, monkeypatch):
+    """A copy of that folder; the process is somewhere else."""
+    shutil.copytree(data, tmp_path / "here")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return tmp_path / "here"
+
+
+@pytest.fixture(scope="module")
+def whole(data):
+    """The results of the study, carried out at one go."""
+    return run_study(Study.load(data / "study.yaml"), data.parent / "whole", progress=False)
+
+
+@pytest.fixture
+def uninterrupted(whole):
+    return tables(whole)
+
+
+@pytest.fixture
+def finished(whole, place):
+    """The folder of `place`, with the results of its study."""
+    shutil.copytree(whole, place / "out")
+    return place
+
+
+def tables(folder):
+    kinds = ("*.csv", "*.parquet", "*.json", "study.yaml", "cavs.safetensors")
+    files = [path for kind in kinds for path in folder.rglob(kind)]
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    return {name: data for name, data in found.items() if not name.startswith("run")}
+
+
+def carry_out(place, said=None, output=None):
+    say = (lambda text: None) if said is None else said.append
+    study = Study.load(place / "study.yaml")
+    return run_study(study, output, progress=False, say=say)
+
+
+def edit(place, old, new):
+    text = (place / "study.yaml").read_text()
+    assert old in text
+    (place / "study.yaml").write_text(text.replace(old, new))
+
+
+def command(*arguments):
+    root = argparse.ArgumentParser()
+    commands = root.add_subparsers()
+    run_command.add(commands)
+    init_command.add(commands)
+    parsed = root.parse_args(arguments)
+    parsed.run(parsed)
+
+
+# -- from beginning to end --------------------------------------------------------------------
+
+
+def test_a_study_ends_with_one_table_of_everything(place, uninterrupted):
+    out = carry_out(place)
+    assert out == place / "out"
+    assert (place / "loaded-here").exists()
+    assert not any((place.parent / "elsewhere").iterdir())
+    table = pd.read_parquet(out / "summary.parquet")
+    assert list(table["kind"]) == ["class"] * 4 + ["image"] * 4
+    folders = list(dict.fromkeys(table["folder"]))
+    assert all(f.startswith(h) for f, h in zip(folders, [*HOSTILE, "photo"], strict=True))
+    for folder, rows in table[table["kind"] == "class"].groupby("folder"):
+        glob = vtcav.GlobalExplanation.load(out / "classes" / folder)
+        summary = glob.summary()
+        assert list(rows["attribution"]) == list(summary["mean"])
+        assert list(rows["q_value"]) == list(summary["q_value"])
+        assert set(glob.images["image"]) <= {f"pictures/{i}.png" for i in range(3)}
+    local = vtcav.LocalExplanation.load(out / "images" / "photo")
+    assert local.image == "photo.png"
+    rows = table[table["kind"] == "image"]
+    assert list(rows["attribution"]) == list(local.attributions["attribution"])
+    assert table["attribution"].max() > 0
+    levels = Diagnostics.load(out / "diagnostics")
+    assert set(table["trust"]) == {levels.level("3", name) for name in ("bright", "dark")}
+    without = table[table.drop(columns="note").isna().any(axis=1)]
+    assert (without["note"] != "").all()
+    assert len(without) > 0
+    manifest = load_manifest(out, "study", "study")
+    assert manifest["provenance"]["model"]["fingerprint"]
+    assert manifest["study"]["layers"] == ["3"]
+    assert str(place) not in json.dumps(manifest)
+    assert tables(out) == uninterrupted
+
+
+def test_the_same_again_does_nothing_twice_and_gives_the_same(finished, uninterrupted, monkeypatch):
+    monkeypatch.setattr(vtcav.VisualTCAV, "fit", None)
+    monkeypatch.setattr(vtcav.VisualTCAV, "explain", None)
+    monkeypatch.setattr(vtcav.VisualTCAV, "diagnostics", None)
+    monkeypatch.setattr("vtcav.explainer.runs.local_engine.LocalEngine.compute", None)
+    said = []
+    out = carry_out(finished, said)
+    assert sum(text.endswith("kept from before") for text in said) == 5
+    assert tables(out) == uninterrupted
+
+
+# -- cut off ----------------------------------------------------------------------------------
+
+
+class CutOff(BaseException):
+    """What a person or a system does to a process."""
+
+
+def fail_at(monkeypatch, owner, name, call):
+    """Make a method end the process when it is called for the `call`-th time, after its work."""
+    whole, calls = getattr(owner, name), []
+
+    def cut(*args, **kwargs):
+        calls.append(name)
+        found = whole(*args, **kwargs)
+        if len(calls) == call:
+            raise CutOff
+        return found
+
+    monkeypatch.setattr(owner, name, cut)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "call"),
+    [
+        (vtcav.CavBank, "save", 1),
+        (vtcav.VisualTCAV, "explain_class", 2),
+        (vtcav.VisualTCAV, "explain", 1),
+    ],
+    ids=lambda value: str(getattr(value, "__name__", value)),
+)
+def test_a_study_that_is_cut_off_goes_on(place, uninterrupted, monkeypatch, owner, name, call):
+    with monkeypatch.context() as patched:
+        fail_at(patched, owner, name, call)
+        with pytest.raises(CutOff):
+            carry_out(place)
+    assert not (place / "out" / "study.json").exists()
+    out = carry_out(place)
+    assert tables(out) == uninterrupted
+
+
+def test_a_damaged_part_is_named_and_made_again(finished, uninterrupted):
+    out = finished / "out"
+    (out / "images" / "photo" / "local_attributions.csv").write_text("")
+    with pytest.warns(DamagedPartWarning, match="images/photo is made again: .* was changed"):
+        carry_out(finished)
+    assert tables(out) == uninterrupted
+
+
+# -- other settings ---------------------------------------------------------------------------
+
+
+def test_results_of_other_settings_are_refused_by_name(finished):
+    place = finished
+    before = tables(place / "out")
+    edit(place, "steps: 4", "steps: 5")
+    with pytest.raises(vtcav.ExplanationError, match=r"options\.steps was 4, is 5"):
+        carry_out(place)
+    edit(place, "steps: 5", "steps: 4")
+    path = place / "concepts" / "dark" / "0.png"
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(path)
+    with pytest.raises(vtcav.ExplanationError, match=r"concepts\.dark\.examples\.sha256 was"):
+        carry_out(place)
+    assert tables(place / "out") == before
+
+
+def test_classes_may_be_added_and_not_taken_away(finished, monkeypatch):
+    edit(finished, "classes:\n", "classes:\n  egyptian_cat: pictures/1.png\n")
+    with pytest.warns(DamagedPartWarning, match="diagnostics is made again: the images"):
+        out = carry_out(finished)
+    assert "Egyptian cat" in {path.name for path in (out / "classes").iterdir()}
+    table = pd.read_csv(out / "summary.csv")
+    assert table["name"].nunique() == 4
+    edit(finished, "  egyptian_cat: pictures/1.png\n", "")
+    with pytest.raises(StudyError, match=r"line 13, output: there are results in .*Egyptian cat"):
+        carry_out(finished)
+    shutil.rmtree(out / "classes" / "Egyptian cat")
+    edit(finished, "diagnostics: {resamples: 20}", "diagnostics: false")
+    with pytest.raises(StudyError, match=r"there are results in .*diagnostics'"):
+        carry_out(finished)
+
+
+# -- what is wrong is said before the work, with its line -------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("studynet:build", "studynet:nope", "line 2, model: the module 'studynet' has no 'nope'"),
+        ("layers: [3]", "layers: [9]", "line 3, layers: .*no layer '9'"),
+        ("a/b: pictures", "a/c: pictures", "line 7, classes.a/c: unknown class .*'a/b'"),
+        ("../x: pictures/0.png", "0: pictures", "line 8, classes.0: '0' and 'a/b' are the same"),
+        ("top: 2", "top: [cow]", "line 10, options.top: unknown class 'cow'"),
+        ("[photo.png]", "[studynet.py]", r"line 9, images.studynet: cannot read 'studynet.py'"),
+    ],
+)
+def test_mistakes_that_the_network_tells(place, monkeypatch, old, new, message):
+    monkeypatch.setattr(vtcav.VisualTCAV, "fit", None)
+    edit(place, old, new)
+    with pytest.raises(StudyError, match=message):
+        carry_out(place)
+    assert not (place / "out").exists()
+
+
+def test_a_photograph_that_cannot_be_read_is_named(place):
+    (place / "broken.png").write_bytes(b"no image")
+    edit(place, "[photo.png]", "[photo.png, broken.png]")
+    edit(place, "classes:\n  a/b: pictures\n  ../x: pictures/0.png\n", "")
+    edit(place, "diagnostics: {resamples: 20}", "diagnostics: false")
+    with pytest.warns(vtcav.SkippedImageWarning, match=r"1 of 2 photographs .*'broken.png'"):
+        out = carry_out(place)
+    skipped = load_manifest(out, "study", "study")["skipped"]
+    assert [skip["name"] for skip in skipped] == ["broken.png"]
+    assert set(pd.read_csv(out / "summary.csv")["trust"]) == {"not diagnosed"}
+    edit(place, "steps: 4", "steps: 4, strict: true")
+    with pytest.raises(StudyError, match=r"line 6, images.broken: cannot read 'broken.png'"):
+        carry_out(place, output=place / "strict")
+
+
+# -- the commands -----------------------------------------------------------------------------
+
+
+def test_init_then_run(place, capsys, monkeypatch):
+    monkeypatch.chdir(place)
+    (place / "pictures").rename(place / "Egyptian_cat")
+    (place / "classes").mkdir()
+    (place / "Egyptian_cat").rename(place / "classes" / "Egyptian_cat")
+    with pytest.raises(vtcav.ExplanationError, match=r"'study.yaml' exists already; --force"):
+        command("init", "-o", "study.yaml")
+    command("init", "--force", "--model", "python:studynet:build")
+    said = capsys.readouterr().out
+    assert f"Written to {place / 'study.yaml'}" in said
+    assert "vtcav run study.yaml" in said
+    edit(place, "null_cavs: 500 ", "null_cavs: 20 ")
+    edit(place, "bootstraps: 100 ", "bootstraps: 10 ")
+    edit(place, "steps: adaptive ", "steps: 4 ")
+    edit(place, "diagnostics: true", "diagnostics: {resamples: 20}\nlayers: [3]\nreport: false")
+    edit(place, "[csv, parquet]", "[json]")
+    command("run", "study.yaml", "--quiet", "-o", "other")
+    said = capsys.readouterr().out
+    assert "Egyptian cat: concept attributions over 3 images" in said
+    assert f"Written to {place / 'other'}" in said
+    assert not (place / "results").exists()
+    assert not (place / "other" / "summary.csv").exists()
+    command("run", "study.yaml", "--json", "-o", "other")
+    data = json.loads(capsys.readouterr().out)
+    assert data["summary"] == json.loads((place / "other" / "summary.json").read_text())
+    assert data["output"] == str(place / "other")
+    assert data["report"] is None
+
+
+def test_init_says_what_it_does_not_find(tmp_path, capsys):
+    command("init", str(tmp_path), "-o", str(tmp_path / "new" / "a.yaml"))
+    assert "Not found: concepts (a folder 'concepts'" in capsys.readouterr().out
+    assert (tmp_path / "new" / "a.yaml").exists()
+    with pytest.raises(UsageError, match="got 'nowhere', which does not exist"):
+        command("init", "nowhere")
+
+
+def test_a_study_ends_with_its_report(place, capsys):
+    pytest.importorskip("jinja2")
+    edit(place, "report: false\n", "")
+    edit(place, "classes:\n  a/b: pictures\n  ../x: pictures/0.png\n", "")
+    command("run", str(place / "study.yaml"), "--quiet")
+    page = place / "out" / "report.html"
+    assert f"Report: {page}" in capsys.readouterr().out
+    assert "photo" in page.read_text("utf-8")
