@@ -1,9 +1,9 @@
 """On a GPU: the numbers of the processor, how fast, and how busy the GPU is.
 
 Attributions on the GPU must be those of the CPU within 1e-3 in float32 (TF32 is left as it is set);
-mixed precision and compiled gradients are compared too. Without a GPU it says so and ends.
+mixed precision is compared too. Without a GPU it says so and ends.
 
-    python benchmarks/gpu.py [--images 64] [--compile default reduce-overhead]
+    python benchmarks/gpu.py [--images 64]
 """
 
 import argparse
@@ -18,7 +18,6 @@ from resnet50 import resnet50
 
 import vtcav
 from vtcav.datasets import demo_photographs, textures
-from vtcav.models.heads.options import MODES
 
 LAYERS = ["layer2", "layer3", "layer4"]
 
@@ -80,7 +79,6 @@ def main():
     """Compare and measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=64, help="default 64")
-    parser.add_argument("--compile", nargs="*", choices=MODES, default=["default"])
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         print("no GPU that torch can use (torch.cuda.is_available() is false): nothing measured")
@@ -96,7 +94,6 @@ def main():
     rows = []
     for options in (
         *({"steps": 50, "precision": precision} for precision in (None, "bf16", "fp16")),
-        *({"steps": 50, "compile": mode} for mode in arguments.compile),
         {"steps": "adaptive"},
     ):
         explainer = vtcav.VisualTCAV(

@@ -33,7 +33,6 @@ SCRIPTS = {
     "overhead": ([], ["--full"]),
     "against_captum": ([], ["--images", "4"]),
     "evaluations": ([], []),
-    "compile": (["--repeats", "1", "--only", "Lite0 _blocks.10"], []),
     "local_explanation": (["1"], ["5"]),
     "significance": (["2", "10", "2"], []),
     "memory": (["200", "1000", "200", "1000"], []),
@@ -47,7 +46,6 @@ ON_GPU = {
     "overhead": ["--device", "cuda", "--images", "50"],
     "against_captum": ["--device", "cuda", "--images", "4"],
     "evaluations": ["--device", "cuda"],
-    "compile": ["--device", "cuda"],
 }
 
 

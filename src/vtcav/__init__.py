@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
+
     from vtcav.diagnostics.result import Diagnostics
     from vtcav.errors import (
         CavError,
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     from vtcav.results.bank import CavBank
     from vtcav.results.explanation import GlobalExplanation, LocalExplanation
     from vtcav.study import Study, StudyError, run_study
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Cache": "vtcav.files.cache",
@@ -99,6 +99,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("vtcav")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     if name in _MODULES:

@@ -94,8 +94,7 @@ classes: {281: zebras, index: [zebras/0.png]}
 images: {"a b": zebras/0.png, c: {file: zebras/1.png, classes: [zebra, 281]}}
 options:
   {steps: 50, tolerance: 1e-3, limit: 9, seed: 3, batch_size: 2, null_cavs: 0, bootstraps: 0,
-   min_examples: 2, strict: true, top: [zebra], variant: filter, precision: bf16,
-   compile: reduce-overhead}
+   min_examples: 2, strict: true, top: [zebra], variant: filter, precision: bf16}
 diagnostics: {resamples: 20, other_negatives: zebras}
 peers: [tcav]
 formats: [json]
@@ -111,9 +110,7 @@ output: ../out
     assert study.concepts["striped"] == ConceptSpec(examples, "random")
     assert study.classes == {"281": "zebras", "index": ("zebras/0.png",)}
     assert study.images["c"] == ImageSpec("zebras/1.png", ("zebra", "281"))
-    assert study.options == Options(
-        50, 0.001, 9, 3, 2, 0, 0, 2, True, ("zebra",), "filter", "bf16", "reduce-overhead"
-    )
+    assert study.options == Options(50, 0.001, 9, 3, 2, 0, 0, 2, True, ("zebra",), "filter", "bf16")
     assert study.diagnostics == DiagnosticsSpec(20, "zebras")
     assert (study.peers, study.formats, study.report) == (("tcav",), ("json",), False)
     assert read(study.to_yaml()) == study
@@ -211,10 +208,6 @@ MISTAKES = [
     (LEAST + 'options: {steps: "50"}\n', "options.steps: .* without quotes, got the text '50'"),
     (LEAST + "options: {tolerance: 2}\n", "options.tolerance: expected a number between 0 and 1"),
     (LEAST + "options: {precision: bf8}\n", "options.precision: expected one of bf16, fp16"),
-    (
-        LEAST + "options: {compile: yes}\n",
-        "options.compile: expected one of default, reduce-overhe",
-    ),
     (LEAST + 'options: {strict: "yes"}\n', "options.strict: expected true or false, got the te"),
     (LEAST + "options: {top: 0}\n", "options.top: expected a whole number of at least 1"),
     (LEAST + "diagnostics: 3\n", "diagnostics: expected true, false, or a mapping"),

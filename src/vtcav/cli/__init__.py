@@ -6,9 +6,9 @@ import argparse
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any, NoReturn
 
-from vtcav import __version__
 from vtcav.cli import (
     cache,
     compare,
@@ -94,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
         description="Where an image classifier sees a concept, and how much it counts for a class.",
         epilog="Start with: vtcav demo",
     )
-    root.add_argument("--version", action="version", version=f"vtcav {__version__}")
+    root.add_argument("--version", action="version", version=f"vtcav {version('vtcav')}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add(commands)

@@ -189,7 +189,7 @@ def add(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from vtcav import load_model
+    from vtcav.models.registry import load_model
 
     page = run_demo(
         arguments.output,

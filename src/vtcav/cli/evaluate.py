@@ -81,7 +81,7 @@ def _run(arguments: argparse.Namespace) -> None:
         raise UsageError("--model, --layer and --limit are for photographs: give --images DIR")
     model = None
     if arguments.model is not None:
-        from vtcav import load_model
+        from vtcav.models.registry import load_model
 
         model = load_model(arguments.model, device=arguments.device, weights=arguments.weights)
     first = arguments.seed

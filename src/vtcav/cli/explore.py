@@ -69,9 +69,9 @@ def add(commands: Any) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     if not 0 <= arguments.port < 65536:
         raise UsageError(f"expected a port from 0 to 65535, got {arguments.port}")
-    from vtcav import CavBank
     from vtcav.explorer import serve  # a missing extra is told before the network is loaded
     from vtcav.explorer.server import samples
+    from vtcav.results.bank import CavBank
 
     layers = arguments.layers
     if arguments.model == "demo" and layers is None and arguments.cavs is None:

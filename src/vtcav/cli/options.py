@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vtcav.cli.terminal import print_line
 from vtcav.errors import ExplanationError
 from vtcav.method.variants import VARIANTS
-from vtcav.models.heads.options import MODES, PRECISIONS
+from vtcav.models.heads.options import PRECISIONS
 
 if TYPE_CHECKING:
     from vtcav.explainer.visual_tcav import VisualTCAV
@@ -142,11 +142,6 @@ def add_quadrature(command: argparse.ArgumentParser) -> None:
         choices=PRECISIONS,
         help="gradients in mixed precision: faster; the error is measured",
     )
-    command.add_argument(
-        "--compile",
-        choices=MODES,
-        help="compile the gradients (torch.compile): for long runs on a GPU; the error is measured",
-    )
 
 
 def add_resampling(command: argparse.ArgumentParser) -> None:
@@ -175,7 +170,7 @@ def add_output(command: argparse.ArgumentParser, what: str) -> None:
 
 def load(arguments: argparse.Namespace) -> Model:
     """Return the network."""
-    from vtcav import load_model
+    from vtcav.models.registry import load_model
 
     return load_model(
         arguments.model,
@@ -207,9 +202,10 @@ def prepared(arguments: argparse.Namespace, model: Model, **fit: int) -> VisualT
         model: The network.
         fit: `null_cavs` and `bootstraps`, for commands without these options.
     """
-    from vtcav import CavBank, VisualTCAV
+    from vtcav.explainer.visual_tcav import VisualTCAV
     from vtcav.files.cache_location import cache_of
     from vtcav.images.concepts import concept_folders, negative_folders
+    from vtcav.results.bank import CavBank
 
     if arguments.output is not None:
         make_folder(arguments.output)
@@ -224,7 +220,6 @@ def prepared(arguments: argparse.Namespace, model: Model, **fit: int) -> VisualT
         variant=given.get("variant"),
         batch_size=arguments.batch_size,
         precision=given.get("precision"),
-        compile=given.get("compile"),
         progress=shown(arguments),
         cache=cache_of(arguments.cache, unset=True) or False,
     )

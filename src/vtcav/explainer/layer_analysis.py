@@ -28,7 +28,6 @@ from vtcav.method.integral.trapezoid import FLOOR, Integral, integrate, trapezoi
 from vtcav.method.significance import ALL_EQUAL, bootstrap_interval, effect_size, p_value
 from vtcav.models.base import Head
 from vtcav.models.heads.batch_size import BatchSize
-from vtcav.models.heads.compiled import CompiledHead, Compiler
 from vtcav.models.heads.mixed_precision import mixed
 from vtcav.results.rows import Row
 
@@ -176,7 +175,6 @@ def analyse(
     resampling: Resampling,
     z0: Tensor | None = None,
     batch_size: BatchSize | None = None,
-    compiler: Compiler | None = None,
     integral: Integral | None = None,
 ) -> LayerResult:
     """Run steps 4 to 9 at one layer, for some classes of every image.
@@ -195,7 +193,6 @@ def analyse(
         resampling: Whose the resampled CAVs are.
         z0: The logits at zero feature maps [1, T_all] where they are known (`zero_logits`).
         batch_size: Feature maps per pass through the head; None takes that of the rule.
-        compiler: Compiles the gradients, where the rule asks for that.
         integral: Of these classes and images, where it is known already.
 
     Raises:
@@ -211,11 +208,7 @@ def analyse(
     logits = (torch.zeros_like(asked[:1]) if binary else asked).expand(len(F), -1)
     if integral is None:
         size = batch_size or BatchSize(rule.images)
-        head = (
-            CompiledHead(compiler, head, rule.precision, size)
-            if compiler is not None and rule.compile
-            else mixed(head, rule.precision)
-        )
+        head = mixed(head, rule.precision)
         integral = _integral(head, images, logits, z - z0, rule, size)
     B, share = images.relevance(integral.IG, torch.arange(len(F), device=F.device))
     a = concept_attribution(B, share, M, images.p)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from vtcav.errors import ExplanationError
 from vtcav.models.heads.batch_size import IMAGES
-from vtcav.models.heads.options import MODES, PRECISIONS, Mode, Precision
+from vtcav.models.heads.options import PRECISIONS, Precision
 
 __all__ = ["Rule"]
 
@@ -22,7 +22,6 @@ class Rule:
         tolerance: The relative error that "adaptive" aims at.
         batch_size: Feature maps per pass through a head, and images per pass; None finds it.
         precision: Of the gradients: None is the network's own, "bf16" or "fp16" is mixed.
-        compile: How torch.compile compiles the gradients; None leaves them as they are.
 
     Raises:
         ExplanationError: For a value out of range.
@@ -32,7 +31,6 @@ class Rule:
     tolerance: float
     batch_size: int | None = None
     precision: Precision | None = None
-    compile: Mode | None = None
 
     def __post_init__(self) -> None:
         if self.steps != "adaptive":
@@ -44,16 +42,11 @@ class Rule:
         if self.batch_size is not None:
             expected = "batch_size to be a whole number of at least 1"
             object.__setattr__(self, "batch_size", _whole(self.batch_size, expected))
-        for name, known in (("precision", PRECISIONS), ("compile", MODES)):
-            if (value := getattr(self, name)) not in (None, *known):
-                expected = ", ".join(map(repr, known))
-                raise ExplanationError(f"expected {name} to be None, {expected}, got {value!r}")
-
-    @property
-    def shortcuts(self) -> dict[str, str]:
-        """What computes gradients otherwise than the network does, by the name of the setting."""
-        asked = {"precision": self.precision, "compile": self.compile}
-        return {name: value for name, value in asked.items() if value is not None}
+        if self.precision not in (None, *PRECISIONS):
+            known = ", ".join(map(repr, PRECISIONS))
+            raise ExplanationError(
+                f"expected precision to be None, {known}, got {self.precision!r}"
+            )
 
     @property
     def images(self) -> int:

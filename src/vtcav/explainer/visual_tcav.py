@@ -29,8 +29,7 @@ from vtcav.method.variants import PAPER, Variant, check_variant
 from vtcav.models.base import Head, Model
 from vtcav.models.finite import check_finite
 from vtcav.models.heads.batch_size import Budget, examples_per_pass
-from vtcav.models.heads.compiled import Compiler
-from vtcav.models.heads.options import Mode, Precision
+from vtcav.models.heads.options import Precision
 from vtcav.results.bank import CavBank
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.image_set import SetEvidence
@@ -66,9 +65,6 @@ class VisualTCAV:
             mixed precision: faster, less accurate. By how much is measured at the first image
             explained, kept in the provenance, and told in a warning where it exceeds the
             tolerance.
-        compile: None, or a mode of `torch.compile` for the gradients: "default",
-            "reduce-overhead" or "max-autotune". For long runs on a GPU: compiling takes up to a
-            minute per layer (docs/performance.md). Its error is measured in the same way.
         progress: Whether to show progress bars; None where someone may be watching.
         cache: Keeps what `fit` computes of images, so that fitting again, or one more concept,
             costs little: a folder or a `vtcav.Cache`, True for the user's cache folder, False for
@@ -104,7 +100,6 @@ class VisualTCAV:
         variant: Variant | None = None,
         batch_size: int | None = None,
         precision: Precision | None = None,
-        compile: Mode | None = None,  # noqa: A002  (PyTorch's word for it)
         progress: bool | None = None,
         cache: bool | str | Path | Cache | None = None,
     ) -> None:
@@ -113,11 +108,10 @@ class VisualTCAV:
                 f"expected a vtcav model, got {type(model).__name__}; wrap the network: "
                 "vtcav.Classifier(module, class_names, preprocess)"
             )
-        self._rule = Rule(steps, tolerance, batch_size, precision, compile)
+        self._rule = Rule(steps, tolerance, batch_size, precision)
         self._budget = Budget(self._rule.batch_size)
-        self._compiler = None if self._rule.compile is None else Compiler(self._rule.compile)
         self._zero_logits: dict[tuple[object, ...], Tensor] = {}
-        self._lost: dict[str, float] | None = None
+        self._precision_error: dict[str, float] | None = None
         self.model = model
         self._shown = progress
         self._cache = cache_of(cache, unset=False)
@@ -201,9 +195,7 @@ class VisualTCAV:
                 )
         gathered = gather(concepts, negatives, limit=limit, seed=seed, min_examples=min_examples)
         self._zero_logits.clear()
-        self._lost = None
-        if self._compiler is not None:
-            self._compiler.clear()
+        self._precision_error = None
         self._cavs = learn(
             self.model,
             self.layers,
@@ -253,7 +245,7 @@ class VisualTCAV:
         check_finite([refs[0].name], maps, z)
         probabilities = self.model.probabilities(z)[0].cpu()
         wanted = self._classes(classes, probabilities)
-        self._measure_shortcuts(x[None], wanted, maps, z)
+        self._measure_precision(x[None], wanted, maps, z)
         rows: list[Row] = []
         concept_maps: dict[str, NDArray[np.float32]] = {}
         for layer in self.layers:
@@ -322,8 +314,8 @@ class VisualTCAV:
         index = self.model.class_index(class_name)
         provenance = self.provenance({"class": index}, measured=False)
         refs = collect_stored(images, limit=limit, seed=seed)
-        if self._rule.shortcuts:
-            self._measure_shortcuts_at(refs, index)
+        if self._rule.precision is not None:
+            self._measure_precision_at(refs, index)
         found = explain_images(
             self._task(index, strict),
             refs,
@@ -436,7 +428,6 @@ class VisualTCAV:
             resampling=self.cavs.resampling,
             z0=None if head.per_image else self._at_zero(head, F),
             batch_size=self._budget.of(head, F, len(classes)),
-            compiler=self._compiler,
         )
 
     def _at_zero(self, head: Head, F: Tensor) -> Tensor:
@@ -446,44 +437,42 @@ class VisualTCAV:
             self._zero_logits[key] = zero_logits(head, F)
         return self._zero_logits[key]
 
-    def _measure_shortcuts_at(self, refs: Sequence[ImageRef], index: int) -> None:
-        """Measure what shortcuts cost, at the first image that can be read."""
-        for ref in refs if self._lost is None else ():
+    def _measure_precision_at(self, refs: Sequence[ImageRef], index: int) -> None:
+        """Measure the error of mixed precision at the first readable image."""
+        for ref in refs if self._precision_error is None else ():
             try:
                 x = to_tensor(self.model.preprocess, ref.load(), ref.name)[None]
             except ImageError:  # named later, with all others
                 continue
             maps, z = self.model.activations_and_logits(x, self.layers)
-            self._measure_shortcuts(x, [index], maps, z)
+            self._measure_precision(x, [index], maps, z)
             break
 
-    def _measure_shortcuts(
+    def _measure_precision(
         self, x: Tensor, classes: Sequence[int], maps: Mapping[str, Tensor], z: Tensor
     ) -> None:
-        """Measure by layer how far attributions of an image are from those without it.
+        """Measure, for each layer, how far mixed precision moves the attributions of an image.
 
         Relative to the attribution, or to 0.01 for smaller ones; the worst over concepts and
-        classes. Once per explainer, for it takes the passes of an image.
+        classes. Measured once per explainer, as it costs the passes of an image.
         """
-        if not self._rule.shortcuts or self._lost is not None:
+        if self._rule.precision is None or self._precision_error is not None:
             return
-        own = replace(self._rule, precision=None, compile=None)
-        lost: dict[str, float] = {}
+        own = replace(self._rule, precision=None)
+        error: dict[str, float] = {}
         for layer, F in maps.items():
             a, exact = (
                 self._analyse(x, layer, F, z, classes, rule).a for rule in (self._rule, own)
             )
-            lost[layer] = float(((a - exact).abs() / exact.clamp(min=FLOOR)).max())
-        self._lost = lost
-        worst = max(lost, key=lambda layer: lost[layer])
-        if lost[worst] > self._rule.tolerance:
-            taken = self._rule.shortcuts
-            said = " and ".join(f"{name}={value!r}" for name, value in taken.items())
+            error[layer] = float(((a - exact).abs() / exact.clamp(min=FLOOR)).max())
+        self._precision_error = error
+        worst = max(error, key=lambda layer: error[layer])
+        if error[worst] > self._rule.tolerance:
             warnings.warn(
-                f"{said} {'moves' if len(taken) == 1 else 'move'} attributions by up to "
-                f"{lost[worst]:.1%} (layer {worst!r}, measured at the first image), more than the "
-                f"tolerance of {self._rule.tolerance:.1%}; "
-                f"{', '.join(f'{name}=None' for name in taken)} computes them as the network does",
+                f"precision={self._rule.precision!r} moves attributions by up to "
+                f"{error[worst]:.1%} (layer {worst!r}, measured at the first image), more than the "
+                f"tolerance of {self._rule.tolerance:.1%}; precision=None computes them as the "
+                "network does",
                 stacklevel=4,
             )
 
@@ -522,10 +511,13 @@ class VisualTCAV:
 
         Args:
             settings: Of the result.
-            measured: Whether to tell the error of shortcuts as well.
+            measured: Whether to include the measured error of mixed precision.
         """
-        taken = self._rule.shortcuts
-        lost = {f"{next(iter(taken))}_error": self._lost} if self._lost and measured else {}
+        precision: dict[str, Any] = (
+            {"precision": self._rule.precision} if self._rule.precision else {}
+        )
+        if self._precision_error and measured:
+            precision["precision_error"] = self._precision_error
         preprocess = self.model.preprocess
         return Provenance(
             versions=versions(),
@@ -555,8 +547,7 @@ class VisualTCAV:
                 "steps": self._rule.steps,
                 "tolerance": self._rule.tolerance if self._rule.steps == "adaptive" else None,
                 "batch_size": self._rule.batch_size,
-                **taken,
-                **lost,
+                **precision,
                 "fit": dict(self.cavs.settings),
                 **settings,
             },

@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from fastapi.responses import JSONResponse
 from PIL import Image
 from starlette.exceptions import HTTPException
 
-from vtcav import __version__
 from vtcav.errors import ImageError, VtcavError
 from vtcav.explorer import limits
 from vtcav.explorer.answers import Found
@@ -140,7 +140,7 @@ def _telling(app: FastAPI, session: Session) -> None:
 def _about(session: Session) -> dict[str, Any]:
     """Return what the page needs to begin with."""
     return {
-        "version": __version__,
+        "version": version("vtcav"),
         "network": session.model.described,
         "binary": session.model.binary,
         "layers": [

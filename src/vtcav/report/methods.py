@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
-from vtcav import __version__
 from vtcav.method.discriminant_map import SHRINKAGE
 from vtcav.report.rows import ClassPart
 from vtcav.results.provenance import Provenance
@@ -25,7 +25,7 @@ CITATION = f"""@article{{desantis_visual_tcav,
 @software{{vtcav,
   title   = {{vtcav}},
   author  = {{{{The vtcav developers}}}},
-  version = {{{__version__}}}
+  version = {{{version("vtcav")}}}
 }}
 """
 

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav import __version__
 from vtcav.errors import ExtraError
 from vtcav.report.charts import HEIGHT, LEFT, WIDTH, limit, panels
 from vtcav.report.concepts import concept_parts, matrices
@@ -76,7 +76,7 @@ def render(
     style, script = _text("style.css"), "\n".join(map(_text, _SCRIPTS))
     page = environment.get_template("page.html.jinja").render(
         title=title,
-        version=__version__,
+        version=version("vtcav"),
         policy=_policy(style, script),
         style=style,
         script=script,

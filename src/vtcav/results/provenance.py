@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -63,10 +64,8 @@ class Provenance:
 
 def versions() -> dict[str, str]:
     """Return the versions that numbers may depend on."""
-    from vtcav import __version__
-
     return {
-        "vtcav": __version__,
+        "vtcav": version("vtcav"),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "pillow": PIL.__version__,

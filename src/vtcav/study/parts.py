@@ -9,13 +9,13 @@ from typing import Any
 from vtcav.errors import VtcavError
 from vtcav.images.preprocess import Preprocess
 from vtcav.method.variants import VARIANTS
-from vtcav.models.heads.options import MODES, PRECISIONS
+from vtcav.models.heads.options import PRECISIONS
 from vtcav.study.spec import ModelSpec, Options, TopOrNames
 from vtcav.study.yaml_nodes import Entry
 
 __all__ = ["given_in", "read_model", "read_options", "read_top", "unique"]
 
-_SHORTCUTS: dict[str, tuple[str, ...]] = {"precision": PRECISIONS, "compile": MODES}
+_SHORTCUTS: dict[str, tuple[str, ...]] = {"precision": PRECISIONS}
 _TASKS = ("auto", "classes", "labels", "regression")
 
 

@@ -99,7 +99,6 @@ def explainer_of(
         variant=options.variant,
         batch_size=options.batch_size,
         precision=options.precision,
-        compile=options.compile,
         progress=progress,
         cache=cache,
     )

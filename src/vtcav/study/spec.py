@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from vtcav.errors import VtcavError
 from vtcav.images.concepts import MIN_EXAMPLES
 from vtcav.method.variants import PAPER, Variant
-from vtcav.models.heads.options import Mode, Precision
+from vtcav.models.heads.options import Precision
 from vtcav.study.yaml_nodes import StudyError, located
 
 if TYPE_CHECKING:
@@ -95,7 +95,6 @@ class Options:
         top: The classes that single photographs are explained for.
         variant: What finds the concepts: "paper" or "filter".
         precision: Of the gradients: "bf16", "fp16", or None for the network's own.
-        compile: How torch.compile compiles the gradients; None leaves them as they are.
     """
 
     steps: int | Literal["adaptive"] = "adaptive"
@@ -110,7 +109,6 @@ class Options:
     top: TopOrNames = 3
     variant: Variant = PAPER
     precision: Precision | None = None
-    compile: Mode | None = None
 
 
 @dataclass(frozen=True)

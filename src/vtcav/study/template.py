@@ -139,7 +139,6 @@ def _rest() -> Iterator[str]:
         ("top", "3", "classes per photograph: the most probable ones, or a list of names"),
         ("variant", "paper", "what finds a concept; filter: Fisher's discriminant"),
         ("precision", "null", "bf16 or fp16: faster gradients; the error is measured"),
-        ("compile", "null", "default or reduce-overhead: compiled gradients, for a GPU"),
     ):
         yield f"  {f'{key}: {value}':<20} # {meaning}"
     yield ""

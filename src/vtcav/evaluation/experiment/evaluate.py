@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -289,9 +290,7 @@ def default_settings(*, quick: bool = False) -> UnitSettings:
 
 def _identity(settings: UnitSettings | PhotoSettings) -> dict[str, Any]:
     """Return what a unit's numbers depend on, as JSON data."""
-    from vtcav import __version__
-
-    return {"vtcav": __version__, "settings": asdict(settings)}
+    return {"vtcav": version("vtcav"), "settings": asdict(settings)}
 
 
 def _seeds(seeds: Sequence[int] | None, quick: bool) -> list[int]:

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vtcav import Classifier
 from vtcav.evaluation.experiment.effects import Effects, causal_effects
 from vtcav.evaluation.experiment.network import LAYERS, Training
 from vtcav.evaluation.experiment.photo_network import (
@@ -39,6 +38,7 @@ from vtcav.evaluation.experiment.tags import ABSENT, GLYPHS, put_tags
 from vtcav.evaluation.experiment.trial import Trial, own_maps
 from vtcav.evaluation.experiment.unit import UnitResult, fitted, held_against
 from vtcav.images.preprocess import Preprocess
+from vtcav.models.classifier import Classifier
 
 __all__ = ["PhotoExperiment", "PhotoSettings"]
 

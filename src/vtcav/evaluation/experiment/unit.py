@@ -245,7 +245,8 @@ def _truth(net: nn.Module, test: Scenes) -> tuple[dict[str, Effects], dict[str, 
 
 def _explainers(net: nn.Module, settings: UnitSettings, seed: int) -> dict[str, VisualTCAV]:
     """Return the explainers of the methods, with the concepts learned."""
-    from vtcav import Classifier, Preprocess
+    from vtcav.images.preprocess import Preprocess
+    from vtcav.models.classifier import Classifier
 
     model = Classifier(net, CLASSES, Preprocess(SIDE, mean=0.5, std=0.5))
     sets = draw_concept_sets(settings.examples, seed)
@@ -260,7 +261,7 @@ def fitted(
     settings: Comparing,
 ) -> dict[str, VisualTCAV]:
     """Return explainers of Visual-TCAV and, where it is wanted, its variant, by method."""
-    from vtcav import VisualTCAV
+    from vtcav.explainer.visual_tcav import VisualTCAV
 
     shared: dict[str, Any] = {"batch_size": 32, "progress": False}
     found = {"visual_tcav": VisualTCAV(model, list(layers), **shared)}

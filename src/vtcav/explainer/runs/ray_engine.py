@@ -226,7 +226,6 @@ def _packed(task: Task, name: str | None, device: str) -> bytes:
             "tolerance": rule.tolerance,
             "batch_size": rule.batch_size,
             "precision": rule.precision,
-            "compile": rule.compile,
         },
         "cavs": task.cavs,
         "class_index": task.class_index,

@@ -34,7 +34,6 @@ from vtcav.method.integral.operations import (
 )
 from vtcav.method.integral.rescale_functions import Activation, Entrywise, MaxPool, Product
 from vtcav.models.base import Head
-from vtcav.models.heads.compiled import gradients
 
 __all__ = ["OtherOperationsError", "Zero", "at_zero", "mean_gradients"]
 
@@ -247,24 +246,17 @@ def mean_gradients(
     Raises:
         OtherOperationsError: When the network does not do what it does at zero feature maps.
     """
-    maps = F[image] * alpha[:, None, None, None]
+    maps = (F[image] * alpha[:, None, None, None]).detach().requires_grad_()
     weight = torch.zeros(len(maps), device=maps.device)
     weight[ends] = 1
-
-    def mean(
-        head: Head, maps: Tensor, classes: Tensor, weight: Tensor, first: Tensor
-    ) -> list[Tensor]:
-        maps = maps.detach().requires_grad_()
-        with torch.enable_grad():
-            with _Points(len(maps), first, zero) as points:
-                z = head(maps)
-            if len(points.inputs) != len(zero.inputs) or points.looked:
-                raise OtherOperationsError(_OTHERS)
-            z = z.gather(1, classes)
-            T = z.shape[1]
-            return [
-                torch.autograd.grad(z[:, t], maps, weight, retain_graph=t < T - 1)[0].float()
-                for t in range(T)
-            ]
-
-    return [G[ends] for G in gradients(head, mean, maps, classes[image], weight, first)]
+    with torch.enable_grad():
+        with _Points(len(maps), first, zero) as points:
+            z = head(maps)
+        if len(points.inputs) != len(zero.inputs) or points.looked:
+            raise OtherOperationsError(_OTHERS)
+        z = z.gather(1, classes[image])
+        T = z.shape[1]
+        return [
+            torch.autograd.grad(z[:, t], maps, weight, retain_graph=t < T - 1)[0].float()[ends]
+            for t in range(T)
+        ]

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from vtcav.models.base import Head
 from vtcav.models.heads.batch_size import BatchSize
-from vtcav.models.heads.compiled import gradients
 
 __all__ = ["FLOOR", "Integral", "integrate", "moved", "rows_of", "trapezoid", "weighted_gradients"]
 
@@ -115,7 +114,7 @@ def weighted_gradients(
         rows = image[part]
         maps = F[rows] * flat_alpha[part][:, None, None, None]
         own = rows_of(head, rows)
-        return part, gradients(own, _plain, maps, classes[rows], flat_weight[part])
+        return part, _plain(own, maps, classes[rows], flat_weight[part])
 
     for part, found in BatchSize.from_(batch_size).run(len(image), work):
         # rows of an image lie side by side; index_add_ takes ten times as long
