@@ -191,7 +191,7 @@ def test_the_negatives_inside_the_concepts_are_no_concept(place, capsys):
         ({"--concepts": "cats"}, "one folder per concept in 'cats', found none"),
         ({"--concepts": "nowhere"}, "'nowhere', which does not exist"),
         ({"--negatives": "nowhere"}, "folder of negatives, got 'nowhere'"),
-        ({"--tolerance": "2"}, "tolerance between 0 and 1"),
+        ({"--tolerance": "2"}, "tolerance to be a number between 0 and 1"),
         ({"-o": "mymodel.py"}, "cannot write to the folder 'mymodel.py'"),
         ({"--device": "quantum"}, "returns a finished model; set .* device there"),
         ({"--device": "quantum", "model": "demo"}, "device 'quantum' cannot be used"),

@@ -69,5 +69,5 @@ def test_the_gradient_in_half_the_bits(plain):
 
 
 def test_an_unknown_precision(plain):
-    with pytest.raises(ExplanationError, match="precision to be None, 'bf16', 'fp16', got 'int4'"):
+    with pytest.raises(ExplanationError, match="precision to be 'bf16' or 'fp16', got 'int4'"):
         coarse(plain, "int4")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.errors import ExplanationError
-from vtcav.explainer.settings import Rule
+from vtcav.explainer.settings import IntegralSettings
 from vtcav.method.attribution import (
     binary_relevance,
     class_share,
@@ -169,7 +169,7 @@ def analyse(
     F: Tensor,
     z: Tensor,
     classes: Sequence[int],
-    rule: Rule,
+    rule: IntegralSettings,
     *,
     binary: bool,
     resampling: Resampling,
@@ -261,7 +261,12 @@ def _resampled(cavs: LayerCavs | None, F: Tensor, B: Tensor, s: Tensor) -> Tenso
 
 
 def _integral(
-    head: Head, images: _Images, logits: Tensor, rise: Tensor, rule: Rule, size: BatchSize
+    head: Head,
+    images: _Images,
+    logits: Tensor,
+    rise: Tensor,
+    rule: IntegralSettings,
+    size: BatchSize,
 ) -> Integral:
     """Integrate the gradients of some logits [N, T], which rise by `rise` [N, T_all] from 0."""
     if rule.steps == "adaptive":

@@ -1,20 +1,20 @@
-"""Settings of the method."""
+"""Settings of the method: how concepts are learned, and how the integral is taken."""
 
 from __future__ import annotations
 
-import numbers
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-from vtcav.errors import ExplanationError
-from vtcav.models.heads.batch_size import IMAGES
+from vtcav.errors import ExplanationError, VtcavError
+from vtcav.method.variants import PAPER, VARIANTS, Variant
 from vtcav.models.heads.options import PRECISIONS, Precision
+from vtcav.parameters import Between, Either, Flag, Settings, Whole, Words, parameter
 
-__all__ = ["Rule"]
+__all__ = ["FitSettings", "IntegralSettings"]
 
 
 @dataclass(frozen=True)
-class Rule:
+class IntegralSettings(Settings):
     """How the integral of step 5 is taken.
 
     Attributes:
@@ -27,35 +27,77 @@ class Rule:
         ExplanationError: For a value out of range.
     """
 
-    steps: int | Literal["adaptive"]
-    tolerance: float
-    batch_size: int | None = None
-    precision: Precision | None = None
+    error: ClassVar[type[VtcavError]] = ExplanationError
 
-    def __post_init__(self) -> None:
-        if self.steps != "adaptive":
-            expected = "steps to be 'adaptive' or a whole number of at least 1"
-            object.__setattr__(self, "steps", _whole(self.steps, expected))
-        if not (isinstance(self.tolerance, numbers.Real) and 0 < self.tolerance < 1):
-            raise ExplanationError(f"expected a tolerance between 0 and 1, got {self.tolerance!r}")
-        object.__setattr__(self, "tolerance", float(self.tolerance))
-        if self.batch_size is not None:
-            expected = "batch_size to be a whole number of at least 1"
-            object.__setattr__(self, "batch_size", _whole(self.batch_size, expected))
-        if self.precision not in (None, *PRECISIONS):
-            known = ", ".join(map(repr, PRECISIONS))
-            raise ExplanationError(
-                f"expected precision to be None, {known}, got {self.precision!r}"
-            )
+    steps: int | Literal["adaptive"] = parameter(
+        "adaptive",
+        Either(Words("adaptive"), Whole(1)),
+        meaning="adaptive, or the number of trapezoid steps of the integral; the paper uses 50",
+    )
+    tolerance: float = parameter(
+        0.01, Between(0, 1), meaning="the relative error that adaptive steps aim at"
+    )
+    batch_size: int | None = parameter(
+        None,
+        Whole(1),
+        meaning="images, or feature maps, per pass through the network",
+        none="what is fast and fits into memory",
+    )
+    precision: Precision | None = parameter(
+        None,
+        Words(*PRECISIONS),
+        meaning="take gradients in mixed precision: faster, less accurate; the error is measured",
+        none="the network's own",
+    )
 
     @property
     def images(self) -> int:
         """Images per pass through the network."""
+        from vtcav.models.heads.batch_size import IMAGES
+
         return self.batch_size or IMAGES
 
 
-def _whole(value: object, expected: str) -> int:
-    """Return a number of at least 1 as a plain int, which JSON takes."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
-        raise ExplanationError(f"expected {expected}, got {value!r}")
-    return int(value)
+@dataclass(frozen=True)
+class FitSettings(Settings):
+    """How concepts are learned (steps 1 to 3), and the CAVs that they are judged by.
+
+    Attributes:
+        limit: At most this many images of each set, drawn with `seed`; None takes all.
+        seed: Seeds every draw.
+        min_examples: The fewest readable images a set may have.
+        strict: Whether an unreadable image is an error.
+        null_cavs: CAVs of random images, which p-values are taken against.
+        bootstraps: CAVs of resampled examples, which intervals come from.
+        variant: How a concept is found in an image.
+
+    Raises:
+        ExplanationError: For a value out of range.
+    """
+
+    error: ClassVar[type[VtcavError]] = ExplanationError
+
+    limit: int | None = parameter(
+        None,
+        Whole(1),
+        meaning="use at most this many images of each folder, drawn with the seed",
+        none="all",
+    )
+    seed: int = parameter(0, Whole(0), meaning="the seed of every random choice")
+    min_examples: int = parameter(
+        5, Whole(1), meaning="the fewest images of a concept, and of its negatives"
+    )
+    strict: bool = parameter(
+        False, Flag(), meaning="make an unreadable image an error instead of a warning"
+    )
+    null_cavs: int = parameter(
+        500, Whole(0), meaning="CAVs of random images that p-values are taken against; 0: no test"
+    )
+    bootstraps: int = parameter(
+        100, Whole(0), meaning="CAVs of resampled examples that intervals come from"
+    )
+    variant: Variant = parameter(
+        PAPER,
+        Words(*VARIANTS),
+        meaning="how a concept is found: paper, the CAV; filter, Fisher's linear discriminant",
+    )

@@ -17,10 +17,10 @@ from vtcav.errors import CavError, ExplanationError, ImageError, ModelError
 from vtcav.explainer.layer_analysis import LayerResult, analyse, zero_logits
 from vtcav.explainer.learning.example_passes import Pass, look_at
 from vtcav.explainer.learning.learn import learn
-from vtcav.explainer.settings import Rule
+from vtcav.explainer.settings import FitSettings, IntegralSettings
 from vtcav.files.cache import Cache
 from vtcav.files.cache_location import cache_of
-from vtcav.images.concepts import MIN_EXAMPLES, ImageSet, gather
+from vtcav.images.concepts import ImageSet, gather
 from vtcav.images.input_box import shown_picture
 from vtcav.images.preprocess import Preprocess, signature, to_tensor
 from vtcav.images.references import ImageRef, ImageSource, collect
@@ -93,9 +93,9 @@ class VisualTCAV:
         self,
         model: Model,
         layers: Sequence[str] | None = None,
-        steps: int | Literal["adaptive"] = "adaptive",
+        steps: int | Literal["adaptive"] = IntegralSettings.steps,
         *,
-        tolerance: float = 0.01,
+        tolerance: float = IntegralSettings.tolerance,
         cavs: CavBank | None = None,
         variant: Variant | None = None,
         batch_size: int | None = None,
@@ -108,7 +108,7 @@ class VisualTCAV:
                 f"expected a vtcav model, got {type(model).__name__}; wrap the network: "
                 "vtcav.Classifier(module, class_names, preprocess)"
             )
-        self._rule = Rule(steps, tolerance, batch_size, precision)
+        self._rule = IntegralSettings(steps, tolerance, batch_size, precision)
         self._budget = Budget(self._rule.batch_size)
         self._zero_logits: dict[tuple[object, ...], Tensor] = {}
         self._precision_error: dict[str, float] | None = None
@@ -152,9 +152,9 @@ class VisualTCAV:
         limit: int | None = None,
         seed: int = 0,
         strict: bool = False,
-        min_examples: int = MIN_EXAMPLES,
-        null_cavs: int = 500,
-        bootstraps: int = 100,
+        min_examples: int = FitSettings.min_examples,
+        null_cavs: int = FitSettings.null_cavs,
+        bootstraps: int = FitSettings.bootstraps,
     ) -> VisualTCAV:
         """Learn concepts (steps 1 to 3), and CAVs to judge them by.
 
@@ -187,13 +187,12 @@ class VisualTCAV:
         Warns:
             CacheWarning: When the cache is of no use; the result is the same.
         """
-        counts = {"null_cavs": null_cavs, "bootstraps": bootstraps}
-        for name, count in counts.items():
-            if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 0:
-                raise ExplanationError(
-                    f"expected {name} to be a whole number of at least 0, got {count!r}"
-                )
-        gathered = gather(concepts, negatives, limit=limit, seed=seed, min_examples=min_examples)
+        fit = FitSettings(
+            limit, seed, min_examples, strict, null_cavs, bootstraps, variant=self.variant
+        )
+        gathered = gather(
+            concepts, negatives, limit=fit.limit, seed=fit.seed, min_examples=fit.min_examples
+        )
         self._zero_logits.clear()
         self._precision_error = None
         self._cavs = learn(
@@ -201,12 +200,12 @@ class VisualTCAV:
             self.layers,
             gathered,
             batch_size=self._rule.batch_size or examples_per_pass(self.model.device),
-            min_examples=min_examples,
-            null_cavs=int(null_cavs),
-            bootstraps=int(bootstraps),
-            seed=int(seed),
-            strict=strict,
-            settings={"limit": limit and int(limit), "seed": int(seed)},
+            min_examples=fit.min_examples,
+            null_cavs=fit.null_cavs,
+            bootstraps=fit.bootstraps,
+            seed=fit.seed,
+            strict=fit.strict,
+            settings={"limit": fit.limit, "seed": fit.seed},
             shown=self._shown,
             variant=self.variant,
             cache=self._cache,
@@ -413,7 +412,7 @@ class VisualTCAV:
         F: Tensor,
         z: Tensor,
         classes: Sequence[int],
-        rule: Rule | None = None,
+        rule: IntegralSettings | None = None,
     ) -> LayerResult:
         head = self.model.head(layer).of(x)
         return analyse(

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vtcav.errors import ConceptError, VtcavError
+from vtcav.explainer.settings import FitSettings
 from vtcav.explorer.pictures import KnownRef
 from vtcav.explorer.schemas import Form, check_name
-from vtcav.images.concepts import MIN_EXAMPLES
 from vtcav.images.references import read
 from vtcav.results.bank import CavBank
 
@@ -97,10 +97,11 @@ def command(root: Path, name: str, model: str, form: Form, examples: int) -> str
     if form == "cavs":
         path = root / f"{check_name(name)}.safetensors"
         return f'vtcav explain PHOTO --model {model} --cavs "{path}" -o out'
-    if examples < MIN_EXAMPLES:
+    least = FitSettings.min_examples
+    if examples < least:
         return (
-            f"vtcav explain refuses a folder of fewer than {MIN_EXAMPLES} examples: add "
-            f"{MIN_EXAMPLES - examples} more, or save the CAV file to go on with these"
+            f"vtcav explain refuses a folder of fewer than {least} examples: add "
+            f"{least - examples} more, or save the CAV file to go on with these"
         )
     return (
         f'vtcav explain PHOTO --model {model} --concepts "{root / "concepts"}" '

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vtcav.errors import ConceptError, ExplanationError
 from vtcav.explainer.layer_analysis import LayerResult, analyse
 from vtcav.explainer.learning.learn import learn
-from vtcav.explainer.settings import Rule
+from vtcav.explainer.settings import IntegralSettings
 from vtcav.explorer.answers import Found, Learned, Progress, Seen
 from vtcav.explorer.default_negatives import Negatives, find_negatives
 from vtcav.explorer.feature_cache import FeatureMemory
@@ -81,7 +81,7 @@ class Session:
         memory: int = _MEMORY,
         samples: Mapping[str, ImageSource] | None = None,
     ) -> None:
-        self.rule = Rule(steps, 0.01, batch_size)
+        self.rule = IntegralSettings(steps, batch_size=batch_size)
         self._batch_size = self.rule.images
         self.model = model
         if cavs is not None:

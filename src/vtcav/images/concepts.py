@@ -9,10 +9,7 @@ from pathlib import Path
 from vtcav.errors import ConceptError, ImageError
 from vtcav.images.references import ImageRef, ImageSource, collect
 
-__all__ = ["MIN_EXAMPLES", "Concept", "ImageSet", "concept_folders", "gather", "negative_folders"]
-
-MIN_EXAMPLES = 5
-"""The fewest readable images that a concept or a set of negatives may have."""
+__all__ = ["Concept", "ImageSet", "concept_folders", "gather", "negative_folders"]
 
 _NEGATIVES = "negatives"
 
@@ -51,7 +48,7 @@ def gather(
     *,
     limit: int | None = None,
     seed: int = 0,
-    min_examples: int = MIN_EXAMPLES,
+    min_examples: int = 1,
 ) -> list[Concept]:
     """List the images of concepts and their negatives.
 

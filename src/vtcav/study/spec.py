@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from vtcav.errors import VtcavError
-from vtcav.images.concepts import MIN_EXAMPLES
+from vtcav.explainer.settings import FitSettings
 from vtcav.method.variants import PAPER, Variant
 from vtcav.models.heads.options import Precision
 from vtcav.study.yaml_nodes import StudyError, located
@@ -104,7 +104,7 @@ class Options:
     batch_size: int | None = None
     null_cavs: int = 500
     bootstraps: int = 100
-    min_examples: int = MIN_EXAMPLES
+    min_examples: int = FitSettings.min_examples
     strict: bool = False
     top: TopOrNames = 3
     variant: Variant = PAPER

@@ -27,8 +27,9 @@ from vtcav.evaluation.peers.linear_cav import (
     set_features,
 )
 from vtcav.evaluation.peers.sensitivity import class_gradients, score_test, scores, sensitivities
+from vtcav.explainer.settings import FitSettings
 from vtcav.images.batches import Batches
-from vtcav.images.concepts import MIN_EXAMPLES, gather
+from vtcav.images.concepts import gather
 from vtcav.images.progress import progress_bar
 from vtcav.images.references import ImageSource, collect
 from vtcav.models.base import Model
@@ -98,7 +99,7 @@ def tcav(
     limit: int | None = None,
     seed: int = 0,
     batch_size: int = 16,
-    min_examples: int = MIN_EXAMPLES,
+    min_examples: int = FitSettings.min_examples,
     strict: bool = False,
     progress: bool | None = None,
 ) -> TcavResult:

@@ -32,7 +32,7 @@ from vtcav.results.rows import Row
 if TYPE_CHECKING:
     from PIL import Image
 
-    from vtcav.explainer.settings import Rule
+    from vtcav.explainer.settings import IntegralSettings
     from vtcav.images.progress import Progress
     from vtcav.models.base import Model
     from vtcav.results.bank import CavBank
@@ -88,7 +88,7 @@ class Task:
 
     model: Model
     cavs: CavBank
-    rule: Rule
+    rule: IntegralSettings
     class_index: int
     strict: bool
     explain: Callable[
