@@ -22,12 +22,14 @@ from PIL import Image
 import vtcav
 from vtcav.images.references import Skipped
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
-from vtcav.results.figures import local_explanation as plotting
-from vtcav.results.figures.local_explanation import plot_global, plot_local, save_figure
+from vtcav.results.figures.global_explanation import plot_global
+from vtcav.results.figures.lettering import labels, shorten, text_width, wrap
+from vtcav.results.figures.local_explanation import plot_local
 from vtcav.results.figures.overlay import Overlay
-from vtcav.results.figures.sheet import labels, nice_limit, number, shorten, text_width, wrap
+from vtcav.results.figures.page import nice_limit, save_figure
 from vtcav.results.provenance import Provenance
 from vtcav.results.rows import Row
+from vtcav.results.words import number
 
 NOTE = "not separated: e+ <= e-, so the map and the attribution are 0"
 FLAT = "the image does not raise this class"
@@ -764,7 +766,7 @@ def test_user_style_is_restored_after_a_failure(tmp_path):
 
 
 def test_hundreds_of_concepts_still_make_a_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("vtcav.results.figures.sheet.MAX_PIXELS", 400)
+    monkeypatch.setattr("vtcav.results.figures.page.MAX_PIXELS", 400)
     save_figure(lambda figure: plot_local(make_local(["a"], ["c"]), figure), tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as image:
         assert max(image.size) <= 400
@@ -793,15 +795,11 @@ def test_plot_is_for_pyplot():
 def test_neither_vtcav_nor_saving_loads_pyplot(tmp_path):
     code = (
         "import sys, vtcav; assert 'matplotlib' not in sys.modules\n"
-        "from vtcav.results.figures.local_explanation import save_figure\n"
+        "from vtcav.results.figures.page import save_figure\n"
         f"save_figure(lambda figure: figure, {str(tmp_path / 'x.png')!r})\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-
-
-def test_public_names():
-    assert plotting.__all__ == ["new_figure", "plot_global", "plot_local", "save_figure"]
 
 
 # -- with a network ---------------------------------------------------------------------------

@@ -73,8 +73,8 @@ def data(tmp_path_factory):
 def _no_figures():
     """Other tests draw."""
     with pytest.MonkeyPatch.context() as patched:
-        for module in ("vtcav.results.figures.local_explanation", "vtcav.results.figures.sheet"):
-            patched.setattr(f"{module}.save_figure", lambda draw, path: path.touch())
+        figures = "vtcav.results.figures.page"
+        patched.setattr(f"{figures}.save_figure", lambda draw, path: path.touch())
         yield
 
 

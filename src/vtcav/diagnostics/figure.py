@@ -3,43 +3,33 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 from vtcav.diagnostics import levels
 from vtcav.diagnostics.levels import BAD, FINE, LOOK
-from vtcav.results.figures.sheet import (
-    LINE,
-    MUTED,
-    SMALL,
-    Page,
-    font_notes,
-    own_style,
-    shorten,
-    wrap,
-)
+from vtcav.results.figures.lettering import LINE_HEIGHT, shorten, wrap
+from vtcav.results.figures.page import MARGIN, Page, own_style, show_axis
+from vtcav.results.figures.palette import BLUE, GRID, MUTED, ORANGE, VERMILION
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vtcav.diagnostics.result import Diagnostics
-
 __all__ = ["plot_diagnostics"]
 
 # Inches.
-_MARGIN = 0.25
 _GAP = 0.2
 _NAMES, _LEVEL, _AUC, _CURVE, _NEAR, _PLACE, _WHY = 1.25, 0.95, 1.35, 1.35, 1.35, 0.46, 3.6
 _WIDTHS = _NAMES, _LEVEL, _AUC, _CURVE, _NEAR, _PLACE, _WHY
-_WIDTH = 2 * _MARGIN + sum(_WIDTHS) + (len(_WIDTHS) - 1) * _GAP
+_WIDTH = 2 * MARGIN + sum(_WIDTHS) + (len(_WIDTHS) - 1) * _GAP
 _ROW = 0.56
 _HEAD = 0.72
 _AXIS = 0.38
-_LINE = SMALL * LINE / 72
 
 _HEADS = (
     "concept",
@@ -52,33 +42,61 @@ _HEADS = (
 )
 # Colour, marker and word say the same.
 _MARKS: dict[str, dict[str, Any]] = {
-    FINE: {"color": "#0072B2", "marker": "o", "markersize": 6},
-    LOOK: {"color": "#E69F00", "marker": "^", "markersize": 7},
-    BAD: {"color": "#D55E00", "marker": "X", "markersize": 7},
+    FINE: {"color": BLUE, "marker": "o", "markersize": 6},
+    LOOK: {"color": ORANGE, "marker": "^", "markersize": 7},
+    BAD: {"color": VERMILION, "marker": "X", "markersize": 7},
 }
+_MEANINGS = "nothing was found against it", "read the reason first", "its numbers mean little"
 _LIMIT: dict[str, Any] = {"color": "0.6", "linewidth": 0.6, "linestyle": (0, (5, 2)), "zorder": 0}
+_NOTES = (
+    "Picks an unseen example: share of pairs of an example and a negative, both left out of the "
+    "learning, that the direction orders rightly; dashed: guessing, and what the interval should "
+    f"stay above ({levels.AUC_FINE}). Stability: cosine between directions from two sets of "
+    "different images, 0 at the foot of a row and 1 at its head; dotted: extended by "
+    "Spearman-Brown's formula to all examples (point) and twice as many; grey: 95 % of the draws; "
+    f"dashed: {levels.REPLICATION_USABLE} and {levels.REPLICATION_FINE}.",
+    "Nearest concept: whose direction is closest, with the cosine free of chance errors; picks its "
+    "own: against the examples of the other concept that it is most confused with. Place: where in "
+    "the image the examples activate on average, bright is most (each map has its own scale).",
+)
 
 
-def plot_diagnostics(diagnostics: Diagnostics, figure: Figure) -> Figure:
+class Diagnosed(Protocol):
+    """The parts of `vtcav.Diagnostics` that are drawn."""
+
+    @property
+    def layers(self) -> tuple[str, ...]: ...
+    @property
+    def concepts(self) -> tuple[str, ...]: ...
+    @property
+    def table(self) -> pd.DataFrame: ...
+    @property
+    def curve(self) -> pd.DataFrame: ...
+    def summary(self) -> pd.DataFrame: ...
+    def cosines(self, layer: str, *, corrected: bool = False) -> pd.DataFrame: ...
+    def place(self, layer: str, concept: str) -> NDArray[np.float64]: ...
+
+
+@own_style()
+def plot_diagnostics(diagnostics: Diagnosed, figure: Figure) -> Figure:
     """Draw diagnostics: a block per layer, a row per concept.
 
     Args:
-        diagnostics: What to draw.
+        diagnostics: The diagnostics.
         figure: Emptied and sized to fit.
 
     Returns:
         The figure.
     """
-    with own_style():
-        _Drawing(diagnostics).draw(figure)
+    _Drawing(diagnostics).draw(figure)
     return figure
 
 
 class _Drawing:
-    """The drawing of diagnostics: its parts and their places, in inches."""
+    """The drawing: its parts and their positions in inches."""
 
-    def __init__(self, diagnostics: Diagnostics) -> None:
-        self.found = diagnostics
+    def __init__(self, diagnostics: Diagnosed) -> None:
+        self.diagnostics = diagnostics
         self.concepts = diagnostics.concepts
         table = diagnostics.table
         self.rows = {
@@ -95,48 +113,30 @@ class _Drawing:
 
     def column(self, k: int) -> float:
         """Return where column k begins."""
-        return _MARGIN + sum(_WIDTHS[:k]) + k * _GAP
+        return MARGIN + sum(_WIDTHS[:k]) + k * _GAP
 
     def draw(self, figure: Figure) -> None:
         """Draw everything."""
-        inner = _WIDTH - 2 * _MARGIN
-        images = [line for text in self.notes for line in wrap(text, inner)]
-        footer = [line for text in self._footer() for line in wrap(text, inner)]
-        first = _MARGIN + 0.72 + len(images) * _LINE + (0.12 if images else 0)
+        images = [line for text in self.notes for line in wrap(text, _WIDTH - 2 * MARGIN)]
+        first = MARGIN + 0.72 + len(images) * LINE_HEIGHT + (0.12 if images else 0)
         step = _HEAD + self.height + _AXIS
-        end = first + len(self.found.layers) * step
-        page = Page(figure, _WIDTH, end + (len(footer) + 0.5) * _LINE + _MARGIN)
-        page.text(_MARGIN, _MARGIN, "How far can each concept be trusted?", 11, weight="bold")
-        self._draw_legend(page)
-        if images:
-            page.text(_MARGIN, _MARGIN + 0.66, "\n".join(images))
-        for i, layer in enumerate(self.found.layers):
-            self._draw_layer(page, first + i * step, layer)
-        page.rule(end, _MARGIN, _WIDTH - _MARGIN)
-        page.text(_MARGIN, end + _LINE / 2, "\n".join(footer), color=MUTED)
-
-    def _draw_legend(self, page: Page) -> None:
+        end = first + len(self.diagnostics.layers) * step
+        page = Page(figure, _WIDTH, end, _NOTES, [*self.concepts, *self.diagnostics.layers])
+        page.title("How far can each concept be trusted?")
         handles = [
             Line2D([], [], linewidth=0, **mark, label=f"{level}: {meaning}")
             for (level, mark), meaning in zip(_MARKS.items(), _MEANINGS, strict=True)
         ]
-        page.figure.legend(
-            handles=handles,
-            loc="upper left",
-            bbox_to_anchor=(_MARGIN / page.width, 1 - (_MARGIN + 0.32) / page.height),
-            ncols=len(handles),
-            frameon=False,
-            borderpad=0,
-            borderaxespad=0,
-            handlelength=1.2,
-            columnspacing=1.8,
-        )
+        page.legend(handles, MARGIN + 0.32)
+        page.text(MARGIN, MARGIN + 0.66, images)
+        for i, layer in enumerate(self.diagnostics.layers):
+            self._draw_layer(page, first + i * step, layer)
 
     def _draw_layer(self, page: Page, top: float, layer: str) -> None:
         """Draw a layer: title, heads, rows."""
-        title = shorten(layer, _WIDTH - 2 * _MARGIN, 9, bold=True)
-        page.text(_MARGIN, top, title, 9, weight="bold")
-        page.rule(top + 0.2, _MARGIN, _WIDTH - _MARGIN)
+        title = shorten(layer, page.inner, 9, bold=True)
+        page.text(MARGIN, top, title, 9, weight="bold")
+        page.rule(top + 0.2)
         for k, head in enumerate(_HEADS):
             page.text(self.column(k), top + 0.28, head, color=MUTED)
         body = top + _HEAD
@@ -154,15 +154,17 @@ class _Drawing:
     def _draw_words(self, page: Page, middle: float, layer: str, concept: str) -> None:
         row = self.summary[layer, concept]
         name = wrap(concept, _NAMES, 8, most=3)
-        page.text(_MARGIN, middle, "\n".join(name), 8, centred=True)
+        page.text(MARGIN, middle, name, 8, centred=True)
         page.text(self.column(1) + 0.22, middle, row["level"], 8, centred=True)
         lines = wrap(row["meaning"], _WHY, most=4)
-        page.text(self.column(6), middle, "\n".join(lines), centred=True)
-        page.text(self.column(4), middle, "\n".join(self._near(layer, concept)), centred=True)
+        page.text(self.column(6), middle, lines, centred=True)
+        page.text(self.column(4), middle, self._near(layer, concept), centred=True)
 
     def _near(self, layer: str, concept: str) -> list[str]:
         """Return the nearest concept with its cosine, and the share of pairs that are told."""
-        cosines = self.found.cosines(layer, corrected=True).loc[concept].drop(concept).dropna()
+        cosines = (
+            self.diagnostics.cosines(layer, corrected=True).loc[concept].drop(concept).dropna()
+        )
         told = self.rows[layer, concept, "other concepts"]["value"]
         if cosines.empty:
             return ["not tested" if math.isnan(told) else f"picks own {levels.percent(told)}"]
@@ -181,7 +183,7 @@ class _Drawing:
     def _draw_separability(self, axes: Axes, layer: str) -> None:
         """Draw held-out AUCs with their intervals."""
         axes.set(xlim=(0, 1), ylim=(len(self.concepts), 0))
-        _ticks(axes, [0, 0.5, 1], ["0", "0.5 guessing", "1"])
+        show_axis(axes, [0, 0.5, 1], ["0", "0.5 guessing", "1"])
         for limit in (levels.AUC_USABLE, levels.AUC_FINE):
             axes.axvline(limit, **_LIMIT)
         for k, concept in enumerate(self.concepts):
@@ -200,14 +202,14 @@ class _Drawing:
             n for n in (2, 5, 10, 20, 50, 100, 200, 500, 1000) if self.ends[0] <= n <= self.ends[1]
         ]
         ticks = powers[:: max(1, len(powers) // 4)]
-        _ticks(axes, [float(n) for n in ticks], [str(n) for n in ticks])
+        show_axis(axes, ticks)
         axes.minorticks_off()
-        curve = self.found.curve
+        curve = self.diagnostics.curve
         curve = curve[curve["layer"] == layer]
         for k, concept in enumerate(self.concepts):
             own = curve[curve["concept"] == concept]
             for limit in (0.0, levels.REPLICATION_USABLE, levels.REPLICATION_FINE, 1.0):
-                look = _LIMIT if limit not in (0.0, 1.0) else {"color": "0.88", "linewidth": 0.6}
+                look = _LIMIT if limit not in (0.0, 1.0) else {"color": GRID, "linewidth": 0.6}
                 axes.plot(self.ends, [_height(k, limit)] * 2, **look)
             if own.empty:
                 middle = math.sqrt(math.prod(self.ends))
@@ -227,7 +229,7 @@ class _Drawing:
         axes.plot(now["n"], _height(k, now["stability"]), "o", color="black", markersize=3.5)
 
     def _draw_place(self, page: Page, top: float, layer: str, concept: str) -> None:
-        place = self.found.place(layer, concept)
+        place = self.diagnostics.place(layer, concept)
         if place.sum() <= 0:
             page.text(self.column(5), top + _ROW / 2, "empty", centred=True, color=MUTED)
             return
@@ -237,25 +239,6 @@ class _Drawing:
         upper = top + (_ROW - h * size) / 2
         axes = page.axes(left, upper, w * size, h * size, f"place {layer} {concept}")
         axes.imshow(place, cmap="cividis", vmin=0, aspect="auto", interpolation="nearest")
-
-    def _footer(self) -> list[str]:
-        texts = [
-            "Picks an unseen example: share of pairs of an example and a negative, neither of "
-            "them learned from, that the direction orders rightly; dashed: guessing, and what the "
-            f"interval should stay above ({levels.AUC_FINE}). Stability: cosine between directions "
-            "from two sets of different images, 0 at the foot of a row and 1 at its head; dotted: "
-            "extended by Spearman-Brown's formula to all examples (point) and twice as many; grey: "
-            "95 % of the draws; dashed: "
-            f"{levels.REPLICATION_USABLE} and {levels.REPLICATION_FINE}.",
-            "Nearest concept: whose direction is closest, with the cosine free of chance errors; "
-            "picks its own: against the examples of the other concept that it is most confused "
-            "with. Place: where in the image the examples activate on average, bright is most "
-            "(each map has its own scale).",
-        ]
-        return texts + font_notes([*self.concepts, *self.found.layers])
-
-
-_MEANINGS = "nothing was found against it", "read the reason first", "no number of it means much"
 
 
 def _image_notes(table: pd.DataFrame) -> list[str]:
@@ -271,9 +254,3 @@ def _image_notes(table: pd.DataFrame) -> list[str]:
 def _height(k: int, value: Any) -> Any:
     """Return where a value from 0 to 1 lies in row k."""
     return k + 0.9 - 0.8 * np.clip(value, 0, 1)
-
-
-def _ticks(axes: Axes, places: list[float], labels: list[str]) -> None:
-    axes.set_xticks(places, labels)
-    axes.tick_params(axis="x", length=2, width=0.6, pad=2)
-    axes.spines["bottom"].set_visible(True)

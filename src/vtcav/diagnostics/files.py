@@ -46,7 +46,7 @@ def save_diagnostics(
     Raises:
         ExplanationError: When they cannot be written.
     """
-    from vtcav.results.figures.sheet import save_figure
+    from vtcav.results.figures.page import save_figure
 
     folder = Path(folder)
     try:

@@ -177,7 +177,7 @@ class Diagnostics:
     def plot(self) -> Figure:
         """Draw the levels, their reasons and what they rest on, a row per layer and concept."""
         from vtcav.diagnostics.figure import plot_diagnostics
-        from vtcav.results.figures.sheet import new_figure
+        from vtcav.results.figures.page import new_figure
 
         return plot_diagnostics(self, new_figure())
 

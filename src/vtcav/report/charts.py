@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from vtcav.report.rows import ClassPart, Row
-from vtcav.results.figures.sheet import nice_limit
+from vtcav.results.figures.page import nice_limit
 from vtcav.results.words import NOT_SEPARATED, interval, value
 
 __all__ = ["HEIGHT", "LEFT", "WIDTH", "Panel", "Strip", "limit", "panels"]

@@ -25,7 +25,7 @@ from vtcav.report.rows import Trust, class_part
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.figures.overlay import hex_colours
 from vtcav.results.provenance import Provenance
-from vtcav.results.words import clear, count, interval, short_names, told_apart, value
+from vtcav.results.words import clear, count, distinct_names, interval, short_names, value
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -60,7 +60,7 @@ def render(
     """
     environment = _environment()
     trust = Trust(diagnostics)
-    names = told_apart(explained.class_name for explained in global_)
+    names = distinct_names(explained.class_name for explained in global_)
     parts = [
         class_part(k, name, explained, trust)
         for k, (name, explained) in enumerate(zip(names, global_, strict=True))
@@ -123,7 +123,7 @@ def _read(local: Iterable[LocalExplanation], trust: Trust) -> _Images:
 
 def _index(parts: Sequence[ImagePart]) -> str:
     """Return what the list of images shows of each."""
-    names = told_apart(short_names([part.name for part in parts]))
+    names = distinct_names(short_names([part.name for part in parts]))
     return safe_json(
         [
             {

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vtcav.errors import ExplanationError
-from vtcav.results.words import clear, told_apart
+from vtcav.results.words import clear, distinct_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,9 @@ def log_explanation(
     if isinstance(explanation, LocalExplanation):
         table = explanation.attributions
         classes = table.drop_duplicates("class_index")
-        names = dict(zip(classes["class_index"], told_apart(classes["class_name"]), strict=True))
+        names = dict(
+            zip(classes["class_index"], distinct_names(classes["class_name"]), strict=True)
+        )
         for row in table.to_dict("records"):
             place = (row["layer"], row["concept"], names[row["class_index"]])
             _scalar(writer, (tag, "attribution", *place), row["attribution"], step)

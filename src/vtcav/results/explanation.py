@@ -120,7 +120,8 @@ class LocalExplanation:
         Args:
             smooth: Interpolate between the cells of the maps. Off, every cell shows as it is.
         """
-        from vtcav.results.figures.local_explanation import new_figure, plot_local
+        from vtcav.results.figures.local_explanation import plot_local
+        from vtcav.results.figures.page import new_figure
 
         return plot_local(self, new_figure(), smooth=smooth)
 
@@ -137,7 +138,8 @@ class LocalExplanation:
         return save_result(folder, "local", "the local explanation", self._write)
 
     def _write(self, folder: Path) -> dict[str, Any]:
-        from vtcav.results.figures.local_explanation import plot_local, save_figure
+        from vtcav.results.figures.local_explanation import plot_local
+        from vtcav.results.figures.page import save_figure
 
         write_table(folder / "local_attributions", self._rows)
         write_table(folder / "local_predictions", self._predictions)
@@ -296,7 +298,8 @@ class GlobalExplanation:
 
     def plot(self) -> Figure:
         """Draw concepts by layers, with the interval of the mean and each image as a point."""
-        from vtcav.results.figures.local_explanation import new_figure, plot_global
+        from vtcav.results.figures.global_explanation import plot_global
+        from vtcav.results.figures.page import new_figure
 
         return plot_global(self, new_figure())
 
@@ -314,7 +317,8 @@ class GlobalExplanation:
         return save_result(folder, "global", "the global explanation", self._write)
 
     def _write(self, folder: Path) -> dict[str, Any]:
-        from vtcav.results.figures.local_explanation import plot_global, save_figure
+        from vtcav.results.figures.global_explanation import plot_global
+        from vtcav.results.figures.page import save_figure
 
         write_table(folder / "global_attributions", self._rows)
         write_table(folder / "global_summary", self.summary())

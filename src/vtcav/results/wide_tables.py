@@ -31,14 +31,14 @@ def by_class(rows: pd.DataFrame) -> pd.DataFrame:
         layer concept  crane  crane [2]
             l       c    0.5       0.25
     """
-    from vtcav.results.words import told_apart
+    from vtcav.results.words import distinct_names
 
     keys = ["layer", "concept"]
     classes = rows.drop_duplicates("class_index")
     wide = rows.pivot(index=keys, columns="class_index", values="attribution")
     order = rows[keys].drop_duplicates()
     wide = wide.loc[list(order.itertuples(index=False, name=None)), classes["class_index"]]
-    wide.columns = told_apart([*keys, *map(str, classes["class_name"])])[2:]
+    wide.columns = distinct_names([*keys, *map(str, classes["class_name"])])[2:]
     return wide.reset_index()
 
 

@@ -1,4 +1,4 @@
-"""How the report writes numbers, names and verdicts."""
+"""Numbers, names and verdicts as text, the same in figures, notebooks and reports."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-
-from vtcav.results.figures.sheet import SIGNIFICANT, number
 
 __all__ = [
     "NOT_SEPARATED",
@@ -17,19 +15,22 @@ __all__ = [
     "SIGNIFICANTLY",
     "clear",
     "count",
+    "distinct_names",
     "interval",
     "listed",
     "number",
     "short_names",
-    "told_apart",
     "value",
     "verdict",
 ]
 
+SIGNIFICANT = 0.05
+"""The largest q-value that counts as significant."""
+
 SIGNIFICANTLY, NS = "significant", "not significant"
 NOT_TESTED, NOT_SEPARATED = "not tested", "not separated"
 
-# What reorders the letters around it: a file's name must not be able to.
+# These reorder the letters around them, which a file's name must not be able to do.
 _REORDERING = {
     *"\u200e\u200f\u061c",
     *map(chr, range(0x202A, 0x202F)),
@@ -38,7 +39,7 @@ _REORDERING = {
 
 
 def clear(text: object) -> str:
-    r"""Return a user's text as it may be shown: letters that act instead of showing are spelled.
+    r"""Return a user's text safe to display: control and bidirectional letters are spelled out.
 
     Example:
         >>> print(clear("a\nb"), clear("x\u202eexe"), clear("caf\u00e9"))
@@ -51,6 +52,18 @@ def _letter(letter: str) -> str:
     if letter in _REORDERING or unicodedata.category(letter) in {"Cc", "Cs", "Zl", "Zp"}:
         return letter.encode("unicode_escape").decode()
     return letter
+
+
+def number(x: float) -> str:
+    """Return a value with three decimals; 0 only for exactly 0.
+
+    Example:
+        >>> number(0.1237), number(0.0001), number(0)
+        ('0.124', '<0.001', '0')
+    """
+    if x != 0 and abs(x) < 0.0005:
+        return "<0.001" if x > 0 else ">-0.001"
+    return f"{x:.3f}" if x else "0"
 
 
 def value(x: float) -> str:
@@ -74,7 +87,7 @@ def interval(low: float, high: float) -> str:
 
 
 def verdict(q: float, *, separated: bool) -> str:
-    """Return what the test says of an attribution.
+    """Return the verdict of the significance test on an attribution.
 
     Example:
         >>> verdict(0.04, separated=True), verdict(0.2, separated=True)
@@ -90,7 +103,7 @@ def verdict(q: float, *, separated: bool) -> str:
 
 
 def count(n: int, noun: str, many: str | None = None) -> str:
-    """Return a number of things.
+    """Return a count with its noun.
 
     Example:
         >>> count(1, "image"), count(3, "class", "classes")
@@ -110,7 +123,7 @@ def listed(parts: Sequence[str]) -> str:
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """Return the ends of paths that tell them apart: a report need not tell whose disk it was.
+    """Return the shortest ends of paths that are distinct, without what tells whose disk it was.
 
     Example:
         >>> short_names(["/home/ada/z/1.jpg", "/home/ada/h/1.jpg"])
@@ -131,11 +144,11 @@ def short_names(names: Sequence[str]) -> list[str]:
     return [short[name] for name in names]
 
 
-def told_apart(names: Iterable[str]) -> list[str]:
-    """Return names in which the second of its kind is numbered.
+def distinct_names(names: Iterable[str]) -> list[str]:
+    """Return names in which repeated ones are numbered.
 
     Example:
-        >>> told_apart(["cat", "dog", "cat"])
+        >>> distinct_names(["cat", "dog", "cat"])
         ['cat', 'dog', 'cat [2]']
     """
     seen: Counter[str] = Counter()

@@ -10,17 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vtcav.results.figures.sheet import (
-    LINE,
-    MUTED,
-    SMALL,
-    Page,
-    font_notes,
-    labels,
-    nice_limit,
-    own_style,
-    wrap,
-)
+from vtcav.results.figures.lettering import LINE, SMALL, labels, wrap
+from vtcav.results.figures.page import MARGIN, Page, nice_limit, own_style, show_axis
+from vtcav.results.figures.palette import MUTED, PALETTE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,16 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["plot_comparison"]
 
 # Inches.
-_MARGIN = 0.25
 _NAMES = 1.25
 _PANEL = 1.25
 _GAP = 0.22
 _TITLE = 0.24
 _AXIS = 0.32
-_LINE = SMALL * LINE / 72
 
-# Okabe and Ito's colours, which people with any colour vision can tell apart, less the yellow.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vP*"
 _LEVEL = 0.05
 
@@ -59,6 +47,7 @@ _TESTED = {"visual_tcav", "visual_tcav_filter", *_HALF}
 _INPUT = "input"
 
 
+@own_style()
 def plot_comparison(comparison: Comparison, figure: Figure) -> Figure:
     """Draw a comparison: a row of panels per layer, a column per method.
 
@@ -69,8 +58,7 @@ def plot_comparison(comparison: Comparison, figure: Figure) -> Figure:
     Returns:
         The figure.
     """
-    with own_style():
-        _Drawing(comparison).draw(figure)
+    _Drawing(comparison).draw(figure)
     return figure
 
 
@@ -112,15 +100,15 @@ class _Drawing:
     def draw(self, figure: Figure) -> None:
         """Draw everything."""
         methods = self.comparison.methods
-        left = _MARGIN + _NAMES
-        width = max(left + len(methods) * (_PANEL + _GAP) - _GAP + _MARGIN, 6.4)
-        footer = [line for text in self._footer() for line in wrap(text, width - 2 * _MARGIN)]
-        first = _MARGIN + 0.62
+        left = MARGIN + _NAMES
+        width = max(left + len(methods) * (_PANEL + _GAP) - _GAP + MARGIN, 6.4)
+        first = MARGIN + 0.62
         step = _TITLE + self.height + _AXIS
         heads = 2 * 8 * LINE / 72 + 0.08
         end = first + heads + len(self.bands) * step
-        page = Page(figure, width, end + (len(footer) + 0.5) * _LINE + _MARGIN)
-        page.text(_MARGIN, _MARGIN, "Methods side by side", 11, weight="bold")
+        names = *self.comparison.concepts, *self.comparison.layers, *self.comparison.classes
+        page = Page(figure, width, end, self._footer(), names)
+        page.title("Methods side by side")
         self._draw_legend(page)
         for m, method in enumerate(methods):
             x = left + m * (_PANEL + _GAP)
@@ -130,32 +118,22 @@ class _Drawing:
         for b, layer in enumerate(self.bands):
             top = first + heads + b * step
             name = wrap(f"layer {layer}" if layer else f"{_INPUT} (no layer)", width - 1, 8, most=1)
-            page.text(_MARGIN, top, name[0], 8, weight="bold")
+            page.text(MARGIN, top, name[0], 8, weight="bold")
             self._draw_band(page, top + _TITLE, left, layer)
-        page.rule(end, _MARGIN, width - _MARGIN)
-        page.text(_MARGIN, end + _LINE / 2, "\n".join(footer), color=MUTED)
 
     def _draw_legend(self, page: Page) -> None:
         handles = [
             Line2D([], [], **_mean(k, filled=True), label=name)
             for k, name in enumerate(self.classes.values())
         ]
-        page.figure.legend(
-            handles=handles,
-            loc="upper left",
-            bbox_to_anchor=(_MARGIN / page.width, 1 - (_MARGIN + 0.25) / page.height),
-            ncols=min(len(handles), max(1, int((page.width - 2 * _MARGIN) / 1.9))),
-            frameon=False,
-            borderpad=0,
-            borderaxespad=0,
-            handlelength=1.2,
-        )
+        columns = min(len(handles), max(1, int(page.inner / 1.9)))
+        page.legend(handles, MARGIN + 0.25, columns)
 
     def _draw_band(self, page: Page, top: float, left: float, layer: str) -> None:
         """Draw the panels of a layer."""
         for k, concept in enumerate(self.comparison.concepts):
             lines = wrap(concept, _NAMES - 0.1, SMALL, most=2)
-            page.text(_MARGIN, top + (k + 0.5) * self.row, "\n".join(lines), centred=True)
+            page.text(MARGIN, top + (k + 0.5) * self.row, lines, centred=True)
         for m, method in enumerate(self.comparison.methods):
             means = self.summary.query("method == @method and layer == @layer")
             if not len(means):
@@ -171,15 +149,9 @@ class _Drawing:
         count = len(self.comparison.concepts)
         axes.set(xlim=(scale.low - edge, scale.high + edge), ylim=(count - 0.5, -0.5))
         ticks = [scale.low, (scale.low + scale.high) / 2, scale.high]
-        axes.set_xticks(ticks, [f"{tick:.2g}" for tick in ticks])
-        axes.tick_params(axis="x", length=2, width=0.6, pad=2)
-        axes.spines["bottom"].set_visible(True)
-        for tick in ticks:
-            axes.axvline(tick, color="0.9", linewidth=0.6, zorder=0)
+        show_axis(axes, ticks, [f"{tick:.2g}" for tick in ticks], rows=count)
         if scale.neutral is not None:
             axes.axvline(scale.neutral, color="0.45", linewidth=0.8, linestyle="--", zorder=1)
-        for k in range(count):
-            axes.axhline(k - 0.5, color="0.9", linewidth=0.6, zorder=0)
 
     def _draw_values(
         self, axes: Axes, method: str, means: pd.DataFrame, points: pd.DataFrame
@@ -198,7 +170,7 @@ class _Drawing:
                 own["value"],
                 np.full(len(own), y),
                 s=6,
-                color=_COLOURS[c % 7],
+                color=PALETTE[c % 7],
                 alpha=0.3,
                 linewidths=0,
                 clip_on=False,
@@ -246,15 +218,14 @@ class _Drawing:
             texts.append(f"Images skipped, because they cannot be read: {skipped}.")
         if self.summary["mean"].isna().any():
             texts.append("none: no value; the table's note says why.")
-        names = *self.comparison.concepts, *self.comparison.layers, *self.comparison.classes
-        return texts + font_notes(names)
+        return texts
 
 
 def _mean(c: int, *, filled: bool) -> dict[str, Any]:
     """Return how the mean of class c is marked."""
-    colour = _COLOURS[c % len(_COLOURS)]
+    colour = PALETTE[c % len(PALETTE)]
     return {
-        "marker": _MARKERS[(c + c // len(_COLOURS)) % len(_MARKERS)],
+        "marker": _MARKERS[(c + c // len(PALETTE)) % len(_MARKERS)],
         "markersize": 4.5,
         "color": colour,
         "markerfacecolor": colour if filled else "white",

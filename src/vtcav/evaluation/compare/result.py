@@ -159,7 +159,7 @@ class Comparison:
     def plot(self) -> Figure:
         """Draw methods by layers, each method on a scale of its own."""
         from vtcav.evaluation.compare.figure import plot_comparison
-        from vtcav.results.figures.local_explanation import new_figure
+        from vtcav.results.figures.page import new_figure
 
         return plot_comparison(self, new_figure())
 
@@ -178,7 +178,7 @@ class Comparison:
 
     def _write(self, folder: Path) -> dict[str, Any]:
         from vtcav.evaluation.compare.figure import plot_comparison
-        from vtcav.results.figures.local_explanation import save_figure
+        from vtcav.results.figures.page import save_figure
 
         tables = {"values": self._rows, "summary": self.summary(), "ranks": self.ranks()}
         for name, table in tables.items():

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vtcav.results.figures.sheet import MUTED
+from vtcav.results.figures.palette import MUTED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -22,7 +22,7 @@ from vtcav.evaluation.experiment.figures import (
 )
 from vtcav.files.atomic import replace_files
 from vtcav.files.hashing import file_hash
-from vtcav.results.figures.sheet import save_figure
+from vtcav.results.figures.page import save_figure
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,21 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vtcav.results.figures.footnotes import Marks
+from vtcav.results.figures.lettering import LINE_HEIGHT, basename, labels, shorten
 from vtcav.results.figures.overlay import Overlay, show_scale
-from vtcav.results.figures.sheet import (
-    LINE,
-    MUTED,
-    SMALL,
-    Marks,
-    Page,
-    basename,
-    font_notes,
-    labels,
-    number,
-    own_style,
-    shorten,
-    wrap,
-)
+from vtcav.results.figures.page import MARGIN, Page, own_style, show_axis
+from vtcav.results.figures.palette import BLUE, MUTED, VERMILION
+from vtcav.results.words import number
 
 if TYPE_CHECKING:
     from vtcav.evaluation.localisation.result import Example, FolderLocalisation
@@ -30,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["plot_localisation"]
 
 # Inches.
-_MARGIN = 0.25
 _NAMES = 1.3
 _GAP = 0.2
 _PANEL = 0.85
@@ -38,14 +28,11 @@ _NUMBER = 0.55
 _ROW = 0.2
 _AXIS = 0.32
 _IMAGE = 1.35
-_LINE = SMALL * LINE / 72
 
-_COLOUR = "#0072B2"
-_CHANCE = "#D55E00"
 _DOT: dict[str, Any] = {
     "marker": "o",
     "markersize": 4.5,
-    "color": _COLOUR,
+    "color": BLUE,
     "markeredgecolor": "white",
 }
 # By metric: title, which end is good, what a map that knows nothing gets (None: the mask's area).
@@ -58,6 +45,7 @@ _PANELS: dict[str, tuple[str, float | None]] = {
 }
 
 
+@own_style()
 def plot_localisation(found: FolderLocalisation, figure: Figure) -> Figure:
     """Draw the metrics of every concept, and its example images.
 
@@ -68,8 +56,7 @@ def plot_localisation(found: FolderLocalisation, figure: Figure) -> Figure:
     Returns:
         The figure.
     """
-    with own_style():
-        _Drawing(found).draw(figure)
+    _Drawing(found).draw(figure)
     return figure
 
 
@@ -88,37 +75,34 @@ class _Drawing:
             len(_PANELS) * (_PANEL + _NUMBER + _GAP),
             (1 + len(found.layers)) * (_IMAGE + _GAP) - _NAMES,
         )
-        self.width = 2 * _MARGIN + _NAMES + columns
+        self.width = 2 * MARGIN + _NAMES + columns
 
     def draw(self, figure: Figure) -> None:
-        footer = [line for text in self._footer() for line in wrap(text, self.width - 2 * _MARGIN)]
         tops, height = self._tops()
-        page = Page(figure, self.width, height + len(footer) * _LINE + _MARGIN)
+        names = [*self.found.layers, *self.found.concepts]
+        page = Page(figure, self.width, height, self._footer(), names)
         images = self.found.table["image"].nunique()
-        page.text(_MARGIN, _MARGIN, "Concept maps against masks", 9, weight="bold")
         said = f"{images} image{'s' * (images != 1)}; mean and 95 % interval of the mean"
-        page.text(_MARGIN, _MARGIN + 1.6 * _LINE, said, color=MUTED)
+        page.title("Concept maps against masks", said)
         self._scale(page)
         for top, concept in zip(tops, self.found.concepts, strict=True):
             self._concept(page, concept, top)
-        for k, line in enumerate(footer):
-            page.text(_MARGIN, height + k * _LINE, line, color=MUTED)
 
     def _scale(self, page: Page) -> None:
         """Show the colours of the maps, if any are shown."""
         if self.found.examples:
-            left = page.width - _MARGIN - _IMAGE
-            show_scale(page.axes(left, _MARGIN, _IMAGE, 0.1, "scale"))
-            page.text(left, _MARGIN + 0.13, "M = 0", color=MUTED)
-            page.text(left + _IMAGE, _MARGIN + 0.13, "1", color=MUTED, ha="right")
+            left = page.width - MARGIN - _IMAGE
+            show_scale(page.axes(left, MARGIN, _IMAGE, 0.1, "scale"))
+            page.text(left, MARGIN + 0.13, "M = 0", color=MUTED)
+            page.text(left + _IMAGE, MARGIN + 0.13, "1", color=MUTED, ha="right")
 
     def _tops(self) -> tuple[list[float], float]:
         """Return where each concept begins, and where the last one ends."""
-        tops, top = [], _MARGIN + 4.2 * _LINE
+        tops, top = [], MARGIN + 4.6 * LINE_HEIGHT
         for concept in self.found.concepts:
             tops.append(top)
             examples = sum(map(self._height, self._examples(concept)))
-            top += 3 * _LINE + self.band + _AXIS + examples + _GAP
+            top += 3 * LINE_HEIGHT + self.band + _AXIS + examples + _GAP
         return tops, top
 
     def _examples(self, concept: str) -> list[Example]:
@@ -126,21 +110,21 @@ class _Drawing:
 
     def _height(self, example: Example) -> float:
         """Return the height of an example with its titles."""
-        return _size(example)[1] + 2.6 * _LINE
+        return _size(example)[1] + 2.6 * LINE_HEIGHT
 
     def _concept(self, page: Page, concept: str, top: float) -> None:
         """Draw the metrics of a concept and its examples below."""
-        page.rule(top - 0.5 * _LINE, _MARGIN, page.width - _MARGIN)
+        page.rule(top - 0.5 * LINE_HEIGHT)
         concepts = self.found.concepts
         titles = labels(concepts, range(len(concepts)), 0.9 * (_NAMES - 0.1))
-        page.text(_MARGIN, top, titles[concepts.index(concept)], weight="bold")
+        page.text(MARGIN, top, titles[concepts.index(concept)], weight="bold")
         layers = self.found.layers
         names = labels(layers, range(len(layers)), _NAMES - 0.1)
-        upper = top + 1.6 * _LINE
+        upper = top + 1.6 * LINE_HEIGHT
         for i, name in enumerate(names):
-            page.text(_MARGIN, upper + (i + 0.5) * _ROW, name, centred=True)
+            page.text(MARGIN, upper + (i + 0.5) * _ROW, name, centred=True)
         for j, (metric, (title, chance)) in enumerate(_PANELS.items()):
-            left = _MARGIN + _NAMES + j * (_PANEL + _NUMBER + _GAP)
+            left = MARGIN + _NAMES + j * (_PANEL + _NUMBER + _GAP)
             page.text(left, top, title)
             axes = page.axes(left, upper, _PANEL, self.band, f"{concept}/{metric}")
             self._metric(axes, concept, metric, chance)
@@ -156,14 +140,12 @@ class _Drawing:
 
     def _metric(self, axes: Axes, concept: str, metric: str, chance: float | None) -> None:
         """Draw one metric: a row per layer."""
-        axes.set(xlim=(0, 1), ylim=(len(self.found.layers), 0), xticks=[0, 0.5, 1])
-        axes.set_xticklabels(["0", "0.5", "1"])
-        axes.spines["bottom"].set_visible(True)
-        axes.tick_params(labelsize=SMALL, length=2.5, width=0.6)
+        axes.set(xlim=(0, 1), ylim=(len(self.found.layers), 0))
+        show_axis(axes, [0, 0.5, 1])
         for i, layer in enumerate(self.found.layers):
             row = self.rows[concept, layer, metric]
             level = self.rows[concept, layer, "area"]["mean"] if chance is None else chance
-            axes.plot([level] * 2, [i + 0.15, i + 0.85], color=_CHANCE, linewidth=1.2)
+            axes.plot([level] * 2, [i + 0.15, i + 0.85], color=VERMILION, linewidth=1.2)
             ends = np.clip([row["ci_low"], row["ci_high"]], 0, 1)
             axes.plot(ends, [i + 0.5] * 2, color="black", linewidth=1.1)
             axes.plot(row["mean"], i + 0.5, clip_on=False, **_DOT)
@@ -175,10 +157,10 @@ class _Drawing:
         layers = self.found.layers
         titles = labels(layers, range(len(layers)), _IMAGE)
         for j, title in enumerate([basename(example.image), *titles]):
-            left = _MARGIN + j * (_IMAGE + _GAP)
+            left = MARGIN + j * (_IMAGE + _GAP)
             page.text(left, top, shorten(title, _IMAGE))
             label = f"{example.concept}/{example.image}/{j}"
-            axes = page.axes(left, top + 1.3 * _LINE, width, height, label)
+            axes = page.axes(left, top + 1.3 * LINE_HEIGHT, width, height, label)
             if j == 0:
                 overlay.show_picture(axes)
             else:
@@ -194,8 +176,7 @@ class _Drawing:
         ]
         if any(not _shows_all(example) for example in self.found.examples):
             said.append("Dashes: the part of the picture that the network sees.")
-        names = [*self.found.layers, *self.found.concepts]
-        return [*said, *self.marks.legend(), *font_notes(names)]
+        return [*said, *self.marks.legend()]
 
 
 def _shows_all(example: Example) -> bool:

@@ -177,7 +177,7 @@ class FolderLocalisation:
     def plot(self) -> Figure:
         """Draw every metric by layer, with its interval, and a few images with mask and maps."""
         from vtcav.evaluation.localisation.figure import plot_localisation
-        from vtcav.results.figures.local_explanation import new_figure
+        from vtcav.results.figures.page import new_figure
 
         return plot_localisation(self, new_figure())
 
@@ -195,7 +195,7 @@ class FolderLocalisation:
 
     def _write(self, folder: Path) -> dict[str, Any]:
         from vtcav.evaluation.localisation.figure import plot_localisation
-        from vtcav.results.figures.local_explanation import save_figure
+        from vtcav.results.figures.page import save_figure
 
         summary = self.summary()
         write_table(folder / "localisation_table", self._rows)

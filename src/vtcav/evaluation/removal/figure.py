@@ -9,19 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vtcav.results.figures.sheet import (
-    LINE,
-    MUTED,
-    SMALL,
-    Marks,
-    Page,
-    font_notes,
-    labels,
-    number,
-    own_style,
-    shorten,
-    wrap,
-)
+from vtcav.results.figures.footnotes import Marks
+from vtcav.results.figures.lettering import LINE_HEIGHT, SMALL, labels
+from vtcav.results.figures.page import MARGIN, Page, own_style
+from vtcav.results.figures.palette import BLUE, MUTED
+from vtcav.results.words import number
 
 if TYPE_CHECKING:
     from vtcav.evaluation.removal.result import InsertionDeletion
@@ -29,18 +21,16 @@ if TYPE_CHECKING:
 __all__ = ["plot_insertion"]
 
 # Inches.
-_MARGIN = 0.25
 _NAMES = 1.0
 _TICKS = 0.4
 _PANEL = 1.9, 1.25
 _GAP = 0.2
 _HEAD = 0.3
-_LINE = SMALL * LINE / 72
 
-_COLOUR = "#0072B2"
 _CONTROL = "0.6"
 
 
+@own_style()
 def plot_insertion(found: InsertionDeletion, figure: Figure) -> Figure:
     """Draw deletion curves: a row per concept, a column per layer.
 
@@ -51,8 +41,7 @@ def plot_insertion(found: InsertionDeletion, figure: Figure) -> Figure:
     Returns:
         The figure.
     """
-    with own_style():
-        _Drawing(found).draw(figure)
+    _Drawing(found).draw(figure)
     return figure
 
 
@@ -76,39 +65,30 @@ class _Drawing:
     def draw(self, figure: Figure) -> None:
         layers, concepts = self.found.layers, self.found.concepts
         columns, rows = len(layers), len(concepts)
-        width = 2 * _MARGIN + _NAMES + _TICKS + columns * _PANEL[0] + (columns - 1) * _GAP
+        width = 2 * MARGIN + _NAMES + _TICKS + columns * _PANEL[0] + (columns - 1) * _GAP
         width = max(width, 4.5)
-        footer = [line for text in self._footer() for line in wrap(text, width - 2 * _MARGIN)]
-        top = _MARGIN + 4.5 * _LINE
+        top = MARGIN + 4.5 * LINE_HEIGHT
         pitch = _HEAD + _PANEL[1] + _GAP
-        bottom = top + _LINE * 1.5 + rows * pitch + 2.6 * _LINE
-        page = Page(figure, width, bottom + len(footer) * _LINE + _MARGIN)
+        bottom = top + LINE_HEIGHT * 1.5 + rows * pitch + 2.6 * LINE_HEIGHT
+        names = [self.found.class_name, *layers, *concepts]
+        page = Page(figure, width, bottom, self._footer(), names)
         self._title(page)
-        left = _MARGIN + _NAMES + _TICKS
+        left = MARGIN + _NAMES + _TICKS
         for j, name in enumerate(labels(layers, range(columns), _PANEL[0])):
             page.text(left + j * (_PANEL[0] + _GAP), top, name, weight="bold")
         for i, name in enumerate(labels(concepts, range(rows), 0.9 * _NAMES)):
-            upper = top + 1.5 * _LINE + i * pitch
-            page.text(_MARGIN, upper + _HEAD + _PANEL[1] / 2, name, centred=True, weight="bold")
+            upper = top + 1.5 * LINE_HEIGHT + i * pitch
+            page.text(MARGIN, upper + _HEAD + _PANEL[1] / 2, name, centred=True, weight="bold")
             for j, layer in enumerate(layers):
                 x = left + j * (_PANEL[0] + _GAP)
                 self._panel(page, layer, concepts[i], x, upper, ticks=j == 0)
-        page.text(left, bottom - 1.5 * _LINE, "share t of the concept taken out", color=MUTED)
-        for k, line in enumerate(footer):
-            page.text(_MARGIN, bottom + k * _LINE, line, color=MUTED)
+        page.text(left, bottom - 1.5 * LINE_HEIGHT, "share t of the concept taken out", color=MUTED)
 
     def _title(self, page: Page) -> None:
         images = self.found.table["image"].nunique()
-        title = shorten(
-            f"Logit of {self.found.class_name} while a concept is taken out",
-            page.width - 2 * _MARGIN,
-            9,
-            bold=True,
-        )
-        page.text(_MARGIN, _MARGIN, title, 9, weight="bold")
         said = f"mean over {images} image{'s' * (images != 1)}"
         said += f"; grey: {self.found.controls} random directions" if self.found.controls else ""
-        page.text(_MARGIN, _MARGIN + 1.6 * _LINE, said, color=MUTED)
+        page.title(f"Logit of {self.found.class_name} while a concept is taken out", said)
 
     def _panel(
         self, page: Page, layer: str, concept: str, left: float, top: float, *, ticks: bool
@@ -119,11 +99,11 @@ class _Drawing:
         if self.found.controls:
             numbers.append("p " + _number(row["p_value"]))
         page.text(left, top, ", ".join(numbers) + self.marks.suffix(row["note"]))
-        axes = page.axes(left, top + _HEAD - _LINE * 0.6, *_PANEL, f"{layer}/{concept}")
+        axes = page.axes(left, top + _HEAD - LINE_HEIGHT * 0.6, *_PANEL, f"{layer}/{concept}")
         for _, line in _of(self.controls, layer, concept).groupby("control"):
             axes.plot(line["t"], line["deletion_logit"], color=_CONTROL, linewidth=0.5)
         own = _of(self.means, layer, concept)
-        axes.plot(own["t"], own["deletion_logit"], color=_COLOUR, linewidth=2.2)
+        axes.plot(own["t"], own["deletion_logit"], color=BLUE, linewidth=2.2)
         self._frame(axes, ticks=ticks)
 
     def _frame(self, axes: Axes, *, ticks: bool) -> None:
@@ -144,8 +124,7 @@ class _Drawing:
                 "Grey lines take as much out at the same places, along the concept's direction "
                 "with its channels permuted; p: how often these leave as small an area."
             )
-        names = [self.found.class_name, *self.found.layers, *self.found.concepts]
-        return [*said, *self.marks.legend(), *font_notes(names)]
+        return [*said, *self.marks.legend()]
 
 
 def _number(value: float) -> str:

@@ -215,7 +215,7 @@ class InsertionDeletion:
         The thick line is the concept, each thin one a control; means over images.
         """
         from vtcav.evaluation.removal.figure import plot_insertion
-        from vtcav.results.figures.local_explanation import new_figure
+        from vtcav.results.figures.page import new_figure
 
         return plot_insertion(self, new_figure())
 
@@ -233,7 +233,7 @@ class InsertionDeletion:
 
     def _write(self, folder: Path) -> dict[str, Any]:
         from vtcav.evaluation.removal.figure import plot_insertion
-        from vtcav.results.figures.local_explanation import save_figure
+        from vtcav.results.figures.page import save_figure
 
         summary = self.summary()
         write_table(folder / "insertion_table", self._rows)

@@ -1,4 +1,4 @@
-"""A concept map over the picture: where it lies, in which colours, and what lies beyond it."""
+"""Concept maps over their picture: position, colours, and the part that the network did not see."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
+from vtcav.results.figures.page import cross_out
+
 __all__ = ["Overlay", "flat_overlay", "hex_colours", "show_scale"]
 
 _GREY = 0.25, 0.65
+_MIDDLE_GREY = str(sum(_GREY) / 2)
 _OPACITY = 0.58, 0.78
 _PICTURE_PIXELS = 512
 
@@ -26,7 +29,7 @@ _LONGEST = 3.6
 
 
 class _Window(NamedTuple):
-    """A rectangle in shares of the picture's sides, which the axes of pictures count in."""
+    """A rectangle in shares of the picture's sides, the coordinates of all axes with pictures."""
 
     left: float
     top: float
@@ -55,14 +58,14 @@ class Overlay:
         box: Left, top, right and bottom of the network's input as shares of the picture's sides.
 
     Attributes:
-        framed: Whether the network saw something else than exactly the picture.
-        padded: Whether it saw a margin around the picture.
+        framed: Whether the network's input is not exactly the picture.
+        padded: Whether it has a margin around the picture.
     """
 
     def __init__(self, picture: NDArray[np.uint8], box: Sequence[float]) -> None:
         self._box = _Window(*box)
         left, top, right, bottom = self._box
-        # Cells on padding count in the attributions, so they are shown beside the picture.
+        # Cells on padding count in the attributions, so that they are shown, beside the picture.
         self._window = _Window(min(left, 0.0), min(top, 0.0), max(right, 1.0), max(bottom, 1.0))
         self._picture = _small(picture)
         self._grey = _grey(self._picture)
@@ -77,7 +80,7 @@ class Overlay:
         """
         wide, high = self._window.sides(self._picture)
         scale = min(1.25 * side / wide, side / high)
-        # A crop of a long picture is a small part of it, in which one must still see the cells.
+        # A crop of a long picture is a small part of it, and its cells must still be visible.
         smallest = _SMALLEST_INPUT / min(self._box.sides(self._picture))
         scale = max(scale, min(smallest, _LONGEST / max(wide, high)))
         return wide * scale, high * scale
@@ -90,41 +93,31 @@ class Overlay:
 
     def show_map(self, axes: Axes, M: NDArray[np.float32], *, smooth: bool) -> None:
         """Draw a concept map [h, w] over the picture in grey."""
-        # Padding in the grey of the colour bar's ground, so that colours there compare with it.
-        axes.set_facecolor(str(sum(_GREY) / 2))
-        axes.imshow(self._grey, extent=_WHOLE.extent, aspect="auto")
+        self._show_grey(axes)
         _show_map(axes, M, self._box, smooth=smooth)
         self._finish(axes)
 
     def show_not_separated(self, axes: Axes) -> None:
         """Cross the picture out where there is no map."""
-        axes.set_facecolor(str(sum(_GREY) / 2))
-        axes.imshow(self._grey, extent=_WHOLE.extent, aspect="auto")
-        left, right, bottom, top = self._window.extent
-        across, down = right - left, bottom - top
-        axes.add_patch(
-            Rectangle(
-                (left, top), across, down, fill=False, hatch="////", linewidth=0, edgecolor="0.95"
-            )
-        )
+        self._show_grey(axes)
+        left, top, right, bottom = self._window
+        box = left, top, right - left, bottom - top
+        cross_out(axes, box, "not separated\n(e+ <= e-)", "0.95")
         self._finish(axes)
-        axes.text(
-            left + across / 2,
-            top + down / 2,
-            "not separated\n(e+ <= e-)",
-            ha="center",
-            va="center",
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 2},
-        )
+
+    def _show_grey(self, axes: Axes) -> None:
+        # Padding in the grey under the colour bar, so that colours there compare with it.
+        axes.set_facecolor(_MIDDLE_GREY)
+        axes.imshow(self._grey, extent=_WHOLE.extent, aspect="auto")
 
     def _finish(self, axes: Axes) -> None:
-        """Fix the axes to what is shown, and draw the edge of the network's input."""
+        """Set the limits of the axes, and draw the edge of the network's input."""
         left, right, bottom, top = self._window.extent
         axes.set(xlim=(left, right), ylim=(bottom, top))
         if not self.framed:
             return
         left, right, bottom, top = self._box.extent
-        # Black dashes on white: one of the two is seen on any picture.
+        # Black dashes on white: one of the two is visible on any picture.
         for colour, line in (("white", "-"), ("black", (0, (4, 3)))):
             frame = Rectangle((left, top), right - left, bottom - top, fill=False, clip_on=False)
             frame.set(edgecolor=colour, linestyle=line, linewidth=0.9)
@@ -134,47 +127,47 @@ class Overlay:
 def flat_overlay(
     picture: NDArray[np.uint8], box: Sequence[float], M: NDArray[np.float32], side: int
 ) -> NDArray[np.uint8]:
-    """Return a map over its picture as pixels, in the colours of the figures; padding is left out.
+    """Return a map over its picture as pixels, in the colours of the figures, without padding.
 
     Args:
         picture: uint8 [H, W, 3].
         box: Left, top, right and bottom of the network's input as shares of the picture's sides.
         M: The map [h, w] in [0, 1].
-        side: Pixels of the longer side of the answer, at most.
+        side: Most pixels along the longer edge.
     """
     small = Image.fromarray(picture)
     small.thumbnail((side, side))
     ground = _grey(np.asarray(small)).astype(np.float64) / 255
     high, wide = ground.shape[:2]
     left, top, right, bottom = box
-    # the cell of the map that each pixel's centre lies in
+    # the cell of the map under each pixel's centre
     across = ((np.arange(wide) + 0.5) / wide - left) / (right - left) * M.shape[1]
     down = ((np.arange(high) + 0.5) / high - top) / (bottom - top) * M.shape[0]
     columns, rows = np.floor(across).astype(int), np.floor(down).astype(int)
-    seen_across = (columns >= 0) & (columns < M.shape[1])
-    seen_down = (rows >= 0) & (rows < M.shape[0])
-    values = M[np.ix_(rows[seen_down], columns[seen_across])]
+    inside_x = (columns >= 0) & (columns < M.shape[1])
+    inside_y = (rows >= 0) & (rows < M.shape[0])
+    values = M[np.ix_(rows[inside_y], columns[inside_x])]
     colours = _colours()(np.clip(values, 0, 1))
     opacity = colours[..., 3:]
-    place = np.ix_(seen_down, seen_across)
-    ground[place] = opacity * colours[..., :3] + (1 - opacity) * ground[place]
+    covered = np.ix_(inside_y, inside_x)
+    ground[covered] = opacity * colours[..., :3] + (1 - opacity) * ground[covered]
     return np.rint(ground * 255).astype(np.uint8)
 
 
 def show_scale(axes: Axes) -> None:
     """Draw the colours of M from 0 to 1 over a middle grey of the picture."""
-    axes.set_facecolor(str(sum(_GREY) / 2))
+    axes.set_facecolor(_MIDDLE_GREY)
     _show_map(axes, np.linspace(0, 1, 256, dtype=np.float32)[None], _WHOLE, smooth=False)
     axes.set(xlim=(0, 1), ylim=(1, 0))
 
 
-def _show_map(axes: Axes, M: NDArray[np.float32], place: _Window, *, smooth: bool) -> None:
+def _show_map(axes: Axes, M: NDArray[np.float32], box: _Window, *, smooth: bool) -> None:
     axes.imshow(
         M,
         cmap=_colours(),
         vmin=0,
         vmax=1,
-        extent=place.extent,
+        extent=box.extent,
         aspect="auto",
         interpolation="bilinear" if smooth else "nearest",
         interpolation_stage="data",
@@ -185,8 +178,8 @@ def _show_map(axes: Axes, M: NDArray[np.float32], place: _Window, *, smooth: boo
 def _colours() -> ListedColormap:
     """Return the colours of M.
 
-    Inferno begins black, so that M = 0 looks like the picture in the shade, not like a finding.
-    The opacity grows only so far that over every grey of the picture the lightness grows with M.
+    Inferno begins black, so that M = 0 looks like the picture in shade and not like a finding.
+    The opacity grows so little that over every grey of the picture the lightness grows with M.
     """
     colours = matplotlib.colormaps["inferno"](np.linspace(0, 1, 256))
     colours[:, 3] = np.linspace(*_OPACITY, 256)
@@ -194,7 +187,7 @@ def _colours() -> ListedColormap:
 
 
 def _grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a picture in greys of low contrast, which leave the colours over it readable."""
+    """Return a picture in greys of low contrast, on which colours can be read."""
     low, high = _GREY
     luma = picture @ np.array([0.299, 0.587, 0.114]) / 255
     grey = np.rint((low + (high - low) * luma) * 255).astype(np.uint8)
@@ -202,7 +195,7 @@ def _grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _small(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a picture of not many more pixels than are drawn."""
+    """Return a picture with about as many pixels as are drawn."""
     image = Image.fromarray(picture)
     image.thumbnail((_PICTURE_PIXELS, _PICTURE_PIXELS))
     return np.asarray(image)

@@ -1,0 +1,151 @@
+"""Lettering of figures: the width of text, and names cut to fit.
+
+Lengths are inches, sizes of letters are points.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from functools import cache, lru_cache
+
+from matplotlib import font_manager
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+
+__all__ = [
+    "LINE",
+    "LINE_HEIGHT",
+    "SMALL",
+    "basename",
+    "font_families",
+    "font_notes",
+    "labels",
+    "shorten",
+    "text_width",
+    "wrap",
+]
+
+SMALL = 7.0
+LINE = 1.35
+"""Height of a line, in sizes of its letters."""
+LINE_HEIGHT = SMALL * LINE / 72
+
+# DejaVu Sans comes with matplotlib; the others have the letters that it lacks.
+_FALLBACKS = (
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Source Han Sans",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "WenQuanYi Micro Hei",
+    "Arial Unicode MS",
+)
+_UNKNOWN = "\u25a1"  # a white square
+# Letters drawn with hinting come out a little wider than their outlines.
+_SLACK = 1.06
+
+
+@cache
+def font_families() -> tuple[str, ...]:
+    """Return the installed fonts that figures are lettered with, the preferred first."""
+    installed = set(font_manager.get_font_names())
+    return ("DejaVu Sans", *(name for name in _FALLBACKS if name in installed))
+
+
+@cache
+def _font(size: float, bold: bool) -> FontProperties:
+    return FontProperties(
+        family=list(font_families()), size=size, weight="bold" if bold else "normal"
+    )
+
+
+@lru_cache(4096)
+def text_width(text: str, size: float = SMALL, *, bold: bool = False) -> float:
+    """Return the width of one line of text, in inches."""
+    width, _, _ = text_to_path.get_text_width_height_descent(text, _font(size, bold), False)
+    return float(width) / 72 * _SLACK
+
+
+@cache
+def _glyph(letter: str) -> str:
+    """Return a letter, or a square where no font has it."""
+    if not letter.isprintable():
+        return " "
+    fonts = (font_manager.findfont(FontProperties(family=[name])) for name in font_families())
+    known = any(font_manager.get_font(font).get_char_index(ord(letter)) for font in fonts)
+    return letter if known else _UNKNOWN
+
+
+def _clean(text: str) -> str:
+    """Return a name as one line, with a square for every letter that no font has."""
+    return " ".join("".join(map(_glyph, text)).split())
+
+
+def font_notes(names: Iterable[str]) -> list[str]:
+    """Return the footnote on letters that cannot be drawn; none where all names can be."""
+    if all(_UNKNOWN not in _clean(name) for name in names):
+        return []
+    return [f"{_UNKNOWN} stands for a letter that no installed font has (Noto Sans CJK has most)."]
+
+
+def shorten(text: str, width: float, size: float = SMALL, *, bold: bool = False) -> str:
+    """Return a name that fits a width in inches; where it is too long, its middle is left out.
+
+    Not its end, because names of classes and layers often differ in their last letters.
+
+    Example:
+        >>> shorten("block 13", 1), shorten("features.13.block.2.expansion", 1)
+        ('block 13', 'features.13…nsion')
+    """
+    text = _clean(text)
+    if text_width(text, size, bold=bold) <= width:
+        return text
+    lengths = range(2, len(text))
+    kept = 1 + bisect_right(
+        lengths, width, key=lambda kept: text_width(_cut(text, kept), size, bold=bold)
+    )
+    return _cut(text, kept)
+
+
+def _cut(text: str, kept: int) -> str:
+    end = kept // 3
+    return f"{text[: kept - end].rstrip()}…{text[len(text) - end :].lstrip()}"
+
+
+def wrap(
+    text: str, width: float, size: float = SMALL, *, most: int = 99, bold: bool = False
+) -> list[str]:
+    """Return a text as at most `most` lines that fit a width in inches."""
+    pieces = re.split(r"(?<=\s)|(?<=[_/.-])(?=[^\W\d])", _clean(text))
+    lines: list[str] = []
+    line = ""
+    for i, piece in enumerate(pieces):
+        if line and text_width((line + piece).rstrip(), size, bold=bold) > width:
+            if len(lines) == most - 1:
+                line += "".join(pieces[i:])
+                break
+            lines.append(line)
+            line = ""
+        line += piece
+    return [shorten(line, width, size, bold=bold) for line in (*lines, line)]
+
+
+def labels(
+    names: Sequence[str], numbers: Sequence[int], width: float, size: float = SMALL
+) -> list[str]:
+    """Return names that fit a width; those that would look alike begin with their number."""
+    short = [shorten(name, width, size) for name in names]
+    return [
+        label if short.count(label) == 1 else shorten(f"[{n}] {name}", width, size)
+        for label, name, n in zip(short, names, numbers, strict=True)
+    ]
+
+
+def basename(name: str) -> str:
+    """Return the last part of a path, on any system."""
+    return re.split(r"[\\/]", name.rstrip("\\/"))[-1] or name
