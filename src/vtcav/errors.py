@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree.
+"""The errors that vtcav raises, as one tree, and the way it warns.
 
 ```
 VtcavError
@@ -16,6 +16,12 @@ VtcavError
 Every message says what was expected, what came and what to do.
 """
 
+import contextlib
+import inspect
+import os
+import warnings
+from pathlib import Path
+
 __all__ = [
     "CavError",
     "ConceptError",
@@ -26,7 +32,11 @@ __all__ = [
     "LayerError",
     "ModelError",
     "VtcavError",
+    "warn",
 ]
+
+# Frames that a warning passes over on its way to the user's code.
+_INNER = (f"{Path(__file__).parent}{os.sep}", contextlib.__file__)
 
 
 class VtcavError(Exception):
@@ -63,3 +73,24 @@ class ExplanationError(VtcavError):
 
 class ExtraError(VtcavError):
     """A feature needs an optional package that is not installed."""
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Issue a warning that points at the line outside of this package that led to it.
+
+    Args:
+        message: The warning's text.
+        category: The warning's class.
+    """
+    frame = inspect.currentframe()
+    while frame and frame.f_back and frame.f_code.co_filename.startswith(_INNER):
+        frame = frame.f_back
+    assert frame is not None  # CPython and PyPy know their frames
+    warnings.warn_explicit(
+        message,
+        category,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        frame.f_globals.get("__name__"),
+        frame.f_globals.setdefault("__warningregistry__", {}),
+    )

@@ -8,10 +8,10 @@ and its error message, the option of a command (`vtcav.cli.options`) and the key
 from __future__ import annotations
 
 import numbers
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, Protocol
 
-from vtcav.errors import VtcavError
+from vtcav.errors import ExplanationError, VtcavError
 
 __all__ = [
     "Between",
@@ -23,6 +23,7 @@ __all__ = [
     "Text",
     "Whole",
     "Words",
+    "check",
     "parameter",
     "parameters",
 ]
@@ -225,6 +226,40 @@ class Parameter:
             expected = f"expected {self.name} to be {self.constraint.expected}, got {value!r}"
             message = str(error) or expected + (f"; None takes {self.none}" if self.none else "")
             raise ValueError(message) from None
+
+
+def check(
+    name: str,
+    value: object,
+    constraint: Constraint,
+    *,
+    none: str = "",
+    error: type[VtcavError] = ExplanationError,
+) -> Any:
+    """Check an argument that belongs to no settings class, and return it in its plain type.
+
+    Args:
+        name: The argument's name.
+        value: The argument.
+        constraint: The values that it takes.
+        none: What None means, for an argument that takes it.
+        error: The class of the error.
+
+    Raises:
+        VtcavError: `error`, when the value is not allowed.
+
+    Example:
+        >>> check("points", 20, Whole(2))
+        20
+        >>> check("points", 1, Whole(2))
+        Traceback (most recent call last):
+        ...
+        vtcav.errors.ExplanationError: expected points to be a whole number of at least 2, got 1
+    """
+    try:
+        return Parameter(name, MISSING, constraint, "", none).accept(value)
+    except ValueError as wrong:
+        raise error(str(wrong)) from None
 
 
 def parameter(default: Any, constraint: Constraint, *, meaning: str, none: str = "") -> Any:

@@ -146,7 +146,7 @@ def test_interval_errors():
     with pytest.raises(ExplanationError, match=r"correlations from -1 to 1, got \[1.5, 0.2\]"):
         interval_over_seeds([1.5, 0.2])
     for confidence in (0, 1, 95, math.nan):
-        with pytest.raises(ExplanationError, match="confidence between 0 and 1"):
+        with pytest.raises(ExplanationError, match="confidence to be a number between 0 and 1"):
             interval_over_seeds([0.1, 0.2], confidence)
 
 
@@ -219,5 +219,5 @@ def _seed_of_one_point():
 def test_errors():
     with pytest.raises(ExplanationError, match=r"truths \[n\], got \[2\] and \[3\]"):
         pearson([1, 2], [1, 2, 3])
-    with pytest.raises(ExplanationError, match="resamples of at least 1, got 0"):
+    with pytest.raises(ExplanationError, match=r"resamples to be a whole number .*, got 0"):
         bootstrap_interval([1, 2, 3], [1, 2, 3], resamples=0)

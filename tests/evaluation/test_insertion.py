@@ -324,7 +324,7 @@ def test_errors(colours):
         insertion_deletion(colours, patches(0, 1), "red", {"red": patches(None)})
     with pytest.raises(vtcav.ModelError, match="unknown class 'pink'"):
         insertion_deletion(colours, patches(0, 1), "pink", patches(None))
-    with pytest.raises(vtcav.ExplanationError, match="confidence between 0 and 1"):
+    with pytest.raises(vtcav.ExplanationError, match="confidence to be a number between 0 and 1"):
         insertion_deletion(
             colours, patches(0, 1), "red", patches(None), controls=0, points=2
         ).summary(95)

@@ -94,7 +94,7 @@ def test_too_few_for_one_cav():
 
 
 def test_unknown_settings():
-    with pytest.raises(ExplanationError, match=r"expected a classifier of 'sgd', .* got 'tree'"):
+    with pytest.raises(ExplanationError, match=r"classifier to be 'sgd', .* got 'tree'"):
         learn_cav(torch.zeros(5, 2), torch.zeros(5, 2), classifier="tree")
     with pytest.raises(ExplanationError, match="runs to be a whole number of at least 1, got 0"):
         tcav(small_model(), IMAGES, concepts(), negatives(), ["1"], runs=0)

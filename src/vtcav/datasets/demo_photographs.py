@@ -11,7 +11,7 @@ from PIL import Image
 
 from vtcav.errors import ExtraError
 from vtcav.images.references import collect, read
-from vtcav.models.sources.demo_network import _HINT
+from vtcav.models.sources.demo_network import HINT
 
 __all__ = ["crops", "negatives", "photograph"]
 
@@ -32,7 +32,7 @@ def photograph(name: str) -> Image.Image:
     try:
         folder = resources.files("skimage.data")
     except ModuleNotFoundError as error:
-        raise ExtraError(f"the demo's photographs need scikit-image: {_HINT}") from error
+        raise ExtraError(f"the demo's photographs need scikit-image: {HINT}") from error
     path = next(p for p in folder.iterdir() if Path(p.name).stem == name)
     with resources.as_file(path) as file:
         return read(collect(file)[0])

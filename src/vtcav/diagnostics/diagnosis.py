@@ -6,7 +6,6 @@ was learned from, and directions are learned from them again, without some image
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -34,6 +33,7 @@ from vtcav.diagnostics.result import Diagnostics
 from vtcav.diagnostics.stability import Resamples
 from vtcav.diagnostics.stability_checks import CurvePoint, stability_checks, stability_curve
 from vtcav.errors import CavError
+from vtcav.files.hashing import text_hash
 from vtcav.method.cav import LayerCavs
 from vtcav.results.bank import CavBank
 from vtcav.results.image_set import SetEvidence
@@ -191,7 +191,7 @@ def _described(images: SetEvidence | None) -> dict[str, Any] | None:
     """Return which images they were, without their content."""
     if images is None:
         return None
-    content = hashlib.sha256("".join(images.digests).encode()).hexdigest()
+    content = text_hash("".join(images.digests))
     return {"role": images.role, "names": list(images.names), "sha256": content}
 
 

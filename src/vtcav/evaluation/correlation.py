@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vtcav.errors import ExplanationError
+from vtcav.parameters import Between, Whole, check
 
 __all__ = [
     "Correlation",
@@ -207,7 +208,7 @@ def interval_over_seeds(
         >>> interval_over_seeds([0.9]).note
         'one seed: no interval'
     """
-    _check_confidence(confidence)
+    check("confidence", confidence, Between(0, 1))
     given = np.asarray(list(values), dtype=np.float64)
     r = given[~np.isnan(given)]
     notes = (
@@ -273,14 +274,13 @@ def bootstrap_interval(
         >>> round(found.value, 3), found.low < found.value < found.high
         (0.886, True)
     """
-    _check_confidence(confidence)
-    if isinstance(resamples, bool) or int(resamples) != resamples or resamples < 1:
-        raise ExplanationError(f"expected resamples of at least 1, got {resamples!r}")
+    check("confidence", confidence, Between(0, 1))
+    resamples = check("resamples", resamples, Whole(1))
     a, b = _points(x, y)
     whole = statistic(a, b)
     if np.isnan(whole.value):
         return Interval(NAN, NAN, NAN, len(a), confidence, whole.note)
-    draws = np.random.default_rng(seed).integers(0, len(a), (int(resamples), len(a)))
+    draws = np.random.default_rng(seed).integers(0, len(a), (resamples, len(a)))
     found = np.array([statistic(a[draw], b[draw]).value for draw in draws])
     defined = found[~np.isnan(found)]
     lost = len(found) - len(defined)
@@ -349,8 +349,3 @@ def _same_up_to_rounding(values: _Floats) -> bool:
     # below this scipy warns that rounding makes up the result
     spread = float(np.linalg.norm(values - values.mean()))
     return spread <= 1e-13 * abs(float(values.mean()))
-
-
-def _check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise ExplanationError(f"expected a confidence between 0 and 1, got {confidence!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtcav.errors import CavError, ExplanationError, ImageError, ModelError
+from vtcav.errors import CavError, ExplanationError, ImageError, ModelError, warn
 from vtcav.explainer.layer_analysis import LayerResult, analyse, zero_logits
 from vtcav.explainer.learning.example_passes import Pass, look_at
 from vtcav.explainer.learning.learn import learn
@@ -467,12 +466,11 @@ class VisualTCAV:
         self._precision_error = error
         worst = max(error, key=lambda layer: error[layer])
         if error[worst] > self._rule.tolerance:
-            warnings.warn(
+            warn(
                 f"precision={self._rule.precision!r} moves attributions by up to "
                 f"{error[worst]:.1%} (layer {worst!r}, measured at the first image), more than the "
                 f"tolerance of {self._rule.tolerance:.1%}; precision=None computes them as the "
-                "network does",
-                stacklevel=4,
+                "network does"
             )
 
     def _evidence(self, role: str, source: ImageSource | None) -> SetEvidence | None:

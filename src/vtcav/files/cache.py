@@ -11,19 +11,19 @@ a result.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtcav.errors import warn
 from vtcav.files.atomic import atomic_path
+from vtcav.files.hashing import digest, json_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -206,14 +206,12 @@ class Cache:
     def _warn(self, text: str, once: object) -> None:
         if str(once) not in self._told:
             self._told.add(str(once))
-            warnings.warn(text, CacheWarning, stacklevel=4)
+            warn(text, CacheWarning)
 
 
 def _content(kind: str, key: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
     """Return the bytes of an entry."""
     from safetensors.torch import save
-
-    from vtcav.files.hashing import digest
 
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"format": FORMAT, "kind": kind, "key": key, "sha256": digest(whole)}
@@ -229,8 +227,6 @@ def _read(path: Path) -> dict[str, Tensor]:
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
-
-    from vtcav.files.hashing import digest
 
     data = path.read_bytes()
     try:
@@ -249,8 +245,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _name(version: object, kind: str, key: object) -> str:
     """Return the name of an entry's file."""
-    text = json.dumps([version, kind, key], sort_keys=True)
-    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()}{_SUFFIX}"
+    return f"{kind}-{json_hash([version, kind, key])}{_SUFFIX}"
 
 
 def _remove(paths: list[Path]) -> int:

@@ -1,16 +1,32 @@
-"""Hashes of texts, arrays and files."""
+"""SHA-256 of texts, JSON data, tensors and files, as hexadecimal digits."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["digest", "file_hash"]
+__all__ = ["digest", "file_hash", "json_hash", "text_hash"]
+
+
+def text_hash(text: str) -> str:
+    """Return the SHA-256 of a text in UTF-8."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def json_hash(data: Any) -> str:
+    """Return the SHA-256 of JSON data, whatever the order of its keys.
+
+    Example:
+        >>> json_hash({"a": 1, "b": 2}) == json_hash({"b": 2, "a": 1})
+        True
+    """
+    return text_hash(json.dumps(data, sort_keys=True))
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

@@ -5,7 +5,6 @@ The manifest `KIND.json` holds the format, a hash of every other file, and a has
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtcav.errors import ExplanationError
 from vtcav.files.atomic import replace_files
-from vtcav.files.hashing import file_hash
+from vtcav.files.hashing import file_hash, text_hash
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,5 +115,4 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _content_hash(manifest: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a manifest's content, whatever its line breaks."""
-    text = json.dumps(manifest, ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return text_hash(json.dumps(manifest, ensure_ascii=False, allow_nan=False))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
+
+from vtcav.files.hashing import text_hash
 
 __all__ = ["folder_names"]
 
@@ -34,12 +35,9 @@ def folder_names(names: Mapping[str, str]) -> dict[str, str]:
     """
     plain = {key: _plain(name) for key, name in names.items()}
     counts = Counter(name.casefold() for name in plain.values())
-    return {
-        key: plain[key]
-        if plain[key] == name and counts[name.casefold()] == 1
-        else f"{plain[key]}-{_hash(key, name)}"
-        for key, name in names.items()
-    }
+    stay = {key for key in names if plain[key] == names[key] and counts[plain[key].casefold()] == 1}
+    hashes = {key: text_hash(f"{key}\n{name}")[:8] for key, name in names.items()}
+    return {key: text if key in stay else f"{text}-{hashes[key]}" for key, text in plain.items()}
 
 
 def _plain(name: str) -> str:
@@ -48,7 +46,3 @@ def _plain(name: str) -> str:
     kept = "".join(c if c.isalnum() or c in _KEPT else "_" for c in composed)
     short = kept.encode()[:_LONGEST].decode(errors="ignore").strip(" ._") or "_"
     return f"{short}_" if short.split(".")[0].casefold() in _RESERVED else short
-
-
-def _hash(key: str, name: str) -> str:
-    return hashlib.sha256(f"{key}\n{name}".encode()).hexdigest()[:8]

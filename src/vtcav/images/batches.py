@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +14,7 @@ from torch import Tensor
 from vtcav.errors import ImageError
 from vtcav.images.preprocess import to_tensor
 from vtcav.images.progress import Progress
-from vtcav.images.references import ImageRef, Skipped, SkippedImageWarning, UnreadableError, read
+from vtcav.images.references import ImageRef, Skipped, UnreadableError, read, report_skipped
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "Batches", "ImageStream"]
 
 T = TypeVar("T")
-
-_NAMED = 5  # skipped pictures that a warning names
 
 
 @dataclass(frozen=True)
@@ -223,7 +220,7 @@ class ImageStream(Generic[T]):
                 yield from self._next(waiting)
         finally:
             pool.shutdown(cancel_futures=True)
-        self._report()
+        report_skipped(len(self), len(self.used), self.skipped)
 
     def _prepare(self, ref: ImageRef) -> T:
         """Decode and convert one picture."""
@@ -245,17 +242,3 @@ class ImageStream(Generic[T]):
             return
         self.used.append(ref.name)
         yield ref, image
-
-    def _report(self) -> None:
-        if not self.skipped:
-            return
-        named = "; ".join(f"{skip.name!r} ({skip.reason})" for skip in self.skipped[:_NAMED])
-        more = len(self.skipped) - _NAMED
-        named += f"; and {more} more" if more > 0 else ""
-        if not self.used:
-            raise ImageError(f"none of the {len(self)} images can be read: {named}")
-        warnings.warn(
-            f"{len(self.skipped)} of {len(self)} images are left out: {named}",
-            SkippedImageWarning,
-            stacklevel=3,
-        )

@@ -10,7 +10,6 @@ import difflib
 import hashlib
 import os
 import threading
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vtcav.errors import ImageError
+from vtcav.errors import ImageError, warn
 from vtcav.images.decoding import identify, open_file, reason_of, upright_rgb
 
 __all__ = [
@@ -33,6 +32,7 @@ __all__ = [
     "pixel_digest",
     "read",
     "report_skipped",
+    "with_reasons",
 ]
 
 ImageSource: TypeAlias = (
@@ -367,14 +367,13 @@ def read(ref: ImageRef) -> Image.Image:
     return ref.load()
 
 
-def report_skipped(listed: int, used: int, skipped: Sequence[Skipped], *, stacklevel: int) -> None:
+def report_skipped(listed: int, used: int, skipped: Sequence[Skipped]) -> None:
     """Name the pictures that were left out.
 
     Args:
         listed: How many there were.
         used: How many could be read.
         skipped: The others.
-        stacklevel: Of the warning, as `warnings.warn` takes it.
 
     Raises:
         ImageError: When none could be read.
@@ -384,16 +383,24 @@ def report_skipped(listed: int, used: int, skipped: Sequence[Skipped], *, stackl
     """
     if not skipped:
         return
+    if not used:
+        raise ImageError(f"none of the {listed} images can be read: {with_reasons(skipped)}")
+    warn(
+        f"{len(skipped)} of {listed} images are left out: {with_reasons(skipped)}",
+        SkippedImageWarning,
+    )
+
+
+def with_reasons(skipped: Sequence[Skipped]) -> str:
+    """Name at most five skipped pictures with their reasons, and count the others.
+
+    Example:
+        >>> with_reasons([Skipped("a.png", "the file is empty")])
+        "'a.png' (the file is empty)"
+    """
     named = "; ".join(f"{skip.name!r} ({skip.reason})" for skip in skipped[:_NAMED])
     more = len(skipped) - _NAMED
-    named += f"; and {more} more" if more > 0 else ""
-    if not used:
-        raise ImageError(f"none of the {listed} images can be read: {named}")
-    warnings.warn(
-        f"{len(skipped)} of {listed} images are left out: {named}",
-        SkippedImageWarning,
-        stacklevel=stacklevel + 1,
-    )
+    return f"{named}; and {more} more" if more > 0 else named
 
 
 def pixel_digest(image: Image.Image) -> str:

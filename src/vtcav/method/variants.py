@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-from vtcav.errors import ExplanationError
+from vtcav.parameters import Words, check
 
 __all__ = ["PAPER", "TITLES", "VARIANTS", "Variant", "check_variant", "method_of", "suffix"]
 
@@ -27,10 +27,8 @@ def check_variant(variant: object) -> Variant:
         >>> check_variant("filter")
         'filter'
     """
-    if variant not in VARIANTS:
-        known = " or ".join(map(repr, VARIANTS))
-        raise ExplanationError(f"expected the variant {known}, got {variant!r}")
-    return variant
+    known: Variant = check("variant", variant, Words(*VARIANTS))
+    return known
 
 
 def method_of(variant: Variant) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 
-from vtcav.errors import LayerError, ModelError
+from vtcav.errors import LayerError, ModelError, warn
 from vtcav.images.preprocess import Preprocess, to_tensor
 from vtcav.models.base import LayerInfo, Model
 from vtcav.models.heads.batch_size import BatchSize
@@ -32,6 +31,7 @@ from vtcav.models.inspection.usable_layers import (
     refusal,
     usable_layers,
 )
+from vtcav.parameters import Words, check
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -97,11 +97,10 @@ class Classifier(Model):
         )
         self.task, self.binary = task, binary or task == "regression"
         if preprocess is None:
-            warnings.warn(
+            warn(
                 "no preprocess given: pictures are used at their own size, scaled to [0, 1]. "
                 "Pass the preprocessing the network was trained with, for example "
-                "vtcav.Preprocess(224, mean=..., std=...)",
-                stacklevel=2,
+                "vtcav.Preprocess(224, mean=..., std=...)"
             )
         self.preprocess = Preprocess(None) if preprocess is None else preprocess
         # not square, so that a preprocessing that keeps the shape of the picture shows
@@ -390,9 +389,7 @@ def _check(module: object, preprocess: object, task: object) -> None:
             "preprocess must be vtcav.Preprocess(...) or a callable from a PIL image to a "
             f"tensor [3, H, W], got {type(preprocess).__name__}"
         )
-    if task not in get_args(Task):
-        expected = ", ".join(map(repr, get_args(Task)))
-        raise ModelError(f"expected task to be one of {expected}, got {task!r}")
+    check("task", task, Words(*get_args(Task)), error=ModelError)
 
 
 def _class_names(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vtcav.errors import ExplanationError
 from vtcav.files.manifest import load_manifest, read_table, records, save_result, write_table
 from vtcav.images.references import Skipped
+from vtcav.parameters import Between, check
 from vtcav.results.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -274,8 +275,7 @@ class GlobalExplanation:
         Raises:
             ExplanationError: For a confidence out of range.
         """
-        if not 0 < confidence < 1:
-            raise ExplanationError(f"expected a confidence between 0 and 1, got {confidence!r}")
+        check("confidence", confidence, Between(0, 1))
         from vtcav.results.class_summary import class_summary
 
         return class_summary(self._rows, self._resampled, confidence)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vtcav.errors import VtcavError
+from vtcav.errors import VtcavError, warn
 from vtcav.explainer.runs.run_folder import DamagedPartWarning
 from vtcav.files.atomic import atomic_path
+from vtcav.files.hashing import json_hash
 from vtcav.images.preprocess import signature
 from vtcav.images.references import ImageRef, UnreadableError
 from vtcav.study.spec import Source, Study, paths
@@ -58,7 +57,7 @@ class Steps:
         Warns:
             DamagedPartWarning: When it was kept and cannot be used.
         """
-        key = _sha256(depends)
+        key = json_hash(depends)
         known = self._done.get(name)
         if known == key:
             try:
@@ -112,8 +111,8 @@ def identity(study: Study, explainer: VisualTCAV) -> dict[str, Any]:
             "binary": model.binary,
             "task": study.model.task,
             "device": model.device.type,
-            "classes": _sha256(list(model.class_names)),
-            "preprocess_behaves": _sha256(repr(signature(model.preprocess))),
+            "classes": json_hash(list(model.class_names)),
+            "preprocess_behaves": json_hash(repr(signature(model.preprocess))),
         },
         "layers": list(explainer.layers),
         "concepts": concepts,
@@ -124,7 +123,7 @@ def identity(study: Study, explainer: VisualTCAV) -> dict[str, Any]:
 def content(refs: Iterable[ImageRef]) -> dict[str, Any]:
     """Return how many images there are, and a hash of their names and bytes."""
     known = [(ref.name, _digest(ref)) for ref in refs]
-    return {"images": len(known), "sha256": _sha256(known)}
+    return {"images": len(known), "sha256": json_hash(known)}
 
 
 def listed(source: Source, limit: int | None, seed: int) -> list[ImageRef]:
@@ -148,9 +147,5 @@ def _digest(ref: ImageRef) -> str:
         return ""
 
 
-def _sha256(data: Any) -> str:
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
 def _warn(name: str, why: str) -> None:
-    warnings.warn(f"{name} is made again: {why}", DamagedPartWarning, stacklevel=4)
+    warn(f"{name} is made again: {why}", DamagedPartWarning)

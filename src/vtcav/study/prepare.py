@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vtcav.errors import ModelError
+from vtcav.errors import ModelError, warn
 from vtcav.files.safe_names import folder_names
-from vtcav.images.references import ImageRef, Skipped, SkippedImageWarning, UnreadableError, collect
+from vtcav.images.references import (
+    ImageRef,
+    Skipped,
+    SkippedImageWarning,
+    UnreadableError,
+    collect,
+    with_reasons,
+)
 from vtcav.study.checkpoints import listed
 from vtcav.study.spec import Study, TopOrNames
 from vtcav.study.yaml_nodes import StudyError
@@ -170,11 +176,10 @@ def _readable(study: Study) -> tuple[dict[str, str], list[Skipped]]:
         else:
             good[name] = name
     if skipped:
-        named = "; ".join(f"{skip.name!r} ({skip.reason})" for skip in skipped)
-        warnings.warn(
-            f"{len(skipped)} of {len(study.images)} photographs are left out: {named}",
+        warn(
+            f"{len(skipped)} of {len(study.images)} photographs are left out: "
+            f"{with_reasons(skipped)}",
             SkippedImageWarning,
-            stacklevel=4,
         )
     folders = folder_names(good)
     return {folders[name]: name for name in good}, skipped

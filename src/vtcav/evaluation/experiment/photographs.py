@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vtcav.errors import ExplanationError, ImageError
+from vtcav.errors import ExplanationError, ImageError, warn
 from vtcav.evaluation.experiment.tags import GLYPHS
 from vtcav.images.preprocess import Preprocess
-from vtcav.images.references import Skipped, SkippedImageWarning, UnreadableError, collect, read
+from vtcav.images.references import (
+    Skipped,
+    SkippedImageWarning,
+    UnreadableError,
+    collect,
+    read,
+    with_reasons,
+)
 
 __all__ = ["FEWEST", "Photographs", "read_photographs"]
 
@@ -126,9 +132,8 @@ def read_photographs(
         labels += [t] * len(own)
         skipped += lost
     if skipped:
-        said = "; ".join(f"{skip.name!r} ({skip.reason})" for skip in skipped)
-        warnings.warn(
-            f"{len(skipped)} photographs are left out: {said}", SkippedImageWarning, stacklevel=2
+        warn(
+            f"{len(skipped)} photographs are left out: {with_reasons(skipped)}", SkippedImageWarning
         )
     return Photographs(
         tuple(names), np.stack(pictures), np.array(labels), tuple(counts), tuple(skipped)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.errors import ExplanationError, ImageError
+from vtcav.errors import ExplanationError, ImageError, warn
 from vtcav.evaluation.localisation.result import Example, FolderLocalisation
 from vtcav.evaluation.metrics import at_resolution, localise
 from vtcav.explainer.visual_tcav import VisualTCAV
@@ -20,7 +19,14 @@ from vtcav.images.input_box import shown_picture
 from vtcav.images.masks import MaskReader, MaskSource, MaskValue, find_masks
 from vtcav.images.preprocess import Preprocess
 from vtcav.images.progress import progress_bar
-from vtcav.images.references import ImageRef, ImageSource, Skipped, SkippedImageWarning, collect
+from vtcav.images.references import (
+    ImageRef,
+    ImageSource,
+    Skipped,
+    SkippedImageWarning,
+    collect,
+    with_reasons,
+)
 from vtcav.models.finite import check_finite
 
 if TYPE_CHECKING:
@@ -33,7 +39,6 @@ NOT_SEPARATED = "not separated: e+ <= e-, so the map is 0"
 EXAMPLES = 2
 """Images of each concept that the figure shows."""
 
-_NAMED = 5  # images left out that a warning names
 _Box: TypeAlias = tuple[float, float, float, float]
 _WHOLE: _Box = (0.0, 0.0, 1.0, 1.0)
 
@@ -312,9 +317,8 @@ class _Run:
         """Name the images that were left out, and fail when none is left."""
         if not self.skipped:
             return
-        named = "; ".join(f"{skip.name!r} ({skip.reason})" for skip in self.skipped[:_NAMED])
-        more = len(self.skipped) - _NAMED
-        named += f"; and {more} more" if more > 0 else ""
         if not self.rows:
-            raise ImageError(f"none of the {total} images can be used: {named}")
-        warnings.warn(f"left out: {named}", SkippedImageWarning, stacklevel=3)
+            raise ImageError(
+                f"none of the {total} images can be used: {with_reasons(self.skipped)}"
+            )
+        warn(f"left out: {with_reasons(self.skipped)}", SkippedImageWarning)

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vtcav.errors import ExplanationError
 from vtcav.evaluation.correlation import student_interval
 from vtcav.evaluation.metrics import METRICS
 from vtcav.files.manifest import records, save_result, write_table
 from vtcav.images.references import Skipped
+from vtcav.parameters import Between, check
 from vtcav.results.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -141,8 +141,7 @@ class FolderLocalisation:
         """
         import pandas as pd
 
-        if not 0 < confidence < 1:
-            raise ExplanationError(f"expected a confidence between 0 and 1, got {confidence!r}")
+        check("confidence", confidence, Between(0, 1))
         return pd.DataFrame(
             [
                 {"layer": layer, "concept": concept, "metric": metric}

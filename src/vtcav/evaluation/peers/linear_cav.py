@@ -21,12 +21,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtcav.errors import ConceptError, ExplanationError, ExtraError
+from vtcav.errors import ConceptError, ExtraError
 from vtcav.images.batches import Batches
 from vtcav.images.concepts import Concept, ImageSet, check_enough
 from vtcav.images.progress import Progress
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
+from vtcav.parameters import Whole, Words, check
 
 __all__ = [
     "CavDraws",
@@ -97,11 +98,8 @@ def check_draws(classifier: str, runs: int = 1) -> None:
         ExplanationError: For an unknown classifier or fewer than one run.
         ExtraError: When scikit-learn is needed and absent.
     """
-    if classifier not in get_args(LinearClassifier):
-        kinds = ", ".join(map(repr, get_args(LinearClassifier)))
-        raise ExplanationError(f"expected a classifier of {kinds}, got {classifier!r}")
-    if isinstance(runs, bool) or not isinstance(runs, int) or runs < 1:
-        raise ExplanationError(f"expected runs to be a whole number of at least 1, got {runs!r}")
+    check("classifier", classifier, Words(*get_args(LinearClassifier)))
+    check("runs", runs, Whole(1))
     if classifier != "difference of means":
         _classifier(classifier, 0)
 

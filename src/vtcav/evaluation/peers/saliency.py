@@ -28,6 +28,7 @@ from vtcav.images.preprocess import to_tensor
 from vtcav.models.base import Model
 from vtcav.models.classifier import Classifier
 from vtcav.models.inspection.borrowing import evaluating
+from vtcav.parameters import Words, check
 
 __all__ = [
     "Baseline",
@@ -218,9 +219,7 @@ def _on(model: Model, targets: Tensor) -> Tensor:
 
 def _baseline(model: Model, x: Tensor, baseline: Baseline) -> Tensor:
     """Return the starting point [1, 3, H, W] of the integral."""
-    if baseline not in ("black", "zero"):
-        raise ExplanationError(f"expected baseline 'black' or 'zero', got {baseline!r}")
-    if baseline == "zero":
+    if check("baseline", baseline, Words("black", "zero")) == "zero":
         return torch.zeros_like(_leaf(model, x[:1]).detach())
     black = Image.new("RGB", (x.shape[3], x.shape[2]))
     made = to_tensor(model.preprocess, black, "a black picture")

@@ -15,7 +15,6 @@ concept by then stays, and the logits at zero feature maps belong to each image.
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -32,6 +31,7 @@ from vtcav.images.references import ImageSource, collect
 from vtcav.method.attribution import pooled_cav
 from vtcav.models.base import Head
 from vtcav.models.finite import check_finite
+from vtcav.parameters import Whole, check
 
 __all__ = ["InsertionDeletion", "insertion_deletion"]
 
@@ -93,9 +93,9 @@ def insertion_deletion(
         >>> found.summary()[["layer", "concept", "n"]].to_string(index=False, header=False)
         '1 dark 2'
     """
-    points = _whole("points", points, 2)
-    controls = _whole("controls", controls, 0)
-    batch_size = _whole("batch_size", batch_size, 1)
+    points = check("points", points, Whole(2))
+    controls = check("controls", controls, Whole(0))
+    batch_size = check("batch_size", batch_size, Whole(1))
     explainer._check_cavs(explainer.cavs)
     model = explainer.model
     index = model.class_index(class_name)
@@ -290,11 +290,3 @@ def _mean_activations(
             total = F.mean((2, 3), dtype=torch.float64).sum(0).cpu()
             sums[layer] = sums[layer] + total if layer in sums else total
     return {layer: (total / len(batches.used)).float() for layer, total in sums.items()}
-
-
-def _whole(name: str, value: object, least: int) -> int:
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
-        raise ExplanationError(
-            f"expected {name} to be a whole number of at least {least}, got {value!r}"
-        )
-    return int(value)

@@ -260,7 +260,7 @@ def _recalled(run: Pass, images: ImageSet, facts: list[Fact]) -> LearnedSet | No
             learned.pooled[layer] = found["gap"].to(run.model.device)
             learned.sums[layer] = found["sums"].to(run.model.device)
     if len(learned.pooled) == len(run.layers):  # else the pass tells of them
-        report_skipped(len(images.refs), len(used), learned.skipped, stacklevel=8)
+        report_skipped(len(images.refs), len(used), learned.skipped)
     return learned
 
 

@@ -11,7 +11,6 @@ there for the next.
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from vtcav.errors import warn
 from vtcav.explainer.learning.directions import Directions
 from vtcav.explainer.learning.emblem_values import RawValues, raw_values
 from vtcav.explainer.learning.example_passes import (
@@ -185,12 +185,11 @@ def _known(
     if not preprocess_key(model.preprocess):
         if not cache.asked:
             return None
-        warnings.warn(
+        warn(
             f"nothing is cached: nobody can know what the preprocessing {model.preprocess!r} "
             "depends on; use a vtcav.Preprocess, or give it an attribute cache_key, a text that "
             "changes whenever it does",
             CacheWarning,
-            stacklevel=4,
         )
         return None
     return LearnedCache(cache, model, layers, batch_size, versions())

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vtcav.files.cache import Cache
+from vtcav.files.hashing import text_hash
 from vtcav.images.concepts import ImageSet
 from vtcav.images.facts import Fact, fact_of
 from vtcav.images.preprocess import Preprocess, probe_picture, to_tensor
@@ -141,7 +142,7 @@ class LearnedCache:
 
     def _set(self, facts: Sequence[Fact]) -> dict[str, Any]:
         digests = " ".join(fact.digest for fact in facts)
-        return self._images | {"images": hashlib.sha256(digests.encode()).hexdigest()}
+        return self._images | {"images": text_hash(digests)}
 
     def _at(self, facts: Sequence[Fact], layer: str) -> dict[str, Any]:
         here = {"layer": layer, "layer_behaves": self._behaves[layer]}

@@ -21,6 +21,7 @@ from vtcav.explainer.runs.engine import Engine
 from vtcav.explainer.runs.part import Chunk, Part, Task, chunks_of
 from vtcav.explainer.runs.row_table import RowTable
 from vtcav.explainer.runs.run_folder import opened
+from vtcav.files.hashing import json_hash, text_hash
 from vtcav.images.preprocess import signature
 from vtcav.images.progress import progress_bar
 from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_skipped
@@ -102,7 +103,7 @@ def explain_images(
                     folder.save(number, part)
                 for chunk in chunks:
                     whole.add(chunk.number, folder.load(chunk.number))
-    report_skipped(len(refs), whole.used, whole.skipped, stacklevel=3)  # for explain_class's caller
+    report_skipped(len(refs), whole.used, whole.skipped)
     return whole.finish()
 
 
@@ -127,9 +128,9 @@ def identity(
             # what a callable shows as may hold its place in memory: what it does counts, below
             **{k: v for k, v in data["model"].items() if k != "preprocess"},
             "device": device,
-            "classes": _sha256(json.dumps(names)),
+            "classes": json_hash(names),
             "probabilities": getattr(model, "task", "auto"),
-            "preprocess_behaves": _sha256(repr(signature(model.preprocess))),
+            "preprocess_behaves": text_hash(repr(signature(model.preprocess))),
         },
         "layers": [dict(layer) for layer in data["layers"]],
         "concepts": list(task.cavs.names),
@@ -137,7 +138,7 @@ def identity(
         "settings": data["settings"],
         "images": {
             "listed": len(refs),
-            "names": _sha256(json.dumps([ref.name for ref in refs])),
+            "names": json_hash([ref.name for ref in refs]),
             "in_a_part": len(chunks[0].refs),
         },
     }
@@ -158,10 +159,6 @@ def bank_digest(bank: CavBank) -> str:
 def _cavs_bytes(cavs: LayerCavs) -> bytes:
     tensors = (cavs.v, cavs.e_pos, cavs.e_neg, *(() if cavs.w is None else (cavs.w,)))
     return b"".join(f"{list(t.shape)}".encode() + t.cpu().numpy().tobytes() for t in tensors)
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class _Assembly:

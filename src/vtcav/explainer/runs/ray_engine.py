@@ -7,7 +7,6 @@ itself. An actor that dies is started again and its part computed again.
 from __future__ import annotations
 
 import logging
-import numbers
 import os
 import pickle
 import re
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from vtcav.errors import ExplanationError, ExtraError, VtcavError
 from vtcav.explainer.runs.part import Chunk, Part, Task, explain_parts
+from vtcav.parameters import Whole, check
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -64,10 +64,7 @@ class RayEngine:
     def __post_init__(self) -> None:
         _ray()
         self._started = False
-        if self.workers is not None and not (_whole(self.workers) and self.workers >= 1):
-            raise ExplanationError(
-                f"expected workers to be a whole number of at least 1, got {self.workers!r}"
-            )
+        check("workers", self.workers, Whole(1), none="one per GPU or processor")
         for name in ("num_cpus", "num_gpus"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float) and value >= 0):
@@ -325,7 +322,3 @@ def _processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -11,12 +11,10 @@ RUN/run.json             what the numbers depend on; another run is refused
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 import socket
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -29,10 +27,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from vtcav.errors import ExplanationError
+from vtcav.errors import ExplanationError, warn
 from vtcav.explainer.runs.part import Chunk, Part
 from vtcav.files.atomic import atomic_path
-from vtcav.files.hashing import file_hash
+from vtcav.files.hashing import file_hash, json_hash
 from vtcav.images.facts import Fact, fact_of
 from vtcav.images.references import Skipped
 
@@ -68,7 +66,7 @@ def opened(path: Path, identity: Mapping[str, Any]) -> Iterator[RunFolder]:
             _claim(path, identity)
             if alone:
                 _remove_half_written(path)
-        yield RunFolder(path, _hash(identity))
+        yield RunFolder(path, json_hash(identity))
 
 
 class RunFolder:
@@ -89,10 +87,9 @@ class RunFolder:
             return False
         fault = self._fault(chunk)
         if fault:
-            warnings.warn(
+            warn(
                 f"{record.stem} of the run in {str(self._path)!r} is computed again: {fault}",
                 DamagedPartWarning,
-                stacklevel=4,  # the caller of explain_class
             )
             record.unlink(missing_ok=True)
         return not fault
@@ -141,7 +138,7 @@ class RunFolder:
                 parquet.write_table(part.rows, partial, compression="zstd")
                 record["rows"] = file_hash(partial)
             with atomic_path(self._file(number, "json")) as partial:
-                text = json.dumps({**record, "sha256": _hash(record)})
+                text = json.dumps({**record, "sha256": json_hash(record)})
                 partial.write_text(text, encoding="utf-8")
 
     def _fault(self, chunk: Chunk) -> str:
@@ -165,7 +162,7 @@ class RunFolder:
             ValueError: When it or its rows are not what was written in this run.
         """
         record = json.loads(self._file(number, "json").read_text(encoding="utf-8"))
-        if not isinstance(record, dict) or record.pop("sha256", None) != _hash(record):
+        if not isinstance(record, dict) or record.pop("sha256", None) != json_hash(record):
             raise ValueError("its record is damaged")
         if record["run"] != self._identity:
             raise ValueError("it belongs to a run of other settings")
@@ -186,10 +183,9 @@ def _claim(path: Path, identity: Mapping[str, Any]) -> None:
             found = json.loads(manifest.read_text(encoding="utf-8"))
         except ValueError as error:
             # each part knows its run, so nothing of another one can slip in
-            warnings.warn(
+            warn(
                 f"{str(manifest)!r} is damaged and is written again: {error}",
                 DamagedPartWarning,
-                stacklevel=6,
             )
     if found is None:
         with atomic_path(manifest) as partial:
@@ -285,7 +281,3 @@ def _encoded(values: NDArray[np.float64]) -> str:
 
 def _decoded(text: str) -> NDArray[np.float64]:
     return np.frombuffer(base64.b64decode(text), "<f8").astype(np.float64)
-
-
-def _hash(data: Any) -> str:
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

@@ -12,7 +12,6 @@ thin module around the network (`keras_module`) is all that `Classifier` needs.
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
-from vtcav.errors import ModelError
+from vtcav.errors import ModelError, warn
 from vtcav.models.base import LayerInfo
 from vtcav.models.classifier import Classifier
 from vtcav.models.keras.files import import_keras, read_network
@@ -101,7 +100,7 @@ class KerasClassifier(Classifier):
         if preprocess is None:
             preprocess = advice.preprocess
             if not advice.certain:
-                warnings.warn(_warning(advice), stacklevel=2)
+                warn(_warning(advice))
         if class_names is None:
             class_names = advice.class_names
         # 4-D outputs are channels first at the boundary, whatever their shapes suggest

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from PIL import Image
 
 from vtcav.errors import ModelError
 from vtcav.images.preprocess import Preprocess
+from vtcav.models.sources.source import imagenet_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,7 +95,7 @@ def advise(network: Any, *, channels_last: bool) -> Advice:
     """
     size = _size(network, channels_last)
     name, known = _application(network)
-    names = _imagenet_names() if name and _classes(network) == 1000 else None
+    names = imagenet_names() if name and _classes(network) == 1000 else None
     if _scales_pixels(network):
         return Advice(named_preprocess("pixels", size), certain=True, class_names=names)
     if names:
@@ -181,10 +181,3 @@ def _in_order(network: Any) -> Iterator[Any]:
 
 def _kind(layer: Any) -> str:
     return type(layer).__name__
-
-
-def _imagenet_names() -> list[str]:
-    text = (
-        resources.files("vtcav.models.sources").joinpath("imagenet_classes.txt").read_text("utf-8")
-    )
-    return text.splitlines()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vtcav.errors import ModelError
+from vtcav.errors import ModelError, warn
 
 __all__ = ["build_with_weights", "read_weights"]
 
@@ -167,4 +166,4 @@ def _keys(keys: Sequence[str]) -> str:
 
 
 def _say(path: str | Path, what: str) -> None:
-    warnings.warn(f"weights from {str(path)!r}: {what}", stacklevel=4)
+    warn(f"weights from {str(path)!r}: {what}")

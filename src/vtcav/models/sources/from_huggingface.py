@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcav.errors import ModelError
+from vtcav.errors import ModelError, warn
 from vtcav.images.preprocess import Preprocess
 from vtcav.models.sources.checkpoints import build_with_weights
 from vtcav.models.sources.source import Source, Weights, hub_file, package
@@ -120,11 +119,10 @@ def _preprocess(
         file = hub_file(name, ["preprocessor_config.json"])
     if file is None:
         size = getattr(config, "image_size", None) or 224
-        warnings.warn(
+        warn(
             f"hf:{name} comes without preprocessor_config.json: pictures are resized to {size} "
             "and scaled to [-1, 1]; pass preprocess=vtcav.Preprocess(...) if it was trained "
-            "otherwise",
-            stacklevel=5,
+            "otherwise"
         )
         return Preprocess(size, resize="stretch", mean=0.5, std=0.5)
     settings = json.loads(file.read_text("utf-8"))
