@@ -76,9 +76,15 @@ class ConceptImages(Mapping[str, tuple[ImageRef, ...]]):
         return f"ConceptImages({', '.join(counts[:_LISTED])}{more})"
 
     def _repr_html_(self) -> str:
-        from vtcav.results.notebook.concepts import images_html
+        from vtcav.results.notebook import Display, rows_of
+        from vtcav.results.words import count
 
-        return images_html(self)
+        return Display(
+            title=count(len(self), "concept"),
+            header=["concept", "images", "left out", "why"],
+            rows=rows_of(self.counts(), ["concept", "images", "left_out", "why"]),
+            total=len(self),
+        ).html()
 
     def counts(self) -> pd.DataFrame:
         """Return one row per concept: concept, images, left_out, why."""

@@ -17,6 +17,7 @@ from vtcav.diagnostics.files import load_diagnostics, save_diagnostics
 from vtcav.diagnostics.levels import BAD, CHECKS, LEVELS, LOOK
 from vtcav.errors import ExplanationError
 from vtcav.results.provenance import Provenance
+from vtcav.results.words import count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,14 +45,17 @@ class Diagnostics:
     _arrays: Mapping[str, NDArray[np.float64]] = field(repr=False)
 
     def __repr__(self) -> str:
-        from vtcav.results.notebook.concepts import diagnostics_text
+        from vtcav.diagnostics.display import level_counts
 
-        return diagnostics_text(self)
+        return (
+            f"Diagnostics({count(len(self.layers), 'layer')}, "
+            f"{count(len(self.concepts), 'concept')}: {level_counts(self.summary())})"
+        )
 
     def _repr_html_(self) -> str:
-        from vtcav.results.notebook.concepts import diagnostics_html
+        from vtcav.diagnostics.display import summary_html
 
-        return diagnostics_html(self)
+        return summary_html(self.summary())
 
     @property
     def table(self) -> pd.DataFrame:

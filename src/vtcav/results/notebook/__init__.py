@@ -1,11 +1,22 @@
-"""What a notebook shows of a result: compact HTML that carries all it needs, without scripts.
+"""Displays of results in notebooks: compact HTML that carries all it needs, without scripts.
 
-Colours of text and ground are the notebook's own, so that it is readable in light and dark. All
-that comes from a user is escaped, and long names, many rows and many pictures are cut: a display
-stays below 300 kB.
+Text and background have the notebook's own colours, so that a display is readable in light and
+dark. All that comes from a user is escaped, and long names, many rows and many pictures are cut: a
+display stays below 300 kB.
 """
 
-from vtcav.results.notebook.display import Display, cell, rows_of
+from vtcav.results.notebook.display import MOST_ROWS, Cell, Display, Figure, cell, rows_of, shown
 from vtcav.results.notebook.pictures import examples, overlay, picture
 
-__all__ = ["Display", "cell", "examples", "overlay", "picture", "rows_of"]
+__all__ = [
+    "MOST_ROWS",
+    "Cell",
+    "Display",
+    "Figure",
+    "cell",
+    "examples",
+    "overlay",
+    "picture",
+    "rows_of",
+    "shown",
+]

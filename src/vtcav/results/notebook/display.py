@@ -1,25 +1,26 @@
-"""The frame of a display: title, pictures, a table, and a line of what was left out."""
+"""The frame of a display: title, pictures, a table, and a line on the rows that are left out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from vtcav.results.words import clear, count
+from vtcav.results import words
 
 if TYPE_CHECKING:
+    import pandas as pd
     from jinja2 import Template
 
-__all__ = ["Cell", "Display", "Figure", "cell", "rows_of", "shown"]
+__all__ = ["MOST_ROWS", "Cell", "Display", "Figure", "cell", "rows_of", "shown"]
 
 MOST_ROWS = 20
 _LONGEST = 160
 
 
 class Figure(NamedTuple):
-    """A picture and what it shows."""
+    """A picture and its caption."""
 
     address: str
     text: str
@@ -36,14 +37,15 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Display:
-    """What is shown of a result.
+    """The display of a result.
 
     Attributes:
-        title: What it is.
+        title: Its title.
         lines: Sentences under the title.
         figures: Pictures.
         header: Of the table.
-        rows: Of the table, all of them; only the first are shown.
+        rows: Of the table, at most `MOST_ROWS`.
+        total: How many rows the whole table has.
         notes: Sentences at the end.
     """
 
@@ -52,42 +54,47 @@ class Display:
     figures: Sequence[Figure] = ()
     header: Sequence[str] = ()
     rows: Sequence[Sequence[Cell]] = ()
-    notes: Sequence[str] = field(default=())
+    total: int = 0
+    notes: Sequence[str] = ()
 
     def html(self) -> str:
         """Return the HTML."""
         notes = list(self.notes)
-        if (more := len(self.rows) - MOST_ROWS) > 0:
-            notes.insert(0, f"{count(more, 'more row')} not shown.")
+        if (more := self.total - len(self.rows)) > 0:
+            notes.insert(0, f"{words.count(more, 'more row')} not shown.")
         return _template().render(
             title=shown(self.title),
             lines=[shown(line, 400) for line in self.lines],
             figures=[Figure(f.address, shown(f.text, 60)) for f in self.figures],
             header=[shown(name, 60) for name in self.header],
-            rows=self.rows[:MOST_ROWS],
+            rows=self.rows,
             notes=[shown(note, 400) for note in notes],
         )
 
 
-def cell(value: object, *, bar: float | None = None, level: str = "") -> Cell:
-    """Return a cell of a text or a number; numbers have three decimals, NaN is a dash."""
-    from vtcav.results.words import value as decimals
+def cell(value: object, *, bar: bool = False, mark: str = "") -> Cell:
+    """Return a cell of a text or a number; numbers have three decimals, NaN is a dash.
 
+    Args:
+        value: The text or number.
+        bar: Whether to draw the number as a share.
+        mark: A text after the number.
+    """
     if isinstance(value, float):
-        return Cell(decimals(value), bar if bar is None or bar == bar else None, number=True)
-    return Cell(shown(value), bar, level, number=isinstance(value, int) and not level)
+        share = min(max(value, 0.0), 1.0) if bar and value == value else None
+        return Cell(words.value(value) + mark, share, number=True)
+    return Cell(shown(value), number=isinstance(value, int))
 
 
-def rows_of(table: Any, columns: Sequence[str]) -> list[list[Cell]]:
-    """Return columns of a DataFrame as cells, of the rows that will be shown and one more."""
+def rows_of(table: pd.DataFrame, columns: Sequence[str]) -> list[list[Cell]]:
+    """Return columns of the first rows of a table as cells."""
     kept = table[list(columns)].head(MOST_ROWS)
-    rows = [[cell(value) for value in row] for row in kept.itertuples(index=False)]
-    return rows + [[]] * (len(table) - len(rows))
+    return [[cell(value) for value in row] for row in kept.itertuples(index=False)]
 
 
 def shown(text: object, longest: int = _LONGEST) -> str:
-    """Return a text that is safe to look at and not too long; it is escaped later."""
-    safe = clear(text)
+    """Return a text that is safe to display, cut where it is too long; it is escaped later."""
+    safe = words.clear(text)
     return safe if len(safe) <= longest else f"{safe[: longest - 1]}…"
 
 
