@@ -16,7 +16,7 @@ from tests.helpers.small import CLASSES, concepts, negatives, pictures, small_ne
 from vtcav.errors import CavError, ExplanationError, ExtraError, ImageError, ModelError
 from vtcav.explainer.runs import ray_engine as engine
 from vtcav.explainer.runs.engine import engine_of
-from vtcav.explainer.runs.part import chunks_of
+from vtcav.explainer.runs.part import Task, chunks_of
 from vtcav.images.references import collect
 
 ray = pytest.importorskip("ray", reason="needs the extra vtcav[ray]")
@@ -97,7 +97,7 @@ def here(monkeypatch):
     )
 
     def work(explainer, images, *, strict=False, name=None):
-        task, [chunk] = explainer._task(0, strict), chunks_of(collect(images), 16)
+        task, [chunk] = Task(explainer.attributor, 0, strict), chunks_of(collect(images), 16)
         worker = engine._Worker(engine._packed(task, name, "cpu"))
         return engine._unpacked(worker({"chunk": pickle.dumps(chunk)}))[1]
 

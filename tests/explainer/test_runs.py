@@ -17,7 +17,7 @@ from tests.helpers.small import CLASSES, concepts, negatives, pictures, small_ex
 from vtcav.errors import ExplanationError, ImageError
 from vtcav.explainer.runs.assembly import bank_digest, explain_images
 from vtcav.explainer.runs.engine import engine_of
-from vtcav.explainer.runs.part import chunks_of
+from vtcav.explainer.runs.part import Task, chunks_of
 from vtcav.explainer.runs.run_folder import DamagedPartWarning, opened
 from vtcav.images.facts import Fact, fact_of
 from vtcav.images.references import ImageRef, collect
@@ -51,13 +51,13 @@ def bytes_of(glob, folder):
 def counted(explainer, monkeypatch):
     """The names of the images that are computed from here on."""
     seen = []
-    batch = explainer._explain_batch
+    batch = explainer.attributor.class_rows
 
-    def spy(refs, digests, x, index):
-        seen.extend(ref.name for ref in refs)
-        return batch(refs, digests, x, index)
+    def spy(names, digests, x, index):
+        seen.extend(names)
+        return batch(names, digests, x, index)
 
-    monkeypatch.setattr(explainer, "_explain_batch", spy)
+    monkeypatch.setattr(explainer.attributor, "class_rows", spy)
     return seen
 
 
@@ -145,11 +145,10 @@ def test_parts_come_in_any_order(explainer, whole, tmp_path):
         def compute(self, task, chunks, progress=None):
             return reversed(list(engine_of("local").compute(task, chunks, progress)))
 
-    task, refs = explainer._task(0, False), collect(IMAGES)
+    task, refs = Task(explainer.attributor, 0, False), collect(IMAGES)
     for run in (None, tmp_path / "run"):
         engine = Backwards()
-        provenance = explainer.provenance({"class": 0})
-        found = explain_images(task, refs, engine, provenance=provenance, run=run, shown=False)
+        found = explain_images(task, refs, engine, run=run, shown=False)
         assert found.rows.equals(whole.attributions)
         assert found.used == 150
         assert engine.left

@@ -11,7 +11,7 @@ from tests.helpers.small import pictures, small_model, small_net
 from vtcav.errors import ConceptError, ExplanationError, ImageError
 from vtcav.explorer import ConceptSpec, Example, Session
 from vtcav.explorer.pictures import clean_name
-from vtcav.explorer.scheduling import Latest, SupersededError, Turns
+from vtcav.explorer.scheduling import LatestRequests, PriorityLock, SupersededError
 
 BOXES = [
     (4, 4, 40, 40),
@@ -88,7 +88,7 @@ def test_what_is_kept_changes_no_number():
             found.append(session.explain(key, concept(session), layer, [0]))
         np.testing.assert_allclose(found[0].M, found[1].M, atol=1e-6)
         assert found[0].rows[0].p_value == found[1].rows[0].p_value
-    assert tight._features._held <= 3000
+    assert tight._features.held <= 3000
 
 
 def test_classes_wait_for_their_integral():
@@ -200,19 +200,19 @@ def test_names_of_files_become_short_and_printable():
 
 
 def test_the_urgent_go_first():
-    turns, order = Turns(), []
+    lock, order = PriorityLock(), []
     started = threading.Event()
 
     def use(name, urgent):
-        with turns.take(urgent=urgent):
+        with lock.hold(urgent=urgent):
             order.append(name)
 
-    with turns.take():
+    with lock.hold():
         patient = threading.Thread(target=use, args=("patient", False))
         patient.start()
         urgent = threading.Thread(target=use, args=("urgent", True))
         urgent.start()
-        while turns._urgent < 1:
+        while lock._urgent < 1:
             started.wait(0.001)
     patient.join(5)
     urgent.join(5)
@@ -220,7 +220,7 @@ def test_the_urgent_go_first():
 
 
 def test_newer_requests_supersede_older_ones():
-    latest = Latest()
+    latest = LatestRequests()
     first = latest.check("explain a", 1)
     first()
     latest.check("explain b", 9)
@@ -237,12 +237,12 @@ def test_an_integral_that_nobody_waits_for_ends():
     told = []
 
     def check():
-        told.append(session.progress.done)
+        told.append(session.status.done)
         if len(told) == 3:
             raise SupersededError("a newer request has come")
 
     with pytest.raises(SupersededError):
         session.integrate(key, "1", [0], check)
     assert len(told) == 3
-    assert session.progress.what == ""
+    assert session.status.what == ""
     assert session.explain(key, concept(session), "1", [0]).pending == (0,)

@@ -12,7 +12,7 @@ from pyarrow import parquet
 import vtcav
 from tests.helpers.small import pictures, small_explainer
 from vtcav.errors import ExtraError, ImageError
-from vtcav.explainer.runs.part import chunks_of, explain_parts
+from vtcav.explainer.runs.part import Task, chunks_of, explain_parts
 from vtcav.explainer.runs.run_folder import DamagedPartWarning
 from vtcav.images import remote as stored
 from vtcav.images.facts import fact_of
@@ -172,7 +172,7 @@ def test_facts_are_those_of_the_file(folder):
     [ref] = collect_stored((folder / "3 #é.png").as_uri())
     [file] = collect_stored(folder / "3 #é.png")
     assert fact_of(ref) == fact_of(file)
-    task = small_explainer(steps=1, progress=False)._task(0, False)
+    task = Task(small_explainer(steps=1, progress=False).attributor, 0, False)
     for refs in ([ref], [file]):
         [(_, part)] = explain_parts(task, chunks_of(refs, 16))
         assert part.facts == (fact_of(file),)

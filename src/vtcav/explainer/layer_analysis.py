@@ -1,8 +1,8 @@
-"""Steps 4 to 9 at one layer: concept maps, attributions, and what is to be noted about them."""
+"""Steps 4 to 9 at one layer: concept maps, attributions and the notes of their rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
 
@@ -21,7 +21,7 @@ from vtcav.method.attribution import (
     positive_relevance,
     relevance_share,
 )
-from vtcav.method.cav import LayerCavs, Resampling
+from vtcav.method.cav import LayerCavs
 from vtcav.method.integral.adaptive import integrate_adaptive
 from vtcav.method.integral.integrand import Integrand
 from vtcav.method.integral.trapezoid import FLOOR, Integral, integrate, trapezoid
@@ -29,9 +29,10 @@ from vtcav.method.significance import ALL_EQUAL, bootstrap_interval, effect_size
 from vtcav.models.base import Head
 from vtcav.models.heads.batch_size import BatchSize
 from vtcav.models.heads.mixed_precision import mixed
+from vtcav.results.bank import CavBank
 from vtcav.results.rows import Row
 
-__all__ = ["LayerResult", "analyse", "zero_logits"]
+__all__ = ["LayerImages", "LayerResult", "analyse"]
 
 # Rows join several notes with "; ", so none holds it.
 NOT_SEPARATED = "not separated: e+ <= e-, so the map and the attribution are 0"
@@ -39,8 +40,98 @@ NO_DIRECTION = "no channel points towards the concept, so the attribution is 0"
 NOT_RAISED = "the image does not raise this class above zero feature maps, so all are 0"
 NOT_CONVERGED = "quadrature stopped above the tolerance"
 NOT_TESTED = "not tested: "
+LEARNED_FROM = "the image, or a part of it, is among those that the concept was learned from"
 
-_RESAMPLED_BYTES = 1 << 25  # of concept maps and the like of resampled CAVs at a time
+_RESAMPLED_BYTES = 1 << 25  # for the concept maps of the resampled CAVs at a time
+
+
+@dataclass(frozen=True, eq=False)
+class LayerImages:
+    """N images at a layer, with all that precedes the integral.
+
+    Attributes:
+        head: The network after the layer, bound to the images where it has prefix tokens.
+        F: Feature maps [N, C, h, w].
+        M: Concept maps [N, K, h, w].
+        p: Pooled CAVs [N, K, C].
+        s: Class shares [N, T]. A single logit has none before the integral.
+        difference: Logit difference z(F) - z(0) [N, T_all].
+        classes: Class indices [T].
+        binary: Whether the network has a single logit.
+    """
+
+    head: Head
+    F: Tensor
+    M: Tensor
+    p: Tensor
+    s: Tensor
+    difference: Tensor
+    classes: Tensor
+    binary: bool
+
+    @classmethod
+    def of(
+        cls,
+        head: Head,
+        cavs: LayerCavs,
+        F: Tensor,
+        logits: tuple[Tensor, Tensor],
+        classes: Sequence[int],
+        *,
+        binary: bool,
+    ) -> LayerImages:
+        """Run steps 2 to 4 and the share of step 6.
+
+        Args:
+            head: The network after the layer, bound to the images where it has prefix tokens.
+            cavs: The layer's CAVs of K concepts.
+            F: Feature maps [N, C, h, w].
+            logits: z(F) [N, T_all], and z(0) [1 or N, T_all] at zero feature maps.
+            classes: T class indices.
+            binary: Whether the network has a single logit.
+        """
+        z, z0 = logits
+        M = cavs.maps(F)
+        index = torch.tensor(list(classes), device=F.device)
+        s = class_share(z, z0)
+        return cls(
+            head=head,
+            F=F,
+            M=M,
+            p=pooled_cav(cavs.v.to(F.device), F, M),
+            s=s if binary else s[:, index],
+            difference=z - z0,
+            classes=index,
+            binary=binary,
+        )
+
+    def integral(self, settings: IntegralSettings, size: BatchSize) -> Integral:
+        """Integrate the gradients of the classes' logits, step 5."""
+        head = mixed(self.head, settings.precision)
+        logits = torch.zeros_like(self.classes[:1]) if self.binary else self.classes
+        logits = logits.expand(len(self.F), -1)
+        if settings.steps == "adaptive":
+            difference = self.difference.gather(1, logits)
+            integrand = Integrand(head, self.F, logits, difference, self.attributions)
+            return integrate_adaptive(integrand, tolerance=settings.tolerance, batch_size=size)
+        alpha, weight = trapezoid(settings.steps)
+        return integrate(head, self.F, logits, alpha, weight, batch_size=size)
+
+    def relevance(self, IG: Tensor, on: Tensor) -> tuple[Tensor, Tensor]:
+        """Return B [n, T, C, h, w] and s [n, T] of the images at positions `on` [n]."""
+        if self.binary:
+            B = binary_relevance(IG, self.F[on])
+            return B[:, self.classes], relevance_share(B)[:, self.classes]
+        return positive_relevance(IG, self.F[on]), self.s[on]
+
+    def attributions(self, IG: Tensor, on: Tensor) -> Tensor:
+        """Return a [n, T, K] of the images at positions `on` [n], steps 6 to 9."""
+        return concept_attribution(*self.relevance(IG, on), self.M[on], self.p[on])
+
+    @property
+    def all(self) -> Tensor:
+        """The positions of all images [N]."""
+        return torch.arange(len(self.F), device=self.F.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,23 +140,21 @@ class LayerResult:
 
     Attributes:
         layer: Its name.
-        concepts: Names of the K concepts.
-        cavs: The layer's CAVs.
-        resampling: Whose the resampled CAVs are.
+        bank: The CAVs, of K concepts.
+        classes: T class indices.
         M: Concept maps [N, K, h, w].
         a: Concept attributions [N, T, K].
         a_resampled: Those of the J null and bootstrap CAVs [N, T, J].
-        raised: Whether the image raises the class above zero feature maps [N, T].
+        raised: Whether the image raises the class's logit above that of zero feature maps [N, T].
         pointed: Whether any channel points towards the concept [N, K].
-        error: Estimated relative error of the quadrature [N, T, K].
+        error: Estimated relative error of the integral [N, T, K].
         converged: Whether the tolerance was reached [N].
         evaluations: Of the gradient [N].
     """
 
     layer: str
-    concepts: tuple[str, ...]
-    cavs: LayerCavs
-    resampling: Resampling
+    bank: CavBank
+    classes: tuple[int, ...]
     M: Tensor
     a: Tensor
     a_resampled: Tensor
@@ -76,46 +165,66 @@ class LayerResult:
     evaluations: Tensor
 
     def rows(
-        self, image: str, classes: Sequence[int], names: Sequence[str], n: int = 0
+        self,
+        image: str,
+        class_names: Sequence[str],
+        n: int = 0,
+        learned_from: Container[str] = (),
     ) -> list[Row]:
-        """Return the table rows of image n; their q-values wait for the other rows."""
-        return [
-            self._row(image, index, names[index], n, t, k)
-            for k in range(len(self.concepts))
-            for t, index in enumerate(classes)
-        ]
+        """Return the table rows of one image, without q-values, which need all rows of a table.
 
-    def _row(self, image: str, index: int, name: str, n: int, t: int, k: int) -> Row:
-        a = float(self.a[n, t, k])
-        null = self.drawn(self.resampling.null[k])[n, t]
-        low, high = bootstrap_interval(a, self.drawn(self.resampling.bootstrap[k])[n, t])
-        effect = effect_size(a, null) if len(null) else nan
-        return Row(
-            image=image,
-            layer=self.layer,
-            concept=self.concepts[k],
-            class_index=index,
-            class_name=name,
-            attribution=a,
-            error=float(self.error[n, t, k]) * max(a, FLOOR),
-            evaluations=int(self.evaluations[n]),
-            separated=bool(self.cavs.separated[k]),
-            cav_low=low,
-            cav_high=high,
-            null_mean=float(null.mean()) if len(null) else nan,
-            effect=effect,
-            p_value=p_value(a, null) if len(null) else nan,
-            q_value=nan,
-            note=self._note(n, t, k, no_effect=len(null) > 0 and isnan(effect)),
-        )
+        Args:
+            image: Its name.
+            class_names: Of all classes of the network.
+            n: Its position among the images.
+            learned_from: The concepts that it is an example or a negative of.
+        """
+        rows = []
+        for k, concept in enumerate(self.bank.names):
+            null = self.drawn(self.bank.resampling.null[k])[n]
+            bootstrap = self.drawn(self.bank.resampling.bootstrap[k])[n]
+            for t, index in enumerate(self.classes):
+                a = float(self.a[n, t, k])
+                low, high = bootstrap_interval(a, bootstrap[t])
+                tested = len(null[t]) > 0
+                effect = effect_size(a, null[t]) if tested else nan
+                notes = self._notes(n, t, k, no_effect=tested and isnan(effect))
+                if concept in learned_from:
+                    notes.append(LEARNED_FROM)
+                row = Row(
+                    image=image,
+                    layer=self.layer,
+                    concept=concept,
+                    class_index=index,
+                    class_name=class_names[index],
+                    attribution=a,
+                    error=float(self.error[n, t, k]) * max(a, FLOOR),
+                    evaluations=int(self.evaluations[n]),
+                    separated=bool(self.separated[k]),
+                    cav_low=low,
+                    cav_high=high,
+                    null_mean=float(null[t].mean()) if tested else nan,
+                    effect=effect,
+                    p_value=p_value(a, null[t]) if tested else nan,
+                    q_value=nan,
+                    note="; ".join(notes),
+                )
+                rows.append(row)
+        return rows
+
+    @property
+    def separated(self) -> Tensor:
+        """Whether the layer separates each concept from its negatives [K]."""
+        return self.bank.layers[self.layer].separated
 
     def drawn(self, columns: range) -> NDArray[np.floating]:
         """Return attributions of some resampled CAVs [N, T, len(columns)]."""
         return self.a_resampled[:, :, columns.start : columns.stop].numpy()
 
-    def _note(self, n: int, t: int, k: int, *, no_effect: bool) -> str:
+    def _notes(self, n: int, t: int, k: int, *, no_effect: bool) -> list[str]:
         notes = []
-        if not self.cavs.separated[k]:
+        untested = self.bank.resampling.untested[k]
+        if not self.separated[k]:
             notes.append(NOT_SEPARATED)
         elif not self.pointed[n, k]:
             notes.append(NO_DIRECTION)
@@ -123,126 +232,43 @@ class LayerResult:
             notes.append(NOT_RAISED)
         if not self.converged[n]:
             notes.append(NOT_CONVERGED)
-        if self.resampling.untested[k]:
-            notes.append(NOT_TESTED + self.resampling.untested[k])
+        if untested:
+            notes.append(NOT_TESTED + untested)
         elif no_effect and self.raised[n, t]:
             notes.append(ALL_EQUAL)
-        return "; ".join(notes)
+        return notes
 
 
-@dataclass(frozen=True, eq=False)
-class _Images:
-    """What is known of some images at a layer before the integral.
-
-    Attributes:
-        F: Feature maps [N, C, h, w].
-        M: Concept maps [N, K, h, w].
-        p: Pooled CAVs [N, K, C].
-        s: Class shares [N, T]; of no use to a single logit, and [N, 1] there.
-        classes: Class indices [T].
-        binary: Whether there is a single logit.
-    """
-
-    F: Tensor
-    M: Tensor
-    p: Tensor
-    s: Tensor
-    classes: Tensor
-    binary: bool
-
-    def relevance(self, IG: Tensor, on: Tensor) -> tuple[Tensor, Tensor]:
-        """Return B [n, T, C, h, w] and s [n, T] of the images at positions `on` [n]."""
-        if self.binary:
-            B = binary_relevance(IG, self.F[on])
-            return B[:, self.classes], relevance_share(B)[:, self.classes]
-        return positive_relevance(IG, self.F[on]), self.s[on]
-
-    def attributions(self, IG: Tensor, on: Tensor) -> Tensor:
-        """Return a [n, T, K] of the images at positions `on` [n]."""
-        return concept_attribution(*self.relevance(IG, on), self.M[on], self.p[on])
-
-
-def analyse(
-    head: Head,
-    cavs: LayerCavs,
-    concepts: Sequence[str],
-    F: Tensor,
-    z: Tensor,
-    classes: Sequence[int],
-    rule: IntegralSettings,
-    *,
-    binary: bool,
-    resampling: Resampling,
-    z0: Tensor | None = None,
-    batch_size: BatchSize | None = None,
-    integral: Integral | None = None,
-) -> LayerResult:
-    """Run steps 4 to 9 at one layer, for some classes of every image.
+def analyse(images: LayerImages, bank: CavBank, integral: Integral) -> LayerResult:
+    """Run steps 6 to 9 with an integral.
 
     The integral knows no concept: resampled CAVs are matrix products with it.
-
-    Args:
-        head: The network after the layer, `of` the images where it has prefix tokens.
-        cavs: The layer's CAVs, of K concepts and resampled.
-        concepts: Their names.
-        F: Feature maps [N, C, h, w].
-        z: The logits [N, T_all].
-        classes: T class indices.
-        rule: How to integrate.
-        binary: Whether the network has a single logit.
-        resampling: Whose the resampled CAVs are.
-        z0: The logits at zero feature maps [1, T_all] where they are known (`zero_logits`).
-        batch_size: Feature maps per pass through the head; None takes that of the rule.
-        integral: Of these classes and images, where it is known already.
 
     Raises:
         ExplanationError: When the network is not finite on the way from zero feature maps.
     """
-    here = cavs.to(F.device)
-    M = here.maps(F)
-    if z0 is None or head.per_image:
-        z0 = zero_logits(head, F)
-    asked = torch.tensor(list(classes), device=F.device)
-    s = class_share(z, z0)
-    images = _Images(F, M, pooled_cav(here.v, F, M), s if binary else s[:, asked], asked, binary)
-    logits = (torch.zeros_like(asked[:1]) if binary else asked).expand(len(F), -1)
-    if integral is None:
-        size = batch_size or BatchSize(rule.images)
-        head = mixed(head, rule.precision)
-        integral = _integral(head, images, logits, z - z0, rule, size)
-    B, share = images.relevance(integral.IG, torch.arange(len(F), device=F.device))
-    a = concept_attribution(B, share, M, images.p)
+    layer = images.head.layer
+    B, share = images.relevance(integral.IG, images.all)
+    a = concept_attribution(B, share, images.M, images.p)
     if not a.isfinite().all():
         raise ExplanationError(
-            f"layer {head.layer!r} cannot be explained: between zero feature maps and those of the "
+            f"layer {layer!r} cannot be explained: between zero feature maps and those of the "
             "image the network gives infinite scores or gradients, or NaN. Does it divide by the "
             "size of these maps? Choose a layer after that"
         )
     return LayerResult(
-        layer=head.layer,
-        concepts=tuple(concepts),
-        cavs=cavs,
-        resampling=resampling,
-        M=M,
+        layer=layer,
+        bank=bank,
+        classes=tuple(images.classes.tolist()),
+        M=images.M,
         a=a.cpu(),
-        a_resampled=_resampled(cavs.resampled, F, B, share).cpu(),
+        a_resampled=_resampled(bank.layers[layer].resampled, images.F, B, share).cpu(),
         raised=(share > 0).cpu(),
         pointed=(images.p.amax(2) > 0).cpu(),
         error=integral.error.expand(a.shape),
         converged=integral.converged,
         evaluations=integral.evaluations,
     )
-
-
-def zero_logits(head: Head, F: Tensor) -> Tensor:
-    """Return the logits at zero feature maps [1, T_all], or [N, T_all] of a head per image.
-
-    Args:
-        head: The network after a layer.
-        F: Feature maps [N, C, h, w] of the images.
-    """
-    with torch.no_grad():
-        return head(torch.zeros_like(F if head.per_image else F[:1]))
 
 
 def _resampled(cavs: LayerCavs | None, F: Tensor, B: Tensor, s: Tensor) -> Tensor:
@@ -258,19 +284,3 @@ def _resampled(cavs: LayerCavs | None, F: Tensor, B: Tensor, s: Tensor) -> Tenso
         M = here.maps(F)
         parts.append(concept_attribution(B, s, M, pooled_cav(here.v, F, M)))
     return torch.cat(parts, 2)
-
-
-def _integral(
-    head: Head,
-    images: _Images,
-    logits: Tensor,
-    rise: Tensor,
-    rule: IntegralSettings,
-    size: BatchSize,
-) -> Integral:
-    """Integrate the gradients of some logits [N, T], which rise by `rise` [N, T_all] from 0."""
-    if rule.steps == "adaptive":
-        integrand = Integrand(head, images.F, logits, rise.gather(1, logits), images.attributions)
-        return integrate_adaptive(integrand, tolerance=rule.tolerance, batch_size=size)
-    alpha, weight = trapezoid(rule.steps)
-    return integrate(head, images.F, logits, alpha, weight, batch_size=size)

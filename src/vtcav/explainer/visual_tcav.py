@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtcav.errors import CavError, ExplanationError, ImageError, ModelError, warn
-from vtcav.explainer.layer_analysis import LayerResult, analyse, zero_logits
+from vtcav.errors import CavError, ExplanationError, ImageError, ModelError
+from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.learning.example_passes import Pass, look_at
 from vtcav.explainer.learning.learn import learn
 from vtcav.explainer.settings import FitSettings, IntegralSettings
@@ -21,24 +19,21 @@ from vtcav.files.cache import Cache
 from vtcav.files.cache_location import cache_of
 from vtcav.images.concepts import ImageSet, gather
 from vtcav.images.input_box import shown_picture
-from vtcav.images.preprocess import Preprocess, signature, to_tensor
-from vtcav.images.references import ImageRef, ImageSource, collect
-from vtcav.method.integral.trapezoid import FLOOR
+from vtcav.images.preprocess import signature, to_tensor
+from vtcav.images.references import ImageSource, collect
 from vtcav.method.variants import PAPER, Variant, check_variant
-from vtcav.models.base import Head, Model
-from vtcav.models.finite import check_finite
-from vtcav.models.heads.batch_size import Budget, examples_per_pass
+from vtcav.models.base import Model
+from vtcav.models.heads.batch_size import examples_per_pass
 from vtcav.models.heads.options import Precision
 from vtcav.results.bank import CavBank
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.image_set import SetEvidence
-from vtcav.results.provenance import Provenance, versions
+from vtcav.results.provenance import Provenance
 from vtcav.results.rows import Row
-from vtcav.results.tables import marked, predictions, resampled_means, table
+from vtcav.results.tables import predictions, resampled_means, table
 
 if TYPE_CHECKING:
     from vtcav.diagnostics.result import Diagnostics
-    from vtcav.explainer.runs.part import Task
 
 __all__ = ["VisualTCAV"]
 
@@ -107,30 +102,36 @@ class VisualTCAV:
                 f"expected a vtcav model, got {type(model).__name__}; wrap the network: "
                 "vtcav.Classifier(module, class_names, preprocess)"
             )
-        self._rule = IntegralSettings(steps, tolerance, batch_size, precision)
-        self._budget = Budget(self._rule.batch_size)
-        self._zero_logits: dict[tuple[object, ...], Tensor] = {}
-        self._precision_error: dict[str, float] | None = None
+        self._settings = IntegralSettings(steps, tolerance, batch_size, precision)
         self.model = model
-        self._shown = progress
+        self.progress = progress
         self._cache = cache_of(cache, unset=False)
         self._preprocessing = signature(model.preprocess)
         self.variant = check_variant(variant or (cavs.variant if cavs is not None else PAPER))
         if cavs is not None:
-            self._check_cavs(cavs)
+            cavs.check_fits(model, self._preprocessing)
+            cavs.check_variant(self.variant)
             layers = list(cavs.layers) if layers is None else layers
-        self._layers = model.check_layers(layers)
-        self._cavs = cavs.select(self.layers) if cavs is not None else None
+        self.layers = [layer.name for layer in model.check_layers(layers)]
+        self._attributor: Attributor | None = None
+        if cavs is not None:
+            self._attributor = Attributor(model, cavs.select(self.layers), self._settings)
 
     def __repr__(self) -> str:
-        learned = f", concepts={list(self._cavs.names)}" if self._cavs else ""
+        learned = f", concepts={list(self.cavs.names)}" if self._attributor else ""
         variant = "" if self.variant == PAPER else f", variant={self.variant!r}"
         return f"VisualTCAV({self.model.described}, layers={self.layers}{variant}{learned})"
 
     @property
-    def layers(self) -> list[str]:
-        """The layers' names, in the order of the network."""
-        return [layer.name for layer in self._layers]
+    def attributor(self) -> Attributor:
+        """What computes explanations with the learned CAVs.
+
+        Raises:
+            CavError: Before `fit`.
+        """
+        if self._attributor is None:
+            raise CavError("no concepts are learned yet: call fit(concepts, negatives) first")
+        return self._attributor
 
     @property
     def cavs(self) -> CavBank:
@@ -139,9 +140,15 @@ class VisualTCAV:
         Raises:
             CavError: Before `fit`.
         """
-        if self._cavs is None:
-            raise CavError("no concepts are learned yet: call fit(concepts, negatives) first")
-        return self._cavs
+        return self.attributor.cavs
+
+    def check_cavs(self) -> None:
+        """Check that the CAVs still fit the network.
+
+        Raises:
+            CavError: Before `fit`, or when the weights have changed since.
+        """
+        self.cavs.check_fits(self.model, self._preprocessing)
 
     def fit(
         self,
@@ -192,23 +199,22 @@ class VisualTCAV:
         gathered = gather(
             concepts, negatives, limit=fit.limit, seed=fit.seed, min_examples=fit.min_examples
         )
-        self._zero_logits.clear()
-        self._precision_error = None
-        self._cavs = learn(
+        cavs = learn(
             self.model,
             self.layers,
             gathered,
-            batch_size=self._rule.batch_size or examples_per_pass(self.model.device),
+            batch_size=self._settings.batch_size or examples_per_pass(self.model.device),
             min_examples=fit.min_examples,
             null_cavs=fit.null_cavs,
             bootstraps=fit.bootstraps,
             seed=fit.seed,
             strict=fit.strict,
             settings={"limit": fit.limit, "seed": fit.seed},
-            shown=self._shown,
+            shown=self.progress,
             variant=self.variant,
             cache=self._cache,
         )
+        self._attributor = Attributor(self.model, cavs, self._settings)
         return self
 
     def explain(
@@ -230,38 +236,34 @@ class VisualTCAV:
             ExplanationError: For `classes` that are neither a number nor a list.
             CavError: Before `fit`, or when the weights have changed since.
         """
-        cavs = self.cavs
-        self._check_cavs(cavs)
+        self.check_cavs()
         refs = collect(image)
         if len(refs) != 1:
             raise ImageError(
                 f"explain takes one image, got {len(refs)}; use explain_class for many"
             )
-        picture = refs[0].load()
-        x = to_tensor(self.model.preprocess, picture, refs[0].name)
-        maps, z = self.model.activations_and_logits(x[None], self.layers)
-        check_finite([refs[0].name], maps, z)
-        probabilities = self.model.probabilities(z)[0].cpu()
-        wanted = self._classes(classes, probabilities)
-        self._measure_precision(x[None], wanted, maps, z)
+        picture, name, digest = refs[0].load(), refs[0].name, refs[0].digest()
+        x = to_tensor(self.model.preprocess, picture, name)
+        images = self.attributor.forward([name], x[None])
+        wanted = self._classes(classes, images.probabilities[0])
+        self.attributor.measure_precision(images, wanted)
+        learned_from = self.cavs.concepts_of(digest)
         rows: list[Row] = []
         concept_maps: dict[str, NDArray[np.float32]] = {}
-        for layer in self.layers:
-            result = self._analyse(x[None], layer, maps.pop(layer), z, wanted)
-            concept_maps[layer] = result.M[0].cpu().numpy()
-            rows += result.rows(refs[0].name, wanted, self.model.class_names)
-        rows = marked(rows, self.cavs.concepts_of(refs[0].digest()))
+        for result in self.attributor.results(images, wanted):
+            concept_maps[result.layer] = result.M[0].cpu().numpy()
+            rows += result.rows(name, self.model.class_names, learned_from=learned_from)
         shown, box = shown_picture(picture, x, self.model.preprocess)
         return LocalExplanation(
-            image=refs[0].name,
+            image=name,
             layers=tuple(self.layers),
-            concepts=cavs.names,
+            concepts=self.cavs.names,
             picture=shown,
             box=box,
-            thumbnails=dict(cavs.thumbnails),
-            provenance=self.provenance({"classes": wanted, "image_sha256": refs[0].digest()}),
+            thumbnails=dict(self.cavs.thumbnails),
+            provenance=self.provenance({"classes": wanted, "image_sha256": digest}),
             _rows=table(rows, list(Row._fields)),
-            _predictions=predictions(probabilities, self.model.class_names),
+            _predictions=predictions(images.probabilities[0], self.model.class_names),
             _maps=concept_maps,
         )
 
@@ -306,21 +308,16 @@ class VisualTCAV:
         """
         from vtcav.explainer.runs.assembly import explain_images
         from vtcav.explainer.runs.engine import engine_of
+        from vtcav.explainer.runs.part import Task
         from vtcav.images.remote import collect_stored
 
-        self._check_cavs(self.cavs)
+        self.check_cavs()
         index = self.model.class_index(class_name)
-        provenance = self.provenance({"class": index}, measured=False)
         refs = collect_stored(images, limit=limit, seed=seed)
-        if self._rule.precision is not None:
-            self._measure_precision_at(refs, index)
+        self.attributor.measure_precision_at(refs, index)
+        task = Task(self.attributor, index, strict)
         found = explain_images(
-            self._task(index, strict),
-            refs,
-            engine_of(engine, ray_options),
-            provenance=provenance,
-            run=run,
-            shown=self._shown,
+            task, refs, engine_of(engine, ray_options), run=run, shown=self.progress
         )
         return GlobalExplanation(
             class_index=index,
@@ -361,7 +358,7 @@ class VisualTCAV:
         """
         from vtcav.diagnostics.diagnosis import diagnose
 
-        self._check_cavs(self.cavs)
+        self.check_cavs()
         return diagnose(
             self.cavs,
             images=self._evidence("images", images),
@@ -370,115 +367,22 @@ class VisualTCAV:
             resamples=resamples,
         )
 
+    def provenance(self, settings: dict[str, Any]) -> Provenance:
+        """Return what a result of this explainer depends on, with its own settings.
+
+        Raises:
+            CavError: Before `fit`.
+        """
+        return self.attributor.provenance(settings)
+
     # -- inside -------------------------------------------------------------------------------
-
-    def _task(self, index: int, strict: bool) -> Task:
-        """Return what is to be computed of each image of a class."""
-        from vtcav.explainer.runs.part import Task
-
-        explain = partial(self._explain_batch, index=index)
-        return Task(self.model, self.cavs, self._rule, index, strict, explain)
-
-    def _explain_batch(
-        self, refs: Sequence[ImageRef], digests: Sequence[str], x: Tensor, index: int
-    ) -> tuple[list[tuple[Any, ...]], dict[str, NDArray[np.float64]]]:
-        """Return the table rows of one class for a batch of images, image by image.
-
-        Also, by layer, the sums over the images of the resampled CAVs' attributions [J].
-        """
-        names = [ref.name for ref in refs]
-        learned_from = [self.cavs.concepts_of(digest) for digest in digests]
-        maps, z = self.model.activations_and_logits(x, self.layers)
-        check_finite(names, maps, z)
-        probabilities = self.model.probabilities(z).cpu()
-        rows: list[list[tuple[Any, ...]]] = [[] for _ in names]
-        sums = {}
-        for layer in self.layers:
-            result = self._analyse(x, layer, maps.pop(layer), z, [index])
-            sums[layer] = result.a_resampled[:, 0].double().sum(0).numpy()
-            for n, name in enumerate(names):
-                best = self.model.class_names[int(probabilities[n].argmax())]
-                prediction = float(probabilities[n, index]), best
-                found = result.rows(name, [index], self.model.class_names, n)
-                found = marked(found, learned_from[n])
-                rows[n] += [(*row, *prediction) for row in found]
-        return [row for image in rows for row in image], sums
-
-    def _analyse(
-        self,
-        x: Tensor,
-        layer: str,
-        F: Tensor,
-        z: Tensor,
-        classes: Sequence[int],
-        rule: IntegralSettings | None = None,
-    ) -> LayerResult:
-        head = self.model.head(layer).of(x)
-        return analyse(
-            head,
-            self.cavs.layers[layer],
-            self.cavs.names,
-            F,
-            z,
-            classes,
-            rule or self._rule,
-            binary=self.model.binary,
-            resampling=self.cavs.resampling,
-            z0=None if head.per_image else self._at_zero(head, F),
-            batch_size=self._budget.of(head, F, len(classes)),
-        )
-
-    def _at_zero(self, head: Head, F: Tensor) -> Tensor:
-        """Return the logits at zero feature maps [1, T_all], once per layer and size."""
-        key = (head.layer, *F.shape[1:])
-        if key not in self._zero_logits:
-            self._zero_logits[key] = zero_logits(head, F)
-        return self._zero_logits[key]
-
-    def _measure_precision_at(self, refs: Sequence[ImageRef], index: int) -> None:
-        """Measure the error of mixed precision at the first readable image."""
-        for ref in refs if self._precision_error is None else ():
-            try:
-                x = to_tensor(self.model.preprocess, ref.load(), ref.name)[None]
-            except ImageError:  # named later, with all others
-                continue
-            maps, z = self.model.activations_and_logits(x, self.layers)
-            self._measure_precision(x, [index], maps, z)
-            break
-
-    def _measure_precision(
-        self, x: Tensor, classes: Sequence[int], maps: Mapping[str, Tensor], z: Tensor
-    ) -> None:
-        """Measure, for each layer, how far mixed precision moves the attributions of an image.
-
-        Relative to the attribution, or to 0.01 for smaller ones; the worst over concepts and
-        classes. Measured once per explainer, as it costs the passes of an image.
-        """
-        if self._rule.precision is None or self._precision_error is not None:
-            return
-        own = replace(self._rule, precision=None)
-        error: dict[str, float] = {}
-        for layer, F in maps.items():
-            a, exact = (
-                self._analyse(x, layer, F, z, classes, rule).a for rule in (self._rule, own)
-            )
-            error[layer] = float(((a - exact).abs() / exact.clamp(min=FLOOR)).max())
-        self._precision_error = error
-        worst = max(error, key=lambda layer: error[layer])
-        if error[worst] > self._rule.tolerance:
-            warn(
-                f"precision={self._rule.precision!r} moves attributions by up to "
-                f"{error[worst]:.1%} (layer {worst!r}, measured at the first image), more than the "
-                f"tolerance of {self._rule.tolerance:.1%}; precision=None computes them as the "
-                "network does"
-            )
 
     def _evidence(self, role: str, source: ImageSource | None) -> SetEvidence | None:
         """Return what diagnostics need of images."""
         if source is None:
             return None
-        run = Pass(self.model, self.layers, self._rule.images, strict=False)
-        return look_at(run, ImageSet(role, tuple(collect(source))), self._shown)
+        run = Pass(self.model, self.layers, self._settings.images, strict=False)
+        return look_at(run, ImageSet(role, tuple(collect(source))), self.progress)
 
     def _classes(
         self, classes: int | str | Sequence[str | int], probabilities: Tensor
@@ -498,55 +402,3 @@ class VisualTCAV:
         if not wanted:
             raise ExplanationError("classes is empty: name at least one class, or a number")
         return wanted
-
-    def _check_cavs(self, cavs: CavBank) -> None:
-        cavs.check_fits(self.model, self._preprocessing)
-        cavs.check_variant(self.variant)
-
-    def provenance(self, settings: dict[str, Any], *, measured: bool = True) -> Provenance:
-        """Return what a result of this explainer depends on, with its own settings.
-
-        Args:
-            settings: Of the result.
-            measured: Whether to include the measured error of mixed precision.
-        """
-        precision: dict[str, Any] = (
-            {"precision": self._rule.precision} if self._rule.precision else {}
-        )
-        if self._precision_error and measured:
-            precision["precision_error"] = self._precision_error
-        preprocess = self.model.preprocess
-        return Provenance(
-            versions=versions(),
-            model={
-                "network": self.model.described,
-                "fingerprint": self.model.fingerprint,
-                "logits": self.model.logits_source,
-                "binary": self.model.binary,
-                "device": str(self.model.device),
-                "preprocess": (
-                    preprocess.describe()
-                    if isinstance(preprocess, Preprocess)
-                    else repr(preprocess)
-                ),
-            },
-            layers=tuple(
-                {
-                    "name": layer.name,
-                    "kind": layer.kind,
-                    "shape": list(layer.shape),
-                    "resume": self.model.head(layer.name).resume,
-                }
-                for layer in self._layers
-            ),
-            concepts=self.cavs.concepts,
-            settings={
-                "steps": self._rule.steps,
-                "tolerance": self._rule.tolerance if self._rule.steps == "adaptive" else None,
-                "batch_size": self._rule.batch_size,
-                **precision,
-                "fit": dict(self.cavs.settings),
-                **settings,
-            },
-            from_cache={role: dict(kinds) for role, kinds in self.cavs.from_cache.items()},
-        )

@@ -1,4 +1,4 @@
-"""The explorer: a local web app to make concepts with and see what a network makes of them.
+"""The explorer: a local web app to make concepts by hand and see where a network finds them.
 
 ```python
 vtcav.explorer.serve(model)                       # until Ctrl+C

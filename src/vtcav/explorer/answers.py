@@ -1,4 +1,4 @@
-"""What the explorer found: of a picture, and of a concept on it."""
+"""Answers of the explorer about a picture, and about a concept on it."""
 
 from __future__ import annotations
 
@@ -7,55 +7,49 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
+from vtcav.explainer.attributor import ForwardPass
 from vtcav.results.bank import ConceptRecord
 from vtcav.results.rows import Row
 
-__all__ = ["Found", "Learned", "Progress", "Seen"]
+__all__ = ["Answer", "LearnedConcept", "PictureView", "Status"]
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """What the network makes of a picture.
+class PictureView:
+    """A picture as the network sees it.
 
     Attributes:
-        x: The network's input [1, 3, H, W].
-        z: The logits [1, T].
-        probabilities: [T].
-        box: Where the input lies on the picture, as shares of its sides.
-        input: The input itself, uint8 [H, W, 3], where it is not known where it lies: the
-            preprocessing is not vtcav's. Maps belong on it then.
-        maps: F [1, C, h, w] by layer, of those asked for so far.
+        images: The pass of this one image, with its feature maps at the layers asked for so far.
+        box: Where the input lies on the picture, as fractions of its sides.
+        input: The input itself, uint8 [H, W, 3], where its location on the picture is unknown
+            because the preprocessing is not vtcav's. Maps are then drawn on the input.
     """
 
-    x: Tensor
-    z: Tensor
-    probabilities: Tensor
+    images: ForwardPass
     box: tuple[float, float, float, float]
     input: NDArray[np.uint8] | None
-    maps: dict[str, Tensor]
 
     def top(self, count: int) -> list[int]:
         """Return the most probable classes."""
-        order = self.probabilities.argsort(descending=True, stable=True)
+        order = self.images.probabilities[0].argsort(descending=True, stable=True)
         return [int(i) for i in order[:count]]
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Answer:
     """One concept on one picture at one layer.
 
     Attributes:
         concept: Its name.
         layer: The layer.
         M: The concept map [h, w].
-        separated: Whether the layer separates it from its negatives.
-        rows: The rows of `LocalExplanation.attributions`, without q-values, of those classes
-            whose integral is known.
+        separated: Whether the layer separates the concept from its negatives.
+        rows: The rows of `LocalExplanation.attributions`, without q-values, for the classes whose
+            integral is known.
         rough: Attributions with half the steps, by class.
         pending: Classes whose integral is not known yet.
-        record: What the concept was learned from.
+        record: The images that the concept was learned from.
     """
 
     concept: str
@@ -69,8 +63,8 @@ class Found:
 
 
 @dataclass
-class Progress:
-    """What is being computed, for a page that waits."""
+class Status:
+    """The computation in progress, for a page that waits."""
 
     what: str = ""
     done: int = 0
@@ -78,8 +72,8 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Learned:
-    """A concept of a file of CAVs: it can be looked at and not changed."""
+class LearnedConcept:
+    """A concept from a file of CAVs. It can be shown but not changed."""
 
     name: str
     examples: int

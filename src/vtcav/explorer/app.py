@@ -1,4 +1,4 @@
-"""The web application: requests of the page become calls of the session."""
+"""The web application: it turns the page's requests into calls of the session."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 
 from vtcav.errors import ImageError, VtcavError
 from vtcav.explorer import limits
-from vtcav.explorer.answers import Found
+from vtcav.explorer.answers import Answer
 from vtcav.explorer.export import ExistsError, command, save_bank, save_folders
 from vtcav.explorer.pictures import Box, Picture
 from vtcav.explorer.scheduling import SupersededError
@@ -36,6 +36,7 @@ __all__ = ["create_app"]
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 _LARGEST_SHOWN = 1600
+_NOTHING = "there is nothing at this address"
 
 
 def create_app(
@@ -44,9 +45,9 @@ def create_app(
     """Return the web application, guarded.
 
     Args:
-        session: What computes.
+        session: The session that computes.
         token: The secret that requests must hold.
-        hosts: Host and port pairs that the application is reached by, "127.0.0.1:8000".
+        hosts: The application's own addresses, such as "127.0.0.1:8000".
         output: The only folder that is written to, when a concept is saved.
         described: The network as `vtcav explain --model` takes it.
     """
@@ -54,38 +55,38 @@ def create_app(
     _errors(app)
     _pages(app)
     _pictures(app, session)
-    _telling(app, session)
-    _looking(app, session)
-    _computing(app, session)
-    _keeping(app, session, output, described)
+    _session(app, session)
+    _network(app, session)
+    _explanations(app, session)
+    _saving(app, session, output, described)
     return Guard(app, token, frozenset(host.lower() for host in hosts))
 
 
 def _errors(app: FastAPI) -> None:
     """Answer every error with one sentence."""
+    expected: dict[type[VtcavError], tuple[int, dict[str, bool]]] = {
+        SupersededError: (409, {"superseded": True}),
+        ExistsError: (409, {"exists": True}),
+        VtcavError: (400, {}),
+    }
+    for kind, (status, more) in expected.items():
 
-    @app.exception_handler(SupersededError)
-    def superseded(request: Request, error: Exception) -> Response:
-        return _trouble(409, str(error), superseded=True)
-
-    @app.exception_handler(ExistsError)
-    def exists(request: Request, error: Exception) -> Response:
-        return _trouble(409, str(error), exists=True)
-
-    @app.exception_handler(VtcavError)
-    def expected(request: Request, error: Exception) -> Response:
-        return _trouble(400, str(error))
+        @app.exception_handler(kind)
+        def handle(
+            request: Request, error: Exception, status: int = status, more: dict[str, bool] = more
+        ) -> Response:
+            return _failure(status, str(error), **more)
 
     @app.exception_handler(RequestValidationError)
     def malformed(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"][1:]))
-        return _trouble(422, f"{where}: {first['msg']}" if where else str(first["msg"]))
+        return _failure(422, f"{where}: {first['msg']}" if where else str(first["msg"]))
 
     @app.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:
-        said = {404: "there is nothing at this address", 405: "this cannot be asked in this way"}
-        return _trouble(error.status_code, said.get(error.status_code, str(error.detail)))
+        reasons = {404: _NOTHING, 405: "this address does not support the method"}
+        return _failure(error.status_code, reasons.get(error.status_code, str(error.detail)))
 
 
 def _pages(app: FastAPI) -> None:
@@ -127,18 +128,18 @@ def _pictures(app: FastAPI, session: Session) -> None:
         return Response(data.getvalue(), media_type="image/webp")
 
 
-def _telling(app: FastAPI, session: Session) -> None:
+def _session(app: FastAPI, session: Session) -> None:
     @app.get("/api/session")
     def about() -> dict[str, Any]:
         return _about(session)
 
     @app.get("/api/progress")
     async def progress() -> dict[str, Any]:
-        return dict(vars(session.progress))
+        return dict(vars(session.status))
 
 
 def _about(session: Session) -> dict[str, Any]:
-    """Return what the page needs to begin with."""
+    """Return what the page needs when it is loaded."""
     return {
         "version": version("vtcav"),
         "network": session.model.described,
@@ -150,7 +151,7 @@ def _about(session: Session) -> dict[str, Any]:
         "classes": session.model.class_names,
         "pictures": [_described(p) for p in session.pictures.listed()],
         "concepts": [spec.model_dump() for spec in session.work],
-        "given": [_described(p) for p in session.pictures.given()],
+        "concept_pictures": [_described(p) for p in session.pictures.of_concepts()],
         "learned": [vars(concept) for concept in session.learned],
         "negatives": {
             "count": len(session.shared),
@@ -158,7 +159,7 @@ def _about(session: Session) -> dict[str, Any]:
             "stand_in": session.negatives.stand_in,
         },
         "skipped": [f"{skip.name}: {skip.reason}" for skip in session.skipped],
-        "steps": session.rule.steps,
+        "steps": session.settings.steps,
         "colours": hex_colours(),
         "limits": {
             "bytes": limits.FILE_BYTES,
@@ -168,44 +169,48 @@ def _about(session: Session) -> dict[str, Any]:
     }
 
 
-def _looking(app: FastAPI, session: Session) -> None:
+def _network(app: FastAPI, session: Session) -> None:
     names = session.model.class_names
 
     @app.get("/api/inputs/{key}")
     def show_input(key: str) -> Response:
         pixels = session.look(key).input
         if pixels is None:
-            return _trouble(404, "the input lies on the picture: look at that")
+            return _failure(404, "the input is a part of the picture: show that instead")
         data = io.BytesIO()
         Image.fromarray(pixels).save(data, "PNG")
         return Response(data.getvalue(), media_type="image/png")
 
     @app.get("/api/look/{key}")
     def look(key: str) -> dict[str, Any]:
-        seen = session.look(key)
+        view = session.look(key)
+        probabilities = view.images.probabilities[0]
         return {
-            "box": seen.box,
-            "input": None if seen.input is None else seen.input.shape[1::-1],
+            "box": view.box,
+            "input": None if view.input is None else view.input.shape[1::-1],
             "predictions": [
-                {"index": t, "name": names[t], "probability": float(seen.probabilities[t])}
-                for t in seen.top(5)
+                {"index": t, "name": names[t], "probability": float(probabilities[t])}
+                for t in view.top(5)
             ],
         }
 
 
-def _computing(app: FastAPI, session: Session) -> None:
+def _explanations(app: FastAPI, session: Session) -> None:
     @app.post("/api/explain")
     def explain(asked: ExplainRequest) -> dict[str, Any]:
         check = session.latest.check(f"explain {asked.page}", asked.number)
         classes = [session.model.class_index(t) for t in asked.classes]
         counts = {} if asked.judge else {"null_cavs": 0, "bootstraps": 0}
-        found = [
+        answers = [
             session.explain(asked.picture, concept, asked.layer, classes, check=check, **counts)
             for concept in asked.concepts
         ]
         concepts = [
-            {**_found(one), "trust": _trust(session, concept, one) if asked.judge else None}
-            for one, concept in zip(found, asked.concepts, strict=True)
+            {
+                **_answered(answer),
+                "trust": _trust(session, concept, answer) if asked.judge else None,
+            }
+            for answer, concept in zip(answers, asked.concepts, strict=True)
         ]
         _add_q_values([row for concept in concepts for row in concept["rows"]])
         return {"layer": asked.layer, "concepts": concepts}
@@ -218,7 +223,7 @@ def _computing(app: FastAPI, session: Session) -> None:
         return {"done": True}
 
 
-def _keeping(app: FastAPI, session: Session, output: Path, described: str) -> None:
+def _saving(app: FastAPI, session: Session, output: Path, described: str) -> None:
     @app.put("/api/work")
     def keep(work: Work) -> dict[str, bool]:
         session.work = list(work.concepts)
@@ -239,7 +244,7 @@ def _keeping(app: FastAPI, session: Session, output: Path, described: str) -> No
         }
 
 
-# -- what is answered -------------------------------------------------------------------------
+# -- answers -----------------------------------------------------------------------------------
 
 
 def _described(picture: Picture) -> dict[str, Any]:
@@ -252,15 +257,15 @@ def _described(picture: Picture) -> dict[str, Any]:
     }
 
 
-def _found(found: Found) -> dict[str, Any]:
-    """Return one concept on one picture for the page."""
-    map_bytes = np.ascontiguousarray(found.M, "<f4").tobytes()
-    record = found.record
+def _answered(answer: Answer) -> dict[str, Any]:
+    """Return one concept on one picture, as the page takes it."""
+    map_bytes = np.ascontiguousarray(answer.M, "<f4").tobytes()
+    record = answer.record
     return {
-        "name": found.concept,
-        "separated": found.separated,
-        "height": found.M.shape[0],
-        "width": found.M.shape[1],
+        "name": answer.concept,
+        "separated": answer.separated,
+        "height": answer.M.shape[0],
+        "width": answer.M.shape[1],
         "map": base64.b64encode(map_bytes).decode(),
         "examples": len(record.examples),
         "negatives": len(record.negatives),
@@ -273,33 +278,33 @@ def _found(found: Found) -> dict[str, Any]:
                 "class_index": row.class_index,
                 "class_name": row.class_name,
                 "attribution": row.attribution,
-                "rough": found.rough.get(row.class_index),
+                "rough": answer.rough.get(row.class_index),
                 "low": _finite(row.cav_low),
                 "high": _finite(row.cav_high),
                 "null_mean": _finite(row.null_mean),
                 "p_value": _finite(row.p_value),
                 "note": row.note,
             }
-            for row in found.rows
+            for row in answer.rows
         ],
-        "pending": list(found.pending),
+        "pending": list(answer.pending),
     }
 
 
 def _add_q_values(rows: Sequence[dict[str, Any]]) -> None:
-    """Add the q-values of everything that is shown together, as `VisualTCAV.explain` does."""
+    """Add q-values over everything that is shown together, as `VisualTCAV.explain` does."""
     p = [np.nan if row["p_value"] is None else row["p_value"] for row in rows]
     for row, q in zip(rows, q_values(np.array(p)), strict=True):
         row["q_value"] = _finite(q)
 
 
-def _trust(session: Session, concept: ConceptSpec | str, found: Found) -> dict[str, str]:
-    """Return how far a concept can be trusted at a layer, and the finding that decides it."""
+def _trust(session: Session, concept: ConceptSpec | str, answer: Answer) -> dict[str, str]:
+    """Return how far a concept can be trusted at a layer, and the finding that decides this."""
     try:
-        diagnosed = session.diagnose(concept, [found.layer]).summary()
+        diagnosed = session.diagnose(concept, [answer.layer]).summary()
     except VtcavError as error:
         return {"level": "unknown", "meaning": str(error)}
-    row = diagnosed[diagnosed["concept"] == found.concept].iloc[0]
+    row = diagnosed[diagnosed["concept"] == answer.concept].iloc[0]
     return {"level": str(row["level"]), "meaning": str(row["meaning"])}
 
 
@@ -308,7 +313,7 @@ def _finite(x: float) -> float | None:
 
 
 def _edges(text: str, picture: Picture) -> Box:
-    """Return a box of four numbers with commas, cut off at the edges of the picture."""
+    """Return the box that four numbers with commas give, clipped to the picture."""
     parts = text.split(",")
     if len(parts) != 4 or not all(part.isdecimal() and len(part) < 9 for part in parts):
         raise ImageError("expected a box of four whole numbers: left, top, right, bottom")
@@ -321,7 +326,7 @@ def _edges(text: str, picture: Picture) -> Box:
 
 
 def _as_seen(session: Session, picture: Image.Image) -> Image.Image:
-    """Return the part of a picture that the network sees, where that is known."""
+    """Return the part of a picture that the network sees, or all of it where that is unknown."""
     if not isinstance(session.model.preprocess, Preprocess):
         return picture
     left, top, right, bottom = session.model.preprocess.box(*picture.size)
@@ -332,7 +337,7 @@ def _as_seen(session: Session, picture: Image.Image) -> Image.Image:
     )
 
 
-def _trouble(status: int, reason: str, **more: bool) -> JSONResponse:
+def _failure(status: int, reason: str, **more: bool) -> JSONResponse:
     return JSONResponse({"error": reason, **more}, status_code=status)
 
 
@@ -347,8 +352,8 @@ def _files() -> dict[str, bytes]:
 
 
 def _static(name: str) -> Response:
-    """Return a file of the page by its name, which is looked up and never a path."""
+    """Return a file of the page by its name, which is looked up and never used as a path."""
     files = _files()
     if name not in files:
-        return _trouble(404, "there is nothing at this address")
+        return _failure(404, _NOTHING)
     return Response(files[name], media_type=_TYPES[Path(name).suffix])

@@ -1,4 +1,4 @@
-"""Concepts made in the explorer become folders of images and files of CAVs, inside one folder.
+"""Export of concepts made in the explorer, to folders of images and files of CAVs.
 
 ```
 FOLDER/concepts/NAME/001.png ...     FOLDER/negatives/NAME/001.png ...     FOLDER/NAME.safetensors
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vtcav.errors import ConceptError, VtcavError
 from vtcav.explainer.settings import FitSettings
-from vtcav.explorer.pictures import KnownRef
+from vtcav.explorer.pictures import PictureRef
 from vtcav.explorer.schemas import Form, check_name
 from vtcav.images.references import read
 from vtcav.results.bank import CavBank
@@ -26,34 +26,34 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 
 class ExistsError(VtcavError):
-    """Something of this name was saved before."""
+    """A concept of this name was saved before."""
 
 
 def save_folders(
     root: Path,
     name: str,
-    examples: Sequence[KnownRef],
-    negatives: Sequence[KnownRef],
+    examples: Sequence[PictureRef],
+    negatives: Sequence[PictureRef],
     *,
     replace: bool,
 ) -> list[Path]:
     """Write a concept as a folder of examples and one of negatives, as `vtcav explain` takes them.
 
-    Patches are written without loss. Files keep their order, and so the numbers stay the same.
+    Patches are written without loss, and files keep their order, so the numbers stay the same.
 
     Args:
         root: The explorer's folder.
-        name: Of the concept.
+        name: The concept's name.
         examples: Its images.
-        negatives: What it is contrasted with.
+        negatives: The images that it is contrasted with.
         replace: Whether to replace what was saved under this name before.
 
     Returns:
         The two folders.
 
     Raises:
-        ExistsError: When there is something of this name and `replace` is not set.
-        ConceptError: For a bad name, or when the folder cannot be written.
+        ExistsError: When the name was saved before and `replace` is not set.
+        ConceptError: For an invalid name, or when the folder cannot be written.
     """
     folder = check_name(name)
     targets = [_inside(root, part, folder) for part in ("concepts", "negatives")]
@@ -82,7 +82,7 @@ def save_bank(root: Path, name: str, bank: CavBank, *, replace: bool) -> Path:
 
     Raises:
         ExistsError: When there is a file of this name and `replace` is not set.
-        ConceptError: For a bad name.
+        ConceptError: For an invalid name.
         CavError: When the file cannot be written.
     """
     path = _inside(root, f"{check_name(name)}.safetensors")
@@ -93,7 +93,7 @@ def save_bank(root: Path, name: str, bank: CavBank, *, replace: bool) -> Path:
 
 
 def command(root: Path, name: str, model: str, form: Form, examples: int) -> str:
-    """Return what to type to use what was saved, or why it cannot be used yet."""
+    """Return the command that uses what was saved, or why it cannot be used yet."""
     if form == "cavs":
         path = root / f"{check_name(name)}.safetensors"
         return f'vtcav explain PHOTO --model {model} --cavs "{path}" -o out'
@@ -101,7 +101,7 @@ def command(root: Path, name: str, model: str, form: Form, examples: int) -> str
     if examples < least:
         return (
             f"vtcav explain refuses a folder of fewer than {least} examples: add "
-            f"{least - examples} more, or save the CAV file to go on with these"
+            f"{least - examples} more, or save a CAV file to continue with these"
         )
     return (
         f'vtcav explain PHOTO --model {model} --concepts "{root / "concepts"}" '
@@ -110,7 +110,7 @@ def command(root: Path, name: str, model: str, form: Form, examples: int) -> str
 
 
 def _inside(root: Path, *parts: str) -> Path:
-    """Return a path below the root, wherever links there lead.
+    """Return a path that stays below the root, whatever links there are.
 
     Raises:
         ConceptError: When it would leave the root.
@@ -121,7 +121,7 @@ def _inside(root: Path, *parts: str) -> Path:
     return path
 
 
-def _write(folder: Path, refs: Sequence[KnownRef]) -> None:
+def _write(folder: Path, refs: Sequence[PictureRef]) -> None:
     """Write images in their order: files as they are, anything else as PNG."""
     folder.mkdir()
     for i, ref in enumerate(refs, start=1):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from cachetools import LRUCache
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -22,42 +23,48 @@ from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
 from vtcav.results.image_set import picture_print
 
-__all__ = ["FeatureMemory"]
+__all__ = ["FeatureCache"]
+
+_MOST = 3000  # images whose pooled activations are kept, beside the pinned ones
+
+_Maps = LRUCache[tuple[ImageRef, str], Tensor]
 
 
 @dataclass(eq=False)
 class _Entry:
-    """What is known of one image."""
+    """What stays of one image, whatever the budget."""
 
     thumbnail: NDArray[np.uint8]
     print: NDArray[np.uint8]
     pooled: dict[str, Tensor] = field(default_factory=dict)
-    maps: dict[str, Tensor] = field(default_factory=dict)
 
 
-class FeatureMemory:
-    """The feature maps of images, up to a budget, and their means without one.
+class FeatureCache:
+    """Feature maps of images up to a budget, and their means whatever the budget.
 
     Args:
         model: The network.
         budget: Bytes of feature maps.
-        pinned: Images that others make no room for: the negatives of all concepts.
+        pinned: Images that make no room for others: the negatives of all concepts.
     """
-
-    _MOST = 3000
 
     def __init__(self, model: Model, budget: int, pinned: Iterable[ImageRef] = ()) -> None:
         self._model = model
         self._budget = budget
-        self._held = 0
         self._lock = threading.RLock()
-        self._entries: OrderedDict[ImageRef, _Entry] = OrderedDict()
         self._pinned = frozenset(pinned)
+        self._entries: LRUCache[ImageRef, _Entry] = LRUCache(_MOST + len(self._pinned))
+        self._maps, self._pinned_maps = _maps(), _maps()
         self._unreadable: dict[ImageRef, Skipped] = {}
         self._shape: tuple[int, ...] | None = None
 
+    @property
+    def held(self) -> int:
+        """Bytes of feature maps that are kept."""
+        return int(self._maps.currsize + self._pinned_maps.currsize)
+
     def missing(self, refs: Sequence[ImageRef], layers: Sequence[str]) -> list[ImageRef]:
-        """Return the images that have not been looked at, at one of the layers."""
+        """Return the images that have not passed through the network yet, at one of the layers."""
         with self._lock:
             return [ref for ref in refs if not self._knows(ref, layers)]
 
@@ -65,12 +72,8 @@ class FeatureMemory:
         """Return which of the images could not be read, with reasons."""
         return [self._unreadable[ref] for ref in refs if ref in self._unreadable]
 
-    def readable(self, refs: Sequence[ImageRef]) -> list[ImageRef]:
-        """Return those that could be read, of images that were looked at."""
-        return [ref for ref in refs if ref not in self._unreadable]
-
     def look(self, refs: Sequence[ImageRef], layers: Sequence[str]) -> None:
-        """Take a few images through the network; whoever calls has the turn.
+        """Pass a few images through the network. The caller holds the lock of the network.
 
         Raises:
             ModelError: When the network gives infinite values or NaN.
@@ -95,35 +98,32 @@ class FeatureMemory:
                 for layer, F in maps.items():
                     entry.pooled[layer] = F[n].mean((1, 2))
                     self._keep(ref, layer, F[n], layers)
-            self._forget_oldest()
 
     def learned(self, images: ImageSet, layers: Sequence[str]) -> LearnedSet:
-        """Return what a first pass of a set would have found, all of which was looked at."""
+        """Return what a first pass of a set would give, from images that `look` has taken."""
+        skipped = self.skipped(images.refs)
         with self._lock:
-            used = [ref for ref in images.refs if ref in self._entries]
-            for ref in used:
-                self._entries.move_to_end(ref)
-            entries = [self._entries[ref] for ref in used]
-            if not used:
-                return LearnedSet(images, skipped=self.skipped(images.refs))
-            pooled = {layer: torch.stack([e.pooled[layer] for e in entries]) for layer in layers}
-            beginning = []
-            for entry in entries:
-                if any(layer not in entry.maps for layer in layers):
+            entries = {ref: self._entries[ref] for ref in images.refs if ref in self._entries}
+            if not entries:
+                return LearnedSet(images, skipped=skipped)
+            # the beginning of the set, without gaps
+            kept: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+            for ref in entries:
+                maps = self._maps_of(ref)
+                if any((ref, layer) not in maps for layer in layers):
                     break
-                beginning.append(entry)
-            kept = []
-            if beginning:
-                kept = [{la: torch.stack([e.maps[la] for e in beginning]) for la in layers}]
+                for layer in layers:
+                    kept[layer].append(maps[ref, layer])
+        pooled = {la: torch.stack([e.pooled[la] for e in entries.values()]) for la in layers}
         return LearnedSet(
             source=images,
-            used=used,
-            skipped=self.skipped(images.refs),
+            used=list(entries),
+            skipped=skipped,
             sums={layer: G.double().sum(0) for layer, G in pooled.items()},
             pooled=pooled,
-            kept=kept,
-            thumbnails=[entry.thumbnail for entry in entries[:THUMBNAILS]],
-            prints=np.stack([entry.print for entry in entries]),
+            kept=[{la: torch.stack(kept[la]) for la in layers}] if kept[layers[0]] else [],
+            thumbnails=[entry.thumbnail for entry in entries.values()][:THUMBNAILS],
+            prints=np.stack([entry.print for entry in entries.values()]),
         )
 
     def forget(self, refs: Iterable[ImageRef]) -> None:
@@ -131,8 +131,10 @@ class FeatureMemory:
         with self._lock:
             for ref in refs:
                 self._unreadable.pop(ref, None)
-                if entry := self._entries.pop(ref, None):
-                    self._drop(entry, list(entry.maps))
+                self._entries.pop(ref, None)
+                maps = self._maps_of(ref)
+                for key in [key for key in maps if key[0] is ref]:
+                    del maps[key]
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -152,35 +154,30 @@ class FeatureMemory:
             )
         return x
 
+    def _maps_of(self, ref: ImageRef) -> _Maps:
+        return self._pinned_maps if ref in self._pinned else self._maps
+
     def _keep(self, ref: ImageRef, layer: str, F: Tensor, layers: Sequence[str]) -> None:
         """Keep the maps of an image at a layer where there is room, or can be made."""
-        entry = self._entries[ref]
-        if layer in entry.maps:
+        maps = self._maps_of(ref)
+        if (ref, layer) in maps:
             return
-        if self._held + F.nbytes > self._budget:
-            self._make_room(F.nbytes, layers)
-        if self._held + F.nbytes <= self._budget:
-            entry.maps[layer] = F.clone()
-            self._held += F.nbytes
+        limit = self._budget - F.nbytes
+        if self.held > limit:
+            self._drop_other_layers(layers)
+        while self.held > limit and self._maps:
+            self._maps.popitem()
+        if self.held <= limit:
+            maps[ref, layer] = F.clone()
 
-    def _make_room(self, size: int, layers: Sequence[str]) -> None:
-        """Let go of the maps of layers not in use, then of those of the oldest images."""
-        for entry in self._entries.values():
-            self._drop(entry, [layer for layer in entry.maps if layer not in layers])
-        for ref, entry in self._entries.items():
-            if self._held + size <= self._budget:
-                return
-            if ref not in self._pinned:
-                self._drop(entry, list(entry.maps))
+    def _drop_other_layers(self, layers: Sequence[str]) -> None:
+        for maps in (self._maps, self._pinned_maps):
+            for key in [key for key in maps if key[1] not in layers]:
+                del maps[key]
 
-    def _forget_oldest(self) -> None:
-        """Forget images altogether when there are too many."""
-        loose = [ref for ref in self._entries if ref not in self._pinned]
-        self.forget(loose[: max(0, len(loose) - self._MOST)])
 
-    def _drop(self, entry: _Entry, layers: Sequence[str]) -> None:
-        for layer in layers:
-            self._held -= entry.maps.pop(layer).nbytes
+def _maps() -> _Maps:
+    return LRUCache(math.inf, getsizeof=lambda F: F.nbytes)
 
 
 def _entry(picture: Image.Image) -> _Entry:

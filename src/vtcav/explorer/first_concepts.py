@@ -1,4 +1,4 @@
-"""The concepts that the explorer begins with, from folders or images by name."""
+"""The first concepts of an explorer, from folders or from images by name."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from vtcav.explorer.schemas import ConceptSpec, Example
 from vtcav.images.concepts import concept_folders, negative_folders
 from vtcav.images.references import ImageSource, Skipped, UnreadableError, collect
 
-__all__ = ["given_concepts"]
+__all__ = ["first_concepts"]
 
 
-def given_concepts(
+def first_concepts(
     concepts: str | Path | Mapping[str, ImageSource],
     negatives: ImageSource | None,
     pictures: Pictures,
 ) -> tuple[list[ConceptSpec], list[Skipped]]:
-    """Return the concepts to begin with, and the images that were left out.
+    """Return the first concepts, and the images that were left out.
 
     Args:
         concepts: A folder with one folder for each, or images by name.
         negatives: A folder; where it has one for each concept, these are the concepts' own.
-        pictures: Gets to know all images.
+        pictures: The explorer's pictures, to which all images are added.
 
     Raises:
-        ConceptError: For a folder that is none, and what is more than the explorer takes.
+        ConceptError: For a folder that does not exist, or concepts beyond the explorer's limits.
     """
     if not isinstance(concepts, Mapping):
         besides = Path(negatives) if isinstance(negatives, str | Path) else None
@@ -51,11 +51,11 @@ def given_concepts(
             for name, source in concepts.items()
         ]
     except ImageError as error:
-        raise ConceptError(f"a concept to begin with cannot be used: {error}") from error
+        raise ConceptError(f"one of the first concepts cannot be used: {error}") from error
     except ValidationError as error:
         raise ConceptError(
-            f"a concept to begin with does not fit: {error.errors()[0]['msg']}. The explorer "
-            f"takes {limits.EXAMPLES} images a set, and names of {limits.NAME_LETTERS} letters"
+            f"one of the first concepts is not valid: {error.errors()[0]['msg']}. The explorer "
+            f"takes {limits.EXAMPLES} images a set, and names of {limits.NAME_LETTERS} characters"
         ) from error
     return specs, skipped
 
@@ -63,11 +63,11 @@ def given_concepts(
 def _examples(
     source: ImageSource, pictures: Pictures, skipped: list[Skipped]
 ) -> tuple[Example, ...]:
-    """Make the pictures of a source known, and note those that cannot be read."""
-    found = []
+    """Add the pictures of a source, and note those that cannot be read."""
+    examples = []
     for ref in collect(source):
         try:
-            found.append(Example(picture=pictures.add(ref, ref.name, "given").key))
+            examples.append(Example(picture=pictures.add(ref, ref.name, "concept").key))
         except UnreadableError as error:
             skipped.append(Skipped(*error.args))
-    return tuple(found)
+    return tuple(examples)

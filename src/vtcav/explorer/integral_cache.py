@@ -1,52 +1,32 @@
-"""The integrated gradients of the pictures looked at, which know no concept and so are kept.
+"""The integrated gradients of pictures, kept because they depend on no concept.
 
-The rule is the trapezoid rule with a fixed number of steps: the adaptive one stops when the
-attributions of the concepts at hand stand still, so it would have to begin anew with every patch.
-The same rule with half the steps, whose points are among them, tells how exact it is.
+The rule is the trapezoid rule with a fixed number of steps. The adaptive rule stops when the
+attributions of the concepts at hand converge, so it would start again with every patch. The rule
+with half the steps, whose points are among those of the whole rule, shows how exact it is.
 """
 
 from __future__ import annotations
 
+import math
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
+from cachetools import LRUCache
 from torch import Tensor
 
-from vtcav.explorer.scheduling import Turns
+from vtcav.explorer.lru import shrink
+from vtcav.explorer.scheduling import PriorityLock
 from vtcav.method.integral.trapezoid import Integral, integrate, trapezoid
 from vtcav.models.base import Head
 
-__all__ = ["Integrals", "Pair"]
+__all__ = ["IntegralCache"]
+
+_Pair = tuple[Tensor, Tensor | None]
 
 
-@dataclass(frozen=True, eq=False)
-class Pair:
-    """Integrated gradients of one image at a layer.
-
-    Attributes:
-        fine: IG [1, T, C, h, w] with all steps.
-        coarse: The same with half the steps; None where their number is odd.
-        evaluations: Points of the rule.
-    """
-
-    fine: Tensor
-    coarse: Tensor | None
-    evaluations: int
-
-    def integral(self) -> Integral:
-        """Return it as `vtcav.explainer.layer_analysis.analyse` takes it."""
-        return _integral(self.fine, self.evaluations)
-
-    def rough(self) -> Integral | None:
-        """Return that with half the steps."""
-        return None if self.coarse is None else _integral(self.coarse, self.evaluations // 2 + 1)
-
-
-class Integrals:
-    """Integrated gradients by image, layer and logit, up to a budget.
+class IntegralCache:
+    """Integrated gradients by picture, layer and logit.
 
     Args:
         steps: Of the trapezoid rule.
@@ -55,96 +35,91 @@ class Integrals:
     """
 
     def __init__(self, steps: int, batch_size: int, budget: int) -> None:
-        self.steps = steps
+        self._steps = steps
         self._batch_size = batch_size
         self._budget = budget
-        self._lock = threading.RLock()
-        self._kept: OrderedDict[tuple[str, str, int], tuple[Tensor, Tensor | None]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._kept: LRUCache[tuple[str, str, int], _Pair] = LRUCache(math.inf, getsizeof=_bytes)
 
-    def missing(self, image: str, layer: str, logits: Sequence[int]) -> list[int]:
+    def missing(self, picture: str, layer: str, logits: Sequence[int]) -> list[int]:
         """Return the logits whose integral is not known."""
         with self._lock:
-            return [t for t in dict.fromkeys(logits) if (image, layer, t) not in self._kept]
+            return [t for t in dict.fromkeys(logits) if (picture, layer, t) not in self._kept]
 
-    def find(self, image: str, layer: str, logits: Sequence[int]) -> Pair:
-        """Return the integral of logits that are all known.
+    def find(
+        self, picture: str, layer: str, logits: Sequence[int]
+    ) -> tuple[Integral, Tensor | None]:
+        """Return the integral of T logits that are all known, and IG with half the steps.
+
+        Returns:
+            The integral, and IG [1, T, C, h, w] of the rule with half the steps; None where the
+            number of steps is odd.
 
         Raises:
-            KeyError: When one is not.
+            KeyError: When one is not known.
         """
         with self._lock:
-            found = [self._kept[image, layer, t] for t in logits]
-            for t in logits:
-                self._kept.move_to_end((image, layer, t))
-        fine = torch.stack([pair[0] for pair in found])[None]
-        halves = [half for _, half in found if half is not None]
-        coarse = torch.stack(halves)[None] if len(halves) == len(found) else None
-        return Pair(fine, coarse, self.steps + 1)
+            pairs = [self._kept[picture, layer, t] for t in logits]
+        halves = [half for _, half in pairs if half is not None]
+        integral = Integral(
+            torch.stack([whole for whole, _ in pairs])[None],
+            torch.full((1,), torch.nan),
+            torch.ones(1, dtype=torch.bool),
+            torch.full((1,), self._steps + 1),
+        )
+        return integral, torch.stack(halves)[None] if len(halves) == len(pairs) else None
 
     def compute(
         self,
-        image: str,
+        picture: str,
         head: Head,
         F: Tensor,
         logits: Sequence[int],
-        turns: Turns,
-        tell: Callable[[int, int], None],
+        lock: PriorityLock,
+        report: Callable[[int, int], None],
     ) -> None:
-        """Integrate a few points at a time, and let urgent users in between.
+        """Integrate a few points at a time, and let urgent users of the network in between.
 
         Args:
-            image: Its key.
-            head: The network after the layer, of this image.
+            picture: Its key.
+            head: The network after the layer, bound to this picture.
             F: Its feature maps [1, C, h, w].
-            logits: To differentiate.
-            turns: Who uses the network.
-            tell: Told how many points are done, of how many; what it raises ends the work.
+            logits: Indices of the logits to differentiate.
+            lock: Held by who uses the network.
+            report: Takes the number of points done and of all; what it raises ends the work.
         """
-        alpha, weight = trapezoid(self.steps)
+        alpha, weight = trapezoid(self._steps)
         parts = [(alpha[0::2], 2 * weight[0::2]), (alpha[1::2], weight[1::2])]
-        if self.steps % 2:
+        if self._steps % 2:
             parts = [(alpha, weight)]
         wanted = torch.tensor([list(logits)], device=F.device)
-        sums, done = [], 0
+        sums, done, size = [], 0, self._batch_size
         for points, weights in parts:
             total = torch.zeros(1, len(logits), *F.shape[1:], device=F.device)
-            for i in range(0, len(points), self._batch_size):
-                tell(done, len(alpha))
-                piece = slice(i, i + self._batch_size)
-                with turns.take(urgent=False):
-                    found = integrate(
-                        head, F, wanted, points[piece], weights[piece], batch_size=self._batch_size
+            for i in range(0, len(points), size):
+                report(done, len(alpha))
+                piece = slice(i, i + size)
+                with lock.hold(urgent=False):
+                    part = integrate(
+                        head, F, wanted, points[piece], weights[piece], batch_size=size
                     )
-                total += found.IG
+                total += part.IG
                 done += len(points[piece])
             sums.append(total[0])
-        # every other point is one of the rule with half the steps, where it weighs twice as much
-        fine = sums[0] if len(sums) == 1 else sums[0] / 2 + sums[1]
+        # Every other point is one of the rule with half the steps, which weighs it twice as much.
+        whole = sums[0] if len(sums) == 1 else sums[0] / 2 + sums[1]
         with self._lock:
             for n, t in enumerate(logits):
                 half = sums[0][n].clone() if len(sums) == 2 else None
-                self._kept[image, head.layer, t] = fine[n].clone(), half
-            self._shrink(len(logits))
+                self._kept[picture, head.layer, t] = whole[n].clone(), half
+            shrink(self._kept, self._budget, newest=len(logits))
 
-    def forget(self, image: str) -> None:
-        """Forget all integrals of an image."""
+    def forget(self, picture: str) -> None:
+        """Forget all integrals of a picture."""
         with self._lock:
-            for key in [key for key in self._kept if key[0] == image]:
+            for key in [key for key in self._kept if key[0] == picture]:
                 del self._kept[key]
 
-    def _shrink(self, newest: int) -> None:
-        def size(pair: tuple[Tensor, Tensor | None]) -> int:
-            return pair[0].nbytes * (1 if pair[1] is None else 2)
 
-        held = sum(map(size, self._kept.values()))
-        while held > self._budget and len(self._kept) > newest:
-            held -= size(self._kept.popitem(last=False)[1])
-
-
-def _integral(IG: Tensor, evaluations: int) -> Integral:
-    return Integral(
-        IG,
-        torch.full((1,), torch.nan),
-        torch.ones(1, dtype=torch.bool),
-        torch.full((1,), evaluations),
-    )
+def _bytes(pair: _Pair) -> int:
+    return sum(tensor.nbytes for tensor in pair if tensor is not None)

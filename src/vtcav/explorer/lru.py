@@ -1,53 +1,31 @@
-"""What was used most recently, safe to ask from several threads."""
+"""Caches that drop what was used least recently, beyond a budget of bytes."""
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Hashable
-from typing import Generic, TypeVar
+from typing import Any
 
-__all__ = ["Recent"]
+from cachetools import LRUCache
 
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+__all__ = ["shrink"]
 
 
-class Recent(Generic[K, V]):
-    """A few values by key; the one that was not used for longest goes first.
+def shrink(cache: LRUCache[Any, Any], budget: float, newest: int = 1) -> None:
+    """Drop the values used least recently until the others fit into a budget.
+
+    The newest values stay even where they alone exceed the budget, which a cache with a `maxsize`
+    would refuse; so the cache has none.
 
     Args:
-        most: How many are kept.
+        cache: A cache of infinite `maxsize`, with a `getsizeof`.
+        budget: The largest total size.
+        newest: How many of the newest values stay in any case.
 
     Example:
-        >>> recent = Recent(2)
-        >>> for key in "abc":
-        ...     recent.keep(key, key.upper())
-        >>> recent.find("a"), recent.find("c")
-        (None, 'C')
+        >>> cache = LRUCache(float("inf"), getsizeof=len)
+        >>> cache |= {"a": "12", "b": "345", "c": "6789"}
+        >>> shrink(cache, 7)
+        >>> list(cache)
+        ['b', 'c']
     """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[K, V] = OrderedDict()
-
-    def find(self, key: K) -> V | None:
-        """Return the value of a key, or None."""
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
-
-    def keep(self, key: K, value: V) -> None:
-        """Keep a value."""
-        with self._lock:
-            self._kept[key] = value
-            self._kept.move_to_end(key)
-            while len(self._kept) > self._most:
-                self._kept.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._kept.clear()
+    while cache.currsize > budget and len(cache) > newest:
+        cache.popitem()

@@ -1,43 +1,43 @@
-"""The pictures that the explorer knows: given at the start, uploaded, and patches cut out of them.
+"""The explorer's pictures: loaded at the start, uploaded, and patches cut out of them.
 
-Uploads are kept in memory as they came and decoded when needed. Nothing is written.
+Uploads are kept in memory as they came and decoded when needed. Nothing is written to disk.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import math
 import secrets
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 
+from cachetools import LRUCache
 from PIL import Image
 
 from vtcav.errors import ImageError
 from vtcav.explorer import limits
+from vtcav.explorer.lru import shrink
 from vtcav.images.decoding import identify, reason_of, upright_rgb
 from vtcav.images.references import ImageRef, UnreadableError, read
 
-__all__ = ["Box", "KnownRef", "Origin", "Picture", "Pictures", "clean_name"]
+__all__ = ["Box", "Origin", "Picture", "PictureRef", "Pictures", "clean_name"]
 
 Box: TypeAlias = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels of the upright picture."""
 
-Origin: TypeAlias = Literal["sample", "upload", "given"]
-"""A sample comes with vtcav, an upload from the page, what is given is from a concept's folder."""
+Origin: TypeAlias = Literal["sample", "upload", "concept"]
+"""Samples are offered from the start; others are uploaded, or examples of the first concepts."""
 
 _DECODED_BYTES = 384 << 20
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, eq=False)
-class KnownRef(ImageRef):
+class PictureRef(ImageRef):
     """A reference that computes the digest of its picture once.
 
     Attributes:
@@ -46,7 +46,7 @@ class KnownRef(ImageRef):
     """
 
     encoded: bytes | None = field(default=None, repr=False)
-    whole: KnownRef | None = field(default=None, repr=False)
+    whole: PictureRef | None = field(default=None, repr=False)
 
     def load(self) -> Image.Image:
         """Decode the picture."""
@@ -79,47 +79,49 @@ class KnownRef(ImageRef):
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture that is known.
+    """A picture and its key.
 
     Attributes:
-        key: What requests call it.
+        key: Identifies the picture in requests.
         ref: The picture.
-        name: How the page calls it.
+        name: The name that the page shows.
         origin: Where it comes from.
         size: Width and height in pixels.
     """
 
     key: str
-    ref: KnownRef
+    ref: PictureRef
     name: str
     origin: Origin
     size: tuple[int, int]
 
 
 class Pictures:
-    """All pictures that requests can speak of, and the patches cut out of them."""
+    """All pictures that requests can name, and the patches cut out of them."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._all: dict[str, Picture] = {}
-        self._decoded: OrderedDict[str, Image.Image] = OrderedDict()
-        self._patches: OrderedDict[tuple[str, Box], KnownRef] = OrderedDict()
+        self._decoded: LRUCache[str, Image.Image] = LRUCache(math.inf, getsizeof=_bytes)
+        self._patches: LRUCache[tuple[str, Box], PictureRef] = LRUCache(
+            math.inf, getsizeof=lambda ref: _bytes(ref.source)
+        )
 
     def add(self, ref: ImageRef, name: str, origin: Origin) -> Picture:
-        """Add a picture that is trusted.
+        """Add a picture from a trusted source.
 
         Raises:
             ImageError: When it cannot be read.
         """
         picture = read(ref)
-        known = KnownRef(ref.name, ref.source)
-        return self._kept(Picture(_key(), known, clean_name(name), origin, picture.size))
+        own = PictureRef(ref.name, ref.source)
+        return self._kept(Picture(_key(), own, clean_name(name), origin, picture.size))
 
     def upload(self, data: bytes, name: str) -> Picture:
         """Check the bytes of an uploaded file and keep them.
 
         Raises:
-            ImageError: When they are no picture of a kind that is taken, or too large.
+            ImageError: When they are not a picture of an accepted format, or too large.
         """
         with self._lock:
             held = [p.ref.encoded or b"" for p in self._all.values() if p.origin == "upload"]
@@ -132,17 +134,17 @@ class Pictures:
                 )
         name = clean_name(name)
         _check(data)
-        ref = KnownRef(name, Path(name), encoded=data)
+        ref = PictureRef(name, Path(name), encoded=data)
         decoded = read(ref)
         picture = Picture(_key(), ref, name, "upload", decoded.size)
         self._keep_decoded(picture.key, decoded)
         return self._kept(picture)
 
-    def remove(self, key: str) -> list[KnownRef]:
-        """Forget a picture that was uploaded, and its patches; return what it and they were.
+    def remove(self, key: str) -> list[PictureRef]:
+        """Forget an uploaded picture and its patches, and return the references to them.
 
         Raises:
-            ImageError: For one that is not known, or not uploaded.
+            ImageError: For an unknown picture, or one that was not uploaded.
         """
         picture = self.get(key)
         if picture.origin != "upload":
@@ -157,7 +159,7 @@ class Pictures:
         """Return a picture by its key.
 
         Raises:
-            ImageError: For one that is not known.
+            ImageError: For an unknown key.
         """
         try:
             return self._all[key]
@@ -165,36 +167,34 @@ class Pictures:
             raise ImageError("that picture is not here any more; add it again") from None
 
     def listed(self) -> list[Picture]:
-        """Return what is to be offered to look at: samples and uploads."""
+        """Return the pictures to choose from: samples and uploads."""
         with self._lock:
-            return [p for p in self._all.values() if p.origin != "given"]
+            return [p for p in self._all.values() if p.origin != "concept"]
 
-    def given(self) -> list[Picture]:
-        """Return the pictures of concepts that were there at the start."""
+    def of_concepts(self) -> list[Picture]:
+        """Return the pictures of the first concepts."""
         with self._lock:
-            return [p for p in self._all.values() if p.origin == "given"]
+            return [p for p in self._all.values() if p.origin == "concept"]
 
     def decoded(self, key: str) -> Image.Image:
         """Return a picture, upright and in RGB.
 
         Raises:
-            ImageError: For one that is not known or cannot be read.
+            ImageError: For an unknown key, or a picture that cannot be read.
         """
         picture = self.get(key)
         with self._lock:
             if key in self._decoded:
-                self._decoded.move_to_end(key)
                 return self._decoded[key]
-        found = read(picture.ref)
-        self._keep_decoded(key, found)
-        return found
+        decoded = read(picture.ref)
+        self._keep_decoded(key, decoded)
+        return decoded
 
-    def ref(self, key: str, box: Sequence[int] | None = None) -> KnownRef:
-        """Return a picture, or a patch of it, as what concepts are learned from.
+    def ref(self, key: str, box: Sequence[int] | None = None) -> PictureRef:
+        """Return a reference to a picture, or to a patch of it, to learn concepts from.
 
         Raises:
-            ImageError: For a picture that is not known, or a patch that is not inside it or
-                too small.
+            ImageError: For an unknown key, or a patch that is too small or not inside the picture.
         """
         picture = self.get(key)
         if box is None:
@@ -202,13 +202,12 @@ class Pictures:
         patch = _inside(picture, box)
         with self._lock:
             if (key, patch) in self._patches:
-                self._patches.move_to_end((key, patch))
                 return self._patches[key, patch]
         piece = self.decoded(key).crop(patch)
-        ref = KnownRef(f"{picture.name} [{', '.join(map(str, patch))}]", piece, whole=picture.ref)
+        ref = PictureRef(f"{picture.name} [{', '.join(map(str, patch))}]", piece, whole=picture.ref)
         with self._lock:
             self._patches[key, patch] = ref
-            _shrink(self._patches, limits.PATCH_BYTES, lambda r: _bytes(r.source))
+            shrink(self._patches, limits.PATCH_BYTES)
         return ref
 
     # -- inside -------------------------------------------------------------------------------
@@ -221,7 +220,7 @@ class Pictures:
     def _keep_decoded(self, key: str, picture: Image.Image) -> None:
         with self._lock:
             self._decoded[key] = picture
-            _shrink(self._decoded, _DECODED_BYTES, _bytes)
+            shrink(self._decoded, _DECODED_BYTES)
 
 
 def clean_name(name: str) -> str:
@@ -237,11 +236,11 @@ def clean_name(name: str) -> str:
 
 
 def _check(data: bytes) -> None:
-    """Refuse what is no picture or too large, before anything of it is decoded."""
+    """Refuse what is not a picture or is too large, before decoding any of it."""
     if len(data) > limits.FILE_BYTES:
         raise ImageError(
-            f"it has {len(data) / 2**20:.0f} MB, more than the {limits.FILE_BYTES >> 20} MB that "
-            "are taken; save it smaller"
+            f"it has {len(data) / 2**20:.0f} MB, more than the {limits.FILE_BYTES >> 20} MB "
+            "allowed; save it smaller"
         )
     try:
         opened = identify(io.BytesIO(data))
@@ -254,7 +253,7 @@ def _check(data: bytes) -> None:
     wide, high = opened.size
     if wide * high > limits.PIXELS or max(wide, high) > limits.SIDE:
         raise ImageError(
-            f"it has {wide} x {high} pixels; at most {limits.PIXELS // 10**6} million are taken, "
+            f"it has {wide} x {high} pixels; at most {limits.PIXELS // 10**6} million are allowed, "
             f"and {limits.SIDE} on a side. Save it smaller"
         )
 
@@ -281,10 +280,3 @@ def _key() -> str:
 
 def _bytes(picture: object) -> int:
     return 3 * picture.width * picture.height if isinstance(picture, Image.Image) else 0
-
-
-def _shrink(kept: OrderedDict[Any, T], budget: int, size: Callable[[T], int]) -> None:
-    """Drop the oldest, but for the newest, until the rest is within the budget."""
-    total = sum(map(size, kept.values()))
-    while total > budget and len(kept) > 1:
-        total -= size(kept.popitem(last=False)[1])

@@ -1,74 +1,70 @@
-"""Who uses the network: one at a time, and a person who waits before work in the background."""
+"""Scheduling: one user of the network at a time, and people who wait before background work."""
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from cachetools import LRUCache
+
 from vtcav.errors import VtcavError
 
-__all__ = ["Latest", "SupersededError", "Turns"]
+__all__ = ["LatestRequests", "PriorityLock", "SupersededError"]
 
 
 class SupersededError(VtcavError):
-    """A newer request of the same kind has come, so that this one is not answered."""
+    """A newer request of the same kind has come, so this one is not answered."""
 
 
-class Turns:
+class PriorityLock:
     """A lock with two kinds of users: urgent ones go first.
 
     Example:
-        >>> turns = Turns()
-        >>> with turns.take():
+        >>> lock = PriorityLock()
+        >>> with lock.hold():
         ...     pass
     """
 
     def __init__(self) -> None:
         self._change = threading.Condition()
-        self._taken = False
+        self._held = False
         self._urgent = 0
 
     @contextmanager
-    def take(self, *, urgent: bool = True) -> Iterator[None]:
-        """Wait for a turn and hold it while the block runs."""
+    def hold(self, *, urgent: bool = True) -> Iterator[None]:
+        """Wait for the lock and hold it while the block runs."""
         with self._change:
             self._urgent += urgent
             try:
-                self._change.wait_for(
-                    lambda: not self._taken and (urgent or not self._urgent), timeout=None
-                )
-                self._taken = True
+                self._change.wait_for(lambda: not self._held and (urgent or not self._urgent))
+                self._held = True
             finally:
                 self._urgent -= urgent
         try:
             yield
         finally:
             with self._change:
-                self._taken = False
+                self._held = False
                 self._change.notify_all()
 
 
-class Latest:
-    """Which request of each kind is the newest."""
-
-    _KINDS = 200
+class LatestRequests:
+    """The number of the newest request of each kind."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._newest: OrderedDict[str, int] = OrderedDict()
+        self._newest: LRUCache[str, int] = LRUCache(200)
 
     def check(self, kind: str, number: int) -> Callable[[], None]:
         """Note a request, and return what raises `SupersededError` once a newer one has come."""
         with self._lock:
             self._newest[kind] = max(number, self._newest.get(kind, 0))
-            self._newest.move_to_end(kind)
-            if len(self._newest) > self._KINDS:
-                self._newest.popitem(last=False)
 
         def check() -> None:
-            if self._newest.get(kind, 0) > number:
+            with self._lock:
+                newest = self._newest.get(kind, 0)
+            if newest > number:
                 raise SupersededError("a newer request has come")
 
         return check

@@ -12,21 +12,8 @@ from torch import Tensor
 
 from vtcav.method.significance import q_values
 from vtcav.results.bank import CavBank
-from vtcav.results.rows import Row
 
-__all__ = ["LEARNED_FROM", "marked", "predictions", "resampled_means", "table"]
-
-LEARNED_FROM = "the image, or a part of it, is among those that the concept was learned from"
-
-
-def marked(rows: list[Row], learned_from: frozenset[str]) -> list[Row]:
-    """Return rows with a note where the image is among those that the concept was learned from."""
-    return [
-        row._replace(note="; ".join(filter(None, [row.note, LEARNED_FROM])))
-        if row.concept in learned_from
-        else row
-        for row in rows
-    ]
+__all__ = ["predictions", "resampled_means", "table"]
 
 
 def table(rows: Sequence[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:

@@ -108,12 +108,12 @@ def localise_folder(
             "the preprocessing is a callable, so it is not known which part of the picture the "
             "network sees; use vtcav.Preprocess, or give masks of the network's input: at='input'"
         )
-    explainer._check_cavs(explainer.cavs)
+    explainer.check_cavs()
     names = _names(explainer, masks, concept, value)
     run = _Run(explainer, names, value, at=at, strict=strict)
     refs = run.find(images, masks, limit, seed)
     model = explainer.model
-    with progress_bar("localising", len(refs), shown=explainer._shown) as progress:
+    with progress_bar("localising", len(refs), shown=explainer.progress) as progress:
         batches = Batches(refs, model.preprocess, batch_size, strict=strict, progress=progress)
         for batch in batches:
             run.batch(batch)

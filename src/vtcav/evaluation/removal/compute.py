@@ -96,14 +96,14 @@ def insertion_deletion(
     points = check("points", points, Whole(2))
     controls = check("controls", controls, Whole(0))
     batch_size = check("batch_size", batch_size, Whole(1))
-    explainer._check_cavs(explainer.cavs)
+    explainer.check_cavs()
     model = explainer.model
     index = model.class_index(class_name)
     refs = collect(images, limit=limit, seed=seed)
     usual = _usual(explainer, negatives, batch_size, strict=strict)
     run = _Run(explainer, index, usual, points, controls, seed, batch_size)
     removals: list[Removal] = []
-    with progress_bar("removing concepts", len(refs), shown=explainer._shown) as progress:
+    with progress_bar("removing concepts", len(refs), shown=explainer.progress) as progress:
         batches = Batches(refs, model.preprocess, batch_size, strict=strict, progress=progress)
         for batch in batches:
             removals += run.batch(batch.names, batch.x)

@@ -28,7 +28,6 @@ from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_s
 from vtcav.method.cav import LayerCavs
 from vtcav.method.significance import q_values
 from vtcav.results.bank import CavBank
-from vtcav.results.provenance import Provenance
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +57,6 @@ def explain_images(
     refs: Sequence[ImageRef],
     engine: Engine,
     *,
-    provenance: Provenance,
     run: str | Path | None = None,
     shown: bool | None = None,
 ) -> ClassRows:
@@ -68,7 +66,6 @@ def explain_images(
         task: What to compute of each image.
         refs: The images.
         engine: Who computes.
-        provenance: What the numbers depend on.
         run: A folder that keeps the parts; None keeps them in memory.
         shown: Whether to show a progress bar; None where someone may be watching.
 
@@ -83,15 +80,15 @@ def explain_images(
         SkippedImageWarning: When images are left out.
         DamagedPartWarning: When a part in the folder is damaged or of images that have changed.
     """
-    chunks = chunks_of(refs, task.rule.images)
-    title = f"explaining {task.model.class_names[task.class_index]}"
+    chunks = chunks_of(refs, task.attributor.settings.images)
+    title = f"explaining {task.attributor.model.class_names[task.class_index]}"
     whole = _Assembly(task, len(refs))
     with engine, progress_bar(title, len(refs), shown=shown) as progress:
         if run is None:
             for number, part in engine.compute(task, chunks, progress):
                 whole.add(number, part)
         else:
-            settings = identity(task, refs, chunks, provenance, engine.device(task))
+            settings = identity(task, refs, chunks, engine.device(task))
             with opened(Path(run), settings) as folder:
                 missing = []
                 for chunk in chunks:
@@ -111,15 +108,15 @@ def identity(
     task: Task,
     refs: Sequence[ImageRef],
     chunks: Sequence[Chunk],
-    provenance: Provenance,
     device: str,
 ) -> dict[str, Any]:
     """Return what the parts of a run depend on, as JSON data.
 
     The content of the images is not in it: each part knows that of its own.
     """
-    data = provenance.to_dict()
-    model, names = task.model, task.model.class_names
+    attributor = task.attributor
+    data = attributor.provenance({"class": task.class_index}, measured=False).to_dict()
+    model, names = attributor.model, attributor.model.class_names
     return {
         "kind": "explain_class",
         # a patch release of Python changes no number
@@ -133,8 +130,8 @@ def identity(
             "preprocess_behaves": text_hash(repr(signature(model.preprocess))),
         },
         "layers": [dict(layer) for layer in data["layers"]],
-        "concepts": list(task.cavs.names),
-        "cavs": bank_digest(task.cavs),
+        "concepts": list(attributor.cavs.names),
+        "cavs": bank_digest(attributor.cavs),
         "settings": data["settings"],
         "images": {
             "listed": len(refs),
@@ -168,7 +165,8 @@ class _Assembly:
         self.used = 0
         self.skipped: list[Skipped] = []
         self._strict = task.strict
-        self._rows = RowTable(images * len(task.cavs.layers) * len(task.cavs.names))
+        cavs = task.attributor.cavs
+        self._rows = RowTable(images * len(cavs.layers) * len(cavs.names))
         self._sums: dict[str, NDArray[np.float64]] = {}
         self._shape: tuple[int, ...] = ()
         self._first = ""

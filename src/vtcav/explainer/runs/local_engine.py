@@ -23,7 +23,7 @@ class LocalEngine:
 
     def device(self, task: Task) -> str:
         """Return the kind of device that computes."""
-        return task.model.device.type
+        return task.attributor.model.device.type
 
     def compute(
         self, task: Task, chunks: Sequence[Chunk], progress: Progress | None = None

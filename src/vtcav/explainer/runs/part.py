@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from math import ceil
@@ -32,10 +32,8 @@ from vtcav.results.rows import Row
 if TYPE_CHECKING:
     from PIL import Image
 
-    from vtcav.explainer.settings import IntegralSettings
+    from vtcav.explainer.attributor import Attributor
     from vtcav.images.progress import Progress
-    from vtcav.models.base import Model
-    from vtcav.results.bank import CavBank
 
 __all__ = ["COLUMNS", "Chunk", "Part", "Task", "chunks_of", "explain_parts"]
 
@@ -76,25 +74,14 @@ class Task:
     """What is to be computed of each image.
 
     Attributes:
-        model: The network.
-        cavs: The concepts, at the layers to explain.
-        rule: How to integrate; with the images of a batch.
+        attributor: Computes it, with the concepts and the layers to explain.
         class_index: The class.
         strict: Whether an unreadable image is an error.
-        explain: From images, their digests and the network's input [N, 3, H, W] to the rows of
-            the class's table and, by layer, the sums over these images of the resampled CAVs'
-            attributions [J].
     """
 
-    model: Model
-    cavs: CavBank
-    rule: IntegralSettings
+    attributor: Attributor
     class_index: int
     strict: bool
-    explain: Callable[
-        [Sequence[ImageRef], Sequence[str], Tensor],
-        tuple[list[tuple[Any, ...]], dict[str, NDArray[np.float64]]],
-    ] = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,8 +145,8 @@ def explain_parts(
         ModelError: When the network gives infinite values or NaN.
     """
     refs = (ref for chunk in chunks for ref in chunk.refs)
-    prepare = partial(_prepare, task.model.preprocess)
-    with closing(_ahead(prepare, refs, 2 * task.rule.images)) as arrivals:
+    prepare = partial(_prepare, task.attributor.model.preprocess)
+    with closing(_ahead(prepare, refs, 2 * task.attributor.settings.images)) as arrivals:
         for chunk in chunks:
             yield chunk.number, _explain(task, islice(arrivals, len(chunk.refs)), progress)
 
@@ -246,7 +233,8 @@ class _Found:
 
     def __init__(self, task: Task) -> None:
         self.rows: list[tuple[Any, ...]] = []
-        J = {name: len(c.resampled.v) if c.resampled else 0 for name, c in task.cavs.layers.items()}
+        layers = task.attributor.cavs.layers
+        J = {name: len(c.resampled.v) if c.resampled else 0 for name, c in layers.items()}
         self.sums = {layer: np.zeros(j) for layer, j in J.items()}
         self.used = 0
         self.shape: tuple[int, ...] = ()
@@ -260,7 +248,7 @@ class _Found:
             self.shape, self.first = tuple(x.shape), arrival.ref.name
         _check_shape(tuple(x.shape), arrival.ref.name, self.shape, self.first)
         self._waiting.append((arrival, x))
-        if len(self._waiting) == self._task.rule.images:
+        if len(self._waiting) == self._task.attributor.settings.images:
             self.flush()
 
     def flush(self) -> None:
@@ -268,10 +256,11 @@ class _Found:
         if not self._waiting:
             return
         arrivals, tensors = zip(*self._waiting, strict=True)
-        rows, sums = self._task.explain(
-            [arrival.ref for arrival in arrivals],
+        rows, sums = self._task.attributor.class_rows(
+            [arrival.ref.name for arrival in arrivals],
             [arrival.fact.digest for arrival in arrivals],
             torch.stack(tensors),
+            self._task.class_index,
         )
         self.rows += rows
         self.sums = {layer: total + sums[layer] for layer, total in self.sums.items()}

@@ -16,7 +16,9 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 from vtcav.errors import ExplanationError, ExtraError, VtcavError
+from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.runs.part import Chunk, Part, Task, explain_parts
+from vtcav.images.preprocess import signature
 from vtcav.parameters import Whole, check
 
 if TYPE_CHECKING:
@@ -213,18 +215,12 @@ def _packed(task: Task, name: str | None, device: str) -> bytes:
     """Return what an actor needs for its task."""
     from ray import cloudpickle
 
-    rule = task.rule
+    attributor = task.attributor
     recipe = {
-        "model": name or task.model,
+        "model": name or attributor.model,
         "device": device,
-        "layers": list(task.cavs.layers),
-        "steps": rule.steps,
-        "settings": {
-            "tolerance": rule.tolerance,
-            "batch_size": rule.batch_size,
-            "precision": rule.precision,
-        },
-        "cavs": task.cavs,
+        "cavs": attributor.cavs,
+        "settings": attributor.settings,
         "class_index": task.class_index,
         "strict": task.strict,
     }
@@ -243,21 +239,15 @@ def _task(packed: bytes) -> Task:
     """Return the task of an actor."""
     from ray import cloudpickle
 
-    from vtcav.explainer.visual_tcav import VisualTCAV
     from vtcav.models.registry import load_model
 
     recipe = cloudpickle.loads(packed)
-    model, device = recipe["model"], recipe["device"]
+    model, cavs = recipe["model"], recipe["cavs"]
     model = load_model(model) if isinstance(model, str) else model
-    explainer = VisualTCAV(
-        _on_device(model, device),
-        recipe["layers"],
-        recipe["steps"],
-        cavs=recipe["cavs"],
-        **recipe["settings"],
-    )
-    explainer.cavs.check_fits(explainer.model, recipe["cavs"].preprocessing)
-    return explainer._task(recipe["class_index"], recipe["strict"])
+    model = _on_device(model, recipe["device"])
+    cavs.check_fits(model, signature(model.preprocess))
+    attributor = Attributor(model, cavs, recipe["settings"])
+    return Task(attributor, recipe["class_index"], recipe["strict"])
 
 
 def _on_device(model: Model, device: str | torch.device) -> Model:

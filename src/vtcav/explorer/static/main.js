@@ -117,7 +117,7 @@ const dropPhoto = async (photo) => {
   try { await remove(`api/pictures/${photo.key}`); } catch (error) { notice(error.message); return; }
   state.pictures.delete(photo.key);
   if (state.picture === photo.key) {
-    const next = [...state.pictures.values()].find((p) => p.origin !== "given");
+    const next = [...state.pictures.values()].find((p) => p.origin !== "concept");
     state.picture = null;
     if (next) openPhoto(next.key);
   }
@@ -357,7 +357,7 @@ const begin = async () => {
   }
   const { about } = state;
   for (const p of about.pictures) state.pictures.set(p.key, p);
-  for (const p of about.given) state.pictures.set(p.key, p);
+  for (const p of about.concept_pictures) state.pictures.set(p.key, p);
   state.concepts = about.concepts.map((c) => ({ ...fresh(c.name), ...c }));
   state.selected = state.concepts[0]?.id ?? (about.learned.length ? `learned ${about.learned[0].name}` : null);
   find("network").textContent = about.network;

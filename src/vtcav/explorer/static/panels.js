@@ -11,7 +11,7 @@ const button = (text, label, act, name = "") => {
 };
 
 export const paintPhotos = (open, drop) => {
-  find("photo-list").replaceChildren(...[...state.pictures.values()].filter((p) => p.origin !== "given").map((p) => {
+  find("photo-list").replaceChildren(...[...state.pictures.values()].filter((p) => p.origin !== "concept").map((p) => {
     const item = make("li");
     const pick = button("", "", () => open(p.key), "pick");
     pick.setAttribute("aria-pressed", String(p.key === state.picture));
