@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import numpy as np
@@ -384,8 +385,19 @@ def test_saved_and_loaded(tmp_path):
     assert {"diagnostics.png", "diagnostics.npz", "diagnostics_findings.parquet"} <= names
 
 
+def test_the_first_format_is_read(tmp_path, found):
+    found.save(tmp_path)
+    path = tmp_path / "diagnostics.json"
+    manifest = json.loads(path.read_text(encoding="utf-8")) | {"format": 1}
+    del manifest["sha256"]
+    text = json.dumps(manifest, ensure_ascii=False)
+    manifest["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    pd.testing.assert_frame_equal(Diagnostics.load(tmp_path).table, found.table)
+
+
 def test_what_was_changed_is_not_loaded(tmp_path, found):
-    with pytest.raises(ExplanationError, match=r"no complete diagnostics .* missing"):
+    with pytest.raises(ExplanationError, match=r"no complete diagnostics: .* missing"):
         Diagnostics.load(tmp_path)
     found.save(tmp_path)
     path = tmp_path / "diagnostics_findings.parquet"
@@ -398,7 +410,7 @@ def test_what_was_changed_is_not_loaded(tmp_path, found):
     with pytest.raises(ExplanationError, match="was changed after it was saved"):
         Diagnostics.load(tmp_path)
     manifest.write_text('{"format": 99}')
-    with pytest.raises(ExplanationError, match="of format 99, expected 1"):
+    with pytest.raises(ExplanationError, match="of format 99, expected 1 or 2"):
         Diagnostics.load(tmp_path)
     manifest.write_text("{")
     with pytest.raises(ExplanationError, match="cannot read"):

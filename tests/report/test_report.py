@@ -268,7 +268,7 @@ def test_what_is_significant_is_claimed_with_its_certainty(study):
     rows = explained.summary().query("separated").to_dict("records")
     assert claimed.count("counts for") == len(rows) > 0
     for row in rows:
-        assert f"on average {number(row['mean'])} of the rise" in claimed
+        assert f"on average {number(row['mean'])} of the logit difference" in claimed
         assert f"other examples {number(row['cav_low'])} to {number(row['cav_high'])}" in claimed
     assert "q = 0.050" in claimed
     assert "were not diagnosed" in page.text

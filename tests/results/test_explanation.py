@@ -15,7 +15,7 @@ from scipy import stats
 import vtcav
 from tests.helpers.small import concepts, negatives, pictures, small_explainer, small_model
 from vtcav.files.atomic import replace_files
-from vtcav.results.figures import local_explanation as plotting
+from vtcav.results.figures import page as plotting
 
 IMAGES = pictures(6, seed=11)
 
@@ -279,7 +279,7 @@ def test_what_else_is_in_the_folder_stays(local, explainer, tmp_path):
 
 
 def test_damaged_results_are_named(local, tmp_path):
-    with pytest.raises(vtcav.ExplanationError, match=r"no complete local explanation .*local.js"):
+    with pytest.raises(vtcav.ExplanationError, match=r"no complete local explanation: local\.js"):
         vtcav.LocalExplanation.load(tmp_path)
     local.save(tmp_path)
     table = tmp_path / "local_attributions.csv"

@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.diagnostics.files import load_diagnostics, save_diagnostics
 from vtcav.diagnostics.levels import BAD, CHECKS, LEVELS, LOOK
 from vtcav.errors import ExplanationError
+from vtcav.files.manifest import (
+    FORMAT,
+    load_manifest,
+    read_arrays,
+    read_table,
+    records,
+    save_result,
+    write_table,
+)
 from vtcav.results.provenance import Provenance
 from vtcav.results.words import count
 
@@ -187,20 +195,9 @@ class Diagnostics:
 
     def to_json(self) -> str:
         """Return findings, levels and provenance as JSON; missing numbers are null."""
-        from vtcav.files.manifest import records
         from vtcav.results.wide_tables import json_text
 
-        return json_text(
-            {
-                "layers": self.layers,
-                "concepts": self.concepts,
-                "summary": records(self.summary()),
-                "findings": records(self._findings),
-                "curve": records(self._curve),
-                "duplicates": records(self._copies),
-                "provenance": self.provenance.to_dict(),
-            }
-        )
+        return json_text(self._content())
 
     def save(self, folder: str | Path) -> Path:
         """Write tables, matrices, figure and provenance, all or nothing.
@@ -213,22 +210,34 @@ class Diagnostics:
         Raises:
             ExplanationError: When they cannot be written.
         """
-        from vtcav.diagnostics.figure import plot_diagnostics
+        return save_result(folder, "diagnostics", "the diagnostics", self._write)
 
-        tables = {
+    def _write(self, folder: Path) -> dict[str, Any]:
+        from vtcav.diagnostics.figure import plot_diagnostics
+        from vtcav.results.figures.page import save_figure
+
+        for name, table in self._tables().items():
+            write_table(folder / f"diagnostics_{name}", table)
+        np.savez_compressed(folder / "diagnostics.npz", allow_pickle=False, **self._arrays)
+        save_figure(lambda figure: plot_diagnostics(self, figure), folder / "diagnostics.png")
+        return self._content()
+
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        return {
             "findings": self._findings,
             "summary": self.summary(),
             "curve": self._curve,
             "duplicates": self._copies,
         }
-        content = {
+
+    def _content(self) -> dict[str, Any]:
+        """Return tables and provenance as plain data."""
+        return {
             "layers": self.layers,
             "concepts": self.concepts,
             "provenance": self.provenance.to_dict(),
+            **{name: records(table) for name, table in self._tables().items()},
         }
-        return save_diagnostics(
-            folder, tables, self._arrays, content, lambda figure: plot_diagnostics(self, figure)
-        )
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -237,13 +246,15 @@ class Diagnostics:
         Raises:
             ExplanationError: When it is missing, incomplete, damaged or of another version.
         """
-        tables, arrays, content = load_diagnostics(folder)
+        kind, again = "diagnostics", "diagnose again and save"
+        manifest = load_manifest(folder, kind, kind, again, formats=(1, FORMAT))
+        folder = Path(folder)
         return cls(
-            layers=tuple(content["layers"]),
-            concepts=tuple(content["concepts"]),
-            provenance=Provenance.from_dict(content["provenance"]),
-            _findings=tables["findings"],
-            _curve=tables["curve"],
-            _copies=tables["duplicates"],
-            _arrays=arrays,
+            layers=tuple(manifest["layers"]),
+            concepts=tuple(manifest["concepts"]),
+            provenance=Provenance.from_dict(manifest["provenance"]),
+            _findings=read_table(folder / "diagnostics_findings"),
+            _curve=read_table(folder / "diagnostics_curve"),
+            _copies=read_table(folder / "diagnostics_duplicates"),
+            _arrays=read_arrays(folder / "diagnostics.npz"),
         )

@@ -1,4 +1,4 @@
-"""Results on disk: tables, numbers and figures in a folder, valid by the manifest that comes last.
+"""Results on disk: a folder of tables, arrays and figures, made valid by a manifest written last.
 
 The manifest `KIND.json` holds the format, a hash of every other file, and a hash of itself.
 """
@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vtcav.errors import ExplanationError
 from vtcav.files.atomic import replace_files
 from vtcav.files.hashing import file_hash, text_hash
@@ -17,7 +20,7 @@ from vtcav.files.hashing import file_hash, text_hash
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["load_manifest", "read_table", "records", "save_result", "write_table"]
+__all__ = ["load_manifest", "read_arrays", "read_table", "records", "save_result", "write_table"]
 
 FORMAT = 2
 
@@ -56,7 +59,11 @@ def save_result(
 
 
 def load_manifest(
-    folder: str | Path, kind: str, what: str, again: str = "save it again"
+    folder: str | Path,
+    kind: str,
+    what: str,
+    again: str = "save it again",
+    formats: tuple[int, ...] = (FORMAT,),
 ) -> dict[str, Any]:
     """Read the manifest of a saved result and check every file against it.
 
@@ -65,6 +72,7 @@ def load_manifest(
         kind: Of the result.
         what: The result in words, for messages: "local explanation".
         again: What to do when it is damaged.
+        formats: Formats of the manifest that can be read.
 
     Raises:
         ExplanationError: When it is missing, incomplete, damaged or of another version.
@@ -72,17 +80,16 @@ def load_manifest(
     folder = Path(folder)
     path = folder / f"{kind}.json"
     if not path.is_file():
-        raise ExplanationError(
-            f"there is no complete {what} in {str(folder)!r}: {path.name} is missing"
-        )
+        raise ExplanationError(f"{str(folder)!r} holds no complete {what}: {path.name} is missing")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise ExplanationError(f"cannot read {str(path)!r}: {error}; {again}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        came = manifest.get("format") if isinstance(manifest, dict) else None
+    came = manifest.get("format") if isinstance(manifest, dict) else None
+    if not isinstance(manifest, dict) or came not in formats:
+        expected = " or ".join(map(str, formats))
         raise ExplanationError(
-            f"{str(path)!r} is of format {came}, expected {FORMAT}; {again} with this version"
+            f"{str(path)!r} is of format {came}, expected {expected}; {again} with this version"
         )
     if manifest.pop("sha256", None) != _content_hash(manifest) or manifest.get("kind") != kind:
         raise ExplanationError(f"{str(path)!r} was changed after it was saved; {again}")
@@ -107,10 +114,19 @@ def read_table(stem: Path) -> pd.DataFrame:
     return pd.read_parquet(stem.with_suffix(".parquet"))
 
 
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read the arrays of an NPZ file. Nothing in it is executed."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return {key: arrays[key] for key in arrays.files}
+
+
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return a table as JSON data; missing numbers become null."""
-    found: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=15))
-    return found
+    """Return the rows of a table as JSON data: numbers of 15 digits, None where one is missing.
+
+    Where rows are not for JSON, `table.to_dict("records")` keeps all digits, and NaN.
+    """
+    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=15))
+    return rows
 
 
 def _content_hash(manifest: Mapping[str, Any]) -> str:

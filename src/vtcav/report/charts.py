@@ -1,4 +1,4 @@
-"""Where the marks of a chart lie: one strip per concept, one scale for the whole report."""
+"""Positions of the marks of a chart: one strip per concept, one scale for the whole report."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vtcav.report.rows import ClassPart, Row
+from vtcav.report.classes import ClassPart, ClassRow
 from vtcav.results.figures.page import nice_limit
 from vtcav.results.words import NOT_SEPARATED, interval, value
 
 __all__ = ["HEIGHT", "LEFT", "WIDTH", "Panel", "Strip", "limit", "panels"]
 
 LEFT, WIDTH, HEIGHT = 8, 304, 30
-"""Of a strip, in units of its drawing: where 0 lies, how long the axis is, how high it is."""
-
-_FINEST = 1  # images closer than this are one tick
+"""Of a strip, in units of its drawing: position of 0, length of the axis, height."""
 
 
 @dataclass(frozen=True)
@@ -23,16 +21,16 @@ class Strip:
     """The marks of one concept, in units of its drawing.
 
     Attributes:
-        row: What is drawn.
-        mean: Where the mean lies.
-        ci: Ends of the interval over images, cut off at the axis' ends; None without.
+        row: The row that it draws.
+        mean: Position of the mean.
+        ci: Ends of the interval over images, cut off at the ends of the axis; None without.
         cut: Whether that interval goes on to the left and to the right.
         cav: Ends of the interval over examples.
-        ticks: Where images lie.
+        ticks: Positions of the images, each once.
         alternative: The same in words.
     """
 
-    row: Row
+    row: ClassRow
     mean: float
     ci: tuple[float, float] | None
     cut: tuple[bool, bool]
@@ -50,7 +48,7 @@ class Panel:
     strips: tuple[Strip, ...]
 
 
-def limit(rows: Iterable[Row]) -> float:
+def limit(rows: Iterable[ClassRow]) -> float:
     """Return the end of the axis from 0: a round number above all means, images and intervals."""
     ends = [0.0]
     for row in rows:
@@ -73,28 +71,31 @@ def panels(parts: Sequence[ClassPart], most: float) -> list[Panel]:
     ]
 
 
-def _strip(row: Row, most: float) -> Strip:
-    def place(x: float) -> float:
+def _strip(row: ClassRow, most: float) -> Strip:
+    def position(x: float) -> float:
         return round(LEFT + WIDTH * min(max(x / most, 0.0), 1.0), 2)
 
     def ends(pair: tuple[float, float]) -> tuple[float, float] | None:
-        return None if any(map(math.isnan, pair)) else (place(pair[0]), place(pair[1]))
+        return None if any(map(math.isnan, pair)) else (position(pair[0]), position(pair[1]))
 
     return Strip(
         row=row,
-        mean=place(row.mean),
+        mean=position(row.mean),
         ci=ends(row.ci),
         cut=(row.ci[0] < 0, row.ci[1] > most),
         cav=ends(row.cav),
-        ticks=tuple(sorted({round(place(x) / _FINEST) * _FINEST for x in row.images})),
+        ticks=tuple(sorted({round(position(x)) for x in row.images})),
         alternative=_alternative(row),
     )
 
 
-def _alternative(row: Row) -> str:
+def _alternative(row: ClassRow) -> str:
     if row.verdict == NOT_SEPARATED:
         return f"{row.concept}: not separated from its negatives at this layer"
-    parts = [f"{row.concept}: mean {value(row.mean)}, {row.verdict}"]
-    parts += [f"for other images {text}" for text in [interval(*row.ci)] if text]
-    parts += [f"for other examples {text}" for text in [interval(*row.cav)] if text]
-    return "; ".join(parts)
+    images, examples = interval(*row.ci), interval(*row.cav)
+    parts = [
+        f"{row.concept}: mean {value(row.mean)}, {row.verdict}",
+        images and f"for other images {images}",
+        examples and f"for other examples {examples}",
+    ]
+    return "; ".join(filter(None, parts))

@@ -1,9 +1,9 @@
-"""The page of each concept: its examples, what the diagnostics found, and its neighbours."""
+"""The part of the report on each concept: examples, findings of the diagnostics, cosines."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,30 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtcav.diagnostics.levels import FINE, LEVELS
-from vtcav.report.rows import Trust, records
+from vtcav.report.trust import Trust
 from vtcav.results.figures.data_uri import data_uri
 from vtcav.results.provenance import Provenance
-from vtcav.results.words import interval, value
 
 if TYPE_CHECKING:
     from vtcav.diagnostics.result import Diagnostics
 
-__all__ = ["Check", "ConceptPart", "Matrix", "concept_parts", "matrices"]
+__all__ = ["ConceptPart", "Matrix", "concept_parts", "matrices"]
 
 _SIDE = 96
 
-
-@dataclass(frozen=True)
-class Check:
-    """A finding of the diagnostics, as texts."""
-
-    layer: str
-    check: str
-    number: str
-    interval: str
-    level: str
-    meaning: str
-    note: str
+Finding = dict[Hashable, Any]
+"""A row of the diagnostics' table."""
 
 
 @dataclass(frozen=True)
@@ -43,23 +32,23 @@ class ConceptPart:
 
     Attributes:
         name: Its name.
-        pictures: A few examples, as addresses of their own content.
+        pictures: A few examples, as data URIs.
         examples: How many it was learned from.
         negatives: How many it was contrasted with.
-        levels: Layer, level and the reason for it.
+        levels: Layer, level and the reason for it; empty where it was not diagnosed.
         separability: Whether each layer tells it from its negatives.
-        warnings: The other findings that are not fine.
+        warnings: The other findings that are not fine, the gravest first.
         fine: The other findings that are.
     """
 
     name: str
-    pictures: tuple[str, ...]
+    pictures: list[str]
     examples: int
     negatives: int
-    levels: tuple[tuple[str, str, str], ...]
-    separability: tuple[Check, ...]
-    warnings: tuple[Check, ...]
-    fine: tuple[Check, ...]
+    levels: list[tuple[str, str, str]]
+    separability: list[Finding]
+    warnings: list[Finding]
+    fine: list[Finding]
 
 
 @dataclass(frozen=True)
@@ -68,7 +57,7 @@ class Matrix:
 
     layer: str
     names: tuple[str, ...]
-    cells: tuple[tuple[tuple[str, int], ...], ...]
+    cells: list[list[tuple[str, int]]]
 
 
 def concept_parts(
@@ -77,55 +66,45 @@ def concept_parts(
     diagnostics: Diagnostics | None,
     trust: Trust,
 ) -> list[ConceptPart]:
-    """Return every concept of the report, in the order in which they are met.
+    """Return every concept of the report.
 
     Args:
-        thumbnails: A few examples of each.
+        thumbnails: A few examples of each, in the order of the report.
         provenances: Of the explanations.
-        diagnostics: What was found about them.
-        trust: In them.
+        diagnostics: Their findings about the concepts.
+        trust: In the concepts.
     """
     diagnosed = [] if diagnostics is None else [diagnostics.provenance]
-    ordered = [*diagnosed, *provenances]
-    learned = {c.name: c for p in reversed(ordered) for c in p.concepts}
-    checks = [] if diagnostics is None else list(map(_check, records(diagnostics.table)))
-    layers = () if diagnostics is None else diagnostics.layers
+    learned = {c.name: c for p in reversed([*diagnosed, *provenances]) for c in p.concepts}
     parts = []
     for name, pictures in thumbnails.items():
-        own = [check for concept, check in checks if concept in ("", name)]
-        others = [check for check in own if check.check != "separability"]
-        others.sort(key=lambda check: -LEVELS.index(check.level))
+        layers, findings = _diagnosed(diagnostics, name)
+        others = [finding for finding in findings if finding["check"] != "separability"]
+        others.sort(key=lambda finding: -LEVELS.index(finding["level"]))
         record = learned.get(name)
-        known = diagnostics is not None and name in diagnostics.concepts
         parts.append(
             ConceptPart(
                 name=name,
-                pictures=tuple(data_uri(picture, _SIDE) for picture in pictures),
-                examples=0 if record is None else len(record.examples),
-                negatives=0 if record is None else len(record.negatives),
-                levels=tuple(
-                    (layer, trust.level(layer, name), trust.reason(layer, name))
-                    for layer in layers
-                    if known
-                ),
-                separability=tuple(c for c in own if known and c.check == "separability"),
-                warnings=tuple(c for c in others if known and c.level != FINE),
-                fine=tuple(c for c in others if known and c.level == FINE),
+                pictures=[data_uri(picture, _SIDE) for picture in pictures],
+                examples=len(record.examples) if record else 0,
+                negatives=len(record.negatives) if record else 0,
+                levels=[(x, trust.level(x, name), trust.reason(x, name)) for x in layers],
+                separability=[f for f in findings if f["check"] == "separability"],
+                warnings=[finding for finding in others if finding["level"] != FINE],
+                fine=[finding for finding in others if finding["level"] == FINE],
             )
         )
     return parts
 
 
-def _check(row: dict[str, Any]) -> tuple[str, Check]:
-    return str(row["concept"]), Check(
-        layer=str(row["layer"]),
-        check=str(row["check"]),
-        number=value(float(row["value"])),
-        interval=interval(float(row["low"]), float(row["high"])),
-        level=str(row["level"]),
-        meaning=str(row["meaning"]),
-        note=str(row["note"]),
-    )
+def _diagnosed(
+    diagnostics: Diagnostics | None, concept: str
+) -> tuple[tuple[str, ...], list[Finding]]:
+    """Return the layers at which a concept was diagnosed, and the findings about it."""
+    if diagnostics is None or concept not in diagnostics.concepts:
+        return (), []
+    table = diagnostics.table
+    return diagnostics.layers, table[table["concept"].isin(["", concept])].to_dict("records")
 
 
 def matrices(diagnostics: Diagnostics | None) -> list[Matrix]:
@@ -136,7 +115,7 @@ def matrices(diagnostics: Diagnostics | None) -> list[Matrix]:
         Matrix(
             layer,
             diagnostics.concepts,
-            tuple(tuple(map(_cell, row)) for row in diagnostics.cosines(layer).to_numpy()),
+            [list(map(_cell, row)) for row in diagnostics.cosines(layer).to_numpy()],
         )
         for layer in diagnostics.layers
     ]

@@ -1,8 +1,7 @@
-"""From a folder of saved results to the file of the report."""
+"""Report on a folder of saved results."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from vtcav.diagnostics.result import Diagnostics
@@ -15,7 +14,7 @@ __all__ = ["write"]
 
 
 def write(folder: Path, output: Path | None, title: str | None) -> Path:
-    """Write the report on a folder; `vtcav.report.write_report` says how.
+    """Write the report on a folder, as `vtcav.report.write_report` describes.
 
     Raises:
         ExplanationError: When there is nothing to report, or the file cannot be written.
@@ -31,14 +30,14 @@ def write(folder: Path, output: Path | None, title: str | None) -> Path:
             "global.json) lies in it or below it; save some with .save(folder) or vtcav explain -o"
         )
     if len(diagnosed) > 1:
-        places = ", ".join(repr(str(place)) for place in diagnosed)
+        places = ", ".join(repr(str(path)) for path in diagnosed)
         raise ExplanationError(
             f"expected the diagnostics of one study in {str(folder)!r}, found {len(diagnosed)}: "
             f"{places}; report on each study's folder by itself"
         )
     page = render(
-        _each(images),
-        [GlobalExplanation.load(place) for place in classes],
+        map(LocalExplanation.load, images),
+        list(map(GlobalExplanation.load, classes)),
         Diagnostics.load(diagnosed[0]) if diagnosed else None,
         folder.resolve().name if title is None else title,
     )
@@ -52,12 +51,10 @@ def write(folder: Path, output: Path | None, title: str | None) -> Path:
 
 
 def _saved(folder: Path, kind: str) -> list[Path]:
-    """Return the folders that hold a result of a kind, in order."""
-    places = (path.parent for path in folder.rglob(f"{kind}.json") if path.is_file())
-    shown = (p for p in places if not any(s.startswith(".") for s in p.relative_to(folder).parts))
-    return sorted(shown)
-
-
-def _each(places: list[Path]) -> Iterator[LocalExplanation]:
-    for place in places:
-        yield LocalExplanation.load(place)
+    """Return the folders that hold a result of a kind, in order, without hidden ones."""
+    folders = (path.parent for path in folder.rglob(f"{kind}.json") if path.is_file())
+    return sorted(
+        path
+        for path in folders
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )

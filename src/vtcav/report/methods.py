@@ -1,4 +1,4 @@
-"""How the numbers were made, ready to paste: a paragraph, a citation, the provenance as JSON."""
+"""Methods of the report, ready to paste: paragraphs, a citation, the provenance as JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from vtcav.method.discriminant_map import SHRINKAGE
-from vtcav.report.rows import ClassPart
+from vtcav.report.classes import ClassPart
 from vtcav.results.provenance import Provenance
 from vtcav.results.words import clear, count, listed, short_names
 
@@ -34,17 +34,17 @@ def methods(
     explained: Sequence[Provenance],
     parts: Sequence[ClassPart],
     images: int,
-    diagnosed: Provenance | None,
+    diagnosed: Sequence[Provenance],
 ) -> list[str]:
-    """Return the paragraphs that say how the numbers were made.
+    """Return the paragraphs that describe how the numbers were made.
 
     Args:
         explained: Provenance of every explanation.
         parts: The classes.
         images: How many images were explained one by one.
-        diagnosed: Provenance of the diagnostics.
+        diagnosed: Provenance of the diagnostics, if any.
     """
-    texts = [_computed(distinct) for distinct in _distinct(explained)]
+    texts = list(dict.fromkeys(map(_computed, explained)))
     if parts:
         classes = [
             f"“{clear(p.name)}” ({count(p.used, 'image')}, {len(p.skipped)} skipped)" for p in parts
@@ -55,20 +55,14 @@ def methods(
         )
     if images:
         texts.append(f"{count(images, 'image was', 'images were')} explained one by one.")
-    if diagnosed is not None:
-        texts.append(
-            "How far each concept's direction can be trusted was diagnosed on held-out pairs of "
-            "examples and negatives (leave-pair-out AUC), by resampling its images "
-            f"({count(int(diagnosed.settings.get('resamples', 0)), 'draw')} of each kind, seed "
-            f"{diagnosed.settings.get('seed')}), and by comparing it with the other concepts."
-        )
+    texts += [
+        "How far each concept's direction can be trusted was diagnosed on held-out pairs of "
+        "examples and negatives (leave-pair-out AUC), by resampling its images "
+        f"({count(int(provenance.settings.get('resamples', 0)), 'draw')} of each kind, seed "
+        f"{provenance.settings.get('seed')}), and by comparing it with the other concepts."
+        for provenance in diagnosed
+    ]
     return texts
-
-
-def _distinct(explained: Sequence[Provenance]) -> list[Provenance]:
-    """Return one provenance for each way in which numbers were made."""
-    ways = {_computed(provenance): provenance for provenance in reversed(explained)}
-    return list(reversed(ways.values()))
 
 
 def _computed(provenance: Provenance) -> str:
@@ -86,7 +80,7 @@ def _computed(provenance: Provenance) -> str:
         f"{clear(model.get('network'))} (SHA-256 of weights and structure "
         f"{str(model.get('fingerprint'))[:16]}…), at {count(len(layers), 'layer')}: "
         f"{', '.join(layers)}. A concept's direction is the mean pooled activation of its examples "
-        f"less that of its negatives: {', '.join(concepts)}. {_VARIANTS[provenance.variant]}"
+        f"minus that of its negatives: {', '.join(concepts)}. {_VARIANTS[provenance.variant]}"
         f"{_integral(settings)} {_resampled(settings.get('fit', {}))}"
     )
 
@@ -95,9 +89,9 @@ _VARIANTS = {
     "paper": "",
     "filter": (
         "The concept maps are those of a variant of the method, not of the paper's definition: "
-        "they were drawn with Fisher's linear discriminant in the place of the direction "
-        f"(covariance inside the two sets, shrinkage {SHRINKAGE:g}), for the directions of random "
-        "and of resampled images too; channels were weighed by the direction. "
+        "they were computed with Fisher's linear discriminant in place of the direction "
+        f"(covariance within the two sets, shrinkage {SHRINKAGE:g}), also for random and for "
+        "resampled images; channels were weighted by the direction. "
     ),
 }
 
@@ -105,9 +99,9 @@ _VARIANTS = {
 def _integral(settings: Mapping[str, Any]) -> str:
     steps = settings.get("steps")
     rule = (
-        "an adaptive rule (mean gradients between points, by the secants of activations, or the "
-        "trapezoid rule with doubled points where the network has other operations; relative "
-        f"tolerance {settings.get('tolerance')})"
+        "an adaptive rule (DeepLIFT's rescale multipliers between points, or the trapezoid rule "
+        "with successive refinement where the network has operations without such a rule; "
+        f"relative tolerance {settings.get('tolerance')})"
         if steps == "adaptive"
         else f"the trapezoid rule with {steps} steps"
     )
@@ -123,9 +117,9 @@ def _resampled(fit: Mapping[str, Any]) -> str:
     if nulls:
         texts.append(
             f"Each attribution was tested against those of {nulls} directions learned from random "
-            "draws of the negatives (one-sided permutation p-value with the +1 correction; q-value "
-            "of Benjamini and Hochberg over all values of a class, or of an image; significant: q "
-            "≤ 0.05)."
+            "draws of the negatives (one-sided permutation p-value with the +1 correction; "
+            "Benjamini and Hochberg's q-value over all values of a class, or of an image; "
+            "significant: q ≤ 0.05)."
         )
     else:
         texts.append("No attribution was tested for significance.")
@@ -142,20 +136,20 @@ def _resampled(fit: Mapping[str, Any]) -> str:
 def provenance_text(
     classes: Sequence[tuple[str, Provenance]],
     images: Sequence[Provenance],
-    diagnosed: Provenance | None,
+    diagnosed: Sequence[Provenance],
 ) -> str:
-    """Return the provenance of everything as JSON, each way of computing once.
+    """Return the provenance of everything as JSON, equal ones once.
 
     Args:
         classes: Names of classes and the provenance of their explanations.
         images: Provenance of images explained one by one.
-        diagnosed: Of the diagnostics.
+        diagnosed: Of the diagnostics, if any.
     """
     sets: dict[tuple[str, ...], str] = {}
     ways: dict[str, list[str]] = {}
     named = [(f"class {name}", p) for name, p in classes]
     named += [("images", p) for p in images]
-    named += [] if diagnosed is None else [("diagnostics", diagnosed)]
+    named += [("diagnostics", p) for p in diagnosed]
     for name, provenance in named:
         of = ways.setdefault(json.dumps(_plain(provenance, sets), sort_keys=True), [])
         if name not in of:

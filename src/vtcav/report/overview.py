@@ -1,4 +1,4 @@
-"""The findings in plain sentences, and how far they can be trusted."""
+"""Overview of the report: findings in plain sentences, and how far they can be trusted."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from vtcav.diagnostics.levels import BAD, FINE, LOOK
 from vtcav.errors import ExplanationError
+from vtcav.report.classes import ClassPart, ClassRow
 from vtcav.report.images import Claim, ImagePart
-from vtcav.report.rows import NOT_DIAGNOSED, ClassPart, Row, Trust
+from vtcav.report.trust import NOT_DIAGNOSED, Trust
 from vtcav.results.provenance import Provenance
 from vtcav.results.words import (
     NOT_SEPARATED,
@@ -31,12 +32,12 @@ _GRAVITY = FINE, NOT_DIAGNOSED, LOOK
 
 @dataclass(frozen=True)
 class Statement:
-    """A sentence, and what it rests on.
+    """A finding as a sentence.
 
     Attributes:
         text: The sentence.
         certainty: How certain it is.
-        level: What the diagnostics say; empty where it is about no concept.
+        level: Of the concept in the diagnostics; empty where it concerns none.
         caution: A sentence to read with it.
     """
 
@@ -51,11 +52,11 @@ class Overview:
     """The first part of the report.
 
     Attributes:
-        findings: What stands out and can be used.
-        unusable: What stands out, at concepts that must not be used.
-        nothing: For which classes and images nothing stands out.
-        trust: How far all this can be trusted.
-        warnings: What was left out or does not fit together.
+        findings: Significant attributions of concepts that can be used.
+        unusable: Significant attributions of concepts that must not be used.
+        nothing: Classes and images without a finding.
+        trust: Sentences on how far all this can be trusted.
+        warnings: Images left out, results that do not belong together.
     """
 
     findings: tuple[Statement, ...]
@@ -96,17 +97,18 @@ def overview(
 
 
 _LIMITS = (
-    "A finding says that this network's score for the class rises with what the concept's examples "
-    "have in common and their negatives have not. Whether that is what the concept's name says, "
-    "only a look at the examples and the maps can tell; it does not prove a cause."
+    "A finding says that this network's score for the class rises with something that the "
+    "concept's examples have in common and their negatives lack. Whether that is what the "
+    "concept's name says, only a look at the examples and the maps can tell; it does not prove a "
+    "cause."
 )
 
 
-def _claim(row: Row) -> Statement:
+def _claim(row: ClassRow) -> Statement:
     return Statement(
         text=(
             f"“{clear(row.concept)}” counts for “{clear(row.class_name)}” at {clear(row.layer)}: "
-            f"on average {value(row.mean)} of the rise of the best class's score, over "
+            f"on average {value(row.mean)} of the logit difference of the best class, over "
             f"{count(row.n, 'image')}."
         ),
         certainty=row.certainty,
@@ -116,7 +118,7 @@ def _claim(row: Row) -> Statement:
 
 
 def _image_findings(images: Sequence[ImagePart]) -> tuple[Statement, ...]:
-    """Return in how many images each concept counts for each class, and at which layers."""
+    """Return how many images each concept counts in for each class, and at which layers."""
     explained = Counter(name for image in images for name in image.data["classes"])
     found: dict[tuple[str, str], list[tuple[int, Claim]]] = {}
     for i, image in enumerate(images):
@@ -136,7 +138,7 @@ def _image_findings(images: Sequence[ImagePart]) -> tuple[Statement, ...]:
                     f"explained for “{clear(name)}”, “{clear(concept)}” counts for it, at "
                     f"{listed(layers)}."
                 ),
-                certainty="each image is tested by itself; q ≤ 0.05 over all its values",
+                certainty="each image is tested on its own; q ≤ 0.05 over all its values",
                 level=first.level,
                 caution=first.reason,
             )
@@ -166,35 +168,35 @@ def _nothing(parts: Sequence[ClassPart], images: Sequence[ImagePart]) -> tuple[s
 
 
 def _diagnosed(trust: Trust) -> tuple[str, ...]:
-    if not trust.rows:
+    counts = Counter(trust.levels())
+    if not counts:
         return (
-            "The concepts were not diagnosed: nothing is known of how far their directions can be "
+            "The concepts were not diagnosed: it is not known how far their directions can be "
             "trusted (explainer.diagnostics(), vtcav diagnose).",
         )
-    total = len(trust.rows)
-    levels = [f"{trust.count(level)} {level}" for level in (FINE, LOOK, BAD) if trust.count(level)]
+    levels = [f"{counts[level]} {level}" for level in (FINE, LOOK, BAD) if counts[level]]
+    pairs = count(counts.total(), "concept at a layer", "pairs of concept and layer")
     return (
-        f"Diagnostics of {count(total, 'concept at a layer', 'pairs of concept and layer')}: "
-        f"{listed(levels)}. What is “do not use” is claimed nowhere on this page; what is “look” "
-        "has a sentence to read with it.",
+        f"Diagnostics of {pairs}: {listed(levels)}. Nothing is claimed for “do not use”; “look” "
+        "comes with a sentence to read first.",
     )
 
 
-def _tested(rows: Sequence[Row], classes: int) -> tuple[str, ...]:
+def _tested(rows: Sequence[ClassRow], classes: int) -> tuple[str, ...]:
     if not rows:
         return ()
     counts = Counter(row.verdict for row in rows)
     tested = sum(n for verdict, n in counts.items() if verdict not in (NOT_TESTED, NOT_SEPARATED))
     if not tested:
         return (
-            "No attribution of a class was tested against concepts of random images: none can be "
+            "No attribution to a class was tested against concepts of random images: none can be "
             "told from chance.",
         )
     sentence = (
         f"{count(tested, 'attribution')} to classes tested against concepts made of random images; "
         f"{tested - counts[NS]} with q ≤ 0.05. "
-        "“Not significant” means that random images often get as much, not that the concept plays "
-        "no part."
+        "“Not significant” means that random images often get as much, not that the concept does "
+        "not matter."
     )
     if classes > 1:
         sentence += (
@@ -211,13 +213,13 @@ def _samples(parts: Sequence[ClassPart]) -> tuple[str, ...]:
     for part in parts:
         if part.used < _FEW:
             found.append(
-                f"“{clear(part.name)}” rests on {count(part.used, 'image')}: its interval for "
+                f"“{clear(part.name)}” has only {count(part.used, 'image')}: its interval for "
                 "other images is wide, or missing."
             )
         if part.otherwise:
             found.append(
                 f"Of the {count(part.used, 'image')} of “{clear(part.name)}”, the network predicts "
-                f"{part.otherwise} as something else."
+                f"{part.otherwise} as another class."
             )
     return tuple(found)
 
@@ -244,7 +246,7 @@ def _skipped(parts: Sequence[ClassPart], provenances: Sequence[Provenance]) -> t
 
 
 def _mixed(provenances: Sequence[Provenance]) -> tuple[str, ...]:
-    """Return what does not fit together: results of other networks or concepts."""
+    """Return warnings where results come from different networks or concepts."""
     found = []
     networks = {str(p.model.get("fingerprint")) for p in provenances}
     if len(networks) > 1:
@@ -255,16 +257,16 @@ def _mixed(provenances: Sequence[Provenance]) -> tuple[str, ...]:
     examples = {tuple((c.name, c.examples, c.negatives) for c in p.concepts) for p in provenances}
     if len(examples) > 1:
         found.append(
-            f"These results rest on {len(examples)} different sets of concepts, examples or "
-            "negatives; diagnostics are told only of those that they were made of."
+            f"These results come from {len(examples)} different sets of concepts, examples or "
+            "negatives; diagnostics are shown only for the sets that they were made of."
         )
     return tuple(found)
 
 
-def _not_separated(rows: Sequence[Row]) -> tuple[str, ...]:
+def _not_separated(rows: Sequence[ClassRow]) -> tuple[str, ...]:
     pairs = dict.fromkeys((row.concept, row.layer) for row in rows if row.verdict == NOT_SEPARATED)
     return tuple(
         f"“{clear(concept)}” is not separated from its negatives at {clear(layer)} (e+ ≤ e-): its "
-        "maps and attributions there are 0 and say nothing."
+        "maps and attributions there are 0 and mean nothing."
         for concept, layer in pairs
     )

@@ -1,4 +1,4 @@
-"""The page: data into templates that escape, one policy that lets nothing in or out."""
+"""Page of the report: templates escape all data, and a policy lets nothing in or out."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from vtcav.errors import ExtraError
 from vtcav.report.charts import HEIGHT, LEFT, WIDTH, limit, panels
+from vtcav.report.classes import ClassPart, class_part
 from vtcav.report.concepts import concept_parts, matrices
 from vtcav.report.images import ImagePart, image_part
 from vtcav.report.methods import CITATION, methods, provenance_text
 from vtcav.report.overview import overview
-from vtcav.report.rows import Trust, class_part
+from vtcav.report.trust import Trust
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.figures.overlay import hex_colours
 from vtcav.results.provenance import Provenance
@@ -39,7 +40,7 @@ _SCRIPTS = "common.js", "charts.js", "images.js"
 
 @dataclass(frozen=True)
 class _Images:
-    """What is kept of the images explained."""
+    """The parts of the report that come from images explained one by one."""
 
     parts: list[ImagePart]
     provenances: list[Provenance]
@@ -52,7 +53,7 @@ def render(
     diagnostics: Diagnostics | None,
     title: str,
 ) -> str:
-    """Return the page; `vtcav.report.build_report` says how.
+    """Return the page, as `vtcav.report.build_report` describes.
 
     Raises:
         ExplanationError: When there is nothing to report.
@@ -67,50 +68,28 @@ def render(
     ]
     images = _read(local, trust)
     explained = [g.provenance for g in global_] + images.provenances
-    diagnosed = None if diagnostics is None else diagnostics.provenance
-    thumbnails = dict(images.thumbnails)
-    for part in reversed(global_):
-        thumbnails |= part.thumbnails
-    rows = [row for part in parts for row in part.rows]
-    most = limit(rows)
-    style, script = _text("style.css"), "\n".join(map(_text, _SCRIPTS))
+    diagnosed = [] if diagnostics is None else [diagnostics.provenance]
+    thumbnails = images.thumbnails
+    for g in reversed(global_):
+        thumbnails |= g.thumbnails
+    classes = list(zip(names, (g.provenance for g in global_), strict=True))
     page = environment.get_template("page.html.jinja").render(
-        title=title,
-        version=version("vtcav"),
-        policy=_policy(style, script),
-        style=style,
-        script=script,
-        overview=overview(
-            parts, images.parts, trust, explained + ([] if diagnosed is None else [diagnosed])
-        ),
-        parts=parts,
-        rows=rows,
-        layers=list(dict.fromkeys(row.layer for row in rows)),
-        concepts=list(dict.fromkeys(row.concept for row in rows)),
-        panels=panels(parts, most),
-        ticks=[(LEFT + WIDTH * share, f"{most * share:g}") for share in (0, 0.5, 1)],
-        limit=most,
-        strip={"left": LEFT, "width": WIDTH, "height": HEIGHT},
-        images=images.parts,
-        index=_index(images.parts),
-        data=[safe_json(part.data) for part in images.parts],
-        settings=safe_json({"colours": hex_colours()}),
+        **_frame(title),
+        **_charts(parts),
+        **_viewer(images.parts),
+        overview=overview(parts, images.parts, trust, explained + diagnosed),
         concept_parts=concept_parts(thumbnails, explained, diagnostics, trust),
         matrices=matrices(diagnostics),
         methods=methods(explained, parts, len(images.parts), diagnosed),
-        provenance=provenance_text(
-            list(zip(names, (g.provenance for g in global_), strict=True)),
-            images.provenances,
-            diagnosed,
-        ),
+        provenance=provenance_text(classes, images.provenances, diagnosed),
         citation=CITATION,
     )
-    # A name may hold half a letter (a lone surrogate), which no file of UTF-8 can.
+    # A name may hold half a letter (a lone surrogate), which UTF-8 cannot encode.
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
 def _read(local: Iterable[LocalExplanation], trust: Trust) -> _Images:
-    """Return what is kept of each image, which is let go before the next is read."""
+    """Read the images, releasing each before the next."""
     images = _Images([], [], {})
     for explained in local:
         images.parts.append(image_part(explained, trust))
@@ -121,24 +100,56 @@ def _read(local: Iterable[LocalExplanation], trust: Trust) -> _Images:
     return images
 
 
-def _index(parts: Sequence[ImagePart]) -> str:
-    """Return what the list of images shows of each."""
+def _frame(title: str) -> dict[str, Any]:
+    """Return title, style and script, and the policy that allows only these."""
+    style, script = _text("style.css"), "\n".join(map(_text, _SCRIPTS))
+    return {
+        "title": title,
+        "version": version("vtcav"),
+        "policy": _policy(style, script),
+        "style": style,
+        "script": script,
+    }
+
+
+def _charts(parts: list[ClassPart]) -> dict[str, Any]:
+    """Return the rows of all classes, for charts and table."""
+    rows = [row for part in parts for row in part.rows]
+    most = limit(rows)
+    return {
+        "parts": parts,
+        "rows": rows,
+        "layers": list(dict.fromkeys(row.layer for row in rows)),
+        "concepts": list(dict.fromkeys(row.concept for row in rows)),
+        "panels": panels(parts, most),
+        "ticks": [(LEFT + WIDTH * share, f"{most * share:g}") for share in (0, 0.5, 1)],
+        "limit": most,
+        "strip": {"left": LEFT, "width": WIDTH, "height": HEIGHT},
+    }
+
+
+def _viewer(parts: list[ImagePart]) -> dict[str, Any]:
+    """Return the data of the images, and of the list that they are chosen from."""
     names = distinct_names(short_names([part.name for part in parts]))
-    return safe_json(
-        [
-            {
-                "name": clear(name),
-                "best": clear(part.best),
-                "probability": value(part.probability),
-                "findings": len(part.claims),
-            }
-            for name, part in zip(names, parts, strict=True)
-        ]
-    )
+    index = [
+        {
+            "name": clear(name),
+            "best": clear(part.best),
+            "probability": value(part.probability),
+            "findings": len(part.claims),
+        }
+        for name, part in zip(names, parts, strict=True)
+    ]
+    return {
+        "images": parts,
+        "index": safe_json(index),
+        "data": [safe_json(part.data) for part in parts],
+        "settings": safe_json({"colours": hex_colours()}),
+    }
 
 
 def safe_json(data: Any) -> str:
-    r"""Return JSON that cannot end the script element that it stands in.
+    r"""Return JSON that cannot end the script element around it.
 
     Example:
         >>> safe_json("</script>")
@@ -149,7 +160,7 @@ def safe_json(data: Any) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """Return a policy under which only this style and script act, and nothing is fetched."""
+    """Return a policy that allows only this style and script, and fetches nothing."""
     return (
         "default-src 'none'; img-src data:; "
         f"style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
@@ -185,5 +196,5 @@ def _environment() -> Environment:
 
 
 def _exact(x: float) -> str:
-    """Return a number for the page to sort by, as exact as it is; empty where there is none."""
+    """Return a number in full, for the page to sort by; empty where there is none."""
     return "" if x != x else repr(float(x))

@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtcav.errors import ExplanationError
-from vtcav.files.manifest import load_manifest, read_table, records, save_result, write_table
+from vtcav.files.manifest import (
+    load_manifest,
+    read_arrays,
+    read_table,
+    records,
+    save_result,
+    write_table,
+)
 from vtcav.images.references import Skipped
 from vtcav.parameters import Between, check
 from vtcav.results.provenance import Provenance
@@ -171,8 +178,7 @@ class LocalExplanation:
             ExplanationError: When it is missing, incomplete, damaged or of another version.
         """
         manifest = load_manifest(folder, "local", "local explanation")
-        with np.load(Path(folder) / "local_maps.npz", allow_pickle=False) as arrays:
-            stored = {key: arrays[key] for key in arrays.files}
+        stored = read_arrays(Path(folder) / "local_maps.npz")
         concepts = tuple(manifest["concepts"])
         return cls(
             image=manifest["image"],
@@ -350,8 +356,7 @@ class GlobalExplanation:
             ExplanationError: When it is missing, incomplete, damaged or of another version.
         """
         manifest = load_manifest(folder, "global", "global explanation")
-        with np.load(Path(folder) / "global_examples.npz", allow_pickle=False) as arrays:
-            stored = {key: arrays[key] for key in arrays.files}
+        stored = read_arrays(Path(folder) / "global_examples.npz")
         concepts = tuple(manifest["concepts"])
         return cls(
             class_index=manifest["class_index"],
