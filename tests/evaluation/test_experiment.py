@@ -15,7 +15,7 @@ from vtcav.evaluation.experiment import evaluate as experiment
 from vtcav.evaluation.experiment.agreement import by_layer, by_seed, local_agreement, summarise
 from vtcav.evaluation.experiment.evaluate import default_settings, evaluate
 from vtcav.evaluation.experiment.network import LAYERS, Training
-from vtcav.evaluation.experiment.store import claim, load_unit, unit_folder
+from vtcav.evaluation.experiment.store import claim_folder, load_unit, unit_folder
 from vtcav.evaluation.experiment.unit import UnitSettings
 
 TINY = UnitSettings(
@@ -119,7 +119,7 @@ def test_a_finished_run_computes_nothing_again(finished, monkeypatch):
 
 
 def test_a_folder_of_other_settings_is_refused_by_name(finished):
-    with pytest.raises(ExplanationError, match=r"settings\.examples is 6 there, 80 here"):
+    with pytest.raises(ExplanationError, match=r"settings\.examples was 6, is 80"):
         evaluate(finished.folder, progress=False)
     with pytest.raises(ExplanationError, match="holds a run with other settings"):
         evaluate(finished.folder, quick=True, progress=False)
@@ -128,10 +128,10 @@ def test_a_folder_of_other_settings_is_refused_by_name(finished):
 def test_a_folder_that_holds_something_else_is_refused(tmp_path):
     (tmp_path / "run.json").write_text("[]")
     with pytest.raises(ExplanationError, match="other settings"):
-        claim(tmp_path, {"settings": 1})
+        claim_folder(tmp_path, {"settings": 1})
     (tmp_path / "run.json").write_text("not json")
     with pytest.raises(ExplanationError, match="cannot use the run folder"):
-        claim(tmp_path, {"settings": 1})
+        claim_folder(tmp_path, {"settings": 1})
 
 
 def test_a_damaged_unit_is_named(finished, tmp_path):

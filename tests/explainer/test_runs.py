@@ -217,7 +217,7 @@ def test_a_run_of_other_settings(explainer, run, options, name, images, message)
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     settings = {"layers": ["1", "3"], "steps": 2, **options}
     other = vtcav.VisualTCAV(explainer.model, cavs=explainer.cavs, progress=False, **settings)
-    with pytest.raises(ExplanationError, match=f"holds a run of other settings: .*{message}"):
+    with pytest.raises(ExplanationError, match=f"holds a run with other settings: .*{message}"):
         other.explain_class(name, IMAGES[:images], run=run)
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
@@ -275,7 +275,7 @@ def test_a_full_disk(explainer, whole, counted, tmp_path, monkeypatch):
         write(table, path, **options)
 
     monkeypatch.setattr(module.parquet, "write_table", full)
-    with pytest.raises(ExplanationError, match=r"No space left .*The parts that are finished stay"):
+    with pytest.raises(ExplanationError, match=r"No space left .*Finished parts are kept"):
         explainer.explain_class("cat", IMAGES, run=tmp_path / "run")
     assert sorted(p.suffix for p in (tmp_path / "run").glob("*part-*")) == [".json", ".parquet"]
     counted.clear()
@@ -320,7 +320,7 @@ def test_parts_of_another_run_are_not_taken(explainer, run, counted, tmp_path):
     explainer.explain_class("dog", IMAGES[:5], run=tmp_path / "run")
     (tmp_path / "run/run.json").unlink()
     counted.clear()
-    with pytest.warns(DamagedPartWarning, match="it belongs to a run of other settings"):
+    with pytest.warns(DamagedPartWarning, match="it belongs to a run with other settings"):
         glob = explainer.explain_class("cat", IMAGES[:5], run=tmp_path / "run")
     assert len(counted) == 5
     assert glob.attributions["class_name"].eq("cat").all()

@@ -302,7 +302,7 @@ class VisualTCAV:
             ImageError: When no image can be read, or one cannot when `strict`.
             ModelError: For an unknown class, or when the network gives infinite values or NaN.
             CavError: Before `fit`, or when the weights have changed since.
-            ExplanationError: When `run` holds a run of other settings, is in use or cannot be
+            ExplanationError: When `run` holds a run with other settings, is in use or cannot be
                 written, and for an unknown engine or option.
             ExtraError: When Ray is asked for and not installed.
         """

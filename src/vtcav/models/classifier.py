@@ -120,8 +120,8 @@ class Classifier(Model):
         self._fingerprint: tuple[tuple[object, ...], str] | None = None
         self._heads: dict[str, ModuleHead] = {}
         self._pass = BatchSize(sys.maxsize, "images")  # all at once, until memory runs out
-        self._said = dict(layouts or {})
-        if self._said:
+        self.layouts = dict(layouts or {})
+        if self.layouts:
             self._layouts  # noqa: B018  (a wrong layout is told at once)
 
     def __repr__(self) -> str:
@@ -343,7 +343,7 @@ class Classifier(Model):
     def _layouts(self) -> dict[Call, Layout]:
         said = {
             name: layout if isinstance(layout, Layout) else Layout.parse(layout, self._size)
-            for name, layout in self._said.items()
+            for name, layout in self.layouts.items()
         }
         stated = (getattr(part, "num_prefix_tokens", None) for part in self.module.modules())
         prefixes = {count for count in stated if isinstance(count, int)}

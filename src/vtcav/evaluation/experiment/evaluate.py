@@ -118,7 +118,7 @@ def evaluate(
     """
     from vtcav.evaluation.experiment.photo_unit import PhotoSettings
     from vtcav.evaluation.experiment.report import write_report
-    from vtcav.evaluation.experiment.store import claim
+    from vtcav.evaluation.experiment.store import claim_folder
     from vtcav.evaluation.experiment.tables import collect_tables, summary_of
     from vtcav.evaluation.experiment.unit import UnitSettings
     from vtcav.images.progress import progress_bar
@@ -137,7 +137,7 @@ def evaluate(
             images, model, layer, limit, wanted_seeds[0], quick, _of_type(settings, PhotoSettings)
         )
     folder = Path(output)
-    claim(folder, run.identity())
+    claim_folder(folder, run.identity())
     units = {}
     place = _device(device) if model is None else model.device
     total = len(wanted_seeds) * len(shares) * run.steps

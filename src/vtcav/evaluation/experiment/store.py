@@ -18,18 +18,19 @@ from safetensors.torch import load_file, save_file
 
 from vtcav.errors import ExplanationError
 from vtcav.evaluation.experiment.unit import UnitResult
-from vtcav.files.atomic import atomic_path, replace_files
+from vtcav.files.atomic import replace_files
+from vtcav.files.claim import claim
 from vtcav.files.hashing import file_hash
 
-__all__ = ["claim", "load_unit", "save_unit", "unit_folder"]
+__all__ = ["claim_folder", "load_unit", "save_unit", "unit_folder"]
 
 FORMAT = 1
 _TABLES = ("classes", "images", "maps")
 _WEIGHTS = "network.safetensors"
 
 
-def claim(folder: Path, identity: dict[str, Any]) -> None:
-    """Make a folder this run's, or check that it is already.
+def claim_folder(folder: Path, identity: dict[str, Any]) -> None:
+    """Claim a folder for one run, or check that it is the folder of this run already.
 
     Args:
         folder: The run's folder; created when missing.
@@ -38,37 +39,12 @@ def claim(folder: Path, identity: dict[str, Any]) -> None:
     Raises:
         ExplanationError: When another run is there, naming what differs, or it cannot be written.
     """
-    path = folder / "run.json"
-    wanted = {"format": FORMAT, "kind": "experiment"} | identity
     try:
-        if not path.exists():
-            with atomic_path(path) as partial:
-                partial.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
-            return
-        found = json.loads(path.read_text(encoding="utf-8"))
+        claim(folder / "run.json", {"format": FORMAT, "kind": "experiment"} | identity)
     except (OSError, ValueError) as error:
         raise ExplanationError(
             f"cannot use the run folder {str(folder)!r}: {error}; choose another with -o"
         ) from error
-    differing = _differences(found, json.loads(json.dumps(wanted)))
-    if differing:
-        raise ExplanationError(
-            f"the folder {str(folder)!r} holds a run with other settings: {'; '.join(differing)}. "
-            "Choose another folder, or delete this one"
-        )
-
-
-def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:
-    """Return, in words, where two pieces of JSON data differ."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        return [
-            line
-            for key in dict.fromkeys([*wanted, *found])
-            for line in _differences(
-                found.get(key), wanted.get(key), f"{name}.{key}" if name else str(key)
-            )
-        ]
-    return [] if found == wanted else [f"{name or 'run.json'} is {found!r} there, {wanted!r} here"]
 
 
 def unit_folder(folder: Path, seed: int, agreement: float) -> Path:

@@ -72,7 +72,7 @@ def explain_images(
     Raises:
         ImageError: When no image can be read, or one cannot when the task is strict, or the
             network's inputs have several shapes.
-        ExplanationError: When the folder holds a run of other settings, is in use or cannot be
+        ExplanationError: When the folder holds a run with other settings, is in use or cannot be
             written.
         ModelError: When the network gives infinite values or NaN.
 

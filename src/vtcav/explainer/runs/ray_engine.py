@@ -1,7 +1,7 @@
-"""Parts computed by Ray Data: actors that hold the model, here or on a cluster.
+"""The Ray engine: parts computed by actors of Ray Data, on this machine or on a cluster.
 
-Every actor takes the explainer once and computes one part after another, reading its images
-itself. An actor that dies is started again and its part computed again.
+Every actor makes its attributor once, computes one part after another and reads its images
+itself. An actor that dies is started again, and its part is computed again.
 """
 
 from __future__ import annotations
@@ -17,40 +17,38 @@ from typing import TYPE_CHECKING, Any, Self
 
 from vtcav.errors import ExplanationError, ExtraError, VtcavError
 from vtcav.explainer.attributor import Attributor
+from vtcav.explainer.runs.engine import Engine
 from vtcav.explainer.runs.part import Chunk, Part, Task, explain_parts
 from vtcav.images.preprocess import signature
 from vtcav.parameters import Whole, check
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    import torch
-
     from vtcav.images.progress import Progress
     from vtcav.models.base import Model
 
 __all__ = ["RayEngine"]
 
-# Ray's own reader and writer of data need a share of the processors too: with whole ones given
-# to actors, two actors on two processors wait for ever.
+# Ray's own tasks, which read and write data, need a share of the processors too. If actors took
+# whole processors, two actors on two processors would wait for ever.
 _CPUS = 0.5
 
-_RAISED = re.compile(r"[\w.]*(Error|Exception)\b.*: ")  # the line of a traceback that says what
+_RAISED = re.compile(r"[\w.]*(Error|Exception)\b.*: ")  # a traceback's line with the message
 
 
 @dataclass
-class RayEngine:
+class RayEngine(Engine):
     """Computes parts with actors of Ray Data. Use it as a context manager.
 
-    It joins the runtime that the process is connected to; else the cluster at `address`; else it
-    starts a runtime on this machine and stops it in the end.
+    It uses the runtime that the process is connected to, or joins the cluster at `address`, or
+    starts a runtime on this machine and stops it at the end.
 
     Attributes:
-        address: Of a cluster ("auto", "ray://host:10001", "host:6379"); None for this machine.
-        workers: How many actors; None for one per GPU, or per processor where there is none.
-        num_cpus: Processors that Ray reckons an actor with, 0.5 by default. An actor computes
+        address: A cluster's address ("auto", "ray://host:10001", "host:6379"); None for this
+            machine.
+        workers: The number of actors; None for one per GPU, or per processor where there is none.
+        num_cpus: Processors that Ray reserves for an actor, 0.5 by default. An actor computes
             with one thread unless OMP_NUM_THREADS says otherwise.
-        num_gpus: GPUs of an actor, also parts of one; None for 1 where the cluster has any.
+        num_gpus: GPUs of an actor, or a fraction of one; None for 1 where the cluster has any.
         model: A name for `load_model`, which the actors load themselves; None sends them the
             network.
         runtime_env: As `ray.init` takes it: packages, modules and variables of the actors.
@@ -74,10 +72,10 @@ class RayEngine:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> RayEngine:
-        """Return the engine of some options.
+        """Return an engine with some options.
 
         Raises:
-            ExplanationError: For one that is unknown or out of range.
+            ExplanationError: For an option that is unknown or out of range.
             ExtraError: When Ray is not installed.
         """
         known = [field.name for field in fields(cls)]
@@ -94,10 +92,9 @@ class RayEngine:
         if not ray.is_initialized():
             settings: dict[str, Any] = {"runtime_env": dict(self.runtime_env or {})}
             if self.address is None:
-                # a runtime of our own, whatever RAY_ADDRESS says
+                # a runtime of our own, whatever RAY_ADDRESS is
                 settings |= {"address": "local", "include_dashboard": False}
-                count = _processors()
-                settings["num_cpus"] = max(count, self.workers or 1)
+                settings["num_cpus"] = max(_processors(), self.workers or 1)
             else:
                 settings["address"] = self.address
             try:
@@ -111,16 +108,11 @@ class RayEngine:
             self.num_gpus = 1 if resources.get("GPU", 0) >= 1 else 0
         if self.workers is None:
             self.workers = max(1, int(resources.get("GPU" if self.num_gpus else "CPU", 1)))
-        self._check_room(resources)
+        self._check_resources(resources)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
-        """Stop the runtime, or leave the cluster, where this engine joined it."""
+    def __exit__(self, *error: object) -> None:
+        """Stop the runtime that the engine started, or leave the cluster that it joined."""
         if self._started:
             _ray().shutdown()
             self._started = False
@@ -132,7 +124,7 @@ class RayEngine:
     def compute(
         self, task: Task, chunks: Sequence[Chunk], progress: Progress | None = None
     ) -> Iterator[tuple[int, Part]]:
-        """Yield the number and the part of every chunk, as they are done.
+        """Yield the number and the part of every chunk, in the order in which they are done.
 
         Raises:
             ExplanationError: When the network cannot be sent, or the actors cannot work.
@@ -145,7 +137,7 @@ class RayEngine:
         parts = ray.data.from_items(items, override_num_blocks=len(items)).map(
             _Worker,
             fn_constructor_args=(payload,),
-            # one part at a time: the first actor that is up would take several, and others none
+            # one part at a time, or else the first actor that is up takes those of the others
             compute=ray.data.ActorPoolStrategy(
                 size=min(self.workers or 1, len(chunks)), max_tasks_in_flight_per_actor=1
             ),
@@ -166,31 +158,28 @@ class RayEngine:
                     "can bring modules, and model='python:MODULE:CALLABLE' has them load it"
                 ) from error
 
-    def _check_room(self, resources: Mapping[str, float]) -> None:
-        """Refuse actors that the cluster has no room for, as they would be waited for in vain."""
+    def _check_resources(self, resources: Mapping[str, float]) -> None:
+        """Refuse actors that the cluster cannot start, which Ray would wait for in vain."""
         wanted = {"CPU": self.num_cpus, "GPU": self.num_gpus or 0}
         for kind, each in wanted.items():
             there = resources.get(kind, 0)
             if each * (self.workers or 1) > there + 1e-9:
-                self._leave()
+                self.__exit__()
                 raise ExplanationError(
                     f"{self.workers} workers with {each:g} {kind} each do not fit into the "
                     f"{there:g} {kind} of the Ray runtime: ask for fewer, or for less each"
                 )
 
-    def _leave(self) -> None:
-        self.__exit__(None, None, None)
-
 
 class _Worker:
-    """What runs in an actor."""
+    """The code of an actor."""
 
     def __init__(self, payload: Any) -> None:
         self._payload = payload
         self._task: Task | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Compute one part. An error of vtcav is an answer: Ray is not to try again."""
+        """Compute one part. An error of vtcav is a result, so that Ray does not try again."""
         chunk: Chunk = pickle.loads(row["chunk"])
         try:
             if self._task is None:
@@ -202,9 +191,9 @@ class _Worker:
 
 
 def _root_of(error: BaseException) -> str:
-    """Return what first went wrong.
+    """Return the message of the error that came first.
 
-    Ray tells it in the traceback that its error's text holds, wraps it, and ends with advice.
+    It is in the traceback within the text of Ray's error, before other errors and advice.
     """
     lines = str(error).strip().splitlines()
     raised = [line for line in lines if _RAISED.match(line)]
@@ -212,7 +201,7 @@ def _root_of(error: BaseException) -> str:
 
 
 def _packed(task: Task, name: str | None, device: str) -> bytes:
-    """Return what an actor needs for its task."""
+    """Return what an actor needs to make its task."""
     from ray import cloudpickle
 
     attributor = task.attributor
@@ -236,7 +225,7 @@ def _packed(task: Task, name: str | None, device: str) -> bytes:
 
 
 def _task(packed: bytes) -> Task:
-    """Return the task of an actor."""
+    """Make the task in an actor."""
     from ray import cloudpickle
 
     from vtcav.models.registry import load_model
@@ -250,7 +239,7 @@ def _task(packed: bytes) -> Task:
     return Task(attributor, recipe["class_index"], recipe["strict"])
 
 
-def _on_device(model: Model, device: str | torch.device) -> Model:
+def _on_device(model: Model, device: str) -> Model:
     """Return a model that computes on a kind of device."""
     from vtcav.models.classifier import Classifier
 
@@ -267,13 +256,13 @@ def _on_device(model: Model, device: str | torch.device) -> Model:
         model.preprocess,
         model.binary,
         device,
-        layouts=model._said,
+        layouts=model.layouts,
         task=model.task,
     )
 
 
 def _unpacked(row: Mapping[str, Any]) -> tuple[int, Part]:
-    """Return what an actor answered, or raise its error."""
+    """Return the part that an actor computed, or raise its error."""
     if row["error"]:
         raise pickle.loads(row["error"])
     return row["number"], pickle.loads(row["part"])
@@ -281,7 +270,7 @@ def _unpacked(row: Mapping[str, Any]) -> tuple[int, Part]:
 
 @contextmanager
 def _quiet(ray: Any) -> Iterator[None]:
-    """Keep Ray Data's bars and notices away."""
+    """Silence Ray Data's progress bars and messages."""
     context, logger = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
     was = context.enable_progress_bars, logger.level
     context.enable_progress_bars = False
@@ -294,7 +283,11 @@ def _quiet(ray: Any) -> Iterator[None]:
 
 
 def _ray() -> Any:
-    """Return Ray with Ray Data, or say how to get it."""
+    """Import Ray and Ray Data.
+
+    Raises:
+        ExtraError: When they are not installed.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -308,7 +301,7 @@ def _ray() -> Any:
 
 
 def _processors() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -4,7 +4,7 @@
 RUN/run.json             what the numbers depend on; another run is refused
     part-00000.parquet   rows
     part-00000.json      the rest of the part, with the hash of its rows; written last
-    .lock                held by the process that computes, let go when it ends in any way
+    .lock                held by the computing process, released when it ends in any way
 ```
 """
 
@@ -30,6 +30,7 @@ from pyarrow import parquet
 from vtcav.errors import ExplanationError, warn
 from vtcav.explainer.runs.part import Chunk, Part
 from vtcav.files.atomic import atomic_path
+from vtcav.files.claim import claim
 from vtcav.files.hashing import file_hash, json_hash
 from vtcav.images.facts import Fact, fact_of
 from vtcav.images.references import Skipped
@@ -41,20 +42,20 @@ _MANIFEST, _LOCK = "run.json", ".lock"
 
 
 class DamagedPartWarning(UserWarning):
-    """A part of a run is not what was written, or its images have changed: it is computed anew."""
+    """A part of a run is damaged, or its images have changed; it is computed again."""
 
 
 @contextmanager
 def opened(path: Path, identity: Mapping[str, Any]) -> Iterator[RunFolder]:
-    """Hold a run folder; nobody else can meanwhile.
+    """Open a run folder and hold its lock.
 
     Args:
         path: The folder; created when missing.
         identity: What the parts depend on, as JSON data.
 
     Raises:
-        ExplanationError: When the folder holds a run of other settings, naming what differs; when
-            another process holds it; or when it cannot be read or written.
+        ExplanationError: When the folder holds a run with other settings, naming what differs;
+            when another process holds the lock; or when it cannot be read or written.
     """
     identity = json.loads(json.dumps({"format": FORMAT, **identity}))
     with _usable(path):
@@ -77,10 +78,10 @@ class RunFolder:
         self._identity = identity
 
     def holds(self, chunk: Chunk) -> bool:
-        """Whether a chunk is finished, intact and of the images as they are now.
+        """Whether a chunk is finished and intact, and its images have not changed since.
 
         Warns:
-            DamagedPartWarning: When it was finished and cannot be used.
+            DamagedPartWarning: When it was finished but cannot be used.
         """
         record = self._file(chunk.number, "json")
         if not record.exists():
@@ -106,7 +107,7 @@ class RunFolder:
         except (ValueError, KeyError, OSError, pa.ArrowException) as error:
             raise ExplanationError(
                 f"part {number} of the run in {str(self._path)!r} was damaged while it was used "
-                f"({error}); run the same again"
+                f"({error}); repeat the call"
             ) from error
         return Part(
             rows=rows,
@@ -119,7 +120,7 @@ class RunFolder:
         )
 
     def save(self, number: int, part: Part) -> None:
-        """Write a part, all or nothing: it counts when its record stands.
+        """Write a part, all or nothing: it counts once its record is written.
 
         Raises:
             ExplanationError: When it cannot be written.
@@ -146,7 +147,7 @@ class RunFolder:
         try:
             record = self._record(chunk.number)
         except (ValueError, KeyError, OSError) as error:
-            return f"it is not what was written ({error})"
+            return f"it is damaged ({error})"
         known = [Fact(*fact) for fact in record["facts"]]
         if len(known) != len(chunk.refs):
             return "it is of other images"
@@ -156,16 +157,16 @@ class RunFolder:
         return ""
 
     def _record(self, number: int) -> dict[str, Any]:
-        """Return what is known of a part.
+        """Return the record of a part.
 
         Raises:
-            ValueError: When it or its rows are not what was written in this run.
+            ValueError: When it or its rows are damaged, or were written by another run.
         """
         record = json.loads(self._file(number, "json").read_text(encoding="utf-8"))
         if not isinstance(record, dict) or record.pop("sha256", None) != json_hash(record):
             raise ValueError("its record is damaged")
         if record["run"] != self._identity:
-            raise ValueError("it belongs to a run of other settings")
+            raise ValueError("it belongs to a run with other settings")
         if file_hash(self._file(number, "parquet")) != record["rows"]:
             raise ValueError("its rows are damaged")
         return record
@@ -175,61 +176,29 @@ class RunFolder:
 
 
 def _claim(path: Path, identity: Mapping[str, Any]) -> None:
-    """Make a folder this run's, or check that it is already."""
+    """Claim a run folder, and write its manifest again where that is damaged."""
     manifest = path / _MANIFEST
-    found: Any = None
-    if manifest.exists():
-        try:
-            found = json.loads(manifest.read_text(encoding="utf-8"))
-        except ValueError as error:
-            # each part knows its run, so nothing of another one can slip in
-            warn(
-                f"{str(manifest)!r} is damaged and is written again: {error}",
-                DamagedPartWarning,
-            )
-    if found is None:
-        with atomic_path(manifest) as partial:
-            text = json.dumps(identity, indent=1, ensure_ascii=False)
-            partial.write_text(text, encoding="utf-8")
-    elif lines := _differences(found, identity):
-        raise ExplanationError(
-            f"the folder {str(path)!r} holds a run of other settings: {'; '.join(lines)}. Ask for "
-            "the same again, choose another folder, or delete this one"
-        )
-
-
-def _differences(found: Any, wanted: Any, name: str = "") -> list[str]:
-    """Return, in words, where two pieces of JSON data differ."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        return [
-            line
-            for key in dict.fromkeys([*wanted, *found])
-            for line in _differences(
-                found.get(key), wanted.get(key), f"{name}.{key}" if name else str(key)
-            )
-        ]
-    if found == wanted:
-        return []
-    return [f"{name or _MANIFEST} was {_short(found)}, is {_short(wanted)}"]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:20] + "..." + text[-20:]
+    try:
+        claim(manifest, identity)
+    except ValueError as error:
+        # Each part knows its run, so no part of another run can slip in.
+        warn(f"{str(manifest)!r} is damaged and is written again: {error}", DamagedPartWarning)
+        manifest.unlink()
+        claim(manifest, identity)
 
 
 def _remove_half_written(path: Path) -> None:
-    """Remove what a process that was killed had begun to write."""
+    """Remove files that a killed process left unfinished."""
     for name in (f".{_MANIFEST}-*", ".part-*"):
         for half in path.glob(name):
             half.unlink(missing_ok=True)
 
 
 def _lock(file: TextIOWrapper, folder: Path) -> bool:
-    """Hold a lock that the system lets go of when the process ends, `kill -9` included.
+    """Take a lock that the system releases when the process ends, even by `kill -9`.
 
     Returns:
-        Whether it is held. Some network file systems have no locks: there two processes only do
+        Whether it is held. Some network file systems have no locks. There two processes only do
         the same work twice, as parts are written all or nothing.
     """
     try:
@@ -243,7 +212,7 @@ def _lock(file: TextIOWrapper, folder: Path) -> bool:
         ) from error
     except OSError:
         return False
-    with suppress(OSError):  # a full disk: whose lock it is matters less than the lock
+    with suppress(OSError):  # on a full disk the lock still holds, without its holder's name
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
@@ -254,7 +223,7 @@ def _system_lock(file: TextIOWrapper) -> None:
     if sys.platform == "win32":
         import msvcrt
 
-        file.seek(1 << 20)  # behind the text, which others can then read
+        file.seek(1 << 20)  # beyond the text, so that others can read it
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         file.seek(0)
     else:
@@ -265,13 +234,13 @@ def _system_lock(file: TextIOWrapper) -> None:
 
 @contextmanager
 def _usable(path: Path) -> Iterator[None]:
-    """Say what to do about a folder that cannot be read or written."""
+    """Turn errors of the file system into advice."""
     try:
         yield
     except OSError as error:
         raise ExplanationError(
-            f"cannot use the run folder {str(path)!r}: {error}. The parts that are finished stay: "
-            "put it right and ask for the same again, or choose another folder"
+            f"cannot use the run folder {str(path)!r}: {error}. Finished parts are kept: solve the "
+            "problem and repeat the call, or choose another folder"
         ) from error
 
 

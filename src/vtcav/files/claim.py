@@ -1,0 +1,58 @@
+"""Claims on folders: a JSON file states what the results in a folder depend on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vtcav.errors import ExplanationError
+from vtcav.files.atomic import atomic_path
+
+__all__ = ["claim"]
+
+
+def claim(path: Path, identity: Mapping[str, Any]) -> None:
+    """Claim a folder for one run, or check that it is the folder of this run already.
+
+    Args:
+        path: The JSON file in the folder; written when missing.
+        identity: What the run's results depend on, as JSON data.
+
+    Raises:
+        ExplanationError: When the folder holds a run with another identity, naming what differs.
+        ValueError: When the file is damaged.
+        OSError: When it cannot be read or written.
+    """
+    text = json.dumps(identity, indent=1, ensure_ascii=False)
+    if not path.exists():
+        with atomic_path(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+        return
+    known = json.loads(path.read_text(encoding="utf-8"))
+    if lines := _differences(known, json.loads(text), path.name):
+        raise ExplanationError(
+            f"the folder {str(path.parent)!r} holds a run with other settings: {'; '.join(lines)}. "
+            "Repeat the call that made it, choose another folder, or delete this one"
+        )
+
+
+def _differences(known: Any, wanted: Any, whole: str, name: str = "") -> list[str]:
+    """Return, in words, where two pieces of JSON data differ."""
+    if isinstance(known, dict) and isinstance(wanted, dict):
+        return [
+            line
+            for key in dict.fromkeys([*wanted, *known])
+            for line in _differences(
+                known.get(key), wanted.get(key), whole, f"{name}.{key}" if name else str(key)
+            )
+        ]
+    if known == wanted:
+        return []
+    return [f"{name or whole} was {_short(known)}, is {_short(wanted)}"]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:20] + "..." + text[-20:]
