@@ -8,6 +8,8 @@ import textwrap
 
 import numpy as np
 import pytest
+from types import SimpleNamespace
+
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -31,7 +33,8 @@ class Small(nn.Module):
 
     def __init__(self, most):
         super().__init__()
-        self.most, self.seen, self.failed = most, [], 0
+        # shared with the copy that vtcav runs
+        self.log = SimpleNamespace(most=most, seen=[], failed=0)
         self.act, self.conv = nn.ReLU(), nn.Conv2d(4, 6, 3, padding=1)
         self.layer, self.fc = nn.Tanh(), nn.Linear(6, 3)
         self.stem = nn.Conv2d(3, 4, 3, stride=2, padding=1)
@@ -44,9 +47,9 @@ class Small(nn.Module):
         return self.fc((y * y).mean((2, 3)))
 
     def check(self, y):
-        self.seen.append(len(y))
-        if len(y) > self.most:
-            self.failed += 1
+        self.log.seen.append(len(y))
+        if len(y) > self.log.most:
+            self.log.failed += 1
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3.00 GiB")
 
 
@@ -56,7 +59,7 @@ def explainer(most, **settings):
     model = vtcav.Classifier(net, CLASSES, vtcav.Preprocess(16))
     for layer in ("act", "layer"):
         model.head(layer)
-    net.most = most
+    net.log.most = most
     return vtcav.VisualTCAV(model, ["act", "layer"], progress=False, **settings), net
 
 
@@ -70,10 +73,10 @@ def rows(most, **settings):
 @pytest.mark.parametrize("steps", ["adaptive", 7])
 def test_less_memory_gives_the_same_numbers(steps, caplog):
     plenty, net = rows(10**6, steps=steps)
-    assert not net.failed
+    assert not net.log.failed
     with caplog.at_level(logging.WARNING, "vtcav"):
         little, net = rows(3, steps=steps)
-    assert net.failed
+    assert net.log.failed
     np.testing.assert_allclose(little, plenty, atol=1e-5)
     messages = [record.getMessage() for record in caplog.records]
     for lowered in (
@@ -87,9 +90,9 @@ def test_less_memory_gives_the_same_numbers(steps, caplog):
 
 def test_a_given_size_is_respected_and_lowered():
     _, net = rows(10**6, steps=7, batch_size=5)
-    assert max(net.seen) == 5
+    assert max(net.log.seen) == 5
     _, net = rows(2, steps=7, batch_size=5)
-    assert net.failed <= 4  # images, and each layer's maps once; 5 -> 2
+    assert net.log.failed <= 4  # images, and each layer's maps once; 5 -> 2
 
 
 def test_not_even_one():

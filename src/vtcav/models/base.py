@@ -9,6 +9,7 @@ import difflib
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, SupportsIndex
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-__all__ = ["Head", "LayerInfo", "Model"]
+__all__ = ["Head", "LayerInfo", "Model", "held", "recomputes"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,10 @@ class Head(Protocol):
         """Return the logits z [N, T], differentiable with respect to F."""
         ...
 
+    def held(self) -> AbstractContextManager[Head]:
+        """Yield the head for one pass whose gradients are taken inside."""
+        ...
+
     def of(self, images: Tensor) -> Head:
         """Return the head for maps of these preprocessed images [N, 3, H, W], row by row."""
         ...
@@ -74,6 +79,22 @@ class Head(Protocol):
     def rows(self, index: Tensor) -> Head:
         """Return the head for maps of the images at these positions [n] among the N."""
         ...
+
+
+def held(head: Head) -> AbstractContextManager[Head]:
+    """Hold a head for one pass and its gradients; any function of F needs no holding.
+
+    Example:
+        >>> with held(lambda F: F.sum((2, 3))) as head:
+        ...     callable(head)
+        True
+    """
+    return head.held() if hasattr(head, "held") else nullcontext(head)
+
+
+def recomputes(head: Head) -> bool:
+    """Tell whether parts of a head run again when a gradient is taken."""
+    return bool(getattr(head, "recomputes", False))
 
 
 class Model(ABC):

@@ -18,9 +18,10 @@ from vtcav.models.heads.batch_size import BatchSize
 from vtcav.models.heads.channels_last import images_channels_last
 from vtcav.models.heads.resumed import ModuleHead, resume
 from vtcav.models.inspection.activations import outputs_of, recording, shapes_of
-from vtcav.models.inspection.borrowing import checksums, evaluating, fingerprint
+from vtcav.models.inspection.borrowing import checksums, fingerprint
 from vtcav.models.inspection.layout import Layout
 from vtcav.models.inspection.logits import LogitReader, find_logits
+from vtcav.models.inspection.network import open_network
 from vtcav.models.inspection.probing import COMMON_SHAPES, first_pass, noise, shape_of
 from vtcav.models.inspection.trace import Call, Trace, record
 from vtcav.models.inspection.unwrapping import eager, place, tensors_of
@@ -45,8 +46,10 @@ Task: TypeAlias = Literal["auto", "classes", "labels", "regression"]
 class Classifier(Model):
     """A PyTorch network with its class names and its preprocessing.
 
-    The module is borrowed, never changed: evaluation mode, hooks and gradient flags are set for
-    a pass and put back afterwards, also after an exception.
+    The module is never changed: a private copy of its modules runs, which shares its weights, in
+    one thread at a time. Where no copy is possible (`network.is_private` is False) the module is
+    borrowed: evaluation mode, hooks and gradient flags are set for a pass and put back
+    afterwards, also after an exception.
 
     Args:
         module: Any `torch.nn.Module` that maps images [N, 3, H, W] to class scores [N, T]. Scores
@@ -79,6 +82,8 @@ class Classifier(Model):
         [('0', 'Conv2d', (8, 30, 30)), ('1', 'ReLU', (8, 30, 30))]
     """
 
+    _runs_a_copy = True
+
     def __init__(
         self,
         module: nn.Module,
@@ -105,7 +110,12 @@ class Classifier(Model):
         self.preprocess = Preprocess(None) if preprocess is None else preprocess
         # not square, so that a preprocessing that keeps the shape of the picture shows
         shapes = COMMON_SHAPES if preprocess is None else [shape_of(preprocess, 320, 288)]
-        self._probe, self._reader = first_pass(self.module, self._input, shapes, self._find_logits)
+        self.network, (self._probe, self._reader) = open_network(
+            self.module,
+            lambda network: first_pass(network, self._input, shapes, self._find_logits),
+            lambda network, found: found[1].run(network, found[0]),
+            private=self._runs_a_copy,
+        )
         self.logits_source = self._reader.source
         self.class_names = _class_names(
             class_names, 2 if self.binary else self._reader.classes, self._ends
@@ -113,9 +123,9 @@ class Classifier(Model):
         count = sum(p.numel() for p in self.module.parameters())
         kind = type(self.module).__name__
         self.described = f"{kind} ({count:,} weights, {len(self.class_names)} classes)"
-        with torch.no_grad(), evaluating(self.module):
+        with torch.no_grad(), self.network.running() as network:
             self._channels_last = images_channels_last(
-                self.module, lambda x: self._reader.run(self.module, x), self._probe
+                network, lambda x: self._reader.run(network, x), self._probe
             )
         self._fingerprint: tuple[tuple[object, ...], str] | None = None
         self._heads: dict[str, ModuleHead] = {}
@@ -193,8 +203,8 @@ class Classifier(Model):
         self.check_layers(layers)
 
         def work(rows: slice) -> dict[str, Tensor]:
-            with torch.no_grad(), evaluating(self.module):
-                outputs = outputs_of(self.module, self._batch(images[rows]), set(layers))
+            with torch.no_grad(), self.network.running() as network:
+                outputs = outputs_of(network, self._batch(images[rows]), set(layers))
             return self._maps(outputs, layers, images.shape[2:])
 
         return _joined(list(self._pass.run(len(images), work)))
@@ -208,10 +218,10 @@ class Classifier(Model):
         def work(rows: slice) -> tuple[dict[str, Tensor], Tensor]:
             with (
                 torch.no_grad(),
-                evaluating(self.module),
-                recording(self.module, set(layers)) as outputs,
+                self.network.running() as network,
+                recording(network, set(layers)) as outputs,
             ):
-                logits = self._reader.run(self.module, self._batch(images[rows])).float()
+                logits = self._reader.run(network, self._batch(images[rows])).float()
             return self._maps(outputs, layers, images.shape[2:]), logits
 
         maps, logits = zip(*self._pass.run(len(images), work), strict=True)
@@ -227,7 +237,7 @@ class Classifier(Model):
             self.check_layers([layer])
             try:
                 self._heads[layer] = resume(
-                    self.module,
+                    self.network,
                     layer,
                     self._layout(layer),
                     self._trace,
@@ -245,8 +255,8 @@ class Classifier(Model):
         """Return the pre-softmax scores z [N, T] (float32) of preprocessed images."""
 
         def work(rows: slice) -> Tensor:
-            with torch.no_grad(), evaluating(self.module):
-                return self._reader.run(self.module, self._batch(images[rows])).float()
+            with torch.no_grad(), self.network.running() as network:
+                return self._reader.run(network, self._batch(images[rows])).float()
 
         return torch.cat(list(self._pass.run(len(images), work)))
 
@@ -305,9 +315,9 @@ class Classifier(Model):
     def _layout(self, layer: str) -> Layout:
         return self._layouts[self._trace.calls_of(layer)[0]]
 
-    def _find_logits(self, probe: Tensor) -> LogitReader:
+    def _find_logits(self, network: nn.Module, probe: Tensor) -> LogitReader:
         try:
-            return find_logits(self.module, probe, binary=self.binary)
+            return find_logits(network, probe, binary=self.binary)
         except ModelError as error:
             if self.task == "regression" and "binary=True expects" in str(error):
                 raise ModelError(
@@ -336,8 +346,8 @@ class Classifier(Model):
 
     @cached_property
     def _trace(self) -> Trace:
-        with evaluating(self.module):
-            return record(self.module, self._probe[-1:], lambda out: self._reader.read(out, 1))
+        with self.network.running() as network:
+            return record(network, self._probe[-1:], lambda out: self._reader.read(out, 1))
 
     @cached_property
     def _layouts(self) -> dict[Call, Layout]:
@@ -355,8 +365,8 @@ class Classifier(Model):
     def _wide_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shapes of all outputs for a wide image, or none where the network takes no such."""
         channels, height, width = self._probe.shape[1:]
-        with suppress(Exception), torch.no_grad(), evaluating(self.module):
-            return shapes_of(self.module, self._input(noise(1, (channels, height, 2 * width))))
+        with suppress(Exception), torch.no_grad(), self.network.running() as network:
+            return shapes_of(network, self._input(noise(1, (channels, height, 2 * width))))
         return {}
 
     @cached_property

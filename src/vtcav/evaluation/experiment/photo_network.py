@@ -27,7 +27,6 @@ from vtcav.evaluation.experiment.tags import put_tags
 from vtcav.images.preprocess import Preprocess
 from vtcav.models.base import Model
 from vtcav.models.classifier import Classifier
-from vtcav.models.inspection.borrowing import evaluating
 
 __all__ = [
     "BLOCKS",
@@ -158,20 +157,19 @@ class Frozen:
     def maps(self, x: Tensor) -> Tensor:
         """Return the layer's feature maps [N, C, h, w] of images; gradients reach the images."""
         found: list[Any] = []
-        module = self.model.module
 
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
             found.append(output)
             raise _Reached
 
-        handle = module.get_submodule(self.layer).register_forward_hook(keep)
-        try:
-            with evaluating(module):
+        with self.model.network.running() as module:
+            handle = module.get_submodule(self.layer).register_forward_hook(keep)
+            try:
                 module(x)
-        except _Reached:
-            pass
-        finally:
-            handle.remove()
+            except _Reached:
+                pass
+            finally:
+                handle.remove()
         layout = self.model._layout(self.layer)
         return layout.to_maps(found[0], (x.shape[2], x.shape[3])).float().clone()
 

@@ -27,7 +27,6 @@ from vtcav.errors import ExplanationError, ExtraError
 from vtcav.images.preprocess import to_tensor
 from vtcav.models.base import Model
 from vtcav.models.classifier import Classifier
-from vtcav.models.inspection.borrowing import evaluating
 from vtcav.parameters import Words, check
 
 __all__ = [
@@ -177,10 +176,10 @@ def differentiable_scores(model: Model) -> Iterator[Callable[[Tensor], Tensor]]:
         )
 
     def score(x: Tensor) -> Tensor:
-        z = model._reader.run(model.module, x)
+        z = model._reader.run(model.network.module, x)
         return torch.cat([-z, z], 1) if model.binary else z
 
-    with evaluating(model.module), torch.enable_grad():
+    with model.network.running(), torch.enable_grad():
         yield score
 
 

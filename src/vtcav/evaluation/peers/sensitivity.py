@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.errors import ExplanationError
-from vtcav.models.base import Head
+from vtcav.models.base import Head, held, recomputes
+from vtcav.models.heads.gradient import gradient
 
 __all__ = ["ScoreTest", "Scores", "class_gradients", "score_test", "scores", "sensitivities"]
 
@@ -67,10 +68,10 @@ def class_gradients(head: Head, F: Tensor, targets: Tensor, *, binary: bool = Fa
     """
     at = F.detach().requires_grad_()
     targets = targets.to(F.device)
-    with torch.enable_grad():
-        z = head(at)
+    with torch.enable_grad(), held(head) as own:
+        z = own(at)
         chosen = z[:, 0] * (2 * targets - 1) if binary else z.gather(1, targets[:, None])[:, 0]
-        return torch.autograd.grad(chosen.sum(), at)[0].float()
+        return gradient(chosen, at, recomputes=recomputes(head)).float()
 
 
 def sensitivities(G: Tensor, U: Tensor) -> Tensor:

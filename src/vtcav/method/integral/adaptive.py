@@ -16,6 +16,7 @@ from vtcav.method.integral.refined_trapezoid import INCOMPLETE, integrate_by_dou
 from vtcav.method.integral.rescale_gradients import OtherOperationsError, at_zero
 from vtcav.method.integral.rescale_intervals import integrate_by_intervals
 from vtcav.method.integral.trapezoid import Integral
+from vtcav.models.base import recomputes
 from vtcav.models.heads.batch_size import BatchSize
 
 __all__ = ["integrate_adaptive"]
@@ -57,6 +58,8 @@ def _by_intervals(integrand: Integrand, tolerance: float, size: BatchSize) -> In
     head = integrand.head
     if getattr(head, "per_image", False):
         return None  # the point 0 differs from image to image
+    if recomputes(head):
+        return None  # what runs again in the backward pass has no replaced activations
     try:
         zero = at_zero(head, integrand.F)
         if zero is None:

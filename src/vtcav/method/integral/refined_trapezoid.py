@@ -31,7 +31,7 @@ INCOMPLETE = 0.02
 
 _NEAR = 2.0**-7  # below this there should be no more of an integral than its length
 _ENDS = 2.5  # by so much the end of a first interval may be mistaken more than all else
-_CROWDED = 3  # the level, 9 points, from which crowded points may stand still
+_LEAST = 3  # the level, 9 points, from which attributions may stand still; before, by chance
 _UNEVEN = 4  # the level, 17 points, at which equidistant points should see all
 
 
@@ -134,7 +134,7 @@ class _Doubling:
                 if straight:
                     look = still & whole & ~linear
                     self._look_near_zero(here.of(torch.nonzero(look)[:, 0]), so_far, active[look])
-                enough = straight or level >= _CROWDED
+                enough = linear | (level >= _LEAST)
                 so_far.converged[active] = still & whole & enough & ~so_far.uneven[active]
                 active = active[~(so_far.converged[active] | so_far.uneven[active])]
             if not len(active):

@@ -33,7 +33,8 @@ from vtcav.method.integral.operations import (
     longest_chain,
 )
 from vtcav.method.integral.rescale_functions import Activation, Entrywise, MaxPool, Product
-from vtcav.models.base import Head
+from vtcav.models.base import Head, held
+from vtcav.models.heads.gradient import gradient
 
 __all__ = ["OtherOperationsError", "Zero", "at_zero", "mean_gradients"]
 
@@ -249,14 +250,13 @@ def mean_gradients(
     maps = (F[image] * alpha[:, None, None, None]).detach().requires_grad_()
     weight = torch.zeros(len(maps), device=maps.device)
     weight[ends] = 1
-    with torch.enable_grad():
+    with torch.enable_grad(), held(head) as own:
         with _Points(len(maps), first, zero) as points:
-            z = head(maps)
+            z = own(maps)
         if len(points.inputs) != len(zero.inputs) or points.looked:
             raise OtherOperationsError(_OTHERS)
         z = z.gather(1, classes[image])
         T = z.shape[1]
         return [
-            torch.autograd.grad(z[:, t], maps, weight, retain_graph=t < T - 1)[0].float()[ends]
-            for t in range(T)
+            gradient(z[:, t], maps, weight, retain_graph=t < T - 1).float()[ends] for t in range(T)
         ]

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vtcav.models.base import Head
+from vtcav.models.base import Head, held, recomputes
 from vtcav.models.heads.batch_size import BatchSize
+from vtcav.models.heads.gradient import gradient
 
 __all__ = ["FLOOR", "Integral", "integrate", "moved", "rows_of", "trapezoid", "weighted_gradients"]
 
@@ -120,8 +121,8 @@ def weighted_gradients(
         # rows of an image lie side by side; index_add_ takes ten times as long
         for n in range(part.start // P, (part.stop - 1) // P + 1):
             own = slice(max(n * P - part.start, 0), (n + 1) * P - part.start)
-            for t, gradient in enumerate(found):
-                total[n, t] += gradient[own].sum(0)
+            for t, G in enumerate(found):
+                total[n, t] += G[own].sum(0)
     return total
 
 
@@ -138,10 +139,12 @@ def moved(numbers: Tensor, device: torch.device) -> Tensor:
 def _plain(head: Head, maps: Tensor, classes: Tensor, weight: Tensor) -> list[Tensor]:
     """Return weight dz_t/dF at some feature maps, one [n, C, h, w] per class, from one forward."""
     maps = maps.detach().requires_grad_()
-    with torch.enable_grad():
-        z = head(maps).gather(1, classes)
+    with torch.enable_grad(), held(head) as own:
+        z = own(maps).gather(1, classes)
         T = z.shape[1]
         return [
-            torch.autograd.grad(z[:, t], maps, weight, retain_graph=t < T - 1)[0].float()
+            gradient(
+                z[:, t], maps, weight, retain_graph=t < T - 1, recomputes=recomputes(head)
+            ).float()
             for t in range(T)
         ]

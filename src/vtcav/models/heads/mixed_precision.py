@@ -7,10 +7,13 @@ is measured and reported.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
-from vtcav.models.base import Head
+from vtcav.models.base import Head, held, recomputes
 from vtcav.models.heads.options import Precision
 
 __all__ = ["MixedHead", "mixed"]
@@ -46,6 +49,11 @@ class MixedHead:
         """Whether the head is bound to N images and takes maps of these, row by row."""
         return self._head.per_image
 
+    @property
+    def recomputes(self) -> bool:
+        """Whether parts run again when a gradient is taken (activation checkpointing)."""
+        return recomputes(self._head)
+
     def __call__(self, F: Tensor) -> Tensor:
         """Return the logits z [N, T] (float32), differentiable with respect to F."""
         scale = _SCALE if self._precision == "fp16" and F.requires_grad else 1.0
@@ -59,6 +67,12 @@ class MixedHead:
             z = z.clone()
             z.register_hook(lambda gradient: gradient * scale)  # type: ignore[no-untyped-call]  # untyped
         return z
+
+    @contextmanager
+    def held(self) -> Iterator[Head]:
+        """Yield the head for one pass whose gradients are taken inside."""
+        with held(self._head) as head:
+            yield MixedHead(head, self._precision)
 
     def of(self, images: Tensor) -> Head:
         """Return the head for maps of these preprocessed images [N, 3, H, W], row by row."""

@@ -21,7 +21,7 @@ holds them at the values that the images give them: `ModuleHead.of` takes the im
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -31,11 +31,12 @@ from torch import Tensor, nn
 
 from vtcav.errors import LayerError
 from vtcav.models.heads.channels_last import gains_from_channels_last, within_rounding
-from vtcav.models.inspection.activations import outputs_of, recording
-from vtcav.models.inspection.borrowing import evaluating
+from vtcav.models.heads.gradient import gradient
+from vtcav.models.inspection.activations import modules_that_run, outputs_of, recording
 from vtcav.models.inspection.layout import Layout
 from vtcav.models.inspection.logits import LogitReader
 from vtcav.models.inspection.nested_tensors import map_tensors
+from vtcav.models.inspection.network import Network
 from vtcav.models.inspection.trace import Trace
 
 __all__ = ["WAYS", "ModuleHead", "resume"]
@@ -50,7 +51,7 @@ class ModuleHead:
     Attributes:
         layer: Module path of the layer.
         resume: One of `WAYS`.
-        module: The whole network.
+        network: The whole network.
         reader: How its logits are read.
         layout: How the layer's output holds the maps.
         dummy: One image [1, 3, H, W].
@@ -59,11 +60,13 @@ class ModuleHead:
             for the dummy image, run by run.
         prefix: The prefix tokens [N, prefix, C] of N images, or None before `of`.
         channels_last: Whether feature maps have their channels last in memory when handed on.
+        recomputes: Whether parts run again when a gradient is taken (activation checkpointing).
+        _held: What ends with the gradients of a pass (`held`); None ends with the pass.
     """
 
     layer: str
     resume: str
-    module: nn.Module
+    network: Network
     reader: LogitReader
     layout: Layout
     dummy: Tensor
@@ -71,6 +74,8 @@ class ModuleHead:
     outputs: dict[str, list[Any]]
     prefix: Tensor | None = None
     channels_last: bool = False
+    recomputes: bool = False
+    _held: ExitStack | None = None
 
     @property
     def per_image(self) -> bool:
@@ -89,8 +94,8 @@ class ModuleHead:
         if not self.layout.prefix:
             return self
         x = images.to(self.dummy)
-        with torch.no_grad(), evaluating(self.module):
-            [output] = outputs_of(self.module, x, [self.layer]).values()
+        with torch.no_grad(), self.network.running(fresh=False) as module:
+            [output] = outputs_of(module, x, [self.layer]).values()
         return self._holding(output)
 
     def rows(self, index: Tensor) -> ModuleHead:
@@ -113,7 +118,6 @@ class ModuleHead:
         self._check_rows(F)
         size = 1 if self.resume == "single" else len(F)
         images = self.dummy.expand(size, *self.dummy.shape[1:])
-        layer = self.module.get_submodule(self.layer)
 
         def exchange(_module: nn.Module, _inputs: Any, output: Any) -> Any:
             # a copy, for the layers that follow may work in place
@@ -121,12 +125,25 @@ class ModuleHead:
             maps = F.to(self.like, copy=True, memory_format=order)
             return self.layout.from_maps(maps, output, self.prefix)
 
-        with evaluating(self.module), self._short_cuts(size):
-            handle = layer.register_forward_hook(exchange)
-            try:
-                return self.reader.run(self.module, images, len(F))
-            finally:
-                handle.remove()
+        with self._held_or_not() as stack:
+            module = stack.enter_context(self.network.running(fresh=False))
+            stack.enter_context(self._short_cuts(module, size))
+            handle = module.get_submodule(self.layer).register_forward_hook(exchange)
+            stack.callback(handle.remove)
+            return self.reader.run(module, images, len(F))
+
+    @contextmanager
+    def held(self) -> Iterator[ModuleHead]:
+        """Yield a head for one pass whose gradients are taken inside.
+
+        Activation checkpointing runs parts of the network again when a gradient is taken; they
+        must meet the same replaced outputs as in the pass.
+        """
+        with ExitStack() as stack:
+            yield replace(self, _held=stack)
+
+    def _held_or_not(self) -> AbstractContextManager[ExitStack]:
+        return ExitStack() if self._held is None else nullcontext(self._held)
 
     def _check_rows(self, F: Tensor) -> None:
         if self.layout.prefix and self.prefix is None:
@@ -142,12 +159,12 @@ class ModuleHead:
             )
 
     @contextmanager
-    def _short_cuts(self, size: int) -> Iterator[None]:
+    def _short_cuts(self, module: nn.Module, size: int) -> Iterator[None]:
         """Let every module before the layer hand back its recorded outputs."""
         patched: list[tuple[nn.Module, bool, Any]] = []
         try:
             for name, outputs in self.outputs.items():
-                child = self.module.get_submodule(name)
+                child = module.get_submodule(name)
                 own = "forward" in child.__dict__
                 patched.append((child, own, child.forward))
                 child.forward = _short_cut(child.forward, outputs, size)
@@ -186,7 +203,7 @@ def _expand(output: Any, size: int) -> Any:
 
 
 def resume(
-    module: nn.Module,
+    network: Network,
     layer: str,
     layout: Layout,
     trace: Trace,
@@ -197,7 +214,7 @@ def resume(
     """Return the cheapest head that reproduces the plain forward pass.
 
     Args:
-        module: The network.
+        network: The network.
         layer: A layer that every path crosses (`Trace.cuts`).
         layout: How its output holds the maps.
         trace: A recorded pass.
@@ -209,17 +226,18 @@ def resume(
     Raises:
         LayerError: When no way agrees with the plain pass.
     """
-    plain = [_plain(module, layer, reader, probe) for probe in probes]
+    plain = [_plain(network, layer, reader, probe) for probe in probes]
     like = layout.tensor(plain[0][0])[:0]
     failure: Exception | None = None
     for way in WAYS:
         try:
-            outputs = {} if way == "replay" else _recorded(module, layer, trace, reader, dummy)
-            head = ModuleHead(layer, way, module, reader, layout, dummy, like, outputs)
+            outputs = {} if way == "replay" else _recorded(network, layer, trace, reader, dummy)
+            head = ModuleHead(layer, way, network, reader, layout, dummy, like, outputs)
             if all(
                 _agrees(head._holding(output), layout.to_maps(output, probe.shape[2:]), expected)
                 for probe, (output, expected) in zip(probes, plain, strict=True)
             ):
+                head = _with_checked_gradient(head, probes[0], plain[0][0])
                 return _channels_last(head, trace, plain)
             failure = None
         except Exception as error:  # noqa: BLE001  (a user's forward may raise anything)
@@ -236,10 +254,11 @@ def _channels_last(
     head: ModuleHead, trace: Trace, plain: Sequence[tuple[Any, Tensor]]
 ) -> ModuleHead:
     """Return the head with the channels last in memory, where that helps and changes nothing."""
-    start = head.module.get_submodule(head.layer)
+    module = head.network.module
+    start = module.get_submodule(head.layer)
     later = [call.name for call in trace.calls if call.start > trace.calls_of(head.layer)[0].end]
     if head.layout.order != "NCHW" or not gains_from_channels_last(
-        [part for part in map(head.module.get_submodule, later) if part is not start], head.like
+        [part for part in map(module.get_submodule, later) if part is not start], head.like
     ):
         return head
     faster = replace(head, channels_last=True)
@@ -247,8 +266,9 @@ def _channels_last(
         with torch.enable_grad():  # backward too, for a view may fail there alone
             for output, expected in plain:
                 F = head.layout.to_maps(output, head.dummy.shape[2:]).detach().requires_grad_()
-                logits = faster.native(F)
-                torch.autograd.grad(logits.sum(), F)
+                with faster.held() as held:
+                    logits = held.native(F)
+                    gradient(logits, F)
                 if not within_rounding(logits.detach(), expected):
                     return head
     except Exception:  # noqa: BLE001  (a view of the network's code that needs the usual order)
@@ -269,17 +289,55 @@ def _agrees(head: ModuleHead, F: Tensor, expected: Tensor) -> bool:
     return float((logits - expected).abs().max()) <= tolerance
 
 
-def _plain(
-    module: nn.Module, layer: str, reader: LogitReader, images: Tensor
-) -> tuple[Any, Tensor]:
+def _with_checked_gradient(head: ModuleHead, images: Tensor, output: Any) -> ModuleHead:
+    """Compare one gradient of the head with that of a plain pass, and see whether it recomputes.
+
+    Raises:
+        LayerError: When they differ.
+    """
+    layout, size = head.layout, images.shape[2:]
+    plain_head = replace(head, resume="replay", dummy=images[:1], outputs={})
+    F = layout.to_maps(output, size)[:1].detach()
+    (found, again), (expected, _) = (
+        _gradient(each._holding(output).rows(torch.tensor([0])), F) for each in (head, plain_head)
+    )
+    most = float(expected.abs().max())
+    eps = torch.finfo(expected.dtype).eps
+    if not float((found - expected).abs().max()) <= max(1e-3, 200 * eps) * most:
+        raise LayerError("its gradients differ from those of the plain pass")
+    return replace(head, recomputes=again)
+
+
+def _gradient(head: ModuleHead, F: Tensor) -> tuple[Tensor, bool]:
+    """Return the gradient of a weighted sum of all logits, and whether modules ran for it."""
+    F = F.clone().requires_grad_()
+    listening = modules_that_run(head.network.module)
+    with torch.enable_grad(), head.held() as held, listening as ran:
+        z = held.native(F)
+        before = len(ran)
+        weights = torch.linspace(1, 2, z.shape[1], device=z.device, dtype=z.dtype)
+        try:
+            G = gradient((z * weights).sum(), F, recomputes=head.recomputes)
+        except RuntimeError as error:
+            if head.recomputes or "checkpoint" not in str(error):
+                raise
+            return _gradient(replace(head, recomputes=True), F.detach())
+        return G, len(ran) > before
+
+
+def _plain(network: Network, layer: str, reader: LogitReader, images: Tensor) -> tuple[Any, Tensor]:
     """Return the layer's output and the logits of a plain pass, in the network's own precision."""
-    with torch.no_grad(), evaluating(module), recording(module, [layer]) as outputs:
+    with (
+        torch.no_grad(),
+        network.running() as module,
+        recording(module, [layer]) as outputs,
+    ):
         logits = reader.run(module, images)
     return outputs[layer], logits
 
 
 def _recorded(
-    module: nn.Module, layer: str, trace: Trace, reader: LogitReader, dummy: Tensor
+    network: Network, layer: str, trace: Trace, reader: LogitReader, dummy: Tensor
 ) -> dict[str, list[Any]]:
     """Return what the modules before the layer, and the layer, give for the dummy image.
 
@@ -290,16 +348,12 @@ def _recorded(
     for call in [*trace.before(layer), trace.calls_of(layer)[0]]:
         wanted.setdefault(call.name, set()).add(call.occurrence)
     outputs: dict[str, list[Any]] = {name: [] for name in wanted}
-    handles = []
-    try:
+    with torch.no_grad(), network.running() as module, ExitStack() as stack:
         for name, runs in wanted.items():
             keep = _keeper(outputs[name], runs)
-            handles.append(module.get_submodule(name).register_forward_hook(keep))
-        with torch.no_grad(), evaluating(module):
-            reader.run(module, dummy)
-    finally:
-        for handle in handles:
-            handle.remove()
+            handle = module.get_submodule(name).register_forward_hook(keep)
+            stack.callback(handle.remove)
+        reader.run(module, dummy)
     return outputs
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from torch import Tensor, nn
 
 from vtcav.models.inspection.nested_tensors import first_tensor, map_tensors
 
-__all__ = ["outputs_of", "recording", "shapes_of"]
+__all__ = ["modules_that_run", "outputs_of", "recording", "shapes_of"]
 
 
 class _AllRecorded(BaseException):
@@ -56,6 +57,28 @@ def outputs_of(module: nn.Module, x: Tensor, layers: Collection[str]) -> dict[st
     with recording(module, layers, stop=True) as outputs:
         module(x)
     return outputs
+
+
+@contextmanager
+def modules_that_run(module: nn.Module | None = None) -> Iterator[list[nn.Module]]:
+    """Note every module that runs inside, in this thread.
+
+    Args:
+        module: The network whose modules are noted; None notes those of any.
+    """
+    ran: list[nn.Module] = []
+    thread = threading.get_ident()
+
+    def note(part: nn.Module, _inputs: Any) -> None:
+        if threading.get_ident() == thread:
+            ran.append(part)
+
+    with ExitStack() as stack:
+        if module is None:
+            stack.callback(nn.modules.module.register_module_forward_pre_hook(note).remove)
+        for part in () if module is None else module.modules():
+            stack.callback(part.register_forward_pre_hook(note).remove)
+        yield ran
 
 
 def shapes_of(module: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
-__all__ = ["checksums", "evaluating", "fingerprint", "is_compiled"]
+__all__ = ["BorrowedBuffers", "checksums", "evaluating", "fingerprint", "is_compiled"]
 
 _WHOLE_NUMBERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -37,6 +37,41 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
         for part in training:
             part.training = True
+
+
+class BorrowedBuffers:
+    """Undoes what passes of a borrowed module write to its buffers.
+
+    Some networks do so in evaluation mode: observers of quantisation-aware training, counters.
+
+    Args:
+        module: The user's module.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._kept: dict[int, tuple[Tensor, int, Tensor]] = {}
+
+    def __reduce__(self) -> tuple[type[BorrowedBuffers], tuple[nn.Module]]:
+        return BorrowedBuffers, (self._module,)
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Write the values back that the buffers had before."""
+        kept = {}
+        for buffer in self._module.buffers():
+            earlier = self._kept.get(id(buffer))
+            if earlier is None or earlier[1] != buffer._version:
+                earlier = buffer, buffer._version, buffer.detach().clone()
+            kept[id(buffer)] = earlier
+        try:
+            yield
+        finally:
+            for buffer, version, values in kept.values():
+                if buffer._version != version:
+                    with torch.no_grad():
+                        buffer.copy_(values)
+            self._kept = {i: (b, b._version, values) for i, (b, _, values) in kept.items()}
 
 
 def _parts(module: nn.Module) -> list[nn.Module]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vtcav.errors import ModelError
 from vtcav.images.preprocess import to_tensor
-from vtcav.models.inspection.borrowing import evaluating
+from vtcav.models.inspection.network import Network
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,15 +25,15 @@ COMMON_SHAPES = [(3, size, size) for size in (224, 299, 384, 256, 512, 128, 96, 
 
 
 def first_pass(
-    module: nn.Module,
+    network: Network,
     to_input: Callable[[Tensor], Tensor],
     shapes: Sequence[tuple[int, ...]],
-    look: Callable[[Tensor], Seen],
+    look: Callable[[nn.Module, Tensor], Seen],
 ) -> tuple[Tensor, Seen]:
     """Run a few noise images of the first shape that fits.
 
     Args:
-        module: The network.
+        network: The network.
         to_input: Brings images to the network's device and precision.
         shapes: Shapes [C, H, W] to try.
         look: Runs the network on images and says what is to be known.
@@ -48,17 +48,38 @@ def first_pass(
     for shape in shapes:
         probe = to_input(noise(3, shape))
         try:
-            with evaluating(module):
-                return probe, look(probe)
+            with network.running() as module:
+                return probe, look(module, probe)
         except ModelError:
             raise
         except Exception as error:  # noqa: BLE001  (a user's forward may raise anything)
             failure = failure or error
     raise ModelError(
         f"the network cannot compute images of shape {' or '.join(map(str, shapes))}: "
-        f"{type(failure).__name__}: {failure}; "
-        f"give the preprocess that makes the input the network expects{_hint(module, shapes[0])}"
+        f"{_first_line(failure)}; {_advice(network.original, failure, shapes[0])}"
     ) from failure
+
+
+def _first_line(error: Exception | None) -> str:
+    """Return an exception of the network's in one line of printable text."""
+    lines = str(error).strip().splitlines() or [""]
+    text = "".join(letter for letter in lines[0] if letter.isprintable())
+    return f"{type(error).__name__}: {text}"[:400]
+
+
+def _advice(module: nn.Module, error: Exception | None, shape: tuple[int, ...]) -> str:
+    """Say what to do about an exception of the network's."""
+    if isinstance(error, TypeError) and "argument" in str(error):
+        return (
+            "expected a network that takes the images alone; wrap it in a module whose forward "
+            "gives the other inputs"
+        )
+    if any(word in str(error).lower() for word in ("shape", "size", "channels", "dimension")):
+        return f"give the preprocess that makes the input the network expects{_hint(module, shape)}"
+    return (
+        "expected a network that computes scores from images alone, in evaluation mode. Does it "
+        "compute one outside of vtcav, and have other tools left hooks on it?"
+    )
 
 
 def _hint(module: nn.Module, shape: tuple[int, ...]) -> str:

@@ -85,6 +85,8 @@ class KerasClassifier(Classifier):
             on another backend than torch, or as `Classifier`.
     """
 
+    _runs_a_copy = False  # the graph of layers leads back to the user's
+
     def __init__(
         self,
         network: Any,

@@ -1,0 +1,207 @@
+"""A private copy of a network's modules that shares its weights.
+
+The copy is what vtcav runs. Evaluation mode, hooks and replaced outputs exist there alone, so that
+the user's module is never touched: not while another thread runs it, not after an exception.
+
+Weights share memory with the user's. Buffers are copies, because some networks write to them in
+evaluation mode (observers of quantisation-aware training, counters, moving averages); what a pass
+wrote is undone before the next one. Attributes are taken over by value, containers of them as
+shallow copies, and references to modules of the network lead to their copies.
+
+Where code of the network leads back to the user's modules (a closure that holds one, a graph of
+Keras layers), a copy is not possible, and the module itself is borrowed instead (`borrowing`).
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from vtcav.models.inspection.activations import modules_that_run
+
+__all__ = ["PrivateCopy"]
+
+_BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
+Hook: TypeAlias = Callable[..., Any]
+
+_CONTAINERS: dict[type, Callable[..., Any]] = {
+    kind: kind for kind in (list, tuple, set, dict, OrderedDict)
+}
+_DEEPEST = 4
+_LARGEST = 1000  # entries of a container that is copied; larger ones are data
+
+
+class PrivateCopy:
+    """The copy, and how it follows the original.
+
+    Attributes:
+        original: The user's module.
+        module: The copy, in evaluation mode and without parameter gradients.
+
+    Args:
+        original: A module.
+        left_out: Forward hooks that do not come along.
+    """
+
+    def __init__(self, original: nn.Module, left_out: Sequence[Hook] = ()) -> None:
+        self.original = original
+        self._left_out = list(left_out)
+        self._copies: dict[nn.Module, nn.Module] = {}
+        self._tensors: dict[int, tuple[Tensor, Tensor]] = {}  # by identity: original, copy
+        self._buffers: dict[int, _Buffer] = {}
+        self.refresh()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PrivateCopy, (self.original, self._left_out)
+
+    @property
+    def module(self) -> nn.Module:
+        """The copy."""
+        return self._copies[self.original]
+
+    def refresh(self) -> None:
+        """Take over what has changed in the original: weights, buffers, attributes, modules."""
+        parts = list(self.original.modules())
+        for part in parts:
+            if part not in self._copies:
+                self._copies[part] = object.__new__(type(part))
+        known, self._buffers, self._tensors = self._buffers, {}, {}
+        for part in parts:
+            for weight in part._parameters.values():
+                if weight is not None and id(weight) not in self._tensors:
+                    # a detached tensor of its own, for gradient flags belong to the user's
+                    shared = nn.Parameter(weight.detach(), requires_grad=False)
+                    self._tensors[id(weight)] = weight, shared
+            for buffer in part._buffers.values():
+                if buffer is not None and id(buffer) not in self._buffers:
+                    kept = known.get(id(buffer)) or _Buffer(buffer)
+                    kept.restore()
+                    self._buffers[id(buffer)] = kept
+                    self._tensors[id(buffer)] = buffer, kept.copy
+        for part in parts:
+            self._take_over(part, self._copies[part])
+
+    def restore_buffers(self) -> None:
+        """Undo what a pass wrote to buffers."""
+        for buffer in self._buffers.values():
+            buffer.restore()
+
+    def reaches_original(self, run: Callable[[nn.Module], object]) -> bool:
+        """Tell whether running the copy also runs a module of the original."""
+        with modules_that_run() as ran:
+            run(self.module)
+        return not self._copies.keys().isdisjoint(ran)
+
+    def watchers(self, run: Callable[[], object]) -> list[Hook]:
+        """Return the forward hooks of other tools that only watch.
+
+        They return nothing, or need gradients that the pass does not have.
+
+        Args:
+            run: Runs the copy.
+        """
+        changes: dict[int, bool] = {}
+        foreign: list[Hook] = []
+        for copy in self._copies.values():
+            for i, hook in copy._forward_hooks.items():
+                if not self._belongs(hook):
+                    foreign.append(hook)
+                    copy._forward_hooks[i] = _watched(hook, changes)
+        if foreign:
+            run()
+        return [hook for hook in foreign if not changes.get(id(hook), False)]
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _take_over(self, part: nn.Module, copy: nn.Module) -> None:
+        """Give a copy the state of its original."""
+        state = {name: self._adapted(value) for name, value in part.__dict__.items()}
+        state["_parameters"] = {name: self._tensor(p) for name, p in part._parameters.items()}
+        state["_buffers"] = {name: self._tensor(b) for name, b in part._buffers.items()}
+        state["_modules"] = {
+            name: None if child is None else self._copies[child]
+            for name, child in part._modules.items()
+        }
+        state["training"] = False
+        state["_forward_pre_hooks"] = self._adapted(part._forward_pre_hooks)
+        state["_forward_hooks"] = OrderedDict(
+            (i, self._adapted(hook))
+            for i, hook in part._forward_hooks.items()
+            if not any(hook is other for other in self._left_out)
+        )
+        for name in _BACKWARD_HOOKS:  # of other tools: they would change or see our gradients
+            state[name] = OrderedDict()
+        state["_is_full_backward_hook"] = None
+        if "grad_checkpointing" in state:  # timm's flag; the numbers are the same
+            state["grad_checkpointing"] = False
+        copy.__dict__.clear()
+        copy.__dict__.update(state)
+
+    def _belongs(self, hook: Any) -> bool:
+        """Tell whether a hook is part of the network: PyTorch's, or a method of a module in it."""
+        if isinstance(hook, types.MethodType) and isinstance(hook.__self__, nn.Module):
+            return hook.__self__ in self._copies
+        return type(hook).__module__.startswith("torch.")
+
+    def _tensor(self, tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else self._tensors[id(tensor)][1]
+
+    def _adapted(self, value: Any, depth: int = 0) -> Any:
+        """Return an attribute's value with copies in the place of modules and tensors."""
+        if isinstance(value, nn.Module):
+            return self._copies.get(value, value)
+        if isinstance(value, Tensor):
+            return self._tensors[id(value)][1] if id(value) in self._tensors else value
+        if isinstance(value, types.MethodType) and isinstance(value.__self__, nn.Module):
+            return types.MethodType(
+                value.__func__, self._copies.get(value.__self__, value.__self__)
+            )
+        if type(value) is functools.partial:
+            given = [self._adapted(each, depth + 1) for each in (value.func, *value.args)]
+            named = {key: self._adapted(each, depth + 1) for key, each in value.keywords.items()}
+            return functools.partial(given[0], *given[1:], **named)
+        if type(value) in _CONTAINERS and len(value) <= _LARGEST and depth < _DEEPEST:
+            return self._container(value, depth + 1)
+        return value
+
+    def _container(self, value: Any, depth: int) -> Any:
+        make = _CONTAINERS[type(value)]
+        if isinstance(value, dict):
+            return make((key, self._adapted(each, depth)) for key, each in value.items())
+        return make(self._adapted(each, depth) for each in value)
+
+
+def _watched(hook: Hook, changes: dict[int, bool]) -> Hook:
+    """Return a forward hook that notes whether another one changes an output, by its identity."""
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        try:
+            found = hook(*args, **kwargs)
+        except Exception:  # noqa: BLE001  (a tool's that needs gradients)
+            return None
+        changes[id(hook)] = changes.get(id(hook), False) or found is not None
+        return found
+
+    return watched
+
+
+class _Buffer:
+    """A buffer of the user's and its copy."""
+
+    def __init__(self, original: Tensor) -> None:
+        self.original = original
+        self.copy = original.detach().clone()
+        self._versions = original._version, self.copy._version
+
+    def restore(self) -> None:
+        """Make the copy equal to the original, if either was written to."""
+        if self._versions != (self.original._version, self.copy._version):
+            with torch.no_grad():
+                self.copy.copy_(self.original)
+            self._versions = self.original._version, self.copy._version
