@@ -2,10 +2,9 @@
 
 import warnings
 from contextlib import contextmanager
-
-import pytest
 from types import SimpleNamespace
 
+import pytest
 import torch
 from torch import nn
 

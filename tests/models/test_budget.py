@@ -5,11 +5,10 @@ import re
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from types import SimpleNamespace
-
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode

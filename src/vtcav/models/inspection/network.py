@@ -128,17 +128,22 @@ def _without_watchers(
     scores: Callable[[nn.Module, _Found], Tensor],
 ) -> PrivateCopy:
     """Return a copy without forward hooks of other tools that change no score."""
-    network, found = Network(module, copy), []
-    watchers = copy.watchers(lambda: found.append(look(network)))
+    network = Network(module, copy)
+    found: list[_Found] = []
+    expected: list[Tensor] = []
+
+    def run() -> None:
+        found.append(look(network))
+        with torch.no_grad(), network.running() as own:
+            expected.append(scores(own, found[0]))
+
+    watchers = copy.watchers(run)
     if not watchers:
-        return PrivateCopy(module) if found else copy
+        return copy
     bare = PrivateCopy(module, watchers)
-    with torch.no_grad():
-        with network.running(fresh=False) as own:
-            expected = scores(own, found[0])
-        with Network(module, bare).running() as own:
-            same = torch.equal(scores(own, found[0]), expected)
-    return bare if same else PrivateCopy(module)
+    with torch.no_grad(), Network(module, bare).running() as own:
+        same = torch.equal(scores(own, found[0]), expected[0])
+    return bare if same else copy
 
 
 @contextmanager

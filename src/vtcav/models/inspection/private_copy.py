@@ -52,6 +52,7 @@ class PrivateCopy:
     def __init__(self, original: nn.Module, left_out: Sequence[Hook] = ()) -> None:
         self.original = original
         self._left_out = list(left_out)
+        self._changes: dict[int, bool] | None = None  # while hooks are watched
         self._copies: dict[nn.Module, nn.Module] = {}
         self._tensors: dict[int, tuple[Tensor, Tensor]] = {}  # by identity: original, copy
         self._buffers: dict[int, _Buffer] = {}
@@ -106,16 +107,17 @@ class PrivateCopy:
         Args:
             run: Runs the copy.
         """
-        changes: dict[int, bool] = {}
-        foreign: list[Hook] = []
-        for copy in self._copies.values():
-            for i, hook in copy._forward_hooks.items():
-                if not self._belongs(hook):
-                    foreign.append(hook)
-                    copy._forward_hooks[i] = _watched(hook, changes)
+        parts = self._copies
+        foreign = [h for p in parts for h in p._forward_hooks.values() if not self._belongs(h)]
         if foreign:
-            run()
-        return [hook for hook in foreign if not changes.get(id(hook), False)]
+            self._changes = {}
+            try:
+                self.refresh()
+                run()
+                return [hook for hook in foreign if not self._changes.get(id(hook), False)]
+            finally:
+                self._changes = None
+        return []
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -131,7 +133,7 @@ class PrivateCopy:
         state["training"] = False
         state["_forward_pre_hooks"] = self._adapted(part._forward_pre_hooks)
         state["_forward_hooks"] = OrderedDict(
-            (i, self._adapted(hook))
+            (i, self._adapted(hook) if self._belongs(hook) else self._watched(hook))
             for i, hook in part._forward_hooks.items()
             if not any(hook is other for other in self._left_out)
         )
@@ -148,6 +150,22 @@ class PrivateCopy:
         if isinstance(hook, types.MethodType) and isinstance(hook.__self__, nn.Module):
             return hook.__self__ in self._copies
         return type(hook).__module__.startswith("torch.")
+
+    def _watched(self, hook: Hook) -> Hook:
+        """Return a hook that notes whether another one changes an output, while that is asked."""
+        changes = self._changes
+        if changes is None:
+            return hook
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            try:
+                found = hook(*args, **kwargs)
+            except Exception:  # noqa: BLE001  (a tool's that needs gradients)
+                return None
+            changes[id(hook)] = changes.get(id(hook), False) or found is not None
+            return found
+
+        return watched
 
     def _tensor(self, tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else self._tensors[id(tensor)][1]
@@ -175,20 +193,6 @@ class PrivateCopy:
         if isinstance(value, dict):
             return make((key, self._adapted(each, depth)) for key, each in value.items())
         return make(self._adapted(each, depth) for each in value)
-
-
-def _watched(hook: Hook, changes: dict[int, bool]) -> Hook:
-    """Return a forward hook that notes whether another one changes an output, by its identity."""
-
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        try:
-            found = hook(*args, **kwargs)
-        except Exception:  # noqa: BLE001  (a tool's that needs gradients)
-            return None
-        changes[id(hook)] = changes.get(id(hook), False) or found is not None
-        return found
-
-    return watched
 
 
 class _Buffer:
