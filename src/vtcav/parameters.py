@@ -1,4 +1,4 @@
-"""Parameters declared once: default, constraint and help text.
+"""Parameters declared once: default, constraint and meaning.
 
 A settings class is a frozen dataclass whose fields are made with `parameter`. The check of a value
 and its error message, the option of a command (`vtcav.cli.options`) and the key of a study
@@ -7,16 +7,18 @@ and its error message, the option of a command (`vtcav.cli.options`) and the key
 
 from __future__ import annotations
 
-import numbers
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, ClassVar, Protocol
+import difflib
+import operator
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
 
 from vtcav.errors import ExplanationError, VtcavError
 
 __all__ = [
     "Between",
     "Constraint",
-    "Either",
     "Flag",
     "Parameter",
     "Settings",
@@ -24,174 +26,106 @@ __all__ = [
     "Whole",
     "Words",
     "check",
+    "did_you_mean",
     "parameter",
     "parameters",
+    "unknown_key",
 ]
 
 
-class Constraint(Protocol):
-    """The values that a parameter takes."""
-
-    @property
-    def expected(self) -> str:
-        """The values in words: "a whole number of at least 1"."""
-
-    def accept(self, value: object) -> Any:
-        """Return the value in its plain type.
-
-        Raises:
-            ValueError: When the value is not one of them.
-        """
-
-    def parse(self, text: str) -> Any:
-        """Return the value that a text on the command line stands for.
-
-        Raises:
-            ValueError: When the text stands for none.
-        """
-
-
 @dataclass(frozen=True)
-class Whole:
-    """Whole numbers from `least` on.
-
-    Example:
-        >>> Whole(1).expected
-        'a whole number of at least 1'
-    """
-
-    least: int
-
-    @property
-    def expected(self) -> str:
-        """The values in words."""
-        return f"a whole number of at least {self.least}"
-
-    def accept(self, value: object) -> int:
-        """Return the number as a plain int, which JSON takes."""
-        whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        if whole and value >= self.least:  # type: ignore[operator]
-            return int(value)  # type: ignore[call-overload, no-any-return]
-        raise ValueError
-
-    def parse(self, text: str) -> int:
-        """Return the number that is written."""
-        return self.accept(int(text))
-
-
-@dataclass(frozen=True)
-class Between:
-    """Numbers between two others, without these."""
-
-    low: float
-    high: float
-
-    @property
-    def expected(self) -> str:
-        """The values in words."""
-        return f"a number between {self.low:g} and {self.high:g}"
-
-    def accept(self, value: object) -> float:
-        """Return the number as a plain float, which JSON takes."""
-        if isinstance(value, numbers.Real) and self.low < float(value) < self.high:
-            return float(value)
-        raise ValueError
-
-    def parse(self, text: str) -> float:
-        """Return the number that is written."""
-        return self.accept(float(text))
-
-
-@dataclass(frozen=True)
-class Words:
-    """Some words.
-
-    Example:
-        >>> Words("bf16", "fp16").expected
-        "'bf16' or 'fp16'"
-    """
-
-    words: tuple[str, ...]
-
-    def __init__(self, *words: str) -> None:
-        object.__setattr__(self, "words", words)
-
-    @property
-    def expected(self) -> str:
-        """The values in words."""
-        *rest, last = map(repr, self.words)
-        return f"{', '.join(rest)} or {last}" if rest else last
-
-    def accept(self, value: object) -> str:
-        """Return the word."""
-        if isinstance(value, str) and value in self.words:
-            return value
-        raise ValueError
-
-    parse = accept
-
-
-@dataclass(frozen=True)
-class Flag:
-    """True and false."""
-
-    expected: str = "true or false"
-
-    def accept(self, value: object) -> bool:
-        """Return the value as a plain bool."""
-        if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):  # NumPy's
-            return bool(value)
-        raise ValueError
-
-    def parse(self, text: str) -> bool:
-        """Return true for "true", false for "false"."""
-        return {"true": True, "false": False}[text.casefold()]
-
-
-@dataclass(frozen=True)
-class Text:
-    """Texts that are not empty.
+class Constraint:
+    """The values that a parameter takes.
 
     Attributes:
-        expected: What the text says: "the path of a file".
+        expected: The values in words: "a whole number of at least 1".
+        accept: Returns a value in its plain type, or raises ValueError or TypeError. An error of
+            vtcav has a message of its own.
+        parse: Turns the text of a command line into a value to accept.
+        words: The values, where these are words.
+        metavar: What stands for the value in the help of a command.
     """
 
     expected: str
+    accept: Callable[[Any], Any]
+    parse: Callable[[str], Any] = str
+    words: tuple[str, ...] = ()
+    metavar: str = ""
 
-    def accept(self, value: object) -> str:
-        """Return the text."""
-        if isinstance(value, str) and value.strip():
+
+class Whole(Constraint):
+    """Whole numbers from `least` on, and some words.
+
+    Example:
+        >>> Whole(1, "adaptive").expected
+        "'adaptive' or a whole number of at least 1"
+    """
+
+    def __init__(self, least: int, *words: str) -> None:
+        def accept(value: Any) -> Any:
+            if isinstance(value, str) and value in words:
+                return value
+            if isinstance(value, bool) or operator.index(value) < least:
+                raise ValueError
+            return operator.index(value)  # a plain int, which JSON takes
+
+        expected = " or ".join([*map(repr, words), f"a whole number of at least {least}"])
+        super().__init__(expected, accept, lambda t: t if t in words else int(t), metavar="N")
+
+
+class Between(Constraint):
+    """Numbers between two others, without these."""
+
+    def __init__(self, low: float, high: float) -> None:
+        def accept(value: Any) -> float:
+            if isinstance(value, str) or not low < float(value) < high:
+                raise ValueError
+            return float(value)
+
+        super().__init__(f"a number between {low:g} and {high:g}", accept, float, metavar="X")
+
+
+class Words(Constraint):
+    """Some words.
+
+    Example:
+        >>> Words("csv", "parquet", "json").expected
+        "'csv', 'parquet' or 'json'"
+    """
+
+    def __init__(self, *words: str) -> None:
+        def accept(value: Any) -> str:
+            if not isinstance(value, str) or value not in words:
+                raise ValueError
             return value
-        raise ValueError
 
-    parse = accept
+        *rest, last = map(repr, words)
+        expected = f"{', '.join(rest)} or {last}" if rest else last
+        super().__init__(expected, accept, words=words)
 
 
-@dataclass(frozen=True)
-class Either:
-    """The values of either of two constraints."""
+class Flag(Constraint):
+    """True and false."""
 
-    first: Constraint
-    second: Constraint
+    def __init__(self) -> None:
+        def accept(value: Any) -> bool:
+            if type(value).__name__ not in ("bool", "bool_"):  # NumPy's too
+                raise ValueError
+            return bool(value)
 
-    @property
-    def expected(self) -> str:
-        """The values in words."""
-        return f"{self.first.expected} or {self.second.expected}"
+        super().__init__("true or false", accept)
 
-    def accept(self, value: object) -> Any:
-        """Return the value in its plain type."""
-        try:
-            return self.first.accept(value)
-        except ValueError:
-            return self.second.accept(value)
 
-    def parse(self, text: str) -> Any:
-        """Return the value that is written."""
-        try:
-            return self.first.parse(text)
-        except ValueError:
-            return self.second.parse(text)
+class Text(Constraint):
+    """Texts and paths that are not empty."""
+
+    def __init__(self, expected: str, metavar: str = "") -> None:
+        def accept(value: Any) -> Any:
+            if not isinstance(value, str | os.PathLike) or not str(value).strip():
+                raise ValueError
+            return value
+
+        super().__init__(expected, accept, metavar=metavar)
 
 
 @dataclass(frozen=True)
@@ -199,33 +133,16 @@ class Parameter:
     """A parameter as it is declared.
 
     Attributes:
-        name: The name of the field.
-        default: Its default; MISSING where a value is needed.
+        default: Its default; MISSING of `dataclasses` where a value is needed.
         constraint: The values that it takes.
         meaning: What it does, in a few words.
-        none: What None means, for a parameter that takes it: "all images".
+        none: What None means, for a parameter that takes it: "all".
     """
 
-    name: str
     default: Any
     constraint: Constraint
     meaning: str
     none: str = ""
-
-    def accept(self, value: object) -> Any:
-        """Return a value in its plain type.
-
-        Raises:
-            ValueError: With the message, when it is not allowed.
-        """
-        if value is None and self.none:
-            return None
-        try:
-            return self.constraint.accept(value)
-        except ValueError as error:
-            expected = f"expected {self.name} to be {self.constraint.expected}, got {value!r}"
-            message = str(error) or expected + (f"; None takes {self.none}" if self.none else "")
-            raise ValueError(message) from None
 
 
 def check(
@@ -256,29 +173,24 @@ def check(
         ...
         vtcav.errors.ExplanationError: expected points to be a whole number of at least 2, got 1
     """
+    if value is None and none:
+        return None
     try:
-        return Parameter(name, MISSING, constraint, "", none).accept(value)
-    except ValueError as wrong:
-        raise error(str(wrong)) from None
+        return constraint.accept(value)
+    except (ValueError, TypeError):
+        expected = f"expected {name} to be {constraint.expected}, got {value!r}"
+        raise error(expected + (f"; None takes {none}" if none else "")) from None
 
 
-def parameter(default: Any, constraint: Constraint, *, meaning: str, none: str = "") -> Any:
-    """Declare a parameter of a settings class.
-
-    Args:
-        default: Its default; MISSING of `dataclasses` where a value is needed.
-        constraint: The values that it takes.
-        meaning: What it does, in a few words.
-        none: What None means, for a parameter that takes it.
-    """
-    return field(
-        default=default, metadata={"constraint": constraint, "meaning": meaning, "none": none}
-    )
+def parameter(default: Any, constraint: Constraint, meaning: str, none: str = "") -> Any:
+    """Declare a field of a settings class; see `Parameter`."""
+    declared = Parameter(default, constraint, meaning, none)
+    return field(default=default, metadata={"parameter": declared})
 
 
 def parameters(settings: type[Settings]) -> dict[str, Parameter]:
     """Return the parameters that a settings class declares, by name."""
-    return {f.name: Parameter(f.name, f.default, **f.metadata) for f in fields(settings)}
+    return {entry.name: entry.metadata["parameter"] for entry in fields(settings)}
 
 
 @dataclass(frozen=True)
@@ -288,7 +200,7 @@ class Settings:
     Example:
         >>> @dataclass(frozen=True)
         ... class Draw(Settings):
-        ...     seed: int = parameter(0, Whole(0), meaning="seeds the draw")
+        ...     seed: int = parameter(0, Whole(0), "seeds the draw")
         >>> Draw(seed=-1)
         Traceback (most recent call last):
         ...
@@ -300,7 +212,23 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, declared in parameters(type(self)).items():
-            try:
-                object.__setattr__(self, name, declared.accept(getattr(self, name)))
-            except ValueError as error:
-                raise self.error(str(error)) from None
+            value, none = getattr(self, name), declared.none
+            value = check(name, value, declared.constraint, none=none, error=self.error)
+            object.__setattr__(self, name, value)
+
+
+def unknown_key(name: str, known: Iterable[str]) -> str:
+    """Return the message about a key that is unknown.
+
+    Example:
+        >>> unknown_key("limt", ["limit", "seed"])
+        "unknown key 'limt'; did you mean 'limit'?"
+    """
+    hint = did_you_mean(name, known) or f"expected one of {', '.join(known)}"
+    return f"unknown key {name!r}; {hint}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a hint at the closest word; empty where none is close."""
+    close = difflib.get_close_matches(word.casefold(), list(known), n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else ""

@@ -1,5 +1,6 @@
 """The command line by its output: tables, JSON, exit codes, messages, interruption."""
 
+import argparse
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 import vtcav
-from vtcav.cli import main
+from vtcav.cli import main, parser
 
 MODEL = """
 import torch
@@ -99,6 +100,38 @@ def test_layers_as_table_and_json(place, capsys):
         "layout": "NCHW",
         "recommended": False,
     }
+
+
+def test_what_a_user_says_of_a_network(place, capsys):
+    (place / "names.txt").write_text("cat\ndog\nfox\n")
+    (place / "input.yaml").write_text("size: [32, 40]\nmean: [0.5, 0.5, 0.5]\n")
+    bare = ["layers", "python:mymodel:net", "--json", "--class-names", "names.txt", "--debug"]
+    inline = ["--preprocess", "{size: 32, resize: stretch, std: 0.5}"]
+    assert main([*bare, *inline, "--layouts", "0=NHWC,1=NCHW"]) == 0
+    layers = json.loads(capsys.readouterr().out)
+    assert [layer["shape"] for layer in layers[:2]] == [[14, 8, 14], [8, 14, 14]]
+    assert layers[0]["layout"] == "NHWC"
+    assert main([*bare, "--preprocess", "input.yaml"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["shape"] == [8, 14, 18]
+
+
+def test_the_task_of_a_network(place, capsys):
+    model = ["--task", "regression", "--preprocess", "{size: 32}", "--layers", "0.3"]
+    assert main(explain(*model, "--json", model="python:mymodel:binary")) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert {row["class_name"] for row in data["attributions"]} == {"lower", "higher"}
+
+
+def test_every_command_that_loads_a_network_says_how():
+    wanted = {"--task", "--layouts", "--preprocess", "--weights", "--class-names", "--device"}
+    [action] = [a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    options = {name: set(c._option_string_actions) for name, c in action.choices.items()}
+    loading = {name for name, own in options.items() if "--weights" in own}
+    assert loading == {
+        *("layers", "explain", "explain-class", "explore"),
+        *("diagnose", "localise", "compare", "evaluate"),
+    }
+    assert all(wanted <= options[name] for name in loading)
 
 
 def test_explain_prints_what_it_saves(place, capsys):
@@ -191,7 +224,6 @@ def test_the_negatives_inside_the_concepts_are_no_concept(place, capsys):
         ({"--concepts": "cats"}, "one folder per concept in 'cats', found none"),
         ({"--concepts": "nowhere"}, "'nowhere', which does not exist"),
         ({"--negatives": "nowhere"}, "folder of negatives, got 'nowhere'"),
-        ({"--tolerance": "2"}, "tolerance to be a number between 0 and 1"),
         ({"-o": "mymodel.py"}, "cannot write to the folder 'mymodel.py'"),
         ({"--device": "quantum"}, "returns a finished model; set .* device there"),
         ({"--device": "quantum", "model": "demo"}, "device 'quantum' cannot be used"),
@@ -227,6 +259,14 @@ def test_work_that_fails_is_one_line_and_exit_1(place, capsys, change, message):
         (["layers", "demo", "--wrong"], "--wrong"),
         (["explain", "a.png", "--model", "demo", "--steps", "many"], "--steps"),
         (["explain", "a.png", "--model", "demo", "--batch-size", "0"], "at least 1"),
+        (["explain", "a.png", "--model", "demo", "--tolerance", "2"], "a number between 0 and 1"),
+        (["layers", "demo", "--task", "class"], "invalid choice: 'class'"),
+        (["layers", "demo", "--layouts", "NHWC"], "layouts by layer, such as layer3=NHWC"),
+        (["layers", "demo", "--preprocess", "{siz: 9}"], "unknown key 'siz'; did you mean 'size'"),
+        (["layers", "demo", "--preprocess", "{mean: 0}"], "the key 'size' is missing"),
+        (["layers", "demo", "--preprocess", "{size: 0}"], "expected size to be a whole number"),
+        (["layers", "demo", "--preprocess", "{size"], "cannot read '{size'"),
+        (["layers", "demo", "--preprocess", "nowhere.yaml"], "cannot read 'nowhere.yaml'"),
     ],
 )
 def test_wrong_usage_is_exit_2(capsys, arguments, message):

@@ -23,9 +23,7 @@ def run(tmp_path, monkeypatch):
             pixels = rng.integers(0, high, (24, 24, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        vtcav, "load_model", lambda name, *_, **options: small_model(), raising=False
-    )
+    monkeypatch.setattr("vtcav.models.registry.load_network", lambda settings: small_model())
     root = argparse.ArgumentParser()
     command.add(root.add_subparsers())
 

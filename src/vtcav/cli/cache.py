@@ -1,4 +1,4 @@
-"""`vtcav cache`: what learning has left on disk for the next time."""
+"""`vtcav cache`: show, check or clear the cache of learning."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcav.cli.options import UsageError
+from vtcav.cli.options import UsageError, add_shared
 from vtcav.cli.terminal import print_json, print_line
 from vtcav.errors import ExplanationError
 
@@ -42,8 +42,7 @@ def add(commands: Any) -> None:
         help="show (default): folder, size, entries; verify: read all; clear: remove all",
     )
     command.add_argument("--cache", metavar="DIR", help="the folder (default: that of the user)")
-    command.add_argument("--json", action="store_true", help="print JSON on standard output")
-    command.add_argument("--debug", action="store_true", help="show tracebacks")
+    add_shared(command, quiet="")
     command.set_defaults(run=_run)
 
 

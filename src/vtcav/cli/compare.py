@@ -1,8 +1,9 @@
-"""`vtcav compare`: Visual-TCAV beside other methods, on the command line."""
+"""`vtcav compare`: compute other methods beside Visual-TCAV."""
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,12 @@ from vtcav.cli.options import (
     check_sources,
     load,
     names,
-    output_path,
     positive,
     prepared,
+    present,
     shown,
 )
-from vtcav.cli.terminal import print_frame, print_json, print_line, print_saved, records
+from vtcav.cli.terminal import print_frame, print_line, records
 from vtcav.errors import ImageError
 from vtcav.evaluation.compare.methods import METHODS
 
@@ -133,26 +134,20 @@ def _run(arguments: argparse.Namespace) -> None:
         strict=arguments.strict,
         progress=shown(arguments),
     )
-    if arguments.output is not None:
-        found.save(arguments.output)
-    _show(found, arguments)
+    present(
+        arguments,
+        found,
+        lambda: {"summary": records(found.summary()), "ranks": records(found.ranks())},
+        partial(_print, found),
+    )
 
 
-def _show(found: Comparison, arguments: argparse.Namespace) -> None:
-    summary, output = found.summary(), arguments.output
-    if arguments.json:
-        print_json(
-            {
-                "summary": records(summary),
-                "ranks": records(found.ranks()),
-                "output": output_path(output),
-            }
-        )
-        return
+def _print(found: Comparison) -> None:
+    """Print the means of each class."""
+    summary = found.summary()
     for name in found.classes:
         print_frame(f"{name}: class means, each method in its own unit", *_by_method(summary, name))
     print_line("Compare orders, not sizes: units differ. Notes and p-values are in the tables.")
-    print_saved(output)
 
 
 def _by_method(summary: pd.DataFrame, class_name: str) -> tuple[pd.DataFrame, dict[Any, str]]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcav.cli.localise import mask_value
-from vtcav.cli.options import UsageError, names, positive
+from vtcav.cli.options import UsageError, add_settings, add_shared, names, positive
+from vtcav.explainer.settings import FitSettings
 
 if TYPE_CHECKING:
     from vtcav.datasets import ConceptImages, Patches
@@ -38,10 +39,8 @@ def add(commands: Any) -> None:
     )
     _add_source(command)
     _add_patches(command)
-    command.add_argument("--seed", type=int, default=0, help="seeds the draw (default 0)")
-    command.add_argument("--json", action="store_true", help="print JSON on standard output")
-    command.add_argument("--quiet", action="store_true", help="say nothing")
-    command.add_argument("--debug", action="store_true", help="show tracebacks")
+    add_settings(command, FitSettings, "seed")
+    add_shared(command, quiet="print nothing")
     command.set_defaults(run=_run)
 
 

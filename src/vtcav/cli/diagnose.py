@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,10 @@ from vtcav.cli.options import (
     add_sources,
     check_sources,
     load,
-    output_path,
     prepared,
+    present,
 )
-from vtcav.cli.terminal import print_frame, print_json, print_line, print_saved, records
+from vtcav.cli.terminal import print_frame, print_line, records
 from vtcav.diagnostics.levels import FINE
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ def add(commands: Any) -> None:
         description=(
             "Say how far each concept can be trusted at each layer: whether the layer tells it "
             "from its negatives on images it was not learned from, how much it depends on the "
-            "choice of images, whether it is another concept's direction too, where its examples "
-            "activate, and which images stand in two places. Every finding has a level: fine, "
+            "choice of images, whether its direction is also that of another concept, where its "
+            "examples activate, and which images occur twice. Every finding has a level: fine, "
             "look, do not use."
         ),
         epilog=(
@@ -44,10 +45,10 @@ def add(commands: Any) -> None:
     )
     add_sources(command)
     command.add_argument(
-        "--images", type=Path, help="images to explain, to be sought among the examples"
+        "--images", type=Path, help="images to explain, looked for among the examples"
     )
     command.add_argument(
-        "--other-negatives", type=Path, help="other negatives to hold the directions against"
+        "--other-negatives", type=Path, help="other negatives to compare the directions with"
     )
     add_output(command, "tables and figure")
     add_common(command)
@@ -58,29 +59,25 @@ def _run(arguments: argparse.Namespace) -> None:
     from vtcav.images.references import collect
 
     check_sources(arguments)
-    # what can be wrong is found before the minutes that learning may take
+    # mistakes show before the minutes that learning may take
     for source in (arguments.images, arguments.other_negatives):
         if source is not None:
             collect(source)
-    # what is told of concepts needs no attributions
+    # diagnostics need no attributions
     explainer = prepared(arguments, load(arguments), null_cavs=0, bootstraps=0)
     found = explainer.diagnostics(
         images=arguments.images, negatives=arguments.other_negatives, seed=arguments.seed
     )
-    if arguments.output is not None:
-        found.save(arguments.output)
-    if arguments.json:
-        print_json(
-            {
-                "summary": records(found.summary()),
-                "findings": records(found.table),
-                "duplicates": records(found.duplicates),
-                "output": output_path(arguments.output),
-            }
-        )
-        return
-    _print(found)
-    print_saved(arguments.output)
+    present(
+        arguments,
+        found,
+        lambda: {
+            "summary": records(found.summary()),
+            "findings": records(found.table),
+            "duplicates": records(found.duplicates),
+        },
+        partial(_print, found),
+    )
 
 
 def _print(found: Diagnostics) -> None:

@@ -1,4 +1,4 @@
-"""`vtcav evaluate`: the controlled experiment."""
+"""`vtcav evaluate`: run the controlled experiment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vtcav.cli.options import UsageError, add_common, positive
+from vtcav.cli.options import UsageError, add_common, add_loading, load, positive, shown
 from vtcav.cli.terminal import print_json, print_line, print_table
 
 __all__ = ["add"]
@@ -16,13 +16,13 @@ def add(commands: Any) -> None:
     """Add the command."""
     command = commands.add_parser(
         "evaluate",
-        help="hold attributions against causal effects that are measured",
+        help="compare attributions with measured causal effects",
         description=(
-            "The controlled experiment: small networks are trained on drawn images whose class "
-            "can be read off a texture and off a tag; what they use is measured by taking the one "
-            "or the other out, and compared with what Visual-TCAV and other methods say. Needs "
-            "the extra vtcav[evaluation]. With --images the same is done on photographs of yours, "
-            "for the tag alone. An interrupted run goes on where it stopped."
+            "Run the controlled experiment: train small networks on drawn images whose class "
+            "shows in a texture and in a tag, measure which of the two they use by removing it, "
+            "and compare with what Visual-TCAV and other methods say. With --images, do the same "
+            "on your photographs, for the tag alone. Needs the extra vtcav[evaluation]. The same "
+            "command resumes an interrupted run."
         ),
         epilog=(
             "examples:\n"
@@ -31,10 +31,22 @@ def add(commands: Any) -> None:
             "  vtcav evaluate --images photographs --model demo -o evaluation --quick"
         ),
     )
-    command.add_argument("-o", "--output", type=Path, required=True, help="the run's folder")
+    command.add_argument("-o", "--output", type=Path, required=True, help="folder of the run")
     command.add_argument(
         "--quick", action="store_true", help="one seed, three networks, a few minutes"
     )
+    command.add_argument(
+        "--seeds",
+        type=_numbers,
+        help="seeds with commas (default: three from --seed on, 0,1,2; quick: --seed alone)",
+    )
+    _add_photographs(command)
+    add_common(command)
+    command.set_defaults(run=_run)
+
+
+def _add_photographs(command: argparse.ArgumentParser) -> None:
+    """Add the user's own photographs, and the network whose features they are trained on."""
     command.add_argument(
         "--images",
         type=Path,
@@ -42,28 +54,17 @@ def add(commands: Any) -> None:
         help="your own photographs, a folder per class, instead of drawn images; they get tags",
     )
     command.add_argument(
-        "--model",
-        help="with --images: train on the features of this network (default: small networks from "
-        "nothing)",
-    )
-    command.add_argument(
-        "--weights", metavar="FILE", help="of --model: a checkpoint (safetensors or a state dict)"
-    )
-    command.add_argument(
-        "--layer", help="of --model, whose maps are the features (default: the deepest of 12 x 12)"
-    )
-    command.add_argument(
         "--limit",
         type=positive,
         help="at most this many photographs of each class (default 400, quick: 120)",
     )
     command.add_argument(
-        "--seeds",
-        type=_numbers,
-        help="seeds with commas (default: three from --seed on, 0,1,2; quick: --seed alone)",
+        "--model", help="train on the features of this network (default: on the pixels)"
     )
-    add_common(command)
-    command.set_defaults(run=_run)
+    add_loading(command)
+    command.add_argument(
+        "--layer", help="the layer of --model with the features (default: the deepest of 12 x 12)"
+    )
 
 
 def _numbers(text: str) -> list[int]:
@@ -79,22 +80,17 @@ def _run(arguments: argparse.Namespace) -> None:
 
     if arguments.images is None and (arguments.model or arguments.layer or arguments.limit):
         raise UsageError("--model, --layer and --limit are for photographs: give --images DIR")
-    model = None
-    if arguments.model is not None:
-        from vtcav.models.registry import load_model
-
-        model = load_model(arguments.model, device=arguments.device, weights=arguments.weights)
     first = arguments.seed
     found = evaluate(
         arguments.output,
         quick=arguments.quick,
         seeds=arguments.seeds or [first + n for n in range(1 if arguments.quick else 3)],
         images=arguments.images,
-        model=model,
+        model=None if arguments.model is None else load(arguments),
         layer=arguments.layer,
         limit=arguments.limit,
         device=arguments.device,
-        progress=False if arguments.quiet or arguments.json else None,
+        progress=shown(arguments),
     )
     if arguments.json:
         print_json({**found.summary, "report": str(found.page.resolve())})

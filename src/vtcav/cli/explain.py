@@ -1,9 +1,10 @@
-"""`vtcav explain`: one image."""
+"""`vtcav explain`: explain one image."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from vtcav.cli.options import (
     add_common,
@@ -15,11 +16,14 @@ from vtcav.cli.options import (
     class_of,
     load,
     names,
-    output_path,
     prepared,
+    present,
 )
-from vtcav.cli.terminal import by_class, print_frame, print_json, print_saved, records
+from vtcav.cli.terminal import by_class, print_frame, records
 from vtcav.method.variants import suffix
+
+if TYPE_CHECKING:
+    from vtcav.results.explanation import LocalExplanation
 
 __all__ = ["add"]
 
@@ -29,7 +33,7 @@ def add(commands: Any) -> None:
     command = commands.add_parser(
         "explain",
         help="explain one image",
-        description="Explain one image: where each concept is, and how much it counts.",
+        description="Explain one image: where each concept is and how much it contributes.",
         epilog=(
             "examples:\n"
             "  vtcav explain zebra.jpg --model demo --concepts concepts --negatives random -o out\n"
@@ -58,24 +62,26 @@ def _run(arguments: argparse.Namespace) -> None:
     check_sources(arguments)
     classes = _classes(arguments.classes)
     model = load(arguments)
-    # what can be wrong is found before the minutes that learning may take
+    # mistakes show before the minutes that learning may take
     collect(arguments.image)
     for name in [] if isinstance(classes, int) else classes:
         model.class_index(name)
     local = prepared(arguments, model).explain(arguments.image, classes=classes)
-    if arguments.output is not None:
-        local.save(arguments.output)
-    if arguments.json:
-        print_json(
-            {
-                "image": local.image,
-                "predictions": records(local.predictions.head(10)),
-                "attributions": records(local.attributions),
-                "variant": local.provenance.variant,
-                "output": output_path(arguments.output),
-            }
-        )
-        return
+    present(
+        arguments,
+        local,
+        lambda: {
+            "image": local.image,
+            "predictions": records(local.predictions.head(10)),
+            "attributions": records(local.attributions),
+            "variant": local.provenance.variant,
+        },
+        partial(_print, local),
+    )
+
+
+def _print(local: LocalExplanation) -> None:
+    """Print the predictions and the attributions."""
     print_frame(
         f"Predictions for {local.image}",
         local.predictions.head(5),
@@ -83,7 +89,6 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     title = f"Concept attributions by class{suffix(local.provenance.variant)}"
     print_frame(title, *by_class(local.attributions))
-    print_saved(arguments.output)
 
 
 def _classes(text: str) -> int | list[str | int]:

@@ -1,9 +1,10 @@
-"""`vtcav explain-class`: many images of a class."""
+"""`vtcav explain-class`: explain a class with many of its images."""
 
 from __future__ import annotations
 
 import argparse
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,11 @@ from vtcav.cli.options import (
     check_sources,
     class_of,
     load,
-    output_path,
     positive,
     prepared,
+    present,
 )
-from vtcav.cli.terminal import print_frame, print_json, print_saved, records, with_intervals
+from vtcav.cli.terminal import print_frame, records, with_intervals
 from vtcav.method.variants import suffix
 
 if TYPE_CHECKING:
@@ -54,20 +55,23 @@ def add(commands: Any) -> None:
 
 
 def _add_run(command: argparse.ArgumentParser) -> None:
-    """Add where finished parts are kept, and who computes them."""
+    """Add where finished parts are kept and where they are computed."""
     command.add_argument(
         "--run",
         dest="run_folder",
         type=Path,
         metavar="DIR",
-        help="keeps finished parts, to go on from (default: OUT/run until the tables are saved)",
+        help="keeps finished parts to resume from (default: OUT/run until the tables are saved)",
     )
     command.add_argument("--no-resume", action="store_true", help="keep no parts")
     command.add_argument(
-        "--engine", choices=("local", "ray"), default="local", help="who computes (default local)"
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="what computes (default: local)",
     )
-    command.add_argument("--address", help="of a Ray cluster (default: a runtime of its own)")
-    command.add_argument("--workers", type=positive, help="Ray actors that hold the network")
+    command.add_argument("--address", help="a Ray cluster (default: one of its own)")
+    command.add_argument("--workers", type=positive, help="Ray actors, each with the network")
 
 
 def _ray_options(arguments: argparse.Namespace) -> dict[str, Any] | None:
@@ -97,34 +101,30 @@ def _run(arguments: argparse.Namespace) -> None:
         engine=arguments.engine,
         ray_options=ray_options,
     )
-    if arguments.output is not None:
-        glob.save(arguments.output)
-        if own is not None and arguments.run_folder is None:
-            shutil.rmtree(own, ignore_errors=True)
-    _print(glob, arguments)
+    present(
+        arguments,
+        glob,
+        lambda: {
+            "class": glob.class_name,
+            "variant": glob.provenance.variant,
+            "summary": records(glob.summary()),
+            "images": records(glob.images),
+        },
+        partial(_print, glob),
+    )
+    if own is not None and arguments.run_folder is None:
+        shutil.rmtree(own, ignore_errors=True)  # the tables are saved
 
 
-def _print(glob: GlobalExplanation, arguments: argparse.Namespace) -> None:
+def _print(glob: GlobalExplanation) -> None:
     """Print the summary."""
-    summary = glob.summary()
-    if arguments.json:
-        print_json(
-            {
-                "class": glob.class_name,
-                "variant": glob.provenance.variant,
-                "summary": records(summary),
-                "images": records(glob.images),
-                "output": output_path(arguments.output),
-            }
-        )
-        return
     used = int(glob.images["used"].sum())
     print_frame(
         f"{glob.class_name}: concept attributions over {used} images, {len(glob.skipped)} skipped"
         f"{suffix(glob.provenance.variant)}\n"
         "images: 95 % interval of the mean for other images; examples: the same for other examples "
         "and negatives; q: false discovery rate against CAVs of random images",
-        with_intervals(summary),
+        with_intervals(glob.summary()),
         {
             "layer": "layer",
             "concept": "concept",
@@ -136,4 +136,3 @@ def _print(glob: GlobalExplanation, arguments: argparse.Namespace) -> None:
             "note": "note",
         },
     )
-    print_saved(arguments.output)

@@ -1,4 +1,4 @@
-"""`vtcav explore`: a local web app to make concepts with."""
+"""`vtcav explore`: make concepts in a local web app."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from vtcav.cli.options import UsageError, add_model, load, positive
+from vtcav.cli.options import UsageError, add_model, add_settings, load, positive
 from vtcav.cli.terminal import print_line
+from vtcav.explainer.settings import FitSettings, IntegralSettings
+from vtcav.models.settings import LoadSettings
 
 __all__ = ["add"]
 
-# Of scikit-image; those the demonstration explains come first.
+# Photographs of scikit-image; those that the demo explains come first.
 _SAMPLES = "chelsea", "coffee", "chessboard_RGB", "rocket", "brick"
 
 
@@ -48,7 +50,7 @@ def add(commands: Any) -> None:
         default=50,
         help="trapezoid steps of the integral (default 50, the paper's)",
     )
-    command.add_argument("--batch-size", type=positive, default=8, help="default 8")
+    add_settings(command, IntegralSettings, "batch_size", batch_size=8)
     command.add_argument("--port", type=int, default=0, help="default: a free one")
     command.add_argument("--no-browser", action="store_true", help="only print the address")
     command.add_argument(
@@ -58,10 +60,8 @@ def add(commands: Any) -> None:
         default=Path("explorer"),
         help="folder for saved concepts (default: explorer)",
     )
-    command.add_argument("--device", default="auto", help="auto (default), cpu, cuda, mps")
-    command.add_argument(
-        "--seed", type=int, default=0, help="seeds every random choice (default 0)"
-    )
+    add_settings(command, LoadSettings, "device")
+    add_settings(command, FitSettings, "seed")
     command.add_argument("--debug", action="store_true", help="show tracebacks")
     command.set_defaults(run=_run)
 
@@ -69,7 +69,7 @@ def add(commands: Any) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     if not 0 <= arguments.port < 65536:
         raise UsageError(f"expected a port from 0 to 65535, got {arguments.port}")
-    from vtcav.explorer import serve  # a missing extra is told before the network is loaded
+    from vtcav.explorer import serve  # a missing extra shows before the network is loaded
     from vtcav.explorer.server import samples
     from vtcav.results.bank import CavBank
 
@@ -78,7 +78,7 @@ def _run(arguments: argparse.Namespace) -> None:
         from vtcav.cli.demo import LAYERS
 
         layers = list(LAYERS)
-    with contextlib.suppress(KeyboardInterrupt):  # it is how one ends it
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends the server
         serve(
             load(arguments),
             port=arguments.port,

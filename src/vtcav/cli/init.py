@@ -1,4 +1,4 @@
-"""`vtcav init`: a commented study from a folder."""
+"""`vtcav init`: write a commented study file from a folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vtcav.cli.options import MODEL_HELP, UsageError
+from vtcav.cli.options import MODEL_HELP, UsageError, add_shared
 from vtcav.cli.terminal import print_json, print_line
 from vtcav.errors import ExplanationError
 
@@ -40,9 +40,7 @@ def add(commands: Any) -> None:
         "--model", default="demo", help=f"the network (default demo): {MODEL_HELP}"
     )
     command.add_argument("--force", action="store_true", help="replace the file where it exists")
-    command.add_argument("--json", action="store_true", help="print JSON on standard output")
-    command.add_argument("--quiet", action="store_true", help="say nothing")
-    command.add_argument("--debug", action="store_true", help="show tracebacks")
+    add_shared(command, quiet="print nothing")
     command.set_defaults(run=_run)
 
 

@@ -1,4 +1,4 @@
-"""`vtcav layers`: what can be explained."""
+"""`vtcav layers`: list the layers that can be explained."""
 
 from __future__ import annotations
 

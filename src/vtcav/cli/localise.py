@@ -1,8 +1,9 @@
-"""`vtcav localise`: concept maps against masks, from the command line."""
+"""`vtcav localise`: measure concept maps against masks."""
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,10 @@ from vtcav.cli.options import (
     check_sources,
     load,
     names,
-    output_path,
     prepared,
+    present,
 )
+from vtcav.cli.terminal import print_frame, records
 
 if TYPE_CHECKING:
     from vtcav.evaluation.localisation.result import FolderLocalisation
@@ -52,7 +54,7 @@ def add(commands: Any) -> None:
         "--value",
         type=mask_value,
         help=(
-            "what means the concept in a mask: numbers with commas (labels), nonzero, or a colour "
+            "what marks the concept in a mask: numbers with commas (labels), nonzero, or a colour "
             "#rrggbb (default: masks of 0 and one other value)"
         ),
     )
@@ -69,7 +71,7 @@ def add(commands: Any) -> None:
 
 
 def mask_value(text: str) -> MaskValue:
-    """Return what means the concept in a mask."""
+    """Return the values that mark the concept in a mask."""
     if text == "nonzero" or text.startswith("#"):
         return text
     try:
@@ -87,7 +89,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     check_sources(arguments)
     collect(arguments.images)
-    # maps need neither integrals nor tests
+    # concept maps need neither integrals nor tests
     explainer = prepared(arguments, load(arguments), null_cavs=0, bootstraps=0)
     found = localise_folder(
         explainer,
@@ -101,30 +103,24 @@ def _run(arguments: argparse.Namespace) -> None:
         strict=arguments.strict,
         batch_size=arguments.batch_size or IMAGES,
     )
-    if arguments.output is not None:
-        found.save(arguments.output)
-    _print(found, arguments)
+    present(
+        arguments,
+        found,
+        lambda: {
+            "means": records(found.means()),
+            "summary": records(found.summary()),
+            "skipped": [{"image": s.name, "reason": s.reason} for s in found.skipped],
+        },
+        partial(_print, found),
+    )
 
 
-def _print(found: FolderLocalisation, arguments: argparse.Namespace) -> None:
-    """Print what was found."""
-    from vtcav.cli.terminal import print_frame, print_json, print_saved, records
-
-    means = found.means()
-    if arguments.json:
-        print_json(
-            {
-                "means": records(means),
-                "summary": records(found.summary()),
-                "skipped": [{"image": s.name, "reason": s.reason} for s in found.skipped],
-                "output": output_path(arguments.output),
-            }
-        )
-        return
+def _print(found: FolderLocalisation) -> None:
+    """Print the means over the images."""
     images = found.table["image"].nunique()
     print_frame(
         f"Concept maps against masks: means over {images} images, {len(found.skipped)} left out",
-        means,
+        found.means(),
         {
             "layer": "layer",
             "concept": "concept",
@@ -137,7 +133,6 @@ def _print(found: FolderLocalisation, arguments: argparse.Namespace) -> None:
             "note": "note",
         },
     )
-    print_saved(arguments.output)
 
 
 def _masks(folder: Path, concepts: Any) -> Any:

@@ -1,16 +1,18 @@
-"""What commands share: options, and the way from arguments to objects."""
+"""Options that commands share, and the objects that are made from them."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from vtcav.cli.terminal import print_line
-from vtcav.errors import ExplanationError
-from vtcav.method.variants import VARIANTS
-from vtcav.models.heads.options import PRECISIONS
+from vtcav.cli.terminal import print_json, print_line, print_saved
+from vtcav.errors import ExplanationError, VtcavError
+from vtcav.explainer.settings import FitSettings, IntegralSettings
+from vtcav.models.settings import LoadSettings
+from vtcav.parameters import Constraint, Settings, Whole, parameters
 
 if TYPE_CHECKING:
     from vtcav.explainer.visual_tcav import VisualTCAV
@@ -26,23 +28,24 @@ __all__ = [
     "add_output",
     "add_quadrature",
     "add_resampling",
+    "add_settings",
+    "add_shared",
     "add_sources",
+    "argument",
     "check_sources",
     "class_of",
     "load",
-    "make_folder",
     "names",
-    "output_path",
     "positive",
     "prepared",
+    "present",
     "say",
+    "settings_of",
     "shown",
 ]
 
-MODEL_HELP = (
-    "demo, torchvision:NAME, timm:NAME, hf:NAME_OR_FOLDER, keras:FILE, or python:MODULE:CALLABLE "
-    "(a function that returns a Classifier or a module)"
-)
+S = TypeVar("S", bound=Settings)
+MODEL_HELP = parameters(LoadSettings)["name"].meaning
 
 
 class UsageError(Exception):
@@ -52,19 +55,69 @@ class UsageError(Exception):
 # -- options ----------------------------------------------------------------------------------
 
 
-def add_common(command: argparse.ArgumentParser) -> None:
+def add_settings(
+    command: argparse.ArgumentParser, settings: type[Settings], *only: str, **defaults: Any
+) -> None:
+    """Add an option for every parameter of a settings class.
+
+    Args:
+        command: The command.
+        settings: The class.
+        only: The names of the parameters; all by default.
+        defaults: Defaults that differ from those of the class.
+    """
+    for name, declared in parameters(settings).items():
+        if name not in (only or parameters(settings)) or declared.default is MISSING:
+            continue
+        option, default = f"--{name.replace('_', '-')}", defaults.get(name, declared.default)
+        if default is False:
+            command.add_argument(option, action="store_true", help=declared.meaning)
+            continue
+        constraint = declared.constraint
+        command.add_argument(
+            option,
+            default=default,
+            metavar=constraint.metavar or None,
+            help=f"{declared.meaning} (default: {declared.none if default is None else default})",
+            **{"choices": constraint.words} if constraint.words else {"type": argument(constraint)},
+        )
+
+
+def argument(constraint: Constraint) -> Callable[[str], Any]:
+    """Return what `argparse` parses a text with."""
+
+    def parse(text: str) -> Any:
+        try:
+            return constraint.accept(constraint.parse(text))
+        except VtcavError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        except (ValueError, TypeError):
+            message = f"expected {constraint.expected}, got {text!r}"
+            raise argparse.ArgumentTypeError(message) from None
+
+    return parse
+
+
+positive = argument(Whole(1))
+
+
+def add_shared(command: argparse.ArgumentParser, *, quiet: str = "show no progress") -> None:
     """Add the options of every command."""
-    command.add_argument("--device", default="auto", help="auto (default), cpu, cuda, mps")
-    command.add_argument(
-        "--seed", type=int, default=0, help="seeds every random choice (default 0)"
-    )
     command.add_argument("--json", action="store_true", help="print JSON on standard output")
-    command.add_argument("--quiet", action="store_true", help="show no progress")
+    if quiet:
+        command.add_argument("--quiet", action="store_true", help=quiet)
     command.add_argument("--debug", action="store_true", help="show tracebacks")
 
 
+def add_common(command: argparse.ArgumentParser) -> None:
+    """Add the options of every command that computes."""
+    add_settings(command, LoadSettings, "device")
+    add_settings(command, FitSettings, "seed")
+    add_shared(command)
+
+
 def add_model(command: argparse.ArgumentParser) -> None:
-    """Add which network, and which of its layers."""
+    """Add the network and its layers."""
     command.add_argument("--model", required=True, help=MODEL_HELP)
     add_loading(command)
     command.add_argument("--layers", type=names, help="layers with commas (default: recommended)")
@@ -72,17 +125,12 @@ def add_model(command: argparse.ArgumentParser) -> None:
 
 def add_loading(command: argparse.ArgumentParser) -> None:
     """Add how the network is loaded."""
-    command.add_argument("--binary", action="store_true", help="the network has a single logit")
-    command.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="a checkpoint (safetensors or a state dict); random: untrained, to try the mechanics",
-    )
-    command.add_argument("--class-names", metavar="FILE", help="class names: one per line, or JSON")
+    known = [name for name in parameters(LoadSettings) if name != "device"]
+    add_settings(command, LoadSettings, *known)
 
 
 def add_sources(command: argparse.ArgumentParser) -> None:
-    """Add where network and concepts come from, and how images are read."""
+    """Add the network, the concepts, and how their images are read."""
     add_model(command)
     command.add_argument(
         "--concepts", type=Path, help="a folder with one folder of example images per concept"
@@ -91,29 +139,19 @@ def add_sources(command: argparse.ArgumentParser) -> None:
         "--negatives",
         type=Path,
         help=(
-            "a folder of images that do not show the concepts; or one folder per concept, named "
+            "a folder of images that do not show the concepts, or one folder per concept, named "
             "like it"
         ),
     )
     command.add_argument("--cavs", type=Path, help="learned concepts, instead of --concepts")
-    command.add_argument(
-        "--variant",
-        choices=VARIANTS,
-        help=(
-            "what finds a concept: paper (default), the direction of the definition; filter, "
-            "Fisher's discriminant; with --cavs that of the file"
-        ),
-    )
-    command.add_argument("--limit", type=positive, help="at most this many images of each folder")
-    command.add_argument("--batch-size", type=positive, help="default: what fits into memory")
-    command.add_argument(
-        "--strict", action="store_true", help="make an unreadable image an error, not a warning"
-    )
+    add_settings(command, FitSettings, "variant", "limit", "min_examples", "strict")
+    add_settings(command, IntegralSettings, "batch_size")
+    command.set_defaults(variant=None)  # with --cavs, that of the file
     add_cache(command)
 
 
 def add_cache(command: argparse.ArgumentParser) -> None:
-    """Add where what is learned is kept for the next time."""
+    """Add where learning keeps what it computes."""
     group = command.add_mutually_exclusive_group()
     group.add_argument(
         "--cache",
@@ -121,64 +159,43 @@ def add_cache(command: argparse.ArgumentParser) -> None:
         help="keeps what learning computes, for the next time (default: see vtcav cache)",
     )
     group.add_argument(
-        "--no-cache", dest="cache", action="store_false", help="compute all anew and keep nothing"
+        "--no-cache",
+        dest="cache",
+        action="store_false",
+        help="compute all anew and keep nothing",
     )
     command.set_defaults(cache=None)
 
 
 def add_quadrature(command: argparse.ArgumentParser) -> None:
     """Add how the integral is taken."""
-    command.add_argument(
-        "--steps",
-        type=_steps,
-        default="adaptive",
-        help="adaptive (default), or the number of trapezoid steps (the paper: 50)",
-    )
-    command.add_argument(
-        "--tolerance", type=float, default=0.01, help="relative error of adaptive (default 0.01)"
-    )
-    command.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        help="gradients in mixed precision: faster; the error is measured",
-    )
+    add_settings(command, IntegralSettings, "steps", "tolerance", "precision")
 
 
 def add_resampling(command: argparse.ArgumentParser) -> None:
     """Add how many CAVs significance and intervals rest on."""
-    command.add_argument(
-        "--null-cavs",
-        type=_natural,
-        default=500,
-        help="CAVs of random images that p-values are taken against (default 500; 0: no test)",
-    )
-    command.add_argument(
-        "--bootstraps",
-        type=_natural,
-        default=100,
-        help="CAVs from resampled examples that intervals come from (default 100)",
-    )
+    add_settings(command, FitSettings, "null_cavs", "bootstraps")
 
 
 def add_output(command: argparse.ArgumentParser, what: str) -> None:
-    """Add the folder for the results."""
+    """Add the folder of the results."""
     command.add_argument("-o", "--output", type=Path, help=f"folder for {what}")
 
 
 # -- from arguments to objects ----------------------------------------------------------------
 
 
+def settings_of(settings: type[S], arguments: argparse.Namespace, **more: Any) -> S:
+    """Return settings from the options that a command has; others have their defaults."""
+    given = {name: getattr(arguments, name, None) for name in parameters(settings)} | more
+    return settings(**{name: value for name, value in given.items() if value is not None})
+
+
 def load(arguments: argparse.Namespace) -> Model:
     """Return the network."""
-    from vtcav.models.registry import load_model
+    from vtcav.models.registry import load_network
 
-    return load_model(
-        arguments.model,
-        arguments.class_names,
-        binary=arguments.binary,
-        device=arguments.device,
-        weights=arguments.weights,
-    )
+    return load_network(settings_of(LoadSettings, arguments, name=arguments.model))
 
 
 def check_sources(arguments: argparse.Namespace) -> None:
@@ -200,60 +217,63 @@ def prepared(arguments: argparse.Namespace, model: Model, **fit: int) -> VisualT
         arguments: With the options of `add_sources`, and perhaps those of `add_quadrature` and
             `add_resampling`.
         model: The network.
-        fit: `null_cavs` and `bootstraps`, for commands without these options.
+        fit: Settings of `FitSettings` that the command has no options for.
+
+    Raises:
+        ExplanationError: When the folder for the results cannot be made.
     """
     from vtcav.explainer.visual_tcav import VisualTCAV
     from vtcav.files.cache_location import cache_of
     from vtcav.images.concepts import concept_folders, negative_folders
     from vtcav.results.bank import CavBank
 
-    if arguments.output is not None:
-        make_folder(arguments.output)
-    bank = CavBank.load(arguments.cavs) if arguments.cavs is not None else None
-    given = vars(arguments)
+    output = arguments.output
+    if output is not None:
+        try:
+            output.mkdir(parents=True, exist_ok=True)  # before the work begins
+        except OSError as error:
+            message = f"cannot write to the folder {str(output)!r}: {error}"
+            raise ExplanationError(message) from error
     explainer = VisualTCAV(
         model,
         arguments.layers,
-        given.get("steps", "adaptive"),
-        tolerance=given.get("tolerance", 0.01),
-        cavs=bank,
-        variant=given.get("variant"),
-        batch_size=arguments.batch_size,
-        precision=given.get("precision"),
+        **vars(settings_of(IntegralSettings, arguments)),
+        cavs=None if arguments.cavs is None else CavBank.load(arguments.cavs),
+        variant=arguments.variant,
         progress=shown(arguments),
         cache=cache_of(arguments.cache, unset=True) or False,
     )
-    if bank is None:
-        fit = {key: given[key] for key in ("null_cavs", "bootstraps") if key in given} | fit
+    if arguments.cavs is None:
         concepts = concept_folders(arguments.concepts, besides=arguments.negatives)
-        explainer.fit(
-            concepts,
-            negative_folders(arguments.negatives, concepts),
-            limit=arguments.limit,
-            seed=arguments.seed,
-            strict=arguments.strict,
-            **fit,
-        )
-        if arguments.output is not None:
-            explainer.cavs.save(arguments.output / "cavs.safetensors")
+        negatives = negative_folders(arguments.negatives, concepts)
+        explainer.fit(concepts, negatives, **settings_of(FitSettings, arguments, **fit).keywords)
+        if output is not None:
+            explainer.cavs.save(output / "cavs.safetensors")
     return explainer
 
 
-def make_folder(path: Path) -> None:
-    """Make the folder for the results before the work begins.
+def present(
+    arguments: argparse.Namespace,
+    result: Any,
+    data: Callable[[], Mapping[str, Any]],
+    show: Callable[[], None],
+) -> None:
+    """Save a result where a folder is given, and print it.
 
-    Raises:
-        ExplanationError: When that cannot be.
+    Args:
+        arguments: With `output` and `json`.
+        result: Saves itself.
+        data: Returns the result as JSON.
+        show: Prints its tables.
     """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExplanationError(f"cannot write to the folder {str(path)!r}: {error}") from error
-
-
-def output_path(output: Path | None) -> str | None:
-    """Return the whole path of the results' folder, for JSON."""
-    return None if output is None else str(output.resolve())
+    output = arguments.output
+    if output is not None:
+        result.save(output)
+    if arguments.json:
+        print_json({**data(), "output": None if output is None else str(output.resolve())})
+    else:
+        show()
+        print_saved(output)
 
 
 def shown(arguments: argparse.Namespace) -> bool | None:
@@ -262,7 +282,7 @@ def shown(arguments: argparse.Namespace) -> bool | None:
 
 
 def say(arguments: argparse.Namespace) -> Callable[[str], None]:
-    """Return what tells a person how far the work is."""
+    """Return a function that tells a person how far the work is."""
     return (lambda text: None) if arguments.json or arguments.quiet else print_line
 
 
@@ -278,23 +298,3 @@ def class_of(text: str) -> str | int:
     """Return a class by name, or by its index from "index:N"."""
     number = text.removeprefix("index:")
     return int(number) if number != text and number.isdecimal() else text
-
-
-def positive(text: str) -> int:
-    """Return a whole number of at least 1."""
-    return _at_least(1, text)
-
-
-def _natural(text: str) -> int:
-    return _at_least(0, text)
-
-
-def _at_least(least: int, text: str) -> int:
-    number = int(text)
-    if number < least:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text}")
-    return number
-
-
-def _steps(text: str) -> int | str:
-    return text if text == "adaptive" else positive(text)

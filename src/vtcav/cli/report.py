@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from vtcav.cli.options import add_shared
 from vtcav.cli.terminal import print_json, print_line
 
 __all__ = ["add"]
@@ -27,8 +28,7 @@ def add(commands: Any) -> None:
         "-o", "--output", type=Path, metavar="FILE", help="default: report.html in the folder"
     )
     command.add_argument("--title", help="of the page (default: the folder's name)")
-    command.add_argument("--json", action="store_true", help="print JSON on standard output")
-    command.add_argument("--debug", action="store_true", help="show tracebacks")
+    add_shared(command, quiet="")
     command.set_defaults(run=_run)
 
 

@@ -1,4 +1,4 @@
-"""`vtcav run`: a whole study from one file."""
+"""`vtcav run`: carry out a study that one file describes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vtcav.cli.options import add_cache, add_output, say, shown
+from vtcav.cli.options import add_cache, add_output, add_shared, say, shown
 from vtcav.cli.terminal import print_frame, print_json, print_line, records, with_intervals
 
 __all__ = ["add"]
@@ -29,9 +29,7 @@ def add(commands: Any) -> None:
     )
     add_output(command, "the results, in place of the study's own")
     add_cache(command)
-    command.add_argument("--json", action="store_true", help="print JSON on standard output")
-    command.add_argument("--quiet", action="store_true", help="show no progress")
-    command.add_argument("--debug", action="store_true", help="show tracebacks")
+    add_shared(command)
     command.set_defaults(run=_run)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from vtcav.errors import ExplanationError, VtcavError
 from vtcav.method.variants import PAPER, VARIANTS, Variant
 from vtcav.models.heads.options import PRECISIONS, Precision
-from vtcav.parameters import Between, Either, Flag, Settings, Whole, Words, parameter
+from vtcav.parameters import Between, Flag, Settings, Whole, Words, parameter
 
 __all__ = ["FitSettings", "IntegralSettings"]
 
@@ -31,22 +31,22 @@ class IntegralSettings(Settings):
 
     steps: int | Literal["adaptive"] = parameter(
         "adaptive",
-        Either(Words("adaptive"), Whole(1)),
-        meaning="adaptive, or the number of trapezoid steps of the integral; the paper uses 50",
+        Whole(1, "adaptive"),
+        "adaptive, or the number of trapezoid steps of the integral; the paper uses 50",
     )
     tolerance: float = parameter(
-        0.01, Between(0, 1), meaning="the relative error that adaptive steps aim at"
+        0.01, Between(0, 1), "the relative error that adaptive steps aim at"
     )
     batch_size: int | None = parameter(
         None,
         Whole(1),
-        meaning="images, or feature maps, per pass through the network",
+        "images, or feature maps, per pass through the network",
         none="what is fast and fits into memory",
     )
     precision: Precision | None = parameter(
         None,
         Words(*PRECISIONS),
-        meaning="take gradients in mixed precision: faster, less accurate; the error is measured",
+        "take gradients in mixed precision: faster, less accurate; the error is measured",
         none="the network's own",
     )
 
@@ -80,24 +80,29 @@ class FitSettings(Settings):
     limit: int | None = parameter(
         None,
         Whole(1),
-        meaning="use at most this many images of each folder, drawn with the seed",
+        "use at most this many images of each folder, drawn with the seed",
         none="all",
     )
-    seed: int = parameter(0, Whole(0), meaning="the seed of every random choice")
+    seed: int = parameter(0, Whole(0), "the seed of every random choice")
     min_examples: int = parameter(
-        5, Whole(1), meaning="the fewest images of a concept, and of its negatives"
+        5, Whole(1), "the fewest images of a concept, and of its negatives"
     )
     strict: bool = parameter(
-        False, Flag(), meaning="make an unreadable image an error instead of a warning"
+        False, Flag(), "make an unreadable image an error instead of a warning"
     )
     null_cavs: int = parameter(
-        500, Whole(0), meaning="CAVs of random images that p-values are taken against; 0: no test"
+        500, Whole(0), "CAVs of random images that p-values are taken against; 0: no test"
     )
     bootstraps: int = parameter(
-        100, Whole(0), meaning="CAVs of resampled examples that intervals come from"
+        100, Whole(0), "CAVs of resampled examples that intervals come from"
     )
     variant: Variant = parameter(
         PAPER,
         Words(*VARIANTS),
-        meaning="how a concept is found: paper, the CAV; filter, Fisher's linear discriminant",
+        "how a concept is found: paper, the CAV; filter, Fisher's linear discriminant",
     )
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """The keyword arguments of `VisualTCAV.fit`."""
+        return {name: value for name, value in vars(self).items() if name != "variant"}

@@ -10,15 +10,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vtcav.errors import ExplanationError
 from vtcav.files.atomic import replace_files
 from vtcav.files.hashing import file_hash, text_hash
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
 __all__ = ["load_manifest", "read_arrays", "read_table", "records", "save_result", "write_table"]
 
@@ -116,6 +114,8 @@ def read_table(stem: Path) -> pd.DataFrame:
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """Read the arrays of an NPZ file. Nothing in it is executed."""
+    import numpy as np
+
     with np.load(path, allow_pickle=False) as arrays:
         return {key: arrays[key] for key in arrays.files}
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -32,15 +32,13 @@ from vtcav.models.inspection.usable_layers import (
     refusal,
     usable_layers,
 )
+from vtcav.models.settings import Task
 from vtcav.parameters import Words, check
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Classifier", "Task"]
-
-Task: TypeAlias = Literal["auto", "classes", "labels", "regression"]
-"""What the scores of a network are."""
+__all__ = ["Classifier"]
 
 
 class Classifier(Model):

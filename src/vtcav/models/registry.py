@@ -6,15 +6,15 @@ import difflib
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcav.errors import ExtraError, ModelError
 from vtcav.models.base import Model
-from vtcav.models.classifier import Classifier, Task
+from vtcav.models.classifier import Classifier
+from vtcav.models.settings import LoadSettings, Task
 from vtcav.models.sources.checkpoints import build_with_weights
-from vtcav.models.sources.source import Source, Weights, read_class_names
+from vtcav.models.sources.source import Source
 
 if TYPE_CHECKING:
     import torch
@@ -23,27 +23,7 @@ if TYPE_CHECKING:
 
     from vtcav.models.inspection.layout import Layout
 
-__all__ = ["load_model"]
-
-
-@dataclass(frozen=True)
-class _Options:
-    """What a user says beside a model's name; None leaves it to the model."""
-
-    class_names: Sequence[str] | None = None
-    preprocess: Callable[[Image.Image], Tensor] | None = None
-    binary: bool = False
-    device: str | torch.device = "auto"
-    weights: Weights = None
-    layouts: Mapping[str, str | Layout] = field(default_factory=dict)
-    task: Task = "auto"
-
-    @property
-    def scores(self) -> int | None:
-        """How many scores the network needs for the class names."""
-        if self.binary or self.task == "regression":
-            return 1
-        return None if self.class_names is None else len(self.class_names)
+__all__ = ["load_model", "load_network"]
 
 
 def load_model(
@@ -87,71 +67,73 @@ def load_model(
             or when the callable fails or returns something else.
         ExtraError: When the package that the model needs is not installed.
     """
-    scheme, _, rest = name.partition(":")
+    return load_network(
+        LoadSettings(name, weights, class_names, binary, task, device, layouts, preprocess)
+    )
+
+
+def load_network(settings: LoadSettings) -> Model:
+    """Load a model by its settings, as `load_model` does."""
+    scheme, _, rest = settings.name.partition(":")
     if scheme in _REFUSED:
         raise ModelError(f"{scheme}: cannot be explained: {_REFUSED[scheme]}")
     if scheme not in _LOADERS or (scheme == "demo") == bool(rest):
         close = difflib.get_close_matches(scheme, _LOADERS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close and close[0] != scheme else ""
-        raise ModelError(f"unknown model {name!r}: expected {_FORMS}{hint}")
-    if isinstance(class_names, str | Path):
-        class_names = read_class_names(class_names)
-    if class_names is not None:
-        class_names = list(class_names)
-    options = _Options(class_names, preprocess, binary, device, weights, layouts or {}, task)
-    return _LOADERS[scheme](rest, options)
+        raise ModelError(f"unknown model {settings.name!r}: expected {_FORMS}{hint}")
+    return _LOADERS[scheme](rest, settings)
 
 
-def _demo(_rest: str, options: _Options) -> Model:
+def _demo(_rest: str, settings: LoadSettings) -> Model:
     from vtcav.models.sources.demo_network import network
 
-    if options.binary:
+    if settings.binary:
         raise ModelError("the demo network has 1000 classes: drop binary=True")
-    if options.weights is not None:
+    if settings.weights is not None:
         raise ModelError("the demo network has its own weights: drop weights")
-    return _classifier(Source(*network()), options)
+    return _classifier(Source(*network()), settings)
 
 
-def _torchvision(name: str, options: _Options) -> Model:
+def _torchvision(name: str, settings: LoadSettings) -> Model:
     from vtcav.models.sources.from_torchvision import load
 
-    return _classifier(load(name, options.weights, options.scores), options)
+    return _classifier(load(name, settings.weights, settings.scores), settings)
 
 
-def _timm(name: str, options: _Options) -> Model:
+def _timm(name: str, settings: LoadSettings) -> Model:
     from vtcav.models.sources.from_timm import load
 
-    return _classifier(load(name, options.weights, options.scores), options)
+    return _classifier(load(name, settings.weights, settings.scores), settings)
 
 
-def _hf(name: str, options: _Options) -> Model:
+def _hf(name: str, settings: LoadSettings) -> Model:
     from vtcav.models.sources.from_huggingface import load
 
-    own = options.preprocess is None
-    source = load(name, options.weights, options.scores, preprocessing=own)
-    return _classifier(source, options)
+    own = settings.preprocess is None
+    source = load(name, settings.weights, settings.scores, preprocessing=own)
+    return _classifier(source, settings)
 
 
-def _keras(path: str, options: _Options) -> Model:
+def _keras(path: str, settings: LoadSettings) -> Model:
     from vtcav.models.keras.classifier import load
 
     if not path:
         raise ModelError("expected keras:FILE, a .keras or .h5 file")
-    if options.weights == "random":
+    if settings.weights == "random":
         raise ModelError("keras: takes the weights of the file, or those of weights=FILE")
-    if options.layouts or options.task != "auto":
+    if settings.layouts or settings.task != "auto":
         raise ModelError("keras: tells layouts and task itself: drop them")
     return load(
         path,
-        options.class_names,
-        options.preprocess,
-        binary=options.binary,
-        device=options.device,
-        weights=options.weights,
+        settings.names,
+        settings.preprocess,
+        binary=settings.binary,
+        device=settings.device,
+        weights=settings.weights,
     )
 
 
-def _python(target: str, options: _Options) -> Model:
+def _python(target: str, settings: LoadSettings) -> Model:
     import torch
 
     module_name, _, attribute = target.partition(":")
@@ -162,7 +144,7 @@ def _python(target: str, options: _Options) -> Model:
         )
     made = _build(module_name, attribute)
     if isinstance(made, Model):
-        if options != _Options():
+        if settings != LoadSettings(settings.name):
             raise ModelError(
                 f"python:{target} returns a finished model; set class_names, preprocess, binary "
                 "and device there, or return the bare torch.nn.Module"
@@ -173,26 +155,26 @@ def _python(target: str, options: _Options) -> Model:
             f"expected python:{target} to return a vtcav.Classifier or a torch.nn.Module, "
             f"got {type(made).__name__}"
         )
-    if options.weights not in (None, "random"):
+    if settings.weights not in (None, "random"):
         module = made
-        made = build_with_weights(lambda _count: module, options.weights, options.scores)
-    return _classifier(Source(made, None, None), options)
+        made = build_with_weights(lambda _count: module, settings.weights, settings.scores)
+    return _classifier(Source(made, None, None), settings)
 
 
-def _classifier(source: Source, options: _Options) -> Model:
+def _classifier(source: Source, settings: LoadSettings) -> Model:
     """Return the model of a network that a package gave."""
     model = Classifier(
         source.module,
-        options.class_names,
-        options.preprocess or source.preprocess,
-        binary=options.binary,
-        device=_device(options.device),
-        layouts=options.layouts,
-        task=options.task,
+        settings.names,
+        settings.preprocess or source.preprocess,
+        binary=settings.binary,
+        device=_device(settings.device),
+        layouts=settings.layouts,
+        task=settings.task,
     )
     known = source.class_names
     if (
-        options.class_names is None
+        settings.class_names is None
         and known
         and not model.binary
         and len(known) == len(model.class_names)
@@ -244,7 +226,7 @@ def _device(device: str | torch.device) -> str | torch.device:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-_LOADERS: dict[str, Callable[[str, _Options], Model]] = {
+_LOADERS: dict[str, Callable[[str, LoadSettings], Model]] = {
     "demo": _demo,
     "torchvision": _torchvision,
     "timm": _timm,

@@ -1,0 +1,163 @@
+"""Settings of loading: which network, and what is known of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
+
+from vtcav.errors import ModelError, VtcavError
+from vtcav.parameters import Constraint, Flag, Settings, Text, Words, parameter, unknown_key
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+    from torch import Tensor
+
+    from vtcav.models.inspection.layout import Layout
+
+__all__ = ["LoadSettings", "Task"]
+
+Task: TypeAlias = Literal["auto", "classes", "labels", "regression"]
+"""What the scores of a network are."""
+
+
+def _names(value: Any) -> Any:
+    """Accept class names, or a file of them."""
+    return value if isinstance(value, str | os.PathLike) else tuple(value)
+
+
+def _device(value: Any) -> Any:
+    """Accept a device by name, or PyTorch's own object."""
+    if type(value).__name__ != "device" and not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+def _layouts(value: Any) -> dict[str, Any] | None:
+    """Accept layouts by layer; an empty mapping is None."""
+    return dict(value) or None
+
+
+def _parse_layouts(text: str) -> dict[str, str]:
+    """Return the layouts of layer3=NHWC,blocks.*=tokens(1+14x14)."""
+    return dict(part.strip().rsplit("=", 1) for part in text.split(","))
+
+
+def _preprocess(value: Any) -> Any:
+    """Accept a callable, the arguments of `Preprocess`, or the name of a Keras scaling."""
+    from vtcav.images.preprocess import Preprocess
+
+    if not isinstance(value, Mapping):
+        return value
+    known = [entry.name for entry in fields(Preprocess)]
+    for name in value:
+        if name not in known:
+            raise ModelError(f"preprocess: {unknown_key(str(name), known)}")
+    if "size" not in value:
+        raise ModelError("preprocess: the key 'size' is missing; null keeps every picture's size")
+    return Preprocess(**value)
+
+
+def _parse_yaml(text: str) -> Any:
+    """Return what a text, or the YAML file that it names, holds."""
+    import yaml
+
+    try:
+        if text.endswith((".yaml", ".yml", ".json")):
+            text = Path(text).read_text("utf-8")
+        return yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ModelError(f"cannot read {text!r}: {' '.join(str(error).split())}") from error
+
+
+@dataclass(frozen=True)
+class LoadSettings(Settings):
+    """A network by name, and what its user says of it; None leaves it to the network.
+
+    Attributes:
+        name: The network's name, as `vtcav.load_model` takes it.
+        weights: The pretrained ones, "random", or a file.
+        class_names: In place of the network's own: a list, or a file.
+        binary: Whether the network has a single logit.
+        task: What the scores are.
+        device: Where to compute.
+        layouts: The layouts of layers, by name or pattern, where they are not found.
+        preprocess: In place of the network's own.
+
+    Raises:
+        ModelError: For a value of another kind.
+    """
+
+    error: ClassVar[type[VtcavError]] = ModelError
+
+    name: str = parameter(
+        MISSING,
+        Text("the name of a network, such as demo or timm:convnext_atto"),
+        (
+            "demo, torchvision:NAME, timm:NAME, hf:NAME_OR_FOLDER, keras:FILE, or "
+            "python:MODULE:CALLABLE (a function that returns a Classifier or a module)"
+        ),
+    )
+    weights: str | Path | None = parameter(
+        None,
+        Text("the path of a file of weights, or random", "FILE"),
+        "a checkpoint (safetensors or a state dict), or random for an untrained network",
+        none="the pretrained ones",
+    )
+    class_names: Sequence[str] | str | Path | None = parameter(
+        None,
+        Constraint("a list of class names, or the path of a file of them", _names, metavar="FILE"),
+        "a file of class names, one per line or JSON",
+        none="the network's own",
+    )
+    binary: bool = parameter(False, Flag(), "the network has a single logit")
+    task: Task = parameter(
+        "auto",
+        Words(*get_args(Task)),
+        (
+            "what the scores are: classes, of which one is right; labels, each right or not; "
+            "regression, one number; auto tells the first two apart"
+        ),
+    )
+    device: str | torch.device = parameter(
+        "auto",
+        Constraint("a device: auto, cpu, cuda, mps", _device),
+        "auto takes an accelerator where there is one; cpu, cuda, mps",
+    )
+    layouts: Mapping[str, str | Layout] | None = parameter(
+        None,
+        Constraint("layouts by layer, such as layer3=NHWC", _layouts, _parse_layouts),
+        (
+            "how layers lay out their output, by name or pattern: layer3=NHWC,"
+            "blocks.*=tokens(1+14x14) (NCHW, NHWC, or tokens: prefix + height x width)"
+        ),
+        none="what is found from their shapes",
+    )
+    preprocess: Callable[[Image.Image], Tensor] | None = parameter(
+        None,
+        Constraint("a mapping with the size", _preprocess, _parse_yaml, metavar="YAML"),
+        (
+            "the arguments of vtcav.Preprocess in YAML, or a YAML file of them: "
+            "'{size: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}'"
+        ),
+        none="the network's own",
+    )
+
+    @property
+    def names(self) -> Sequence[str] | None:
+        """The class names that are given, read where a file is."""
+        from vtcav.models.sources.source import read_class_names
+
+        given = self.class_names
+        return read_class_names(given) if isinstance(given, str | os.PathLike) else given
+
+    @property
+    def scores(self) -> int | None:
+        """How many scores the network needs for the class names."""
+        if self.binary or self.task == "regression":
+            return 1
+        names = self.names
+        return None if names is None else len(names)
