@@ -6,9 +6,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.errors import ExplanationError
@@ -180,9 +178,12 @@ class LayerResult:
             learned_from: The concepts that it is an example or a negative of.
         """
         rows = []
+        separated = self.bank.layers[self.layer].separated
         for k, concept in enumerate(self.bank.names):
-            null = self.drawn(self.bank.resampling.null[k])[n]
-            bootstrap = self.drawn(self.bank.resampling.bootstrap[k])[n]
+            null, bootstrap = (
+                self.a_resampled[n, :, draws.start : draws.stop].numpy()
+                for draws in (self.bank.resampling.null[k], self.bank.resampling.bootstrap[k])
+            )
             for t, index in enumerate(self.classes):
                 a = float(self.a[n, t, k])
                 low, high = bootstrap_interval(a, bootstrap[t])
@@ -200,7 +201,7 @@ class LayerResult:
                     attribution=a,
                     error=float(self.error[n, t, k]) * max(a, FLOOR),
                     evaluations=int(self.evaluations[n]),
-                    separated=bool(self.separated[k]),
+                    separated=bool(separated[k]),
                     cav_low=low,
                     cav_high=high,
                     null_mean=float(null[t].mean()) if tested else nan,
@@ -212,19 +213,10 @@ class LayerResult:
                 rows.append(row)
         return rows
 
-    @property
-    def separated(self) -> Tensor:
-        """Whether the layer separates each concept from its negatives [K]."""
-        return self.bank.layers[self.layer].separated
-
-    def drawn(self, columns: range) -> NDArray[np.floating]:
-        """Return attributions of some resampled CAVs [N, T, len(columns)]."""
-        return self.a_resampled[:, :, columns.start : columns.stop].numpy()
-
     def _notes(self, n: int, t: int, k: int, *, no_effect: bool) -> list[str]:
         notes = []
         untested = self.bank.resampling.untested[k]
-        if not self.separated[k]:
+        if not self.bank.layers[self.layer].separated[k]:
             notes.append(NOT_SEPARATED)
         elif not self.pointed[n, k]:
             notes.append(NO_DIRECTION)

@@ -274,17 +274,8 @@ def _answered(answer: Answer) -> dict[str, Any]:
             for skip in (*record.skipped_examples, *record.skipped_negatives)
         ],
         "rows": [
-            {
-                "class_index": row.class_index,
-                "class_name": row.class_name,
-                "attribution": row.attribution,
-                "rough": answer.rough.get(row.class_index),
-                "low": _finite(row.cav_low),
-                "high": _finite(row.cav_high),
-                "null_mean": _finite(row.null_mean),
-                "p_value": _finite(row.p_value),
-                "note": row.note,
-            }
+            {name: _jsonable(value) for name, value in row._asdict().items()}
+            | {"rough": answer.rough.get(row.class_index)}
             for row in answer.rows
         ],
         "pending": list(answer.pending),
@@ -295,7 +286,7 @@ def _add_q_values(rows: Sequence[dict[str, Any]]) -> None:
     """Add q-values over everything that is shown together, as `VisualTCAV.explain` does."""
     p = [np.nan if row["p_value"] is None else row["p_value"] for row in rows]
     for row, q in zip(rows, q_values(np.array(p)), strict=True):
-        row["q_value"] = _finite(q)
+        row["q_value"] = _jsonable(float(q))
 
 
 def _trust(session: Session, concept: ConceptSpec | str, answer: Answer) -> dict[str, str]:
@@ -308,8 +299,9 @@ def _trust(session: Session, concept: ConceptSpec | str, answer: Answer) -> dict
     return {"level": str(row["level"]), "meaning": str(row["meaning"])}
 
 
-def _finite(x: float) -> float | None:
-    return float(x) if np.isfinite(x) else None
+def _jsonable(value: Any) -> Any:
+    """Return a value of a row as JSON holds it, with null for NaN."""
+    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _edges(text: str, picture: Picture) -> Box:

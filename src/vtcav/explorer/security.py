@@ -1,14 +1,14 @@
-"""Who may ask: this page, opened with its token, at this address, with requests of a fair size."""
+"""Access control: only the explorer's own page, with its token and at its address, is answered."""
 
 from __future__ import annotations
 
 import hmac
-import json
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
 
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 
 from vtcav.explorer import limits
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HEADERS", "Guard"]
 
-TOKEN_HEADER = b"x-vtcav-token"
+TOKEN_HEADER = "x-vtcav-token"
 
 HEADERS = {
     "content-security-policy": (
@@ -36,17 +36,17 @@ HEADERS = {
 
 
 class Guard:
-    """Refuses what does not come from the page itself, and adds headers to every answer.
+    """Refuses requests that do not come from the page itself, and adds headers to every response.
 
-    The address must be the explorer's own, by which a name that another site made point here
-    (DNS rebinding) is refused. What a browser says of another origin is refused. All but the
-    scripts and the style of the page needs the token: in a header, or, for what is only read, in
-    the address.
+    The address must be the explorer's own, which stops names that another site points to this
+    machine (DNS rebinding). Requests that the browser marks as coming from another origin are
+    refused. Everything but the scripts and the style of the page needs the token: in a header, or
+    for reading also in the address.
 
     Args:
-        app: What answers.
+        app: The application that answers.
         token: The secret of this run.
-        hosts: Addresses (host and port) that the explorer is reached by.
+        hosts: Addresses (host and port) of the explorer.
     """
 
     def __init__(self, app: ASGIApp, token: str, hosts: frozenset[str]) -> None:
@@ -64,18 +64,16 @@ class Guard:
 
         async def guarded(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                own = [(key.encode(), value.encode()) for key, value in HEADERS.items()]
-                message["headers"] = [*message.get("headers", []), *own]
+                message.setdefault("headers", [])
+                MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        headers = dict(scope["headers"])
-        refused = self._refusal(scope, headers)
-        if refused is not None:
-            await _answer(guarded, *refused)
-            return
         most = limits.FILE_BYTES if scope["path"] == "/api/pictures" else limits.JSON_BYTES
-        if _number(headers.get(b"content-length", b"0")) > most:
-            await _answer(guarded, 413, _too_large(most))
+        refused = self._refusal(scope, most)
+        if refused is not None:
+            status, reason = refused
+            response = JSONResponse({"error": reason}, status, {"connection": "close"})
+            await response(scope, receive, guarded)
             return
         taken = 0
 
@@ -89,51 +87,30 @@ class Guard:
 
         await self._app(scope, counted, guarded)
 
-    def _refusal(
-        self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]
-    ) -> tuple[int, str] | None:
+    def _refusal(self, scope: Scope, most: int) -> tuple[int, str] | None:
         """Return the status and reason to refuse a request, or None."""
-        host = headers.get(b"host", b"").decode("latin-1").lower()
+        headers = Headers(scope=scope)
+        host = headers.get("host", "").lower()
         if host not in self._hosts:
             return 421, "this is not the explorer's address; open the one that it printed"
-        origin = headers.get(b"origin")
-        if origin is not None and origin.decode("latin-1").lower() != f"http://{host}":
+        own = headers.get("origin", f"http://{host}").lower() == f"http://{host}"
+        if not own or headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
             return 403, "another page cannot use the explorer"
-        site = headers.get(b"sec-fetch-site", b"none")
         reads = scope["method"] in ("GET", "HEAD")
-        public = reads and scope["path"].startswith("/static/")
-        if site not in (b"same-origin", b"none"):
-            return 403, "another page cannot use the explorer"
-        if public:
-            return None
-        given = headers.get(TOKEN_HEADER, b"")
-        if not given and reads:
-            given = _query(scope).encode()
-        if not given or not hmac.compare_digest(given, self._token):
-            return 403, "the token is missing or wrong; open the whole address that was printed"
+        if not (reads and scope["path"].startswith("/static/")):
+            token = headers.get(TOKEN_HEADER, "")
+            if not token and reads:
+                token = QueryParams(scope.get("query_string", b"")).get("token", "")
+            if not token or not hmac.compare_digest(token.encode(), self._token):
+                return 403, "the token is missing or wrong; open the whole address that was printed"
+        if _number(headers.get("content-length", "0")) > most:
+            return 413, _too_large(most)
         return None
 
 
-def _query(scope: Mapping[str, Any]) -> str:
-    query: str = scope.get("query_string", b"").decode("latin-1")
-    return parse_qs(query).get("token", [""])[0]
-
-
-def _number(text: bytes) -> int:
-    return int(text) if text.isdigit() and len(text) < 20 else 0 if not text else 1 << 62
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 1 << 62
 
 
 def _too_large(most: int) -> str:
-    return f"it is larger than the {most >> 20} MB that are taken"
-
-
-async def _answer(send: Any, status: int, reason: str) -> None:
-    """Send a short answer."""
-    body = json.dumps({"error": reason}).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    return f"it is larger than the {most >> 20} MB allowed"

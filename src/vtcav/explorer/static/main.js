@@ -128,7 +128,7 @@ const addFiles = async (files) => {
   const added = [];
   for (const file of files) {
     if (file.size > state.about.limits.bytes) {
-      notice(`${file.name}: it is larger than the ${state.about.limits.bytes >> 20} MB that are taken.`);
+      notice(`${file.name}: it is larger than the ${state.about.limits.bytes >> 20} MB allowed.`);
       continue;
     }
     tell(`Adding ${file.name}…`);

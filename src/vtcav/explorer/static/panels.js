@@ -129,7 +129,7 @@ export const paintBars = (takeOut) => {
     return;
   }
   const look = state.looks.get(state.picture);
-  const most = Math.max(1e-3, ...found.flatMap(([, f]) => f.rows.flatMap((r) => [r.attribution, r.high ?? 0, r.null_mean ?? 0])));
+  const most = Math.max(1e-3, ...found.flatMap(([, f]) => f.rows.flatMap((r) => [r.attribution, r.cav_high ?? 0, r.null_mean ?? 0])));
   find("bars").replaceChildren(...classes().map((t) => {
     const box = make("div", "", "class");
     const head = make("div", "", "row");
@@ -160,10 +160,10 @@ const strip = (c, f, t, most, several) => {
   svg.append(drawn("rect", { class: "track", x: 4, y: 2.5, width: 312, height: 11 }));
   if (row.attribution > 0) svg.append(drawn("rect", { class: stands ? "fill" : "fill no", x: 4, y: 3.5, width: Math.max(x(row.attribution) - 4, 1), height: 9 }));
   if (row.null_mean !== null) svg.append(drawn("path", { class: "random", d: `M${x(row.null_mean)} 1v14` }));
-  if (row.low !== null && row.high !== null) svg.append(drawn("path", { class: "range", d: `M${x(row.low)} 8H${x(row.high)}M${x(row.low)} 5v6M${x(row.high)} 5v6` }));
+  if (row.cav_low !== null && row.cav_high !== null) svg.append(drawn("path", { class: "range", d: `M${x(row.cav_low)} 8H${x(row.cav_high)}M${x(row.cav_low)} 5v6M${x(row.cav_high)} 5v6` }));
   const about = [];
   if (tested) about.push(`random images in place of the examples got as much in ${percent(row.p_value)} of draws (dashed: their mean, ${value(row.null_mean ?? 0)})`);
-  if (row.low !== null && row.high !== null) about.push(`with other examples about ${value(row.low)} to ${value(row.high)}`);
+  if (row.cav_low !== null && row.cav_high !== null) about.push(`with other examples about ${value(row.cav_low)} to ${value(row.cav_high)}`);
   if (row.rough !== null && Math.abs(row.rough - row.attribution) > 0.0005) about.push(`half the integration steps give ${value(row.rough)}`);
   if (f.judged) about.push(...notesOf(row).filter((note) => !commonNotes(f).includes(note)));
   line.append(svg);
