@@ -65,7 +65,6 @@ _HOMES = {
 _MODULES = {
     "datasets": "vtcav.datasets",
     "explorer": "vtcav.explorer",
-    "tensorboard": "vtcav.report.tensorboard",
     "textures": "vtcav.datasets.textures",
 }
 

@@ -54,7 +54,7 @@ if (filters) {
   };
   const compare = (a, b) => {
     if (typeof a === "number") {
-      // what has no number comes last, whichever way one sorts
+      // rows without a number come last in both orders
       if (Number.isNaN(a) || Number.isNaN(b)) return null;
       return a - b;
     }

@@ -1,5 +1,5 @@
 "use strict";
-// Whatever is shown goes in as text (textContent), never as markup: names are a user's.
+// Everything is inserted as text (textContent), never as markup: names come from a user.
 const root = document.documentElement;
 const find = (id) => document.getElementById(id);
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
@@ -17,7 +17,7 @@ const drawn = (tag, attributes) => {
 const parsed = (id) => JSON.parse(find(id).textContent);
 root.classList.add("scripted");
 
-// -- colours of the page. Files opened from disk may be denied any memory of the choice.
+// -- colours of the page; the choice is kept unless the browser refuses storage to local files
 const theme = find("theme");
 const recall = () => { try { return localStorage.getItem("vtcav-theme") || ""; } catch { return ""; } };
 const keep = (name) => { try { localStorage.setItem("vtcav-theme", name); } catch { /* not kept */ } };
@@ -41,7 +41,7 @@ all(".copy").forEach((button) => button.addEventListener("click", async () => {
   find("copied").textContent = done ? "Copied." : "Selected: copy it with Ctrl+C, or Cmd+C.";
 }));
 
-// -- paper shows what is folded away, but for what is long
+// -- printing opens all details except the long ones
 addEventListener("beforeprint", () => {
   for (const details of all("details:not(.long):not([open])")) {
     details.open = true;

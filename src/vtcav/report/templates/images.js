@@ -68,7 +68,7 @@
     select.value = Math.max(0, names.indexOf(wanted));
   };
   const place = (element, [left, top, right, bottom], view) => {
-    // percentages of the stage, which holds the picture and what of the input lies beyond it
+    // percentages of the stage, which holds the picture and the input's margin around it
     const [l, t, r, b] = view;
     element.style.left = `${(100 * (left - l)) / (r - l)}%`;
     element.style.top = `${(100 * (top - t)) / (b - t)}%`;
@@ -76,7 +76,7 @@
     element.style.height = `${(100 * (bottom - top)) / (b - t)}%`;
   };
 
-  // what is shown before anything is chosen: the largest attribution, of those that stand out
+  // the first choice: the largest attribution, if possible of the significant ones
   const telling = (data) => {
     const usable = data.rows.filter((row) => row[10] === "significant" && row[11] !== "do not use");
     const rows = usable.length ? usable : data.rows;
@@ -99,7 +99,7 @@
     trouble("");
     Object.assign(state, { i, data, maps, cell: null });
     entries.forEach(({ link }, j) => (j === i ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current")));
-    // the list alone scrolls: the page stays where its reader is
+    // only the list scrolls, not the page
     const { offsetTop, offsetHeight } = entries[i].item;
     const above = offsetTop - list.offsetTop;
     const below = above + offsetHeight - list.clientHeight;
@@ -108,7 +108,7 @@
     steps();
     const { name } = index[i];
     find("image-name").textContent = name;
-    find("image-predictions").textContent = `The network says: ${data.predictions.map(([c, p]) => `${c} ${p}`).join(", ")}.`;
+    find("image-predictions").textContent = `The network predicts: ${data.predictions.map(([c, p]) => `${c} ${p}`).join(", ")}.`;
     const first = telling(data);
     fill(find("layer"), data.layers, data.layers.includes(chosen.layer) ? chosen.layer : data.layers[first[0]]);
     fill(find("concept"), data.concepts, data.concepts.includes(chosen.concept) ? chosen.concept : data.concepts[first[1]]);
