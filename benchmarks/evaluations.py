@@ -14,7 +14,7 @@ from measuring import write
 
 import vtcav
 from vtcav.datasets import demo_photographs, textures
-from vtcav.images.references import collect
+from vtcav.images.listing import collect
 
 KEY = ["layer", "concept", "class_index"]
 COUNTED = 0.01

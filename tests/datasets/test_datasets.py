@@ -103,7 +103,7 @@ def test_wrong_labels_name_the_closest(tree):
     assert "empty" not in datasets.from_folders(tree)
     with pytest.raises(DatasetError, match="does not exist"):
         datasets.from_folders(tree / "no")
-    with pytest.raises(DatasetError, match="limit of at least 1"):
+    with pytest.raises(DatasetError, match="limit to be a whole number of at least 1"):
         datasets.from_folders(tree, limit=0)
     with pytest.raises(DatasetError, match="no concept 'x'"):
         datasets.from_folders(tree)["x"]
@@ -622,7 +622,7 @@ def test_the_command(tree, coco, tmp_path, capsys):
     assert len(list((out / "striped").iterdir())) == 5
     assert len(list(Path(said["negatives"]).iterdir())) == 6
     # nothing else lies there, so that the folder serves as it is
-    assert len(vtcav.images.references.collect(out.with_name("concepts-rest"))) == 6
+    assert len(vtcav.images.collect(out.with_name("concepts-rest"))) == 6
     assert main(argv) == 1
     assert "exists already" in capsys.readouterr().err
     photos = str(tmp_path / "photos")

@@ -31,7 +31,7 @@ from vtcav.evaluation.peers.saliency import (
 )
 from vtcav.evaluation.peers.sensitivity import class_gradients
 from vtcav.evaluation.peers.tcav import tcav
-from vtcav.images.references import collect
+from vtcav.images.listing import collect
 
 IMAGES = {"cat": pictures(3, seed=5), "dog": pictures(3, seed=6), "fox": pictures(3, seed=7)}
 OPTIONS = {"runs": 4, "steps": 6, "progress": False}
@@ -176,7 +176,7 @@ def test_a_limit_draws_the_images(explainer):
     some = compare(explainer, IMAGES, methods=["grad_cam"], limit=2, seed=3)
     drawn = [ref.name for ref in collect(IMAGES["cat"], limit=2, seed=3)]
     assert some.table.query("class_name == 'cat'")["image"].unique().tolist() == drawn
-    with pytest.raises(ExplanationError, match="limit of at least 1"):
+    with pytest.raises(ExplanationError, match="limit to be a whole number of at least 1"):
         compare(explainer, IMAGES, limit=0)
 
 

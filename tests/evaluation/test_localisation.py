@@ -219,7 +219,7 @@ def test_a_limit_draws_from_the_images_with_masks(explainer, place):
         assert found.table["image"].nunique() == 1
         drawn |= {name[-5] for name in found.table["image"]}
     assert drawn == {"1", "2", "3"}
-    with pytest.raises(vtcav.ImageError, match="limit of at least 1 image, got 0"):
+    with pytest.raises(vtcav.ImageError, match="limit to be a whole number of at least 1, got 0"):
         localise_folder(explainer, place / "images", place / "masks", "red", limit=0)
 
 

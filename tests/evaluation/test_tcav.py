@@ -230,9 +230,7 @@ def test_captum_on_the_same_cavs(tmp_path, pooled):
         runs=3, pooled=pooled,
     )  # fmt: skip
     shape = model.check_layers([layer])[0].shape
-    x = torch.stack(
-        [model.preprocess(ref.load()) for ref in vtcav.images.references.collect(IMAGES["cat"])]
-    )
+    x = torch.stack([model.preprocess(ref.load()) for ref in vtcav.images.collect(IMAGES["cat"])])
     runs = ours.runs[ours.runs["kind"] == "concept"]
     spread = []
     for run, u in enumerate(ours.cavs[layer]["bright"].concept):

@@ -17,7 +17,7 @@ from vtcav.errors import CavError, ExplanationError, ExtraError, ImageError, Mod
 from vtcav.explainer.runs import ray_engine as engine
 from vtcav.explainer.runs.engine import engine_of
 from vtcav.explainer.runs.part import Task, chunks_of
-from vtcav.images.references import collect
+from vtcav.images.listing import collect
 
 ray = pytest.importorskip("ray", reason="needs the extra vtcav[ray]")
 pytest.importorskip("ray.data", reason="needs the extra vtcav[ray]")

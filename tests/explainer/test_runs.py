@@ -20,7 +20,8 @@ from vtcav.explainer.runs.engine import engine_of
 from vtcav.explainer.runs.part import Task, chunks_of
 from vtcav.explainer.runs.run_folder import DamagedPartWarning, opened
 from vtcav.images.facts import Fact, fact_of
-from vtcav.images.references import ImageRef, collect
+from vtcav.images.listing import collect
+from vtcav.images.references import ImageRef
 
 IMAGES = pictures(150, seed=7)  # parts of 64, 64 and 22
 TABLES = ("attributions", "summary", "resampled", "images")

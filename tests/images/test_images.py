@@ -24,9 +24,11 @@ from PIL import Image
 import vtcav.images.batches
 import vtcav.images.decoding
 from vtcav.errors import ImageError
-from vtcav.images.batches import ImageStream
+from vtcav.images.batches import Batches, computed_ahead
 from vtcav.images.decoding import as_rgb
-from vtcav.images.references import ImageRef, Skipped, SkippedImageWarning, collect, read
+from vtcav.images.listing import collect
+from vtcav.images.preprocess import Preprocess
+from vtcav.images.references import ImageRef, Skipped, SkippedImageWarning, read
 
 RED, GREEN, BLUE, WHITE, BLACK = (
     (255, 0, 0),
@@ -60,8 +62,16 @@ def pixels(source):
     return np.asarray(reading(source))
 
 
-def stream_of(refs, **options):
-    return ImageStream(refs, lambda ref, image: image, **options)
+def tensor(image):
+    return torch.from_numpy(np.array(image, np.float32)).permute(2, 0, 1)
+
+
+def batches_of(refs, preprocess=tensor, batch_size=1, **options):
+    return Batches(refs, preprocess, batch_size, **options)
+
+
+def pairs(batches):
+    return [pair for batch in batches for pair in zip(batch.refs, batch.pictures, strict=True)]
 
 
 def chunk(kind, data):
@@ -120,10 +130,10 @@ def test_a_broken_link_is_listed_and_named_when_read(tmp_path):
     save(tmp_path / "a.png")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
     (tmp_path / "self.png").symlink_to(tmp_path / "self.png")
-    stream = stream_of(collect(tmp_path))
+    batches = batches_of(collect(tmp_path))
     with pytest.warns(SkippedImageWarning, match=r"2 of 3 images.*gone.png.*no such file"):
-        assert len(list(stream)) == 1
-    assert [Path(skip.name).name for skip in stream.skipped] == ["gone.png", "self.png"]
+        assert len(list(batches)) == 1
+    assert [Path(skip.name).name for skip in batches.skipped] == ["gone.png", "self.png"]
 
 
 def test_one_file_is_one_image_with_its_name_as_given(tmp_path, monkeypatch):
@@ -267,7 +277,7 @@ def test_a_limit_is_a_seeded_sample_in_order():
     assert names(stack, limit=10, seed=3) != names(stack, limit=10, seed=4)
     assert len(collect(stack, limit=50)) == len(collect(stack, limit=99)) == 50
     for limit in (0, -1):
-        with pytest.raises(ImageError, match="limit of at least 1"):
+        with pytest.raises(ImageError, match="limit to be a whole number of at least 1"):
             collect(stack, limit=limit)
 
 
@@ -559,7 +569,7 @@ def test_reading_leaves_pictures_and_pillow_as_they_were(tmp_path, photo):
     assert photo.getpixel((0, 0)) == BLACK
     assert not array[0, 0].any()
     state = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
-    list(stream_of(collect([save(tmp_path / "a.png"), photo])))
+    list(batches_of(collect([save(tmp_path / "a.png"), photo]), Preprocess(8)))
     assert state == (Image.MAX_IMAGE_PIXELS, list(warnings.filters))
 
 
@@ -588,9 +598,9 @@ def test_skipped_pictures_are_named_with_their_reasons(tmp_path):
         save(tmp_path / f"{index}.png")
     for index in range(7):
         (tmp_path / f"bad{index}.jpg").write_bytes(b"text" * (index > 0))
-    stream = stream_of(collect(tmp_path))
+    batches = batches_of(collect(tmp_path), batch_size=3)
     with pytest.warns(SkippedImageWarning) as caught:
-        pairs = list(stream)
+        read_ones = pairs(batches)
     assert len(caught) == 1
     message = str(caught[0].message)
     assert message.startswith("7 of 11 images are left out: ")
@@ -598,57 +608,66 @@ def test_skipped_pictures_are_named_with_their_reasons(tmp_path):
     assert "bad0.jpg' (the file is empty)" in message
     assert message.endswith("; and 2 more")
     assert caught[0].filename == __file__  # the loop, not the library
-    assert [ref.name for ref, _ in pairs] == stream.used == names(tmp_path)[:4]
-    assert [Path(skip.name).name for skip in stream.skipped] == [f"bad{i}.jpg" for i in range(7)]
-    assert stream.skipped[0] == Skipped(str(tmp_path / "bad0.jpg"), "the file is empty")
+    assert [ref.name for ref, _ in read_ones] == batches.used == names(tmp_path)[:4]
+    assert [Path(skip.name).name for skip in batches.skipped] == [f"bad{i}.jpg" for i in range(7)]
+    assert batches.skipped[0] == Skipped(str(tmp_path / "bad0.jpg"), "the file is empty")
 
 
 def test_strict_raises_at_the_first_bad_file(tmp_path):
     save(tmp_path / "a.png")
     (tmp_path / "b.png").touch()
     save(tmp_path / "c.png")
-    stream = stream_of(collect(tmp_path), strict=True)
+    batches = batches_of(collect(tmp_path), strict=True)
     with pytest.raises(ImageError, match=r"cannot read '.*b.png': the file is empty"):
-        list(stream)
-    assert len(stream.used) == 1
+        list(batches)
+    assert len(batches.used) == 1
 
 
 def test_no_readable_picture_at_all_is_an_error(tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / name).touch()
-    stream = stream_of(collect(tmp_path))
+    batches = batches_of(collect(tmp_path))
     with pytest.raises(ImageError, match=r"none of the 2 images can be read: '.*a.png' \(the file"):
-        list(stream)
-    assert len(stream.skipped) == 2
+        list(batches)
+    assert len(batches.skipped) == 2
 
 
-@given(count=st.integers(0, 40), workers=st.integers(1, 5), ahead=st.integers(1, 9))
+@given(count=st.integers(0, 40), threads=st.integers(1, 5), ahead=st.integers(1, 9))
 @settings(max_examples=20, deadline=None)
-def test_the_order_does_not_depend_on_the_threads(count, workers, ahead):
+def test_the_order_does_not_depend_on_the_threads(count, threads, ahead):
+    results = computed_ahead(lambda item: item**2, range(count), ahead, threads=threads)
+    assert list(results) == [item**2 for item in range(count)]
+
+
+@given(count=st.integers(0, 40), batch_size=st.integers(1, 9))
+@settings(max_examples=20, deadline=None)
+def test_batches_hold_every_picture_in_order(count, batch_size):
     refs = refs_of(count) if count else []
-    stream = stream_of(refs, workers=workers, ahead=ahead)
+    batches = batches_of(refs, batch_size=batch_size)
     for _ in range(2):  # iterating again starts over
-        found = [image.getpixel((0, 0))[0] for _, image in stream]
-        assert found == list(range(count))
-        assert stream.used == [ref.name for ref in refs]
-    assert len(stream) == count
+        sizes, colours = [], []
+        for batch in batches:
+            sizes.append(len(batch.refs))
+            colours += batch.x[:, 0, 0, 0].int().tolist()
+        assert colours == list(range(count))
+        assert sizes == [min(batch_size, count - i) for i in range(0, count, batch_size)]
+        assert batches.used == [ref.name for ref in refs]
 
 
-def test_slow_pictures_keep_their_place_and_few_are_in_flight(monkeypatch):
+def test_slow_pictures_keep_their_place_and_few_are_in_flight():
     started, handed_out, most = 0, 0, 0
     lock = threading.Lock()
 
-    def slow(ref):
+    def slow(item):
         nonlocal started, most
         with lock:
             started += 1
             most = max(most, started - handed_out)
-        time.sleep(0.01 if ref.name == "array[0]" else 0.001)
-        return read(ref)
+        time.sleep(0.01 if item == 0 else 0.001)
+        return item
 
-    monkeypatch.setattr(vtcav.images.batches, "read", slow)
-    for index, (_, image) in enumerate(stream_of(refs_of(30), workers=3, ahead=5)):
-        assert image.getpixel((0, 0))[0] == index
+    for index, item in enumerate(computed_ahead(slow, range(30), 5, threads=3)):
+        assert item == index
         handed_out += 1
     assert 2 <= most <= 6
 
@@ -659,20 +678,19 @@ def image_threads():
 
 def test_leaving_the_loop_ends_the_threads(tmp_path):
     (tmp_path / "empty.png").touch()
-    refs = collect(tmp_path) + refs_of(50)
-    stream = stream_of(refs)
-    iterator = iter(stream)
+    batches = batches_of(collect(tmp_path) + refs_of(50))
+    iterator = iter(batches)
     next(iterator)
     assert image_threads()
     iterator.close()  # without a warning: the loop did not end
     assert not image_threads()
-    assert stream.used == ["array[0]"]
-    assert len(stream.skipped) == 1
+    assert batches.used == ["array[0]"]
+    assert len(batches.skipped) == 1
 
 
 def test_an_error_in_the_loop_ends_the_threads():
     def consume():
-        for _ in stream_of(refs_of(50)):
+        for _ in batches_of(refs_of(50)):
             raise KeyError("consumer")
 
     with pytest.raises(KeyError, match="consumer"):
@@ -681,43 +699,36 @@ def test_an_error_in_the_loop_ends_the_threads():
 
 
 def test_an_error_that_is_no_pictures_fault_comes_through_in_order(monkeypatch):
+    load = ImageRef.load
+
     def fail(ref):
         if ref.name == "array[2]":
             raise KeyboardInterrupt
-        return read(ref)
+        return load(ref)
 
-    monkeypatch.setattr(vtcav.images.batches, "read", fail)
-    stream = stream_of(refs_of(9))
+    monkeypatch.setattr(ImageRef, "load", fail)
+    batches = batches_of(refs_of(9))
     with pytest.raises(KeyboardInterrupt):
-        list(stream)
-    assert stream.used == ["array[0]", "array[1]"]
+        list(batches)
+    assert batches.used == ["array[0]", "array[1]"]
     assert not image_threads()
 
 
-def test_pictures_are_converted_in_the_threads_and_an_image_error_skips_one():
-    def convert(ref, image):
-        if ref.name == "array[1]":
+def test_pictures_are_preprocessed_in_the_threads_and_an_image_error_skips_one():
+    threads = set()
+
+    def preprocess(image):
+        threads.add(threading.current_thread())
+        if image.getpixel((0, 0)) == (1, 1, 1):
             raise ImageError("too plain")
-        return ref.name, threading.current_thread() is threading.main_thread()
+        return tensor(image)
 
-    stream = ImageStream(refs_of(3), convert)
-    with pytest.warns(SkippedImageWarning, match=r"1 of 3 .* 'array\[1\]' \(too plain\)"):
-        pairs = list(stream)
-    assert [result for _, result in pairs] == [("array[0]", False), ("array[2]", False)]
-    with pytest.raises(ImageError, match=r"cannot read 'array\[1\]': too plain"):
-        list(ImageStream(refs_of(3), convert, strict=True))
-
-
-def test_another_error_of_the_conversion_is_not_hidden():
-    def convert(ref, image):
-        if ref.name == "array[1]":
-            raise RuntimeError("out of memory")
-        return image
-
-    stream = ImageStream(refs_of(3), convert)
-    with pytest.raises(RuntimeError, match="out of memory"):
-        list(stream)
-    assert stream.used == ["array[0]"]
+    batches = batches_of(refs_of(3), preprocess)
+    with pytest.warns(SkippedImageWarning, match=r"1 of 3 .* 'array\[1\]' .*: too plain\)"):
+        assert [ref.name for ref, _ in pairs(batches)] == ["array[0]", "array[2]"]
+    assert threading.main_thread() not in threads
+    with pytest.raises(ImageError, match=r"cannot read 'array\[1\]': .*: too plain"):
+        list(batches_of(refs_of(3), preprocess, strict=True))
 
 
 def test_one_lazily_opened_picture_many_times(tmp_path, photo):
@@ -726,12 +737,8 @@ def test_one_lazily_opened_picture_many_times(tmp_path, photo):
     photo.save(tmp_path / "a.jpg", exif=exif)
     for _ in range(5):
         with Image.open(tmp_path / "a.jpg") as opened:
-            assert {image.size for _, image in stream_of(collect([opened] * 20))} == {(30, 40)}
-
-
-def test_streams_check_their_settings():
-    with pytest.raises(ImageError, match="got workers=0, ahead=8"):
-        stream_of([], workers=0)
+            read_ones = pairs(batches_of(collect([opened] * 20)))
+        assert {image.size for _, image in read_ones} == {(30, 40)}
 
 
 def test_errors_survive_pickling(tmp_path):
@@ -744,7 +751,7 @@ def test_errors_survive_pickling(tmp_path):
 def test_files_can_be_removed_after_reading(tmp_path):
     save(tmp_path / "d" / "a.png")
     save(tmp_path / "d" / "b.tif", compression="tiff_lzw")
-    list(stream_of(collect(tmp_path / "d")))
+    list(batches_of(collect(tmp_path / "d")))
     shutil.rmtree(tmp_path / "d")  # on Windows an open file would prevent it
 
 

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from vtcav import ExplanationError, ImageError
+from vtcav.images.listing import collect
 from vtcav.images.masks import MaskReader, find_masks
-from vtcav.images.references import collect
 
 LABELS = np.array([[0, 1, 2], [2, 2, 0]], np.uint8)
 

@@ -52,7 +52,7 @@ def add(commands: Any) -> None:
         ),
     )
     command.add_argument(
-        "--images", required=True, type=Path, help="a folder with one folder of images per class"
+        "--images", required=True, help="a folder or URI with one folder of images per class"
     )
     add_sources(command)
     command.add_argument(
@@ -76,7 +76,7 @@ def add(commands: Any) -> None:
     command.set_defaults(run=_run)
 
 
-def class_folders(root: Path, model: Model) -> dict[int, Path]:
+def class_folders(root: str | Path, model: Model) -> dict[int, str | Path]:
     """Return the folders of images by the class that they are named like.
 
     A folder is named like the class, whatever its case and with any sign that is no letter or
@@ -86,23 +86,19 @@ def class_folders(root: Path, model: Model) -> dict[int, Path]:
         ImageError: When there are none.
         ModelError: For a folder that is named like no class.
     """
-    if not root.is_dir():
-        raise ImageError(
-            f"expected a folder with one folder of images per class, got {str(root)!r}, which "
-            f"{'is a file' if root.exists() else 'does not exist'}"
-        )
-    folders = [p for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+    from vtcav.images.listing import subfolders
+
+    folders = subfolders(root, "a folder with one folder of images per class")
     if not folders:
         raise ImageError(
             f"expected one folder of images per class in {str(root)!r}, found none; put the images "
-            f"of a class into a folder of its name, for example "
-            f"{str(root / model.class_names[0])!r}"
+            f"of a class into a folder of its name, for example {model.class_names[0]!r}"
         )
-    found: dict[int, Path] = {}
-    for folder in folders:
-        alike = [i for i, n in enumerate(model.class_names) if _plain(n) == _plain(folder.name)]
-        certain = len(alike) == 1 and folder.name not in model.class_names
-        index = model.class_index(alike[0] if certain else folder.name)
+    found: dict[int, str | Path] = {}
+    for name, folder in folders.items():
+        alike = [i for i, n in enumerate(model.class_names) if _plain(n) == _plain(name)]
+        certain = len(alike) == 1 and name not in model.class_names
+        index = model.class_index(alike[0] if certain else name)
         if index in found:
             raise ImageError(
                 f"two folders are named like class {model.class_names[index]!r}: "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcav.cli.options import (
@@ -45,18 +44,17 @@ def add(commands: Any) -> None:
     )
     add_sources(command)
     command.add_argument(
-        "--images", type=Path, help="images to explain, looked for among the examples"
+        "--images",
+        help="images to explain, looked for among the examples: a folder, glob, URI or Parquet file",
     )
-    command.add_argument(
-        "--other-negatives", type=Path, help="other negatives to compare the directions with"
-    )
+    command.add_argument("--other-negatives", help="other negatives to compare the directions with")
     add_output(command, "tables and figure")
     add_common(command)
     command.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from vtcav.images.references import collect
+    from vtcav.images.listing import collect
 
     check_sources(arguments)
     # mistakes show before the minutes that learning may take

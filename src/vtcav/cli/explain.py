@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
             "  vtcav explain zebra.jpg --model demo --cavs out/cavs.safetensors --classes zebra\n"
         ),
     )
-    command.add_argument("image", metavar="IMAGE", help="a picture file")
+    command.add_argument("image", metavar="IMAGE", help="a picture file, or its URI")
     command.add_argument(
         "--classes",
         default="3",
@@ -57,7 +57,7 @@ def add(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from vtcav.images.references import collect
+    from vtcav.images.listing import collect
 
     check_sources(arguments)
     classes = _classes(arguments.classes)

@@ -44,7 +44,9 @@ def add(commands: Any) -> None:
         ),
     )
     command.add_argument("class_name", metavar="CLASS", help="a class name, or index:N")
-    command.add_argument("--images", required=True, help="a folder of images of the class")
+    command.add_argument(
+        "--images", required=True, help="images of the class: a folder, glob, URI or Parquet file"
+    )
     add_sources(command)
     add_quadrature(command)
     add_resampling(command)
@@ -83,12 +85,12 @@ def _ray_options(arguments: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from vtcav.images.remote import collect_stored
+    from vtcav.images.listing import collect
 
     check_sources(arguments)
     ray_options = _ray_options(arguments)
     model = load(arguments)
-    collect_stored(arguments.images)
+    collect(arguments.images)
     own = arguments.output / "run" if arguments.output and not arguments.no_resume else None
     class_index = model.class_index(class_of(arguments.class_name))
     glob = prepared(arguments, model).explain_class(

@@ -36,11 +36,10 @@ def add(commands: Any) -> None:
     )
     add_model(command)
     command.add_argument(
-        "--concepts", type=Path, help="concepts to begin with: one folder of examples for each"
+        "--concepts", help="concepts to begin with: a folder or URI with one folder for each"
     )
     command.add_argument(
         "--negatives",
-        type=Path,
         help="images that show no concept (default: a stand-in, and the page says so)",
     )
     command.add_argument("--cavs", type=Path, help="learned concepts to look at")

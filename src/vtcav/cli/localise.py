@@ -38,7 +38,9 @@ def add(commands: Any) -> None:
             "      --model demo --concepts concepts --negatives random -o out"
         ),
     )
-    command.add_argument("--images", required=True, help="a folder of images")
+    command.add_argument(
+        "--images", required=True, help="images: a folder, glob, URI or Parquet file"
+    )
     command.add_argument(
         "--masks",
         required=True,
@@ -84,7 +86,7 @@ def mask_value(text: str) -> MaskValue:
 
 def _run(arguments: argparse.Namespace) -> None:
     from vtcav.evaluation.localisation.compute import localise_folder
-    from vtcav.images.references import collect
+    from vtcav.images.listing import collect
     from vtcav.models.heads.batch_size import IMAGES
 
     check_sources(arguments)

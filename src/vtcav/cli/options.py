@@ -133,14 +133,13 @@ def add_sources(command: argparse.ArgumentParser) -> None:
     """Add the network, the concepts, and how their images are read."""
     add_model(command)
     command.add_argument(
-        "--concepts", type=Path, help="a folder with one folder of example images per concept"
+        "--concepts", help="a folder or URI with one folder of example images per concept"
     )
     command.add_argument(
         "--negatives",
-        type=Path,
         help=(
-            "a folder of images that do not show the concepts, or one folder per concept, named "
-            "like it"
+            "images that do not show the concepts: a folder, glob, URI or Parquet file; or a "
+            "folder with one folder per concept, named like it"
         ),
     )
     command.add_argument("--cavs", type=Path, help="learned concepts, instead of --concepts")

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-
 from vtcav.errors import DatasetError
+from vtcav.images.listing import draw
 from vtcav.images.references import ImageRef
 
 if TYPE_CHECKING:
@@ -239,12 +238,7 @@ def wanted_labels(
 
 def drawn(refs: Sequence[ImageRef], limit: int | None, seed: int) -> tuple[ImageRef, ...]:
     """Return at most `limit` images, drawn without replacement and kept in order."""
-    if limit is not None and limit < 1:
-        raise DatasetError(f"expected a limit of at least 1 image, got {limit}; None takes all")
-    if limit is None or limit >= len(refs):
-        return tuple(refs)
-    chosen = np.random.default_rng(seed).choice(len(refs), size=limit, replace=False)
-    return tuple(refs[i] for i in sorted(chosen.tolist()))
+    return tuple(draw(refs, limit, seed, DatasetError))
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> str:

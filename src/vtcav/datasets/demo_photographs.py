@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vtcav.errors import ExtraError
-from vtcav.images.references import collect, read
+from vtcav.images.listing import collect
+from vtcav.images.references import read
 from vtcav.models.sources.demo_network import HINT
 
 __all__ = ["crops", "negatives", "photograph"]

@@ -116,10 +116,10 @@ def _earlier(sources: Path, table: pd.DataFrame) -> pd.DataFrame:
 def _write_one(ref: ImageRef, number: int, folder: Path) -> dict[str, Any]:
     """Write one image; return its row of the list."""
     stem, suffix = _stem(ref)
-    if type(ref) is ImageRef and isinstance(ref.source, Path):
+    if ref.path is not None:
         ref.load()  # a file that is no picture is found here, not later
         file = folder / f"{number:04d}_{stem}{suffix}"
-        shutil.copyfile(ref.source, file)
+        shutil.copyfile(ref.path, file)
     else:
         file = folder / f"{number:04d}_{stem}.png"
         note = PngImagePlugin.PngInfo()

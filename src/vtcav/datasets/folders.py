@@ -7,7 +7,8 @@ from pathlib import Path
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group, wanted_labels
 from vtcav.errors import ConceptError, DatasetError
 from vtcav.images.concepts import concept_folders
-from vtcav.images.references import ImageRef, collect
+from vtcav.images.listing import collect, is_remote
+from vtcav.images.references import ImageRef
 
 __all__ = ["from_folders"]
 
@@ -20,13 +21,13 @@ def from_folders(
     limit: int | None = None,
     seed: int = 0,
 ) -> ConceptImages:
-    """List a folder that holds one folder of images per label.
+    """List a folder, here or behind a URI, that holds one folder of images per label.
 
     This is the layout of torchvision's ImageFolder and of `images/` in the Describable Textures
     Dataset.
 
     Args:
-        root: The folder.
+        root: The folder or URI.
         concepts: Which labels, or a mapping from new names to labels; None takes all.
         listed: A text file of image paths relative to `root`, one a line, such as
             `labels/train1.txt` of the Describable Textures Dataset: only these are taken.
@@ -45,21 +46,21 @@ def from_folders(
         ...     datasets.from_folders(folder, limit=2)
         ConceptImages(dotted: 2, striped: 2)
     """
-    root = Path(root)
     try:
         folders = concept_folders(root)
     except ConceptError as error:
         raise DatasetError(str(error)) from error
     if listed is not None:
-        pairs = _listed(root, Path(listed))
+        pairs = _listed(Path(root), Path(listed))
         known = dict.fromkeys(folders) | {label: None for label, _ in pairs}
         return group(pairs, concepts, limit=limit, seed=seed, known=known)
     labels = wanted_labels(concepts, list(folders))
     used = dict.fromkeys(label for parts in labels.values() for label in parts)
     found = []
     for label in used:
-        if any(path for path in folders[label].rglob("*") if path.is_file()):
-            found += [(label, ref) for ref in collect(folders[label])]
+        folder = folders[label]
+        if is_remote(folder) or any(path.is_file() for path in Path(folder).rglob("*")):
+            found += [(label, ref) for ref in collect(folder)]
     return group(found, concepts, limit=limit, seed=seed, known=used)
 
 

@@ -13,7 +13,6 @@ from PIL import Image
 from vtcav.datasets.concept_images import ConceptImages, Wanted, closest, group, names
 from vtcav.errors import DatasetError
 from vtcav.images.references import ImageRef, UnreadableError
-from vtcav.images.remote import FetchedImage
 
 __all__ = ["RowImage", "from_huggingface"]
 
@@ -67,7 +66,7 @@ def from_huggingface(
     if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"):
         texts = list(dataset[label])[:rows]
         pairs = [
-            (text, RowImage(f"{title}[{i}]", Path(), dataset, i, image))
+            (text, RowImage(f"{title}[{i}]", dataset=dataset, row=i, column=image))
             for i, cell in enumerate(texts)
             for text in name_of(cell)
         ]
@@ -174,7 +173,7 @@ def _of_cell(name: str, cell: Any) -> ImageRef:
         else:
             cell = path
     if isinstance(cell, bytes):
-        return FetchedImage(name, Path(), cell)
+        return ImageRef(name, cell)
     if isinstance(cell, str) and cell:
         return ImageRef(cell, Path(cell))
     if isinstance(cell, Image.Image | np.ndarray):
@@ -186,7 +185,7 @@ def _of_cell(name: str, cell: Any) -> ImageRef:
 
 @dataclass(frozen=True, eq=False)
 class RowImage(ImageRef):
-    """The image in a row of a data set; `source` is not used.
+    """The image in a row of a data set.
 
     Attributes:
         dataset: The data set, its images undecoded.
@@ -218,7 +217,3 @@ class RowImage(ImageRef):
     def digest(self) -> str:
         """The sha256 of the bytes, or of the pixels of a picture."""
         return self.fetch().digest()
-
-    def status(self) -> tuple[int, int]:
-        """Unknown."""
-        return -1, -1

@@ -16,13 +16,12 @@ from scipy import ndimage
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group
 from vtcav.datasets.patches import Box, Patches, PatchImage, choose
 from vtcav.errors import DatasetError, ExplanationError, ImageError
-from vtcav.images.decoding import identify, open_file, reason_of
+from vtcav.images.decoding import identify, open_file, orientation, reason_of
+from vtcav.images.listing import ImageSource, collect
 from vtcav.images.masks import MaskReader, MaskSource, MaskValue, find_masks
-from vtcav.images.references import ImageRef, ImageSource, collect
+from vtcav.images.references import ImageRef
 
 __all__ = ["MaskFile", "from_masks", "pieces_of", "upright_size"]
-
-_ORIENTATION = 0x0112
 
 
 def from_masks(
@@ -189,12 +188,12 @@ def upright_size(ref: ImageRef) -> tuple[int, int]:
         DatasetError: When it cannot be read.
     """
     try:
-        if not (type(ref) is ImageRef and isinstance(ref.source, Path)):
+        if ref.path is None:
             return ref.load().size
-        with open_file(ref.source) as file:
+        with open_file(ref.path) as file:
             image = identify(file)
-            turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-            return (image.height, image.width) if turned else image.size
+            sides_change = orientation(image) in (5, 6, 7, 8)
+            return (image.height, image.width) if sides_change else image.size
     except Exception as error:
         # decoders meet damaged files with exceptions of every kind; all are this picture's
         raise DatasetError(f"cannot read {ref.name!r}: {reason_of(error)}") from error

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from vtcav.errors import DatasetError, ImageError
-from vtcav.images.references import ImageRef, UnreadableError, pixel_digest
+from vtcav.images.references import ImageRef, UnreadableError
 
 __all__ = ["Box", "PatchImage", "Patches", "Region", "choose"]
 
@@ -110,7 +110,7 @@ def _span(middle: float, length: float, most: int) -> tuple[int, int]:
 
 @dataclass(frozen=True, eq=False)
 class PatchImage(ImageRef):
-    """A part of a picture; `source` is that of the picture.
+    """A part of a picture.
 
     Attributes:
         picture: What it is cut out of.
@@ -145,7 +145,7 @@ class PatchImage(ImageRef):
         """
         place = ",".join(f"{value:g}" for value in box)
         name = f"{picture.name}[{place}]"
-        return cls(name, picture.source, picture, box, cut, region, size)
+        return cls(name, None, picture, box, cut, region, size)
 
     def load(self) -> Image.Image:
         """Read the picture and cut the patch out.
@@ -161,14 +161,6 @@ class PatchImage(ImageRef):
             raise UnreadableError(self.name, error.args[1]) from error
         except ImageError as error:
             raise UnreadableError(self.name, str(error)) from error
-
-    def digest(self) -> str:
-        """The sha256 of the patch's size and pixels."""
-        return pixel_digest(self.load())
-
-    def status(self) -> tuple[int, int]:
-        """Unknown: the same file may be cut in another way."""
-        return -1, -1
 
     def origin(self) -> str:
         """The digest of the picture."""

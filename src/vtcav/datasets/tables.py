@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group, names, unknown
 from vtcav.errors import DatasetError, ImageError
 from vtcav.images.references import ImageRef
-from vtcav.images.remote import StoredImage, parquet_images
+from vtcav.images.remote import StoredImage, stored_images
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -175,17 +175,17 @@ def _image(cell: Any, root: str, row: int) -> ImageRef:
         raise DatasetError(f"expected the path of an image in row {row}, got {cell!r}")
     text = str(os.fspath(cell))
     if "://" in text:
-        return StoredImage(text, Path(), text)
+        return StoredImage(text, root=text)
     if "://" in root:
         whole = f"{root.rstrip('/')}/{text}"
-        return StoredImage(whole, Path(), whole)
+        return StoredImage(whole, root=whole)
     path = Path(root) / text
     return ImageRef(str(path), path)
 
 
 def _parquet(place: str, image: str | None, root: str | Path | None) -> Sequence[ImageRef]:
     try:
-        return parquet_images(place, column=image, folder=None if root is None else str(root))
+        return stored_images(place, column=image, folder=None if root is None else str(root))
     except ImageError as error:
         raise DatasetError(str(error)) from error
 
@@ -217,8 +217,7 @@ def check_there(pairs: Sequence[tuple[str, ImageRef]], root: str) -> None:
         if there.get(label):
             continue
         if ref.name not in known:
-            local = type(ref) is ImageRef and isinstance(ref.source, Path)
-            known[ref.name] = not local or Path(str(ref.source)).exists()
+            known[ref.name] = ref.path is None or ref.path.exists()
         there[label] = known[ref.name]
         first.setdefault(label, ref.name)
     if lost := [label for label, found in there.items() if not found]:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group
 from vtcav.errors import DatasetError, ImageError
-from vtcav.images.references import ImageRef, UnreadableError, pixel_digest
+from vtcav.images.references import ImageRef, UnreadableError
 
 __all__ = ["ItemImage", "from_torch"]
 
@@ -77,7 +77,7 @@ def _items(dataset: Any) -> Iterator[tuple[Any, ImageRef]]:
         return
     title = type(dataset).__name__
     for i, label in enumerate(_labels(dataset)):
-        yield label, ItemImage(f"{title}[{i}]", Path(), dataset, i)
+        yield label, ItemImage(f"{title}[{i}]", dataset=dataset, index=i)
 
 
 def _files(dataset: Any) -> list[tuple[Any, Any]] | None:
@@ -147,7 +147,7 @@ def _name(label: Any, names: Sequence[str] | None, index: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class ItemImage(ImageRef):
-    """An item of a data set; `source` is not used.
+    """An item of a data set.
 
     Attributes:
         dataset: The data set.
@@ -176,11 +176,3 @@ class ItemImage(ImageRef):
             # a data set is foreign code, which fails in its own ways
             raise UnreadableError(self.name, str(error) or type(error).__name__) from error
         return ImageRef(self.name, value).load()
-
-    def digest(self) -> str:
-        """The sha256 of the image's size and pixels."""
-        return pixel_digest(self.load())
-
-    def status(self) -> tuple[int, int]:
-        """Unknown."""
-        return -1, -1

@@ -19,8 +19,8 @@ from vtcav.files.cache import Cache
 from vtcav.files.cache_location import cache_of
 from vtcav.images.concepts import ImageSet, gather
 from vtcav.images.input_box import shown_picture
+from vtcav.images.listing import ImageSource, collect
 from vtcav.images.preprocess import signature, to_tensor
-from vtcav.images.references import ImageSource, collect
 from vtcav.method.variants import PAPER, Variant, check_variant
 from vtcav.models.base import Model
 from vtcav.models.heads.batch_size import examples_per_pass
@@ -283,9 +283,8 @@ class VisualTCAV:
 
         Args:
             class_name: A class by name or index.
-            images: Images of the class, in any form that `fit` takes, or a URI or Parquet file
-                (`vtcav.images.remote.collect_stored`). All are used, whatever the network
-                predicts for them; the table says what it predicts.
+            images: Images of the class, in any form that `fit` takes. All are used, whatever the
+                network predicts for them; the table says what it predicts.
             limit: At most this many images, drawn at random with `seed`.
             seed: Seeds the draw.
             strict: Whether an unreadable image is an error.
@@ -309,11 +308,11 @@ class VisualTCAV:
         from vtcav.explainer.runs.assembly import explain_images
         from vtcav.explainer.runs.engine import engine_of
         from vtcav.explainer.runs.part import Task
-        from vtcav.images.remote import collect_stored
+        from vtcav.images.listing import collect
 
         self.check_cavs()
         index = self.model.class_index(class_name)
-        refs = collect_stored(images, limit=limit, seed=seed)
+        refs = collect(images, limit=limit, seed=seed)
         self.attributor.measure_precision_at(refs, index)
         task = Task(self.attributor, index, strict)
         found = explain_images(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vtcav.errors import ExtraError
-from vtcav.images.references import ImageSource, collect
+from vtcav.images.listing import ImageSource, collect
 
 __all__ = ["Negatives", "drawn", "find_negatives"]
 

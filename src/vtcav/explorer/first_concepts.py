@@ -12,7 +12,8 @@ from vtcav.explorer import limits
 from vtcav.explorer.pictures import Pictures
 from vtcav.explorer.schemas import ConceptSpec, Example
 from vtcav.images.concepts import concept_folders, negative_folders
-from vtcav.images.references import ImageSource, Skipped, UnreadableError, collect
+from vtcav.images.listing import ImageSource, collect
+from vtcav.images.references import Skipped, UnreadableError
 
 __all__ = ["first_concepts"]
 
@@ -33,7 +34,7 @@ def first_concepts(
         ConceptError: For a folder that does not exist, or concepts beyond the explorer's limits.
     """
     if not isinstance(concepts, Mapping):
-        besides = Path(negatives) if isinstance(negatives, str | Path) else None
+        besides = negatives if isinstance(negatives, str | Path) else None
         concepts = concept_folders(concepts, besides=besides)
     own: Mapping[str, ImageSource] = {}
     if isinstance(negatives, str | Path):

@@ -48,6 +48,14 @@ class PictureRef(ImageRef):
     encoded: bytes | None = field(default=None, repr=False)
     whole: PictureRef | None = field(default=None, repr=False)
 
+    @classmethod
+    def of(cls, ref: ImageRef) -> PictureRef:
+        """Return a reference to the same picture, with its content here unless it is a file."""
+        here = ref.fetch()
+        if isinstance(here.source, bytes):
+            return cls(ref.name, Path(ref.name), encoded=here.source)
+        return cls(ref.name, here.load() if here.source is None else here.source)
+
     def load(self) -> Image.Image:
         """Decode the picture."""
         if self.encoded is None:
@@ -114,7 +122,7 @@ class Pictures:
             ImageError: When it cannot be read.
         """
         picture = read(ref)
-        own = PictureRef(ref.name, ref.source)
+        own = PictureRef.of(ref)
         return self._kept(Picture(_key(), own, clean_name(name), origin, picture.size))
 
     def upload(self, data: bytes, name: str) -> Picture:

@@ -12,7 +12,7 @@ from typing import Any
 
 from vtcav.errors import ExplanationError, ExtraError, VtcavError
 from vtcav.explorer.session import Session
-from vtcav.images.references import ImageSource
+from vtcav.images.listing import ImageSource
 from vtcav.models.base import Model
 
 __all__ = ["listen", "samples", "serve"]

@@ -27,8 +27,9 @@ from vtcav.explorer.scheduling import LatestRequests, PriorityLock
 from vtcav.explorer.schemas import ConceptSpec, Example
 from vtcav.images.concepts import Concept, ImageSet
 from vtcav.images.input_box import shown_picture
+from vtcav.images.listing import ImageSource, collect
 from vtcav.images.preprocess import Preprocess, signature, to_tensor
-from vtcav.images.references import ImageRef, ImageSource, Skipped, collect
+from vtcav.images.references import ImageRef, Skipped
 from vtcav.models.base import LayerInfo, Model
 from vtcav.results.bank import CavBank
 from vtcav.results.rows import Row
@@ -92,7 +93,7 @@ class Session:
         self.lock, self.latest, self.status = PriorityLock(), LatestRequests(), Status()
         self.pictures = Pictures()
         self.negatives: Negatives = find_negatives(negatives, seed)
-        self.shared = tuple(PictureRef(r.name, r.source) for r in collect(self.negatives.images))
+        self.shared = tuple(map(PictureRef.of, collect(self.negatives.images)))
         self._features = FeatureCache(model, memory, self.shared)
         self._integrals = IntegralCache(int(self.settings.steps), self._batch_size, memory // 4)
         self._caching = threading.Lock()

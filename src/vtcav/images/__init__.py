@@ -1,1 +1,16 @@
-"""Everything that comes in: references to images, decoding, preprocessing, batches and concepts."""
+"""Images on their way in: listed, decoded, preprocessed and put into batches."""
+
+from vtcav.images.listing import ImageSource, collect
+from vtcav.images.preprocess import Preprocess
+from vtcav.images.references import ImageRef, Skipped, SkippedImageWarning, UnreadableError, read
+
+__all__ = [
+    "ImageRef",
+    "ImageSource",
+    "Preprocess",
+    "Skipped",
+    "SkippedImageWarning",
+    "UnreadableError",
+    "collect",
+    "read",
+]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vtcav.errors import ConceptError, ImageError
-from vtcav.images.references import ImageRef, ImageSource, collect
+from vtcav.images.listing import ImageSource, collect, is_remote, subfolders
+from vtcav.images.references import ImageRef
 
 __all__ = ["Concept", "ImageSet", "concept_folders", "gather", "negative_folders"]
 
@@ -90,32 +91,26 @@ def gather(
     return [Concept(name, examples[name], contrast[name]) for name in examples]
 
 
-def concept_folders(root: str | Path, *, besides: Path | None = None) -> dict[str, Path]:
-    """Return the concepts of a folder that holds one folder of examples per concept.
+def concept_folders(
+    root: str | Path, *, besides: str | Path | None = None
+) -> dict[str, str | Path]:
+    """Return the concepts of a folder, here or behind a URI, that holds one folder per concept.
 
     Args:
-        root: The folder.
-        besides: A folder inside it that is no concept (the negatives).
+        root: The folder or URI.
+        besides: A folder inside it that is no concept: the negatives.
 
     Raises:
         ConceptError: When it is no folder or has no folders in it.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise ConceptError(
-            f"expected a folder with one folder per concept, got {str(root)!r}, "
-            f"which {'is a file' if root.exists() else 'does not exist'}"
-        )
-    apart = besides.resolve() if besides is not None else None
-    folders = {
-        path.name: path
-        for path in sorted(root.iterdir())
-        if path.is_dir() and not path.name.startswith((".", "__MACOSX")) and path.resolve() != apart
-    }
+    folders = _subfolders(root, "a folder with one folder per concept")
+    if besides is not None:
+        folders = {name: path for name, path in folders.items() if not _same(path, besides)}
     if not folders:
+        example = f"{str(root).rstrip('/')}/striped" if is_remote(root) else Path(root) / "striped"
         raise ConceptError(
             f"expected one folder per concept in {str(root)!r}, found none; put the example images "
-            f"of a concept into a folder of its name, for example {str(root / 'striped')!r}"
+            f"of a concept into a folder of its name, for example {str(example)!r}"
         )
     return folders
 
@@ -126,20 +121,33 @@ def negative_folders(
     """Return a folder of negatives, or its folders by concept where it has one for each.
 
     Args:
-        root: A folder of images, or of folders named like the concepts.
+        root: A folder or URI of images, or of folders named like the concepts; or a glob or a
+            Parquet file.
         concepts: The concepts by name.
 
     Raises:
-        ConceptError: When it is no folder.
+        ConceptError: When there is no such folder.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise ConceptError(
-            f"expected a folder of negatives, got {str(root)!r}, "
-            f"which {'is a file' if root.exists() else 'does not exist'}"
-        )
-    own = {name: root / name for name in concepts}
-    return dict(own) if all(folder.is_dir() for folder in own.values()) else root
+    text = str(root)
+    if "*" in text or text.endswith(".parquet"):
+        return root
+    folders = _subfolders(root, "a folder of negatives")
+    if all(name in folders for name in concepts):
+        return {name: folders[name] for name in concepts}
+    return root
+
+
+def _subfolders(root: str | Path, expected: str) -> dict[str, str | Path]:
+    try:
+        return subfolders(root, expected)
+    except ImageError as error:
+        raise ConceptError(str(error)) from error
+
+
+def _same(one: str | Path, other: str | Path) -> bool:
+    if is_remote(one) or is_remote(other):
+        return str(one).rstrip("/") == str(other).rstrip("/")
+    return Path(one).resolve() == Path(other).resolve()
 
 
 def _check_names(concepts: Mapping[str, ImageSource]) -> None:

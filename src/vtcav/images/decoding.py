@@ -1,4 +1,4 @@
-"""One picture file or object becomes an upright RGB picture, or a reason why it cannot."""
+"""Picture files and objects decoded into upright RGB pictures, or the reason why they cannot be."""
 
 from __future__ import annotations
 
@@ -8,23 +8,13 @@ from io import BufferedReader, BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from vtcav.errors import ImageError
 
-__all__ = ["as_rgb", "identify", "open_file", "reason_of", "upright_rgb"]
+__all__ = ["as_rgb", "identify", "open_file", "orientation", "reason_of", "upright_rgb"]
 
-_ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-# How Pillow's plugins say that a file is not theirs.
+# The errors by which Pillow's plugins say that a file is not theirs.
 _NOT_MINE = (SyntaxError, IndexError, TypeError, struct.error)
 _LIFT = "if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS (None: no limit)"
 
@@ -132,16 +122,26 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     _check_size(image)
     image.load()
     _check_size(image)  # an icon shows its real size only now
-    try:
-        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
-    except (*_NOT_MINE, OSError, ValueError, KeyError):
-        turn = None
+    turned = orientation(image)
     picture = as_rgb(image)
-    if turn is not None:
-        picture = picture.transpose(turn)
     # An orientation or a profile that is still attached would be applied a second time.
     picture.info.clear()
+    if turned != 1:
+        picture.getexif()[ExifTags.Base.Orientation] = turned
+        ImageOps.exif_transpose(picture, in_place=True)
     return picture
+
+
+def orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, from 1 to 8; 1 (upright) where EXIF is absent or damaged.
+
+    The sides of a picture of orientation 5 and above change places when it is put upright.
+    """
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (*_NOT_MINE, OSError, ValueError, KeyError):
+        return 1
+    return value if value in range(1, 9) else 1
 
 
 def _check_size(image: Image.Image) -> None:
@@ -154,7 +154,7 @@ def _check_size(image: Image.Image) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """Why a picture cannot be read, as the end of a sentence."""
+    """Return why a picture cannot be read, as the end of a sentence."""
     if isinstance(error, ImageError):
         return str(error)
     if isinstance(error, Image.DecompressionBombError):

@@ -1,37 +1,34 @@
-"""Images that no folder of this machine holds: behind a URI, or in the rows of a Parquet file.
+"""Images behind URIs and in the rows of Parquet files.
 
-They are listed here and read where they are computed, through pyarrow (local files, S3, Google
-Cloud Storage, HDFS) or fsspec (whatever it knows). Of a Parquet file two row groups at a time are
-in memory, more where they are small.
+They are listed here and read where they are used, through pyarrow (local files, S3, Google Cloud
+Storage, HDFS) or fsspec (whatever it knows). Two row groups of a Parquet file are in memory at a
+time, more where they are small.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import posixpath
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from functools import lru_cache
-from io import BufferedReader, BytesIO
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
+from PIL import Image
 from pyarrow import fs, parquet
 
 from vtcav.errors import ExtraError, ImageError
-from vtcav.images.decoding import identify, reason_of, upright_rgb
-from vtcav.images.references import ImageRef, ImageSource, UnreadableError, collect
+from vtcav.images.decoding import reason_of
+from vtcav.images.listing import hidden
+from vtcav.images.references import ImageRef, UnreadableError
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-__all__ = ["FetchedImage", "StoredImage", "collect_stored", "is_stored", "parquet_images"]
+__all__ = ["StoredImage", "folders_of", "stored_images"]
 
 _BYTES = ("image", "image.bytes", "bytes", "image_bytes")
 _PATHS = ("path", "image", "image.path", "image_path", "file_name", "uri")
@@ -42,42 +39,20 @@ _APART = 256  # images between the threads that decode; twice a batch is usual
 
 
 @dataclass(frozen=True, eq=False)
-class FetchedImage(ImageRef):
-    """A stored image whose bytes are here; `source` is not used.
-
-    Attributes:
-        data: The bytes of a picture file.
-    """
-
-    data: bytes = b""
-
-    def load(self) -> Image.Image:
-        """Decode the picture, as `vtcav.images.references.read` does a file."""
-        try:
-            return upright_rgb(identify(BufferedReader(BytesIO(self.data))))
-        except Exception as error:
-            raise UnreadableError(self.name, reason_of(error)) from error
-
-    def digest(self) -> str:
-        """The sha256 of the bytes, which is that of the same picture as a file."""
-        return hashlib.sha256(self.data).hexdigest()
-
-
-@dataclass(frozen=True, eq=False)
 class StoredImage(ImageRef):
-    """An image behind a URI, or in a row of a Parquet file behind one; `source` is not used.
+    """An image behind a URI, or in a row of a Parquet file.
 
     Attributes:
-        root: A URI of the file system.
-        path: Of the picture file or the Parquet file in it; empty for that of the URI.
-        column: Of the bytes in the Parquet file; empty for a picture file.
-        row: In the Parquet file.
-        size: Of the file in bytes; -1 where it is not known yet.
-        mtime_ns: When it was last changed; -1 where it is not known.
+        root: A URI of the file system; empty where a row of a Parquet file names no picture.
+        key: The path of the picture file or Parquet file there; empty for the URI's own.
+        column: The column of bytes in the Parquet file; empty for a picture file.
+        row: The row in the Parquet file.
+        size: The file's size in bytes; -1 where it is not known yet.
+        mtime_ns: When the file was last changed; -1 where it is not known.
     """
 
     root: str = ""
-    path: str = ""
+    key: str = ""
     column: str = ""
     row: int = 0
     size: int = -1
@@ -92,10 +67,10 @@ class StoredImage(ImageRef):
         if self.size >= 0 or not self.root:
             return self.size, self.mtime_ns
         system, path = _system(self.root)
-        info = system.get_file_info(self.path or path)
+        info = system.get_file_info(self.key or path)
         return (-1, -1) if info.size is None else (info.size, _time(info))
 
-    def fetch(self) -> FetchedImage:
+    def fetch(self) -> ImageRef:
         """Read the bytes.
 
         Raises:
@@ -107,13 +82,13 @@ class StoredImage(ImageRef):
             raise UnreadableError(self.name, reason_of(error)) from error
         if not data:
             raise UnreadableError(self.name, "there are no bytes")
-        return FetchedImage(self.name, self.source, data)
+        return ImageRef(self.name, data)
 
     def _bytes(self) -> bytes:
         if not self.root:
             raise ImageError("its row of the Parquet file is empty")
         system, path = _system(self.root)
-        path = self.path or path
+        path = self.key or path
         if self.column:
             with _READING:
                 cell = _cell(self.root, path, self.mtime_ns, self.column, self.row)
@@ -131,124 +106,117 @@ class StoredImage(ImageRef):
         return self.fetch().digest()
 
 
-def is_stored(source: object) -> bool:
-    """Whether a source is a URI or a Parquet file, or a list of these.
-
-    Example:
-        >>> is_stored("s3://bucket/zebras"), is_stored("zebras.parquet"), is_stored("zebras")
-        (True, True, False)
-    """
-    if isinstance(source, str | os.PathLike):
-        text = os.fspath(source)
-        return isinstance(text, str) and ("://" in text or text.endswith(".parquet"))
-    return isinstance(source, list | tuple) and bool(source) and all(map(is_stored, source))
-
-
-def collect_stored(
-    source: ImageSource, *, limit: int | None = None, seed: int = 0
-) -> list[ImageRef]:
-    """List the images of a source, as `references.collect` does, also of those stored elsewhere.
-
-    A URI names a picture, a folder (all files in it and below, in the order of their paths, hidden
-    ones aside) or a Parquet file. A Parquet file, here or behind a URI, has a column of bytes
-    ("image", "bytes", or a struct "image" with "bytes" as Hugging Face writes it) or one of paths
-    or URIs ("path", ...), which are relative to the file's folder.
+def stored_images(
+    place: str, *, column: str | None = None, folder: str | None = None
+) -> list[StoredImage]:
+    """List the images of a URI or a Parquet file; see `vtcav.images.listing.collect`.
 
     Args:
-        source: A URI, a Parquet file, a list of these, or whatever `collect` takes.
-        limit: At most this many, drawn without replacement and kept in order; None for all.
-        seed: Seeds the draw.
+        place: A URI, or the path of a Parquet file.
+        column: The Parquet file's column of bytes, paths or URIs, or of structs with "bytes";
+            None looks for a usual name.
+        folder: The folder or URI that paths in a Parquet file are relative to; None takes the
+            file's own.
 
     Raises:
-        ImageError: As `collect`, or when a place cannot be listed.
+        ImageError: When there are no images, the place cannot be listed, or a Parquet file has no
+            such column.
+        ExtraError: When the URI needs a package that is not installed.
     """
-    if not is_stored(source):
-        return collect(source, limit=limit, seed=seed)
-    if limit is not None and limit < 1:
-        raise ImageError(f"expected a limit of at least 1 image, got {limit}; None takes all")
-    places: list[Any] = list(source) if isinstance(source, list | tuple) else [source]
-    refs: list[ImageRef] = [ref for place in places for ref in _refs(os.fspath(place))]
-    if limit is None or limit >= len(refs):
-        return refs
-    drawn = np.random.default_rng(seed).choice(len(refs), size=limit, replace=False)
-    return [refs[index] for index in sorted(drawn.tolist())]
-
-
-def _refs(place: str) -> list[StoredImage]:
-    """List one URI or Parquet file."""
     root = place if "://" in place else Path(place).absolute().as_uri()
+    root, pattern = _split(root)
     try:
         system, path = _system(root)
         info = system.get_file_info(path)
         if info.type == fs.FileType.NotFound:
             raise ImageError(f"{place!r} does not exist")
         if not info.is_file:
-            found = _files(place, root, system, path)
+            images = _inside(root, info, pattern)
         elif path.endswith(".parquet"):
-            found = _rows(place, root, info)
+            images = _rows(place, root, info, column, folder)
         else:
-            found = [_file(place, root, info)]
+            images = [_file(place, root, info)]
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ImageError(f"cannot list the images of {place!r}: {error}") from error
-    if not found:
+    if not images:
         raise ImageError(f"no images in {place!r}")
-    return found
+    return images
 
 
-def _files(place: str, root: str, system: Any, folder: str) -> list[StoredImage]:
-    """List the files of a folder and below, in the order of their paths."""
-    entries = system.get_file_info(fs.FileSelector(folder, recursive=True))
-    base = PurePosixPath(folder)
-    files = {PurePosixPath(e.path).relative_to(base): e for e in entries if e.is_file}
-    return [
-        _file(f"{place.rstrip('/')}/{path.as_posix()}", root, files[path])
-        for path in sorted(files, key=PurePosixPath.as_posix)
-        if not any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    ]
+def folders_of(uri: str) -> list[str]:
+    """Return the names of the folders directly inside the folder of a URI, in order.
+
+    Raises:
+        ImageError: When there is no such folder, or it cannot be listed.
+        ExtraError: When the URI needs a package that is not installed.
+    """
+    try:
+        system, path = _system(uri)
+        entries = system.get_file_info(fs.FileSelector(path))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ImageError(f"cannot list the folders in {uri!r}: {error}") from error
+    return sorted(entry.base_name for entry in entries if entry.type == fs.FileType.Directory)
+
+
+def _split(uri: str) -> tuple[str, str]:
+    """Return a URI up to the first folder with a "*", and the pattern after it."""
+    if "*" not in uri:
+        return uri, ""
+    scheme, path = uri.split("://", 1)
+    base = path.partition("*")[0].rpartition("/")[0]
+    return f"{scheme}://{base}", path[len(base) :].lstrip("/")
+
+
+def _inside(root: str, folder: Any, pattern: str) -> list[StoredImage]:
+    """List the files of a folder and below, in the order of their paths.
+
+    A Parquet file that a pattern matches stands for its rows.
+    """
+    system, _ = _system(root)
+    base = PurePosixPath(folder.path)
+    selected = system.get_file_info(fs.FileSelector(folder.path, recursive=True))
+    files = {PurePosixPath(e.path).relative_to(base): e for e in selected if e.is_file}
+    images: list[StoredImage] = []
+    for path in sorted(files, key=PurePosixPath.as_posix):
+        name = f"{root.rstrip('/')}/{path.as_posix()}"
+        if any(map(hidden, path.parts)):
+            continue
+        if pattern and not _matches(path.parts, PurePosixPath(pattern).parts):
+            continue
+        if pattern and path.suffix == ".parquet":
+            images += _rows(name, root, files[path])
+        else:
+            images.append(_file(name, root, files[path]))
+    return images
+
+
+def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Tell whether a path matches a glob, part by part."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_matches(parts[i:], pattern[1:]) for i in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
 def _file(name: str, root: str, info: Any) -> StoredImage:
     size = -1 if info.size is None else info.size
-    return StoredImage(name, Path(), root, info.path, size=size, mtime_ns=_time(info))
-
-
-def parquet_images(
-    place: str, *, column: str | None = None, folder: str | None = None
-) -> list[StoredImage]:
-    """List the images of a Parquet file, one for each row.
-
-    Args:
-        place: The file or its URI.
-        column: Of bytes, paths or URIs, or of structs with "bytes"; None looks for a usual name.
-        folder: What paths are relative to; None takes that of the file.
-
-    Raises:
-        ImageError: When it cannot be read, or has no such column.
-    """
-    root = place if "://" in place else Path(place).absolute().as_uri()
-    try:
-        system, path = _system(root)
-        return _rows(place, root, system.get_file_info(path), column, folder)
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise ImageError(f"cannot list the images of {place!r}: {error}") from error
+    return StoredImage(name, root=root, key=info.path, size=size, mtime_ns=_time(info))
 
 
 def _rows(
     place: str, root: str, info: Any, column: str | None = None, base: str | None = None
 ) -> list[StoredImage]:
     """List the rows of a Parquet file."""
-    system, path = _system(root)
-    with parquet.ParquetFile(path, filesystem=system) as file:
+    with parquet.ParquetFile(info.path, filesystem=_system(root)[0]) as file:
         cells, names = _columns(place, file.schema_arrow, column)
         count = file.metadata.num_rows
         texts = _flat(file.read([names])).to_pylist() if names else [None] * count
     known = [f"{place}#{i}" if text is None else str(text) for i, text in enumerate(texts)]
     if cells:
-        return [
-            StoredImage(name, Path(), root, path, cells, i, info.size, _time(info))
-            for i, name in enumerate(known)
-        ]
-    folder = path.rpartition("/")[0]
+        whole = replace(_file(place, root, info), column=cells)
+        return [replace(whole, name=name, row=i) for i, name in enumerate(known)]
+    folder = info.path.rpartition("/")[0]
     if base is not None and "://" in base:
         root, folder = base, _system(base)[1]
     elif base is not None:
@@ -259,10 +227,10 @@ def _rows(
 def _linked(name: str, target: str | None, root: str, folder: str) -> StoredImage:
     """Return the image that a row of a Parquet file names by its path or URI."""
     if not target:
-        return StoredImage(name, Path())
+        return StoredImage(name)
     if "://" in target:
-        return StoredImage(name, Path(), target)
-    return StoredImage(name, Path(), root, posixpath.join(folder, target))
+        return StoredImage(name, root=target)
+    return StoredImage(name, root=root, key=posixpath.join(folder, target))
 
 
 def _columns(place: str, schema: Any, column: str | None = None) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from vtcav.explainer.runs.run_folder import opened
 from vtcav.files.cache_location import cache_of
 from vtcav.files.hashing import file_hash
 from vtcav.files.manifest import records, save_result
-from vtcav.images.references import collect
+from vtcav.images.listing import collect
 from vtcav.models.heads.batch_size import IMAGES
 from vtcav.results.bank import CavBank
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
@@ -193,7 +193,7 @@ class _Run:
         def make() -> Diagnostics:
             with self.study.at("diagnostics"):
                 found = self.explainer.diagnostics(
-                    [ref.source for ref in refs] or None,
+                    refs or None,
                     other,
                     seed=self.study.options.seed,
                     resamples=spec.resamples,
@@ -259,9 +259,7 @@ class _Run:
 
         place = self.folder / "comparison"
         options = self.study.options
-        by_class = {
-            one.index: [ref.source for ref in one.refs] for one in self.prepared.classes.values()
-        }
+        by_class = {one.index: list(one.refs) for one in self.prepared.classes.values()}
 
         def make() -> None:
             with self.study.at("peers"):

@@ -128,7 +128,7 @@ def content(refs: Iterable[ImageRef]) -> dict[str, Any]:
 
 def listed(source: Source, limit: int | None, seed: int) -> list[ImageRef]:
     """Return the images of a source, drawn as everywhere."""
-    from vtcav.images.references import collect
+    from vtcav.images.listing import collect
 
     return collect(paths(source), limit=limit, seed=seed)
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from vtcav.errors import ModelError, warn
 from vtcav.files.safe_names import folder_names
+from vtcav.images.listing import collect
 from vtcav.images.references import (
     ImageRef,
     Skipped,
     SkippedImageWarning,
     UnreadableError,
-    collect,
     with_reasons,
 )
 from vtcav.study.checkpoints import listed

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from vtcav.errors import ImageError, VtcavError
 from vtcav.evaluation.compare.methods import METHODS
 from vtcav.images.concepts import concept_folders, negative_folders
-from vtcav.images.references import collect
+from vtcav.images.listing import collect
 from vtcav.study.parts import given_in, read_model, read_options, read_top, unique
 from vtcav.study.spec import (
     FORMATS,

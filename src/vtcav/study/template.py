@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vtcav.images.references import collect
+from vtcav.images.listing import collect
 
 __all__ = ["Found", "look_into", "study_text"]
 

@@ -38,9 +38,10 @@ from vtcav.evaluation.peers.linear_cav import (
     learn_cav,
 )
 from vtcav.evaluation.peers.tcav import class_scores, concept_draws, stacked
+from vtcav.images.listing import ImageSource, collect, draw
 from vtcav.images.preprocess import signature
 from vtcav.images.progress import progress_bar
-from vtcav.images.references import ImageRef, ImageSource, collect
+from vtcav.images.references import ImageRef
 from vtcav.method.variants import method_of
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ class _Found:
         """Add the attributions, and the p-values of the classes."""
         ours = method_of(self.explainer.cavs.variant)
         for t, seen in self.seen.items():
-            glob = self.explainer.explain_class(t, [ref.source for ref in seen.refs])
+            glob = self.explainer.explain_class(t, seen.refs)
             # in memory, images are named by their place in a list, which is another one here
             block = len(glob.layers) * len(glob.concepts)
             names = np.repeat(np.array(seen.names, dtype=object), block)
@@ -326,18 +327,13 @@ def _classes(
             "expected images as a mapping from class names to images, {'zebra': FOLDER, ...}, got "
             + ("an empty one" if isinstance(images, Mapping) else type(images).__name__)
         )
-    if limit is not None and limit < 1:
-        raise ExplanationError(f"expected a limit of at least 1 image, got {limit}; None takes all")
     classes: dict[int, _Class] = {}
     for name, source in images.items():
         t = explainer.model.class_index(name)
         if t in classes:
             raise ExplanationError(f"images are given twice for class {t}, by name and by index")
         refs = collect(source)
-        places = list(range(len(refs)))
-        if limit is not None and limit < len(refs):
-            drawn = np.random.default_rng(seed).choice(len(refs), limit, replace=False)
-            places = sorted(drawn.tolist())
+        places = draw(range(len(refs)), limit, seed, ExplanationError)
         classes[t] = _Class(len(refs), [refs[i] for i in places], places)
     return classes
 

@@ -13,12 +13,12 @@ from PIL import Image
 
 from vtcav.errors import ExplanationError, ImageError, warn
 from vtcav.evaluation.experiment.tags import GLYPHS
+from vtcav.images.listing import collect
 from vtcav.images.preprocess import Preprocess
 from vtcav.images.references import (
     Skipped,
     SkippedImageWarning,
     UnreadableError,
-    collect,
     read,
     with_reasons,
 )

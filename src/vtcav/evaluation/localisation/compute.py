@@ -16,17 +16,11 @@ from vtcav.evaluation.metrics import at_resolution, localise
 from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.images.batches import Batch, Batches
 from vtcav.images.input_box import shown_picture
+from vtcav.images.listing import ImageSource, collect, draw
 from vtcav.images.masks import MaskReader, MaskSource, MaskValue, find_masks
 from vtcav.images.preprocess import Preprocess
 from vtcav.images.progress import progress_bar
-from vtcav.images.references import (
-    ImageRef,
-    ImageSource,
-    Skipped,
-    SkippedImageWarning,
-    collect,
-    with_reasons,
-)
+from vtcav.images.references import ImageRef, Skipped, SkippedImageWarning, with_reasons
 from vtcav.models.finite import check_finite
 
 if TYPE_CHECKING:
@@ -205,8 +199,6 @@ class _Run:
         seed: int,
     ) -> list[ImageRef]:
         """Return the images that have a mask of a concept, at most `limit` of them."""
-        if limit is not None and limit < 1:
-            raise ImageError(f"expected a limit of at least 1 image, got {limit}; None takes all")
         refs = collect(images)
         self._masks = {ref: {} for ref in refs}
         if not isinstance(masks, Mapping | str | os.PathLike):
@@ -227,9 +219,7 @@ class _Run:
             if missing:
                 of = f" of concept {', '.join(map(repr, missing))}" * bool(self._masks[ref])
                 self._leave_out(ref, f"there is no mask{of}")
-        if limit is not None and limit < len(usable):
-            drawn = np.random.default_rng(seed).choice(len(usable), size=limit, replace=False)
-            usable = [usable[i] for i in sorted(drawn.tolist())]
+        usable = draw(usable, limit, seed)
         spread = np.linspace(0, len(usable) - 1, min(EXAMPLES, len(usable)))
         self._shown = {usable[round(i)] for i in spread}
         return usable

@@ -30,8 +30,8 @@ from vtcav.evaluation.peers.sensitivity import class_gradients, score_test, scor
 from vtcav.explainer.settings import FitSettings
 from vtcav.images.batches import Batches
 from vtcav.images.concepts import gather
+from vtcav.images.listing import ImageSource, collect
 from vtcav.images.progress import progress_bar
-from vtcav.images.references import ImageSource, collect
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
 

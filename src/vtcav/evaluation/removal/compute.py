@@ -26,8 +26,8 @@ from vtcav.evaluation.removal.concept_part import coefficient, concept_part, cur
 from vtcav.evaluation.removal.result import InsertionDeletion, Removal
 from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.images.batches import Batches
+from vtcav.images.listing import ImageSource, collect
 from vtcav.images.progress import progress_bar
-from vtcav.images.references import ImageSource, collect
 from vtcav.method.attribution import pooled_cav
 from vtcav.models.base import Head
 from vtcav.models.finite import check_finite

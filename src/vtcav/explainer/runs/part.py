@@ -6,15 +6,13 @@ parts give the same table to the last bit, in one process, after an interruption
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from math import ceil
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -23,10 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.errors import ImageError
-from vtcav.images.facts import Fact, fact_of
+from vtcav.images.batches import check_same_shape, computed_ahead
+from vtcav.images.facts import Fact, fetched
 from vtcav.images.preprocess import to_tensor
 from vtcav.images.references import ImageRef, Skipped, UnreadableError
-from vtcav.images.remote import StoredImage
 from vtcav.results.rows import Row
 
 if TYPE_CHECKING:
@@ -36,9 +34,6 @@ if TYPE_CHECKING:
     from vtcav.images.progress import Progress
 
 __all__ = ["COLUMNS", "Chunk", "Part", "Task", "chunks_of", "explain_parts"]
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 LEAST = 64  # images of a part
 MOST_PARTS = 2048  # a folder with more files, and a list with more sums, gets slow
@@ -52,8 +47,6 @@ _TYPES = {
 COLUMNS = {**get_type_hints(Row), "probability": float, "predicted_class": str}
 """The columns of a part's table and of that of a class, with their types."""
 _SCHEMA = pa.schema([(name, _TYPES[kind]) for name, kind in COLUMNS.items()])
-
-_DECODERS = 4  # threads
 
 
 @dataclass(frozen=True)
@@ -113,7 +106,7 @@ class Part:
             ImageError: Naming an image of each.
         """
         if shape and self.shape:
-            _check_shape(self.shape, self.first, shape, first)
+            check_same_shape(self.shape, self.first, shape, first)
 
 
 def chunks_of(refs: Sequence[ImageRef], batch_size: int) -> list[Chunk]:
@@ -146,7 +139,7 @@ def explain_parts(
     """
     refs = (ref for chunk in chunks for ref in chunk.refs)
     prepare = partial(_prepare, task.attributor.model.preprocess)
-    with closing(_ahead(prepare, refs, 2 * task.attributor.settings.images)) as arrivals:
+    with closing(computed_ahead(prepare, refs, 2 * task.attributor.settings.images)) as arrivals:
         for chunk in chunks:
             yield chunk.number, _explain(task, islice(arrivals, len(chunk.refs)), progress)
 
@@ -162,43 +155,14 @@ class _Arrival:
 
 
 def _prepare(preprocess: Callable[[Image.Image], Tensor], ref: ImageRef) -> _Arrival:
-    """Open one image. Its digest is taken first: if it changes meanwhile, that shows later."""
-    fact = Fact(-1, -1, "")
+    """Open one image."""
+    fact, here = fetched(ref)
     try:
-        if isinstance(ref, StoredImage):
-            fact, opened = _fetched(ref)
-        else:
-            fact, opened = fact_of(ref), ref
-        return _Arrival(ref, fact, to_tensor(preprocess, opened.load(), ref.name))
+        return _Arrival(ref, fact, to_tensor(preprocess, here.load(), ref.name))
     except UnreadableError as error:
         return _Arrival(ref, fact, None, error.args[1])
     except ImageError as error:
         return _Arrival(ref, fact, None, str(error))
-
-
-def _fetched(ref: StoredImage) -> tuple[Fact, ImageRef]:
-    """Return the facts and the bytes of an image, read once."""
-    try:
-        size, mtime_ns = ref.status()
-    except OSError as error:
-        raise UnreadableError(ref.name, str(error)) from error
-    here = ref.fetch()
-    return Fact(size, mtime_ns, here.digest()), here
-
-
-def _ahead(function: Callable[[T], U], items: Iterable[T], ahead: int) -> Generator[U]:
-    """Apply a function in threads; at most `ahead` results wait, and they keep their order."""
-    waiting: deque[Future[U]] = deque()
-    pool = ThreadPoolExecutor(_DECODERS, thread_name_prefix="vtcav-images")
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _explain(task: Task, arrivals: Iterable[_Arrival], progress: Progress | None) -> Part:
@@ -246,7 +210,7 @@ class _Found:
         """Take an image."""
         if not self.shape:
             self.shape, self.first = tuple(x.shape), arrival.ref.name
-        _check_shape(tuple(x.shape), arrival.ref.name, self.shape, self.first)
+        check_same_shape(x.shape, arrival.ref.name, self.shape, self.first)
         self._waiting.append((arrival, x))
         if len(self._waiting) == self._task.attributor.settings.images:
             self.flush()
@@ -266,14 +230,6 @@ class _Found:
         self.sums = {layer: total + sums[layer] for layer, total in self.sums.items()}
         self.used += len(arrivals)
         self._waiting = []
-
-
-def _check_shape(shape: tuple[int, ...], name: str, known: tuple[int, ...], first: str) -> None:
-    if shape != known:
-        raise ImageError(
-            f"expected inputs of one shape, got {shape} for {name!r} after {known} for {first!r}; "
-            "give the model a preprocess with a size, for example vtcav.Preprocess(224)"
-        )
 
 
 def _table(rows: Sequence[tuple[Any, ...]]) -> pa.Table:
