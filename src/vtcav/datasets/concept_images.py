@@ -31,6 +31,7 @@ class ConceptImages(Mapping[str, tuple[ImageRef, ...]]):
         left_out: For each concept, how many were left out and why.
 
     Example:
+        >>> import numpy as np
         >>> pixels = np.zeros((4, 4, 3), np.uint8)
         >>> found = ConceptImages({"dark": [ImageRef(f"{i}.png", pixels) for i in range(3)]})
         >>> found
@@ -135,6 +136,7 @@ class ConceptImages(Mapping[str, tuple[ImageRef, ...]]):
             DatasetError: For an unknown concept, or when nothing is left.
 
         Example:
+            >>> import numpy as np
             >>> ref = lambda name: ImageRef(name, np.zeros((4, 4, 3), np.uint8))
             >>> both = ConceptImages({"a": [ref("1"), ref("2")], "b": [ref("2"), ref("3")]})
             >>> [image.name for image in both.rest(["a"])]

@@ -165,8 +165,8 @@ class VisualTCAV:
         """Learn concepts (steps 1 to 3), and CAVs to judge them by.
 
         Args:
-            concepts: Example images by concept name: a folder, paths, PIL images or a uint8 array
-                [N, H, W, 3].
+            concepts: Example images by concept name: a folder, paths, a glob, a URI, a Parquet
+                file, PIL images or a uint8 array [N, H, W, 3]; see `vtcav.images.collect`.
             negatives: Images that do not show the concepts, one set for all or a set for each
                 concept by its name.
             limit: At most this many images of each set, drawn at random with `seed`.
@@ -223,7 +223,7 @@ class VisualTCAV:
         """Explain one image (steps 4 to 9).
 
         Args:
-            image: A path, PIL image or uint8 array [H, W, 3].
+            image: A path, URI, PIL image or uint8 array [H, W, 3].
             classes: A number n for the n most probable classes, or class names or indices in a
                 list (`[281]`, not `281`, for one class by its index).
 
