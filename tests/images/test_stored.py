@@ -10,7 +10,7 @@ from PIL import Image
 from pyarrow import parquet
 
 import vtcav
-from tests.helpers.small import pictures, small_explainer, small_model
+from tests.helpers.small import pictures, small_explainer
 from vtcav.cli import main
 from vtcav.errors import ExtraError, ImageError
 from vtcav.explainer.runs.part import Task, chunks_of, explain_parts
@@ -21,6 +21,7 @@ from vtcav.images.facts import fact_of
 from vtcav.images.listing import collect
 
 PICTURES = pictures(9, seed=4)
+MODEL = "python:tests.helpers.small:small_model"
 
 
 def png(picture):
@@ -332,9 +333,8 @@ def test_folders_of_concepts_behind_a_uri(bucket):
         concept_folders("memory://nowhere")
 
 
-def test_commands_take_uris(bucket, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("vtcav.models.registry.load_model", lambda *_, **__: small_model())
-    common = ["--model", "x", "--concepts", "memory://zoo/concepts", "--layers", "1", "--quiet"]
+def test_commands_take_uris(bucket, tmp_path):
+    common = ["--model", MODEL, "--concepts", "memory://zoo/concepts", "--layers", "1", "--quiet"]
     common += ["--negatives", "memory://zoo/random", "--null-cavs", "0", "--bootstraps", "0"]
     out = tmp_path / "out"
     assert main(["explain", "memory://zoo/one.png", *common, "-o", str(out)]) == 0
@@ -342,5 +342,5 @@ def test_commands_take_uris(bucket, capsys, monkeypatch, tmp_path):
     images = ["--images", "memory://zoo/cat/*.png"]
     assert main(["explain-class", "cat", *images, *common, "-o", str(out)]) == 0
     assert len(vtcav.GlobalExplanation.load(out).images) == 6
-    learned_before = ["--model", "x", "--cavs", str(out / "cavs.safetensors"), "--quiet"]
+    learned_before = ["--model", MODEL, "--cavs", str(out / "cavs.safetensors"), "--quiet"]
     assert main(["diagnose", *images, *learned_before, "-o", str(out)]) == 0

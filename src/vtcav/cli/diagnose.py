@@ -45,7 +45,7 @@ def add(commands: Any) -> None:
     add_sources(command)
     command.add_argument(
         "--images",
-        help="images to explain, looked for among the examples: a folder, glob, URI or Parquet file",
+        help="images to explain, looked for among the examples: folder, glob, URI or Parquet file",
     )
     command.add_argument("--other-negatives", help="other negatives to compare the directions with")
     add_output(command, "tables and figure")
