@@ -1,4 +1,5 @@
 """`VisualTCAV`: learn concepts from images, then explain images with them.
 
-`learning` has steps 1 to 3 from images, `attributor` steps 4 to 9 for a batch, `runs` many images.
+`learning` has steps 1 to 3, `attributor` steps 4 to 9 for a batch of images, and `runs` repeats
+these over many images.
 """

@@ -1,4 +1,4 @@
-"""VisualTCAV: learn concepts once, then explain images and classes."""
+"""`VisualTCAV`: learns concepts once, then explains images and classes."""
 
 from __future__ import annotations
 
@@ -44,25 +44,32 @@ class VisualTCAV:
     Args:
         model: A `Classifier`, or what `load_model` returns.
         layers: Layer names; None takes the recommended ones.
-        steps: "adaptive" takes the integral as finely as the attributions of each image and layer
-            ask for (docs/method.md); a number n is the paper's trapezoid rule with n steps (it
-            uses 50).
-        tolerance: The relative error that "adaptive" aims at, of attributions above 0.01 (and
-            that times 0.01 for smaller ones).
+        steps: "adaptive" refines the integral until the attributions of each image and layer
+            have converged (docs/method.md); a number n takes the paper's trapezoid rule with n
+            steps (the paper uses 50).
+        tolerance: The relative error that "adaptive" aims at, for attributions above 0.01. For
+            smaller ones it is relative to 0.01.
         cavs: CAVs learned before, instead of `fit`.
-        variant: What finds a concept in an image: "paper", the direction v of the definition, or
-            "filter", Fisher's linear discriminant (docs/variants.md). None
-            takes that of `cavs`, and "paper" without.
-        batch_size: Images, or feature maps, per pass through the network; None finds what is
-            quick and fits into memory. Fewer are taken where memory runs out.
+        variant: How a concept is found in an image: "paper" takes the direction v of the
+            definition, "filter" Fisher's linear discriminant (docs/variants.md). None takes the
+            variant of `cavs`, or "paper" without `cavs`.
+        batch_size: Images, or feature maps, per pass through the network; None takes as many as
+            are fast and fit into memory. It is lowered where memory runs out.
         precision: None computes gradients in the network's own precision, "bf16" and "fp16" in
-            mixed precision: faster, less accurate. By how much is measured at the first image
-            explained, kept in the provenance, and told in a warning where it exceeds the
+            mixed precision, which is faster and less accurate. The error is measured at the first
+            image explained and kept in the provenance. A warning names it where it exceeds the
             tolerance.
-        progress: Whether to show progress bars; None where someone may be watching.
-        cache: Keeps what `fit` computes of images, so that fitting again, or one more concept,
-            costs little: a folder or a `vtcav.Cache`, True for the user's cache folder, False for
-            none. None does what the variable VTCAV_CACHE says, and nothing where it is not set.
+        progress: Whether to show progress bars; None shows them where the output is a terminal.
+        cache: Where to keep intermediate results of `fit`, so that fitting again, or adding a
+            concept, is fast: a folder or a `vtcav.Cache`, True for the user's cache folder, False
+            for none. None follows the environment variable VTCAV_CACHE, and means none where it
+            is not set.
+
+    Attributes:
+        model: The network.
+        layers: The layers' names, in the order of the network.
+        variant: How a concept is found in an image.
+        progress: Whether to show progress bars.
 
     Raises:
         LayerError: For a layer that is unknown or cannot be explained.
@@ -124,7 +131,7 @@ class VisualTCAV:
 
     @property
     def attributor(self) -> Attributor:
-        """What computes explanations with the learned CAVs.
+        """The attributor, which computes explanations with the learned CAVs.
 
         Raises:
             CavError: Before `fit`.
@@ -162,7 +169,7 @@ class VisualTCAV:
         null_cavs: int = FitSettings.null_cavs,
         bootstraps: int = FitSettings.bootstraps,
     ) -> VisualTCAV:
-        """Learn concepts (steps 1 to 3), and CAVs to judge them by.
+        """Learn concepts (steps 1 to 3), with null and bootstrap CAVs to judge them by.
 
         Args:
             concepts: Example images by concept name: a folder, paths, a glob, a URI, a Parquet
@@ -174,12 +181,12 @@ class VisualTCAV:
             strict: Whether an unreadable image is an error. Otherwise it is named in a warning
                 and in `cavs.concepts`.
             min_examples: The fewest readable images a set may have.
-            null_cavs: CAVs of pseudo-concepts drawn from the negatives, as large as the concept,
-                which p-values are taken against: the smallest possible p-value is
-                1 / (null_cavs + 1). They need twice as many negatives as examples; where there
-                are fewer, nothing is tested and every row says so.
-            bootstraps: CAVs from examples and negatives drawn with replacement, which the
-                intervals `cav_low` to `cav_high` come from.
+            null_cavs: The number of null CAVs, which p-values are computed against: CAVs of
+                pseudo-concepts drawn from the negatives, as large as the concept. The smallest
+                possible p-value is 1 / (null_cavs + 1). They need twice as many negatives as
+                examples; where there are fewer, nothing is tested and every row says so.
+            bootstraps: The number of bootstrap CAVs, which the intervals from `cav_low` to
+                `cav_high` come from: CAVs of examples and negatives drawn with replacement.
 
         Returns:
             This explainer.
@@ -191,7 +198,7 @@ class VisualTCAV:
             ModelError: When the network gives infinite values or NaN.
 
         Warns:
-            CacheWarning: When the cache is of no use; the result is the same.
+            CacheWarning: When the cache cannot be used; the result is the same.
         """
         fit = FitSettings(
             limit, seed, min_examples, strict, null_cavs, bootstraps, variant=self.variant
@@ -288,11 +295,11 @@ class VisualTCAV:
             limit: At most this many images, drawn at random with `seed`.
             seed: Seeds the draw.
             strict: Whether an unreadable image is an error.
-            run: A folder that keeps what is done, part by part: the same call goes on where it
-                was cut off, and gives the same table to the last bit.
-            engine: "local" computes in this process, "ray" on a Ray cluster or with several
-                processes here.
-            ray_options: What `RayEngine` takes: address, workers, ...
+            run: A folder that keeps finished parts. The same call resumes where it was
+                interrupted, and gives the same table to the last bit.
+            engine: "local" computes in this process, "ray" on a Ray cluster or in several
+                processes on this machine.
+            ray_options: Options of the Ray engine: address, workers, ...
 
         Returns:
             The explanation, with one row per image, layer and concept.
@@ -340,16 +347,16 @@ class VisualTCAV:
         seed: int = 0,
         resamples: int = 100,
     ) -> Diagnostics:
-        """Find out how far each concept can be trusted at each layer.
+        """Diagnose how far each concept can be trusted at each layer.
 
         Args:
-            images: Images to explain, to be sought among those the concepts were learned from.
-            negatives: Another set of negatives to hold the directions against.
+            images: Images to explain, which are searched for among those of the concepts.
+            negatives: Another set of negatives, to compare the directions with.
             seed: Seeds the resampling.
             resamples: Draws of each kind, at least 20.
 
         Returns:
-            Findings with a level each: fine, look, do not use.
+            Findings, each with a level: fine, look, do not use.
 
         Raises:
             CavError: Before `fit`, or when the weights have changed since.
@@ -377,7 +384,7 @@ class VisualTCAV:
     # -- inside -------------------------------------------------------------------------------
 
     def _evidence(self, role: str, source: ImageSource | None) -> SetEvidence | None:
-        """Return what diagnostics need of images."""
+        """Return the image set that diagnostics need."""
         if source is None:
             return None
         run = Pass(self.model, self.layers, self._settings.images, strict=False)

@@ -1,1 +1,1 @@
-"""Many images in parts: resumable, in this process or on a Ray cluster."""
+"""Explanations of many images in parts, resumable, in this process or on a Ray cluster."""

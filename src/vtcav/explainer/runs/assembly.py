@@ -1,8 +1,8 @@
-"""Long computations in parts: each part is kept when it is done, and none is done twice.
+"""Assembly of a class's table from parts, which are computed once and kept when they are done.
 
-`explain_images` computes a class's table over many images with an engine. With a run folder
-(`run_folder`) the parts are kept there and the same call goes on where it was cut off;
-without one they are put together in memory, where only rows and sums stay.
+`explain_images` computes the table over many images with an engine. A run folder (`run_folder`)
+keeps the parts, so that the same call resumes where it was interrupted. Without one they are
+assembled in memory, where only rows and sums stay.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ __all__ = ["ClassRows", "bank_digest", "explain_images", "identity"]
 
 @dataclass(frozen=True, eq=False)
 class ClassRows:
-    """What was computed of all images of a class.
+    """The table of a class over all its images.
 
     Attributes:
-        rows: The table, with q-values of everything in it.
-        used: How many images could be read.
-        skipped: Those that could not, with reasons.
+        rows: The rows, with q-values over all of them.
+        used: The number of images that could be read.
+        skipped: The images that could not be read, with reasons.
         sums: By layer, the sums over the images of the resampled CAVs' attributions [J].
     """
 
@@ -63,11 +63,12 @@ def explain_images(
     """Compute the table of a class over images.
 
     Args:
-        task: What to compute of each image.
+        task: The class, and the attributor.
         refs: The images.
-        engine: Who computes.
+        engine: The engine that computes the parts.
         run: A folder that keeps the parts; None keeps them in memory.
-        shown: Whether to show a progress bar; None where someone may be watching.
+        shown: Whether to show a progress bar; None shows it where the output is a
+            terminal.
 
     Raises:
         ImageError: When no image can be read, or one cannot when the task is strict, or the
@@ -78,7 +79,7 @@ def explain_images(
 
     Warns:
         SkippedImageWarning: When images are left out.
-        DamagedPartWarning: When a part in the folder is damaged or of images that have changed.
+        DamagedPartWarning: When a part in the folder is damaged, or its images have changed.
     """
     chunks = chunks_of(refs, task.attributor.settings.images)
     title = f"explaining {task.attributor.model.class_names[task.class_index]}"
@@ -105,24 +106,21 @@ def explain_images(
 
 
 def identity(
-    task: Task,
-    refs: Sequence[ImageRef],
-    chunks: Sequence[Chunk],
-    device: str,
+    task: Task, refs: Sequence[ImageRef], chunks: Sequence[Chunk], device: str
 ) -> dict[str, Any]:
     """Return what the parts of a run depend on, as JSON data.
 
-    The content of the images is not in it: each part knows that of its own.
+    The content of the images is not included: each part records that of its own images.
     """
     attributor = task.attributor
     data = attributor.provenance({"class": task.class_index}, measured=False).to_dict()
     model, names = attributor.model, attributor.model.class_names
     return {
         "kind": "explain_class",
-        # a patch release of Python changes no number
+        # A patch release of Python changes no number.
         "versions": {name: v for name, v in data["versions"].items() if name != "python"},
         "model": {
-            # what a callable shows as may hold its place in memory: what it does counts, below
+            # The repr of a callable may hold its memory address; its behaviour counts, below.
             **{k: v for k, v in data["model"].items() if k != "preprocess"},
             "device": device,
             "classes": json_hash(names),
@@ -159,7 +157,7 @@ def _cavs_bytes(cavs: LayerCavs) -> bytes:
 
 
 class _Assembly:
-    """Parts put together in their order, in whichever they come."""
+    """A table that parts are added to, in any order."""
 
     def __init__(self, task: Task, images: int) -> None:
         self.used = 0
@@ -174,7 +172,7 @@ class _Assembly:
         self._next = 0
 
     def add(self, number: int, part: Part) -> None:
-        """Take a part."""
+        """Add a part, or keep it until those before it have come."""
         self._waiting[number] = part
         while self._next in self._waiting:
             self._append(self._waiting.pop(self._next))
@@ -196,7 +194,7 @@ class _Assembly:
                 self._sums[layer] = values.copy()
 
     def finish(self) -> ClassRows:
-        """Return the whole."""
+        """Return the whole table."""
         rows = self._rows.frame()
         rows["q_value"] = q_values(rows["p_value"].to_numpy())
         return ClassRows(rows, self.used, tuple(self.skipped), self._sums)

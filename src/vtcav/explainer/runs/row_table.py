@@ -1,6 +1,7 @@
-"""The table of many parts, gathered in arrays that are made once, for all of them.
+"""The table of many parts, gathered in arrays that are allocated once.
 
-Millions of small objects that stay between large ones that go would keep the memory of both.
+Millions of small objects that stay, allocated between large ones that are freed, would keep the
+memory of both from the system.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = ["RowTable"]
 
-_TEXT = np.int32  # the place of a text among those of its column
+_TEXT = np.int32  # the index of a text among those of its column
 
 
 class RowTable:
     """Rows of parts, one after another.
 
     Args:
-        capacity: The most rows there can be. Memory is taken as they come.
+        capacity: The most rows there can be. The system provides memory only as it is written.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -44,12 +45,12 @@ class RowTable:
         self._count = end
 
     def frame(self) -> pd.DataFrame:
-        """Return the rows as pandas has them, with plain text columns; the table is then empty."""
+        """Return the rows as a data frame with plain text columns; the table is then empty."""
         import pandas as pd
 
         names = list(self._columns)
         columns: dict[str, Any] = {}
-        for name in names:  # the places of a text go when the text is there
+        for name in names:  # each column's indices are freed once its texts are made
             values = self._columns.pop(name)[: self._count]
             columns[name] = self._plain(name, values) if name in self._texts else values
         return pd.DataFrame(columns, copy=False)
@@ -60,13 +61,13 @@ class RowTable:
             return values
         known = self._texts[name]
         whole = column.unify_dictionaries().combine_chunks()
-        places = [known.setdefault(text, len(known)) for text in whole.dictionary.to_pylist()]
-        found: NDArray[Any] = np.array(places, _TEXT)[whole.indices.to_numpy()]
-        return found
+        index = [known.setdefault(text, len(known)) for text in whole.dictionary.to_pylist()]
+        indices: NDArray[Any] = np.array(index, _TEXT)[whole.indices.to_numpy()]
+        return indices
 
-    def _plain(self, name: str, places: NDArray[Any]) -> pd.Series[str]:
-        kind = pa.large_string()  # that of pandas, which would make a copy of another
+    def _plain(self, name: str, indices: NDArray[Any]) -> pd.Series[str]:
+        kind = pa.large_string()  # what pandas uses; it would copy any other type
         texts = pa.array(list(self._texts.pop(name)), kind)
-        column = pa.DictionaryArray.from_arrays(places, texts).cast(kind)
+        column = pa.DictionaryArray.from_arrays(indices, texts).cast(kind)
         series: pd.Series[str] = column.to_pandas()
         return series
