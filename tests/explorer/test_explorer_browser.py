@@ -202,7 +202,7 @@ def test_uploads_are_looked_at_and_explained(open_page, tmp_path):
     (tmp_path / "<b>cat.png").write_bytes(encoded(photo(11)))
     page.set_input_files("#photo-files", tmp_path / "<b>cat.png")
     page.wait_for_selector("#photo-list [aria-pressed=true] span:text('<b>cat')")
-    page.get_by_text("The network takes <b>cat.png for").wait_for()
+    page.get_by_text("The network’s predictions for <b>cat.png").wait_for()
     three_patches(page, "<script>alert(1)</script>")
     assert page.locator("#concept-list").inner_text().startswith("<script>alert(1)</script>")
     for i in range(2):
@@ -276,7 +276,7 @@ def test_layers_classes_and_appearance(open_page):
     doing(page, lambda: page.select_option("#layer", "3"))
     assert painted(page)[:2] == [4, 4]
     name = page.locator("#bars h3").first.inner_text().split()[0]
-    doing(page, lambda: page.get_by_role("button", name=f"Take the class {name} out").click())
+    doing(page, lambda: page.get_by_role("button", name=f"Remove the class {name}").click())
     assert page.locator("#bars .class").count() == 2
 
     def put_back():

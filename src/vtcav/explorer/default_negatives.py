@@ -1,4 +1,4 @@
-"""The negatives of all concepts: the user's, or a stand-in that says that it is one."""
+"""The negatives of all concepts: the user's own, or a stand-in that is marked as one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 from vtcav.errors import ExtraError
 from vtcav.images.listing import ImageSource, collect
 
-__all__ = ["Negatives", "drawn", "find_negatives"]
+__all__ = ["Negatives", "draw_clouds", "find_negatives"]
 
 COUNT = 120
 
@@ -22,9 +22,9 @@ class Negatives:
     """Images that all concepts are contrasted with.
 
     Attributes:
-        images: In any form that `fit` takes.
-        described: What they are, in one sentence for the page.
-        stand_in: Whether they only stand in for the user's own.
+        images: The images, in any form that `fit` takes.
+        described: The images in words, for the page.
+        stand_in: Whether they stand in for the user's own.
     """
 
     images: ImageSource
@@ -32,42 +32,45 @@ class Negatives:
     stand_in: bool
 
 
-def find_negatives(given: ImageSource | None, seed: int = 0) -> Negatives:
-    """Return the user's negatives; photographs, or drawings, where there are none.
+def find_negatives(own: ImageSource | None, seed: int = 0) -> Negatives:
+    """Return the user's negatives, or else photographs or drawings.
 
     Args:
-        given: A folder or images; None for a stand-in.
+        own: A folder or images; None for a stand-in of photographs, or of drawings where
+            scikit-image is not installed.
         seed: Seeds crops and drawings.
     """
-    if given is not None:
-        where = f"of the folder {Path(given).name!r}" if isinstance(given, str | Path) else "given"
-        return Negatives(given, f"{len(collect(given))} images {where}", stand_in=False)
+    if own is not None:
+        where = f" of the folder {Path(own).name!r}" if isinstance(own, str | Path) else ""
+        return Negatives(own, f"{len(collect(own))} images{where}", stand_in=False)
     try:
         from vtcav.datasets.demo_photographs import negatives
 
         crops = negatives(seed)
     except ExtraError:
         return Negatives(
-            drawn(COUNT, seed), f"{COUNT} drawings of coloured clouds and noise", stand_in=True
+            draw_clouds(COUNT, seed),
+            f"{COUNT} drawings of coloured clouds and noise",
+            stand_in=True,
         )
     return Negatives(
-        crops, f"{len(crops)} pieces of ten photographs that come with scikit-image", stand_in=True
+        crops, f"{len(crops)} crops of ten photographs that come with scikit-image", stand_in=True
     )
 
 
-def drawn(count: int, seed: int = 0, size: int = 224) -> NDArray[np.uint8]:
+def draw_clouds(count: int, seed: int = 0, size: int = 224) -> NDArray[np.uint8]:
     """Draw coloured clouds, from smooth to grainy.
 
     Args:
-        count: How many.
-        seed: Seeds them.
+        count: The number of drawings.
+        seed: Seeds the drawings.
         size: Their side in pixels.
 
     Returns:
         uint8 [count, size, size, 3].
 
     Example:
-        >>> drawn(2, size=32).shape
+        >>> draw_clouds(2, size=32).shape
         (2, 32, 32, 3)
     """
     rng = np.random.default_rng(seed)

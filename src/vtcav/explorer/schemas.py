@@ -1,4 +1,4 @@
-"""What the page asks for, checked."""
+"""Schemas of the page's requests."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ class ConceptSpec(_Frozen):
     """A concept.
 
     Attributes:
-        name: How it is called.
-        examples: What shows it.
-        negatives: What does not, of its own.
-        shared: Whether it is contrasted with the negatives of all concepts, too.
+        name: Its name.
+        examples: Pictures or patches that show it.
+        negatives: Pictures or patches that do not.
+        shared: Whether it is also contrasted with the negatives of all concepts.
     """
 
     name: str = Field(max_length=limits.NAME_LETTERS)
@@ -72,16 +72,16 @@ class ConceptSpec(_Frozen):
 
 
 class _Numbered(_Strict):
-    """A request that a newer one of the same page and kind makes superfluous."""
+    """A request that is superseded by a newer one of the same page and kind."""
 
     page: _Key = ""
     number: int = Field(default=0, ge=0)
 
 
 class ExplainRequest(_Numbered):
-    """Where concepts are on a picture and how much they count; a text is a learned concept.
+    """A request for maps and attributions of concepts; a string names a learned concept.
 
-    Without `judge` nothing is said of how far to trust it, which is several times faster.
+    Without `judge` the response does not tell how far to trust them, and is several times faster.
     """
 
     picture: _Key
@@ -92,7 +92,7 @@ class ExplainRequest(_Numbered):
 
 
 class IntegrateRequest(_Numbered):
-    """The integral of classes at a layer."""
+    """A request to integrate the gradients of classes at a layer."""
 
     picture: _Key
     layer: _Layer
@@ -100,7 +100,7 @@ class IntegrateRequest(_Numbered):
 
 
 class SaveRequest(_Strict):
-    """A concept to be kept."""
+    """A request to save a concept."""
 
     concept: ConceptSpec
     form: Form
@@ -108,16 +108,16 @@ class SaveRequest(_Strict):
 
 
 class Work(_Strict):
-    """What a page goes on with when it is loaded again."""
+    """The concepts of a page, for when it is loaded again."""
 
     concepts: list[ConceptSpec] = Field(max_length=limits.CONCEPTS)
 
 
 def check_name(name: str) -> str:
-    """Return a concept's name as one that a folder or file can have.
+    """Return a concept's name as a folder or file can have it.
 
     Raises:
-        ConceptError: For one that leads out of a folder, is hidden or is empty.
+        ConceptError: For a name that leads out of the folder, is hidden or is empty.
 
     Example:
         >>> check_name("tabby fur"), check_name("<b>")
@@ -127,7 +127,7 @@ def check_name(name: str) -> str:
     if not stripped or not stripped.isprintable():
         raise ConceptError("give the concept a name first")
     if len(stripped) > limits.NAME_LETTERS:
-        raise ConceptError(f"the name is longer than {limits.NAME_LETTERS} letters")
+        raise ConceptError(f"the name is longer than {limits.NAME_LETTERS} characters")
     if any(letter in stripped for letter in "/\\") or stripped.startswith((".", "__MACOSX")):
         raise ConceptError(
             f"{stripped!r} cannot be the name of a folder: expected one without / and \\ that "

@@ -1,4 +1,4 @@
-"""Serving the explorer at an address of this machine alone."""
+"""The server of the explorer, at an address of this machine only."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def serve(
 ) -> None:
     """Serve the explorer until it is interrupted.
 
-    It listens on 127.0.0.1 alone. The address holds a random token, without which nothing is
+    It listens on 127.0.0.1 only. The address holds a random token, without which no request is
     answered.
 
     Args:
@@ -41,8 +41,8 @@ def serve(
         output: The only folder that is written to, when a concept is saved.
         open_browser: Whether to open the page in a browser.
         described: The network as `vtcav explain --model` takes it.
-        say: Told the address.
-        settings: What `Session` takes: layers, concepts, negatives, cavs, ...
+        say: Called with the address and other messages.
+        settings: Arguments of `Session`: layers, concepts, negatives, cavs, ...
 
     Raises:
         ExplanationError: When the port is taken.
@@ -85,7 +85,7 @@ def serve(
 
 
 def samples(names: tuple[str, ...]) -> Mapping[str, ImageSource]:
-    """Return photographs of scikit-image by name, where it is installed."""
+    """Return photographs of scikit-image by name; none where it is not installed."""
     from vtcav.datasets.demo_photographs import photograph
 
     try:
@@ -95,7 +95,7 @@ def samples(names: tuple[str, ...]) -> Mapping[str, ImageSource]:
 
 
 def listen(port: int) -> socket.socket:
-    """Return a socket that listens on this machine alone.
+    """Return a socket that listens on this machine only.
 
     Args:
         port: 0 takes a free one.
@@ -117,7 +117,7 @@ def listen(port: int) -> socket.socket:
 
 
 def _warm(session: Session, say: Callable[[str], None]) -> None:
-    """Prepare the negatives; a page that is faster asks for what it needs itself."""
+    """Prepare the negatives. A page that comes first requests what it needs itself."""
     try:
         session.warm()
     except VtcavError as error:

@@ -355,7 +355,9 @@ class Session:
         try:
             while missing := self._features.missing(refs, layers):
                 if total > self._batch_size:
-                    self.status = Status("looking at images", total - len(missing), total)
+                    self.status = Status(
+                        "passing images through the network", total - len(missing), total
+                    )
                 with self.lock.hold(urgent=urgent):
                     check()
                     few = self._features.missing(missing[: self._batch_size], layers)

@@ -1,4 +1,4 @@
-// Whatever is shown goes in as text (textContent), never as markup: names are a user's.
+// All text goes in as textContent, never as markup, because names come from the user.
 export const find = (id) => document.getElementById(id);
 export const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 export const make = (tag, text = "", name = "") => {
@@ -20,7 +20,7 @@ export const value = (x) => {
 
 const token = new URLSearchParams(location.search).get("token") ?? "";
 
-// -- asking the program
+// -- requests to the program
 
 export class Trouble extends Error {
   constructor(reason, answer = {}) {
@@ -35,7 +35,7 @@ const ask = async (path, options = {}) => {
     response = await fetch(path, { ...options, headers: { "X-Vtcav-Token": token, ...options.headers } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Trouble("The program does not answer. Was it ended? Start vtcav explore again and open the address it prints.");
+    throw new Trouble("The program does not respond. If it has ended, start vtcav explore again and open the address that it prints.");
   }
   let answer;
   try { answer = await response.json(); } catch { answer = {}; }
@@ -58,7 +58,7 @@ export const address = (picture, { size = 1600, box = null, seen = false } = {})
 };
 export const inputAddress = (picture) => `api/inputs/${picture}?${new URLSearchParams({ token })}`;
 
-// -- telling the person
+// -- messages to the user
 
 export const tell = (text) => { find("status").textContent = text; };
 export const notice = (text, { bad = true, lasting = false } = {}) => {
@@ -72,6 +72,6 @@ export const notice = (text, { bad = true, lasting = false } = {}) => {
   if (!lasting) setTimeout(() => box.remove(), 20000);
 };
 
-// -- what this browser remembers, where it may
+// -- storage in the browser, where it is allowed
 export const recall = (key) => { try { return localStorage.getItem(key) ?? ""; } catch { return ""; } };
 export const keep = (key, text) => { try { localStorage.setItem(key, text); } catch { /* not kept */ } };

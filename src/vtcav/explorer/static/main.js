@@ -1,4 +1,4 @@
-// Puts the parts together: what happens when something is chosen, cut, dropped or saved.
+// The page's actions: what happens when something is chosen, cut, dropped or saved.
 import { all, find, get, keep, make, notice, recall, remove, send, tell, Trouble, upload } from "./core.js";
 import { paintBars, paintConcepts, paintEditor, paintPhotos, paintTrust } from "./panels.js";
 import { fade, hint, paint, start, unpack } from "./stage.js";
@@ -22,11 +22,11 @@ const refresh = () => {
   const look = state.looks.get(state.picture);
   const photo = state.pictures.get(state.picture);
   find("predictions").textContent = look
-    ? `The network takes ${photo.name} for: ${look.predictions.slice(0, 3).map((p) => `${p.name} ${p.probability.toFixed(2)}`).join(", ")}.`
-    : photo ? "Looking at the photo…" : "Choose a photo, or drop your own.";
+    ? `The network’s predictions for ${photo.name}: ${look.predictions.slice(0, 3).map((p) => `${p.name} ${p.probability.toFixed(2)}`).join(", ")}.`
+    : photo ? "Running the network on the photo…" : "Choose a photo, or drop your own.";
 };
 
-// -- asking for maps and numbers; a newer question makes older ones superfluous
+// -- requests for maps and numbers; a newer request supersedes older ones
 
 const explain = async (since = performance.now()) => {
   running?.abort();
@@ -49,7 +49,7 @@ const explain = async (since = performance.now()) => {
   const wantedClasses = classes();
   const concepts = ids.map((id) => spec(concept(id)));
   try {
-    // the map first, and the numbers where the integral is known; how far to trust them comes after
+    // first the map, with the numbers where the integral is known; then how far to trust them
     const answer = await ask("api/explain", { concepts });
     take(ids, answer, picture, false);
     const took = performance.now() - since;
@@ -111,7 +111,7 @@ const openPhoto = async (key) => {
 const dropPhoto = async (photo) => {
   const used = state.concepts.some((c) => [...c.examples, ...c.negatives].some((e) => e.picture === photo.key));
   if (used) {
-    notice(`${photo.name} is used by a concept. Take its patches out first.`);
+    notice(`${photo.name} is used by a concept. Remove its patches first.`);
     return;
   }
   try { await remove(`api/pictures/${photo.key}`); } catch (error) { notice(error.message); return; }
@@ -310,7 +310,7 @@ const listen = () => {
       return;
     }
     event.target.value = "";
-    if (classes().length >= state.about.limits.classes) { notice(`At most ${state.about.limits.classes} classes are shown; take one out first.`); return; }
+    if (classes().length >= state.about.limits.classes) { notice(`At most ${state.about.limits.classes} classes are shown; remove one first.`); return; }
     state.dropped = state.dropped.filter((other) => other !== t);
     if (!state.added.includes(t)) state.added.push(t);
     refresh();
@@ -372,7 +372,7 @@ const begin = async () => {
   find("classes").replaceChildren(...about.classes.map(option));
   for (const text of about.skipped) notice(`Left out: ${text}`, { bad: false, lasting: true });
   start(about.colours, (kind, example) => put(kind, [example], performance.now()), (least) => {
-    tell(`That patch is too small: drag at least ${least} pixels of the photo.`);
+    tell(`That patch is too small: drag over at least ${least} pixels of the photo.`);
   });
   if (recall("vtcav-explorer-seen") !== "yes") intro(true);
   refresh();

@@ -1,4 +1,4 @@
-// Concepts, their examples, what they count, and how far that can be trusted.
+// The panels: concepts, their examples, their attributions, and how far these can be trusted.
 import { address, count, drawn, find, make, value } from "./core.js";
 import { can, classes, concept, editable, learned, selected, state } from "./state.js";
 
@@ -60,15 +60,15 @@ export const paintEditor = (takeOut) => {
   const trouble = /[/\\]/.test(c.name) || /^\s*(\.|__MACOSX)/.test(c.name) || !c.name.trim();
   find("name-trouble").hidden = !trouble;
   find("name-trouble").textContent = c.name.trim()
-    ? "A concept can be saved under a name without / and \\ that does not begin with a dot."
-    : "Give the concept a name, to save it.";
+    ? "To save the concept, give it a name without / and \\ that does not begin with a dot."
+    : "To save the concept, give it a name.";
   const own = c.negatives.length;
   const common = c.shared ? state.about.negatives.count : 0;
   find("examples-count").textContent = `(${c.examples.length})`;
   find("negatives-count").textContent = `(${common + own})`;
   find("shared").checked = c.shared;
   find("shared-text").textContent = `${state.about.negatives.described}.${state.about.negatives.stand_in
-    ? " They only stand in: give images of the kind your network knows with --negatives." : ""}`;
+    ? " They are only a stand-in: give images of the kind your network knows with --negatives." : ""}`;
   for (const kind of ["examples", "negatives"]) {
     find(kind).replaceChildren(...c[kind].map((example, i) => {
       const info = state.pictures.get(example.picture);
@@ -109,14 +109,14 @@ export const paintTrust = () => {
   find("trust").replaceChildren(...parts);
 };
 
-// notes that hold for all classes are told once
+// notes that hold for all classes are shown once
 const notesOf = (row) => row.note.split("; ").filter(Boolean);
 const commonNotes = ({ rows }) => (rows.length ? notesOf(rows[0]).filter((note) => rows.every((row) => notesOf(row).includes(note))) : []);
 
 const fewness = ({ examples: n }) => {
   if (n >= 30) return "";
-  if (n < 5) return `${count(n, "example")} ${n === 1 ? "shows" : "show"} an idea and prove nothing: another choice may look quite different. Five are the least that vtcav reports on; 30 or more are usual.`;
-  return `${n} examples are few: 30 or more, from many photos, are usual before anything is claimed.`;
+  if (n < 5) return `${count(n, "example")} ${n === 1 ? "shows" : "show"} an idea and prove nothing: another choice may look quite different. vtcav reports on five at least; 30 or more are usual.`;
+  return `${n} examples are few: 30 or more, from many photos, are usual before claiming anything.`;
 };
 
 export const paintBars = (takeOut) => {
@@ -137,7 +137,7 @@ export const paintBars = (takeOut) => {
     const guess = look?.predictions.find((p) => p.index === t);
     const title = make("h3", name);
     if (guess) title.append(make("span", ` probability ${value(guess.probability)}`, "muted"));
-    head.append(title, button("×", `Take the class ${name} out`, () => takeOut(t), "remove-class"));
+    head.append(title, button("×", `Remove the class ${name}`, () => takeOut(t), "remove-class"));
     box.append(head, ...found.map(([shown, f]) => strip(shown, f, t, most, found.length > 1)));
     return box;
   }));
@@ -162,7 +162,7 @@ const strip = (c, f, t, most, several) => {
   if (row.null_mean !== null) svg.append(drawn("path", { class: "random", d: `M${x(row.null_mean)} 1v14` }));
   if (row.cav_low !== null && row.cav_high !== null) svg.append(drawn("path", { class: "range", d: `M${x(row.cav_low)} 8H${x(row.cav_high)}M${x(row.cav_low)} 5v6M${x(row.cav_high)} 5v6` }));
   const about = [];
-  if (tested) about.push(`random images in place of the examples got as much in ${percent(row.p_value)} of draws (dashed: their mean, ${value(row.null_mean ?? 0)})`);
+  if (tested) about.push(`random images in place of the examples scored as high in ${percent(row.p_value)} of draws (dashed: their mean, ${value(row.null_mean ?? 0)})`);
   if (row.cav_low !== null && row.cav_high !== null) about.push(`with other examples about ${value(row.cav_low)} to ${value(row.cav_high)}`);
   if (row.rough !== null && Math.abs(row.rough - row.attribution) > 0.0005) about.push(`half the integration steps give ${value(row.rough)}`);
   if (f.judged) about.push(...notesOf(row).filter((note) => !commonNotes(f).includes(note)));

@@ -1,4 +1,4 @@
-// The photo with its map: painting, the value under the pointer, and cutting patches.
+// The photo with its map: drawing, the value under the pointer, and cutting patches.
 import { address, count, find, inputAddress, make, value } from "./core.js";
 import { concept, editable, state } from "./state.js";
 
@@ -69,7 +69,7 @@ const paintPane = (p, id) => {
   const look = state.looks.get(state.picture);
   if (!info) return;
   const box = look?.box ?? [0, 0, 1, 1];
-  // where the input lies on the photo is not known: the map belongs on the input alone
+  // where the location of the input on the photo is unknown, the map is shown on the input alone
   const apart = Boolean(look?.input);
   const asInput = apart && state.tool === "look";
   const [wide, high] = asInput ? look.input : [info.width, info.height];
@@ -94,7 +94,7 @@ const paintPane = (p, id) => {
   p.patches.hidden = asInput;
   const empty = !c || (c.id !== undefined && !c.examples.length);
   p.noMap.hidden = Boolean(p.found) || !(empty || (fits && !found.separated));
-  p.noMap.textContent = empty ? "No examples yet: cut one out" : "No map: this layer does not tell the examples from the counter-examples";
+  p.noMap.textContent = empty ? "No examples yet: cut one out" : "No map: this layer does not separate the examples from the counter-examples";
   p.stage.setAttribute("aria-label", `The photo ${info.name}. ${p.found
     ? `Map of ${c.name} at ${state.layer}: ${found.height} rows by ${found.width} columns, largest value ${value(Math.max(...found.values))}.`
     : "No map."} Arrow keys move over it.`);
@@ -160,8 +160,8 @@ const point = (p, cell) => {
   return `M ${m.startsWith("<") ? m.replace("<", "< ") : `= ${m}`} (row ${row + 1}, column ${column + 1})`;
 };
 const pointAll = (cell) => {
-  const said = wanted().map((id, i) => [concept(id)?.name ?? "", point(panes[i], cell)]).filter(([, text]) => text);
-  find("value").textContent = said.map(([name, text]) => (said.length > 1 ? `${name}: ${text}` : text)).join("; ") || "\u00a0";
+  const values = wanted().map((id, i) => [concept(id)?.name ?? "", point(panes[i], cell)]).filter(([, text]) => text);
+  find("value").textContent = values.map(([name, text]) => (values.length > 1 ? `${name}: ${text}` : text)).join("; ") || "\u00a0";
 };
 
 const under = (p, event) => {
@@ -277,10 +277,10 @@ const showKeyBox = (p) => {
 export const hint = () => {
   const c = editable();
   if (state.tool !== "look") {
-    const what = state.tool === "examples" ? "what you mean" : "something that is not it";
+    const what = state.tool === "examples" ? "what you mean" : "something that you do not mean";
     return `Drag a rectangle around ${what}. By keyboard, on the photo: arrows move, Shift and arrows resize, Enter cuts.`;
   }
   if (c && !c.examples.length) return "Next: choose “Cut example” and drag a rectangle around what you mean.";
-  if (c && c.examples.length < 3) return `Next: ${count(3 - c.examples.length, "more example")} make the map much steadier.`;
-  return "Point at the map to read it, or focus it and use the arrow keys; M jumps to its largest value.";
+  if (c && c.examples.length < 3) return `Next: ${count(3 - c.examples.length, "more example")} would make the map much more stable.`;
+  return "Point at the map to read its values, or focus it and use the arrow keys. M jumps to its largest value.";
 };

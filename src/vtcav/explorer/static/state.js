@@ -1,4 +1,4 @@
-// What the page knows, and the history of the concepts.
+// The state of the page, and the history of its concepts.
 import { send } from "./core.js";
 
 export const state = {
@@ -28,7 +28,7 @@ export const fresh = (name) => {
   serial += 1;
   return { id: `c${serial}`, name, examples: [], negatives: [], shared: true };
 };
-// how the program takes a concept
+// a concept as the program expects it
 export const spec = (c) => (c.id === undefined ? c.name
   : { name: c.name, examples: c.examples, negatives: c.negatives, shared: c.shared });
 export const freeName = () => {
