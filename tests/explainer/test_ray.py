@@ -15,7 +15,7 @@ import vtcav
 from tests.helpers.small import CLASSES, concepts, negatives, pictures, small_net, with_weights
 from vtcav.errors import CavError, ExplanationError, ExtraError, ImageError, ModelError
 from vtcav.explainer.runs import ray_engine as engine
-from vtcav.explainer.runs.engine import engine_of
+from vtcav.explainer.runs.assembly import engine_of
 from vtcav.explainer.runs.part import Task, chunks_of
 from vtcav.images.listing import collect
 

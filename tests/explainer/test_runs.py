@@ -15,8 +15,7 @@ from PIL import Image
 import vtcav
 from tests.helpers.small import CLASSES, concepts, negatives, pictures, small_explainer, small_net
 from vtcav.errors import ExplanationError, ImageError
-from vtcav.explainer.runs.assembly import bank_digest, explain_images
-from vtcav.explainer.runs.engine import engine_of
+from vtcav.explainer.runs.assembly import bank_digest, engine_of, explain_images
 from vtcav.explainer.runs.part import Task, chunks_of
 from vtcav.explainer.runs.run_folder import DamagedPartWarning, opened
 from vtcav.images.facts import Fact, fact_of

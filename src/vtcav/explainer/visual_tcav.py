@@ -312,8 +312,7 @@ class VisualTCAV:
                 written, and for an unknown engine or option.
             ExtraError: When Ray is asked for and not installed.
         """
-        from vtcav.explainer.runs.assembly import explain_images
-        from vtcav.explainer.runs.engine import engine_of
+        from vtcav.explainer.runs.assembly import engine_of, explain_images
         from vtcav.explainer.runs.part import Task
         from vtcav.images.listing import collect
 

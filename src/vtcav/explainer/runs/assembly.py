@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.explainer.runs.engine import Engine
+from vtcav.errors import ExplanationError
+from vtcav.explainer.runs.engine import Engine, LocalEngine
 from vtcav.explainer.runs.part import Chunk, Part, Task, chunks_of
 from vtcav.explainer.runs.row_table import RowTable
 from vtcav.explainer.runs.run_folder import opened
@@ -32,7 +33,7 @@ from vtcav.results.bank import CavBank
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ClassRows", "bank_digest", "explain_images", "identity"]
+__all__ = ["ClassRows", "bank_digest", "engine_of", "explain_images", "identity"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +104,28 @@ def explain_images(
                     whole.add(chunk.number, folder.load(chunk.number))
     report_skipped(len(refs), whole.used, whole.skipped)
     return whole.finish()
+
+
+def engine_of(name: str, ray_options: Mapping[str, Any] | None = None) -> Engine:
+    """Return an engine by name.
+
+    Args:
+        name: "local" or "ray".
+        ray_options: The arguments of `vtcav.explainer.runs.ray_engine.RayEngine`.
+
+    Raises:
+        ExplanationError: For an unknown name or option.
+        ExtraError: When Ray is asked for and not installed.
+    """
+    if name == "ray":
+        from vtcav.explainer.runs.ray_engine import RayEngine
+
+        return RayEngine.of(ray_options or {})
+    if name != "local":
+        raise ExplanationError(f"unknown engine {name!r}: expected 'local' or 'ray'")
+    if ray_options is not None:
+        raise ExplanationError("ray_options go with engine='ray', not with 'local'")
+    return LocalEngine()
 
 
 def identity(

@@ -7,14 +7,13 @@ kept (`runs.assembly`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Iterator, Sequence
+from typing import Self
 
-from vtcav.errors import ExplanationError
 from vtcav.explainer.runs.part import Chunk, Part, Task, explain_parts
 from vtcav.images.progress import Progress
 
-__all__ = ["Engine", "LocalEngine", "engine_of"]
+__all__ = ["Engine", "LocalEngine"]
 
 
 class Engine(ABC):
@@ -51,25 +50,3 @@ class LocalEngine(Engine):
     ) -> Iterator[tuple[int, Part]]:
         """Yield the number and the part of every chunk, in order."""
         return explain_parts(task, chunks, progress)
-
-
-def engine_of(name: str, ray_options: Mapping[str, Any] | None = None) -> Engine:
-    """Return an engine by name.
-
-    Args:
-        name: "local" or "ray".
-        ray_options: The arguments of `vtcav.explainer.runs.ray_engine.RayEngine`.
-
-    Raises:
-        ExplanationError: For an unknown name or option.
-        ExtraError: When Ray is asked for and not installed.
-    """
-    if name == "ray":
-        from vtcav.explainer.runs.ray_engine import RayEngine
-
-        return RayEngine.of(ray_options or {})
-    if name != "local":
-        raise ExplanationError(f"unknown engine {name!r}: expected 'local' or 'ray'")
-    if ray_options is not None:
-        raise ExplanationError("ray_options go with engine='ray', not with 'local'")
-    return LocalEngine()
