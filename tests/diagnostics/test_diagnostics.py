@@ -254,7 +254,7 @@ def test_plain_pictures_are_not_called_fine():
     found = diagnose(made_bank({"e": (examples, made_set("n", cloud(30)))}))
     row = one(found, "shared with negatives", "e")
     assert row["level"] == "look"
-    assert "in 100 % of the pictures there is too little to see" in row["meaning"]
+    assert "100 % of the pictures have too little detail" in row["meaning"]
 
 
 def test_layers_that_disagree_are_seen():

@@ -1,4 +1,4 @@
-"""Concepts beside each other, layers beside each other, and places: checks in plain sentences."""
+"""Checks on concepts beside each other, layers beside each other, and location."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.diagnostics import levels
 from vtcav.diagnostics.direction_checks import Subject
 from vtcav.diagnostics.entanglement import Entanglement
-from vtcav.diagnostics.levels import BAD, FINE, LOOK, Finding, percent, untested
+from vtcav.diagnostics.levels import BAD, FINE, LIMITS, LOOK, Finding, percent
 from vtcav.diagnostics.location import effective_share, middle, words
 from vtcav.diagnostics.separability import Z95, auc, auc_interval, margins_from
 
-__all__ = ["agreement", "agreement_check", "entanglement_checks", "place_check"]
+__all__ = ["entanglement_checks", "layer_checks", "location_check", "rank_correlations"]
 
 _NAN = math.nan
-_FEW = 30  # small things at random places then seem to gather
+_FEW = 30  # small things at random locations then seem to gather
 
 
 def entanglement_checks(subjects: Sequence[Subject], found: Entanglement) -> list[Finding]:
@@ -30,9 +29,8 @@ def entanglement_checks(subjects: Sequence[Subject], found: Entanglement) -> lis
     """
     if len(subjects) < 2:
         text = "Not tested whether the direction is this concept's own: there is no other concept."
-        only = subjects[0].layer, subjects[0].concept
         checks = "entanglement", "other concepts"
-        return [untested(*only, check, text, "no other concept") for check in checks]
+        return [subjects[0].untested(check, text, "no other concept") for check in checks]
     numbers = range(len(subjects))
     return [
         *(_neighbour(subjects, k, found) for k in numbers),
@@ -43,24 +41,23 @@ def entanglement_checks(subjects: Sequence[Subject], found: Entanglement) -> lis
 
 def _neighbour(subjects: Sequence[Subject], k: int, found: Entanglement) -> Finding:
     """Return the concept whose direction is closest."""
-    where = subjects[k].layer, subjects[k].concept, "entanglement"
-    if not np.isfinite(found.corrected[k, k]):
-        reason = subjects[k].why_not() or "the direction is no longer than its chance errors"
-        text = f"Not tested whether the direction is another concept's too: {reason}."
-        return untested(*where, text, reason)
+    check, reason = "entanglement", ""
     cosines = found.corrected[k].copy()
     cosines[k] = np.nan
-    if not np.isfinite(cosines).any():
+    if not np.isfinite(found.corrected[k, k]):
+        reason = subjects[k].why_not() or "the direction is no longer than its chance errors"
+    elif not np.isfinite(cosines).any():
         reason = "no other concept has a direction longer than its chance errors"
+    if reason:
         text = f"Not tested whether the direction is another concept's too: {reason}."
-        return untested(*where, text, reason)
+        return subjects[k].untested(check, text, reason)
     other = int(np.nanargmax(cosines))
     value = float(cosines[other])
     low, high = float(found.low[k, other]), float(found.high[k, other])
-    level = FINE if value < levels.NEIGHBOUR_FINE else LOOK
+    level = FINE if value < LIMITS.neighbour_fine else LOOK
     # a cosine that could as well be half as large condemns nothing
-    sure = low >= levels.NEIGHBOUR_FINE
-    level = BAD if value >= levels.NEIGHBOUR_USABLE and sure else level
+    sure = low >= LIMITS.neighbour_fine
+    level = BAD if value >= LIMITS.neighbour_usable and sure else level
     ends = {
         FINE: ".",
         LOOK: ": the larger part of the two is one direction.",
@@ -71,32 +68,32 @@ def _neighbour(subjects: Sequence[Subject], k: int, found: Entanglement) -> Find
         f"(without the {found.chance[k, other]:.2f} that shared negatives add by chance)"
     )
     note = "" if math.isfinite(low) else "no interval: many resampled directions are chance"
-    return Finding(*where, value, low, high, level, text + ends[level], note)
+    ci = low, high
+    return subjects[k].finding(check, value, level, text + ends[level], ends=ci, note=note)
 
 
 def _confused(subjects: Sequence[Subject], k: int) -> Finding:
-    """Return the concept whose examples the direction tells worst from its own."""
-    mine = subjects[k]
-    where = mine.layer, mine.concept, "other concepts"
+    """Return the concept whose examples the direction is most likely to take for its own."""
+    mine, check = subjects[k], "other concepts"
     if reason := mine.why_not():
-        return untested(*where, f"Not tested against other concepts: {reason}.", reason)
+        return mine.untested(check, f"Not tested against other concepts: {reason}.", reason)
     others = [subject for i, subject in enumerate(subjects) if i != k]
     values = [auc(margins_from(mine.gap_pos, mine.gap_neg, other.gap_pos)) for other in others]
     worst = int(np.argmin(values))
     value, other = values[worst], others[worst]
     low, high = auc_interval(value, len(mine.examples), len(other.examples))
-    level = FINE if value >= levels.OTHER_FINE else LOOK
-    level = BAD if high < levels.OTHER_USABLE else level
+    level = FINE if value >= LIMITS.other_fine else LOOK
+    level = BAD if high < LIMITS.other_usable else level
     text = (
-        f"Of an example of this concept and one of {other.concept!r}, the direction picks its own "
-        f"in {percent(value)} of pairs ({percent(low)} to {percent(high)})"
+        f"From a pair of its own example and one of {other.concept!r}, the direction picks its own "
+        f"in {percent(value)} of cases ({percent(low)} to {percent(high)})"
     )
     ends = {
         FINE: ".",
         LOOK: f": where {other.concept!r} is, it will often show this concept too.",
         BAD: f": it points to {other.concept!r} rather than to its own concept.",
     }
-    return Finding(*where, value, low, high, level, text + ends[level])
+    return mine.finding(check, value, level, text + ends[level], ends=(low, high))
 
 
 def _common_part(subjects: Sequence[Subject], found: Entanglement) -> list[Finding]:
@@ -106,34 +103,32 @@ def _common_part(subjects: Sequence[Subject], found: Entanglement) -> list[Findi
     if len(subjects) < 3 or len(cosines) < 3:
         return []
     value = float(cosines.mean())
-    level = FINE if value < levels.COMMON_FINE else LOOK
+    level = FINE if value < LIMITS.common_fine else LOOK
     text = f"On average two concepts' directions have a cosine of {value:.2f}"
     if level == LOOK:
         text += (
-            ": much of every direction is what all examples have and the negatives lack, as "
-            "drawings have against photographs; negatives of the examples' kind take it out"
+            ": much of every direction is common to all examples and absent from the negatives, as "
+            "between drawings and photographs; negatives of the examples' kind remove it"
         )
-    note = "a mean of cosines, no interval"
-    return [
-        Finding(subjects[0].layer, "", "common part", value, _NAN, _NAN, level, text + ".", note)
-    ]
+    where, note = (subjects[0].layer, "", "common part"), "a mean of cosines, no interval"
+    return [Finding(*where, value, _NAN, _NAN, level, f"{text}.", note)]
 
 
 # -- layers -----------------------------------------------------------------------------------
 
 
-def agreement(scores: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64]:
+def rank_correlations(scores: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64]:
     """Return Spearman's rank correlation between layers of the same images' projections [L, L].
 
     Args:
         scores: By layer the held-out projections [n + m]; None where there is no direction.
 
     Returns:
-        NaN where a layer has no direction, or all its projections are one.
+        NaN where a layer has no direction, or all its projections are equal.
     """
     from scipy.stats import rankdata
 
-    found = np.full((len(scores), len(scores)), np.nan)
+    correlations = np.full((len(scores), len(scores)), np.nan)
     ranks = {
         i: rankdata(values)
         for i, values in enumerate(scores)
@@ -141,14 +136,14 @@ def agreement(scores: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float6
     }
     for i, a in ranks.items():
         for j, b in ranks.items():
-            found[i, j] = np.corrcoef(a, b)[0, 1]
-    return found
+            correlations[i, j] = np.corrcoef(a, b)[0, 1]
+    return correlations
 
 
-def agreement_check(
+def layer_checks(
     concept: str, layers: Sequence[str], correlations: NDArray[np.float64], images: int
 ) -> list[Finding]:
-    """Return how each layer agrees with the others; nothing for one layer.
+    """Return whether each layer orders the images as the others do; nothing for one layer.
 
     Args:
         concept: The concept.
@@ -156,29 +151,27 @@ def agreement_check(
         correlations: Rank correlations [L, L].
         images: How many images they are over.
     """
+    if len(layers) < 2:
+        return []
     return [
-        _agreement_at(concept, layers, i, correlations, images)
-        for i in range(len(layers))
-        if len(layers) > 1
+        _layer_check((layer, concept, "layer agreement"), np.delete(correlations[i], i), images)
+        for i, layer in enumerate(layers)
     ]
 
 
-def _agreement_at(
-    concept: str, layers: Sequence[str], i: int, correlations: NDArray[np.float64], images: int
-) -> Finding:
-    where = layers[i], concept, "layer agreement"
-    others = np.delete(correlations[i], i)
+def _layer_check(where: tuple[str, str, str], others: NDArray[np.float64], images: int) -> Finding:
     if not np.isfinite(others).any():
         reason = "this layer, or every other, has no direction to compare"
-        return untested(*where, f"Not tested whether layers agree: {reason}.", reason)
+        text = f"Not tested whether layers agree: {reason}."
+        return Finding(*where, _NAN, _NAN, _NAN, LOOK, text, reason)
     value = float(np.nanmean(others))
-    level = FINE if value >= levels.AGREEMENT_FINE else LOOK
-    text = f"The other layers order the same {images} images alike (rank correlation {value:.2f})."
+    level = FINE if value >= LIMITS.agreement_fine else LOOK
+    order, end = "in the same order", "."
     if level == LOOK:
-        text = (
-            f"The other layers order the same {images} images otherwise (rank correlation "
-            f"{value:.2f}): this layer may see something else in the examples than they do."
-        )
+        order = "in another order"
+        end = ": this layer may see something else in the examples than they do."
+    text = f"The other layers put the same {images} images {order} "
+    text += f"(rank correlation {value:.2f}){end}"
     if images < 4:
         return Finding(*where, value, _NAN, _NAN, LOOK, text, "no interval: fewer than 4 images")
     # Bonett and Wright 2000: the standard error of Fisher's z of a rank correlation
@@ -187,38 +180,37 @@ def _agreement_at(
     return Finding(*where, value, math.tanh(z - half), math.tanh(z + half), level, text)
 
 
-# -- places -----------------------------------------------------------------------------------
+# -- location ---------------------------------------------------------------------------------
 
 
-def place_check(
-    subject: Subject, place_pos: NDArray[np.floating], place_neg: NDArray[np.floating]
+def location_check(
+    subject: Subject, map_pos: NDArray[np.floating], map_neg: NDArray[np.floating]
 ) -> Finding:
-    """Return whether a concept's examples activate at one place.
+    """Return whether a concept's examples all activate at one location.
 
     Args:
         subject: The concept at a layer.
-        place_pos: Mean of the examples' raw maps, each divided by its sum [h, w].
-        place_neg: The same of the negatives.
+        map_pos: Mean of the examples' raw maps, each divided by its sum [h, w].
+        map_neg: The same of the negatives.
     """
-    where = subject.layer, subject.concept, "place"
-    active = float(place_pos.sum())
-    if place_pos.size < 4 or active <= 0:
+    active = float(map_pos.sum())
+    if map_pos.size < 4 or active <= 0:
         reason = "the map has fewer than 4 cells" if active > 0 else "no example activates"
-        return untested(*where, f"Not tested where in the image the concept is: {reason}.", reason)
-    value, usual = effective_share(place_pos), effective_share(place_neg)
-    text = "What the examples activate is as concentrated as if it filled "
+        text = f"Not tested where in the image the concept is: {reason}."
+        return subject.untested("place", text, reason)
+    value, usual = effective_share(map_pos), effective_share(map_neg)
+    text = "The activation of the examples is as concentrated as if it filled "
     text += f"{percent(value)} of the image"
     if math.isfinite(usual):
         text += f", on the negatives {percent(usual)}"
     level = FINE
-    if value <= levels.PLACE_FINE:
+    if value <= LIMITS.place_fine:
         level = LOOK
-        text += f", most of all at the {words(*middle(place_pos))}"
-        text += "; see whether the concept is what lies there, and not a mark or the framing"
+        text += f", most of all at the {words(*middle(map_pos))}"
+        text += "; see whether that is the concept, and not a mark or the framing"
         if len(subject.examples) < _FEW:
             text += f" (with {len(subject.examples)} examples it may be chance)"
     if active < 0.5:
         level = LOOK
         text += f"; in {percent(1 - active)} of the examples the layer sees nothing of the concept"
-    note = "a mean map, no interval"
-    return Finding(*where, value, _NAN, _NAN, level, text + ".", note)
+    return subject.finding("place", value, level, f"{text}.", note="a mean map, no interval")

@@ -1,7 +1,7 @@
-"""Diagnosing a bank of CAVs: every check, for every concept, at every layer.
+"""Diagnosis of a bank of CAVs: every check, for every concept, at every layer.
 
-Nothing here passes through the network: a bank keeps the pooled activations of the images that it
-was learned from, and directions are learned from them again, without some images or with others.
+The network is not run: a bank keeps the pooled activations of the images that it was learned from,
+from which directions are learned again, without some images or with others.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtcav.diagnostics.concept_checks import (
-    agreement,
-    agreement_check,
     entanglement_checks,
-    place_check,
+    layer_checks,
+    location_check,
+    rank_correlations,
 )
 from vtcav.diagnostics.direction_checks import Subject, emblem_checks, separability_check
 from vtcav.diagnostics.duplicates import Copies, find_copies
@@ -28,7 +28,7 @@ from vtcav.diagnostics.image_checks import (
     leakage_check,
     shared_examples_check,
 )
-from vtcav.diagnostics.levels import Finding, limits
+from vtcav.diagnostics.levels import LIMITS, Finding
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.diagnostics.stability import Resamples
 from vtcav.diagnostics.stability_checks import CurvePoint, stability_checks, stability_curve
@@ -57,8 +57,8 @@ def diagnose(
 
     Args:
         bank: Learned CAVs with the evidence of their images.
-        images: Images to explain, to be sought among those the concepts were learned from.
-        other_negatives: Another set of negatives to hold the directions against.
+        images: Images to explain, looked for among those the concepts were learned from.
+        other_negatives: Another set of negatives to compare the directions with.
         seed: Seeds the resampling.
         resamples: Draws of each kind, at least 20.
 
@@ -76,13 +76,14 @@ def diagnose(
     for i, found in enumerate(layers):
         arrays[f"cosines/{i}"] = found.cosines.raw
         arrays[f"corrected/{i}"] = found.cosines.corrected
-        arrays[f"place_pos/{i}"], arrays[f"place_neg/{i}"] = _places(bank.layers[found.layer])
+        arrays[f"place_pos/{i}"], arrays[f"place_neg/{i}"] = _mean_maps(bank.layers[found.layer])
     for k, concept in enumerate(bank.names):
-        arrays[f"agreement/{k}"] = agreement([found.scores[k] for found in layers])
-        n, m = map(len, bank.evidence(concept))
-        findings += agreement_check(concept, list(bank.layers), arrays[f"agreement/{k}"], n + m)
+        correlations = rank_correlations([found.scores[k] for found in layers])
+        arrays[f"agreement/{k}"] = correlations
+        images_used = sum(map(len, bank.evidence(concept)))
+        findings += layer_checks(concept, list(bank.layers), correlations, images_used)
     copies, about_images = _diagnose_images(bank, images)
-    settings = {"seed": int(seed), "resamples": int(resamples), "limits": limits()}
+    settings = {"seed": int(seed), "resamples": int(resamples), "limits": LIMITS.to_dict()}
     settings |= {"images": _described(images), "other_negatives": _described(other_negatives)}
     return Diagnostics(
         layers=tuple(bank.layers),
@@ -114,8 +115,8 @@ _NO_EVIDENCE = (
 )
 
 
-def _places(cavs: LayerCavs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return where the concepts' examples and negatives activate, each [K, h, w]."""
+def _mean_maps(cavs: LayerCavs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean maps of the concepts' examples and of their negatives, each [K, h, w]."""
     if cavs.place_pos is None or cavs.place_neg is None:
         raise CavError(_NO_EVIDENCE)
     return cavs.place_pos.double().numpy(), cavs.place_neg.double().numpy()
@@ -123,7 +124,7 @@ def _places(cavs: LayerCavs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 @dataclass(frozen=True, eq=False)
 class _LayerFound:
-    """What was found at one layer; scores by concept, None where there is no direction."""
+    """The results at one layer; scores by concept, None where there is no direction."""
 
     layer: str
     findings: list[Finding]
@@ -138,7 +139,7 @@ def _diagnose_layer(
     pairs = [bank.evidence(name) for name in bank.names]
     drawn = Resamples(pairs[0][1].gap[layer][0], layer, seed, resamples)
     cavs = bank.layers[layer]
-    places = _places(cavs)
+    maps = _mean_maps(cavs)
     subjects = [
         Subject(layer, name, *pairs[k], cavs.values_pos[k], cavs.values_neg[k], drawn)
         for k, name in enumerate(bank.names)
@@ -151,7 +152,7 @@ def _diagnose_layer(
         separability = separability_check(subject)
         findings += [separability, *emblem_checks(subject, separability.level)]
         findings += stability_checks(subject, own, other)
-        findings.append(place_check(subject, places[0][k], places[1][k]))
+        findings.append(location_check(subject, maps[0][k], maps[1][k]))
     cosines = entanglement(pairs, drawn)
     findings += entanglement_checks(subjects, cosines)
     scores = [None if subject.why_not() else subject.scores() for subject in subjects]
@@ -159,7 +160,7 @@ def _diagnose_layer(
 
 
 def _diagnose_images(bank: CavBank, images: SetEvidence | None) -> tuple[Copies, list[Finding]]:
-    """Return the copies among all images and what they mean."""
+    """Return the copies among all images and the findings about them."""
     sets = list(bank.sets) + ([images] if images is not None else [])
     copies = find_copies(sets)
     findings: list[Finding] = []
@@ -188,7 +189,7 @@ def _frame(rows: Sequence[tuple[Any, ...]], columns: Sequence[str]) -> pd.DataFr
 
 
 def _described(images: SetEvidence | None) -> dict[str, Any] | None:
-    """Return which images they were, without their content."""
+    """Return the names of images, and a hash of their content, for provenance."""
     if images is None:
         return None
     content = text_hash("".join(images.digests))

@@ -1,4 +1,4 @@
-"""Whether a direction tells a concept from its negatives: checks in plain sentences."""
+"""Checks on whether a direction tells a concept from its negatives, in plain sentences."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtcav.diagnostics import levels
-from vtcav.diagnostics.levels import BAD, FINE, LOOK, Finding, at_least, count, percent, untested
+from vtcav.diagnostics.levels import BAD, FINE, LIMITS, LOOK, Finding, at_least, at_most, percent
 from vtcav.diagnostics.separability import auc, auc_interval, held_out_margins, held_out_scores
 from vtcav.diagnostics.stability import Resamples, is_zero
 from vtcav.method.cav import emblem
 from vtcav.results.image_set import SetEvidence
+from vtcav.results.words import count
 
 __all__ = ["Subject", "emblem_checks", "separability_check"]
 
-_NAN = math.nan
+_NONE = math.nan, math.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +29,8 @@ class Subject:
     Attributes:
         layer: The layer.
         concept: The concept.
-        examples: What is kept of its examples, n of them.
-        negatives: What is kept of its negatives, m of them.
+        examples: Its examples, n of them.
+        negatives: Its negatives, m of them.
         values_pos: Contraharmonic means of the examples' raw maps [n].
         values_neg: The same of the negatives [m].
         resamples: Of this layer.
@@ -77,27 +77,43 @@ class Subject:
         ).numpy()
         return scores
 
+    def finding(
+        self,
+        check: str,
+        value: float,
+        level: str,
+        meaning: str,
+        *,
+        ends: tuple[float, float] = _NONE,
+        note: str = "",
+    ) -> Finding:
+        """Return a finding about this concept at this layer."""
+        return Finding(self.layer, self.concept, check, value, *ends, level, meaning, note)
+
+    def untested(self, check: str, meaning: str, note: str, level: str = LOOK) -> Finding:
+        """Return the finding that something could not be tested, which is never fine."""
+        return self.finding(check, math.nan, level, meaning, note=note)
+
 
 def separability_check(subject: Subject) -> Finding:
     """Return how well the direction tells images that it was not learned from."""
-    where = subject.layer, subject.concept, "separability"
     if reason := subject.why_not():
         text = f"There is no direction that could tell the concept from its negatives: {reason}."
-        return untested(*where, text, reason, BAD if "is 0" in reason else LOOK)
-    n, m = len(subject.examples), len(subject.negatives)
+        level = BAD if "is 0" in reason else LOOK
+        return subject.untested("separability", text, reason, level)
     value = auc(held_out_margins(subject.gap_pos, subject.gap_neg))
-    low, high = auc_interval(value, n, m)
-    level = at_least(low, levels.AUC_FINE, levels.AUC_USABLE)
+    low, high = auc_interval(value, len(subject.examples), len(subject.negatives))
+    level = at_least(low, LIMITS.auc_fine, LIMITS.auc_usable)
     text = (
-        f"Of an example and a negative that it was not learned from, the direction picks the "
-        f"example in {percent(value)} of pairs ({percent(low)} to {percent(high)}; guessing: 50 %)"
+        "From a pair of an example and a negative, both held out, the direction picks the example "
+        f"in {percent(value)} of cases ({percent(low)} to {percent(high)}; guessing: 50 %); "
     )
     ends = {
-        FINE: "; the layer tells the concept from its negatives.",
-        LOOK: "; that is better than guessing, but not by as much as one should ask for.",
-        BAD: "; that is not shown to be better than guessing.",
+        FINE: "the layer tells the concept from its negatives.",
+        LOOK: "that is better than guessing, but less than one should ask for.",
+        BAD: "that is not shown to be better than guessing.",
     }
-    return Finding(*where, value, low, high, level, text + ends[level])
+    return subject.finding("separability", value, level, text + ends[level], ends=(low, high))
 
 
 def emblem_checks(subject: Subject, separability: str) -> list[Finding]:
@@ -105,19 +121,19 @@ def emblem_checks(subject: Subject, separability: str) -> list[Finding]:
 
     Args:
         subject: The concept at a layer.
-        separability: The level of its separability. Emblems are taken from the images that the
-            direction was learned from, where any direction does well; so they are not called fine
-            where it does not do well on others.
+        separability: The level of its separability. Emblems come from the images that the
+            direction was learned from, where any direction does well; they are not called fine
+            where it fails on others.
     """
     e_pos, e_neg = float(emblem(subject.values_pos)), float(emblem(subject.values_neg))
-    where = subject.layer, subject.concept
     if not e_pos > e_neg:
         text = (
             f"The examples activate the direction no more than the negatives do (e+ {e_pos:.3g}, "
             f"e- {e_neg:.3g}): the concept map is empty."
         )
         note = "no gap relative to e+, which is not above e-"
-        return [untested(*where, check, text, note, BAD) for check in ("emblem gap", _OVERLAP)]
+        checks = "emblem gap", "emblem overlap"
+        return [subject.untested(check, text, note, BAD) for check in checks]
     gap = (e_pos - e_neg) / e_pos
     low, high = _gap_interval(subject)
     text = (
@@ -128,7 +144,7 @@ def emblem_checks(subject: Subject, separability: str) -> list[Finding]:
     if not low > 0:
         level = LOOK
         text += f"; with other images there may be none ({percent(low)})"
-    found = Finding(*where, "emblem gap", gap, low, high, level, text + ".")
+    found = subject.finding("emblem gap", gap, level, f"{text}.", ends=(low, high))
     return [_held_back(each, separability) for each in (found, _overlap(subject, e_pos, e_neg))]
 
 
@@ -141,11 +157,8 @@ def _held_back(finding: Finding, separability: str) -> Finding:
     return finding._replace(level=LOOK, meaning=text)
 
 
-_OVERLAP = "emblem overlap"
-
-
 def _gap_interval(subject: Subject, count: int = 1000) -> tuple[float, float]:
-    """Return the bootstrap interval of the relative gap; e+ of 0 counts as no gap."""
+    """Return the bootstrap interval of the relative gap; an e+ of 0 counts as no gap."""
     rng = np.random.default_rng(0)
     drawn = [
         np.median(rng.choice(values.double().numpy(), (count, len(values))), axis=1)
@@ -161,12 +174,11 @@ def _overlap(subject: Subject, e_pos: float, e_neg: float) -> Finding:
     negatives = float((subject.values_neg.double() >= e_pos).double().mean())
     examples = float((subject.values_pos.double() <= e_neg).double().mean())
     value = max(negatives, examples)
-    level = FINE if value <= levels.OVERLAP_FINE else LOOK
-    level = level if value < levels.OVERLAP_USABLE else BAD
+    level = at_most(value, LIMITS.overlap_fine, LIMITS.overlap_usable)
     text = (
         f"{percent(negatives)} of the negatives activate the direction as much as a typical "
         f"example, {percent(examples)} of the examples no more than a typical negative (on the "
         "images it was learned from, so somewhat too good)."
     )
     note = "two shares in one sentence, no interval"
-    return Finding(subject.layer, subject.concept, _OVERLAP, value, _NAN, _NAN, level, text, note)
+    return subject.finding("emblem overlap", value, level, text, note=note)

@@ -1,10 +1,11 @@
-"""The same image twice: exact copies by their digest, near copies by their small grey pictures.
+"""Copies of images: exact ones by their digest, near ones by their perceptual hash.
 
 A near copy is a picture that was saved again, resized, made brighter or darker, or cropped by up to
-about a tenth. What is compared is what is left of a print when its smooth light (a surface of
-second degree) is taken away, because two skies, or two drawings under one lamp, are not copies.
+about a tenth. The perceptual hash is the picture in 16 x 16 greys. Hashes are compared without
+their smooth light (a surface of second degree), because two skies, or two drawings under one lamp,
+are not copies.
 
-Letters: N images of S sets in one row, prints P [N, 16, 16], signatures Z [N, 256] of length 1.
+Letters: N images of S sets in one row, hashes P [N, 16, 16], signatures Z [N, 256] of length 1.
 """
 
 from __future__ import annotations
@@ -23,44 +24,44 @@ from vtcav.results.image_set import PRINT_SIDE, SetEvidence
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["NEAR", "PLAIN", "Copies", "find_copies", "print_similarity"]
+__all__ = ["NEAR", "PLAIN", "Copies", "find_copies"]
 
 NEAR = 0.92
 """Signatures that correlate this much are near copies.
 
-On 167 photographs of different things no pair reaches 0.72, on 400 drawings of one texture 0.86
-(for stripes 0.91). Of copies saved again, resized, or made brighter, darker or flatter, at least
-98 in 100 are above, of copies cropped by 4 to 12 % about four in five.
+Among 167 photographs of different things no pair reaches 0.72, among 400 drawings of one texture
+0.86 (stripes: 0.91). Of copies saved again, resized, or made brighter, darker or flatter, at least
+98 in 100 are above it, of copies cropped by 4 to 12 % about four in five.
 """
 
 PLAIN = 3.0
-"""Greys (robust standard deviation, 0 to 255) that a print must keep without its smooth light.
+"""Contrast (robust standard deviation, 0 to 255) that a hash must have without its smooth light.
 
-Below this, rounding and noise decide what is left, and any two plain pictures may look alike.
+Below it, the rest is rounding and noise, and any two plain pictures may look alike.
 """
 
 _CROPS = 0.04, 0.08, 0.12
 _BLOCK = 256
-# Where all pictures look alike (X-rays of one view), two are a copy only when they are much more
+# Where all pictures look alike (X-rays of one view), two are copies only when they are much more
 # alike than usual: at a quarter of the usual distance.
 _CLOSER = 0.25
-# Where they are alike because most of them are copies, copies must still be found.
+# Where they are alike because most are copies, these must still be found.
 _CLOSEST = 0.98
 _SAMPLE = 500
 
 
 @dataclass(frozen=True, eq=False)
 class Copies:
-    """Which images have a copy, and where.
+    """Images with their copies.
 
     Attributes:
-        sets: The sets of images that were searched, S of them.
+        sets: The sets of images searched, S of them.
         similarity: For each image the highest similarity to another image of each set
             [N, S]; 1 for an exact copy, NaN where none can be compared.
-        partner: Which image of the row that is [N, S]; -1 where there is none.
+        partner: Row number of that image [N, S]; -1 where there is none.
         exact: Whether it has the same content [N, S].
         earlier: Whether a copy of the image stands earlier in its own set [N].
-        plain: Whether the print is too plain to find near copies by [N].
+        plain: Whether the hash is too plain to find near copies by [N].
         threshold: Similarity from which two images count as copies.
     """
 
@@ -73,18 +74,18 @@ class Copies:
     threshold: float
 
     def rows(self, s: int) -> slice:
-        """Return where set `s` stands in the row of all images."""
+        """Return the rows of set `s` among all images."""
         start = sum(map(len, self.sets[:s]))
         return slice(start, start + len(self.sets[s]))
 
     def found(self, a: int, b: int) -> NDArray[np.bool_]:
-        """Whether each image of set `a` has a copy in set `b` (another image where a = b) [n]."""
+        """Tell whether each image of set `a` has a copy in set `b`, other than itself [n]."""
         rows = self.rows(a)
         close: NDArray[np.bool_] = self.similarity[rows, b] >= self.threshold
         return self.exact[rows, b] | close
 
     def table(self) -> pd.DataFrame:
-        """Return a row for every image and set in which it has a copy, the closest one.
+        """Return a row for every image and set in which it has a copy, with the closest one.
 
         Columns: set, image, other_set, other_image, kind (exact or near), similarity. A pair
         within one set is one row.
@@ -108,35 +109,14 @@ class Copies:
         return pd.DataFrame(rows, columns=columns).astype({"similarity": "float64"})
 
 
-def print_similarity(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """Return how alike two prints are, the highest correlation over slight crops of either.
-
-    Args:
-        a: A print, uint8 [16, 16].
-        b: Another.
-
-    Returns:
-        -1 to 1; 0 when one of them is plain.
-
-    Example:
-        >>> a = np.random.default_rng(0).integers(0, 200, (16, 16)).astype(np.uint8)
-        >>> round(print_similarity(a, a // 2 + 50), 2)
-        1.0
-        >>> print_similarity(a, np.full((16, 16), 7, np.uint8))
-        0.0
-    """
-    Z, V, plain = _signatures(np.stack([a, b]))
-    return 0.0 if plain.any() else float(_similarities(Z, V, slice(0, 1), slice(1, 2))[0, 0])
-
-
 def find_copies(sets: Sequence[SetEvidence]) -> Copies:
     """Search sets of images for copies, within each and between all.
 
-    The work grows with the square of the number of images (5,000 take some seconds), the memory
-    with the number alone.
+    Time grows with the square of the number of images (some seconds for 5,000), memory with the
+    number.
 
     Args:
-        sets: What is kept of the images.
+        sets: The sets of images.
     """
     sets = tuple(sets)
     Z, V, plain = _signatures(np.concatenate([images.prints for images in sets]))
@@ -174,7 +154,7 @@ def _keep_best(
     column: int,
     owner: NDArray[np.int64],
 ) -> None:
-    """Note the best similarities of a block, by the set that its columns belong to."""
+    """Record the best similarities of a block, by the set that its columns belong to."""
     lines = np.arange(len(R))
     for s in np.unique(owner):
         mine = np.flatnonzero(owner == s)
@@ -194,7 +174,7 @@ def _exact(
     partner: NDArray[np.int64],
     earlier: NDArray[np.bool_],
 ) -> NDArray[np.bool_]:
-    """Find equal digests; they are the closest copies whatever the prints say."""
+    """Find equal digests, which are the closest copies whatever the hashes."""
     exact = np.zeros(similarity.shape, bool)
     groups: dict[str, list[int]] = defaultdict(list)
     for i, digest in enumerate(digest for images in sets for digest in images.digests):
@@ -218,23 +198,23 @@ def _exact(
 
 
 def _signatures(
-    prints: NDArray[np.uint8],
+    hashes: NDArray[np.uint8],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-    """Return Z [N, 256], the same of slight crops [W, N, 256], and which prints are plain [N]."""
-    P = prints.reshape(len(prints), -1).astype(np.float32)
+    """Return Z [N, 256], the same of slight crops [W, N, 256], and which hashes are plain [N]."""
+    P = hashes.reshape(len(hashes), -1).astype(np.float32)
     Z, spread = _standardised(P)
     V = np.stack([_standardised(P @ crop.T)[0] for crop in _crops()])
     return Z, V, spread < PLAIN
 
 
 def _standardised(P: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return prints without their smooth light, of length 1, and the greys they had [N].
+    """Return hashes without their smooth light, of length 1, and their contrast before [N].
 
-    What stands out is cut off, so that a bright mark that many pictures carry does not make them
-    copies of each other.
+    Outliers are clipped, so that a bright mark on many pictures does not make them copies of each
+    other.
     """
     Q = _light()
-    # a mark as bright as on an X-ray would draw the surface of light towards it
+    # a mark as bright as on an X-ray would pull the surface of light towards it
     rest, _ = _cut(P - np.median(P, axis=1, keepdims=True), 3.0)
     for _ in range(2):
         rest, greys = _cut(rest - (rest @ Q) @ Q.T, 1.5)
@@ -246,7 +226,7 @@ def _standardised(P: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[
 def _cut(
     rest: NDArray[np.floating[Any]], most: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Cut values off at so many robust standard deviations; return these too [N]."""
+    """Clip values at a number of robust standard deviations; return these too [N]."""
     greys = (1.4826 * np.median(np.abs(rest), axis=1)).astype(np.float32)
     ends = most * np.maximum(greys, 1e-6)[:, None]
     return np.clip(rest, -ends, ends).astype(np.float32), greys
@@ -263,18 +243,18 @@ def _light() -> NDArray[np.float32]:
 
 @cache
 def _crops() -> tuple[NDArray[np.float32], ...]:
-    """Return the maps [256, 256] from a print to those of slight crops of its picture."""
+    """Return the maps [256, 256] from a hash to those of slight crops of its picture."""
     maps = []
     for lost in _CROPS:
-        places = [(x, y) for x in (0.0, lost) for y in (0.0, lost)] + [(lost / 2, lost / 2)]
-        for left, top in places:
+        corners = [(x, y) for x in (0.0, lost) for y in (0.0, lost)]
+        for left, top in [*corners, (lost / 2, lost / 2)]:
             down, across = _resampling(top, 1 - lost), _resampling(left, 1 - lost)
             maps.append(np.kron(down, across).astype(np.float32))
     return tuple(maps)
 
 
 def _resampling(start: float, length: float, fine: int = 8) -> NDArray[np.float64]:
-    """Return the map [16, 16] that averages a line of cells anew over a part of its length."""
+    """Return the map [16, 16] from a line of 16 cells to 16 cells over a part of its length."""
     count = PRINT_SIDE * fine
     at = (start + length * (np.arange(count) + 0.5) / count) * PRINT_SIDE - 0.5
     at = at.clip(0, PRINT_SIDE - 1)
@@ -289,7 +269,7 @@ def _resampling(start: float, length: float, fine: int = 8) -> NDArray[np.float6
 def _similarities(
     Z: NDArray[np.float32], V: NDArray[np.float32], rows: slice, columns: slice
 ) -> NDArray[np.float32]:
-    """Return the similarity of some images to others, over crops of either."""
+    """Return the similarity of some images to others, the highest over crops of either."""
     R = Z[rows] @ Z[columns].T
     for cropped in V:
         np.maximum(R, cropped[rows] @ Z[columns].T, out=R)
@@ -298,7 +278,7 @@ def _similarities(
 
 
 def _threshold(Z: NDArray[np.float32]) -> float:
-    """Return the similarity from which images are copies, given how alike all of them are."""
+    """Return the similarity from which two images are copies, given how alike all of them are."""
     if len(Z) < 3:
         return NEAR
     some = Z[np.linspace(0, len(Z) - 1, min(len(Z), _SAMPLE)).round().astype(int)]

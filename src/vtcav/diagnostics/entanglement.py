@@ -1,17 +1,19 @@
-"""How much the directions of several concepts are one.
+"""Entanglement: how much the directions of several concepts have in common.
 
 Concepts that are contrasted with one set of negatives share the chance errors of its mean, which
 alone makes their cosines positive: two meaningless concepts of n images against the same m
-negatives have n / (n + m) on average. What is shared is known, tr S2 / m, and taken off; so is
+negatives have n / (n + m) on average. The shared part is known, tr S2 / m, and subtracted; so is
 what the errors add to the lengths.
 
-What the examples of all concepts have in common besides (drawings against photographs, one scanner
-against many) is no chance and stays in: there the directions are entangled in truth.
+Anything else that the examples of all concepts have in common (drawings against photographs, one
+scanner against many) is no chance and stays: there the directions really are entangled.
 
 Letters and shapes: v [K, C] directions of K concepts at one layer.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,34 +25,29 @@ from vtcav.results.image_set import SetEvidence
 __all__ = ["Entanglement", "entanglement"]
 
 
-class Entanglement:
+class Entanglement(NamedTuple):
     """Cosines between the directions of concepts at one layer, each [K, K].
 
     Attributes:
-        raw: As the directions are; NaN where one of them is 0.
-        chance: The part of `raw` that shared negatives put there.
-        corrected: Without that part and with lengths free of chance errors: what many images
-            would show. NaN where a direction is no longer than its chance errors.
+        raw: Of the directions as they are; NaN where one of them is 0.
+        chance: The part of `raw` that is due to shared negatives.
+        corrected: Without that part and with lengths free of chance errors: the cosines to expect
+            from many images. NaN where a direction is no longer than its chance errors.
         low: Lower end of the 95 % bootstrap interval of `corrected`.
         high: Upper end.
     """
 
-    def __init__(
-        self,
-        raw: NDArray[np.float64],
-        chance: NDArray[np.float64],
-        corrected: NDArray[np.float64],
-        low: NDArray[np.float64],
-        high: NDArray[np.float64],
-    ) -> None:
-        self.raw, self.chance, self.corrected = raw, chance, corrected
-        self.low, self.high = low, high
+    raw: NDArray[np.float64]
+    chance: NDArray[np.float64]
+    corrected: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
 
 
 def entanglement(
     pairs: list[tuple[SetEvidence, SetEvidence]], resamples: Resamples
 ) -> Entanglement:
-    """Return how the directions of concepts at a layer lie to each other.
+    """Return the cosines between the directions of concepts at a layer.
 
     Args:
         pairs: Examples and negatives of each concept, K pairs.
@@ -71,15 +68,9 @@ def entanglement(
         chance = noise[..., 0] / np.outer(length, length)
         corrected = _cosines((products - noise[..., 0])[..., None])[..., 0]
         draws = _cosines(resampled)
-    known = np.isfinite(draws).mean(-1) > 0.9
-    low, high = np.nanpercentile(np.where(np.isfinite(draws), draws, 0), (2.5, 97.5), axis=-1)
-    return Entanglement(
-        raw,
-        chance,
-        corrected,
-        np.where(known, low, np.nan),
-        np.where(known, high, np.nan),
-    )
+    ends = np.percentile(np.nan_to_num(draws), (2.5, 97.5), axis=-1)
+    low, high = np.where(np.isfinite(draws).mean(-1) > 0.9, ends, np.nan)
+    return Entanglement(raw, chance, corrected, low, high)
 
 
 def _shared(

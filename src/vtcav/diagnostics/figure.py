@@ -1,4 +1,4 @@
-"""The figure of diagnostics: a row per layer and concept, its level and what it rests on."""
+"""The figure of diagnostics: a row per layer and concept, with its level and the reasons."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from vtcav.diagnostics import levels
-from vtcav.diagnostics.levels import BAD, FINE, LOOK
+from vtcav.diagnostics.levels import BAD, FINE, LIMITS, LOOK, percent
 from vtcav.results.figures.lettering import LINE_HEIGHT, shorten, wrap
 from vtcav.results.figures.page import MARGIN, Page, own_style, show_axis
 from vtcav.results.figures.palette import BLUE, GRID, MUTED, ORANGE, VERMILION
@@ -51,10 +50,10 @@ _LIMIT: dict[str, Any] = {"color": "0.6", "linewidth": 0.6, "linestyle": (0, (5,
 _NOTES = (
     "Picks an unseen example: share of pairs of an example and a negative, both left out of the "
     "learning, that the direction orders rightly; dashed: guessing, and what the interval should "
-    f"stay above ({levels.AUC_FINE}). Stability: cosine between directions from two sets of "
+    f"stay above ({LIMITS.auc_fine}). Stability: cosine between directions from two sets of "
     "different images, 0 at the foot of a row and 1 at its head; dotted: extended by "
     "Spearman-Brown's formula to all examples (point) and twice as many; grey: 95 % of the draws; "
-    f"dashed: {levels.REPLICATION_USABLE} and {levels.REPLICATION_FINE}.",
+    f"dashed: {LIMITS.replication_usable} and {LIMITS.replication_fine}.",
     "Nearest concept: whose direction is closest, with the cosine free of chance errors; picks its "
     "own: against the examples of the other concept that it is most confused with. Place: where in "
     "the image the examples activate on average, bright is most (each map has its own scale).",
@@ -167,10 +166,10 @@ class _Drawing:
         )
         told = self.rows[layer, concept, "other concepts"]["value"]
         if cosines.empty:
-            return ["not tested" if math.isnan(told) else f"picks own {levels.percent(told)}"]
+            return ["not tested" if math.isnan(told) else f"picks own {percent(told)}"]
         nearest = shorten(str(cosines.idxmax()), _NEAR - 0.35)
         lines = [f"{nearest} {cosines.max():.2f}"]
-        return lines if math.isnan(told) else [*lines, f"picks own {levels.percent(told)}"]
+        return lines if math.isnan(told) else [*lines, f"picks own {percent(told)}"]
 
     def _draw_marks(self, page: Page, top: float, layer: str) -> None:
         """Draw the levels' marks."""
@@ -184,7 +183,7 @@ class _Drawing:
         """Draw held-out AUCs with their intervals."""
         axes.set(xlim=(0, 1), ylim=(len(self.concepts), 0))
         show_axis(axes, [0, 0.5, 1], ["0", "0.5 guessing", "1"])
-        for limit in (levels.AUC_USABLE, levels.AUC_FINE):
+        for limit in (LIMITS.auc_usable, LIMITS.auc_fine):
             axes.axvline(limit, **_LIMIT)
         for k, concept in enumerate(self.concepts):
             row = self.rows[layer, concept, "separability"]
@@ -208,7 +207,7 @@ class _Drawing:
         curve = curve[curve["layer"] == layer]
         for k, concept in enumerate(self.concepts):
             own = curve[curve["concept"] == concept]
-            for limit in (0.0, levels.REPLICATION_USABLE, levels.REPLICATION_FINE, 1.0):
+            for limit in (0.0, LIMITS.replication_usable, LIMITS.replication_fine, 1.0):
                 look = _LIMIT if limit not in (0.0, 1.0) else {"color": GRID, "linewidth": 0.6}
                 axes.plot(self.ends, [_height(k, limit)] * 2, **look)
             if own.empty:

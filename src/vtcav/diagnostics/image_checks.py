@@ -1,4 +1,4 @@
-"""The same image in two places where it should be in one: checks in plain sentences."""
+"""Checks on images that are in two sets, or twice in one, in plain sentences."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.diagnostics import levels
 from vtcav.diagnostics.duplicates import Copies
-from vtcav.diagnostics.levels import BAD, FINE, LOOK, Finding, count, percent
+from vtcav.diagnostics.levels import BAD, FINE, LIMITS, LOOK, Finding, percent
+from vtcav.results.words import count
 
 __all__ = ["copy_checks", "copy_checks_of_set", "leakage_check", "shared_examples_check"]
-
-_SHARE = "a share of the images at hand, no interval"
 
 
 def copy_checks(concept: str, copies: Copies, examples: int, negatives: int) -> list[Finding]:
@@ -21,25 +19,21 @@ def copy_checks(concept: str, copies: Copies, examples: int, negatives: int) -> 
 
     Args:
         concept: The concept.
-        copies: What was found.
-        examples: Which of the sets its examples are.
-        negatives: Which its negatives are.
+        copies: Between all sets of images.
+        examples: Number of the set of its examples.
+        negatives: Number of the set of its negatives.
     """
     shared = copies.found(examples, negatives)
     if examples == negatives:  # one set for both
         shared = np.ones_like(shared)
-    n = len(shared)
-    text = (
-        "No example is among the negatives"
-        if not shared.any()
-        else f"{count(int(shared.sum()), 'example')} of {n} are among the negatives too, exactly "
-        "or nearly: there they are called the opposite of what they are called here"
+    texts = (
+        "No example is among the negatives",
+        f"{count(int(shared.sum()), 'example')} of {len(shared)} are among the negatives too, "
+        "exactly or nearly: they count for the concept and against it",
     )
     return [
         copy_checks_of_set(concept, copies, examples, "examples"),
-        _finding(
-            concept, "shared with negatives", shared, copies.plain[copies.rows(examples)], text
-        ),
+        _finding(concept, "shared with negatives", copies, examples, shared, texts),
     ]
 
 
@@ -47,21 +41,19 @@ def copy_checks_of_set(concept: str, copies: Copies, s: int, noun: str) -> Findi
     """Return the copies within one set of images.
 
     Args:
-        concept: Whose set it is; empty where it is everyone's.
-        copies: What was found.
-        s: Which of the sets.
-        noun: What the images are: "examples", "negatives", "images to explain".
+        concept: The concept that the set belongs to; empty where it is everyone's.
+        copies: Between all sets of images.
+        s: Number of the set.
+        noun: The images in a word: "examples", "negatives", "images to explain".
     """
-    rows = copies.rows(s)
-    again, n = copies.earlier[rows], len(copies.sets[s])
-    text = (
-        f"All {n} {noun} are different pictures"
-        if not again.any()
-        else f"{int(again.sum())} of {n} {noun} are copies of others, exactly or nearly: there are "
-        f"{count(n - int(again.sum()), 'different picture')}, and the numbers look surer than "
-        "they are"
+    again, n = copies.earlier[copies.rows(s)], len(copies.sets[s])
+    texts = (
+        f"All {n} {noun} are different pictures",
+        f"{int(again.sum())} of {n} {noun} are copies of others, exactly or nearly: there are "
+        f"{count(n - int(again.sum()), 'different picture')}, and the numbers look more certain "
+        "than they are",
     )
-    return _finding(concept, "duplicates", again, copies.plain[rows], text)
+    return _finding(concept, "duplicates", copies, s, again, texts)
 
 
 def shared_examples_check(
@@ -71,23 +63,21 @@ def shared_examples_check(
 
     Args:
         concept: The concept.
-        copies: What was found.
-        examples: Which of the sets its examples are.
-        others: The other concepts' sets by name.
+        copies: Between all sets of images.
+        examples: Number of the set of its examples.
+        others: Numbers of the other concepts' sets, by name.
     """
     if not others:
         return []
     found = {name: copies.found(examples, s) for name, s in others.items()}
     most = max(found, key=lambda name: int(found[name].sum()))
     shared = found[most]
-    text = (
-        "No example is another concept's too"
-        if not shared.any()
-        else f"{count(int(shared.sum()), 'example')} of {len(shared)} are examples of {most!r} "
-        "too, exactly or nearly: the two directions share them"
+    texts = (
+        "No example is another concept's too",
+        f"{count(int(shared.sum()), 'example')} of {len(shared)} are examples of {most!r} "
+        "too, exactly or nearly: the two directions share them",
     )
-    plain = copies.plain[copies.rows(examples)]
-    return [_finding(concept, "shared with concepts", shared, plain, text)]
+    return [_finding(concept, "shared with concepts", copies, examples, shared, texts)]
 
 
 def leakage_check(
@@ -97,37 +87,45 @@ def leakage_check(
 
     Args:
         concept: The concept.
-        copies: What was found.
-        examples: Which of the sets its examples are.
-        negatives: Which its negatives are.
-        images: Which the images to explain are.
+        copies: Between all sets of images.
+        examples: Number of the set of its examples.
+        negatives: Number of the set of its negatives.
+        images: Number of the set of the images to explain.
     """
     among = copies.found(images, examples), copies.found(images, negatives)
     leaked = among[0] | among[1]
-    text = (
-        "None of the images to explain was used to learn the concept"
-        if not leaked.any()
-        else f"{count(int(leaked.sum()), 'image')} of {len(leaked)} to explain were used to learn "
+    texts = (
+        "None of the images to explain was used to learn the concept",
+        f"{count(int(leaked.sum()), 'image')} of {len(leaked)} to explain were used to learn "
         f"the concept, exactly or nearly ({int(among[0].sum())} as examples, {int(among[1].sum())} "
-        "as negatives): on them the concept was fitted, not tested"
+        "as negatives): on them the concept was fitted, not tested",
     )
-    return _finding(concept, "leakage", leaked, copies.plain[copies.rows(images)], text)
+    return _finding(concept, "leakage", copies, images, leaked, texts)
 
 
 def _finding(
     concept: str,
     check: str,
+    copies: Copies,
+    s: int,
     found: NDArray[np.bool_],
-    plain: NDArray[np.bool_],
-    text: str,
+    texts: tuple[str, str],
 ) -> Finding:
-    """Return a finding on the share of images that were found elsewhere."""
-    value, unseen = float(found.mean()), float(plain.mean())
-    level = FINE if not found.any() else LOOK if value < levels.COPIES_USABLE else BAD
+    """Return a finding on the images of set `s` that were found elsewhere.
+
+    Args:
+        concept: The concept.
+        check: The check.
+        copies: Between all sets of images.
+        s: Number of the set.
+        found: Whether each image of it was found [n].
+        texts: The sentence where there is none, and where there are some.
+    """
+    value, unseen = float(found.mean()), float(copies.plain[copies.rows(s)].mean())
+    level = FINE if not found.any() else LOOK if value < LIMITS.copies_usable else BAD
+    text = texts[1] if found.any() else texts[0]
     if unseen > 0:
-        text += (
-            f"; in {percent(unseen)} of the pictures there is too little to see for finding near "
-            "copies"
-        )
-        level = LOOK if level == FINE and unseen >= levels.COPIES_USABLE else level
-    return Finding("", concept, check, value, math.nan, math.nan, level, text + ".", _SHARE)
+        text += f"; {percent(unseen)} of the pictures have too little detail to find near copies"
+        level = LOOK if level == FINE and unseen >= LIMITS.copies_usable else level
+    note = "a share of the images at hand, no interval"
+    return Finding("", concept, check, value, math.nan, math.nan, level, f"{text}.", note)

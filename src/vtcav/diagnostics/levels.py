@@ -1,13 +1,10 @@
-"""How far a concept can be trusted: levels, where they begin, and findings.
-
-The limits are judgements. Each says what it stands for, and docs/trust.md lists them; a limit that
-is derived from another says how.
-"""
+"""Levels of trust in a concept, the limits between them, and findings."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 __all__ = [
@@ -15,13 +12,13 @@ __all__ = [
     "CHECKS",
     "FINE",
     "LEVELS",
+    "LIMITS",
     "LOOK",
     "Finding",
+    "Limits",
     "at_least",
-    "count",
-    "limits",
+    "at_most",
     "percent",
-    "untested",
     "worst",
 ]
 
@@ -49,67 +46,89 @@ CHECKS = (
     "shared with concepts",
     "layer agreement",
 )
-"""What is looked at, the gravest first: it decides between findings of one level."""
+"""All checks, the gravest first: the order decides between findings of one level."""
 
-AUC_FINE, AUC_USABLE = 0.8, 0.5
-"""Of the lower end of the held-out AUC. 0.8: "excellent" on Hosmer and Lemeshow's scale, here asked
-of the lower end. 0.5: not shown to be better than guessing."""
 
-REPLICATION_FINE, REPLICATION_USABLE = 0.8, 0.5
-"""Of the replication cosine. 0.5: the chance errors of the direction are as long as what it is to
-show. 0.8: a quarter of that in squared length; the usual demand on a reliability (Nunnally)."""
+@dataclass(frozen=True)
+class Limits:
+    """The values at which levels begin.
 
-ERROR_FINE, ERROR_USABLE = math.sqrt(1 - REPLICATION_FINE), math.sqrt(1 - REPLICATION_USABLE)
-"""Of the relative standard error, the same limits: it is sqrt(1 - replication)."""
+    They are judgements; docs/trust.md says where each comes from. A limit that is derived from
+    another says how.
 
-BOOTSTRAP_FINE = 1 / math.sqrt(2 - REPLICATION_FINE)
-BOOTSTRAP_USABLE = 1 / math.sqrt(2 - REPLICATION_USABLE)
-"""Of the mean cosine between v and its bootstrap directions, the same limits: a draw adds the
-chance errors once more, so the cosine is 1 / sqrt(1 + error^2); noise alone has 0.71."""
+    Attributes:
+        auc_fine: Of the lower end of the held-out AUC: "excellent" on Hosmer and Lemeshow's scale,
+            here asked of the lower end.
+        auc_usable: Not shown to be better than guessing.
+        replication_fine: Of the replication cosine: the chance errors have a quarter of the squared
+            length of the direction; the usual demand on a reliability (Nunnally).
+        replication_usable: The chance errors are as long as the direction.
+        error_fine: Of the relative standard error, which is sqrt(1 - replication).
+        error_usable: The same.
+        bootstrap_fine: Of the mean cosine between v and its bootstrap directions. A draw adds the
+            chance errors once more, so that the cosine is 1 / sqrt(1 + error^2); noise alone has
+            0.71.
+        bootstrap_usable: The same.
+        examples_fine: Images of a set: a half of fewer is too few to show how much the direction
+            depends on the choice.
+        examples_usable: `fit` refuses fewer unless it is told otherwise.
+        overlap_fine: Share of negatives at or above e+, or of examples at or below e-: one in ten.
+        overlap_usable: One in two, as for images that do not differ.
+        neighbour_fine: Of the cosine between two concepts' directions: half of the squared length
+            in common.
+        neighbour_usable: Nine tenths: they are one direction.
+        common_fine: Of the mean cosine between all concepts: the part they share is as long as the
+            part that is each one's own.
+        other_fine: Of the AUC of a concept's examples against another's, as for the negatives.
+        other_usable: Of its upper end: the direction points to the other concept.
+        negatives_fine: Of the cosine between directions with other negatives: 26 degrees.
+        negatives_usable: The part that changes is as long as the part that stays.
+        place_fine: Effective share of the image that the mean map fills; 1 where it is even.
+        agreement_fine: Of the rank correlation of projections between layers.
+        copies_usable: Share of images that are copies: one is worth a look, one in five changes
+            the numbers.
+        curve_most: Replication cosine above which more examples are not worth asking for.
+    """
 
-EXAMPLES_FINE, EXAMPLES_USABLE = 10, 5
-"""Images of a set. Below 5 `fit` refuses unless it is told otherwise; below 10 a half of them is
-too few to see how much the direction depends on the choice."""
+    auc_fine: float = 0.8
+    auc_usable: float = 0.5
+    replication_fine: float = 0.8
+    replication_usable: float = 0.5
+    error_fine: float = math.sqrt(1 - replication_fine)
+    error_usable: float = math.sqrt(1 - replication_usable)
+    bootstrap_fine: float = 1 / math.sqrt(2 - replication_fine)
+    bootstrap_usable: float = 1 / math.sqrt(2 - replication_usable)
+    examples_fine: float = 10
+    examples_usable: float = 5
+    overlap_fine: float = 0.1
+    overlap_usable: float = 0.5
+    neighbour_fine: float = math.sqrt(0.5)
+    neighbour_usable: float = 0.95
+    common_fine: float = 0.5
+    other_fine: float = 0.8
+    other_usable: float = 0.5
+    negatives_fine: float = 0.9
+    negatives_usable: float = 0.5
+    place_fine: float = 0.6
+    agreement_fine: float = 0.5
+    copies_usable: float = 0.2
+    curve_most: float = 0.95
 
-OVERLAP_FINE, OVERLAP_USABLE = 0.1, 0.5
-"""Share of negatives at or above e+, or of examples at or below e-: one in ten; and one in two,
-which is what images that do not differ have."""
+    def to_dict(self) -> dict[str, float]:
+        """Return every limit by its name in capitals, for provenance."""
+        return {name.upper(): float(value) for name, value in vars(self).items()}
 
-NEIGHBOUR_FINE, NEIGHBOUR_USABLE = math.sqrt(0.5), 0.95
-"""Of the cosine between two concepts' directions: half of the squared length in common; nine
-tenths, where they are one direction."""
 
-COMMON_FINE = 0.5
-"""Of the mean cosine between all concepts: what they share is as long as what is each one's own."""
-
-OTHER_FINE, OTHER_USABLE = 0.8, 0.5
-"""Of the AUC of a concept's examples against another's: as for the negatives; at 0.5 (its upper
-end) the direction points to the other concept rather than to its own."""
-
-NEGATIVES_FINE, NEGATIVES_USABLE = 0.9, 0.5
-"""Of the cosine between directions with other negatives: 26 degrees; and where what changes is as
-long as what stays."""
-
-PLACE_FINE = 0.6
-"""Share of the image that the mean map fills in effect; 1 where it is spread evenly."""
-
-AGREEMENT_FINE = 0.5
-"""Of the rank correlation of projections between layers."""
-
-COPIES_USABLE = 0.2
-"""Share of images that are copies: one is worth a look, from one in five on the numbers change."""
-
-CURVE_MOST = 0.95
-"""Replication cosine from which more examples are not worth asking for."""
+LIMITS = Limits()
 
 
 class Finding(NamedTuple):
-    """One thing found out about a concept at a layer.
+    """The result of a check on a concept at a layer.
 
     Attributes:
         layer: The layer; empty where it concerns all.
         concept: The concept; empty where it concerns all.
-        check: What was looked at, one of `CHECKS`.
+        check: One of `CHECKS`.
         value: The number; NaN where there is none (the note says why).
         low: Lower end of its interval, 95 %; NaN where there is none.
         high: Upper end.
@@ -129,15 +148,8 @@ class Finding(NamedTuple):
     note: str = ""
 
 
-def untested(
-    layer: str, concept: str, check: str, meaning: str, note: str, level: str = LOOK
-) -> Finding:
-    """Return the finding that something could not be tested, which is never fine."""
-    return Finding(layer, concept, check, math.nan, math.nan, math.nan, level, meaning, note)
-
-
 def worst(levels: Iterable[str]) -> str:
-    """Return the worst of some levels; fine of none.
+    """Return the worst of some levels; fine if there are none.
 
     Example:
         >>> worst(["fine", "do not use", "look"])
@@ -158,8 +170,18 @@ def at_least(value: float, fine: float, usable: float) -> str:
     return FINE if value >= fine else LOOK
 
 
+def at_most(value: float, fine: float, usable: float) -> str:
+    """Return the level of a value that should be low.
+
+    Example:
+        >>> at_most(0.1, 0.2, 0.5), at_most(0.3, 0.2, 0.5), at_most(0.5, 0.2, 0.5)
+        ('fine', 'look', 'do not use')
+    """
+    return at_least(-value, -fine, -usable)
+
+
 def percent(share: float) -> str:
-    """Return a share as text: 3 %, and 0 % or 100 % only for exactly these.
+    """Return a share as text; 0 % and 100 % only for exactly these.
 
     Example:
         >>> percent(0.126), percent(0.001), percent(0.9999), percent(1)
@@ -170,22 +192,3 @@ def percent(share: float) -> str:
     if 0.995 <= share < 1:
         return "above 99 %"
     return f"{share:.0%}".replace("%", " %")
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number of things.
-
-    Example:
-        >>> count(1, "image"), count(3, "image")
-        ('1 image', '3 images')
-    """
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def limits() -> dict[str, float]:
-    """Return every limit by its name, for provenance."""
-    return {
-        name: float(value)
-        for name, value in globals().items()
-        if name.endswith(("_FINE", "_USABLE", "_MOST"))
-    }

@@ -1,7 +1,7 @@
-"""Where in the image a concept's examples activate.
+"""Location in the image at which a concept's examples activate.
 
-A direction is learned from means over places, so it knows no place. But what all examples show at
-one place (a corner mark, an object in the middle) may be what it was learned from.
+A direction is learned from means over locations, so it knows none. But what all examples show at
+one location (a corner mark, an object in the middle) may be what it was learned from.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ __all__ = ["effective_share", "middle", "words"]
 _NEAR = 0.2
 
 
-def effective_share(place: NDArray[np.floating]) -> float:
+def effective_share(mean_map: NDArray[np.floating]) -> float:
     """Return the share of the image that an even map as concentrated as this would fill.
 
-    The participation ratio 1 / (cells * sum q^2) of the shares q of the cells (Simpson's index
-    turned over).
+    The participation ratio 1 / (cells * sum q^2) of the shares q of the cells (the inverse of
+    Simpson's index).
 
     Args:
-        place: Mean map over images [h, w], at least 0.
+        mean_map: Mean map over images [h, w], at least 0.
 
     Returns:
         1 where the map is even, 1 / (h w) where it is one cell; NaN for an empty map.
@@ -30,34 +30,34 @@ def effective_share(place: NDArray[np.floating]) -> float:
         >>> effective_share(np.ones((4, 4))), effective_share(np.eye(4) * [1, 0, 0, 0])
         (1.0, 0.0625)
     """
-    q = place.astype(np.float64).ravel()
+    q = mean_map.astype(np.float64).ravel()
     if q.sum() <= 0:
         return float("nan")
     q = q / q.sum()
     return float(1 / (q.size * np.square(q).sum()))
 
 
-def middle(place: NDArray[np.floating]) -> tuple[float, float]:
-    """Return where a map is above its median: right and down from the middle, -1 to 1 at the edges.
+def middle(mean_map: NDArray[np.floating]) -> tuple[float, float]:
+    """Return the centre of what is above a map's median: right and down, -1 to 1 at the edges.
 
-    What is everywhere says nothing about the place. (0, 0) for an even map.
+    Activation that is everywhere says nothing about the location. (0, 0) for an even map.
 
     Example:
         >>> middle(np.array([[1.0, 1.0], [1.0, 3.0]]))
         (0.5, 0.5)
     """
-    above = (place - np.median(place)).clip(0).astype(np.float64)
+    above = (mean_map - np.median(mean_map)).clip(0).astype(np.float64)
     if above.sum() <= 0:
         return 0.0, 0.0
     share = above / above.sum()
-    h, w = place.shape
+    h, w = mean_map.shape
     x = (np.arange(w) + 0.5) / w * 2 - 1
     y = (np.arange(h) + 0.5) / h * 2 - 1
     return float(share.sum(0) @ x), float(share.sum(1) @ y)
 
 
 def words(right: float, down: float) -> str:
-    """Return a place in words.
+    """Return a location in words.
 
     Example:
         >>> words(-0.7, -0.6), words(0.0, 0.1), words(0.5, 0.0)
@@ -65,6 +65,6 @@ def words(right: float, down: float) -> str:
     """
     vertical = "upper" if down < -_NEAR else "lower" if down > _NEAR else ""
     side = "left" if right < -_NEAR else "right" if right > _NEAR else ""
-    if not vertical and not side:
-        return "middle"
-    return f"{vertical} {side}".strip() if side else f"{vertical} middle"
+    if vertical and not side:
+        return f"{vertical} middle"
+    return f"{vertical} {side}".strip() or "middle"

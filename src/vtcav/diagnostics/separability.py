@@ -1,9 +1,9 @@
-"""How well a direction tells images that it was not learned from.
+"""Separability: how well a direction tells images that it was not learned from.
 
-A direction learned from an image points towards it, so that the image's own projection says
-nothing. Leave-pair-out cross-validation takes out one example and one negative, learns from the
-others and asks which of the two projects higher; every pair is asked. For directions that are
-differences of means this has a closed form, so that no fold is drawn and no seed is needed.
+A direction learned from an image points towards it, so that the image's own projection means
+nothing. Leave-pair-out cross-validation leaves out one example and one negative, learns from the
+others and compares the projections of the two, for every pair. For directions that are differences
+of means this has a closed form, so that there are no folds to draw and no seed.
 
 Letters and shapes: X [n, C] and Y [m, C] the GAP activations of examples and negatives, D [n, m]
 margins.
@@ -32,7 +32,7 @@ class Interval(NamedTuple):
 
 
 def held_out_margins(X: Tensor, Y: Tensor) -> Tensor:
-    """Return D: by how much examples project above negatives on directions without both.
+    """Return D: how far examples project above negatives on directions learned without both.
 
     D_ij = (x_i - y_j) . v_ij with v_ij the mean of the other examples minus the mean of the other
     negatives (Airola et al. 2011, leave-pair-out).
@@ -69,7 +69,7 @@ def held_out_margins(X: Tensor, Y: Tensor) -> Tensor:
 
 
 def margins_from(X: Tensor, Y: Tensor, B: Tensor) -> Tensor:
-    """Return by how much each example projects above other images, on a direction without it.
+    """Return how far each example projects above other images, on a direction learned without it.
 
     Args:
         X: GAP activations of the examples [n, C], n at least 2.
@@ -94,7 +94,7 @@ def margins_from(X: Tensor, Y: Tensor, B: Tensor) -> Tensor:
 
 
 def auc(D: Tensor) -> float:
-    """Return the share of pairs that are ordered rightly: margins above 0, ties counting half.
+    """Return the share of pairs in the right order: margins above 0, ties counting half.
 
     Example:
         >>> auc(torch.tensor([[1.0, 2.0], [0.0, -1.0]]))
@@ -110,8 +110,8 @@ def auc_interval(value: float, n: int, m: int, z: float = Z95) -> tuple[float, f
     |AUC - t| is at most z standard errors, with the variance that Hanley and McNeil give for t
     and (n + m) / 2 - 1 in place of n - 1 and m - 1. Unlike DeLong's, it has a width at AUC 1.
 
-    It does not know that directions differ between studies: of held-out margins it holds the truth
-    in 91 to 98 of 100 simulated studies, where there is nothing to tell in about 85 to 90.
+    It ignores that directions differ between studies: of held-out margins it holds the truth in 91
+    to 98 of 100 simulated studies, where there is nothing to tell in about 85 to 90.
 
     Args:
         value: The AUC.
@@ -145,8 +145,8 @@ def auc_interval(value: float, n: int, m: int, z: float = Z95) -> tuple[float, f
 def held_out_scores(D: Tensor) -> Tensor:
     """Return one held-out projection per image: examples, then negatives [n + m].
 
-    The mean margin of each image, counted so that the negatives have the mean 0. Scores of images
-    that were left out one by one have other offsets in the two sets; margins have not.
+    The mean margin of each image, with an offset that gives the negatives the mean 0. (Scores of
+    images left out one by one have different offsets in the two sets; margins have none.)
 
     Example:
         >>> held_out_scores(torch.tensor([[3.0, 1.0]]))

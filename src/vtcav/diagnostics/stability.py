@@ -1,13 +1,13 @@
-"""How much a direction depends on which images it was learned from.
+"""Stability: how much a direction depends on the images that it was learned from.
 
 The direction is a difference of two means, so its sampling covariance has a closed form,
-Cov = S1 / n1 + S2 / n2. Resampling says the same without a formula, and with it what another set of
-negatives would have done.
+Cov = S1 / n1 + S2 / n2. Resampling gives the same without a formula, and also the effect of other
+negatives.
 
 One number holds all of this together: the **replication cosine**, the cosine to be expected between
-two directions from two studies of this size, each with images of its own. With d the true
-direction it is |d|^2 / (|d|^2 + tr Cov): 0 when the direction is noise, 1/2 when noise and
-direction are of one size.
+the directions of two studies of this size, each with images of its own. With d the true direction
+it is |d|^2 / (|d|^2 + tr Cov): 0 when the direction is noise, 1/2 when noise and direction are of
+one size.
 
 Letters and shapes: X [n, C] and Y [m, C] the GAP activations of examples and negatives, v [C].
 """
@@ -15,7 +15,6 @@ Letters and shapes: X [n, C] and Y [m, C] the GAP activations of examples and ne
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -29,7 +28,6 @@ __all__ = [
     "Resamples",
     "cosine",
     "curve_sizes",
-    "direction_covariance",
     "direction_noise",
     "is_zero",
     "replication",
@@ -40,31 +38,8 @@ ROUNDING = 1e-6
 """A direction shorter than this share of the activations is rounding (float32 has 6e-8)."""
 
 
-def direction_covariance(positives: Tensor, negatives: Tensor) -> Tensor:
-    """Return the covariance of a direction over the choice of its images: S1 / n1 + S2 / n2.
-
-    Args:
-        positives: GAP activations of the concept's examples [n1, C], n1 at least 2.
-        negatives: GAP activations of the negatives [n2, C], n2 at least 2.
-
-    Returns:
-        The covariance of v [C, C], S1 and S2 being the sample covariances of the two sets.
-
-    Raises:
-        CavError: For fewer than 2 of either: one image shows no spread.
-
-    Example:
-        >>> direction_covariance(torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [0.0]]))
-        tensor([[1.]], dtype=torch.float64)
-    """
-    _check_counts(positives, negatives)
-    S1, S2 = torch.cov(positives.double().T), torch.cov(negatives.double().T)
-    C = positives.shape[1]
-    return (S1 / len(positives) + S2 / len(negatives)).reshape(C, C)
-
-
 def direction_noise(images: Tensor) -> float:
-    """Return one set's part in tr Cov: the sampling variance of its mean activation.
+    """Return the part of one set in tr Cov: the sampling variance of its mean activation.
 
     Args:
         images: GAP activations [n, C], n at least 2.
@@ -77,7 +52,7 @@ def direction_noise(images: Tensor) -> float:
 
 
 def is_zero(v: Tensor, images: Tensor) -> bool:
-    """Whether a direction is 0 but for rounding, compared with the activations [n, C]."""
+    """Whether a direction is 0 up to rounding, compared with the activations [n, C]."""
     scale = images.double().square().sum(1).mean().sqrt()
     return bool(v.double().norm() <= ROUNDING * scale)
 
@@ -101,7 +76,11 @@ def replication(positives: Tensor, negatives: Tensor) -> tuple[float, float]:
         >>> replication(X, Y)  # v = 2, variance 1
         (0.75, 0.5)
     """
-    _check_counts(positives, negatives)
+    if len(positives) < 2 or len(negatives) < 2:
+        raise CavError(
+            "expected at least 2 examples and 2 negatives to see a spread, got "
+            f"{len(positives)} and {len(negatives)}"
+        )
     v = positives.double().mean(0) - negatives.double().mean(0)
     squared = float(v.square().sum())
     if squared == 0:
@@ -110,19 +89,11 @@ def replication(positives: Tensor, negatives: Tensor) -> tuple[float, float]:
     return max(0.0, 1 - share), share**0.5
 
 
-def _check_counts(positives: Tensor, negatives: Tensor) -> None:
-    if len(positives) < 2 or len(negatives) < 2:
-        raise CavError(
-            "expected at least 2 examples and 2 negatives to see a spread, got "
-            f"{len(positives)} and {len(negatives)}"
-        )
-
-
 def spearman_brown(stability: float, factor: float) -> float:
     """Return the replication cosine of `factor` times as many images.
 
-    With factor k, k r / (1 + (k - 1) r) (Spearman 1910, Brown 1910): exact here on average, because
-    k times as many images divide tr Cov by k. No less than 0.
+    With factor k, k r / (1 + (k - 1) r) (Spearman 1910, Brown 1910). It is exact on average here,
+    because k times as many images divide tr Cov by k. At least 0.
 
     Example:
         >>> spearman_brown(0.5, 2)
@@ -139,7 +110,7 @@ def cosine(a: Tensor, b: Tensor) -> Tensor:
 
 
 def curve_sizes(n: int, points: int = 6) -> list[int]:
-    """Return the numbers of examples that a curve of stability is measured at, up to n / 2.
+    """Return the numbers of examples at which stability is measured, up to n / 2.
 
     Example:
         >>> curve_sizes(40), curve_sizes(5), curve_sizes(1)
@@ -155,12 +126,12 @@ def curve_sizes(n: int, points: int = 6) -> list[int]:
 class Resamples:
     """The mean activations of resampled sets of images at one layer.
 
-    A set's draws depend on its images and the seed alone, not on what else is looked at; concepts
-    that share their negatives share their draws.
+    A set's draws depend on its images and the seed alone, not on the other sets; concepts that
+    share their negatives share their draws.
 
     Args:
-        origin: A point near the activations [C], taken off all of them to keep digits.
-        layer: Where.
+        origin: A point near the activations [C], subtracted from all of them to keep digits.
+        layer: The layer.
         seed: Seeds the draws.
         count: Draws of each kind, B.
     """
@@ -170,21 +141,21 @@ class Resamples:
         self._layer = layer
         self._seed = seed
         self._count = count
-        self._known: dict[tuple[int, str, int], tuple[Tensor, ...]] = {}
+        self._bootstraps: dict[int, Tensor] = {}
+        self._halves: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
     def centred(self, images: SetEvidence) -> Tensor:
-        """Return the activations of a set, seen from the origin [n, C]."""
+        """Return the activations of a set relative to the origin [n, C]."""
         return images.gap[self._layer].double() - self._origin
 
     def bootstrap(self, images: SetEvidence) -> Tensor:
         """Return the means of as many images, drawn with replacement [B, C]."""
-        n = len(images)
-
-        def draw(rng: Generator) -> list[Tensor]:
+        if id(images) not in self._bootstraps:
+            n = len(images)
+            rng = self._rng(images, "bootstrap", n)
             drawn = rng.multinomial(n, np.full(n, 1 / n), self._count)
-            return [torch.tensor(drawn / n) @ self.centred(images)]
-
-        return self._draw(images, "bootstrap", n, draw)[0]
+            self._bootstraps[id(images)] = torch.tensor(drawn / n) @ self.centred(images)
+        return self._bootstraps[id(images)]
 
     def halves(
         self, images: SetEvidence, size: int, *, keep: bool = False
@@ -192,36 +163,23 @@ class Resamples:
         """Return the means of two disjoint draws of `size` images each [B, C].
 
         Args:
-            images: What is kept of the images.
+            images: The set.
             size: At most half of them.
             keep: Whether to keep the means for the next concept, as for shared negatives.
         """
-
-        def draw(rng: Generator) -> list[Tensor]:
-            order = rng.permuted(np.tile(np.arange(len(images)), (self._count, 1)), axis=1)
-            weights = np.zeros((2, *order.shape))
-            for part in (0, 1):
-                chosen = order[:, part * size : (part + 1) * size]
-                np.put_along_axis(weights[part], chosen, 1 / size, 1)
-            return [torch.tensor(part) @ self.centred(images) for part in weights]
-
-        first, second = self._draw(images, "halves", size, draw, keep=keep)
+        key = id(images), size
+        if key in self._halves:
+            return self._halves[key]
+        rng = self._rng(images, "halves", size)
+        order = rng.permuted(np.tile(np.arange(len(images)), (self._count, 1)), axis=1)
+        weights = np.zeros((2, *order.shape))
+        for part in (0, 1):
+            np.put_along_axis(weights[part], order[:, part * size : (part + 1) * size], 1 / size, 1)
+        first, second = (torch.tensor(part) @ self.centred(images) for part in weights)
+        if keep:
+            self._halves[key] = first, second
         return first, second
 
-    def _draw(
-        self,
-        images: SetEvidence,
-        kind: str,
-        size: int,
-        draw: Callable[[Generator], Sequence[Tensor]],
-        *,
-        keep: bool = True,
-    ) -> tuple[Tensor, ...]:
-        key = id(images), kind, size
-        if key in self._known:
-            return self._known[key]
+    def _rng(self, images: SetEvidence, kind: str, size: int) -> Generator:
         name = zlib.crc32("".join((images.role, kind, *images.digests)).encode())
-        drawn = tuple(draw(np.random.default_rng([self._seed, name, size])))
-        if keep:
-            self._known[key] = drawn
-        return drawn
+        return np.random.default_rng([self._seed, name, size])

@@ -1,4 +1,4 @@
-"""How far a direction depends on the choice of its images: checks in plain sentences."""
+"""Checks on how far a direction depends on the choice of its images, in plain sentences."""
 
 from __future__ import annotations
 
@@ -9,29 +9,27 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from vtcav.diagnostics import levels
 from vtcav.diagnostics.direction_checks import Subject
 from vtcav.diagnostics.levels import (
     BAD,
     FINE,
+    LIMITS,
     LOOK,
     Finding,
     at_least,
-    count,
+    at_most,
     percent,
-    untested,
     worst,
 )
 from vtcav.diagnostics.stability import cosine, curve_sizes, is_zero, replication, spearman_brown
 from vtcav.results.image_set import SetEvidence
+from vtcav.results.words import count
 
 __all__ = ["CurvePoint", "stability_checks", "stability_curve"]
 
-_NAN = math.nan
-
 
 class CurvePoint(NamedTuple):
-    """The stability of a direction from so many examples.
+    """The stability of a direction learned from a number of examples.
 
     Attributes:
         layer: The layer.
@@ -68,11 +66,8 @@ def stability_curve(subject: Subject) -> list[CurvePoint]:
         positives = subject.resamples.halves(subject.examples, size)
         negatives = subject.resamples.halves(subject.negatives, share, keep=True)
         pair = [p - q for p, q in zip(positives, negatives, strict=True)]
-        # identical draws of identical images give directions of 0, which have no cosine
-        cosines = np.nan_to_num(cosine(*pair).numpy())
-        low, high = np.percentile(cosines, (2.5, 97.5))
-        where = subject.layer, subject.concept, size
-        points.append(CurvePoint(*where, float(cosines.mean()), float(low), float(high), True))
+        spread = _mean_and_ends(cosine(*pair))
+        points.append(CurvePoint(subject.layer, subject.concept, size, *spread, True))
     half = points[-1]
     for size in (n, 2 * n):
         r, low, high = (spearman_brown(value, size / half.n) for value in half[3:6])
@@ -94,9 +89,8 @@ def stability_checks(
     if reason := subject.why_not():
         checks = ["split half", "standard error", "bootstrap", "negatives halves"]
         checks += ["other negatives"] if other is not None else []
-        text = "Not tested how far the direction depends on the choice of images: " + reason + "."
-        where = subject.layer, subject.concept
-        return findings + [untested(*where, check, text, reason) for check in checks]
+        text = f"Not tested how far the direction depends on the choice of images: {reason}."
+        return findings + [subject.untested(check, text, reason) for check in checks]
     findings += [_split_half(subject, curve), _standard_error(subject), _bootstrap(subject)]
     findings.append(_negatives_halves(subject))
     if other is not None:
@@ -105,50 +99,47 @@ def stability_checks(
 
 
 def _level(replicated: float) -> str:
-    return at_least(replicated, levels.REPLICATION_FINE, levels.REPLICATION_USABLE)
+    return at_least(replicated, LIMITS.replication_fine, LIMITS.replication_usable)
 
 
 def _split_half(subject: Subject, curve: Sequence[CurvePoint]) -> Finding:
-    n = len(subject.examples)
-    point = next(point for point in curve if point.n == n and not point.measured)
-    half = next(point for point in reversed(curve) if point.measured)
-    level = _level(point.stability)
+    half, now, _ = curve[-3:]
+    level = _level(now.stability)
     text = (
         f"Directions from two halves of the images have a cosine of {half.stability:.2f}; two "
-        f"studies of this size would have {point.stability:.2f} (1: the same direction, 0: noise)"
+        f"studies of this size would have {now.stability:.2f} (1: the same direction, 0: noise)"
     )
     ends = {
         FINE: ".",
         LOOK: "; other examples would turn it noticeably.",
         BAD: "; the choice of images weighs as much as the concept.",
     }
-    where = subject.layer, subject.concept, "split half"
-    return Finding(*where, point.stability, point.low, point.high, level, text + ends[level])
+    ci = now.low, now.high
+    return subject.finding("split half", now.stability, level, text + ends[level], ends=ci)
 
 
 def _standard_error(subject: Subject) -> Finding:
     _, error = replication(subject.gap_pos, subject.gap_neg)
-    level = LOOK if error > levels.ERROR_FINE else FINE
-    level = BAD if error >= levels.ERROR_USABLE else level
+    level = at_most(error, LIMITS.error_fine, LIMITS.error_usable)
     text = (
         f"The chance errors of the direction are {percent(error)} of its length "
-        "(about 100 % where it is nothing but chance)."
+        "(about 100 % for nothing but chance)."
     )
-    where = subject.layer, subject.concept, "standard error"
-    return Finding(*where, error, _NAN, _NAN, level, text, "closed form, no interval")
+    note = "closed form, no interval"
+    return subject.finding("standard error", error, level, text, note=note)
 
 
 def _bootstrap(subject: Subject) -> Finding:
     drawn = subject.resamples.bootstrap(subject.examples)
     drawn = drawn - subject.resamples.bootstrap(subject.negatives)
     value, low, high = _mean_and_ends(cosine(drawn, subject.v))
-    level = at_least(value, levels.BOOTSTRAP_FINE, levels.BOOTSTRAP_USABLE)
+    level = at_least(value, LIMITS.bootstrap_fine, LIMITS.bootstrap_usable)
     text = (
-        "Drawing examples and negatives anew from the same images turns the direction by "
-        f"{_degrees(value)} degrees on average (cosine {value:.2f}; for a direction of nothing but "
-        "chance about 45 degrees)."
+        "Redrawing examples and negatives from the same images turns the direction by "
+        f"{_degrees(value)} degrees on average (cosine {value:.2f}; for nothing but chance about "
+        "45 degrees)."
     )
-    return Finding(subject.layer, subject.concept, "bootstrap", value, low, high, level, text)
+    return subject.finding("bootstrap", value, level, text, ends=(low, high))
 
 
 def _negatives_halves(subject: Subject) -> Finding:
@@ -156,39 +147,39 @@ def _negatives_halves(subject: Subject) -> Finding:
     half = len(subject.negatives) // 2
     first, second = subject.resamples.halves(subject.negatives, half, keep=True)
     value, low, high = _mean_and_ends(cosine(mean - first, mean - second))
-    level = at_least(value, levels.NEGATIVES_FINE, levels.NEGATIVES_USABLE)
+    level = at_least(value, LIMITS.negatives_fine, LIMITS.negatives_usable)
     text = (
-        "Against one half of the negatives or against the other, the direction differs by "
+        "Between one half of the negatives and the other, the direction differs by "
         f"{_degrees(value)} degrees (cosine {value:.2f})"
     )
-    end = "." if level == FINE else "; it depends on which negatives were chosen."
-    where = subject.layer, subject.concept, "negatives halves"
-    return Finding(*where, value, low, high, level, text + end)
+    text += "." if level == FINE else "; it depends on which negatives were chosen."
+    return subject.finding("negatives halves", value, level, text, ends=(low, high))
 
 
 def _other_negatives(subject: Subject, other: SetEvidence) -> Finding:
-    where = subject.layer, subject.concept, "other negatives"
+    check = "other negatives"
     turned = subject.gap_pos.double().mean(0) - other.gap[subject.layer].double().mean(0)
     if is_zero(turned, other.gap[subject.layer]):
         reason = "against the other negatives the direction is 0"
-        return untested(*where, f"Not tested against other negatives: {reason}.", reason)
+        return subject.untested(check, f"Not tested against other negatives: {reason}.", reason)
     value = float(cosine(subject.v, turned))
     mean = subject.resamples.bootstrap(subject.examples)
     pair = [mean - subject.resamples.bootstrap(s) for s in (subject.negatives, other)]
     mean_cosine, low, high = _mean_and_ends(cosine(*pair))
-    # redrawn directions have more chance in them, so that all of their cosines are lower
-    low, high = low + value - mean_cosine, min(1.0, high + value - mean_cosine)
+    # redrawn directions contain more chance, so that all of their cosines are lower
+    ends = low + value - mean_cosine, min(1.0, high + value - mean_cosine)
     # another set of negatives asks another question, so that this alone condemns no direction
-    level = FINE if value >= levels.NEGATIVES_FINE else LOOK
+    level = FINE if value >= LIMITS.negatives_fine else LOOK
     text = (
         f"Against the {count(len(other), 'other negative')} the direction differs by "
         f"{_degrees(value)} degrees (cosine {value:.2f})"
     )
-    end = "." if level == FINE else "; say which negatives were used wherever it is shown."
-    return Finding(*where, value, low, high, level, text + end)
+    text += "." if level == FINE else "; say which negatives were used wherever it is shown."
+    return subject.finding(check, value, level, text, ends=ends)
 
 
 def _mean_and_ends(cosines: Tensor) -> tuple[float, float, float]:
+    """Return mean and 95 % range; the directions of identical draws are 0 and count as 0."""
     values = np.nan_to_num(cosines.numpy())
     low, high = np.percentile(values, (2.5, 97.5))
     return float(values.mean()), float(low), float(high)
@@ -201,18 +192,17 @@ def _degrees(value: float) -> int:
 def _examples(subject: Subject, curve: Sequence[CurvePoint]) -> Finding:
     """Return whether there are enough images, by their number and by the curve."""
     n, m = len(subject.examples), len(subject.negatives)
-    where = subject.layer, subject.concept, "examples"
-    level = at_least(min(n, m), levels.EXAMPLES_FINE, levels.EXAMPLES_USABLE - 1)
+    level = at_least(min(n, m), LIMITS.examples_fine, LIMITS.examples_usable - 1)
     text = f"{count(n, 'example')} and {count(m, 'negative')}"
     if not curve:
-        text += ": it cannot be seen how much the direction depends on the choice of images."
+        text += ": it is unknown how much the direction depends on the choice of images."
         note = f"no interval: {subject.why_not()}"
-        return Finding(*where, n, _NAN, _NAN, worst([level, LOOK]), text, note)
+        return subject.finding("examples", n, worst([level, LOOK]), text, note=note)
     now, twice = (point.stability for point in curve[-2:])
     level = worst([level, _level(now)])
     text += f"; another study of this size would give a direction of cosine {now:.2f} with this one"
-    if now < levels.CURVE_MOST:
+    if now < LIMITS.curve_most:
         text += f", with twice as many images {twice:.2f}"
-    if min(n, m) < levels.EXAMPLES_FINE:
-        text += f"; fewer than {levels.EXAMPLES_FINE} images show little of how they vary"
-    return Finding(*where, n, _NAN, _NAN, level, text + ".", "a count, no interval")
+    if min(n, m) < LIMITS.examples_fine:
+        text += f"; fewer than {LIMITS.examples_fine} images show little of how they vary"
+    return subject.finding("examples", n, level, f"{text}.", note="a count, no interval")
