@@ -1,7 +1,7 @@
-"""A part: what is computed of a fixed range of a list of images, whoever computes it.
+"""Parts: the results of fixed ranges of a list of images, whichever engine computes them.
 
-A part depends on its own images only: its batches never reach into the next part. So the same
-parts give the same table to the last bit, in one process, after an interruption or on a cluster.
+A part depends on its own images only: its batches never reach into the next part. So the table is
+the same to the last bit in one process, after an interruption and on a cluster.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "Chunk", "Part", "Task", "chunks_of", "explain_parts"]
 
 LEAST = 64  # images of a part
-MOST_PARTS = 2048  # a folder with more files, and a list with more sums, gets slow
+MOST_PARTS = 2048  # folders with more files are slow, and so are longer lists of sums
 
 _TYPES = {
     str: pa.dictionary(pa.int32(), pa.string()),
@@ -51,10 +51,10 @@ _SCHEMA = pa.schema([(name, _TYPES[kind]) for name, kind in COLUMNS.items()])
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some images that stand side by side in a list, to be made a part.
+    """A range of a list of images, which becomes a part.
 
     Attributes:
-        number: Of the part, from 0.
+        number: The number of the part, from 0.
         refs: The images.
     """
 
@@ -64,10 +64,10 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be computed of each image.
+    """The explanation of one class, to be computed for many images.
 
     Attributes:
-        attributor: Computes it, with the concepts and the layers to explain.
+        attributor: The attributor, with the concepts and the layers to explain.
         class_index: The class.
         strict: Whether an unreadable image is an error.
     """
@@ -79,15 +79,15 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What was computed of a chunk.
+    """The results of a chunk.
 
     Attributes:
-        rows: The rows of the class's table, without q-values, which need all of them.
-        used: How many images could be read.
-        skipped: Those that could not, with reasons.
+        rows: The rows of the class's table, without q-values, which need the rows of all parts.
+        used: The number of images that could be read.
+        skipped: The images that could not be read, with reasons.
         sums: By layer, the sums over the images of the resampled CAVs' attributions [J].
-        shape: Of the network's input [3, H, W]; empty where no image could be read.
-        first: Name of the first image of this shape.
+        shape: The shape of the network's inputs [3, H, W]; empty where no image could be read.
+        first: The name of the first image of this shape.
         facts: One for each image of the chunk, readable or not.
     """
 
@@ -110,10 +110,10 @@ class Part:
 
 
 def chunks_of(refs: Sequence[ImageRef], batch_size: int) -> list[Chunk]:
-    """Cut a list of images: the same list and batch size always give the same chunks.
+    """Divide a list of images; the same list and batch size always give the same chunks.
 
-    A chunk is a whole number of batches, of 64 images or more, and more in a long list, so that
-    there are at most 2,048.
+    A chunk is a whole number of batches and has at least 64 images. In long lists it has more, so
+    that there are at most 2,048 chunks.
 
     Example:
         >>> refs = [ImageRef(str(i), np.zeros((1, 1), np.uint8)) for i in range(150)]
@@ -128,7 +128,7 @@ def chunks_of(refs: Sequence[ImageRef], batch_size: int) -> list[Chunk]:
 def explain_parts(
     task: Task, chunks: Sequence[Chunk], progress: Progress | None = None
 ) -> Iterator[tuple[int, Part]]:
-    """Compute chunks one after another; images of the next are decoded meanwhile.
+    """Compute chunks one after another, while images of the next are decoded.
 
     Yields:
         The number and the part of each chunk, in order.
@@ -146,7 +146,7 @@ def explain_parts(
 
 @dataclass(frozen=True)
 class _Arrival:
-    """An image that was opened: the network's input, or why there is none."""
+    """An image ready for the network, or the reason why it is not."""
 
     ref: ImageRef
     fact: Fact
@@ -167,69 +167,46 @@ def _prepare(preprocess: Callable[[Image.Image], Tensor], ref: ImageRef) -> _Arr
 
 def _explain(task: Task, arrivals: Iterable[_Arrival], progress: Progress | None) -> Part:
     """Compute one part."""
+    attributor = task.attributor
     facts: list[Fact] = []
     skipped: list[Skipped] = []
-    found = _Found(task)
-    for arrival in arrivals:
-        facts.append(arrival.fact)
-        if arrival.x is not None:
-            found.add(arrival, arrival.x)
-        elif task.strict:
-            raise UnreadableError(arrival.ref.name, arrival.reason)
-        else:
-            skipped.append(Skipped(arrival.ref.name, arrival.reason))
-        if progress is not None:
-            progress.advance()
-    found.flush()
+    rows: list[tuple[Any, ...]] = []
+    layers = attributor.cavs.layers.items()
+    sums = {la: np.zeros(len(c.resampled.v) if c.resampled else 0) for la, c in layers}
+    shape: tuple[int, ...] = ()
+    first = ""
+
+    def readable() -> Iterator[tuple[str, str, Tensor]]:
+        for arrival in arrivals:
+            facts.append(arrival.fact)
+            if arrival.x is not None:
+                yield arrival.ref.name, arrival.fact.digest, arrival.x
+            elif task.strict:
+                raise UnreadableError(arrival.ref.name, arrival.reason)
+            else:
+                skipped.append(Skipped(arrival.ref.name, arrival.reason))
+            if progress is not None:
+                progress.advance()
+
+    images = readable()
+    while batch := list(islice(images, attributor.settings.images)):
+        names, digests, tensors = zip(*batch, strict=True)
+        if not shape:
+            shape, first = tuple(tensors[0].shape), names[0]
+        for name, x in zip(names, tensors, strict=True):
+            check_same_shape(x.shape, name, shape, first)
+        more, added = attributor.class_rows(names, digests, torch.stack(tensors), task.class_index)
+        rows += more
+        sums = {layer: total + added[layer] for layer, total in sums.items()}
     return Part(
-        rows=_table(found.rows),
-        used=found.used,
+        rows=_table(rows),
+        used=len(facts) - len(skipped),
         skipped=tuple(skipped),
-        sums=found.sums,
-        shape=found.shape,
-        first=found.first,
+        sums=sums,
+        shape=shape,
+        first=first,
         facts=tuple(facts),
     )
-
-
-class _Found:
-    """The rows and sums of a part while its images arrive."""
-
-    def __init__(self, task: Task) -> None:
-        self.rows: list[tuple[Any, ...]] = []
-        layers = task.attributor.cavs.layers
-        J = {name: len(c.resampled.v) if c.resampled else 0 for name, c in layers.items()}
-        self.sums = {layer: np.zeros(j) for layer, j in J.items()}
-        self.used = 0
-        self.shape: tuple[int, ...] = ()
-        self.first = ""
-        self._task = task
-        self._waiting: list[tuple[_Arrival, Tensor]] = []
-
-    def add(self, arrival: _Arrival, x: Tensor) -> None:
-        """Take an image."""
-        if not self.shape:
-            self.shape, self.first = tuple(x.shape), arrival.ref.name
-        check_same_shape(x.shape, arrival.ref.name, self.shape, self.first)
-        self._waiting.append((arrival, x))
-        if len(self._waiting) == self._task.attributor.settings.images:
-            self.flush()
-
-    def flush(self) -> None:
-        """Compute the images that wait."""
-        if not self._waiting:
-            return
-        arrivals, tensors = zip(*self._waiting, strict=True)
-        rows, sums = self._task.attributor.class_rows(
-            [arrival.ref.name for arrival in arrivals],
-            [arrival.fact.digest for arrival in arrivals],
-            torch.stack(tensors),
-            self._task.class_index,
-        )
-        self.rows += rows
-        self.sums = {layer: total + sums[layer] for layer, total in self.sums.items()}
-        self.used += len(arrivals)
-        self._waiting = []
 
 
 def _table(rows: Sequence[tuple[Any, ...]]) -> pa.Table:
