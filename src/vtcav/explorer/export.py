@@ -125,11 +125,10 @@ def _write(folder: Path, refs: Sequence[PictureRef]) -> None:
     """Write images in their order: files as they are, anything else as PNG."""
     folder.mkdir()
     for i, ref in enumerate(refs, start=1):
-        suffix = ref.source.suffix.lower() if isinstance(ref.source, Path) else ""
-        path = folder / f"{i:04d}{suffix if suffix in _SUFFIXES else '.png'}"
-        if ref.encoded is not None and suffix in _SUFFIXES:
-            path.write_bytes(ref.encoded)
-        elif isinstance(ref.source, Path) and suffix in _SUFFIXES:
-            shutil.copyfile(ref.source, path)
+        suffix = Path(ref.name).suffix.lower()
+        if suffix in _SUFFIXES and isinstance(ref.source, bytes):
+            (folder / f"{i:04d}{suffix}").write_bytes(ref.source)
+        elif suffix in _SUFFIXES and ref.path is not None:
+            shutil.copyfile(ref.path, folder / f"{i:04d}{suffix}")
         else:
-            read(ref).save(path, compress_level=3)
+            read(ref).save(folder / f"{i:04d}.png", compress_level=3)

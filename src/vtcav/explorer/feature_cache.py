@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from vtcav.errors import ImageError
 from vtcav.explainer.learning.example_passes import THUMBNAIL_SIDE, THUMBNAILS, LearnedSet
+from vtcav.images.batches import check_same_shape
 from vtcav.images.concepts import ImageSet
 from vtcav.images.preprocess import to_tensor
 from vtcav.images.references import ImageRef, Skipped, UnreadableError, read
@@ -56,7 +56,7 @@ class FeatureCache:
         self._entries: LRUCache[ImageRef, _Entry] = LRUCache(_MOST + len(self._pinned))
         self._maps, self._pinned_maps = _maps(), _maps()
         self._unreadable: dict[ImageRef, Skipped] = {}
-        self._shape: tuple[int, ...] | None = None
+        self._first: tuple[tuple[int, ...], str] | None = None
 
     @property
     def held(self) -> int:
@@ -146,12 +146,8 @@ class FeatureCache:
 
     def _input(self, picture: Image.Image, name: str) -> Tensor:
         x = to_tensor(self._model.preprocess, picture, name)
-        self._shape = self._shape or tuple(x.shape)
-        if tuple(x.shape) != self._shape:
-            raise ImageError(
-                f"expected inputs of one shape, got {tuple(x.shape)} for {name!r} after "
-                f"{self._shape}; give the model a preprocess with a size"
-            )
+        self._first = self._first or (tuple(x.shape), name)
+        check_same_shape(x.shape, name, *self._first)
         return x
 
     def _maps_of(self, ref: ImageRef) -> _Maps:

@@ -5,7 +5,6 @@ Uploads are kept in memory as they came and decoded when needed. Nothing is writ
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import secrets
@@ -13,7 +12,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 from cachetools import LRUCache
@@ -22,8 +20,8 @@ from PIL import Image
 from vtcav.errors import ImageError
 from vtcav.explorer import limits
 from vtcav.explorer.lru import shrink
-from vtcav.images.decoding import identify, reason_of, upright_rgb
-from vtcav.images.references import ImageRef, UnreadableError, read
+from vtcav.images.decoding import identify, reason_of
+from vtcav.images.references import ImageRef, read
 
 __all__ = ["Box", "Origin", "Picture", "PictureRef", "Pictures", "clean_name"]
 
@@ -41,44 +39,24 @@ class PictureRef(ImageRef):
     """A reference that computes the digest of its picture once.
 
     Attributes:
-        encoded: The bytes of a file that is not on disk; they are read instead of the source.
         whole: Of a patch, the picture that it was cut out of.
     """
 
-    encoded: bytes | None = field(default=None, repr=False)
     whole: PictureRef | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, ref: ImageRef) -> PictureRef:
-        """Return a reference to the same picture, with its content here unless it is a file."""
+        """Return a reference to the same picture, held in memory unless it is a file."""
         here = ref.fetch()
-        if isinstance(here.source, bytes):
-            return cls(ref.name, Path(ref.name), encoded=here.source)
         return cls(ref.name, here.load() if here.source is None else here.source)
 
-    def load(self) -> Image.Image:
-        """Decode the picture."""
-        if self.encoded is None:
-            return super().load()
-        try:
-            return upright_rgb(identify(io.BytesIO(self.encoded)))
-        except Exception as error:
-            # Decoders meet damaged files with exceptions of every kind; all are this picture's.
-            raise UnreadableError(self.name, reason_of(error)) from error
-
-    def status(self) -> tuple[int, int]:
-        """Return size and time of the file; -1 where the picture is no file of its own."""
-        return (-1, -1) if self.encoded is not None else super().status()
-
     @cached_property
-    def _known(self) -> str:
-        if self.encoded is not None:
-            return hashlib.sha256(self.encoded).hexdigest()
+    def _digest(self) -> str:
         return ImageRef.digest(self)
 
     def digest(self) -> str:
         """The sha256 of the content."""
-        return self._known
+        return self._digest
 
     def origin(self) -> str:
         """The digest of the photo that a patch was cut out of; empty for a whole one."""
@@ -132,7 +110,8 @@ class Pictures:
             ImageError: When they are not a picture of an accepted format, or too large.
         """
         with self._lock:
-            held = [p.ref.encoded or b"" for p in self._all.values() if p.origin == "upload"]
+            uploads = [p.ref.source for p in self._all.values() if p.origin == "upload"]
+            held = [source for source in uploads if isinstance(source, bytes)]
             if len(held) >= limits.PICTURES:
                 raise ImageError(f"{len(held)} pictures are held already; remove some first")
             if sum(map(len, held)) + len(data) > limits.PICTURE_BYTES:
@@ -142,7 +121,7 @@ class Pictures:
                 )
         name = clean_name(name)
         _check(data)
-        ref = PictureRef(name, Path(name), encoded=data)
+        ref = PictureRef(name, data)
         decoded = read(ref)
         picture = Picture(_key(), ref, name, "upload", decoded.size)
         self._keep_decoded(picture.key, decoded)
