@@ -210,6 +210,10 @@ class Settings:
     error: ClassVar[type[VtcavError]] = VtcavError
     """What is raised for a value that is not allowed."""
 
+    def part(self, settings: type[Settings]) -> dict[str, Any]:
+        """Return the values of the parameters that another class declares, by name."""
+        return {name: getattr(self, name) for name in parameters(settings)}
+
     def __post_init__(self) -> None:
         for name, declared in parameters(type(self)).items():
             value, none = getattr(self, name), declared.none

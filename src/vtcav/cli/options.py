@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vtcav.cli.terminal import print_json, print_line, print_saved
 from vtcav.errors import ExplanationError, VtcavError
-from vtcav.explainer.settings import FitSettings, IntegralSettings
+from vtcav.explainer.settings import ExplainerSettings, FitSettings, IntegralSettings
 from vtcav.models.settings import LoadSettings
 from vtcav.parameters import Constraint, Settings, Whole, parameters
 
@@ -143,8 +143,8 @@ def add_sources(command: argparse.ArgumentParser) -> None:
         ),
     )
     command.add_argument("--cavs", type=Path, help="learned concepts, instead of --concepts")
-    add_settings(command, FitSettings, "variant", "limit", "min_examples", "strict")
-    add_settings(command, IntegralSettings, "batch_size")
+    add_settings(command, ExplainerSettings, "variant", "batch_size")
+    add_settings(command, FitSettings, "limit", "min_examples", "strict")
     command.set_defaults(variant=None)  # with --cavs, that of the file
     add_cache(command)
 
@@ -236,16 +236,15 @@ def prepared(arguments: argparse.Namespace, model: Model, **fit: int) -> VisualT
     explainer = VisualTCAV(
         model,
         arguments.layers,
-        **vars(settings_of(IntegralSettings, arguments)),
+        **vars(settings_of(ExplainerSettings, arguments)) | {"variant": arguments.variant},
         cavs=None if arguments.cavs is None else CavBank.load(arguments.cavs),
-        variant=arguments.variant,
         progress=shown(arguments),
         cache=cache_of(arguments.cache, unset=True) or False,
     )
     if arguments.cavs is None:
         concepts = concept_folders(arguments.concepts, besides=arguments.negatives)
         negatives = negative_folders(arguments.negatives, concepts)
-        explainer.fit(concepts, negatives, **settings_of(FitSettings, arguments, **fit).keywords)
+        explainer.fit(concepts, negatives, **vars(settings_of(FitSettings, arguments, **fit)))
         if output is not None:
             explainer.cavs.save(output / "cavs.safetensors")
     return explainer

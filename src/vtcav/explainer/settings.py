@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from vtcav.errors import ExplanationError, VtcavError
 from vtcav.method.variants import PAPER, VARIANTS, Variant
 from vtcav.models.heads.options import PRECISIONS, Precision
 from vtcav.parameters import Between, Flag, Settings, Whole, Words, parameter
 
-__all__ = ["FitSettings", "IntegralSettings"]
+__all__ = ["ExplainerSettings", "FitSettings", "IntegralSettings"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,21 @@ class IntegralSettings(Settings):
 
 
 @dataclass(frozen=True)
+class ExplainerSettings(IntegralSettings):
+    """The settings of `VisualTCAV`: the integral, and how a concept is found in an image.
+
+    Attributes:
+        variant: "paper", or "filter" for Fisher's linear discriminant.
+    """
+
+    variant: Variant = parameter(
+        PAPER,
+        Words(*VARIANTS),
+        "how a concept is found: paper, the CAV; filter, Fisher's linear discriminant",
+    )
+
+
+@dataclass(frozen=True)
 class FitSettings(Settings):
     """How concepts are learned (steps 1 to 3), and the CAVs that they are judged by.
 
@@ -69,7 +84,6 @@ class FitSettings(Settings):
         strict: Whether an unreadable image is an error.
         null_cavs: CAVs of random images, which p-values are taken against.
         bootstraps: CAVs of resampled examples, which intervals come from.
-        variant: How a concept is found in an image.
 
     Raises:
         ExplanationError: For a value out of range.
@@ -96,13 +110,3 @@ class FitSettings(Settings):
     bootstraps: int = parameter(
         100, Whole(0), "CAVs of resampled examples that intervals come from"
     )
-    variant: Variant = parameter(
-        PAPER,
-        Words(*VARIANTS),
-        "how a concept is found: paper, the CAV; filter, Fisher's linear discriminant",
-    )
-
-    @property
-    def keywords(self) -> dict[str, Any]:
-        """The keyword arguments of `VisualTCAV.fit`."""
-        return {name: value for name, value in vars(self).items() if name != "variant"}

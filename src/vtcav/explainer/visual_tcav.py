@@ -200,9 +200,7 @@ class VisualTCAV:
         Warns:
             CacheWarning: When the cache cannot be used; the result is the same.
         """
-        fit = FitSettings(
-            limit, seed, min_examples, strict, null_cavs, bootstraps, variant=self.variant
-        )
+        fit = FitSettings(limit, seed, min_examples, strict, null_cavs, bootstraps)
         gathered = gather(
             concepts, negatives, limit=fit.limit, seed=fit.seed, min_examples=fit.min_examples
         )

@@ -14,7 +14,8 @@ from vtcav.files.atomic import atomic_path
 from vtcav.files.hashing import json_hash
 from vtcav.images.preprocess import signature
 from vtcav.images.references import ImageRef, UnreadableError
-from vtcav.study.spec import Source, Study, paths
+from vtcav.study.spec import Source, paths
+from vtcav.study.study import Study
 
 if TYPE_CHECKING:
     from vtcav.explainer.visual_tcav import VisualTCAV

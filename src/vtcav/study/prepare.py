@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtcav.errors import ModelError, warn
+from vtcav.explainer.settings import ExplainerSettings
 from vtcav.files.safe_names import folder_names
 from vtcav.images.listing import collect
 from vtcav.images.references import (
@@ -18,8 +19,9 @@ from vtcav.images.references import (
     with_reasons,
 )
 from vtcav.study.checkpoints import listed
-from vtcav.study.spec import Study, TopOrNames
-from vtcav.study.yaml_nodes import StudyError
+from vtcav.study.spec import TopOrNames
+from vtcav.study.study import Study
+from vtcav.study.yaml_file import StudyError
 
 if TYPE_CHECKING:
     from vtcav.explainer.visual_tcav import VisualTCAV
@@ -95,37 +97,15 @@ def explainer_of(
     """Return an explainer with the settings of a study."""
     from vtcav.explainer.visual_tcav import VisualTCAV
 
-    options = study.options
-    return VisualTCAV(
-        model,
-        layers,
-        options.steps,
-        tolerance=options.tolerance,
-        cavs=cavs,
-        variant=options.variant,
-        batch_size=options.batch_size,
-        precision=options.precision,
-        progress=progress,
-        cache=cache,
-    )
+    settings = study.options.part(ExplainerSettings)
+    return VisualTCAV(model, layers, **settings, cavs=cavs, progress=progress, cache=cache)
 
 
 def _load(study: Study) -> Model:
-    from vtcav.models.registry import load_model
+    from vtcav.models.registry import load_network
 
-    spec = study.model
-    names = spec.class_names
     with study.at("model"):
-        return load_model(
-            spec.name,
-            list(names) if isinstance(names, tuple) else names,
-            spec.preprocess,
-            binary=spec.binary,
-            device=spec.device,
-            weights=spec.weights,
-            layouts=dict(spec.layouts),
-            task=spec.task,
-        )
+        return load_network(study.model)
 
 
 def _classes(study: Study, model: Model) -> dict[str, ClassToExplain]:

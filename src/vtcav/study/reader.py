@@ -1,321 +1,442 @@
-"""A study file becomes a `Study`: every key known, every type right, every path there."""
+"""The keys of a study file: which there are, what each holds, and that every path is there.
+
+pydantic knows the keys; the constraints of the settings check the values. `read_study` names the
+line and the key of a mistake.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING
 from pathlib import Path, PurePath
+from typing import Annotated, Any, NoReturn
 
-from vtcav.errors import ImageError, VtcavError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    GetPydanticSchema,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    model_validator,
+)
+
+from vtcav.errors import VtcavError
 from vtcav.evaluation.compare.methods import METHODS
-from vtcav.images.concepts import concept_folders, negative_folders
+from vtcav.images.concepts import concept_folders
 from vtcav.images.listing import collect
-from vtcav.study.parts import given_in, read_model, read_options, read_top, unique
+from vtcav.models.settings import LoadSettings
+from vtcav.parameters import (
+    Constraint,
+    Flag,
+    Settings,
+    Text,
+    Whole,
+    Words,
+    did_you_mean,
+    parameters,
+    unknown_key,
+)
 from vtcav.study.spec import (
     FORMATS,
-    ConceptSpec,
+    TOP,
+    ConceptSources,
     DiagnosticsSpec,
     ImageSpec,
     Options,
     Source,
-    Study,
     paths,
 )
-from vtcav.study.yaml_nodes import Entry, read_yaml
+from vtcav.study.yaml_file import Scalar, StudyError, came, located, plain, read_yaml
 
-__all__ = ["KEYS", "read_study"]
-
-KEYS = (
-    *("model", "layers", "concepts", "negatives", "classes", "images"),
-    *("options", "diagnostics", "peers", "formats", "report", "output"),
-)
-"""The keys of a study file."""
-
-_FOLDER = "the path of a folder of images, or a list of image files"
+__all__ = ["read_study"]
 
 
-def read_study(path: Path) -> Study:
+class _MistakeError(ValueError):
+    """What is wrong, and under which keys: below the value that is checked, or of the file."""
+
+    def __init__(self, message: str, *keys: str | int, below: bool = True) -> None:
+        super().__init__(message)
+        self.keys, self.below = keys, below
+
+
+class _UnknownKeyError(_MistakeError):
+    """A key that is not known: the message has it, so the key above is named."""
+
+
+def read_study(path: Path) -> dict[str, Any]:
     """Read a study file and check it.
+
+    Returns:
+        The arguments of `Study`, with the line of every key as `lines`.
 
     Raises:
         StudyError: Naming the file, the line, the key, what was expected and what came.
     """
-    root = read_yaml(path)
-    given = root.keyed(KEYS, ("model", "concepts", "output"))
-    given = {key: entry for key, entry in given.items() if _said(key, entry)}
-    if "classes" not in given and "images" not in given:
-        root.refuse(
+    data, lines = read_yaml(path)
+    asked = data if isinstance(data, dict) else {}
+    purpose = any(plain(asked[key]) for key in ("classes", "images") if key in asked)
+    if {"model", "concepts", "output"} <= asked.keys() and not purpose:
+        message = (
             "there is nothing to explain: expected 'classes' (class names with folders of "
             "images) or 'images' (single photographs)"
         )
-    with contextlib.chdir(path.parent):  # messages name paths as they are written
-        study = _Reader(given).study()
-    study = replace(study, base=path.parent, file=str(path))
-    study.check_output(study.base / study.output)
-    return study
+        raise StudyError(located(str(path), lines[""], "", message))
+    try:
+        with contextlib.chdir(path.parent):  # messages name paths as they are written
+            found = dict(_Study.model_validate(data, context=lines))
+    except ValidationError as error:
+        _refuse(error, str(path), lines)
+    shared = (data.get(key) for key in ("concepts", "negatives", "images"))
+    roots = tuple(str(value) for value in shared if isinstance(value, Scalar) and value)
+    del found["negatives"]  # each concept has its own
+    return {**found, "lines": lines, "roots": roots}
 
 
-def _said(key: str, entry: Entry) -> bool:
-    """Whether a key says anything; required ones must."""
-    return key in ("model", "concepts", "output") or not entry.is_null
+def _refuse(error: ValidationError, file: str, lines: Mapping[str, int]) -> NoReturn:
+    """Raise the first error of pydantic, with its line and key."""
+    first = error.errors(include_url=False)[0]
+    cause = first["ctx"]["error"]
+    keys = getattr(cause, "keys", ())
+    if getattr(cause, "below", True):
+        keys = (*first["loc"], *keys)
+    key = shown = ""
+    for part in keys:
+        inner = f"{key}[{part}]" if isinstance(part, int) else f"{key}.{part}".lstrip(".")
+        if inner in lines:  # others are no keys of the file
+            shown = key if isinstance(cause, _UnknownKeyError) else inner
+            key = inner
+    raise StudyError(located(file, lines[key], shown, str(cause))) from error
 
 
-class _Reader:
-    """Reads the keys of one file, in whose folder the process is."""
+# -- values -----------------------------------------------------------------------------------
 
-    def __init__(self, given: Mapping[str, Entry]) -> None:
-        self.given = given
-        self.lines: dict[str, int] = {}
 
-    def study(self) -> Study:
-        for entry in self.given.values():
-            self._note(entry)
-        model = read_model(self.given["model"], self._exists)
-        options = self._options()
-        concepts = self._concepts(options.min_examples)
-        classes = self._classes()
-        images = self._images()
-        given = self.given
-        layers = given["layers"].items("a list of layer names") if "layers" in given else None
-        diagnostics = self._diagnostics()
-        return Study(
-            model=model,
-            concepts=concepts,
-            classes=classes,
-            images=images,
-            output=given["output"].text("the path of a folder for the results"),
-            layers=None if layers is None else tuple(unique(layers)),
-            options=options,
-            diagnostics=diagnostics,
-            peers=self._peers(),
-            formats=self._formats(),
-            report=given["report"].boolean() if "report" in given else True,
-            lines=self.lines,
-            roots=self._roots(),
+def _take(value: Any, constraint: Constraint) -> Any:
+    """Return a value that a constraint accepts."""
+    if isinstance(value, list):
+        given: Any = [_name(i, part) for i, part in enumerate(value)]
+    else:
+        given = plain(value)
+    try:
+        found = constraint.accept(given)
+    except VtcavError as error:
+        inner = [name for name in value if name in str(error)] if isinstance(value, dict) else []
+        raise _MistakeError(str(error), *sorted(inner, key=str(error).find)[:1]) from None
+    except (ValueError, TypeError):
+        message = f"expected {constraint.expected}, got {came(value)}"
+        raise ValueError(message + _cure(value, constraint)) from None
+    if isinstance(found, str) and not found.isprintable():
+        raise ValueError(f"expected {constraint.expected} in printable letters, got {found!r}")
+    return found
+
+
+def _cure(value: Any, constraint: Constraint) -> str:
+    """Return what to do about a value that is not accepted, where that is known."""
+    if not isinstance(value, Scalar) or value.value is None or value.tag:
+        return ""
+    if hint := did_you_mean(value, constraint.words):
+        return f"; {hint}"
+    with contextlib.suppress(ValueError, TypeError, VtcavError):
+        constraint.accept(value.bare if value.quoted else str(value))
+        if value.quoted:
+            return "; write it without quotes"
+        return f'; if this is meant, write "{value}" in quotes'
+    return ""
+
+
+def _name(at: int, value: Any) -> str:
+    """Return a name in a list as it is written, `1` and `no` too."""
+    if not isinstance(value, Scalar) or value.value is None:
+        raise _MistakeError(f"expected a name, got {came(value)}", at)
+    if not value.strip() or not value.isprintable():
+        raise _MistakeError(f"expected a name in printable letters, got {str(value)!r}", at)
+    return str(value)
+
+
+def _at(key: str | int, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function; its mistake is under a key."""
+    try:
+        return function(*arguments)
+    except ValueError as error:
+        raise _MistakeError(str(error), key, *getattr(error, "keys", ())) from None
+
+
+def _taking(constraint: Constraint) -> Any:
+    return PlainValidator(lambda value: _take(value, constraint))
+
+
+def _names(what: str, *among: str) -> Any:
+    """Take different names, all of them among some words where these are given."""
+
+    def check(value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list) or not value:
+            raise ValueError(f"expected {what}, got {came(value)}")
+        found: list[str] = []
+        for i, part in enumerate(value):
+            name = _at(i, _take, part, Words(*among)) if among else _name(i, part)
+            if name in found:
+                raise _MistakeError(f"{name!r} is listed twice; remove one", i)
+            found.append(name)
+        return tuple(found)
+
+    return PlainValidator(check)
+
+
+# -- paths ------------------------------------------------------------------------------------
+
+
+def _source(value: Any) -> Any:
+    """Return a folder or file, or several of them, with images."""
+    if isinstance(value, list) and value:
+        return tuple(_at(i, _source, part) for i, part in enumerate(value))
+    path = str(_take(value, Text("the path of a folder of images, or a list of image files")))
+    _files(path)
+    return path
+
+
+def _files(path: str) -> list[str]:
+    """Return the files that a path stands for."""
+    try:
+        return [ref.name for ref in collect(path)]
+    except VtcavError as error:
+        raise ValueError(f"{error}{_relative(path)}") from error
+
+
+def _file(value: Any) -> str:
+    """Return an image file that is there."""
+    path = str(_take(value, Text("the path of an image file")))
+    if Path(path).is_dir():
+        whole = f"give a whole folder as 'images: {path}'"
+        raise ValueError(f"expected an image file, got the folder {path!r}; {whole}")
+    return _existing(path)
+
+
+def _existing(path: str) -> str:
+    if not Path(path).exists():
+        raise ValueError(f"{path!r} does not exist{_relative(path)}")
+    return path
+
+
+def _relative(path: str) -> str:
+    here = PurePath(path).is_absolute() or Path(path).exists()
+    return "" if here else "; paths are relative to the folder of the study file"
+
+
+# -- keys -------------------------------------------------------------------------------------
+
+
+class _Part(BaseModel):
+    """A mapping with certain keys and no others; one that holds nothing has its default."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_keys(cls, value: Any) -> Any:
+        known = cls.model_fields
+        required = [name for name in known if known[name].is_required()]
+        if not isinstance(value, dict):
+            keys = ", ".join(known)
+            raise ValueError(f"expected a mapping with the keys {keys}, got {came(value)}")
+        for name in value:
+            if name not in known:
+                raise _UnknownKeyError(unknown_key(name, known), name)
+        if missing := [name for name in required if name not in value]:
+            message = f"the key {missing[0]!r} is missing; expected {', '.join(required)}"
+            raise ValueError(message)
+        silent = {n for n, v in value.items() if isinstance(v, Scalar) and v.value is None}
+        return {n: v for n, v in value.items() if n in required or n not in silent}
+
+
+def _settings(settings: type[Settings]) -> Any:
+    """Take the keys of a settings class."""
+    keys: dict[str, Any] = {
+        name: (
+            Annotated[Any, _taking(declared.constraint)],
+            ... if declared.default is MISSING else declared.default,
         )
+        for name, declared in parameters(settings).items()
+    }
+    part: Any = create_model(settings.__name__, __base__=_Part, **keys)
+    made: Any = Annotated[part, AfterValidator(lambda found: settings(**dict(found)))]
+    return GetPydanticSchema(lambda _, handler: handler.generate_schema(made))
 
-    # -- concepts -----------------------------------------------------------------------------
 
-    def _concepts(self, least: int) -> dict[str, ConceptSpec]:
-        entry = self.given["concepts"]
-        own: dict[str, Source] = {}
-        examples: dict[str, tuple[Entry, Source]] = {}
-        if entry.is_mapping:
-            for name, given in entry.named("concepts by name").items():
-                self._note(given)
-                examples[name] = given, self._examples(given, name, own)
-        else:
-            folder = entry.text("a folder with one folder per concept, or concepts by name")
-            for name in self._folders(entry, folder):
-                examples[name] = entry, _join(folder, name)
-        negatives = self._negatives(examples, own)
-        for name, (given, source) in examples.items():
-            self._enough(given, f"concept {name!r}", source, least)
-        for name, source in negatives.items():
-            given = self.given.get("negatives", examples[name][0])
-            self._enough(given, f"negatives of {name!r}", source, least)
-        return {name: ConceptSpec(found[1], negatives[name]) for name, found in examples.items()}
+def _under(key: str) -> Any:
+    """Take what is no mapping as the value of a key."""
+    return BeforeValidator(lambda value: value if isinstance(value, dict) else {key: value})
 
-    def _examples(self, given: Entry, name: str, own: dict[str, Source]) -> Source:
-        """Return the examples of a concept; its own negatives go to `own`."""
-        if not given.is_mapping:
-            return self._source(given, _FOLDER)
-        parts = given.keyed(["examples", "negatives"], ["examples"])
-        if "negatives" in parts:
-            own[name] = self._source(parts["negatives"], _FOLDER)
-        return self._source(parts["examples"], _FOLDER)
 
-    def _folders(self, entry: Entry, folder: str) -> list[str]:
-        negatives = self.given.get("negatives")
-        besides = None
-        if negatives is not None and not negatives.is_mapping and not negatives.is_list:
-            besides = Path(negatives.text(_FOLDER))
-        try:
-            return list(concept_folders(folder, besides=besides))
-        except VtcavError as error:
-            entry.refuse(str(error))
+_SOURCE = PlainValidator(_source)
 
-    def _negatives(
-        self, examples: Mapping[str, object], own: Mapping[str, Source]
-    ) -> dict[str, Source]:
-        entry = self.given.get("negatives")
-        missing = [name for name in examples if name not in own]
-        if entry is None:
-            if missing:
-                self.given["concepts"].refuse(
-                    f"no negatives for {', '.join(map(repr, missing))}: give a folder of images "
-                    "that do not show the concepts with the key 'negatives'"
-                )
-            return dict(own)
-        if entry.is_mapping:
-            return self._negatives_by_concept(entry, list(examples), own)
-        source = self._source(entry, _FOLDER)
-        shared: Mapping[str, Source] = dict.fromkeys(examples, source)
-        if isinstance(source, str) and Path(source).is_dir():
-            # one folder for each concept, as on the command line
-            found = negative_folders(source, examples)
-            if isinstance(found, dict):
-                shared = {name: _join(source, name) for name in examples}
-        return dict(shared) | dict(own)
 
-    def _negatives_by_concept(
-        self, entry: Entry, names: list[str], own: Mapping[str, Source]
-    ) -> dict[str, Source]:
-        found = dict(own)
-        for name, given in entry.named("negatives by concept").items():
-            self._note(given)
-            if name not in names:
-                given.refuse(f"there is no concept {name!r}; expected {', '.join(names)}")
+class _Concept(_Part):
+    examples: Annotated[Any, _SOURCE]
+    negatives: Annotated[Any, _SOURCE] = None
+
+
+class _Image(_Part):
+    file: Annotated[str, PlainValidator(_file)]
+    classes: Annotated[Any, _taking(TOP)] = None
+
+
+class _Diagnostics(_Part):
+    resamples: Annotated[int, _taking(Whole(20))] = DiagnosticsSpec.resamples
+    other_negatives: Annotated[Any, _SOURCE] = None
+
+
+def _model(settings: LoadSettings) -> LoadSettings:
+    """Refuse files of the network that are not there."""
+    for name in ("weights", "class_names"):
+        path = getattr(settings, name)
+        if isinstance(path, str) and path != "random":
+            _at(name, _existing, path)
+    return settings
+
+
+def _sources(value: Any) -> dict[str, Source]:
+    """Return images by class."""
+    if not isinstance(value, dict) or not value:
+        what = "a mapping from class names to folders of images"
+        raise ValueError(f"expected {what}, got {came(value)}")
+    return {name: _at(name, _source, part) for name, part in value.items()}
+
+
+def _negatives(value: Any) -> Any:
+    """Return negatives for all concepts, or by concept."""
+    return _sources(value) if isinstance(value, dict) and value else _source(value)
+
+
+def _concept_folders(value: Any, info: ValidationInfo[Any]) -> Any:
+    """Return concepts by name, those in a folder where one is given."""
+    if isinstance(value, dict) and value:
+        return value
+    what = "a folder with one folder per concept, or concepts by name"
+    folder, negatives = str(_take(value, Text(what))), info.data.get("negatives")
+    try:
+        besides = Path(negatives) if isinstance(negatives, str) else None
+        names = concept_folders(folder, besides=besides)
+    except VtcavError as error:
+        raise ValueError(str(error)) from error
+    return {name: Scalar(str(PurePath(folder) / name), quoted=True) for name in names}
+
+
+def _contrasted(
+    concepts: dict[str, _Concept], info: ValidationInfo[Any]
+) -> dict[str, ConceptSources]:
+    """Return concepts with their negatives, enough images of each."""
+    if not {"negatives", "options"} <= info.data.keys():
+        return {}  # a mistake is there
+    given, least = info.data["negatives"], info.data["options"].min_examples
+    own = {name: part.negatives for name, part in concepts.items() if part.negatives is not None}
+    contrast = {**_shared(given, list(concepts), own), **own}
+    if missing := [name for name in concepts if name not in contrast]:
+        lacks = f"no negatives for {', '.join(map(repr, missing))}"
+        if given is not None:
+            raise _MistakeError(f"{lacks}; add a folder for each", "negatives", below=False)
+        raise ValueError(
+            f"{lacks}: give a folder of images that do not show the concepts with the key "
+            "'negatives'"
+        )
+    found = {name: ConceptSources(part.examples, contrast[name]) for name, part in concepts.items()}
+    for name, sources in found.items():
+        _enough(f"concept {name!r}", sources.examples, least, "concepts", name)
+    for name, sources in found.items():
+        key = "concepts" if name in own else "negatives"
+        _enough(f"negatives of {name!r}", sources.negatives, least, key, name, "negatives")
+    return found
+
+
+def _shared(given: Any, names: list[str], own: Mapping[str, Source]) -> Mapping[str, Source]:
+    """Return negatives by concept, of those that have none of their own."""
+    if isinstance(given, dict):
+        for name in given:
             if name in own:
-                given.refuse(f"the concept {name!r} has negatives of its own already; remove one")
-            found[name] = self._source(given, _FOLDER)
-        if missing := [name for name in names if name not in found]:
-            entry.refuse(f"no negatives for {', '.join(map(repr, missing))}; add a folder for each")
-        return found
+                message = f"the concept {name!r} has negatives of its own already; remove one"
+                raise _MistakeError(message, "negatives", name, below=False)
+            if name not in names:
+                message = f"there is no concept {name!r}; expected {', '.join(names)}"
+                raise _MistakeError(message, "negatives", name, below=False)
+        return given
+    if given is None:
+        return {}
+    if isinstance(given, str):
+        each = {name: str(PurePath(given) / name) for name in names}
+        if all(map(os.path.isdir, each.values())):
+            return each  # one folder for each concept, as on the command line
+    return dict.fromkeys(names, given)
 
-    def _enough(self, entry: Entry, what: str, source: Source, least: int) -> None:
-        count = len(collect(paths(source)))
-        if count < least:
-            entry.refuse(
-                f"{what}: expected at least {least} images, got {count}; add images (30 or more "
-                "are usual), or lower options.min_examples knowing this"
-            )
 
-    # -- what is explained --------------------------------------------------------------------
-
-    def _classes(self) -> dict[str, Source]:
-        if "classes" not in self.given:
-            return {}
-        named = self.given["classes"].named("a mapping from class names to folders of images")
-        for given in named.values():
-            self._note(given)
-        return {name: self._source(given, _FOLDER) for name, given in named.items()}
-
-    def _images(self) -> dict[str, ImageSpec]:
-        if "images" not in self.given:
-            return {}
-        entry = self.given["images"]
-        what = "a list of image files, a folder, or image files by name"
-        if entry.is_mapping:
-            named = entry.named(what)
-            for given in named.values():
-                self._note(given)
-            return {name: self._image(given) for name, given in named.items()}
-        if entry.is_list:
-            parts = entry.items(what)
-            files = [self._file(part) for part in parts]
-        else:
-            folder = entry.text(what)
-            files = self._listed(entry, folder)
-            parts = [entry] * len(files)
-        if twice := [file for file, count in Counter(files).items() if count > 1]:
-            entry.refuse(f"the image {twice[0]!r} is listed twice; remove one")
-        stems = Counter(PurePath(file).stem.casefold() for file in files)
-        found = {}
-        for file, part in zip(files, parts, strict=True):
-            stem = PurePath(file).stem
-            name = stem if stems[stem.casefold()] == 1 else file
-            self.lines[f"images.{name}"] = part.line
-            found[name] = ImageSpec(file)
-        return found
-
-    def _image(self, entry: Entry) -> ImageSpec:
-        if not entry.is_mapping:
-            return ImageSpec(self._file(entry))
-        given = entry.keyed(["file", "classes"], ["file"])
-        classes = read_top(given["classes"]) if "classes" in given else None
-        return ImageSpec(self._file(given["file"]), classes)
-
-    # -- the rest -----------------------------------------------------------------------------
-
-    def _options(self) -> Options:
-        if "options" not in self.given:
-            return Options()
-        given = self.given["options"].keyed([part.name for part in fields(Options)])
-        for entry in given.values():
-            self._note(entry)
-        return read_options(given)
-
-    def _diagnostics(self) -> DiagnosticsSpec | None:
-        entry = self.given.get("diagnostics")
-        if entry is None:
-            return DiagnosticsSpec()
-        if entry.is_boolean:
-            return DiagnosticsSpec() if entry.boolean() else None
-        if not entry.is_mapping:
-            entry.fail("true, false, or a mapping with the keys resamples, other_negatives")
-        given = entry.keyed(["resamples", "other_negatives"])
-        resamples, other = given.get("resamples"), given_in(given, "other_negatives")
-        return DiagnosticsSpec(
-            resamples.whole(20) if resamples else DiagnosticsSpec.resamples,
-            self._source(other, _FOLDER) if other else None,
-        )
-
-    def _peers(self) -> tuple[str, ...]:
-        entry = self.given.get("peers")
-        if entry is None or (entry.is_list and not entry.node.value):
-            return ()
-        return tuple(unique(entry.items(f"a list among {', '.join(METHODS)}"), METHODS))
-
-    def _formats(self) -> tuple[str, ...]:
-        if "formats" not in self.given:
-            return ("csv", "parquet")
-        entries = self.given["formats"].items(f"a list among {', '.join(FORMATS)}")
-        return tuple(unique(entries, FORMATS))
-
-    # -- paths --------------------------------------------------------------------------------
-
-    def _note(self, entry: Entry) -> None:
-        self.lines[entry.key] = entry.line
-
-    def _source(self, entry: Entry, what: str) -> Source:
-        if not entry.is_list:
-            path = entry.text(what)
-            self._listed(entry, path)
-            return path
-        paths = []
-        for part in entry.items(what):
-            paths.append(part.text("the path of an image file or folder"))
-            self._listed(part, paths[-1])
-        return tuple(paths)
-
-    def _listed(self, entry: Entry, path: str) -> list[str]:
-        """Return the files that a path stands for."""
-        try:
-            return [ref.name for ref in collect(path)]
-        except ImageError as error:
-            entry.refuse(f"{error}{self._relative(path)}")
-
-    def _file(self, entry: Entry) -> str:
-        path = entry.text("the path of an image file")
-        if Path(path).is_dir():
-            entry.refuse(
-                f"expected an image file, got the folder {path!r}; give a whole folder as "
-                f"'images: {path}'"
-            )
-        self._exists(entry, path)
-        return path
-
-    def _exists(self, entry: Entry, path: str) -> None:
-        if not Path(path).exists():
-            entry.refuse(f"{path!r} does not exist{self._relative(path)}")
-
-    def _relative(self, path: str) -> str:
-        if PurePath(path).is_absolute() or Path(path).exists():
-            return ""
-        return "; paths are relative to the folder of the study file"
-
-    def _roots(self) -> tuple[str, ...]:
-        """Return the folders that names of concepts and photographs come from."""
-        entries = [self.given.get(key) for key in ("concepts", "negatives", "images")]
-        return tuple(
-            entry.text(_FOLDER)
-            for entry in entries
-            if entry is not None and not entry.is_mapping and not entry.is_list
+def _enough(what: str, source: Source, least: int, *keys: str) -> None:
+    """Refuse too few images."""
+    count = len(collect(paths(source)))
+    if count < least:
+        raise _MistakeError(
+            f"{what}: expected at least {least} images, got {count}; add images (30 or more are "
+            "usual), or lower options.min_examples knowing this",
+            *keys,
+            below=False,
         )
 
 
-def _join(folder: str, name: str) -> str:
-    return str(PurePath(folder) / name)
+def _images(value: Any, info: ValidationInfo[Any]) -> Any:
+    """Return photographs by the names of their results, and note the lines of these."""
+    what = "a list of image files, a folder, or image files by name"
+    if isinstance(value, dict) and value:
+        return value
+    lines: dict[str, int] = info.context or {}
+    if isinstance(value, list) and value:
+        files = {_at(i, _file, part): lines[f"images[{i}]"] for i, part in enumerate(value)}
+        if twice := [file for file, count in Counter(value).items() if count > 1]:
+            raise ValueError(f"the image {str(twice[0])!r} is listed twice; remove one")
+    else:
+        files = dict.fromkeys(_files(str(_take(value, Text(what)))), lines["images"])
+    stems = Counter(PurePath(file).stem.casefold() for file in files)
+    found = {}
+    for file, line in files.items():
+        stem = PurePath(file).stem
+        name = stem if stems[stem.casefold()] == 1 else file
+        lines[f"images.{name}"] = line
+        found[name] = {"file": Scalar(file, quoted=True)}
+    return found
+
+
+def _diagnostics(value: Any) -> Any:
+    """Return the keys of the diagnostics for true, and None for false."""
+    if not isinstance(value, Scalar):
+        return value
+    known = "true, false, or a mapping with the keys resamples, other_negatives"
+    return {} if _take(value, Constraint(known, Flag().accept)) else None
+
+
+class _Study(_Part):
+    """The keys of a study file; later ones look at the values of earlier ones."""
+
+    model: Annotated[Any, _settings(LoadSettings), _under("name"), AfterValidator(_model)]
+    layers: Annotated[Any, _names("a list of layer names")] = None
+    options: Annotated[Any, _settings(Options)] = Options()
+    negatives: Annotated[Any, PlainValidator(_negatives)] = None
+    concepts: Annotated[
+        dict[str, Annotated[_Concept, _under("examples")]],
+        BeforeValidator(_concept_folders),
+        AfterValidator(_contrasted),
+    ]
+    classes: Annotated[Any, PlainValidator(_sources)] = {}
+    images: Annotated[
+        dict[str, Annotated[_Image, _under("file")]],
+        BeforeValidator(_images),
+        AfterValidator(lambda parts: {n: ImageSpec(**dict(part)) for n, part in parts.items()}),
+    ] = {}
+    diagnostics: Annotated[
+        _Diagnostics | None,
+        BeforeValidator(_diagnostics),
+        AfterValidator(lambda part: part and DiagnosticsSpec(**dict(part))),
+    ] = DiagnosticsSpec()  # type: ignore[assignment]
+    peers: Annotated[Any, _names(f"a list among {', '.join(METHODS)}", *METHODS)] = ()
+    formats: Annotated[Any, _names(f"a list among {', '.join(FORMATS)}", *FORMATS)] = FORMATS[:2]
+    report: Annotated[Any, _taking(Flag())] = True
+    output: Annotated[str, _taking(Text("the path of a folder for the results"))]

@@ -1,0 +1,166 @@
+"""A study: what to explain with which concepts, and where the results go."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vtcav.errors import VtcavError
+from vtcav.models.settings import LoadSettings
+from vtcav.study.reader import read_study
+from vtcav.study.spec import ConceptSources, DiagnosticsSpec, ImageSpec, Options, Source
+from vtcav.study.yaml_file import StudyError, located
+
+__all__ = ["Study"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A whole run: what to explain with which concepts, and where the results go.
+
+    Paths are as written: relative to the folder of the study file.
+
+    Attributes:
+        model: The network.
+        concepts: By name.
+        classes: Images of each class to explain, by the class's name or index.
+        images: Single photographs to explain, by the name of their results.
+        output: The folder of the results.
+        layers: Layer names; None takes the recommended ones.
+        options: The settings of the method.
+        diagnostics: How concepts are diagnosed; None for not at all.
+        peers: Methods to compute beside Visual-TCAV.
+        formats: Of the summary table.
+        report: Whether to write the page.
+        base: The folder that paths are relative to.
+        file: The study file.
+        lines: The line of each key in the file.
+        roots: Folders that the names of concepts or photographs were found in.
+    """
+
+    model: LoadSettings
+    concepts: Mapping[str, ConceptSources]
+    classes: Mapping[str, Source]
+    images: Mapping[str, ImageSpec]
+    output: str
+    layers: tuple[str, ...] | None = None
+    options: Options = field(default_factory=Options)
+    diagnostics: DiagnosticsSpec | None = field(default_factory=DiagnosticsSpec)
+    peers: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ("csv", "parquet")
+    report: bool = True
+    base: Path = field(default=Path(), compare=False)
+    file: str = field(default="", compare=False)
+    lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
+    roots: tuple[str, ...] = field(default=(), compare=False, repr=False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Study:
+        """Read a study file and check it: keys, types, and that every path exists.
+
+        Raises:
+            StudyError: Naming the file, the line, the key, what was expected and what came.
+        """
+        path = Path(path)
+        study = cls(**read_study(path), base=path.parent, file=str(path))
+        study.check_output(study.base / study.output)
+        return study
+
+    def resolved(self, layers: Sequence[str] | None = None) -> Study:
+        """Return the study with what it leaves to others: the layers that are explained.
+
+        Defaults, and the concepts and images that were found in folders, are in every study.
+
+        Args:
+            layers: The layers that the network recommends.
+        """
+        return self if layers is None else replace(self, layers=tuple(layers))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the study as plain data, every key of a study file filled in."""
+        model = {
+            name: value for name, value in vars(self.model).items() if name in _ALWAYS or value
+        }
+        negatives = {name: sources.negatives for name, sources in self.concepts.items()}
+        alike = len(set(negatives.values())) == 1
+        data = {
+            "model": model,
+            "layers": self.layers,
+            "concepts": {name: sources.examples for name, sources in self.concepts.items()},
+            "negatives": next(iter(negatives.values())) if alike else negatives,
+            "classes": self.classes or None,
+            "images": {
+                name: image.file if image.classes is None else image
+                for name, image in self.images.items()
+            }
+            or None,
+            "options": self.options,
+            "diagnostics": self.diagnostics or False,
+            "peers": self.peers or None,
+            "formats": self.formats,
+            "report": self.report,
+            "output": self.output,
+        }
+        whole: dict[str, Any] = json.loads(json.dumps(data, default=asdict))
+        return whole
+
+    def to_yaml(self) -> str:
+        """Return the text of a study file that says the same, to be kept beside this one."""
+        import yaml
+
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=100)
+
+    def check_output(self, output: Path) -> None:
+        """Refuse a folder for the results that the study, or its next run, would stumble over.
+
+        Raises:
+            StudyError: When it is the study's own folder, or lies among its images.
+        """
+        whole = output.resolve()
+        if whole == self.base.resolve():
+            message = "the results would lie among the study's own files; choose a folder for them"
+            raise StudyError(self.located("output", message))
+        for path in self._sources():
+            folder = (self.base / path).resolve()
+            if folder.is_dir() and (whole == folder or folder in whole.parents):
+                message = f"the results would lie in {path!r}, whose images the study reads"
+                message += "; choose a folder outside of it"
+                raise StudyError(self.located("output", message))
+
+    def _sources(self) -> Iterator[str]:
+        """Yield every path whose images are read."""
+        sources: list[Source | None] = [*self.roots, *self.classes.values()]
+        for concept in self.concepts.values():
+            sources += [concept.examples, concept.negatives]
+        sources.append(self.diagnostics.other_negatives if self.diagnostics else None)
+        for source in sources:
+            yield from (source,) if isinstance(source, str) else source or ()
+
+    @contextmanager
+    def at(self, key: str) -> Iterator[None]:
+        """Name the line of a key when the block fails.
+
+        Raises:
+            StudyError: In place of every other error of vtcav.
+        """
+        try:
+            yield
+        except StudyError:
+            raise
+        except VtcavError as error:
+            raise StudyError(self.located(key, str(error))) from error
+
+    def located(self, key: str, message: str) -> str:
+        """Return a message with the file, line and key in front."""
+        above = key
+        while above and above not in self.lines:
+            above = above.rpartition(".")[0]
+        return located(self.file, self.lines[above], key, message) if above else message
+
+
+_ALWAYS = ("name", "weights", "class_names", "binary", "task", "device")
+"""What is written of the network, also where nothing is said of it."""
