@@ -1,4 +1,4 @@
-"""What of a study is done: each step with what it depends on, kept and taken up again."""
+"""The finished steps of a study: each with what it depends on, kept and loaded again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from vtcav.errors import VtcavError, warn
 from vtcav.explainer.runs.run_folder import DamagedPartWarning
@@ -25,44 +25,56 @@ __all__ = ["Steps", "content", "identity", "listed"]
 T = TypeVar("T")
 
 
+class Result(Protocol):
+    """What a step computes."""
+
+    def save(self, path: Path, /) -> Any:
+        """Save the result."""
+
+
 class Steps:
     """The finished steps of a study.
 
     Args:
-        path: The file that says what is done.
+        study: The study.
+        folder: The folder of its results; `run/done.json` in it says what is done.
         say: Told what is done and what is kept.
     """
 
-    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
-        self._path = path
+    def __init__(self, study: Study, folder: Path, say: Callable[[str], None]) -> None:
+        self._study = study
+        self._folder = folder
         self._say = say
+        self._path = folder / "run" / "done.json"
         self._done = self._read()
 
     def take(
         self,
         name: str,
+        key: str,
         title: str,
         depends: Any,
-        load: Callable[[], T],
-        make: Callable[[], T],
+        load: Callable[[Path], T],
+        compute: Callable[[], Result],
     ) -> T:
-        """Return the result of a step: as it was kept, or made now and noted.
+        """Return the result of a step: as it was kept, or computed now and saved.
 
         Args:
-            name: The step's: "classes/zebra".
-            title: What it does, for a person.
+            name: The file or folder of the result: "classes/zebra".
+            key: The key of the study that an error is about.
+            title: What the step does, for a person.
             depends: What it depends on, as JSON data.
-            load: Reads what was kept.
-            make: Makes it and keeps it.
+            load: Loads the result.
+            compute: Computes it.
 
         Warns:
             DamagedPartWarning: When it was kept and cannot be used.
         """
-        key = json_hash(depends)
+        path, digest = self._folder / name, json_hash(depends)
         known = self._done.get(name)
-        if known == key:
+        if known == digest:
             try:
-                found = load()
+                found = load(path)
             except VtcavError as error:
                 _warn(name, str(error))
             else:
@@ -71,8 +83,11 @@ class Steps:
         elif known is not None:
             _warn(name, "the images or classes that it is about have changed since")
         self._say(title)
-        found = make()
-        self._done[name] = key
+        with self._study.at(key):
+            result = compute()
+        result.save(path)
+        found = load(path)  # so that a run that is resumed has the same numbers
+        self._done[name] = digest
         with atomic_path(self._path) as partial:
             partial.write_text(json.dumps(self._done, indent=1), encoding="utf-8")
         return found
@@ -89,7 +104,7 @@ class Steps:
 
 
 def identity(study: Study, explainer: VisualTCAV) -> dict[str, Any]:
-    """Return what every number of a study depends on, as JSON data; results of other are refused.
+    """Return what every number of a study depends on, as JSON data.
 
     Classes and photographs are not in it: more of them may be added. Each step knows its own.
     """

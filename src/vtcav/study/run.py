@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ from vtcav.files.cache_location import cache_of
 from vtcav.files.hashing import file_hash
 from vtcav.files.manifest import records, save_result
 from vtcav.images.listing import collect
-from vtcav.models.heads.batch_size import IMAGES
 from vtcav.results.bank import CavBank
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.study.checkpoints import Steps, content, identity
@@ -30,6 +28,7 @@ from vtcav.study.yaml_file import StudyError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from vtcav.explainer.visual_tcav import VisualTCAV
     from vtcav.files.cache import Cache
 
 __all__ = ["run_study"]
@@ -95,7 +94,7 @@ class _Run:
         self.folder = folder
         self.progress = progress
         self.say = say
-        self.steps = Steps(folder / "run" / "done.json", say)
+        self.steps = Steps(prepared.study, folder, say)
         self.learned = ""
 
     def all(self) -> None:
@@ -109,65 +108,50 @@ class _Run:
             self._compare()
         self._write(study_table(classes, images, diagnostics))
         if self.study.report:
-            self._report()
+            from vtcav.report import write_report
+
+            self.say("Writing the report")
+            write_report(self.folder)
 
     def _refuse_strangers(self) -> None:
-        """Refuse results that are none of the study's: the page would show them too."""
-        known: list[tuple[str, Collection[str]]] = [
-            ("classes", self.prepared.classes),
-            ("images", self.prepared.images),
-        ]
-        found = [
-            path
-            for kind, names in known
-            for path in sorted((self.folder / kind).glob("[!.]*"))
-            if path.is_dir() and path.name not in names
-        ]
-        asked = {"diagnostics": self.study.diagnostics is not None, "comparison": self.study.peers}
-        found += [self.folder / name for name, wanted in asked.items() if not wanted]
-        for path in found:
-            if path.exists():
-                message = (
-                    f"there are results in {str(path)!r} of what the study does not ask for; "
-                    "choose another folder, or delete that one"
-                )
-                raise StudyError(self.study.located("output", message))
+        """Refuse results that the study does not ask for: the page would show them too."""
+        asked = [f"classes/{folder}" for folder in self.prepared.classes]
+        asked += [f"images/{folder}" for folder in self.prepared.images]
+        asked += ["diagnostics"] * (self.study.diagnostics is not None)
+        asked += ["comparison"] * bool(self.study.peers)
+        for pattern in ("diagnostics", "comparison", "classes/[!.]*", "images/[!.]*"):
+            for path in sorted(self.folder.glob(pattern)):
+                if path.is_dir() and path.relative_to(self.folder).as_posix() not in asked:
+                    message = (
+                        f"there are results in {str(path)!r} that the study does not ask for; "
+                        "choose another folder, or delete that one"
+                    )
+                    raise StudyError(self.study.located("output", message))
 
     def _learn(self) -> None:
-        """Learn the concepts, or take up the CAVs that were learned before."""
-        path = self.folder / "cavs.safetensors"
-        names = ", ".join(self.study.concepts)
-        # that the settings are the same is checked for the whole folder
+        """Learn the concepts, or load the CAVs that were learned before."""
+        study = self.study
+        names = ", ".join(study.concepts)
+        title = f"Learning {len(study.concepts)} concepts: {names}"
+        # the whole folder is checked to have the same settings
         bank = self.steps.take(
-            "cavs",
-            f"Learning {len(self.study.concepts)} concepts: {names}",
-            "",
-            partial(CavBank.load, path),
-            partial(self._fit, path),
+            "cavs.safetensors", "concepts", title, "", CavBank.load, lambda: self._fit().cavs
         )
         self.explainer = explainer_of(
-            self.study,
-            self.explainer.model,
-            self.explainer.layers,
-            cavs=bank,
-            progress=self.progress,
+            study, self.explainer.model, self.explainer.layers, cavs=bank, progress=self.progress
         )
         self.learned = bank_digest(bank)
 
-    def _fit(self, path: Path) -> CavBank:
+    def _fit(self) -> VisualTCAV:
         concepts = self.study.concepts
         # concepts that are given the same object share one set
         sets = {source: paths(source) for source in {c.negatives for c in concepts.values()}}
         negatives = {name: sets[spec.negatives] for name, spec in concepts.items()}
-        with self.study.at("concepts"):
-            self.explainer.fit(
-                {name: paths(spec.examples) for name, spec in concepts.items()},
-                negatives if len(sets) > 1 else next(iter(sets.values())),
-                **self.study.options.part(FitSettings),
-            )
-        self.explainer.cavs.save(path)
-        # the numbers of a run that is taken up again come from the file too
-        return CavBank.load(path)
+        return self.explainer.fit(
+            {name: paths(spec.examples) for name, spec in concepts.items()},
+            negatives if len(sets) > 1 else next(iter(sets.values())),
+            **self.study.options.part(FitSettings),
+        )
 
     def _diagnose(self) -> Diagnostics | None:
         spec = self.study.diagnostics
@@ -177,96 +161,73 @@ class _Run:
         names = self.prepared.images.values()
         refs += [ref for name in names for ref in collect(Path(self.study.images[name].file))]
         other = None if spec.other_negatives is None else paths(spec.other_negatives)
-        folder = self.folder / "diagnostics"
-
-        def make() -> Diagnostics:
-            with self.study.at("diagnostics"):
-                found = self.explainer.diagnostics(
-                    refs or None,
-                    other,
-                    seed=self.study.options.seed,
-                    resamples=spec.resamples,
-                )
-            found.save(folder)
-            return Diagnostics.load(folder)
-
         depends = [self.learned, asdict(spec), content(refs)]
         depends += [] if other is None else [content(collect(other))]
-        title = "Finding out how far the concepts can be trusted"
         return self.steps.take(
-            "diagnostics", title, depends, partial(Diagnostics.load, folder), make
+            "diagnostics",
+            "diagnostics",
+            "Diagnosing how far the concepts can be trusted",
+            depends,
+            Diagnostics.load,
+            lambda: self.explainer.diagnostics(
+                refs or None, other, seed=self.study.options.seed, resamples=spec.resamples
+            ),
         )
 
     def _class(self, folder: str) -> GlobalExplanation:
-        one = self.prepared.classes[folder]
+        one, options = self.prepared.classes[folder], self.study.options
         name = self.explainer.model.class_names[one.index]
-        place = self.folder / "classes" / folder
-
-        def make() -> GlobalExplanation:
-            with self.study.at(f"classes.{one.key}"):
-                found = self.explainer.explain_class(
-                    one.index,
-                    paths(self.study.classes[one.key]),
-                    limit=self.study.options.limit,
-                    seed=self.study.options.seed,
-                    strict=self.study.options.strict,
-                    run=self.folder / "run" / "classes" / folder,
-                )
-            found.save(place)
-            return GlobalExplanation.load(place)
-
         return self.steps.take(
             f"classes/{folder}",
+            f"classes.{one.key}",
             f"Explaining the class {name!r} with {len(one.refs)} images",
             [self.learned, one.index, content(one.refs)],
-            partial(GlobalExplanation.load, place),
-            make,
+            GlobalExplanation.load,
+            lambda: self.explainer.explain_class(
+                one.index,
+                paths(self.study.classes[one.key]),
+                limit=options.limit,
+                seed=options.seed,
+                strict=options.strict,
+                run=self.folder / "run" / "classes" / folder,
+            ),
         )
 
     def _image(self, folder: str) -> tuple[str, LocalExplanation]:
         name = self.prepared.images[folder]
         file = Path(self.study.images[name].file)
-        place = self.folder / "images" / folder
         wanted = self.prepared.wanted[name]
-
-        def make() -> LocalExplanation:
-            with self.study.at(f"images.{name}"):
-                found = self.explainer.explain(file, classes=wanted)
-            found.save(place)
-            return LocalExplanation.load(place)
-
         return name, self.steps.take(
             f"images/{folder}",
+            f"images.{name}",
             f"Explaining the photograph {name!r}",
             [self.learned, wanted, content(collect(file))],
-            partial(LocalExplanation.load, place),
-            make,
+            LocalExplanation.load,
+            lambda: self.explainer.explain(file, classes=wanted),
         )
 
     def _compare(self) -> None:
         from vtcav.evaluation.compare.compute import compare
+        from vtcav.evaluation.compare.result import KIND
+        from vtcav.files.manifest import load_manifest
 
-        place = self.folder / "comparison"
-        options = self.study.options
-        by_class = {one.index: list(one.refs) for one in self.prepared.classes.values()}
-
-        def make() -> None:
-            with self.study.at("peers"):
-                found = compare(
-                    self.explainer,
-                    by_class,
-                    methods=self.study.peers,
-                    seed=options.seed,
-                    batch_size=options.batch_size or IMAGES,
-                    strict=options.strict,
-                    progress=self.progress,
-                )
-            found.save(place)
-
-        depends: list[Any] = [self.learned, list(self.study.peers)]
-        depends += [content(one.refs) for one in self.prepared.classes.values()]
-        title = f"Comparing with {', '.join(self.study.peers)}"
-        self.steps.take("comparison", title, depends, partial(_check_comparison, place), make)
+        study, classes = self.study, self.prepared.classes.values()
+        self.steps.take(
+            "comparison",
+            "peers",
+            f"Comparing with {', '.join(study.peers)}",
+            [self.learned, list(study.peers), *(content(one.refs) for one in classes)],
+            lambda folder: load_manifest(folder, KIND, "comparison"),
+            lambda: compare(
+                self.explainer,
+                {one.index: list(one.refs) for one in classes},
+                methods=study.peers,
+                seed=study.options.seed,
+                batch_size=study.options.images,
+                strict=study.options.strict,
+                progress=self.progress,
+            ),
+        )
 
     def _write(self, table: pd.DataFrame) -> None:
         """Write the table of everything, the study as carried out, and its provenance."""
@@ -294,17 +255,3 @@ class _Run:
         save_result(self.folder, "study", "the study", write)
         for other in set(FORMATS) - set(study.formats):  # of an earlier run
             (self.folder / f"summary.{other}").unlink(missing_ok=True)
-
-    def _report(self) -> None:
-        from vtcav.report import write_report
-
-        self.say("Writing the report")
-        write_report(self.folder)
-
-
-def _check_comparison(folder: Path) -> None:
-    """Check that a comparison is there and intact."""
-    from vtcav.evaluation.compare.result import KIND
-    from vtcav.files.manifest import load_manifest
-
-    load_manifest(folder, KIND, "comparison")
