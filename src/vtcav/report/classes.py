@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vtcav.diagnostics.levels import BAD
 from vtcav.report.trust import Trust
 from vtcav.results.explanation import GlobalExplanation
-from vtcav.results.words import SIGNIFICANTLY, interval, value, verdict
+from vtcav.results.words import NOT_SEPARATED, SIGNIFICANTLY, interval, value, verdict
 
 __all__ = ["ClassPart", "ClassRow", "class_part"]
 
@@ -53,6 +53,19 @@ class ClassRow:
             images and f"95 % interval for other images {images}",
             examples and f"for other examples {examples}",
             f"concepts of random images get {value(self.null_mean)}",
+        ]
+        return "; ".join(filter(None, parts))
+
+    @property
+    def in_words(self) -> str:
+        """The chart of the row, in words."""
+        if self.verdict == NOT_SEPARATED:
+            return f"{self.concept}: not separated from its negatives at this layer"
+        images, examples = interval(*self.ci), interval(*self.cav)
+        parts = [
+            f"{self.concept}: mean {value(self.mean)}, {self.verdict}",
+            images and f"for other images {images}",
+            examples and f"for other examples {examples}",
         ]
         return "; ".join(filter(None, parts))
 

@@ -7,18 +7,31 @@ from pathlib import Path
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.errors import ExplanationError
 from vtcav.files.atomic import atomic_path
-from vtcav.report.page import render
+from vtcav.report.page import build_report
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 
-__all__ = ["write"]
+__all__ = ["write_report"]
 
 
-def write(folder: Path, output: Path | None, title: str | None) -> Path:
-    """Write the report on a folder, as `vtcav.report.write_report` describes.
+def write_report(
+    folder: str | Path, output: str | Path | None = None, *, title: str | None = None
+) -> Path:
+    """Write the report on all that is saved in a folder and the folders below it.
+
+    Args:
+        folder: With saved explanations (`local.json`, `global.json`) and diagnostics
+            (`diagnostics.json`), at any depth; hidden folders are left out.
+        output: The file to write, replaced where it exists; None for `report.html` in the folder.
+        title: Of the page; None for the folder's name.
+
+    Returns:
+        The file.
 
     Raises:
-        ExplanationError: When there is nothing to report, or the file cannot be written.
+        ExplanationError: When the folder has nothing to report, something in it is damaged, or the
+            file cannot be written.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise ExplanationError(
             f"expected a folder of saved explanations, got {str(folder)!r}, which is no folder"
@@ -35,13 +48,13 @@ def write(folder: Path, output: Path | None, title: str | None) -> Path:
             f"expected the diagnostics of one study in {str(folder)!r}, found {len(diagnosed)}: "
             f"{places}; report on each study's folder by itself"
         )
-    page = render(
+    page = build_report(
         map(LocalExplanation.load, images),
         list(map(GlobalExplanation.load, classes)),
         Diagnostics.load(diagnosed[0]) if diagnosed else None,
         folder.resolve().name if title is None else title,
     )
-    output = folder / "report.html" if output is None else output
+    output = folder / "report.html" if output is None else Path(output)
     try:
         with atomic_path(output) as partial:
             partial.write_text(page, encoding="utf-8", newline="\n")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtcav.errors import ExtraError
-from vtcav.report.charts import HEIGHT, LEFT, WIDTH, limit, panels
+from vtcav.report.charts import axis
 from vtcav.report.classes import ClassPart, class_part
 from vtcav.report.concepts import concept_parts, matrices
 from vtcav.report.images import ImagePart, image_part
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from vtcav.diagnostics.result import Diagnostics
 
-__all__ = ["render", "safe_json"]
+__all__ = ["build_report", "safe_json"]
 
 _SCRIPTS = "common.js", "charts.js", "images.js"
 
@@ -47,13 +47,21 @@ class _Images:
     thumbnails: dict[str, NDArray[np.uint8]]
 
 
-def render(
-    local: Iterable[LocalExplanation],
-    global_: Sequence[GlobalExplanation],
-    diagnostics: Diagnostics | None,
-    title: str,
+def build_report(
+    local: Iterable[LocalExplanation] = (),
+    global_: Sequence[GlobalExplanation] = (),
+    diagnostics: Diagnostics | None = None,
+    title: str = "Concepts of an image classifier",
 ) -> str:
-    """Return the page, as `vtcav.report.build_report` describes.
+    """Return the report on some explanations as the text of an HTML file.
+
+    Args:
+        local: Images explained; read once and one at a time, so that an iterator of thousands
+            needs the memory of one.
+        global_: Classes explained.
+        diagnostics: How far the concepts can be trusted; without them the report says that this is
+            not known.
+        title: Of the page.
 
     Raises:
         ExplanationError: When there is nothing to report.
@@ -115,16 +123,12 @@ def _frame(title: str) -> dict[str, Any]:
 def _charts(parts: list[ClassPart]) -> dict[str, Any]:
     """Return the rows of all classes, for charts and table."""
     rows = [row for part in parts for row in part.rows]
-    most = limit(rows)
     return {
         "parts": parts,
         "rows": rows,
         "layers": list(dict.fromkeys(row.layer for row in rows)),
         "concepts": list(dict.fromkeys(row.concept for row in rows)),
-        "panels": panels(parts, most),
-        "ticks": [(LEFT + WIDTH * share, f"{most * share:g}") for share in (0, 0.5, 1)],
-        "limit": most,
-        "strip": {"left": LEFT, "width": WIDTH, "height": HEIGHT},
+        "axis": axis(rows),
     }
 
 
