@@ -349,10 +349,10 @@ def test_a_bank_without_evidence_is_refused():
     from dataclasses import replace
 
     bank = good_bank()
-    with pytest.raises(CavError, match=r"keeps no evidence .* fit again"):
+    with pytest.raises(CavError, match=r"has no sets of the images .* fit again"):
         diagnose(replace(bank, sets=()))
     bare = {name: cavs.to(torch.device("cpu")) for name, cavs in bank.layers.items()}
-    with pytest.raises(CavError, match="keeps no evidence"):
+    with pytest.raises(CavError, match="has no sets of the images"):
         diagnose(replace(bank, layers=bare))
     with pytest.raises(CavError, match="at least 20 resamples, got 3"):
         diagnose(bank, resamples=3)

@@ -63,7 +63,7 @@ def diagnose(
         resamples: Draws of each kind, at least 20.
 
     Raises:
-        CavError: When the bank keeps no evidence, `other_negatives` lack a layer, or a number is
+        CavError: When the bank has no image sets, `other_negatives` lack a layer, or a number is
             out of range.
     """
     _check(bank, other_negatives, resamples)
@@ -110,7 +110,7 @@ def _check(bank: CavBank, other: SetEvidence | None, resamples: int) -> None:
 
 
 _NO_EVIDENCE = (
-    "the bank keeps no evidence of the images that its CAVs were learned from: expected what "
+    "the bank has no sets of the images that its CAVs were learned from: expected what "
     "VisualTCAV.fit makes, got CAVs alone; fit again, and save the new bank"
 )
 

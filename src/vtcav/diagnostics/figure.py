@@ -41,22 +41,22 @@ _HEADS = (
 )
 # Colour, marker and word say the same.
 _MARKS: dict[str, dict[str, Any]] = {
-    FINE: {"color": BLUE, "marker": "o", "markersize": 6},
-    LOOK: {"color": ORANGE, "marker": "^", "markersize": 7},
-    BAD: {"color": VERMILION, "marker": "X", "markersize": 7},
+    FINE: {"color": BLUE, "marker": "o", "markersize": 6, "label": "nothing was found against it"},
+    LOOK: {"color": ORANGE, "marker": "^", "markersize": 7, "label": "read the reason first"},
+    BAD: {"color": VERMILION, "marker": "X", "markersize": 7, "label": "its numbers mean little"},
 }
-_MEANINGS = "nothing was found against it", "read the reason first", "its numbers mean little"
 _LIMIT: dict[str, Any] = {"color": "0.6", "linewidth": 0.6, "linestyle": (0, (5, 2)), "zorder": 0}
 _NOTES = (
-    "Picks an unseen example: share of pairs of an example and a negative, both left out of the "
-    "learning, that the direction orders rightly; dashed: guessing, and what the interval should "
+    "Picks an unseen example: share of pairs of an example and a negative, both held out, that the "
+    "direction puts in the right order; dashed: guessing, and the limit that the interval should "
     f"stay above ({LIMITS.auc_fine}). Stability: cosine between directions from two sets of "
     "different images, 0 at the foot of a row and 1 at its head; dotted: extended by "
     "Spearman-Brown's formula to all examples (point) and twice as many; grey: 95 % of the draws; "
     f"dashed: {LIMITS.replication_usable} and {LIMITS.replication_fine}.",
-    "Nearest concept: whose direction is closest, with the cosine free of chance errors; picks its "
-    "own: against the examples of the other concept that it is most confused with. Place: where in "
-    "the image the examples activate on average, bright is most (each map has its own scale).",
+    "Nearest concept: the one with the closest direction, with the cosine free of chance errors; "
+    "picks its own: against the examples of the concept that it is most confused with. Place: "
+    "where in the image the examples activate on average; bright is most, each map has its own "
+    "scale.",
 )
 
 
@@ -123,8 +123,8 @@ class _Drawing:
         page = Page(figure, _WIDTH, end, _NOTES, [*self.concepts, *self.diagnostics.layers])
         page.title("How far can each concept be trusted?")
         handles = [
-            Line2D([], [], linewidth=0, **mark, label=f"{level}: {meaning}")
-            for (level, mark), meaning in zip(_MARKS.items(), _MEANINGS, strict=True)
+            Line2D([], [], linewidth=0, **{**mark, "label": f"{level}: {mark['label']}"})
+            for level, mark in _MARKS.items()
         ]
         page.legend(handles, MARGIN + 0.32)
         page.text(MARGIN, MARGIN + 0.66, images)
@@ -140,14 +140,12 @@ class _Drawing:
             page.text(self.column(k), top + 0.28, head, color=MUTED)
         body = top + _HEAD
         for k, concept in enumerate(self.concepts):
-            middle = body + (k + 0.5) * _ROW
-            self._draw_words(page, middle, layer, concept)
+            self._draw_words(page, body + (k + 0.5) * _ROW, layer, concept)
+            self._draw_map(page, body + k * _ROW, layer, concept)
         strip = page.axes(self.column(2), body, _AUC, self.height, f"separability {layer}")
         self._draw_separability(strip, layer)
         curves = page.axes(self.column(3), body, _CURVE, self.height, f"stability {layer}")
         self._draw_curves(curves, layer)
-        for k, concept in enumerate(self.concepts):
-            self._draw_place(page, body + k * _ROW, layer, concept)
         self._draw_marks(page, body, layer)
 
     def _draw_words(self, page: Page, middle: float, layer: str, concept: str) -> None:
@@ -160,16 +158,17 @@ class _Drawing:
         page.text(self.column(4), middle, self._near(layer, concept), centred=True)
 
     def _near(self, layer: str, concept: str) -> list[str]:
-        """Return the nearest concept with its cosine, and the share of pairs that are told."""
+        """Return the nearest concept with its cosine, and the share of pairs in the right order."""
         cosines = (
             self.diagnostics.cosines(layer, corrected=True).loc[concept].drop(concept).dropna()
         )
-        told = self.rows[layer, concept, "other concepts"]["value"]
-        if cosines.empty:
-            return ["not tested" if math.isnan(told) else f"picks own {percent(told)}"]
-        nearest = shorten(str(cosines.idxmax()), _NEAR - 0.35)
-        lines = [f"{nearest} {cosines.max():.2f}"]
-        return lines if math.isnan(told) else [*lines, f"picks own {percent(told)}"]
+        lines = []
+        if not cosines.empty:
+            nearest = shorten(str(cosines.idxmax()), _NEAR - 0.35)
+            lines.append(f"{nearest} {cosines.max():.2f}")
+        if not math.isnan(own := self.rows[layer, concept, "other concepts"]["value"]):
+            lines.append(f"picks own {percent(own)}")
+        return lines or ["not tested"]
 
     def _draw_marks(self, page: Page, top: float, layer: str) -> None:
         """Draw the levels' marks."""
@@ -227,29 +226,28 @@ class _Drawing:
         now = own[~own["measured"]].iloc[0]
         axes.plot(now["n"], _height(k, now["stability"]), "o", color="black", markersize=3.5)
 
-    def _draw_place(self, page: Page, top: float, layer: str, concept: str) -> None:
-        place = self.diagnostics.place(layer, concept)
-        if place.sum() <= 0:
+    def _draw_map(self, page: Page, top: float, layer: str, concept: str) -> None:
+        mean_map = self.diagnostics.place(layer, concept)
+        if mean_map.sum() <= 0:
             page.text(self.column(5), top + _ROW / 2, "empty", centred=True, color=MUTED)
             return
-        h, w = place.shape
+        h, w = mean_map.shape
         size = min(_PLACE / w, (_ROW - 0.1) / h)
         left = self.column(5) + (_PLACE - w * size) / 2
         upper = top + (_ROW - h * size) / 2
         axes = page.axes(left, upper, w * size, h * size, f"place {layer} {concept}")
-        axes.imshow(place, cmap="cividis", vmin=0, aspect="auto", interpolation="nearest")
+        axes.imshow(mean_map, cmap="cividis", vmin=0, aspect="auto", interpolation="nearest")
 
 
 def _image_notes(table: pd.DataFrame) -> list[str]:
-    """Return what was found about images, each sentence with what it concerns."""
+    """Return the findings about images that are not fine, each with the concept it concerns."""
     found = table[(table["layer"] == "") & (table["level"] != FINE)]
     return [
-        f"{row['level'].upper()}. {(row['concept'] + ': ') if row['concept'] else ''}"
-        f"{row['meaning']}"
+        f"{row['level'].upper()}. {row['concept']}{': ' if row['concept'] else ''}{row['meaning']}"
         for row in found.to_dict("records")
     ]
 
 
 def _height(k: int, value: Any) -> Any:
-    """Return where a value from 0 to 1 lies in row k."""
+    """Return the height of a value from 0 to 1 in row k."""
     return k + 0.9 - 0.8 * np.clip(value, 0, 1)
