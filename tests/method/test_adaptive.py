@@ -13,8 +13,8 @@ from vtcav.datasets import demo_photographs
 from vtcav.method import attribution
 from vtcav.method.integral.adaptive import integrate_adaptive
 from vtcav.method.integral.integrand import Integrand
-from vtcav.method.integral.refined_trapezoid import integrate_by_doubling
-from vtcav.method.integral.rescale_gradients import at_zero
+from vtcav.method.integral.refined_trapezoid import integrate_by_refinement
+from vtcav.method.integral.rescale_gradients import zero_pass
 from vtcav.method.integral.trapezoid import integrate
 
 few = settings(max_examples=15, deadline=None, derandomize=True)
@@ -25,7 +25,7 @@ def random_maps(N, C, size, seed):
     return torch.from_numpy(np.random.default_rng(seed).normal(size=(N, C, *size))).float()
 
 
-BOTH = pytest.mark.parametrize("rule", [integrate_adaptive, integrate_by_doubling])
+BOTH = pytest.mark.parametrize("rule", [integrate_adaptive, integrate_by_refinement])
 
 
 @few
@@ -39,7 +39,7 @@ def test_a_linear_head_stops_at_once(N, C, seed):
     def attributions(IG, on):
         return torch.einsum("ntchw,nchw,c->nt", IG, F[on], p)[..., None]
 
-    for rule, points in ((integrate_adaptive, 1), (integrate_by_doubling, 3)):
+    for rule, points in ((integrate_adaptive, 1), (integrate_by_refinement, 3)):
         given = Integrand(head, F, classes, head(F) - head(0 * F), attributions)
         integral = rule(given, tolerance=0.01, batch_size=4)
         assert integral.evaluations.tolist() == [points] * N
@@ -65,8 +65,8 @@ def first_channel_share(rule, head):
         one = torch.ones(len(on), 1, 1, 2)
         return attribution.concept_attribution(B, s[on], one, torch.tensor([[[1.0, 0.0]]])[on])
 
-    rise = (head(F) - head(0 * F)).detach()
-    given = Integrand(head, F, torch.tensor([[0]]), rise, attributions)
+    difference = (head(F) - head(0 * F)).detach()
+    given = Integrand(head, F, torch.tensor([[0]]), difference, attributions)
     integral = rule(given, tolerance=0.01, batch_size=4)
     return float(attributions(integral.IG, torch.tensor([0]))), integral
 
@@ -104,7 +104,7 @@ def twice(F):
 
 def test_activations_in_a_row_are_refined_until_the_error_holds():
     F = torch.ones(1, 2, 1, 2)
-    classes, rise = torch.tensor([[0]]), (twice(F) - twice(0 * F)).detach()
+    classes, difference = torch.tensor([[0]]), (twice(F) - twice(0 * F)).detach()
 
     def attributions(IG, on):
         return (IG * F[on][:, None])[:, :, :1].sum((3, 4))
@@ -113,7 +113,9 @@ def test_activations_in_a_row_are_refined_until_the_error_holds():
     true = float(attributions(fine.IG, torch.tensor([0])))
     for tolerance in (0.03, 0.003):
         found = integrate_adaptive(
-            Integrand(twice, F, classes, rise, attributions), tolerance=tolerance, batch_size=16
+            Integrand(twice, F, classes, difference, attributions),
+            tolerance=tolerance,
+            batch_size=16,
         )
         error = abs(float(attributions(found.IG, torch.tensor([0]))) / true - 1)
         assert found.converged
@@ -144,9 +146,9 @@ def test_adaptive_sees_what_a_normalisation_does_close_to_zero(C, eps, seed):
         B = attribution.positive_relevance(IG, F[on])
         return attribution.concept_attribution(B, s[on], M[on], p[on])
 
-    classes, rise = torch.tensor([[0, 1]]), (head(F) - head(0 * F)).detach()
+    classes, difference = torch.tensor([[0, 1]]), (head(F) - head(0 * F)).detach()
     found = integrate_adaptive(
-        Integrand(head, F, classes, rise, attributions), tolerance=0.01, batch_size=64
+        Integrand(head, F, classes, difference, attributions), tolerance=0.01, batch_size=64
     )
     fine = integrate(head, F, classes, *graded(4096), batch_size=512)
     on = torch.tensor([0])
@@ -162,17 +164,17 @@ def test_few_intervals_do_on_real_weights():
     layer = "_blocks.10"
     maps, z = model.activations_and_logits(x, [layer])
     F, head = maps[layer], model.head(layer)
-    classes, rise = z.topk(2).indices, (z - head(0 * F)).detach()
-    s, M = attribution.class_share(z, z - rise), torch.ones(1, 3, *F.shape[2:])
+    classes, difference = z.topk(2).indices, (z - head(0 * F)).detach()
+    s, M = attribution.class_share(z, z - difference), torch.ones(1, 3, *F.shape[2:])
     p = torch.from_numpy(np.random.default_rng(0).uniform(size=(1, 3, F.shape[1]))).float()
 
     def attributions(IG, on):
         B = attribution.positive_relevance(IG, F[on])
         return attribution.concept_attribution(B, s[on][:, classes[0]], M[on], p[on] ** 8)
 
-    assert at_zero(head, F).in_a_row == 11
+    assert zero_pass(head, F).depth == 11
     found = integrate_adaptive(
-        Integrand(head, F, classes, rise.gather(1, classes), attributions),
+        Integrand(head, F, classes, difference.gather(1, classes), attributions),
         tolerance=0.01,
         batch_size=32,
     )
@@ -185,7 +187,7 @@ def test_few_intervals_do_on_real_weights():
     assert found.evaluations.item() <= 20
 
 
-def test_code_that_does_other_things_later_is_integrated_by_doubling():
+def test_code_that_does_other_things_later_is_integrated_by_refinement():
     F, calls = torch.ones(1, 2, 1, 2), []
 
     def head(F):
@@ -197,12 +199,12 @@ def test_code_that_does_other_things_later_is_integrated_by_doubling():
 
     given = F, torch.tensor([[0]]), (twice(F) - twice(0 * F)).detach(), attributions
     ours = integrate_adaptive(Integrand(head, *given), tolerance=0.01, batch_size=16)
-    plain = integrate_by_doubling(Integrand(twice, *given), tolerance=0.01, batch_size=16)
+    plain = integrate_by_refinement(Integrand(twice, *given), tolerance=0.01, batch_size=16)
     assert torch.equal(ours.IG, plain.IG)
     assert torch.equal(ours.evaluations, plain.evaluations)
 
 
-def test_what_mean_gradients_miss_is_integrated_by_doubling():
+def test_what_the_rescale_rule_misses_is_integrated_by_refinement():
     F = torch.ones(2, 2, 1, 2)
     F[1] = -1
 
@@ -215,9 +217,9 @@ def test_what_mean_gradients_miss_is_integrated_by_doubling():
     def attributions(IG, on):
         return (IG * F[on][:, None])[:, :, :1].sum((3, 4))
 
-    classes, rise = torch.tensor([[0], [0]]), (head(F) - head(0 * F))[:, :1].detach()
+    classes, difference = torch.tensor([[0], [0]]), (head(F) - head(0 * F))[:, :1].detach()
     found = integrate_adaptive(
-        Integrand(head, F, classes, rise, attributions), tolerance=0.01, batch_size=16
+        Integrand(head, F, classes, difference, attributions), tolerance=0.01, batch_size=16
     )
     assert not found.converged[0]
     assert found.evaluations[0] > 100
@@ -225,7 +227,7 @@ def test_what_mean_gradients_miss_is_integrated_by_doubling():
     assert found.evaluations[1] == 1
 
 
-def test_code_that_does_not_bear_mean_gradients_is_integrated_by_doubling(caplog):
+def test_code_that_does_not_take_the_rescale_rule_is_integrated_by_refinement(caplog):
     F = torch.ones(1, 2, 1, 2)
 
     def head(F):
@@ -240,9 +242,9 @@ def test_code_that_does_not_bear_mean_gradients_is_integrated_by_doubling(caplog
     given = F, torch.tensor([[0]]), (head(F) - head(0 * F))[:, :1].detach(), attributions
     with caplog.at_level("INFO", "vtcav"):
         ours = integrate_adaptive(Integrand(head, *given), tolerance=0.01, batch_size=16)
-    plain = integrate_by_doubling(Integrand(head, *given), tolerance=0.01, batch_size=16)
+    plain = integrate_by_refinement(Integrand(head, *given), tolerance=0.01, batch_size=16)
     assert torch.equal(ours.IG, plain.IG)
-    assert "no mean gradients (not my kind of tensor)" in caplog.text
+    assert "no rescale rule (not my kind of tensor)" in caplog.text
 
 
 def test_every_point_is_counted_and_small_passes_count_the_same():

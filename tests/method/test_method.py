@@ -430,7 +430,7 @@ def test_adaptive_agrees_with_512_steps_within_its_error(case):
         ours, truth = explainer.explain(image, 9).attributions, fine.explain(image, 9).attributions
         inexact = 1e-2 * truth["attribution"].clip(lower=0.01)
         assert (abs(ours["attribution"] - truth["attribution"]) <= ours["error"] + inexact).all()
-        # at most 257 equidistant points, a last look, 18 to find a crowded path, 257 on it
+        # at most 257 equidistant points, a last look, 18 to grade the spacing, 257 on it
         assert ours["evaluations"].between(1, 257 + 2 + 18 + 257).all()
         converged = ~ours["note"].str.contains("above the tolerance")
         assert (ours["evaluations"][~converged] >= 128).all()

@@ -1,7 +1,7 @@
-"""Integrated gradients at a layer (step 5), as finely as each image asks for.
+"""Integrated gradients at a layer (step 5), as finely as each image needs.
 
-Where the mean gradients between two points are known (`mean_gradients`), a few intervals do
-(`intervals`). Elsewhere the points of the trapezoid rule are doubled (`doubling`).
+The rescale rule needs few intervals where the network's operations are known
+(`rescale_intervals`). Elsewhere the trapezoid rule is refined (`refined_trapezoid`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from dataclasses import replace
 
 import torch
 
+from vtcav.method.integral import constants
 from vtcav.method.integral.integrand import Integrand
-from vtcav.method.integral.refined_trapezoid import INCOMPLETE, integrate_by_doubling, missing_share
-from vtcav.method.integral.rescale_gradients import OtherOperationsError, at_zero
-from vtcav.method.integral.rescale_intervals import integrate_by_intervals
+from vtcav.method.integral.refined_trapezoid import completeness_gap, integrate_by_refinement
+from vtcav.method.integral.rescale_gradients import OperationsChangedError, zero_pass
+from vtcav.method.integral.rescale_intervals import integrate_by_rescale_rule
 from vtcav.method.integral.trapezoid import Integral
 from vtcav.models.base import recomputes
 from vtcav.models.heads.batch_size import BatchSize
@@ -27,10 +28,10 @@ _log = logging.getLogger("vtcav")
 def integrate_adaptive(
     integrand: Integrand, *, tolerance: float, batch_size: int | BatchSize
 ) -> Integral:
-    """Integrate as finely as the concept attributions of each image ask for.
+    """Integrate as finely as the concept attributions of each image need.
 
     Args:
-        integrand: The gradients, and the attributions that they are for.
+        integrand: The gradients, and the attributions that they serve.
         tolerance: The relative error to reach.
         batch_size: Feature maps per pass through the head.
 
@@ -38,43 +39,33 @@ def integrate_adaptive(
         IG [N, T, C, h, w], the errors reached and the cost per image.
     """
     size = BatchSize.from_(batch_size)
-    found = _by_intervals(integrand, tolerance, size)
-    if found is None:
-        return integrate_by_doubling(integrand, tolerance=tolerance, batch_size=size)
-    # mean gradients miss nothing of the rise: where they do, the network does what is not seen
-    missing = missing_share(found.IG, integrand.F, integrand.rise)
-    [overlooked] = torch.nonzero(missing > min(INCOMPLETE, tolerance), as_tuple=True)
-    if len(overlooked):
-        again = integrate_by_doubling(
-            integrand.of(overlooked), tolerance=tolerance, batch_size=size
-        )
-        _put(again, overlooked, into=found)
-        missing[overlooked] = 0
-    return replace(found, error=torch.maximum(found.error, missing[:, None, None]))
+    integral = _by_rescale_rule(integrand, tolerance, size)
+    if integral is None:
+        return integrate_by_refinement(integrand, tolerance=tolerance, batch_size=size)
+    # the rescale rule is complete: a gap means that the network does something it did not see
+    gap = completeness_gap(integral.IG, integrand.F, integrand.logit_difference)
+    [wrong] = torch.nonzero(gap > min(constants.COMPLETENESS, tolerance), as_tuple=True)
+    if len(wrong):
+        again = integrate_by_refinement(integrand.of(wrong), tolerance=tolerance, batch_size=size)
+        integral.replace_images(wrong, again)
+        gap[wrong] = 0
+    return replace(integral, error=torch.maximum(integral.error, gap[:, None, None]))
 
 
-def _by_intervals(integrand: Integrand, tolerance: float, size: BatchSize) -> Integral | None:
-    """Integrate with mean gradients, or return None where they are not known."""
+def _by_rescale_rule(integrand: Integrand, tolerance: float, size: BatchSize) -> Integral | None:
+    """Integrate with the rescale rule, or return None where it does not apply."""
     head = integrand.head
     if getattr(head, "per_image", False):
-        return None  # the point 0 differs from image to image
+        return None  # the point alpha = 0 differs from image to image
     if recomputes(head):
         return None  # what runs again in the backward pass has no replaced activations
     try:
-        zero = at_zero(head, integrand.F)
+        zero = zero_pass(head, integrand.F)
         if zero is None:
             return None
-        return integrate_by_intervals(integrand, zero, tolerance=tolerance, batch_size=size)
-    except (OtherOperationsError, RuntimeError) as error:
-        # PyTorch does not bear what replaces an activation here, or it takes too much memory:
-        # plain gradients ask for less of both, and fail by themselves if something else is wrong
-        layer = getattr(head, "layer", "?")
-        _log.info("layer %r: no mean gradients (%s)", layer, error)
+        return integrate_by_rescale_rule(integrand, zero, tolerance=tolerance, batch_size=size)
+    except (OperationsChangedError, RuntimeError) as error:
+        # PyTorch cannot replace an activation here, or it takes too much memory. Plain gradients
+        # need less of both, and raise by themselves if something else is wrong.
+        _log.info("layer %r: no rescale rule (%s)", getattr(head, "layer", "?"), error)
         return None
-
-
-def _put(part: Integral, images: torch.Tensor, *, into: Integral) -> None:
-    """Put the integrals of some images [m] in the place of others; both were paid for."""
-    into.IG[images.to(into.IG.device)] = part.IG
-    into.error[images], into.converged[images] = part.error, part.converged
-    into.evaluations[images] += part.evaluations

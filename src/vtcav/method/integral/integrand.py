@@ -1,4 +1,4 @@
-"""What is integrated, of which images, and what the integral is for."""
+"""The integrand of step 5: a head, feature maps, and the attributions that the integral serves."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ class Integrand:
     """The gradients of some logits along the lines from zero feature maps to those of N images.
 
     Attributes:
-        head: The network after the layer, `of` the images where it has prefix tokens.
+        head: The network after the layer, bound to the images where it has prefix tokens.
         F: Feature maps [N, C, h, w].
         classes: Indices of the logits to differentiate, per image [N, T].
-        rise: z(F) - z(0) of these logits [N, T].
-        attributions: From IG [n, T, C, h, w] and the positions [n] of its images among the N, or
-            that of one image [1], to concept attributions a [n, T, K]; their errors are what
-            counts.
+        logit_difference: z(F) - z(0) of these logits [N, T].
+        attributions: Takes IG [n, T, C, h, w] and the positions [n] of its images among the N, or
+            that of one image [1], and returns concept attributions a [n, T, K], whose error the
+            adaptive rule controls.
     """
 
     head: Head
     F: Tensor
     classes: Tensor
-    rise: Tensor
+    logit_difference: Tensor
     attributions: Callable[[Tensor, Tensor], Tensor]
 
     def of(self, images: Tensor) -> Integrand:
-        """Return the same of some of the images [n]."""
+        """Return the integrand of some of the images [n]."""
         at = images.to(self.F.device)
 
         def attributions(IG: Tensor, on: Tensor) -> Tensor:
             return self.attributions(IG, at[on.to(at.device)])
 
-        head = rows_of(self.head, at)
-        return Integrand(head, self.F[at], self.classes[at], self.rise[at], attributions)
+        head, F, classes = rows_of(self.head, at), self.F[at], self.classes[at]
+        return Integrand(head, F, classes, self.logit_difference[at], attributions)
 
-    def line(self, image: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Return F [1, C, h, w] of one image, and what gives a [n, T, K] for IG [n, T, C, h, w]."""
+    def of_image(self, image: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Return F [1, C, h, w] of one image, and a function from IG [n, T, C, h, w] to a."""
         at = torch.arange(image, image + 1, device=self.F.device)
         return self.F[image : image + 1], lambda IG: self.attributions(IG, at)

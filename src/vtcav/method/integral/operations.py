@@ -1,7 +1,7 @@
-"""What the operations of a network are to the mean gradients of `mean_gradients`.
+"""The operations of a network as the rescale rule sees them.
 
-Activations, products and max-pooling are known by the function called, all else by the name of the
-node that it leaves in autograd's graph.
+Activations, products and max-pooling are recognised by the function called, linear operations by
+the name of the node that they leave in autograd's graph.
 """
 
 from __future__ import annotations
@@ -13,195 +13,104 @@ import torch
 import torch.nn.functional as nnF
 from torch import Tensor
 
-__all__ = [
-    "ACTIVATIONS",
-    "CLAMPS",
-    "IN_PLACE",
-    "MAX_POOL",
-    "PRODUCTS",
-    "longest_chain",
-]
+__all__ = ["ACTIVATIONS", "CLAMPS", "IN_PLACE", "MAX_POOL", "PRODUCTS", "activation_depth"]
 
-CLAMPS = frozenset(
-    {
-        torch.relu,
-        torch.clamp,
-        torch.clamp_min,
-        torch.clamp_max,
-        nnF.relu,
-        nnF.relu6,
-        nnF.hardtanh,
-        Tensor.relu,
-        Tensor.clamp,
-        Tensor.clamp_min,
-        Tensor.clamp_max,
-    }
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def _functions(home: Any, names: str) -> frozenset[Callable[..., Any]]:
+    return frozenset(getattr(home, name) for name in _names(names))
+
+
+def _in_place(home: Any, names: str) -> dict[Callable[..., Any], Callable[..., Any]]:
+    return {getattr(home, f"{name}_"): getattr(home, name) for name in _names(names)}
+
+
+CLAMPS = (
+    _functions(torch, "relu clamp clamp_min clamp_max")
+    | _functions(nnF, "relu relu6 hardtanh")
+    | _functions(Tensor, "relu clamp clamp_min clamp_max")
 )
-"""Activations that hand on x as it is or a constant, so that differences are exact."""
+"""Activations that return x or a constant, so that differences are exact."""
 
-ACTIVATIONS = CLAMPS | {
-    torch.sigmoid,
-    torch.tanh,
-    torch.selu,
-    torch.celu,
-    torch.prelu,
-    nnF.leaky_relu,
-    nnF.rrelu,
-    nnF.prelu,
-    nnF.threshold,
-    nnF.elu,
-    nnF.selu,
-    nnF.celu,
-    nnF.silu,
-    nnF.gelu,
-    nnF.mish,
-    nnF.hardswish,
-    nnF.hardsigmoid,
-    nnF.softplus,
-    nnF.softsign,
-    nnF.logsigmoid,
-    nnF.sigmoid,
-    nnF.tanh,
-    Tensor.sigmoid,
-    Tensor.tanh,
-}
+ACTIVATIONS = (
+    CLAMPS
+    | _functions(torch, "sigmoid tanh selu celu prelu")
+    | _functions(nnF, "leaky_relu rrelu prelu threshold elu selu celu silu gelu mish hardswish")
+    | _functions(nnF, "hardsigmoid softplus softsign logsigmoid sigmoid tanh")
+    | _functions(Tensor, "sigmoid tanh")
+)
 
-IN_PLACE: Mapping[Callable[..., Any], Callable[..., Any]] = {
-    torch.relu_: torch.relu,
-    torch.sigmoid_: torch.sigmoid,
-    torch.tanh_: torch.tanh,
-    torch.selu_: torch.selu,
-    torch.celu_: torch.celu,
-    torch.clamp_: torch.clamp,
-    nnF.relu_: nnF.relu,
-    nnF.hardtanh_: nnF.hardtanh,
-    nnF.leaky_relu_: nnF.leaky_relu,
-    nnF.elu_: nnF.elu,
-    nnF.selu_: nnF.selu,
-    nnF.celu_: nnF.celu,
-    Tensor.relu_: torch.relu,
-    Tensor.sigmoid_: torch.sigmoid,
-    Tensor.tanh_: torch.tanh,
-    Tensor.clamp_: torch.clamp,
-}
-PRODUCTS = frozenset(
-    {
-        torch.mul,
-        torch.multiply,
-        Tensor.mul,
-        Tensor.multiply,
-        Tensor.__mul__,
-        Tensor.__rmul__,
-        Tensor.__imul__,
-    }
+IN_PLACE: Mapping[Callable[..., Any], Callable[..., Any]] = (
+    _in_place(torch, "relu sigmoid tanh selu celu clamp")
+    | _in_place(nnF, "relu hardtanh leaky_relu elu selu celu")
+    | _in_place(Tensor, "relu sigmoid tanh clamp")
+)
+"""Activations that work in place, and their plain forms."""
+
+PRODUCTS = _functions(torch, "mul multiply") | _functions(
+    Tensor, "mul multiply __mul__ __rmul__ __imul__"
 )
 MAX_POOL = frozenset({nnF.max_pool2d, torch.max_pool2d, nnF.max_pool2d_with_indices})
 
-_LINEAR = frozenset(
-    {
-        "AccumulateGrad",
-        "AdaptiveAvgPool2D",
-        "Add",
-        "Alias",
-        "AsStrided",
-        "AvgPool2D",
-        "Cat",
-        "Clone",
-        "Col2Im",
-        "ConstantPadNd",
-        "Copy",
-        "Diagonal",
-        "Expand",
-        "Flip",
-        "Im2Col",
-        "Mean",
-        "MkldnnAvgPool2D",
-        "Mt",
-        "Neg",
-        "Permute",
-        "PixelShuffle",
-        "PixelUnshuffle",
-        "ReflectionPad2D",
-        "Repeat",
-        "ReplicationPad2D",
-        "ReshapeAlias",
-        "Roll",
-        "Rsub",
-        "Select",
-        "Slice",
-        "Split",
-        "SplitWithSizes",
-        "Squeeze",
-        "Stack",
-        "Sub",
-        "Sum",
-        "T",
-        "ToCopy",
-        "Transpose",
-        "Unbind",
-        "Unfold",
-        "UnsafeSplit",
-        "UnsafeSplitWithSizes",
-        "UnsafeView",
-        "Unsqueeze",
-        "UpsampleBicubic2D",
-        "UpsampleBilinear2D",
-        "UpsampleNearest2D",
-        "View",
-    }
+_LINEAR = _names(
+    """
+    AccumulateGrad AdaptiveAvgPool2D Add Alias AsStrided AvgPool2D Cat Clone Col2Im ConstantPadNd
+    Copy Diagonal Expand Flip Im2Col Mean MkldnnAvgPool2D Mt Neg Permute PixelShuffle PixelUnshuffle
+    ReflectionPad2D Repeat ReplicationPad2D ReshapeAlias Roll Rsub Select Slice Split SplitWithSizes
+    Squeeze Stack Sub Sum T ToCopy Transpose Unbind Unfold UnsafeSplit UnsafeSplitWithSizes
+    UnsafeView Unsqueeze UpsampleBicubic2D UpsampleBilinear2D UpsampleNearest2D View
+    """
 )
 """Operations that are linear in all their inputs, by the names of their autograd nodes."""
 
 _TIMES_CONSTANT = {
-    "Mul": (0, 1),
-    "Div": (0, 1),
-    "Mm": (0, 1),
-    "Bmm": (0, 1),
-    "Mv": (0, 1),
-    "Linear": (0, 1),
-    "Addmm": (1, 2),
-    "Baddbmm": (1, 2),
-    "Convolution": (0, 1),
-    "CudnnConvolution": (0, 1),
-    "MkldnnConvolution": (0, 1),
-    "MpsConvolution": (0, 1),
-    "NativeBatchNorm": (0, 1),
-    "CudnnBatchNorm": (0, 1),
-    "MiopenBatchNorm": (0, 1),
+    **dict.fromkeys(("Addmm", "Baddbmm"), (1, 2)),
+    **dict.fromkeys(
+        _names(
+            """
+            Mul Div Mm Bmm Mv Linear Convolution CudnnConvolution MkldnnConvolution MpsConvolution
+            NativeBatchNorm CudnnBatchNorm MiopenBatchNorm
+            """
+        ),
+        (0, 1),
+    ),
 }
-"""Operations that are linear where one of these inputs, which they multiply, is constant."""
+"""Operations that multiply these inputs, and are linear where one of them is constant."""
 
 
-def longest_chain(last: Any, first: Any, counted: Mapping[str, int]) -> int | None:
-    """Return the most activations on a way through autograd's graph.
+def activation_depth(last: Any, first: Any, counted: Mapping[str, int]) -> int | None:
+    """Return the largest number of activations on a path through autograd's graph.
 
     Args:
-        last: The node of the scores.
-        first: The node of the feature maps. What does not come from there is constant.
+        last: The node of the logits.
+        first: The node of the feature maps. What does not depend on it is constant.
         counted: What nodes count, by name; linear operations count nothing.
 
     Returns:
-        Their number, or None where there is an operation that is neither counted nor linear, or
-        no way at all.
+        The number, or None where a path has an operation that is neither counted nor linear, or
+        there is no path.
     """
-    found: dict[Any, int | None] = {first: 0}  # None: constant
+    depths: dict[Any, int | None] = {first: 0}  # None: constant
     waiting = [] if last is None else [last]
     while waiting:
         node = waiting[-1]
-        missing = [before for before, _ in node.next_functions if before not in (None, *found)]
+        missing = [before for before, _ in node.next_functions if before not in (None, *depths)]
         if missing:
             waiting += missing
             continue
         waiting.pop()
-        inputs = [found.get(before) for before, _ in node.next_functions]
-        if node in found or all(way is None for way in inputs):
-            found.setdefault(node, None)
+        inputs = [depths.get(before) for before, _ in node.next_functions]
+        if node in depths or all(depth is None for depth in inputs):
+            depths.setdefault(node, None)
             continue
         own = _count(node, inputs, counted)
         if own is None:
             return None
-        found[node] = own + max(way for way in inputs if way is not None)
-    return found.get(last)
+        depths[node] = own + max(depth for depth in inputs if depth is not None)
+    return depths.get(last)
 
 
 def _count(node: Any, inputs: list[int | None], counted: Mapping[str, int]) -> int | None:

@@ -1,8 +1,8 @@
-"""Integrated gradients at a layer (step 5) with a fixed rule.
+"""Integrated gradients at a layer (step 5) with a fixed rule, as in the paper.
 
 The integral over alpha in [0, 1] of dz_t/dF(alpha F) is taken along the straight line from zero
 feature maps to F. The paper's rule is the trapezoid rule with 50 equidistant steps, 51 points.
-`vtcav.method.integral.adaptive` takes it as finely as an image asks for.
+`vtcav.method.integral.adaptive` takes it as finely as each image needs.
 """
 
 from __future__ import annotations
@@ -14,12 +14,20 @@ from torch import Tensor
 
 from vtcav.models.base import Head, held, recomputes
 from vtcav.models.heads.batch_size import BatchSize
-from vtcav.models.heads.gradient import gradient
+from vtcav.models.heads.gradient import logit_gradients
 
-__all__ = ["FLOOR", "Integral", "integrate", "moved", "rows_of", "trapezoid", "weighted_gradients"]
+__all__ = [
+    "FLOOR",
+    "Integral",
+    "integrate",
+    "rows_of",
+    "to_device",
+    "trapezoid",
+    "weighted_gradients",
+]
 
 FLOOR = 0.01
-"""Attributions below this need to be right only to the tolerance times this."""
+"""Errors are relative to the attribution, or to this where it is smaller (a definition)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +36,8 @@ class Integral:
 
     Attributes:
         IG: Integrated gradients [N, T, C, h, w].
-        error: Estimate, on the safe side, of the relative error of the concept attributions
-            [N, T, K], or of all of an image [N, 1, 1]; NaN for a fixed rule, which gives none.
+        error: Conservative estimate of the relative error of the concept attributions [N, T, K],
+            or of all of an image [N, 1, 1]; NaN for a fixed rule, which gives none.
         converged: Whether the tolerance was reached [N]; true for a fixed rule.
         evaluations: Forward and backward passes through the head that each image took [N].
     """
@@ -38,6 +46,12 @@ class Integral:
     error: Tensor
     converged: Tensor
     evaluations: Tensor
+
+    def replace_images(self, images: Tensor, part: Integral) -> None:
+        """Write the integrals of some images [m] over earlier ones; the cost of both counts."""
+        self.IG[images.to(self.IG.device)] = part.IG
+        self.error[images], self.converged[images] = part.error, part.converged
+        self.evaluations[images] += part.evaluations
 
 
 def trapezoid(steps: int) -> tuple[Tensor, Tensor]:
@@ -102,49 +116,38 @@ def weighted_gradients(
 ) -> Tensor:
     """Return sum_p weight_p dz_t/dF(alpha_p F) [N, T, C, h, w], for points and weights [N, P].
 
-    Every (image, point) pair is one feature map of a pass, so that the batches are full however
-    many images and points there are.
+    Every (image, point) pair is one feature map of a pass, so batches are full for any number of
+    images and points.
     """
     N, T = classes.shape
     P = alpha.shape[1]
     total = torch.zeros(N, T, *F.shape[1:], device=F.device)
-    image = moved(torch.arange(N).repeat_interleave(P), F.device)
-    flat_alpha, flat_weight = (moved(each.flatten(), F.device) for each in (alpha, weight))
+    image = to_device(torch.arange(N).repeat_interleave(P), F.device)
+    flat_alpha, flat_weight = (to_device(each.flatten(), F.device) for each in (alpha, weight))
 
     def work(part: slice) -> tuple[slice, list[Tensor]]:
         rows = image[part]
         maps = F[rows] * flat_alpha[part][:, None, None, None]
         own = rows_of(head, rows)
-        return part, _plain(own, maps, classes[rows], flat_weight[part])
+        with held(own) as once:
+            return part, logit_gradients(
+                once, maps, classes[rows], flat_weight[part], recomputes=recomputes(own)
+            )
 
-    for part, found in BatchSize.from_(batch_size).run(len(image), work):
-        # rows of an image lie side by side; index_add_ takes ten times as long
+    for part, gradients in BatchSize.from_(batch_size).run(len(image), work):
+        # the rows of an image are adjacent: slicing takes a tenth of the time of index_add_
         for n in range(part.start // P, (part.stop - 1) // P + 1):
             own = slice(max(n * P - part.start, 0), (n + 1) * P - part.start)
-            for t, G in enumerate(found):
+            for t, G in enumerate(gradients):
                 total[n, t] += G[own].sum(0)
     return total
 
 
 def rows_of(head: Head, index: Tensor) -> Head:
-    """Return the head for some of the images; any callable is one head for all."""
+    """Return the head for some of the images; a plain callable serves all of them."""
     return head.rows(index) if hasattr(head, "rows") else head
 
 
-def moved(numbers: Tensor, device: torch.device) -> Tensor:
-    """Return a few numbers on a device; a GPU of CUDA goes on with its work while they come."""
+def to_device(numbers: Tensor, device: torch.device) -> Tensor:
+    """Copy a few numbers to a device, without holding up the work of a CUDA GPU."""
     return numbers.to(device, non_blocking=device.type == "cuda")
-
-
-def _plain(head: Head, maps: Tensor, classes: Tensor, weight: Tensor) -> list[Tensor]:
-    """Return weight dz_t/dF at some feature maps, one [n, C, h, w] per class, from one forward."""
-    maps = maps.detach().requires_grad_()
-    with torch.enable_grad(), held(head) as own:
-        z = own(maps).gather(1, classes)
-        T = z.shape[1]
-        return [
-            gradient(
-                z[:, t], maps, weight, retain_graph=t < T - 1, recomputes=recomputes(head)
-            ).float()
-            for t in range(T)
-        ]

@@ -1,4 +1,4 @@
-"""Mean gradients between points: what they sum to, where they are exact, what they do not know."""
+"""Rescale multipliers: what they sum to, where they are exact, and which operations they refuse."""
 
 import copy
 
@@ -10,9 +10,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.helpers.small import with_weights
-from vtcav.method.integral.partition import Line, to_halve
+from vtcav.method.integral.partition import Partition, intervals_to_halve
 from vtcav.method.integral.rescale_functions import Activation
-from vtcav.method.integral.rescale_gradients import OtherOperationsError, at_zero, mean_gradients
+from vtcav.method.integral.rescale_gradients import (
+    OperationsChangedError,
+    Points,
+    rescale_multipliers,
+    zero_pass,
+)
 
 few = settings(max_examples=20, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
@@ -55,10 +60,10 @@ class Calls(nn.Module):
 
 @pytest.fixture(scope="module", autouse=True, params=["a processor", "a GPU"])
 def written_for(request):
-    """Run all with the code for a processor, then with that for a GPU and for graphs."""
+    """Run all with the code for a processor, then with that for a GPU."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "a GPU":
-            patch.setattr("vtcav.method.integral.rescale_functions._traced", lambda: True)
+            patch.setattr("vtcav.method.integral.rescale_functions._on_accelerator", lambda x: True)
         yield
 
 
@@ -101,29 +106,28 @@ def maps_of(seed, channels=3):
     return torch.from_numpy(np.random.default_rng(seed).normal(size=(1, channels, 6, 6))).float()
 
 
-def in_a_row(head, F):
-    zero = at_zero(head, F)
-    return None if zero is None else zero.in_a_row
+def depth(head, F):
+    zero = zero_pass(head, F)
+    return None if zero is None else zero.depth
 
 
 def along(net, F, n):
-    """Mean gradients of both classes in n intervals [2, n, C, h, w] and scores [n + 1, 2]."""
-    alpha = torch.linspace(0, 1, n + 1)
-    ends, image = torch.arange(n), torch.zeros(n, dtype=torch.long)
-    classes, first = torch.tensor([[0, 1]]), torch.tensor([0])
-    zero = at_zero(net, F)
-    G = torch.stack(mean_gradients(net, F, classes, zero, image, alpha[1:], ends, first))
+    """Multipliers of both classes in n intervals [2, n, C, h, w] and scores [n + 1, 2]."""
+    alpha, classes = torch.linspace(0, 1, n + 1), torch.tensor([[0, 1]])
+    image, first = torch.zeros(n, dtype=torch.long), torch.tensor([0])
+    points = Points(image, alpha[1:], torch.arange(n), first)
+    G = torch.stack(rescale_multipliers(net, F, classes, zero_pass(net, F), points))
     return G, net(F * alpha[:, None, None, None])
 
 
 @pytest.mark.parametrize("name", [*KNOWN, "max-pooling", "gates", "clamps", "branches"])
 @pytest.mark.parametrize("n", [1, 5])
-def test_mean_gradients_sum_to_the_differences_of_scores(name, n):
+def test_multipliers_sum_to_the_differences_of_scores(name, n):
     net, F = net_of({**KNOWN, **MORE}[name]), maps_of(1)
     G, z = along(net, F, n)
-    rise = torch.einsum("tmchw,chw->mt", G, F[0]) / n
-    torch.testing.assert_close(rise, z.diff(dim=0), rtol=1e-3, atol=2e-5)
-    assert in_a_row(net, F) >= 2
+    difference = torch.einsum("tmchw,chw->mt", G, F[0]) / n
+    torch.testing.assert_close(difference, z.diff(dim=0), rtol=1e-3, atol=2e-5)
+    assert depth(net, F) >= 2
 
 
 def graded_gradients(net, F, points):
@@ -145,7 +149,7 @@ def test_one_activation_takes_one_interval(name):
     F = maps_of(2)
     G, _ = along(net, F, 1)
     torch.testing.assert_close(G[:, 0], graded_gradients(net, F, 4096), rtol=0, atol=4e-3)
-    assert in_a_row(net, F) == 1
+    assert depth(net, F) == 1
 
 
 @pytest.mark.parametrize("name", [*MORE, "relu", "silu", "elu"])
@@ -156,7 +160,7 @@ def test_more_intervals_come_closer_to_the_integral(name):
     def error(n):
         return float((along(net, F, n)[0].mean(1) - true).norm() / true.norm())
 
-    assert in_a_row(net, F) >= 2
+    assert depth(net, F) >= 2
     assert error(64) <= 0.01
     assert error(64) <= max(error(4) / 4, 1e-3)
 
@@ -164,12 +168,13 @@ def test_more_intervals_come_closer_to_the_integral(name):
 def test_intervals_of_several_images_do_not_touch_each_other():
     net, F = net_of(nn.ReLU()), torch.cat([maps_of(1), maps_of(2)])
     classes = torch.tensor([[0, 1], [1, 0]])
-    zero = at_zero(net, F)
+    zero = zero_pass(net, F)
     image, alpha = torch.tensor([0, 0, 1, 1, 1]), torch.tensor([0.5, 1.0, 0.2, 0.7, 0.9])
-    ends, first = torch.tensor([0, 1, 3, 4]), torch.tensor([0])
-    both = mean_gradients(net, F, classes, zero, image, alpha, ends, first)
+    points = Points(image, alpha, torch.tensor([0, 1, 3, 4]), torch.tensor([0]))
+    both = rescale_multipliers(net, F, classes, zero, points)
     none = torch.zeros(0, dtype=torch.long)
-    alone = mean_gradients(net, F, classes, zero, image[2:], alpha[2:], torch.tensor([1, 2]), none)
+    second = Points(image[2:], alpha[2:], torch.tensor([1, 2]), none)
+    alone = rescale_multipliers(net, F, classes, zero, second)
     for ours, other in zip(both, alone, strict=True):
         torch.testing.assert_close(ours[2:], other)
 
@@ -181,7 +186,7 @@ def test_code_that_does_other_things_later_is_noticed():
         calls.append(F)
         return F.relu().sum((2, 3)) if len(calls) > 1 else F.sum((2, 3))
 
-    with pytest.raises(OtherOperationsError, match="did other operations than at zero"):
+    with pytest.raises(OperationsChangedError, match="ran other operations than at zero"):
         along(head, maps_of(1), 2)
 
 
@@ -193,7 +198,7 @@ def test_code_that_does_less_or_looks_at_values_later_is_noticed(later):
         calls.append(F)
         return (F.relu() if len(calls) == 1 else later(F)).sum((2, 3))
 
-    with pytest.raises(OtherOperationsError, match="did other operations than at zero"):
+    with pytest.raises(OperationsChangedError, match="ran other operations than at zero"):
         along(head, maps_of(1), 2)
 
 
@@ -201,7 +206,7 @@ def test_code_that_looks_at_values_is_noticed():
     def head(F):
         return F.relu().sum((2, 3)) if F.abs().max() > 0 else F.sum((2, 3))
 
-    assert in_a_row(head, maps_of(1)) is None
+    assert depth(head, maps_of(1)) is None
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
@@ -221,8 +226,8 @@ def test_what_does_not_change_gives_no_nan():
     F[:, :, :3] = 0
     G, z = along(net, F, 3)
     assert G.isfinite().all()
-    rise = torch.einsum("tmchw,chw->mt", G, F[0]) / 3
-    torch.testing.assert_close(rise, z.diff(dim=0), rtol=1e-4, atol=1e-5)
+    difference = torch.einsum("tmchw,chw->mt", G, F[0]) / 3
+    torch.testing.assert_close(difference, z.diff(dim=0), rtol=1e-4, atol=1e-5)
 
 
 class Squares(torch.autograd.Function):
@@ -264,11 +269,11 @@ UNKNOWN = {
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_unknown_operations_are_not_passed_over(name):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), UNKNOWN[name], nn.Flatten())
-    assert in_a_row(net.eval().requires_grad_(False), maps_of(1)) is None
+    assert depth(net.eval().requires_grad_(False), maps_of(1)) is None
 
 
 def test_scores_without_gradients_are_unknown():
-    assert in_a_row(lambda F: F.detach().sum((2, 3)), maps_of(1)) is None
+    assert depth(lambda F: F.detach().sum((2, 3)), maps_of(1)) is None
 
 
 def test_the_longest_way_counts():
@@ -276,11 +281,11 @@ def test_the_longest_way_counts():
         short = F.mean((2, 3)).relu()
         return short + F.relu().sigmoid().tanh().sum((2, 3))
 
-    assert in_a_row(head, maps_of(1)) == 3
-    assert in_a_row(lambda F: F.sum((2, 3)), maps_of(1)) == 0
+    assert depth(head, maps_of(1)) == 3
+    assert depth(lambda F: F.sum((2, 3)), maps_of(1)) == 0
 
 
-# -- the line ------------------------------------------------------------------------------------
+# -- the partition -------------------------------------------------------------------------------
 
 
 @few
@@ -289,15 +294,15 @@ def test_halves_that_agree_change_no_integral(m, data, seed):
     random = np.random.default_rng(seed)
     edges = torch.cat([torch.zeros(1), torch.from_numpy(random.uniform(size=m - 1)), torch.ones(1)])
     G = torch.from_numpy(random.normal(size=(2, m, 3, 2, 2)))
-    line = Line(edges.double().sort().values, G)
+    partition = Partition(edges.double().sort().values, G)
     chosen = torch.tensor(data.draw(st.lists(st.booleans(), min_size=m, max_size=m)))
-    halved = line.halved(chosen, G[:, chosen].repeat_interleave(2, 1))
-    assert len(halved.widths) == m + int(chosen.sum())
-    torch.testing.assert_close(halved.widths.sum(), torch.tensor(1.0, dtype=torch.float64))
-    torch.testing.assert_close(halved.integral, line.integral)
+    refined = partition.refined(chosen, G[:, chosen].repeat_interleave(2, 1))
+    assert len(refined.widths) == m + int(chosen.sum())
+    torch.testing.assert_close(refined.widths.sum(), torch.tensor(1.0, dtype=torch.float64))
+    torch.testing.assert_close(refined.integral, partition.integral)
 
 
-def doubts_one_by_one(edges, G, F, attributions):
+def squared_errors_one_by_one(edges, G, F, attributions):
     """The definition: an interval's gradients in the place of its neighbour's, pair by pair."""
     T, m = G.shape[:2]
     widths = [float(w) for w in edges.diff()]
@@ -317,7 +322,7 @@ def doubts_one_by_one(edges, G, F, attributions):
 
 @few
 @given(st.integers(1, 7), st.integers(1, 3), st.integers(1, 100), seeds)
-def test_doubts_are_those_of_the_definition(m, T, at_once, seed):
+def test_error_estimates_are_those_of_the_definition(m, T, at_once, seed):
     random = np.random.default_rng(seed)
     inner = np.sort(random.uniform(size=m - 1))
     edges = torch.tensor([0.0, *inner, 1.0], dtype=torch.float64)
@@ -329,24 +334,24 @@ def test_doubts_are_those_of_the_definition(m, T, at_once, seed):
         return (IG * F[:, None]).relu().sum((3, 4)) @ mix
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vtcav.method.integral.partition._QUICK", {True: at_once})
-        found = Line(edges, G).doubts(F, attributions)
-    expected = doubts_one_by_one(edges, G, F, attributions)
+        patch.setattr("vtcav.method.integral.constants.CACHED_NUMBERS", at_once)
+        found = Partition(edges, G).squared_errors(F, attributions)
+    expected = squared_errors_one_by_one(edges, G, F, attributions)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
 
 
-def test_intervals_alike_leave_no_doubt_and_odd_ones_are_halved():
+def test_equal_intervals_have_no_error_and_odd_ones_are_halved():
     edges = torch.linspace(0, 1, 6, dtype=torch.float64)
     F = torch.ones(1, 1, 1, 2)
 
     def attributions(IG):
         return IG.sum((3, 4))
 
-    alike = Line(edges, torch.ones(1, 5, 1, 1, 2))
-    assert alike.doubts(F, attributions).max() == 0
+    alike = Partition(edges, torch.ones(1, 5, 1, 1, 2))
+    assert alike.squared_errors(F, attributions).max() == 0
     G = torch.ones(1, 5, 1, 1, 2)
     G[:, 3] = -1
-    squares = Line(edges, G).doubts(F, attributions)[:, 0, 0]
+    squares = Partition(edges, G).squared_errors(F, attributions)[:, 0, 0]
     assert squares.argmax() == 3
-    assert to_halve(squares, 0.9).nonzero().flatten().tolist() == [3]
-    assert to_halve(torch.ones(10), 0.0).sum() == 9
+    assert intervals_to_halve(squares, 0.9).nonzero().flatten().tolist() == [3]
+    assert intervals_to_halve(torch.ones(10), 0.0).sum() == 9
