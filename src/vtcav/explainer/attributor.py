@@ -165,9 +165,8 @@ class Attributor:
     def layer_images(self, layer: str, images: ForwardPass, classes: Sequence[int]) -> LayerImages:
         """Run what precedes the integral at one layer."""
         head, F = self.model.head(layer).of(images.x), images.maps[layer]
-        logits = images.z, self._at_zero(head, F)
-        binary = self.model.binary
-        return LayerImages.of(head, self.cavs.layers[layer], F, logits, classes, binary=binary)
+        z0 = self._at_zero(head, F)
+        return LayerImages(head, self.cavs, F, images.z, z0, tuple(classes), self.model.binary)
 
     def measure_precision(self, images: ForwardPass, classes: Sequence[int]) -> None:
         """Measure how far mixed precision moves the attributions of some images.
@@ -259,7 +258,7 @@ class Attributor:
     ) -> LayerResult:
         here = self.layer_images(layer, images, classes)
         size = self._budget.of(here.head, here.F, len(classes))
-        return analyse(here, self.cavs, here.integral(settings, size))
+        return analyse(here, here.integral(settings, size))
 
     def _at_zero(self, head: Head, F: Tensor) -> Tensor:
         """Return the logits at zero feature maps [1, T_all], or [N, T_all] of a head per image."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import isnan, nan
 
 import torch
@@ -49,67 +50,59 @@ class LayerImages:
 
     Attributes:
         head: The network after the layer, bound to the images where it has prefix tokens.
+        bank: The CAVs, of K concepts.
         F: Feature maps [N, C, h, w].
-        M: Concept maps [N, K, h, w].
-        p: Pooled CAVs [N, K, C].
-        s: Class shares [N, T]. A single logit has none before the integral.
-        difference: Logit difference z(F) - z(0) [N, T_all].
-        classes: Class indices [T].
+        z: Logits [N, T_all].
+        z0: Logits at zero feature maps [1 or N, T_all].
+        classes: T class indices.
         binary: Whether the network has a single logit.
     """
 
     head: Head
+    bank: CavBank
     F: Tensor
-    M: Tensor
-    p: Tensor
-    s: Tensor
-    difference: Tensor
-    classes: Tensor
+    z: Tensor
+    z0: Tensor
+    classes: tuple[int, ...]
     binary: bool
 
-    @classmethod
-    def of(
-        cls,
-        head: Head,
-        cavs: LayerCavs,
-        F: Tensor,
-        logits: tuple[Tensor, Tensor],
-        classes: Sequence[int],
-        *,
-        binary: bool,
-    ) -> LayerImages:
-        """Run steps 2 to 4 and the share of step 6.
+    @property
+    def cavs(self) -> LayerCavs:
+        """The CAVs at the layer."""
+        return self.bank.layers[self.head.layer]
 
-        Args:
-            head: The network after the layer, bound to the images where it has prefix tokens.
-            cavs: The layer's CAVs of K concepts.
-            F: Feature maps [N, C, h, w].
-            logits: z(F) [N, T_all], and z(0) [1 or N, T_all] at zero feature maps.
-            classes: T class indices.
-            binary: Whether the network has a single logit.
-        """
-        z, z0 = logits
-        M = cavs.maps(F)
-        index = torch.tensor(list(classes), device=F.device)
-        s = class_share(z, z0)
-        return cls(
-            head=head,
-            F=F,
-            M=M,
-            p=pooled_cav(cavs.v.to(F.device), F, M),
-            s=s if binary else s[:, index],
-            difference=z - z0,
-            classes=index,
-            binary=binary,
-        )
+    @cached_property
+    def concept_maps(self) -> Tensor:
+        """Concept maps M [N, K, h, w], steps 2 to 4."""
+        return self.cavs.maps(self.F)
+
+    @cached_property
+    def pooled(self) -> Tensor:
+        """Pooled CAVs p [N, K, C], step 7."""
+        return pooled_cav(self.cavs.v.to(self.F.device), self.F, self.concept_maps)
+
+    @cached_property
+    def shares(self) -> Tensor:
+        """Class shares s [N, T], step 6. A single logit has none before the integral."""
+        s = class_share(self.z, self.z0)
+        return s if self.binary else s[:, self._index]
+
+    @cached_property
+    def all(self) -> Tensor:
+        """The positions of all images [N]."""
+        return torch.arange(len(self.F), device=self.F.device)
+
+    @cached_property
+    def _index(self) -> Tensor:
+        return torch.tensor(self.classes, device=self.F.device)
 
     def integral(self, settings: IntegralSettings, size: BatchSize) -> Integral:
         """Integrate the gradients of the classes' logits, step 5."""
         head = mixed(self.head, settings.precision)
-        logits = torch.zeros_like(self.classes[:1]) if self.binary else self.classes
+        logits = torch.zeros_like(self._index[:1]) if self.binary else self._index
         logits = logits.expand(len(self.F), -1)
         if settings.steps == "adaptive":
-            difference = self.difference.gather(1, logits)
+            difference = (self.z - self.z0).gather(1, logits)
             integrand = Integrand(head, self.F, logits, difference, self.attributions)
             return integrate_adaptive(integrand, tolerance=settings.tolerance, batch_size=size)
         alpha, weight = trapezoid(settings.steps)
@@ -119,17 +112,12 @@ class LayerImages:
         """Return B [n, T, C, h, w] and s [n, T] of the images at positions `on` [n]."""
         if self.binary:
             B = binary_relevance(IG, self.F[on])
-            return B[:, self.classes], relevance_share(B)[:, self.classes]
-        return positive_relevance(IG, self.F[on]), self.s[on]
+            return B[:, self._index], relevance_share(B)[:, self._index]
+        return positive_relevance(IG, self.F[on]), self.shares[on]
 
     def attributions(self, IG: Tensor, on: Tensor) -> Tensor:
         """Return a [n, T, K] of the images at positions `on` [n], steps 6 to 9."""
-        return concept_attribution(*self.relevance(IG, on), self.M[on], self.p[on])
-
-    @property
-    def all(self) -> Tensor:
-        """The positions of all images [N]."""
-        return torch.arange(len(self.F), device=self.F.device)
+        return concept_attribution(*self.relevance(IG, on), self.concept_maps[on], self.pooled[on])
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +219,7 @@ class LayerResult:
         return notes
 
 
-def analyse(images: LayerImages, bank: CavBank, integral: Integral) -> LayerResult:
+def analyse(images: LayerImages, integral: Integral) -> LayerResult:
     """Run steps 6 to 9 with an integral.
 
     The integral knows no concept: resampled CAVs are matrix products with it.
@@ -241,7 +229,7 @@ def analyse(images: LayerImages, bank: CavBank, integral: Integral) -> LayerResu
     """
     layer = images.head.layer
     B, share = images.relevance(integral.IG, images.all)
-    a = concept_attribution(B, share, images.M, images.p)
+    a = concept_attribution(B, share, images.concept_maps, images.pooled)
     if not a.isfinite().all():
         raise ExplanationError(
             f"layer {layer!r} cannot be explained: between zero feature maps and those of the "
@@ -250,13 +238,13 @@ def analyse(images: LayerImages, bank: CavBank, integral: Integral) -> LayerResu
         )
     return LayerResult(
         layer=layer,
-        bank=bank,
-        classes=tuple(images.classes.tolist()),
-        M=images.M,
+        bank=images.bank,
+        classes=images.classes,
+        M=images.concept_maps,
         a=a.cpu(),
-        a_resampled=_resampled(bank.layers[layer].resampled, images.F, B, share).cpu(),
+        a_resampled=_resampled(images.cavs.resampled, images.F, B, share).cpu(),
         raised=(share > 0).cpu(),
-        pointed=(images.p.amax(2) > 0).cpu(),
+        pointed=(images.pooled.amax(2) > 0).cpu(),
         error=integral.error.expand(a.shape),
         converged=integral.converged,
         evaluations=integral.evaluations,

@@ -12,7 +12,7 @@ from vtcav.explainer.attributor import ForwardPass
 from vtcav.results.bank import ConceptRecord
 from vtcav.results.rows import Row
 
-__all__ = ["Answer", "LearnedConcept", "PictureView", "Status"]
+__all__ = ["Answer", "PictureView", "Status"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,12 +69,3 @@ class Status:
     what: str = ""
     done: int = 0
     total: int = 0
-
-
-@dataclass(frozen=True)
-class LearnedConcept:
-    """A concept from a file of CAVs. It can be shown but not changed."""
-
-    name: str
-    examples: int
-    negatives: int

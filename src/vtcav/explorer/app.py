@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from PIL import Image
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from vtcav.errors import ImageError, VtcavError
@@ -102,8 +103,6 @@ def _pages(app: FastAPI) -> None:
 def _pictures(app: FastAPI, session: Session) -> None:
     @app.post("/api/pictures")
     async def upload(request: Request, name: str = "picture") -> dict[str, Any]:
-        from starlette.concurrency import run_in_threadpool
-
         data = await request.body()
         picture = await run_in_threadpool(session.pictures.upload, data, name)
         return _described(picture)
@@ -152,7 +151,7 @@ def _about(session: Session) -> dict[str, Any]:
         "pictures": [_described(p) for p in session.pictures.listed()],
         "concepts": [spec.model_dump() for spec in session.work],
         "concept_pictures": [_described(p) for p in session.pictures.of_concepts()],
-        "learned": [vars(concept) for concept in session.learned],
+        "learned": [{"name": name} for name in session.learned],
         "negatives": {
             "count": len(session.shared),
             "described": session.negatives.described,

@@ -103,17 +103,12 @@ def listen(port: int) -> socket.socket:
     Raises:
         ExplanationError: When the port is taken.
     """
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((HOST, port))
-        listening.listen()
+        return socket.create_server((HOST, port))
     except (OSError, OverflowError) as error:
-        listening.close()
         raise ExplanationError(
             f"cannot listen on port {port}: {error}; give another --port, or none for a free one"
         ) from error
-    return listening
 
 
 def _warm(session: Session, say: Callable[[str], None]) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
-from torch import Tensor
 
 from vtcav.errors import ConceptError, ExplanationError
 from vtcav.explainer.attributor import Attributor, ForwardPass
@@ -17,7 +15,7 @@ from vtcav.explainer.layer_analysis import LayerResult, analyse
 from vtcav.explainer.learning.example_passes import LearnedSet
 from vtcav.explainer.learning.learn import learn
 from vtcav.explainer.settings import IntegralSettings
-from vtcav.explorer.answers import Answer, LearnedConcept, PictureView, Status
+from vtcav.explorer.answers import Answer, PictureView, Status
 from vtcav.explorer.default_negatives import Negatives, find_negatives
 from vtcav.explorer.feature_cache import FeatureCache
 from vtcav.explorer.first_concepts import first_concepts
@@ -111,11 +109,10 @@ class Session:
         """The layers' names, in the order of the network."""
         return [layer.name for layer in self.layers]
 
-    @cached_property
-    def learned(self) -> list[LearnedConcept]:
-        """The concepts of the file of CAVs."""
-        records = self._bank.concepts if self._bank else ()
-        return [LearnedConcept(r.name, len(r.examples), len(r.negatives)) for r in records]
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The names of the concepts in the file of CAVs, which can be shown but not changed."""
+        return self._bank.names if self._bank else ()
 
     # -- pictures -----------------------------------------------------------------------------
 
@@ -235,11 +232,7 @@ class Session:
                 rows = result.rows(
                     ref.name, self.model.class_names, learned_from=bank.concepts_of(ref.digest())
                 )
-                rough = (
-                    {}
-                    if coarse is None
-                    else dict(zip(ready, coarse[0, :, k].tolist(), strict=True))
-                )
+                rough = {t: a[k] for t, a in zip(ready, coarse, strict=False)}
                 M = result.M
             else:
                 M = bank.layers[layer].maps(images.maps[layer])
@@ -369,12 +362,12 @@ class Session:
 
     def _analyse(
         self, picture: str, images: ForwardPass, bank: CavBank, layer: str, classes: Sequence[int]
-    ) -> tuple[LayerResult, Tensor | None]:
-        """Return steps 4 to 9, and the attributions [1, T, K] with half the steps of the rule."""
+    ) -> tuple[LayerResult, list[list[float]]]:
+        """Return steps 4 to 9, and a [T, K] with half the steps; empty where these are odd."""
         integral, coarse = self._integrals.find(picture, layer, self._logits(classes))
         here = Attributor(self.model, bank, self.settings).layer_images(layer, images, classes)
-        rough = None if coarse is None else here.attributions(coarse, here.all)
-        return analyse(here, bank, integral), rough
+        rough = [] if coarse is None else here.attributions(coarse, here.all)[0].tolist()
+        return analyse(here, integral), rough
 
     def _learned_bank(self, name: str) -> CavBank:
         if self._bank is None or name not in self._bank.names:
