@@ -15,6 +15,9 @@ from tests.helpers.zoo import CASES, MORE, build, parameters
 from vtcav.errors import ExtraError, LayerError
 from vtcav.models.inspection.trace import record
 
+# of small pictures, in which attention sees all at once
+pytestmark = pytest.mark.filterwarnings("ignore:the maps of .* change everywhere alike")
+
 CENTRE = {"mean": 0.5, "std": 0.25}
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
+from fnmatch import fnmatchcase
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
@@ -20,6 +21,7 @@ from vtcav.models.heads.resumed import ModuleHead, resume
 from vtcav.models.inspection.activations import outputs_of, recording, shapes_of
 from vtcav.models.inspection.borrowing import checksums, fingerprint
 from vtcav.models.inspection.layout import Layout
+from vtcav.models.inspection.locality import Locality, locality, needs_test, reshaped
 from vtcav.models.inspection.logits import LogitReader, find_logits
 from vtcav.models.inspection.network import open_network
 from vtcav.models.inspection.probing import COMMON_SHAPES, first_pass, noise, shape_of
@@ -127,6 +129,7 @@ class Classifier(Model):
             )
         self._fingerprint: tuple[tuple[object, ...], str] | None = None
         self._heads: dict[str, ModuleHead] = {}
+        self._warned: set[str] = set()
         self._pass = BatchSize(sys.maxsize, "images")  # all at once, until memory runs out
         self.layouts = dict(layouts or {})
         if self.layouts:
@@ -175,6 +178,7 @@ class Classifier(Model):
                     "this network has no usable layer: none gives feature maps or tokens of "
                     "places that every path from the input to the scores crosses"
                 )
+            self._warn_of_diffuse(recommended)
             return recommended
         if not names:
             raise LayerError("layers is empty: name at least one layer, or pass None")
@@ -183,8 +187,14 @@ class Classifier(Model):
                 raise LayerError(f"layers must be a list of names, got {name!r} in it")
             if name not in self._layers:
                 modules = [name for name, _ in self.module.named_modules()]
-                raise LayerError(refusal(name, self._trace, self._layouts, self._layers, modules))
-        return [layer for name, layer in self._layers.items() if name in set(names)]
+                raise LayerError(
+                    refusal(
+                        name, self._trace, self._layouts, self._layers, modules, self._misplaced
+                    )
+                )
+        chosen = [layer for name, layer in self._layers.items() if name in set(names)]
+        self._warn_of_diffuse(chosen)
+        return chosen
 
     # -- what the network computes ------------------------------------------------------------
 
@@ -310,6 +320,28 @@ class Classifier(Model):
         maps = {name: self._layout(name).to_maps(outputs[name], image) for name in layers}
         return {name: F.float().contiguous() for name, F in maps.items()}
 
+    def _warn_of_diffuse(self, layers: Sequence[LayerInfo]) -> None:
+        """Say once of each layer whose maps change everywhere alike that they show no place."""
+        diffuse = [
+            layer.name
+            for layer in layers
+            if self._locality.get(layer.name) is Locality.EVERYWHERE
+            and layer.name not in self._warned
+        ]
+        self._warned.update(diffuse)
+        if diffuse and self._mixes_places:
+            warn(
+                f"the maps of {', '.join(map(repr, diffuse))} change everywhere alike, whichever "
+                "part of the picture changes: each place has seen the whole picture (global "
+                "attention). Attributions hold; where a concept is cannot be told there, so take "
+                "an earlier layer for that"
+            )
+
+    @property
+    def _mixes_places(self) -> bool:
+        """Whether the network has layers of tokens, which attention mixes."""
+        return any(layout.order == "tokens" for layout in self._layouts.values())
+
     def _layout(self, layer: str) -> Layout:
         return self._layouts[self._trace.calls_of(layer)[0]]
 
@@ -369,7 +401,32 @@ class Classifier(Model):
 
     @cached_property
     def _layers(self) -> dict[str, LayerInfo]:
-        return usable_layers(self._trace, self._layouts, self._size)
+        return usable_layers(self._trace, self._layouts, self._size, self._misplaced)
+
+    @cached_property
+    def _misplaced(self) -> frozenset[str]:
+        """Layers whose maps do not lie as the picture does."""
+        return frozenset(
+            name for name, found in self._locality.items() if found is Locality.ELSEWHERE
+        )
+
+    @cached_property
+    def _locality(self) -> dict[str, Locality]:
+        """Where the maps of layers change with the picture, where that is in doubt."""
+        by_name = {call.name: layout for call, layout in self._layouts.items()}
+        found = {
+            name: layer
+            for name, layer in usable_layers(self._trace, self._layouts, self._size).items()
+            if not any(fnmatchcase(name, pattern) for pattern in self.layouts)
+        }
+        layouts = {name: by_name[name] for name in found}
+        shapes = {name: layer.shape[1:] for name, layer in found.items()}
+        windows = dict.fromkeys(reshaped(shapes, self._size), Locality.ELSEWHERE)
+        if not needs_test(self.module, layouts, self._trace):
+            return windows
+        with self.network.running() as network:
+            run, probe = partial(self._reader.run, network), self._probe[-1:]
+            return locality(network, run, probe, layouts) | windows
 
 
 def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

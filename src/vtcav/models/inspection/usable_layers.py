@@ -100,7 +100,10 @@ def _said(call: Call, shape: Sequence[int], around: Surroundings) -> Layout | No
 
 
 def usable_layers(
-    trace: Trace, layouts: Mapping[Call, Layout], image: tuple[int, int]
+    trace: Trace,
+    layouts: Mapping[Call, Layout],
+    image: tuple[int, int],
+    misplaced: Collection[str] = (),
 ) -> dict[str, LayerInfo]:
     """Return the usable layers by name, in the order in which they finish.
 
@@ -111,9 +114,16 @@ def usable_layers(
         trace: One recorded pass.
         layouts: Of its calls.
         image: (H, W) of the network's input.
+        misplaced: Names of layers whose maps do not lie as the picture does (`locality`).
     """
     usable = sorted(
-        (c for c in trace.calls if c.name in trace.cuts and _problem(c, trace, layouts) is None),
+        (
+            call
+            for call in trace.calls
+            if call.name in trace.cuts
+            and call.name not in misplaced
+            and _problem(call, trace, layouts) is None
+        ),
         key=lambda call: call.end,
     )
     maps: Maps = {
@@ -136,6 +146,7 @@ def refusal(
     layouts: Mapping[Call, Layout],
     usable: Collection[str],
     modules: Collection[str],
+    misplaced: Collection[str] = (),
 ) -> str:
     """Say why a layer cannot be explained and which near ones can.
 
@@ -145,6 +156,7 @@ def refusal(
         layouts: Of its calls.
         usable: Names of the usable layers, in order.
         modules: Names of all modules.
+        misplaced: Names of layers whose maps do not lie as the picture does.
     """
     names = list(usable)
     calls = trace.calls_of(name)
@@ -158,7 +170,13 @@ def refusal(
         )
         return f"the network {what} {name!r}; {hint} (all: model.layers())"
     problem = _problem(calls[0], trace, layouts)
-    if problem is None and len(calls) > 1:
+    if problem is None and name in misplaced:
+        problem = (
+            f"gives a tensor that would be maps as {layouts[calls[0]]}, but a change in one part "
+            "of the picture is found in another part of them (windows, or tokens in another "
+            "order); if you know how its maps lie, name that by layouts="
+        )
+    elif problem is None and len(calls) > 1:
         problem = f"runs {len(calls)} times in one pass, so its output is not one set of maps"
     elif problem is None and name not in trace.reached:
         problem = "does not reach the scores"
@@ -186,6 +204,8 @@ def _problem(call: Call, trace: Trace, layouts: Mapping[Call, Layout]) -> str | 
     _, height, width = map_shape(layout, call.shape)
     if height * width == 1:
         return "gives maps of 1 x 1, which show no place"
+    if 1 in (height, width) and layout.order == "tokens":
+        return f"gives {height * width} tokens of no grid that fits the picture"
     read = trace.read.get(call.name)
     if layout.prefix and read is not None and not read[layout.prefix :].any():
         token = "class token" if layout.prefix == 1 else f"{layout.prefix} prefix tokens"
