@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -283,3 +284,35 @@ def test_two_explainers_of_one_model_in_two_threads():
     assert len(found) == 16
     for each in found:
         np.testing.assert_allclose(each, alone, atol=1e-6)
+
+
+@contextmanager
+def default_dtype():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("steps", [4, "adaptive"])
+@pytest.mark.parametrize(
+    "state",
+    [
+        torch.inference_mode,
+        torch.no_grad,
+        lambda: torch.autocast("cpu", torch.bfloat16),
+        default_dtype,
+        lambda: torch.device("meta"),
+    ],
+    ids=["inference mode", "no grad", "autocast", "default dtype", "default device"],
+)
+def test_ambient_state_changes_nothing(state, steps):
+    net = Net()
+    alone = explained(net, "stage.0", steps, variant="filter")
+    with state():
+        found = explained(net, "stage.0", steps, variant="filter")
+        z = vtcav.Classifier(net, None, PREPROCESS).predict([IMAGE])
+    np.testing.assert_array_equal(found, alone)
+    assert z.dtype == torch.float32
+    assert z.device.type == "cpu"

@@ -25,6 +25,7 @@ from vtcav.method.variants import PAPER, Variant, check_variant
 from vtcav.models.base import Model
 from vtcav.models.heads.batch_size import examples_per_pass
 from vtcav.models.heads.options import Precision
+from vtcav.models.inspection.ambient import unaffected
 from vtcav.results.bank import CavBank
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.image_set import SetEvidence
@@ -90,6 +91,7 @@ class VisualTCAV:
         ['layer', 'concept', 'class_index', 'class_name', 'attribution']
     """
 
+    @unaffected
     def __init__(
         self,
         model: Model,
@@ -157,6 +159,7 @@ class VisualTCAV:
         """
         self.cavs.check_fits(self.model, self._preprocessing)
 
+    @unaffected
     def fit(
         self,
         concepts: Mapping[str, ImageSource],
@@ -222,6 +225,7 @@ class VisualTCAV:
         self._attributor = Attributor(self.model, cavs, self._settings)
         return self
 
+    @unaffected
     def explain(
         self, image: ImageSource, classes: int | str | Sequence[str | int] = 3
     ) -> LocalExplanation:
@@ -272,6 +276,7 @@ class VisualTCAV:
             _maps=concept_maps,
         )
 
+    @unaffected
     def explain_class(
         self,
         class_name: str | int,
@@ -336,6 +341,7 @@ class VisualTCAV:
             _resampled=resampled_means(self.cavs, found.sums, found.used),
         )
 
+    @unaffected
     def diagnostics(
         self,
         images: ImageSource | None = None,

@@ -19,6 +19,7 @@ from vtcav.models.heads.batch_size import BatchSize
 from vtcav.models.heads.channels_last import images_channels_last
 from vtcav.models.heads.resumed import ModuleHead, resume
 from vtcav.models.inspection.activations import outputs_of, recording, shapes_of
+from vtcav.models.inspection.ambient import unaffected
 from vtcav.models.inspection.borrowing import checksums, fingerprint
 from vtcav.models.inspection.layout import Layout
 from vtcav.models.inspection.locality import Locality, locality, needs_test, reshaped
@@ -84,6 +85,7 @@ class Classifier(Model):
 
     _runs_a_copy = True
 
+    @unaffected
     def __init__(
         self,
         module: nn.Module,

@@ -15,10 +15,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from vtcav.models.inspection.ambient import ambient
 from vtcav.models.inspection.borrowing import BorrowedBuffers, evaluating, is_compiled
 from vtcav.models.inspection.private_copy import PrivateCopy
 
-__all__ = ["Network", "ambient", "open_network"]
+__all__ = ["Network", "open_network"]
 
 _Found = TypeVar("_Found")
 
@@ -144,24 +145,3 @@ def _without_watchers(
     with torch.no_grad(), Network(module, bare).running() as own:
         same = torch.equal(scores(own, found[0]), expected[0])
     return bare if same else copy
-
-
-@contextmanager
-def ambient(*, autocast: bool = False) -> Iterator[None]:
-    """Compute as usual, whatever inference mode, autocast or defaults the caller has set.
-
-    Args:
-        autocast: Whether to keep autocast as it is.
-    """
-    with ExitStack() as stack:
-        if torch.is_inference_mode_enabled():
-            stack.enter_context(torch.inference_mode(False))
-        for kind in () if autocast else ("cpu", "cuda"):
-            if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
-        if torch.get_default_dtype() != torch.float32:
-            stack.callback(torch.set_default_dtype, torch.get_default_dtype())
-            torch.set_default_dtype(torch.float32)
-        if torch.get_default_device().type != "cpu":
-            stack.enter_context(torch.device("cpu"))
-        yield
