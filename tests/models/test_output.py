@@ -97,15 +97,15 @@ def test_logits_before_a_final_activation(final, end, activation):
     ("end", "read", "source"),
     [
         (lambda z: z, first, "the network's output"),
-        (lambda z: (z, z + 1), lambda out: out[0], "the first of the network's 2 outputs"),
-        (lambda z: [z], lambda out: out[0], "the first of the network's 1 outputs"),
+        (lambda z: [z], lambda out: out[0], "the output 0 of the network's 1 outputs"),
+        (lambda z: (z[..., None, None], z), lambda out: out[1], "the output 1 of the network's 2"),
+        (lambda z: {"scores": z, "loss": None}, lambda out: out["scores"], "the output 'scores'"),
         (lambda z: {"logits": z, "loss": None}, lambda out: out["logits"], "the 'logits' of"),
         (
             lambda z: SimpleNamespace(logits=z, hidden=z + 1),
             lambda out: out.logits,
             "the `logits` of",
         ),
-        (lambda z: (z.softmax(1), z), lambda out: out[1], "the input of the final softmax"),
         (lambda z: z.softmax(1) @ torch.eye(4) * 3, first, "the network's output"),
     ],
 )
@@ -113,6 +113,47 @@ def test_outputs_of_many_forms(end, read, source):
     net = Ends(end)
     model = check_head(net, "net.layer", "single", read)
     assert model.logits_source.startswith(source)
+
+
+@pytest.mark.parametrize(
+    ("end", "output", "read", "source"),
+    [
+        (lambda z: (z @ z.new_ones(4, 6), z), 1, lambda out: out[1], "the output 1 of the network"),
+        (lambda z: (z, z + 1), 0, lambda out: out[0], "the output 0 of the network"),
+        (lambda z: (z.softmax(1), z), 0, lambda out: out[1], "the input of the final softmax"),
+        (lambda z: {"a": z, "b": -z}, "b", lambda out: out["b"], "the output 'b' of the network"),
+        (
+            lambda z: SimpleNamespace(logits=z, aux=-z),
+            "aux",
+            lambda out: out.aux,
+            "the output 'aux' of the network",
+        ),
+    ],
+)
+def test_one_of_several_outputs_by_name(end, output, read, source):
+    net = Ends(end)
+    model = vtcav.Classifier(net, None, vtcav.Preprocess(16), output=output)
+    check_head(net, "net.layer", "single", read, model=model)
+    assert model.logits_source == source
+
+
+@pytest.mark.parametrize(
+    ("end", "said"),
+    [
+        (lambda z: (z @ z.new_ones(4, 6), z), r"2 outputs, 0 \(3, 6\), 1 \(3, 4\): 2 of them"),
+        (lambda z: (z.softmax(1), z), "Say which: output=0 or output=1"),
+        (lambda z: {"a": z, "b": -z}, "Say which: output='a' or output='b'"),
+    ],
+)
+def test_several_outputs_that_can_be_scores_are_refused(end, said):
+    with pytest.raises(ModelError, match=said):
+        classifier(Ends(end))
+
+
+@pytest.mark.parametrize("output", [2, "scores"])
+def test_an_output_that_is_not_there(output):
+    with pytest.raises(ModelError, match=rf"no output {output!r}: it returns 2 outputs, 0 \(3"):
+        vtcav.Classifier(Ends(lambda z: (z, -z)), None, vtcav.Preprocess(16), output=output)
 
 
 class Attention(Net):
@@ -166,7 +207,7 @@ def test_a_network_that_ends_otherwise_later_is_refused():
     [
         (lambda z: None, "NoneType"),
         (lambda z: "cat", "str"),
-        (lambda z: {"scores": z}, r"a dict with the keys \['scores'\]"),
+        (lambda z: {"scores": z[..., None]}, r"a dict with the keys \['scores'\]"),
         (lambda z: z[:, :, None], r"torch.float32 tensor of shape \(3, 4, 1\)"),
         (lambda z: z.argmax(1), r"torch.int64 tensor of shape \(3,\)"),
         (lambda z: z.mean(), r"tensor of shape \(\) for 3 images"),

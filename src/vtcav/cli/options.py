@@ -125,8 +125,15 @@ def add_model(command: argparse.ArgumentParser) -> None:
 
 def add_loading(command: argparse.ArgumentParser) -> None:
     """Add how the network is loaded."""
-    known = [name for name in parameters(LoadSettings) if name != "device"]
+    known = [name for name in parameters(LoadSettings) if name not in ("device", "output")]
     add_settings(command, LoadSettings, *known)
+    output = parameters(LoadSettings)["output"]  # not --output, which is the results' folder
+    command.add_argument(
+        "--model-output",
+        metavar="KEY",
+        type=argument(output.constraint),
+        help=f"{output.meaning} (default: {output.none})",
+    )
 
 
 def add_sources(command: argparse.ArgumentParser) -> None:
@@ -194,7 +201,8 @@ def load(arguments: argparse.Namespace) -> Model:
     """Return the network."""
     from vtcav.models.registry import load_network
 
-    return load_network(settings_of(LoadSettings, arguments, name=arguments.model))
+    output = getattr(arguments, "model_output", None)
+    return load_network(settings_of(LoadSettings, arguments, name=arguments.model, output=output))
 
 
 def check_sources(arguments: argparse.Namespace) -> None:

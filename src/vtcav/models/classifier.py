@@ -67,6 +67,8 @@ class Classifier(Model):
         task: What the scores are. "classes", of which one is right (softmax); "labels", each
             right or not (sigmoid); "regression", one number, explained towards lower and higher
             values, which `class_names` then name. "auto" tells labels by a final sigmoid.
+        output: Which of several outputs holds the scores: its index, key or attribute. None takes
+            the `logits`, or the only output that can be scores.
 
     Raises:
         ModelError: When the network's output is no score vector, does not fit `class_names` or
@@ -96,12 +98,14 @@ class Classifier(Model):
         *,
         layouts: Mapping[str, str | Layout] | None = None,
         task: Task = "auto",
+        output: int | str | None = None,
     ) -> None:
         _check(module, preprocess, task)
         self.module, self.device = place(eager(module), device)
         self.dtype = next(
             (t.dtype for t in tensors_of(self.module) if t.is_floating_point()), torch.float32
         )
+        self.output = output
         self.task, self.binary = task, binary or task == "regression"
         if preprocess is None:
             warn(
@@ -349,7 +353,7 @@ class Classifier(Model):
 
     def _find_logits(self, network: nn.Module, probe: Tensor) -> LogitReader:
         try:
-            return find_logits(network, probe, binary=self.binary)
+            return find_logits(network, probe, binary=self.binary, output=self.output)
         except ModelError as error:
             if self.task == "regression" and "binary=True expects" in str(error):
                 raise ModelError(

@@ -36,6 +36,7 @@ def load_model(
     weights: str | Path | None = None,
     layouts: Mapping[str, str | Layout] | None = None,
     task: Task = "auto",
+    output: int | str | None = None,
 ) -> Model:
     """Load a model by name. Nothing is ever downloaded.
 
@@ -61,6 +62,7 @@ def load_model(
             also inside of a checkpoint. Code in a file is never run.
         layouts: As `Classifier` takes them.
         task: As `Classifier` takes it.
+        output: As `Classifier` takes it.
 
     Raises:
         ModelError: For an unknown name, for weights that are not on this machine or do not fit,
@@ -68,7 +70,7 @@ def load_model(
         ExtraError: When the package that the model needs is not installed.
     """
     return load_network(
-        LoadSettings(name, weights, class_names, binary, task, device, layouts, preprocess)
+        LoadSettings(name, weights, class_names, binary, task, device, layouts, preprocess, output)
     )
 
 
@@ -121,8 +123,8 @@ def _keras(path: str, settings: LoadSettings) -> Model:
         raise ModelError("expected keras:FILE, a .keras or .h5 file")
     if settings.weights == "random":
         raise ModelError("keras: takes the weights of the file, or those of weights=FILE")
-    if settings.layouts or settings.task != "auto":
-        raise ModelError("keras: tells layouts and task itself: drop them")
+    if settings.layouts or settings.task != "auto" or settings.output is not None:
+        raise ModelError("keras: tells layouts, task and output itself: drop them")
     return load(
         path,
         settings.names,
@@ -171,6 +173,7 @@ def _classifier(source: Source, settings: LoadSettings) -> Model:
         device=_device(settings.device),
         layouts=settings.layouts,
         task=settings.task,
+        output=settings.output,
     )
     known = source.class_names
     if (

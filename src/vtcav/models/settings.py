@@ -36,6 +36,17 @@ def _device(value: Any) -> Any:
     return value
 
 
+def _output(value: Any) -> int | str:
+    """Accept an index or a key."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError
+    return value
+
+
+def _parse_output(text: str) -> int | str:
+    return int(text) if text.lstrip("-").isdecimal() else text
+
+
 def _layouts(value: Any) -> dict[str, Any] | None:
     """Accept layouts by layer; an empty mapping is None."""
     return dict(value) or None
@@ -86,6 +97,7 @@ class LoadSettings(Settings):
         device: Where to compute.
         layouts: The layouts of layers, by name or pattern, where they are not found.
         preprocess: In place of the network's own.
+        output: Which of several outputs holds the scores.
 
     Raises:
         ModelError: For a value of another kind.
@@ -144,6 +156,13 @@ class LoadSettings(Settings):
             "'{size: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}'"
         ),
         none="the network's own",
+    )
+
+    output: int | str | None = parameter(
+        None,
+        Constraint("the index or key of an output", _output, _parse_output, metavar="KEY"),
+        "which of several outputs of the network holds the scores: an index, or a key",
+        none="its logits, or the only one that can be scores",
     )
 
     @property

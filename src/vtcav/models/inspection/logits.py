@@ -110,12 +110,14 @@ class LogitReader:
         final: The softmax or sigmoid that ends the network, or None.
         activation: What turns the logits into probabilities.
         source: Where the logits are found, in words, for provenance.
+        output: Which of several outputs holds the scores: an index, a key or an attribute.
     """
 
     classes: int
     final: str | None
     activation: Activation
     source: str
+    output: int | str | None = None
 
     def run(self, module: nn.Module, x: Tensor, rows: int | None = None) -> Tensor:
         """Run the network on x and return the logits z [N, T].
@@ -130,7 +132,7 @@ class LogitReader:
             return self.read(module(x), rows)
         with _Activations() as mode:
             output = module(x)
-        activated = mode.that_gave(_scores(output)[0])
+        activated = mode.that_gave(_scores(output, self.output)[0])
         if activated is None:
             raise ModelError(
                 f"the network ended in {self.final} when it was first run and does not any more; "
@@ -140,7 +142,7 @@ class LogitReader:
 
     def read(self, output: Any, rows: int) -> Tensor:
         """Return the scores [N, T] in the module's output for N images."""
-        return self._rows(_scores(output)[0], rows)
+        return self._rows(_scores(output, self.output)[0], rows)
 
     def _rows(self, scores: Tensor, rows: int) -> Tensor:
         """Return scores as [N, T], also where a squeeze() took the dimension of one image."""
@@ -152,65 +154,129 @@ class LogitReader:
         return scores.reshape(rows, self.classes)
 
 
-def _scores(output: Any) -> tuple[Tensor, str]:
+def _scores(output: Any, wanted: int | str | None) -> tuple[Tensor, str]:
     """Return the score tensor in a network's output, and where it was.
 
-    It is the output itself, its `logits` (an attribute or a key) or its first part.
+    It is the output itself, its `logits` (an attribute or a key), its only tensor that can be
+    scores [N, T], or the part that is wanted.
 
     Raises:
-        ModelError: When there is no such tensor.
+        ModelError: When there is no such tensor, or several.
     """
-    candidate, where = output, "the network's output"
-    if getattr(output, "logits", None) is not None:
+    if wanted is not None:
+        candidate, where = _part(output, wanted), f"the output {wanted!r} of the network"
+    elif isinstance(output, Tensor):
+        candidate, where = output, "the network's output"
+    elif getattr(output, "logits", None) is not None:
         candidate, where = output.logits, "the `logits` of the network's output"
-    elif isinstance(output, dict):
-        candidate, where = output.get("logits"), "the 'logits' of the network's output"
-    elif isinstance(output, tuple | list) and output:
-        candidate, where = output[0], f"the first of the network's {len(output)} outputs"
-    if isinstance(candidate, Tensor) and candidate.ndim <= 2 and candidate.is_floating_point():
+    elif isinstance(output, dict) and "logits" in output:
+        candidate, where = output["logits"], "the 'logits' of the network's output"
+    else:
+        candidate, where = _only_scores(output)
+    if _can_be_scores(candidate):
         return candidate, where
     came = type(candidate).__name__
     if isinstance(candidate, Tensor):
         came = f"a {candidate.dtype} tensor of shape {tuple(candidate.shape)}"
-    elif isinstance(output, dict):
-        came = f"a dict with the keys {list(output)}"
+    elif isinstance(candidate, dict):
+        came = f"a dict with the keys {list(candidate)}"
     raise ModelError(
-        f"expected the network to return class scores [N, T], got {came}; "
-        "wrap it in a module that returns the scores"
+        f"expected {'class scores [N, T]' if wanted is None else where + ' to be class scores'}, "
+        f"got {came}; wrap the network in a module that returns the scores, or name the output "
+        "that holds them: output=1, or output='KEY'"
     )
 
 
-def find_logits(module: nn.Module, x: Tensor, *, binary: bool) -> LogitReader:
+def _can_be_scores(value: object) -> bool:
+    return isinstance(value, Tensor) and value.ndim <= 2 and value.is_floating_point()
+
+
+def _part(output: Any, wanted: int | str) -> Any:
+    """Return one of several outputs.
+
+    Raises:
+        ModelError: When there is none of this index, key or name.
+    """
+    try:
+        if isinstance(wanted, int) or isinstance(output, dict):
+            return output[wanted]
+        return getattr(output, wanted)
+    except (LookupError, TypeError, AttributeError):
+        raise ModelError(
+            f"the network has no output {wanted!r}: it returns {_described(output)}"
+        ) from None
+
+
+def _only_scores(output: Any) -> tuple[Any, str]:
+    """Return the only one of several outputs that can be scores.
+
+    Raises:
+        ModelError: When several can.
+    """
+    if isinstance(output, dict):
+        parts = list(output.items())
+    elif isinstance(output, tuple | list):
+        parts = list(enumerate(output))
+    else:
+        return output, "the network's output"
+    fitting = [(key, part) for key, part in parts if _can_be_scores(part)]
+    if len(fitting) > 1:
+        raise ModelError(
+            f"the network returns {_described(output)}: {len(fitting)} of them can be class "
+            f"scores [N, T]. Say which: output={fitting[0][0]!r} or output={fitting[1][0]!r}"
+        )
+    if fitting:
+        [(key, part)] = fitting
+        return part, f"the output {key!r} of the network's {len(parts)} outputs"
+    return output, "the network's output"
+
+
+def _described(output: Any) -> str:
+    """Return what a network returned, in words."""
+    if isinstance(output, dict | tuple | list):
+        pairs = output.items() if isinstance(output, dict) else enumerate(output)
+        parts = [
+            f"{key!r} {tuple(part.shape)}" if isinstance(part, Tensor) else f"{key!r}"
+            for key, part in pairs
+        ]
+        return f"{len(parts)} outputs, {', '.join(parts[:6])}"
+    return f"a {type(output).__name__}"
+
+
+def find_logits(
+    module: nn.Module, x: Tensor, *, binary: bool, output: int | str | None = None
+) -> LogitReader:
     """Find out how to read the logits of a network.
 
     Args:
         module: In evaluation mode.
         x: A few images [N, 3, H, W].
         binary: Whether the user says that there is a single logit.
+        output: Which of several outputs holds the scores, where the user says it.
 
     Raises:
         ModelError: When the output is no score vector, is probabilities whose softmax cannot be
             found, has a size that contradicts `binary`, or is no function of each image alone.
     """
     with torch.no_grad(), _Activations() as mode:
-        output, where = _scores(module(x))
-    size = _count_classes(output, len(x), binary=binary)
-    activated = mode.that_gave(output)
+        scores, where = _scores(module(x), output)
+    size = _count_classes(scores, len(x), binary=binary)
+    activated = mode.that_gave(scores)
     if activated is None:
-        logits = output.reshape(-1, size)
+        logits = scores.reshape(-1, size)
         _refuse_probabilities(logits, mode.found)
         default: Activation = "sigmoid" if binary else "softmax"
-        reader = LogitReader(size, None, default, where)
+        reader = LogitReader(size, None, default, where, output)
     else:
         final = activated.name
         logits = activated.source.reshape(-1, size)
-        if not _close(_FUNCTIONS[final](logits), output):
+        if not _close(_FUNCTIONS[final](logits), scores):
             raise ModelError(
                 f"the network ends in {final}, but not over the {size} scores of each image (dim=1)"
                 "; return the scores before it from the network"
             )
         activation: Activation = "softmax" if "softmax" in final else "sigmoid"
-        reader = LogitReader(size, final, activation, f"the input of the final {final}")
+        reader = LogitReader(size, final, activation, f"the input of the final {final}", output)
     with torch.no_grad():
         alone = reader.run(module, x[:1])
     _refuse_unsteady(logits[:1].float(), alone.float(), 8 * torch.finfo(x.dtype).eps)
