@@ -233,6 +233,12 @@ def unknown_key(name: str, known: Iterable[str]) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a hint at the closest word; empty where none is close."""
-    close = difflib.get_close_matches(word.casefold(), list(known), n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else ""
+    """Return a hint at the closest word, whatever its case; empty where none is close.
+
+    Example:
+        >>> did_you_mean("Stripes", ["dotted", "striped"])
+        "did you mean 'striped'?"
+    """
+    folded = {text.casefold(): text for text in reversed(list(known))}
+    close = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.5)
+    return f"did you mean {folded[close[0]]!r}?" if close else ""

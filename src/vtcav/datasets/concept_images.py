@@ -1,8 +1,7 @@
-"""Images by label: chosen, limited, and what is left for negatives."""
+"""Images by concept: labels chosen and put together, limited, and the rest for negatives."""
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,14 +10,15 @@ from typing import TYPE_CHECKING, TypeAlias
 from vtcav.errors import DatasetError
 from vtcav.images.listing import draw
 from vtcav.images.references import ImageRef
+from vtcav.parameters import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ConceptImages", "Wanted", "closest", "drawn", "group", "wanted_labels"]
+__all__ = ["ConceptImages", "Wanted", "group", "names", "unknown", "wanted_labels"]
 
 Wanted: TypeAlias = Sequence[str] | Mapping[str, str | Sequence[str]] | None
-"""Which labels: all (None), some by name, or concepts by name with the labels they are made of."""
+"""The labels wanted: all (None), some by name, or the labels that make up each concept."""
 
 _LISTED = 12
 
@@ -28,7 +28,7 @@ class ConceptImages(Mapping[str, tuple[ImageRef, ...]]):
 
     Args:
         images: The images of each concept.
-        left_out: For each concept, how many were left out and why.
+        left_out: For each concept, how many images were left out for which reason.
 
     Example:
         >>> import numpy as np
@@ -52,14 +52,14 @@ class ConceptImages(Mapping[str, tuple[ImageRef, ...]]):
         """Return the images of a concept.
 
         Raises:
-            DatasetError: For a concept that is not there.
+            DatasetError: For an unknown concept.
         """
         if name not in self._images:
             raise DatasetError(unknown("concept", name, self._images))
         return self._images[name]
 
     def __contains__(self, name: object) -> bool:
-        """Whether there is a concept of this name."""
+        """Tell whether there is a concept of this name."""
         return name in self._images
 
     def __iter__(self) -> Iterator[str]:
@@ -67,7 +67,7 @@ class ConceptImages(Mapping[str, tuple[ImageRef, ...]]):
         return iter(self._images)
 
     def __len__(self) -> int:
-        """How many concepts there are."""
+        """Return the number of concepts."""
         return len(self._images)
 
     def __repr__(self) -> str:
@@ -102,10 +102,10 @@ class ConceptImages(Mapping[str, tuple[ImageRef, ...]]):
         return pd.DataFrame(rows, columns=["concept", "images", "left_out", "why"])
 
     def only(self, concepts: Wanted, *, limit: int | None = None, seed: int = 0) -> ConceptImages:
-        """Return some of the concepts, or concepts put together from several labels.
+        """Return some of the concepts, or new ones put together from several.
 
         Args:
-            concepts: Names, or a mapping from new names to the names they are made of.
+            concepts: Names, or a mapping from new names to the names that make them up.
             limit: At most this many images of each, drawn with `seed`.
             seed: Seeds the draw.
 
@@ -114,7 +114,7 @@ class ConceptImages(Mapping[str, tuple[ImageRef, ...]]):
         """
         labels = wanted_labels(concepts, list(self))
         found = {
-            name: drawn(_each_once(ref for label in parts for ref in self[label]), limit, seed)
+            name: draw(_each_once(self[label] for label in parts), limit, seed, DatasetError)
             for name, parts in labels.items()
         }
         kept = {name: self.left_out.get(name, {}) for name in found}
@@ -125,10 +125,10 @@ class ConceptImages(Mapping[str, tuple[ImageRef, ...]]):
     ) -> tuple[ImageRef, ...]:
         """Return the images of all other concepts, for negatives.
 
-        An image that is also listed under one of `besides`, under the same name, is left out.
+        An image that is also listed under one of `besides`, by the same name, is left out.
 
         Args:
-            besides: The concepts whose images are not to be among them.
+            besides: The concepts whose images are left out.
             limit: At most this many, drawn with `seed`.
             seed: Seeds the draw.
 
@@ -144,20 +144,20 @@ class ConceptImages(Mapping[str, tuple[ImageRef, ...]]):
         """
         excluded = [besides] if isinstance(besides, str) else list(besides)
         taken = {ref.name for name in excluded for ref in self[name]}
-        others = [ref for name in self if name not in excluded for ref in self[name]]
-        left = [ref for ref in _each_once(others) if ref.name not in taken]
+        others = _each_once(self[name] for name in self if name not in excluded)
+        left = [ref for ref in others if ref.name not in taken]
         if not left:
             raise DatasetError(
                 f"no images are left besides {names(excluded)}; the concepts are {names(self)}"
             )
-        return drawn(left, limit, seed)
+        return tuple(draw(left, limit, seed, DatasetError))
 
     def save(self, folder: str | Path) -> dict[str, Path]:
         """Write the images as a folder tree that `--concepts DIR` takes; see docs/data.md.
 
         Raises:
             DatasetError: When a concept's folder exists already, or an image cannot be read or
-                written; nothing is left there then.
+                written. Nothing is left behind then.
         """
         from vtcav.datasets.folder_tree import write_tree
 
@@ -174,16 +174,16 @@ def group(
     known: Iterable[str] | None = None,
     what: str = "label",
 ) -> ConceptImages:
-    """Return images by concept from images with a label each.
+    """Group labelled images by concept.
 
     Args:
         found: Pairs of label and image; an image may come with several labels.
-        concepts: Which labels, under which names.
+        concepts: The labels wanted, and the concepts that they make up.
         limit: At most this many images of each concept, drawn with `seed`.
         seed: Seeds the draw.
-        left_out: By label, how many were left out and why.
-        known: All labels, where those of `found` are not all.
-        what: What the labels are called in messages.
+        left_out: By label, how many images were left out for which reason.
+        known: All labels, where `found` does not have them all.
+        what: The word for a label in messages.
 
     Raises:
         DatasetError: For an unknown label, or a concept without images.
@@ -196,14 +196,14 @@ def group(
     images = {}
     reasons = {}
     for name, parts in labels.items():
-        refs = _each_once(ref for label in parts for ref in by_label[label])
+        refs = _each_once(by_label[label] for label in parts)
         why: Counter[str] = sum((Counter(lost.get(p, {})) for p in parts), Counter())
         if not refs:
             if concepts is None:
                 continue  # a label that the data set declares and does not use
             reason = ": " + "; ".join(f"{n} {text}" for text, n in why.items()) if why else ""
             raise DatasetError(f"no images of {what} {name!r}{reason}")
-        images[name], reasons[name] = drawn(refs, limit, seed), why
+        images[name], reasons[name] = draw(refs, limit, seed, DatasetError), why
     if not images:
         reason = "; ".join(f"{n} {t}" for t, n in sum(lost.values(), Counter()).items())
         raise DatasetError(f"no images of any {what}{': ' if reason else ''}{reason}")
@@ -238,33 +238,20 @@ def wanted_labels(
     return labels
 
 
-def drawn(refs: Sequence[ImageRef], limit: int | None, seed: int) -> tuple[ImageRef, ...]:
-    """Return at most `limit` images, drawn without replacement and kept in order."""
-    return tuple(draw(refs, limit, seed, DatasetError))
-
-
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
-    """Return the message about a name that is not there, with the closest that is."""
-    near = closest(str(name), known)
-    hint = f"did you mean {near!r}? " if near else ""
-    return f"there is no {what} {name!r}; {hint}there are {names(known)}"
-
-
-def closest(name: str, known: Iterable[str]) -> str:
-    """Return the closest of some names; empty where none is close."""
-    found = list(known)
-    folded = {text.casefold(): text for text in reversed(found)}
-    near = difflib.get_close_matches(name.casefold(), folded, n=1)
-    return folded[near[0]] if near else ""
+    """Return the message about an unknown name, with a hint at the closest known one."""
+    listed = list(known)
+    hint = did_you_mean(str(name), listed)
+    return f"there is no {what} {name!r}; {hint}{' ' * bool(hint)}there are {names(listed)}"
 
 
 def names(known: Iterable[str]) -> str:
-    """Return names for a message, not too many."""
-    found = list(known)
-    more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
-    return (", ".join(map(repr, found[:_LISTED])) or "none") + more
+    """Return the first dozen names for a message, and how many more there are."""
+    listed = list(known)
+    more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
+    return (", ".join(map(repr, listed[:_LISTED])) or "none") + more
 
 
-def _each_once(refs: Iterable[ImageRef]) -> list[ImageRef]:
-    """Return references without repetitions of one name."""
-    return list({ref.name: ref for ref in refs}.values())
+def _each_once(lists: Iterable[Iterable[ImageRef]]) -> list[ImageRef]:
+    """Return the references of all lists, each name once."""
+    return list({ref.name: ref for refs in lists for ref in refs}.values())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vtcav.datasets.concept_images import ConceptImages, Wanted, closest, group, names
+from vtcav.datasets.concept_images import ConceptImages, Wanted, group, names, unknown
 from vtcav.errors import DatasetError
 from vtcav.images.references import ImageRef, UnreadableError
 
@@ -77,9 +77,7 @@ def from_huggingface(
 
 def _check_column(column: str, features: Any) -> None:
     if column not in features:
-        near = closest(column, features)
-        hint = f"did you mean {near!r}? " if near else ""
-        raise DatasetError(f"there is no column {column!r}; {hint}there are {names(features)}")
+        raise DatasetError(unknown("column", column, features))
 
 
 def _undecoded(dataset: Any, column: str, feature: Any) -> Any:

@@ -14,6 +14,7 @@ from PIL import Image, ImageFilter
 
 from vtcav.errors import DatasetError, ImageError
 from vtcav.images.references import ImageRef, UnreadableError
+from vtcav.parameters import Whole, Words, check
 
 __all__ = ["Box", "PatchImage", "Patches", "Region", "choose"]
 
@@ -81,14 +82,9 @@ class Patches:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.pad) and self.pad >= 0):
             raise DatasetError(f"expected pad to be a share of at least 0, got {self.pad!r}")
-        if self.outside not in ("keep", "grey", "blur"):
-            raise DatasetError(
-                f"expected outside to be 'keep', 'grey' or 'blur', got {self.outside!r}"
-            )
-        if self.min_size < 1:
-            raise DatasetError(f"expected min_size to be at least 1 pixel, got {self.min_size!r}")
-        if self.per_image is not None and self.per_image < 1:
-            raise DatasetError(f"expected per_image to be at least 1, got {self.per_image!r}")
+        check("outside", self.outside, Words("keep", "grey", "blur"), error=DatasetError)
+        check("min_size", self.min_size, Whole(1), error=DatasetError)
+        check("per_image", self.per_image, Whole(1), none="all patches", error=DatasetError)
 
     def window(self, box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
         """Return left, top, right and bottom of what is cut out of a picture of this size."""

@@ -10,10 +10,8 @@ coordinates (folded, tilted, turned) -> pattern in [0, 1] -> two colours -> ligh
 ```
 """
 
-import operator
 import zlib
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -24,7 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from vtcav.datasets.concept_images import unknown
 from vtcav.errors import ConceptError
+from vtcav.files.atomic import atomic_path
+from vtcav.parameters import Whole, check
 
 __all__ = ["NAMES", "draw", "write"]
 
@@ -240,23 +241,9 @@ def _picture(pattern: _Pattern, size: int, rng: Generator) -> NDArray[np.uint8]:
 
 
 def _checked(name: str) -> str:
-    if name in NAMES:
-        return name
-    near = get_close_matches(str(name), NAMES, 1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ConceptError(
-        f"expected the name of a drawn texture, got {name!r}.{hint} Known: {', '.join(NAMES)}."
-    )
-
-
-def _whole(what: str, value: int, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least:
-        raise ConceptError(f"{what}: expected a whole number of at least {least}, got {value!r}.")
-    return number
+    if name not in NAMES:
+        raise ConceptError(unknown("drawn texture", name, NAMES))
+    return name
 
 
 def draw(name: str, count: int = 40, *, size: int = 224, seed: int = 0) -> NDArray[np.uint8]:
@@ -287,8 +274,9 @@ def draw(name: str, count: int = 40, *, size: int = 224, seed: int = 0) -> NDArr
         True
     """
     name = _checked(name)
-    count, seed = _whole("count", count, 1), _whole("seed", seed, 0)
-    size = _whole("size", size, _SMALLEST)
+    count = check("count", count, Whole(1), error=ConceptError)
+    size = check("size", size, Whole(_SMALLEST), error=ConceptError)
+    seed = check("seed", seed, Whole(0), error=ConceptError)
     # crc32 because Python's own hash() of a string differs from run to run.
     key = zlib.crc32(name.encode())
     pictures = np.empty((count, size, size, 3), np.uint8)
@@ -336,17 +324,7 @@ def write(
     folders = {_checked(name): Path(folder) / name for name in wanted}
     for name, place in folders.items():
         pictures = draw(name, count, size=size, seed=seed)
-        place.mkdir(parents=True, exist_ok=True)
         for i, picture in enumerate(pictures):
-            _save(picture, place / f"{name}_{i:03d}.png")
+            with atomic_path(place / f"{name}_{i:03d}.png") as partial:
+                Image.fromarray(picture).save(partial, format="PNG")
     return folders
-
-
-def _save(picture: NDArray[np.uint8], file: Path) -> None:
-    # Under another name first, so that an interruption leaves no half a picture under this one.
-    part = file.with_suffix(".part")
-    try:
-        Image.fromarray(picture).save(part, format="PNG")
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
