@@ -258,8 +258,8 @@ def test_a_strip_is_refused_before_it_fills_the_memory():
         ({"size": True}, "got True"),
         ({"size": (224, 224, 3)}, r"got \(224, 224, 3\)"),
         ({"size": "224"}, "got '224'"),
-        ({"resize": "squash"}, r'resize to be one of "crop", "stretch", "pad", got \'squash\''),
-        ({"interpolation": "cubic"}, r'one of "nearest", "bilinear", .* got \'cubic\''),
+        ({"resize": "squash"}, r"resize to be 'crop', 'stretch' or 'pad', got 'squash'"),
+        ({"interpolation": "cubic"}, r"'nearest', 'bilinear', .* got 'cubic'"),
         ({"mean": (0.5, 0.5)}, "mean to be 1 or 3 numbers, got 2"),
         ({"mean": "0.5"}, "mean to be a finite number, got '0.5'"),
         (

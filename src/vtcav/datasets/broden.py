@@ -45,16 +45,17 @@ def from_broden(
     limit: int | None = None,
     seed: int = 0,
 ) -> ConceptImages:
-    """List what a data set in the layout of Broden holds of concepts.
+    """List the images and patches of concepts in a data set with the layout of Broden.
 
-    A label of pixels gives patches, one of a whole image (scenes, textures) the image. Masks may be
-    smaller than their images, by the same factor in width and height. Images are looked at in an
+    A label of pixels gives patches, a label of a whole image (scenes, textures) the image. Masks
+    may be smaller than their images, by the same factor in width and height. Images are taken in an
     order drawn with `seed` until there are `limit` of every concept; without a limit every mask is
     opened.
 
     Args:
         root: The folder with index.csv, label.csv and images/.
-        concepts: Which labels, or a mapping from new names to labels; None takes all that occur.
+        concepts: The labels wanted, or a mapping from new names to labels; None takes all that
+            occur.
         category: Only this column of index.csv; None takes all.
         split: Only rows of this split, such as "train".
         pieces: Whether each connected part of a mask gives a patch, or the whole mask one.
@@ -103,9 +104,7 @@ def from_broden(
 
 def _plain(ref: ImageRef) -> ImageRef:
     """Return the image itself where the patch is all of it."""
-    if isinstance(ref, PatchImage) and ref.region is None and ref.picture is not None:
-        return ref.picture
-    return ref
+    return ref.picture if isinstance(ref, PatchImage) and ref.region is None else ref
 
 
 def _label_numbers(root: Path) -> dict[str, int]:
@@ -129,7 +128,7 @@ def _of_cell(
     cut: Patches,
     pieces: Literal["components", "whole"],
 ) -> Iterator[tuple[str, PatchImage]]:
-    """Yield what a category says of an image."""
+    """Yield the label and the patch of every entry of a category for an image."""
     for entry in entries:
         if entry.strip().isdecimal():
             if int(entry) in labels:

@@ -69,7 +69,7 @@ def from_coco(
         raise DatasetError(
             f"{str(annotations)!r} is not of COCO's form: {type(error).__name__} {error}"
         ) from error
-    check_there([(label, patch.picture or patch) for label, patch in pairs], str(images))
+    check_there([(label, patch.picture) for label, patch in pairs], str(images))
     kept, lost = choose(pairs, cut)
     known = list(dict.fromkeys(categories.values()))
     return group(

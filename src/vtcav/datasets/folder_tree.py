@@ -115,7 +115,7 @@ def _earlier(sources: Path, table: pd.DataFrame) -> pd.DataFrame:
 
 def _write_one(ref: ImageRef, number: int, folder: Path) -> dict[str, Any]:
     """Write one image; return its row of the list."""
-    stem, suffix = _stem(ref)
+    stem, suffix = _stem(ref.photograph.name)
     if ref.path is not None:
         ref.load()  # a file that is no picture is found here, not later
         file = folder / f"{number:04d}_{stem}{suffix}"
@@ -125,20 +125,17 @@ def _write_one(ref: ImageRef, number: int, folder: Path) -> dict[str, Any]:
         note = PngImagePlugin.PngInfo()
         note.add_itxt("Source", ref.name)
         ref.load().save(file, format="PNG", pnginfo=note)
-    box = tuple(ref.box) if isinstance(ref, PatchImage) else ("", "", "", "")
-    picture = ref.picture.name if isinstance(ref, PatchImage) and ref.picture else ref.name
-    places = dict(zip(("left", "top", "right", "bottom"), box, strict=True))
+    box = ref.box if isinstance(ref, PatchImage) else ("", "", "", "")
     return {
         "file": file.name,
-        "source": picture,
-        **places,
-        "source_sha256": ref.origin() or ref.digest(),
+        "source": ref.photograph.name,
+        **dict(zip(("left", "top", "right", "bottom"), box, strict=True)),
+        "source_sha256": ref.photograph.digest(),
     }
 
 
-def _stem(ref: ImageRef) -> tuple[str, str]:
+def _stem(name: str) -> tuple[str, str]:
     """Return a short and safe name for a file, and its suffix."""
-    name = ref.picture.name if isinstance(ref, PatchImage) and ref.picture else ref.name
     bare = re.split(r"[/\\]", name)[-1]
     stem, dot, suffix = bare.rpartition(".")
     known = dot and re.fullmatch(r"[A-Za-z0-9]{1,5}", suffix)

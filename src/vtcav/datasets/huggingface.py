@@ -181,7 +181,7 @@ def _of_cell(name: str, cell: Any) -> ImageRef:
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class RowImage(ImageRef):
     """The image in a row of a data set.
 
@@ -191,9 +191,9 @@ class RowImage(ImageRef):
         column: The column of the image.
     """
 
-    dataset: Any = field(default=None, repr=False)
-    row: int = 0
-    column: str = "image"
+    dataset: Any = field(repr=False)
+    row: int
+    column: str
 
     def fetch(self) -> ImageRef:
         """Return the image with its bytes, or its path.

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group
 from vtcav.datasets.patches import Box, Patches, PatchImage, choose
@@ -171,6 +170,8 @@ def boxes_of(
         raise DatasetError(f"{image!r}: {error}") from error
     if not inside.any():
         return []
+    from scipy import ndimage
+
     if pieces == "components":
         labels, _ = ndimage.label(inside, structure=np.ones((3, 3)))
     else:

@@ -1,4 +1,4 @@
-"""Patches: parts of photographs, cut out with or without what is around them."""
+"""Patches: parts of photographs, cut out with or without their surroundings."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class Patches:
     """How patches are chosen and cut out.
 
     Args:
-        pad: What is kept around a box, on each side, as a share of its longer side.
-        square: Whether to widen the shorter side to a square, as far as the picture goes. A
-            network's input mostly is one; a long box would be cropped or squeezed.
-        outside: What becomes of the pixels beside the box or mask: "keep" them, "grey" or "blur".
-        min_size: The shortest side, in pixels and without what is around, that a box may have.
+        pad: The margin kept on each side of a box, as a share of its longer side.
+        square: Whether to widen the shorter side to a square, as far as the picture goes. Most
+            networks take square inputs; a long box would be cropped or squeezed.
+        outside: The treatment of pixels outside the box or mask: "keep", "grey" or "blur".
+        min_size: The shortest side that a box may have, in pixels and without the margin.
         per_image: At most this many of one label from one picture, the largest first.
 
     Raises:
@@ -87,7 +87,7 @@ class Patches:
         check("per_image", self.per_image, Whole(1), none="all patches", error=DatasetError)
 
     def window(self, box: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Return left, top, right and bottom of what is cut out of a picture of this size."""
+        """Return left, top, right and bottom of the patch in a picture of this size."""
         around = self.pad * max(box.width, box.height)
         wide, high = box.width + 2 * around, box.height + 2 * around
         if self.square:
@@ -104,21 +104,21 @@ def _span(middle: float, length: float, most: int) -> tuple[int, int]:
     return start, start + whole
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class PatchImage(ImageRef):
     """A part of a picture.
 
     Attributes:
-        picture: What it is cut out of.
-        box: Where the concept is.
+        picture: The picture that it is cut out of.
+        box: The place of the concept.
         cut: How it is cut out.
         region: The pixels that belong to the concept; None for all of the box.
         size: Width and height that the picture must have; None where they are not known.
     """
 
-    picture: ImageRef | None = None
-    box: Box = field(default=Box(0, 0, 1, 1))
-    cut: Patches = Patches()
+    picture: ImageRef
+    box: Box
+    cut: Patches
     region: Region | None = field(default=None, repr=False)
     size: tuple[int, int] | None = None
 
@@ -131,7 +131,7 @@ class PatchImage(ImageRef):
         region: Region | None = None,
         size: tuple[int, int] | None = None,
     ) -> PatchImage:
-        """Return the reference of a patch, named after its picture and place.
+        """Return the reference of a patch, named after its picture and box.
 
         Example:
             >>> from vtcav.images.references import ImageRef
@@ -139,9 +139,8 @@ class PatchImage(ImageRef):
             >>> PatchImage.of(picture, Box(1, 2, 5, 6), Patches()).name
             'cat.jpg[1,2,5,6]'
         """
-        place = ",".join(f"{value:g}" for value in box)
-        name = f"{picture.name}[{place}]"
-        return cls(name, None, picture, box, cut, region, size)
+        name = f"{picture.name}[{','.join(f'{value:g}' for value in box)}]"
+        return cls(name, picture=picture, box=box, cut=cut, region=region, size=size)
 
     def load(self) -> Image.Image:
         """Read the picture and cut the patch out.
@@ -150,22 +149,17 @@ class PatchImage(ImageRef):
             ImageError: When the picture cannot be read, is of another size than its annotations
                 say, or ends before the box does.
         """
-        picture = self._whole()
         try:
-            return _cut_out(picture.load(), self)
+            return _cut_out(self.picture.load(), self)
         except UnreadableError as error:
             raise UnreadableError(self.name, error.args[1]) from error
         except ImageError as error:
             raise UnreadableError(self.name, str(error)) from error
 
-    def origin(self) -> str:
-        """The digest of the picture."""
-        return self._whole().digest()
-
-    def _whole(self) -> ImageRef:
-        if self.picture is None:
-            raise UnreadableError(self.name, "the patch has no picture")
-        return self.picture
+    @property
+    def photograph(self) -> ImageRef:
+        """The picture that it is cut out of."""
+        return self.picture.photograph
 
 
 def _cut_out(picture: Image.Image, patch: PatchImage) -> Image.Image:
@@ -238,9 +232,8 @@ def choose(
         cut: The limits.
 
     Returns:
-        The pairs that stay, in order, and by label how many were left out and why.
+        The pairs that stay, in order, and by label how many were left out for which reason.
     """
-    kept: list[tuple[str, ImageRef]] = []
     lost: dict[str, Counter[str]] = defaultdict(Counter)
     by_picture: dict[tuple[str, str], list[int]] = defaultdict(list)
     listed = list(patches)
@@ -255,8 +248,7 @@ def choose(
         stay.update(best)
         if len(best) < len(places):
             lost[label][f"beyond {cut.per_image} per image"] += len(places) - len(best)
-    kept += [pair for i, pair in enumerate(listed) if i in stay]
-    return kept, lost
+    return [pair for i, pair in enumerate(listed) if i in stay], lost
 
 
 def _area(box: Box) -> float:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group, names, unknown
 from vtcav.errors import DatasetError, ImageError
+from vtcav.images.listing import is_remote
 from vtcav.images.references import ImageRef
-from vtcav.images.remote import StoredImage, stored_images
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,16 +174,19 @@ def _image(cell: Any, root: str, row: int) -> ImageRef:
     if not isinstance(cell, str | os.PathLike) or not os.fspath(cell):
         raise DatasetError(f"expected the path of an image in row {row}, got {cell!r}")
     text = str(os.fspath(cell))
-    if "://" in text:
+    if is_remote(root) and not is_remote(text):
+        text = f"{root.rstrip('/')}/{text}"
+    if is_remote(text):
+        from vtcav.images.remote import StoredImage
+
         return StoredImage(text, root=text)
-    if "://" in root:
-        whole = f"{root.rstrip('/')}/{text}"
-        return StoredImage(whole, root=whole)
     path = Path(root) / text
     return ImageRef(str(path), path)
 
 
 def _parquet(place: str, image: str | None, root: str | Path | None) -> Sequence[ImageRef]:
+    from vtcav.images.remote import stored_images
+
     try:
         return stored_images(place, column=image, folder=None if root is None else str(root))
     except ImageError as error:

@@ -145,7 +145,7 @@ def _name(label: Any, names: Sequence[str] | None, index: int) -> str:
     return str(names[number])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ItemImage(ImageRef):
     """An item of a data set.
 
@@ -154,8 +154,8 @@ class ItemImage(ImageRef):
         index: Of the item.
     """
 
-    dataset: Any = field(default=None, repr=False)
-    index: int = 0
+    dataset: Any = field(repr=False)
+    index: int
 
     def load(self) -> Image.Image:
         """Fetch the item's image.

@@ -1,10 +1,9 @@
-"""From an RGB picture to the tensor a network expects, and how to tell two preprocessings apart."""
+"""Preprocessing: RGB pictures become the tensors that a network expects."""
 
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
@@ -13,13 +12,13 @@ from PIL import Image
 
 from vtcav.errors import ImageError
 from vtcav.images.decoding import as_rgb
+from vtcav.parameters import Whole, Words, check
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["Preprocess", "probe_picture", "same_preprocessing", "signature", "to_tensor"]
 
-_RESIZE = ("crop", "stretch", "pad")
 _Window: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -46,13 +45,14 @@ class Preprocess:
         resize: "crop" scales the picture until it covers `size / crop_pct` and takes the centre,
             "stretch" ignores the aspect ratio, "pad" fits the whole picture and fills the rest.
         interpolation: "nearest", "bilinear", "bicubic" or "lanczos", with antialiasing.
-        mean: Subtracted, one value or one per channel (RGB), on the scale 0..1.
-        std: Divided by, one value or one per channel, on the scale 0..1.
+        mean: The value subtracted, one for all channels or one per channel (RGB), on the scale
+            0..1.
+        std: The divisor, one for all channels or one per channel, on the scale 0..1.
         crop_pct: The part in (0, 1] of the resized picture's shorter side that a crop keeps.
-        fill: The RGB colour in 0..255 that "pad" fills with.
+        fill: The RGB colour in 0..255 of the borders that "pad" adds.
 
     Raises:
-        ImageError: A value is outside of what is said above.
+        ImageError: A value is out of the range given above.
 
     Example:
         >>> preprocess = Preprocess(224, mean=0.5, std=0.5, crop_pct=0.875)
@@ -69,8 +69,8 @@ class Preprocess:
     fill: Sequence[int] = (0, 0, 0)
 
     def __post_init__(self) -> None:
-        _one_of("resize", self.resize, _RESIZE)
-        _one_of("interpolation", self.interpolation, tuple(_FILTERS))
+        check("resize", self.resize, Words("crop", "stretch", "pad"), error=ImageError)
+        check("interpolation", self.interpolation, Words(*_FILTERS), error=ImageError)
         if not 0 < _number("crop_pct", self.crop_pct) <= 1:
             raise ImageError(f"expected crop_pct in (0, 1], got {self.crop_pct}")
         if self.crop_pct != 1 and (self.resize != "crop" or self.size is None):
@@ -122,11 +122,11 @@ class Preprocess:
         return torch.from_numpy(values)
 
     def box(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """Where in the original picture the tensor's edges lie.
+        """Return where in the original picture the tensor's edges lie.
 
         Args:
-            width: Of the original picture, in pixels.
-            height: Of the original picture, in pixels.
+            width: The original picture's width in pixels.
+            height: The original picture's height in pixels.
 
         Returns:
             Left, top, right and bottom in pixels of the original picture, from its upper left
@@ -148,7 +148,7 @@ class Preprocess:
         )
 
     def describe(self) -> dict[str, object]:
-        """The settings as JSON takes them, for provenance; `Preprocess(**...)` restores them.
+        """Return the settings as JSON data, for provenance; `Preprocess(**...)` restores them.
 
         Example:
             >>> Preprocess((2, 3)).describe()["size"]
@@ -157,7 +157,7 @@ class Preprocess:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     def _fit(self, image: Image.Image) -> Image.Image:
-        """The picture as the network sees it, before its values are scaled."""
+        """Return the picture as the network sees it, before its values are scaled."""
         resized, window = self._plan(image.width, image.height)
         if image.size != resized:
             image = image.resize(resized, _FILTERS[self.interpolation])
@@ -171,7 +171,7 @@ class Preprocess:
         return padded
 
     def _plan(self, width: int, height: int) -> tuple[tuple[int, int], _Window]:
-        """The size to resize to, and the window of the resized picture that is shown."""
+        """Return the size to resize to, and the window of the resized picture that is kept."""
         if width < 1 or height < 1:
             raise ImageError(f"expected a picture of at least 1 x 1 pixel, got {width} x {height}")
         if self.size is None:
@@ -192,7 +192,7 @@ class Preprocess:
         return resized, (left, top, left + wide, top + high)
 
     def _cover(self, width: int, height: int, wide: int, high: int) -> tuple[int, int]:
-        """The size of the resized picture that a crop of `wide` x `high` is taken from."""
+        """Return the size of the resized picture that a crop of `wide` x `high` is taken from."""
         # Without the millionth, 224 / (224 / 232) could be a hair below the 232 that it means.
         cover_wide = math.floor(wide / self.crop_pct + 1e-6)
         cover_high = math.floor(high / self.crop_pct + 1e-6)
@@ -222,8 +222,8 @@ def to_tensor(preprocess: Callable[[Image.Image], Tensor], image: Image.Image, n
         The preprocessing's floating-point tensor [C, H, W], detached.
 
     Raises:
-        ImageError: Naming the picture: the preprocessing failed, or returned something else than
-            a floating-point tensor [C, H, W] of finite values.
+        ImageError: Naming the picture, when the preprocessing failed or did not return a
+            floating-point tensor [C, H, W] of finite values.
 
     Example:
         >>> to_tensor(Preprocess(8), Image.new("RGB", (9, 9)), "black.png").shape
@@ -243,9 +243,9 @@ def to_tensor(preprocess: Callable[[Image.Image], Tensor], image: Image.Image, n
 
 
 def signature(preprocess: Callable[[Image.Image], Tensor]) -> tuple[float, ...]:
-    """What a preprocessing does, measured: two that behave alike have the same signature.
+    """Measure what a preprocessing does: two that behave alike have the same signature.
 
-    It is applied to one fixed picture of 389 x 283, in which the size, the crop, the
+    It is applied to one fixed picture of 389 x 283 pixels, in which the size, the crop, the
     interpolation, the mean and the std all leave a trace.
 
     Args:
@@ -285,10 +285,10 @@ def signature(preprocess: Callable[[Image.Image], Tensor]) -> tuple[float, ...]:
 
 
 def same_preprocessing(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Whether two signatures are of the same preprocessing.
+    """Tell whether two signatures belong to the same preprocessing.
 
     Args:
-        a: What `signature` returns.
+        a: A result of `signature`.
         b: Another one.
 
     Returns:
@@ -305,7 +305,7 @@ def same_preprocessing(a: Sequence[float], b: Sequence[float]) -> bool:
 
 
 def probe_picture() -> Image.Image:
-    """A picture of gradients, edges and detail, from whole numbers: the same on every machine."""
+    """Return a picture of gradients, edges and detail that is the same on every machine."""
     y, x = np.mgrid[0:283, 0:389]
     gradient = (x * 255 // 388 + y * 255 // 282) // 2
     checks = (x // 7 + y // 5) % 2 * 255
@@ -316,7 +316,7 @@ def probe_picture() -> Image.Image:
 
 
 def _fault(output: object) -> str:
-    """What is wrong with a preprocessing's output and what to do; empty when all is well."""
+    """Return what is wrong with a preprocessing's output and what to do; empty if nothing is."""
     import torch
 
     if not isinstance(output, torch.Tensor):
@@ -338,16 +338,10 @@ def _fault(output: object) -> str:
 
 
 def _describe(value: object) -> str:
-    """The type of a value, with shape and dtype where it has them."""
+    """Return the type of a value, with shape and dtype where it has them."""
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     name = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
     return name if shape is None else f"{name} of shape {list(shape)} and {dtype}"
-
-
-def _one_of(field: str, value: object, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        names = ", ".join(f'"{name}"' for name in allowed)
-        raise ImageError(f"expected {field} to be one of {names}, got {value!r}")
 
 
 def _number(field: str, value: object) -> float:
@@ -361,7 +355,7 @@ def _number(field: str, value: object) -> float:
 
 
 def _triple(field: str, value: object) -> tuple[float, float, float]:
-    """One number for all channels, or three."""
+    """Return three numbers from one for all channels, or from three."""
     if not hasattr(value, "__len__") or isinstance(value, str):
         return (_number(field, value),) * 3
     numbers = [_number(field, number) for number in cast("Sequence[object]", value)]
@@ -372,22 +366,18 @@ def _triple(field: str, value: object) -> tuple[float, float, float]:
     return numbers[0], numbers[1], numbers[2]
 
 
-def _integers(value: object, count: int) -> tuple[int, ...] | None:
-    """So many whole numbers, or None when these are something else."""
-    if isinstance(value, str) or not hasattr(value, "__len__"):
-        return None
-    items = list(cast("Sequence[object]", value))
-    if len(items) != count or any(isinstance(item, bool) for item in items):
-        return None
+def _whole_numbers(value: object, count: int, least: int) -> tuple[int, ...] | None:
+    """Return so many whole numbers of at least `least`, or None for something else."""
     try:
-        return tuple(operator.index(cast("int", item)) for item in items)
-    except TypeError:
+        numbers = tuple(Whole(least).accept(item) for item in cast("Iterable[object]", value))
+    except (TypeError, ValueError):
         return None
+    return numbers if len(numbers) == count else None
 
 
 def _size(value: object) -> tuple[int, ...]:
-    pair = _integers(value if hasattr(value, "__len__") else (value, value), 2)
-    if pair is None or min(pair) < 1:
+    pair = _whole_numbers(value if hasattr(value, "__len__") else (value, value), 2, 1)
+    if pair is None:
         raise ImageError(
             "expected size to be a whole number of pixels above 0, (height, width) or None, "
             f"got {value!r}"
@@ -396,7 +386,7 @@ def _size(value: object) -> tuple[int, ...]:
 
 
 def _colour(value: object) -> tuple[int, ...]:
-    colour = _integers(value, 3)
-    if colour is None or min(colour) < 0 or max(colour) > 255:
+    colour = _whole_numbers(value, 3, 0)
+    if colour is None or max(colour) > 255:
         raise ImageError(f"expected fill to be 3 whole numbers in 0..255, got {value!r}")
     return colour

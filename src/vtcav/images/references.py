@@ -125,16 +125,21 @@ class ImageRef:
         status = self.path.stat()
         return status.st_size, status.st_mtime_ns
 
+    @property
+    def photograph(self) -> ImageRef:
+        """The picture that this one was cut out of; itself where it is whole."""
+        return self
+
     def origin(self) -> str:
-        """The digest of the photograph that this picture was cut out of; empty where it is whole.
+        """Return the digest of the photograph that it was cut out of; empty where it is whole.
 
         Raises:
             ImageError: When that photograph cannot be read.
         """
-        return ""
+        return "" if self.photograph is self else self.photograph.digest()
 
     def digest(self) -> str:
-        """The sha256 of the content: 64 hexadecimal digits.
+        """Return the SHA-256 of the content: 64 hexadecimal digits.
 
         Of a file's bytes, or of the size and the RGB pixels of a picture in memory.
 
@@ -221,6 +226,6 @@ def with_reasons(skipped: Sequence[Skipped]) -> str:
 
 
 def pixel_digest(image: Image.Image) -> str:
-    """The sha256 of a picture's size and RGB pixels."""
+    """Return the SHA-256 of a picture's size and RGB pixels."""
     pixels = f"{image.width}x{image.height}:".encode() + image.tobytes()
     return hashlib.sha256(pixels).hexdigest()

@@ -102,7 +102,7 @@ class StoredImage(ImageRef):
         return self.fetch().load()
 
     def digest(self) -> str:
-        """The sha256 of the bytes."""
+        """Return the SHA-256 of the bytes."""
         return self.fetch().digest()
 
 
