@@ -1,7 +1,7 @@
 """The attributor: steps 4 to 9 for batches of images, from a network, its CAVs and the settings.
 
-It is all that computes explanations, in `VisualTCAV`, in the explorer and in the workers of a
-cluster, and all that these need to be given.
+`VisualTCAV`, the explorer and the workers of a cluster all compute explanations with it, and need
+nothing else.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class ForwardPass:
 class Attributor:
     """Steps 4 to 9 for batches of images, at every layer of a bank.
 
-    It keeps what depends on no image: logits at zero feature maps, batch sizes that fit into
-    memory, and the error of mixed precision once it is measured.
+    It keeps what does not depend on the images: the logits at zero feature maps, the batch sizes
+    that fit into memory, and the measured error of mixed precision.
 
     Args:
         model: The network.
@@ -123,9 +123,9 @@ class Attributor:
         Raises:
             ExplanationError: For a layer after which the network is not finite.
         """
-        for layer in list(images.maps):
-            result = self._result(layer, images, classes, self.settings)
-            del images.maps[layer]
+        for layer in self.layers:
+            result = self._result(layer.name, images, classes, self.settings)
+            del images.maps[layer.name]
             yield result
 
     def class_rows(
@@ -158,12 +158,12 @@ class Attributor:
             sums[result.layer] = result.a_resampled[:, 0].double().sum(0).numpy()
             for n, name in enumerate(names):
                 prediction = float(images.probabilities[n, index]), best[n]
-                found = result.rows(name, class_names, n, sources[n])
-                rows[n] += [(*row, *prediction) for row in found]
+                own = result.rows(name, class_names, n, sources[n])
+                rows[n] += [(*row, *prediction) for row in own]
         return [row for image in rows for row in image], sums
 
     def layer_images(self, layer: str, images: ForwardPass, classes: Sequence[int]) -> LayerImages:
-        """Run what precedes the integral at one layer."""
+        """Return images at one layer, ready for the integral."""
         head, F = self.model.head(layer).of(images.x), images.maps[layer]
         z0 = self._at_zero(head, F)
         return LayerImages(head, self.cavs, F, images.z, z0, tuple(classes), self.model.binary)
@@ -195,7 +195,7 @@ class Attributor:
             )
 
     def measure_precision_at(self, refs: Sequence[ImageRef], index: int) -> None:
-        """Measure it at the first readable one of many images, for one class."""
+        """Measure it at the first readable image of a list, for one class."""
         if self.settings.precision is None or self.precision_error is not None:
             return
         for ref in refs:
@@ -210,7 +210,7 @@ class Attributor:
         """Return what a result depends on, with its own settings.
 
         Args:
-            settings: Of the result.
+            settings: The result's settings.
             measured: Whether to include the measured error of mixed precision.
         """
         model, integral = self.model, self.settings

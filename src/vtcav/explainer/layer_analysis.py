@@ -135,7 +135,7 @@ class LayerResult:
         pointed: Whether any channel points towards the concept [N, K].
         error: Estimated relative error of the integral [N, T, K].
         converged: Whether the tolerance was reached [N].
-        evaluations: Of the gradient [N].
+        evaluations: The number of gradient evaluations [N].
     """
 
     layer: str
@@ -161,7 +161,7 @@ class LayerResult:
 
         Args:
             image: Its name.
-            class_names: Of all classes of the network.
+            class_names: The names of all classes.
             n: Its position among the images.
             learned_from: The concepts that it is an example or a negative of.
         """

@@ -324,7 +324,7 @@ class VisualTCAV:
         refs = collect(images, limit=limit, seed=seed)
         self.attributor.measure_precision_at(refs, index)
         task = Task(self.attributor, index, strict)
-        found = explain_images(
+        done = explain_images(
             task, refs, engine_of(engine, ray_options), run=run, shown=self.progress
         )
         return GlobalExplanation(
@@ -332,13 +332,13 @@ class VisualTCAV:
             class_name=self.model.class_names[index],
             layers=tuple(self.layers),
             concepts=self.cavs.names,
-            skipped=found.skipped,
+            skipped=done.skipped,
             thumbnails=dict(self.cavs.thumbnails),
             provenance=self.provenance(
                 {"class": index, "limit": limit and int(limit), "seed": int(seed)}
             ),
-            _rows=found.rows,
-            _resampled=resampled_means(self.cavs, found.sums, found.used),
+            _rows=done.rows,
+            _resampled=resampled_means(self.cavs, done.sums, done.used),
         )
 
     @unaffected

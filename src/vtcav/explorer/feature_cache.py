@@ -32,7 +32,7 @@ _Maps = LRUCache[tuple[ImageRef, str], Tensor]
 
 @dataclass(eq=False)
 class _Entry:
-    """What stays of one image, whatever the budget."""
+    """The data of one image that is kept whatever the budget."""
 
     thumbnail: NDArray[np.uint8]
     print: NDArray[np.uint8]
@@ -45,7 +45,7 @@ class FeatureCache:
     Args:
         model: The network.
         budget: Bytes of feature maps.
-        pinned: Images that make no room for others: the negatives of all concepts.
+        pinned: Images that are not dropped for others: the negatives of all concepts.
     """
 
     def __init__(self, model: Model, budget: int, pinned: Iterable[ImageRef] = ()) -> None:
@@ -154,7 +154,7 @@ class FeatureCache:
         return self._pinned_maps if ref in self._pinned else self._maps
 
     def _keep(self, ref: ImageRef, layer: str, F: Tensor, layers: Sequence[str]) -> None:
-        """Keep the maps of an image at a layer where there is room, or can be made."""
+        """Keep the maps of an image at a layer, if the budget allows it after dropping others."""
         maps = self._maps_of(ref)
         if (ref, layer) in maps:
             return

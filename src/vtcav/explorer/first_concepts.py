@@ -38,8 +38,8 @@ def first_concepts(
         concepts = concept_folders(concepts, besides=besides)
     own: Mapping[str, ImageSource] = {}
     if isinstance(negatives, str | Path):
-        found = negative_folders(negatives, concepts)
-        own = found if isinstance(found, Mapping) else {}
+        folders = negative_folders(negatives, concepts)
+        own = folders if isinstance(folders, Mapping) else {}
     skipped: list[Skipped] = []
     try:
         specs = [

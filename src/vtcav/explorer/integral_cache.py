@@ -29,7 +29,7 @@ class IntegralCache:
     """Integrated gradients by picture, layer and logit.
 
     Args:
-        steps: Of the trapezoid rule.
+        steps: Steps of the trapezoid rule.
         batch_size: Points per pass through the head.
         budget: Bytes to keep.
     """

@@ -39,7 +39,7 @@ class PictureRef(ImageRef):
     """A reference that computes the digest of its picture once.
 
     Attributes:
-        whole: Of a patch, the picture that it was cut out of.
+        whole: The picture that a patch was cut out of; None for a whole picture.
     """
 
     whole: PictureRef | None = field(default=None, repr=False)

@@ -27,7 +27,7 @@ from vtcav.images.concepts import Concept, ImageSet
 from vtcav.images.input_box import shown_picture
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.preprocess import Preprocess, signature, to_tensor
-from vtcav.images.references import ImageRef, Skipped
+from vtcav.images.references import ImageRef, Skipped, with_reasons
 from vtcav.models.base import LayerInfo, Model
 from vtcav.results.bank import CavBank
 from vtcav.results.rows import Row
@@ -54,7 +54,7 @@ class Session:
         negatives: Images that show no concept, one set for all or folders by concept; None takes
             a stand-in, and the page says so.
         cavs: Learned concepts to show.
-        steps: Of the trapezoid rule.
+        steps: Steps of the trapezoid rule.
         batch_size: Images per pass through the network.
         seed: Seeds stand-in negatives and the draws of null and bootstrap CAVs.
         memory: Bytes of feature maps to keep, and four times the bytes of integrated gradients.
@@ -117,7 +117,7 @@ class Session:
     # -- pictures -----------------------------------------------------------------------------
 
     def warm(self) -> None:
-        """Pass the negatives through the network before someone waits for them."""
+        """Pass the negatives through the network before they are needed."""
         self._pass(self.shared, self.names, urgent=False)
 
     def look(self, picture: str, layers: Sequence[str] | None = None) -> PictureView:
@@ -166,7 +166,7 @@ class Session:
         """Integrate the gradients of classes at a layer, where that is not done yet.
 
         Raises:
-            SupersededError: When `check` says that nobody waits any more.
+            SupersededError: When `check` raises it, as a newer request has come.
         """
         self._check_layer(layer)
         images = self.look(picture, [layer]).images
@@ -208,7 +208,7 @@ class Session:
             classes: Class indices.
             null_cavs: As `VisualTCAV.fit` takes them.
             bootstraps: The same.
-            check: Raises when nobody waits for the answer any more.
+            check: Called between steps; raises when the answer is no longer needed.
 
         Raises:
             ConceptError: When there are no examples or no negatives.
@@ -327,12 +327,12 @@ class Session:
         sets = concept.examples, concept.negatives
         self._pass([ref for images in sets for ref in images.refs], layers, check=check)
         passes = {images: self._features.learned(images, layers) for images in sets}
-        for images, found in passes.items():
-            if len(found.used) + len(found.skipped) < len(images.refs):
+        for images, learned in passes.items():
+            if len(learned.used) + len(learned.skipped) < len(images.refs):
                 raise ConceptError("pictures were removed meanwhile; try again")
-            if not found.used:
-                reasons = "; ".join(f"{s.name!r}: {s.reason}" for s in found.skipped[:3])
-                raise ConceptError(f"no image of the {images.role} can be read ({reasons})")
+            if not learned.used:
+                reasons = with_reasons(learned.skipped)
+                raise ConceptError(f"no image of the {images.role} can be read: {reasons}")
         return passes
 
     def _pass(

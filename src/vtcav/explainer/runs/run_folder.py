@@ -51,7 +51,7 @@ def opened(path: Path, identity: Mapping[str, Any]) -> Iterator[RunFolder]:
 
     Args:
         path: The folder; created when missing.
-        identity: What the parts depend on, as JSON data.
+        identity: The run's settings and other dependencies, as JSON data.
 
     Raises:
         ExplanationError: When the folder holds a run with other settings, naming what differs;
