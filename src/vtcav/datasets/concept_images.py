@@ -76,7 +76,7 @@ class ConceptImages(Mapping[str, tuple[ImageRef, ...]]):
         return f"ConceptImages({', '.join(counts[:_LISTED])}{more})"
 
     def _repr_html_(self) -> str:
-        from vtcav.results.notebook import Display, rows_of
+        from vtcav.results.notebook.display import Display, rows_of
         from vtcav.results.words import count
 
         return Display(

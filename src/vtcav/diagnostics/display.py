@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vtcav.diagnostics.levels import LEVELS
-from vtcav.results.notebook import MOST_ROWS, Cell, Display, cell, shown
+from vtcav.results.notebook.display import MOST_ROWS, Cell, Display, cell, shown
 from vtcav.results.words import listed
 
 if TYPE_CHECKING:

@@ -78,11 +78,15 @@ class Copies:
         start = sum(map(len, self.sets[:s]))
         return slice(start, start + len(self.sets[s]))
 
+    @property
+    def close(self) -> NDArray[np.bool_]:
+        """Whether each image has a copy in each set [N, S]."""
+        close: NDArray[np.bool_] = self.similarity >= self.threshold
+        return self.exact | close
+
     def found(self, a: int, b: int) -> NDArray[np.bool_]:
         """Tell whether each image of set `a` has a copy in set `b`, other than itself [n]."""
-        rows = self.rows(a)
-        close: NDArray[np.bool_] = self.similarity[rows, b] >= self.threshold
-        return self.exact[rows, b] | close
+        return self.close[self.rows(a), b]
 
     def table(self) -> pd.DataFrame:
         """Return a row for every image and set in which it has a copy, with the closest one.
@@ -92,19 +96,13 @@ class Copies:
         """
         import pandas as pd
 
-        names = [name for images in self.sets for name in images.names]
-        roles = [images.role for images in self.sets for _ in images.names]
-        columns = ["set", "image", "other_set", "other_image", "kind", "similarity"]
+        names = [(images.role, name) for images in self.sets for name in images.names]
         pairs: dict[tuple[int, int], tuple[object, ...]] = {}
-        for b in range(len(self.sets)):
-            for a in range(len(self.sets)):
-                start = self.rows(a).start
-                for i in np.flatnonzero(self.found(a, b)) + start:
-                    j = int(self.partner[i, b])
-                    kind = "exact" if self.exact[i, b] else "near"
-                    p, q = sorted((int(i), j))
-                    row = roles[p], names[p], roles[q], names[q], kind, self.similarity[i, b]
-                    pairs.setdefault((p, q), row)
+        for b, i in np.argwhere(self.close.T):
+            p, q = sorted((int(i), int(self.partner[i, b])))
+            kind = "exact" if self.exact[i, b] else "near"
+            pairs.setdefault((p, q), (*names[p], *names[q], kind, self.similarity[i, b]))
+        columns = ["set", "image", "other_set", "other_image", "kind", "similarity"]
         rows = [pairs[key] for key in sorted(pairs)]
         return pd.DataFrame(rows, columns=columns).astype({"similarity": "float64"})
 
@@ -176,21 +174,17 @@ def _exact(
 ) -> NDArray[np.bool_]:
     """Find equal digests, which are the closest copies whatever the hashes."""
     exact = np.zeros(similarity.shape, bool)
-    groups: dict[str, list[int]] = defaultdict(list)
-    for i, digest in enumerate(digest for images in sets for digest in images.digests):
-        groups[digest].append(i)
-    for members in groups.values():
-        # the first two of each set are enough: one of them is another image than the one at hand
-        first: dict[int, list[int]] = defaultdict(list)
-        for j in members:
-            if len(first[owner[j]]) < 2:
-                first[owner[j]].append(j)
-        for i in members if len(members) > 1 else ():
-            for s, candidates in first.items():
-                others = [j for j in candidates if j != i]
-                if others:
-                    exact[i, s], similarity[i, s], partner[i, s] = True, 1.0, others[0]
-                    earlier[i] |= s == owner[i] and others[0] < i
+    groups: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    digests = [digest for images in sets for digest in images.digests]
+    for i, digest in enumerate(digests):
+        groups[digest][owner[i]].append(i)
+    for i, digest in enumerate(digests):
+        for s, members in groups[digest].items():
+            # the first two of a set are enough: one of them is another image
+            for j in members[:2]:
+                if j != i and not exact[i, s]:
+                    exact[i, s], similarity[i, s], partner[i, s] = True, 1.0, j
+                    earlier[i] |= s == owner[i] and j < i
     return exact
 
 

@@ -97,7 +97,8 @@ class CavBank:
     def _repr_html_(self) -> str:
         from vtcav.results.notebook.concepts import bank_html
 
-        return bank_html(self)
+        network = self.described.get("network", "a network")
+        return bank_html(self.table(), self.thumbnails, network)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -135,13 +135,11 @@ def wrap(
     return [shorten(line, width, size, bold=bold) for line in (*lines, line)]
 
 
-def labels(
-    names: Sequence[str], numbers: Sequence[int], width: float, size: float = SMALL
-) -> list[str]:
+def labels(names: Sequence[str], numbers: Sequence[int], width: float) -> list[str]:
     """Return names that fit a width; those that would look alike begin with their number."""
-    short = [shorten(name, width, size) for name in names]
+    short = [shorten(name, width) for name in names]
     return [
-        label if short.count(label) == 1 else shorten(f"[{n}] {name}", width, size)
+        label if short.count(label) == 1 else shorten(f"[{n}] {name}", width)
         for label, name, n in zip(short, names, numbers, strict=True)
     ]
 

@@ -235,7 +235,6 @@ class Page:
         box: tuple[float, float, float, float],
         pictures: NDArray[np.uint8],
         columns: Sequence[int],
-        gap: float = 0.05,
     ) -> None:
         """Draw as many example pictures as fit, in the column count that shows most.
 
@@ -243,9 +242,9 @@ class Page:
             box: Left, top, width and height in inches.
             pictures: uint8 [n, 96, 96, 3].
             columns: Column counts to choose from, the preferred first.
-            gap: Between pictures.
         """
         left, top, width, height = box
+        gap = 0.05
 
         def side(count: int) -> float:
             return (width - gap * (count - 1)) / count

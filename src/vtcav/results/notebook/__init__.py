@@ -4,19 +4,3 @@ Text and background have the notebook's own colours, so that a display is readab
 dark. All that comes from a user is escaped, and long names, many rows and many pictures are cut: a
 display stays below 300 kB.
 """
-
-from vtcav.results.notebook.display import MOST_ROWS, Cell, Display, Figure, cell, rows_of, shown
-from vtcav.results.notebook.pictures import examples, overlay, picture
-
-__all__ = [
-    "MOST_ROWS",
-    "Cell",
-    "Display",
-    "Figure",
-    "cell",
-    "examples",
-    "overlay",
-    "picture",
-    "rows_of",
-    "shown",
-]

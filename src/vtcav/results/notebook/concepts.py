@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,33 +18,25 @@ if TYPE_CHECKING:
 __all__ = ["bank_html"]
 
 
-class Bank(Protocol):
-    """Learned concepts, as `vtcav.CavBank` holds them."""
+def bank_html(
+    table: pd.DataFrame, thumbnails: Mapping[str, NDArray[np.uint8]], network: str
+) -> str:
+    """Return the display of learned concepts.
 
-    @property
-    def names(self) -> tuple[str, ...]: ...
-    @property
-    def layers(self) -> Collection[str]: ...
-    @property
-    def thumbnails(self) -> Mapping[str, NDArray[np.uint8]]: ...
-    @property
-    def described(self) -> Mapping[str, str]: ...
-    def table(self) -> pd.DataFrame: ...
-
-
-def bank_html(bank: Bank) -> str:
-    """Return the display of learned concepts."""
-    table = bank.table()
-    table["separated"] = table["separated"].map({True: "yes", False: "no"})
+    Args:
+        table: `CavBank.table`.
+        thumbnails: A few examples of each concept.
+        network: The network in words.
+    """
+    concepts = list(table["concept"].unique())
+    layers = table["layer"].nunique()
+    table = table.assign(separated=table["separated"].map({True: "yes", False: "no"}))
     columns = ["layer", "concept", "e_pos", "e_neg", "separated"]
     columns += ["examples", "negatives", "skipped"]
     return Display(
         title="Learned concepts",
-        lines=[
-            f"{count(len(bank.names), 'concept')} at {count(len(bank.layers), 'layer')} of "
-            f"{bank.described.get('network', 'a network')}"
-        ],
-        figures=examples(bank.thumbnails, bank.names),
+        lines=[f"{count(len(concepts), 'concept')} at {count(layers, 'layer')} of {network}"],
+        figures=examples(thumbnails, concepts),
         header=["layer", "concept", "e+", "e-", "separated", "examples", "negatives", "left out"],
         rows=rows_of(table, columns),
         total=len(table),
