@@ -1,4 +1,14 @@
-"""`vtcav cache`: show, check or clear the cache of learning."""
+"""`vtcav cache`: show, check or clear what learning keeps for the next time.
+
+Show what learning concepts keeps for the next time, check every entry against its hash, or remove
+all. VTCAV_CACHE names another folder or turns the cache off, VTCAV_CACHE_SIZE limits its size (2
+GB).
+
+Examples:
+  vtcav cache
+  vtcav cache verify
+  vtcav cache clear
+"""
 
 from __future__ import annotations
 
@@ -6,7 +16,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcav.cli.options import UsageError, add_shared
+from vtcav.cli.options import UsageError, add_command, add_shared
 from vtcav.cli.terminal import print_json, print_line
 from vtcav.errors import ExplanationError
 
@@ -24,16 +34,7 @@ _KINDS = {
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = commands.add_parser(
-        "cache",
-        help="show, check or clear what learning keeps for the next time",
-        description=(
-            "Show what learning concepts keeps for the next time, check every entry against its "
-            "hash, or remove all. VTCAV_CACHE names another folder or turns the cache off, "
-            "VTCAV_CACHE_SIZE limits its size (2 GB)."
-        ),
-        epilog="examples:\n  vtcav cache\n  vtcav cache verify\n  vtcav cache clear",
-    )
+    command = add_command(commands, "cache", __doc__, _run)
     command.add_argument(
         "action",
         nargs="?",
@@ -43,7 +44,6 @@ def add(commands: Any) -> None:
     )
     command.add_argument("--cache", metavar="DIR", help="the folder (default: that of the user)")
     add_shared(command, quiet="")
-    command.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:

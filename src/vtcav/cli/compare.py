@@ -1,4 +1,13 @@
-"""`vtcav compare`: compute other methods beside Visual-TCAV."""
+r"""`vtcav compare`: compute TCAV, saliency methods and a concept bottleneck beside Visual-TCAV.
+
+Compute other methods beside Visual-TCAV: the same images, layers and concepts, one table. Values
+of different methods have different units; compare their order. Needs the extra vtcav[evaluation].
+
+Example:
+  vtcav compare --images photos --model demo \
+      --concepts concepts --negatives random -o out
+with photos/zebra/*.jpg, photos/dalmatian/*.jpg, ...
+"""
 
 from __future__ import annotations
 
@@ -9,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtcav.cli.options import (
     UsageError,
+    add_command,
     add_common,
     add_output,
     add_resampling,
@@ -36,21 +46,7 @@ __all__ = ["add", "class_folders"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = commands.add_parser(
-        "compare",
-        help="compute TCAV, saliency methods and a concept bottleneck beside Visual-TCAV",
-        description=(
-            "Compute other methods beside Visual-TCAV: the same images, layers and concepts, one "
-            "table. Values of different methods have different units; compare their order. "
-            "Needs the extra vtcav[evaluation]."
-        ),
-        epilog=(
-            "example:\n"
-            "  vtcav compare --images photos --model demo \\\n"
-            "      --concepts concepts --negatives random -o out\n"
-            "with photos/zebra/*.jpg, photos/dalmatian/*.jpg, ..."
-        ),
-    )
+    command = add_command(commands, "compare", __doc__, _run)
     command.add_argument(
         "--images", required=True, help="a folder or URI with one folder of images per class"
     )
@@ -73,7 +69,6 @@ def add(commands: Any) -> None:
     add_resampling(command)
     add_output(command, "tables and figure")
     add_common(command)
-    command.set_defaults(run=_run)
 
 
 def class_folders(root: str | Path, model: Model) -> dict[int, str | Path]:

@@ -1,4 +1,18 @@
-"""`vtcav concepts`: a folder of concepts, from a data set."""
+"""`vtcav concepts`: write a folder of concepts from a data set, patches cut out.
+
+Write one folder of images per concept, for --concepts, from a data set. SOURCE is
+  a folder with one folder per label;
+  a folder in the layout of Broden (index.csv, label.csv, images/);
+  a folder of images, with --masks;
+  a folder that Hugging Face's datasets saved with save_to_disk;
+  a table (.csv, .tsv, .parquet) of paths and labels, with boxes if it has them;
+  a .json file in COCO's form, with --images.
+
+Examples:
+  vtcav concepts dtd/images -o concepts --labels striped,dotted --rest 200
+  vtcav concepts instances.json --images photos -o concepts --labels zebra --pad 0.2
+  vtcav concepts photos --masks masks --concept spot -o concepts --outside grey
+"""
 
 from __future__ import annotations
 
@@ -7,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcav.cli.localise import mask_value
-from vtcav.cli.options import UsageError, add_settings, add_shared, names, positive
+from vtcav.cli.options import UsageError, add_command, add_settings, add_shared, names, positive
 from vtcav.explainer.settings import FitSettings
 
 if TYPE_CHECKING:
@@ -18,30 +32,11 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = commands.add_parser(
-        "concepts",
-        help="write a folder of concepts from a data set, patches cut out",
-        description=(
-            "Write one folder of images per concept, for --concepts, from a data set. SOURCE is\n"
-            "  a folder with one folder per label;\n"
-            "  a folder in the layout of Broden (index.csv, label.csv, images/);\n"
-            "  a folder of images, with --masks;\n"
-            "  a folder that Hugging Face's datasets saved with save_to_disk;\n"
-            "  a table (.csv, .tsv, .parquet) of paths and labels, with boxes if it has them;\n"
-            "  a .json file in COCO's form, with --images."
-        ),
-        epilog=(
-            "examples:\n"
-            "  vtcav concepts dtd/images -o concepts --labels striped,dotted --rest 200\n"
-            "  vtcav concepts instances.json --images photos -o concepts --labels zebra --pad 0.2\n"
-            "  vtcav concepts photos --masks masks --concept spot -o concepts --outside grey"
-        ),
-    )
+    command = add_command(commands, "concepts", __doc__, _run)
     _add_source(command)
     _add_patches(command)
     add_settings(command, FitSettings, "seed")
     add_shared(command, quiet="print nothing")
-    command.set_defaults(run=_run)
 
 
 def _add_source(command: argparse.ArgumentParser) -> None:

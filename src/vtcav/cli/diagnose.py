@@ -1,4 +1,14 @@
-"""`vtcav diagnose`: how far each concept can be trusted."""
+"""`vtcav diagnose`: say how far each concept can be trusted.
+
+Say how far each concept can be trusted at each layer: whether the layer tells it from its
+negatives on images it was not learned from, how much it depends on the choice of images, whether
+its direction is also that of another concept, where its examples activate, and which images occur
+twice. Every finding has a level: fine, look, do not use.
+
+Examples:
+  vtcav diagnose --model demo --concepts concepts --negatives random -o trust
+  vtcav diagnose --model demo --cavs out/cavs.safetensors --images zebras -o trust
+"""
 
 from __future__ import annotations
 
@@ -7,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vtcav.cli.options import (
+    add_command,
     add_common,
     add_output,
     add_sources,
@@ -26,22 +37,7 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = commands.add_parser(
-        "diagnose",
-        help="say how far each concept can be trusted",
-        description=(
-            "Say how far each concept can be trusted at each layer: whether the layer tells it "
-            "from its negatives on images it was not learned from, how much it depends on the "
-            "choice of images, whether its direction is also that of another concept, where its "
-            "examples activate, and which images occur twice. Every finding has a level: fine, "
-            "look, do not use."
-        ),
-        epilog=(
-            "examples:\n"
-            "  vtcav diagnose --model demo --concepts concepts --negatives random -o trust\n"
-            "  vtcav diagnose --model demo --cavs out/cavs.safetensors --images zebras -o trust\n"
-        ),
-    )
+    command = add_command(commands, "diagnose", __doc__, _run)
     add_sources(command)
     command.add_argument(
         "--images",
@@ -50,7 +46,6 @@ def add(commands: Any) -> None:
     command.add_argument("--other-negatives", help="other negatives to compare the directions with")
     add_output(command, "tables and figure")
     add_common(command)
-    command.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -83,13 +78,7 @@ def _print(found: Diagnostics) -> None:
     print_frame(
         "How far each concept can be trusted (fine, look, do not use)",
         found.summary(),
-        {
-            "layer": "layer",
-            "concept": "concept",
-            "level": "level",
-            "check": "decided by",
-            "meaning": "meaning",
-        },
+        "layer, concept, level, check: decided by, meaning",
     )
     table = found.table
     for row in records(table[(table["layer"] == "") & (table["level"] != FINE)]):

@@ -1,4 +1,15 @@
-"""`vtcav evaluate`: run the controlled experiment."""
+"""`vtcav evaluate`: compare attributions with measured causal effects.
+
+Run the controlled experiment: train small networks on drawn images whose class shows in a texture
+and in a tag, measure which of the two they use by removing it, and compare with what Visual-TCAV
+and other methods say. With --images, do the same on your photographs, for the tag alone. Needs
+the extra vtcav[evaluation]. The same command resumes an interrupted run.
+
+Examples:
+  vtcav evaluate -o evaluation --quick
+  vtcav evaluate -o evaluation --seeds 0,1,2
+  vtcav evaluate --images photographs --model demo -o evaluation --quick
+"""
 
 from __future__ import annotations
 
@@ -6,7 +17,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vtcav.cli.options import UsageError, add_common, add_loading, load, positive, shown
+from vtcav.cli.options import (
+    UsageError,
+    add_command,
+    add_common,
+    add_loading,
+    load,
+    positive,
+    shown,
+)
 from vtcav.cli.terminal import print_json, print_line, print_table
 
 __all__ = ["add"]
@@ -14,23 +33,7 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = commands.add_parser(
-        "evaluate",
-        help="compare attributions with measured causal effects",
-        description=(
-            "Run the controlled experiment: train small networks on drawn images whose class "
-            "shows in a texture and in a tag, measure which of the two they use by removing it, "
-            "and compare with what Visual-TCAV and other methods say. With --images, do the same "
-            "on your photographs, for the tag alone. Needs the extra vtcav[evaluation]. The same "
-            "command resumes an interrupted run."
-        ),
-        epilog=(
-            "examples:\n"
-            "  vtcav evaluate -o evaluation --quick\n"
-            "  vtcav evaluate -o evaluation --seeds 0,1,2\n"
-            "  vtcav evaluate --images photographs --model demo -o evaluation --quick"
-        ),
-    )
+    command = add_command(commands, "evaluate", __doc__, _run)
     command.add_argument("-o", "--output", type=Path, required=True, help="folder of the run")
     command.add_argument(
         "--quick", action="store_true", help="one seed, three networks, a few minutes"
@@ -42,7 +45,6 @@ def add(commands: Any) -> None:
     )
     _add_photographs(command)
     add_common(command)
-    command.set_defaults(run=_run)
 
 
 def _add_photographs(command: argparse.ArgumentParser) -> None:

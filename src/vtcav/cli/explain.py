@@ -1,4 +1,11 @@
-"""`vtcav explain`: explain one image."""
+"""`vtcav explain`: explain one image.
+
+Explain one image: where each concept is and how much it contributes.
+
+Examples:
+  vtcav explain zebra.jpg --model demo --concepts concepts --negatives random -o out
+  vtcav explain zebra.jpg --model demo --cavs out/cavs.safetensors --classes zebra
+"""
 
 from __future__ import annotations
 
@@ -7,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vtcav.cli.options import (
+    add_command,
     add_common,
     add_output,
     add_quadrature,
@@ -30,16 +38,7 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = commands.add_parser(
-        "explain",
-        help="explain one image",
-        description="Explain one image: where each concept is and how much it contributes.",
-        epilog=(
-            "examples:\n"
-            "  vtcav explain zebra.jpg --model demo --concepts concepts --negatives random -o out\n"
-            "  vtcav explain zebra.jpg --model demo --cavs out/cavs.safetensors --classes zebra\n"
-        ),
-    )
+    command = add_command(commands, "explain", __doc__, _run)
     command.add_argument("image", metavar="IMAGE", help="a picture file, or its URI")
     command.add_argument(
         "--classes",
@@ -53,7 +52,6 @@ def add(commands: Any) -> None:
     add_resampling(command)
     add_output(command, "tables, maps and figure")
     add_common(command)
-    command.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:

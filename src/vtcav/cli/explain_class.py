@@ -1,4 +1,11 @@
-"""`vtcav explain-class`: explain a class with many of its images."""
+r"""`vtcav explain-class`: explain a class with many of its images.
+
+Explain a class: the attribution of each concept over many images.
+
+Example:
+  vtcav explain-class zebra --images zebras --model demo \
+      --concepts concepts --negatives random -o out
+"""
 
 from __future__ import annotations
 
@@ -10,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtcav.cli.options import (
     UsageError,
+    add_command,
     add_common,
     add_output,
     add_quadrature,
@@ -33,16 +41,7 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = commands.add_parser(
-        "explain-class",
-        help="explain a class with many of its images",
-        description="Explain a class: the attribution of each concept over many images.",
-        epilog=(
-            "example:\n"
-            "  vtcav explain-class zebra --images zebras --model demo \\\n"
-            "      --concepts concepts --negatives random -o out"
-        ),
-    )
+    command = add_command(commands, "explain-class", __doc__, _run)
     command.add_argument("class_name", metavar="CLASS", help="a class name, or index:N")
     command.add_argument(
         "--images", required=True, help="images of the class: a folder, glob, URI or Parquet file"
@@ -53,7 +52,6 @@ def add(commands: Any) -> None:
     add_output(command, "tables, maps and figure")
     _add_run(command)
     add_common(command)
-    command.set_defaults(run=_run)
 
 
 def _add_run(command: argparse.ArgumentParser) -> None:
@@ -127,14 +125,5 @@ def _print(glob: GlobalExplanation) -> None:
         "images: 95 % interval of the mean for other images; examples: the same for other examples "
         "and negatives; q: false discovery rate against CAVs of random images",
         with_intervals(glob.summary()),
-        {
-            "layer": "layer",
-            "concept": "concept",
-            "mean": "mean",
-            "images": "images",
-            "examples": "examples",
-            "null_mean": "random",
-            "q_value": "q",
-            "note": "note",
-        },
+        "layer, concept, mean, images, examples, null_mean: random, q_value: q, note",
     )

@@ -1,4 +1,13 @@
-"""`vtcav explore`: make concepts in a local web app."""
+"""`vtcav explore`: make concepts by hand in a local web page.
+
+Open a page on this machine: choose a photo, cut out examples of a concept, and see at once where
+the network sees it and how much it counts. Needs the extra vtcav[explore]. Nothing leaves the
+machine.
+
+Examples:
+  vtcav explore --model demo
+  vtcav explore --model python:mymodel:build --concepts concepts --negatives random
+"""
 
 from __future__ import annotations
 
@@ -7,7 +16,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from vtcav.cli.options import UsageError, add_model, add_settings, load, positive
+from vtcav.cli.options import UsageError, add_command, add_model, add_settings, load, positive
 from vtcav.cli.terminal import print_line
 from vtcav.explainer.settings import FitSettings, IntegralSettings
 from vtcav.models.settings import LoadSettings
@@ -20,20 +29,7 @@ _SAMPLES = "chelsea", "coffee", "chessboard_RGB", "rocket", "brick"
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = commands.add_parser(
-        "explore",
-        help="make concepts by hand in a local web page",
-        description=(
-            "Open a page on this machine: choose a photo, cut out examples of a concept, and see "
-            "at once where the network sees it and how much it counts. Needs the extra "
-            "vtcav[explore]. Nothing leaves the machine."
-        ),
-        epilog=(
-            "examples:\n"
-            "  vtcav explore --model demo\n"
-            "  vtcav explore --model python:mymodel:build --concepts concepts --negatives random\n"
-        ),
-    )
+    command = add_command(commands, "explore", __doc__, _run)
     add_model(command)
     command.add_argument(
         "--concepts", help="concepts to begin with: a folder or URI with one folder for each"
@@ -62,7 +58,6 @@ def add(commands: Any) -> None:
     add_settings(command, LoadSettings, "device")
     add_settings(command, FitSettings, "seed")
     command.add_argument("--debug", action="store_true", help="show tracebacks")
-    command.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,13 @@
-"""`vtcav init`: write a commented study file from a folder."""
+"""`vtcav init`: write a commented study file from a folder.
+
+Write a commented study file for `vtcav run` from what a folder holds: concepts/ with one folder
+per concept, negatives/ or random/, classes/ with one folder of images per class, and single
+photographs.
+
+Examples:
+  vtcav init
+  vtcav init data -o study.yaml --model timm:resnet18
+"""
 
 from __future__ import annotations
 
@@ -6,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vtcav.cli.options import MODEL_HELP, UsageError, add_shared
+from vtcav.cli.options import MODEL_HELP, UsageError, add_command, add_shared
 from vtcav.cli.terminal import print_json, print_line
 from vtcav.errors import ExplanationError
 
@@ -15,16 +24,7 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = commands.add_parser(
-        "init",
-        help="write a commented study file from a folder",
-        description=(
-            "Write a commented study file for `vtcav run` from what a folder holds: concepts/ "
-            "with one folder per concept, negatives/ or random/, classes/ with one folder of "
-            "images per class, and single photographs."
-        ),
-        epilog="examples:\n  vtcav init\n  vtcav init data -o study.yaml --model timm:resnet18",
-    )
+    command = add_command(commands, "init", __doc__, _run)
     command.add_argument(
         "folder",
         metavar="FOLDER",
@@ -41,7 +41,6 @@ def add(commands: Any) -> None:
     )
     command.add_argument("--force", action="store_true", help="replace the file where it exists")
     add_shared(command, quiet="print nothing")
-    command.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:

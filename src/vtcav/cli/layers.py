@@ -1,11 +1,18 @@
-"""`vtcav layers`: list the layers that can be explained."""
+"""`vtcav layers`: list the layers of a network that can be explained.
+
+List the layers that can be explained, in order, with kind and shape.
+
+Examples:
+  vtcav layers demo
+  vtcav layers python:mymodel:build --json
+"""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from vtcav.cli.options import MODEL_HELP, add_common, add_loading, load
+from vtcav.cli.options import MODEL_HELP, add_command, add_common, add_loading, load
 from vtcav.cli.terminal import print_json, print_table
 
 __all__ = ["add"]
@@ -13,16 +20,10 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = commands.add_parser(
-        "layers",
-        help="list the layers of a network that can be explained",
-        description="List the layers that can be explained, in order, with kind and shape.",
-        epilog="examples:\n  vtcav layers demo\n  vtcav layers python:mymodel:build --json",
-    )
+    command = add_command(commands, "layers", __doc__, _run)
     command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     add_loading(command)
     add_common(command)
-    command.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:

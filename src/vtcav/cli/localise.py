@@ -1,4 +1,11 @@
-"""`vtcav localise`: measure concept maps against masks."""
+r"""`vtcav localise`: measure concept maps against masks.
+
+Measure how well concept maps agree with masks of where the concepts are.
+
+Example:
+  vtcav localise --images zebras --masks zebra_masks --concept striped \
+      --model demo --concepts concepts --negatives random -o out
+"""
 
 from __future__ import annotations
 
@@ -8,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcav.cli.options import (
+    add_command,
     add_common,
     add_output,
     add_sources,
@@ -28,16 +36,7 @@ __all__ = ["add", "mask_value"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = commands.add_parser(
-        "localise",
-        help="measure concept maps against masks",
-        description="Measure how well concept maps agree with masks of where the concepts are.",
-        epilog=(
-            "example:\n"
-            "  vtcav localise --images zebras --masks zebra_masks --concept striped \\\n"
-            "      --model demo --concepts concepts --negatives random -o out"
-        ),
-    )
+    command = add_command(commands, "localise", __doc__, _run)
     command.add_argument(
         "--images", required=True, help="images: a folder, glob, URI or Parquet file"
     )
@@ -69,7 +68,6 @@ def add(commands: Any) -> None:
     add_sources(command)
     add_output(command, "tables and figure")
     add_common(command)
-    command.set_defaults(run=_run)
 
 
 def mask_value(text: str) -> MaskValue:
@@ -123,17 +121,8 @@ def _print(found: FolderLocalisation) -> None:
     print_frame(
         f"Concept maps against masks: means over {images} images, {len(found.skipped)} left out",
         found.means(),
-        {
-            "layer": "layer",
-            "concept": "concept",
-            "pointing_game": "pointing",
-            "energy_inside": "energy",
-            "soft_iou": "Soft-IoU",
-            "balanced_mse": "balanced MSE",
-            "cell_auc": "AUC",
-            "area": "mask's area",
-            "note": "note",
-        },
+        "layer, concept, pointing_game: pointing, energy_inside: energy, soft_iou: Soft-IoU, "
+        "balanced_mse: balanced MSE, cell_auc: AUC, area: mask's area, note",
     )
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "MODEL_HELP",
     "UsageError",
     "add_cache",
+    "add_command",
     "add_common",
     "add_loading",
     "add_model",
@@ -52,7 +53,31 @@ class UsageError(Exception):
     """Options that do not go together."""
 
 
-# -- options ----------------------------------------------------------------------------------
+# -- commands and options ---------------------------------------------------------------------
+
+
+def add_command(
+    commands: Any, name: str, text: str | None, run: Callable[[argparse.Namespace], None]
+) -> argparse.ArgumentParser:
+    """Add a command.
+
+    Args:
+        commands: The commands that there are.
+        name: The name.
+        text: The docstring of its module: "`vtcav NAME`: what it does in a line.", then what it
+            does, and its examples.
+        run: Carries it out.
+    """
+    head, _, rest = (text or "").partition("\n\n")
+    description, _, examples = rest.partition("\nExample")
+    command: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=head.partition(": ")[2].removesuffix("."),
+        description=description.strip(),
+        epilog=f"example{examples.rstrip()}",
+    )
+    command.set_defaults(run=run)
+    return command
 
 
 def add_settings(

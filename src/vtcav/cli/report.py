@@ -1,4 +1,12 @@
-"""`vtcav report`: one HTML file of all that is saved in a folder."""
+"""`vtcav report`: make one HTML file of all that is saved in a folder.
+
+Make the report on the explanations and diagnostics that are saved in a folder and the folders
+below it: one HTML file that needs no network.
+
+Example:
+  vtcav report out
+  vtcav report out -o zebra.html
+"""
 
 from __future__ import annotations
 
@@ -6,7 +14,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vtcav.cli.options import add_shared
+from vtcav.cli.options import add_command, add_shared
 from vtcav.cli.terminal import print_json, print_line
 
 __all__ = ["add"]
@@ -14,22 +22,13 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = commands.add_parser(
-        "report",
-        help="make one HTML file of all that is saved in a folder",
-        description=(
-            "Make the report on the explanations and diagnostics that are saved in a folder and "
-            "the folders below it: one HTML file that needs no network."
-        ),
-        epilog="example:\n  vtcav report out\n  vtcav report out -o zebra.html",
-    )
+    command = add_command(commands, "report", __doc__, _run)
     command.add_argument("folder", type=Path, metavar="FOLDER", help="saved results")
     command.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="default: report.html in the folder"
     )
     command.add_argument("--title", help="of the page (default: the folder's name)")
     add_shared(command, quiet="")
-    command.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:

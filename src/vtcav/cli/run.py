@@ -1,4 +1,13 @@
-"""`vtcav run`: carry out a study that one file describes."""
+"""`vtcav run`: carry out a study that is described in one file.
+
+Carry out a study: learn its concepts, find out how far they can be trusted, explain its classes
+and photographs, and write tables, figures and a page. What is finished is kept: the same command
+goes on where it was cut off, and gives the same tables.
+
+Example:
+  vtcav init
+  vtcav run study.yaml
+"""
 
 from __future__ import annotations
 
@@ -6,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vtcav.cli.options import add_cache, add_output, add_shared, say, shown
+from vtcav.cli.options import add_cache, add_command, add_output, add_shared, say, shown
 from vtcav.cli.terminal import print_frame, print_json, print_line, records, with_intervals
 
 __all__ = ["add"]
@@ -14,23 +23,13 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = commands.add_parser(
-        "run",
-        help="carry out a study that is described in one file",
-        description=(
-            "Carry out a study: learn its concepts, find out how far they can be trusted, explain "
-            "its classes and photographs, and write tables, figures and a page. What is finished "
-            "is kept: the same command goes on where it was cut off, and gives the same tables."
-        ),
-        epilog="example:\n  vtcav init\n  vtcav run study.yaml",
-    )
+    command = add_command(commands, "run", __doc__, _run)
     command.add_argument(
         "study", metavar="STUDY", type=Path, help="the file; vtcav init writes one"
     )
     add_output(command, "the results, in place of the study's own")
     add_cache(command)
     add_shared(command)
-    command.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -75,15 +74,6 @@ def _print_class(name: str, rows: Any) -> None:
     print_frame(
         f"{name}: concept attributions over {int(rows['n'].max())} images",
         rows,
-        {
-            "layer": "layer",
-            "concept": "concept",
-            "attribution": "mean",
-            "images": "images",
-            "examples": "examples",
-            "null_mean": "random",
-            "q_value": "q",
-            "trust": "trust",
-            "note": "note",
-        },
+        "layer, concept, attribution: mean, images, examples, null_mean: random, q_value: q, "
+        "trust, note",
     )

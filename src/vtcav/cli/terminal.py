@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -48,8 +48,17 @@ def print_saved(output: Path | None) -> None:
         print_line(f"Written to {output.resolve()}")
 
 
-def print_frame(title: str, frame: pd.DataFrame, columns: dict[Any, str]) -> None:
-    """Print some columns of a table, leaving out those that are empty."""
+def print_frame(title: str, frame: pd.DataFrame, columns: Mapping[Any, str] | str) -> None:
+    """Print some columns of a table, leaving out those that are empty.
+
+    Args:
+        title: The title.
+        frame: The table.
+        columns: Their titles by name, or as a text: "layer, concept, null_mean: random".
+    """
+    if isinstance(columns, str):
+        pairs = [column.partition(": ") for column in columns.split(", ")]
+        columns = {name: title or name for name, _, title in pairs}
     cells = {key: [_cell(value) for value in frame[key]] for key in columns}
     shown = [key for key in columns if any(cells[key])]
     numeric = [columns[key] for key in shown if frame[key].dtype.kind == "f"]
