@@ -65,10 +65,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--no-resume", action="store_true", help="keep no parts")
     command.add_argument(
-        "--engine",
-        choices=("local", "ray"),
-        default="local",
-        help="what computes (default: local)",
+        "--engine", choices=("local", "ray"), default="local", help="what computes (default: local)"
     )
     command.add_argument("--address", help="a Ray cluster (default: one of its own)")
     command.add_argument("--workers", type=positive, help="Ray actors, each with the network")

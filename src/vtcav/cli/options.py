@@ -190,10 +190,7 @@ def add_cache(command: argparse.ArgumentParser) -> None:
         help="keeps what learning computes, for the next time (default: see vtcav cache)",
     )
     group.add_argument(
-        "--no-cache",
-        dest="cache",
-        action="store_false",
-        help="compute all anew and keep nothing",
+        "--no-cache", dest="cache", action="store_false", help="compute all anew and keep nothing"
     )
     command.set_defaults(cache=None)
 

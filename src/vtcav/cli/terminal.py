@@ -107,10 +107,7 @@ def _cell(value: object) -> str:
 
 
 def print_table(
-    title: str,
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    numeric: Sequence[str] = (),
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[str] = ()
 ) -> None:
     """Print a table of texts; the columns named in `numeric` are aligned to the right."""
     from rich import box
