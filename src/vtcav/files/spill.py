@@ -1,4 +1,4 @@
-"""Tensors set aside: where they are as far as there is room, then in a temporary file."""
+"""A buffer of tensors: in memory up to a limit, beyond it in a temporary file."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from typing import Self, TypeAlias
 import torch
 from torch import Tensor
 
-__all__ = ["Aside", "Scratch"]
+__all__ = ["SpillFile", "Spilled"]
 
-_Place: TypeAlias = tuple[int, tuple[int, ...], torch.dtype]
+_Location: TypeAlias = tuple[int, tuple[int, ...], torch.dtype]
 
 
-class Aside:
-    """Where tensors are.
+class Spilled:
+    """Tensors in a buffer.
 
     Attributes:
-        places: By name the tensor itself, or once it is written the offset in the file, the shape
-            and the type. None are left at the end of its section.
+        locations: By name the tensor itself, or once it is written its offset in the file, its
+            shape and its type. Empty after the end of the section they were added in.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
-        self.places: dict[str, Tensor | _Place] = dict(tensors)
+        self.locations: dict[str, Tensor | _Location] = dict(tensors)
 
 
-class Scratch:
-    """A temporary file, which is gone when its block ends or the process does.
+class SpillFile:
+    """A buffer of tensors, in memory and in a temporary file, which ends with its block.
 
-    A thread writes while the next tensors are computed; one set of them waits at most. What cannot
-    be written stays in memory, and nothing more is taken. The room of a `section` is used again.
+    A thread writes while the next tensors are computed; at most one set of them waits. When the
+    file cannot be written, what was added stays in memory and nothing more is taken.
 
     Args:
-        budget: The most bytes it may hold.
-        memory: The most bytes that may stay in memory, before the file is used.
+        budget: The most bytes that the file may hold.
+        memory: The most bytes that may stay in memory; these are used before the file.
 
     Example:
-        >>> with Scratch(1000) as scratch:
-        ...     aside = scratch.add({"a": torch.arange(3.0)})
-        ...     scratch.read(aside, torch.device("cpu"))
+        >>> with SpillFile(1000) as spill:
+        ...     spilled = spill.add({"a": torch.arange(3.0)})
+        ...     spill.read(spilled, torch.device("cpu"))
         {'a': tensor([0., 1., 2.])}
     """
 
@@ -52,13 +52,13 @@ class Scratch:
         self._memory = memory
         self._end = 0
         self._closed = self._failed = False
-        self._section: list[Aside] = []
+        self._section: list[Spilled] = []
         self._file: FileIO | None = None
         self._writer: ThreadPoolExecutor | None = None
         self._writing: Future[None] | None = None
 
     def __enter__(self) -> Self:
-        """Nothing is made before it is needed."""
+        """Return the buffer; the file is made when it is needed."""
         return self
 
     def __exit__(
@@ -71,12 +71,12 @@ class Scratch:
         if self._writer is not None:
             self._writer.shutdown()
         if self._file is not None:
-            with suppress(OSError):  # what could not be written is given up anyway
+            with suppress(OSError):  # nobody reads it any more
                 self._file.close()
 
     @contextmanager
     def section(self) -> Iterator[None]:
-        """Let go of what is added in a block at its end: the room is there for others then."""
+        """Drop what is added in a block when it ends, so that its space is used again."""
         self._written()
         before = self._end, self._left, self._memory, self._closed
         self._closed, self._section = False, []
@@ -87,20 +87,20 @@ class Scratch:
                 self._written()
             finally:
                 self._end, self._left, self._memory, self._closed = before
-                for aside in self._section:
-                    aside.places.clear()
+                for spilled in self._section:
+                    spilled.locations.clear()
 
-    def add(self, tensors: Mapping[str, Tensor], spare: int = 0) -> Aside | None:
-        """Set tensors aside.
+    def add(self, tensors: Mapping[str, Tensor], spare: int = 0) -> Spilled | None:
+        """Add tensors.
 
         Args:
-            tensors: By name.
-            spare: The bytes that must be left for others.
+            tensors: The tensors by name.
+            spare: The bytes that must stay free for later sections.
 
         Returns:
-            Where they are; None where they do not fit, and then nothing more is taken.
+            The tensors in the buffer; None where they do not fit, and then nothing more is taken.
         """
-        aside = Aside({name: tensor.detach() for name, tensor in tensors.items()})
+        spilled = Spilled({name: tensor.detach() for name, tensor in tensors.items()})
         size = sum(tensor.nbytes for tensor in tensors.values())
         self._written()
         stays = size <= self._memory
@@ -110,40 +110,41 @@ class Scratch:
         self._closed |= left < 0 or left + memory // size * size < spare
         if self._closed:
             return None
-        self._section.append(aside)
+        self._section.append(spilled)
         if stays:
             self._memory = memory
-            return aside
+            return spilled
         self._left = left
         if self._writer is None:
-            self._writer = ThreadPoolExecutor(1, thread_name_prefix="vtcav-scratch")
-        self._writing = self._writer.submit(self._write, aside)
-        return aside
+            self._writer = ThreadPoolExecutor(1, thread_name_prefix="vtcav-spill")
+        self._writing = self._writer.submit(self._write, spilled)
+        return spilled
 
-    def read(self, aside: Aside, device: torch.device) -> dict[str, Tensor]:
-        """Return tensors that were set aside."""
+    def read(self, spilled: Spilled, device: torch.device) -> dict[str, Tensor]:
+        """Return tensors of the buffer by name; those from the file on `device`."""
         self._written()
         return {
-            name: place if isinstance(place, Tensor) else self._read(*place).to(device)
-            for name, place in aside.places.items()
+            name: where if isinstance(where, Tensor) else self._read(*where).to(device)
+            for name, where in spilled.locations.items()
         }
 
     def _written(self) -> None:
-        """Wait until all that was handed over is in the file."""
+        """Wait until all that was added is in the file."""
         if self._writing is not None:
             writing, self._writing = self._writing, None
             writing.result()
 
-    def _write(self, aside: Aside) -> None:
-        """Write tensors, and let go of them."""
+    def _write(self, spilled: Spilled) -> None:
+        """Write tensors and release their memory."""
+        tensors = {n: t for n, t in spilled.locations.items() if isinstance(t, Tensor)}
         try:
-            places = {n: self._put(t) for n, t in aside.places.items() if isinstance(t, Tensor)}
+            locations = {name: self._put(tensor) for name, tensor in tensors.items()}
         except OSError:  # a full disk, or none that can be written
             self._failed = True
             return
-        aside.places.update(places)
+        spilled.locations.update(locations)
 
-    def _put(self, tensor: Tensor) -> _Place:
+    def _put(self, tensor: Tensor) -> _Location:
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="vtcav-", buffering=0)  # noqa: SIM115  (__exit__)
         start = self._end

@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from vtcav.errors import ImageError
-from vtcav.files.spill import Aside, Scratch
+from vtcav.files.spill import Spilled, SpillFile
 from vtcav.images.batches import Batches
 from vtcav.images.concepts import ImageSet, check_enough
 from vtcav.images.preprocess import to_tensor
@@ -57,7 +57,7 @@ class LearnedSet:
     skipped: list[Skipped] = field(default_factory=list)
     sums: dict[str, Tensor] = field(default_factory=dict)
     pooled: dict[str, Tensor] = field(default_factory=dict)
-    aside: list[Aside] = field(default_factory=list)
+    aside: list[Spilled] = field(default_factory=list)
     kept: list[dict[str, Tensor]] = field(default_factory=list)  # in memory, instead of aside
     thumbnails: list[NDArray[np.uint8]] = field(default_factory=list)
     prints: NDArray[np.uint8] = field(
@@ -108,7 +108,7 @@ class Pass:
     layers: Sequence[str]
     batch_size: int
     strict: bool
-    scratch: Scratch = field(default_factory=lambda: Scratch(0))  # keeps nothing
+    scratch: SpillFile = field(default_factory=lambda: SpillFile(0))  # keeps nothing
     spare: int = 0
     cache: LearnedCache | None = None
 
@@ -217,7 +217,7 @@ def feature_maps(
 ) -> Generator[dict[str, Tensor]]:
     """Yield the feature maps of a set: those set aside, then the others from a second pass."""
     aside = learned.aside
-    if any(layer not in aside[0].places for layer in layers if aside):
+    if any(layer not in aside[0].locations for layer in layers if aside):
         aside = []
     yield from learned.kept
     for place in aside:

@@ -30,7 +30,7 @@ from vtcav.explainer.learning.example_passes import (
     looking_at,
 )
 from vtcav.explainer.learning.resampled_cavs import Families
-from vtcav.files.spill import Scratch
+from vtcav.files.spill import SpillFile
 from vtcav.images.concepts import Concept, ImageSet
 from vtcav.images.preprocess import signature
 from vtcav.method.cav import LayerCavs, emblem
@@ -105,7 +105,7 @@ def learn(
     shared, own = _apart(concepts, learned)
     raw: dict[ImageSet, dict[str, RawValues]] = {}
     with (
-        Scratch(kept_bytes, _in_memory(model.device, kept_bytes)) as scratch,
+        SpillFile(kept_bytes, _in_memory(model.device, kept_bytes)) as scratch,
         looking_at(sets, False if passes else shown) as progress,
     ):
         run = Pass(model, layers, batch_size, strict, scratch, cache=known)
