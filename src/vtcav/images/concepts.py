@@ -1,4 +1,4 @@
-"""A concept: a name, example images, and the negatives it is contrasted with."""
+"""Concepts: a name, example images, and the negatives they are contrasted with."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from vtcav.images.references import ImageRef
 
 __all__ = ["Concept", "ImageSet", "concept_folders", "gather", "negative_folders"]
 
-_NEGATIVES = "negatives"
-
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images that are looked at together: the examples of a concept, or a set of negatives.
+    """A set of images: the examples of a concept, or negatives.
 
     Attributes:
-        role: What they are, for messages: "concept 'striped'" or "negatives".
+        role: The set's name in messages: "concept 'striped'" or "negatives".
         refs: The images, not opened yet.
     """
 
@@ -30,11 +28,11 @@ class ImageSet:
 
 @dataclass(frozen=True, eq=False)
 class Concept:
-    """A concept and what it is contrasted with.
+    """A concept and its negatives.
 
     Attributes:
-        name: Free text.
-        examples: Images that show it.
+        name: The concept's name, any text.
+        examples: Images that show the concept.
         negatives: Images that do not; several concepts may share one set.
     """
 
@@ -74,21 +72,23 @@ def gather(
         [('dark', 5)]
     """
     _check_names(concepts)
-    examples = {
-        name: _image_set(f"concept {name!r}", source, limit, seed, min_examples)
-        for name, source in concepts.items()
-    }
-    if isinstance(negatives, Mapping):
-        contrast = _negatives_by_concept(examples, negatives, limit, seed, min_examples)
-    elif negatives is None:
-        raise ConceptError(
-            f"expected negatives for {_names(concepts)}, got none; pass random images that do not "
-            "show the concepts, negatives=FOLDER, or a set for each concept, negatives={NAME: ...}"
-        )
-    else:
-        shared = _image_set(_NEGATIVES, negatives, limit, seed, min_examples)
-        contrast = dict.fromkeys(examples, shared)
-    return [Concept(name, examples[name], contrast[name]) for name in examples]
+    sources = _negatives_by_concept(concepts, negatives)
+
+    def image_set(role: str, source: ImageSource) -> ImageSet:
+        try:
+            refs = collect(source, limit=limit, seed=seed)
+        except ImageError as error:
+            raise ConceptError(f"{role}: {error}") from error
+        check_enough(role, len(refs), min_examples)
+        return ImageSet(role, tuple(refs))
+
+    examples = {name: image_set(f"concept {name!r}", source) for name, source in concepts.items()}
+    sets: dict[int, ImageSet] = {}  # concepts with the same source share one set
+    for name, source in sources.items():
+        if id(source) not in sets:
+            of = f" of concept {name!r}" * isinstance(negatives, Mapping)
+            sets[id(source)] = image_set(f"negatives{of}", source)
+    return [Concept(name, examples[name], sets[id(sources[name])]) for name in examples]
 
 
 def concept_folders(
@@ -164,15 +164,19 @@ def _check_names(concepts: Mapping[str, ImageSource]) -> None:
 
 
 def _negatives_by_concept(
-    examples: Mapping[str, ImageSet],
-    negatives: Mapping[str, ImageSource],
-    limit: int | None,
-    seed: int,
-    min_examples: int,
-) -> dict[str, ImageSet]:
-    """Return the negatives of each concept; concepts given the same object share one set."""
-    missing = [name for name in examples if name not in negatives]
-    unknown = [name for name in negatives if name not in examples]
+    concepts: Mapping[str, ImageSource],
+    negatives: ImageSource | Mapping[str, ImageSource] | None,
+) -> dict[str, ImageSource]:
+    """Return the source of each concept's negatives."""
+    if negatives is None:
+        raise ConceptError(
+            f"expected negatives for {_names(concepts)}, got none; pass random images that do not "
+            "show the concepts, negatives=FOLDER, or a set for each concept, negatives={NAME: ...}"
+        )
+    if not isinstance(negatives, Mapping):
+        return dict.fromkeys(concepts, negatives)
+    missing = [name for name in concepts if name not in negatives]
+    unknown = [name for name in negatives if name not in concepts]
     if missing:
         raise ConceptError(
             f"no negatives for {_names(missing)}: negatives are given for {_names(negatives)}; "
@@ -180,24 +184,7 @@ def _negatives_by_concept(
         )
     if unknown:
         raise ConceptError(f"negatives are given for {_names(unknown)}, which is no concept")
-    sets: dict[int, ImageSet] = {}
-    for name in examples:
-        source = negatives[name]
-        if id(source) not in sets:
-            role = f"negatives of concept {name!r}"
-            sets[id(source)] = _image_set(role, source, limit, seed, min_examples)
-    return {name: sets[id(negatives[name])] for name in examples}
-
-
-def _image_set(
-    role: str, source: ImageSource, limit: int | None, seed: int, min_examples: int
-) -> ImageSet:
-    try:
-        refs = collect(source, limit=limit, seed=seed)
-    except ImageError as error:
-        raise ConceptError(f"{role}: {error}") from error
-    check_enough(role, len(refs), min_examples)
-    return ImageSet(role, tuple(refs))
+    return {name: negatives[name] for name in concepts}
 
 
 def check_enough(role: str, count: int, min_examples: int, *, skipped: int = 0) -> None:

@@ -1,6 +1,8 @@
-"""The picture that figures show, and where the network's input lies on it."""
+"""The picture that figures show, and the part of it that the network sees."""
 
 from __future__ import annotations
+
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,33 +11,44 @@ from torch import Tensor
 
 from vtcav.images.preprocess import Preprocess
 
-__all__ = ["shown_picture"]
+__all__ = ["Shares", "input_box", "shown_picture"]
+
+Shares: TypeAlias = tuple[float, float, float, float]
+"""Left, top, right and bottom of a box, as shares of a picture's width and height."""
 
 SIDE = 1024
 
 
+def input_box(picture: Image.Image, preprocess: Preprocess) -> Shares:
+    """Return where the network's input lies on a picture.
+
+    Example:
+        >>> input_box(Image.new("RGB", (400, 200)), Preprocess(100))
+        (0.25, 0.0, 0.75, 1.0)
+    """
+    width, height = picture.size
+    left, top, right, bottom = preprocess.box(width, height)
+    return left / width, top / height, right / width, bottom / height
+
+
 def shown_picture(
     picture: Image.Image, x: Tensor, preprocess: object
-) -> tuple[NDArray[np.uint8], tuple[float, float, float, float]]:
+) -> tuple[NDArray[np.uint8], Shares]:
     """Return the picture for figures, and where the network's input lies on it.
 
     Args:
-        picture: The image as it came.
+        picture: The upright image.
         x: The network's input [3, H, W].
         preprocess: A `Preprocess`, whose geometry is known, or another callable.
 
     Returns:
-        uint8 [H, W, 3] of at most 1024 pixels a side, and left, top, right and bottom as shares
-        of its sides. For another callable the picture is the network's input, stretched to the
-        full range of grey.
+        uint8 [H, W, 3] of at most 1024 pixels a side, and the box of the input. For another
+        callable the picture is the network's input, stretched to the full range of grey.
     """
     if isinstance(preprocess, Preprocess):
-        width, height = picture.size
-        left, top, right, bottom = preprocess.box(width, height)
         small = picture.copy()
         small.thumbnail((SIDE, SIDE))
-        box = left / width, top / height, right / width, bottom / height
-        return np.array(small), box
+        return np.array(small), input_box(picture, preprocess)
     low, high = float(x.min()), float(x.max())
     shown = x.float() if len(x) == 3 else x.float().mean(0, keepdim=True).expand(3, -1, -1)
     grey = ((shown - low) / max(high - low, 1e-12) * 255).round().byte()

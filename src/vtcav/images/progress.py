@@ -1,4 +1,4 @@
-"""Progress bars: on a terminal or in a notebook, silent elsewhere."""
+"""Progress bars on terminals and in notebooks; silent elsewhere."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["Progress", "progress_bar"]
 
 
 class Progress:
-    """What a long step tells of itself."""
+    """The progress of a long step."""
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar
 
     def advance(self, steps: int = 1) -> None:
-        """Note that `steps` more are done."""
+        """Count `steps` more as done."""
         if steps:
             self._bar.update(steps)
 
@@ -28,9 +28,9 @@ def progress_bar(title: str, total: int, *, shown: bool | None) -> Iterator[Prog
     """Show a bar while the block runs.
 
     Args:
-        title: What is done.
-        total: How many steps there are.
-        shown: True or False; None shows it only where someone may be watching.
+        title: The name of the work.
+        total: The number of steps.
+        shown: Whether to show the bar; None shows it only where someone may be watching.
     """
     tqdm = _bar()
     disable = None if shown is None else not shown
@@ -40,11 +40,11 @@ def progress_bar(title: str, total: int, *, shown: bool | None) -> Iterator[Prog
 
 @cache
 def _bar() -> Any:
-    """Return the bar that fits: a widget where a notebook can show one, else one of letters."""
+    """Return the kind of bar: a widget where a notebook can show one, else text."""
     from tqdm import TqdmWarning
 
     with warnings.catch_warnings():
-        # that a notebook has no widgets is no news for who waits for images
+        # a notebook without widgets is no news to someone who waits for images
         warnings.simplefilter("ignore", TqdmWarning)
         from tqdm.auto import tqdm
     return tqdm

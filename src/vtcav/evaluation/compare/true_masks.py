@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vtcav.errors import ExplanationError
 from vtcav.evaluation.metrics import at_resolution
+from vtcav.images.input_box import input_box
 from vtcav.images.preprocess import Preprocess
 
 __all__ = ["TrueMasks", "check_masks", "mask_at_input"]
@@ -80,13 +81,7 @@ def mask_at_input(
         )
     box = 0.0, 0.0, 1.0, 1.0
     if isinstance(preprocess, Preprocess) and values.shape == of_picture:
-        left, top, right, bottom = preprocess.box(*picture.size)
-        box = (
-            left / picture.width,
-            top / picture.height,
-            right / picture.width,
-            bottom / picture.height,
-        )
+        box = input_box(picture, preprocess)
     elif values.shape != size:
         raise ExplanationError(
             f"the preprocessing is a callable of unknown geometry: give masks of the input's size "

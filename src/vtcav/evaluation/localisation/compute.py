@@ -15,7 +15,7 @@ from vtcav.evaluation.localisation.result import Example, FolderLocalisation
 from vtcav.evaluation.metrics import at_resolution, localise
 from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.images.batches import Batch, Batches
-from vtcav.images.input_box import shown_picture
+from vtcav.images.input_box import input_box, shown_picture
 from vtcav.images.listing import ImageSource, collect, draw
 from vtcav.images.masks import MaskReader, MaskSource, MaskValue, find_masks
 from vtcav.images.preprocess import Preprocess
@@ -295,8 +295,7 @@ class _Run:
             )
         preprocess = self.explainer.model.preprocess
         assert isinstance(preprocess, Preprocess)
-        left, top, right, bottom = preprocess.box(width, height)
-        return left / width, top / height, right / width, bottom / height
+        return input_box(picture, preprocess)
 
     def _leave_out(self, ref: ImageRef, reason: str) -> None:
         if self.strict:
