@@ -68,16 +68,16 @@ def test_a_palette_counts_by_index_and_colours_by_colour():
     np.testing.assert_array_equal(read(picture, 2), LABELS == 2)
     colours = picture.convert("RGB")
     np.testing.assert_array_equal(read(colours, "#0000FF"), LABELS == 2)
-    with pytest.raises(ImageError, match='in colours: say which means the concept, value="#rrggb'):
+    with pytest.raises(ImageError, match='in colours: pass the one of the concept, value="#rrggb'):
         read(colours)
 
 
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (LABELS, r"values 0, 1, 2: say which value means the concept \(value\), or \"nonzero\""),
-        (np.arange(20, dtype=np.uint8)[None], r"values 0, 1, 2, 3, 4, 5, \.\.\.: say"),
-        (np.array([[1, 2]], np.uint8), "values 1, 2: say"),
+        (LABELS, r"values 0, 1, 2: pass the value that means the concept, or \"nonzero\""),
+        (np.arange(20, dtype=np.uint8)[None], r"values 0, 1, 2, 3, 4, 5, \.\.\.: pass"),
+        (np.array([[1, 2]], np.uint8), "values 1, 2: pass"),
         (np.array([[0.5, 3.0]]), "numbers from 0.5 to 3: expected shares from 0 to 1"),
         (np.array([[np.nan, 1.0]]), "numbers from nan to nan"),
         (np.zeros((2, 2, 4)), r"expected a mask \[H, W\], got an array of shape \[2, 2, 4\]"),

@@ -19,6 +19,7 @@ from vtcav.images import remote as stored
 from vtcav.images.concepts import concept_folders, negative_folders
 from vtcav.images.facts import fact_of
 from vtcav.images.listing import collect
+from vtcav.images.masks import find_masks
 
 PICTURES = pictures(9, seed=4)
 MODEL = "python:tests.helpers.small:small_model"
@@ -331,6 +332,19 @@ def test_folders_of_concepts_behind_a_uri(bucket):
         concept_folders("memory://zoo/random")
     with pytest.raises(vtcav.ConceptError, match="cannot list the folders in 'memory://nowhere'"):
         concept_folders("memory://nowhere")
+
+
+def test_masks_are_matched_with_images_behind_a_uri(bucket, tmp_path):
+    folder = tmp_path / "masks"
+    for name in ("cat/1", "random/1", "one"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("1", (24, 24)).save(folder / f"{name}.png")
+    refs = collect("memory://zoo")
+    masks = find_masks(refs, "memory://zoo", folder)
+    found = {ref.name: mask for ref, mask in zip(refs, masks, strict=True)}
+    assert found["memory://zoo/cat/1.png"] == folder / "cat/1.png"
+    assert found["memory://zoo/one.png"] == folder / "one.png"
+    assert found["memory://zoo/cat/2.png"] is None
 
 
 def test_commands_take_uris(bucket, tmp_path):

@@ -1,11 +1,11 @@
-"""Masks of where a concept is: files and arrays, found for each image and read."""
+"""Masks of concepts: files and arrays, matched to images and read."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from vtcav.errors import ExplanationError, ImageError
 from vtcav.images.decoding import identify, open_file, reason_of
+from vtcav.images.listing import is_remote
 from vtcav.images.references import ImageRef
 
 __all__ = ["MaskReader", "MaskSource", "MaskValue", "find_masks"]
@@ -24,11 +25,11 @@ MaskSource: TypeAlias = (
 """A folder of mask files, or one mask for each image: files, PIL images, arrays [H, W]."""
 
 MaskValue: TypeAlias = int | Sequence[int] | str | None
-"""Which values of a mask mean the concept; see `MaskReader`."""
+"""The values of a mask that mean the concept; see `MaskReader`."""
 
 SUFFIXES = (".png", ".bmp", ".npy", ".gif", ".tif", ".tiff")
 _SHOWN = 6  # values that a message lists
-_NAME_THEM = 'say which value means the concept (value), or "nonzero" for all but 0'
+_NAME_THEM = 'pass the value that means the concept, or "nonzero" for all but 0'
 
 
 def find_masks(
@@ -38,8 +39,8 @@ def find_masks(
 
     Args:
         refs: The images, as `collect(images)` lists them.
-        images: What they were collected from. For a folder, `cats/1.jpg` in it has its mask at
-            `cats/1.png` in the folder of masks, or at `1.png` where no other mask is named so.
+        images: Their source. For a folder or URI, `cats/1.jpg` in it has its mask at `cats/1.png`
+            in the folder of masks, or at `1.png` if no other mask has that name.
         masks: A folder, or one mask for each image in order.
 
     Returns:
@@ -50,13 +51,13 @@ def find_masks(
             or a list of another length.
     """
     if not isinstance(masks, str | os.PathLike):
-        given = [Path(m) if isinstance(m, str | os.PathLike) else m for m in masks]
-        if len(given) != len(refs):
+        each = [Path(m) if isinstance(m, str | os.PathLike) else m for m in masks]
+        if len(each) != len(refs):
             raise ExplanationError(
-                f"expected one mask for each of {len(refs)} images, got {len(given)}; or give a "
+                f"expected one mask for each of {len(refs)} images, got {len(each)}; or pass a "
                 "folder of masks named like the images"
             )
-        return list(given)
+        return list(each)
     folder = Path(masks)
     if not folder.is_dir():
         raise ExplanationError(
@@ -64,7 +65,7 @@ def find_masks(
             f"which {'is a file' if folder.exists() else 'does not exist'}"
         )
     named, bare = _by_name(folder)
-    root = Path(images) if isinstance(images, str | os.PathLike) else None
+    root = _place(images) if isinstance(images, str | os.PathLike) else None
     return [_mask_of(ref, root, named, bare) for ref in refs]
 
 
@@ -93,31 +94,36 @@ def _by_name(folder: Path) -> tuple[dict[PurePath, Path], dict[str, list[Path]]]
 
 def _mask_of(
     ref: ImageRef,
-    root: Path | None,
+    root: PurePath | None,
     named: dict[PurePath, Path],
     bare: dict[str, list[Path]],
 ) -> Path | None:
-    if not isinstance(ref.source, Path):
+    if ref.path is None and not is_remote(ref.name):
         raise ExplanationError(
-            f"a folder of masks is matched by file names, and {ref.name!r} has none; give the "
+            f"a folder of masks is matched by file names, and {ref.name!r} has none; pass the "
             "masks as a list in the order of the images"
         )
-    if root is not None and ref.source.is_relative_to(root):
-        name = ref.source.relative_to(root).with_suffix("")
+    place = ref.path or _place(ref.name)
+    if root is not None and place.is_relative_to(root):
+        name = place.relative_to(root).with_suffix("")
         if name in named:
             return named[name]
-    alike = bare.get(ref.source.stem, [])
+    alike = bare.get(place.stem, [])
     return alike[0] if len(alike) == 1 else None
 
 
+def _place(source: str | os.PathLike[str]) -> PurePath:
+    return PurePosixPath(source) if is_remote(source) else Path(source)
+
+
 class MaskReader:
-    """Reads masks of one meaning.
+    """Reads the masks of one concept.
 
     Args:
-        value: What means the concept. None takes boolean masks, shares in [0, 1], and masks of 0
-            and one other value, the same in all of them (0 and 255). A number or several: these
-            values (labels of a segmentation). "nonzero": everything but 0. "#rrggbb": pixels of
-            this colour.
+        value: The values that mean the concept. None takes boolean masks, shares in [0, 1], and
+            masks of 0 and one other value, the same in all of them (0 and 255). A number or
+            several are labels of a segmentation. "nonzero" is everything but 0, "#rrggbb" pixels
+            of this colour.
 
     Raises:
         ExplanationError: For a value of another kind.
@@ -134,16 +140,16 @@ class MaskReader:
         if isinstance(value, str) and value != "nonzero":
             self._colour = _colour(value)
         self._value = value
-        # the value other than 0 of the first mask that had one, and that mask's name
+        # the nonzero value of the first mask that had one, and that mask's name
         self._first: tuple[Any, str] | None = None
 
     def read(self, source: Path | Image.Image | NDArray[Any], name: str) -> NDArray[np.float64]:
-        """Read where the concept is.
+        """Read the mask of the concept.
 
         Args:
-            source: A picture file or PIL image (of a palette image the indices count, not the
+            source: A picture file or PIL image (a palette image counts by its indices, not its
                 colours), a `.npy` file or an array [H, W].
-            name: What to call the mask, for errors.
+            name: The mask's name in errors.
 
         Returns:
             The mask [H, W] in [0, 1].
@@ -167,7 +173,7 @@ class MaskReader:
             colours = values if values.ndim == 3 else values[..., None]
             return np.asarray((colours == self._colour).all(axis=2))
         if values.ndim == 3:
-            raise ImageError('it is in colours: say which means the concept, value="#rrggbb"')
+            raise ImageError('it is in colours: pass the one of the concept, value="#rrggbb"')
         if self._value == "nonzero":
             return np.asarray(values != 0)
         if self._value is not None:
@@ -178,18 +184,18 @@ class MaskReader:
             self._check_two(np.unique(values), name)
         return np.asarray(values != 0)
 
-    def _check_two(self, found: NDArray[Any], name: str) -> None:
-        """Refuse labels that nobody has named."""
-        others = found[found != 0]
+    def _check_two(self, values: NDArray[Any], name: str) -> None:
+        """Refuse labels without a `value` that says which one means the concept."""
+        others = values[values != 0]
         if len(others) > 1:
-            listed = ", ".join(map(str, found[:_SHOWN])) + ", ..." * (len(found) > _SHOWN)
+            listed = ", ".join(map(str, values[:_SHOWN])) + ", ..." * (len(values) > _SHOWN)
             raise ImageError(f"it holds the values {listed}: {_NAME_THEM}")
         if not len(others):
             return
         self._first = self._first or (others[0], name)
         if others[0] != self._first[0]:
             raise ExplanationError(
-                f"the masks hold labels, not one value beside 0: {self._first[0]} in "
+                f"the masks hold labels, not one value besides 0: {self._first[0]} in "
                 f"{self._first[1]!r} and {others[0]} in {name!r}; {_NAME_THEM}"
             )
 
@@ -214,7 +220,7 @@ def _pixels(image: Image.Image) -> NDArray[Any]:
 
 
 def _plain(values: NDArray[Any]) -> NDArray[Any]:
-    """Return pixels without needless channels, or refuse what is no mask."""
+    """Return pixels without redundant channels, or refuse what is no mask."""
     channels = values.shape[2] if values.ndim == 3 else 1
     # a grey picture in three equal channels is as good as one
     if values.ndim == 3 and channels in (1, 3) and (values == values[..., :1]).all():
