@@ -71,7 +71,7 @@ class Limits:
         bootstrap_usable: The same.
         examples_fine: Images of a set: a half of fewer is too few to show how much the direction
             depends on the choice.
-        examples_usable: `fit` refuses fewer unless it is told otherwise.
+        examples_usable: `fit` refuses fewer by default.
         overlap_fine: Share of negatives at or above e+, or of examples at or below e-: one in ten.
         overlap_usable: One in two, as for images that do not differ.
         neighbour_fine: Of the cosine between two concepts' directions: half of the squared length

@@ -11,24 +11,14 @@ margins.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from vtcav.errors import CavError
 
-__all__ = ["Interval", "auc", "auc_interval", "held_out_margins", "held_out_scores", "margins_from"]
+__all__ = ["auc", "auc_interval", "held_out_margins", "held_out_scores", "margins_from"]
 
 Z95 = 1.959963984540054
-
-
-class Interval(NamedTuple):
-    """A value between two ends."""
-
-    value: float
-    low: float
-    high: float
 
 
 def held_out_margins(X: Tensor, Y: Tensor) -> Tensor:

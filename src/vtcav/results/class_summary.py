@@ -1,4 +1,4 @@
-"""From the attributions of single images to those of a class (step 10), with their evidence."""
+"""Summary of a class: mean attributions over its images (step 10), with intervals and tests."""
 
 from __future__ import annotations
 
@@ -35,14 +35,13 @@ def class_summary(rows: pd.DataFrame, resampled: pd.DataFrame, confidence: float
         key: group["mean"].to_numpy()
         for key, group in resampled.groupby(["layer", "concept", "kind"], sort=False)
     }
-    none = np.zeros(0)
     summary = []
     for (layer, concept), group in rows.groupby(["layer", "concept"], sort=False):
-        null = draws.get((layer, concept, "null"), none)
-        bootstrap = draws.get((layer, concept, "bootstrap"), none)
-        summary.append(
-            {"layer": layer, "concept": concept, **_row(group, null, bootstrap, confidence)}
+        null, bootstrap = (
+            draws.get((layer, concept, kind), np.zeros(0)) for kind in ("null", "bootstrap")
         )
+        row = _row(group, null, bootstrap, confidence)
+        summary.append({"layer": layer, "concept": concept, **row})
     table = pd.DataFrame(summary)
     table["q_value"] = q_values(table["p_value"].to_numpy())
     return table
@@ -54,7 +53,7 @@ def _row(
     bootstrap: NDArray[np.floating],
     confidence: float,
 ) -> dict[str, Any]:
-    """Return the mean over images of one concept at one layer, and its evidence."""
+    """Return the mean over images of one concept at one layer, with intervals and test."""
     from scipy.special import stdtrit
 
     values = rows["attribution"].to_numpy()
@@ -83,7 +82,7 @@ def _row(
 
 
 def _note(notes: pd.Series[str], n: int, *, no_effect: bool) -> str:
-    """Return the notes of the images with their counts, and those of the mean."""
+    """Return the notes on the mean, and those of the images with their counts."""
     found = ["one image: no spread, no interval"] if n == 1 else []
     found += [ALL_EQUAL] if no_effect else []
     parts = (part for note in notes if note for part in note.split("; "))

@@ -40,10 +40,10 @@ class LocalExplanation:
         concepts: Concept names.
         picture: The image as shown in figures, uint8 [H, W, 3], at most 1024 pixels a side; the
             network's input where the preprocessing is a callable of unknown geometry.
-        box: Where the network's input lies on the picture: left, top, right and bottom as shares
-            of its width and height (beyond 0..1 where it was padded).
+        box: The network's input on the picture: left, top, right and bottom as shares of its
+            width and height (beyond 0..1 where it was padded).
         thumbnails: A few examples of each concept, uint8 [n, 96, 96, 3].
-        provenance: What the numbers depend on.
+        provenance: Everything that the numbers depend on.
     """
 
     image: str
@@ -75,14 +75,15 @@ class LocalExplanation:
         """One row per layer, concept and class.
 
         Columns: layer, concept, class_index, class_name, attribution (0 to 1: the share of the
-        best class's rise that the concept accounts for), error (estimated quadrature error,
-        absolute; empty for a fixed number of steps, which does not estimate it), evaluations (of
-        the gradient), separated (whether the layer tells the concept from its negatives),
-        cav_low and cav_high (95 % interval over the choice of examples and negatives, from
-        bootstrap CAVs), null_mean (mean attribution of null CAVs), effect (how many of their
-        standard deviations the attribution lies above it), p_value (one-sided: how often a CAV of
-        random images gets as much), q_value (p adjusted for all rows of this table, Benjamini and
-        Hochberg), note (why a value is 0, missing or doubtful; empty where all is well).
+        best class's logit difference, image minus zero feature maps, that the concept accounts
+        for), error (estimated quadrature error, absolute; empty for a fixed number of steps, which
+        does not estimate it), evaluations (of the gradient), separated (whether the layer tells
+        the concept from its negatives), cav_low and cav_high (95 % interval over the choice of
+        examples and negatives, from bootstrap CAVs), null_mean (mean attribution of null CAVs),
+        effect (how many of their standard deviations the attribution lies above it), p_value
+        (one-sided: how often a CAV of random images gets as much), q_value (p adjusted for all
+        rows of this table, Benjamini and Hochberg), note (why a value is 0, missing or uncertain;
+        empty where all is well).
         """
         return self._rows.drop(columns="image")
 
@@ -205,7 +206,7 @@ class GlobalExplanation:
         concepts: Concept names.
         skipped: Images that could not be read, with reasons.
         thumbnails: A few examples of each concept, uint8 [n, 96, 96, 3].
-        provenance: What the numbers depend on.
+        provenance: Everything that the numbers depend on.
     """
 
     class_index: int

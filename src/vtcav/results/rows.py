@@ -1,4 +1,4 @@
-"""Rows of tables of attributions."""
+"""Rows of the tables of attributions."""
 
 from __future__ import annotations
 

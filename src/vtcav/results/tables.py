@@ -1,4 +1,4 @@
-"""From rows to the tables of an explanation."""
+"""Tables of an explanation, made from rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["predictions", "resampled_means", "table"]
 
 
 def table(rows: Sequence[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:
-    """Return rows as a table, with q-values of everything in it."""
+    """Return rows as a table, with q-values over all of them."""
     made = pd.DataFrame(rows, columns=columns)
     made["q_value"] = q_values(made["p_value"].to_numpy())
     return made

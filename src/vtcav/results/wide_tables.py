@@ -1,4 +1,4 @@
-"""Results in other shapes: wide tables, and JSON that every reader takes."""
+"""Results in other shapes: wide tables, and JSON that every reader accepts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["by_class", "by_image", "json_text"]
 
 
 def json_text(content: Mapping[str, Any]) -> str:
-    """Return plain data as strict JSON: no NaN, letters as they are."""
+    """Return plain data as strict JSON, without NaN, in UTF-8 letters."""
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
 
 
@@ -46,7 +46,7 @@ def by_image(rows: pd.DataFrame, layers: Sequence[str], concepts: Sequence[str])
     """Return attributions with a row per image and a column per layer and concept.
 
     Args:
-        rows: Image by image; in each, layer by layer; in each, concept by concept.
+        rows: Ordered by image, then by layer, then by concept.
         layers: In their order.
         concepts: In their order.
     """
