@@ -79,7 +79,7 @@ demo=datasets.demo_photographs,models.sources.demo_network evidence=results.imag
 export=results.wide_tables filter_map=method.discriminant_map integration=method.integral
 learning=explainer.learning plotting=results.figures precision=models.heads.mixed_precision
 quadrature=method.integral.trapezoid runs=explainer.runs saved=files.manifest scratch=files.spill
-shortcuts=models.heads.options shown=images.input_box storage=files.atomic tables=results.tables
+shortcuts=models.settings shown=images.input_box storage=files.atomic tables=results.tables
 diagnostics.place=diagnostics.location diagnostics.trust=diagnostics.levels
 evaluation.comparison=evaluation.compare.result evaluation.command=cli.evaluate
 evaluation.concept_removal=evaluation.removal.concept_part

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from vtcav.errors import ExplanationError, VtcavError
 from vtcav.method.variants import PAPER, VARIANTS, Variant
-from vtcav.models.heads.options import PRECISIONS, Precision
+from vtcav.models.settings import Precision
 from vtcav.parameters import Between, Flag, Settings, Whole, Words, parameter
 
 __all__ = ["ExplainerSettings", "FitSettings", "IntegralSettings"]
@@ -45,7 +45,7 @@ class IntegralSettings(Settings):
     )
     precision: Precision | None = parameter(
         None,
-        Words(*PRECISIONS),
+        Words(*get_args(Precision)),
         "take gradients in mixed precision: faster, less accurate; the error is measured",
         none="the network's own",
     )

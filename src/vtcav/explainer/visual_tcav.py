@@ -24,8 +24,8 @@ from vtcav.images.preprocess import signature, to_tensor
 from vtcav.method.variants import PAPER, Variant, check_variant
 from vtcav.models.base import Model
 from vtcav.models.heads.batch_size import examples_per_pass
-from vtcav.models.heads.options import Precision
 from vtcav.models.inspection.ambient import unaffected
+from vtcav.models.settings import Precision
 from vtcav.results.bank import CavBank
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.image_set import SetEvidence

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-__all__ = ["Head", "LayerInfo", "Model", "held", "recomputes"]
+__all__ = ["Head", "LayerInfo", "Model", "did_you_mean", "held", "recomputes"]
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Model(ABC):
         if index is None:
             raise ModelError(
                 f"unknown class {wanted!r}: expected one of {len(names)} class names "
-                f"or an index from 0 to {len(names) - 1}{_did_you_mean(wanted, names)}"
+                f"or an index from 0 to {len(names) - 1}{did_you_mean(wanted, names)}"
             )
         if not 0 <= index < len(names):
             raise ModelError(
@@ -199,8 +199,13 @@ def _whole_number(value: object) -> int | None:
         return None
 
 
-def _did_you_mean(wanted: object, names: Sequence[str]) -> str:
-    """Return a hint at the names closest to the one wanted, whatever their case."""
+def did_you_mean(wanted: object, names: Sequence[str]) -> str:
+    """Return a hint at the names closest to the wanted one, ignoring case; empty without any.
+
+    Example:
+        >>> did_you_mean("Dogs", ["cat", "dog"])
+        "; did you mean 'dog'?"
+    """
     text = str(wanted).casefold()
     folded = [name.casefold() for name in names]
     close = difflib.get_close_matches(text, folded, n=3, cutoff=0.5)

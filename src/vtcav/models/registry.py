@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcav.errors import ExtraError, ModelError
-from vtcav.models.base import Model
+from vtcav.models.base import Model, did_you_mean
 from vtcav.models.classifier import Classifier
 from vtcav.models.settings import LoadSettings, Task
 from vtcav.models.sources.checkpoints import build_with_weights
@@ -80,44 +79,17 @@ def load_network(settings: LoadSettings) -> Model:
     if scheme in _REFUSED:
         raise ModelError(f"{scheme}: cannot be explained: {_REFUSED[scheme]}")
     if scheme not in _LOADERS or (scheme == "demo") == bool(rest):
-        close = difflib.get_close_matches(scheme, _LOADERS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close and close[0] != scheme else ""
+        hint = "" if scheme in _LOADERS else did_you_mean(scheme, list(_LOADERS))
         raise ModelError(f"unknown model {settings.name!r}: expected {_FORMS}{hint}")
-    return _LOADERS[scheme](rest, settings)
-
-
-def _demo(_rest: str, settings: LoadSettings) -> Model:
-    from vtcav.models.sources.demo_network import network
-
-    if settings.binary:
-        raise ModelError("the demo network has 1000 classes: drop binary=True")
-    if settings.weights is not None:
-        raise ModelError("the demo network has its own weights: drop weights")
-    return _classifier(Source(*network()), settings)
-
-
-def _torchvision(name: str, settings: LoadSettings) -> Model:
-    from vtcav.models.sources.from_torchvision import load
-
-    return _classifier(load(name, settings.weights, settings.scores), settings)
-
-
-def _timm(name: str, settings: LoadSettings) -> Model:
-    from vtcav.models.sources.from_timm import load
-
-    return _classifier(load(name, settings.weights, settings.scores), settings)
-
-
-def _hf(name: str, settings: LoadSettings) -> Model:
-    from vtcav.models.sources.from_huggingface import load
-
-    own = settings.preprocess is None
-    source = load(name, settings.weights, settings.scores, preprocessing=own)
-    return _classifier(source, settings)
+    loader = _LOADERS[scheme]
+    if isinstance(loader, str):
+        return _classifier(importlib.import_module(loader).load(rest, settings), settings)
+    return loader(rest, settings)
 
 
 def _keras(path: str, settings: LoadSettings) -> Model:
-    from vtcav.models.keras.classifier import load
+    from vtcav.models.keras.classifier import KerasClassifier
+    from vtcav.models.keras.files import read_network
 
     if not path:
         raise ModelError("expected keras:FILE, a .keras or .h5 file")
@@ -125,14 +97,8 @@ def _keras(path: str, settings: LoadSettings) -> Model:
         raise ModelError("keras: takes the weights of the file, or those of weights=FILE")
     if settings.layouts or settings.task != "auto" or settings.output is not None:
         raise ModelError("keras: tells layouts, task and output itself: drop them")
-    return load(
-        path,
-        settings.names,
-        settings.preprocess,
-        binary=settings.binary,
-        device=settings.device,
-        weights=settings.weights,
-    )
+    network = read_network(path, device=settings.device, weights=settings.weights)
+    return KerasClassifier(network, settings.names, settings.preprocess, settings.binary)
 
 
 def _python(target: str, settings: LoadSettings) -> Model:
@@ -229,11 +195,11 @@ def _device(device: str | torch.device) -> str | torch.device:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-_LOADERS: dict[str, Callable[[str, LoadSettings], Model]] = {
-    "demo": _demo,
-    "torchvision": _torchvision,
-    "timm": _timm,
-    "hf": _hf,
+_LOADERS: dict[str, str | Callable[[str, LoadSettings], Model]] = {
+    "demo": "vtcav.models.sources.demo_network",
+    "torchvision": "vtcav.models.sources.from_torchvision",
+    "timm": "vtcav.models.sources.from_timm",
+    "hf": "vtcav.models.sources.from_huggingface",
     "keras": _keras,
     "python": _python,
 }

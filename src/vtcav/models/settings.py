@@ -1,4 +1,4 @@
-"""Settings of loading: which network, and what is known of it."""
+"""Settings of networks: which one to load, what is known of it, and how it computes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
 from vtcav.errors import ModelError, VtcavError
+from vtcav.models.class_names import read_class_names
 from vtcav.parameters import Constraint, Flag, Settings, Text, Words, parameter, unknown_key
 
 if TYPE_CHECKING:
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
 
     from vtcav.models.inspection.layout import Layout
 
-__all__ = ["LoadSettings", "Task"]
+__all__ = ["LoadSettings", "Precision", "Task"]
 
 Task: TypeAlias = Literal["auto", "classes", "labels", "regression"]
 """What the scores of a network are."""
+
+Precision: TypeAlias = Literal["bf16", "fp16"]
+"""The types that mixed precision computes in (`vtcav.models.heads.mixed_precision`)."""
 
 
 def _names(value: Any) -> Any:
@@ -168,8 +172,6 @@ class LoadSettings(Settings):
     @property
     def names(self) -> Sequence[str] | None:
         """The class names that are given, read where a file is."""
-        from vtcav.models.sources.source import read_class_names
-
         given = self.class_names
         return read_class_names(given) if isinstance(given, str | os.PathLike) else given
 

@@ -14,7 +14,7 @@ import torch
 import vtcav
 from tests.helpers.replica import GOLDEN, GoldenNet
 from vtcav.errors import ExtraError, ModelError
-from vtcav.models.keras.classifier import KerasClassifier, load
+from vtcav.models.keras.classifier import KerasClassifier
 from vtcav.models.keras.files import read_network, translate
 
 if importlib.util.find_spec("keras") is None:
@@ -25,6 +25,11 @@ from tests.models.keras.test_keras import fill, images, keras, layers, small_net
 DATA = Path(__file__).parent.parent.parent / "keras_data"
 CASES = ("relu", "gelu", "binary")
 PREPROCESS = vtcav.Preprocess(64, mean=0.5, std=0.5)
+
+
+def load(path, *arguments, **options):
+    return vtcav.load_model(f"keras:{path}", *arguments, **options)
+
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

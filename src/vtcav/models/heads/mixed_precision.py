@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vtcav.models.base import Head, held, recomputes
-from vtcav.models.heads.options import Precision
+from vtcav.models.settings import Precision
 
 __all__ = ["MixedHead", "mixed"]
 

@@ -1,4 +1,4 @@
-"""The plain module inside of wrappers, and its place on a device."""
+"""The plain module inside wrappers, and its device."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vtcav.errors import ModelError
 from vtcav.models.inspection.borrowing import is_compiled
 
-__all__ = ["eager", "place", "tensors_of"]
+__all__ = ["eager", "place", "tensors_of", "usable_device"]
 
 
 def eager(module: nn.Module) -> nn.Module:
@@ -63,11 +63,12 @@ def tensors_of(module: nn.Module) -> Iterator[Tensor]:
     return chain(module.parameters(), module.buffers())
 
 
-def place(module: nn.Module, device: str | torch.device) -> tuple[nn.Module, torch.device]:
-    """Return the module (a copy when it has to move) and the device it computes on."""
-    current = next((tensor.device for tensor in tensors_of(module)), torch.device("cpu"))
-    if device == "auto":
-        return module, current
+def usable_device(device: str | torch.device) -> torch.device:
+    """Return a device.
+
+    Raises:
+        ModelError: When PyTorch cannot use it here.
+    """
     try:
         wanted = torch.device(device)
         torch.empty(0, device=wanted)
@@ -76,6 +77,15 @@ def place(module: nn.Module, device: str | torch.device) -> tuple[nn.Module, tor
         raise ModelError(
             f"device {str(device)!r} cannot be used: {message}; use 'auto' or 'cpu'"
         ) from error
+    return wanted
+
+
+def place(module: nn.Module, device: str | torch.device) -> tuple[nn.Module, torch.device]:
+    """Return the module (a copy where it has to move) and the device it computes on."""
+    current = next((tensor.device for tensor in tensors_of(module)), torch.device("cpu"))
+    if device == "auto":
+        return module, current
+    wanted = usable_device(device)
     if wanted.type == current.type and wanted.index in (None, current.index):
         return module, current
     try:

@@ -1,12 +1,7 @@
-"""Keras 3 networks on the torch backend, with the same mathematics as PyTorch ones.
+"""Keras 3 networks on the torch backend, with the same mathematics as PyTorch networks.
 
-`load` is what a registry calls for "keras:PATH":
-
-    load(path, class_names=None, preprocess=None, binary=False, device="auto", weights=None)
-        -> KerasClassifier
-
-On this backend every Keras layer is a `torch.nn.Module` that computes with torch tensors, so a
-thin module around the network (`keras_module`) is all that `Classifier` needs.
+On this backend every Keras layer is a `torch.nn.Module` that computes with torch tensors. So a thin
+module around the network (`module.ChannelsFirst`) is all that `Classifier` needs.
 """
 
 from __future__ import annotations
@@ -14,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -23,7 +17,7 @@ from torch import Tensor
 from vtcav.errors import ModelError, warn
 from vtcav.models.base import LayerInfo
 from vtcav.models.classifier import Classifier
-from vtcav.models.keras.files import import_keras, read_network
+from vtcav.models.keras.files import import_keras
 from vtcav.models.keras.module import ChannelsFirst
 from vtcav.models.keras.preprocess import Advice, advise, named_preprocess
 from vtcav.models.keras.stages import end_stages_at_joints
@@ -31,34 +25,7 @@ from vtcav.models.keras.stages import end_stages_at_joints
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["KerasClassifier", "load"]
-
-
-def load(
-    path: str | Path,
-    class_names: Sequence[str] | None = None,
-    preprocess: Callable[[Image.Image], Tensor] | str | None = None,
-    binary: bool = False,
-    device: str | torch.device = "auto",
-    weights: str | Path | None = None,
-) -> KerasClassifier:
-    """Load a network from a `.keras` or `.h5` file of Keras 3 or TF-Keras 2.
-
-    Args:
-        path: The file. Nothing in it is run: files with Python code (Lambda layers) are refused.
-        class_names: T names by class index; [negative, positive] for a binary network.
-        preprocess: As `KerasClassifier` takes it.
-        binary: Whether the network has a single logit.
-        device: "auto" is Keras' own choice, an accelerator where there is one.
-        weights: A `.weights.h5`, `.h5` or `.keras` file to take the weights from instead.
-
-    Raises:
-        ModelError: When the file is absent or cannot be loaded (the message says how to save it
-            again), Keras runs on another backend, or as `Classifier`.
-        ExtraError: When keras or h5py is not installed.
-    """
-    network = read_network(path, device=device, weights=weights)
-    return KerasClassifier(network, class_names, preprocess, binary=binary)
+__all__ = ["KerasClassifier"]
 
 
 class KerasClassifier(Classifier):

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcav.errors import ExtraError, ModelError
+from vtcav.models.inspection.unwrapping import usable_device
 
 if TYPE_CHECKING:
     import torch
@@ -115,7 +116,8 @@ def read_network(
     """
     path = _existing(path)
     keras = import_keras()
-    _check_device(device)
+    if device != "auto":
+        usable_device(device)
     if importlib.util.find_spec("h5py") is None:
         raise ExtraError(f"a Keras file needs h5py, which is not installed: {_HINT}")
     with contextlib.nullcontext() if device == "auto" else keras.device(str(device)):
@@ -123,18 +125,6 @@ def read_network(
         if weights is not None:
             _load_weights(network, _existing(weights))
     return network
-
-
-def _check_device(device: str | torch.device) -> None:
-    import torch
-
-    try:
-        torch.empty(0, device="cpu" if device == "auto" else device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        message = str(error).splitlines()[0]
-        raise ModelError(
-            f"device {str(device)!r} cannot be used: {message}; use 'auto' or 'cpu'"
-        ) from error
 
 
 def _existing(path: str | Path) -> Path:
@@ -160,10 +150,9 @@ def _from_archive(path: Path) -> Any:
             f"cannot be read: {error!r}"
         ) from error
     _refuse(config, path)
-    named = path if path.suffix == ".keras" else None
-    if named is None:
+    if path.suffix != ".keras":
         raise ModelError(f"{str(path)!r} is a Keras archive: rename it to end in .keras")
-    with _told(path, version):
+    with _explained(path, version):
         if not version.startswith("2."):
             return keras.saving.load_model(path, compile=False, safe_mode=True)
         network = keras.saving.deserialize_keras_object(translate(config), safe_mode=True)
@@ -191,7 +180,7 @@ def _from_hdf5(path: Path) -> Any:
     _refuse(json.loads(config), path)
     if path.suffix not in (".h5", ".hdf5"):
         raise ModelError(f"{str(path)!r} is an HDF5 file: rename it to end in .h5")
-    with _told(path, str(version)):
+    with _explained(path, str(version)):
         custom = {} if str(version).startswith("3") else _tolerant_layers(keras)
         return keras.saving.load_model(path, custom_objects=custom, compile=False, safe_mode=True)
 
@@ -290,7 +279,7 @@ def _described(config: Any) -> Iterator[tuple[str, str]]:
 
 
 @contextlib.contextmanager
-def _told(path: Path, version: str) -> Iterator[None]:
+def _explained(path: Path, version: str) -> Iterator[None]:
     """Turn what Keras raises into one sentence with what to do."""
     try:
         yield

@@ -1,1 +1,1 @@
-"""Networks by name: timm, torchvision, Hugging Face, checkpoints and the demo."""
+"""Networks by name: timm, torchvision, Hugging Face, checkpoints and the demo's."""

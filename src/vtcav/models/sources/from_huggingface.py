@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from vtcav.errors import ModelError, warn
 from vtcav.images.preprocess import Preprocess
-from vtcav.models.sources.checkpoints import build_with_weights
-from vtcav.models.sources.source import Source, Weights, hub_file, package
+from vtcav.models.settings import LoadSettings
+from vtcav.models.sources.checkpoints import build_network
+from vtcav.models.sources.source import Source, hub_file, package
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,20 +22,17 @@ __all__ = ["load", "preprocess_of"]
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
-def load(
-    name: str, weights: Weights = None, classes: int | None = None, *, preprocessing: bool = True
-) -> Source:
+def load(name: str, settings: LoadSettings) -> Source:
     """Load an image classifier of transformers from a folder or the local cache.
 
     Args:
         name: A folder of `save_pretrained`, or the name of a repository that is in the cache.
-        weights: None takes those of the folder; "random" builds from the configuration, and so
-            does a file.
-        classes: How many classes the user names, for other weights than the pretrained.
-        preprocessing: Whether to look for the preprocessing.
+        settings: The settings of loading. With other weights than the folder's, the network is
+            built from its configuration.
 
     Raises:
-        ModelError: For what is not on this machine or is no classifier. Nothing is downloaded.
+        ModelError: For a network that is not on this machine or is no classifier. Nothing is
+            downloaded.
         ExtraError: When transformers is not installed.
     """
     transformers = package("transformers", "hf")
@@ -53,21 +51,17 @@ def load(
             raise ModelError(_no_classifier(name, config)) from error
         except ImportError as error:
             raise ModelError(_not_importable(name, error)) from error
-        return module.eval()
+        return module
 
-    if weights == "random":
-        module = build(classes)
-    elif weights is not None:
-        module = build_with_weights(build, weights, classes)
-    else:
-        module = _pretrained(auto, name, config)
+    module = build_network(build, settings, lambda: _pretrained(auto, name, config))
     names = [str(config.id2label[i]) for i in range(len(config.id2label))]
-    preprocess = _preprocess(transformers, name, config) if preprocessing else None
-    return Source(module, names, preprocess)
+    if settings.preprocess is not None:
+        return Source(module, names, settings.preprocess)
+    return Source(module, names, _preprocess(transformers, name, config))
 
 
 def _pretrained(auto: Any, name: str, config: Any) -> nn.Module:
-    """Return the network with its weights, or raise where some would be made up."""
+    """Return the network with its weights; raise where some would be random."""
     try:
         module, info = auto.from_pretrained(name, local_files_only=True, output_loading_info=True)
     except OSError as error:
@@ -83,7 +77,7 @@ def _pretrained(auto: Any, name: str, config: Any) -> nn.Module:
             "was saved without its last layer, which would be random. Use the fine-tuned one"
         )
     loaded: nn.Module = module
-    return loaded.eval()
+    return loaded
 
 
 def _absent(name: str, error: Exception) -> str:
@@ -112,7 +106,7 @@ def _no_classifier(name: str, config: Any) -> str:
 def _preprocess(
     transformers: Any, name: str, config: Any
 ) -> Callable[[Image.Image], Tensor] | None:
-    """Return the preprocessing of the processor's file beside the network."""
+    """Return the preprocessing in the image processor's file beside the network."""
     here = Path(name) / "preprocessor_config.json"
     file = here if here.is_file() else None
     if file is None and not Path(name).is_dir():
@@ -139,7 +133,7 @@ def _preprocess(
 
 
 def preprocess_of(settings: Mapping[str, Any]) -> Preprocess | None:
-    """Return the settings of an image processor as a `Preprocess`, or None where they are no such.
+    """Return the settings of an image processor as a `Preprocess`, or None where none is the same.
 
     Args:
         settings: The content of preprocessor_config.json.

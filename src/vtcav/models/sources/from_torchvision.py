@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from vtcav.errors import ModelError
 from vtcav.images.preprocess import Preprocess
-from vtcav.models.sources.checkpoints import build_with_weights
-from vtcav.models.sources.source import Source, Weights, package
+from vtcav.models.base import did_you_mean
+from vtcav.models.settings import LoadSettings
+from vtcav.models.sources.checkpoints import build_network, build_with_weights
+from vtcav.models.sources.source import Source, missing_weights, package, torch_hub_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,13 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["load"]
 
 
-def load(name: str, weights: Weights = None, classes: int | None = None) -> Source:
-    """Load a classification network of torchvision by name.
+def load(name: str, settings: LoadSettings) -> Source:
+    """Load a classification network of torchvision, with weights from the local cache or a file.
 
     Args:
         name: For example "resnet50", or "resnet50:IMAGENET1K_V1" for certain pretrained weights.
-        weights: None takes the pretrained ones from the local cache; "random", or a file.
-        classes: How many classes the user names, for other weights than the pretrained.
+        settings: The settings of loading.
 
     Raises:
         ModelError: For an unknown name, or weights that are not there. Nothing is downloaded.
@@ -38,50 +35,40 @@ def load(name: str, weights: Weights = None, classes: int | None = None) -> Sour
     name, _, tag = name.partition(":")
     known = models.list_models(module=models)
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=3)
-        hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
         raise ModelError(
-            f"torchvision has no classification network {name!r}{hint} "
+            f"torchvision has no classification network {name!r}{did_you_mean(name, known)} "
             "(all: torchvision.models.list_models(module=torchvision.models))"
         )
-    pretrained = _pretrained(models, name, tag)
-    categories = list(pretrained.meta["categories"]) if pretrained is not None else None
-    preprocess = _preprocess(pretrained.transforms()) if pretrained is not None else None
+    description = _weights(models, name, tag)
+    categories = preprocess = None
+    if description is not None:
+        categories = list(description.meta["categories"])
+        preprocess = _preprocess(description.transforms())
 
     def build(count: int | None) -> nn.Module:
         options: dict[str, Any] = {} if count is None else {"num_classes": count}
         if name in ("googlenet", "inception_v3") or name.startswith("vgg"):
-            options["init_weights"] = weights == "random"  # it is slow
+            options["init_weights"] = settings.weights == "random"  # it is slow
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a change of defaults to come
+            warnings.simplefilter("ignore")  # about a change of defaults to come
             module: nn.Module = models.get_model(name, weights=None, **options)
-        return module.eval()
+        return module
 
-    if weights == "random":
-        module = build(classes)
-        same = classes is None or (categories is not None and len(categories) == classes)
-        return Source(module, categories if same else None, preprocess)
-    if weights is not None:
-        module = build_with_weights(build, weights, classes)
-        return Source(module, categories, preprocess)
-    if pretrained is None:
-        raise ModelError(
-            f"torchvision has no pretrained weights for {name!r}: pass weights=FILE, or "
-            'weights="random" to try the mechanics'
-        )
-    file = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(pretrained.url).name
-    if not file.is_file():
-        raise ModelError(
-            f"the pretrained weights of torchvision:{name} are not on this machine ({file}), and "
-            'vtcav downloads nothing. Get them once with: python -c "import torchvision.models '
-            f"as m; m.get_model('{name}', weights='{pretrained.name}')\" or pass weights=FILE, "
-            'or weights="random" to try the mechanics'
-        )
-    return Source(build_with_weights(build, file, None), categories, preprocess)
+    def pretrained() -> nn.Module:
+        if description is None:
+            raise missing_weights("torchvision", name)
+        file = torch_hub_file(description.url)
+        if not file.is_file():
+            get = f"m.get_model('{name}', weights='{description.name}')"
+            download = f"import torchvision.models as m; {get}"
+            raise missing_weights("torchvision", name, download=download, where=f" ({file})")
+        return build_with_weights(build, file, None)
+
+    return Source(build_network(build, settings, pretrained), categories, preprocess)
 
 
-def _pretrained(models: Any, name: str, tag: str) -> Any | None:
-    """Return the network's default weights, or those of a tag, as torchvision describes them."""
+def _weights(models: Any, name: str, tag: str) -> Any | None:
+    """Return torchvision's description of the network's default weights, or of those of a tag."""
     known = models.get_model_weights(name)
     if not tag:
         return known.DEFAULT if len(known) else None
@@ -94,11 +81,12 @@ def _pretrained(models: Any, name: str, tag: str) -> Any | None:
 
 
 def _preprocess(transforms: Any) -> Callable[[Image.Image], Tensor]:
-    """Return the preset of a set of weights as a `Preprocess`, whose geometry figures show."""
+    """Return the preset of a set of weights, as a `Preprocess` where it is a plain one."""
     crop, resize = (getattr(transforms, key, None) for key in ("crop_size", "resize_size"))
     interpolation = getattr(getattr(transforms, "interpolation", None), "value", None)
     if not (crop and resize and len(crop) == len(resize) == 1 and crop[0] <= resize[0]):
-        return _whole(transforms)
+        preset: Callable[[Image.Image], Tensor] = transforms
+        return preset
     return Preprocess(
         crop[0],
         interpolation=interpolation or "bilinear",
@@ -106,11 +94,3 @@ def _preprocess(transforms: Any) -> Callable[[Image.Image], Tensor]:
         std=transforms.std,
         crop_pct=crop[0] / resize[0],
     )
-
-
-def _whole(transforms: Any) -> Callable[[Image.Image], Tensor]:
-    def preprocess(image: Image.Image) -> Tensor:
-        tensor: Tensor = transforms(image)
-        return tensor
-
-    return preprocess

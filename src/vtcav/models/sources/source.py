@@ -1,14 +1,13 @@
-"""What every source of networks gives, and how packages and local caches are found."""
+"""The common part of all sources: packages, weights, local caches, class names."""
 
 from __future__ import annotations
 
 import importlib
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 from vtcav.errors import ExtraError, ModelError
 
@@ -16,20 +15,24 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor, nn
 
-__all__ = ["Source", "Weights", "hub_file", "imagenet_names", "package", "read_class_names"]
-
-Weights: TypeAlias = "str | Path | None"
-"""Where weights come from: None for the pretrained ones, "random", or a file."""
+__all__ = [
+    "Source",
+    "hub_file",
+    "imagenet_names",
+    "missing_weights",
+    "package",
+    "torch_hub_file",
+]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A network as a package gives it.
+    """A network from a package.
 
     Attributes:
         module: The network.
-        class_names: By class index, or None where the package does not know them.
-        preprocess: What belongs to the network, or None where that is not known.
+        class_names: Its class names by index, or None where the package does not know them.
+        preprocess: Its preprocessing, or None where the package does not know it.
     """
 
     module: nn.Module
@@ -38,11 +41,11 @@ class Source:
 
 
 def package(name: str, extra: str) -> Any:
-    """Import a package late.
+    """Import an optional package.
 
     Raises:
-        ExtraError: When it is not installed; with the line that installs it.
-        ModelError: When it is installed and does not fit the torch that is.
+        ExtraError: When it is not installed; with the command that installs it.
+        ModelError: When it is installed but does not fit the installed torch.
     """
     try:
         return importlib.import_module(name)
@@ -67,46 +70,34 @@ def hub_file(repository: str, names: Sequence[str]) -> Path | None:
     return None
 
 
+def torch_hub_file(url: str) -> Path:
+    """Return where PyTorch's local cache has, or would have, the file of a URL."""
+    import torch
+
+    return Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(url).name
+
+
+def missing_weights(kind: str, name: str, *, download: str = "", where: str = "") -> ModelError:
+    """Return the error about pretrained weights that are not there.
+
+    Args:
+        kind: The package.
+        name: The network in it.
+        download: Python code that downloads the weights; empty where there are none.
+        where: The place where they would be, for the message.
+    """
+    hint = 'pass weights=FILE, or weights="random" to try the mechanics'
+    if not download:
+        return ModelError(f"{kind} has no pretrained weights for {name!r}: {hint}")
+    return ModelError(
+        f"the pretrained weights of {kind}:{name} are not on this machine{where}, and vtcav "
+        f'downloads nothing. Get them once with: python -c "{download}" or {hint}'
+    )
+
+
 def imagenet_names() -> list[str]:
     """Return the 1,000 ImageNet class names, by index."""
     text = (
         resources.files("vtcav.models.sources").joinpath("imagenet_classes.txt").read_text("utf-8")
     )
     return text.splitlines()
-
-
-def read_class_names(path: str | Path) -> list[str]:
-    """Return class names from a file, in the order of the class indices.
-
-    Args:
-        path: Text with one name per line; or JSON, a list of names or an object of names by
-            index, as "id2label" in the configuration of a Hugging Face network.
-
-    Raises:
-        ModelError: When there is no such file or it holds no names.
-    """
-    try:
-        text = Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"cannot read class names from {str(path)!r}: {error}") from error
-    if Path(path).suffix != ".json":
-        return text.splitlines()
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise ModelError(f"{str(path)!r} is no JSON: {error}") from error
-    if isinstance(content, Mapping):
-        content = content.get("id2label", content)
-    if isinstance(content, Mapping):
-        if sorted(content, key=str) != sorted(map(str, range(len(content)))):
-            raise ModelError(
-                f"expected names by class index from 0 to {len(content) - 1} in {str(path)!r}, "
-                f"got the keys {', '.join(map(str, list(content)[:3]))}, ..."
-            )
-        content = [content[str(index)] for index in range(len(content))]
-    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
-        raise ModelError(
-            f"expected a list of names, or names by class index, in {str(path)!r}; "
-            f"got {text[:40]!r}"
-        )
-    return content
