@@ -22,7 +22,7 @@ def shrink(cache: LRUCache[Any, Any], budget: float, newest: int = 1) -> None:
 
     Example:
         >>> cache = LRUCache(float("inf"), getsizeof=len)
-        >>> cache |= {"a": "12", "b": "345", "c": "6789"}
+        >>> cache.update(a="12", b="345", c="6789")
         >>> shrink(cache, 7)
         >>> list(cache)
         ['b', 'c']
