@@ -167,7 +167,7 @@ def test_masks_in_a_list(place):
     found = find_masks(refs, None, [mask, str(place / "masks/a/1.png")])
     assert found[0] is mask
     assert found[1] == place / "masks/a/1.png"
-    with pytest.raises(ExplanationError, match="one mask for each of 2 images, got 1; or give a"):
+    with pytest.raises(ExplanationError, match="one mask for each of 2 images, got 1; or pass a"):
         find_masks(refs, None, [mask])
 
 
