@@ -511,7 +511,7 @@ def test_the_command_shows_verifies_and_clears(place, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["kinds"] == {"look": 3, "gap": 6, "raw": 12}
     assert main(["cache", "verify"]) == 0
-    assert "21 entries, all as they were written" in capsys.readouterr().out
+    assert "21 entries, all intact" in capsys.readouterr().out
     path = next((place / "user").glob("raw-*"))
     path.write_bytes(path.read_bytes()[:-1])
     assert main(["cache", "verify"]) == 1

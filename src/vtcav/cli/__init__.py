@@ -1,4 +1,4 @@
-"""The command line: a shell over the API, and nothing else."""
+"""The command line: a thin shell over the API."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what was wrong in one line and where help is."""
+    """Reports an error in one line, and where help is."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(

@@ -1,8 +1,8 @@
-"""`vtcav cache`: show, check or clear what learning keeps for the next time.
+"""`vtcav cache`: show, check or clear the cache of learning.
 
-Show what learning concepts keeps for the next time, check every entry against its hash, or remove
-all. VTCAV_CACHE names another folder or turns the cache off, VTCAV_CACHE_SIZE limits its size (2
-GB).
+Show the cache that makes learning the same images again fast, check every entry against its hash,
+or clear it. VTCAV_CACHE names another folder or turns the cache off, VTCAV_CACHE_SIZE limits its
+size (default: 2 GB).
 
 Examples:
   vtcav cache
@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcav.cli.options import UsageError, add_command, add_shared
+from vtcav.cli import options
 from vtcav.cli.terminal import print_json, print_line
 from vtcav.errors import ExplanationError
 
@@ -34,16 +34,16 @@ _KINDS = {
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = add_command(commands, "cache", __doc__, _run)
+    command = options.add_command(commands, "cache", __doc__, _run)
     command.add_argument(
         "action",
         nargs="?",
         choices=("show", "verify", "clear"),
         default="show",
-        help="show (default): folder, size, entries; verify: read all; clear: remove all",
+        help="show (default) folder, size and entries; verify or clear all entries",
     )
-    command.add_argument("--cache", metavar="DIR", help="the folder (default: that of the user)")
-    add_shared(command, quiet="")
+    command.add_argument("--cache", metavar="DIR", help="the folder (default: the user's)")
+    options.add_shared(command, quiet="")
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -51,7 +51,9 @@ def _run(arguments: argparse.Namespace) -> None:
 
     cache = cache_of(arguments.cache, unset=True)
     if cache is None:
-        raise UsageError("the cache is off (VTCAV_CACHE); --cache DIR names a folder to look at")
+        raise options.UsageError(
+            "the cache is off (VTCAV_CACHE); --cache DIR names a folder to look at"
+        )
     try:
         {"show": _show, "verify": _verify, "clear": _clear}[arguments.action](cache, arguments.json)
     except OSError as error:
@@ -93,7 +95,7 @@ def _verify(cache: Cache, as_json: bool) -> None:
             }
         )
     elif not damaged:
-        print_line(f"{len(cache.entries())} entries, all as they were written")
+        print_line(f"{len(cache.entries())} entries, all intact")
     if damaged:
         raise ExplanationError(
             f"{len(damaged)} entries of the cache are damaged: {_named(damaged)}. They are never "

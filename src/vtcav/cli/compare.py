@@ -16,21 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcav.cli.options import (
-    UsageError,
-    add_command,
-    add_common,
-    add_output,
-    add_resampling,
-    add_sources,
-    check_sources,
-    load,
-    names,
-    positive,
-    prepared,
-    present,
-    shown,
-)
+from vtcav.cli import options
 from vtcav.cli.terminal import print_frame, print_line, records
 from vtcav.errors import ImageError
 from vtcav.evaluation.compare.methods import METHODS
@@ -46,42 +32,38 @@ __all__ = ["add", "class_folders"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = add_command(commands, "compare", __doc__, _run)
+    command = options.add_command(commands, "compare", __doc__, _run)
     command.add_argument(
         "--images", required=True, help="a folder or URI with one folder of images per class"
     )
-    add_sources(command)
+    options.add_sources(command)
     command.add_argument(
         "--methods",
-        type=names,
+        type=options.names,
         default=list(METHODS),
         help=f"methods with commas (default: all, {','.join(METHODS)})",
     )
+    positive = options.positive
     command.add_argument(
-        "--runs", type=positive, default=20, help="CAVs of each concept for TCAV (default 20)"
+        "--runs", type=positive, default=20, help="CAVs of each concept for TCAV (default: 20)"
     )
     command.add_argument(
-        "--points",
-        type=positive,
-        default=50,
-        help="points of integrated gradients at the input (default 50)",
+        "--points", type=positive, default=50, help="steps of input gradients (default: 50)"
     )
-    add_resampling(command)
-    add_output(command, "tables and figure")
-    add_common(command)
+    options.add_resampling(command)
+    options.add_output(command, "tables and figure")
+    options.add_common(command)
 
 
 def class_folders(root: str | Path, model: Model) -> dict[int, str | Path]:
-    """Return the folders of images by the class that they are named like.
-
-    A folder is named like the class, whatever its case and with any sign that is no letter or
-    digit in place of another ("Egyptian_cat"), or by the class's index.
+    """Return the folders of images by the classes that they are named after.
 
     Raises:
         ImageError: When there are none.
-        ModelError: For a folder that is named like no class.
+        ModelError: For a folder that is named after no class.
     """
     from vtcav.images.listing import subfolders
+    from vtcav.study.prepare import class_of_folder
 
     folders = subfolders(root, "a folder with one folder of images per class")
     if not folders:
@@ -91,9 +73,7 @@ def class_folders(root: str | Path, model: Model) -> dict[int, str | Path]:
         )
     found: dict[int, str | Path] = {}
     for name, folder in folders.items():
-        alike = [i for i, n in enumerate(model.class_names) if _plain(n) == _plain(name)]
-        certain = len(alike) == 1 and name not in model.class_names
-        index = model.class_index(alike[0] if certain else name)
+        index = class_of_folder(model, name)
         if index in found:
             raise ImageError(
                 f"two folders are named like class {model.class_names[index]!r}: "
@@ -107,14 +87,14 @@ def _run(arguments: argparse.Namespace) -> None:
     from vtcav.evaluation.compare.compute import compare
     from vtcav.models.heads.batch_size import IMAGES
 
-    check_sources(arguments)
+    options.check_sources(arguments)
     unknown = [method for method in arguments.methods if method not in METHODS]
     if unknown or not arguments.methods:
-        raise UsageError(f"expected methods among {', '.join(METHODS)}, got {unknown}")
-    model = load(arguments)
+        raise options.UsageError(f"expected methods among {', '.join(METHODS)}, got {unknown}")
+    model = options.load(arguments)
     images = class_folders(arguments.images, model)
     found = compare(
-        prepared(arguments, model),
+        options.prepared(arguments, model),
         images,
         methods=arguments.methods,
         limit=arguments.limit,
@@ -123,9 +103,9 @@ def _run(arguments: argparse.Namespace) -> None:
         steps=arguments.points,
         batch_size=arguments.batch_size or IMAGES,
         strict=arguments.strict,
-        progress=shown(arguments),
+        progress=options.shown(arguments),
     )
-    present(
+    options.present(
         arguments,
         found,
         lambda: {"summary": records(found.summary()), "ranks": records(found.ranks())},
@@ -138,7 +118,7 @@ def _print(found: Comparison) -> None:
     summary = found.summary()
     for name in found.classes:
         print_frame(f"{name}: class means, each method in its own unit", *_by_method(summary, name))
-    print_line("Compare orders, not sizes: units differ. Notes and p-values are in the tables.")
+    print_line("Compare orders, not values: units differ. Notes and p-values are in the tables.")
 
 
 def _by_method(summary: pd.DataFrame, class_name: str) -> tuple[pd.DataFrame, dict[Any, str]]:
@@ -150,8 +130,3 @@ def _by_method(summary: pd.DataFrame, class_name: str) -> tuple[pd.DataFrame, di
     columns = [method for method in METHODS if method in wide]
     titles: dict[Any, str] = {"layer": "layer", "concept": "concept"}
     return wide[columns].reset_index(), titles | {m: m.replace("_", " ") for m in columns}
-
-
-def _plain(name: str) -> str:
-    """Return a name without what differs between a class and a folder."""
-    return "".join(letter if letter.isalnum() else " " for letter in name.casefold()).strip()

@@ -1,4 +1,4 @@
-"""`vtcav concepts`: write a folder of concepts from a data set, patches cut out.
+"""`vtcav concepts`: write a folder of concepts from a data set, with patches cut out.
 
 Write one folder of images per concept, for --concepts, from a data set. SOURCE is
   a folder with one folder per label;
@@ -20,8 +20,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtcav.cli import options
 from vtcav.cli.localise import mask_value
-from vtcav.cli.options import UsageError, add_command, add_settings, add_shared, names, positive
 from vtcav.explainer.settings import FitSettings
 
 if TYPE_CHECKING:
@@ -32,33 +32,33 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = add_command(commands, "concepts", __doc__, _run)
+    command = options.add_command(commands, "concepts", __doc__, _run)
     _add_source(command)
     _add_patches(command)
-    add_settings(command, FitSettings, "seed")
-    add_shared(command, quiet="print nothing")
+    options.add_settings(command, FitSettings, "seed")
+    options.add_shared(command, quiet="print nothing")
 
 
 def _add_source(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", metavar="SOURCE", help="a folder or a file, see above")
-    command.add_argument("-o", "--output", type=Path, required=True, help="where the folders go")
-    command.add_argument("--labels", type=names, help="labels with commas (default: all)")
-    command.add_argument("--limit", type=positive, help="at most this many images of each")
+    command.add_argument("-o", "--output", type=Path, required=True, help="the folder to write to")
+    command.add_argument("--labels", type=options.names, help="labels with commas (default: all)")
+    command.add_argument("--limit", type=options.positive, help="at most this many images of each")
     command.add_argument(
         "--rest",
-        type=positive,
+        type=options.positive,
         metavar="N",
         help="also write N images of the other labels, for --negatives, to OUTPUT-rest/rest",
     )
-    command.add_argument("--images", help="the folder that paths are relative to")
-    command.add_argument("--image-column", help="column of images in a table")
-    command.add_argument("--label-column", help="column of labels in a table")
+    command.add_argument("--images", help="the folder that image paths are relative to")
+    command.add_argument("--image-column", help="the column of images in a table")
+    command.add_argument("--label-column", help="the column of labels in a table")
     command.add_argument("--masks", type=Path, help="a folder of masks named like the images")
     command.add_argument("--concept", help="the concept of the masks (with --masks)")
     command.add_argument(
-        "--value", type=mask_value, help="what means the concept in a mask; see vtcav localise"
+        "--value", type=mask_value, help="what marks the concept in a mask; see vtcav localise"
     )
-    command.add_argument("--split", help="of a data set in the layout of Broden")
+    command.add_argument("--split", help="the split of a data set in the layout of Broden")
 
 
 def _add_patches(command: argparse.ArgumentParser) -> None:
@@ -67,21 +67,26 @@ def _add_patches(command: argparse.ArgumentParser) -> None:
         "--pad",
         type=float,
         default=0.1,
-        help="kept on each side, as a share of the longer side (default 0.1)",
+        help="margin on each side, as a share of the longer side (default: 0.1)",
     )
     patches.add_argument(
-        "--no-square", action="store_true", help="leave boxes as they are, not made square"
+        "--no-square",
+        action="store_true",
+        help="keep boxes as they are, not made square",
     )
     patches.add_argument(
         "--outside",
         choices=("keep", "grey", "blur"),
         default="keep",
-        help="what becomes of pixels beside the box or mask (default keep)",
+        help="what to do with pixels outside the box or mask (default: keep)",
     )
     patches.add_argument(
-        "--min-size", type=positive, default=32, help="shortest side in pixels (default 32)"
+        "--min-size",
+        type=options.positive,
+        default=32,
+        help="shortest side of a box (default: 32)",
     )
-    patches.add_argument("--per-image", type=positive, help="at most this many of one picture")
+    patches.add_argument("--per-image", type=options.positive, help="at most this many per picture")
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -92,7 +97,7 @@ def _run(arguments: argparse.Namespace) -> None:
     place = arguments.output.with_name(f"{arguments.output.name}-rest")
     if arguments.rest is not None:
         if arguments.labels is None:
-            raise UsageError("--rest needs --labels: the rest is what has other labels")
+            raise options.UsageError("--rest needs --labels: it takes images with other labels")
         if (place / "rest").exists():
             raise DatasetError(f"{str(place / 'rest')!r} exists already; remove it")
     found = _listed(arguments)
@@ -112,8 +117,7 @@ def _run(arguments: argparse.Namespace) -> None:
             }
         )
     elif not arguments.quiet:
-        columns = {"concept": "concept", "images": "images", "why": "left out"}
-        print_frame("Concepts", chosen.counts(), columns)
+        print_frame("Concepts", chosen.counts(), "concept, images, why: left out")
         print_line(f"Written to {arguments.output.resolve()}")
         if negatives is not None:
             print_line(f"Negatives ({len(left)}) written to {negatives.resolve()}")
@@ -129,10 +133,10 @@ def _listed(arguments: argparse.Namespace) -> ConceptImages:
     draw = {"limit": None, "seed": arguments.seed}
     if arguments.masks is not None:
         if arguments.concept is None:
-            raise UsageError("--masks needs --concept NAME: what the masks show")
+            raise options.UsageError("--masks needs --concept NAME: what the masks show")
         values = {arguments.concept: arguments.value}
         if arguments.labels is not None or arguments.rest is not None:
-            raise UsageError("--masks goes without --labels and --rest")
+            raise options.UsageError("--masks cannot be combined with --labels or --rest")
         draw["limit"] = arguments.limit
         return datasets.from_masks(
             source, arguments.masks, values, patches=_patches(arguments), **draw
@@ -143,12 +147,12 @@ def _listed(arguments: argparse.Namespace) -> ConceptImages:
     if source.is_dir():
         return _of_folder(source, arguments, labels)
     if not source.exists():
-        raise UsageError(f"there is no folder or file {arguments.source!r}")
+        raise options.UsageError(f"there is no folder or file {arguments.source!r}")
     columns = {"image": arguments.image_column, "label": arguments.label_column}
-    options = {**columns, "root": arguments.images, **draw}
+    given = {**columns, "root": arguments.images, **draw}
     if _has_boxes(source):
-        return datasets.from_boxes(source, labels, patches=_patches(arguments), **options)
-    return datasets.from_table(source, labels, **options)
+        return datasets.from_boxes(source, labels, patches=_patches(arguments), **given)
+    return datasets.from_table(source, labels, **given)
 
 
 def _of_folder(source: Path, arguments: argparse.Namespace, labels: Any) -> ConceptImages:

@@ -16,16 +16,7 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from vtcav.cli.options import (
-    add_command,
-    add_common,
-    add_output,
-    add_sources,
-    check_sources,
-    load,
-    prepared,
-    present,
-)
+from vtcav.cli import options
 from vtcav.cli.terminal import print_frame, print_line, records
 from vtcav.diagnostics.levels import FINE
 
@@ -37,31 +28,31 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = add_command(commands, "diagnose", __doc__, _run)
-    add_sources(command)
+    command = options.add_command(commands, "diagnose", __doc__, _run)
+    options.add_sources(command)
     command.add_argument(
         "--images",
         help="images to explain, looked for among the examples: folder, glob, URI or Parquet file",
     )
     command.add_argument("--other-negatives", help="other negatives to compare the directions with")
-    add_output(command, "tables and figure")
-    add_common(command)
+    options.add_output(command, "tables and figure")
+    options.add_common(command)
 
 
 def _run(arguments: argparse.Namespace) -> None:
     from vtcav.images.listing import collect
 
-    check_sources(arguments)
+    options.check_sources(arguments)
     # mistakes show before the minutes that learning may take
     for source in (arguments.images, arguments.other_negatives):
         if source is not None:
             collect(source)
     # diagnostics need no attributions
-    explainer = prepared(arguments, load(arguments), null_cavs=0, bootstraps=0)
+    explainer = options.prepared(arguments, options.load(arguments), null_cavs=0, bootstraps=0)
     found = explainer.diagnostics(
         images=arguments.images, negatives=arguments.other_negatives, seed=arguments.seed
     )
-    present(
+    options.present(
         arguments,
         found,
         lambda: {

@@ -17,15 +17,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vtcav.cli.options import (
-    UsageError,
-    add_command,
-    add_common,
-    add_loading,
-    load,
-    positive,
-    shown,
-)
+from vtcav.cli import options
 from vtcav.cli.terminal import print_json, print_line, print_table
 
 __all__ = ["add"]
@@ -33,7 +25,7 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = add_command(commands, "evaluate", __doc__, _run)
+    command = options.add_command(commands, "evaluate", __doc__, _run)
     command.add_argument("-o", "--output", type=Path, required=True, help="folder of the run")
     command.add_argument(
         "--quick", action="store_true", help="one seed, three networks, a few minutes"
@@ -44,7 +36,7 @@ def add(commands: Any) -> None:
         help="seeds with commas (default: three from --seed on, 0,1,2; quick: --seed alone)",
     )
     _add_photographs(command)
-    add_common(command)
+    options.add_common(command)
 
 
 def _add_photographs(command: argparse.ArgumentParser) -> None:
@@ -57,13 +49,13 @@ def _add_photographs(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--limit",
-        type=positive,
+        type=options.positive,
         help="at most this many photographs of each class (default 400, quick: 120)",
     )
     command.add_argument(
         "--model", help="train on the features of this network (default: on the pixels)"
     )
-    add_loading(command)
+    options.add_loading(command)
     command.add_argument(
         "--layer", help="the layer of --model with the features (default: the deepest of 12 x 12)"
     )
@@ -81,18 +73,18 @@ def _run(arguments: argparse.Namespace) -> None:
     from vtcav.evaluation.experiment.report import HEADER, headline
 
     if arguments.images is None and (arguments.model or arguments.layer or arguments.limit):
-        raise UsageError("--model, --layer and --limit are for photographs: give --images DIR")
+        raise options.UsageError("--model, --layer and --limit need photographs: --images DIR")
     first = arguments.seed
     found = evaluate(
         arguments.output,
         quick=arguments.quick,
         seeds=arguments.seeds or [first + n for n in range(1 if arguments.quick else 3)],
         images=arguments.images,
-        model=None if arguments.model is None else load(arguments),
+        model=None if arguments.model is None else options.load(arguments),
         layer=arguments.layer,
         limit=arguments.limit,
         device=arguments.device,
-        progress=shown(arguments),
+        progress=options.shown(arguments),
     )
     if arguments.json:
         print_json({**found.summary, "report": str(found.page.resolve())})

@@ -13,20 +13,7 @@ import argparse
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from vtcav.cli.options import (
-    add_command,
-    add_common,
-    add_output,
-    add_quadrature,
-    add_resampling,
-    add_sources,
-    check_sources,
-    class_of,
-    load,
-    names,
-    prepared,
-    present,
-)
+from vtcav.cli import options
 from vtcav.cli.terminal import by_class, print_frame, records
 from vtcav.method.variants import suffix
 
@@ -38,34 +25,32 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = add_command(commands, "explain", __doc__, _run)
+    command = options.add_command(commands, "explain", __doc__, _run)
     command.add_argument("image", metavar="IMAGE", help="a picture file, or its URI")
     command.add_argument(
         "--classes",
         default="3",
-        help=(
-            "a number of top classes (default 3), or names and indices with commas: zebra,index:281"
-        ),
+        help="a number of top classes, or names with commas: zebra,index:281 (default: 3)",
     )
-    add_sources(command)
-    add_quadrature(command)
-    add_resampling(command)
-    add_output(command, "tables, maps and figure")
-    add_common(command)
+    options.add_sources(command)
+    options.add_quadrature(command)
+    options.add_resampling(command)
+    options.add_output(command, "tables, maps and figure")
+    options.add_common(command)
 
 
 def _run(arguments: argparse.Namespace) -> None:
     from vtcav.images.listing import collect
 
-    check_sources(arguments)
+    options.check_sources(arguments)
     classes = _classes(arguments.classes)
-    model = load(arguments)
+    model = options.load(arguments)
     # mistakes show before the minutes that learning may take
     collect(arguments.image)
     for name in [] if isinstance(classes, int) else classes:
         model.class_index(name)
-    local = prepared(arguments, model).explain(arguments.image, classes=classes)
-    present(
+    local = options.prepared(arguments, model).explain(arguments.image, classes=classes)
+    options.present(
         arguments,
         local,
         lambda: {
@@ -90,4 +75,6 @@ def _print(local: LocalExplanation) -> None:
 
 
 def _classes(text: str) -> int | list[str | int]:
-    return int(text) if text.isdecimal() else [class_of(name) for name in names(text)]
+    return (
+        int(text) if text.isdecimal() else [options.class_of(name) for name in options.names(text)]
+    )

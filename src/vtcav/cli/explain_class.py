@@ -15,21 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcav.cli.options import (
-    UsageError,
-    add_command,
-    add_common,
-    add_output,
-    add_quadrature,
-    add_resampling,
-    add_sources,
-    check_sources,
-    class_of,
-    load,
-    positive,
-    prepared,
-    present,
-)
+from vtcav.cli import options
 from vtcav.cli.terminal import print_frame, records, with_intervals
 from vtcav.method.variants import suffix
 
@@ -41,17 +27,17 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = add_command(commands, "explain-class", __doc__, _run)
+    command = options.add_command(commands, "explain-class", __doc__, _run)
     command.add_argument("class_name", metavar="CLASS", help="a class name, or index:N")
     command.add_argument(
         "--images", required=True, help="images of the class: a folder, glob, URI or Parquet file"
     )
-    add_sources(command)
-    add_quadrature(command)
-    add_resampling(command)
-    add_output(command, "tables, maps and figure")
+    options.add_sources(command)
+    options.add_quadrature(command)
+    options.add_resampling(command)
+    options.add_output(command, "tables, maps and figure")
     _add_run(command)
-    add_common(command)
+    options.add_common(command)
 
 
 def _add_run(command: argparse.ArgumentParser) -> None:
@@ -63,32 +49,32 @@ def _add_run(command: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="keeps finished parts to resume from (default: OUT/run until the tables are saved)",
     )
-    command.add_argument("--no-resume", action="store_true", help="keep no parts")
+    command.add_argument("--no-resume", action="store_true", help="do not keep finished parts")
     command.add_argument(
         "--engine", choices=("local", "ray"), default="local", help="what computes (default: local)"
     )
-    command.add_argument("--address", help="a Ray cluster (default: one of its own)")
-    command.add_argument("--workers", type=positive, help="Ray actors, each with the network")
+    command.add_argument("--address", help="the Ray cluster (default: one of its own)")
+    command.add_argument("--workers", type=options.positive, help="how many Ray actors to use")
 
 
 def _ray_options(arguments: argparse.Namespace) -> dict[str, Any] | None:
     given = {"address": arguments.address, "workers": arguments.workers}
-    options = {name: value for name, value in given.items() if value is not None}
-    if options and arguments.engine != "ray":
-        raise UsageError("--address and --workers need --engine ray")
-    return options if arguments.engine == "ray" else None
+    found = {name: value for name, value in given.items() if value is not None}
+    if found and arguments.engine != "ray":
+        raise options.UsageError("--address and --workers need --engine ray")
+    return found if arguments.engine == "ray" else None
 
 
 def _run(arguments: argparse.Namespace) -> None:
     from vtcav.images.listing import collect
 
-    check_sources(arguments)
+    options.check_sources(arguments)
     ray_options = _ray_options(arguments)
-    model = load(arguments)
+    model = options.load(arguments)
     collect(arguments.images)
     own = arguments.output / "run" if arguments.output and not arguments.no_resume else None
-    class_index = model.class_index(class_of(arguments.class_name))
-    glob = prepared(arguments, model).explain_class(
+    class_index = model.class_index(options.class_of(arguments.class_name))
+    glob = options.prepared(arguments, model).explain_class(
         class_index,
         arguments.images,
         limit=arguments.limit,
@@ -98,7 +84,7 @@ def _run(arguments: argparse.Namespace) -> None:
         engine=arguments.engine,
         ray_options=ray_options,
     )
-    present(
+    options.present(
         arguments,
         glob,
         lambda: {

@@ -1,4 +1,4 @@
-"""`vtcav explore`: make concepts by hand in a local web page.
+"""`vtcav explore`: make concepts by hand on a local web page.
 
 Open a page on this machine: choose a photo, cut out examples of a concept, and see at once where
 the network sees it and how much it counts. Needs the extra vtcav[explore]. Nothing leaves the
@@ -16,7 +16,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-from vtcav.cli.options import UsageError, add_command, add_model, add_settings, load, positive
+from vtcav.cli import options
 from vtcav.cli.terminal import print_line
 from vtcav.explainer.settings import FitSettings, IntegralSettings
 from vtcav.models.settings import LoadSettings
@@ -29,8 +29,8 @@ _SAMPLES = "chelsea", "coffee", "chessboard_RGB", "rocket", "brick"
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = add_command(commands, "explore", __doc__, _run)
-    add_model(command)
+    command = options.add_command(commands, "explore", __doc__, _run)
+    options.add_model(command)
     command.add_argument(
         "--concepts", help="concepts to begin with: a folder or URI with one folder for each"
     )
@@ -41,11 +41,11 @@ def add(commands: Any) -> None:
     command.add_argument("--cavs", type=Path, help="learned concepts to look at")
     command.add_argument(
         "--steps",
-        type=positive,
+        type=options.positive,
         default=50,
         help="trapezoid steps of the integral (default 50, the paper's)",
     )
-    add_settings(command, IntegralSettings, "batch_size", batch_size=8)
+    options.add_settings(command, IntegralSettings, "batch_size", batch_size=8)
     command.add_argument("--port", type=int, default=0, help="default: a free one")
     command.add_argument("--no-browser", action="store_true", help="only print the address")
     command.add_argument(
@@ -55,14 +55,14 @@ def add(commands: Any) -> None:
         default=Path("explorer"),
         help="folder for saved concepts (default: explorer)",
     )
-    add_settings(command, LoadSettings, "device")
-    add_settings(command, FitSettings, "seed")
+    options.add_settings(command, LoadSettings, "device")
+    options.add_settings(command, FitSettings, "seed")
     command.add_argument("--debug", action="store_true", help="show tracebacks")
 
 
 def _run(arguments: argparse.Namespace) -> None:
     if not 0 <= arguments.port < 65536:
-        raise UsageError(f"expected a port from 0 to 65535, got {arguments.port}")
+        raise options.UsageError(f"expected a port from 0 to 65535, got {arguments.port}")
     from vtcav.explorer import serve  # a missing extra shows before the network is loaded
     from vtcav.explorer.server import samples
     from vtcav.results.bank import CavBank
@@ -74,7 +74,7 @@ def _run(arguments: argparse.Namespace) -> None:
         layers = list(LAYERS)
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends the server
         serve(
-            load(arguments),
+            options.load(arguments),
             port=arguments.port,
             output=arguments.output,
             open_browser=not arguments.no_browser,

@@ -1,7 +1,7 @@
 """`vtcav init`: write a commented study file from a folder.
 
-Write a commented study file for `vtcav run` from what a folder holds: concepts/ with one folder
-per concept, negatives/ or random/, classes/ with one folder of images per class, and single
+Write a commented study file for `vtcav run` from the contents of a folder: concepts/ with one
+folder per concept, negatives/ or random/, classes/ with one folder of images per class, and single
 photographs.
 
 Examples:
@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vtcav.cli.options import MODEL_HELP, UsageError, add_command, add_shared
+from vtcav.cli import options
 from vtcav.cli.terminal import print_json, print_line
 from vtcav.errors import ExplanationError
 
@@ -24,7 +24,7 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = add_command(commands, "init", __doc__, _run)
+    command = options.add_command(commands, "init", __doc__, _run)
     command.add_argument(
         "folder",
         metavar="FOLDER",
@@ -37,10 +37,10 @@ def add(commands: Any) -> None:
         "-o", "--output", type=Path, help="the file to write (default: FOLDER/study.yaml)"
     )
     command.add_argument(
-        "--model", default="demo", help=f"the network (default demo): {MODEL_HELP}"
+        "--model", default="demo", help=f"the network (default demo): {options.MODEL_HELP}"
     )
     command.add_argument("--force", action="store_true", help="replace the file where it exists")
-    add_shared(command, quiet="print nothing")
+    options.add_shared(command, quiet="print nothing")
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -50,7 +50,7 @@ def _run(arguments: argparse.Namespace) -> None:
     root = arguments.folder
     if not root.is_dir():
         came = "is a file" if root.exists() else "does not exist"
-        raise UsageError(f"expected a folder to look into, got {str(root)!r}, which {came}")
+        raise options.UsageError(f"expected a folder to look into, got {str(root)!r}, which {came}")
     path = root / "study.yaml" if arguments.output is None else arguments.output
     if path.exists() and not arguments.force:
         raise ExplanationError(f"{str(path)!r} exists already; --force replaces it")

@@ -1,6 +1,6 @@
 """`vtcav layers`: list the layers of a network that can be explained.
 
-List the layers that can be explained, in order, with kind and shape.
+List the layers that can be explained, in order, with kind, shape and layout.
 
 Examples:
   vtcav layers demo
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from vtcav.cli.options import MODEL_HELP, add_command, add_common, add_loading, load
+from vtcav.cli import options
 from vtcav.cli.terminal import print_json, print_table
 
 __all__ = ["add"]
@@ -20,14 +20,14 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = add_command(commands, "layers", __doc__, _run)
-    command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    add_loading(command)
-    add_common(command)
+    command = options.add_command(commands, "layers", __doc__, _run)
+    command.add_argument("model", metavar="MODEL", help=options.MODEL_HELP)
+    options.add_loading(command)
+    options.add_common(command)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    model = load(arguments)
+    model = options.load(arguments)
     layers = model.layers()
     if arguments.json:
         print_json(

@@ -14,17 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcav.cli.options import (
-    add_command,
-    add_common,
-    add_output,
-    add_sources,
-    check_sources,
-    load,
-    names,
-    prepared,
-    present,
-)
+from vtcav.cli import options
 from vtcav.cli.terminal import print_frame, records
 
 if TYPE_CHECKING:
@@ -36,7 +26,7 @@ __all__ = ["add", "mask_value"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = add_command(commands, "localise", __doc__, _run)
+    command = options.add_command(commands, "localise", __doc__, _run)
     command.add_argument(
         "--images", required=True, help="images: a folder, glob, URI or Parquet file"
     )
@@ -48,7 +38,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument(
         "--concept",
-        type=names,
+        type=options.names,
         help="whose masks they are; several with commas compare each with the same masks",
     )
     command.add_argument(
@@ -65,9 +55,9 @@ def add(commands: Any) -> None:
         default="picture",
         help="whether masks are of the pictures (default) or of the network's input",
     )
-    add_sources(command)
-    add_output(command, "tables and figure")
-    add_common(command)
+    options.add_sources(command)
+    options.add_output(command, "tables and figure")
+    options.add_common(command)
 
 
 def mask_value(text: str) -> MaskValue:
@@ -87,10 +77,10 @@ def _run(arguments: argparse.Namespace) -> None:
     from vtcav.images.listing import collect
     from vtcav.models.heads.batch_size import IMAGES
 
-    check_sources(arguments)
+    options.check_sources(arguments)
     collect(arguments.images)
     # concept maps need neither integrals nor tests
-    explainer = prepared(arguments, load(arguments), null_cavs=0, bootstraps=0)
+    explainer = options.prepared(arguments, options.load(arguments), null_cavs=0, bootstraps=0)
     found = localise_folder(
         explainer,
         arguments.images,
@@ -103,7 +93,7 @@ def _run(arguments: argparse.Namespace) -> None:
         strict=arguments.strict,
         batch_size=arguments.batch_size or IMAGES,
     )
-    present(
+    options.present(
         arguments,
         found,
         lambda: {

@@ -109,7 +109,7 @@ def add_settings(
 
 
 def argument(constraint: Constraint) -> Callable[[str], Any]:
-    """Return what `argparse` parses a text with."""
+    """Return the function that `argparse` parses a text with."""
 
     def parse(text: str) -> Any:
         try:
@@ -174,7 +174,7 @@ def add_sources(command: argparse.ArgumentParser) -> None:
             "folder with one folder per concept, named like it"
         ),
     )
-    command.add_argument("--cavs", type=Path, help="learned concepts, instead of --concepts")
+    command.add_argument("--cavs", type=Path, help="saved CAVs, instead of --concepts")
     add_settings(command, ExplainerSettings, "variant", "batch_size")
     add_settings(command, FitSettings, "limit", "min_examples", "strict")
     command.set_defaults(variant=None)  # with --cavs, that of the file
@@ -187,10 +187,10 @@ def add_cache(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--cache",
         metavar="DIR",
-        help="keeps what learning computes, for the next time (default: see vtcav cache)",
+        help="the folder of the cache of learning (default: see vtcav cache)",
     )
     group.add_argument(
-        "--no-cache", dest="cache", action="store_false", help="compute all anew and keep nothing"
+        "--no-cache", dest="cache", action="store_false", help="neither read nor write the cache"
     )
     command.set_defaults(cache=None)
 

@@ -1,9 +1,9 @@
-"""`vtcav report`: make one HTML file of all that is saved in a folder.
+"""`vtcav report`: make one HTML file from the results in a folder.
 
-Make the report on the explanations and diagnostics that are saved in a folder and the folders
-below it: one HTML file that needs no network.
+Make a report on the explanations and diagnostics that are saved in a folder and its subfolders:
+one HTML file that needs no network.
 
-Example:
+Examples:
   vtcav report out
   vtcav report out -o zebra.html
 """
@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vtcav.cli.options import add_command, add_shared
+from vtcav.cli import options
 from vtcav.cli.terminal import print_json, print_line
 
 __all__ = ["add"]
@@ -22,13 +22,17 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = add_command(commands, "report", __doc__, _run)
-    command.add_argument("folder", type=Path, metavar="FOLDER", help="saved results")
+    command = options.add_command(commands, "report", __doc__, _run)
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of the results")
     command.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="default: report.html in the folder"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="default: report.html in the folder",
     )
-    command.add_argument("--title", help="of the page (default: the folder's name)")
-    add_shared(command, quiet="")
+    command.add_argument("--title", help="title of the page (default: the name of the folder)")
+    options.add_shared(command, quiet="")
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -1,10 +1,10 @@
-"""`vtcav run`: carry out a study that is described in one file.
+"""`vtcav run`: carry out a study that one file describes.
 
-Carry out a study: learn its concepts, find out how far they can be trusted, explain its classes
-and photographs, and write tables, figures and a page. What is finished is kept: the same command
-goes on where it was cut off, and gives the same tables.
+Carry out a study: learn its concepts, diagnose how far they can be trusted, explain its classes
+and photographs, and write tables, figures and a report. Finished steps are kept: the same command
+resumes an interrupted study and gives the same tables.
 
-Example:
+Examples:
   vtcav init
   vtcav run study.yaml
 """
@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vtcav.cli.options import add_cache, add_command, add_output, add_shared, say, shown
+from vtcav.cli import options
 from vtcav.cli.terminal import print_frame, print_json, print_line, records, with_intervals
 
 __all__ = ["add"]
@@ -23,13 +23,13 @@ __all__ = ["add"]
 
 def add(commands: Any) -> None:
     """Add the command."""
-    command = add_command(commands, "run", __doc__, _run)
+    command = options.add_command(commands, "run", __doc__, _run)
     command.add_argument(
         "study", metavar="STUDY", type=Path, help="the file; vtcav init writes one"
     )
-    add_output(command, "the results, in place of the study's own")
-    add_cache(command)
-    add_shared(command)
+    options.add_output(command, "the results, in place of the study's own")
+    options.add_cache(command)
+    options.add_shared(command)
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -43,8 +43,8 @@ def _run(arguments: argparse.Namespace) -> None:
     folder = run_study(
         study,
         arguments.output,
-        progress=shown(arguments),
-        say=say(arguments),
+        progress=options.shown(arguments),
+        say=options.say(arguments),
         cache=cache_of(arguments.cache, unset=True) or False,
     )
     report = (folder / "report.html").resolve() if study.report else None

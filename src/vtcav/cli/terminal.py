@@ -1,4 +1,4 @@
-"""What the command line shows: lines, tables and JSON on standard output, trouble on the other."""
+"""Output of the command line: lines, tables and JSON; warnings and errors on standard error."""
 
 from __future__ import annotations
 
@@ -143,6 +143,6 @@ def show_warning(
 
 
 def fail(message: str, code: int) -> int:
-    """Print one line of trouble and return the exit code."""
+    """Print an error as one line and return the exit code."""
     sys.stderr.write(f"vtcav: {' '.join(message.split())}\n")
     return code

@@ -1,4 +1,4 @@
-"""Getting ready for a study: the network loaded, every name and path found."""
+"""Preparation of a study: the network is loaded, every name and path is resolved."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from vtcav.models.base import Model
     from vtcav.results.bank import CavBank
 
-__all__ = ["ClassToExplain", "Prepared", "explainer_of", "prepare"]
+__all__ = ["ClassToExplain", "Prepared", "class_of_folder", "explainer_of", "prepare"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,14 +43,14 @@ class ClassToExplain:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A study whose every name is known to the network.
+    """A study whose names are all known to the network.
 
     Attributes:
         study: The study.
-        explainer: Without its concepts.
-        classes: Classes by the names of their folders.
-        images: Names of photographs by the names of their folders.
-        skipped: Photographs that cannot be read.
+        explainer: The explainer, before it has learned the concepts.
+        classes: The classes by the names of their folders.
+        images: The names of the photographs by the names of their folders.
+        skipped: The photographs that cannot be read.
         wanted: The classes that each photograph is explained for, by its name.
     """
 
@@ -68,7 +68,7 @@ def prepare(
     say: Callable[[str], None],
     cache: bool | str | Path | Cache | None = None,
 ) -> Prepared:
-    """Load the network, and find what can be wrong before the minutes that learning may take."""
+    """Load the network and find mistakes before the minutes that learning may take."""
     say(f"Loading the network {study.model.name}")
     model = _load(study)
     options = study.options
@@ -113,7 +113,7 @@ def _classes(study: Study, model: Model) -> dict[str, ClassToExplain]:
     found: dict[int, ClassToExplain] = {}
     for key, source in study.classes.items():
         with study.at(f"classes.{key}"):
-            index = _class_index(model, key)
+            index = class_of_folder(model, key)
             if index in found:
                 raise ModelError(
                     f"{key!r} and {found[index].key!r} are the same class, "
@@ -125,25 +125,31 @@ def _classes(study: Study, model: Model) -> dict[str, ClassToExplain]:
     return {folders[str(index)]: one for index, one in found.items()}
 
 
-def _class_index(model: Model, key: str) -> int:
-    """Return a class by name or index, or by a folder's name that is like one class's only."""
-    alike = [i for i, name in enumerate(model.class_names) if _letters(name) == _letters(key)]
-    if len(alike) == 1 and not key.isdecimal():
+def class_of_folder(model: Model, name: str) -> int:
+    """Return the class that a folder is named after.
+
+    The name may differ in case, and in signs that are neither letters nor digits, where it is like
+    that of one class only ("Egyptian_cat"); or it is an index.
+
+    Raises:
+        ModelError: When no class is named so.
+    """
+
+    def plain(text: str) -> str:
+        return "".join(c if c.isalnum() else " " for c in text.casefold()).strip()
+
+    alike = [i for i, known in enumerate(model.class_names) if plain(known) == plain(name)]
+    if len(alike) == 1 and not name.isdecimal():
         return alike[0]
-    return model.class_index(key)
-
-
-def _letters(name: str) -> str:
-    """Return a name without what differs between a class and a folder."""
-    return "".join(c if c.isalnum() else " " for c in name.casefold()).strip()
+    return model.class_index(name)
 
 
 def _indices(model: Model, top: TopOrNames) -> int | list[int]:
-    return top if isinstance(top, int) else [_class_index(model, name) for name in top]
+    return top if isinstance(top, int) else [class_of_folder(model, name) for name in top]
 
 
 def _readable(study: Study) -> tuple[dict[str, str], list[Skipped]]:
-    """Return the names of the photographs by the names of their folders, and those left out."""
+    """Return the photographs by the names of their folders, and those that are left out."""
     good: dict[str, str] = {}
     skipped: list[Skipped] = []
     for name, spec in study.images.items():

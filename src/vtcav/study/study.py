@@ -163,4 +163,4 @@ class Study:
 
 
 _ALWAYS = ("name", "weights", "class_names", "binary", "task", "device")
-"""What is written of the network, also where nothing is said of it."""
+"""The settings of the network that are written even where they are None."""
