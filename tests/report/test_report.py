@@ -274,6 +274,20 @@ def test_what_is_significant_is_claimed_with_its_certainty(study):
     assert "were not diagnosed" in page.text
 
 
+def test_claims_are_counted_over_images(study):
+    def sure(local, q):
+        return replace(local, _rows=local._rows.assign(q_value=q))
+
+    images = [sure(study.local[0], 0.01), sure(study.local[0], 0.04), sure(study.local[0], 0.3)]
+    rows = images[0].attributions.query("separated")
+    pairs = rows[["class_name", "concept"]].drop_duplicates()
+    text = _findings(Page(build_report(images)).text)
+    assert text.count("In 2 of 3 images explained for") == len(pairs) > 0
+    for row in rows.to_dict("records"):
+        assert clear(row["layer"]) in text
+    assert "In 1 of 3 images no concept can be claimed to count." in text
+
+
 def test_concepts_that_must_not_be_used_are_no_findings(study):
     explained = _with_q(study.global_[0], 0.01)
     bad = _with_levels(study.diagnostics, BAD)

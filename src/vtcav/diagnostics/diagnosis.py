@@ -6,7 +6,6 @@ from which directions are learned again, without some images or with others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +39,7 @@ from vtcav.results.image_set import SetEvidence
 from vtcav.results.provenance import Provenance
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 __all__ = ["diagnose"]
 
@@ -66,6 +65,8 @@ def diagnose(
         CavError: When the bank has no image sets, `other_negatives` lack a layer, or a number is
             out of range.
     """
+    import pandas as pd
+
     _check(bank, other_negatives, resamples)
     layers = [
         _diagnose_layer(bank, layer, other_negatives, seed, resamples) for layer in bank.layers
@@ -89,8 +90,8 @@ def diagnose(
         layers=tuple(bank.layers),
         concepts=bank.names,
         provenance=_provenance(bank, settings),
-        _findings=_frame(findings + about_images, Finding._fields),
-        _curve=_frame(curve, CurvePoint._fields),
+        _findings=pd.DataFrame(findings + about_images, columns=list(Finding._fields)),
+        _curve=pd.DataFrame(curve, columns=list(CurvePoint._fields)),
         _copies=copies.table(),
         _arrays=arrays,
     )
@@ -180,12 +181,6 @@ def _diagnose_images(bank: CavBank, images: SetEvidence | None) -> tuple[Copies,
     if images is not None:
         findings.append(copy_checks_of_set("", copies, len(sets) - 1, "images to explain"))
     return copies, findings
-
-
-def _frame(rows: Sequence[tuple[Any, ...]], columns: Sequence[str]) -> pd.DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(rows, columns=list(columns))
 
 
 def _described(images: SetEvidence | None) -> dict[str, Any] | None:

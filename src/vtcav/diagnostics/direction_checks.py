@@ -72,10 +72,7 @@ class Subject:
 
     def scores(self) -> NDArray[np.float64]:
         """Return held-out projections of the examples, then the negatives [n + m]."""
-        scores: NDArray[np.float64] = held_out_scores(
-            held_out_margins(self.gap_pos, self.gap_neg)
-        ).numpy()
-        return scores
+        return np.asarray(held_out_scores(held_out_margins(self.gap_pos, self.gap_neg)))
 
     def finding(
         self,

@@ -61,7 +61,8 @@ def entanglement(
     noise = noise.reshape(len(v), len(v), 2)
     products = np.array([[float(a @ b) for b in v] for a in v])
     # a bootstrap direction has the chance errors of the study and once more those of the draw
-    resampled = np.array([[_rows(a, b) for b in drawn] for a in drawn]) - noise.sum(-1)[..., None]
+    resampled = np.array([[(a * b).sum(1).numpy() for b in drawn] for a in drawn])
+    resampled -= noise.sum(-1)[..., None]
     with np.errstate(invalid="ignore", divide="ignore"):
         length = np.sqrt(np.diag(products))
         raw = products / np.outer(length, length)
@@ -82,11 +83,6 @@ def _shared(
     study = [direction_noise(images) if len(images) > 1 else np.nan for images in shared]
     draw = [s * (len(images) - 1) / len(images) for s, images in zip(study, shared, strict=True)]
     return float(sum(study)), float(sum(draw))
-
-
-def _rows(a: Tensor, b: Tensor) -> NDArray[np.float64]:
-    product: NDArray[np.float64] = (a * b).sum(1).numpy()
-    return product
 
 
 def _cosines(products: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from vtcav.results.provenance import Provenance
 if TYPE_CHECKING:
     from vtcav.diagnostics.result import Diagnostics
 
-__all__ = ["ConceptPart", "Matrix", "concept_parts", "matrices"]
+__all__ = ["ConceptPart", "concept_parts"]
 
 _SIDE = 96
 
@@ -49,15 +48,6 @@ class ConceptPart:
     separability: list[Finding]
     warnings: list[Finding]
     fine: list[Finding]
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """Cosines at a layer, as texts with a shade from 0 to 5."""
-
-    layer: str
-    names: tuple[str, ...]
-    cells: list[list[tuple[str, int]]]
 
 
 def concept_parts(
@@ -105,23 +95,3 @@ def _diagnosed(
         return (), []
     table = diagnostics.table
     return diagnostics.layers, table[table["concept"].isin(["", concept])].to_dict("records")
-
-
-def matrices(diagnostics: Diagnostics | None) -> list[Matrix]:
-    """Return the cosines between the concepts' directions at every layer."""
-    if diagnostics is None or len(diagnostics.concepts) < 2:
-        return []
-    return [
-        Matrix(
-            layer,
-            diagnostics.concepts,
-            [list(map(_cell, row)) for row in diagnostics.cosines(layer).to_numpy()],
-        )
-        for layer in diagnostics.layers
-    ]
-
-
-def _cell(cosine: float) -> tuple[str, int]:
-    if math.isnan(cosine):
-        return "–", 0
-    return f"{cosine:.2f}", round(5 * min(abs(float(cosine)), 1.0))

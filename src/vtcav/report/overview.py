@@ -59,11 +59,11 @@ class Overview:
         warnings: Images left out, results that do not belong together.
     """
 
-    findings: tuple[Statement, ...]
-    unusable: tuple[Statement, ...]
-    nothing: tuple[str, ...]
-    trust: tuple[str, ...]
-    warnings: tuple[str, ...]
+    findings: list[Statement]
+    unusable: list[Statement]
+    nothing: list[str]
+    trust: list[str]
+    warnings: list[str]
 
 
 def overview(
@@ -86,13 +86,14 @@ def overview(
         )
     rows = [row for part in parts for row in part.rows]
     significant = sorted((row for row in rows if row.significant), key=lambda row: -row.mean)
-    claims = tuple(_claim(row) for row in significant if row.level != BAD)
+    claims = [_claim(row) for row in significant if row.level != BAD]
+    tested = [_tested(rows, len(parts))] if rows else []
     return Overview(
         findings=claims + _image_findings(images),
-        unusable=tuple(_claim(row) for row in significant if row.level == BAD),
+        unusable=[_claim(row) for row in significant if row.level == BAD],
         nothing=_nothing(parts, images),
-        trust=(*_diagnosed(trust), *_tested(rows, len(parts)), *_samples(parts), _LIMITS),
-        warnings=(*_skipped(parts, provenances), *_mixed(provenances), *_not_separated(rows)),
+        trust=[_diagnosed(trust), *tested, *_samples(parts), _LIMITS],
+        warnings=_skipped(parts, provenances) + _mixed(provenances) + _not_separated(rows),
     )
 
 
@@ -117,24 +118,25 @@ def _claim(row: ClassRow) -> Statement:
     )
 
 
-def _image_findings(images: Sequence[ImagePart]) -> tuple[Statement, ...]:
+def _image_findings(images: Sequence[ImagePart]) -> list[Statement]:
     """Return how many images each concept counts in for each class, and at which layers."""
     explained = Counter(name for image in images for name in image.data["classes"])
-    found: dict[tuple[str, str], list[tuple[int, Claim]]] = {}
-    for i, image in enumerate(images):
+    found: dict[tuple[str, str], list[Claim]] = {}
+    times: Counter[tuple[str, str]] = Counter()
+    for image in images:
         for claim in image.claims:
-            found.setdefault((claim.class_name, claim.concept), []).append((i, claim))
-    times = {key: len({i for i, _ in claims}) for key, claims in found.items()}
-    ordered = sorted(found, key=lambda key: -times[key])
+            found.setdefault((claim.class_name, claim.concept), []).append(claim)
+        pairs = dict.fromkeys((claim.class_name, claim.concept) for claim in image.claims)
+        times.update(list(pairs))
     statements = []
-    for name, concept in ordered[:_MOST]:
-        claims = [claim for _, claim in found[name, concept]]
+    for (name, concept), n in times.most_common(_MOST):
+        claims = found[name, concept]
         layers = list(dict.fromkeys(clear(claim.layer) for claim in claims))
         first = max(claims, key=lambda claim: _GRAVITY.index(claim.level))
         statements.append(
             Statement(
                 text=(
-                    f"In {times[name, concept]} of {count(explained[clear(name)], 'image')} "
+                    f"In {n} of {count(explained[clear(name)], 'image')} "
                     f"explained for “{clear(name)}”, “{clear(concept)}” counts for it, at "
                     f"{listed(layers)}."
                 ),
@@ -143,54 +145,49 @@ def _image_findings(images: Sequence[ImagePart]) -> tuple[Statement, ...]:
                 caution=first.reason,
             )
         )
-    if (more := len(ordered) - _MOST) > 0:
+    if (more := len(times) - _MOST) > 0:
         statements.append(Statement(f"{count(more, 'rarer finding')} with the images themselves."))
-    return tuple(statements)
+    return statements
 
 
-def _nothing(parts: Sequence[ClassPart], images: Sequence[ImagePart]) -> tuple[str, ...]:
+def _nothing(parts: Sequence[ClassPart], images: Sequence[ImagePart]) -> list[str]:
     found = []
     for part in parts:
         if not any(row.claimed for row in part.rows):
-            untested = all(row.verdict in (NOT_TESTED, NOT_SEPARATED) for row in part.rows)
-            why = (
-                "nothing was tested, so nothing is claimed"
-                if untested
-                else "no concept can be claimed to count, at any layer"
-            )
+            why = "no concept can be claimed to count, at any layer"
+            if all(row.verdict in (NOT_TESTED, NOT_SEPARATED) for row in part.rows):
+                why = "nothing was tested, so nothing is claimed"
             found.append(f"For “{clear(part.name)}” {why}.")
     without = sum(not image.claims for image in images)
     if without:
         found.append(
             f"In {without} of {count(len(images), 'image')} no concept can be claimed to count."
         )
-    return tuple(found)
+    return found
 
 
-def _diagnosed(trust: Trust) -> tuple[str, ...]:
+def _diagnosed(trust: Trust) -> str:
     counts = Counter(trust.levels())
     if not counts:
         return (
             "The concepts were not diagnosed: it is not known how far their directions can be "
-            "trusted (explainer.diagnostics(), vtcav diagnose).",
+            "trusted (explainer.diagnostics(), vtcav diagnose)."
         )
     levels = [f"{counts[level]} {level}" for level in (FINE, LOOK, BAD) if counts[level]]
     pairs = count(counts.total(), "concept at a layer", "pairs of concept and layer")
     return (
         f"Diagnostics of {pairs}: {listed(levels)}. Nothing is claimed for “do not use”; “look” "
-        "comes with a sentence to read first.",
+        "comes with a sentence to read first."
     )
 
 
-def _tested(rows: Sequence[ClassRow], classes: int) -> tuple[str, ...]:
-    if not rows:
-        return ()
+def _tested(rows: Sequence[ClassRow], classes: int) -> str:
     counts = Counter(row.verdict for row in rows)
     tested = sum(n for verdict, n in counts.items() if verdict not in (NOT_TESTED, NOT_SEPARATED))
     if not tested:
         return (
             "No attribution to a class was tested against concepts of random images: none can be "
-            "told from chance.",
+            "told from chance."
         )
     sentence = (
         f"{count(tested, 'attribution')} to classes tested against concepts made of random images; "
@@ -205,10 +202,10 @@ def _tested(rows: Sequence[ClassRow], classes: int) -> tuple[str, ...]:
         )
     if counts[NOT_TESTED]:
         sentence += f" {count(counts[NOT_TESTED], 'attribution')} could not be tested (see notes)."
-    return (sentence,)
+    return sentence
 
 
-def _samples(parts: Sequence[ClassPart]) -> tuple[str, ...]:
+def _samples(parts: Sequence[ClassPart]) -> list[str]:
     found = []
     for part in parts:
         if part.used < _FEW:
@@ -221,10 +218,10 @@ def _samples(parts: Sequence[ClassPart]) -> tuple[str, ...]:
                 f"Of the {count(part.used, 'image')} of “{clear(part.name)}”, the network predicts "
                 f"{part.otherwise} as another class."
             )
-    return tuple(found)
+    return found
 
 
-def _skipped(parts: Sequence[ClassPart], provenances: Sequence[Provenance]) -> tuple[str, ...]:
+def _skipped(parts: Sequence[ClassPart], provenances: Sequence[Provenance]) -> list[str]:
     found = [
         f"Skipped in “{clear(part.name)}”: {clear(name)}: {clear(reason)}"
         for part in parts
@@ -242,10 +239,10 @@ def _skipped(parts: Sequence[ClassPart], provenances: Sequence[Provenance]) -> t
         f"Skipped in the concept “{clear(concept)}”: {clear(short_names([name])[0])}: {clear(why)}"
         for concept, name, why in sorted(lost)
     ]
-    return tuple(found)
+    return found
 
 
-def _mixed(provenances: Sequence[Provenance]) -> tuple[str, ...]:
+def _mixed(provenances: Sequence[Provenance]) -> list[str]:
     """Return warnings where results come from different networks or concepts."""
     found = []
     networks = {str(p.model.get("fingerprint")) for p in provenances}
@@ -260,13 +257,13 @@ def _mixed(provenances: Sequence[Provenance]) -> tuple[str, ...]:
             f"These results come from {len(examples)} different sets of concepts, examples or "
             "negatives; diagnostics are shown only for the sets that they were made of."
         )
-    return tuple(found)
+    return found
 
 
-def _not_separated(rows: Sequence[ClassRow]) -> tuple[str, ...]:
+def _not_separated(rows: Sequence[ClassRow]) -> list[str]:
     pairs = dict.fromkeys((row.concept, row.layer) for row in rows if row.verdict == NOT_SEPARATED)
-    return tuple(
+    return [
         f"“{clear(concept)}” is not separated from its negatives at {clear(layer)} (e+ ≤ e-): its "
         "maps and attributions there are 0 and mean nothing."
         for concept, layer in pairs
-    )
+    ]

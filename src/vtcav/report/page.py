@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vtcav.errors import ExtraError
 from vtcav.report.charts import axis
 from vtcav.report.classes import ClassPart, class_part
-from vtcav.report.concepts import concept_parts, matrices
+from vtcav.report.concepts import concept_parts
 from vtcav.report.images import ImagePart, image_part
 from vtcav.report.methods import CITATION, methods, provenance_text
 from vtcav.report.overview import overview
@@ -87,7 +87,7 @@ def build_report(
         **_viewer(images.parts),
         overview=overview(parts, images.parts, trust, explained + diagnosed),
         concept_parts=concept_parts(thumbnails, explained, diagnostics, trust),
-        matrices=matrices(diagnostics),
+        diagnostics=diagnostics,
         methods=methods(explained, parts, len(images.parts), diagnosed),
         provenance=provenance_text(classes, images.provenances, diagnosed),
         citation=CITATION,
