@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vtcav.errors import ExplanationError
+from vtcav.method.significance import student_interval
 from vtcav.parameters import Between, Whole, check
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
     "pair_order",
     "pearson",
     "spearman",
-    "student_interval",
 ]
 
 FEWEST = 3
@@ -289,28 +289,6 @@ def bootstrap_interval(
         return Interval(whole.value, NAN, NAN, len(a), confidence, note)
     low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(whole.value, float(low), float(high), len(a), confidence, note)
-
-
-def student_interval(values: NDArray[np.float64], confidence: float) -> tuple[float, float, float]:
-    """Return the mean of some values and the ends of its Student t interval.
-
-    Args:
-        values: At least two [n].
-        confidence: Of the interval, between 0 and 1.
-
-    Returns:
-        Mean, low, high.
-
-    Example:
-        >>> [round(end, 2) for end in student_interval(np.array([1.0, 2.0, 3.0]), 0.95)]
-        [2.0, -0.48, 4.48]
-    """
-    from scipy.special import stdtrit
-
-    n, mean = len(values), float(values.mean())
-    sem = float(values.std(ddof=1)) / n**0.5
-    half = float(stdtrit(n - 1, (1 + confidence) / 2)) * sem
-    return mean, mean - half, mean + half
 
 
 def _points(x: ArrayLike, y: ArrayLike) -> tuple[_Floats, _Floats]:

@@ -20,6 +20,7 @@ __all__ = [
     "effect_size",
     "p_value",
     "q_values",
+    "student_interval",
 ]
 
 ALL_EQUAL = "the attributions of all null CAVs are equal, so there is no effect size"
@@ -114,3 +115,26 @@ def bootstrap_interval(
         return math.nan, math.nan
     half = float(ndtri((1 + confidence) / 2)) * float(draws.std(ddof=1))
     return max(observed - half, 0.0), min(observed + half, 1.0)
+
+
+def student_interval(values: Array, confidence: float = 0.95) -> tuple[float, float, float]:
+    """Return the mean of some values and the ends of its Student t interval.
+
+    Args:
+        values: At least two [n].
+        confidence: Between 0 and 1.
+
+    Returns:
+        Mean, low, high.
+
+    Example:
+        >>> [round(end, 2) for end in student_interval(np.array([1.0, 2.0, 3.0]))]
+        [2.0, -0.48, 4.48]
+    """
+    from scipy.special import stdtrit
+
+    n, mean = len(values), float(values.mean())
+    sem = float(values.std(ddof=1)) / n**0.5
+    # scipy.stats.t.interval differs from this in the last bit of one end in ten
+    half = float(stdtrit(n - 1, (1 + confidence) / 2)) * sem
+    return mean, mean - half, mean + half

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, get_args
@@ -202,6 +202,10 @@ class Classifier(Model):
         self._warn_of_diffuse(chosen)
         return chosen
 
+    def layout(self, layer: str) -> Layout:
+        """Return how a usable layer holds its feature maps."""
+        return self._layouts[self._trace.calls_of(layer)[0]]
+
     # -- what the network computes ------------------------------------------------------------
 
     def activations(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
@@ -253,7 +257,7 @@ class Classifier(Model):
                 self._heads[layer] = resume(
                     self.network,
                     layer,
-                    self._layout(layer),
+                    self.layout(layer),
                     self._trace,
                     self._reader,
                     self._probe[-1:],
@@ -273,6 +277,15 @@ class Classifier(Model):
                 return self._reader.run(network, self._batch(images[rows])).float()
 
         return torch.cat(list(self._pass.run(len(images), work)))
+
+    @contextmanager
+    def differentiable(self) -> Iterator[Callable[[Tensor], Tensor]]:
+        """Yield the function from images to logits through which gradients reach the images.
+
+        The images [N, 3, H, W] must be on the network's device and in its precision.
+        """
+        with self.network.running() as network, torch.enable_grad():
+            yield lambda x: self._reader.run(network, x)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return probabilities [N, T] of logits; [N, 2] (negative, positive) when binary.
@@ -323,7 +336,7 @@ class Classifier(Model):
                 f"layer {missing[0]!r} ran when the network was first seen and did not run for "
                 "these images; expected a network that runs the same modules for all images"
             )
-        maps = {name: self._layout(name).to_maps(outputs[name], image) for name in layers}
+        maps = {name: self.layout(name).to_maps(outputs[name], image) for name in layers}
         return {name: F.float().contiguous() for name, F in maps.items()}
 
     def _warn_of_diffuse(self, layers: Sequence[LayerInfo]) -> None:
@@ -347,9 +360,6 @@ class Classifier(Model):
     def _mixes_places(self) -> bool:
         """Whether the network has layers of tokens, which attention mixes."""
         return any(layout.order == "tokens" for layout in self._layouts.values())
-
-    def _layout(self, layer: str) -> Layout:
-        return self._layouts[self._trace.calls_of(layer)[0]]
 
     def _find_logits(self, network: nn.Module, probe: Tensor) -> LogitReader:
         try:

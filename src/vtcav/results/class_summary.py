@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.method.significance import ALL_EQUAL, bootstrap_interval, effect_size, p_value, q_values
+from vtcav.method.significance import (
+    ALL_EQUAL,
+    bootstrap_interval,
+    effect_size,
+    p_value,
+    q_values,
+    student_interval,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,22 +61,19 @@ def _row(
     confidence: float,
 ) -> dict[str, Any]:
     """Return the mean over images of one concept at one layer, with intervals and test."""
-    from scipy.special import stdtrit
-
     values = rows["attribution"].to_numpy()
     n, mean = len(values), float(values.mean())
     std = float(values.std(ddof=1)) if n > 1 else nan
-    sem = std / n**0.5
-    half = float(stdtrit(n - 1, (1 + confidence) / 2)) * sem if n > 1 else nan
+    _, low, high = student_interval(values, confidence) if n > 1 else (mean, nan, nan)
     cav_low, cav_high = bootstrap_interval(mean, bootstrap, confidence)
     effect = effect_size(mean, null) if len(null) else nan
     return {
         "n": n,
         "mean": mean,
         "std": std,
-        "sem": sem,
-        "ci_low": mean - half,
-        "ci_high": mean + half,
+        "sem": std / n**0.5,
+        "ci_low": low,
+        "ci_high": high,
         "cav_low": cav_low,
         "cav_high": cav_high,
         "null_mean": float(null.mean()) if len(null) else nan,

@@ -170,7 +170,7 @@ class Frozen:
                 pass
             finally:
                 handle.remove()
-        layout = self.model._layout(self.layer)
+        layout = self.model.layout(self.layer)
         return layout.to_maps(found[0], (x.shape[2], x.shape[3])).float().clone()
 
 

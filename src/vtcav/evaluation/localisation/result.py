@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vtcav.evaluation.correlation import student_interval
 from vtcav.evaluation.metrics import METRICS
 from vtcav.files.manifest import records, save_result, write_table
 from vtcav.images.references import Skipped
+from vtcav.method.significance import student_interval
 from vtcav.parameters import Between, check
 from vtcav.results.provenance import Provenance
 

@@ -175,12 +175,11 @@ def differentiable_scores(model: Model) -> Iterator[Callable[[Tensor], Tensor]]:
             f"{type(model).__name__}; leave out 'saliency' and 'integrated_gradients'"
         )
 
-    def score(x: Tensor) -> Tensor:
-        z = model._reader.run(model.network.module, x)
-        return torch.cat([-z, z], 1) if model.binary else z
+    def both_classes(z: Tensor) -> Tensor:
+        return torch.cat([-z, z], 1)
 
-    with model.network.running(), torch.enable_grad():
-        yield score
+    with model.differentiable() as logits:
+        yield (lambda x: both_classes(logits(x))) if model.binary else logits
 
 
 def check_captum() -> None:
