@@ -12,8 +12,9 @@ from PIL import Image
 
 from vtcav.errors import VtcavError
 from vtcav.files.safe_names import folder_names
+from vtcav.images.listing import collect
 from vtcav.study import Study, StudyError
-from vtcav.study.spec import ConceptSources, DiagnosticsSpec, ImageSpec, Options
+from vtcav.study.spec import ConceptSources, DiagnosticsSpec, ImageSpec, Options, paths
 from vtcav.study.template import look_into, study_text
 
 LEAST = """model: demo
@@ -83,7 +84,10 @@ model:
   weights: net.safetensors
   class_names: [no, 1, zebra]
   binary: false
+  task: classes
   device: cpu
+  layouts: {stem: NHWC, "blocks.*": tokens(1+2x2)}
+  output: 0
   preprocess: {size: [8, 9], resize: stretch, mean: [0.1, 0.2, 3e-1], std: 1}
 layers: [1, layer3.1]
 concepts:
@@ -102,6 +106,8 @@ report: no
 output: ../out
 """)
     assert study.model.class_names == ("no", "1", "zebra")
+    assert study.model.layouts == {"stem": "NHWC", "blocks.*": "tokens(1+2x2)"}
+    assert (study.model.task, study.model.output) == ("classes", 0)
     assert study.model.preprocess.size == (8, 9)
     assert study.model.preprocess.mean == (0.1, 0.2, 0.3)
     assert study.layers == ("1", "layer3.1")
@@ -126,6 +132,20 @@ output: ../out
     )
     assert study.diagnostics == DiagnosticsSpec(20, "zebras")
     assert (study.peers, study.formats, study.report) == (("tcav",), ("json",), False)
+    assert read(study.to_yaml()) == study
+
+
+def test_images_on_an_object_store(read, place):
+    there = place.as_uri()
+    text = LEAST + f"images: [{there}/few/0.png]\n"
+    for folder in ("concepts", "random", "zebras"):
+        text = text.replace(f": {folder}", f": {there}/{folder}")
+    study = read(text)
+    assert study.concepts["dotted"] == ConceptSources(f"{there}/concepts/dotted", f"{there}/random")
+    assert study.images == {"0": ImageSpec(f"{there}/few/0.png")}
+    [ref] = collect(paths(study.images["0"].file))
+    assert ref.load().size == (4, 4)
+    assert len(collect(paths(study.classes["zebra"]))) == 2
     assert read(study.to_yaml()) == study
 
 
@@ -199,7 +219,7 @@ MISTAKES = [
     (changed("layers", "[a, a]"), r"line 7, layers\[1\]: 'a' is listed twice; remove one"),
     (changed("concepts", "nowhere"), "line 6, concepts: .*got 'nowhere', which does not exist"),
     (changed("concepts", "zebras"), "concepts: expected one folder per concept in .* found none"),
-    (changed("concepts", "{dotted: few}"), "concepts.dotted: .* at least 5 images, got 1; add"),
+    (changed("concepts", "{dotted: few}"), "concepts.dotted: .* at least 5 images, got 1; a"),
     (changed("concepts", "{dotted: []}"), "concepts.dotted: expected .* got an empty list"),
     (changed("concepts", "{dotted: }"), "line 6, concepts.dotted: expected .* got nothing"),
     (changed("concepts", "{a: {examples: random, negative: few}}"), "did you mean 'negatives'"),

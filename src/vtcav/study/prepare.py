@@ -19,7 +19,7 @@ from vtcav.images.references import (
     with_reasons,
 )
 from vtcav.study.checkpoints import listed
-from vtcav.study.spec import TopOrNames
+from vtcav.study.spec import TopOrNames, paths
 from vtcav.study.study import Study
 from vtcav.study.yaml_file import StudyError
 
@@ -154,7 +154,7 @@ def _readable(study: Study) -> tuple[dict[str, str], list[Skipped]]:
     skipped: list[Skipped] = []
     for name, spec in study.images.items():
         try:
-            collect(Path(spec.file))[0].load()
+            collect(paths(spec.file))[0].load()
         except UnreadableError as error:
             if study.options.strict or len(skipped) + 1 == len(study.images):
                 raise StudyError(study.located(f"images.{name}", str(error))) from error

@@ -7,7 +7,6 @@ line and the key of a mistake.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING
@@ -28,8 +27,8 @@ from pydantic import (
 
 from vtcav.errors import VtcavError
 from vtcav.evaluation.compare.methods import METHODS
-from vtcav.images.concepts import concept_folders
-from vtcav.images.listing import collect
+from vtcav.images.concepts import check_enough, concept_folders, negative_folders
+from vtcav.images.listing import collect, is_remote
 from vtcav.models.settings import LoadSettings
 from vtcav.parameters import (
     Constraint,
@@ -218,7 +217,7 @@ def _file(value: Any) -> str:
 
 
 def _existing(path: str) -> str:
-    if not Path(path).exists():
+    if not is_remote(path) and not Path(path).exists():
         raise ValueError(f"{path!r} does not exist{_relative(path)}")
     return path
 
@@ -318,11 +317,11 @@ def _concept_folders(value: Any, info: ValidationInfo[Any]) -> Any:
     what = "a folder with one folder per concept, or concepts by name"
     folder, negatives = str(_take(value, Text(what))), info.data.get("negatives")
     try:
-        besides = Path(negatives) if isinstance(negatives, str) else None
-        names = concept_folders(folder, besides=besides)
+        besides = negatives if isinstance(negatives, str) else None
+        found = concept_folders(folder, besides=besides)
     except VtcavError as error:
         raise ValueError(str(error)) from error
-    return {name: Scalar(str(PurePath(folder) / name), quoted=True) for name in names}
+    return {name: Scalar(str(path), quoted=True) for name, path in found.items()}
 
 
 def _contrasted(
@@ -365,22 +364,19 @@ def _shared(given: Any, names: list[str], own: Mapping[str, Source]) -> Mapping[
     if given is None:
         return {}
     if isinstance(given, str):
-        each = {name: str(PurePath(given) / name) for name in names}
-        if all(map(os.path.isdir, each.values())):
-            return each  # one folder for each concept, as on the command line
+        with contextlib.suppress(VtcavError):  # a single file
+            each = negative_folders(given, dict.fromkeys(names))
+            if isinstance(each, dict):  # one folder for each concept, as on the command line
+                return {name: str(path) for name, path in each.items()}
     return dict.fromkeys(names, given)
 
 
 def _enough(what: str, source: Source, least: int, *keys: str) -> None:
     """Refuse too few images."""
-    count = len(collect(paths(source)))
-    if count < least:
-        raise _MistakeError(
-            f"{what}: expected at least {least} images, got {count}; add images (30 or more are "
-            "usual), or lower options.min_examples knowing this",
-            *keys,
-            below=False,
-        )
+    try:
+        check_enough(what, len(collect(paths(source))), least)
+    except VtcavError as error:
+        raise _MistakeError(str(error), *keys, below=False) from None
 
 
 def _images(value: Any, info: ValidationInfo[Any]) -> Any:

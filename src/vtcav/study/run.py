@@ -159,7 +159,7 @@ class _Run:
             return None
         refs = [ref for one in self.prepared.classes.values() for ref in one.refs]
         names = self.prepared.images.values()
-        refs += [ref for name in names for ref in collect(Path(self.study.images[name].file))]
+        refs += [ref for name in names for ref in collect(paths(self.study.images[name].file))]
         other = None if spec.other_negatives is None else paths(spec.other_negatives)
         depends = [self.learned, asdict(spec), content(refs)]
         depends += [] if other is None else [content(collect(other))]
@@ -195,7 +195,7 @@ class _Run:
 
     def _image(self, folder: str) -> tuple[str, LocalExplanation]:
         name = self.prepared.images[folder]
-        file = Path(self.study.images[name].file)
+        file = paths(self.study.images[name].file)
         wanted = self.prepared.wanted[name]
         return name, self.steps.take(
             f"images/{folder}",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from vtcav.explainer.settings import ExplainerSettings, FitSettings
+from vtcav.images.listing import is_remote
 from vtcav.parameters import Constraint, parameter
 
 __all__ = [
@@ -80,6 +81,8 @@ class Options(ExplainerSettings, FitSettings):
     )
 
 
-def paths(source: Source) -> Path | list[Path]:
+def paths(source: Source) -> str | Path | list[str | Path]:
     """Return a source as the API takes it."""
-    return Path(source) if isinstance(source, str) else [Path(path) for path in source]
+    if isinstance(source, str):
+        return source if is_remote(source) else Path(source)
+    return [source if is_remote(source) else Path(source) for source in source]

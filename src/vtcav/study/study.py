@@ -82,9 +82,7 @@ class Study:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the study as plain data, every key of a study file filled in."""
-        model = {
-            name: value for name, value in vars(self.model).items() if name in _ALWAYS or value
-        }
+        model = {n: v for n, v in vars(self.model).items() if n in _ALWAYS or v is not None}
         negatives = {name: sources.negatives for name, sources in self.concepts.items()}
         alike = len(set(negatives.values())) == 1
         data = {
