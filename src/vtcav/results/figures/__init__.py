@@ -1,1 +1,1 @@
-"""Figures of explanations."""
+"""Figures of explanations, and the page, palette and lettering of all figures."""

@@ -1,4 +1,4 @@
-"""Pictures inside a page, as data URIs."""
+"""Pictures as data URIs, to stand inside a page."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _QUALITY = 80
 
 
 def data_uri(picture: NDArray[np.uint8], side: int) -> str:
-    """Return a picture, at most so many pixels a side, as the address of its own content.
+    """Return a picture as a data URI.
 
     Args:
         picture: uint8 [H, W, 3].
-        side: Of the longer edge, at most.
+        side: Most pixels along the longer edge.
     """
     image = Image.fromarray(picture)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)

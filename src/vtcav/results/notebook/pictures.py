@@ -1,4 +1,4 @@
-"""Small pictures for a display, as addresses of their own content."""
+"""Small pictures for a display, as data URIs."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def overlay(
 
     Args:
         pixels: uint8 [H, W, 3].
-        box: Where the network's input lies on it, in shares of its sides.
+        box: The network's input on it, in shares of its sides.
         M: The map [h, w].
-        text: What it shows.
+        text: The caption.
     """
     from vtcav.results.figures.overlay import flat_overlay
 
