@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vtcav.method.guard import guarded
+
 __all__ = [
     "attribution_map",
     "binary_relevance",
@@ -19,8 +21,6 @@ __all__ = [
     "positive_relevance",
     "relevance_share",
 ]
-
-EPSILON = 1e-7
 
 
 def positive_relevance(IG: Tensor, F: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def relevance_share(B: Tensor) -> Tensor:
 
 
 def attribution_map(B: Tensor, s: Tensor) -> Tensor:
-    """Return A = B / (sum(B) + 1e-7) * s, step 6.
+    """Return A = B / (sum(B) + 1e-7) * s, step 6 (`guard`: 1e-7 in the units of B).
 
     Args:
         B: Relevance [N, T, C, h, w].
@@ -96,7 +96,7 @@ def attribution_map(B: Tensor, s: Tensor) -> Tensor:
     Returns:
         A [N, T, C, h, w], whose sum over C, h, w is s where there is any relevance.
     """
-    scale = s / (B.sum((2, 3, 4)) + EPSILON)
+    scale = s / guarded(B.sum((2, 3, 4)))
     return B * scale[:, :, None, None, None]
 
 
@@ -139,6 +139,6 @@ def concept_attribution(B: Tensor, s: Tensor, M: Tensor, p: Tensor) -> Tensor:
     """
     pooled_maps = torch.matmul(p[:, None], B.flatten(3))  # [N, T, K, h w]
     pooled = (pooled_maps * M.flatten(2)[:, None]).sum(3)
-    scale = s / (B.sum((2, 3, 4)) + EPSILON)
+    scale = s / guarded(B.sum((2, 3, 4)))
     # p and M are at most 1, so a exceeds s by rounding alone
     return torch.minimum(pooled * scale[:, :, None], s[:, :, None])

@@ -9,9 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vtcav.method.guard import guarded
+
 __all__ = ["concept_map", "contraharmonic_mean", "raw_map"]
 
-EPSILON = 1e-7
+_SMALL = 1e-12
 
 
 def raw_map(F: Tensor, v: Tensor) -> Tensor:
@@ -36,7 +38,7 @@ def raw_map(F: Tensor, v: Tensor) -> Tensor:
 
 
 def contraharmonic_mean(R: Tensor) -> Tensor:
-    """Return sum(R^2) / (sum(R) + 1e-7) over the places of each map, step 3.
+    """Return sum(R^2) / (sum(R) + 1e-7) of each map, step 3 (`guard`: 1e-7 in the units of R).
 
     Args:
         R: Raw maps [..., h, w].
@@ -49,7 +51,11 @@ def contraharmonic_mean(R: Tensor) -> Tensor:
         >>> contraharmonic_mean(torch.tensor([[[0.0, 2.0], [2.0, 0.0]]]))
         tensor([2.])
     """
-    return R.square().sum((-2, -1)) / (R.sum((-2, -1)) + EPSILON)
+    highest = float(R.amax()) if R.numel() else 0.0
+    # squares must stay in the range of float32
+    scale = highest if highest > 0 and not _SMALL < highest < 1 / _SMALL else 1.0
+    R = R / scale if scale != 1.0 else R
+    return R.square().sum((-2, -1)) / guarded(R.sum((-2, -1))) * scale
 
 
 def concept_map(R: Tensor, e_pos: Tensor, e_neg: Tensor) -> Tensor:

@@ -100,10 +100,10 @@ def _solved(Y: Tensor, n: int, draws: Draws, shrinkage: float, channels: int) ->
         images += positions.shape[1]
     S /= images
     v = means[0] - means[1]
-    scale = (S.diagonal(dim1=1, dim2=2).sum(1) / channels).clamp(min=1e-12)
+    scale = S.diagonal(dim1=1, dim2=2).sum(1) / channels
+    scale = torch.where(scale > 0, scale, 1.0)
     S.diagonal(dim1=1, dim2=2).add_(shrinkage * scale[:, None])
     w = torch.linalg.solve(S, v)
-    # the emblems' epsilon expects raw maps of the paper's size
     long = w.norm(dim=1, keepdim=True).clamp(min=torch.finfo(w.dtype).tiny)
     scaled: Tensor = w * (v.norm(dim=1, keepdim=True) / long)
     return scaled

@@ -149,7 +149,7 @@ def learn_cav(
     w, b, note = _normal(X[order], y[order], classifier, int(rng.integers(2**31)))
     right = [np.mean((split[0][1] @ w + b) > 0), np.mean((split[1][1] @ w + b) <= 0)]
     length = float(np.linalg.norm(w))
-    if not length > 1e-12 * max(1.0, float(np.abs(X).max())):
+    if not length > 1e-12 * float(np.abs(X).max(initial=0.0)):
         return LinearCav(torch.zeros(len(w)), 0.5, NO_DIRECTION)
     return LinearCav(torch.from_numpy(w / length).float(), float(np.mean(right)), note)
 
