@@ -22,7 +22,9 @@ from vtcav.method.attribution import (
 )
 from vtcav.method.cav import LayerCavs
 from vtcav.method.integral.adaptive import integrate_adaptive
+from vtcav.method.integral.constants import COMPLETENESS
 from vtcav.method.integral.integrand import Integrand
+from vtcav.method.integral.refined_trapezoid import completeness_gap
 from vtcav.method.integral.trapezoid import FLOOR, Integral, integrate, trapezoid
 from vtcav.method.significance import ALL_EQUAL, bootstrap_interval, effect_size, p_value
 from vtcav.models.base import Head
@@ -38,6 +40,7 @@ NOT_SEPARATED = "not separated: e+ <= e-, so the map and the attribution are 0"
 NO_DIRECTION = "no channel points towards the concept, so the attribution is 0"
 NOT_RAISED = "the image does not raise this class above zero feature maps, so all are 0"
 NOT_CONVERGED = "quadrature stopped above the tolerance"
+INCOMPLETE = "the integral misses or adds more than 2 % of z(F) - z(0): take adaptive or more steps"
 NOT_TESTED = "not tested: "
 LEARNED_FROM = "the image, or a part of it, is among those that the concept was learned from"
 
@@ -92,6 +95,17 @@ class LayerImages:
         """The positions of all images [N]."""
         return torch.arange(len(self.F), device=self.F.device)
 
+    @property
+    def _logits(self) -> Tensor:
+        """The indices of the classes' logits [N, T], of a single logit [N, 1]."""
+        logits = torch.zeros_like(self._index[:1]) if self.binary else self._index
+        return logits.expand(len(self.F), -1)
+
+    @property
+    def _logit_difference(self) -> Tensor:
+        """z(F) - z(0) of these logits [N, T]."""
+        return (self.z - self.z0).gather(1, self._logits)
+
     @cached_property
     def _index(self) -> Tensor:
         return torch.tensor(self.classes, device=self.F.device)
@@ -99,14 +113,16 @@ class LayerImages:
     def integral(self, settings: IntegralSettings, size: BatchSize) -> Integral:
         """Integrate the gradients of the classes' logits, step 5."""
         head = mixed(self.head, settings.precision)
-        logits = torch.zeros_like(self._index[:1]) if self.binary else self._index
-        logits = logits.expand(len(self.F), -1)
+        logits = self._logits
         if settings.steps == "adaptive":
-            difference = (self.z - self.z0).gather(1, logits)
-            integrand = Integrand(head, self.F, logits, difference, self.attributions)
+            integrand = Integrand(head, self.F, logits, self._logit_difference, self.attributions)
             return integrate_adaptive(integrand, tolerance=settings.tolerance, batch_size=size)
         alpha, weight = trapezoid(settings.steps)
         return integrate(head, self.F, logits, alpha, weight, batch_size=size)
+
+    def completeness_gap(self, IG: Tensor) -> Tensor:
+        """Return how far sum(IG F) is from z(F) - z(0), relative to what moves the logits [N]."""
+        return completeness_gap(IG, self.F, self._logit_difference)
 
     def relevance(self, IG: Tensor, on: Tensor) -> tuple[Tensor, Tensor]:
         """Return B [n, T, C, h, w] and s [n, T] of the images at positions `on` [n]."""
@@ -133,7 +149,9 @@ class LayerResult:
         a_resampled: Those of the J null and bootstrap CAVs [N, T, J].
         raised: Whether the image raises the class's logit above that of zero feature maps [N, T].
         pointed: Whether any channel points towards the concept [N, K].
-        error: Estimated relative error of the integral [N, T, K].
+        error: Estimated relative error of the integral [N, T, K]; for a fixed rule, which gives no
+            estimate, the completeness gap: what is missing of z(F) - z(0), or too much.
+        incomplete: Whether a fixed rule leaves more than 2 % of that [N].
         converged: Whether the tolerance was reached [N].
         evaluations: The number of gradient evaluations [N].
     """
@@ -147,6 +165,7 @@ class LayerResult:
     raised: Tensor
     pointed: Tensor
     error: Tensor
+    incomplete: Tensor
     converged: Tensor
     evaluations: Tensor
 
@@ -212,6 +231,8 @@ class LayerResult:
             notes.append(NOT_RAISED)
         if not self.converged[n]:
             notes.append(NOT_CONVERGED)
+        if self.incomplete[n]:
+            notes.append(INCOMPLETE)
         if untested:
             notes.append(NOT_TESTED + untested)
         elif no_effect and self.raised[n, t]:
@@ -236,6 +257,8 @@ def analyse(images: LayerImages, integral: Integral) -> LayerResult:
             "image the network gives infinite scores or gradients, or NaN. Does it divide by the "
             "size of these maps? Choose a layer after that"
         )
+    gap = images.completeness_gap(integral.IG)
+    fixed = integral.error.isnan()
     return LayerResult(
         layer=layer,
         bank=images.bank,
@@ -245,7 +268,8 @@ def analyse(images: LayerImages, integral: Integral) -> LayerResult:
         a_resampled=_resampled(images.cavs.resampled, images.F, B, share).cpu(),
         raised=(share > 0).cpu(),
         pointed=(images.pooled.amax(2) > 0).cpu(),
-        error=integral.error.expand(a.shape),
+        error=torch.where(fixed, gap[:, None, None], integral.error).expand(a.shape),
+        incomplete=fixed.flatten(1).all(1) & (gap > COMPLETENESS),
         converged=integral.converged,
         evaluations=integral.evaluations,
     )

@@ -63,7 +63,7 @@ class IntegralCache:
         halves = [half for _, half in pairs if half is not None]
         integral = Integral(
             torch.stack([whole for whole, _ in pairs])[None],
-            torch.full((1,), torch.nan),
+            torch.full((1, 1, 1), torch.nan),
             torch.ones(1, dtype=torch.bool),
             torch.full((1,), self._steps + 1),
         )
