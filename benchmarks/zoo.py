@@ -67,7 +67,7 @@ def measure(row, libraries):
             found[model.head(layer.name).resume] += 1
         except LayerError:
             found["refused by numbers"] += 1
-    found["maps"] = len({call.name for call in model._layouts})
+    found["maps"] = len({call.name for call in model._layers.layouts})
     kinds = dict.fromkeys(layer.layout.partition("(")[0] for layer in model.layers())
     return described(f"{row.library}: {row.name}", ", ".join(kinds), found), found
 

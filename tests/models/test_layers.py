@@ -26,7 +26,7 @@ class Shapes(nn.Module):
         aux = self.aux(x)
         x = self.first(self.last(x))
         x = self.tokens(x).reshape(x.shape)
-        return self.fc(self.pool(x)[:, :, 0, 0]), aux.mean((2, 3))
+        return {"logits": self.fc(self.pool(x)[:, :, 0, 0]), "aux": aux.mean((2, 3))}
 
 
 class ToLast(nn.Module):

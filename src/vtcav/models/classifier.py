@@ -1,12 +1,11 @@
-"""Any `torch.nn.Module` that classifies images."""
+"""The model of a `torch.nn.Module` that classifies images."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from fnmatch import fnmatchcase
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
@@ -18,23 +17,15 @@ from vtcav.models.base import LayerInfo, Model
 from vtcav.models.heads.batch_size import BatchSize
 from vtcav.models.heads.channels_last import images_channels_last
 from vtcav.models.heads.resumed import ModuleHead, resume
-from vtcav.models.inspection.activations import outputs_of, recording, shapes_of
+from vtcav.models.inspection.activations import outputs_of, recording
 from vtcav.models.inspection.ambient import unaffected
 from vtcav.models.inspection.borrowing import checksums, fingerprint
 from vtcav.models.inspection.layout import Layout
-from vtcav.models.inspection.locality import Locality, locality, needs_test, reshaped
 from vtcav.models.inspection.logits import LogitReader, find_logits
 from vtcav.models.inspection.network import open_network
 from vtcav.models.inspection.probing import COMMON_SHAPES, first_pass, noise, shape_of
-from vtcav.models.inspection.trace import Call, Trace, record
 from vtcav.models.inspection.unwrapping import eager, place, tensors_of
-from vtcav.models.inspection.usable_layers import (
-    Surroundings,
-    check_names,
-    find_layouts,
-    refusal,
-    usable_layers,
-)
+from vtcav.models.inspection.usable_layers import UsableLayers
 from vtcav.models.settings import Task
 from vtcav.parameters import Words, check
 
@@ -86,6 +77,7 @@ class Classifier(Model):
     """
 
     _runs_a_copy = True
+    _layers_of = UsableLayers
 
     @unaffected
     def __init__(
@@ -127,23 +119,20 @@ class Classifier(Model):
             class_names, 2 if self.binary else self._reader.classes, self._ends
         )
         count = sum(p.numel() for p in self.module.parameters())
-        kind = type(self.module).__name__
-        self.described = f"{kind} ({count:,} weights, {len(self.class_names)} classes)"
+        self.described = f"{self._name} ({count:,} weights, {len(self.class_names)} classes)"
         with torch.no_grad(), self.network.running() as network:
             self._channels_last = images_channels_last(
                 network, lambda x: self._reader.run(network, x), self._probe
             )
         self._fingerprint: tuple[tuple[object, ...], str] | None = None
         self._heads: dict[str, ModuleHead] = {}
-        self._warned: set[str] = set()
         self._pass = BatchSize(sys.maxsize, "images")  # all at once, until memory runs out
         self.layouts = dict(layouts or {})
-        if self.layouts:
-            self._layouts  # noqa: B018  (a wrong layout is told at once)
+        self._layers = self._layers_of(self.network, self._reader, self._probe[-1:], self.layouts)
 
     def __repr__(self) -> str:
         return (
-            f"Classifier({type(self.module).__name__}, {len(self.class_names)} classes, "
+            f"{type(self).__name__}({self._name}, {len(self.class_names)} classes, "
             f"preprocess={self.preprocess!r}, binary={self.binary}, device='{self.device}')"
         )
 
@@ -160,13 +149,13 @@ class Classifier(Model):
     def layers(self) -> list[LayerInfo]:
         """Return the layers that can be explained, in the order in which they compute.
 
-        A layer is usable when its output holds feature maps with more than one place, computed
+        A layer is usable when its output holds feature maps with more than one position, computed
         once a pass, that every path from the input to the scores crosses. Maps may have their
         channels first or last, or be tokens (`LayerInfo.layout`). The recommended ones are the
         last of each stage, from a quarter of the input's size on; of a network with one
         resolution (a transformer) the last of each quarter of its blocks.
         """
-        return list(self._layers.values())
+        return list(self._layers.infos.values())
 
     def check_layers(self, names: Sequence[str] | None) -> list[LayerInfo]:
         """Return the named layers in the order of the network (None: the recommended ones).
@@ -175,36 +164,11 @@ class Classifier(Model):
             LayerError: For a name that is unknown or a layer that cannot be explained; the
                 message names the closest usable ones.
         """
-        if isinstance(names, str):
-            raise LayerError(f"layers must be a list of names, got the text {names!r}")
-        if names is None:
-            recommended = [layer for layer in self._layers.values() if layer.recommended]
-            if not recommended:
-                raise LayerError(
-                    "this network has no usable layer: none gives feature maps or tokens of "
-                    "places that every path from the input to the scores crosses"
-                )
-            self._warn_of_diffuse(recommended)
-            return recommended
-        if not names:
-            raise LayerError("layers is empty: name at least one layer, or pass None")
-        for name in names:
-            if not isinstance(name, str):
-                raise LayerError(f"layers must be a list of names, got {name!r} in it")
-            if name not in self._layers:
-                modules = [name for name, _ in self.module.named_modules()]
-                raise LayerError(
-                    refusal(
-                        name, self._trace, self._layouts, self._layers, modules, self._misplaced
-                    )
-                )
-        chosen = [layer for name, layer in self._layers.items() if name in set(names)]
-        self._warn_of_diffuse(chosen)
-        return chosen
+        return self._layers.check(names)
 
     def layout(self, layer: str) -> Layout:
-        """Return how a usable layer holds its feature maps."""
-        return self._layouts[self._trace.calls_of(layer)[0]]
+        """Return how the output of a layer holds its feature maps."""
+        return self._layers.layout_of(layer)
 
     # -- what the network computes ------------------------------------------------------------
 
@@ -232,18 +196,7 @@ class Classifier(Model):
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Return F [N, C, h, w] of each layer and the logits z [N, T], from one whole pass."""
         self.check_layers(layers)
-
-        def work(rows: slice) -> tuple[dict[str, Tensor], Tensor]:
-            with (
-                torch.no_grad(),
-                self.network.running() as network,
-                recording(network, set(layers)) as outputs,
-            ):
-                logits = self._reader.run(network, self._batch(images[rows])).float()
-            return self._maps(outputs, layers, images.shape[2:]), logits
-
-        maps, logits = zip(*self._pass.run(len(images), work), strict=True)
-        return _joined(maps), torch.cat(logits) if len(logits) > 1 else logits[0]
+        return self._whole_pass(images, layers)
 
     def head(self, layer: str) -> ModuleHead:
         """Return the network after `layer`; the first time, check it against the plain pass.
@@ -258,25 +211,20 @@ class Classifier(Model):
                     self.network,
                     layer,
                     self.layout(layer),
-                    self._trace,
+                    self._layers.trace,
                     self._reader,
                     self._probe[-1:],
                     self._probes,
                 )
             except LayerError as error:
-                names = list(self._layers)
+                names = list(self._layers.infos)
                 later = ", ".join(map(repr, names[names.index(layer) + 1 :][:3])) or "none"
                 raise LayerError(f"{error}. The next usable layers: {later}") from error
         return self._heads[layer]
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the pre-softmax scores z [N, T] (float32) of preprocessed images."""
-
-        def work(rows: slice) -> Tensor:
-            with torch.no_grad(), self.network.running() as network:
-                return self._reader.run(network, self._batch(images[rows])).float()
-
-        return torch.cat(list(self._pass.run(len(images), work)))
+        return self._whole_pass(images, ())[1]
 
     @contextmanager
     def differentiable(self) -> Iterator[Callable[[Tensor], Tensor]]:
@@ -309,8 +257,12 @@ class Classifier(Model):
     # -- inside -------------------------------------------------------------------------------
 
     @property
+    def _name(self) -> str:
+        return type(self.module).__name__
+
+    @property
     def _ends(self) -> tuple[str, str] | None:
-        """What the two ends of a single logit are called where the user does not say."""
+        """The default names of the two ends of a single logit."""
         if not self.binary:
             return None
         return ("lower", "higher") if self.task == "regression" else ("negative", "positive")
@@ -326,6 +278,23 @@ class Classifier(Model):
         order = torch.channels_last if self._channels_last else torch.contiguous_format
         return self._input(images).contiguous(memory_format=order)
 
+    def _whole_pass(
+        self, images: Tensor, layers: Sequence[str]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return F of each layer and the logits."""
+
+        def work(rows: slice) -> tuple[dict[str, Tensor], Tensor]:
+            with (
+                torch.no_grad(),
+                self.network.running() as network,
+                recording(network, set(layers)) as outputs,
+            ):
+                logits = self._reader.run(network, self._batch(images[rows])).float()
+            return self._maps(outputs, layers, images.shape[2:]), logits
+
+        maps, logits = zip(*self._pass.run(len(images), work), strict=True)
+        return _joined(maps), torch.cat(logits) if len(logits) > 1 else logits[0]
+
     def _maps(
         self, outputs: Mapping[str, Any], layers: Sequence[str], image: Sequence[int]
     ) -> dict[str, Tensor]:
@@ -338,28 +307,6 @@ class Classifier(Model):
             )
         maps = {name: self.layout(name).to_maps(outputs[name], image) for name in layers}
         return {name: F.float().contiguous() for name, F in maps.items()}
-
-    def _warn_of_diffuse(self, layers: Sequence[LayerInfo]) -> None:
-        """Say once of each layer whose maps change everywhere alike that they show no place."""
-        diffuse = [
-            layer.name
-            for layer in layers
-            if self._locality.get(layer.name) is Locality.EVERYWHERE
-            and layer.name not in self._warned
-        ]
-        self._warned.update(diffuse)
-        if diffuse and self._mixes_places:
-            warn(
-                f"the maps of {', '.join(map(repr, diffuse))} change everywhere alike, whichever "
-                "part of the picture changes: each place has seen the whole picture (global "
-                "attention). Attributions hold; where a concept is cannot be told there, so take "
-                "an earlier layer for that"
-            )
-
-    @property
-    def _mixes_places(self) -> bool:
-        """Whether the network has layers of tokens, which attention mixes."""
-        return any(layout.order == "tokens" for layout in self._layouts.values())
 
     def _find_logits(self, network: nn.Module, probe: Tensor) -> LogitReader:
         try:
@@ -376,73 +323,14 @@ class Classifier(Model):
     def _probes(self) -> list[Tensor]:
         """Images to check heads with: of a second size too, where pictures keep their own."""
         probes = [self._probe[:-1]]
-        height, width = self._size
+        height, width = self._probe.shape[2:]
         shape = shape_of(self.preprocess, width * 5 // 4, height)
         if shape != self._probe.shape[1:]:
             images = self._input(noise(2, shape))
-            with suppress(Exception):  # then the network takes images of one size alone
+            with suppress(Exception):  # the network takes images of one size only
                 self.logits(images)
                 probes.append(images)
         return probes
-
-    @cached_property
-    def _size(self) -> tuple[int, int]:
-        height, width = self._probe.shape[2:]
-        return height, width
-
-    @cached_property
-    def _trace(self) -> Trace:
-        with self.network.running() as network:
-            return record(network, self._probe[-1:], lambda out: self._reader.read(out, 1))
-
-    @cached_property
-    def _layouts(self) -> dict[Call, Layout]:
-        said = {
-            name: layout if isinstance(layout, Layout) else Layout.parse(layout, self._size)
-            for name, layout in self.layouts.items()
-        }
-        stated = (getattr(part, "num_prefix_tokens", None) for part in self.module.modules())
-        prefixes = {count for count in stated if isinstance(count, int)}
-        check_names(said, [name for name, _ in self.module.named_modules()])
-        around = Surroundings(self._size, prefixes, lambda: self._wide_shapes, said)
-        return find_layouts(self._trace, around)
-
-    @cached_property
-    def _wide_shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shapes of all outputs for a wide image, or none where the network takes no such."""
-        channels, height, width = self._probe.shape[1:]
-        with suppress(Exception), torch.no_grad(), self.network.running() as network:
-            return shapes_of(network, self._input(noise(1, (channels, height, 2 * width))))
-        return {}
-
-    @cached_property
-    def _layers(self) -> dict[str, LayerInfo]:
-        return usable_layers(self._trace, self._layouts, self._size, self._misplaced)
-
-    @cached_property
-    def _misplaced(self) -> frozenset[str]:
-        """Layers whose maps do not lie as the picture does."""
-        return frozenset(
-            name for name, found in self._locality.items() if found is Locality.ELSEWHERE
-        )
-
-    @cached_property
-    def _locality(self) -> dict[str, Locality]:
-        """Where the maps of layers change with the picture, where that is in doubt."""
-        by_name = {call.name: layout for call, layout in self._layouts.items()}
-        found = {
-            name: layer
-            for name, layer in usable_layers(self._trace, self._layouts, self._size).items()
-            if not any(fnmatchcase(name, pattern) for pattern in self.layouts)
-        }
-        layouts = {name: by_name[name] for name in found}
-        shapes = {name: layer.shape[1:] for name, layer in found.items()}
-        windows = dict.fromkeys(reshaped(shapes, self._size), Locality.ELSEWHERE)
-        if not needs_test(self.module, layouts, self._trace):
-            return windows
-        with self.network.running() as network:
-            run, probe = partial(self._reader.run, network), self._probe[-1:]
-            return locality(network, run, probe, layouts) | windows
 
 
 def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -453,7 +341,7 @@ def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _check(module: object, preprocess: object, task: object) -> None:
-    """Refuse what is no network, no preprocessing or no task."""
+    """Refuse arguments of other kinds."""
     if not isinstance(module, nn.Module):
         what = "for a model by name use vtcav.load_model"
         if type(module).__name__ == "ExportedProgram":
@@ -476,7 +364,7 @@ def _check(module: object, preprocess: object, task: object) -> None:
 def _class_names(
     names: Sequence[str] | None, count: int, ends: tuple[str, str] | None
 ) -> tuple[str, ...]:
-    """Return the class names; of a single logit those of its two ends."""
+    """Return the class names; for a single logit those of its two ends."""
     if names is None:
         return ends or tuple(f"class {i}" for i in range(count))
     if not isinstance(names, str):

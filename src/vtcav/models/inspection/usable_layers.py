@@ -1,228 +1,256 @@
-"""Which layers of a traced network can be explained, in which layout, and why not the others."""
+"""The layers of a network that can be explained, and why the others cannot."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
+from functools import cached_property, partial
 
-from vtcav.errors import LayerError
+import torch
+from torch import Tensor
+
+from vtcav.errors import LayerError, warn
 from vtcav.models.base import LayerInfo
-from vtcav.models.inspection.layout import Evidence, Layout, find_layout, is_ambiguous, map_shape
-from vtcav.models.inspection.stages import Maps, recommend
-from vtcav.models.inspection.trace import Call, Trace
+from vtcav.models.inspection.activations import shapes_of
+from vtcav.models.inspection.layout import Layout, map_shape
+from vtcav.models.inspection.layouts import Surroundings, check_names, find_layouts, listing
+from vtcav.models.inspection.locality import Locality, locality, needs_test, reshaped
+from vtcav.models.inspection.logits import LogitReader
+from vtcav.models.inspection.network import Network
+from vtcav.models.inspection.probing import noise
+from vtcav.models.inspection.stages import recommend
+from vtcav.models.inspection.trace import Call, Trace, record
 
-__all__ = ["Surroundings", "check_names", "find_layouts", "refusal", "usable_layers"]
+__all__ = ["UsableLayers"]
 
 _FORMS = "feature maps [1, C, h, w] or [1, h, w, C], or the tokens [1, L, C] of a grid"
 
 
-@dataclass(frozen=True)
-class Surroundings:
-    """What tells the layout of outputs whose shape alone does not.
+class UsableLayers:
+    """The usable layers of a network, found from one recorded pass when first needed.
+
+    A layer is usable when its output holds feature maps with more than one position, computed once
+    a pass, that every path from the input to the scores crosses.
 
     Attributes:
-        image: (H, W) of the network's input in the trace.
-        prefixes: Numbers of prefix tokens that modules of the network state.
-        wide: Returns the shapes of all outputs by module, for an image of double width; empty
-            where the network does not take one. Called only where it decides something.
-        said: Layouts that the user names, by layer name or pattern.
-    """
-
-    image: tuple[int, int]
-    prefixes: Collection[int]
-    wide: Callable[[], Mapping[str, tuple[int, ...]]]
-    said: Mapping[str, Layout]
-
-
-def check_names(said: Collection[str], modules: Collection[str]) -> None:
-    """Refuse layouts for layers that there are not.
+        network: The network.
+        image: (H, W) of the network's input in that pass.
 
     Args:
-        said: Layer names and patterns.
-        modules: Names of all modules.
+        network: The network.
+        reader: How its logits are read.
+        probe: An image of noise [1, C, H, W].
+        named: Layouts that the user names, by layer name or pattern.
 
     Raises:
-        LayerError: Naming the closest.
+        LayerError: When a named layout does not fit.
     """
-    for name in said:
-        if name not in modules and not any(sign in name for sign in "*?["):
-            close = difflib.get_close_matches(name, modules, n=3, cutoff=0.4)
-            raise LayerError(
-                f"layouts names {name!r}, and the network has no layer of this name; the closest "
-                f"are {_listing(close)} (patterns such as 'blocks.*' are taken too)"
+
+    def __init__(
+        self,
+        network: Network,
+        reader: LogitReader,
+        probe: Tensor,
+        named: Mapping[str, str | Layout],
+    ) -> None:
+        self.network, self._reader, self._probe = network, reader, probe
+        self.image: tuple[int, int] = (probe.shape[2], probe.shape[3])
+        self._named = {
+            name: layout if isinstance(layout, Layout) else Layout.parse(layout, self.image)
+            for name, layout in named.items()
+        }
+        self._warned: set[str] = set()
+        if named:
+            self.layouts  # noqa: B018  (a wrong layout is refused at once)
+
+    @cached_property
+    def trace(self) -> Trace:
+        """The recorded pass."""
+        with self.network.running() as module:
+            return record(module, self._probe, lambda output: self._reader.read(output, 1))
+
+    @cached_property
+    def layouts(self) -> dict[Call, Layout]:
+        """The layouts of the calls that give maps, as far as shapes tell."""
+        parts = self.network.original.modules()
+        stated = (getattr(part, "num_prefix_tokens", None) for part in parts)
+        prefixes = {count for count in stated if isinstance(count, int)}
+        check_names(self._named, self._modules)
+        around = Surroundings(self.image, prefixes, lambda: self._wide_shapes, self._named)
+        return find_layouts(self.trace, around)
+
+    @cached_property
+    def infos(self) -> dict[str, LayerInfo]:
+        """The usable layers by name, in the order in which they finish."""
+        misplaced = self._misplaced
+        return self._described([call for call in self._candidates if call.name not in misplaced])
+
+    def layout_of(self, layer: str) -> Layout:
+        """Return how a layer holds its maps."""
+        return self.layouts[self.trace.calls_of(layer)[0]]
+
+    def check(self, names: Sequence[str] | None) -> list[LayerInfo]:
+        """Return the named layers in the order of the network (None: the recommended ones).
+
+        Raises:
+            LayerError: For a name that is unknown or a layer that cannot be explained; the
+                message names the closest usable ones.
+        """
+        if isinstance(names, str):
+            raise LayerError(f"layers must be a list of names, got the text {names!r}")
+        if names is None:
+            chosen = [layer for layer in self.infos.values() if layer.recommended]
+            if not chosen:
+                raise LayerError(
+                    "this network has no usable layer: none gives feature maps or tokens of "
+                    "places that every path from the input to the scores crosses"
+                )
+        else:
+            if not names:
+                raise LayerError("layers is empty: name at least one layer, or pass None")
+            for name in names:
+                if not isinstance(name, str):
+                    raise LayerError(f"layers must be a list of names, got {name!r} in it")
+                if name not in self.infos:
+                    raise LayerError(self._refusal(name))
+            chosen = [layer for name, layer in self.infos.items() if name in set(names)]
+        self._warn_of_diffuse(layer.name for layer in chosen)
+        return chosen
+
+    # -- inside -------------------------------------------------------------------------------
+
+    @property
+    def _modules(self) -> list[str]:
+        return [name for name, _ in self.network.original.named_modules()]
+
+    @cached_property
+    def _wide_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes of all outputs for a wide image; none where the network does not take one."""
+        height, width = self.image
+        wide = noise(1, (self._probe.shape[1], height, 2 * width)).to(self._probe)
+        with suppress(Exception), torch.no_grad(), self.network.running() as module:
+            return shapes_of(module, wide)
+        return {}
+
+    @cached_property
+    def _candidates(self) -> list[Call]:
+        """The calls that are usable but for where their maps lie."""
+        cuts = (call for call in self.trace.calls if call.name in self.trace.cuts)
+        return sorted((c for c in cuts if self._problem(c) is None), key=lambda call: call.end)
+
+    def _described(self, usable: Sequence[Call]) -> dict[str, LayerInfo]:
+        maps = {
+            call: map_shape(layout, call.shape)
+            for call, layout in self.layouts.items()
+            if call.shape is not None
+        }
+        recommended = recommend(usable, maps, self.trace, self.image)
+        return {
+            c.name: LayerInfo(c.name, c.kind, maps[c], c in recommended, str(self.layouts[c]))
+            for c in usable
+        }
+
+    @cached_property
+    def _locality(self) -> dict[str, Locality]:
+        """Where the maps of layers change with the picture, where that is in doubt."""
+        candidates = self._described(self._candidates)
+        untold = {
+            name: layer.shape[1:]
+            for name, layer in candidates.items()
+            if not any(fnmatchcase(name, pattern) for pattern in self._named)
+        }
+        layouts = {name: self.layout_of(name) for name in untold}
+        windows = dict.fromkeys(reshaped(untold, self.image), Locality.ELSEWHERE)
+        if not needs_test(self.network.original, layouts, self.trace):
+            return windows
+        with self.network.running() as module:
+            run = partial(self._reader.run, module)
+            return locality(module, run, self._probe, layouts) | windows
+
+    @cached_property
+    def _misplaced(self) -> frozenset[str]:
+        """Layers whose maps do not lie as the picture does."""
+        found = self._locality.items()
+        return frozenset(name for name, where in found if where is Locality.ELSEWHERE)
+
+    def _warn_of_diffuse(self, layers: Iterable[str]) -> None:
+        """Say once of each layer whose maps change everywhere alike that they show no place."""
+        everywhere = (name for name in layers if self._locality.get(name) is Locality.EVERYWHERE)
+        diffuse = [name for name in everywhere if name not in self._warned]
+        self._warned.update(diffuse)
+        # attention mixes the places of tokens
+        if diffuse and any(layout.order == "tokens" for layout in self.layouts.values()):
+            warn(
+                f"the maps of {', '.join(map(repr, diffuse))} change everywhere alike, whichever "
+                "part of the picture changes: each place has seen the whole picture (global "
+                "attention). Attributions hold; where a concept is cannot be told there, so take "
+                "an earlier layer for that"
             )
 
-
-def find_layouts(trace: Trace, around: Surroundings) -> dict[Call, Layout]:
-    """Return the layout of every call of the trace that gives maps, as far as shapes tell.
-
-    Raises:
-        LayerError: When the layout that the user names for a layer does not fit its output.
-    """
-    layouts: dict[Call, Layout] = {}
-    grids: set[tuple[int, int]] = set()
-    for call in sorted(trace.calls, key=lambda call: call.end):
-        shape = call.shape
-        if shape is None or len(shape) not in (3, 4) or shape[0] != 1 or 0 in shape:
-            continue
-        layout = _said(call, shape, around)
-        if layout is None:
-            ambiguous = is_ambiguous(shape, around.image)
-            other = around.wide().get(call.name) if ambiguous else None
-            evidence = Evidence(around.image, grids, call.widths, around.prefixes, other)
-            layout = find_layout(shape, evidence)
-        if layout is None:
-            continue
-        layouts[call] = Layout(layout.order, layout.prefix, layout.grid, layout.image, call.part)
-        if len(shape) == 4:
-            grids.add(map_shape(layout, shape)[1:])
-    return layouts
-
-
-def _said(call: Call, shape: Sequence[int], around: Surroundings) -> Layout | None:
-    """Return the layout that the user names for a layer, by its name before a pattern."""
-    if call.name in around.said:
-        layout = around.said[call.name]
-        if fault := layout.fault(shape):
-            raise LayerError(
-                f"layer {call.name!r} cannot have the layout {layout} that layouts says: {fault}, "
-                f"and it gives a tensor of shape {tuple(shape)}"
+    def _problem(self, call: Call) -> str | None:
+        """Say why the output of a call is no set of feature maps, or None where it is one."""
+        if call.shape is None:
+            return f"gives no tensor, expected {_FORMS}"
+        if call not in self.layouts:
+            where = f"a tensor of shape {call.shape} for one image"
+            return f"gives {where}, expected {_FORMS}; what holds maps can be named by layouts="
+        layout = self.layouts[call]
+        _, height, width = map_shape(layout, call.shape)
+        if height * width == 1:
+            return "gives maps of 1 x 1, which show no place"
+        if 1 in (height, width) and layout.order == "tokens":
+            return f"gives {height * width} tokens of no grid that fits the picture"
+        read = self.trace.read.get(call.name)
+        if layout.prefix and read is not None and not read[layout.prefix :].any():
+            token = "class token" if layout.prefix == 1 else f"{layout.prefix} prefix tokens"
+            return (
+                f"comes too late: after it the network reads the {token} alone, and none of the "
+                f"{height} x {width} tokens that show a place"
             )
-        return layout
-    fitting = (
-        layout
-        for pattern, layout in around.said.items()
-        if fnmatchcase(call.name, pattern) and layout.fault(shape) is None
-    )
-    return next(fitting, None)
+        return None
 
-
-def usable_layers(
-    trace: Trace,
-    layouts: Mapping[Call, Layout],
-    image: tuple[int, int],
-    misplaced: Collection[str] = (),
-) -> dict[str, LayerInfo]:
-    """Return the usable layers by name, in the order in which they finish.
-
-    A layer is usable when its output holds feature maps with more than one place, computed once a
-    pass, that every path from the input to the scores crosses.
-
-    Args:
-        trace: One recorded pass.
-        layouts: Of its calls.
-        image: (H, W) of the network's input.
-        misplaced: Names of layers whose maps do not lie as the picture does (`locality`).
-    """
-    usable = sorted(
-        (
-            call
-            for call in trace.calls
-            if call.name in trace.cuts
-            and call.name not in misplaced
-            and _problem(call, trace, layouts) is None
-        ),
-        key=lambda call: call.end,
-    )
-    maps: Maps = {
-        call: map_shape(layout, call.shape)
-        for call, layout in layouts.items()
-        if call.shape is not None
-    }
-    recommended = recommend(usable, maps, trace, image)
-    return {
-        call.name: LayerInfo(
-            call.name, call.kind, maps[call], call in recommended, str(layouts[call])
-        )
-        for call in usable
-    }
-
-
-def refusal(
-    name: str,
-    trace: Trace,
-    layouts: Mapping[Call, Layout],
-    usable: Collection[str],
-    modules: Collection[str],
-    misplaced: Collection[str] = (),
-) -> str:
-    """Say why a layer cannot be explained and which near ones can.
-
-    Args:
-        name: The layer.
-        trace: One recorded pass.
-        layouts: Of its calls.
-        usable: Names of the usable layers, in order.
-        modules: Names of all modules.
-        misplaced: Names of layers whose maps do not lie as the picture does.
-    """
-    names = list(usable)
-    calls = trace.calls_of(name)
-    if not calls:
-        what = "has a module that did not run," if name in modules else "has no layer"
-        close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
-        hint = (
-            f"the closest usable names are {_listing(close)}"
-            if close
-            else f"the last usable ones are {_listing(names[-3:])}"
-        )
-        return f"the network {what} {name!r}; {hint} (all: model.layers())"
-    problem = _problem(calls[0], trace, layouts)
-    if problem is None and name in misplaced:
-        problem = (
-            f"gives a tensor that would be maps as {layouts[calls[0]]}, but a change in one part "
-            "of the picture is found in another part of them (windows, or tokens in another "
-            "order); if you know how its maps lie, name that by layouts="
-        )
-    elif problem is None and len(calls) > 1:
-        problem = f"runs {len(calls)} times in one pass, so its output is not one set of maps"
-    elif problem is None and name not in trace.reached:
-        problem = "does not reach the scores"
-    elif problem is None and calls[0].tensors > 1:
-        problem = (
-            f"gives {calls[0].tensors} tensors, and the scores depend on more than the first, or "
-            "on a path (a skip connection) around it"
-        )
-    elif problem is None:
-        problem = "is bypassed: another path (a skip connection) leads around it"
-    return (
-        f"layer {name!r} cannot be explained: it {problem}. "
-        f"The nearest usable layers: {_listing(_nearest(calls[0], trace, names))}"
-    )
-
-
-def _problem(call: Call, trace: Trace, layouts: Mapping[Call, Layout]) -> str | None:
-    """Say why the output of a call is no set of feature maps, or None where it is one."""
-    if call.shape is None:
-        return f"gives no tensor, expected {_FORMS}"
-    if call not in layouts:
-        where = f"a tensor of shape {call.shape} for one image"
-        return f"gives {where}, expected {_FORMS}; what holds maps can be named by layouts="
-    layout = layouts[call]
-    _, height, width = map_shape(layout, call.shape)
-    if height * width == 1:
-        return "gives maps of 1 x 1, which show no place"
-    if 1 in (height, width) and layout.order == "tokens":
-        return f"gives {height * width} tokens of no grid that fits the picture"
-    read = trace.read.get(call.name)
-    if layout.prefix and read is not None and not read[layout.prefix :].any():
-        token = "class token" if layout.prefix == 1 else f"{layout.prefix} prefix tokens"
+    def _refusal(self, name: str) -> str:
+        """Say why a layer cannot be explained and which near ones can."""
+        names = list(self.infos)
+        calls = self.trace.calls_of(name)
+        if not calls:
+            known = name in self._modules
+            what = "has a module that did not run," if known else "has no layer"
+            close = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+            hint = (
+                f"the closest usable names are {listing(close)}"
+                if close
+                else f"the last usable ones are {listing(names[-3:])}"
+            )
+            return f"the network {what} {name!r}; {hint} (all: model.layers())"
+        ends = {call.name: call.end for call in self.trace.calls}
+        before = [name for name in names if ends[name] < calls[0].start][-1:]
+        after = [name for name in names if ends[name] > calls[0].end][:1]
         return (
-            f"comes too late: after it the network reads the {token} alone, and none of the "
-            f"{height} x {width} tokens that show a place"
+            f"layer {name!r} cannot be explained: it {self._problem_of(calls)}. "
+            f"The nearest usable layers: {listing([*before, *after])}"
         )
-    return None
 
-
-def _nearest(call: Call, trace: Trace, names: Sequence[str]) -> list[str]:
-    """Return the last usable layer before a call and the first one after it."""
-    ends = {c.name: c.end for c in trace.calls}
-    before = [name for name in names if ends[name] < call.start][-1:]
-    after = [name for name in names if ends[name] > call.end][:1]
-    return [*before, *after]
-
-
-def _listing(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names)) if names else "none"
+    def _problem_of(self, calls: Sequence[Call]) -> str:
+        """Say why a layer that runs cannot be explained."""
+        call = calls[0]
+        if problem := self._problem(call):
+            return problem
+        if call.name in self._misplaced:
+            return (
+                f"gives a tensor that would be maps as {self.layouts[call]}, but a change in one "
+                "part of the picture is found in another part of them (windows, or tokens in "
+                "another order); if you know how its maps lie, name that by layouts="
+            )
+        if len(calls) > 1:
+            return f"runs {len(calls)} times in one pass, so its output is not one set of maps"
+        if call.name not in self.trace.reached:
+            return "does not reach the scores"
+        if call.tensors > 1:
+            return (
+                f"gives {call.tensors} tensors, and the scores depend on more than the first, or "
+                "on a path (a skip connection) around it"
+            )
+        return "is bypassed: another path (a skip connection) leads around it"

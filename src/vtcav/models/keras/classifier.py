@@ -17,6 +17,7 @@ from torch import Tensor
 from vtcav.errors import ModelError, warn
 from vtcav.models.base import LayerInfo
 from vtcav.models.classifier import Classifier
+from vtcav.models.inspection.usable_layers import UsableLayers
 from vtcav.models.keras.files import import_keras
 from vtcav.models.keras.module import ChannelsFirst
 from vtcav.models.keras.preprocess import Advice, advise, named_preprocess
@@ -26,6 +27,20 @@ if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["KerasClassifier"]
+
+
+class KerasLayers(UsableLayers):
+    """The usable layers of a Keras network, with the layout that they have in Keras."""
+
+    @functools.cached_property
+    def infos(self) -> dict[str, LayerInfo]:
+        """The usable layers by name, in the order in which they finish."""
+        module = cast("ChannelsFirst", self.network.original)
+        weighted = {name for name, child in module.named_children() if child._parameters}
+        layers = end_stages_at_joints(list(super().infos.values()), weighted, self.image)
+        if module.channels_last:
+            layers = [replace(x, layout=x.layout.replace("NCHW", "NHWC")) for x in layers]
+        return {layer.name: layer for layer in layers}
 
 
 class KerasClassifier(Classifier):
@@ -53,6 +68,7 @@ class KerasClassifier(Classifier):
     """
 
     _runs_a_copy = False  # the graph of layers leads back to the user's
+    _layers_of = KerasLayers
 
     def __init__(
         self,
@@ -76,24 +92,11 @@ class KerasClassifier(Classifier):
         super().__init__(
             module, class_names, preprocess, binary=binary, device=device, layouts={"*": "NCHW"}
         )
-        self.described = f"Keras {self.described.replace('ChannelsFirst', repr(network.name), 1)}"
-
-    def __repr__(self) -> str:
-        return super().__repr__().replace("Classifier(ChannelsFirst", f"Keras{self._kind}", 1)
+        self.described = f"Keras {self.described}"
 
     @property
-    def _kind(self) -> str:
-        return f"Classifier({cast('ChannelsFirst', self.module).network.name!r}"
-
-    @functools.cached_property
-    def _layers(self) -> dict[str, LayerInfo]:
-        """The usable layers, with the layout that they have in Keras."""
-        module = cast("ChannelsFirst", self.module)
-        weighted = {name for name, child in module.named_children() if child._parameters}
-        found = end_stages_at_joints(list(super()._layers.values()), weighted, self._size)
-        if module.channels_last:
-            found = [replace(x, layout=x.layout.replace("NCHW", "NHWC")) for x in found]
-        return {layer.name: layer for layer in found}
+    def _name(self) -> str:
+        return repr(cast("ChannelsFirst", self.module).network.name)
 
 
 def _checked(network: Any) -> Any:
