@@ -121,16 +121,16 @@ def _claim(row: ClassRow) -> Statement:
 def _image_findings(images: Sequence[ImagePart]) -> list[Statement]:
     """Return how many images each concept counts in for each class, and at which layers."""
     explained = Counter(name for image in images for name in image.data["classes"])
-    found: dict[tuple[str, str], list[Claim]] = {}
+    by_pair: dict[tuple[str, str], list[Claim]] = {}
     times: Counter[tuple[str, str]] = Counter()
     for image in images:
         for claim in image.claims:
-            found.setdefault((claim.class_name, claim.concept), []).append(claim)
+            by_pair.setdefault((claim.class_name, claim.concept), []).append(claim)
         pairs = dict.fromkeys((claim.class_name, claim.concept) for claim in image.claims)
         times.update(list(pairs))
     statements = []
     for (name, concept), n in times.most_common(_MOST):
-        claims = found[name, concept]
+        claims = by_pair[name, concept]
         layers = list(dict.fromkeys(clear(claim.layer) for claim in claims))
         first = max(claims, key=lambda claim: _GRAVITY.index(claim.level))
         statements.append(
@@ -151,19 +151,19 @@ def _image_findings(images: Sequence[ImagePart]) -> list[Statement]:
 
 
 def _nothing(parts: Sequence[ClassPart], images: Sequence[ImagePart]) -> list[str]:
-    found = []
+    sentences = []
     for part in parts:
         if not any(row.claimed for row in part.rows):
             why = "no concept can be claimed to count, at any layer"
             if all(row.verdict in (NOT_TESTED, NOT_SEPARATED) for row in part.rows):
                 why = "nothing was tested, so nothing is claimed"
-            found.append(f"For “{clear(part.name)}” {why}.")
+            sentences.append(f"For “{clear(part.name)}” {why}.")
     without = sum(not image.claims for image in images)
     if without:
-        found.append(
+        sentences.append(
             f"In {without} of {count(len(images), 'image')} no concept can be claimed to count."
         )
-    return found
+    return sentences
 
 
 def _diagnosed(trust: Trust) -> str:
@@ -206,23 +206,23 @@ def _tested(rows: Sequence[ClassRow], classes: int) -> str:
 
 
 def _samples(parts: Sequence[ClassPart]) -> list[str]:
-    found = []
+    sentences = []
     for part in parts:
         if part.used < _FEW:
-            found.append(
+            sentences.append(
                 f"“{clear(part.name)}” has only {count(part.used, 'image')}: its interval for "
                 "other images is wide, or missing."
             )
         if part.otherwise:
-            found.append(
+            sentences.append(
                 f"Of the {count(part.used, 'image')} of “{clear(part.name)}”, the network predicts "
                 f"{part.otherwise} as another class."
             )
-    return found
+    return sentences
 
 
 def _skipped(parts: Sequence[ClassPart], provenances: Sequence[Provenance]) -> list[str]:
-    found = [
+    sentences = [
         f"Skipped in “{clear(part.name)}”: {clear(name)}: {clear(reason)}"
         for part in parts
         for name, (_, reason) in zip(
@@ -235,29 +235,29 @@ def _skipped(parts: Sequence[ClassPart], provenances: Sequence[Provenance]) -> l
         for record in provenance.concepts
         for skip in (*record.skipped_examples, *record.skipped_negatives)
     }
-    found += [
+    sentences += [
         f"Skipped in the concept “{clear(concept)}”: {clear(short_names([name])[0])}: {clear(why)}"
         for concept, name, why in sorted(lost)
     ]
-    return found
+    return sentences
 
 
 def _mixed(provenances: Sequence[Provenance]) -> list[str]:
     """Return warnings where results come from different networks or concepts."""
-    found = []
+    sentences = []
     networks = {str(p.model.get("fingerprint")) for p in provenances}
     if len(networks) > 1:
-        found.append(
+        sentences.append(
             f"These results come from {len(networks)} different networks (by their weights): do "
             "not compare their numbers."
         )
     examples = {tuple((c.name, c.examples, c.negatives) for c in p.concepts) for p in provenances}
     if len(examples) > 1:
-        found.append(
+        sentences.append(
             f"These results come from {len(examples)} different sets of concepts, examples or "
             "negatives; diagnostics are shown only for the sets that they were made of."
         )
-    return found
+    return sentences
 
 
 def _not_separated(rows: Sequence[ClassRow]) -> list[str]:
