@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,8 @@ from PIL import PngImagePlugin
 
 from vtcav.datasets.patches import PatchImage
 from vtcav.errors import DatasetError, ImageError
+from vtcav.files.atomic import atomic_path, replace_files
+from vtcav.files.safe_names import folder_names
 from vtcav.images.references import ImageRef
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ def write_tree(concepts: Mapping[str, Sequence[ImageRef]], folder: Path) -> dict
         DatasetError: For a name that no folder can have, a folder that exists already, or an image
             that cannot be read or written. Nothing is left there then.
     """
-    from vtcav.files.safe_names import folder_names
-
     safe = folder_names({name: name for name in concepts})
     for name, kept in safe.items():
         if kept != name:
@@ -57,6 +56,8 @@ def write_tree(concepts: Mapping[str, Sequence[ImageRef]], folder: Path) -> dict
             )
     try:
         return _write(concepts, folder)
+    except ImageError as error:
+        raise DatasetError(f"{error}; nothing was left in {str(folder)!r}") from error
     except OSError as error:
         raise DatasetError(
             f"cannot write to {str(folder)!r}: {error}; nothing was left there"
@@ -68,12 +69,8 @@ def _write(concepts: Mapping[str, Sequence[ImageRef]], folder: Path) -> dict[str
 
     whole = folder.resolve()
     sources = whole.with_name(f"{whole.name}.sources.csv")
-    created = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".vtcav-", dir=folder))
-    moved: list[Path] = []
-    try:
-        rows = []
+    rows = []
+    with atomic_path(sources) as partial, replace_files(folder) as staging:
         for name, refs in concepts.items():
             (staging / name).mkdir()
             for i, ref in enumerate(refs):
@@ -81,21 +78,7 @@ def _write(concepts: Mapping[str, Sequence[ImageRef]], folder: Path) -> dict[str
         table = pd.DataFrame(rows)
         if sources.is_file():
             table = pd.concat([_earlier(sources, table), table])
-        table.to_csv(staging / sources.name, index=False)
-        for name in concepts:
-            (staging / name).rename(folder / name)
-            moved.append(folder / name)
-        (staging / sources.name).replace(sources)
-    except BaseException as error:
-        for path in moved:
-            shutil.rmtree(path, ignore_errors=True)
-        if isinstance(error, ImageError):
-            raise DatasetError(f"{error}; nothing was left in {str(folder)!r}") from error
-        raise
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        if created and not any(folder.iterdir()):
-            folder.rmdir()
+        table.to_csv(partial, index=False)
     return {name: folder / name for name in concepts}
 
 

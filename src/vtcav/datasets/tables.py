@@ -1,4 +1,4 @@
-"""A table with an image and a label in each row: CSV, TSV, Parquet, or a pandas DataFrame."""
+"""Tables with an image and a label in each row: CSV, TSV, Parquet or pandas."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ IMAGE_COLUMNS = (
     *("image", "path", "file", "file_name", "filename", "image_path", "filepath", "uri", "bytes"),
     "image.bytes",
 )
-"""Where the image is looked for, the first that is there."""
+"""Usual names of the column of images; the first that exists is taken."""
 
 LABEL_COLUMNS = ("label", "concept", "class", "class_name", "category", "name")
-"""Where the label is looked for, the first that is there."""
+"""Usual names of the column of labels; the first that exists is taken."""
 
 
 def from_table(
@@ -56,8 +56,8 @@ def from_table(
         seed: Seeds the draw.
 
     Raises:
-        DatasetError: For a missing file or column, an unknown label, or when no file of a label is
-            there. Single missing files are left out by name when they are to be read.
+        DatasetError: For a missing file or column, an unknown label, or a label none of whose files
+            exists. Single missing files are named and left out when they are read.
 
     Example:
         >>> import pandas as pd
@@ -139,10 +139,10 @@ def column(
     *,
     option: str,
 ) -> str:
-    """Return the column that is asked for, or the first of the usual names.
+    """Return the name of the column asked for, or the first of the usual names.
 
     Raises:
-        DatasetError: When it is not there, with the closest.
+        DatasetError: When there is no such column, naming the closest.
     """
     known = [str(entry) for entry in frame.columns]
     if name is not None:
@@ -208,23 +208,17 @@ def _labels(cell: Any, separator: str | None) -> list[str]:
 
 
 def check_there(pairs: Sequence[tuple[str, ImageRef]], root: str) -> None:
-    """Refuse labels none of whose files is there, which mostly means another folder.
+    """Refuse labels none of whose files exists, which usually means a wrong folder.
 
     Raises:
         DatasetError: Naming the first file.
     """
-    there: dict[str, bool] = {}
-    first: dict[str, str] = {}
-    known: dict[str, bool] = {}
+    by_label: dict[str, list[ImageRef]] = {}
     for label, ref in pairs:
-        if there.get(label):
-            continue
-        if ref.name not in known:
-            known[ref.name] = ref.path is None or ref.path.exists()
-        there[label] = known[ref.name]
-        first.setdefault(label, ref.name)
-    if lost := [label for label, found in there.items() if not found]:
-        raise DatasetError(
-            f"none of the files of label {lost[0]!r} is there, first {first[lost[0]]!r}; paths are "
-            f"taken relative to {root or '.'!r}: say where they are with root="
-        )
+        by_label.setdefault(label, []).append(ref)
+    for label, refs in by_label.items():
+        if all(ref.path is not None and not ref.path.exists() for ref in refs):
+            raise DatasetError(
+                f"none of the files of label {label!r} is there, first {refs[0].name!r}; paths are "
+                f"taken relative to {root or '.'!r}: say where they are with root="
+            )

@@ -1,4 +1,4 @@
-"""Writing files all or nothing."""
+"""Files written all or nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["atomic_path", "replace_files"]
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it takes its place when the block succeeds."""
+    """Yield a temporary path beside `path`, which replaces it when the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     os.close(handle)
@@ -28,15 +28,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replace_files(folder: Path, manifest: str) -> Iterator[Path]:
-    """Yield an empty folder to write files to; they move into `folder` when the block succeeds.
+def replace_files(folder: Path, manifest: str = "") -> Iterator[Path]:
+    """Yield an empty folder to write to; its content moves into `folder` when the block succeeds.
 
-    The old manifest goes first and the new one comes last, so that whoever finds a manifest finds
-    all its files. When the block or a move fails, `folder` is as it was.
+    The old manifest is moved away first and the new one comes last, so that whoever finds a
+    manifest finds all its files. When the block or a move fails, `folder` is as it was.
 
     Args:
-        folder: Where the files belong; created when missing.
-        manifest: Name of the file that makes the others valid.
+        folder: Where the content belongs; created when missing.
+        manifest: Name of the file that makes the others valid, if there is one.
     """
     created = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def replace_files(folder: Path, manifest: str) -> Iterator[Path]:
 
 
 def _move_in(staging: Path, folder: Path, manifest: str) -> None:
-    """Move the files of `staging` into `folder`, all or none."""
+    """Move the content of `staging` into `folder`, all or nothing."""
     names = sorted((path.name for path in staging.iterdir()), key=lambda name: name == manifest)
     old = staging / ".old"
     old.mkdir()
@@ -66,7 +66,7 @@ def _move_in(staging: Path, folder: Path, manifest: str) -> None:
     except BaseException:
         for name in names:
             if not (staging / name).exists():
-                (folder / name).unlink()
+                (folder / name).replace(staging / name)
             if (old / name).exists():
                 (old / name).replace(folder / name)
         raise
