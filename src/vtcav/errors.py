@@ -6,14 +6,14 @@ VtcavError
 │   └── LayerError        a layer is unknown, bypassed or of an unusable shape
 ├── ImageError            an image, or all images of a source, cannot be read
 ├── ConceptError          a concept or its negatives cannot be used
-├── DatasetError          a data set does not hold the images, labels or masks asked for
+├── DatasetError          a data set lacks the images, labels or masks asked for
 ├── CavError              a bank of CAVs does not fit the network, layer or preprocessing
 ├── ExplanationError      an explanation cannot be computed, saved or loaded as asked
 ├── StudyError            a study's file is wrong; the message has the line (in vtcav.study)
-└── ExtraError            an optional package is needed and absent
+└── ExtraError            an optional package is needed and not installed
 ```
 
-Every message says what was expected, what came and what to do.
+Every message says what was expected, what was found instead and what to do.
 """
 
 import contextlib

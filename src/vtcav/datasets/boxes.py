@@ -1,4 +1,4 @@
-"""A table with an image, a label and a box in each row."""
+"""Tables with an image, a label and a box in each row."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["CORNERS", "SIZES", "from_boxes"]
 
 CORNERS = ("left", "top", "right", "bottom"), ("xmin", "ymin", "xmax", "ymax")
-"""Usual names of columns of corners."""
+"""Usual names of the columns of two corners."""
 
 SIZES = ("left", "top", "width", "height"), ("x", "y", "width", "height"), ("x", "y", "w", "h")
-"""Usual names of columns of a corner and sides."""
+"""Usual names of the columns of a corner and two sides."""
 
 
 def from_boxes(
@@ -43,26 +43,26 @@ def from_boxes(
     limit: int | None = None,
     seed: int = 0,
 ) -> ConceptImages:
-    """List patches from a table of boxes, one a row, in pixels of the upright picture.
+    """List patches from a table with one box per row, in pixels of the upright picture.
 
     Args:
         table: A CSV, TSV or Parquet file, or a DataFrame.
-        concepts: Which labels, or a mapping from new names to labels; None takes all.
+        concepts: The labels wanted, or a mapping from new names to labels; None takes all.
         image: The column of paths; None looks for a usual name.
         label: The column of labels; None looks for a usual name.
         box: Four columns; None looks for left, top, right, bottom; xmin, ymin, xmax, ymax; left,
             top, width, height; x, y, width, height; or x, y, w, h.
-        form: Whether the four are "corners" (left, top, right, bottom) or "size" (left, top,
+        form: The meaning of the four: "corners" (left, top, right, bottom) or "size" (left, top,
             width, height); needed with `box`.
-        root: The folder that paths are relative to; None takes that of the file.
-        patches: How patches are chosen and cut out.
+        root: The folder or URI that paths are relative to; None takes the table's folder.
+        patches: The rules for choosing and cutting out patches.
         limit: At most this many patches of each concept, drawn with `seed`.
         seed: Seeds the draw.
 
     Raises:
         DatasetError: For a missing file or column, numbers that are no box, an unknown label or a
-            label without patches. A box that its picture does not hold is left out by name when
-            the patch is to be read.
+            label without patches. A box that reaches out of its picture is named and left out when
+            the patch is read.
 
     Example:
         >>> import pandas as pd
@@ -93,7 +93,7 @@ def from_boxes(
 def _box_columns(
     frame: pd.DataFrame, box: Sequence[str] | None, form: str | None, place: str
 ) -> tuple[list[str], str]:
-    """Return the four columns and what they hold."""
+    """Return the four columns and their form."""
     if box is not None:
         if len(box) != 4 or form not in ("corners", "size"):
             raise DatasetError(

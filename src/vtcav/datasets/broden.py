@@ -1,4 +1,4 @@
-"""The layout of the Broden data set: an index of images with masks and labels by category.
+"""Data sets with the layout of Broden: an index of images with masks and labels by category.
 
 ```
 index.csv     image, split, ih, iw, sh, sw, color, object, part, material, scene, texture
@@ -6,8 +6,7 @@ label.csv     number, name, ...
 images/       the images, and masks whose red + 256 * green is the number of a label
 ```
 
-In a category's column stand masks (files), or numbers of labels of the whole image, several
-separated by ";".
+A category's column holds files of masks, or numbers of labels of the whole image, separated by ";".
 """
 
 from __future__ import annotations
@@ -58,8 +57,8 @@ def from_broden(
             occur.
         category: Only this column of index.csv; None takes all.
         split: Only rows of this split, such as "train".
-        pieces: Whether each connected part of a mask gives a patch, or the whole mask one.
-        patches: How patches are chosen and cut out.
+        pieces: "components" for a patch per connected part of a mask, "whole" for one patch.
+        patches: The rules for choosing and cutting out patches.
         limit: At most this many of each concept.
         seed: Seeds the draw.
 
@@ -103,7 +102,7 @@ def from_broden(
 
 
 def _plain(ref: ImageRef) -> ImageRef:
-    """Return the image itself where the patch is all of it."""
+    """Return the image itself where the patch is the whole of it."""
     return ref.picture if isinstance(ref, PatchImage) and ref.region is None else ref
 
 
@@ -147,16 +146,16 @@ def _of_cell(
 
 @dataclass(frozen=True)
 class NumberedMask:
-    """The pixels of one label in a mask of Broden's form."""
+    """The pixels of one label in a mask of Broden."""
 
     path: Path
     number: int
 
     def mask(self, size: tuple[int, int]) -> NDArray[np.bool_]:
-        """Return them at the size of the image.
+        """Return the pixels at the size of the image.
 
         Raises:
-            ImageError: When the mask cannot be read, or is not of the image's proportions.
+            ImageError: When the mask cannot be read or has other proportions than the image.
         """
         inside = _numbers(self.path) == self.number
         high, wide = inside.shape
@@ -170,7 +169,7 @@ class NumberedMask:
 
 
 def _numbers(path: Path) -> NDArray[np.int64]:
-    """Return the numbers of labels in a mask [height, width].
+    """Return the label numbers in a mask [height, width].
 
     Raises:
         DatasetError: When it cannot be read.

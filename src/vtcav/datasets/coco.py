@@ -1,4 +1,4 @@
-"""Annotations in COCO's JSON: boxes, and polygons or masks where there are any."""
+"""Annotations in COCO's JSON: boxes, polygons and run-length masks."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ def from_coco(
     limit: int | None = None,
     seed: int = 0,
 ) -> ConceptImages:
-    """List patches from a file of COCO's form: images, annotations and categories.
+    """List patches from a file in COCO's format: images, annotations and categories.
 
-    Annotations of crowds (`iscrowd`) are left out, for their box holds many. Pixels beside the
-    concept are told by polygons or run lengths where an annotation has them, else by its box;
-    compressed run lengths are not read.
+    Annotations of crowds (`iscrowd`) are left out, as their box holds many objects. The pixels of a
+    concept are those of its polygons or run lengths where an annotation has them, else those of its
+    box. Compressed run lengths are not read.
 
     Args:
         annotations: The JSON file.
         images: The folder of the images.
-        concepts: Which categories, or a mapping from new names to categories; None takes all.
-        patches: How patches are chosen and cut out.
+        concepts: The categories wanted, or a mapping from new names to categories; None takes all.
+        patches: The rules for choosing and cutting out patches.
         limit: At most this many patches of each concept, drawn with `seed`.
         seed: Seeds the draw.
 
     Raises:
-        DatasetError: For a file that cannot be read or is of another form, an unknown category, a
+        DatasetError: For a file that cannot be read or has another format, an unknown category, a
             box outside of its image, or a category without patches or files.
     """
     cut = patches or Patches()
@@ -116,7 +116,7 @@ def _patch(
 
 
 def _region(segmentation: Any, where: str, cut: Patches) -> Region | None:
-    """Return the pixels of an annotation; None for its box."""
+    """Return the pixels of an annotation, or None for those of its box."""
     if not segmentation or cut.outside == "keep":
         return None
     if isinstance(segmentation, list):
@@ -147,7 +147,7 @@ class Polygons:
 
 @dataclass(frozen=True)
 class RunLengths:
-    """Lengths of runs of 0 and 1 in turn, column by column; `size` is width and height."""
+    """Lengths of alternating runs of 0 and 1, column by column; `size` is width and height."""
 
     counts: tuple[int, ...]
     size: tuple[int, int]
@@ -156,7 +156,7 @@ class RunLengths:
         """Return the pixels.
 
         Raises:
-            ImageError: When they are of another size.
+            ImageError: When they have another size.
         """
         wide, high = self.size
         if self.size != size or sum(self.counts) != wide * high:

@@ -1,4 +1,4 @@
-"""Photographs of the scikit-image package, and crops of them, for the demo."""
+"""Photographs from the scikit-image package, and crops of them, for the demo."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def photograph(name: str) -> Image.Image:
 def crops(
     picture: Image.Image, count: int, *, seed: int, smallest: float = 0.4, largest: float = 0.9
 ) -> NDArray[np.uint8]:
-    """Return square crops at random places and scales.
+    """Return square crops from random places and at random scales.
 
     Args:
         picture: An RGB picture.
-        count: How many.
+        count: The number of crops.
         seed: Seeds the places and scales.
-        smallest: Side of the smallest crop, as a share of the picture's shorter side.
-        largest: Side of the largest crop.
+        smallest: The side of the smallest crop, as a share of the picture's shorter side.
+        largest: The side of the largest crop.
 
     Returns:
         uint8 [count, 256, 256, 3].

@@ -1,4 +1,4 @@
-"""A folder tree of concepts, written from listed images."""
+"""Folder trees of concepts, written from listed images."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _LONGEST = 60
 
 
 def write_tree(concepts: Mapping[str, Sequence[ImageRef]], folder: Path) -> dict[str, Path]:
-    """Write one folder per concept, all or nothing, and a list of where the images came from.
+    """Write one folder per concept, all or nothing, and a table of the images' sources.
 
-    The list is `FOLDER.sources.csv` beside the folder, for in it every file would be an image.
+    The table is `FOLDER.sources.csv` beside the folder, as every file inside counts as an image.
     Image files are copied byte by byte. Patches and images from elsewhere become PNG files, without
     loss. Every name begins with the number of the image.
 
     Args:
         concepts: Images by concept.
-        folder: Where the folders go; made where it is missing.
+        folder: The folder to write to; created when missing.
 
     Returns:
         The folder of each concept.
 
     Raises:
         DatasetError: For a name that no folder can have, a folder that exists already, or an image
-            that cannot be read or written. Nothing is left there then.
+            that cannot be read or written. Nothing is left behind then.
     """
     safe = folder_names({name: name for name in concepts})
     for name, kept in safe.items():
@@ -83,24 +83,26 @@ def _write(concepts: Mapping[str, Sequence[ImageRef]], folder: Path) -> dict[str
 
 
 def _earlier(sources: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the list that is there, to be added to."""
+    """Return the rows of the existing table that stay."""
     import pandas as pd
 
     try:
         found = pd.read_csv(sources, dtype=str, keep_default_na=False)
     except ValueError as error:
-        raise DatasetError(f"cannot add to the list {str(sources)!r}: {error}") from error
+        raise DatasetError(f"cannot add to the table {str(sources)!r}: {error}") from error
     if list(found.columns) != list(table.columns):
-        raise DatasetError(f"{str(sources)!r} is another table; move it, for the list goes there")
-    # those of folders that were removed since are out of date
+        raise DatasetError(
+            f"{str(sources)!r} is another table; move it, as the table of sources is written there"
+        )
+    # rows of folders that were removed since are out of date
     return found[~found["concept"].isin(table["concept"])]
 
 
 def _write_one(ref: ImageRef, number: int, folder: Path) -> dict[str, Any]:
-    """Write one image; return its row of the list."""
+    """Write one image and return its row of the table."""
     stem, suffix = _stem(ref.photograph.name)
     if ref.path is not None:
-        ref.load()  # a file that is no picture is found here, not later
+        ref.load()  # a file that is no picture fails here, not later
         file = folder / f"{number:04d}_{stem}{suffix}"
         shutil.copyfile(ref.path, file)
     else:

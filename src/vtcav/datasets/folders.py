@@ -1,4 +1,4 @@
-"""A folder with one folder of images per label, and lists of files in it."""
+"""Folders with one folder of images per label, and lists of files in them."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def from_folders(
 
     Args:
         root: The folder or URI.
-        concepts: Which labels, or a mapping from new names to labels; None takes all.
-        listed: A text file of image paths relative to `root`, one a line, such as
-            `labels/train1.txt` of the Describable Textures Dataset: only these are taken.
+        concepts: The labels wanted, or a mapping from new names to labels; None takes all.
+        listed: A text file with an image path relative to `root` in each line, such as
+            `labels/train1.txt` of the Describable Textures Dataset; only these are taken.
         limit: At most this many images of each concept, drawn with `seed`.
         seed: Seeds the draw.
 
     Raises:
-        DatasetError: For an unknown label, a label without images, or a listed file that is not
-            there.
+        DatasetError: For an unknown label, a label without images, or a listed file that does not
+            exist.
 
     Example:
         >>> import tempfile
@@ -65,7 +65,7 @@ def from_folders(
 
 
 def _listed(root: Path, file: Path) -> list[tuple[str, ImageRef]]:
-    """Return the images that a text file names, with the folder of each as its label."""
+    """Return the images that a text file lists, labelled by their folders."""
     try:
         lines = file.read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""Data sets of Hugging Face's `datasets` as images by label."""
+"""Images by label from data sets of Hugging Face's `datasets`."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def from_huggingface(
 ) -> ConceptImages:
     """List the images of a Hugging Face data set by label.
 
-    The images of a `Dataset` are read when they are needed. An `IterableDataset` is read once to
-    its end, or for `rows` rows; with a limit only the encoded bytes of the images drawn are kept.
+    Images of a `Dataset` are read when they are needed. An `IterableDataset` is read once, to its
+    end or for `rows` rows; with a limit only the encoded bytes of the images drawn are kept.
 
     Args:
         dataset: A `Dataset` or an `IterableDataset`, not a `DatasetDict` of them.
-        concepts: Which labels, or a mapping from new names to labels; None takes all.
+        concepts: The labels wanted, or a mapping from new names to labels; None takes all.
         image: The column of images: an `Image` feature, bytes, {"bytes", "path"}, or paths.
         label: The column of labels: a `ClassLabel`, numbers or texts, or lists of these.
-        rows: At most so many rows of an iterable are read; None reads all.
+        rows: The most rows of an iterable to read; None reads all.
         limit: At most this many images of each concept, drawn with `seed`.
         seed: Seeds the draw.
 
@@ -81,7 +81,7 @@ def _check_column(column: str, features: Any) -> None:
 
 
 def _undecoded(dataset: Any, column: str, feature: Any) -> Any:
-    """Return the data set giving bytes and paths in place of decoded images."""
+    """Return the data set with bytes and paths in place of decoded images."""
     if type(feature).__name__ != "Image":
         return dataset
     return dataset.cast_column(column, type(feature)(decode=False))
@@ -95,7 +95,7 @@ def _title(dataset: Any) -> str:
 
 
 class _Labels:
-    """Gives the labels of a cell."""
+    """Turns cells into labels, by name where the data set has names."""
 
     def __init__(self, feature: Any) -> None:
         inner = getattr(feature, "feature", feature)
@@ -120,7 +120,7 @@ class _Labels:
 def _stream(
     dataset: Iterable[Any], image: str, label: str, name_of: Any, title: str, rows: int | None
 ) -> Iterator[tuple[str, ImageRef]]:
-    """Yield label and image of the rows of an iterable."""
+    """Yield the labels and the image of each row of an iterable."""
     for i, row in enumerate(dataset):
         if rows is not None and i >= rows:
             return
@@ -137,7 +137,7 @@ def _stream(
 
 
 class _Reservoir:
-    """Keeps a fair draw of each label's images from a stream whose length is not known."""
+    """Draws images of each label at random from a stream of unknown length."""
 
     def __init__(self, limit: int | None, seed: int) -> None:
         self.limit = limit
@@ -196,10 +196,10 @@ class RowImage(ImageRef):
     column: str
 
     def fetch(self) -> ImageRef:
-        """Return the image with its bytes, or its path.
+        """Return the image with its bytes or path.
 
         Raises:
-            ImageError: When there is none.
+            ImageError: When the row has none.
         """
         try:
             cell = self.dataset[self.row][self.column]
@@ -213,5 +213,5 @@ class RowImage(ImageRef):
         return self.fetch().load()
 
     def digest(self) -> str:
-        """The sha256 of the bytes, or of the pixels of a picture."""
+        """Return the SHA-256 of the bytes, or of the pixels of a decoded picture."""
         return self.fetch().digest()

@@ -1,4 +1,4 @@
-"""Images and masks of where concepts are in them."""
+"""Patches of images where masks mark a concept."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def from_masks(
     limit: int | None = None,
     seed: int = 0,
 ) -> ConceptImages:
-    """List patches where masks say that a concept is.
+    """List patches where masks mark a concept.
 
-    With a limit, images are looked at in an order drawn with `seed` until there are enough patches
-    of every concept, so that few of many masks are opened.
+    With a limit, images are taken in an order drawn with `seed` until there are enough patches of
+    every concept, so that few of many masks are opened.
 
     Args:
-        images: Photographs: a folder, or a list.
-        masks: A folder of masks named like the images, or one mask for each image in order; of
-            the size of the upright image.
-        concepts: What means each concept in a mask: a number or several (labels), "nonzero", a
-            colour "#rrggbb", or None for masks of 0 and one other value. A text is the name of the
-            one concept of such masks.
-        pieces: Whether each connected part of a mask gives a patch, or the whole mask one.
-        patches: How patches are chosen and cut out.
+        images: Photographs, in any form that `fit` takes.
+        masks: A folder of masks named like the images, or one mask for each image in order. Masks
+            have the size of the upright image.
+        concepts: The values that mean each concept in a mask: a number or several (labels),
+            "nonzero", a colour "#rrggbb", or None for masks of 0 and one other value. A text is the
+            name of the only concept of such masks.
+        pieces: "components" for a patch per connected part of a mask, "whole" for one patch.
+        patches: The rules for choosing and cutting out patches.
         limit: At most this many patches of each concept.
         seed: Seeds the draw.
 
@@ -97,15 +97,15 @@ def pieces_of(
     limit: int | None,
     seed: int,
 ) -> ConceptImages:
-    """Look at images until there are enough patches of every concept.
+    """Take images until there are enough patches of every concept.
 
     Args:
-        of_image: The patches of an image by its number, with their labels.
-        count: How many images there are.
+        of_image: Returns the labelled patches of an image by its number.
+        count: The number of images.
         names: All labels that are wanted.
-        concepts: Which labels, under which names; None for all that occur.
-        cut: How patches are chosen.
-        limit: How many of each label are enough.
+        concepts: The labels and the concepts that they make up; None for all labels that occur.
+        cut: The rules for choosing patches.
+        limit: The number of patches of each label that is enough.
         seed: Seeds the order.
     """
     order: Iterable[int] = range(count)
@@ -133,8 +133,8 @@ class MaskFile:
 
     Attributes:
         source: The file, picture or array.
-        reader: Which values mean the concept.
-        name: For messages.
+        reader: The reader, which knows the values of the concept.
+        name: The mask's name in messages.
     """
 
     source: Path | Image.Image | NDArray[Any]
@@ -145,7 +145,7 @@ class MaskFile:
         """Return the concept's pixels [height, width]: where the mask is at least a half.
 
         Raises:
-            ImageError: When the mask cannot be read, or is of another size.
+            ImageError: When the mask cannot be read or has another size.
         """
         values = self.reader.read(self.source, self.name)
         if values.shape != (size[1], size[0]):
@@ -183,7 +183,7 @@ def boxes_of(
 
 
 def upright_size(ref: ImageRef) -> tuple[int, int]:
-    """Return width and height of an image as it stands upright, of a file without decoding it.
+    """Return the width and height of an upright image; a file is not decoded for it.
 
     Raises:
         DatasetError: When it cannot be read.

@@ -55,7 +55,7 @@ class Region(Protocol):
 
 @dataclass(frozen=True)
 class Patches:
-    """How patches are chosen and cut out.
+    """Rules for choosing and cutting out patches.
 
     Args:
         pad: The margin kept on each side of a box, as a share of its longer side.
@@ -111,7 +111,7 @@ class PatchImage(ImageRef):
     Attributes:
         picture: The picture that it is cut out of.
         box: The place of the concept.
-        cut: How it is cut out.
+        cut: The rules for cutting it out.
         region: The pixels that belong to the concept; None for all of the box.
         size: Width and height that the picture must have; None where they are not known.
     """

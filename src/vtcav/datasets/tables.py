@@ -46,12 +46,12 @@ def from_table(
     Args:
         table: A CSV, TSV or Parquet file, or a DataFrame. A Parquet file may hold the bytes of the
             images, also in a struct with "bytes" as Hugging Face writes it.
-        concepts: Which labels, or a mapping from new names to labels; None takes all.
+        concepts: The labels wanted, or a mapping from new names to labels; None takes all.
         image: The column of paths, URIs or bytes; None looks for a usual name.
         label: The column of labels; None looks for a usual name.
-        root: The folder that paths are relative to; None takes that of the file, or the current
-            one for a DataFrame.
-        separator: What separates several labels in one cell, such as ";".
+        root: The folder or URI that paths are relative to; None takes the table's folder, or the
+            current one for a DataFrame.
+        separator: The separator of several labels in one cell, such as ";".
         limit: At most this many images of each concept, drawn with `seed`.
         seed: Seeds the draw.
 
@@ -82,7 +82,7 @@ def from_table(
 
 
 def read_table(table: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Return a table and the path it came from, empty for a DataFrame.
+    """Return a table and the path of its file, empty for a DataFrame.
 
     Raises:
         DatasetError: When it cannot be read or has no rows.

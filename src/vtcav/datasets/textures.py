@@ -1,9 +1,8 @@
-"""Drawn textures that stand for concepts: striped, dotted, chequered and the like.
+"""Drawn textures as examples of concepts: striped, dotted, chequered and the like.
 
-A concept is a name and example images. These images are drawn, so they need no download and a seed
-names them. They imitate photographs of textured material: each has its own scale, direction,
-colours, folds, perspective, light, blur and grain, so that the texture is the one thing that all
-drawings of a name share.
+The images are drawn, so they need no download and a seed identifies them. They imitate photographs
+of textured material: each has its own scale, direction, colours, folds, perspective, light, blur
+and grain, so that the texture is the one thing that all drawings of a name share.
 
 ```
 coordinates (folded, tilted, turned) -> pattern in [0, 1] -> two colours -> light -> grain
@@ -31,7 +30,7 @@ __all__ = ["NAMES", "draw", "write"]
 
 _Field: TypeAlias = NDArray[np.floating[Any]]  # float32 in fact: twice as fast
 
-_SMALLEST = 16  # pixels; on fewer hardly any pattern can be told from another
+_SMALLEST = 16  # pixels; with fewer, patterns can hardly be told apart
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -255,7 +254,7 @@ def draw(name: str, count: int = 40, *, size: int = 224, seed: int = 0) -> NDArr
 
     Args:
         name: One of `NAMES`.
-        count: How many drawings.
+        count: The number of drawings.
         size: Their side in pixels, at least 16.
         seed: Another seed gives other drawings of the same texture.
 
@@ -299,9 +298,9 @@ def write(
     `VisualTCAV.fit`. Files of the same name are replaced, others are left alone.
 
     Args:
-        folder: Where the folders of the textures go; made if absent.
-        names: Which textures.
-        count: How many drawings of each.
+        folder: The folder that the textures' folders are written to; created when missing.
+        names: The names of the textures.
+        count: The number of drawings of each.
         size: Their side in pixels, at least 16.
         seed: The seed of `draw`.
 

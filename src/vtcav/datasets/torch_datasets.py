@@ -1,4 +1,4 @@
-"""Data sets of torchvision, and others of their kind, as images by label."""
+"""Images by label from data sets of torchvision and others of their kind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vtcav.images.references import ImageRef, UnreadableError
 
 __all__ = ["ItemImage", "from_torch"]
 
-# Where data sets of torchvision keep the paths of their images and the numbers of their labels.
+# Attributes of torchvision's data sets with the paths of images and the numbers of labels.
 _FILES = (("_image_files", "_labels"), ("_images", "_labels"), ("_image_files", "_targets"))
 
 
@@ -29,22 +29,22 @@ def from_torch(
     limit: int | None = None,
     seed: int = 0,
 ) -> ConceptImages:
-    """List the images of a data set that gives pairs of image and label, as torchvision's do.
+    """List the images of a data set of pairs of image and label, as torchvision's are.
 
-    Where a data set keeps files (ImageFolder, DTD, Flowers102, Food101, ...), the files are taken
-    as they are, without its transform. Of others (CIFAR10, MNIST, your own) an item is fetched when
-    its image is needed; it must be a PIL image or a uint8 array, so give the data set no transform.
-    A `torch.utils.data.Subset` gives the images it has.
+    If a data set keeps files (ImageFolder, DTD, Flowers102, Food101, ...), the files are taken
+    without its transform. From others (CIFAR10, MNIST, your own) an item is fetched when its image
+    is needed; it must be a PIL image or a uint8 array, so give the data set no transform. A
+    `torch.utils.data.Subset` stands for its own images.
 
     Args:
-        dataset: With `len` and indices. Labels are numbers, or texts.
-        concepts: Which labels, or a mapping from new names to labels; None takes all.
-        class_names: Names of the numbers; None takes the data set's `classes`.
+        dataset: A data set with `len` and indices, whose labels are numbers or texts.
+        concepts: The labels wanted, or a mapping from new names to labels; None takes all.
+        class_names: The names of numbered labels; None takes the data set's `classes`.
         limit: At most this many images of each concept, drawn with `seed`.
         seed: Seeds the draw.
 
     Raises:
-        DatasetError: For a data set of another kind, a number without a name, or an unknown label.
+        DatasetError: For another kind of data set, a number without a name, or an unknown label.
 
     Example:
         >>> pairs = [(Image.new("RGB", (4, 4)), i % 2) for i in range(5)]
@@ -81,7 +81,7 @@ def _items(dataset: Any) -> Iterator[tuple[Any, ImageRef]]:
 
 
 def _files(dataset: Any) -> list[tuple[Any, Any]] | None:
-    """Return paths and labels of a data set of files; None for any other."""
+    """Return the paths and labels of a data set of files; None for any other."""
     samples = getattr(dataset, "samples", None)
     if isinstance(samples, list) and samples and _is_file(samples[0]):
         return samples
@@ -99,7 +99,7 @@ def _is_file(sample: Any) -> bool:
 
 
 def _labels(dataset: Any) -> list[Any]:
-    """Return the label of every item, without its images where the data set has them apart."""
+    """Return the label of every item, without fetching images where labels are kept apart."""
     for name in ("targets", "labels", "_labels"):
         labels = getattr(dataset, name, None)
         if labels is not None and hasattr(labels, "__len__") and len(labels) == len(dataset):
@@ -151,7 +151,7 @@ class ItemImage(ImageRef):
 
     Attributes:
         dataset: The data set.
-        index: Of the item.
+        index: The item's index.
     """
 
     dataset: Any = field(repr=False)

@@ -1,1 +1,1 @@
-"""Files, all or nothing: atomic writes, manifests, hashes, and the cache of what was learned."""
+"""Files: atomic writes, manifests, hashes, safe names, the cache and the spill file."""

@@ -1,12 +1,11 @@
-"""A folder of tensors by key, which any number of processes may share.
+"""The disk cache: tensors by key in a folder, which any number of processes may share.
 
 ```
-FOLDER/gap-HASH.safetensors    tensors; in the header the whole key and a hash of the tensors
+FOLDER/gap-HASH.safetensors    tensors; the header holds the whole key and a hash of the tensors
 ```
 
-An entry is written beside its place and moved there, so it is there whole or not at all. Nothing
-in it is executed. Whatever goes wrong here costs a warning and the work of computing again, never
-a result.
+Entries are written atomically. Nothing in them is executed. Whatever goes wrong costs a warning
+and a second computation, never a result.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ FORMAT = 1
 _SUFFIX = ".safetensors"
 _NAME = re.compile(r"[a-z]+-[0-9a-f]{64}\.safetensors")
 _HALF = re.compile(r"\.[a-z]+-[0-9a-f]{64}\.safetensors-.+")
-_ABANDONED = 3600.0  # seconds after which a file that was begun will not be ended
+_ABANDONED = 3600.0  # seconds after which an unfinished file counts as abandoned
 
 
 class CacheWarning(UserWarning):
@@ -49,9 +48,9 @@ class Entry:
 
     Attributes:
         path: The file.
-        kind: What it holds, in a word.
-        size: In bytes.
-        used: When it was last used, in seconds since 1970.
+        kind: The kind of its content, in a word.
+        size: The size in bytes.
+        used: The time of its last use, in seconds since 1970.
     """
 
     path: Path
@@ -61,17 +60,16 @@ class Entry:
 
 
 class _DamagedError(Exception):
-    """An entry is not what was written; the argument says how."""
+    """An entry differs from what was written; the argument says how."""
 
 
 class Cache:
-    """Tensors on disk, by what they depend on.
+    """Tensors on disk, keyed by everything that they depend on.
 
     Args:
-        folder: Where; made with the first entry, for this user's eyes only.
-        max_bytes: The most that stays there after `trim`; what was not used for longest goes
-            first.
-        asked: Whether somebody asked for it, and wants to know where it is of no use.
+        folder: The folder; created with the first entry, readable by this user alone.
+        max_bytes: The most bytes that stay after `trim`; the least recently used entries go first.
+        asked: Whether the user asked for the cache, and is told where it cannot be used.
     """
 
     def __init__(
@@ -84,7 +82,7 @@ class Cache:
         self.folder = Path(folder).absolute()
         self.max_bytes = max_bytes
         self.asked = asked
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._writes = True
 
     def __repr__(self) -> str:
@@ -94,8 +92,8 @@ class Cache:
         """Return the tensors kept under a key, or None.
 
         Args:
-            kind: What they are, in one word of small letters.
-            key: Everything that they depend on, as JSON data.
+            kind: The kind of content, in one word of lower-case letters.
+            key: Everything that the tensors depend on, as JSON data.
 
         Warns:
             CacheWarning: When they are damaged, or the folder cannot be read.
@@ -113,7 +111,7 @@ class Cache:
         except OSError as error:
             self._warn(f"cannot read the cache: {error}; what it holds is computed again", "read")
             return None
-        with suppress(OSError):  # it is only about which entry goes first
+        with suppress(OSError):  # it only decides which entry goes first
             os.utime(path)
         return tensors
 
@@ -132,13 +130,13 @@ class Cache:
         except OSError as error:
             self._writes = False
             self._warn(
-                f"cannot write to the cache {str(self.folder)!r}: {error}; results are as ever, "
-                "and will be computed again the next time",
+                f"cannot write to the cache {str(self.folder)!r}: {error}; results are the same, "
+                "and will be computed again next time",
                 "write",
             )
 
     def entries(self) -> list[Entry]:
-        """Return what is there, the entry used last coming last.
+        """Return the entries, the most recently used last.
 
         Raises:
             OSError: When the folder cannot be listed.
@@ -150,9 +148,9 @@ class Cache:
         return sorted(found, key=lambda entry: (entry.used, entry.path.name))
 
     def trim(self) -> int:
-        """Remove what was not used for longest until the rest fits; return how many went.
+        """Remove the least recently used entries until the rest fits; return how many.
 
-        What a process that was killed had begun to write goes as well.
+        Unfinished files of processes that were killed are removed as well.
         """
         try:
             before = time.time() - _ABANDONED
@@ -170,7 +168,7 @@ class Cache:
         return _remove(going)
 
     def clear(self) -> int:
-        """Remove all entries, and nothing else that may be in the folder; return how many went.
+        """Remove all entries, and nothing else in the folder; return how many.
 
         Raises:
             OSError: When the folder cannot be listed.
@@ -179,7 +177,7 @@ class Cache:
         return _remove([entry.path for entry in self.entries()])
 
     def damaged(self) -> dict[Path, str]:
-        """Read every entry and return what is wrong with those that are not what was written."""
+        """Read every entry and return the faults of those that are damaged."""
         found = {}
         for entry in self.entries():
             try:
@@ -204,8 +202,8 @@ class Cache:
                     yield path, path.stat()
 
     def _warn(self, text: str, once: object) -> None:
-        if str(once) not in self._told:
-            self._told.add(str(once))
+        if str(once) not in self._warned:
+            self._warned.add(str(once))
             warn(text, CacheWarning)
 
 
@@ -222,7 +220,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     """Return the tensors of an entry, checked against its key and hash.
 
     Raises:
-        _DamagedError: When it is not what was written under its name.
+        _DamagedError: When it differs from what was written under its name.
         OSError: When it cannot be read.
     """
     from safetensors import SafetensorError

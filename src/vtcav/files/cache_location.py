@@ -1,4 +1,4 @@
-"""Where the cache is, whether there is one, and how large it may get."""
+"""The location and size of the cache, from arguments and environment variables."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def cache_of(wanted: bool | str | os.PathLike[str] | Cache | None, *, unset: bool) -> Cache | None:
-    """Return the cache that is asked for.
+    """Return the cache asked for.
 
     Args:
-        wanted: A `Cache`, its folder, True for the user's, False for none; None for what the
-            variable VTCAV_CACHE says: "off", "on", or a folder.
-        unset: Whether to use the user's where None is wanted and the variable is not set.
+        wanted: A `Cache`, its folder, True for the user's cache, False for none; None for the
+            value of the variable VTCAV_CACHE: "off", "on", or a folder.
+        unset: Whether to use the user's cache for None where the variable is not set.
 
     Raises:
-        ExplanationError: For anything else, or a size in VTCAV_CACHE_SIZE that is none.
+        ExplanationError: For anything else, or when VTCAV_CACHE_SIZE is no size.
 
     Example:
         >>> cache_of("somewhere", unset=False).folder.name
@@ -41,7 +41,7 @@ def cache_of(wanted: bool | str | os.PathLike[str] | Cache | None, *, unset: boo
         return wanted
     asked = wanted is not None or _FOLDER in os.environ
     if wanted is None:
-        wanted = _said(unset)
+        wanted = _from_environment(unset)
     if isinstance(wanted, bool):
         return Cache(default_folder(), _max_bytes(), asked=asked) if wanted else None
     if not isinstance(wanted, str | os.PathLike) or not os.fspath(wanted):
@@ -52,17 +52,17 @@ def cache_of(wanted: bool | str | os.PathLike[str] | Cache | None, *, unset: boo
 
 
 def default_folder() -> Path:
-    """Return the folder of the user's cache, where the system keeps such."""
+    """Return the folder of the user's cache, where the system keeps caches."""
     from platformdirs import user_cache_path
 
     return user_cache_path("vtcav", appauthor=False)
 
 
 def parsed_size(text: str) -> int:
-    """Return a number of bytes from a text.
+    """Return the number of bytes that a text stands for.
 
     Raises:
-        ExplanationError: When it is none.
+        ExplanationError: When the text is no size.
 
     Example:
         >>> parsed_size("500 MB"), parsed_size("2G"), parsed_size("1e6")
@@ -75,8 +75,8 @@ def parsed_size(text: str) -> int:
         raise ExplanationError(f"expected a size such as 500MB or 2GB, got {text!r}") from None
 
 
-def _said(unset: bool) -> bool | str:
-    """Return what the variable says."""
+def _from_environment(unset: bool) -> bool | str:
+    """Return the value of VTCAV_CACHE."""
     text = os.environ.get(_FOLDER)
     if text is None:
         return unset

@@ -1,4 +1,4 @@
-"""Folders that are safe for any name: of a class, of a photograph."""
+"""Names of folders that every file system takes, for classes and photographs of any name."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ _RESERVED = {"con", "prn", "aux", "nul"} | {f"{d}{i}" for d in ("com", "lpt") fo
 def folder_names(names: Mapping[str, str]) -> dict[str, str]:
     """Return a folder's name for each result: valid on every system, and no two alike.
 
-    Names of letters, digits and a few signs stay as they are. Others lose what a file system may
-    stumble over, and carry eight letters of a hash so that they stay apart; so do names that
-    differ only by case, which some systems do not tell apart.
+    Names of letters, digits and a few signs stay as they are. In others, characters that a file
+    system may refuse are replaced, and eight digits of a hash keep them apart. The same goes for
+    names that differ only by case, which some systems do not tell apart.
 
     Args:
-        names: What a result is called, by what it is known as, which no two share.
+        names: The names of results by their keys, which are unique.
 
     Returns:
-        Folder names by what results are known as. They depend on the names alone, not on their
-        order.
+        Folder names by the same keys. They depend on the names alone, not on their order.
 
     Example:
         >>> folder_names({"a": "Egyptian cat", "b": "../x", "c": "a/b"})
@@ -41,7 +40,7 @@ def folder_names(names: Mapping[str, str]) -> dict[str, str]:
 
 
 def _plain(name: str) -> str:
-    """Return a name without what a file system may stumble over."""
+    """Return a name without characters that a file system may refuse."""
     composed = unicodedata.normalize("NFC", name)
     kept = "".join(c if c.isalnum() or c in _KEPT else "_" for c in composed)
     short = kept.encode()[:_LONGEST].decode(errors="ignore").strip(" ._") or "_"

@@ -190,10 +190,10 @@ def computed_ahead(
     """Apply a function to items in threads, ahead of the loop that consumes the results.
 
     Args:
-        function: What to apply. Its error ends the loop where its result would have come.
-        items: What to apply it to.
-        ahead: How many results may wait.
-        threads: How many threads compute.
+        function: The function. Its error ends the loop where its result would have come.
+        items: The items.
+        ahead: The most results that may wait.
+        threads: The number of threads.
 
     Yields:
         The results in the order of the items.

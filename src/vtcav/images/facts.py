@@ -1,4 +1,4 @@
-"""The state of an image file: its size, time and content, known without decoding it."""
+"""The state of an image file: its size, time and content, without decoding it."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ ImageSource: TypeAlias = (
     "str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | ImageRef"
     " | Iterable[str | os.PathLike[str] | Image.Image | NDArray[np.uint8] | ImageRef]"
 )
-"""The images that the API takes; `collect` says how each form is read."""
+"""The forms of images that the API takes, described by `collect`."""
 
 _ACCEPTED = (
     "a folder, an image file, a glob, a URI, a Parquet file, a PIL image, a uint8 array [H, W, 3] "
@@ -86,7 +86,7 @@ def draw(
 
     Args:
         items: The items.
-        limit: How many; None takes all.
+        limit: The most items; None takes all.
         seed: Seeds the draw.
         error: The class of the error.
 

@@ -193,8 +193,8 @@ def report_skipped(listed: int, used: int, skipped: Sequence[Skipped]) -> None:
     """Name the pictures that were left out.
 
     Args:
-        listed: How many there were.
-        used: How many could be read.
+        listed: The number of pictures.
+        used: The number of those that could be read.
         skipped: The others.
 
     Raises:

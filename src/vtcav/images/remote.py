@@ -32,10 +32,10 @@ __all__ = ["StoredImage", "folders_of", "stored_images"]
 
 _BYTES = ("image", "image.bytes", "bytes", "image_bytes")
 _PATHS = ("path", "image", "image.path", "image_path", "file_name", "uri")
-# A row group that is being read by one thread is not to be read by the others as well.
+# A row group that one thread reads is not read by the others as well.
 _READING = threading.Lock()
 _GROUPS: OrderedDict[tuple[str, str, int, str, int], Any] = OrderedDict()  # under that lock
-_APART = 256  # images between the threads that decode; twice a batch is usual
+_APART = 256  # images between the threads that decode, at most; twice a batch is usual
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,7 +264,7 @@ def _holds_text(kind: Any) -> bool:
 
 
 def _flat(table: Any) -> Any:
-    """Return the only column of a table, or that inside of its only struct."""
+    """Return the only column of a table, or the one inside its only struct."""
     column = table.column(0)
     return column.combine_chunks().field(0) if pa.types.is_struct(column.type) else column
 
@@ -286,10 +286,10 @@ def _starts(root: str, path: str, version: int) -> tuple[int, ...]:
 
 
 def _group(root: str, path: str, version: int, column: str, group: int) -> Any:
-    """Return the bytes of a row group, which stays in memory while threads may be in it.
+    """Return the bytes of a row group, which stays in memory while threads may need it.
 
-    They run apart by as many images as are decoded ahead. So two groups stay, and of small ones
-    as many as hold that many images: none is read twice.
+    Threads are at most as many images apart as are decoded ahead. So two groups stay, and of small
+    groups as many as hold that many images: none is read twice.
     """
     key = root, path, version, column, group
     if key in _GROUPS:
