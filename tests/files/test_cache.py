@@ -289,7 +289,7 @@ def test_a_read_only_cache(folder, tmp_path, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert saved(fitted(folder, one), tmp_path / "bank") == expected
-    with pytest.warns(CacheWarning, match=r"cannot write to the cache .*Read-only.*as ever"):
+    with pytest.warns(CacheWarning, match=r"cannot write to the cache .*Read-only.*the same"):
         explainer = fitted(folder)
     assert saved(explainer, tmp_path / "bank") == saved(fitted(False), tmp_path / "without")
 
