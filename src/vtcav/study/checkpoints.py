@@ -37,8 +37,8 @@ class Steps:
 
     Args:
         study: The study.
-        folder: The folder of its results; `run/done.json` in it says what is done.
-        say: Told what is done and what is kept.
+        folder: The folder of its results, with `run/done.json`, the list of finished steps.
+        say: Receives a line for every step.
     """
 
     def __init__(self, study: Study, folder: Path, say: Callable[[str], None]) -> None:
@@ -57,18 +57,18 @@ class Steps:
         load: Callable[[Path], T],
         compute: Callable[[], Result],
     ) -> T:
-        """Return the result of a step: as it was kept, or computed now and saved.
+        """Return the result of a step: loaded where it is finished, else computed and saved.
 
         Args:
             name: The file or folder of the result: "classes/zebra".
             key: The key of the study that an error is about.
             title: What the step does, for a person.
-            depends: What it depends on, as JSON data.
+            depends: The data that it depends on, as JSON.
             load: Loads the result.
-            compute: Computes it.
+            compute: Computes the result.
 
         Warns:
-            DamagedPartWarning: When it was kept and cannot be used.
+            DamagedPartWarning: When a finished result cannot be used.
         """
         path, digest = self._folder / name, json_hash(depends)
         known = self._done.get(name)
@@ -104,9 +104,9 @@ class Steps:
 
 
 def identity(study: Study, explainer: VisualTCAV) -> dict[str, Any]:
-    """Return what every number of a study depends on, as JSON data.
+    """Return the data that every number of a study depends on, as JSON.
 
-    Classes and photographs are not in it: more of them may be added. Each step knows its own.
+    Classes and photographs are left out, for more of them may be added; each step has its own.
     """
     model = explainer.model
     limit, seed = study.options.limit, study.options.seed
@@ -143,7 +143,7 @@ def content(refs: Iterable[ImageRef]) -> dict[str, Any]:
 
 
 def listed(source: Source, limit: int | None, seed: int) -> list[ImageRef]:
-    """Return the images of a source, drawn as everywhere."""
+    """Return the images of a source, drawn with the seed of the study."""
     from vtcav.images.listing import collect
 
     return collect(paths(source), limit=limit, seed=seed)

@@ -1,6 +1,6 @@
-"""The keys of a study file: which there are, what each holds, and that every path is there.
+"""The keys of a study file, their values, and the files that they name.
 
-pydantic knows the keys; the constraints of the settings check the values. `read_study` names the
+pydantic checks the keys, the constraints of the settings check the values. `read_study` names the
 line and the key of a mistake.
 """
 
@@ -57,7 +57,7 @@ __all__ = ["read_study"]
 
 
 class _MistakeError(ValueError):
-    """What is wrong, and under which keys: below the value that is checked, or of the file."""
+    """A mistake, and its keys: below the value that is checked, or from the root of the file."""
 
     def __init__(self, message: str, *keys: str | int, below: bool = True) -> None:
         super().__init__(message)
@@ -65,7 +65,7 @@ class _MistakeError(ValueError):
 
 
 class _UnknownKeyError(_MistakeError):
-    """A key that is not known: the message has it, so the key above is named."""
+    """An unknown key: the message names it, so only the key above is put in front."""
 
 
 def read_study(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Carrying out a study: learn, diagnose, explain, compare, and write everything."""
+"""The run of a study: learn, diagnose, explain, compare, and write all results."""
 
 from __future__ import annotations
 
@@ -47,26 +47,27 @@ def run_study(
     say: Callable[[str], None] = lambda text: None,
     cache: bool | str | Path | Cache | None = None,
 ) -> Path:
-    """Carry out a study: learn, diagnose, explain, and write tables, figures and the page.
+    """Carry out a study: learn, diagnose, explain, and write tables, figures and the report.
 
-    What is finished is kept, step by step: the same study goes on where it was cut off, and gives
-    the same tables. Classes and photographs may be added between runs. While it runs, the working
-    directory of the process is the study's folder, which its paths are relative to.
+    Finished steps are kept: the same study resumes after an interruption and gives the same
+    tables. Classes and photographs may be added between runs. During the run the working directory
+    of the process is the folder of the study file, which its paths are relative to.
 
     Args:
-        study: What to do.
+        study: The study.
         output: The folder of the results, in place of the study's own.
         progress: Whether to show progress bars; None where someone may be watching.
-        say: Told what is being done.
-        cache: Where learning keeps what it computes, as `VisualTCAV` takes it.
+        say: Receives a line before every step.
+        cache: The cache of learning, as `VisualTCAV` takes it.
 
     Returns:
         The folder: `summary` (every number, in the study's formats), `report.html`, `study.yaml`
-        (as carried out), `study.json` (provenance; written last), `cavs.safetensors`,
-        `diagnostics/`, `classes/NAME/`, `images/NAME/`, `comparison/`, and `run/` (what is done).
+        (as it was carried out), `study.json` (provenance; written last), `cavs.safetensors`,
+        `diagnostics/`, `classes/NAME/`, `images/NAME/`, `comparison/`, and `run/` (finished steps).
 
     Raises:
-        StudyError: For what the study asks and cannot be, naming file, line and key.
+        StudyError: When a step fails or a setting does not fit the network; the message names
+            file, line and key.
         ExplanationError: When the folder holds results of other settings, is in use or cannot be
             written.
         VtcavError: When the work fails otherwise.
@@ -83,7 +84,7 @@ def run_study(
 
 
 class _Run:
-    """The steps of a study, one after the other."""
+    """The steps of a study, in order."""
 
     def __init__(
         self, prepared: Prepared, folder: Path, progress: bool | None, say: Callable[[str], None]
@@ -98,7 +99,7 @@ class _Run:
         self.learned = ""
 
     def all(self) -> None:
-        """Do what is not done yet, then write what puts everything together."""
+        """Take every step that is not finished, then write the summary."""
         self._refuse_strangers()
         self._learn()
         diagnostics = self._diagnose()
@@ -133,7 +134,7 @@ class _Run:
         study = self.study
         names = ", ".join(study.concepts)
         title = f"Learning {len(study.concepts)} concepts: {names}"
-        # the whole folder is checked to have the same settings
+        # `opened` has checked that the whole folder has the same settings
         bank = self.steps.take(
             "cavs.safetensors", "concepts", title, "", CavBank.load, lambda: self._fit().cavs
         )
@@ -230,7 +231,7 @@ class _Run:
         )
 
     def _write(self, table: pd.DataFrame) -> None:
-        """Write the table of everything, the study as carried out, and its provenance."""
+        """Write the summary table, the study as it was carried out, and its provenance."""
         study = self.study.resolved(self.explainer.layers)
 
         def write(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One tidy table of everything that a study found."""
+"""The summary of a study: one tidy table of all its results."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def study_table(
     """Return one row per layer and concept of every class, and of every class of every image.
 
     Args:
-        classes: What was found of classes, by folder.
-        images: Name and finding of single photographs, by folder.
-        diagnostics: How far the concepts can be trusted.
+        classes: The explanations of the classes, by folder.
+        images: The names and explanations of single photographs, by folder.
+        diagnostics: The diagnostics of the concepts, or None.
 
     Returns:
         Columns: kind ("class" or "image"), name (of the class or photograph), folder (of its
@@ -48,16 +48,16 @@ def study_table(
     import pandas as pd
 
     levels = _levels(diagnostics)
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[Any, Any]] = []
     for folder, glob in classes.items():
-        own: dict[str, Any] = {"kind": "class", "name": glob.class_name, "folder": folder}
+        own: dict[Any, Any] = {"kind": "class", "name": glob.class_name, "folder": folder}
         own |= {"class_index": glob.class_index, "class_name": glob.class_name}
-        for row in _dicts(glob.summary().rename(columns={"mean": "attribution"})):
+        for row in glob.summary().rename(columns={"mean": "attribution"}).to_dict("records"):
             rows.append(own | row)
     for folder, (name, local) in images.items():
         own = {"kind": "image", "name": name, "folder": folder, "n": 1}
         own |= dict.fromkeys(("std", "sem", "ci_low", "ci_high"), nan)
-        for row in _dicts(local.attributions):
+        for row in local.attributions.to_dict("records"):
             note = "; ".join(filter(None, [ONE_IMAGE, row["note"]]))
             rows.append(own | row | {"note": note})
     for row in rows:
@@ -83,10 +83,3 @@ def _levels(diagnostics: Diagnostics | None) -> dict[tuple[str, str], str]:
     summary = diagnostics.summary()
     keys = zip(summary["layer"], summary["concept"], strict=True)
     return dict(zip(keys, summary["level"], strict=True))
-
-
-def _dicts(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        dict(zip(table.columns, row, strict=True))
-        for row in table.itertuples(index=False, name=None)
-    ]

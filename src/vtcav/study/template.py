@@ -1,4 +1,4 @@
-"""A commented study, written from what a folder holds."""
+"""A commented study file, written from the contents of a folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-from vtcav.images.listing import collect
+from vtcav.images.listing import collect, subfolders
 from vtcav.parameters import Parameter, parameters
 from vtcav.study.spec import Options
 
@@ -20,17 +20,17 @@ _NEGATIVES = ("negatives", "random", "absent")
 _CLASSES = ("classes", "images")
 _PHOTOGRAPHS = ("photos", "photographs", "images")
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
-_MOST = 3  # photographs that a study begins with
+_MOST = 3  # photographs in a new study
 
 
 @dataclass(frozen=True)
 class FolderContent:
-    """What a folder holds of a study; empty or None where it was not found.
+    """The parts of a study that a folder holds; empty or None where they were not found.
 
     Attributes:
         concepts: A folder with one folder per concept.
         negatives: A folder of images without the concepts.
-        classes: Folders of images, named like classes.
+        classes: Folders of images that are named after classes.
         photographs: Single images.
     """
 
@@ -41,7 +41,7 @@ class FolderContent:
 
     @property
     def missing(self) -> list[str]:
-        """What the study cannot do without, in words."""
+        """The parts that a study needs and that were not found, in words."""
         lacks = {
             "concepts (a folder 'concepts' with one folder of images per concept)": self.concepts,
             "negatives (a folder 'negatives' or 'random')": self.negatives,
@@ -53,13 +53,13 @@ class FolderContent:
 
 
 def look_into(root: Path) -> FolderContent:
-    """Find what belongs into a study, by the names of folders.
+    """Find the parts of a study by the names of folders.
 
-    Negatives may also lie inside of the folder of concepts.
+    Negatives may also lie in the folder of concepts.
     """
     concepts = next((root / name for name in _CONCEPTS if _folders(root / name)), None)
-    places = [root] if concepts is None else [root, concepts]
-    negatives = [place / name for place in places for name in _NEGATIVES]
+    above = [root] if concepts is None else [root, concepts]
+    negatives = [folder / name for folder in above for name in _NEGATIVES]
     classes = (_folders(root / name) for name in _CLASSES)
     photographs = (_files(root / name) for name in _PHOTOGRAPHS)
     return FolderContent(
@@ -74,8 +74,8 @@ def study_text(holds: FolderContent, base: Path, *, model: str = "demo") -> str:
     """Return a commented study file.
 
     Args:
-        holds: What it is about.
-        base: The folder that the file will lie in.
+        holds: The parts that were found.
+        base: The folder of the file.
         model: The network.
     """
     concepts, negatives = (
@@ -113,10 +113,7 @@ def _option(name: str, declared: Parameter) -> str:
 
 
 def _folders(root: Path) -> tuple[Path, ...]:
-    if not root.is_dir():
-        return ()
-    hidden = (".", "__MACOSX")
-    return tuple(p for p in sorted(root.iterdir()) if p.is_dir() and not p.name.startswith(hidden))
+    return tuple(map(Path, subfolders(root).values())) if root.is_dir() else ()
 
 
 def _files(root: Path) -> tuple[Path, ...]:

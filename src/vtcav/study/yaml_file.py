@@ -27,14 +27,14 @@ _WORDS = {
 
 
 class StudyError(VtcavError):
-    """A study file cannot be read or carried out; the message names file, line and key."""
+    """A study cannot be read or carried out; the message names file, line and key."""
 
 
 class Scalar(str):
     """A scalar as it is written.
 
     Attributes:
-        bare: What it stands for without quotes: a text, a number, true, false or None.
+        bare: Its meaning without quotes: a text, a number, true, false or None.
         quoted: Whether it is in quotes.
         tag: A tag in front of it that YAML does not know; else empty.
     """
@@ -56,7 +56,7 @@ class Scalar(str):
 
     @property
     def value(self) -> Any:
-        """What it stands for; with an unknown tag nothing that is accepted anywhere."""
+        """Its meaning; with an unknown tag a value that nothing accepts."""
         if self.tag:
             return ...
         return str(self) if self.quoted else self.bare
@@ -94,7 +94,7 @@ def read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
 
 
 class _Reader:
-    """Turns nodes into values, and notes the line of each."""
+    """Turns nodes into values and records the line of each."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -143,7 +143,7 @@ class _Reader:
 
 
 def plain(value: Any) -> Any:
-    """Return a value with what its scalars stand for."""
+    """Return a value with the meaning of its scalars."""
     if isinstance(value, dict):
         return {name: plain(part) for name, part in value.items()}
     if isinstance(value, list):
