@@ -43,7 +43,7 @@ class Constraint:
             vtcav has a message of its own.
         parse: Turns the text of a command line into a value to accept.
         words: The values, where these are words.
-        metavar: What stands for the value in the help of a command.
+        metavar: The stand-in for the value in the help of a command.
     """
 
     expected: str
@@ -135,7 +135,7 @@ class Parameter:
     Attributes:
         default: Its default; MISSING of `dataclasses` where a value is needed.
         constraint: The values that it takes.
-        meaning: What it does, in a few words.
+        meaning: Its effect, in a few words.
         none: What None means, for a parameter that takes it: "all".
     """
 
@@ -208,7 +208,7 @@ class Settings:
     """
 
     error: ClassVar[type[VtcavError]] = VtcavError
-    """What is raised for a value that is not allowed."""
+    """The error that a value that is not allowed raises."""
 
     def part(self, settings: type[Settings]) -> dict[str, Any]:
         """Return the values of the parameters that another class declares, by name."""

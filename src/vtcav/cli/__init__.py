@@ -91,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     root = _Parser(
         prog="vtcav",
-        description="Where an image classifier sees a concept, and how much it counts for a class.",
+        description="Where an image classifier sees a concept, and how much that contributes.",
         epilog="Start with: vtcav demo",
     )
     root.add_argument("--version", action="version", version=f"vtcav {version('vtcav')}")

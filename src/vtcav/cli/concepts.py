@@ -94,12 +94,12 @@ def _run(arguments: argparse.Namespace) -> None:
     from vtcav.datasets import ConceptImages
     from vtcav.errors import DatasetError
 
-    place = arguments.output.with_name(f"{arguments.output.name}-rest")
+    rest_folder = arguments.output.with_name(f"{arguments.output.name}-rest")
     if arguments.rest is not None:
         if arguments.labels is None:
             raise options.UsageError("--rest needs --labels: it takes images with other labels")
-        if (place / "rest").exists():
-            raise DatasetError(f"{str(place / 'rest')!r} exists already; remove it")
+        if (rest_folder / "rest").exists():
+            raise DatasetError(f"{str(rest_folder / 'rest')!r} exists already; remove it")
     found = _listed(arguments)
     chosen = found.only(arguments.labels, limit=arguments.limit, seed=arguments.seed)
     rest = None
@@ -107,7 +107,7 @@ def _run(arguments: argparse.Namespace) -> None:
         left = found.rest(arguments.labels, limit=arguments.rest, seed=arguments.seed)
         rest = ConceptImages({"rest": left})
     folders = chosen.save(arguments.output)
-    negatives = rest.save(place)["rest"] if rest is not None else None
+    negatives = rest.save(rest_folder)["rest"] if rest is not None else None
     if arguments.json:
         print_json(
             {

@@ -36,7 +36,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument(
         "--negatives",
-        help="images that show no concept (default: a stand-in, and the page says so)",
+        help="images that show no concept (default: stand-ins, with a note on the page)",
     )
     command.add_argument("--cavs", type=Path, help="learned concepts to look at")
     command.add_argument(

@@ -138,7 +138,7 @@ def show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Print a warning as one line, without the place in the code."""
+    """Print a warning as one line, without its location in the code."""
     sys.stderr.write(f"vtcav: warning: {message}\n")
 
 

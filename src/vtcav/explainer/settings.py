@@ -20,8 +20,9 @@ class IntegralSettings(Settings):
     Attributes:
         steps: "adaptive", or the number of steps of the trapezoid rule.
         tolerance: The relative error that "adaptive" aims at.
-        batch_size: Feature maps per pass through a head, and images per pass; None finds it.
-        precision: Of the gradients: None is the network's own, "bf16" or "fp16" is mixed.
+        batch_size: Feature maps per pass through a head, and images per pass; None chooses it.
+        precision: The precision of the gradients: None for the network's own, "bf16" or "fp16" for
+            mixed precision.
 
     Raises:
         ExplanationError: For a value out of range.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["LoadSettings", "Precision", "Task"]
 
 Task: TypeAlias = Literal["auto", "classes", "labels", "regression"]
-"""What the scores of a network are."""
+"""The kind of scores that a network gives."""
 
 Precision: TypeAlias = Literal["bf16", "fp16"]
 """The types that mixed precision computes in (`vtcav.models.heads.mixed_precision`)."""
@@ -90,14 +90,14 @@ def _parse_yaml(text: str) -> Any:
 
 @dataclass(frozen=True)
 class LoadSettings(Settings):
-    """A network by name, and what its user says of it; None leaves it to the network.
+    """A network by name, and its user's settings; None leaves a setting to the network.
 
     Attributes:
         name: The network's name, as `vtcav.load_model` takes it.
         weights: The pretrained ones, "random", or a file.
         class_names: In place of the network's own: a list, or a file.
         binary: Whether the network has a single logit.
-        task: What the scores are.
+        task: The kind of scores.
         device: Where to compute.
         layouts: The layouts of layers, by name or pattern, where they are not found.
         preprocess: In place of the network's own.

@@ -1,8 +1,8 @@
 """A study: one file that describes a whole run, and the run.
 
-`yaml_file` keeps the lines, `reader` knows the keys, `study` is what the file says; `prepare`,
-`checkpoints` and `run` carry it out, `summary_table` has everything in one table, and `template`
-writes a study from a folder.
+`yaml_file` keeps the lines, `reader` checks keys and values, `study` holds the result; `prepare`,
+`checkpoints` and `run` carry it out, `summary_table` puts all results in one table, and `template`
+writes a study file from a folder.
 """
 
 from vtcav.study.run import run_study

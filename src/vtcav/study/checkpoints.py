@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Result(Protocol):
-    """What a step computes."""
+    """The result of a step."""
 
     def save(self, path: Path, /) -> Any:
         """Save the result."""
@@ -62,7 +62,7 @@ class Steps:
         Args:
             name: The file or folder of the result: "classes/zebra".
             key: The key of the study that an error is about.
-            title: What the step does, for a person.
+            title: The work of the step, in words.
             depends: The data that it depends on, as JSON.
             load: Loads the result.
             compute: Computes the result.

@@ -71,7 +71,7 @@ class Study:
         return study
 
     def resolved(self, layers: Sequence[str] | None = None) -> Study:
-        """Return the study with what it leaves to others: the layers that are explained.
+        """Return the study with the layers that are explained.
 
         Defaults, and the concepts and images that were found in folders, are in every study.
 
@@ -107,13 +107,13 @@ class Study:
         return whole
 
     def to_yaml(self) -> str:
-        """Return the text of a study file that says the same, to be kept beside this one."""
+        """Return the text of a study file with the same content, for the folder of this one."""
         import yaml
 
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=100)
 
     def check_output(self, output: Path) -> None:
-        """Refuse a folder for the results that the study, or its next run, would stumble over.
+        """Refuse a folder for the results that would change the study's images or its next run.
 
         Raises:
             StudyError: When it is the study's own folder, or lies among its images.
@@ -140,7 +140,7 @@ class Study:
 
     @contextmanager
     def at(self, key: str) -> Iterator[None]:
-        """Name the line of a key when the block fails.
+        """Put the line of a key in front of the errors of a block.
 
         Raises:
             StudyError: In place of every other error of vtcav.
@@ -153,7 +153,7 @@ class Study:
             raise StudyError(self.located(key, str(error))) from error
 
     def located(self, key: str, message: str) -> str:
-        """Return a message with the file, line and key in front."""
+        """Return a message with the file, the line and the key in front."""
         above = key
         while above and above not in self.lines:
             above = above.rpartition(".")[0]

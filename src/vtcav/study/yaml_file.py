@@ -69,7 +69,7 @@ def read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
         The values, as dicts, lists and scalars, and the line of every key: "options.limit".
 
     Raises:
-        StudyError: When the file is missing, is no text, or no YAML.
+        StudyError: When the file is missing, or is not text or not YAML.
     """
     hint = "vtcav init writes one from a folder"
     try:
@@ -83,10 +83,10 @@ def read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         parts = (getattr(error, "context", None), getattr(error, "problem", None))
-        said = " ".join(filter(None, parts)) or " ".join(str(error).split()) or "nested too deep"
-        said += "; YAML is indented with spaces, never with tabs" if "'\\t'" in said else ""
+        problem = " ".join(filter(None, parts)) or " ".join(str(error).split()) or "nested too deep"
+        problem += "; YAML is indented with spaces, never with tabs" if "'\\t'" in problem else ""
         line = mark.line + 1 if mark else 1
-        raise StudyError(located(str(path), line, "", f"this is no YAML: {said}")) from error
+        raise StudyError(located(str(path), line, "", f"this is not YAML: {problem}")) from error
     if node is None:
         raise StudyError(f"the study file {str(path)!r} is empty; {hint}")
     reader = _Reader(str(path))
@@ -175,7 +175,7 @@ def came(value: Any) -> str:
 
 
 def located(file: str, line: int, key: str, message: str) -> str:
-    """Return a message with its place in front.
+    """Return a message with its location in front.
 
     Example:
         >>> located("study.yaml", 7, "options.limit", "expected a number")
