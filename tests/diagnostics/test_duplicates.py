@@ -8,7 +8,7 @@ from scipy import ndimage
 from vtcav.datasets import textures
 from vtcav.diagnostics import duplicates
 from vtcav.diagnostics.duplicates import NEAR, find_copies
-from vtcav.results.image_set import SetEvidence, picture_print
+from vtcav.results.image_set import ImageSetRecord, perceptual_hash
 
 
 def scene(seed, size=(160, 120), roughness=9.0):
@@ -47,9 +47,9 @@ CHANGES = {
 
 
 def picture_set(role, pictures):
-    prints = np.stack([picture_print(picture) for picture in pictures])
+    prints = np.stack([perceptual_hash(picture) for picture in pictures])
     digests = tuple(f"{role}{i}" for i in range(len(prints)))
-    return SetEvidence(role, digests, digests, prints, {})
+    return ImageSetRecord(role, digests, digests, prints, {})
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -114,8 +114,8 @@ def test_a_mark_that_all_carry_makes_no_copies(colour):
 
 def test_equal_content_is_a_copy_even_where_it_is_plain():
     prints = np.zeros((4, 16, 16), np.uint8)
-    a = SetEvidence("a", ("1", "2", "3", "4"), ("x", "y", "x", "x"), prints, {})
-    b = SetEvidence("b", ("5",), ("y",), prints[:1], {})
+    a = ImageSetRecord("a", ("1", "2", "3", "4"), ("x", "y", "x", "x"), prints, {})
+    b = ImageSetRecord("b", ("5",), ("y",), prints[:1], {})
     copies = find_copies([a, b])
     assert copies.found(0, 0).tolist() == [True, False, True, True]
     assert copies.earlier.tolist() == [False, False, True, True, False]

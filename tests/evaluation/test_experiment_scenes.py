@@ -11,7 +11,8 @@ from vtcav.evaluation.experiment.concept_sets import draw_concept_sets
 from vtcav.evaluation.experiment.effects import causal_effects
 from vtcav.evaluation.experiment.network import LAYERS, build, draw_cue, logits, to_input
 from vtcav.evaluation.experiment.scenes import CLASSES, TAG, draw_scenes, scene_seed, with_tags
-from vtcav.method.discriminant_map import filter_direction
+from vtcav.method.discriminant_map import discriminant_directions
+from vtcav.method.resampling import Draws
 
 LABELS = np.arange(24) % 4
 
@@ -180,8 +181,8 @@ def test_a_filter_leaves_out_what_varies_and_a_pattern_does_not():
     concept = torch.ones(200, 1, dtype=torch.float64)
     examples = torch.cat([concept + nuisance[:200], nuisance[:200]], 1)
     negatives = torch.cat([nuisance[200:], nuisance[200:]], 1)
-    w = filter_direction(examples, negatives, shrinkage=1e-4)
+    [w] = discriminant_directions(examples, negatives, Draws.whole(200, 200), shrinkage=1e-4)
     assert float(w[1] / w[0]) == pytest.approx(-1, abs=0.05)
     v = examples.mean(0) - negatives.mean(0)
-    strong = filter_direction(examples, negatives, shrinkage=1e6)
+    [strong] = discriminant_directions(examples, negatives, Draws.whole(200, 200), shrinkage=1e6)
     assert torch.allclose(strong / strong.norm(), v / v.norm(), atol=1e-4)

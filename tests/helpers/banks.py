@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from vtcav.method.cav import LayerCavs, Resampling
 from vtcav.results.bank import CavBank, ConceptRecord
-from vtcav.results.image_set import SetEvidence
+from vtcav.results.image_set import ImageSetRecord
+from vtcav.results.layer_cavs import LayerCavs, Resampling
 
 
 def made_set(role, gap, *, prints=None, digests=None, seed=0):
@@ -15,7 +15,7 @@ def made_set(role, gap, *, prints=None, digests=None, seed=0):
     if prints is None:
         rng = np.random.default_rng([seed, *role.encode()])
         prints = rng.integers(0, 256, (n, 16, 16)).astype(np.uint8)
-    return SetEvidence(
+    return ImageSetRecord(
         role,
         tuple(f"{role}/{i}.png" for i in range(n)),
         tuple(digests or (f"{role}{i}" for i in range(n))),
@@ -25,7 +25,7 @@ def made_set(role, gap, *, prints=None, digests=None, seed=0):
 
 
 def made_bank(pairs, *, places=None):
-    """A bank of concepts: name -> (examples, negatives), each a SetEvidence.
+    """A bank of concepts: name -> (examples, negatives), each an ImageSetRecord.
 
     Raw maps are taken to be even: the value of an image is its projection, no less than 0.
     """
@@ -62,8 +62,8 @@ def _cavs(pairs, layer, places):
         e_neg=torch.stack([values.median() for values in neg]),
         values_pos=pos,
         values_neg=neg,
-        place_pos=even if places is None else torch.as_tensor(places, dtype=torch.float32),
-        place_neg=even,
+        location_pos=even if places is None else torch.as_tensor(places, dtype=torch.float32),
+        location_neg=even,
     )
 
 

@@ -11,7 +11,9 @@ from safetensors.torch import load_file, save_file
 
 import vtcav
 from tests.helpers.small import concepts, pictures, small_explainer, small_model, small_net
+from vtcav.explainer.learning.example_passes import Pass
 from vtcav.explainer.learning.learn import learn
+from vtcav.explainer.settings import FitSettings
 from vtcav.images.concepts import Concept, gather
 
 
@@ -24,6 +26,10 @@ def explainer():
 def path(explainer, tmp_path):
     explainer.cavs.save(tmp_path / "cavs.safetensors")
     return tmp_path / "cavs.safetensors"
+
+
+def fit(null_cavs=0, bootstraps=0):
+    return FitSettings(null_cavs=null_cavs, bootstraps=bootstraps)
 
 
 def rewrite(path, **metadata):
@@ -210,9 +216,7 @@ def test_nothing_kept_between_the_passes_gives_the_same(tmp_path):
     banks = []
     for kept_bytes in (1 << 30, 0, 20_000):
         with pytest.warns(vtcav.SkippedImageWarning, match="broken.png"):
-            bank = learn(
-                model, layers, gathered, batch_size=4, min_examples=5, kept_bytes=kept_bytes
-            )
+            bank = learn(Pass(model, layers, 4), gathered, fit(), kept_bytes=kept_bytes)
         banks.append(bank)
     for bank in banks[1:]:
         assert bank.concepts == banks[0].concepts
@@ -242,16 +246,15 @@ def entangled():
 @pytest.mark.parametrize("kept_bytes", [0, 30_000, 1 << 30])
 def test_concepts_that_share_sets_are_as_learned_alone(variant, kept_bytes):
     model, every = small_model(), entangled()
-    options = {"batch_size": 4, "min_examples": 5, "null_cavs": 5, "bootstraps": 4}
-    options |= {"variant": variant, "shown": False}
-    bank = learn(model, ["1", "3"], every, **options, kept_bytes=kept_bytes)
+    run = Pass(model, ["1", "3"], 4)
+    bank = learn(run, every, fit(5, 4), variant, shown=False, kept_bytes=kept_bytes)
     for k, concept in enumerate(every):
-        alone = learn(model, ["1", "3"], [concept], **options)
+        alone = learn(run, [concept], fit(5, 4), variant, shown=False)
         columns = [*bank.resampling.null[k], *bank.resampling.bootstrap[k]]
         assert len(columns) == 5 + 4
         for layer in ("1", "3"):
             ours, theirs = bank.layers[layer], alone.layers[layer]
-            for name in ("v", "w", "e_pos", "e_neg", "place_pos", "place_neg"):
+            for name in ("v", "w", "e_pos", "e_neg", "location_pos", "location_neg"):
                 if (expected := getattr(theirs, name)) is not None:
                     torch.testing.assert_close(getattr(ours, name)[k], expected[0])
             for name in ("v", "w", "e_pos", "e_neg"):
@@ -284,13 +287,13 @@ def test_what_one_concept_needed_makes_room_for_the_next(images_kept, passed, mo
         return activations(self, x, layers)
 
     monkeypatch.setattr(vtcav.Classifier, "activations", counted)
-    options = {"batch_size": 4, "min_examples": 5, "kept_bytes": images_kept * size}
-    learn(model, ["1", "3"], found, **options, shown=False)
+    run, options = Pass(model, ["1", "3"], 4), {"kept_bytes": images_kept * size, "shown": False}
+    learn(run, found, fit(), **options)
     assert sum(seen) == passed
     if images_kept == 16:  # and so it is where each has negatives of its own
         seen.clear()
         others = {name: pictures(8, seed=20 + k) for k, name in enumerate(every)}
-        learn(model, ["1", "3"], gather(every, others), **options, shown=False)
+        learn(run, gather(every, others), fit(), **options)
         assert sum(seen) == 64
 
 

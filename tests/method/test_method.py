@@ -134,7 +134,7 @@ def test_concept_map(x, e_pos, e_neg):
 def test_relevance_and_attribution_map(x):
     B = attribution.positive_relevance(x.IG, x.F)
     s = attribution.class_share(x.z, x.z0)
-    A = attribution.attribution_map(B, s)
+    A = B * attribution.attribution_scale(B, s)[:, :, None, None, None]
     for n, t in x.indices("nt"):
         truth = oracle.relevance(double(x.IG[n, t]), double(x.F[n]))
         shares = oracle.class_shares(double(x.z[n]), double(x.z0[0]))
@@ -181,7 +181,7 @@ def test_concept_attribution(x):
     s = attribution.class_share(x.z, x.z0)
     p = attribution.pooled_cav(x.v, x.F, x.M)
     a = attribution.concept_attribution(B, s, x.M, p)
-    A = double(attribution.attribution_map(B, s))
+    A = double(B * attribution.attribution_scale(B, s)[:, :, None, None, None])
     for n, t, k in x.indices("ntk"):
         truth = oracle.concept_attribution(A[n, t], double(x.M[n, k]), double(p[n, k]))
         close(a[n, t, k], truth, 1e-5)

@@ -11,8 +11,9 @@ from scipy.ndimage import gaussian_filter
 
 import vtcav
 from tests.helpers.small import pictures, small_model
-from vtcav.explainer.learning.resampled_cavs import seed_of
-from vtcav.method.resampling import bootstrap_draws, null_draws, resampled_emblems
+from vtcav.explainer.learning.drawn_cavs import seed_of
+from vtcav.method.cav import emblems
+from vtcav.method.resampling import bootstrap_draws, null_draws
 from vtcav.method.significance import ALL_EQUAL, bootstrap_interval, effect_size, p_value, q_values
 
 BRIGHT, NEGATIVES = pictures(7, seed=1, low=110), pictures(20, seed=3)
@@ -82,7 +83,7 @@ def test_draws(n, more, count, seed):
 def test_emblems_are_medians(n, J, seed):
     random = np.random.default_rng(seed)
     values, positions = random.random((n, J)), random.integers(0, n, (J, n + 1))
-    found = resampled_emblems(torch.tensor(values), torch.tensor(positions))
+    found = emblems(torch.tensor(values), torch.tensor(positions))
     expected = [np.median(values[positions[j], j]) for j in range(J)]
     np.testing.assert_allclose(found.numpy(), expected)
 
@@ -161,17 +162,19 @@ def test_negatives_of_each_concept_are_its_own():
 
 
 def test_a_second_pass_gives_the_same(monkeypatch):
+    from vtcav.explainer.learning.example_passes import Pass
     from vtcav.explainer.learning.learn import learn
+    from vtcav.explainer.settings import FitSettings
     from vtcav.images.concepts import gather
 
     model, found = small_model(), gather({"bright": BRIGHT}, NEGATIVES)
-    options = {"batch_size": 4, "min_examples": 5, "null_cavs": 9, "bootstraps": 9, "shown": False}
-    kept = learn(model, ["1", "3"], found, **options)
-    streamed = learn(model, ["1", "3"], found, **options, kept_bytes=0)
+    run, fit = Pass(model, ["1", "3"], 4), FitSettings(null_cavs=9, bootstraps=9)
+    kept = learn(run, found, fit, shown=False)
+    streamed = learn(run, found, fit, shown=False, kept_bytes=0)
     for layer in ("1", "3"):
         ours, theirs = kept.layers[layer], streamed.layers[layer]
         torch.testing.assert_close(ours.resampled.e_pos, theirs.resampled.e_pos)
-        torch.testing.assert_close(ours.place_pos, theirs.place_pos)
+        torch.testing.assert_close(ours.location_pos, theirs.location_pos)
         torch.testing.assert_close(ours.values_neg[0], theirs.values_neg[0])
 
 

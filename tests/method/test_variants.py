@@ -16,10 +16,11 @@ from vtcav.method.attribution import (
     pooled_cav,
     positive_relevance,
 )
+from vtcav.method.cav import directions
 from vtcav.method.concept_map import concept_map, contraharmonic_mean, raw_map
-from vtcav.method.discriminant_map import filter_direction, filter_directions
+from vtcav.method.discriminant_map import discriminant_directions
 from vtcav.method.integral.trapezoid import integrate, trapezoid
-from vtcav.method.resampling import Draws, bootstrap_draws, directions, null_draws
+from vtcav.method.resampling import Draws, bootstrap_draws, null_draws
 from vtcav.method.variants import suffix
 from vtcav.report.methods import methods
 
@@ -42,15 +43,19 @@ def literal(X, Y, shrinkage=0.1):
     return w * v.norm() / w.norm()
 
 
+def of_all(X, Y):
+    return discriminant_directions(X, Y, Draws.whole(len(X), len(Y)))[0]
+
+
 @pytest.mark.parametrize("channels", [3, 12, 60])
 def test_filters_of_draws_are_those_of_the_images_drawn(channels):
     """Fewer images than channels and more, drawn with and without replacement."""
     generator = torch.Generator().manual_seed(channels)
     X = torch.randn(8, channels, generator=generator, dtype=torch.float64) + 1
     Y = torch.randn(24, channels, generator=generator, dtype=torch.float64)
-    assert torch.allclose(filter_direction(X, Y), literal(X, Y), rtol=1e-8)
+    assert torch.allclose(of_all(X, Y), literal(X, Y), rtol=1e-8)
     for A, draws in ((X, bootstrap_draws(8, 24, 5, 0)), (Y, null_draws(8, 24, 5, 0))):
-        W = filter_directions(A, Y, draws)
+        W = discriminant_directions(A, Y, draws)
         for j in range(5):
             expected = literal(A[draws.positives[j]], Y[draws.negatives[j]])
             assert torch.allclose(W[j], expected, rtol=1e-8)
@@ -61,17 +66,17 @@ def test_filters_of_draws_are_those_of_the_images_drawn(channels):
 def test_filters_are_solved_a_few_at_a_time(monkeypatch):
     X, Y = torch.randn(6, 5), torch.randn(14, 5)
     draws = bootstrap_draws(6, 14, 7, 1)
-    whole = filter_directions(X, Y, draws)
+    whole = discriminant_directions(X, Y, draws)
     monkeypatch.setattr("vtcav.method.discriminant_map._BYTES", 1)
-    assert torch.allclose(filter_directions(X, Y, draws), whole)
+    assert torch.allclose(discriminant_directions(X, Y, draws), whole)
 
 
 def test_no_difference_and_no_spread_give_zero():
     same = torch.ones(5, 4)
-    w = filter_direction(same, same)
+    w = of_all(same, same)
     assert torch.equal(w, torch.zeros(4))
     once = Draws(torch.zeros(1, 2, dtype=torch.long), torch.ones(1, 2, dtype=torch.long))
-    assert filter_directions(same, same * 2, once).isfinite().all()
+    assert discriminant_directions(same, same * 2, once).isfinite().all()
 
 
 def test_the_variant_draws_maps_with_w_and_weighs_channels_with_v():
@@ -119,7 +124,7 @@ def test_resampled_cavs_have_filters_of_their_own():
         assert cavs.w.shape == cavs.v.shape
         assert again.w.shape == again.v.shape == (10, cavs.v.shape[1])
         gap = [part.gap[layer] for part in explainer.cavs.evidence("bright")]
-        assert torch.allclose(cavs.w[0], filter_direction(*gap), rtol=1e-5)
+        assert torch.allclose(cavs.w[0], of_all(*gap), rtol=1e-5)
     plain = fitted("paper", null_cavs=6, bootstraps=4).cavs
     for layer, cavs in plain.layers.items():
         assert cavs.w is None
@@ -170,7 +175,7 @@ def test_results_say_which_variant_they_are(tmp_path):
             for text in figure.findobj(Text)
         ]
         assert any("filter map" in text for text in drawn) == (variant == "filter")
-        texts[variant] = " ".join(methods([glob.provenance], [], 0, None))
+        texts[variant] = " ".join(methods([glob.provenance], [], 0, []))
     assert "Fisher's linear discriminant" in texts["filter"]
     assert "Fisher" not in texts["paper"]
     assert suffix("paper") == ""

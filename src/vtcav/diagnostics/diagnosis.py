@@ -33,9 +33,9 @@ from vtcav.diagnostics.stability import Resamples
 from vtcav.diagnostics.stability_checks import CurvePoint, stability_checks, stability_curve
 from vtcav.errors import CavError
 from vtcav.files.hashing import text_hash
-from vtcav.method.cav import LayerCavs
 from vtcav.results.bank import CavBank
-from vtcav.results.image_set import SetEvidence
+from vtcav.results.image_set import ImageSetRecord
+from vtcav.results.layer_cavs import LayerCavs
 from vtcav.results.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ __all__ = ["diagnose"]
 def diagnose(
     bank: CavBank,
     *,
-    images: SetEvidence | None = None,
-    other_negatives: SetEvidence | None = None,
+    images: ImageSetRecord | None = None,
+    other_negatives: ImageSetRecord | None = None,
     seed: int = 0,
     resamples: int = 100,
 ) -> Diagnostics:
@@ -97,9 +97,12 @@ def diagnose(
     )
 
 
-def _check(bank: CavBank, other: SetEvidence | None, resamples: int) -> None:
-    if not bank.sets or any(len(c.values_pos) != len(bank.names) for c in bank.layers.values()):
-        raise CavError(_NO_EVIDENCE)
+def _check(bank: CavBank, other: ImageSetRecord | None, resamples: int) -> None:
+    if not bank.sets:
+        raise CavError(
+            "the bank has no sets of the images that its CAVs were learned from: expected what "
+            "VisualTCAV.fit makes, got CAVs alone; fit again, and save the new bank"
+        )
     if resamples < 20:
         raise CavError(f"expected at least 20 resamples, got {resamples}; 100 is usual")
     missing = [layer for layer in bank.layers if other is not None and layer not in other.gap]
@@ -110,17 +113,9 @@ def _check(bank: CavBank, other: SetEvidence | None, resamples: int) -> None:
         )
 
 
-_NO_EVIDENCE = (
-    "the bank has no sets of the images that its CAVs were learned from: expected what "
-    "VisualTCAV.fit makes, got CAVs alone; fit again, and save the new bank"
-)
-
-
 def _mean_maps(cavs: LayerCavs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the mean maps of the concepts' examples and of their negatives, each [K, h, w]."""
-    if cavs.place_pos is None or cavs.place_neg is None:
-        raise CavError(_NO_EVIDENCE)
-    return cavs.place_pos.double().numpy(), cavs.place_neg.double().numpy()
+    return cavs.location_pos.double().numpy(), cavs.location_neg.double().numpy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +130,7 @@ class _LayerFound:
 
 
 def _diagnose_layer(
-    bank: CavBank, layer: str, other: SetEvidence | None, seed: int, resamples: int
+    bank: CavBank, layer: str, other: ImageSetRecord | None, seed: int, resamples: int
 ) -> _LayerFound:
     pairs = [bank.evidence(name) for name in bank.names]
     drawn = Resamples(pairs[0][1].gap[layer][0], layer, seed, resamples)
@@ -160,7 +155,7 @@ def _diagnose_layer(
     return _LayerFound(layer, findings, curve, cosines, scores)
 
 
-def _diagnose_images(bank: CavBank, images: SetEvidence | None) -> tuple[Copies, list[Finding]]:
+def _diagnose_images(bank: CavBank, images: ImageSetRecord | None) -> tuple[Copies, list[Finding]]:
     """Return the copies among all images and the findings about them."""
     sets = list(bank.sets) + ([images] if images is not None else [])
     copies = find_copies(sets)
@@ -183,7 +178,7 @@ def _diagnose_images(bank: CavBank, images: SetEvidence | None) -> tuple[Copies,
     return copies, findings
 
 
-def _described(images: SetEvidence | None) -> dict[str, Any] | None:
+def _described(images: ImageSetRecord | None) -> dict[str, Any] | None:
     """Return the names of images, and a hash of their content, for provenance."""
     if images is None:
         return None

@@ -13,8 +13,8 @@ from torch import Tensor
 from vtcav.diagnostics.levels import BAD, FINE, LIMITS, LOOK, Finding, at_least, at_most, percent
 from vtcav.diagnostics.separability import auc, auc_interval, held_out_margins, held_out_scores
 from vtcav.diagnostics.stability import Resamples, is_zero
-from vtcav.method.cav import emblem
-from vtcav.results.image_set import SetEvidence
+from vtcav.method.cav import direction, emblem
+from vtcav.results.image_set import ImageSetRecord
 from vtcav.results.words import count
 
 __all__ = ["Subject", "emblem_checks", "separability_check"]
@@ -38,8 +38,8 @@ class Subject:
 
     layer: str
     concept: str
-    examples: SetEvidence
-    negatives: SetEvidence
+    examples: ImageSetRecord
+    negatives: ImageSetRecord
     values_pos: Tensor
     values_neg: Tensor
     resamples: Resamples
@@ -57,7 +57,7 @@ class Subject:
     @property
     def v(self) -> Tensor:
         """The direction [C], in double precision."""
-        return self.gap_pos.double().mean(0) - self.gap_neg.double().mean(0)
+        return direction(self.gap_pos.double(), self.gap_neg.double())
 
     def why_not(self) -> str:
         """Return why directions cannot be tested; empty where they can."""

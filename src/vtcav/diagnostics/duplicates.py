@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.results.image_set import PRINT_SIDE, SetEvidence
+from vtcav.results.image_set import HASH_SIDE, ImageSetRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ class Copies:
         threshold: Similarity from which two images count as copies.
     """
 
-    sets: tuple[SetEvidence, ...]
+    sets: tuple[ImageSetRecord, ...]
     similarity: NDArray[np.float32] = field(repr=False)
     partner: NDArray[np.int64] = field(repr=False)
     exact: NDArray[np.bool_] = field(repr=False)
@@ -107,7 +107,7 @@ class Copies:
         return pd.DataFrame(rows, columns=columns).astype({"similarity": "float64"})
 
 
-def find_copies(sets: Sequence[SetEvidence]) -> Copies:
+def find_copies(sets: Sequence[ImageSetRecord]) -> Copies:
     """Search sets of images for copies, within each and between all.
 
     Time grows with the square of the number of images (some seconds for 5,000), memory with the
@@ -117,7 +117,7 @@ def find_copies(sets: Sequence[SetEvidence]) -> Copies:
         sets: The sets of images.
     """
     sets = tuple(sets)
-    Z, V, plain = _signatures(np.concatenate([images.prints for images in sets]))
+    Z, V, plain = _signatures(np.concatenate([images.perceptual_hashes for images in sets]))
     owner = np.repeat(np.arange(len(sets)), [len(images) for images in sets])
     threshold = _threshold(Z[~plain])
     similarity = np.full((len(Z), len(sets)), np.nan, np.float32)
@@ -166,7 +166,7 @@ def _keep_best(
 
 
 def _exact(
-    sets: Sequence[SetEvidence],
+    sets: Sequence[ImageSetRecord],
     owner: NDArray[np.int64],
     similarity: NDArray[np.float32],
     partner: NDArray[np.int64],
@@ -229,7 +229,7 @@ def _cut(
 @cache
 def _light() -> NDArray[np.float32]:
     """Return an orthonormal basis of the surfaces of second degree [256, 6]."""
-    y, x = np.mgrid[0:PRINT_SIDE, 0:PRINT_SIDE] / (PRINT_SIDE / 2) - 1
+    y, x = np.mgrid[0:HASH_SIDE, 0:HASH_SIDE] / (HASH_SIDE / 2) - 1
     powers = [x**i * y**j for i in range(3) for j in range(3 - i)]
     Q, _ = np.linalg.qr(np.stack([power.ravel() for power in powers], 1))
     return Q.astype(np.float32)
@@ -249,14 +249,14 @@ def _crops() -> tuple[NDArray[np.float32], ...]:
 
 def _resampling(start: float, length: float, fine: int = 8) -> NDArray[np.float64]:
     """Return the map [16, 16] from a line of 16 cells to 16 cells over a part of its length."""
-    count = PRINT_SIDE * fine
-    at = (start + length * (np.arange(count) + 0.5) / count) * PRINT_SIDE - 0.5
-    at = at.clip(0, PRINT_SIDE - 1)
-    cell = np.floor(at).astype(int).clip(0, PRINT_SIDE - 2)
-    weights = np.zeros((count, PRINT_SIDE))
+    count = HASH_SIDE * fine
+    at = (start + length * (np.arange(count) + 0.5) / count) * HASH_SIDE - 0.5
+    at = at.clip(0, HASH_SIDE - 1)
+    cell = np.floor(at).astype(int).clip(0, HASH_SIDE - 2)
+    weights = np.zeros((count, HASH_SIDE))
     weights[np.arange(count), cell] = 1 - (at - cell)
     weights[np.arange(count), cell + 1] = at - cell
-    averaged: NDArray[np.float64] = weights.reshape(PRINT_SIDE, fine, PRINT_SIDE).mean(1)
+    averaged: NDArray[np.float64] = weights.reshape(HASH_SIDE, fine, HASH_SIDE).mean(1)
     return averaged
 
 

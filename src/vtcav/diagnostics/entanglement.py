@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.diagnostics.stability import Resamples, direction_noise
-from vtcav.results.image_set import SetEvidence
+from vtcav.method.cav import direction
+from vtcav.results.image_set import ImageSetRecord
 
 __all__ = ["Entanglement", "entanglement"]
 
@@ -45,7 +46,7 @@ class Entanglement(NamedTuple):
 
 
 def entanglement(
-    pairs: list[tuple[SetEvidence, SetEvidence]], resamples: Resamples
+    pairs: list[tuple[ImageSetRecord, ImageSetRecord]], resamples: Resamples
 ) -> Entanglement:
     """Return the cosines between the directions of concepts at a layer.
 
@@ -55,7 +56,7 @@ def entanglement(
     """
     X = [resamples.centred(examples) for examples, _ in pairs]
     Y = [resamples.centred(negatives) for _, negatives in pairs]
-    v = [x.mean(0) - y.mean(0) for x, y in zip(X, Y, strict=True)]
+    v = [direction(x, y) for x, y in zip(X, Y, strict=True)]
     drawn = [resamples.bootstrap(a) - resamples.bootstrap(b) for a, b in pairs]
     noise = np.array([_shared(pairs, X, Y, a, b) for a in range(len(v)) for b in range(len(v))])
     noise = noise.reshape(len(v), len(v), 2)
@@ -75,7 +76,11 @@ def entanglement(
 
 
 def _shared(
-    pairs: list[tuple[SetEvidence, SetEvidence]], X: list[Tensor], Y: list[Tensor], a: int, b: int
+    pairs: list[tuple[ImageSetRecord, ImageSetRecord]],
+    X: list[Tensor],
+    Y: list[Tensor],
+    a: int,
+    b: int,
 ) -> tuple[float, float]:
     """Return the chance errors that two directions share, and those of a bootstrap draw."""
     shared = [Y[a]] if pairs[a][1] is pairs[b][1] else []

@@ -22,7 +22,8 @@ from numpy.random import Generator
 from torch import Tensor
 
 from vtcav.errors import CavError
-from vtcav.results.image_set import SetEvidence
+from vtcav.method.cav import direction
+from vtcav.results.image_set import ImageSetRecord
 
 __all__ = [
     "Resamples",
@@ -81,7 +82,7 @@ def replication(positives: Tensor, negatives: Tensor) -> tuple[float, float]:
             "expected at least 2 examples and 2 negatives to see a spread, got "
             f"{len(positives)} and {len(negatives)}"
         )
-    v = positives.double().mean(0) - negatives.double().mean(0)
+    v = direction(positives.double(), negatives.double())
     squared = float(v.square().sum())
     if squared == 0:
         raise CavError("the direction is 0: examples and negatives have the same mean activation")
@@ -144,11 +145,11 @@ class Resamples:
         self._bootstraps: dict[int, Tensor] = {}
         self._halves: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
-    def centred(self, images: SetEvidence) -> Tensor:
+    def centred(self, images: ImageSetRecord) -> Tensor:
         """Return the activations of a set relative to the origin [n, C]."""
         return images.gap[self._layer].double() - self._origin
 
-    def bootstrap(self, images: SetEvidence) -> Tensor:
+    def bootstrap(self, images: ImageSetRecord) -> Tensor:
         """Return the means of as many images, drawn with replacement [B, C]."""
         if id(images) not in self._bootstraps:
             n = len(images)
@@ -158,7 +159,7 @@ class Resamples:
         return self._bootstraps[id(images)]
 
     def halves(
-        self, images: SetEvidence, size: int, *, keep: bool = False
+        self, images: ImageSetRecord, size: int, *, keep: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Return the means of two disjoint draws of `size` images each [B, C].
 
@@ -180,6 +181,6 @@ class Resamples:
             self._halves[key] = first, second
         return first, second
 
-    def _rng(self, images: SetEvidence, kind: str, size: int) -> Generator:
+    def _rng(self, images: ImageSetRecord, kind: str, size: int) -> Generator:
         name = zlib.crc32("".join((images.role, kind, *images.digests)).encode())
         return np.random.default_rng([self._seed, name, size])

@@ -22,7 +22,8 @@ from vtcav.diagnostics.levels import (
     worst,
 )
 from vtcav.diagnostics.stability import cosine, curve_sizes, is_zero, replication, spearman_brown
-from vtcav.results.image_set import SetEvidence
+from vtcav.method.cav import direction
+from vtcav.results.image_set import ImageSetRecord
 from vtcav.results.words import count
 
 __all__ = ["CurvePoint", "stability_checks", "stability_curve"]
@@ -76,7 +77,7 @@ def stability_curve(subject: Subject) -> list[CurvePoint]:
 
 
 def stability_checks(
-    subject: Subject, curve: Sequence[CurvePoint], other: SetEvidence | None
+    subject: Subject, curve: Sequence[CurvePoint], other: ImageSetRecord | None
 ) -> list[Finding]:
     """Return how far a direction depends on the choice of images.
 
@@ -156,9 +157,9 @@ def _negatives_halves(subject: Subject) -> Finding:
     return subject.finding("negatives halves", value, level, text, ends=(low, high))
 
 
-def _other_negatives(subject: Subject, other: SetEvidence) -> Finding:
+def _other_negatives(subject: Subject, other: ImageSetRecord) -> Finding:
     check = "other negatives"
-    turned = subject.gap_pos.double().mean(0) - other.gap[subject.layer].double().mean(0)
+    turned = direction(subject.gap_pos.double(), other.gap[subject.layer].double())
     if is_zero(turned, other.gap[subject.layer]):
         reason = "against the other negatives the direction is 0"
         return subject.untested(check, f"Not tested against other negatives: {reason}.", reason)

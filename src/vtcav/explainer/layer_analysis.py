@@ -20,7 +20,7 @@ from vtcav.method.attribution import (
     positive_relevance,
     relevance_share,
 )
-from vtcav.method.cav import LayerCavs
+from vtcav.method.cav import Cavs
 from vtcav.method.integral.adaptive import integrate_adaptive
 from vtcav.method.integral.constants import COMPLETENESS
 from vtcav.method.integral.integrand import Integrand
@@ -31,6 +31,7 @@ from vtcav.models.base import Head
 from vtcav.models.heads.batch_size import BatchSize
 from vtcav.models.heads.mixed_precision import mixed
 from vtcav.results.bank import CavBank
+from vtcav.results.layer_cavs import LayerCavs
 from vtcav.results.rows import Row
 
 __all__ = ["LayerImages", "LayerResult", "analyse"]
@@ -275,7 +276,7 @@ def analyse(images: LayerImages, integral: Integral) -> LayerResult:
     )
 
 
-def _resampled(cavs: LayerCavs | None, F: Tensor, B: Tensor, s: Tensor) -> Tensor:
+def _resampled(cavs: Cavs | None, F: Tensor, B: Tensor, s: Tensor) -> Tensor:
     """Return the attributions of resampled CAVs [N, T, J], a few CAVs at a time."""
     N, T, C, h, w = B.shape
     if cavs is None:

@@ -28,7 +28,7 @@ from vtcav.models.inspection.ambient import unaffected
 from vtcav.models.settings import Precision
 from vtcav.results.bank import CavBank
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
-from vtcav.results.image_set import SetEvidence
+from vtcav.results.image_set import ImageSetRecord
 from vtcav.results.provenance import Provenance
 from vtcav.results.rows import Row
 from vtcav.results.tables import predictions, resampled_means, table
@@ -207,21 +207,9 @@ class VisualTCAV:
         gathered = gather(
             concepts, negatives, limit=fit.limit, seed=fit.seed, min_examples=fit.min_examples
         )
-        cavs = learn(
-            self.model,
-            self.layers,
-            gathered,
-            batch_size=self._settings.batch_size or examples_per_pass(self.model.device),
-            min_examples=fit.min_examples,
-            null_cavs=fit.null_cavs,
-            bootstraps=fit.bootstraps,
-            seed=fit.seed,
-            strict=fit.strict,
-            settings={"limit": fit.limit, "seed": fit.seed},
-            shown=self.progress,
-            variant=self.variant,
-            cache=self._cache,
-        )
+        batch_size = self._settings.batch_size or examples_per_pass(self.model.device)
+        run = Pass(self.model, self.layers, batch_size)
+        cavs = learn(run, gathered, fit, self.variant, cache=self._cache, shown=self.progress)
         self._attributor = Attributor(self.model, cavs, self._settings)
         return self
 
@@ -370,8 +358,8 @@ class VisualTCAV:
         self.check_cavs()
         return diagnose(
             self.cavs,
-            images=self._evidence("images", images),
-            other_negatives=self._evidence("other negatives", negatives),
+            images=self._record("images", images),
+            other_negatives=self._record("other negatives", negatives),
             seed=seed,
             resamples=resamples,
         )
@@ -386,11 +374,11 @@ class VisualTCAV:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _evidence(self, role: str, source: ImageSource | None) -> SetEvidence | None:
-        """Return the image set that diagnostics need."""
+    def _record(self, role: str, source: ImageSource | None) -> ImageSetRecord | None:
+        """Return the record of an image set that diagnostics need."""
         if source is None:
             return None
-        run = Pass(self.model, self.layers, self._settings.images, strict=False)
+        run = Pass(self.model, self.layers, self._settings.images)
         return look_at(run, ImageSet(role, tuple(collect(source))), self.progress)
 
     def _classes(

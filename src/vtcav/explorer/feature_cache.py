@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from cachetools import LRUCache
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from vtcav.explainer.learning.example_passes import THUMBNAIL_SIDE, THUMBNAILS, LearnedSet
+from vtcav.explainer.learning.example_passes import THUMBNAILS, LearnedSet, thumbnail
 from vtcav.images.batches import check_same_shape
 from vtcav.images.concepts import ImageSet
 from vtcav.images.preprocess import to_tensor
 from vtcav.images.references import ImageRef, Skipped, UnreadableError, read
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
-from vtcav.results.image_set import picture_print
+from vtcav.results.image_set import perceptual_hash
 
 __all__ = ["FeatureCache"]
 
@@ -35,7 +35,7 @@ class _Entry:
     """The data of one image that is kept whatever the budget."""
 
     thumbnail: NDArray[np.uint8]
-    print: NDArray[np.uint8]
+    hash: NDArray[np.uint8]
     pooled: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -94,7 +94,8 @@ class FeatureCache:
         check_finite([ref.name for ref in pictures], maps)
         with self._lock:
             for n, (ref, picture) in enumerate(pictures.items()):
-                entry = self._entries.setdefault(ref, _entry(picture))
+                small = _Entry(thumbnail(picture), perceptual_hash(picture))
+                entry = self._entries.setdefault(ref, small)
                 for layer, F in maps.items():
                     entry.pooled[layer] = F[n].mean((1, 2))
                     self._keep(ref, layer, F[n], layers)
@@ -114,16 +115,15 @@ class FeatureCache:
                     break
                 for layer in layers:
                     kept[layer].append(maps[ref, layer])
-        pooled = {la: torch.stack([e.pooled[la] for e in entries.values()]) for la in layers}
+        gap = {la: torch.stack([e.pooled[la] for e in entries.values()]) for la in layers}
         return LearnedSet(
             source=images,
             used=list(entries),
             skipped=skipped,
-            sums={layer: G.double().sum(0) for layer, G in pooled.items()},
-            pooled=pooled,
+            gap=gap,
+            hashes=[entry.hash for entry in entries.values()],
             kept=[{la: torch.stack(kept[la]) for la in layers}] if kept[layers[0]] else [],
             thumbnails=[entry.thumbnail for entry in entries.values()][:THUMBNAILS],
-            prints=np.stack([entry.print for entry in entries.values()]),
         )
 
     def forget(self, refs: Iterable[ImageRef]) -> None:
@@ -174,8 +174,3 @@ class FeatureCache:
 
 def _maps() -> _Maps:
     return LRUCache(math.inf, getsizeof=lambda F: F.nbytes)
-
-
-def _entry(picture: Image.Image) -> _Entry:
-    small = ImageOps.fit(picture, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BILINEAR)
-    return _Entry(np.asarray(small), picture_print(picture))

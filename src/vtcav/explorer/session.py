@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,9 @@ from cachetools import LRUCache
 from vtcav.errors import ConceptError, ExplanationError
 from vtcav.explainer.attributor import Attributor, ForwardPass
 from vtcav.explainer.layer_analysis import LayerResult, analyse
-from vtcav.explainer.learning.example_passes import LearnedSet
+from vtcav.explainer.learning.example_passes import LearnedSet, Pass
 from vtcav.explainer.learning.learn import learn
-from vtcav.explainer.settings import IntegralSettings
+from vtcav.explainer.settings import FitSettings, IntegralSettings
 from vtcav.explorer.answers import Answer, PictureView, Status
 from vtcav.explorer.default_negatives import Negatives, find_negatives
 from vtcav.explorer.feature_cache import FeatureCache
@@ -279,22 +280,15 @@ class Session:
             ImageSet(f"concept {name!r}", tuple(examples)),
             ImageSet("negatives", tuple(negatives)),
         )
+        fit = FitSettings(
+            seed=self.seed, min_examples=1, null_cavs=null_cavs, bootstraps=bootstraps
+        )
         passes = self._first_passes(learned, layers, check)
         with self.lock.hold():
             check()
-            bank = learn(
-                self.model,
-                list(layers),
-                [learned],
-                batch_size=self._batch_size,
-                min_examples=1,
-                null_cavs=null_cavs,
-                bootstraps=bootstraps,
-                seed=self.seed,
-                settings={"limit": None, "seed": self.seed, "explorer": True},
-                shown=False,
-                passes=passes,
-            )
+            run = Pass(self.model, list(layers), self._batch_size)
+            bank = learn(run, [learned], fit, passes=passes, shown=False)
+            bank = replace(bank, settings={**bank.settings, "explorer": True})
         with self._caching:
             self._banks[key] = bank
         return bank

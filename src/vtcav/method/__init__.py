@@ -1,5 +1,6 @@
-"""The method of the paper, tensors in and tensors out.
+"""The method of the paper as functions of tensors.
 
 `cav` has steps 1 and 3, `concept_map` steps 2 and 4, `integral` step 5, `attribution` steps 6 to 9.
-`resampling` and `significance` judge the result; `variants` names alternatives to the definition.
+`resampling` draws the images of CAVs, `significance` tests attributions against null CAVs, and
+`variants` names the alternatives to the paper's definition (`discriminant_map`).
 """

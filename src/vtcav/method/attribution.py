@@ -1,8 +1,9 @@
-"""How much a concept counts for a class (steps 6 to 9 of the method).
+"""Concept attributions: how much a concept contributes to a class (steps 6 to 9 of the method).
 
 Letters and shapes as everywhere in vtcav: F [N, C, h, w] feature maps, IG [N, T, C, h, w]
-integrated gradients, z [N, T_all] logits, s [N, T] class shares, A [N, T, C, h, w] attribution
-maps, M [N, K, h, w] concept maps, p [N, K, C] pooled CAVs, a [N, T, K] concept attributions.
+integrated gradients, z [N, T_all] logits, s [N, T] class shares, B [N, T, C, h, w] relevance,
+A [N, T, C, h, w] attribution maps, M [N, K, h, w] concept maps, p [N, K, C] pooled CAVs,
+a [N, T, K] concept attributions.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor
 from vtcav.method.guard import guarded
 
 __all__ = [
-    "attribution_map",
+    "attribution_scale",
     "binary_relevance",
     "class_share",
     "concept_attribution",
@@ -59,8 +60,8 @@ def class_share(z: Tensor, z0: Tensor) -> Tensor:
         z0: Logits at zero feature maps, [1, T_all] or [N, T_all].
 
     Returns:
-        s [N, T_all] in [0, 1]: how far each class rose, relative to the one that rose most;
-        all 0 where no class rose.
+        s [N, T_all] in [0, 1]: the logit difference of each class, relative to the largest;
+        all 0 where no logit increased.
 
     Example:
         >>> import torch
@@ -86,25 +87,32 @@ def relevance_share(B: Tensor) -> Tensor:
     return total / torch.where(highest > 0, highest, 1.0)
 
 
-def attribution_map(B: Tensor, s: Tensor) -> Tensor:
-    """Return A = B / (sum(B) + 1e-7) * s, step 6 (`guard`: 1e-7 in the units of B).
+def attribution_scale(B: Tensor, s: Tensor) -> Tensor:
+    """Return s / (sum(B) + 1e-7), the second half of step 6 (`guard`: 1e-7 in the units of B).
+
+    The attribution map A is B times this number. It is never formed: the concept attribution needs
+    only B and the number.
 
     Args:
         B: Relevance [N, T, C, h, w].
         s: Class shares [N, T].
 
     Returns:
-        A [N, T, C, h, w], whose sum over C, h, w is s where there is any relevance.
+        Factors [N, T]. The sum of A over C, h, w is s where there is any relevance.
+
+    Example:
+        >>> B = torch.tensor([[[[[3.0, 1.0]]]]])
+        >>> attribution_scale(B, torch.tensor([[0.5]]))
+        tensor([[0.1250]])
     """
-    scale = s / guarded(B.sum((2, 3, 4)))
-    return B * scale[:, :, None, None, None]
+    return s / guarded(B.sum((2, 3, 4)))
 
 
 def pooled_cav(v: Tensor, F: Tensor, M: Tensor) -> Tensor:
     """Return the rectified, max-normalised directions p, step 7.
 
-    For an image whose feature maps are nowhere negative p = ReLU(v). Otherwise a channel that is
-    negative inside the concept map (sum_hw(F_c M) < 0) counts with its sign turned.
+    For an image whose feature maps are nowhere negative, p = ReLU(v). Otherwise the sign of v_c is
+    flipped for every channel c that is negative inside the concept map (sum_hw(F_c M) < 0).
 
     Args:
         v: Directions [K, C].
@@ -126,7 +134,7 @@ def pooled_cav(v: Tensor, F: Tensor, M: Tensor) -> Tensor:
 def concept_attribution(B: Tensor, s: Tensor, M: Tensor, p: Tensor) -> Tensor:
     """Return a = sum_c p_c sum_hw(A_c M), steps 6 and 8, as matrix products.
 
-    A is never formed: it is B times one number per image and class.
+    A is B times `attribution_scale`.
 
     Args:
         B: Relevance [N, T, C, h, w].
@@ -139,6 +147,5 @@ def concept_attribution(B: Tensor, s: Tensor, M: Tensor, p: Tensor) -> Tensor:
     """
     pooled_maps = torch.matmul(p[:, None], B.flatten(3))  # [N, T, K, h w]
     pooled = (pooled_maps * M.flatten(2)[:, None]).sum(3)
-    scale = s / guarded(B.sum((2, 3, 4)))
     # p and M are at most 1, so a exceeds s by rounding alone
-    return torch.minimum(pooled * scale[:, :, None], s[:, :, None])
+    return torch.minimum(pooled * attribution_scale(B, s)[:, :, None], s[:, :, None])

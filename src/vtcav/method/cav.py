@@ -1,35 +1,68 @@
-"""Concept activation vectors: directions and emblems (steps 1 and 3)."""
+"""Concept activation vectors: directions and emblems (steps 1 and 3 of the method).
+
+Letters and shapes as everywhere in vtcav: F [N, C, h, w] feature maps, GAP activations [n, C] of a
+set of n images, v [K, C] directions, e+ and e- [K] emblems, M [N, K, h, w] concept maps.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from vtcav.method.concept_map import concept_map, raw_map
+from vtcav.method.resampling import Draws
 
-__all__ = ["LayerCavs", "Resampling", "direction", "emblem"]
+__all__ = ["Cavs", "direction", "directions", "emblem", "emblems"]
+
+_CHANNELS, _DRAWS = 256, 64  # at a time, which bounds the memory for copies
 
 
 def direction(positives: Tensor, negatives: Tensor) -> Tensor:
     """Return v: the mean over examples minus the mean over negatives, step 1.
 
     Args:
-        positives: GAP activations of the concept's examples [n1, C].
-        negatives: GAP activations of the negatives [n2, C].
+        positives: GAP activations of the concept's examples [n, C].
+        negatives: GAP activations of the negatives [m, C].
 
     Returns:
-        The direction v [C], not normalised.
+        The direction v [C], not normalised. It is computed in double precision.
 
     Example:
         >>> import torch
         >>> direction(torch.tensor([[1.0, 2.0], [3.0, 2.0]]), torch.tensor([[1.0, 1.0]]))
         tensor([1., 1.])
     """
-    return positives.mean(0) - negatives.mean(0)
+    first, second = (G.double().sum(0) / len(G) for G in (positives, negatives))
+    return (first - second).to(positives.dtype)
+
+
+def directions(positives: Tensor, negatives: Tensor, draws: Draws) -> Tensor:
+    """Return the direction of every draw, step 1, as matrix products.
+
+    Args:
+        positives: GAP activations of the set that plays the concept [n, C].
+        negatives: GAP activations of the negatives [m, C].
+        draws: The images of J CAVs.
+
+    Returns:
+        Directions v [J, C]: row j is the `direction` of the images of draw j, up to rounding.
+
+    Example:
+        >>> G = torch.tensor([[1.0], [3.0]])
+        >>> directions(G, G, Draws(torch.tensor([[0, 0]]), torch.tensor([[1, 0]])))
+        tensor([[-1.]])
+    """
+    v = positives.new_empty(len(draws), positives.shape[1])
+    for i in range(0, positives.shape[1], _CHANNELS):  # in double precision
+        first, second = (
+            _means(G[:, i : i + _CHANNELS].double(), positions)
+            for G, positions in ((positives, draws.positives), (negatives, draws.negatives))
+        )
+        v[:, i : i + _CHANNELS] = first - second
+    return v
 
 
 def emblem(values: Tensor) -> Tensor:
@@ -39,7 +72,7 @@ def emblem(values: Tensor) -> Tensor:
         values: Contraharmonic means [n] or [n, K].
 
     Returns:
-        One emblem, or K. For an even count the mean of the two middle values.
+        One emblem, or K. For an even count it is the mean of the two middle values.
 
     Example:
         >>> import torch
@@ -51,45 +84,69 @@ def emblem(values: Tensor) -> Tensor:
     return (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
 
 
+def emblems(values: Tensor, positions: Tensor) -> Tensor:
+    """Return the emblem of every draw, step 3.
+
+    Args:
+        values: Contraharmonic means of the raw maps [n, J]: column j under direction j.
+        positions: The images of each draw [J, m].
+
+    Returns:
+        Emblems [J]: the `emblem` of the images of each draw.
+
+    Example:
+        >>> values = torch.tensor([[1.0, 5.0], [2.0, 6.0], [9.0, 7.0]])
+        >>> emblems(values, torch.tensor([[0, 1, 2], [0, 0, 2]]))
+        tensor([2., 5.])
+    """
+    few = zip(torch.split(values, _DRAWS, 1), torch.split(positions, _DRAWS), strict=True)
+    return torch.cat(
+        [emblem(columns.gather(0, rows.T.to(values.device, torch.int64))) for columns, rows in few]
+    )
+
+
+def _means(G: Tensor, positions: Tensor) -> Tensor:
+    """Return the mean of each draw's images [J, c] of activations [n, c]."""
+    share = torch.full(positions.shape, 1 / positions.shape[1], dtype=torch.float64)
+    weights = torch.zeros(len(positions), len(G), dtype=torch.float64)
+    return weights.scatter_add_(1, positions.long(), share).to(G.device) @ G
+
+
 @dataclass(frozen=True, eq=False)
-class LayerCavs:
-    """The CAVs of all concepts at one layer.
+class Cavs:
+    """K CAVs at one layer: what steps 2 to 8 need of them.
 
     Attributes:
         v: Directions [K, C].
         e_pos: Emblems of the examples [K].
         e_neg: Emblems of the negatives [K].
-        values_pos: For each concept the contraharmonic means of its examples' raw maps [n_k],
-            whose median is e+.
-        values_neg: The same of its negatives [m_k].
-        place_pos: Where the raw maps of the examples lie on average: each map divided by its sum
-            [K, h, w].
-        place_neg: The same of the negatives [K, h, w].
-        resampled: Null and bootstrap CAVs, J of them; `CavBank.resampling` says which are whose.
-        w: Filters [K, C] that find the concepts in place of v (`discriminant_map`); None for the
-            paper's definition.
+        w: Linear discriminant directions [K, C], which find the concepts in place of v
+            (`discriminant_map`); None for the paper's definition.
     """
 
     v: Tensor
     e_pos: Tensor
     e_neg: Tensor
-    values_pos: tuple[Tensor, ...] = ()
-    values_neg: tuple[Tensor, ...] = ()
-    place_pos: Tensor | None = None
-    place_neg: Tensor | None = None
-    resampled: LayerCavs | None = None
     w: Tensor | None = None
 
-    def to(self, device: torch.device) -> LayerCavs:
-        """Return directions and emblems on a device, without what the method does not need."""
-        w = None if self.w is None else self.w.to(device)
-        return LayerCavs(self.v.to(device), self.e_pos.to(device), self.e_neg.to(device), w=w)
+    @staticmethod
+    def joined(parts: Sequence[Cavs]) -> Cavs:
+        """Return the CAVs of several parts in order; all parts have w, or none has."""
+        w = [part.w for part in parts if part.w is not None]
+        return Cavs(
+            torch.cat([part.v for part in parts]),
+            torch.cat([part.e_pos for part in parts]),
+            torch.cat([part.e_neg for part in parts]),
+            torch.cat(w) if w else None,
+        )
 
-    def part(self, chosen: range) -> LayerCavs:
-        """Return the CAVs of a range of positions, without what the method does not need."""
-        i = slice(chosen.start, chosen.stop)
-        w = None if self.w is None else self.w[i]
-        return LayerCavs(self.v[i], self.e_pos[i], self.e_neg[i], w=w)
+    def to(self, device: torch.device) -> Cavs:
+        """Return the CAVs on a device."""
+        return self._each(lambda tensor: tensor.to(device))
+
+    def part(self, chosen: range) -> Cavs:
+        """Return the CAVs at a range of positions."""
+        return self._each(lambda tensor: tensor[chosen.start : chosen.stop])
 
     def maps(self, F: Tensor) -> Tensor:
         """Return the concept maps M [N, K, h, w] of feature maps F [N, C, h, w], steps 2 to 4."""
@@ -101,36 +158,6 @@ class LayerCavs:
         """Whether the layer separates each concept from its negatives, e+ > e- [K]."""
         return self.e_pos > self.e_neg
 
-
-@dataclass(frozen=True)
-class Resampling:
-    """Which of the J resampled CAVs of every layer belong to which concept.
-
-    Concepts of one size that share their negatives share their null CAVs.
-
-    Attributes:
-        null: Positions of each concept's null CAVs; empty where it has none.
-        bootstrap: Positions of each concept's bootstrap CAVs.
-        untested: Why a concept has no null CAVs; empty where it has.
-    """
-
-    null: tuple[range, ...]
-    bootstrap: tuple[range, ...]
-    untested: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
-        return {
-            "null": [[r.start, r.stop] for r in self.null],
-            "bootstrap": [[r.start, r.stop] for r in self.bootstrap],
-            "untested": list(self.untested),
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Resampling:
-        """Return what `to_dict` made."""
-        return cls(
-            tuple(range(*pair) for pair in data["null"]),
-            tuple(range(*pair) for pair in data["bootstrap"]),
-            tuple(data["untested"]),
-        )
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Cavs:
+        w = None if self.w is None else change(self.w)
+        return Cavs(change(self.v), change(self.e_pos), change(self.e_neg), w)

@@ -1,4 +1,4 @@
-"""Where the network sees a concept: raw maps and concept maps (steps 2 to 4 of the method).
+"""Raw maps and concept maps: where the network sees a concept (steps 2 to 4 of the method).
 
 Letters and shapes as everywhere in vtcav: F [N, C, h, w] feature maps, v [K, C] directions,
 R [N, K, h, w] raw maps, e+ and e- [K] emblems, M [N, K, h, w] concept maps.
@@ -44,7 +44,7 @@ def contraharmonic_mean(R: Tensor) -> Tensor:
         R: Raw maps [..., h, w].
 
     Returns:
-        One value per map, [...]: near the map's high values; 0 for an empty map.
+        One value per map [...], close to the map's high values; 0 for an empty map.
 
     Example:
         >>> import torch
@@ -67,8 +67,8 @@ def concept_map(R: Tensor, e_pos: Tensor, e_neg: Tensor) -> Tensor:
         e_neg: Emblems of the negatives [K].
 
     Returns:
-        Concept maps M [N, K, h, w] in [0, 1]; 0 everywhere for a concept with e+ <= e-, which
-        the layer does not separate from its negatives.
+        Concept maps M [N, K, h, w] in [0, 1]; 0 everywhere for a concept with e+ <= e-, which the
+        layer does not separate from its negatives.
 
     Example:
         >>> import torch
@@ -79,6 +79,6 @@ def concept_map(R: Tensor, e_pos: Tensor, e_neg: Tensor) -> Tensor:
     low, high = e_neg[:, None, None], e_pos[:, None, None]
     separated = high > low
     width = torch.where(separated, high - low, 1.0)
-    # minimum before maximum keeps the clip defined where the emblems are the wrong way round
+    # minimum before maximum: the clip is defined even if e+ < e-
     M = (torch.maximum(torch.minimum(R, high), low) - low) / width
     return torch.where(separated, M, 0.0).clamp(0.0, 1.0)

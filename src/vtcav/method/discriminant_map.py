@@ -1,17 +1,18 @@
-"""The filter map: a variant that finds concepts with a filter, named beside the paper's definition.
+"""Linear discriminant maps: a variant that finds concepts by another direction than the paper's.
 
 The paper uses one direction v, the difference of mean activations, twice: to find the concept
-(the raw map, step 2) and to weigh channels (the pooled CAV, step 7). v is a pattern: it says what
-the concept does to the channels. It also answers to whatever else does that to them: where two
-cues share the channels of a class, the map of one lights up on the other. A filter answers to the
-concept and as little as possible to what else varies (Haufe et al., "On the interpretation of
-weight vectors of linear models in multivariate neuroimaging", NeuroImage 87, 2014). With S the
-covariance of the GAP activations inside the two sets, pooled, and the shrinkage l:
+(the raw map, step 2) and to weight channels (the pooled CAV, step 7). v is a pattern: it describes
+what the concept does to the channels. A raw map along v also responds to anything else that does
+the same: where two cues share the channels of a class, the map of one lights up on the other. The
+weight vector of a linear classifier, a filter, responds to the concept and as little as possible
+to other variation (Haufe et al., "On the interpretation of weight vectors of linear models in
+multivariate neuroimaging", NeuroImage 87, 2014). With S the pooled covariance of the GAP
+activations within the two sets, and the shrinkage l:
 
     w = (S + l mean(diag S) I)^-1 v        Fisher's linear discriminant
 
-The variant draws the map with w (steps 2 to 4) and keeps v for the pooled CAV and everything
-else. Null and bootstrap CAVs have filters of their own, from the images of each draw.
+The variant "filter" draws the map with w (steps 2 to 4) and keeps v for the pooled CAV and
+everything else. Null and bootstrap CAVs have their own w, from the images of each draw.
 """
 
 from __future__ import annotations
@@ -21,59 +22,36 @@ from torch import Tensor
 
 from vtcav.method.resampling import Draws
 
-__all__ = ["SHRINKAGE", "filter_direction", "filter_directions"]
+__all__ = ["SHRINKAGE", "discriminant_directions"]
 
 SHRINKAGE = 0.1
 
 _BYTES = 1 << 26  # of covariances at a time
 
 
-def filter_direction(examples: Tensor, negatives: Tensor, shrinkage: float = SHRINKAGE) -> Tensor:
-    """Return w [C] of one concept at one layer.
-
-    Args:
-        examples: GAP activations of the examples [n, C].
-        negatives: Those of the negatives [m, C].
-        shrinkage: l, above 0; the larger, the closer w is to the direction of v.
-
-    Returns:
-        w, as long as v, in the activations' precision.
-
-    Example:
-        >>> import torch
-        >>> noise = torch.tensor([[0.0, 1.0], [0.0, -1.0]])  # the second channel varies
-        >>> w = filter_direction(noise + torch.tensor([1.0, 1.0]), noise, shrinkage=0.01)
-        >>> round(float(w[1] / w[0]), 3)
-        0.005
-    """
-    everything = Draws(torch.arange(len(examples))[None], torch.arange(len(negatives))[None])
-    return filter_directions(examples, negatives, everything, shrinkage)[0]
-
-
-def filter_directions(
+def discriminant_directions(
     positives: Tensor, negatives: Tensor, draws: Draws, shrinkage: float = SHRINKAGE
 ) -> Tensor:
-    """Return w of every draw, W [J, C], from the images of that draw.
+    """Return the linear discriminant direction of every draw, w [J, C].
 
     Args:
         positives: GAP activations of the set that plays the concept [n, C].
         negatives: GAP activations of the negatives [m, C].
-        draws: Of J CAVs.
-        shrinkage: l, above 0.
+        draws: The images of J CAVs.
+        shrinkage: l, above 0; the larger, the closer w is to the direction of v.
 
     Returns:
-        Filters, each as long as the direction of its draw, in the activations' precision.
+        w, each as long as the direction v of its draw, in the activations' precision.
 
     Example:
-        >>> G = torch.tensor([[0.0, 2.0], [0.0, 0.0], [1.0, 2.0], [1.0, 0.0]])
-        >>> draws = Draws(torch.tensor([[2, 3], [1, 1]]), torch.tensor([[0, 1], [0, 0]]))
-        >>> filter_directions(G, G, draws).round(decimals=3)
-        tensor([[ 1.,  0.],
-                [ 0., -2.]])
+        >>> noise = torch.tensor([[0.0, 1.0], [0.0, -1.0]])  # the second channel varies
+        >>> w = discriminant_directions(noise + 1, noise, Draws.whole(2, 2), shrinkage=0.01)
+        >>> round(float(w[0, 1] / w[0, 0]), 3)
+        0.005
     """
     X = torch.cat([positives, negatives]).double()
     X = X - X.mean(0)
-    # w lies in the span of the images, which are mostly fewer than the channels
+    # w lies in the span of the images, and there are usually fewer images than channels
     basis = torch.linalg.qr(X.T).Q if len(X) < X.shape[1] else None
     Y = X if basis is None else X @ basis
     J, size = len(draws), max(1, _BYTES // (8 * Y.shape[1] ** 2))
@@ -81,16 +59,15 @@ def filter_directions(
         _solved(Y, len(positives), draws.part(range(i, min(i + size, J))), shrinkage, X.shape[1])
         for i in range(0, J, size)
     ]
-    W = torch.cat(parts)
-    return (W if basis is None else W @ basis.T).to(positives.dtype)
+    w = torch.cat(parts)
+    return (w if basis is None else w @ basis.T).to(positives.dtype)
 
 
 def _solved(Y: Tensor, n: int, draws: Draws, shrinkage: float, channels: int) -> Tensor:
-    """Return the filters of draws in the coordinates of Y [n + m, D]: [J, D]."""
+    """Return w of draws [J, D] in the coordinates of Y [n + m, D]."""
     J, D = len(draws), Y.shape[1]
     S = torch.zeros(J, D, D, dtype=Y.dtype, device=Y.device)
-    means = []
-    images = 0
+    means, images = [], 0
     for positions, rows in ((draws.positives, Y[:n]), (draws.negatives, Y[n:])):
         counts = _counts(positions.to(Y.device), len(rows))
         mean = counts @ rows / positions.shape[1]

@@ -1,10 +1,11 @@
-"""CAVs learned again from other images: null CAVs and bootstrap CAVs.
+"""Draws of images that CAVs are learned from: all of them, or resampled ones.
 
-A null CAV stands for no concept: as many images as the concept has examples are drawn from the
-negatives without replacement and play the concept against the remaining negatives. A bootstrap CAV
-is the concept's own, learned from examples and negatives drawn with replacement. Both get
-directions and emblems exactly as the concept does (steps 1 and 3); a draw is nothing but
-positions in the sets of images, so that pooled activations and raw maps are computed once.
+A concept's own CAV is learned from all examples and all negatives. A bootstrap CAV is learned from
+examples and negatives drawn with replacement. A null CAV stands for no concept: as many images as
+the concept has examples are drawn from the negatives without replacement and play the concept
+against the remaining negatives. All get directions and emblems in the same way (steps 1 and 3).
+A draw consists of positions in the sets of images, so pooled activations and raw maps are computed
+once.
 """
 
 from __future__ import annotations
@@ -14,14 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Draws", "bootstrap_draws", "directions", "null_draws", "resampled_emblems", "too_few"]
-
-_CHANNELS, _DRAWS = 256, 64  # at a time, so that memory does not grow with their number
+__all__ = ["Draws", "bootstrap_draws", "null_draws", "too_few"]
 
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """The images of J resampled CAVs.
+    """The images of J CAVs.
 
     Attributes:
         positives: Positions in the set that plays the concept [J, n1].
@@ -34,14 +33,31 @@ class Draws:
     def __len__(self) -> int:
         return len(self.positives)
 
+    @classmethod
+    def whole(cls, examples: int, negatives: int) -> Draws:
+        """Return one draw that takes every example and every negative once.
+
+        Example:
+            >>> Draws.whole(2, 3).negatives
+            tensor([[0, 1, 2]], dtype=torch.int32)
+        """
+        return cls(*(torch.arange(n, dtype=torch.int32)[None] for n in (examples, negatives)))
+
+    def followed_by(self, others: Draws) -> Draws:
+        """Return these draws and then others of as many images."""
+        return Draws(
+            torch.cat([self.positives, others.positives]),
+            torch.cat([self.negatives, others.negatives]),
+        )
+
     def part(self, chosen: range) -> Draws:
-        """Return a range of the draws."""
+        """Return the draws at a range of positions."""
         i = slice(chosen.start, chosen.stop)
         return Draws(self.positives[i], self.negatives[i])
 
 
 def too_few(examples: int, negatives: int) -> str:
-    """Return why no null CAVs can be drawn, or an empty text where they can.
+    """Return why no null CAVs can be drawn, or an empty text if they can.
 
     A pseudo-concept is as large as the concept, and at least as many negatives must remain.
 
@@ -63,10 +79,10 @@ def null_draws(examples: int, negatives: int, count: int, seed: int) -> Draws:
     """Draw pseudo-concepts from the negatives, without replacement, against the rest.
 
     Args:
-        examples: Size of the concept, n1.
+        examples: Number of examples of the concept, n1.
         negatives: Number of negatives.
-        count: How many draws, J.
-        seed: Seeds them.
+        count: Number of draws, J.
+        seed: Seeds the draws.
 
     Returns:
         Both positions index the negatives: [J, n1] and [J, negatives - n1].
@@ -88,8 +104,8 @@ def bootstrap_draws(examples: int, negatives: int, count: int, seed: int) -> Dra
     Args:
         examples: Number of examples.
         negatives: Number of negatives.
-        count: How many draws, J.
-        seed: Seeds them.
+        count: Number of draws, J.
+        seed: Seeds the draws.
 
     Returns:
         Positions in the examples [J, examples] and in the negatives [J, negatives].
@@ -99,70 +115,3 @@ def bootstrap_draws(examples: int, negatives: int, count: int, seed: int) -> Dra
         torch.randint(examples, (count, examples), generator=generator).int(),
         torch.randint(negatives, (count, negatives), generator=generator).int(),
     )
-
-
-def directions(positives: Tensor, negatives: Tensor, draws: Draws) -> Tensor:
-    """Return the direction of every draw, step 1, as matrix products.
-
-    Args:
-        positives: GAP activations of the set that plays the concept [n, C].
-        negatives: GAP activations of the negatives [m, C].
-        draws: Of J CAVs.
-
-    Returns:
-        Directions V [J, C].
-
-    Example:
-        >>> G = torch.tensor([[1.0], [3.0]])
-        >>> directions(G, G, Draws(torch.tensor([[0, 0]]), torch.tensor([[1, 0]])))
-        tensor([[-1.]])
-    """
-    V = torch.empty(len(draws), positives.shape[1])
-    columns = positives.shape[1]
-    for i in range(0, columns, _CHANNELS):  # in double precision, a few channels at a time
-        parts = [
-            _weighted(positions, G[:, i : i + _CHANNELS].double())
-            for positions, G in ((draws.positives, positives), (draws.negatives, negatives))
-        ]
-        V[:, i : i + _CHANNELS] = (parts[0] - parts[1]).float()
-    return V.to(positives.device)
-
-
-def resampled_emblems(values: Tensor, positions: Tensor) -> Tensor:
-    """Return the emblem of every draw, step 3: the true median over its images.
-
-    Args:
-        values: Contraharmonic means of the raw maps [n, J]: column j under direction j.
-        positions: Images of each draw [J, m].
-
-    Returns:
-        Emblems [J].
-
-    Example:
-        >>> values = torch.tensor([[1.0, 5.0], [2.0, 6.0], [9.0, 7.0]])
-        >>> resampled_emblems(values, torch.tensor([[0, 1, 2], [0, 0, 2]]))
-        tensor([2., 5.])
-    """
-    m = positions.shape[1]
-    emblems = []
-    for i in range(0, len(positions), _DRAWS):
-        here = positions[i : i + _DRAWS].to(values.device, torch.int64)
-        drawn = values[:, i : i + _DRAWS].T.gather(1, here).sort(1).values
-        emblems.append((drawn[:, (m - 1) // 2] + drawn[:, m // 2]) / 2)
-    return torch.cat(emblems) if emblems else values.new_zeros(0)
-
-
-def _weighted(positions: Tensor, G: Tensor) -> Tensor:
-    """Return the mean of each draw's images [J, c] of activations [n, c]."""
-    parts = [
-        _weights(positions[i : i + _DRAWS], len(G)).to(G.device) @ G
-        for i in range(0, len(positions), _DRAWS)
-    ]
-    return torch.cat(parts) if parts else G.new_zeros(0, G.shape[1])
-
-
-def _weights(positions: Tensor, count: int) -> Tensor:
-    """Return how much each of `count` images weighs in each draw's mean [J, count]."""
-    share = torch.full(positions.shape, 1 / positions.shape[1], dtype=torch.float64)
-    whole = torch.zeros(len(positions), count, dtype=torch.float64)
-    return whole.scatter_add_(1, positions.long(), share)

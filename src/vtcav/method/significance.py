@@ -1,9 +1,9 @@
-"""How far an attribution stands out: null CAVs, p-values, effects, false discoveries, intervals.
+"""Significance of an attribution: p-values against null CAVs, effect sizes, q-values, intervals.
 
-The unit of the test is the CAV, not the image. The hypothesis is that the concept's examples are
-images like the negatives: then its CAV is one more draw of the kind that null CAVs are, and its
-attribution is one more draw from theirs. The test asks whether the attribution is *greater*:
-attributions are at least 0, and one that is smaller than those of random images says nothing.
+The unit of the test is the CAV, not the image. Under the null hypothesis the concept's examples are
+images like the negatives: its CAV is then one more null CAV, and its attribution one more draw from
+their distribution. The test is one-sided: an attribution is at least 0, and one that is smaller
+than those of random images carries no information.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def p_value(observed: float, null: Array) -> float:
 
 
 def effect_size(observed: float, null: Array) -> float:
-    """Return how many standard deviations of the null the attribution lies above its mean.
+    """Return the distance of an attribution from the mean of the null, in standard deviations.
 
     Args:
         observed: The concept's attribution.
@@ -67,14 +67,14 @@ def effect_size(observed: float, null: Array) -> float:
 
 
 def q_values(p: Array) -> Array:
-    """Return Benjamini-Hochberg adjusted p-values of everything tested together.
+    """Return Benjamini-Hochberg adjusted p-values of all tests of a table.
 
     Args:
-        p: p-values [n]; NaN where there was no test, which counts for nothing.
+        p: p-values [n]; NaN where nothing was tested. These are left out.
 
     Returns:
-        q [n]: calling those with q <= 0.05 discoveries keeps the expected share of false ones
-        among them at 5 % at most (for tests that are independent or depend positively).
+        q [n]: of the tests with q <= 0.05, at most 5 % are false discoveries on average (if the
+        tests are independent or positively dependent).
 
     Example:
         >>> q_values(np.array([0.01, 0.04, float("nan"), 0.03])).round(3).tolist()
@@ -92,8 +92,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Return the interval of an attribution over the choice of examples and negatives.
 
-    The normal interval around the value observed, with the standard deviation over bootstrap
-    CAVs, cut off below 0 and above 1. (Percentiles of the draws themselves need not hold the value:
+    It is the normal interval around the observed value, with the standard deviation over bootstrap
+    CAVs, cut off at 0 and 1. (Percentiles of the draws need not contain the observed value, because
     every bootstrap CAV is noisier than the CAV.)
 
     Args:
@@ -102,7 +102,7 @@ def bootstrap_interval(
         confidence: Between 0 and 1.
 
     Returns:
-        Low and high; NaN for fewer than two draws.
+        The lower and the upper end; NaN for fewer than two draws.
 
     Example:
         >>> low, high = bootstrap_interval(0.2, np.array([0.1, 0.2, 0.3]))

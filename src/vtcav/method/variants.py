@@ -1,4 +1,4 @@
-"""The named variants of the method: the paper's definition, and what differs from it."""
+"""The named variants of the method: the paper's definition and its alternatives."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from vtcav.parameters import Words, check
 __all__ = ["PAPER", "TITLES", "VARIANTS", "Variant", "check_variant", "method_of", "suffix"]
 
 Variant: TypeAlias = Literal["paper", "filter"]
-"""How a concept is found in an image: by the paper's direction v, or by a filter w."""
+"""How a concept is found in an image: by the paper's direction v, or by a linear discriminant w."""
 
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 PAPER: Variant = "paper"
 TITLES = {"paper": "Visual-TCAV", "filter": "Visual-TCAV, filter map"}
-"""What each is called in figures."""
+"""The name of each variant in figures."""
 
 
 def check_variant(variant: object) -> Variant:
-    """Return the name of a variant, or refuse another.
+    """Return the name of a variant.
 
     Raises:
-        ExplanationError: Naming those there are.
+        ExplanationError: For an unknown variant; the message names all variants.
 
     Example:
         >>> check_variant("filter")
@@ -42,7 +42,7 @@ def method_of(variant: Variant) -> str:
 
 
 def suffix(variant: Variant) -> str:
-    """Return what titles add for a variant; nothing for the paper's definition.
+    """Return the suffix of titles for a variant; empty for the paper's definition.
 
     Example:
         >>> suffix("paper"), suffix("filter")

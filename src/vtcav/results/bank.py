@@ -1,25 +1,25 @@
-"""Concept activation vectors: directions and emblems (steps 1 and 3), and a bank of them.
-
-Letters and shapes as everywhere in vtcav: v [K, C] directions, e+ and e- [K] emblems.
-"""
+"""A bank of CAVs: concepts learned at layers of one network, with what they were learned from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vtcav.errors import CavError
 from vtcav.images.preprocess import same_preprocessing
 from vtcav.images.references import Skipped
-from vtcav.method.cav import LayerCavs, Resampling
 from vtcav.method.variants import PAPER, Variant
 from vtcav.models.base import Model
-from vtcav.results.image_set import SetEvidence
+from vtcav.results import bank_file
+from vtcav.results.image_set import ImageSetRecord
+from vtcav.results.layer_cavs import LayerCavs, Resampling
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ __all__ = ["CavBank", "ConceptRecord"]
 
 @dataclass(frozen=True)
 class ConceptRecord:
-    """What a concept's CAVs were made from.
+    """The images that a concept's CAVs were learned from.
 
     Attributes:
         name: The concept.
@@ -62,19 +62,20 @@ class CavBank:
     """Concepts learned at the layers of one network.
 
     Attributes:
-        concepts: What each concept was made from, in order (K of them).
+        concepts: The images of each concept, in order (K concepts).
         layers: The CAVs by layer name, in the order of the network.
         thumbnails: A few examples of each concept, uint8 [n, 96, 96, 3], for figures.
-        fingerprint: Of the network.
+        fingerprint: The network's fingerprint.
         preprocessing: Behaviour signature of the preprocessing.
-        described: The network and the preprocessing in words, for messages.
-        versions: Of vtcav and torch.
-        settings: Limits and seeds of the fit.
-        sets: What is kept of every set of images, examples and negatives.
+        described: Descriptions of the network and the preprocessing, for messages.
+        versions: Versions of vtcav and of the packages that numbers depend on.
+        settings: The settings of the fit.
+        sets: The records of all sets of images, examples and negatives.
         contrast: For each concept the positions of its examples and negatives in `sets`.
-        resampling: Whose the resampled CAVs are.
-        from_cache: Of each set of images and kind of entry, how many came from the cache, of how
-            many. It is not saved: the bank is the same to the last bit either way.
+        resampling: Which resampled CAVs belong to which concept.
+        from_cache: For each set of images and kind of cache entry, how many entries came from the
+            cache and how many were needed. It is not saved: the bank is the same to the last bit
+            either way.
     """
 
     concepts: tuple[ConceptRecord, ...]
@@ -85,7 +86,7 @@ class CavBank:
     described: Mapping[str, str]
     versions: Mapping[str, str]
     settings: Mapping[str, Any]
-    sets: tuple[SetEvidence, ...]
+    sets: tuple[ImageSetRecord, ...]
     contrast: tuple[tuple[int, int], ...]
     resampling: Resampling
     from_cache: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
@@ -107,12 +108,12 @@ class CavBank:
 
     @property
     def variant(self) -> Variant:
-        """How the concepts are found: "paper" or "filter"."""
+        """How concepts are found in an image: "paper" or "filter"."""
         variant: Variant = self.settings.get("variant", PAPER)
         return variant
 
-    def evidence(self, concept: str) -> tuple[SetEvidence, SetEvidence]:
-        """Return what is kept of a concept's examples and of its negatives.
+    def evidence(self, concept: str) -> tuple[ImageSetRecord, ImageSetRecord]:
+        """Return the records of a concept's examples and of its negatives.
 
         Raises:
             CavError: For a concept that the bank does not have.
@@ -123,10 +124,10 @@ class CavBank:
         return self.sets[examples], self.sets[negatives]
 
     def concepts_of(self, digest: str) -> frozenset[str]:
-        """Return the concepts that an image, or a part of it, is an example or a negative of.
+        """Return the concepts that have an image, or a part of it, as example or negative.
 
         Args:
-            digest: Of the image.
+            digest: SHA-256 of the image's content.
         """
         held = {i for i, s in enumerate(self.sets) if digest in (*s.digests, *s.origins)}
         pairs = zip(self.names, self.contrast, strict=True)
@@ -223,9 +224,26 @@ class CavBank:
         Raises:
             CavError: When the file cannot be written.
         """
-        from vtcav.results.bank_file import write
-
-        write(self, Path(path))
+        tensors: dict[str, Tensor] = {}
+        for layer, cavs in self.layers.items():
+            tensors |= {f"cav/{layer}/{name}": t for name, t in cavs.tensors().items()}
+        for i, images in enumerate(self.sets):
+            tensors |= {f"set/{i}/{name}": t for name, t in images.tensors().items()}
+        for name, pictures in self.thumbnails.items():
+            tensors[f"thumbnails/{name}"] = torch.tensor(pictures)
+        data = {
+            "concepts": [asdict(record) for record in self.concepts],
+            "layers": list(self.layers),
+            "fingerprint": self.fingerprint,
+            "preprocessing": self.preprocessing,
+            "described": dict(self.described),
+            "versions": dict(self.versions),
+            "settings": dict(self.settings),
+            "sets": [images.to_dict() for images in self.sets],
+            "contrast": self.contrast,
+            "resampling": self.resampling.to_dict(),
+        }
+        bank_file.write(Path(path), tensors, data)
 
     @classmethod
     def load(cls, path: str | Path) -> CavBank:
@@ -234,13 +252,39 @@ class CavBank:
         Raises:
             CavError: When the file is missing, damaged, or no bank of CAVs.
         """
-        from vtcav.results.bank_file import read
+        tensors, data = bank_file.read(Path(path))
+        try:
+            return cls._from(tensors, data)
+        except (KeyError, TypeError) as error:
+            raise CavError(f"the CAVs in {str(path)!r} are incomplete: {error!r}") from error
 
-        return read(Path(path))
+    @classmethod
+    def _from(cls, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> CavBank:
+        concepts = tuple(ConceptRecord.from_dict(entry) for entry in data["concepts"])
+        layers = data["layers"]
+        return cls(
+            concepts=concepts,
+            layers={
+                layer: LayerCavs.from_tensors(tensors, f"cav/{layer}/", len(concepts))
+                for layer in layers
+            },
+            thumbnails={c.name: tensors[f"thumbnails/{c.name}"].numpy() for c in concepts},
+            fingerprint=data["fingerprint"],
+            preprocessing=tuple(data["preprocessing"]),
+            described=data["described"],
+            versions=data["versions"],
+            settings=data["settings"],
+            sets=tuple(
+                ImageSetRecord.from_file(entry, tensors, f"set/{i}/", layers)
+                for i, entry in enumerate(data["sets"])
+            ),
+            contrast=tuple((first, second) for first, second in data["contrast"]),
+            resampling=Resampling.from_dict(data["resampling"]),
+        )
 
 
 def describe(model: Model) -> dict[str, str]:
-    """Return the network and its preprocessing in words."""
+    """Return descriptions of a network and its preprocessing."""
     return {"network": model.described, "preprocess": repr(model.preprocess)}
 
 

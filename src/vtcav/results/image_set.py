@@ -1,14 +1,15 @@
-"""What is kept of the images that a concept was learned from, so that its CAV can be judged.
+"""The record of a set of images that a concept was learned from, so that its CAV can be judged.
 
-The pooled activations are all that directions depend on, so directions can be learned anew from
-them, with other images or in cross-validation, without the network. Digests and small grey
-pictures tell the same image twice.
+Directions depend on the pooled activations alone, so they can be learned again from these, with
+other images or in cross-validation, without the network. Digests and perceptual hashes find images
+that occur twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,53 +17,85 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["PRINT_SIDE", "SetEvidence", "picture_print"]
+__all__ = ["HASH_SIDE", "ImageSetRecord", "perceptual_hash"]
 
-PRINT_SIDE = 16
-"""Pixels on a side of the small grey pictures that near-duplicates are found by."""
+HASH_SIDE = 16
+"""The side in pixels of the small grey pictures that near-duplicates are found by."""
 
 
 @dataclass(frozen=True, eq=False)
-class SetEvidence:
-    """What is kept of one set of images: the examples of a concept, or negatives.
+class ImageSetRecord:
+    """The record of one set of n images: the examples of a concept, or negatives.
 
     Attributes:
-        role: What they are, for messages: "concept 'striped'" or "negatives".
+        role: The role of the images, for messages: "concept 'striped'" or "negatives".
         names: The images' names [n].
         digests: SHA-256 of each image's content [n].
-        prints: Small grey pictures, uint8 [n, 16, 16].
+        perceptual_hashes: Small grey pictures, uint8 [n, 16, 16].
         gap: By layer, the mean activation of each image over h, w: GAP(F) [n, C].
-        origins: Digests of the photographs that images were cut out of [n], empty for whole ones;
-            no digests where none was cut out.
+        origins: Digests of the photographs that images were cut out of [n], each empty for a whole
+            image; no digests at all if no image was cut out.
     """
 
     role: str
     names: tuple[str, ...]
     digests: tuple[str, ...]
-    prints: NDArray[np.uint8] = field(repr=False)
+    perceptual_hashes: NDArray[np.uint8] = field(repr=False)
     gap: Mapping[str, Tensor] = field(repr=False)
     origins: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
 
+    def select(self, layers: Sequence[str]) -> ImageSetRecord:
+        """Return the record with the activations of only these layers."""
+        return replace(self, gap={layer: self.gap[layer] for layer in layers})
+
     def tensors(self) -> dict[str, Tensor]:
         """Return the arrays by name, for a file."""
         arrays = {f"gap/{layer}": values for layer, values in self.gap.items()}
-        return {"prints": torch.tensor(self.prints), **arrays}
+        return {"prints": torch.tensor(self.perceptual_hashes), **arrays}
 
-    def select(self, layers: Sequence[str]) -> SetEvidence:
-        """Return the evidence at only these layers."""
-        gap = {layer: self.gap[layer] for layer in layers}
-        return SetEvidence(self.role, self.names, self.digests, self.prints, gap, self.origins)
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything else as plain data for JSON."""
+        names = ("role", "names", "digests", "origins")
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_file(
+        cls,
+        data: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        prefix: str,
+        layers: Sequence[str],
+    ) -> ImageSetRecord:
+        """Return the record of a file.
+
+        Args:
+            data: What `to_dict` returned.
+            tensors: The tensors of the file.
+            prefix: What the names of this set's tensors begin with.
+            layers: Layer names.
+
+        Raises:
+            KeyError: When something is missing.
+        """
+        return cls(
+            data["role"],
+            tuple(data["names"]),
+            tuple(data["digests"]),
+            tensors[f"{prefix}prints"].numpy(),
+            {layer: tensors[f"{prefix}gap/{layer}"] for layer in layers},
+            tuple(data.get("origins", ())),
+        )
 
 
-def picture_print(picture: Image.Image) -> NDArray[np.uint8]:
+def perceptual_hash(picture: Image.Image) -> NDArray[np.uint8]:
     """Return a picture as 16 x 16 greys, uint8 [16, 16], whatever its size and shape.
 
     Example:
-        >>> picture_print(Image.new("RGB", (40, 30), "white")).mean()
+        >>> perceptual_hash(Image.new("RGB", (40, 30), "white")).mean()
         np.float64(255.0)
     """
-    small = picture.convert("L").resize((PRINT_SIDE, PRINT_SIDE), Image.Resampling.BOX)
+    small = picture.convert("L").resize((HASH_SIDE, HASH_SIDE), Image.Resampling.BOX)
     return np.asarray(small)

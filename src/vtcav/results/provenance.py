@@ -1,4 +1,4 @@
-"""Where a number comes from: versions, network, layers, examples, settings."""
+"""Provenance of a result: versions, network, layers, examples, settings."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Provenance:
     """Everything that a result depends on.
 
     Attributes:
-        versions: Of vtcav, torch, numpy, Pillow and Python.
+        versions: Versions of vtcav, torch, numpy, Pillow and Python.
         model: The network: description, fingerprint, how its logits are read, preprocessing.
-        layers: Name, kind, shape, and how the network resumes from each layer.
+        layers: Name, kind and shape of each layer, and how the network resumes from it.
         concepts: The images that each concept was learned from, and those skipped.
         settings: Quadrature, limits, seeds, classes.
-        from_cache: What of the learning came from the cache (`CavBank.from_cache`). No number
-            depends on it, and it is not compared.
+        from_cache: What the cache contributed to learning (`CavBank.from_cache`). No number depends
+            on it, and it is not compared.
     """
 
     versions: Mapping[str, str]
@@ -41,7 +41,7 @@ class Provenance:
 
     @property
     def variant(self) -> Variant:
-        """How the concepts are found: "paper" or "filter"."""
+        """How concepts are found in an image: "paper" or "filter"."""
         variant: Variant = self.settings.get("fit", {}).get("variant", PAPER)
         return variant
 

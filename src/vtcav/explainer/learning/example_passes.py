@@ -1,8 +1,7 @@
 """The passes of example images through the network that CAVs are learned from.
 
-Feature maps of the first pass are set aside in a temporary file up to a budget; images beyond it
-pass through the network a second time. In memory stays what is pooled, whatever the number of
-images.
+Feature maps of the first pass are kept in a temporary file up to a budget; the other images pass
+through the network a second time. What stays in memory is pooled, whatever the number of images.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from vtcav.errors import ImageError
+from vtcav.explainer.settings import FitSettings
 from vtcav.files.spill import Spilled, SpillFile
 from vtcav.images.batches import Batches
 from vtcav.images.concepts import ImageSet, check_enough
@@ -27,11 +27,10 @@ from vtcav.images.progress import Progress, progress_bar
 from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_skipped
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
-from vtcav.results.image_set import PRINT_SIDE, SetEvidence, picture_print
+from vtcav.results.image_set import ImageSetRecord, perceptual_hash
 
 if TYPE_CHECKING:
-    from vtcav.explainer.learning.learning_cache import LearnedCache
-    from vtcav.images.facts import Fact
+    from vtcav.explainer.learning.learning_cache import LearningCache, SetEntries
 
 __all__ = [
     "KEPT_BYTES",
@@ -40,7 +39,7 @@ __all__ = [
     "feature_maps",
     "first_passes",
     "look_at",
-    "looking_at",
+    "passing",
 ]
 
 KEPT_BYTES = 1 << 30  # on disk
@@ -50,222 +49,212 @@ THUMBNAIL_SIDE = 96
 
 @dataclass(eq=False)
 class LearnedSet:
-    """What is known of one set of images after the first pass."""
+    """A set of images after the first pass.
+
+    Attributes:
+        source: The set.
+        used: The n readable images.
+        skipped: The others, with reasons.
+        gap: GAP activations [n, C] by layer.
+        hashes: Perceptual hashes [16, 16] of the n images.
+        thumbnails: A few of the images.
+        digests: Digests of the images, as far as they are known.
+        spilled: The first feature maps, batch by batch, in a temporary file.
+        kept: The same in memory, instead of a file.
+        entries: The set's entries in the cache; None without a cache, or if images have changed
+            since the pass began.
+    """
 
     source: ImageSet
     used: list[ImageRef] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    pooled: dict[str, Tensor] = field(default_factory=dict)
-    aside: list[Spilled] = field(default_factory=list)
-    kept: list[dict[str, Tensor]] = field(default_factory=list)  # in memory, instead of aside
+    gap: dict[str, Tensor] = field(default_factory=dict)
+    hashes: list[NDArray[np.uint8]] = field(default_factory=list)
     thumbnails: list[NDArray[np.uint8]] = field(default_factory=list)
-    prints: NDArray[np.uint8] = field(
-        default_factory=lambda: np.zeros((0, PRINT_SIDE, PRINT_SIDE), np.uint8)
-    )
-    facts: list[Fact] = field(default_factory=list)
-    digests: list[str] = field(default_factory=list)
+    digests: dict[ImageRef, str] = field(default_factory=dict)
+    spilled: list[Spilled] = field(default_factory=list)
+    kept: list[dict[str, Tensor]] = field(default_factory=list)
+    entries: SetEntries | None = None
 
-    def mean(self, layer: str) -> Tensor:
-        """Return the mean GAP activation [C], in double precision."""
-        return self.sums[layer] / len(self.used)
-
-    def gap(self, layer: str) -> Tensor:
-        """Return the GAP activations of all images [n, C]."""
-        return self.pooled[layer]
-
-    def evidence(self, layers: Sequence[str]) -> SetEvidence:
-        """Return what the bank keeps of the set."""
-        digests = dict(zip(self.used, self.digests, strict=False)) | {
-            ref: fact.digest for ref, fact in zip(self.source.refs, self.facts, strict=False)
-        }
+    def record(self, layers: Sequence[str]) -> ImageSetRecord:
+        """Return the record that the bank keeps of the set."""
         origins = tuple(ref.origin() for ref in self.used)
-        return SetEvidence(
+        return ImageSetRecord(
             role=self.source.role,
             names=tuple(ref.name for ref in self.used),
-            digests=tuple(digests.get(ref) or ref.digest() for ref in self.used),
-            prints=self.prints,
-            gap={layer: self.gap(layer).cpu() for layer in layers},
+            digests=tuple(self.digests.get(ref) or ref.digest() for ref in self.used),
+            perceptual_hashes=np.stack(self.hashes),
+            gap={layer: self.gap[layer].cpu() for layer in layers},
             origins=origins if any(origins) else (),
         )
 
 
 @dataclass(frozen=True)
 class Pass:
-    """How images go through the network, where their maps wait, and what is known already.
+    """How images pass through the network, and where their feature maps wait.
 
     Attributes:
         model: The network.
-        layers: Layer names.
+        layers: Layer names, in the order of the network.
         batch_size: Images per pass.
-        strict: Whether an unreadable image is an error.
-        scratch: Takes feature maps until the second pass.
-        spare: How many other images room is left for in it.
-        cache: Knows what was computed before.
+        scratch: The temporary file of feature maps.
+        reserved: The number of other images whose feature maps it must still have space for.
+        cache: The cache of earlier passes.
     """
 
     model: Model
     layers: Sequence[str]
     batch_size: int
-    strict: bool
     scratch: SpillFile = field(default_factory=lambda: SpillFile(0))  # keeps nothing
-    spare: int = 0
-    cache: LearnedCache | None = None
+    reserved: int = 0
+    cache: LearningCache | None = None
 
 
 def first_passes(
-    run: Pass, sets: Sequence[ImageSet], min_examples: int, progress: Progress
+    run: Pass, sets: Sequence[ImageSet], fit: FitSettings, progress: Progress
 ) -> dict[ImageSet, LearnedSet]:
-    """Take every set through the network once, or what is not known of it."""
+    """Pass every set through the network once, except for what the cache has.
+
+    Raises:
+        ConceptError: When a set has fewer than `fit.min_examples` readable images.
+        ImageError: When no image of a set can be read, or one cannot and `fit.strict` is set.
+        ModelError: When the network gives infinite values or NaN.
+    """
     learned: dict[ImageSet, LearnedSet] = {}
     for images in sets:
         try:
-            entry = _first_pass(run, images, progress)
+            entry = _first_pass(run, images, progress, strict=fit.strict)
         except ImageError as error:
             raise ImageError(f"{images.role}: {error}") from error
         learned[images] = entry
-        check_enough(images.role, len(entry.used), min_examples, skipped=len(entry.skipped))
+        check_enough(images.role, len(entry.used), fit.min_examples, skipped=len(entry.skipped))
     return learned
 
 
-def looking_at(sets: Iterable[ImageSet], shown: bool | None) -> AbstractContextManager[Progress]:
+def passing(sets: Iterable[ImageSet], shown: bool | None) -> AbstractContextManager[Progress]:
     """Return the progress bar of the first passes of some sets."""
     return progress_bar("looking at images", sum(len(s.refs) for s in sets), shown=shown)
 
 
-def look_at(run: Pass, images: ImageSet, shown: bool | None) -> SetEvidence:
-    """Return the evidence of images that no concept is learned from.
+def look_at(run: Pass, images: ImageSet, shown: bool | None) -> ImageSetRecord:
+    """Return the record of images that no concept is learned from.
 
     Raises:
-        ImageError: When no image can be read, or one cannot and the pass is strict.
+        ImageError: When no image can be read.
     """
-    with looking_at([images], shown) as progress:
-        learned = first_passes(run, [images], 1, progress)[images]
-    return learned.evidence(run.layers)
+    with passing([images], shown) as progress:
+        learned = first_passes(run, [images], FitSettings(min_examples=1), progress)
+    return learned[images].record(run.layers)
 
 
-def _first_pass(run: Pass, images: ImageSet, progress: Progress) -> LearnedSet:
-    """Pool the activations of a set, as far as they are not in the cache."""
-    if run.cache is None:
-        return _computed(run, images, run.layers, progress)
-    facts = run.cache.facts(images.refs)
-    known = _recalled(run, images, facts)
-    missing = [layer for layer in run.layers if known is None or layer not in known.pooled]
+def _first_pass(run: Pass, images: ImageSet, progress: Progress, *, strict: bool) -> LearnedSet:
+    """Pool the activations of a set, except for those in the cache."""
+    entries = run.cache.entries(images) if run.cache is not None else None
+    known = _recalled(run, entries, strict=strict) if entries is not None else None
+    missing = [layer for layer in run.layers if known is None or layer not in known.gap]
     if known is not None and not missing:
         progress.advance(len(images.refs))
         return known
-    found = _computed(run, images, missing, progress)
-    if known is not None and found.used != known.used:  # images changed in between
-        known, missing = None, list(run.layers)
-        found = _computed(run, images, missing, progress)
-    if run.cache.unchanged(images.refs, facts):
-        found.facts = facts
-        _keep(run, found, missing)
-    if known is not None:
-        found.pooled |= known.pooled
-        found.sums |= known.sums
-    return found
-
-
-def _computed(run: Pass, images: ImageSet, layers: Sequence[str], progress: Progress) -> LearnedSet:
-    """Pool the activations of a set at layers, and set its feature maps aside."""
-    learned = LearnedSet(images)
-    wanted = _shown_of(images)
     batches = Batches(
         images.refs,
         run.model.preprocess,
         run.batch_size,
-        strict=run.strict,
+        strict=strict,
         progress=progress,
-        digests=run.cache is None,  # which has taken them already
+        digests=entries is None,
     )
-    most = len(images.refs)
-    prints = np.empty((most, PRINT_SIDE, PRINT_SIDE), np.uint8)
-    keeps = True
+    learned = _computed(run, images, batches, missing)
+    if known is not None and learned.used != known.used:  # images changed in between
+        known, missing = None, list(run.layers)
+        learned = _computed(run, images, batches, missing)
+    if entries is not None and entries.unchanged():
+        learned.entries, learned.digests = entries, entries.digests
+        _keep(entries, learned, missing)
+    if known is not None:
+        learned.gap |= known.gap
+    return learned
+
+
+def _computed(run: Pass, images: ImageSet, batches: Batches, layers: Sequence[str]) -> LearnedSet:
+    """Pool the activations of a set at layers, and keep its first feature maps."""
+    learned = LearnedSet(images)
+    wanted = _shown_of(images)
+    pooled: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+    spills = True
     for batch in batches:
         maps = run.model.activations(batch.x, layers)
         check_finite(batch.names, maps)
-        start, end = len(learned.used), len(learned.used) + len(batch.refs)
         for layer, F in maps.items():
-            pooled = F.mean((2, 3))
-            if layer not in learned.pooled:
-                learned.pooled[layer] = pooled.new_empty((most, pooled.shape[1]))
-            learned.pooled[layer][start:end] = pooled
-            learned.sums[layer] = learned.sums.get(layer, 0) + pooled.double().sum(0)
-        # what is set aside is the beginning of the set, without gaps
+            pooled[layer].append(F.mean((2, 3)))
+        # the maps that are kept are the first of the set, without gaps
         each = sum(F[0].nbytes for F in maps.values())
-        aside = run.scratch.add(maps, run.spare * each) if keeps else None
-        keeps = aside is not None
-        learned.aside += [aside] if aside is not None else []
+        spilled = run.scratch.add(maps, run.reserved * each) if spills else None
+        spills = spilled is not None
+        learned.spilled += [spilled] if spilled is not None else []
         learned.used += batch.refs
-        learned.digests += batch.digests
-        for i, picture in enumerate(batch.pictures):
-            prints[start + i] = picture_print(picture)
+        learned.digests |= dict(zip(batch.refs, batch.digests, strict=False))
         for ref, picture in zip(batch.refs, batch.pictures, strict=True):
+            learned.hashes.append(perceptual_hash(picture))
             if ref in wanted or not learned.thumbnails:
-                learned.thumbnails.append(_thumbnail(picture))
-    n = len(learned.used)
+                learned.thumbnails.append(thumbnail(picture))
     learned.skipped = list(batches.skipped)
     learned.thumbnails = learned.thumbnails[:THUMBNAILS]
-    learned.prints = prints[:n]
-    learned.pooled = {layer: values[:n] for layer, values in learned.pooled.items()}
+    learned.gap = {layer: torch.cat(pooled.pop(layer)) for layer in layers}
     return learned
 
 
 def feature_maps(
     run: Pass, learned: LearnedSet, layers: Sequence[str]
 ) -> Generator[dict[str, Tensor]]:
-    """Yield the feature maps of a set: those set aside, then the others from a second pass."""
-    aside = learned.aside
-    if any(layer not in aside[0].locations for layer in layers if aside):
-        aside = []
+    """Yield the feature maps of a set: those that were kept, then the others from a second pass."""
+    spilled = learned.spilled
+    if any(layer not in spilled[0].locations for layer in layers if spilled):
+        spilled = []
     yield from learned.kept
-    for place in aside:
-        yield run.scratch.read(place, run.model.device)
+    for maps in spilled:
+        yield run.scratch.read(maps, run.model.device)
     n = sum(len(next(iter(maps.values()))) for maps in learned.kept)
-    rest = learned.used[n + len(aside) * run.batch_size :]
+    rest = learned.used[n + len(spilled) * run.batch_size :]
     if rest:
         for batch in Batches(rest, run.model.preprocess, run.batch_size, strict=True):
             yield run.model.activations(batch.x, layers)
 
 
-# -- what is known already --------------------------------------------------------------------
+# -- the cache --------------------------------------------------------------------------------
 
 
-def _recalled(run: Pass, images: ImageSet, facts: list[Fact]) -> LearnedSet | None:
-    """Return what the cache knows of a set; None where it must be looked at anew."""
-    look = run.cache.look(images, facts) if run.cache is not None else None
-    if run.cache is None or look is None:
+def _recalled(run: Pass, entries: SetEntries, *, strict: bool) -> LearnedSet | None:
+    """Return a set from the cache, or None if its images have to be decoded again."""
+    images, look = entries.images, entries.get("look")
+    if look is None:
         return None
-    used = [images.refs[i] for i in look["used"].tolist()]
-    readable = set(used)
-    left_out = [ref for ref in images.refs if ref not in readable]
-    learned = LearnedSet(images, used, prints=look["prints"].numpy(), facts=facts)
-    for ref in left_out:
+    learned = LearnedSet(images, [images.refs[i] for i in look["used"].tolist()])
+    learned.hashes = list(look["prints"].numpy())
+    learned.digests, learned.entries = entries.digests, entries
+    readable = set(learned.used)
+    for ref in (ref for ref in images.refs if ref not in readable):
         reason = _unreadable(run, ref)
-        if reason is None:  # the machine can read it by now
+        if reason is None:  # it can be read by now
             return None
-        if run.strict:
+        if strict:
             raise UnreadableError(ref.name, reason)
         learned.skipped.append(Skipped(ref.name, reason))
     wanted = _shown_of(images)
+    shown = [ref for i, ref in enumerate(learned.used) if ref in wanted or i == 0]
     try:
-        learned.thumbnails = [
-            _thumbnail(ref.load()) for i, ref in enumerate(used) if ref in wanted or i == 0
-        ][:THUMBNAILS]
+        learned.thumbnails = [thumbnail(ref.load()) for ref in shown[:THUMBNAILS]]
     except ImageError:
         return None
     for layer in run.layers:
-        if found := run.cache.gap(images, facts, layer):
-            learned.pooled[layer] = found["gap"].to(run.model.device)
-            learned.sums[layer] = found["sums"].to(run.model.device)
-    if len(learned.pooled) == len(run.layers):  # else the pass tells of them
-        report_skipped(len(images.refs), len(used), learned.skipped)
+        if found := entries.get("gap", layer):
+            learned.gap[layer] = found["gap"].to(run.model.device)
+    if len(learned.gap) == len(run.layers):  # otherwise the pass reports them
+        report_skipped(len(images.refs), len(learned.used), learned.skipped)
     return learned
 
 
 def _unreadable(run: Pass, ref: ImageRef) -> str | None:
-    """Return why an image cannot be read, or None where it can."""
+    """Return why an image cannot be read, or None if it can."""
     try:
         to_tensor(run.model.preprocess, ref.load(), ref.name)
     except UnreadableError as error:
@@ -275,29 +264,24 @@ def _unreadable(run: Pass, ref: ImageRef) -> str | None:
     return None
 
 
-def _keep(run: Pass, learned: LearnedSet, layers: Sequence[str]) -> None:
-    """Put what a pass found into the cache."""
-    if run.cache is None:
-        return
+def _keep(entries: SetEntries, learned: LearnedSet, layers: Sequence[str]) -> None:
+    """Put the results of a pass into the cache."""
     used = set(learned.used)
     positions = [i for i, ref in enumerate(learned.source.refs) if ref in used]
-    look = {"used": torch.tensor(positions), "prints": torch.tensor(learned.prints)}
-    run.cache.keep_look(learned.facts, look)
+    prints = torch.tensor(np.stack(learned.hashes))
+    entries.keep("look", {"used": torch.tensor(positions), "prints": prints})
     for layer in layers:
-        tensors = {"gap": learned.pooled[layer], "sums": learned.sums[layer]}
-        run.cache.keep_gap(learned.facts, layer, tensors)
+        entries.keep("gap", {"gap": learned.gap[layer]}, layer)
 
 
 def _shown_of(images: ImageSet) -> set[ImageRef]:
-    """Return the images of a set that thumbnails are made of."""
-    return {images.refs[i] for i in _spread(len(images.refs), THUMBNAILS)}
+    """Return the images of a set for thumbnails, spread evenly over it."""
+    count = len(images.refs)
+    spread = np.linspace(0, count - 1, min(count, THUMBNAILS))
+    return {images.refs[round(i)] for i in spread}
 
 
-def _spread(count: int, wanted: int) -> list[int]:
-    """Return positions spread evenly over a list."""
-    return sorted({round(i) for i in np.linspace(0, count - 1, min(count, wanted))})
-
-
-def _thumbnail(picture: Image.Image) -> NDArray[np.uint8]:
+def thumbnail(picture: Image.Image) -> NDArray[np.uint8]:
+    """Return a square picture of 96 pixels on a side, uint8 [96, 96, 3]."""
     small = ImageOps.fit(picture, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BILINEAR)
     return np.asarray(small)

@@ -1,39 +1,45 @@
-"""What of the passes over example images is kept, and everything that it depends on.
+"""The cache of the passes over example images, and the key of every entry.
 
-Of a set of images (`look`): which could be read and their small grey prints. Of a set at a layer
-(`gap`): the pooled activations. Of a set, a layer and some directions (`raw`): the contraharmonic
-means of the raw maps, and where the maps lie. So one more concept, or one more layer, leaves the
-rest as it is. No picture and no feature map is kept.
+There are three kinds of entries:
+
+- "look", for a set of images: `used` [n], positions of the readable images, and `prints`
+  [n, 16, 16], their perceptual hashes;
+- "gap", for a set and a layer: `gap` [n, C], the pooled activations;
+- "raw", for a set, a layer and the directions of J CAVs: `values` [n, J], the contraharmonic means
+  of the raw maps, and `place` [h, w], the location of the first CAV's.
+
+So one more concept, or one more layer, leaves the other entries valid. No picture and no feature
+map is kept.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from vtcav.files.cache import Cache
-from vtcav.files.hashing import text_hash
+from vtcav.files.hashing import digest, text_hash
 from vtcav.images.concepts import ImageSet
 from vtcav.images.facts import Fact, fact_of
 from vtcav.images.preprocess import Preprocess, probe_picture, to_tensor
+from vtcav.images.references import ImageRef
 from vtcav.models.base import Model
+from vtcav.results.provenance import versions
 
-if TYPE_CHECKING:
-    from vtcav.images.references import ImageRef
+__all__ = ["LearningCache", "SetEntries", "preprocess_key"]
 
-__all__ = ["LearnedCache", "preprocess_key"]
+Kind: TypeAlias = Literal["look", "gap", "raw"]
 
 
 def preprocess_key(preprocess: object) -> str:
-    """Return what a preprocessing depends on; empty where nobody can know.
+    """Return what a preprocessing depends on; empty if it cannot be known.
 
-    That of a `Preprocess` is its settings. Another callable may say it itself, by an attribute
-    `cache_key`: a text that changes whenever what it does changes.
+    A `Preprocess` depends on its settings. Another callable can have an attribute `cache_key`: a
+    text that changes whenever its behaviour changes.
 
     Example:
         >>> preprocess_key(Preprocess(224))[:29]
@@ -45,115 +51,105 @@ def preprocess_key(preprocess: object) -> str:
     if isinstance(preprocess, Preprocess) and kind.__module__.startswith("vtcav."):
         settings = json.dumps(preprocess.describe(), sort_keys=True)
         return f"vtcav.{kind.__qualname__} {settings}"
-    said = getattr(preprocess, "cache_key", "")
-    return f"{kind.__qualname__} {said}" if isinstance(said, str) and said else ""
+    key = getattr(preprocess, "cache_key", "")
+    return f"{kind.__qualname__} {key}" if isinstance(key, str) and key else ""
 
 
-class LearnedCache:
-    """The cache as the passes over example images see it.
+class LearningCache:
+    """The entries of the cache that belong to one network.
 
     Args:
-        cache: Where entries are.
-        model: The network. Its weights are in every key, and so is what it makes of a test
+        cache: The cache.
+        model: The network. Its weights are in every key, and so are its feature maps of a test
             picture at each layer, to the last bit: code, precision, threads and processors that
-            change a number show there.
+            change a number change these.
         layers: The layers that are learned at.
         batch_size: Images per pass; the last bits depend on it.
-        versions: Of the packages that numbers depend on.
+
+    Attributes:
+        taken: For each set of images and kind of entry, how many entries came from the cache and
+            how many were needed.
+    """
+
+    def __init__(self, cache: Cache, model: Model, layers: Sequence[str], batch_size: int) -> None:
+        self.cache = cache
+        self.taken: dict[str, dict[str, list[int]]] = {}
+        x = to_tensor(model.preprocess, probe_picture(), "a test picture")
+        maps = model.activations(x[None].expand(2, -1, -1, -1), layers)
+        self._images: dict[str, Any] = {
+            "preprocess": preprocess_key(model.preprocess),
+            # a patch release of Python changes no number
+            "versions": {name: v for name, v in versions().items() if name != "python"},
+            "behaves": _hash(x),
+        }
+        self._layers = {
+            layer: {
+                "fingerprint": model.fingerprint,
+                "device": _device(model.device),
+                "batch_size": batch_size,
+                "layer": layer,
+                "layer_behaves": _hash(F),
+            }
+            for layer, F in maps.items()
+        }
+
+    def entries(self, images: ImageSet) -> SetEntries | None:
+        """Return the entries of a set of images; None if an image cannot be opened."""
+        facts = {ref: fact_of(ref) for ref in images.refs}
+        return SetEntries(self, images, facts) if all(f.digest for f in facts.values()) else None
+
+    def key(self, digests: str, layer: str | None, V: Tensor | None) -> dict[str, Any]:
+        """Return the key of an entry: everything that it depends on."""
+        key = self._images | {"images": text_hash(digests)}
+        key |= {} if layer is None else self._layers[layer]
+        return key if V is None else key | {"V": _hash(V)}
+
+
+class SetEntries:
+    """The entries of one set of images.
+
+    Attributes:
+        images: The set.
+        digests: Digests of the images.
     """
 
     def __init__(
-        self,
-        cache: Cache,
-        model: Model,
-        layers: Sequence[str],
-        batch_size: int,
-        versions: Mapping[str, str],
+        self, cache: LearningCache, images: ImageSet, facts: Mapping[ImageRef, Fact]
     ) -> None:
-        self._cache = cache
-        # a patch release of Python changes no number
-        known = {name: version for name, version in versions.items() if name != "python"}
-        self._images: dict[str, Any] = {
-            "preprocess": preprocess_key(model.preprocess),
-            "versions": known,
-        }
-        self._network = {
-            "fingerprint": model.fingerprint,
-            "device": _device(model.device),
-            "batch_size": batch_size,
-        }
-        x = to_tensor(model.preprocess, probe_picture(), "a test picture")
-        maps = model.activations(x[None].expand(2, -1, -1, -1), layers)
-        self._behaves = {layer: _hash(F) for layer, F in maps.items()}
-        self._images["behaves"] = _hash(x)
-        self._taken: dict[str, dict[str, list[int]]] = {}
+        self.images = images
+        self.digests = {ref: fact.digest for ref, fact in facts.items()}
+        self._cache, self._facts = cache, facts
+        self._all = " ".join(facts[ref].digest for ref in images.refs)
 
-    @property
-    def taken(self) -> dict[str, dict[str, list[int]]]:
-        """Of each set of images and kind of entry: how many came from the cache, of how many."""
-        return {
-            role: {kind: [*n] for kind, n in kinds.items()} for role, kinds in self._taken.items()
-        }
+    def unchanged(self) -> bool:
+        """Whether the images are still the same as before the pass."""
+        return all(fact_of(ref, fact).digest == fact.digest for ref, fact in self._facts.items())
 
-    def facts(self, refs: Sequence[ImageRef]) -> list[Fact]:
-        """Return what the images are now; none where one cannot be opened."""
-        facts = [fact_of(ref) for ref in refs]
-        return facts if all(fact.digest for fact in facts) else []
-
-    def unchanged(self, refs: Sequence[ImageRef], facts: Sequence[Fact]) -> bool:
-        """Whether the images are still what they were before they were looked at."""
-        return bool(facts) and all(
-            fact_of(ref, fact).digest == fact.digest for ref, fact in zip(refs, facts, strict=True)
-        )
-
-    def look(self, images: ImageSet, facts: Sequence[Fact]) -> dict[str, Tensor] | None:
-        """Return `used` [n], positions of the readable images, and `prints` [n, 16, 16]."""
-        return self._get(images.role, "look", self._set(facts)) if facts else None
-
-    def gap(self, images: ImageSet, facts: Sequence[Fact], layer: str) -> dict[str, Tensor] | None:
-        """Return `gap` [n, C], pooled activations, and `sums` [C], their sums."""
-        return self._get(images.role, "gap", self._at(facts, layer)) if facts else None
-
-    def raw(
-        self, images: ImageSet, facts: Sequence[Fact], layer: str, V: Tensor
+    def get(
+        self, kind: Kind, layer: str | None = None, V: Tensor | None = None
     ) -> dict[str, Tensor] | None:
-        """Return `values` [n, j] of directions V [j, C], and perhaps `place` [h, w]."""
-        if not facts:
-            return None
-        return self._get(images.role, "raw", self._at(facts, layer) | {"V": _hash(V)})
+        """Return the tensors of an entry, or None.
 
-    def keep_look(self, facts: Sequence[Fact], tensors: Mapping[str, Tensor]) -> None:
-        """Keep what `look` returns."""
-        self._cache.put("look", self._set(facts), tensors)
-
-    def keep_gap(self, facts: Sequence[Fact], layer: str, tensors: Mapping[str, Tensor]) -> None:
-        """Keep what `gap` returns."""
-        self._cache.put("gap", self._at(facts, layer), tensors)
-
-    def keep_raw(
-        self, facts: Sequence[Fact], layer: str, V: Tensor, tensors: Mapping[str, Tensor]
-    ) -> None:
-        """Keep what `raw` returns."""
-        self._cache.put("raw", self._at(facts, layer) | {"V": _hash(V)}, tensors)
-
-    def end(self) -> None:
-        """Remove what is too much."""
-        self._cache.trim()
-
-    def _set(self, facts: Sequence[Fact]) -> dict[str, Any]:
-        digests = " ".join(fact.digest for fact in facts)
-        return self._images | {"images": text_hash(digests)}
-
-    def _at(self, facts: Sequence[Fact], layer: str) -> dict[str, Any]:
-        here = {"layer": layer, "layer_behaves": self._behaves[layer]}
-        return self._set(facts) | self._network | here
-
-    def _get(self, role: str, kind: str, key: Mapping[str, Any]) -> dict[str, Tensor] | None:
-        found = self._cache.get(kind, key)
-        count = self._taken.setdefault(role, {}).setdefault(kind, [0, 0])
+        Args:
+            kind: The kind of entry.
+            layer: The layer, for "gap" and "raw".
+            V: The directions [J, C], for "raw".
+        """
+        found = self._cache.cache.get(kind, self._cache.key(self._all, layer, V))
+        count = self._cache.taken.setdefault(self.images.role, {}).setdefault(kind, [0, 0])
         count[0] += found is not None
         count[1] += 1
         return found
+
+    def keep(
+        self,
+        kind: Kind,
+        tensors: Mapping[str, Tensor],
+        layer: str | None = None,
+        V: Tensor | None = None,
+    ) -> None:
+        """Keep the tensors of an entry; see `get`."""
+        self._cache.cache.put(kind, self._cache.key(self._all, layer, V), tensors)
 
 
 def _device(device: torch.device) -> str:
@@ -161,7 +157,4 @@ def _device(device: torch.device) -> str:
 
 
 def _hash(tensor: Tensor) -> str:
-    """Return the SHA-256 of a tensor's shape and values."""
-    array = tensor.detach().cpu().contiguous()
-    text = f"{list(array.shape)} {array.dtype}".encode()
-    return hashlib.sha256(text + array.numpy().tobytes()).hexdigest()
+    return digest({"": tensor.cpu()})

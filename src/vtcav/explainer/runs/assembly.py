@@ -26,7 +26,7 @@ from vtcav.files.hashing import json_hash, text_hash
 from vtcav.images.preprocess import signature
 from vtcav.images.progress import progress_bar
 from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_skipped
-from vtcav.method.cav import LayerCavs
+from vtcav.method.cav import Cavs
 from vtcav.method.significance import q_values
 from vtcav.results.bank import CavBank
 
@@ -174,7 +174,7 @@ def bank_digest(bank: CavBank) -> str:
     return digest.hexdigest()
 
 
-def _cavs_bytes(cavs: LayerCavs) -> bytes:
+def _cavs_bytes(cavs: Cavs) -> bytes:
     tensors = (cavs.v, cavs.e_pos, cavs.e_neg, *(() if cavs.w is None else (cavs.w,)))
     return b"".join(f"{list(t.shape)}".encode() + t.cpu().numpy().tobytes() for t in tensors)
 

@@ -1,0 +1,119 @@
+"""The CAVs of a bank at one layer: those of its concepts, and resampled CAVs to judge them by.
+
+Letters and shapes as everywhere in vtcav: v [K, C] directions, e+ and e- [K] emblems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from vtcav.method.cav import Cavs
+
+__all__ = ["LayerCavs", "Resampling"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LayerCavs(Cavs):
+    """The CAVs of all concepts at one layer, with all that a bank keeps of them.
+
+    `to` and `part` return plain `Cavs`: directions and emblems alone.
+
+    Attributes:
+        values_pos: For each concept the contraharmonic means of its examples' raw maps [n_k],
+            whose median is e+.
+        values_neg: The same of its negatives [m_k].
+        location_pos: The mean raw map of each concept's examples, each map divided by its sum
+            [K, h, w].
+        location_neg: The same of the negatives [K, h, w].
+        resampled: Null and bootstrap CAVs, J of them; `Resampling` assigns them to concepts. None
+            if nothing was resampled.
+    """
+
+    values_pos: tuple[Tensor, ...]
+    values_neg: tuple[Tensor, ...]
+    location_pos: Tensor
+    location_neg: Tensor
+    resampled: Cavs | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors by name, for a file."""
+        named = {
+            **_tensors(self),
+            "place_pos": self.location_pos,
+            "place_neg": self.location_neg,
+            **{f"values_pos/{k}": values for k, values in enumerate(self.values_pos)},
+            **{f"values_neg/{k}": values for k, values in enumerate(self.values_neg)},
+        }
+        if self.resampled is not None:
+            named |= {f"resampled/{name}": t for name, t in _tensors(self.resampled).items()}
+        return {name: tensor.contiguous() for name, tensor in named.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str, concepts: int) -> LayerCavs:
+        """Return the CAVs of a file.
+
+        Args:
+            tensors: The tensors of the file.
+            prefix: What the names of this layer's tensors begin with.
+            concepts: The number of concepts, K.
+
+        Raises:
+            KeyError: When a tensor is missing.
+        """
+        cavs, resampled = _cavs(tensors, prefix), f"{prefix}resampled/"
+        return cls(
+            **vars(cavs),
+            values_pos=tuple(tensors[f"{prefix}values_pos/{k}"] for k in range(concepts)),
+            values_neg=tuple(tensors[f"{prefix}values_neg/{k}"] for k in range(concepts)),
+            location_pos=tensors[f"{prefix}place_pos"],
+            location_neg=tensors[f"{prefix}place_neg"],
+            resampled=_cavs(tensors, resampled) if f"{resampled}v" in tensors else None,
+        )
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """Which of the J resampled CAVs of every layer belong to which concept.
+
+    Concepts with the same number of examples and the same negatives share their null CAVs.
+
+    Attributes:
+        null: Positions of each concept's null CAVs; empty if it has none.
+        bootstrap: Positions of each concept's bootstrap CAVs.
+        untested: Why a concept has no null CAVs; empty if it has some.
+    """
+
+    null: tuple[range, ...]
+    bootstrap: tuple[range, ...]
+    untested: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "null": [[r.start, r.stop] for r in self.null],
+            "bootstrap": [[r.start, r.stop] for r in self.bootstrap],
+            "untested": list(self.untested),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Resampling:
+        """Return what `to_dict` made."""
+        return cls(
+            tuple(range(*pair) for pair in data["null"]),
+            tuple(range(*pair) for pair in data["bootstrap"]),
+            tuple(data["untested"]),
+        )
+
+
+def _tensors(cavs: Cavs) -> dict[str, Tensor]:
+    w = {} if cavs.w is None else {"w": cavs.w}
+    return {"v": cavs.v, "e_pos": cavs.e_pos, "e_neg": cavs.e_neg, **w}
+
+
+def _cavs(tensors: Mapping[str, Tensor], prefix: str) -> Cavs:
+    v, e_pos, e_neg = (tensors[prefix + name] for name in ("v", "e_pos", "e_neg"))
+    return Cavs(v, e_pos, e_neg, tensors.get(f"{prefix}w"))
