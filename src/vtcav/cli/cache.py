@@ -51,70 +51,58 @@ def _run(arguments: argparse.Namespace) -> None:
 
     cache = cache_of(arguments.cache, unset=True)
     if cache is None:
-        raise options.UsageError(
-            "the cache is off (VTCAV_CACHE); --cache DIR names a folder to look at"
-        )
+        message = "the cache is off (VTCAV_CACHE); --cache DIR names a folder to look at"
+        raise options.UsageError(message)
+    action = {"show": _show, "verify": _verify, "clear": _clear}[arguments.action]
     try:
-        {"show": _show, "verify": _verify, "clear": _clear}[arguments.action](cache, arguments.json)
+        data, lines, fault = action(cache)
     except OSError as error:
         raise ExplanationError(f"cannot read the cache {str(cache.folder)!r}: {error}") from error
+    if arguments.json:
+        print_json({"folder": str(cache.folder.resolve()), **data})
+    else:
+        print_line("\n".join(lines))
+    if fault:
+        raise ExplanationError(fault)
 
 
-def _show(cache: Cache, as_json: bool) -> None:
+def _show(cache: Cache) -> tuple[dict[str, Any], list[str], str]:
+    """Return the size of the cache: as JSON, in lines, and no fault."""
     entries = cache.entries()
     size = sum(entry.size for entry in entries)
-    kinds = {kind: [e for e in entries if e.kind == kind] for kind in _KINDS}
-    if as_json:
-        print_json(
-            {
-                "folder": str(cache.folder.resolve()),
-                "entries": len(entries),
-                "bytes": size,
-                "max_bytes": cache.max_bytes,
-                "kinds": {kind: len(found) for kind, found in kinds.items()},
-            }
-        )
-        return
-    print_line(f"Folder   {cache.folder.resolve()}")
-    print_line(f"Size     {_words(size)} of at most {_words(cache.max_bytes)}")
-    print_line(f"Entries  {len(entries)}")
-    for kind, found in kinds.items():
-        if found:
-            total = _words(sum(entry.size for entry in found))
-            print_line(f"         {len(found)} {_KINDS[kind]}, {total}")
+    kinds = {kind: [e.size for e in entries if e.kind == kind] for kind in _KINDS}
+    data = {"entries": len(entries), "bytes": size, "max_bytes": cache.max_bytes}
+    lines = [
+        f"Folder   {cache.folder.resolve()}",
+        f"Size     {_words(size)} of at most {_words(cache.max_bytes)}",
+        f"Entries  {len(entries)}",
+    ]
+    for kind, sizes in kinds.items():
+        if sizes:
+            lines.append(f"         {len(sizes)} {_KINDS[kind]}, {_words(sum(sizes))}")
+    return {**data, "kinds": {kind: len(sizes) for kind, sizes in kinds.items()}}, lines, ""
 
 
-def _verify(cache: Cache, as_json: bool) -> None:
-    damaged = cache.damaged()
-    if as_json:
-        print_json(
-            {
-                "folder": str(cache.folder.resolve()),
-                "entries": len(cache.entries()),
-                "damaged": {str(path): why for path, why in damaged.items()},
-            }
-        )
-    elif not damaged:
-        print_line(f"{len(cache.entries())} entries, all intact")
-    if damaged:
-        raise ExplanationError(
-            f"{len(damaged)} entries of the cache are damaged: {_named(damaged)}. They are never "
-            "used: each is computed again when it is needed; vtcav cache clear removes all"
-        )
+def _verify(cache: Cache) -> tuple[dict[str, Any], list[str], str]:
+    """Check every entry against its hash."""
+    damaged, count = cache.damaged(), len(cache.entries())
+    data = {"entries": count, "damaged": {str(path): why for path, why in damaged.items()}}
+    if not damaged:
+        return data, [f"{count} entries, all intact"], ""
+    fault = (
+        f"{len(damaged)} entries of the cache are damaged: {_named(damaged)}. They are never used: "
+        "each is computed again when it is needed; vtcav cache clear removes all"
+    )
+    return data, [f"{count} entries"], fault
 
 
-def _clear(cache: Cache, as_json: bool) -> None:
+def _clear(cache: Cache) -> tuple[dict[str, Any], list[str], str]:
+    """Remove every entry."""
     size = sum(entry.size for entry in cache.entries())
-    count = cache.clear()
-    left = cache.entries()
-    if as_json:
-        print_json({"folder": str(cache.folder.resolve()), "removed": count, "left": len(left)})
-    else:
-        print_line(f"Removed {count} entries, {_words(size)}")
-    if left:
-        raise ExplanationError(
-            f"{len(left)} entries cannot be removed from {str(cache.folder)!r}; is it read-only?"
-        )
+    count, left = cache.clear(), len(cache.entries())
+    fault = f"{left} entries cannot be removed from {str(cache.folder)!r}; is it read-only?"
+    lines = [f"Removed {count} entries, {_words(size)}"]
+    return {"removed": count, "left": left}, lines, fault if left else ""
 
 
 def _named(damaged: dict[Path, str]) -> str:

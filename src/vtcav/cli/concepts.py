@@ -124,58 +124,35 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _listed(arguments: argparse.Namespace) -> ConceptImages:
-    """List the source; of all labels where the rest is wanted too."""
+    """List the source; with all labels where the rest is drawn from the others."""
     from vtcav import datasets
 
-    source = Path(arguments.source)
-    # the rest is drawn from the other labels, so these are listed as well
+    source, limit = Path(arguments.source), arguments.limit
     labels = None if arguments.rest is not None else arguments.labels
-    draw = {"limit": None, "seed": arguments.seed}
+    columns = {"image": arguments.image_column, "label": arguments.label_column}
+    cut = {"patches": _patches(arguments), "seed": arguments.seed}
     if arguments.masks is not None:
         if arguments.concept is None:
             raise options.UsageError("--masks needs --concept NAME: what the masks show")
-        values = {arguments.concept: arguments.value}
         if arguments.labels is not None or arguments.rest is not None:
             raise options.UsageError("--masks cannot be combined with --labels or --rest")
-        draw["limit"] = arguments.limit
-        return datasets.from_masks(
-            source, arguments.masks, values, patches=_patches(arguments), **draw
-        )
+        values = {arguments.concept: arguments.value}
+        return datasets.from_masks(source, arguments.masks, values, limit=limit, **cut)
     if source.suffix == ".json":
-        images = arguments.images or source.parent
-        return datasets.from_coco(source, images, labels, patches=_patches(arguments), **draw)
+        return datasets.from_coco(source, arguments.images or source.parent, labels, **cut)
+    if (source / "index.csv").is_file():
+        limit = None if labels is None else limit
+        return datasets.from_broden(source, labels, split=arguments.split, limit=limit, **cut)
+    if (source / "dataset_info.json").is_file() or (source / "dataset_dict.json").is_file():
+        named: dict[str, Any] = {name: column or name for name, column in columns.items()}
+        return datasets.from_huggingface(_saved(source, arguments.split), labels, **named)
     if source.is_dir():
-        return _of_folder(source, arguments, labels)
+        return datasets.from_folders(source, labels)
     if not source.exists():
         raise options.UsageError(f"there is no folder or file {arguments.source!r}")
-    columns = {"image": arguments.image_column, "label": arguments.label_column}
-    given = {**columns, "root": arguments.images, **draw}
     if _has_boxes(source):
-        return datasets.from_boxes(source, labels, patches=_patches(arguments), **given)
-    return datasets.from_table(source, labels, **given)
-
-
-def _of_folder(source: Path, arguments: argparse.Namespace, labels: Any) -> ConceptImages:
-    from vtcav import datasets
-
-    if (source / "index.csv").is_file():
-        limit = arguments.limit if labels is not None else None
-        return datasets.from_broden(
-            source,
-            labels,
-            split=arguments.split,
-            patches=_patches(arguments),
-            limit=limit,
-            seed=arguments.seed,
-        )
-    if (source / "dataset_info.json").is_file() or (source / "dataset_dict.json").is_file():
-        return datasets.from_huggingface(
-            _saved(source, arguments.split),
-            labels,
-            image=arguments.image_column or "image",
-            label=arguments.label_column or "label",
-        )
-    return datasets.from_folders(source, labels)
+        return datasets.from_boxes(source, labels, root=arguments.images, **columns, **cut)
+    return datasets.from_table(source, labels, root=arguments.images, **columns)
 
 
 def _saved(source: Path, split: str | None) -> Any:
