@@ -184,7 +184,9 @@ def test_tags_cover_what_they_say():
 
 def test_too_few_classes_and_photographs_are_named(folder, tmp_path):
     plain = scratch_preprocess()
-    with pytest.raises(ImageError, match="there is no folder"):
+    with pytest.raises(
+        ImageError, match=r"one folder of photographs per class, got .* does not exist"
+    ):
         read_photographs(tmp_path / "nowhere", plain)
     (tmp_path / "cat").mkdir()
     with pytest.raises(ExplanationError, match=r"expected 2 to 10 folders.* got 1: 'cat'"):

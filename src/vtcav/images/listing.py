@@ -19,10 +19,10 @@ from PIL import Image
 
 from vtcav.errors import ImageError, VtcavError
 from vtcav.images.decoding import reason_of
-from vtcav.images.references import ImageRef
+from vtcav.images.references import ImageRef, hidden
 from vtcav.parameters import Whole, check
 
-__all__ = ["ImageSource", "collect", "draw", "hidden", "is_remote", "subfolders"]
+__all__ = ["ImageSource", "collect", "draw", "is_remote", "subfolders"]
 
 T = TypeVar("T")
 
@@ -112,11 +112,6 @@ def is_remote(source: object) -> bool:
         (True, False)
     """
     return isinstance(source, str) and "://" in source
-
-
-def hidden(name: str) -> bool:
-    """Tell whether a file or folder of this name is left out of folders."""
-    return name.startswith(".") or name == "__MACOSX"
 
 
 def subfolders(root: str | Path, expected: str = "a folder") -> dict[str, str | Path]:

@@ -25,8 +25,7 @@ from pyarrow import fs, parquet
 
 from vtcav.errors import ExtraError, ImageError
 from vtcav.images.decoding import reason_of
-from vtcav.images.listing import hidden
-from vtcav.images.references import ImageRef, UnreadableError
+from vtcav.images.references import ImageRef, UnreadableError, hidden
 
 __all__ = ["StoredImage", "folders_of", "stored_images"]
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from vtcav.errors import ExplanationError, ImageError, warn
 from vtcav.evaluation.experiment.tags import GLYPHS
-from vtcav.images.listing import collect
+from vtcav.images.listing import collect, subfolders
 from vtcav.images.preprocess import Preprocess
 from vtcav.images.references import (
     Skipped,
@@ -94,14 +94,12 @@ def read_photographs(
     Warns:
         SkippedImageWarning: Naming the files that cannot be read.
     """
-    root = Path(folder)
-    if not root.is_dir():
-        raise ImageError(f"there is no folder {str(root)!r}; expected one with a folder per class")
-    names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders = subfolders(folder, "a folder with one folder of photographs per class")
+    names = sorted(folders)
     if not 2 <= len(names) <= len(GLYPHS):
         listed = f": {', '.join(map(repr, names))}" if names else ""
         raise ExplanationError(
-            f"expected 2 to {len(GLYPHS)} folders of photographs in {str(root)!r}, one for each "
+            f"expected 2 to {len(GLYPHS)} folders of photographs in {str(folder)!r}, one for each "
             f"class (each class gets a letter of its own), got {len(names)}{listed}"
         )
     plain = Preprocess(
@@ -112,7 +110,7 @@ def read_photographs(
     skipped: list[Skipped] = []
     for t, name in enumerate(names):
         try:
-            refs = collect(root / name, limit=limit, seed=seed)
+            refs = collect(folders[name], limit=limit, seed=seed)
         except ImageError as error:
             raise ImageError(f"class {name!r}: {error}") from error
         counts.append(len(refs))
