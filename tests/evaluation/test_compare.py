@@ -30,7 +30,6 @@ from vtcav.evaluation.peers.saliency import (
     mass_inside,
 )
 from vtcav.evaluation.peers.sensitivity import class_gradients
-from vtcav.evaluation.peers.tcav import tcav
 from vtcav.images.listing import collect
 
 IMAGES = {"cat": pictures(3, seed=5), "dog": pictures(3, seed=6), "fox": pictures(3, seed=7)}
@@ -99,18 +98,6 @@ def test_visual_tcav_is_that_of_explain_class(found, explainer):
         expected = own.pivot_table(index="image", columns="concept", values="attribution")
         assert np.allclose(values(found, "visual_tcav", "relu", name), expected)
     assert found.table.query("method == 'visual_tcav'")["value"].max() > 0.05
-
-
-def test_tcav_is_that_of_the_function(found, explainer):
-    alone = tcav(explainer.model, IMAGES, concepts(), negatives(), explainer.layers, runs=4)
-    keys = ["layer", "concept", "class_name"]
-    for method, column in (("tcav", "sign_count"), ("tcav_magnitude", "magnitude")):
-        ours = found.table.query("method == @method").set_index(keys)
-        theirs = alone.table.set_index(keys).loc[ours.index]
-        assert np.allclose(ours["value"], theirs[column], equal_nan=True)
-        p = "p_value" if method == "tcav" else "p_value_magnitude"
-        assert np.allclose(ours["p_value"], theirs[p], equal_nan=True)
-        assert ours["note"].tolist() == theirs["note"].tolist()
 
 
 def test_shares_are_those_of_the_maps_in_the_concept_maps(found, explainer):

@@ -40,18 +40,18 @@ def texts(figure):
 
 
 def test_a_panel_for_every_method_and_layer(found):
-    figure = plot_comparison(found, Figure())
+    figure = plot_comparison(found, found.methods, found.classes, Figure())
     panels = [axes.get_label() for axes in figure.axes if axes.get_label() != "page"]
     assert panels == [f"{method} {layer}" for layer in ("1", "3") for method in METHODS]
     told = " ".join(texts(figure))
-    for part in ("Units differ", "Hollow mark", "TCAV's test is too sure", "Upright stroke"):
+    for part in ("Units differ", "Hollow mark", "TCAV's test is overconfident", "Vertical stroke"):
         assert part in told
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["cat", "fox"]
 
 
 def test_means_stand_where_the_summary_says(found):
-    figure = plot_comparison(found, Figure())
+    figure = plot_comparison(found, found.methods, found.classes, Figure())
     axes = next(axes for axes in figure.axes if axes.get_label() == "saliency 3")
     drawn = sorted(
         float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() in ("o", "s")
@@ -63,7 +63,7 @@ def test_means_stand_where_the_summary_says(found):
 
 
 def test_input_maps_in_true_masks_have_a_row_of_their_own(masked):
-    figure = plot_comparison(masked, Figure())
+    figure = plot_comparison(masked, masked.methods, masked.classes, Figure())
     panels = [axes.get_label() for axes in figure.axes]
     assert "saliency " in panels
     assert "grad_cam " not in panels
@@ -72,7 +72,7 @@ def test_input_maps_in_true_masks_have_a_row_of_their_own(masked):
 
 def test_a_missing_value_says_so(found):
     lonely = compare(small_explainer(), {"cat": IMAGES["cat"]}, methods=["bottleneck"])
-    figure = plot_comparison(lonely, Figure())
+    figure = plot_comparison(lonely, lonely.methods, lonely.classes, Figure())
     assert "none" in texts(figure)
 
 

@@ -5,11 +5,10 @@ import pytest
 import torch
 
 import vtcav
-from tests.helpers.small import concepts, negatives, pictures, small_model
+from tests.helpers.small import pictures, small_explainer
 from vtcav.errors import ConceptError, ExplanationError
-from vtcav.evaluation.peers.linear_cav import draw_cavs, learn_cav, set_features
-from vtcav.evaluation.peers.tcav import tcav
-from vtcav.images.concepts import gather
+from vtcav.evaluation.compare import compare
+from vtcav.evaluation.peers.linear_cav import draw_cavs, learn_cav
 
 CLASSIFIERS = ["sgd", "logistic", "svm", "difference of means"]
 IMAGES = {"cat": pictures(5, seed=5), "fox": pictures(4, seed=6)}
@@ -54,11 +53,11 @@ def test_images_that_all_look_the_same_have_no_direction(classifier):
 def test_concept_and_negatives_alike_are_noted_as_not_separated():
     here, _ = clouds(0.0, count=40)
     draws = draw_cavs(here, here, runs=10)
-    assert draws.accuracy.mean() <= 0.6
     assert "do not separate the concept from its negatives (held-out accuracy 0." in draws.note
     apart = draw_cavs(*clouds(8.0, count=40), runs=10)
     assert apart.note == ""
-    assert apart.size == 20
+    few = draw_cavs(*clouds(8.0, count=15), runs=10)
+    assert few.note == "each CAV rests on 7 images a side"
 
 
 def test_draws_are_those_of_the_seed():
@@ -94,31 +93,17 @@ def test_too_few_for_one_cav():
 
 
 def test_unknown_settings():
+    explainer = small_explainer()
     with pytest.raises(ExplanationError, match=r"classifier to be 'sgd', .* got 'tree'"):
-        learn_cav(torch.zeros(5, 2), torch.zeros(5, 2), classifier="tree")
+        compare(explainer, IMAGES, methods=["tcav"], classifier="tree")
     with pytest.raises(ExplanationError, match="runs to be a whole number of at least 1, got 0"):
-        tcav(small_model(), IMAGES, concepts(), negatives(), ["1"], runs=0)
+        compare(explainer, IMAGES, methods=["tcav"], runs=0)
 
 
 def test_scikit_learn_absent(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sklearn.linear_model", None)
+    explainer = small_explainer()
     with pytest.raises(vtcav.ExtraError, match=r"pip install 'vtcav\[evaluation\]'"):
-        tcav(small_model(), IMAGES, concepts(), negatives(), ["1"])
-    plain = tcav(
-        small_model(), IMAGES, concepts(), negatives(), ["1"], classifier="difference of means"
-    )
-    assert len(plain.table) == 4
-
-
-def test_a_shared_set_passes_once():
-    model, gathered = small_model(), gather(concepts(), negatives())
-    found = set_features(model, ["1", "3"], gathered, batch_size=4)
-    assert len(found) == 3
-    assert [tuple(found[gathered[0].negatives][layer].shape) for layer in ("1", "3")] == [
-        (9, 4),
-        (9, 6),
-    ]
-    flat = set_features(model, ["3"], gathered[:1], pooled=False)
-    assert flat[gathered[0].examples]["3"].shape == (7, 96)
-    mean = flat[gathered[0].examples]["3"].reshape(7, 6, 16).mean(2)
-    assert torch.allclose(mean, found[gathered[0].examples]["3"], atol=1e-6)
+        compare(explainer, IMAGES, methods=["tcav"])
+    plain = compare(explainer, IMAGES, methods=["tcav"], classifier="difference of means")
+    assert len(plain.table) == 2 * 2 * 2

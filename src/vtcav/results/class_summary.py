@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from math import isnan, nan
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from vtcav.method.significance import (
     q_values,
     student_interval,
 )
+from vtcav.results.words import counted_notes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +89,5 @@ def _note(notes: pd.Series[str], n: int, *, no_effect: bool) -> str:
     """Return the notes on the mean, and those of the images with their counts."""
     found = ["one image: no spread, no interval"] if n == 1 else []
     found += [ALL_EQUAL] if no_effect else []
-    parts = (part for note in notes if note for part in note.split("; "))
-    counts = Counter(part for part in parts if part != ALL_EQUAL)
-    found += [note if c == n else f"{c} of {n} images: {note}" for note, c in counts.items()]
+    found += [part for part in counted_notes(notes) if not part.endswith(ALL_EQUAL)]
     return "; ".join(found)

@@ -15,6 +15,7 @@ __all__ = [
     "SIGNIFICANTLY",
     "clear",
     "count",
+    "counted_notes",
     "distinct_names",
     "interval",
     "listed",
@@ -110,6 +111,24 @@ def count(n: int, noun: str, many: str | None = None) -> str:
         ('1 image', '3 classes')
     """
     return f"{n:,} {noun if n == 1 else many or noun + 's'}"
+
+
+def counted_notes(notes: Iterable[str], what: str = "images", of: int | None = None) -> list[str]:
+    """Return the distinct parts of notes, with their counts where not all notes have them.
+
+    Args:
+        notes: Notes, whose parts are joined by "; ".
+        what: The plural of what has a note.
+        of: How many there are, where those without a note are not listed.
+
+    Example:
+        >>> counted_notes(["odd; rough", "rough"])
+        ['1 of 2 images: odd', 'rough']
+    """
+    split = [note.split("; ") for note in notes]
+    counts = Counter(part for parts in split for part in parts if part)
+    total = len(split) if of is None else of
+    return [part if n == total else f"{n} of {total} {what}: {part}" for part, n in counts.items()]
 
 
 def listed(parts: Sequence[str]) -> str:

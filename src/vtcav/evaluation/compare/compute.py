@@ -1,14 +1,15 @@
 """Visual-TCAV beside other methods: the same images, layers, concepts and classes, one table.
 
-What the methods share is computed once: one pass for the feature maps of all layers, one forward
-and backward pass through each head, which TCAV and Grad-CAM both need.
+Whatever the methods share is computed once: one pass for the feature maps of all layers, one
+forward and backward pass through each head, which TCAV and Grad-CAM both need.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -16,33 +17,30 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vtcav.errors import ExplanationError
-from vtcav.evaluation.compare.methods import METHODS
-from vtcav.evaluation.compare.observation import INPUT_MAPS, TCAV, Looker, Seen
+from vtcav.evaluation.compare.methods import INPUT_MAPS, METHODS, TCAV
+from vtcav.evaluation.compare.observation import ClassImages, Observation, Observer
 from vtcav.evaluation.compare.result import CompareRow, Comparison
+from vtcav.evaluation.compare.settings import CompareSettings
 from vtcav.evaluation.compare.true_masks import check_masks
 from vtcav.evaluation.peers import saliency
-from vtcav.evaluation.peers.bottleneck import (
-    OTHER,
-    Bottleneck,
-    check_scikit_learn,
-    fit_bottleneck,
-    project,
-)
+from vtcav.evaluation.peers.bottleneck import OTHER, check_scikit_learn, fit_bottleneck, project
 from vtcav.evaluation.peers.linear_cav import (
     CavDraws,
     LinearClassifier,
-    check_draws,
-    doubts,
+    cav_note,
+    check_classifier,
+    draw_cavs,
     learn_cav,
 )
-from vtcav.evaluation.peers.tcav import class_scores, concept_draws, stacked
+from vtcav.evaluation.peers.tcav import class_scores, stacked
 from vtcav.images.listing import ImageSource, collect, draw
-from vtcav.images.preprocess import signature
 from vtcav.images.progress import progress_bar
-from vtcav.images.references import ImageRef
 from vtcav.method.variants import method_of
+from vtcav.results.explanation import GlobalExplanation
+from vtcav.results.provenance import Provenance
 
 if TYPE_CHECKING:
     from vtcav.explainer.visual_tcav import VisualTCAV
@@ -56,14 +54,14 @@ def compare(
     *,
     methods: Sequence[str] = METHODS,
     masks: Mapping[str, Mapping[str, Sequence[NDArray[Any]]]] | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-    runs: int = 20,
-    classifier: LinearClassifier = "sgd",
-    baseline: saliency.Baseline = "black",
-    steps: int = 50,
-    batch_size: int = 16,
-    strict: bool = False,
+    limit: int | None = CompareSettings.limit,
+    seed: int = CompareSettings.seed,
+    runs: int = CompareSettings.runs,
+    classifier: LinearClassifier = CompareSettings.classifier,
+    baseline: saliency.Baseline = CompareSettings.baseline,
+    steps: int = CompareSettings.steps,
+    batch_size: int = CompareSettings.batch_size,
+    strict: bool = CompareSettings.strict,
     progress: bool | None = None,
 ) -> Comparison:
     """Compute several methods beside Visual-TCAV.
@@ -114,191 +112,152 @@ def compare(
         >>> found.table.groupby("method")["value"].count().to_dict()
         {'grad_cam': 2, 'visual_tcav': 2}
     """
-    wanted = _check(methods, classifier, runs)
+    settings = CompareSettings(limit, seed, runs, classifier, baseline, steps, batch_size, strict)
+    wanted = _wanted(methods, settings)
+    explainer.check_cavs()
     model, bank = explainer.model, explainer.cavs
-    bank.check_fits(model, signature(model.preprocess))
-    classes = _classes(explainer, images, limit, seed)
+    classes = _class_images(explainer, images, settings)
     true = {
         concept: {model.class_index(name): list(own) for name, own in given.items()}
         for concept, given in (masks or {}).items()
     }
-    check_masks(true, bank.names, {t: chosen.listed for t, chosen in classes.items()})
-    draws: dict[str, dict[str, CavDraws]] = {}
-    if set(wanted) & set(TCAV):
-        draws = concept_draws(
-            _gap(explainer), explainer.layers, classifier=classifier, runs=runs, seed=seed
-        )
-    looker = Looker(
-        model=model,
-        bank=bank,
-        layers=explainer.layers,
-        methods=wanted,
-        U={layer: stacked(cavs) for layer, cavs in draws.items()},
-        masks=true,
-        baseline=baseline,
-        steps=steps,
-        batch_size=batch_size,
-        strict=strict,
-    )
-    found = _Found(explainer, draws, {}, [], [])
-    total = sum(len(chosen.refs) for chosen in classes.values())
+    check_masks(true, bank.names, {chosen.index: chosen.listed for chosen in classes})
+    draws = _draws(explainer, settings) if set(wanted) & set(TCAV) else {}
+    U = {layer: stacked(cavs) for layer, cavs in draws.items()}
+    observer = Observer(model, bank, wanted, U, true, settings)
+    total = sum(len(chosen.refs) for chosen in classes)
     with progress_bar("comparing methods", total, shown=progress) as bar:
-        for t, chosen in classes.items():
-            found.seen[t] = looker.look(t, chosen.refs, chosen.places, bar)
-    found.add(wanted, classifier, seed)
-    settings = {
-        "methods": wanted,
-        "limit": limit,
-        "seed": seed,
-        "runs": runs,
-        "classifier": classifier,
-        "baseline": baseline,
-        "steps": steps,
-        "masks": sorted(true),
-        "images": {model.class_names[t]: seen.names for t, seen in found.seen.items()},
-    }
-    ours = method_of(bank.variant)
-    named = tuple(ours if method == "visual_tcav" else method for method in wanted)
-    return found.comparison(named, {"compare": settings})
+        observations = {chosen.index: observer.observe(chosen, bar) for chosen in classes}
+    refs = {t: seen.refs for t, seen in observations.items() if "visual_tcav" in wanted}
+    explained = {t: explainer.explain_class(t, own) for t, own in refs.items()}
+    rows = _Rows(explainer, wanted, settings, draws, observations, explained)
+    names = {model.class_names[t]: seen.names for t, seen in observations.items()}
+    given = {"methods": wanted, **asdict(settings), "masks": sorted(true), "images": names}
+    return _comparison(rows, explainer.provenance({"compare": given}))
 
 
 @dataclass(frozen=True, eq=False)
-class _Class:
-    """The images of a class: how many were listed, which were chosen, and where they stood."""
+class _Rows:
+    """The rows of each method, from the observations of every class.
 
-    listed: int
-    refs: list[ImageRef]
-    places: list[int]
-
-
-@dataclass(frozen=True, eq=False)
-class _Found:
-    """The rows of all methods, as they are found."""
+    Attributes:
+        explainer: With its concepts learned.
+        wanted: The methods wanted.
+        settings: How the methods are computed.
+        draws: TCAV's CAVs by layer and concept.
+        observations: By class.
+        explained: By class, where Visual-TCAV is wanted.
+    """
 
     explainer: VisualTCAV
+    wanted: Sequence[str]
+    settings: CompareSettings
     draws: Mapping[str, Mapping[str, CavDraws]]
-    seen: dict[int, Seen]
-    rows: list[CompareRow]
-    class_p: list[tuple[str, str, str, int, float]]
+    observations: Mapping[int, Observation]
+    explained: Mapping[int, GlobalExplanation]
 
-    def _name(self, index: int) -> str:
+    def all(self) -> Iterator[CompareRow]:
+        """Yield the rows of all methods that are wanted."""
+        for t, seen in self.observations.items():
+            yield from seen.rows
+            yield from self._tcav(t, seen)
+        for t, glob in self.explained.items():
+            yield from self._visual_tcav(t, glob)
+        if "bottleneck" in self.wanted:
+            for layer in self.explainer.layers:
+                yield from self._bottleneck(layer)
+
+    @property
+    def ours(self) -> str:
+        """The name of Visual-TCAV, or of its variant, in tables."""
+        return method_of(self.explainer.cavs.variant)
+
+    def name(self, index: int) -> str:
+        """Return the name of a class."""
         return self.explainer.model.class_names[index]
 
-    def add(self, wanted: Sequence[str], classifier: LinearClassifier, seed: int) -> None:
-        """Add the values of the methods that are wanted."""
-        self.add_maps()
-        if self.draws:
-            self.add_tcav(wanted)
-        if "visual_tcav" in wanted:
-            self.add_visual_tcav()
-        if "bottleneck" in wanted:
-            self.add_bottleneck(classifier, seed)
+    def _tcav(self, t: int, seen: Observation) -> Iterator[CompareRow]:
+        """Yield sign counts and magnitudes, means over the CAVs of a concept."""
+        for layer, parts in seen.S.items():
+            for found in class_scores(torch.cat(parts), self.draws[layer]):
+                key = layer, found.concept, t, self.name(t), ""
+                for method, value, p in (
+                    ("tcav", found.sign_count, found.p_value),
+                    ("tcav_magnitude", found.magnitude, found.p_value_magnitude),
+                ):
+                    if method in self.wanted:
+                        yield CompareRow(method, *key, value, p, note=found.note)
 
-    def add_maps(self) -> None:
-        """Add what the saliency maps gave."""
-        for seen in self.seen.values():
-            self.rows.extend(seen.rows)
+    def _visual_tcav(self, t: int, glob: GlobalExplanation) -> Iterator[CompareRow]:
+        """Yield the attributions."""
+        # images in memory are named after their position in a list, and this list is another one
+        block = len(glob.layers) * len(glob.concepts)
+        images = np.repeat(np.array(self.observations[t].names, object), block)
+        for image, row in zip(images, glob.attributions.to_dict("records"), strict=True):
+            key = row["layer"], row["concept"], t, self.name(t), image
+            p = row.get("p_value", math.nan)
+            yield CompareRow(self.ours, *key, row["attribution"], p, note=row["note"])
 
-    def add_tcav(self, wanted: Sequence[str]) -> None:
-        """Add sign counts and magnitudes, means over the CAVs of a concept."""
-        for t, seen in self.seen.items():
-            for layer, parts in seen.S.items():
-                table, _ = class_scores(
-                    torch.cat(parts), self.draws[layer], layer, t, self._name(t)
-                )
-                for row in table:
-                    given = {
-                        "tcav": (row.sign_count, row.p_value),
-                        "tcav_magnitude": (row.magnitude, row.p_value_magnitude),
-                    }
-                    key = layer, row.concept, t, row.class_name, ""
-                    self.rows.extend(
-                        CompareRow(method, *key, value, p, note=row.note)
-                        for method, (value, p) in given.items()
-                        if method in wanted
-                    )
+    def class_p(self) -> dict[tuple[str, str, str, int], float]:
+        """Return Visual-TCAV's p-values by method, layer, concept and class."""
+        return {
+            (self.ours, row["layer"], row["concept"], t): row["p_value"]
+            for t, glob in self.explained.items()
+            for row in glob.summary().to_dict("records")
+        }
 
-    def add_visual_tcav(self) -> None:
-        """Add the attributions, and the p-values of the classes."""
-        ours = method_of(self.explainer.cavs.variant)
-        for t, seen in self.seen.items():
-            glob = self.explainer.explain_class(t, seen.refs)
-            # in memory, images are named by their place in a list, which is another one here
-            block = len(glob.layers) * len(glob.concepts)
-            names = np.repeat(np.array(seen.names, dtype=object), block)
-            table = glob.attributions
-            p = table["p_value"] if "p_value" in table else np.full(len(table), math.nan)
-            columns = [table[name] for name in ("layer", "concept", "attribution", "note")]
-            self.rows.extend(
-                CompareRow(ours, layer, concept, t, self._name(t), image, value, own, note=note)
-                for layer, concept, value, note, image, own in zip(*columns, names, p, strict=True)
-            )
-            summary = glob.summary()
-            if "p_value" in summary:
-                keys = zip(summary["layer"], summary["concept"], summary["p_value"], strict=True)
-                self.class_p.extend(
-                    (ours, layer, concept, t, float(own)) for layer, concept, own in keys
-                )
-
-    def add_bottleneck(self, classifier: LinearClassifier, seed: int) -> None:
-        """Add the values of the concept bottleneck, one for each layer."""
-        predicted = np.concatenate([part for seen in self.seen.values() for part in seen.predicted])
-        predicted = np.where(np.isin(predicted, list(self.seen)), predicted, OTHER)
-        gap = _gap(self.explainer)
-        for layer in self.explainer.layers:
-            cavs = [
-                learn_cav(examples[layer], negatives[layer], classifier=classifier, seed=seed)
-                for examples, negatives in gap.values()
-            ]
-            sizes = [min(len(part[layer]) for part in both) for both in gap.values()]
-            notes = [doubts([cav], size) for cav, size in zip(cavs, sizes, strict=True)]
-            U = torch.stack([cav.u for cav in cavs])
-            P = {t: project(torch.cat(seen.X[layer]), U) for t, seen in self.seen.items()}
-            fitted = fit_bottleneck(np.concatenate(list(P.values())), predicted, seed=seed)
-            for t, own in P.items():
-                self._add_values(layer, t, own, fitted, notes)
-
-    def _add_values(
-        self, layer: str, t: int, P: NDArray[np.float64], fitted: Bottleneck, notes: list[str]
-    ) -> None:
-        values, note = fitted.values(P, t)
-        for n, image in enumerate(self.seen[t].names):
-            for k, concept in enumerate(self.explainer.cavs.names):
-                key = layer, concept, t, self._name(t), image
-                doubts = "; ".join(filter(None, [notes[k], note]))
-                value = float(values[n, k])
-                self.rows.append(CompareRow("bottleneck", *key, value, note=doubts))
-
-    def comparison(self, methods: tuple[str, ...], settings: dict[str, Any]) -> Comparison:
-        """Return the result, its rows ordered by method, layer, concept and class."""
-        layers, concepts = ["", *self.explainer.layers], list(self.explainer.cavs.names)
-        classes = list(self.seen)
-        rows = sorted(
-            self.rows,
-            key=lambda row: (
-                methods.index(row.method),
-                layers.index(row.layer),
-                concepts.index(row.concept),
-                classes.index(row.class_index),
-            ),
+    def _bottleneck(self, layer: str) -> Iterator[CompareRow]:
+        """Yield the values of a concept bottleneck at a layer, fitted to the predictions."""
+        settings, gap = self.settings, _gap(self.explainer, layer)
+        cavs = {
+            concept: learn_cav(*sides, classifier=settings.classifier, seed=settings.seed)
+            for concept, sides in gap.items()
+        }
+        notes = [cav_note([cav], min(map(len, gap[concept]))) for concept, cav in cavs.items()]
+        U = torch.stack([cav.u for cav in cavs.values()])
+        P = {t: project(torch.cat(seen.X[layer]), U) for t, seen in self.observations.items()}
+        predicted = np.concatenate(
+            [part for s in self.observations.values() for part in s.predicted]
         )
-        provenance = self.explainer.provenance(settings)
-        return Comparison(
-            methods=methods,
-            layers=tuple(self.explainer.layers),
-            concepts=tuple(concepts),
-            classes=tuple(self._name(t) for t in classes),
-            skipped=tuple(skip for seen in self.seen.values() for skip in seen.skipped),
-            provenance=replace(provenance, versions={**provenance.versions, **_versions(methods)}),
-            _rows=pd.DataFrame(rows, columns=list(CompareRow._fields)),
-            _class_p=pd.DataFrame(
-                self.class_p, columns=["method", "layer", "concept", "class_index", "p_value"]
-            ),
-        )
+        predicted = np.where(np.isin(predicted, list(P)), predicted, OTHER)
+        fitted = fit_bottleneck(np.concatenate(list(P.values())), predicted, seed=settings.seed)
+        for t, own in P.items():
+            values, note = fitted.values(own, t)
+            for image, row in zip(self.observations[t].names, values, strict=True):
+                for concept, value, doubt in zip(gap, row, notes, strict=True):
+                    key = layer, concept, t, self.name(t), image
+                    doubts = "; ".join(filter(None, [doubt, note]))
+                    yield CompareRow("bottleneck", *key, float(value), note=doubts)
 
 
-def _check(methods: Sequence[str], classifier: LinearClassifier, runs: int) -> tuple[str, ...]:
-    """Return the methods in their order, or refuse what cannot work before anything runs."""
+def _comparison(rows: _Rows, provenance: Provenance) -> Comparison:
+    """Return the result, its rows ordered by method, layer, concept and class."""
+    explainer, classes = rows.explainer, list(rows.observations)
+    methods = tuple(rows.ours if method == "visual_tcav" else method for method in rows.wanted)
+    layers, concepts = ["", *explainer.layers], list(explainer.cavs.names)
+    ordered = sorted(
+        rows.all(),
+        key=lambda row: (
+            methods.index(row.method),
+            layers.index(row.layer),
+            concepts.index(row.concept),
+            classes.index(row.class_index),
+        ),
+    )
+    return Comparison(
+        methods=methods,
+        layers=tuple(explainer.layers),
+        concepts=tuple(concepts),
+        classes=tuple(map(rows.name, classes)),
+        skipped=tuple(skip for seen in rows.observations.values() for skip in seen.skipped),
+        provenance=replace(provenance, versions={**provenance.versions, **_versions(methods)}),
+        _rows=pd.DataFrame(ordered, columns=list(CompareRow._fields)),
+        _class_p=rows.class_p(),
+    )
+
+
+def _wanted(methods: Sequence[str], settings: CompareSettings) -> tuple[str, ...]:
+    """Return the methods in their order; refuse whatever cannot work before anything runs."""
     if isinstance(methods, str):
         methods = [methods]
     unknown = [method for method in methods if method not in METHODS]
@@ -307,7 +266,7 @@ def _check(methods: Sequence[str], classifier: LinearClassifier, runs: int) -> t
         came = repr(unknown[0]) if unknown else "none"
         raise ExplanationError(f"expected methods among {known}, got {came}")
     wanted = tuple(method for method in METHODS if method in methods)
-    check_draws(classifier, runs)
+    check_classifier(settings.classifier)
     if "bottleneck" in wanted:
         check_scikit_learn()
     if set(wanted) & set(INPUT_MAPS):
@@ -315,37 +274,48 @@ def _check(methods: Sequence[str], classifier: LinearClassifier, runs: int) -> t
     return wanted
 
 
-def _classes(
+def _class_images(
     explainer: VisualTCAV,
     images: Mapping[str, ImageSource] | Mapping[int, ImageSource],
-    limit: int | None,
-    seed: int,
-) -> dict[int, _Class]:
-    """Return the images of each class by its index."""
+    settings: CompareSettings,
+) -> list[ClassImages]:
+    """Return the images of each class."""
     if not isinstance(images, Mapping) or not images:
         raise ExplanationError(
             "expected images as a mapping from class names to images, {'zebra': FOLDER, ...}, got "
             + ("an empty one" if isinstance(images, Mapping) else type(images).__name__)
         )
-    classes: dict[int, _Class] = {}
+    classes: dict[int, ClassImages] = {}
     for name, source in images.items():
         t = explainer.model.class_index(name)
         if t in classes:
             raise ExplanationError(f"images are given twice for class {t}, by name and by index")
         refs = collect(source)
-        places = draw(range(len(refs)), limit, seed, ExplanationError)
-        classes[t] = _Class(len(refs), [refs[i] for i in places], places)
-    return classes
+        positions = draw(range(len(refs)), settings.limit, settings.seed, ExplanationError)
+        classes[t] = ClassImages(t, len(refs), [refs[i] for i in positions], positions)
+    return list(classes.values())
 
 
-def _gap(explainer: VisualTCAV) -> dict[str, tuple[Any, Any]]:
-    """Return by concept the GAP activations [n, C] by layer of its examples and negatives."""
-    evidence = {name: explainer.cavs.evidence(name) for name in explainer.cavs.names}
-    return {name: (own.gap, others.gap) for name, (own, others) in evidence.items()}
+def _draws(explainer: VisualTCAV, settings: CompareSettings) -> dict[str, dict[str, CavDraws]]:
+    """Return TCAV's CAVs by layer and concept."""
+    draws = partial(
+        draw_cavs, runs=settings.runs, classifier=settings.classifier, seed=settings.seed
+    )
+    return {
+        layer: {concept: draws(*sides) for concept, sides in _gap(explainer, layer).items()}
+        for layer in explainer.layers
+    }
+
+
+def _gap(explainer: VisualTCAV, layer: str) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return by concept the GAP activations [n, C] of its examples and of its negatives."""
+    bank = explainer.cavs
+    pairs = {name: bank.evidence(name) for name in bank.names}
+    return {name: (own.gap[layer], others.gap[layer]) for name, (own, others) in pairs.items()}
 
 
 def _versions(methods: Sequence[str]) -> dict[str, str]:
-    """Return the versions of the libraries that the peers rest on."""
+    """Return the versions of the libraries that the other methods rest on."""
     used = {"scikit-learn", "scipy"} if set(methods) & {*TCAV, "bottleneck"} else set()
     used |= {"captum"} if set(methods) & set(INPUT_MAPS) else set()
     return {name: version(name) for name in sorted(used)}

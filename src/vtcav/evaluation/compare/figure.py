@@ -1,8 +1,9 @@
-"""The figure of a comparison: methods side by side, each on a scale of its own."""
+"""Figure of a comparison: methods side by side, each on a scale of its own."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from vtcav.evaluation.compare.methods import FILTER, TCAV
 from vtcav.results.figures.lettering import LINE, SMALL, labels, wrap
 from vtcav.results.figures.page import MARGIN, Page, nice_limit, own_style, show_axis
 from vtcav.results.figures.palette import MUTED, PALETTE
@@ -17,7 +19,7 @@ from vtcav.results.figures.palette import MUTED, PALETTE
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vtcav.evaluation.compare.result import Comparison
+    from vtcav.evaluation.result import EvaluationResult
 
 __all__ = ["plot_comparison"]
 
@@ -33,7 +35,7 @@ _LEVEL = 0.05
 
 _TITLES = {
     "visual_tcav": ("Visual-TCAV", "attribution"),
-    "visual_tcav_filter": ("Visual-TCAV, filter map", "attribution"),
+    FILTER: ("Visual-TCAV, filter map", "attribution"),
     "tcav": ("TCAV", "sign count"),
     "tcav_magnitude": ("TCAV", "magnitude"),
     "saliency": ("gradient saliency", "share in region"),
@@ -41,29 +43,33 @@ _TITLES = {
     "grad_cam": ("Grad-CAM", "share in region"),
     "bottleneck": ("concept bottleneck", "weight x score"),
 }
-_HALF = {"tcav", "tcav_magnitude"}  # of which 0.5 says nothing
+_HALF = set(TCAV)  # their neutral value is 0.5
 _NEUTRAL = {*_HALF, "bottleneck"}
-_TESTED = {"visual_tcav", "visual_tcav_filter", *_HALF}
+_TESTED = {"visual_tcav", FILTER, *_HALF}
 _INPUT = "input"
 
 
 @own_style()
-def plot_comparison(comparison: Comparison, figure: Figure) -> Figure:
+def plot_comparison(
+    comparison: EvaluationResult, methods: Sequence[str], classes: Sequence[str], figure: Figure
+) -> Figure:
     """Draw a comparison: a row of panels per layer, a column per method.
 
     Args:
-        comparison: What to draw.
+        comparison: The comparison.
+        methods: Its methods.
+        classes: Names of its classes.
         figure: Emptied and sized to fit.
 
     Returns:
         The figure.
     """
-    _Drawing(comparison).draw(figure)
+    _Drawing(comparison, methods, classes).draw(figure)
     return figure
 
 
 class _Scale(NamedTuple):
-    """The axis of a method: its ends, and where it says nothing."""
+    """The axis of a method: its ends, and the value of a concept that makes no difference."""
 
     low: float
     high: float
@@ -71,21 +77,23 @@ class _Scale(NamedTuple):
 
 
 class _Drawing:
-    """The drawing: its parts, their sizes in inches, and their places."""
+    """The parts of the figure, their sizes and positions in inches."""
 
-    def __init__(self, comparison: Comparison) -> None:
-        self.comparison = comparison
+    def __init__(
+        self, comparison: EvaluationResult, methods: Sequence[str], classes: Sequence[str]
+    ) -> None:
+        self.comparison, self.methods = comparison, methods
         self.table = comparison.table
         self.summary = comparison.summary()
         self.bands = [*([""] if (self.table["layer"] == "").any() else []), *comparison.layers]
-        self.scales = {method: self._scale(method) for method in comparison.methods}
-        self.row = max(0.34, 0.12 * len(comparison.classes) + 0.14)
+        self.scales = {method: self._scale(method) for method in methods}
+        self.row = max(0.34, 0.12 * len(classes) + 0.14)
         self.height = self.row * len(comparison.concepts)
         indices = [
             int(self.table.loc[self.table["class_name"] == name, "class_index"].iloc[0])
-            for name in comparison.classes
+            for name in classes
         ]
-        self.classes = dict(zip(indices, labels(comparison.classes, indices, 1.6), strict=True))
+        self.classes = dict(zip(indices, labels(classes, indices, 1.6), strict=True))
 
     def _scale(self, method: str) -> _Scale:
         values = self.table.loc[self.table["method"] == method, "value"].dropna().to_numpy()
@@ -99,14 +107,14 @@ class _Drawing:
 
     def draw(self, figure: Figure) -> None:
         """Draw everything."""
-        methods = self.comparison.methods
+        methods = self.methods
         left = MARGIN + _NAMES
         width = max(left + len(methods) * (_PANEL + _GAP) - _GAP + MARGIN, 6.4)
         first = MARGIN + 0.62
         step = _TITLE + self.height + _AXIS
         heads = 2 * 8 * LINE / 72 + 0.08
         end = first + heads + len(self.bands) * step
-        names = *self.comparison.concepts, *self.comparison.layers, *self.comparison.classes
+        names = *self.comparison.concepts, *self.comparison.layers, *self.classes.values()
         page = Page(figure, width, end, self._footer(), names)
         page.title("Methods side by side")
         self._draw_legend(page)
@@ -134,7 +142,7 @@ class _Drawing:
         for k, concept in enumerate(self.comparison.concepts):
             lines = wrap(concept, _NAMES - 0.1, SMALL, most=2)
             page.text(MARGIN, top + (k + 0.5) * self.row, lines, centred=True)
-        for m, method in enumerate(self.comparison.methods):
+        for m, method in enumerate(self.methods):
             means = self.summary.query("method == @method and layer == @layer")
             if not len(means):
                 continue
@@ -163,7 +171,7 @@ class _Drawing:
             y = k + (c - (T - 1) / 2) * 0.7 / T
             own = points[(points["concept"] == concept) & (points["class_index"] == t)]
             if own["area"].notna().any():
-                # the share that a map gives that knows nothing of the concept
+                # the share of a map that knows nothing of the concept
                 at = own["area"].mean()
                 axes.plot([at, at], [y - 0.3 / T, y + 0.3 / T], color="black", linewidth=0.9)
             axes.scatter(
@@ -192,37 +200,37 @@ class _Drawing:
             axes.plot(row["mean"], y, **_mean(c, filled=sure), zorder=3, clip_on=False)
 
     def _footer(self) -> list[str]:
-        """Return what a reader needs to know, a paragraph each."""
+        """Return the notes for the reader, a paragraph each."""
         texts = [
             "Units differ between columns, and so do the questions that the methods ask: compare "
             "the order of concepts and classes, never sizes across columns. Large marks are class "
-            "means, small dots images."
+            "means, small dots single images."
         ]
-        methods = set(self.comparison.methods)
+        methods = set(self.methods)
         if methods & _TESTED:
             texts.append(
                 f"Hollow mark (Visual-TCAV, TCAV): p >= {_LEVEL} in the method's own test, not "
                 "corrected, or no test was possible."
-                + (" TCAV's test is too sure of itself: see docs/peers.md." * bool(methods & _HALF))
+                + (" TCAV's test is overconfident: see docs/peers.md." * bool(methods & _HALF))
             )
         if methods & _NEUTRAL:
-            texts.append("Dashed line: where a value says that the concept makes no difference.")
+            texts.append("Dashed line: the value of a concept that makes no difference.")
         if regions := set(self.table["region"]) - {""}:
             texts.append(
-                f"Region: {' or '.join(sorted(regions))}. Upright stroke: share of the image that "
-                "it covers, which a map that knows nothing of the concept gives."
+                f"Region: {' or '.join(sorted(regions))}. Vertical stroke: the share of the image "
+                "that it covers, which is the value of a map that knows nothing of the concept."
             )
             if "concept map" in regions:
                 texts[-1] += " These shares follow the size of Visual-TCAV's maps."
         if skipped := len(self.comparison.skipped):
             texts.append(f"Images skipped, because they cannot be read: {skipped}.")
         if self.summary["mean"].isna().any():
-            texts.append("none: no value; the table's note says why.")
+            texts.append("none: no value; the table's note gives the reason.")
         return texts
 
 
 def _mean(c: int, *, filled: bool) -> dict[str, Any]:
-    """Return how the mean of class c is marked."""
+    """Return the look of the mark of class c."""
     colour = PALETTE[c % len(PALETTE)]
     return {
         "marker": _MARKERS[(c + c // len(PALETTE)) % len(_MARKERS)],

@@ -1,12 +1,27 @@
-"""The methods that `compare` knows, and what a value of each is."""
+"""Methods that `compare` knows, and the unit of each one's values."""
 
-__all__ = ["FILTER", "METHODS", "UNITS"]
+__all__ = ["FILTER", "INPUT_MAPS", "MAPS", "METHODS", "TCAV", "UNITS"]
+
+METHODS = (
+    "visual_tcav",
+    "tcav",
+    "tcav_magnitude",
+    "saliency",
+    "integrated_gradients",
+    "grad_cam",
+    "bottleneck",
+)
+"""All methods, in the order of the tables."""
 
 FILTER = "visual_tcav_filter"
-"""The name of Visual-TCAV's variant with filter maps in tables."""
+"""The name in tables of the variant of Visual-TCAV with filter maps."""
+
+TCAV = ("tcav", "tcav_magnitude")
+INPUT_MAPS = ("saliency", "integrated_gradients")
+MAPS = (*INPUT_MAPS, "grad_cam")
 
 UNITS = {
-    "visual_tcav": "share of the best class's rise, 0 to 1",
+    **dict.fromkeys(("visual_tcav", FILTER), "share of the best class's logit difference, 0 to 1"),
     "tcav": "share of images whose score rises along the CAV, 0 to 1",
     "tcav_magnitude": "share of all sensitivity that is positive, 0 to 1",
     "saliency": "share of the map's mass inside the region, 0 to 1",
@@ -14,9 +29,4 @@ UNITS = {
     "grad_cam": "share of the map's mass inside the region, 0 to 1",
     "bottleneck": "weight times centred concept score, in logits of the bottleneck",
 }
-"""What a value of each method is. They differ: compare orders, not sizes."""
-
-METHODS = tuple(UNITS)
-"""All methods, in the order of the tables."""
-
-UNITS[FILTER] = UNITS["visual_tcav"]
+"""The unit of each method's values. Units differ: compare orders, not sizes."""

@@ -1,4 +1,4 @@
-"""One look at the images of a class: everything that the peers' methods need of them.
+"""Observations for all methods from one pass over the images of a class.
 
 Letters and shapes: F [N, C, h, w] feature maps, G [N, C, h, w] gradients of the class score, U
 [R, C] unit CAVs, S [N, R] sensitivities, X [N, C] GAP activations, M [N, K, h, w] concept maps.
@@ -7,8 +7,9 @@ Letters and shapes: F [N, C, h, w] feature maps, G [N, C, h, w] gradients of the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.errors import ExplanationError
+from vtcav.evaluation.compare.methods import MAPS
 from vtcav.evaluation.compare.result import CONCEPT_MAP, TRUE_MASK, CompareRow
+from vtcav.evaluation.compare.settings import CompareSettings
 from vtcav.evaluation.compare.true_masks import TrueMasks, mask_at_input
 from vtcav.evaluation.peers import saliency
 from vtcav.evaluation.peers.sensitivity import class_gradients, sensitivities
@@ -27,11 +30,7 @@ from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
 from vtcav.results.bank import CavBank
 
-__all__ = ["INPUT_MAPS", "MAPS", "TCAV", "Looker", "Seen"]
-
-TCAV = ("tcav", "tcav_magnitude")
-INPUT_MAPS = ("saliency", "integrated_gradients")
-MAPS = (*INPUT_MAPS, "grad_cam")
+__all__ = ["ClassImages", "Observation", "Observer"]
 
 NO_MASS = "the map has no positive mass, so no share of it lies anywhere"
 EMPTY_MASK = "the true mask is empty, so nothing lies inside"
@@ -39,9 +38,26 @@ EMPTY_MAP = "the concept map is empty for this image, so nothing lies inside"
 NOT_SEPARATED = "not separated: e+ <= e-, so the concept map is empty and nothing lies inside"
 
 
+@dataclass(frozen=True)
+class ClassImages:
+    """Images of a class.
+
+    Attributes:
+        index: The class.
+        listed: How many images there are.
+        refs: Those that are used.
+        positions: Where each of these stands in the list of all.
+    """
+
+    index: int
+    listed: int
+    refs: list[ImageRef]
+    positions: list[int]
+
+
 @dataclass(eq=False)
-class Seen:
-    """What was found in the images of a class.
+class Observation:
+    """Values from the images of a class that the methods are computed from.
 
     Attributes:
         refs: The images that could be read [N].
@@ -65,156 +81,148 @@ class Seen:
         return [ref.name for ref in self.refs]
 
 
+class _Region(NamedTuple):
+    """The part of each image in which the mass of saliency maps is counted.
+
+    Attributes:
+        values: Shares [N, H, W] in [0, 1].
+        kind: A true mask, or the concept's own map.
+        why_empty: The note for an image without the region.
+    """
+
+    values: Tensor
+    kind: str
+    why_empty: str
+
+
 @dataclass(frozen=True, eq=False)
-class Looker:
-    """How images are looked at.
+class Observer:
+    """A pass over the images of a class, which computes what several methods share once.
 
     Attributes:
         model: The network.
         bank: The CAVs of Visual-TCAV, for its concept maps.
-        layers: Layer names.
-        methods: Those of `MAPS`, `TCAV` and "bottleneck" that are wanted.
-        U: The unit CAVs of TCAV by layer [R, C].
+        methods: The methods wanted.
+        U: The unit CAVs of TCAV by layer [R, C]; none without TCAV.
         masks: True masks.
-        baseline: Where integrated gradients start.
-        steps: Their quadrature points.
-        batch_size: Images per pass.
-        strict: Whether an unreadable image is an error.
+        settings: How the methods are computed.
     """
 
     model: Model
     bank: CavBank
-    layers: Sequence[str]
     methods: Sequence[str]
     U: Mapping[str, Tensor]
     masks: TrueMasks
-    baseline: saliency.Baseline
-    steps: int
-    batch_size: int
-    strict: bool
+    settings: CompareSettings
 
-    def look(
-        self, index: int, refs: Sequence[ImageRef], places: Sequence[int], progress: Progress
-    ) -> Seen:
-        """Look at the images of a class.
+    def observe(self, images: ClassImages, progress: Progress) -> Observation:
+        """Pass the images of a class through the network.
 
         Args:
-            index: The class.
-            refs: Its images.
-            places: Which mask of the class belongs to each.
-            progress: Told of every image.
+            images: The images.
+            progress: Counts every image.
         """
-        seen = Seen()
-        place = dict(zip(refs, places, strict=True))
+        found = Observation()
+        position = dict(zip(images.refs, images.positions, strict=True))
+        size, strict = self.settings.batch_size, self.settings.strict
         batches = Batches(
-            refs, self.model.preprocess, self.batch_size, strict=self.strict, progress=progress
+            images.refs, self.model.preprocess, size, strict=strict, progress=progress
         )
         for batch in batches:
-            self._look_at(batch, index, [place[ref] for ref in batch.refs], seen)
-        seen.skipped += batches.skipped
-        return seen
+            positions = [position[ref] for ref in batch.refs]
+            self._observe(batch, images.index, positions, found)
+        found.skipped += batches.skipped
+        return found
 
-    def _look_at(self, batch: Batch, index: int, places: list[int], seen: Seen) -> None:
-        maps, z = self.model.activations_and_logits(batch.x, self.layers)
+    def _observe(self, batch: Batch, index: int, positions: list[int], found: Observation) -> None:
+        maps, z = self.model.activations_and_logits(batch.x, list(self.bank.layers))
         check_finite(batch.names, maps, z)
-        seen.refs += batch.refs
+        found.refs += batch.refs
         top = (z[:, 0] > 0).long() if self.model.binary else z.argmax(1)
-        seen.predicted.append(top.cpu().numpy())
+        found.predicted.append(top.cpu().numpy())
         targets = torch.full((len(z),), index, device=z.device)
         inputs = self._input_maps(batch.x, targets)
-        wanted = [method for method in MAPS if method in self.methods]
-        true = self._true_regions(batch, index, places) if wanted else {}
-        rows = _Rows(self, batch.names, index, seen.rows)
-        for concept, region in true.items():
-            for method, found in inputs.items():
-                rows.add(method, "", concept, found, region, TRUE_MASK)
-        for layer in self.layers:
+        wanted = any(method in self.methods for method in MAPS)
+        true = self._true_regions(batch, index, positions) if wanted else {}
+        found.rows += self._shares(batch.names, index, "", inputs, true)
+        for layer in list(maps):
             F = maps.pop(layer)
             if "bottleneck" in self.methods:
-                seen.X.setdefault(layer, []).append(F.mean((2, 3)).cpu())
-            here = dict(inputs)
+                found.X.setdefault(layer, []).append(F.mean((2, 3)).cpu())
+            cam = {}
             if layer in self.U or "grad_cam" in self.methods:
-                G = class_gradients(
-                    self.model.head(layer).of(batch.x), F, targets, binary=self.model.binary
-                )
+                head = self.model.head(layer).of(batch.x)
+                G = class_gradients(head, F, targets, binary=self.model.binary)
                 if layer in self.U:
-                    S = sensitivities(G, self.U[layer])
-                    seen.S.setdefault(layer, []).append(S.cpu())
+                    found.S.setdefault(layer, []).append(sensitivities(G, self.U[layer]).cpu())
                 if "grad_cam" in self.methods:
-                    here["grad_cam"] = saliency.grad_cam(F, G, _size(batch)).cpu()
+                    cam["grad_cam"] = saliency.grad_cam(F, G, _size(batch)).cpu()
             if wanted:
-                regions = self._concept_regions(layer, F, _size(batch))
-                for k, concept in enumerate(self.bank.names):
-                    for method, found in here.items():
-                        if concept not in true:
-                            rows.add(method, layer, concept, found, regions[:, k], CONCEPT_MAP)
-                        elif method == "grad_cam":
-                            rows.add(method, layer, concept, found, true[concept], TRUE_MASK)
+                own = self._concept_regions(layer, F, _size(batch))
+                found.rows += self._shares(batch.names, index, layer, inputs | cam, own)
+                found.rows += self._shares(batch.names, index, layer, cam, true)
 
     def _input_maps(self, x: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Return the maps [N, H, W] of the methods that look at the input."""
-        found: dict[str, Tensor] = {}
+        """Return the maps [N, H, W] of the methods that differentiate the input."""
+        maps: dict[str, Tensor] = {}
         if "saliency" in self.methods:
-            found["saliency"] = saliency.gradient_saliency(self.model, x, targets).cpu()
+            maps["saliency"] = saliency.gradient_saliency(self.model, x, targets).cpu()
         if "integrated_gradients" in self.methods:
-            found["integrated_gradients"] = saliency.integrated_gradients(
+            maps["integrated_gradients"] = saliency.integrated_gradients(
                 self.model,
                 x,
                 targets,
-                baseline=self.baseline,
-                steps=self.steps,
-                batch_size=self.batch_size,
+                baseline=self.settings.baseline,
+                steps=self.settings.steps,
+                batch_size=self.settings.batch_size,
             ).cpu()
-        return found
+        return maps
 
-    def _true_regions(self, batch: Batch, index: int, places: list[int]) -> dict[str, Tensor]:
-        """Return the true masks [N, H, W] of the concepts that have them."""
-        regions: dict[str, Tensor] = {}
+    def _true_regions(self, batch: Batch, index: int, positions: list[int]) -> dict[str, _Region]:
+        """Return the true masks of the concepts that have them."""
+        regions: dict[str, _Region] = {}
         for concept, classes in self.masks.items():
-            made = []
-            for name, picture, place in zip(batch.names, batch.pictures, places, strict=True):
-                mask = classes[index][place]
+            masks = []
+            for name, picture, i in zip(batch.names, batch.pictures, positions, strict=True):
+                mask = classes[index][i]
                 try:
-                    made.append(mask_at_input(mask, picture, self.model.preprocess, _size(batch)))
+                    masks.append(mask_at_input(mask, picture, self.model.preprocess, _size(batch)))
                 except ExplanationError as error:
                     raise ExplanationError(f"mask of {concept!r} for {name!r}: {error}") from error
-            regions[concept] = torch.stack(made)
+            regions[concept] = _Region(torch.stack(masks), TRUE_MASK, EMPTY_MASK)
         return regions
 
-    def _concept_regions(self, layer: str, F: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return the concept maps at the input's resolution [N, K, H, W]."""
-        return saliency.upsample(self.bank.layers[layer].maps(F), size).cpu()
+    def _concept_regions(self, layer: str, F: Tensor, size: tuple[int, int]) -> dict[str, _Region]:
+        """Return the concept maps, at the input's resolution, of concepts without true masks."""
+        cavs = self.bank.layers[layer]
+        regions = saliency.upsample(cavs.maps(F), size).cpu()
+        whys = [EMPTY_MAP if separated else NOT_SEPARATED for separated in cavs.separated]
+        return {
+            concept: _Region(regions[:, k], CONCEPT_MAP, whys[k])
+            for k, concept in enumerate(self.bank.names)
+            if concept not in self.masks
+        }
 
-
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """Turns maps and regions into table rows."""
-
-    looker: Looker
-    names: Sequence[str]
-    index: int
-    rows: list[CompareRow]
-
-    def add(
-        self, method: str, layer: str, concept: str, maps: Tensor, region: Tensor, kind: str
-    ) -> None:
-        """Add a row for every image: maps and region are [N, H, W]."""
-        shares = saliency.mass_inside(maps, region[:, None])[:, 0].tolist()
-        areas = region.mean((1, 2)).tolist()
-        class_name = self.looker.model.class_names[self.index]
-        for name, share, area in zip(self.names, shares, areas, strict=True):
-            note = ""
-            if math.isnan(share):
-                note = NO_MASS
-            elif area == 0:
-                note = EMPTY_MASK if kind == TRUE_MASK else self._why_empty(layer, concept)
-            key = layer, concept, self.index, class_name, name
-            self.rows.append(CompareRow(method, *key, share, region=kind, area=area, note=note))
-
-    def _why_empty(self, layer: str, concept: str) -> str:
-        bank = self.looker.bank
-        separated = bank.layers[layer].separated[bank.names.index(concept)]
-        return EMPTY_MAP if separated else NOT_SEPARATED
+    def _shares(
+        self,
+        names: Sequence[str],
+        index: int,
+        layer: str,
+        maps: Mapping[str, Tensor],
+        regions: Mapping[str, _Region],
+    ) -> Iterator[CompareRow]:
+        """Yield the rows of the maps [N, H, W] of some methods inside the regions of concepts."""
+        class_name = self.model.class_names[index]
+        for concept, region in regions.items():
+            areas = region.values.mean((1, 2)).tolist()
+            for method, values in maps.items():
+                shares = saliency.mass_inside(values, region.values[:, None])[:, 0].tolist()
+                for name, share, area in zip(names, shares, areas, strict=True):
+                    note = NO_MASS if math.isnan(share) else region.why_empty if area == 0 else ""
+                    yield CompareRow(
+                        method, layer, concept, index, class_name, name, share,
+                        region=region.kind, area=area, note=note,
+                    )  # fmt: skip
 
 
 def _size(batch: Batch) -> tuple[int, int]:

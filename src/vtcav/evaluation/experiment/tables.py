@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vtcav.evaluation.compare.observation import MAPS
+from vtcav.evaluation.compare.methods import MAPS
 from vtcav.evaluation.experiment.agreement import by_layer, by_seed, local_agreement, summarise
 from vtcav.evaluation.experiment.unit import UnitResult
 from vtcav.evaluation.metrics import METRICS

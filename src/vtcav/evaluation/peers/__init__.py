@@ -1,1 +1,1 @@
-"""Methods to compare with: TCAV, linear CAVs, saliency and concept bottlenecks."""
+"""Methods to compare with: TCAV, saliency maps and a concept bottleneck."""

@@ -1,8 +1,11 @@
 """Classifier CAVs: the normals of linear classifiers between a concept and its negatives.
 
 TCAV and the concept bottleneck use them; Visual-TCAV does not (its direction is a difference of
-means, `method.cav`). X [n, D] are activations of n images at a layer: D = C for GAP activations,
-D = C h w for flattened ones. u [D] is a unit normal, U [R, D] are those of R draws.
+means, `method.cav`). X [n, C] are GAP activations of n images at a layer, u [C] is a unit normal,
+U [R, C] are those of R draws.
+
+With tens of images and tens of thousands of flattened activations almost any classifier separates
+its training images, and a concept that may be anywhere has no position to learn: hence GAP.
 
 Source: Kim et al., "Interpretability Beyond Feature Attribution: Quantitative Testing with Concept
 Activation Vectors (TCAV)", ICML 2018, arXiv 1711.11279, sections 3.1 and 3.5.
@@ -14,7 +17,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,22 +25,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.errors import ConceptError, ExtraError
-from vtcav.images.batches import Batches
-from vtcav.images.concepts import Concept, ImageSet, check_enough
-from vtcav.images.progress import Progress
-from vtcav.models.base import Model
-from vtcav.models.finite import check_finite
-from vtcav.parameters import Whole, Words, check
+from vtcav.results.words import counted_notes
 
 __all__ = [
     "CavDraws",
     "LinearCav",
     "LinearClassifier",
-    "check_draws",
-    "doubts",
+    "cav_note",
+    "check_classifier",
     "draw_cavs",
     "learn_cav",
-    "set_features",
 ]
 
 LinearClassifier = Literal["sgd", "logistic", "svm", "difference of means"]
@@ -49,8 +46,8 @@ the direction of Visual-TCAV, normalised.
 """
 
 TEST_SHARE = 1 / 3
-FEW = 10  # images a side below which a CAV is noted to rest on few
-CHANCE = 0.6  # held-out accuracy up to which a CAV is noted as not separating
+FEW = 10  # images a side; a CAV from fewer gets a note
+CHANCE = 0.6  # held-out accuracy; a CAV up to this gets a note
 NO_DIRECTION = "the classifier finds no direction: examples and negatives look the same here"
 
 
@@ -59,9 +56,9 @@ class LinearCav:
     """One classifier CAV.
 
     Attributes:
-        u: The unit normal, pointing to the concept [D]; all 0 where there is none.
-        accuracy: Mean of the shares of held-out examples and of held-out negatives on the right
-            side, between 0 and 1; 0.5 is chance whatever the counts.
+        u: The unit normal, pointing to the concept [C]; all 0 where there is none.
+        accuracy: Balanced accuracy on held-out images: the mean of the shares of examples and of
+            negatives on the right side.
         note: What is doubtful; empty where all is well.
     """
 
@@ -75,31 +72,22 @@ class CavDraws:
     """CAVs of a concept against draws of its negatives, and of negatives against negatives.
 
     Attributes:
-        concept: U of the concept [R, D].
-        random: U of one half of a draw of negatives against the other [R, D].
-        accuracy: Held-out accuracy of each CAV of the concept [R].
-        accuracy_random: Held-out accuracy of each random CAV [R].
-        size: Images on each side of every classifier.
-        note: What is doubtful; empty where all is well.
+        concept: U of the concept [R, C].
+        random: U of one half of a draw of negatives against the other [R, C].
+        note: What is doubtful about the concept's CAVs; empty where all is well.
     """
 
     concept: Tensor
     random: Tensor
-    accuracy: NDArray[np.float64]
-    accuracy_random: NDArray[np.float64]
-    size: int
     note: str
 
 
-def check_draws(classifier: str, runs: int = 1) -> None:
-    """Refuse settings that cannot work, before the minutes that activations may take.
+def check_classifier(classifier: str) -> None:
+    """Refuse a classifier that needs scikit-learn where it is absent.
 
     Raises:
-        ExplanationError: For an unknown classifier or fewer than one run.
         ExtraError: When scikit-learn is needed and absent.
     """
-    check("classifier", classifier, Words(*get_args(LinearClassifier)))
-    check("runs", runs, Whole(1))
     if classifier != "difference of means":
         _classifier(classifier, 0)
 
@@ -117,14 +105,13 @@ def learn_cav(
     taken as they are, without standardising, so that the normal belongs to the layer's own space.
 
     Args:
-        positives: Activations of the concept's examples [n1, D], n1 at least 2.
-        negatives: Activations of the negatives [n2, D], n2 at least 2.
+        positives: Activations of the concept's examples [n1, C], n1 at least 2.
+        negatives: Activations of the negatives [n2, C], n2 at least 2.
         classifier: See `LinearClassifier`.
         seed: Seeds the split and the classifier.
 
     Raises:
         ConceptError: For fewer than two images on a side.
-        ExplanationError: For an unknown classifier.
         ExtraError: When scikit-learn is needed and absent.
 
     Example:
@@ -134,7 +121,6 @@ def learn_cav(
         >>> cav.u, cav.accuracy
         (tensor([1., 0.]), 1.0)
     """
-    check_draws(classifier)
     if min(len(positives), len(negatives)) < 2:
         raise ConceptError(
             "a classifier CAV needs at least 2 images on each side, one to learn from and one held "
@@ -165,19 +151,19 @@ def draw_cavs(
     """Learn CAVs from draws of m = min(n1, n2 // 2) images a side.
 
     Run r draws 2m of the negatives without replacement. Its concept CAV separates m of the
-    examples from the first half, its random CAV the second half from the first. Both therefore
-    rest on as many images, and a random CAV is what a concept that says nothing would give.
+    examples from the first half, its random CAV the second half from the first. Both rest on the
+    same number of images, and a random CAV is what a meaningless concept would give.
 
     Args:
-        positives: Activations of the concept's examples [n1, D].
-        negatives: Activations of its negatives [n2, D].
+        positives: Activations of the concept's examples [n1, C].
+        negatives: Activations of its negatives [n2, C].
         runs: R, at least 1.
         classifier: See `LinearClassifier`.
         seed: Seeds all draws.
 
     Raises:
         ConceptError: For fewer than 2 examples or 4 negatives.
-        ExplanationError: For an unknown classifier or fewer than one run.
+        ExtraError: When scikit-learn is needed and absent.
     """
     m = min(len(positives), len(negatives) // 2)
     if m < 2:
@@ -185,7 +171,6 @@ def draw_cavs(
             "drawing CAVs needs at least 2 examples and 4 negatives, which are split in two; got "
             f"{len(positives)} and {len(negatives)}"
         )
-    check_draws(classifier, runs)
     concept, random = [], []
     for run in range(runs):
         rng = np.random.default_rng((seed, run))
@@ -195,25 +180,18 @@ def draw_cavs(
         own = int(rng.integers(2**31))
         concept.append(learn_cav(positives[some], first, classifier=classifier, seed=own))
         random.append(learn_cav(second, first, classifier=classifier, seed=own))
-    accuracy = np.array([cav.accuracy for cav in concept])
-    return CavDraws(
-        torch.stack([cav.u for cav in concept]),
-        torch.stack([cav.u for cav in random]),
-        accuracy,
-        np.array([cav.accuracy for cav in random]),
-        m,
-        doubts(concept, m),
-    )
+    U, U_random = (torch.stack([cav.u for cav in cavs]) for cavs in (concept, random))
+    return CavDraws(U, U_random, cav_note(concept, m))
 
 
-def doubts(cavs: Sequence[LinearCav], size: int) -> str:
+def cav_note(cavs: Sequence[LinearCav], size: int) -> str:
     """Return what is doubtful about the CAVs of a concept; empty where all is well.
 
     Args:
         cavs: The CAVs.
         size: Images on the smaller side of each.
     """
-    notes = [n if c == len(cavs) else f"{c} of {len(cavs)} CAVs: {n}" for n, c in _count(cavs)]
+    notes = counted_notes([cav.note for cav in cavs], "CAVs")
     accuracy = float(np.mean([cav.accuracy for cav in cavs]))
     if accuracy <= CHANCE and NO_DIRECTION not in notes:
         notes.append(
@@ -223,53 +201,6 @@ def doubts(cavs: Sequence[LinearCav], size: int) -> str:
     if size < FEW:
         notes.append(f"each CAV rests on {size} images a side")
     return "; ".join(notes)
-
-
-def set_features(
-    model: Model,
-    layers: Sequence[str],
-    concepts: Sequence[Concept],
-    *,
-    pooled: bool = True,
-    batch_size: int = 16,
-    strict: bool = False,
-    min_examples: int = 2,
-    progress: Progress | None = None,
-) -> dict[ImageSet, dict[str, Tensor]]:
-    """Return the activations of every set of examples and negatives, in one pass for all layers.
-
-    Args:
-        model: The network.
-        layers: Layer names.
-        concepts: Concepts with their negatives; a shared set passes once.
-        pooled: GAP activations [n, C], or else flattened ones [n, C h w].
-        batch_size: Images per pass.
-        strict: Whether an unreadable image is an error.
-        min_examples: The fewest readable images of a set.
-        progress: Told of every image.
-
-    Returns:
-        X by set and layer, on the CPU.
-
-    Raises:
-        ConceptError: For a set with too few readable images.
-        ImageError: When no image of a set can be read, or one cannot when `strict`.
-        ModelError: When the network gives infinite values or NaN.
-    """
-    features: dict[ImageSet, dict[str, Tensor]] = {}
-    for images in dict.fromkeys(s for c in concepts for s in (c.examples, c.negatives)):
-        parts: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-        batches = Batches(
-            images.refs, model.preprocess, batch_size, strict=strict, progress=progress
-        )
-        for batch in batches:
-            maps = model.activations(batch.x, layers)
-            check_finite(batch.names, maps)
-            for layer, F in maps.items():
-                parts[layer].append((F.mean((2, 3)) if pooled else F.flatten(1)).cpu())
-        check_enough(images.role, len(batches.used), min_examples, skipped=len(batches.skipped))
-        features[images] = {layer: torch.cat(part) for layer, part in parts.items()}
-    return features
 
 
 # -- inside -----------------------------------------------------------------------------------
@@ -319,8 +250,3 @@ def _classifier(kind: str, seed: int) -> Any:
     if kind == "logistic":
         return LogisticRegression(max_iter=1000, class_weight="balanced", random_state=seed)
     return SVC(kernel="linear", class_weight="balanced", random_state=seed)
-
-
-def _count(cavs: Sequence[LinearCav]) -> list[tuple[str, int]]:
-    notes = [cav.note for cav in cavs if cav.note]
-    return [(note, notes.count(note)) for note in dict.fromkeys(notes)]

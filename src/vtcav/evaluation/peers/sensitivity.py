@@ -1,7 +1,7 @@
-"""Sensitivities: how the score of a class changes along a CAV, and what CAVs say of a class.
+"""Sensitivities: how the score of a class changes along a CAV, and the scores of CAVs.
 
-The pure core of TCAV (`peers.tcav`). Letters and shapes: F [N, C, h, w] feature maps,
-G [N, C, h, w] gradients of one logit per image, U [R, D] unit CAVs
+The mathematics of TCAV (`peers.tcav`). Letters and shapes: F [N, C, h, w] feature maps,
+G [N, C, h, w] gradients of one logit per image, U [R, C] unit CAVs
 (`vtcav.evaluation.peers.linear_cav`), S [N, R] sensitivities.
 
 Source: Kim et al., "Interpretability Beyond Feature Attribution: Quantitative Testing with Concept
@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtcav.errors import ExplanationError
 from vtcav.models.base import Head, held, recomputes
 from vtcav.models.heads.gradient import gradient
 
@@ -27,17 +26,15 @@ __all__ = ["ScoreTest", "Scores", "class_gradients", "score_test", "scores", "se
 
 
 class Scores(NamedTuple):
-    """What R CAVs say of a class.
+    """Scores of R CAVs for a class.
 
     Attributes:
         sign_count: Share of images with S > 0, [R] in [0, 1].
         magnitude: sum(S where S > 0) / sum |S|, [R] in [0, 1]; NaN where every S is 0.
-        mean: Mean of S over images [R], in logits per unit along the CAV.
     """
 
     sign_count: NDArray[np.float64]
     magnitude: NDArray[np.float64]
-    mean: NDArray[np.float64]
 
 
 class ScoreTest(NamedTuple):
@@ -77,19 +74,15 @@ def class_gradients(head: Head, F: Tensor, targets: Tensor, *, binary: bool = Fa
 def sensitivities(G: Tensor, U: Tensor) -> Tensor:
     """Return S, the derivative of the logit along each CAV (equation 1).
 
-    A CAV of flattened activations is a direction of the layer: S = sum_chw u_chw G_chw. A CAV of
-    GAP activations has one value per channel; the step along it is taken at all positions alike,
-    which moves GAP(F) along u: S = sum_c u_c sum_hw G_c.
+    A CAV of GAP activations has one value per channel. The step along it is taken at all positions
+    alike, which moves GAP(F) along u: S = sum_c u_c sum_hw G_c.
 
     Args:
         G: Gradients [N, C, h, w].
-        U: CAVs [R, C] of GAP activations, or [R, C h w] of flattened ones.
+        U: CAVs [R, C].
 
     Returns:
         S [N, R], in logits per unit along the CAV.
-
-    Raises:
-        ExplanationError: When U fits neither.
 
     Example:
         >>> import torch
@@ -97,44 +90,37 @@ def sensitivities(G: Tensor, U: Tensor) -> Tensor:
         >>> sensitivities(G, torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
         tensor([[ 3., -1.]])
     """
-    C, D = G.shape[1], U.shape[1]
-    # where there is one position both readings agree
-    flat = G.sum((2, 3)) if D == C else G.flatten(1)
-    if flat.shape[1] != D:
-        raise ExplanationError(
-            f"expected CAVs of {C} values (GAP) or {G[0].numel()} (flattened), got {D}"
-        )
-    return flat @ U.to(G).T
+    return G.sum((2, 3)) @ U.to(G).T
 
 
 def scores(S: Tensor) -> Scores:
-    """Return the sign count (equation 2), magnitude and mean of each CAV over images.
+    """Return the sign count (equation 2) and magnitude of each CAV over images.
 
     The magnitude is the formula that Captum documents. Captum 0.9 returns the plain mean of S
-    under that name, which is `mean` here.
+    under that name.
 
     Args:
         S: Sensitivities [N, R], N at least 1.
 
     Example:
         >>> import torch
-        >>> count, magnitude, mean = scores(torch.tensor([[3.0], [1.0], [-1.0], [0.0]]))
-        >>> float(count[0]), float(magnitude[0]), float(mean[0])
-        (0.5, 0.8, 0.75)
+        >>> count, magnitude = scores(torch.tensor([[3.0], [1.0], [-1.0], [0.0]]))
+        >>> float(count[0]), float(magnitude[0])
+        (0.5, 0.8)
     """
     values = S.double().cpu().numpy()
     total = np.abs(values).sum(0)
     positive = values.clip(min=0).sum(0)
     share = np.divide(positive, total, out=np.full(len(total), math.nan), where=total > 0)
-    return Scores((values > 0).mean(0), share, values.mean(0))
+    return Scores((values > 0).mean(0), share)
 
 
 def score_test(concept: NDArray[np.float64], random: NDArray[np.float64]) -> ScoreTest:
     """Test whether CAVs of the concept score differently from CAVs of random against random.
 
     Two-sided t-test with unequal variances (Welch); the unit is the CAV. The draws share their
-    images, so they are not independent and p falls with the number of runs: it says that the
-    score is not that of a random direction, not how sure the score is.
+    images, so they are not independent, and p falls with the number of runs: a small p says that
+    the score is not that of a random direction, not how certain the score is.
 
     Args:
         concept: Scores of the concept's CAVs [R].

@@ -1,0 +1,99 @@
+"""Base of the results of evaluations: a table by layer and concept, summarised, drawn and saved."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from vtcav.files.manifest import records, save_result, write_table
+from vtcav.images.references import Skipped
+from vtcav.results.provenance import Provenance
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["EvaluationResult"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class EvaluationResult(ABC):
+    """Numbers by layer and concept.
+
+    Attributes:
+        layers: Layer names, in the order of the network.
+        concepts: Concept names.
+        skipped: Images that were left out, with reasons.
+        provenance: What the numbers depend on.
+    """
+
+    kind: ClassVar[str]
+    """The name that the saved files begin with."""
+    title: ClassVar[str]
+    """The result in messages."""
+
+    layers: tuple[str, ...]
+    concepts: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+    provenance: Provenance = field(repr=False)
+    _rows: pd.DataFrame = field(repr=False)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """All rows."""
+        return self._rows.copy()
+
+    @abstractmethod
+    def summary(self) -> pd.DataFrame:
+        """Return the rows over images."""
+
+    def plot(self) -> Figure:
+        """Draw the result with matplotlib, as a figure that pyplot knows of."""
+        from vtcav.results.figures.page import new_figure
+
+        return self._draw(new_figure())
+
+    def save(self, folder: str | Path) -> Path:
+        """Write tables, figure and provenance, all or nothing; an earlier result is replaced.
+
+        The files are named after the result: a manifest (.json, written last) with summary,
+        provenance and a hash of each other file, every table (.csv and .parquet), and the figure
+        (.png).
+
+        Returns:
+            The folder.
+
+        Raises:
+            ExplanationError: When they cannot be written.
+        """
+        return save_result(folder, self.kind, self.title, self._write)
+
+    def _write(self, folder: Path) -> dict[str, Any]:
+        from vtcav.results.figures.page import save_figure
+
+        tables = self._tables()
+        for name, table in tables.items():
+            write_table(folder / f"{self.kind}_{name}", table)
+        save_figure(self._draw, folder / f"{self.kind}.png")
+        return {
+            "layers": self.layers,
+            "concepts": self.concepts,
+            **self._facts(),
+            "skipped": [asdict(skip) for skip in self.skipped],
+            "summary": records(tables["summary"]),
+            "provenance": self.provenance.to_dict(),
+        }
+
+    @abstractmethod
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        """Return the tables to save, among them the summary."""
+
+    @abstractmethod
+    def _facts(self) -> dict[str, Any]:
+        """Return what else the manifest states."""
+
+    @abstractmethod
+    def _draw(self, figure: Figure) -> Figure:
+        """Draw the result on an empty figure."""
