@@ -40,30 +40,23 @@ if TYPE_CHECKING:
     from vtcav.study import Study, StudyError, run_study
 
 _HOMES = {
-    "Cache": "vtcav.files.cache",
-    "CacheWarning": "vtcav.files.cache",
-    "CavBank": "vtcav.results.bank",
-    "CavError": "vtcav.errors",
-    "Classifier": "vtcav.models.classifier",
-    "ConceptError": "vtcav.errors",
-    "DamagedPartWarning": "vtcav.explainer.runs.run_folder",
-    "DatasetError": "vtcav.errors",
-    "Diagnostics": "vtcav.diagnostics.result",
-    "ExplanationError": "vtcav.errors",
-    "ExtraError": "vtcav.errors",
-    "GlobalExplanation": "vtcav.results.explanation",
-    "ImageError": "vtcav.errors",
-    "LayerError": "vtcav.errors",
-    "LocalExplanation": "vtcav.results.explanation",
-    "ModelError": "vtcav.errors",
-    "Preprocess": "vtcav.images.preprocess",
-    "SkippedImageWarning": "vtcav.images.references",
-    "Study": "vtcav.study",
-    "StudyError": "vtcav.study",
-    "VisualTCAV": "vtcav.explainer.visual_tcav",
-    "VtcavError": "vtcav.errors",
-    "load_model": "vtcav.models.registry",
-    "run_study": "vtcav.study",
+    name: f"vtcav.{module}"
+    for module, names in {
+        "diagnostics.result": "Diagnostics",
+        "errors": "CavError ConceptError DatasetError ExplanationError ExtraError ImageError"
+        " LayerError ModelError VtcavError",
+        "explainer.runs.run_folder": "DamagedPartWarning",
+        "explainer.visual_tcav": "VisualTCAV",
+        "files.cache": "Cache CacheWarning",
+        "images.preprocess": "Preprocess",
+        "images.references": "SkippedImageWarning",
+        "models.classifier": "Classifier",
+        "models.registry": "load_model",
+        "results.bank": "CavBank",
+        "results.explanation": "GlobalExplanation LocalExplanation",
+        "study": "Study StudyError run_study",
+    }.items()
+    for name in names.split()
 }
 
 _MODULES = {

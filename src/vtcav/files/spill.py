@@ -5,10 +5,9 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from io import FileIO
-from types import TracebackType
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -30,7 +29,7 @@ class Spilled:
         self.locations: dict[str, Tensor | _Location] = dict(tensors)
 
 
-class SpillFile:
+class SpillFile(AbstractContextManager["SpillFile"]):
     """A buffer of tensors, in memory and in a temporary file, which ends with its block.
 
     A thread writes while the next tensors are computed; at most one set of them waits. When the
@@ -57,16 +56,7 @@ class SpillFile:
         self._writer: ThreadPoolExecutor | None = None
         self._writing: Future[None] | None = None
 
-    def __enter__(self) -> Self:
-        """Return the buffer; the file is made when it is needed."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Remove the file."""
         if self._writer is not None:
             self._writer.shutdown()

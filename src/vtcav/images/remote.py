@@ -30,6 +30,7 @@ from vtcav.images.references import ImageRef, UnreadableError, hidden
 __all__ = ["StoredImage", "folders_of", "stored_images"]
 
 _BYTES = ("image", "image.bytes", "bytes", "image_bytes")
+_BINARY, _TEXT = (pa.binary(), pa.large_binary()), (pa.string(), pa.large_string())
 _PATHS = ("path", "image", "image.path", "image_path", "file_name", "uri")
 # A row group that one thread reads is not read by the others as well.
 _READING = threading.Lock()
@@ -67,7 +68,7 @@ class StoredImage(ImageRef):
             return self.size, self.mtime_ns
         system, path = _system(self.root)
         info = system.get_file_info(self.key or path)
-        return (-1, -1) if info.size is None else (info.size, _time(info))
+        return _status(info)
 
     def fetch(self) -> ImageRef:
         """Read the bytes.
@@ -199,8 +200,8 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def _file(name: str, root: str, info: Any) -> StoredImage:
-    size = -1 if info.size is None else info.size
-    return StoredImage(name, root=root, key=info.path, size=size, mtime_ns=_time(info))
+    size, mtime_ns = _status(info)
+    return StoredImage(name, root=root, key=info.path, size=size, mtime_ns=mtime_ns)
 
 
 def _rows(
@@ -244,22 +245,14 @@ def _columns(place: str, schema: Any, column: str | None = None) -> tuple[str, s
     paths: tuple[str, ...] = _PATHS
     if column is not None:
         bytes_ = paths = (column, f"{column}.bytes", f"{column}.path")
-    cells = [n for n, kind in kinds.items() if n in bytes_ and _holds_bytes(kind)]
-    names = [n for n, kind in kinds.items() if n in paths and _holds_text(kind)]
+    cells = [n for n, kind in kinds.items() if n in bytes_ and kind in _BINARY]
+    names = [n for n, kind in kinds.items() if n in paths and kind in _TEXT]
     if not cells and not names:
         raise ImageError(
             f"no column of images in {place!r}: expected bytes in one of {', '.join(bytes_)}, or "
             f"paths in one of {', '.join(paths)}; it has {', '.join(kinds)}"
         )
     return (cells or [""])[0], (names or [""])[0]
-
-
-def _holds_bytes(kind: Any) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _holds_text(kind: Any) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _flat(table: Any) -> Any:
@@ -321,5 +314,6 @@ def _system(uri: str) -> tuple[Any, str]:
     return fs.PyFileSystem(fs.FSSpecHandler(system)), path
 
 
-def _time(info: Any) -> int:
-    return -1 if info.mtime_ns is None else int(info.mtime_ns)
+def _status(info: Any) -> tuple[int, int]:
+    """Return the size and time of a file; -1 where they are not known."""
+    return -1 if info.size is None else info.size, -1 if info.mtime_ns is None else info.mtime_ns
