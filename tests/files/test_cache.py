@@ -229,7 +229,7 @@ def test_callables_are_not_cached_unless_they_say_what_they_are(folder, passes):
         pass
 
     assert preprocess_key(Mine(16)) == ""
-    with pytest.warns(CacheWarning, match=r"nothing is cached: nobody can know .*cache_key"):
+    with pytest.warns(CacheWarning, match=r"nothing is cached: it is unknown .*cache_key"):
         fitted(folder, model=small_model(preprocess=Halved()))
     assert not folder.exists()
     Halved.cache_key = "halved 1"
@@ -494,7 +494,7 @@ def test_a_preprocessing_that_cannot_be_cached(place, capsys):
     assert explain(model="other") == 0
     assert "cache" not in capsys.readouterr().err
     assert explain("--cache", "mine", model="other") == 0
-    assert "warning: nothing is cached: nobody can know" in capsys.readouterr().err
+    assert "warning: nothing is cached: it is unknown" in capsys.readouterr().err
 
 
 def test_the_command_shows_verifies_and_clears(place, capsys):

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from vtcav.explainer.learning.example_passes import THUMBNAILS, LearnedSet, thumbnail
+from vtcav.files.spill import Spilled
 from vtcav.images.batches import check_same_shape
 from vtcav.images.concepts import ImageSet
 from vtcav.images.preprocess import to_tensor
@@ -122,7 +123,7 @@ class FeatureCache:
             skipped=skipped,
             gap=gap,
             hashes=[entry.hash for entry in entries.values()],
-            kept=[{la: torch.stack(kept[la]) for la in layers}] if kept[layers[0]] else [],
+            maps=[Spilled({la: torch.stack(kept[la]) for la in layers})] if kept[layers[0]] else [],
             thumbnails=[entry.thumbnail for entry in entries.values()][:THUMBNAILS],
         )
 

@@ -35,8 +35,8 @@ class DrawnCavs:
         positives: The set that plays the concept.
         negatives: The negatives.
         draws: The images of each CAV.
-        own: Number of concepts' own CAVs, which come first: 1 for those of a concept, whose
-            bootstrap CAVs follow, 0 for null CAVs.
+        own: Whether the first is a concept's own CAV, which its bootstrap CAVs follow. Null CAVs
+            belong to no concept.
         v: Directions by layer [J, C].
         w: Linear discriminant directions by layer [J, C]; empty for the paper's definition.
     """
@@ -44,7 +44,7 @@ class DrawnCavs:
     positives: ImageSet
     negatives: ImageSet
     draws: Draws
-    own: int
+    own: bool
     v: Mapping[str, Tensor]
     w: Mapping[str, Tensor]
 
@@ -56,9 +56,12 @@ class DrawnCavs:
         draws: Draws,
         variant: Variant,
         *,
-        own: int = 0,
+        own: bool = False,
     ) -> DrawnCavs:
-        """Learn the directions of draws, step 1."""
+        """Learn the directions of draws, step 1.
+
+        Those of resampled CAVs are matrix products; a concept's own is computed literally.
+        """
         v, w = {}, {}
         for layer, gap in positives.gap.items():
             pair = gap, negatives.gap[layer]
@@ -94,8 +97,9 @@ class ConceptCavs:
     def __init__(self, fit: FitSettings, variant: Variant) -> None:
         self.drawn: list[DrawnCavs] = []
         self._fit, self._variant = fit, variant
-        self._null: dict[tuple[ImageSet, int], DrawnCavs] = {}
-        self._null_of: list[DrawnCavs | None] = []
+        self._shared_null: dict[tuple[ImageSet, int], range] = {}
+        self._null: list[range] = []
+        self._bootstrap: list[range] = []
         self._untested: list[str] = []
 
     def draw(self, concept: Concept, examples: LearnedSet, negatives: LearnedSet) -> None:
@@ -103,15 +107,16 @@ class ConceptCavs:
         n, m, fit = len(examples.used), len(negatives.used), self._fit
         why = too_few(n, m) if fit.null_cavs else "no null CAVs were asked for"
         key = (concept.negatives, n)
-        if not why and key not in self._null:
+        if not why and key not in self._shared_null:
             draws = null_draws(n, m, fit.null_cavs, seed_of("null", fit.seed, n, m))
-            self._null[key] = DrawnCavs.learn(negatives, negatives, draws, self._variant)
-            self.drawn.append(self._null[key])
-        self._null_of.append(None if why else self._null[key])
+            null = DrawnCavs.learn(negatives, negatives, draws, self._variant)
+            self._shared_null[key] = self._add(null)
+        self._null.append(range(0) if why else self._shared_null[key])
         self._untested.append(why)
         seed = seed_of("bootstrap", fit.seed, n, m, concept.name)
         draws = Draws.whole(n, m).followed_by(bootstrap_draws(n, m, fit.bootstraps, seed))
-        self.drawn.append(DrawnCavs.learn(examples, negatives, draws, self._variant, own=1))
+        own = DrawnCavs.learn(examples, negatives, draws, self._variant, own=True)
+        self._bootstrap.append(self._add(own) or range(0))
 
     def of(self, images: ImageSet) -> list[DrawnCavs]:
         """Return the CAVs so far that are drawn from a set of images."""
@@ -125,16 +130,13 @@ class ConceptCavs:
     @property
     def resampling(self) -> Resampling:
         """Which resampled CAVs belong to which concept, in the order of drawing."""
-        columns: dict[DrawnCavs | None, range] = {None: range(0)}
-        start = 0
-        for cavs in self.drawn:
-            columns[cavs] = range(start, start + len(cavs.resampled))
-            start += len(cavs.resampled)
-        return Resampling(
-            tuple(columns[cavs] for cavs in self._null_of),
-            tuple(columns[cavs] for cavs in self.own),
-            tuple(self._untested),
-        )
+        return Resampling(tuple(self._null), tuple(self._bootstrap), tuple(self._untested))
+
+    def _add(self, cavs: DrawnCavs) -> range:
+        """Add CAVs, and return the positions of the resampled ones among all that are resampled."""
+        start = sum(len(earlier.resampled) for earlier in self.drawn)
+        self.drawn.append(cavs)
+        return range(start, start + len(cavs.resampled))
 
 
 def seed_of(*parts: object) -> int:

@@ -39,7 +39,7 @@ __all__ = [
     "feature_maps",
     "first_passes",
     "look_at",
-    "passing",
+    "passes_shown",
 ]
 
 KEPT_BYTES = 1 << 30  # on disk
@@ -59,8 +59,7 @@ class LearnedSet:
         hashes: Perceptual hashes [16, 16] of the n images.
         thumbnails: A few of the images.
         digests: Digests of the images, as far as they are known.
-        spilled: The first feature maps, batch by batch, in a temporary file.
-        kept: The same in memory, instead of a file.
+        maps: The feature maps of the first images, batch by batch, in memory or in a file.
         entries: The set's entries in the cache; None without a cache, or if images have changed
             since the pass began.
     """
@@ -72,11 +71,10 @@ class LearnedSet:
     hashes: list[NDArray[np.uint8]] = field(default_factory=list)
     thumbnails: list[NDArray[np.uint8]] = field(default_factory=list)
     digests: dict[ImageRef, str] = field(default_factory=dict)
-    spilled: list[Spilled] = field(default_factory=list)
-    kept: list[dict[str, Tensor]] = field(default_factory=list)
+    maps: list[Spilled] = field(default_factory=list)
     entries: SetEntries | None = None
 
-    def record(self, layers: Sequence[str]) -> ImageSetRecord:
+    def record(self) -> ImageSetRecord:
         """Return the record that the bank keeps of the set."""
         origins = tuple(ref.origin() for ref in self.used)
         return ImageSetRecord(
@@ -84,7 +82,7 @@ class LearnedSet:
             names=tuple(ref.name for ref in self.used),
             digests=tuple(self.digests.get(ref) or ref.digest() for ref in self.used),
             perceptual_hashes=np.stack(self.hashes),
-            gap={layer: self.gap[layer].cpu() for layer in layers},
+            gap={layer: gap.cpu() for layer, gap in self.gap.items()},
             origins=origins if any(origins) else (),
         )
 
@@ -97,7 +95,7 @@ class Pass:
         model: The network.
         layers: Layer names, in the order of the network.
         batch_size: Images per pass.
-        scratch: The temporary file of feature maps.
+        spill: The buffer of feature maps between the passes.
         reserved: The number of other images whose feature maps it must still have space for.
         cache: The cache of earlier passes.
     """
@@ -105,7 +103,7 @@ class Pass:
     model: Model
     layers: Sequence[str]
     batch_size: int
-    scratch: SpillFile = field(default_factory=lambda: SpillFile(0))  # keeps nothing
+    spill: SpillFile = field(default_factory=lambda: SpillFile(0))  # keeps nothing
     reserved: int = 0
     cache: LearningCache | None = None
 
@@ -131,9 +129,9 @@ def first_passes(
     return learned
 
 
-def passing(sets: Iterable[ImageSet], shown: bool | None) -> AbstractContextManager[Progress]:
+def passes_shown(sets: Iterable[ImageSet], shown: bool | None) -> AbstractContextManager[Progress]:
     """Return the progress bar of the first passes of some sets."""
-    return progress_bar("looking at images", sum(len(s.refs) for s in sets), shown=shown)
+    return progress_bar("passing images", sum(len(s.refs) for s in sets), shown=shown)
 
 
 def look_at(run: Pass, images: ImageSet, shown: bool | None) -> ImageSetRecord:
@@ -142,9 +140,9 @@ def look_at(run: Pass, images: ImageSet, shown: bool | None) -> ImageSetRecord:
     Raises:
         ImageError: When no image can be read.
     """
-    with passing([images], shown) as progress:
+    with passes_shown([images], shown) as progress:
         learned = first_passes(run, [images], FitSettings(min_examples=1), progress)
-    return learned[images].record(run.layers)
+    return learned[images].record()
 
 
 def _first_pass(run: Pass, images: ImageSet, progress: Progress, *, strict: bool) -> LearnedSet:
@@ -188,9 +186,9 @@ def _computed(run: Pass, images: ImageSet, batches: Batches, layers: Sequence[st
             pooled[layer].append(F.mean((2, 3)))
         # the maps that are kept are the first of the set, without gaps
         each = sum(F[0].nbytes for F in maps.values())
-        spilled = run.scratch.add(maps, run.reserved * each) if spills else None
+        spilled = run.spill.add(maps, run.reserved * each) if spills else None
         spills = spilled is not None
-        learned.spilled += [spilled] if spilled is not None else []
+        learned.maps += [spilled] if spilled is not None else []
         learned.used += batch.refs
         learned.digests |= dict(zip(batch.refs, batch.digests, strict=False))
         for ref, picture in zip(batch.refs, batch.pictures, strict=True):
@@ -206,16 +204,15 @@ def _computed(run: Pass, images: ImageSet, batches: Batches, layers: Sequence[st
 def feature_maps(
     run: Pass, learned: LearnedSet, layers: Sequence[str]
 ) -> Generator[dict[str, Tensor]]:
-    """Yield the feature maps of a set: those that were kept, then the others from a second pass."""
-    spilled = learned.spilled
-    if any(layer not in spilled[0].locations for layer in layers if spilled):
-        spilled = []
-    yield from learned.kept
-    for maps in spilled:
-        yield run.scratch.read(maps, run.model.device)
-    n = sum(len(next(iter(maps.values()))) for maps in learned.kept)
-    rest = learned.used[n + len(spilled) * run.batch_size :]
-    if rest:
+    """Yield the feature maps of a set: those that are kept, then the others from a second pass."""
+    done = 0
+    for spilled in learned.maps:
+        if any(layer not in spilled.locations for layer in layers):
+            break
+        maps = run.spill.read(spilled, run.model.device)
+        done += len(maps[layers[0]])
+        yield maps
+    if rest := learned.used[done:]:
         for batch in Batches(rest, run.model.preprocess, run.batch_size, strict=True):
             yield run.model.activations(batch.x, layers)
 

@@ -14,12 +14,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from vtcav.errors import warn
 from vtcav.explainer.learning.drawn_cavs import ConceptCavs, DrawnCavs
 from vtcav.explainer.learning.emblem_values import RawValuesOf, raw_values
 from vtcav.explainer.learning.example_passes import (
@@ -27,9 +25,11 @@ from vtcav.explainer.learning.example_passes import (
     LearnedSet,
     Pass,
     first_passes,
-    passing,
+    passes_shown,
 )
+from vtcav.explainer.learning.learning_cache import learning_cache
 from vtcav.explainer.settings import FitSettings
+from vtcav.files.cache import Cache
 from vtcav.files.spill import SpillFile
 from vtcav.images.concepts import Concept, ImageSet
 from vtcav.images.preprocess import signature
@@ -40,10 +40,6 @@ from vtcav.models.heads.batch_size import free_memory
 from vtcav.results.bank import CavBank, ConceptRecord, describe
 from vtcav.results.layer_cavs import LayerCavs
 from vtcav.results.provenance import versions
-
-if TYPE_CHECKING:
-    from vtcav.explainer.learning.learning_cache import LearningCache
-    from vtcav.files.cache import Cache
 
 __all__ = ["learn"]
 
@@ -87,28 +83,27 @@ def learn(
     drawn = ConceptCavs(fit, variant)
     learned: dict[ImageSet, LearnedSet] = dict(passes or {})
     shared, own = _shared_and_own(concepts, learned)
-    finished = {images for alone in own for images in alone}
+    rest = [images for images in sets if not any(images in alone for alone in own)]
     raw: RawValuesOf = {}
-    known = _learning_cache(cache, run)
-    memory = _gpu_bytes(run.model.device, kept_bytes)
+    known = learning_cache(cache, run.model, run.layers, run.batch_size)
     with (
-        SpillFile(kept_bytes, memory) as scratch,
-        passing(sets, False if passes else shown) as progress,
+        SpillFile(kept_bytes, _gpu_bytes(run.model.device, kept_bytes)) as spill,
+        passes_shown(sets, False if passes else shown) as progress,
     ):
-        run = replace(run, scratch=scratch, cache=known)
+        run = replace(run, spill=spill, cache=known)
         reserved = max(sum(len(images.refs) for images in alone) for alone in own)
         learned |= first_passes(replace(run, reserved=reserved), shared, fit, progress)
         for c, alone in zip(concepts, own, strict=True):
-            with scratch.section():
+            with spill.section():
                 learned |= first_passes(run, alone, fit, progress)
                 drawn.draw(c, learned[c.examples], learned[c.negatives])
                 for images in alone:
                     raw |= raw_values(run, learned[images], drawn.of(images))
-        for images in sets:
-            if images not in finished:
-                raw |= raw_values(run, learned[images], drawn.of(images))
+        for images in rest:
+            raw |= raw_values(run, learned[images], drawn.of(images))
     if known is not None:
         known.cache.trim()
+    shrinkage = {} if variant == PAPER else {"shrinkage": SHRINKAGE}
     return CavBank(
         concepts=tuple(_concept_record(c, learned) for c in concepts),
         layers={layer: _layer_cavs(layer, drawn, raw) for layer in run.layers},
@@ -117,12 +112,8 @@ def learn(
         preprocessing=signature(run.model.preprocess),
         described=describe(run.model),
         versions=versions(),
-        settings={
-            **asdict(fit),
-            "variant": variant,
-            **({} if variant == PAPER else {"shrinkage": SHRINKAGE}),
-        },
-        sets=tuple(learned[images].record(run.layers) for images in sets),
+        settings={**asdict(fit), "variant": variant, **shrinkage},
+        sets=tuple(learned[images].record() for images in sets),
         contrast=tuple((sets.index(c.examples), sets.index(c.negatives)) for c in concepts),
         resampling=drawn.resampling,
         from_cache={} if known is None else known.taken,
@@ -154,25 +145,6 @@ def _gpu_bytes(device: torch.device, most: int) -> int:
     if device.type == "cpu":
         return 0
     return min(most, int(_MEMORY * free_memory(device)))
-
-
-def _learning_cache(cache: Cache | None, run: Pass) -> LearningCache | None:
-    if cache is None:
-        return None
-    from vtcav.explainer.learning.learning_cache import LearningCache, preprocess_key
-    from vtcav.files.cache import CacheWarning
-
-    preprocess = run.model.preprocess
-    if preprocess_key(preprocess):
-        return LearningCache(cache, run.model, run.layers, run.batch_size)
-    if cache.asked:
-        warn(
-            f"nothing is cached: nobody can know what the preprocessing {preprocess!r} "
-            "depends on; use a vtcav.Preprocess, or give it an attribute cache_key, a text that "
-            "changes whenever it does",
-            CacheWarning,
-        )
-    return None
 
 
 def _layer_cavs(layer: str, drawn: ConceptCavs, raw: RawValuesOf) -> LayerCavs:

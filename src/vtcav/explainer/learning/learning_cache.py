@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from vtcav.files.cache import Cache
+from vtcav.errors import warn
+from vtcav.files.cache import Cache, CacheWarning
 from vtcav.files.hashing import digest, text_hash
 from vtcav.images.concepts import ImageSet
 from vtcav.images.facts import Fact, fact_of
@@ -30,9 +31,7 @@ from vtcav.images.references import ImageRef
 from vtcav.models.base import Model
 from vtcav.results.provenance import versions
 
-__all__ = ["LearningCache", "SetEntries", "preprocess_key"]
-
-Kind: TypeAlias = Literal["look", "gap", "raw"]
+__all__ = ["LearningCache", "SetEntries", "learning_cache", "preprocess_key"]
 
 
 def preprocess_key(preprocess: object) -> str:
@@ -53,6 +52,28 @@ def preprocess_key(preprocess: object) -> str:
         return f"vtcav.{kind.__qualname__} {settings}"
     key = getattr(preprocess, "cache_key", "")
     return f"{kind.__qualname__} {key}" if isinstance(key, str) and key else ""
+
+
+def learning_cache(
+    cache: Cache | None, model: Model, layers: Sequence[str], batch_size: int
+) -> LearningCache | None:
+    """Return the entries of a network; None without a cache, or with an unknown preprocessing.
+
+    Warns:
+        CacheWarning: For an unknown preprocessing, if the cache was asked for.
+    """
+    if cache is None:
+        return None
+    if preprocess_key(model.preprocess):
+        return LearningCache(cache, model, layers, batch_size)
+    if cache.asked:
+        warn(
+            f"nothing is cached: it is unknown what the preprocessing {model.preprocess!r} depends "
+            "on; use a vtcav.Preprocess, or give it an attribute cache_key, a text that changes "
+            "whenever its behaviour changes",
+            CacheWarning,
+        )
+    return None
 
 
 class LearningCache:
@@ -126,12 +147,12 @@ class SetEntries:
         return all(fact_of(ref, fact).digest == fact.digest for ref, fact in self._facts.items())
 
     def get(
-        self, kind: Kind, layer: str | None = None, V: Tensor | None = None
+        self, kind: str, layer: str | None = None, V: Tensor | None = None
     ) -> dict[str, Tensor] | None:
         """Return the tensors of an entry, or None.
 
         Args:
-            kind: The kind of entry.
+            kind: "look", "gap" or "raw".
             layer: The layer, for "gap" and "raw".
             V: The directions [J, C], for "raw".
         """
@@ -143,7 +164,7 @@ class SetEntries:
 
     def keep(
         self,
-        kind: Kind,
+        kind: str,
         tensors: Mapping[str, Tensor],
         layer: str | None = None,
         V: Tensor | None = None,
