@@ -22,6 +22,7 @@ from vtcav.images.preprocess import Preprocess
 from vtcav.images.progress import progress_bar
 from vtcav.images.references import ImageRef, Skipped, SkippedImageWarning, with_reasons
 from vtcav.models.finite import check_finite
+from vtcav.parameters import Words, check
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -95,8 +96,7 @@ def localise_folder(
         >>> found.table[["concept", "area"]].values.tolist()
         [['dark', 0.5], ['dark', 0.5]]
     """
-    if at not in ("picture", "input"):
-        raise ExplanationError(f'expected at to be "picture" or "input", got {at!r}')
+    check("at", at, Words("picture", "input"))
     if at == "picture" and not isinstance(explainer.model.preprocess, Preprocess):
         raise ExplanationError(
             "the preprocessing is a callable, so it is not known which part of the picture the "
