@@ -111,7 +111,6 @@ class Classifier(Model):
         self.network, (self._probe, self._reader) = open_network(
             self.module,
             lambda network: first_pass(network, self._input, shapes, self._find_logits),
-            lambda network, found: found[1].run(network, found[0]),
             private=self._runs_a_copy,
         )
         self.logits_source = self._reader.source

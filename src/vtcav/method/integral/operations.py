@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as nnF
 from torch import Tensor
 
+from vtcav.models.inspection.trace import topological_order
+
 __all__ = ["ACTIVATIONS", "CLAMPS", "IN_PLACE", "MAX_POOL", "PRODUCTS", "activation_depth"]
 
 
@@ -93,23 +95,16 @@ def activation_depth(last: Any, first: Any, counted: Mapping[str, int]) -> int |
         The number, or None where a path has an operation that is neither counted nor linear, or
         there is no path.
     """
-    depths: dict[Any, int | None] = {first: 0}  # None: constant
-    waiting = [] if last is None else [last]
-    while waiting:
-        node = waiting[-1]
-        missing = [before for before, _ in node.next_functions if before not in (None, *depths)]
-        if missing:
-            waiting += missing
-            continue
-        waiting.pop()
+    depths: dict[Any, int | None] = {}  # None: constant
+    for node in reversed(topological_order(last)):
         inputs = [depths.get(before) for before, _ in node.next_functions]
-        if node in depths or all(depth is None for depth in inputs):
-            depths.setdefault(node, None)
-            continue
-        own = _count(node, inputs, counted)
-        if own is None:
-            return None
-        depths[node] = own + max(depth for depth in inputs if depth is not None)
+        if node is first:
+            depths[node] = 0
+        elif any(depth is not None for depth in inputs):
+            own = _count(node, inputs, counted)
+            if own is None:
+                return None
+            depths[node] = own + max(depth for depth in inputs if depth is not None)
     return depths.get(last)
 
 

@@ -1,8 +1,11 @@
-"""How many feature maps go through the network at a time: as many as are quick and as fit.
+"""Batch sizes: as many feature maps per pass as are fast and fit into memory.
 
 A pass through the rest of the network keeps what its backward pass needs. `Budget` measures that
-for one feature map, and takes as many as the memory at hand has room for, up to what is quick.
-Where memory runs out all the same, `BatchSize` takes half as many and goes on.
+for one feature map and takes as many as the free memory holds, up to what is fast. Where memory
+runs out all the same, `BatchSize` halves itself and continues.
+
+`benchmarks/batch_sizes.py` measures the constants: time per feature map by batch size, with the
+channels first and last in memory.
 """
 
 from __future__ import annotations
@@ -34,18 +37,16 @@ __all__ = [
 T = TypeVar("T")
 
 IMAGES = 16
-"""Images per pass where none are asked for: parts of long runs hang on it, so it is fixed."""
+"""Images per pass by default. Fixed, because the parts of long runs depend on it."""
 
-EXAMPLES = {"cpu": IMAGES}
-"""Images per pass to learn from; a GPU takes as long for 16 as for 64."""
-EXAMPLES_ELSEWHERE = 64
+GPU_EXAMPLES = 64
+"""Images per pass to learn from on a GPU, which takes as long for 16."""
 
-QUICK = {"cpu": 32}
-"""Feature maps per pass beyond which nothing is gained; measured, docs/performance.md."""
-QUICK_ELSEWHERE = 256
+FAST_MAPS, FAST_MAPS_GPU = 32, 256
+"""Feature maps per pass beyond which nothing is gained, on a processor and on a GPU."""
 
-_SHARE = 0.4  # of the free memory; the rest is for temporary results and for others
-_UNKNOWN = 4 << 30  # free memory where the system does not tell
+_SHARE = 0.4  # of the free memory; the rest is for temporary results and other programs
+_UNKNOWN = 4 << 30  # bytes of free memory where the system does not tell
 _MESSAGES = (
     "not enough memory",
     "can't allocate memory",
@@ -58,11 +59,11 @@ _log = logging.getLogger("vtcav")
 
 
 class BatchSize:
-    """Rows per pass, halved whenever memory runs out.
+    """The number of rows per pass, halved whenever memory runs out.
 
     Args:
-        size: To begin with.
-        of: What the rows are, for messages.
+        size: The number to begin with.
+        of: The name of the rows, for messages.
 
     Example:
         >>> size = BatchSize(2, "numbers")
@@ -79,14 +80,14 @@ class BatchSize:
 
     @classmethod
     def from_(cls, size: int | BatchSize) -> BatchSize:
-        """Return a batch size that is one already, or one of a number."""
+        """Return a batch size, made from a number where it is not one already."""
         return size if isinstance(size, BatchSize) else cls(size)
 
     def run(self, count: int, work: Callable[[slice], T]) -> Iterator[T]:
-        """Do work on all of `count` rows, `size` at a time.
+        """Yield the results of work on all rows, `size` at a time.
 
         Args:
-            count: How many rows there are.
+            count: The number of rows.
             work: Takes a range of rows. It is called again, with fewer, where memory runs out, so
                 it must leave nothing behind when it fails.
 
@@ -120,9 +121,9 @@ class BatchSize:
 
 
 def _attempt(work: Callable[[slice], T], rows: slice) -> tuple[tuple[T] | None, str | None]:
-    """Return what work gives, or in a line why memory ran out.
+    """Return the result of work, or the line that says that memory ran out.
 
-    The exception ends here: its traceback would hold on to the memory.
+    The exception ends here, because its traceback keeps the memory alive.
     """
     try:
         return (work(rows),), None
@@ -133,7 +134,7 @@ def _attempt(work: Callable[[slice], T], rows: slice) -> tuple[tuple[T] | None, 
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory ran out, on any device."""
+    """Tell whether an error means that memory ran out, on any device."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()
@@ -141,11 +142,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class Budget:
-    """Batch sizes of one explainer, found by themselves or given.
+    """The batch sizes of one explainer.
 
     Args:
-        batch_size: Rows per pass; None finds it for each layer. A given one is lowered, too,
-            where memory runs out.
+        batch_size: Rows per pass; None finds it for each layer. Either is lowered where memory
+            runs out.
     """
 
     def __init__(self, batch_size: int | None) -> None:
@@ -158,7 +159,7 @@ class Budget:
         Args:
             head: The network after a layer, bound to the N images where it has prefix tokens.
             F: Feature maps [N, C, h, w].
-            classes: T, for how many logits there are gradients.
+            classes: T, the number of logits to differentiate.
         """
         key = (head.layer, *F.shape[1:], classes)
         if key not in self._found:
@@ -168,27 +169,27 @@ class Budget:
 
 
 def examples_per_pass(device: torch.device) -> int:
-    """Return how many images pass through the network at a time to be learned from."""
-    return EXAMPLES.get(device.type, EXAMPLES_ELSEWHERE)
+    """Return the number of images per pass to learn from."""
+    return IMAGES if device.type == "cpu" else GPU_EXAMPLES
 
 
 def _fitting(each: int, device: torch.device) -> int:
-    """Return the power of two that is quick and has room: few values, so that runs repeat."""
-    size = QUICK.get(device.type, QUICK_ELSEWHERE)
+    """Return the power of two that is fast and fits; few values, so that runs repeat."""
+    size = FAST_MAPS if device.type == "cpu" else FAST_MAPS_GPU
     while size > 1 and size * each > _SHARE * free_memory(device):
         size //= 2
     return size
 
 
 def bytes_per_map(head: Head, F: Tensor, classes: int = 1) -> int:
-    """Return about how much memory a feature map takes in a forward and a backward pass.
+    """Return about how many bytes a feature map takes in a forward and a backward pass.
 
-    One map goes forward, and what autograd keeps of it is counted, without the weights.
+    One map goes forward, and what autograd keeps for it is counted, without the weights.
 
     Args:
         head: The network after a layer.
         F: Feature maps [N, C, h, w].
-        classes: T, for how many logits there are gradients.
+        classes: T, the number of logits to differentiate.
     """
     module = getattr(head, "module", None)
     tensors = [*module.parameters(), *module.buffers()] if module is not None else []
@@ -209,12 +210,12 @@ def bytes_per_map(head: Head, F: Tensor, classes: int = 1) -> int:
         z = first(F[:1].detach().clone().requires_grad_())
     del z
     own = F[0].numel() * 4
-    # what is kept, the gradients on their way back, the map, its copy and a gradient per class
+    # kept tensors, their gradients on the way back, the map, its copy and a gradient per class
     return 2 * sum(kept.values()) + (2 + classes) * own
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes that can be had on a device without displacing anything."""
+    """Return the bytes that are free on a device."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -226,7 +227,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def _available() -> int | None:
-    """Return the memory of this machine that is free or can be freed, where it tells."""
+    """Return the bytes of this machine that are free or can be freed, where the system tells."""
     try:
         for line in Path("/proc/meminfo").read_text("ascii").splitlines():
             if line.startswith("MemAvailable:"):
@@ -240,7 +241,7 @@ def _available() -> int | None:
 
 
 def _container(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Return what is left of a container's limit, where there is one."""
+    """Return the bytes left of a container's limit, where there is one."""
     try:
         limit = (root / "memory.max").read_text("ascii").strip()
         return None if limit == "max" else int(limit) - _used(root)
@@ -249,7 +250,7 @@ def _container(root: Path = Path("/sys/fs/cgroup")) -> int | None:
 
 
 def _used(root: Path) -> int:
-    """Return what a container uses, without the file cache that it gives back."""
+    """Return the bytes that a container uses, without the file cache, which can be freed."""
     stat = dict(line.split() for line in (root / "memory.stat").read_text("ascii").splitlines())
     current = int((root / "memory.current").read_text("ascii"))
     return current - int(stat.get("inactive_file", 0))

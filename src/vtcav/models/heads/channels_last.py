@@ -1,9 +1,9 @@
-"""Where tensors are faster with their channels last in memory.
+"""Tensors with their channels last in memory, where that is faster.
 
-The shape of a tensor stays [N, C, h, w]; convolutions hand the order on to what they give. Measured
-on processors in float32 (docs/performance.md): a quarter to a half less time for networks with
-depthwise convolutions, mostly a tenth to a quarter less for ResNets, a loss where no convolution
-follows.
+The shape of a tensor stays [N, C, h, w]; convolutions keep the order in their outputs. On a
+processor in float32 (docs/performance.md) this takes a quarter to a half off the time of networks
+with depthwise convolutions and mostly a tenth to a quarter off ResNets, but costs time where no
+convolution follows.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ from torch import Tensor, nn
 
 __all__ = ["gains_from_channels_last", "images_channels_last", "within_rounding"]
 
-_LEAST = 4  # convolutions; fewer gain next to nothing
+_LEAST = 4  # convolutions; fewer gain next to nothing (benchmarks/batch_sizes.py)
 
 
 def gains_from_channels_last(parts: Iterable[nn.Module], like: Tensor) -> bool:
     """Tell whether modules are faster with the channels last.
 
     Args:
-        parts: The modules that compute.
-        like: A tensor of the dtype and on the device that they compute with.
+        parts: The modules that run.
+        like: A tensor of their dtype and on their device.
     """
-    if like.device.type == "cpu":
-        known = like.dtype == torch.float32
-    else:  # tensor cores take half precision so; float32 gains nothing there
-        known = like.device.type == "cuda" and like.dtype in (torch.float16, torch.bfloat16)
-    return known and sum(isinstance(part, nn.Conv2d) for part in parts) >= _LEAST
+    # tensor cores prefer this order in half precision; float32 gains nothing on a GPU
+    fast = {"cpu": (torch.float32,), "cuda": (torch.float16, torch.bfloat16)}
+    return (
+        like.dtype in fast.get(like.device.type, ())
+        and sum(isinstance(part, nn.Conv2d) for part in parts) >= _LEAST
+    )
 
 
 def images_channels_last(
@@ -37,24 +38,30 @@ def images_channels_last(
 ) -> bool:
     """Tell whether images should have their channels last in memory for a network.
 
-    Not which `torch.memory_format`: one of these, pickled, may not load in another process.
+    The answer is no `torch.memory_format`, because a pickled one may not load in another process.
 
     Args:
         module: The network.
         logits: Runs it.
-        images: A few of them [N, 3, H, W], where they lie as usual.
+        images: A few images [N, 3, H, W] in the usual order.
     """
     if images.ndim != 4 or not gains_from_channels_last(module.modules(), images):
         return False
     try:
         found = logits(images.contiguous(memory_format=torch.channels_last))
-    except Exception:  # noqa: BLE001  (a view of the network's code that needs the usual order)
+    except Exception:  # noqa: BLE001  (the network may take views that need the usual order)
         return False
     return within_rounding(found, logits(images))
 
 
-def within_rounding(z: Tensor, expected: Tensor) -> bool:
-    """Tell whether logits agree up to the rounding of sums in another order."""
-    eps = torch.finfo(expected.dtype).eps
-    tolerance = 1000 * eps * float(expected.abs().max())
+def within_rounding(z: Tensor, expected: Tensor, units: int = 1000) -> bool:
+    """Tell whether logits agree up to rounding.
+
+    Args:
+        z: The logits.
+        expected: What they should be.
+        units: The tolerance, in units of the precision of the largest logit; by default that of
+            sums in another order.
+    """
+    tolerance = units * torch.finfo(expected.dtype).eps * float(expected.abs().max())
     return float((z - expected).abs().max()) <= tolerance

@@ -1,8 +1,8 @@
-"""Gradients in mixed precision, by request: most of the work in half of the bits.
+"""Gradients in mixed precision, on request.
 
-Feature maps, CAVs, concept maps, predictions and class shares stay as they are: only the
-integrated gradients are computed under autocast, where the time goes. What that costs in accuracy
-is measured and reported.
+Only the integrated gradients, which take most of the time, are computed under autocast. Feature
+maps, CAVs, concept maps, predictions and class shares stay as they are. The loss of accuracy is
+measured and reported.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["MixedHead", "mixed"]
 
 _TYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
-_SCALE = 1024.0  # of gradients in float16, whose smallest are lost below 6e-8
+_SCALE = 1024.0  # of gradients in float16, which loses those below 6e-8
 
 
 def mixed(head: Head, precision: Precision | None) -> Head:
@@ -33,7 +33,7 @@ class MixedHead:
 
     Attributes:
         layer: Name of the layer.
-        resume: How the rest is run, in a word.
+        resume: The way in which the rest is run.
 
     Args:
         head: The head in the network's own precision.

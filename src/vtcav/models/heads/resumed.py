@@ -1,21 +1,21 @@
-"""The network after a layer, run on feature maps of our own.
+"""The network after a layer, resumed from given feature maps.
 
 The whole module is called with one dummy image while the layer's output is replaced, so that
-arbitrary `forward` code keeps working. The modules that would run before the layer hand back
-what they gave for the dummy image instead of computing again. Three ways, cheapest first:
+arbitrary `forward` code keeps working. The modules before the layer return their recorded outputs
+for the dummy image instead of computing again. There are three ways, cheapest first:
 
 - `single`: the dummy is one image; only what follows the layer sees the batch of feature maps.
-- `expanded`: everything sees the batch size of the feature maps. For networks that read the
-  input's batch size after the layer. The modules before it still do not compute.
-- `replay`: as `expanded`, but the modules before the layer compute again. Always possible.
+- `expanded`: everything sees the batch size of the feature maps, for networks that read the input's
+  batch size after the layer. The modules before it still do not compute.
+- `replay`: as `expanded`, but the modules before the layer compute again. This always works.
 
-`resume` picks the first whose logits agree with the plain forward pass.
+`resume` takes the first way whose logits agree with the plain forward pass.
 
-Where convolutions follow the layer, feature maps are handed on with their channels last in memory
-(the shape stays [N, C, h, w]), which is faster; unless that changes the scores or the code fails.
+Where convolutions follow the layer, feature maps are passed on with their channels last in memory
+(the shape stays [N, C, h, w]), which is faster, unless that changes the logits or the code fails.
 
-Prefix tokens beside the maps (a class token) are part of the layer's output and no maps. The head
-holds them at the values that the images give them: `ModuleHead.of` takes the images.
+Prefix tokens beside the maps (a class token) are part of the layer's output, but are not maps. The
+head holds them at their values for the images, which `ModuleHead.of` takes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,12 @@ from torch import Tensor, nn
 from vtcav.errors import LayerError
 from vtcav.models.heads.channels_last import gains_from_channels_last, within_rounding
 from vtcav.models.heads.gradient import gradient
-from vtcav.models.inspection.activations import modules_that_run, outputs_of, recording
+from vtcav.models.inspection.activations import (
+    modules_that_run,
+    outputs_of,
+    recording,
+    watching,
+)
 from vtcav.models.inspection.layout import Layout
 from vtcav.models.inspection.logits import LogitReader
 from vtcav.models.inspection.nested_tensors import map_tensors
@@ -50,18 +55,19 @@ class ModuleHead:
 
     Attributes:
         layer: Module path of the layer.
-        resume: One of `WAYS`.
+        resume: The way, one of `WAYS`.
         network: The whole network.
         reader: How its logits are read.
         layout: How the layer's output holds the maps.
         dummy: One image [1, 3, H, W].
         like: A tensor of the dtype and on the device of the layer's feature maps.
-        outputs: By module path, what each module before the layer (and the layer itself) gave
-            for the dummy image, run by run.
+        outputs: The outputs of each module before the layer (and of the layer) for the dummy image,
+            run by run, by module path.
         prefix: The prefix tokens [N, prefix, C] of N images, or None before `of`.
-        channels_last: Whether feature maps have their channels last in memory when handed on.
+        channels_last: Whether feature maps are passed on with their channels last in memory.
         recomputes: Whether parts run again when a gradient is taken (activation checkpointing).
-        _held: What ends with the gradients of a pass (`held`); None ends with the pass.
+        _held: The stack that keeps outputs replaced until the gradients of a pass are taken
+            (`held`); None restores them after the pass.
     """
 
     layer: str
@@ -85,8 +91,8 @@ class ModuleHead:
     def of(self, images: Tensor) -> ModuleHead:
         """Return the head for feature maps of these images, row by row.
 
-        It holds the prefix tokens at the values that the images give them. For a layer without
-        prefix tokens nothing is computed and the head itself is returned.
+        It holds the prefix tokens at their values for the images. For a layer without prefix
+        tokens nothing is computed and the head itself is returned.
 
         Args:
             images: Preprocessed images [N, 3, H, W]. One image stands for any number of maps.
@@ -120,14 +126,14 @@ class ModuleHead:
         images = self.dummy.expand(size, *self.dummy.shape[1:])
 
         def exchange(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            # a copy, for the layers that follow may work in place
+            # a copy, because the next layers may work in place
             order = torch.channels_last if self.channels_last else torch.preserve_format
             maps = F.to(self.like, copy=True, memory_format=order)
             return self.layout.from_maps(maps, output, self.prefix)
 
         with self._held_or_not() as stack:
             module = stack.enter_context(self.network.running(fresh=False))
-            stack.enter_context(self._short_cuts(module, size))
+            stack.enter_context(self._replayed(module, size))
             handle = module.get_submodule(self.layer).register_forward_hook(exchange)
             stack.callback(handle.remove)
             return self.reader.run(module, images, len(F))
@@ -159,15 +165,15 @@ class ModuleHead:
             )
 
     @contextmanager
-    def _short_cuts(self, module: nn.Module, size: int) -> Iterator[None]:
-        """Let every module before the layer hand back its recorded outputs."""
+    def _replayed(self, module: nn.Module, size: int) -> Iterator[None]:
+        """Make every module before the layer return its recorded outputs."""
         patched: list[tuple[nn.Module, bool, Any]] = []
         try:
             for name, outputs in self.outputs.items():
                 child = module.get_submodule(name)
                 own = "forward" in child.__dict__
                 patched.append((child, own, child.forward))
-                child.forward = _short_cut(child.forward, outputs, size)
+                child.forward = _replay(child.forward, outputs, size)
             yield
         finally:
             for child, own, forward in patched:
@@ -177,24 +183,24 @@ class ModuleHead:
                     child.__dict__.pop("forward", None)
 
 
-def _short_cut(forward: Callable[..., Any], outputs: list[Any], size: int) -> Callable[..., Any]:
-    """Return a forward that hands back `outputs` one by one, and then computes."""
+def _replay(forward: Callable[..., Any], outputs: list[Any], size: int) -> Callable[..., Any]:
+    """Return a forward that returns `outputs` one by one, and then computes."""
     waiting = iter(outputs)
     exhausted = object()
 
-    def short_cut(*args: Any, **kwargs: Any) -> Any:
+    def replay(*args: Any, **kwargs: Any) -> Any:
         output = next(waiting, exhausted)
         return forward(*args, **kwargs) if output is exhausted else _expand(output, size)
 
-    return short_cut
+    return replay
 
 
 def _expand(output: Any, size: int) -> Any:
-    """Repeat the leading dimension of every tensor in an output `size` times, without memory."""
+    """Repeat the leading dimension of every tensor in an output, without memory."""
 
     def expand(tensor: Tensor) -> Tensor:
-        # Writing in place must not reach the record: into an expanded tensor it raises (and
-        # `resume` goes on to replay), a single one is copied.
+        # writing in place must not change the record: a single tensor is copied, and into an
+        # expanded one writing raises (`resume` then tries the next way)
         if not tensor.ndim or size == 1:
             return tensor.clone()
         return tensor.expand(size, *tensor.shape[1:])
@@ -218,7 +224,7 @@ def resume(
         layer: A layer that every path crosses (`Trace.cuts`).
         layout: How its output holds the maps.
         trace: A recorded pass.
-        reader: How logits are read.
+        reader: How the network's logits are read.
         dummy: One image [1, 3, H, W].
         probes: Batches of at least two images, all different from the dummy, so that anything
             that reaches the logits around the layer shows as a difference.
@@ -241,7 +247,7 @@ def resume(
                 return _channels_last(head, trace, plain)
             failure = None
         except Exception as error:  # noqa: BLE001  (a user's forward may raise anything)
-            failure = error  # this way does not suit the network's code; the next asks less of it
+            failure = error  # this way does not suit the network's code; the next may
     what = f"fails ({type(failure).__name__}: {failure})" if failure else "gives other scores"
     raise LayerError(
         f"layer {layer!r} cannot be explained: running the network again from its feature maps "
@@ -253,7 +259,7 @@ def resume(
 def _channels_last(
     head: ModuleHead, trace: Trace, plain: Sequence[tuple[Any, Tensor]]
 ) -> ModuleHead:
-    """Return the head with the channels last in memory, where that helps and changes nothing."""
+    """Return the head with the channels last in memory, where that is faster and as accurate."""
     module = head.network.module
     start = module.get_submodule(head.layer)
     later = [call.name for call in trace.calls if call.start > trace.calls_of(head.layer)[0].end]
@@ -271,7 +277,7 @@ def _channels_last(
                     gradient(logits, F)
                 if not within_rounding(logits.detach(), expected):
                     return head
-    except Exception:  # noqa: BLE001  (a view of the network's code that needs the usual order)
+    except Exception:  # noqa: BLE001  (the network may take views that need the usual order)
         return head
     return faster
 
@@ -279,18 +285,17 @@ def _channels_last(
 def _agrees(head: ModuleHead, F: Tensor, expected: Tensor) -> bool:
     """Tell whether the head gives the logits of the plain pass, up to rounding.
 
-    Both run the same operations on tensors of the same shape and mostly agree bit by bit. In half
-    precision the tolerance has few bits to spare for what a bypass would show.
+    Both run the same operations on tensors of the same shape and mostly agree bit by bit. Half
+    precision has few bits, so the tolerance is small there, for a bypass to show.
     """
     with torch.no_grad():
         logits = head.native(F)
-    eps = torch.finfo(expected.dtype).eps
-    tolerance = (200 if eps < 1e-5 else 4) * eps * float(expected.abs().max())
-    return float((logits - expected).abs().max()) <= tolerance
+    precise = torch.finfo(expected.dtype).eps < 1e-5
+    return within_rounding(logits, expected, 200 if precise else 4)
 
 
 def _with_checked_gradient(head: ModuleHead, images: Tensor, output: Any) -> ModuleHead:
-    """Compare one gradient of the head with that of a plain pass, and see whether it recomputes.
+    """Compare one gradient of the head with a plain pass's, and note whether modules run again.
 
     Raises:
         LayerError: When they differ.
@@ -339,30 +344,21 @@ def _plain(network: Network, layer: str, reader: LogitReader, images: Tensor) ->
 def _recorded(
     network: Network, layer: str, trace: Trace, reader: LogitReader, dummy: Tensor
 ) -> dict[str, list[Any]]:
-    """Return what the modules before the layer, and the layer, give for the dummy image.
+    """Return the outputs of the modules before the layer, and of the layer, for the dummy image.
 
-    A module's runs inside another one that hands back its output are left out: they will not
+    Runs inside a module that returns its recorded output are left out, because they will not
     happen.
     """
     wanted: dict[str, set[int]] = {}
     for call in [*trace.before(layer), trace.calls_of(layer)[0]]:
         wanted.setdefault(call.name, set()).add(call.occurrence)
     outputs: dict[str, list[Any]] = {name: [] for name in wanted}
-    with torch.no_grad(), network.running() as module, ExitStack() as stack:
-        for name, runs in wanted.items():
-            keep = _keeper(outputs[name], runs)
-            handle = module.get_submodule(name).register_forward_hook(keep)
-            stack.callback(handle.remove)
+    runs = {name: count() for name in wanted}
+
+    def keep(name: str, output: Any) -> None:
+        if next(runs[name]) in wanted[name]:
+            outputs[name].append(_expand(output, 1))
+
+    with torch.no_grad(), network.running() as module, watching(module, wanted, keep):
         reader.run(module, dummy)
     return outputs
-
-
-def _keeper(outputs: list[Any], runs: set[int]) -> Callable[..., None]:
-    """Return a hook that keeps the outputs of a module's given runs."""
-    run = count()
-
-    def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        if next(run) in runs:
-            outputs.append(_expand(output, 1))
-
-    return keep

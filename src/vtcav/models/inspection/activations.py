@@ -1,9 +1,9 @@
-"""What modules return in a pass, and a pass that ends as soon as that is known."""
+"""The outputs of modules in a pass, and passes that end as soon as they are known."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -11,11 +11,32 @@ from torch import Tensor, nn
 
 from vtcav.models.inspection.nested_tensors import first_tensor, map_tensors
 
-__all__ = ["modules_that_run", "outputs_of", "recording", "shapes_of"]
+__all__ = ["modules_that_run", "outputs_of", "recording", "shapes_of", "watching"]
 
 
 class _AllRecorded(BaseException):
     """Ends a pass after the deepest layer; no `except Exception` in a network stops it."""
+
+
+@contextmanager
+def watching(
+    module: nn.Module, layers: Iterable[str], keep: Callable[[str, Any], None]
+) -> Iterator[None]:
+    """Call a function with the name and the output of each layer that runs inside.
+
+    Args:
+        module: The network.
+        layers: Module paths.
+        keep: The function.
+    """
+
+    def hook(name: str) -> Callable[..., None]:
+        return lambda _module, _inputs, output: keep(name, output)
+
+    with ExitStack() as stack:
+        for name in layers:
+            stack.callback(module.get_submodule(name).register_forward_hook(hook(name)).remove)
+        yield
 
 
 @contextmanager
@@ -30,41 +51,30 @@ def recording(
         stop: Whether to end a pass (and the `with` block) once all of them have run.
     """
     outputs: dict[str, Any] = {}
-    wanted = set(layers)
 
-    def keeper(name: str) -> Callable[..., None]:
-        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            # clones, for the next layer may work in place
-            outputs[name] = map_tensors(output, _copy)
-            if stop and len(outputs) == len(wanted):
-                raise _AllRecorded
+    def keep(name: str, output: Any) -> None:
+        # copies, because the next layer may work in place
+        outputs[name] = map_tensors(output, lambda tensor: tensor.detach().clone())
+        if stop and len(outputs) == len(layers):
+            raise _AllRecorded
 
-        return keep
-
-    handles = []
-    try:
-        for name in layers:
-            handles.append(module.get_submodule(name).register_forward_hook(keeper(name)))
-        with suppress(_AllRecorded):
-            yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
+    with watching(module, layers, keep), suppress(_AllRecorded):
+        yield outputs
 
 
 def outputs_of(module: nn.Module, x: Tensor, layers: Collection[str]) -> dict[str, Any]:
     """Return the outputs of some modules for images x, from one pass that stops early."""
-    with recording(module, layers, stop=True) as outputs:
+    with recording(module, set(layers), stop=True) as outputs:
         module(x)
     return outputs
 
 
 @contextmanager
 def modules_that_run(module: nn.Module | None = None) -> Iterator[list[nn.Module]]:
-    """Note every module that runs inside, in this thread.
+    """List every module that runs inside, in this thread.
 
     Args:
-        module: The network whose modules are noted; None notes those of any.
+        module: The network whose modules are listed; None lists those of any network.
     """
     ran: list[nn.Module] = []
     thread = threading.get_ident()
@@ -85,21 +95,10 @@ def shapes_of(module: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:
     """Return the shape of the first tensor in the output of every module that runs for x."""
     shapes: dict[str, tuple[int, ...]] = {}
 
-    def keeper(name: str) -> Callable[..., None]:
-        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if (found := first_tensor(output)) is not None:
-                shapes[name] = tuple(found[1].shape)
+    def keep(name: str, output: Any) -> None:
+        if (found := first_tensor(output)) is not None:
+            shapes[name] = tuple(found[1].shape)
 
-        return keep
-
-    handles = [part.register_forward_hook(keeper(name)) for name, part in module.named_modules()]
-    try:
+    with watching(module, [name for name, _ in module.named_modules()], keep):
         module(x)
-    finally:
-        for handle in handles:
-            handle.remove()
     return shapes
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    return tensor.detach().clone()

@@ -4,32 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from vtcav.errors import LayerError
 from vtcav.models.inspection.layout import Evidence, Layout, find_layout, is_ambiguous, map_shape
 from vtcav.models.inspection.trace import Call, Trace
 
-__all__ = ["Surroundings", "check_names", "find_layouts", "listing"]
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What tells the layout of outputs whose shape alone does not.
-
-    Attributes:
-        image: (H, W) of the network's input in the trace.
-        prefixes: Numbers of prefix tokens that modules of the network state.
-        wide: Returns the shapes of all outputs by module, for an image of double width; empty
-            where the network does not take one. Called only where it decides something.
-        named: Layouts that the user names, by layer name or pattern.
-    """
-
-    image: tuple[int, int]
-    prefixes: Collection[int]
-    wide: Callable[[], Mapping[str, tuple[int, ...]]]
-    named: Mapping[str, Layout]
+__all__ = ["check_names", "find_layouts", "listing"]
 
 
 def check_names(named: Collection[str], modules: Collection[str]) -> None:
@@ -51,8 +32,22 @@ def check_names(named: Collection[str], modules: Collection[str]) -> None:
             )
 
 
-def find_layouts(trace: Trace, around: Surroundings) -> dict[Call, Layout]:
+def find_layouts(
+    trace: Trace,
+    image: tuple[int, int],
+    named: Mapping[str, Layout],
+    prefixes: Collection[int],
+    wide: Callable[[], Mapping[str, tuple[int, ...]]],
+) -> dict[Call, Layout]:
     """Return the layout of every call of the trace that gives maps, as far as shapes tell.
+
+    Args:
+        trace: A recorded pass.
+        image: (H, W) of its image.
+        named: Layouts that the user names, by layer name or pattern.
+        prefixes: Numbers of prefix tokens that modules of the network state.
+        wide: Returns the shapes of all outputs by module, for an image of double width; empty
+            where the network does not take one. Called only where it decides something.
 
     Raises:
         LayerError: When the layout that the user names for a layer does not fit its output.
@@ -63,11 +58,11 @@ def find_layouts(trace: Trace, around: Surroundings) -> dict[Call, Layout]:
         shape = call.shape
         if shape is None or len(shape) not in (3, 4) or shape[0] != 1 or 0 in shape:
             continue
-        layout = _named(call, shape, around)
+        layout = _named(call, shape, named)
         if layout is None:
-            ambiguous = is_ambiguous(shape, around.image)
-            other = around.wide().get(call.name) if ambiguous else None
-            evidence = Evidence(around.image, grids, call.widths, around.prefixes, other)
+            ambiguous = is_ambiguous(shape, image)
+            other = wide().get(call.name) if ambiguous else None
+            evidence = Evidence(image, grids, call.widths, prefixes, other)
             layout = find_layout(shape, evidence)
         if layout is None:
             continue
@@ -82,10 +77,10 @@ def listing(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names)) if names else "none"
 
 
-def _named(call: Call, shape: Sequence[int], around: Surroundings) -> Layout | None:
+def _named(call: Call, shape: Sequence[int], named: Mapping[str, Layout]) -> Layout | None:
     """Return the layout that the user names for a layer, by its name or else by a pattern."""
-    if call.name in around.named:
-        layout = around.named[call.name]
+    if call.name in named:
+        layout = named[call.name]
         if fault := layout.fault(shape):
             raise LayerError(
                 f"layer {call.name!r} cannot have the layout {layout} that layouts says: {fault}, "
@@ -94,7 +89,7 @@ def _named(call: Call, shape: Sequence[int], around: Surroundings) -> Layout | N
         return layout
     fitting = (
         layout
-        for pattern, layout in around.named.items()
+        for pattern, layout in named.items()
         if fnmatchcase(call.name, pattern) and layout.fault(shape) is None
     )
     return next(fitting, None)

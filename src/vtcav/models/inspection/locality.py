@@ -1,20 +1,20 @@
-"""A numeric test of whether maps lie as the picture does.
+"""A numeric test that maps have the geometry of the picture.
 
-Shapes alone do not tell maps from other tensors of four dimensions: windows of an attention, or
-tokens in another order than row by row. So one part of the picture is changed at a time, and the
-maps must change most at that part.
+Shapes alone do not tell maps from other tensors of four dimensions, such as the windows of an
+attention, or tokens that are not in row order. So one part of the picture is changed at a time, and
+the maps must change most at that part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from enum import Enum
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vtcav.models.inspection.activations import watching
 from vtcav.models.inspection.layout import Layout
 from vtcav.models.inspection.trace import Trace
 
@@ -22,46 +22,19 @@ __all__ = ["Locality", "locality", "needs_test", "reshaped"]
 
 _GRID = 4
 _PARTS = ((0, 0), (0, 3), (1, 2), (2, 1), (3, 0), (3, 3))
-_STRENGTH = 3.0  # standard deviations of the noise that a part is changed to
-_LEAST = 1.2  # times the mean: a change that is more than elsewhere
-_PEAK = 2.0  # times the mean: a change that is found in one of 4 x 4 parts
-_TOP = 1 / 8  # of the places or channels: with more than half of a change, it is found in few
-
-_NARROWEST = 0.6
+_STRENGTH = 3.0  # standard deviations of the noise that replaces a part
+_LEAST = 1.2  # times the mean: a change larger than elsewhere
+_PEAK = 2.0  # times the mean: a change concentrated in one of 4 x 4 parts
+_TOP = 1 / 8  # share of the positions or channels that hold most of a concentrated change
+_NARROWEST = 0.6  # ratio of the aspect ratios of maps and picture
 
 _CERTAIN = (
-    nn.Conv2d,
-    nn.ConvTranspose2d,
-    nn.BatchNorm2d,
-    nn.GroupNorm,
-    nn.InstanceNorm2d,
-    nn.Dropout,
-    nn.Dropout2d,
-    nn.Identity,
-    nn.Flatten,
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.AdaptiveMaxPool2d,
-    nn.Upsample,
-    nn.ReLU,
-    nn.ReLU6,
-    nn.LeakyReLU,
-    nn.PReLU,
-    nn.ELU,
-    nn.SELU,
-    nn.GELU,
-    nn.SiLU,
-    nn.Mish,
-    nn.Hardswish,
-    nn.Hardsigmoid,
-    nn.Sigmoid,
-    nn.Tanh,
-    nn.Softmax,
-    nn.Linear,
-    nn.Sequential,  # empty
+    "Conv2d ConvTranspose2d Linear BatchNorm2d GroupNorm InstanceNorm2d Dropout Dropout2d Identity "
+    "Flatten Upsample MaxPool2d AvgPool2d AdaptiveAvgPool2d AdaptiveMaxPool2d ReLU ReLU6 LeakyReLU "
+    "PReLU ELU SELU GELU SiLU Mish Hardswish Hardsigmoid Sigmoid Tanh Softmax Sequential"
 )
-_SKIPPED = ("DropPath", "StochasticDepth")  # nothing, in evaluation mode
+_KINDS = tuple(getattr(nn, name) for name in _CERTAIN.split())
+_SKIPPED = ("DropPath", "StochasticDepth")  # the identity in evaluation mode
 
 
 class Locality(Enum):
@@ -73,17 +46,17 @@ class Locality(Enum):
 
 
 def needs_test(module: nn.Module, layouts: Mapping[str, Layout], trace: Trace) -> bool:
-    """Tell whether a network holds more than convolutions and what works place by place."""
+    """Tell whether a network has modules other than convolutions and pointwise operations."""
     if any(call.kind == "Linear" and len(call.shape or ()) > 2 for call in trace.calls):
         return True
     leaves = (part for part in module.modules() if next(part.children(), None) is None)
     return any(layout.order != "NCHW" for layout in layouts.values()) or not all(
-        isinstance(part, _CERTAIN) or type(part).__name__ in _SKIPPED for part in leaves
+        isinstance(part, _KINDS) or type(part).__name__ in _SKIPPED for part in leaves
     )
 
 
 def reshaped(maps: Mapping[str, tuple[int, int]], image: tuple[int, int]) -> set[str]:
-    """Return the layers whose maps are others' places in another shape, as windows are.
+    """Return the layers whose maps have other layers' positions in another shape, as windows do.
 
     Args:
         maps: By layer, (h, w) of its maps.
@@ -98,7 +71,7 @@ def reshaped(maps: Mapping[str, tuple[int, int]], image: tuple[int, int]) -> set
 
 
 def _fits(h: int, w: int, image: tuple[int, int]) -> bool:
-    """Tell whether maps are about as much wider than high as the picture is."""
+    """Tell whether maps have about the aspect ratio of the picture."""
     return _NARROWEST <= (h * image[1]) / (w * image[0]) <= 1 / _NARROWEST
 
 
@@ -108,7 +81,7 @@ def locality(
     probe: Tensor,
     layouts: Mapping[str, Layout],
 ) -> dict[str, Locality]:
-    """Return for layers where their maps change when a part of the picture does.
+    """Return where the maps of layers change when a part of the picture does, by layer.
 
     Args:
         module: The network, ready to run.
@@ -120,17 +93,11 @@ def locality(
     images = torch.cat([probe, *(_changed(probe, part) for part in _PARTS)])
     found: dict[str, Locality] = {}
 
-    def keeper(name: str, layout: Layout) -> Callable[..., None]:
-        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            F = layout.to_maps(output, size).detach().float()
-            found[name] = _judged((F[1:] - F[:1]).abs())
+    def keep(name: str, output: Any) -> None:
+        F = layouts[name].to_maps(output, size).detach().float()
+        found[name] = _judge((F[1:] - F[:1]).abs())
 
-        return keep
-
-    with torch.no_grad(), ExitStack() as stack:
-        for name, layout in layouts.items():
-            hook = module.get_submodule(name).register_forward_hook(keeper(name, layout))
-            stack.callback(hook.remove)
+    with torch.no_grad(), watching(module, layouts, keep):
         run(images)
     return found
 
@@ -147,13 +114,13 @@ def _changed(probe: Tensor, part: tuple[int, int]) -> Tensor:
     return image
 
 
-def _judged(change: Tensor) -> Locality:
-    """Return the verdict on the changes [P, C, h, w] that changing each part made."""
+def _judge(change: Tensor) -> Locality:
+    """Return the verdict on the changes [P, C, h, w] of the maps, one per changed part."""
     places, channels = change.mean(1), change.mean((2, 3))
     rows, columns = (min(side, _GRID) for side in places.shape[1:])
     coarse = nn.functional.adaptive_avg_pool2d(places[:, None], (rows, columns))[:, 0]
     right = concentrated = 0
-    # each part in channels of its own: these are windows or blocks, not channels
+    # each part changes other channels: these are windows or blocks, not channels
     separate = len({int(each.argmax()) for each in channels if _few(each)})
     for each, (i, j) in enumerate(_PARTS):
         wanted = i * rows // _GRID * columns + j * columns // _GRID
@@ -170,6 +137,6 @@ def _judged(change: Tensor) -> Locality:
 
 
 def _few(change: Tensor) -> bool:
-    """Tell whether few values hold most of a change."""
+    """Tell whether a few values hold most of a change."""
     top = change.topk(max(1, round(_TOP * len(change)))).values
     return bool(top.sum() > change.sum() / 2)

@@ -1,7 +1,7 @@
-"""From what a network returns to its logits, also when it ends in softmax or sigmoid.
+"""The logits in a network's output, also when it ends in softmax or sigmoid.
 
-The method differentiates pre-softmax scores. Where the last operation is a softmax or a
-sigmoid, as a module or as a function, its input is taken; the network is not changed.
+The method differentiates pre-softmax scores. Where the last operation is a softmax or a sigmoid, as
+a module or as a function, its input is taken; the network is not changed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vtcav.errors import ModelError
+from vtcav.models.inspection.nested_tensors import parts_of
 
 __all__ = ["Activation", "LogitReader", "find_logits"]
 
@@ -42,7 +43,7 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class _Activated(NamedTuple):
-    """One softmax or sigmoid of a pass: what it is called, what it took, what it gave."""
+    """A softmax or sigmoid in a pass: its name, its input and its result."""
 
     name: str
     source: Tensor
@@ -55,9 +56,10 @@ class _Activated(NamedTuple):
 
 
 class _Activations(TorchFunctionMode):
-    """Keeps the softmaxes and sigmoids of a pass that could be its last operation.
+    """Records the softmaxes and sigmoids of a pass that could be its last operation.
 
-    Those over one vector per image, and the very last: the large ones of attentions are let go.
+    These are the ones over one vector per image, and the very last. The large ones of attentions
+    are not kept.
     """
 
     def __init__(self) -> None:
@@ -95,7 +97,7 @@ class _Activations(TorchFunctionMode):
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
-    """Tell whether two score tensors agree but for a clamp or another precision."""
+    """Tell whether two score tensors agree up to a clamp or another precision."""
     eps = max(torch.finfo(a.dtype).eps, torch.finfo(b.dtype).eps)
     a, b = a.detach().reshape(-1).float(), b.detach().reshape(-1).float()
     return torch.allclose(a, b.to(a.device), rtol=max(4 * eps, 1e-5), atol=1e-6)
@@ -108,9 +110,9 @@ class LogitReader:
     Attributes:
         classes: T, the number of logits.
         final: The softmax or sigmoid that ends the network, or None.
-        activation: What turns the logits into probabilities.
-        source: Where the logits are found, in words, for provenance.
-        output: Which of several outputs holds the scores: an index, a key or an attribute.
+        activation: The function that turns the logits into probabilities.
+        source: Where the logits are, in words, for provenance.
+        output: The one of several outputs that holds the scores: an index, a key or an attribute.
     """
 
     classes: int
@@ -125,7 +127,7 @@ class LogitReader:
         Args:
             module: The network.
             x: Images [N, 3, H, W].
-            rows: N, where it is not the length of x (feature maps replaced on the way).
+            rows: N, where it differs from the length of x (because feature maps are replaced).
         """
         rows = len(x) if rows is None else rows
         if self.final is None:
@@ -155,10 +157,10 @@ class LogitReader:
 
 
 def _scores(output: Any, wanted: int | str | None) -> tuple[Tensor, str]:
-    """Return the score tensor in a network's output, and where it was.
+    """Return the score tensor in a network's output, and where it is.
 
-    It is the output itself, its `logits` (an attribute or a key), its only tensor that can be
-    scores [N, T], or the part that is wanted.
+    It is the wanted part, or else the output itself, its `logits` (an attribute or a key), or its
+    only tensor that can be scores [N, T].
 
     Raises:
         ModelError: When there is no such tensor, or several.
@@ -213,12 +215,7 @@ def _only_scores(output: Any) -> tuple[Any, str]:
     Raises:
         ModelError: When several can.
     """
-    if isinstance(output, dict):
-        parts = list(output.items())
-    elif isinstance(output, tuple | list):
-        parts = list(enumerate(output))
-    else:
-        return output, "the network's output"
+    parts = parts_of(output)
     fitting = [(key, part) for key, part in parts if _can_be_scores(part)]
     if len(fitting) > 1:
         raise ModelError(
@@ -233,14 +230,11 @@ def _only_scores(output: Any) -> tuple[Any, str]:
 
 def _described(output: Any) -> str:
     """Return what a network returned, in words."""
-    if isinstance(output, dict | tuple | list):
-        pairs = output.items() if isinstance(output, dict) else enumerate(output)
-        parts = [
-            f"{key!r} {tuple(part.shape)}" if isinstance(part, Tensor) else f"{key!r}"
-            for key, part in pairs
-        ]
-        return f"{len(parts)} outputs, {', '.join(parts[:6])}"
-    return f"a {type(output).__name__}"
+    parts = parts_of(output)
+    if not parts:
+        return f"a {type(output).__name__}"
+    shapes = ((k, f" {tuple(p.shape)}" if isinstance(p, Tensor) else "") for k, p in parts[:6])
+    return f"{len(parts)} outputs, {', '.join(f'{key!r}{shape}' for key, shape in shapes)}"
 
 
 def find_logits(
@@ -249,10 +243,10 @@ def find_logits(
     """Find out how to read the logits of a network.
 
     Args:
-        module: In evaluation mode.
+        module: The network, in evaluation mode.
         x: A few images [N, 3, H, W].
-        binary: Whether the user says that there is a single logit.
-        output: Which of several outputs holds the scores, where the user says it.
+        binary: Whether there is a single logit, according to the user.
+        output: The one of several outputs that holds the scores, according to the user.
 
     Raises:
         ModelError: When the output is no score vector, is probabilities whose softmax cannot be

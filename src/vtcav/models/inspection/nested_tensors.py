@@ -1,4 +1,4 @@
-"""Tensors inside of what modules return: tuples, lists, dicts and dataclasses of them."""
+"""Tensors inside the outputs of modules: tuples, lists, dicts and dataclasses."""
 
 from __future__ import annotations
 
@@ -9,14 +9,22 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-__all__ = ["Part", "first_tensor", "map_tensors", "replaced", "tensor_at", "tensor_count"]
+__all__ = [
+    "Part",
+    "first_tensor",
+    "map_tensors",
+    "parts_of",
+    "replaced",
+    "tensor_at",
+    "tensor_count",
+]
 
 Part: TypeAlias = tuple[str | int, ...]
-"""The way to a tensor inside of a container: indices, keys or attributes, outermost first."""
+"""The path to a tensor in a container: indices, keys or attributes, outermost first."""
 
 
 def first_tensor(output: Any) -> tuple[Part, Tensor] | None:
-    """Return the first tensor in an output and the way to it, or None where there is none.
+    """Return the first tensor in an output and the path to it, or None without any.
 
     Example:
         >>> import torch
@@ -32,7 +40,7 @@ def tensor_count(output: Any) -> int:
 
 
 def tensor_at(output: Any, part: Part) -> Any:
-    """Return what is at the end of a way into an output.
+    """Return the part of an output at a path.
 
     Raises:
         LookupError: When the output has another form.
@@ -46,7 +54,7 @@ def tensor_at(output: Any, part: Part) -> Any:
 
 
 def replaced(output: Any, part: Part, tensor: Tensor) -> Any:
-    """Return an output of the same form with another tensor in one place; nothing is changed.
+    """Return a copy of an output with another tensor at a path.
 
     Example:
         >>> import torch
@@ -60,7 +68,7 @@ def replaced(output: Any, part: Part, tensor: Tensor) -> Any:
 
 
 def map_tensors(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return an output of the same form with every tensor changed.
+    """Return a copy of an output with every tensor changed.
 
     Example:
         >>> import torch
@@ -69,7 +77,7 @@ def map_tensors(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """
     if isinstance(output, Tensor):
         return change(output)
-    parts = _parts(output)
+    parts = parts_of(output)
     changed = {key: map_tensors(value, change) for key, value in parts}
     return (
         _with(output, changed) if any(changed[key] is not part for key, part in parts) else output
@@ -80,11 +88,11 @@ def _tensors(output: Any, way: Part) -> Iterator[tuple[Part, Tensor]]:
     if isinstance(output, Tensor):
         yield way, output
         return
-    for key, value in _parts(output):
+    for key, value in parts_of(output):
         yield from _tensors(value, (*way, key))
 
 
-def _parts(output: Any) -> list[tuple[Any, Any]]:
+def parts_of(output: Any) -> list[tuple[Any, Any]]:
     """Return the keys and values of a container; none for anything else."""
     if isinstance(output, Mapping):
         return list(output.items())
@@ -96,7 +104,7 @@ def _parts(output: Any) -> list[tuple[Any, Any]]:
 
 
 def _with(output: Any, parts: dict[Any, Any]) -> Any:
-    """Return a copy of a container with some parts exchanged."""
+    """Return a copy of a container with some parts replaced."""
     if isinstance(output, tuple):
         values = [parts.get(i, value) for i, value in enumerate(output)]
         if hasattr(output, "_fields"):

@@ -1,7 +1,7 @@
-"""What vtcav runs of a user's module, and the conditions under which it runs.
+"""The module that vtcav runs for a user's module, and the conditions under which it runs.
 
-Mostly a private copy of the modules (`private_copy`). Where none is possible, the module itself is
-borrowed: one thread at a time, and put back as it was found.
+This is mostly a private copy (`private_copy`). Where no copy is possible, the module itself is
+borrowed (`borrowing`): by one thread at a time, and restored afterwards.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TypeVar
+from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,15 +17,17 @@ from torch import Tensor, nn
 
 from vtcav.models.inspection.ambient import ambient
 from vtcav.models.inspection.borrowing import BorrowedBuffers, evaluating, is_compiled
+from vtcav.models.inspection.logits import LogitReader
 from vtcav.models.inspection.private_copy import PrivateCopy
 
-__all__ = ["Network", "open_network"]
+__all__ = ["FirstPass", "Network", "open_network"]
 
-_Found = TypeVar("_Found")
+FirstPass: TypeAlias = tuple[Tensor, LogitReader]
+"""A few images, and how the network's logits are read."""
 
 
 class _Lock:
-    """A lock that one thread may take many times; another one after pickling or copying."""
+    """A reentrant lock; a copy or an unpickled one is a lock of its own."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -51,7 +53,7 @@ class Network:
 
     Args:
         original: The user's module.
-        copy: What runs in its place; None borrows the module itself.
+        copy: The copy that runs in its place; None borrows the module itself.
     """
 
     def __init__(self, original: nn.Module, copy: PrivateCopy | None) -> None:
@@ -76,7 +78,8 @@ class Network:
         """Hold the module ready to run.
 
         Args:
-            fresh: Whether to take over what the user has changed since, and to leave autocast.
+            fresh: Whether to take over the user's changes since the last pass, and to disable
+                autocast.
         """
         with self._lock, ambient(autocast=not fresh), ExitStack() as stack:
             self._depth += 1
@@ -94,54 +97,47 @@ class Network:
 
 
 def open_network(
-    module: nn.Module,
-    look: Callable[[Network], _Found],
-    scores: Callable[[nn.Module, _Found], Tensor],
-    *,
-    private: bool = True,
-) -> tuple[Network, _Found]:
-    """Return the network to run, and what is seen of it in its first pass.
+    module: nn.Module, look: Callable[[Network], FirstPass], *, private: bool = True
+) -> tuple[Network, FirstPass]:
+    """Return the network to run, and its first pass.
 
     Args:
         module: The user's module.
-        look: Makes a first pass.
-        scores: From a module and what was seen, the scores of a few images.
+        look: Makes the first pass.
         private: Whether a private copy may run.
     """
     if private and not any(map(is_compiled, module.modules())):
         try:
-            copy = PrivateCopy(module)
-            copy = _without_watchers(module, copy, look, scores)
+            copy = _without_watchers(PrivateCopy(module), look)
             network = Network(module, copy)
-            found: list[_Found] = []
+            found: list[FirstPass] = []
             if not copy.reaches_original(lambda _: found.append(look(network))):
                 return network, found[0]
-        except Exception:  # noqa: BLE001  (the module itself may do; if not, its error is the one)
+        except Exception:  # noqa: BLE001  (the module itself may work; if not, its error is raised)
             pass
     network = Network(module, None)
     return network, look(network)
 
 
-def _without_watchers(
-    module: nn.Module,
-    copy: PrivateCopy,
-    look: Callable[[Network], _Found],
-    scores: Callable[[nn.Module, _Found], Tensor],
-) -> PrivateCopy:
-    """Return a copy without forward hooks of other tools that change no score."""
-    network = Network(module, copy)
-    found: list[_Found] = []
-    expected: list[Tensor] = []
+def _without_watchers(copy: PrivateCopy, look: Callable[[Network], FirstPass]) -> PrivateCopy:
+    """Return a copy without those forward hooks of other tools that change no score."""
+    network = Network(copy.original, copy)
+    expected: list[tuple[FirstPass, Tensor]] = []
 
     def run() -> None:
-        found.append(look(network))
-        with torch.no_grad(), network.running() as own:
-            expected.append(scores(own, found[0]))
+        first = look(network)
+        expected.append((first, _scores(network, first)))
 
     watchers = copy.watchers(run)
     if not watchers:
         return copy
-    bare = PrivateCopy(module, watchers)
-    with torch.no_grad(), Network(module, bare).running() as own:
-        same = torch.equal(scores(own, found[0]), expected[0])
-    return bare if same else copy
+    bare = PrivateCopy(copy.original, watchers)
+    [(first, scores)] = expected
+    return bare if torch.equal(_scores(Network(copy.original, bare), first), scores) else copy
+
+
+def _scores(network: Network, first: FirstPass) -> Tensor:
+    """Return the logits of the images of a first pass."""
+    images, reader = first
+    with torch.no_grad(), network.running() as module:
+        return reader.run(module, images)

@@ -1,9 +1,9 @@
-"""Finding out what a network takes and gives: noise images of a shape that fits."""
+"""The first pass of a network: noise images of a shape that fits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,45 +11,44 @@ from torch import Tensor, nn
 
 from vtcav.errors import ModelError
 from vtcav.images.preprocess import to_tensor
-from vtcav.models.inspection.network import Network
+from vtcav.models.inspection.logits import LogitReader
+from vtcav.models.inspection.network import FirstPass, Network
 
 if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["COMMON_SHAPES", "first_pass", "noise", "shape_of"]
 
-Seen = TypeVar("Seen")
-
 COMMON_SHAPES = [(3, size, size) for size in (224, 299, 384, 256, 512, 128, 96, 64, 32, 28)]
-"""Tried in turn when no preprocessing tells the size of the network's input."""
+"""The shapes to try in turn when no preprocessing tells the size of the network's input."""
 
 
 def first_pass(
     network: Network,
     to_input: Callable[[Tensor], Tensor],
     shapes: Sequence[tuple[int, ...]],
-    look: Callable[[nn.Module, Tensor], Seen],
-) -> tuple[Tensor, Seen]:
+    find: Callable[[nn.Module, Tensor], LogitReader],
+) -> FirstPass:
     """Run a few noise images of the first shape that fits.
 
     Args:
         network: The network.
         to_input: Brings images to the network's device and precision.
         shapes: Shapes [C, H, W] to try.
-        look: Runs the network on images and says what is to be known.
+        find: Finds the logits of the network on images.
 
     Returns:
-        The images [3, C, H, W] and what `look` said.
+        The images [3, C, H, W] and how the logits are read.
 
     Raises:
-        ModelError: When the network can compute none of the shapes, or `look` raises it.
+        ModelError: When the network can compute none of the shapes, or `find` raises it.
     """
     failure: Exception | None = None
     for shape in shapes:
         probe = to_input(noise(3, shape))
         try:
             with network.running() as module:
-                return probe, look(module, probe)
+                return probe, find(module, probe)
         except ModelError:
             raise
         except Exception as error:  # noqa: BLE001  (a user's forward may raise anything)
@@ -61,14 +60,14 @@ def first_pass(
 
 
 def _first_line(error: Exception | None) -> str:
-    """Return an exception of the network's in one line of printable text."""
+    """Return the network's exception in one line of printable text."""
     lines = str(error).strip().splitlines() or [""]
     text = "".join(letter for letter in lines[0] if letter.isprintable())
     return f"{type(error).__name__}: {text}"[:400]
 
 
 def _advice(module: nn.Module, error: Exception | None, shape: tuple[int, ...]) -> str:
-    """Say what to do about an exception of the network's."""
+    """Say what to do about the network's exception."""
     if isinstance(error, TypeError) and "argument" in str(error):
         return (
             "expected a network that takes the images alone; wrap it in a module whose forward "
@@ -96,7 +95,7 @@ def _hint(module: nn.Module, shape: tuple[int, ...]) -> str:
 def shape_of(
     preprocess: Callable[[Image.Image], Tensor], width: int, height: int
 ) -> tuple[int, ...]:
-    """Return the shape [C, H, W] that a preprocessing makes of a picture."""
+    """Return the shape [C, H, W] of a preprocessed picture."""
     from PIL import Image
 
     picture = Image.new("RGB", (width, height), (120, 130, 140))

@@ -1,4 +1,4 @@
-"""Which of the usable layers to recommend: the last one of every stage."""
+"""The layers to recommend: the last usable one of every stage."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TypeAlias
 
 from vtcav.models.inspection.trace import Call, Trace
 
-__all__ = ["Maps", "recommend"]
+__all__ = ["Maps", "recommend", "side"]
 
 Maps: TypeAlias = Mapping[Call, tuple[int, int, int]]
 """(C, h, w) of every call that gives maps."""
 
-FEWEST_BLOCKS = 4  # that are spread over the depth where there is one stage alone
+FEWEST_BLOCKS = 4  # in a single stage, to recommend several of them
 
 
 def recommend(
@@ -34,7 +34,7 @@ def recommend(
     """
     stages: list[list[Call]] = []
     for call in _candidates(usable, maps, trace, image) or usable:
-        if stages and _side(maps[call]) > 0.7 * _side(maps[stages[-1][0]]):
+        if stages and side(maps[call]) > 0.7 * side(maps[stages[-1][0]]):
             stages[-1].append(call)
         else:
             stages.append([call])
@@ -109,6 +109,7 @@ def _candidates(
     ]
 
 
-def _side(shape: tuple[int, int, int]) -> float:
+def side(shape: tuple[int, int, int]) -> float:
+    """Return the side of a square with as many positions as maps of shape (C, h, w)."""
     _, height, width = shape
     return math.sqrt(height * width)

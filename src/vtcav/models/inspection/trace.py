@@ -8,6 +8,7 @@ rest of the network is then not a function of its feature maps.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from vtcav.errors import ModelError
 from vtcav.models.inspection.nested_tensors import Part, first_tensor, replaced, tensor_count
 
-__all__ = ["Call", "Trace", "record"]
+__all__ = ["Call", "Trace", "record", "topological_order"]
 
 
 @dataclass(eq=False)
@@ -28,7 +29,7 @@ class Call:
     Attributes:
         name: Module path.
         kind: Class name of the module.
-        inner: Whether the module has parts of its own.
+        inner: Whether the module has children.
         weights: Whether the module itself, without its children, has parameters.
         occurrence: 0 for the first run of this module in the pass, 1 for the second, ...
         parents: The calls this one ran inside, outermost first.
@@ -38,8 +39,8 @@ class Call:
         part: Where in the output that tensor is; () where the output is the tensor.
         tensors: How many tensors the output holds.
         widths: Numbers of features that the linear and normalisation layers inside have.
-        hands_on: Whether its output is its input, up to the order of dimensions (Identity,
-            Dropout in evaluation mode, Permute).
+        hands_on: Whether its output is its input, up to the order of dimensions (as of Identity,
+            Dropout in evaluation mode or Permute).
     """
 
     name: str
@@ -59,7 +60,7 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """All module calls of one pass over one image, and those that are cuts.
+    """All module calls of one pass over one image, and which of them are cuts.
 
     Attributes:
         calls: In the order in which they began.
@@ -82,7 +83,7 @@ class Trace:
     def before(self, layer: str) -> list[Call]:
         """Return the outermost calls that had ended when `layer` began.
 
-        These are what the head need not run again.
+        A head need not run them again.
         """
         start = self.calls_of(layer)[0].start
         return [
@@ -97,9 +98,9 @@ class _Recorder:
 
     Attributes:
         calls: The calls so far, in the order in which they began.
-        nodes: For each call that gave a tensor, the tensor's node in the autograd graph.
-        rows: For each call that gave a tensor [1, L, C], the tensor.
-        runs: How often each module ran.
+        nodes: The autograd node of the tensor that a call returned, by call.
+        rows: The tensor [1, L, C] that a call returned, by call.
+        runs: The number of runs of each module.
     """
 
     def __init__(self) -> None:
@@ -107,7 +108,7 @@ class _Recorder:
         self.nodes: dict[Call, Any] = {}
         self.rows: dict[Call, Tensor] = {}
         self.runs: dict[str, int] = {}
-        self._running: list[tuple[Call, int]] = []  # with the writes in place to its inputs
+        self._running: list[tuple[Call, int]] = []  # with the number of writes to its inputs
         self._clock = count()
 
     def begin(self, name: str) -> Callable[..., None]:
@@ -127,7 +128,7 @@ class _Recorder:
         return hook
 
     def finish(self, _module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        """Run after every module, also after one that failed (with None for its output)."""
+        """Record the end of a call, also of one that failed (whose output is None)."""
         call, writes = self._running.pop()
         call.end = next(self._clock)
         found = first_tensor(output)
@@ -172,45 +173,36 @@ def _writes(inputs: tuple[Any, ...]) -> int:
 
 
 def record(module: nn.Module, x: Tensor, read_logits: Callable[[Any], Tensor]) -> Trace:
-    """Run `module` on one image and note every module call.
+    """Run a network on one image and record every module call.
 
     Args:
-        module: In evaluation mode.
+        module: The network, in evaluation mode.
         x: One image [1, 3, H, W].
-        read_logits: From the module's output to the logits z [1, T].
-
-    Returns:
-        The trace of the pass.
+        read_logits: Takes the network's output to the logits z [1, T].
 
     Raises:
         ModelError: When no gradient flows from the logits back to the input.
     """
     recorder = _Recorder()
     x = x.detach().clone().requires_grad_()
-    handles = []
-    try:
+    with ExitStack() as stack:
         for name, child in module.named_modules():
             if name:
-                handles.append(child.register_forward_pre_hook(recorder.begin(name)))
-                handles.append(child.register_forward_hook(recorder.finish, always_call=True))
+                stack.callback(child.register_forward_pre_hook(recorder.begin(name)).remove)
+                finish = child.register_forward_hook(recorder.finish, always_call=True)
+                stack.callback(finish.remove)
         with torch.enable_grad():
             logits = read_logits(module(x))
-    finally:
-        for handle in handles:
-            handle.remove()
     cuts, reached = _cuts(logits, x)
-    rows = {
-        call: tensor
-        for call, tensor in recorder.rows.items()
-        if recorder.nodes[call] in cuts and recorder.runs[call.name] == 1
-    }
+    once = [
+        call
+        for call, node in recorder.nodes.items()
+        if node in cuts and recorder.runs[call.name] == 1
+    ]
+    rows = {call: recorder.rows[call] for call in once if call in recorder.rows}
     return Trace(
         calls=tuple(recorder.calls),
-        cuts=frozenset(
-            call.name
-            for call, node in recorder.nodes.items()
-            if node in cuts and recorder.runs[call.name] == 1
-        ),
+        cuts=frozenset(call.name for call in once),
         reached=frozenset(call.name for call, node in recorder.nodes.items() if node in reached),
         read=_read_rows(logits, rows),
         classes=logits.shape[1],
@@ -218,10 +210,10 @@ def record(module: nn.Module, x: Tensor, read_logits: Callable[[Any], Tensor]) -
 
 
 def _read_rows(logits: Tensor, rows: Mapping[Call, Tensor]) -> dict[str, Tensor]:
-    """Return by module which rows [L] of its output [1, L, C] the logits have a gradient for."""
+    """Return which rows [L] of an output [1, L, C] the logits have a gradient for, by module."""
     if not rows:
         return {}
-    # of different sizes, for logits may have a constant sum
+    # different weights, because logits may have a constant sum
     weights = torch.linspace(1, 2, logits.numel(), device=logits.device, dtype=logits.dtype)
     z = (logits * weights.reshape(logits.shape)).sum()
     gradients = torch.autograd.grad(z, list(rows.values()), allow_unused=True)
@@ -237,15 +229,14 @@ def _cuts(logits: Tensor, x: Tensor) -> tuple[set[Any], set[Any]]:
     With the nodes in topological order, a node is on every path exactly when no edge jumps
     over its position.
     """
-    order = _topological_order(logits.grad_fn)
+    order = topological_order(logits.grad_fn)
     on_path: set[Any] = set()
     for node in reversed(order):
         if getattr(node, "variable", None) is x or any(
             child in on_path for child, _ in node.next_functions
         ):
             on_path.add(node)
-    # Operators without a derivative, of quantised networks for instance, have a node that gives
-    # zeros and a warning.
+    # operators without a derivative, as in quantised networks, have a node that gives zeros
     broken = [node.name() for node in on_path if "NotImplemented" in node.name()]
     if broken or not on_path:
         raise ModelError(
@@ -265,7 +256,7 @@ def _cuts(logits: Tensor, x: Tensor) -> tuple[set[Any], set[Any]]:
     return cuts, on_path
 
 
-def _topological_order(root: Any) -> list[Any]:
+def topological_order(root: Any) -> list[Any]:
     """Return the autograd nodes below `root`, each before those it depends on."""
     if root is None:
         return []

@@ -15,7 +15,7 @@ from vtcav.errors import LayerError, warn
 from vtcav.models.base import LayerInfo
 from vtcav.models.inspection.activations import shapes_of
 from vtcav.models.inspection.layout import Layout, map_shape
-from vtcav.models.inspection.layouts import Surroundings, check_names, find_layouts, listing
+from vtcav.models.inspection.layouts import check_names, find_layouts, listing
 from vtcav.models.inspection.locality import Locality, locality, needs_test, reshaped
 from vtcav.models.inspection.logits import LogitReader
 from vtcav.models.inspection.network import Network
@@ -78,8 +78,9 @@ class UsableLayers:
         stated = (getattr(part, "num_prefix_tokens", None) for part in parts)
         prefixes = {count for count in stated if isinstance(count, int)}
         check_names(self._named, self._modules)
-        around = Surroundings(self.image, prefixes, lambda: self._wide_shapes, self._named)
-        return find_layouts(self.trace, around)
+        return find_layouts(
+            self.trace, self.image, self._named, prefixes, lambda: self._wide_shapes
+        )
 
     @cached_property
     def infos(self) -> dict[str, LayerInfo]:

@@ -7,12 +7,12 @@ resolution there are layers of the next block already (its expansion, its paddin
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 from vtcav.models.base import LayerInfo
+from vtcav.models.inspection.stages import side
 
 __all__ = ["end_stages_at_joints"]
 
@@ -42,14 +42,14 @@ def end_stages_at_joints(
     for padding in paddings[-1:]:
         end = _block_end(layers, padding, weighted)
         quarter = 4 * max(layers[end].shape[1:]) <= max(image)
-        if quarter and 0.7 * _side(layers[end]) > _side(layers[ends[0]]):
+        if quarter and 0.7 * side(layers[end].shape) > side(layers[ends[0]].shape):
             chosen.add(end)
     return [replace(layer, recommended=i in chosen) for i, layer in enumerate(layers)]
 
 
 def _block_end(layers: Sequence[LayerInfo], end: int, weighted: Collection[str]) -> int:
     """Return the index of the layer in whose place the one at `end` was recommended."""
-    stage = [i for i in range(end + 1) if _side(layers[i]) <= _side(layers[end]) / 0.7]
+    stage = [i for i in range(end + 1) if side(layers[i].shape) <= side(layers[end].shape) / 0.7]
     breaks = [j for i, j in pairwise(stage) if j > i + 1]
     stage = [i for i in stage if i >= max(breaks, default=0)]
     joint = max((i for i in stage if layers[i].kind in _JOINTS), default=None)
@@ -60,8 +60,3 @@ def _block_end(layers: Sequence[LayerInfo], end: int, weighted: Collection[str])
             break
         joint += 1
     return joint
-
-
-def _side(layer: LayerInfo) -> float:
-    _, height, width = layer.shape
-    return math.sqrt(height * width)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,12 +46,8 @@ def load(name: str, settings: LoadSettings) -> Source:
     def build(count: int | None) -> nn.Module:
         if count is not None and count != config.num_labels:
             config.num_labels = count
-        try:
+        with _errors(name, config):
             module: nn.Module = auto.from_config(config)
-        except ValueError as error:
-            raise ModelError(_no_classifier(name, config)) from error
-        except ImportError as error:
-            raise ModelError(_not_importable(name, error)) from error
         return module
 
     module = build_network(build, settings, lambda: _pretrained(auto, name, config))
@@ -62,14 +59,8 @@ def load(name: str, settings: LoadSettings) -> Source:
 
 def _pretrained(auto: Any, name: str, config: Any) -> nn.Module:
     """Return the network with its weights; raise where some would be random."""
-    try:
+    with _errors(name, config):
         module, info = auto.from_pretrained(name, local_files_only=True, output_loading_info=True)
-    except OSError as error:
-        raise ModelError(_absent(name, error)) from error
-    except ImportError as error:
-        raise ModelError(_not_importable(name, error)) from error
-    except (ValueError, RuntimeError) as error:
-        raise ModelError(f"{_no_classifier(name, config)}: {error}") from error
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"])[:3])
         raise ModelError(
@@ -80,26 +71,31 @@ def _pretrained(auto: Any, name: str, config: Any) -> nn.Module:
     return loaded
 
 
+@contextmanager
+def _errors(name: str, config: Any) -> Iterator[None]:
+    """Turn the errors of transformers into those of vtcav."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(_absent(name, error)) from error
+    except ImportError as error:
+        raise ModelError(
+            f"transformers cannot import what hf:{name} needs: {error}. Do the versions of torch, "
+            "torchvision and transformers fit each other?"
+        ) from error
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"hf:{name} is no image classifier of transformers (its kind is "
+            f"{getattr(config, 'model_type', 'unknown')!r}): {error}"
+        ) from error
+
+
 def _absent(name: str, error: Exception) -> str:
     if Path(name).is_dir():
         return f"cannot load hf:{name}: {error}"
     return (
         f"hf:{name} is neither a folder nor in the local cache of Hugging Face, and vtcav "
         f"downloads nothing. Get it once with: hf download {name}"
-    )
-
-
-def _not_importable(name: str, error: Exception) -> str:
-    return (
-        f"transformers cannot import what hf:{name} needs: {error}. Do the versions of torch, "
-        "torchvision and transformers fit each other?"
-    )
-
-
-def _no_classifier(name: str, config: Any) -> str:
-    return (
-        f"hf:{name} is no image classifier of transformers (its kind is "
-        f"{getattr(config, 'model_type', 'unknown')!r})"
     )
 
 
