@@ -14,7 +14,14 @@ from tests.helpers.small import pictures, small_model
 from vtcav.explainer.learning.drawn_cavs import seed_of
 from vtcav.method.cav import emblems
 from vtcav.method.resampling import bootstrap_draws, null_draws
-from vtcav.method.significance import ALL_EQUAL, bootstrap_interval, effect_size, p_value, q_values
+from vtcav.method.significance import (
+    ALL_EQUAL,
+    bootstrap_interval,
+    effect_size,
+    enough_null_cavs,
+    p_value,
+    q_values,
+)
 
 BRIGHT, NEGATIVES = pictures(7, seed=1, low=110), pictures(20, seed=3)
 IMAGES = pictures(6, seed=5)
@@ -130,7 +137,9 @@ def test_resampled_cavs_are_those_learned_from_the_images_drawn(act):
     for i, row in local.iterrows():
         values = np.array([table.loc[i, "attribution"] for table in tables])
         assert row["null_mean"] == pytest.approx(values.mean(), abs=2e-5)
-        assert row["p_value"] in (0.25, 0.5, 0.75, 1.0)
+        testable = row["separated"] and "does not raise" not in row["note"]
+        assert (row["p_value"] in (0.25, 0.5, 0.75, 1.0)) == testable
+        assert np.isnan(row["p_value"]) != testable
 
 
 def test_concepts_of_one_size_share_null_cavs_and_not_bootstraps():
@@ -243,7 +252,71 @@ def test_identical_concept_and_negatives_stand_out_nowhere():
     explainer = fitted(concepts={"same": same}, negatives=np.concatenate([same, same]))
     table = explainer.explain(IMAGES[0]).attributions
     assert (table["attribution"] == 0).all()
-    assert (table["p_value"] == 1).all()
+    assert table["p_value"].isna().all()  # nothing to test where the layer separates nothing
+    assert table["note"].str.contains("not separated").all()
+
+
+# ---------------------------------------------------------------- the family of tests
+
+
+class Red(torch.nn.Module):
+    """Class 0 is a red image; the other channels look at anything."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.act = torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.ReLU()
+        self.fc = torch.nn.Linear(8, 3)
+        with torch.no_grad():
+            self.conv.weight[0] = torch.tensor([2.0, -1.0, -1.0])[:, None, None] / 9
+            self.conv.bias[0], self.fc.weight[0, 0] = 0, 20
+
+    def forward(self, x):
+        return self.fc(self.act(self.conv(x)).mean((2, 3)))
+
+
+def grey(count, seed):
+    return pictures(count, seed).mean(3, keepdims=True).repeat(3, 3).astype(np.uint8)
+
+
+@pytest.mark.parametrize("irrelevant", [0, 10])
+def test_irrelevant_concepts_do_not_hide_a_true_effect(irrelevant):
+    """Concepts of noise, each tested at two layers for three classes, beside a true one."""
+    red = grey(11, seed=1)
+    red[..., 0] = 255 - red[..., 0] // 4
+    noise = {f"noise {i}": grey(10, seed=40 + i) for i in range(irrelevant)}
+    model = vtcav.Classifier(Red().eval(), None, vtcav.Preprocess(16))
+    explainer = vtcav.VisualTCAV(model, ["conv", "act"], 8, progress=False)
+    explainer.fit({"red": red[1:]} | noise, grey(40, seed=90), bootstraps=0)
+    assert explainer.cavs.null_cavs == enough_null_cavs(2 * 3 * (1 + irrelevant))
+    table = explainer.explain(red[0], classes=[0, 1, 2]).attributions
+    assert not table["note"].str.contains("q cannot fall").any()
+    true = table.query("concept == 'red' and layer == 'act' and class_index == 0")
+    assert (true["q_value"] <= 0.05).all()
+    assert (true["attribution"] > 0.3).all()
+
+
+def test_what_cannot_be_significant_says_so():
+    explainer = fitted(null_cavs=20)
+    table = explainer.explain(BRIGHT[0]).attributions
+    tested = table["p_value"].notna()
+    assert tested.any()
+    assert (table["q_value"].notna() == tested).all()
+    said = table["note"].str.contains("q cannot fall below")
+    assert (said == tested).all()
+    assert table["note"][tested].str.contains("fit with null_cavs=500").all()
+    summary = explainer.explain_class(0, BRIGHT[:3]).summary()
+    assert summary["note"].str.contains("q cannot fall below").equals(summary["p_value"].notna())
+
+
+def test_rows_that_cannot_be_tested_leave_the_family():
+    explainer = fitted(null_cavs=500)
+    table = explainer.explain(BRIGHT[0]).attributions
+    untestable = ~table["separated"] | table["note"].str.contains("does not raise")
+    assert table["p_value"][untestable].isna().all()
+    assert table["q_value"][untestable].isna().all()
+    p = table["p_value"].dropna().to_numpy()
+    np.testing.assert_allclose(table["q_value"].dropna(), q_values(p))
 
 
 # ---------------------------------------------------------------- calibration

@@ -29,6 +29,7 @@ from vtcav.results.figures.overlay import Overlay
 from vtcav.results.figures.page import nice_limit, save_figure
 from vtcav.results.provenance import Provenance
 from vtcav.results.rows import Row
+from vtcav.results.tables import BOOTSTRAP, NULL
 from vtcav.results.words import number
 
 NOTE = "not separated: e+ <= e-, so the map and the attribution are 0"
@@ -464,7 +465,7 @@ def test_what_is_not_significant_is_marked(q, marked):
 def test_intervals_of_a_class():
     def summarised(values):
         glob = make_global(layers=["a"], concepts=["c"])
-        draws = [("a", "c", kind, j, v) for kind in ("null", "bootstrap") for j, v in values]
+        draws = [("a", "c", kind, j, v) for kind in (NULL, BOOTSTRAP) for j, v in values]
         columns = ["layer", "concept", "kind", "draw", "mean"]
         return dataclasses.replace(glob, _resampled=pd.DataFrame(draws, columns=columns))
 

@@ -196,6 +196,7 @@ class LayerResult:
                 a = float(self.a[n, t, k])
                 low, high = bootstrap_interval(a, bootstrap[t])
                 tested = len(null[t]) > 0
+                testable = tested and bool(separated[k] and self.raised[n, t])
                 effect = effect_size(a, null[t]) if tested else nan
                 notes = self._notes(n, t, k, no_effect=tested and isnan(effect))
                 if concept in learned_from:
@@ -214,7 +215,7 @@ class LayerResult:
                     cav_high=high,
                     null_mean=float(null[t].mean()) if tested else nan,
                     effect=effect,
-                    p_value=p_value(a, null[t]) if tested else nan,
+                    p_value=p_value(a, null[t]) if testable else nan,
                     q_value=nan,
                     note="; ".join(notes),
                 )

@@ -83,7 +83,8 @@ class FitSettings(Settings):
         seed: Seeds every draw.
         min_examples: The fewest readable images a set may have.
         strict: Whether an unreadable image is an error.
-        null_cavs: CAVs of random images, which p-values are taken against.
+        null_cavs: CAVs of random images, which p-values are taken against; None takes as many as
+            it takes for a single true effect to show (`enough_null_cavs`).
         bootstraps: CAVs of resampled examples, which intervals come from.
 
     Raises:
@@ -105,8 +106,11 @@ class FitSettings(Settings):
     strict: bool = parameter(
         False, Flag(), "make an unreadable image an error instead of a warning"
     )
-    null_cavs: int = parameter(
-        500, Whole(0), "CAVs of random images that p-values are taken against; 0: no test"
+    null_cavs: int | None = parameter(
+        None,
+        Whole(0),
+        "CAVs of random images that p-values are taken against; 0: no test",
+        none="500, or more where many values are tested together",
     )
     bootstraps: int = parameter(
         100, Whole(0), "CAVs of resampled examples that intervals come from"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,7 @@ from vtcav.images.concepts import ImageSet, gather
 from vtcav.images.input_box import shown_picture
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.preprocess import signature, to_tensor
+from vtcav.method.significance import enough_null_cavs
 from vtcav.method.variants import PAPER, Variant, check_variant
 from vtcav.models.base import Model
 from vtcav.models.heads.batch_size import examples_per_pass
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from vtcav.diagnostics.result import Diagnostics
 
 __all__ = ["VisualTCAV"]
+
+_CLASSES = 3  # that `explain` explains by default
 
 
 class VisualTCAV:
@@ -169,7 +173,7 @@ class VisualTCAV:
         seed: int = 0,
         strict: bool = False,
         min_examples: int = FitSettings.min_examples,
-        null_cavs: int = FitSettings.null_cavs,
+        null_cavs: int | None = FitSettings.null_cavs,
         bootstraps: int = FitSettings.bootstraps,
     ) -> VisualTCAV:
         """Learn concepts (steps 1 to 3), with null and bootstrap CAVs to judge them by.
@@ -186,8 +190,10 @@ class VisualTCAV:
             min_examples: The fewest readable images a set may have.
             null_cavs: The number of null CAVs, which p-values are computed against: CAVs of
                 pseudo-concepts drawn from the negatives, as large as the concept. The smallest
-                possible p-value is 1 / (null_cavs + 1). They need twice as many negatives as
-                examples; where there are fewer, nothing is tested and every row says so.
+                possible p-value is 1 / (null_cavs + 1). None takes 500, or 40 for every value
+                that is tested together (layers, concepts, three classes), so that one true effect
+                can show. They need twice as many negatives as examples; where there are fewer,
+                nothing is tested and every row says so.
             bootstraps: The number of bootstrap CAVs, which the intervals from `cav_low` to
                 `cav_high` come from: CAVs of examples and negatives drawn with replacement.
 
@@ -207,6 +213,9 @@ class VisualTCAV:
         gathered = gather(
             concepts, negatives, limit=fit.limit, seed=fit.seed, min_examples=fit.min_examples
         )
+        if fit.null_cavs is None:
+            tests = len(self.layers) * len(gathered) * _CLASSES
+            fit = replace(fit, null_cavs=enough_null_cavs(tests))
         batch_size = self._settings.batch_size or examples_per_pass(self.model.device)
         run = Pass(self.model, self.layers, batch_size)
         cavs = learn(run, gathered, fit, self.variant, cache=self._cache, shown=self.progress)
@@ -259,7 +268,7 @@ class VisualTCAV:
             box=box,
             thumbnails=dict(self.cavs.thumbnails),
             provenance=self.provenance({"classes": wanted, "image_sha256": digest}),
-            _rows=table(rows, list(Row._fields)),
+            _rows=table(rows, list(Row._fields), self.cavs.null_cavs),
             _predictions=predictions(images.probabilities[0], self.model.class_names),
             _maps=concept_maps,
         )

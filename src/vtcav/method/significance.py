@@ -18,9 +18,11 @@ __all__ = [
     "ALL_EQUAL",
     "bootstrap_interval",
     "effect_size",
+    "enough_null_cavs",
     "p_value",
     "q_values",
     "student_interval",
+    "unreachable",
 ]
 
 ALL_EQUAL = "the attributions of all null CAVs are equal, so there is no effect size"
@@ -85,6 +87,42 @@ def q_values(p: Array) -> Array:
     if tested.any():
         q[tested] = false_discovery_control(p[tested])
     return q
+
+
+def enough_null_cavs(tests: int) -> int:
+    """Return how many null CAVs it takes for a true effect to show among many tests.
+
+    The smallest p-value is 1 / (1 + J), and the q-value of a single discovery is at least that
+    times the number of tests: with J = 40 tests it can reach 0.025.
+
+    Args:
+        tests: How many values are tested together.
+
+    Example:
+        >>> enough_null_cavs(6), enough_null_cavs(54)
+        (500, 2200)
+    """
+    return max(500, math.ceil(40 * tests / 100) * 100)
+
+
+def unreachable(tests: int, null_cavs: int) -> str:
+    """Say so where no q-value can fall to 0.05; otherwise return an empty text.
+
+    Args:
+        tests: How many values are tested together.
+        null_cavs: How many null CAVs there are.
+
+    Example:
+        >>> unreachable(54, 2200), unreachable(54, 500)[:35]
+        ('', 'q cannot fall below 0.11: 54 values')
+    """
+    smallest = min(1.0, tests / (1 + null_cavs))
+    if smallest <= 0.05:
+        return ""
+    return (
+        f"q cannot fall below {smallest:.2g}: {tests} values are tested against {null_cavs} null "
+        f"CAVs (fit with null_cavs={enough_null_cavs(tests)})"
+    )
 
 
 def bootstrap_interval(

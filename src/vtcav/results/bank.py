@@ -112,6 +112,11 @@ class CavBank:
         variant: Variant = self.settings.get("variant", PAPER)
         return variant
 
+    @property
+    def null_cavs(self) -> int:
+        """The most null CAVs that a concept has."""
+        return max(map(len, self.resampling.null), default=0)
+
     def evidence(self, concept: str) -> tuple[ImageSetRecord, ImageSetRecord]:
         """Return the records of a concept's examples and of its negatives.
 

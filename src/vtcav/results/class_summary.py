@@ -5,17 +5,14 @@ from __future__ import annotations
 from math import isnan, nan
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vtcav.method.significance import (
     ALL_EQUAL,
     bootstrap_interval,
     effect_size,
     p_value,
-    q_values,
     student_interval,
 )
+from vtcav.results.tables import BOOTSTRAP, NULL, with_q_values
 from vtcav.results.words import counted_notes
 
 if TYPE_CHECKING:
@@ -38,30 +35,28 @@ def class_summary(rows: pd.DataFrame, resampled: pd.DataFrame, confidence: float
     """
     import pandas as pd
 
-    draws = {
-        key: group["mean"].to_numpy()
-        for key, group in resampled.groupby(["layer", "concept", "kind"], sort=False)
-    }
+    draws = dict(iter(resampled.groupby(["layer", "concept", "kind"], sort=False)))
     summary = []
     for (layer, concept), group in rows.groupby(["layer", "concept"], sort=False):
         null, bootstrap = (
-            draws.get((layer, concept, kind), np.zeros(0)) for kind in ("null", "bootstrap")
+            draws.get((layer, concept, kind), resampled[:0]) for kind in (NULL, BOOTSTRAP)
         )
         row = _row(group, null, bootstrap, confidence)
         summary.append({"layer": layer, "concept": concept, **row})
-    table = pd.DataFrame(summary)
-    table["q_value"] = q_values(table["p_value"].to_numpy())
-    return table
+    most = max((len(null) for (_, _, kind), null in draws.items() if kind == NULL), default=0)
+    return with_q_values(pd.DataFrame(summary), most)
 
 
 def _row(
     rows: pd.DataFrame,
-    null: NDArray[np.floating],
-    bootstrap: NDArray[np.floating],
+    null_draws: pd.DataFrame,
+    bootstrap_draws: pd.DataFrame,
     confidence: float,
 ) -> dict[str, Any]:
     """Return the mean over images of one concept at one layer, with intervals and test."""
     values = rows["attribution"].to_numpy()
+    null, bootstrap = null_draws["mean"].to_numpy(), bootstrap_draws["mean"].to_numpy()
+    testable = len(null) > 0 and bool(rows["p_value"].notna().any())
     n, mean = len(values), float(values.mean())
     std = float(values.std(ddof=1)) if n > 1 else nan
     _, low, high = student_interval(values, confidence) if n > 1 else (mean, nan, nan)
@@ -78,7 +73,7 @@ def _row(
         "cav_high": cav_high,
         "null_mean": float(null.mean()) if len(null) else nan,
         "effect": effect,
-        "p_value": p_value(mean, null) if len(null) else nan,
+        "p_value": (p_value(mean, null) if testable else nan),
         "q_value": nan,
         "separated": bool(rows["separated"].iloc[0]),
         "note": _note(rows["note"], n, no_effect=len(null) > 0 and isnan(effect)),

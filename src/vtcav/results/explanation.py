@@ -22,6 +22,7 @@ from vtcav.files.manifest import (
 from vtcav.images.references import Skipped
 from vtcav.parameters import Between, check
 from vtcav.results.provenance import Provenance
+from vtcav.results.tables import BOOTSTRAP, NULL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -368,8 +369,14 @@ class GlobalExplanation:
             thumbnails={name: stored[f"thumbnails/{k}"] for k, name in enumerate(concepts)},
             provenance=Provenance.from_dict(manifest["provenance"]),
             _rows=read_table(Path(folder) / "global_attributions"),
-            _resampled=read_table(Path(folder) / "global_resampled"),
+            _resampled=_named_draws(read_table(Path(folder) / "global_resampled")),
         )
+
+
+def _named_draws(resampled: pd.DataFrame) -> pd.DataFrame:
+    """Return resampled means as they are named now: "null" and "bootstrap" before."""
+    kinds = {"null": NULL, "bootstrap": BOOTSTRAP}
+    return resampled.assign(kind=resampled["kind"].astype(str).replace(kinds))
 
 
 def _freeze(*arrays: NDArray[Any]) -> None:

@@ -10,16 +10,34 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtcav.method.significance import q_values
+from vtcav.method.significance import q_values, unreachable
 from vtcav.results.bank import CavBank
 
-__all__ = ["predictions", "resampled_means", "table"]
+__all__ = ["BOOTSTRAP", "NULL", "predictions", "resampled_means", "table", "with_q_values"]
+
+NULL, BOOTSTRAP = "null_cav", "bootstrap_cav"  # pandas reads a bare "null" as a missing value
 
 
-def table(rows: Sequence[tuple[Any, ...]], columns: list[str]) -> pd.DataFrame:
-    """Return rows as a table, with q-values over all of them."""
-    made = pd.DataFrame(rows, columns=columns)
+def table(
+    rows: Sequence[tuple[Any, ...]], columns: list[str], null_cavs: int | None = None
+) -> pd.DataFrame:
+    """Return rows as a table, with q-values over all of them.
+
+    Args:
+        rows: The rows.
+        columns: The names of their values.
+        null_cavs: How many null CAVs there are, to note what they cannot show.
+    """
+    return with_q_values(pd.DataFrame(rows, columns=columns), null_cavs)
+
+
+def with_q_values(made: pd.DataFrame, null_cavs: int | None) -> pd.DataFrame:
+    """Return a table with its q-values, and a note where none can be significant."""
     made["q_value"] = q_values(made["p_value"].to_numpy())
+    tested = made["p_value"].notna()
+    if null_cavs and (note := unreachable(int(tested.sum()), null_cavs)):
+        parts = made.loc[tested, "note"]
+        made.loc[tested, "note"] = [f"{part}; {note}" if part else note for part in parts]
     return made
 
 
@@ -31,8 +49,11 @@ def resampled_means(
         (layer, concept, kind, draw, sums[layer][column] / images)
         for layer in cavs.layers
         for k, concept in enumerate(cavs.names)
-        for kind in ("null", "bootstrap")
-        for draw, column in enumerate(getattr(cavs.resampling, kind)[k])
+        for kind, draws in (
+            (NULL, cavs.resampling.null[k]),
+            (BOOTSTRAP, cavs.resampling.bootstrap[k]),
+        )
+        for draw, column in enumerate(draws)
     ]
     return pd.DataFrame(rows, columns=["layer", "concept", "kind", "draw", "mean"])
 

@@ -108,7 +108,7 @@ class ConceptCavs:
         why = too_few(n, m) if fit.null_cavs else "no null CAVs were asked for"
         key = (concept.negatives, n)
         if not why and key not in self._shared_null:
-            draws = null_draws(n, m, fit.null_cavs, seed_of("null", fit.seed, n, m))
+            draws = null_draws(n, m, fit.null_cavs or 0, seed_of("null", fit.seed, n, m))
             null = DrawnCavs.learn(negatives, negatives, draws, self._variant)
             self._shared_null[key] = self._add(null)
         self._null.append(range(0) if why else self._shared_null[key])
