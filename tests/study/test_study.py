@@ -156,7 +156,7 @@ def test_a_resolved_study_says_the_same(read):
     resolved = study.resolved(["a", "b"])
     assert resolved.layers == ("a", "b")
     data = yaml.safe_load(resolved.to_yaml())
-    assert data["options"]["null_cavs"] == 500
+    assert data["options"]["null_cavs"] is None
     assert data["negatives"] == "random"
     assert read(resolved.to_yaml()) == resolved
 
