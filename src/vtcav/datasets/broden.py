@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vtcav.datasets.concept_images import ConceptImages, Wanted, unknown, wanted_labels
+from vtcav.datasets.concept_images import ConceptImages, Wanted, check_known, wanted_labels
 from vtcav.datasets.masks import boxes_of, pieces_of, upright_size
 from vtcav.datasets.patches import Box, Patches, PatchImage
 from vtcav.datasets.tables import read_table
@@ -77,13 +77,11 @@ def from_broden(
             f"got {', '.join(index.columns)}"
         )
     if category is not None:
-        if category not in columns:
-            raise DatasetError(unknown("category", category, columns))
+        check_known("category", category, columns)
         columns = [category]
     if split is not None:
         known = list(dict.fromkeys(index["split"])) if "split" in index.columns else []
-        if split not in known:
-            raise DatasetError(unknown("split", split, known))
+        check_known("split", split, known)
         index = index[index["split"] == split]
     wanted = wanted_labels(concepts, list(numbers))
     labels = list(dict.fromkeys(label for parts in wanted.values() for label in parts))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from vtcav.errors import DatasetError
+from vtcav.errors import DatasetError, VtcavError
 from vtcav.images.listing import draw
 from vtcav.images.references import ImageRef
 from vtcav.parameters import did_you_mean
@@ -15,7 +15,7 @@ from vtcav.parameters import did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ConceptImages", "Wanted", "group", "names", "unknown", "wanted_labels"]
+__all__ = ["ConceptImages", "Wanted", "check_known", "group", "names", "unknown", "wanted_labels"]
 
 Wanted: TypeAlias = Sequence[str] | Mapping[str, str | Sequence[str]] | None
 """The labels wanted: all (None), some by name, or the labels that make up each concept."""
@@ -54,8 +54,7 @@ class ConceptImages(Mapping[str, tuple[ImageRef, ...]]):
         Raises:
             DatasetError: For an unknown concept.
         """
-        if name not in self._images:
-            raise DatasetError(unknown("concept", name, self._images))
+        check_known("concept", name, self._images)
         return self._images[name]
 
     def __contains__(self, name: object) -> bool:
@@ -233,9 +232,21 @@ def wanted_labels(
         raise DatasetError(f"expected at least one {what}, got none; it has {names(known)}")
     for parts in labels.values():
         for label in parts:
-            if label not in known:
-                raise DatasetError(unknown(what, label, known))
+            check_known(what, label, known)
     return labels
+
+
+def check_known(
+    what: str, name: object, known: Iterable[str], error: type[VtcavError] = DatasetError
+) -> None:
+    """Refuse an unknown name.
+
+    Raises:
+        VtcavError: `error`, naming the closest known name.
+    """
+    listed = list(known)
+    if name not in listed:
+        raise error(unknown(what, name, listed))
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vtcav.datasets.concept_images import ConceptImages, Wanted, group, names, unknown
+from vtcav.datasets.concept_images import ConceptImages, Wanted, check_known, group, names
 from vtcav.errors import DatasetError
 from vtcav.images.references import ImageRef, UnreadableError
 
@@ -58,7 +59,7 @@ def from_huggingface(
     features = getattr(dataset, "features", None)
     if features is not None:
         for column in (image, label):
-            _check_column(column, features)
+            check_known("column", column, features)
         dataset = _undecoded(dataset, image, features[image])
     name_of = _Labels(features[label] if features is not None else None)
     title = _title(dataset)
@@ -71,13 +72,8 @@ def from_huggingface(
             for text in name_of(cell)
         ]
     else:
-        pairs = _Reservoir(limit, seed).of(_stream(dataset, image, label, name_of, title, rows))
+        pairs = _drawn(_stream(dataset, image, label, name_of, title, rows), limit, seed)
     return group(pairs, concepts, limit=limit, seed=seed, known=name_of.known)
-
-
-def _check_column(column: str, features: Any) -> None:
-    if column not in features:
-        raise DatasetError(unknown("column", column, features))
 
 
 def _undecoded(dataset: Any, column: str, feature: Any) -> Any:
@@ -130,31 +126,28 @@ def _stream(
                 f"{type(row).__name__} in row {i}"
             )
         for column in (image, label):
-            _check_column(column, row)
+            check_known("column", column, row)
         ref = _of_cell(f"{title}[{i}]", row[image])
         for text in name_of(row[label]):
             yield text, ref
 
 
-class _Reservoir:
-    """Draws images of each label at random from a stream of unknown length."""
-
-    def __init__(self, limit: int | None, seed: int) -> None:
-        self.limit = limit
-        self.random = np.random.default_rng(seed)
-
-    def of(self, pairs: Iterable[tuple[str, ImageRef]]) -> list[tuple[str, ImageRef]]:
-        kept: dict[str, list[tuple[int, ImageRef]]] = {}
-        seen: dict[str, int] = {}
-        for i, (label, ref) in enumerate(pairs):
-            drawn = kept.setdefault(label, [])
-            seen[label] = seen.get(label, 0) + 1
-            if self.limit is None or len(drawn) < self.limit:
-                drawn.append((i, ref))
-            elif (place := int(self.random.integers(seen[label]))) < self.limit:
-                drawn[place] = i, ref
-        found = [(i, label, ref) for label, refs in kept.items() for i, ref in refs]
-        return [(label, ref) for _, label, ref in sorted(found, key=lambda entry: entry[0])]
+def _drawn(
+    pairs: Iterable[tuple[str, ImageRef]], limit: int | None, seed: int
+) -> list[tuple[str, ImageRef]]:
+    """Draw images of each label at random from a stream of unknown length."""
+    random = np.random.default_rng(seed)
+    kept: dict[str, list[tuple[int, str, ImageRef]]] = {}
+    counts: Counter[str] = Counter()
+    for i, (label, ref) in enumerate(pairs):
+        own = kept.setdefault(label, [])
+        counts[label] += 1
+        if limit is None or len(own) < limit:
+            own.append((i, label, ref))
+        elif (place := int(random.integers(counts[label]))) < limit:
+            own[place] = i, label, ref
+    drawn = sorted((entry for own in kept.values() for entry in own), key=lambda entry: entry[0])
+    return [(label, ref) for _, label, ref in drawn]
 
 
 def _of_cell(name: str, cell: Any) -> ImageRef:

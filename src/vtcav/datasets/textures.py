@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from vtcav.datasets.concept_images import unknown
+from vtcav.datasets.concept_images import check_known
 from vtcav.errors import ConceptError
 from vtcav.files.atomic import atomic_path
 from vtcav.parameters import Whole, check
@@ -239,12 +239,6 @@ def _picture(pattern: _Pattern, size: int, rng: Generator) -> NDArray[np.uint8]:
 # ---------------------------------------------------------------- the public verbs
 
 
-def _checked(name: str) -> str:
-    if name not in NAMES:
-        raise ConceptError(unknown("drawn texture", name, NAMES))
-    return name
-
-
 def draw(name: str, count: int = 40, *, size: int = 224, seed: int = 0) -> NDArray[np.uint8]:
     """Draw examples of one texture.
 
@@ -272,7 +266,7 @@ def draw(name: str, count: int = 40, *, size: int = 224, seed: int = 0) -> NDArr
         >>> bool((draw("striped", 1, size=64)[0] == stripes[0]).all())
         True
     """
-    name = _checked(name)
+    check_known("drawn texture", name, NAMES, ConceptError)
     count = check("count", count, Whole(1), error=ConceptError)
     size = check("size", size, Whole(_SMALLEST), error=ConceptError)
     seed = check("seed", seed, Whole(0), error=ConceptError)
@@ -320,7 +314,10 @@ def write(
         ['dotted_000.png', 'dotted_001.png']
     """
     wanted = [names] if isinstance(names, str) else names
-    folders = {_checked(name): Path(folder) / name for name in wanted}
+    folders: dict[str, Path] = {}
+    for name in wanted:
+        check_known("drawn texture", name, NAMES, ConceptError)
+        folders[name] = Path(folder) / name
     for name, place in folders.items():
         pictures = draw(name, count, size=size, seed=seed)
         for i, picture in enumerate(pictures):

@@ -103,7 +103,7 @@ def concept_folders(
     Raises:
         ConceptError: When it is no folder or has no folders in it.
     """
-    folders = _subfolders(root, "a folder with one folder per concept")
+    folders = subfolders(root, "a folder with one folder per concept", ConceptError)
     if besides is not None:
         folders = {name: path for name, path in folders.items() if not _same(path, besides)}
     if not folders:
@@ -131,17 +131,10 @@ def negative_folders(
     text = str(root)
     if "*" in text or text.endswith(".parquet"):
         return root
-    folders = _subfolders(root, "a folder of negatives")
+    folders = subfolders(root, "a folder of negatives", ConceptError)
     if all(name in folders for name in concepts):
         return {name: folders[name] for name in concepts}
     return root
-
-
-def _subfolders(root: str | Path, expected: str) -> dict[str, str | Path]:
-    try:
-        return subfolders(root, expected)
-    except ImageError as error:
-        raise ConceptError(str(error)) from error
 
 
 def _same(one: str | Path, other: str | Path) -> bool:

@@ -114,24 +114,28 @@ def is_remote(source: object) -> bool:
     return isinstance(source, str) and "://" in source
 
 
-def subfolders(root: str | Path, expected: str = "a folder") -> dict[str, str | Path]:
+def subfolders(
+    root: str | Path, expected: str = "a folder", error: type[VtcavError] = ImageError
+) -> dict[str, str | Path]:
     """Return the folders directly inside a folder or URI by name, without hidden ones.
 
     Args:
         root: The folder or URI.
-        expected: What it should be, for the error.
+        expected: The kind of folder, for the error.
+        error: The class of the error.
 
     Raises:
-        ImageError: When there is no such folder, or it cannot be listed.
+        VtcavError: `error`, when there is no such folder, or it cannot be listed.
     """
     if is_remote(root):
         from vtcav.images.remote import folders_of
 
         base = str(root).rstrip("/")
-        return {name: f"{base}/{name}" for name in folders_of(base) if not hidden(name)}
+        names = folders_of(base, error)
+        return {name: f"{base}/{name}" for name in names if not hidden(name)}
     root = Path(root)
     if not root.is_dir():
-        raise ImageError(
+        raise error(
             f"expected {expected}, got {str(root)!r}, which "
             f"{'is a file' if root.exists() else 'does not exist'}"
         )

@@ -23,7 +23,7 @@ import pyarrow as pa
 from PIL import Image
 from pyarrow import fs, parquet
 
-from vtcav.errors import ExtraError, ImageError
+from vtcav.errors import ExtraError, ImageError, VtcavError
 from vtcav.images.decoding import reason_of
 from vtcav.images.references import ImageRef, UnreadableError, hidden
 
@@ -143,18 +143,18 @@ def stored_images(
     return images
 
 
-def folders_of(uri: str) -> list[str]:
+def folders_of(uri: str, error: type[VtcavError] = ImageError) -> list[str]:
     """Return the names of the folders directly inside the folder of a URI, in order.
 
     Raises:
-        ImageError: When there is no such folder, or it cannot be listed.
+        VtcavError: `error`, when there is no such folder, or it cannot be listed.
         ExtraError: When the URI needs a package that is not installed.
     """
     try:
         system, path = _system(uri)
         entries = system.get_file_info(fs.FileSelector(path))
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise ImageError(f"cannot list the folders in {uri!r}: {error}") from error
+    except (OSError, ValueError, pa.ArrowException) as fault:
+        raise error(f"cannot list the folders in {uri!r}: {fault}") from fault
     return sorted(entry.base_name for entry in entries if entry.type == fs.FileType.Directory)
 
 
