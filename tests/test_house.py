@@ -106,7 +106,9 @@ def private(name):
 FOREIGN = frozenset(
     [
         *("_fields", "_replace", "_asdict"),  # public, of named tuples
-        *("_modules", "_parameters", "_version", "_compiled_call_impl"),  # PyTorch
+        # PyTorch: there is no public way to copy a module's state or to see writes in place
+        *("_modules", "_parameters", "_buffers", "_forward_hooks", "_forward_pre_hooks"),
+        *("_version", "_compiled_call_impl"),
         *("_flatten_layers", "_trainable_variables", "_non_trainable_variables"),  # Keras
     ]
 )

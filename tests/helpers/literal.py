@@ -55,7 +55,7 @@ def attributions(net, layer, preprocess, concept, negatives, image, classes, ste
         return torch.relu((F[0] * v[:, None, None]).sum(0))
 
     def emblem(each):
-        return np.median([float((raw(F) ** 2).sum() / (raw(F).sum() + 1e-7)) for F in each])
+        return np.median([float((raw(F) ** 2).sum() / guarded(raw(F).sum())) for F in each])
 
     e_pos, e_neg = emblem(positive), emblem(negative)
     x = preprocess(image)[None]
@@ -74,6 +74,11 @@ def attributions(net, layer, preprocess, concept, negatives, image, classes, ste
     ]
 
 
+def guarded(total):
+    """Return a sum above 0 plus the guard of divisions: 1e-7, less in proportion below 0.01."""
+    return total + 1e-7 * min(float(total) / 0.01, 1.0) if total > 0 else total + 1.0
+
+
 def _relevance(net, layer, x, F, t, steps):
     """Return B / sum(B) [C, h, w] of a class, steps 5 and 6."""
     IG = torch.zeros_like(F, dtype=torch.double)
@@ -82,4 +87,4 @@ def _relevance(net, layer, x, F, t, steps):
         gradient = torch.autograd.grad(scores(net, layer, x, maps)[0, t], maps)[0].double()
         IG += gradient * (0.5 if k in (0, steps) else 1.0) / steps
     B = torch.relu(IG * F.double())[0]
-    return B / (B.sum() + 1e-7)
+    return B / guarded(B.sum())

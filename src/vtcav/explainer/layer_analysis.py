@@ -24,8 +24,13 @@ from vtcav.method.cav import Cavs
 from vtcav.method.integral.adaptive import integrate_adaptive
 from vtcav.method.integral.constants import COMPLETENESS
 from vtcav.method.integral.integrand import Integrand
-from vtcav.method.integral.refined_trapezoid import completeness_gap
-from vtcav.method.integral.trapezoid import FLOOR, Integral, integrate, trapezoid
+from vtcav.method.integral.trapezoid import (
+    FLOOR,
+    Integral,
+    completeness_gap,
+    integrate,
+    trapezoid,
+)
 from vtcav.method.significance import ALL_EQUAL, bootstrap_interval, effect_size, p_value
 from vtcav.models.base import Head
 from vtcav.models.heads.batch_size import BatchSize

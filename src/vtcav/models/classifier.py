@@ -19,7 +19,7 @@ from vtcav.models.heads.channels_last import images_channels_last
 from vtcav.models.heads.resumed import ModuleHead, resume
 from vtcav.models.inspection.activations import outputs_of, recording
 from vtcav.models.inspection.ambient import unaffected
-from vtcav.models.inspection.borrowing import checksums, fingerprint
+from vtcav.models.inspection.fingerprint import checksums, fingerprint
 from vtcav.models.inspection.layout import Layout
 from vtcav.models.inspection.logits import LogitReader, find_logits
 from vtcav.models.inspection.network import open_network

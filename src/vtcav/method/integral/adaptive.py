@@ -13,10 +13,10 @@ import torch
 
 from vtcav.method.integral import constants
 from vtcav.method.integral.integrand import Integrand
-from vtcav.method.integral.refined_trapezoid import completeness_gap, integrate_by_refinement
+from vtcav.method.integral.refined_trapezoid import integrate_by_refinement
 from vtcav.method.integral.rescale_gradients import OperationsChangedError, zero_pass
 from vtcav.method.integral.rescale_intervals import integrate_by_rescale_rule
-from vtcav.method.integral.trapezoid import Integral
+from vtcav.method.integral.trapezoid import Integral, completeness_gap
 from vtcav.models.base import recomputes
 from vtcav.models.heads.batch_size import BatchSize
 

@@ -17,10 +17,17 @@ from torch import Tensor
 from vtcav.method.integral import constants
 from vtcav.method.integral.alpha_spacing import PILOT, GradedSpacing, Spacing, UniformSpacing
 from vtcav.method.integral.integrand import Integrand
-from vtcav.method.integral.trapezoid import FLOOR, Integral, rows_of, trapezoid, weighted_gradients
+from vtcav.method.integral.trapezoid import (
+    FLOOR,
+    Integral,
+    completeness_gap,
+    rows_of,
+    trapezoid,
+    weighted_gradients,
+)
 from vtcav.models.heads.batch_size import BatchSize
 
-__all__ = ["completeness_gap", "integrate_by_refinement", "refinement"]
+__all__ = ["integrate_by_refinement", "refinement"]
 
 
 def refinement(level: int) -> tuple[Tensor, Tensor]:
@@ -223,14 +230,6 @@ class _State:
         linear = last.isinf() & (change <= constants.EXACT) & (gap <= constants.EXACT_SUM)
         judged = torch.where(linear, change, torch.maximum(change, last / 4))
         return judged <= tolerance, gap <= constants.COMPLETENESS, linear
-
-
-def completeness_gap(IG: Tensor, F: Tensor, logit_difference: Tensor) -> Tensor:
-    """Return how far sum(IG F) is from z(F) - z(0), relative to what moves the logits [n]."""
-    D = IG * F[:, None]
-    gap = (D.sum((2, 3, 4)) - logit_difference).abs().amax(1)
-    moved = torch.maximum(D.abs().sum((2, 3, 4)), logit_difference.abs()).amax(1)
-    return (gap / torch.where(moved > 0, moved, 1.0)).cpu()
 
 
 def _size(IG: Tensor, F: Tensor) -> Tensor:

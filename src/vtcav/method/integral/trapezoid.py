@@ -19,6 +19,7 @@ from vtcav.models.heads.gradient import logit_gradients
 __all__ = [
     "FLOOR",
     "Integral",
+    "completeness_gap",
     "integrate",
     "rows_of",
     "to_device",
@@ -141,6 +142,14 @@ def weighted_gradients(
             for t, G in enumerate(gradients):
                 total[n, t] += G[own].sum(0)
     return total
+
+
+def completeness_gap(IG: Tensor, F: Tensor, logit_difference: Tensor) -> Tensor:
+    """Return how far sum(IG F) is from z(F) - z(0), relative to what moves the logits [n]."""
+    D = IG * F[:, None]
+    gap = (D.sum((2, 3, 4)) - logit_difference).abs().amax(1)
+    moved = torch.maximum(D.abs().sum((2, 3, 4)), logit_difference.abs()).amax(1)
+    return (gap / torch.where(moved > 0, moved, 1.0)).cpu()
 
 
 def rows_of(head: Head, index: Tensor) -> Head:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from vtcav.models.inspection.ambient import ambient
-from vtcav.models.inspection.borrowing import BorrowedBuffers, evaluating, is_compiled
+from vtcav.models.inspection.borrowing import evaluating, is_compiled
+from vtcav.models.inspection.buffers import BorrowedBuffers
 from vtcav.models.inspection.logits import LogitReader
 from vtcav.models.inspection.private_copy import PrivateCopy
 

@@ -1,15 +1,18 @@
 """A private copy of a network's modules that shares its weights.
 
-The copy is what vtcav runs. Evaluation mode, hooks and replaced outputs exist there alone, so that
-the user's module is never touched: not while another thread runs it, not after an exception.
+vtcav runs the copy. Evaluation mode, hooks and replaced outputs exist only there, so the user's
+module is never touched: not while another thread runs it, and not after an exception.
 
-Weights share memory with the user's. Buffers are copies, because some networks write to them in
-evaluation mode (observers of quantisation-aware training, counters, moving averages); what a pass
-wrote is undone before the next one. Attributes are taken over by value, containers of them as
-shallow copies, and references to modules of the network lead to their copies.
+Weights share memory with the user's. Buffers are copies, whose changes are undone before the next
+pass (`buffers`). Attributes are taken over by value, containers of them as shallow copies, and
+references to modules of the network lead to their copies.
 
 Where code of the network leads back to the user's modules (a closure that holds one, a graph of
-Keras layers), a copy is not possible, and the module itself is borrowed instead (`borrowing`).
+Keras layers), no copy is possible, and the module itself is borrowed instead (`borrowing`).
+
+PyTorch has no public way to list a module's own parameters, buffers, children and hooks, or to set
+them without side effects, so this module reads and writes `_parameters`, `_buffers`, `_modules` and
+the dictionaries of hooks.
 """
 
 from __future__ import annotations
@@ -20,10 +23,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-import torch
 from torch import Tensor, nn
 
 from vtcav.models.inspection.activations import modules_that_run
+from vtcav.models.inspection.buffers import KeptBuffer
 
 __all__ = ["PrivateCopy"]
 
@@ -46,7 +49,7 @@ class PrivateCopy:
 
     Args:
         original: A module.
-        left_out: Forward hooks that do not come along.
+        left_out: Forward hooks that are not copied.
     """
 
     def __init__(self, original: nn.Module, left_out: Sequence[Hook] = ()) -> None:
@@ -55,7 +58,7 @@ class PrivateCopy:
         self._changes: dict[int, bool] | None = None  # while hooks are watched
         self._copies: dict[nn.Module, nn.Module] = {}
         self._tensors: dict[int, tuple[Tensor, Tensor]] = {}  # by identity: original, copy
-        self._buffers: dict[int, _Buffer] = {}
+        self._buffers: dict[int, KeptBuffer] = {}
         self.refresh()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -76,15 +79,15 @@ class PrivateCopy:
         for part in parts:
             for weight in part._parameters.values():
                 if weight is not None and id(weight) not in self._tensors:
-                    # a detached tensor of its own, for gradient flags belong to the user's
+                    # a detached tensor of its own, because gradient flags are the user's
                     shared = nn.Parameter(weight.detach(), requires_grad=False)
                     self._tensors[id(weight)] = weight, shared
             for buffer in part._buffers.values():
                 if buffer is not None and id(buffer) not in self._buffers:
-                    kept = known.get(id(buffer)) or _Buffer(buffer)
+                    kept = known.get(id(buffer)) or KeptBuffer(buffer, buffer.detach().clone())
                     kept.restore()
                     self._buffers[id(buffer)] = kept
-                    self._tensors[id(buffer)] = buffer, kept.copy
+                    self._tensors[id(buffer)] = buffer, kept.target
         for part in parts:
             self._take_over(part, self._copies[part])
 
@@ -102,7 +105,7 @@ class PrivateCopy:
     def watchers(self, run: Callable[[], object]) -> list[Hook]:
         """Return the forward hooks of other tools that only watch.
 
-        They return nothing, or need gradients that the pass does not have.
+        These return nothing, or need gradients that the pass does not have.
 
         Args:
             run: Runs the copy.
@@ -152,7 +155,7 @@ class PrivateCopy:
         return type(hook).__module__.startswith("torch.")
 
     def _watched(self, hook: Hook) -> Hook:
-        """Return a hook that notes whether another one changes an output, while that is asked."""
+        """Return a hook that records whether another one changes an output, during `watchers`."""
         changes = self._changes
         if changes is None:
             return hook
@@ -160,7 +163,7 @@ class PrivateCopy:
         def watched(*args: Any, **kwargs: Any) -> Any:
             try:
                 found = hook(*args, **kwargs)
-            except Exception:  # noqa: BLE001  (a tool's that needs gradients)
+            except Exception:  # noqa: BLE001  (the hook may need gradients)
                 return None
             changes[id(hook)] = changes.get(id(hook), False) or found is not None
             return found
@@ -193,19 +196,3 @@ class PrivateCopy:
         if isinstance(value, dict):
             return make((key, self._adapted(each, depth)) for key, each in value.items())
         return make(self._adapted(each, depth) for each in value)
-
-
-class _Buffer:
-    """A buffer of the user's and its copy."""
-
-    def __init__(self, original: Tensor) -> None:
-        self.original = original
-        self.copy = original.detach().clone()
-        self._versions = original._version, self.copy._version
-
-    def restore(self) -> None:
-        """Make the copy equal to the original, if either was written to."""
-        if self._versions != (self.original._version, self.copy._version):
-            with torch.no_grad():
-                self.copy.copy_(self.original)
-            self._versions = self.original._version, self.copy._version
