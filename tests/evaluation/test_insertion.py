@@ -150,15 +150,18 @@ def test_summary_tests_the_mean_against_each_controls_mean(red):
     assert found["ci_low"] < found["relative_area"] < found["ci_high"]
 
 
-def test_controls_take_out_as_much():
+def test_controls_remove_as_much():
     from vtcav.evaluation.removal.compute import _orders
 
-    orders = _orders((2, 6), 4, [0, 0])
-    assert orders.shape == (2, 4, 6)
-    assert (orders.sort(-1).values == torch.arange(6)).all()
-    assert len({tuple(order) for order in orders.flatten(0, 1).tolist()}) == 8
-    assert torch.equal(orders, _orders((2, 6), 4, [0, 0]))
-    assert not torch.equal(orders, _orders((2, 6), 4, [1, 0]))
+    cavs = small_explainer().cavs
+    orders = _orders(cavs, 4, 0)
+    for layer, own in cavs.layers.items():
+        K, C = own.v.shape
+        assert orders[layer].shape == (K, 4, C)
+        assert (orders[layer].sort(-1).values == torch.arange(C)).all()
+        assert len({tuple(order) for order in orders[layer].flatten(0, 1).tolist()}) > 6
+        assert torch.equal(orders[layer], _orders(cavs, 4, 0)[layer])
+        assert not torch.equal(orders[layer], _orders(cavs, 4, 1)[layer])
 
 
 # -- stated results ----------------------------------------------------------------------------
@@ -241,7 +244,7 @@ def test_where_maps_go_negative_channels_keep_their_signs():
 
     explainer = small_explainer(small_model(small_net(act=nn.Tanh)))
     usual = {layer: cavs.v for layer, cavs in explainer.cavs.layers.items()}
-    run = _Run(explainer, 0, usual, 3, 2, 0, 16)
+    run = _Run(explainer, 0, usual, {}, torch.linspace(0, 1, 3), 16)
     x = torch.from_numpy(pictures(6, seed=8, high=120) / 255).movedim(-1, 1).float()
     turned = 0
     for layer, maps in explainer.model.activations(x, explainer.layers).items():

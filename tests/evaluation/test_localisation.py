@@ -248,7 +248,9 @@ def test_errors(explainer):
         localise_folder(explainer, images, masks, [])
     with pytest.raises(vtcav.ExplanationError, match=r"nothing for concept 'blue' in \['red'\]"):
         localise_folder(explainer, images, {"red": masks}, ["red", "blue"])
-    with pytest.raises(vtcav.ExplanationError, match="expected at to be 'picture' or 'input'"):
+    with pytest.raises(
+        vtcav.ExplanationError, match="expected at to be 'picture' or 'input', got 'cells'"
+    ):
         localise_folder(explainer, images, masks, "red", at="cells")
     with pytest.raises(vtcav.CavError, match="no concepts are learned yet"):
         localise_folder(vtcav.VisualTCAV(explainer.model, ["1"]), images, masks, "red")

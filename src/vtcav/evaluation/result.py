@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vtcav.files.manifest import records, save_result, write_table
 from vtcav.images.references import Skipped
+from vtcav.method.significance import student_interval
 from vtcav.results.provenance import Provenance
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["EvaluationResult"]
+__all__ = ["EvaluationResult", "mean_interval"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -97,3 +102,18 @@ class EvaluationResult(ABC):
     @abstractmethod
     def _draw(self, figure: Figure) -> Figure:
         """Draw the result on an empty figure."""
+
+
+def mean_interval(values: NDArray[np.float64], confidence: float) -> tuple[float, float, float]:
+    """Return the mean of any number of values, and the ends of its Student t interval.
+
+    Args:
+        values: The values [n].
+        confidence: Of the interval, between 0 and 1.
+
+    Returns:
+        Mean, low, high; the ends are NaN for fewer than two values, and so is the mean for none.
+    """
+    if len(values) > 1:
+        return student_interval(values, confidence)
+    return (float(values[0]) if len(values) else math.nan), math.nan, math.nan

@@ -1,21 +1,25 @@
-"""Concept maps against masks of where the concept truly is, over many images."""
+"""Concept maps against masks of the true location of the concept, over many images."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
 
 from vtcav.errors import ExplanationError, ImageError, warn
-from vtcav.evaluation.localisation.result import Example, FolderLocalisation
+from vtcav.evaluation.localisation.masked_image import MaskedImage, shrunk
+from vtcav.evaluation.localisation.result import FolderLocalisation
 from vtcav.evaluation.metrics import at_resolution, localise
 from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.images.batches import Batch, Batches
-from vtcav.images.input_box import input_box, shown_picture
+from vtcav.images.input_box import Shares, input_box, shown_picture
 from vtcav.images.listing import ImageSource, collect, draw
 from vtcav.images.masks import MaskReader, MaskSource, MaskValue, find_masks
 from vtcav.images.preprocess import Preprocess
@@ -24,18 +28,13 @@ from vtcav.images.references import ImageRef, Skipped, SkippedImageWarning, with
 from vtcav.models.finite import check_finite
 from vtcav.parameters import Words, check
 
-if TYPE_CHECKING:
-    from PIL import Image
-    from torch import Tensor
-
 __all__ = ["FolderLocalisation", "localise_folder"]
 
 NOT_SEPARATED = "not separated: e+ <= e-, so the map is 0"
 EXAMPLES = 2
-"""Images of each concept that the figure shows."""
+"""Images of each concept in the figure."""
 
-_Box: TypeAlias = tuple[float, float, float, float]
-_WHOLE: _Box = (0.0, 0.0, 1.0, 1.0)
+_WHOLE: Shares = (0.0, 0.0, 1.0, 1.0)
 
 
 def localise_folder(
@@ -53,17 +52,17 @@ def localise_folder(
 ) -> FolderLocalisation:
     """Measure how well the maps of concepts agree with masks, at every layer.
 
-    Each mask is brought to the cells of the map through the preprocessing: what a crop cuts off
-    does not count, padding around the picture is outside of the mask.
+    Each mask is brought to the cells of the map through the preprocessing: the parts that a crop
+    cuts off do not count, and padding around the picture is outside of the mask.
 
     Args:
         explainer: With its concepts learned.
         images: In any form that `fit` takes.
         masks: A folder of masks named like the images (`cats/1.jpg` has `cats/1.png`), or one
             mask for each image; for masks of several concepts a mapping from their names.
-        concept: Whose masks they are. Several names compare the maps of each with the same masks:
-            a concept that is elsewhere should do worse. None takes the names in `masks` or
-            `value`, or the one concept there is.
+        concept: The concept that the masks show. With several names the maps of each are compared
+            with the same masks: a concept that is elsewhere should do worse. None takes the names
+            in `masks` or `value`, or the only concept of the explainer.
         value: Which values of the masks mean the concept, or a mapping from concepts to these;
             see `masks.MaskReader`. None takes boolean masks, 0 and 255, or shares in [0, 1].
         at: "picture" for masks of the picture's proportions; "input" for masks of the network's
@@ -105,7 +104,8 @@ def localise_folder(
     explainer.check_cavs()
     names = _names(explainer, masks, concept, value)
     run = _Run(explainer, names, value, at=at, strict=strict)
-    refs = run.find(images, masks, limit, seed)
+    refs = draw(run.find(images, masks), limit, seed)
+    run.show(refs)
     model = explainer.model
     with progress_bar("localising", len(refs), shown=explainer.progress) as progress:
         batches = Batches(refs, model.preprocess, batch_size, strict=strict, progress=progress)
@@ -119,13 +119,13 @@ def localise_folder(
         "limit": limit and int(limit),
         "seed": int(seed),
     }
-    return FolderLocalisation.of(
-        run.rows,
-        layers=explainer.layers,
-        concepts=names,
-        skipped=[*batches.skipped, *run.skipped],
-        examples=run.examples,
+    return FolderLocalisation(
+        layers=tuple(explainer.layers),
+        concepts=tuple(names),
+        skipped=(*batches.skipped, *run.skipped),
+        examples=tuple(run.examples),
         provenance=explainer.provenance({"localisation": settings}),
+        _rows=pd.DataFrame(run.rows),
     )
 
 
@@ -163,12 +163,12 @@ def _names(
 
 
 class _Run:
-    """Masks of some concepts, and what their maps come to.
+    """Masks of some concepts, and the metrics of their maps.
 
     Attributes:
-        rows: Of the table, so far.
+        rows: Rows of the table, so far.
         skipped: Images, or masks of a concept, that cannot be used.
-        examples: For the figure.
+        examples: Images for the figure.
     """
 
     def __init__(
@@ -187,22 +187,18 @@ class _Run:
         self.strict = strict
         self.rows: list[dict[str, Any]] = []
         self.skipped: list[Skipped] = []
-        self.examples: list[Example] = []
+        self.examples: list[MaskedImage] = []
         self._masks: dict[ImageRef, dict[str, Any]] = {}
         self._shown: set[ImageRef] = set()
 
     def find(
-        self,
-        images: ImageSource,
-        masks: MaskSource | Mapping[str, MaskSource],
-        limit: int | None,
-        seed: int,
+        self, images: ImageSource, masks: MaskSource | Mapping[str, MaskSource]
     ) -> list[ImageRef]:
-        """Return the images that have a mask of a concept, at most `limit` of them."""
+        """Return the images that have a mask of a concept."""
         refs = collect(images)
         self._masks = {ref: {} for ref in refs}
         if not isinstance(masks, Mapping | str | os.PathLike):
-            masks = list(masks)  # an iterator would be at its end after the first concept
+            masks = list(masks)  # an iterator would be exhausted after the first concept
         for name in self.readers:
             source = masks[name] if isinstance(masks, Mapping) else masks
             for ref, mask in zip(refs, find_masks(refs, images, source), strict=True):
@@ -219,19 +215,19 @@ class _Run:
             if missing:
                 of = f" of concept {', '.join(map(repr, missing))}" * bool(self._masks[ref])
                 self._leave_out(ref, f"there is no mask{of}")
-        usable = draw(usable, limit, seed)
-        spread = np.linspace(0, len(usable) - 1, min(EXAMPLES, len(usable)))
-        self._shown = {usable[round(i)] for i in spread}
         return usable
+
+    def show(self, refs: Sequence[ImageRef]) -> None:
+        """Choose the images for the figure, spread evenly."""
+        spread = np.linspace(0, len(refs) - 1, min(EXAMPLES, len(refs)))
+        self._shown = {refs[round(i)] for i in spread}
 
     def batch(self, batch: Batch) -> None:
         """Measure the maps of a batch of images."""
         cavs = self.explainer.cavs
-        M: dict[str, NDArray[np.float32]] = {}
         maps = self.explainer.model.activations(batch.x, self.explainer.layers)
         check_finite(batch.names, maps)
-        for layer, F in maps.items():
-            M[layer] = cavs.layers[layer].maps(F).cpu().numpy()
+        M = {layer: cavs.layers[layer].maps(F).cpu().numpy() for layer, F in maps.items()}
         for n, ref in enumerate(batch.refs):
             for name in self._masks[ref]:
                 k = cavs.names.index(name)
@@ -257,26 +253,27 @@ class _Run:
             return
         k = self.explainer.cavs.names.index(name)
         for layer, values in M.items():
-            found = localise(values, at_resolution(mask, values.shape, box)).to_dict()
+            row = localise(values, at_resolution(mask, values.shape, box)).to_dict()
             separated = bool(self.explainer.cavs.layers[layer].separated[k])
-            note = found.pop("note")
-            notes = [text for text in (NOT_SEPARATED * (not separated), note) if text]
-            self.rows.append(
-                {
-                    "image": ref.name,
-                    "layer": layer,
-                    "concept": name,
-                    **found,
-                    "separated": separated,
-                    "note": "; ".join(notes),
-                }
-            )
+            notes = [NOT_SEPARATED * (not separated), row.pop("note")]
+            row |= {"separated": separated, "note": "; ".join(filter(None, notes))}
+            self.rows.append({"image": ref.name, "layer": layer, "concept": name, **row})
         if ref in self._shown:
-            shown, place = shown_picture(picture, x, self.explainer.model.preprocess)
-            over = place if self.at == "input" else _WHOLE
-            self.examples.append(Example.of(ref.name, name, shown, place, mask, over, M))
+            shown, location = shown_picture(picture, x, self.explainer.model.preprocess)
+            self.examples.append(
+                MaskedImage(
+                    image=ref.name,
+                    concept=name,
+                    picture=shrunk(shown, Image.Resampling.BICUBIC),
+                    box=location,
+                    mask=shrunk(mask.astype(np.float32), Image.Resampling.BOX),
+                    mask_box=location if self.at == "input" else _WHOLE,
+                    # views would keep the maps of the whole batch
+                    maps={layer: values.copy() for layer, values in M.items()},
+                )
+            )
 
-    def _box(self, mask: NDArray[np.float64], picture: Image.Image, x: Tensor) -> _Box:
+    def _box(self, mask: NDArray[np.float64], picture: Image.Image, x: Tensor) -> Shares:
         """Return where the network's input lies on the mask, in shares of its sides."""
         high, wide = mask.shape
         if self.at == "input":
@@ -287,7 +284,7 @@ class _Run:
                 )
             return _WHOLE
         width, height = picture.size
-        # one pixel, for a smaller mask of the same picture has rounded sides
+        # up to one pixel, because a smaller mask of the same picture has rounded sides
         if abs(wide * height - high * width) > max(width, height):
             raise ImageError(
                 f"it is {wide} x {high} and the picture {width} x {height} (upright); expected the "
@@ -303,7 +300,7 @@ class _Run:
         self.skipped.append(Skipped(ref.name, reason))
 
     def report(self, total: int) -> None:
-        """Name the images that were left out, and fail when none is left."""
+        """Warn of the images that were left out, and fail when none is left."""
         if not self.skipped:
             return
         if not self.rows:

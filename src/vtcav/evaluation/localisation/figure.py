@@ -1,7 +1,8 @@
-"""The figure of localisation: metrics by layer, and a few images with their masks and maps."""
+"""Figure of a localisation: metrics by layer, and a few images with their masks and maps."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from vtcav.results.figures.lettering import LINE_HEIGHT, basename, labels, short
 from vtcav.results.figures.overlay import Overlay, show_scale
 from vtcav.results.figures.page import MARGIN, Page, own_style, show_axis
 from vtcav.results.figures.palette import BLUE, MUTED, VERMILION
-from vtcav.results.words import number
+from vtcav.results.words import count, number
 
 if TYPE_CHECKING:
-    from vtcav.evaluation.localisation.result import Example, FolderLocalisation
+    from vtcav.evaluation.localisation.masked_image import MaskedImage
+    from vtcav.evaluation.result import EvaluationResult
 
 __all__ = ["plot_localisation"]
 
@@ -35,7 +37,7 @@ _DOT: dict[str, Any] = {
     "color": BLUE,
     "markeredgecolor": "white",
 }
-# By metric: title, which end is good, what a map that knows nothing gets (None: the mask's area).
+# By metric: title, and the value of a map that knows nothing (None: the mask's area).
 _PANELS: dict[str, tuple[str, float | None]] = {
     "pointing_game": ("pointing game", None),
     "energy_inside": ("energy inside", None),
@@ -46,25 +48,28 @@ _PANELS: dict[str, tuple[str, float | None]] = {
 
 
 @own_style()
-def plot_localisation(found: FolderLocalisation, figure: Figure) -> Figure:
+def plot_localisation(
+    localisation: EvaluationResult, examples: Sequence[MaskedImage], figure: Figure
+) -> Figure:
     """Draw the metrics of every concept, and its example images.
 
     Args:
-        found: What to draw.
+        localisation: The numbers.
+        examples: The images.
         figure: Emptied and sized to fit.
 
     Returns:
         The figure.
     """
-    _Drawing(found).draw(figure)
+    _Drawing(localisation, examples).draw(figure)
     return figure
 
 
 class _Drawing:
-    """The parts of the figure and their places in inches."""
+    """The parts of the figure, their sizes and positions in inches."""
 
-    def __init__(self, found: FolderLocalisation) -> None:
-        self.found = found
+    def __init__(self, found: EvaluationResult, examples: Sequence[MaskedImage]) -> None:
+        self.found, self.examples = found, examples
         self.rows = {
             (str(row["concept"]), str(row["layer"]), str(row["metric"])): row
             for row in found.summary().to_dict("records")
@@ -82,15 +87,15 @@ class _Drawing:
         names = [*self.found.layers, *self.found.concepts]
         page = Page(figure, self.width, height, self._footer(), names)
         images = self.found.table["image"].nunique()
-        said = f"{images} image{'s' * (images != 1)}; mean and 95 % interval of the mean"
-        page.title("Concept maps against masks", said)
+        below = f"{count(images, 'image')}; mean and 95 % interval of the mean"
+        page.title("Concept maps against masks", below)
         self._scale(page)
         for top, concept in zip(tops, self.found.concepts, strict=True):
             self._concept(page, concept, top)
 
     def _scale(self, page: Page) -> None:
         """Show the colours of the maps, if any are shown."""
-        if self.found.examples:
+        if self.examples:
             left = page.width - MARGIN - _IMAGE
             show_scale(page.axes(left, MARGIN, _IMAGE, 0.1, "scale"))
             page.text(left, MARGIN + 0.13, "M = 0", color=MUTED)
@@ -105,10 +110,10 @@ class _Drawing:
             top += 3 * LINE_HEIGHT + self.band + _AXIS + examples + _GAP
         return tops, top
 
-    def _examples(self, concept: str) -> list[Example]:
-        return [example for example in self.found.examples if example.concept == concept]
+    def _examples(self, concept: str) -> list[MaskedImage]:
+        return [example for example in self.examples if example.concept == concept]
 
-    def _height(self, example: Example) -> float:
+    def _height(self, example: MaskedImage) -> float:
         """Return the height of an example with its titles."""
         return _size(example)[1] + 2.6 * LINE_HEIGHT
 
@@ -150,7 +155,7 @@ class _Drawing:
             axes.plot(ends, [i + 0.5] * 2, color="black", linewidth=1.1)
             axes.plot(row["mean"], i + 0.5, clip_on=False, **_DOT)
 
-    def _example(self, page: Page, example: Example, top: float) -> None:
+    def _example(self, page: Page, example: MaskedImage, top: float) -> None:
         """Draw an image with its mask, and its map at each layer."""
         overlay = Overlay(example.picture, example.box)
         width, height = _size(example)
@@ -168,38 +173,33 @@ class _Drawing:
             _outline(axes, example)
 
     def _footer(self) -> list[str]:
-        said = [
-            "Orange: what a map that knows nothing gets (for pointing game and energy the share "
+        notes = [
+            "Orange: the value of a map that knows nothing (for pointing game and energy the share "
             "of the map that the mask covers).",
-            "Images: the mask in outline, the map of each layer cell by cell. They are spread over "
-            "all images, not chosen.",
+            "Images: the outline of the mask, and the map of each layer cell by cell. They are "
+            "spread evenly over all images, not selected.",
         ]
-        if any(not _shows_all(example) for example in self.found.examples):
-            said.append("Dashes: the part of the picture that the network sees.")
-        return [*said, *self.marks.legend()]
+        if any(Overlay(example.picture, example.box).framed for example in self.examples):
+            notes.append("Dashes: the part of the picture that the network sees.")
+        return [*notes, *self.marks.legend()]
 
 
-def _shows_all(example: Example) -> bool:
-    """Tell whether the network saw exactly the picture."""
-    return bool(np.allclose(example.box, (0, 0, 1, 1), atol=1e-6))
-
-
-def _size(example: Example) -> tuple[float, float]:
+def _size(example: MaskedImage) -> tuple[float, float]:
     """Return the width and height that an example is drawn in."""
     width, height = Overlay(example.picture, example.box).size(_IMAGE)
     scale = min(1.0, _IMAGE / max(width, height))
     return width * scale, height * scale
 
 
-def _outline(axes: Axes, example: Example) -> None:
-    """Draw the mask's outline over a picture, white on black to be seen on both."""
+def _outline(axes: Axes, example: MaskedImage) -> None:
+    """Draw the mask's outline over a picture, white on black to be visible on any picture."""
     if example.mask.min() >= 0.5 or example.mask.max() < 0.5:
         return
     left, top, right, bottom = example.mask_box
     high, wide = example.mask.shape
     x = left + (np.arange(-1, wide + 1) + 0.5) / wide * (right - left)
     y = top + (np.arange(-1, high + 1) + 0.5) / high * (bottom - top)
-    # a frame of zeros closes the outline of a mask that reaches the edge
+    # a border of zeros closes the outline of a mask that reaches the edge
     framed = np.pad(example.mask, 1)
     limits = axes.get_xlim(), axes.get_ylim()
     axes.contour(x, y, framed, levels=[0.5], colors="black", linewidths=1.8)

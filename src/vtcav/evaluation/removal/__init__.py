@@ -1,1 +1,1 @@
-"""Insertion and deletion of a concept at a layer."""
+"""Concept insertion and deletion at a layer."""

@@ -1,21 +1,23 @@
-"""Concept insertion and deletion at a layer: does the class fall when the concept is taken out?
+"""Concept insertion and deletion at a layer: does the class fall when the concept is removed?
 
-A check of an explanation by intervention, with the letters of `concept_removal`: D is the
-concept's part of the feature maps F. Deletion follows the class logit of F - tD for t from 0 to 1,
-insertion that of F - (1 - t)D. One is the other read backwards, so their areas are equal; both
-are kept because both are usual.
+A check of an explanation by intervention, with the letters of `concept_part`: D is the concept's
+part of the feature maps F. Deletion follows the class logit of F - tD for t from 0 to 1, insertion
+that of F - (1 - t)D. One is the other read backwards, so their areas are equal; both are kept
+because both are common.
 
-Controls take as much out at the same places along random directions: d with its channels
+Controls remove as much at the same positions along random directions: d with its channels
 permuted, which keeps its norm and its sparsity.
 
-Prefix tokens beside the maps (a class token) hold what the image gave them: what they have of the
-concept by then stays, and the logits at zero feature maps belong to each image.
+Prefix tokens beside the maps (a class token) keep the values that the image gave them: the part of
+the concept that they have taken up by then stays, and each image has its own logits at zero feature
+maps.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -29,9 +31,10 @@ from vtcav.images.batches import Batches
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.progress import progress_bar
 from vtcav.method.attribution import pooled_cav
-from vtcav.models.base import Head
+from vtcav.models.base import Head, Model
 from vtcav.models.finite import check_finite
 from vtcav.parameters import Whole, check
+from vtcav.results.bank import CavBank
 
 __all__ = ["InsertionDeletion", "insertion_deletion"]
 
@@ -53,7 +56,7 @@ def insertion_deletion(
     strict: bool = False,
     batch_size: int = 16,
 ) -> InsertionDeletion:
-    """Take every concept out of images at every layer, and follow the score of a class.
+    """Remove every concept from images at every layer, and follow the score of a class.
 
     The heads compute points * (controls + 1) feature maps for each image, layer and concept.
 
@@ -61,8 +64,8 @@ def insertion_deletion(
         explainer: With its concepts learned.
         images: Usually of the class, in any form that `fit` takes.
         class_name: The class by name or index.
-        negatives: What beta is taken from, the usual amount of a direction: as in `fit`, or None
-            for those that the concepts were learned with.
+        negatives: Images that beta, the usual amount of a direction, is measured on: as in `fit`,
+            or None for those that the concepts were learned with.
         points: Of the grid of t from 0 to 1, at least 2.
         controls: Random directions to compare with, 0 for none. The smallest p-value that they
             allow is 1 / (controls + 1).
@@ -100,8 +103,9 @@ def insertion_deletion(
     model = explainer.model
     index = model.class_index(class_name)
     refs = collect(images, limit=limit, seed=seed)
-    usual = _usual(explainer, negatives, batch_size, strict=strict)
-    run = _Run(explainer, index, usual, points, controls, seed, batch_size)
+    usual = _usual_activations(explainer, negatives, batch_size, strict=strict)
+    orders = _orders(explainer.cavs, controls, abs(int(seed)))
+    run = _Run(explainer, index, usual, orders, torch.linspace(0, 1, points), batch_size)
     removals: list[Removal] = []
     with progress_bar("removing concepts", len(refs), shown=explainer.progress) as progress:
         batches = Batches(refs, model.preprocess, batch_size, strict=strict, progress=progress)
@@ -123,44 +127,35 @@ def insertion_deletion(
     )
 
 
+@dataclass(frozen=True, eq=False)
 class _Run:
-    """One class, all images, layers and concepts.
+    """Removal of concepts from images, for one class.
 
-    Args:
+    Attributes:
         explainer: With its concepts learned.
-        index: Of the class.
+        index: The class.
         usual: Mean activations of each concept's negatives [K, C], by layer.
-        points: Of the grid of t.
-        controls: Random directions.
-        seed: Of the controls.
+        orders: The controls: orders of the channels [K, R, C], by layer.
+        t: The grid of shares [P].
         batch_size: Feature maps per pass through a head.
+        zeros: The class logits at zero feature maps, by layer, where no image has its own.
     """
 
-    def __init__(
-        self,
-        explainer: VisualTCAV,
-        index: int,
-        usual: Mapping[str, Tensor],
-        points: int,
-        controls: int,
-        seed: int,
-        batch_size: int,
-    ) -> None:
-        self.explainer = explainer
-        self.model = explainer.model
-        self.index = index
-        self.usual = usual
-        self.t = torch.linspace(0, 1, points)
-        self.batch_size = batch_size
-        # the same for every image, so that a control has a mean over images as the concept has
-        self.orders = {
-            layer: _orders(cavs.v.shape, controls, [abs(int(seed)), i])
-            for i, (layer, cavs) in enumerate(explainer.cavs.layers.items())
-        }
-        self.zeros: dict[str, float] = {}
+    explainer: VisualTCAV
+    index: int
+    usual: Mapping[str, Tensor]
+    orders: Mapping[str, Tensor]
+    t: Tensor
+    batch_size: int
+    zeros: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def model(self) -> Model:
+        """The network."""
+        return self.explainer.model
 
     def batch(self, names: Sequence[str], x: Tensor) -> Iterator[Removal]:
-        """Yield what removing does to each image of a batch, at each layer, for each concept."""
+        """Yield the removals of every concept from each image of a batch, at each layer."""
         maps, z = self.model.activations_and_logits(x, self.explainer.layers)
         check_finite(names, maps, z)
         directions = {layer: self._directions(layer, F) for layer, F in maps.items()}
@@ -174,16 +169,16 @@ class _Run:
                     yield self._remove(image, layer, k, own, d, head, zero)
 
     def _directions(self, layer: str, F: Tensor) -> Tensor:
-        """Return d [N, K, C]: pooled CAVs with the signs that step 7 turned."""
+        """Return d [N, K, C]: pooled CAVs with the signs that step 7 flipped."""
         cavs = self.explainer.cavs.layers[layer]
         v, M = cavs.v.to(F.device), cavs.maps(F)
-        # p has an entry where v and the sign agree, so the sign there is that of v
+        # p is above 0 where v and the sign of step 7 agree, so the sign there is that of v
         return pooled_cav(v, F, M) * v.sign()
 
     def _remove(
         self, image: str, layer: str, k: int, F: Tensor, d: Tensor, head: Head, zero: float
     ) -> Removal:
-        """Take concept k out of the feature maps F [1, C, h, w] of one image."""
+        """Remove concept k from the feature maps F [1, C, h, w] of one image."""
         usual = self.usual[layer][k].to(F.device)
         # the mean of alpha is the alpha of the mean
         beta = coefficient(usual[None, :, None, None], d).squeeze()
@@ -214,15 +209,15 @@ class _Run:
     def _logits(self, head: Head, F: Tensor, D: Tensor, orders: Tensor) -> Tensor:
         """Return z [1 + R, P, T] without D, and without D along R random directions."""
         if not D.any():
-            # exactly equal, so that rounding decides no comparison
+            # all exactly equal, so that no comparison depends on rounding
             with torch.no_grad():
                 return head(F)[None].expand(1 + len(orders), len(self.t), -1)
-        # D is one map times d, so permuting its channels permutes those of d
+        # D is a map times d, so permuting its channels permutes those of d
         parts = torch.cat([D, D[0][orders.to(D.device)]])
         return curves(head, F.expand_as(parts), parts, self.t, batch_size=self.batch_size)
 
     def _zero(self, layer: str, head: Head, F: Tensor) -> float:
-        """Return the class logit at zero feature maps, of every image where the head is bound."""
+        """Return the class logit at zero feature maps, of each image where the head is bound."""
         if head.per_image or layer not in self.zeros:
             with torch.no_grad():
                 self.zeros[layer] = float(self._score(head(torch.zeros_like(F))))
@@ -235,14 +230,21 @@ class _Run:
         return z[..., self.index]
 
 
-def _orders(shape: Sequence[int], controls: int, seed: Sequence[int]) -> Tensor:
-    """Return random orders of C channels, for K concepts and R controls [K, R, C]."""
-    K, C = shape
-    channels = np.broadcast_to(np.arange(C), (K, controls, C))
-    return torch.from_numpy(np.random.default_rng(seed).permuted(channels, axis=2))
+def _orders(cavs: CavBank, controls: int, seed: int) -> dict[str, Tensor]:
+    """Return random orders of channels for K concepts and R controls [K, R, C], by layer.
+
+    They are the same for every image, so that a control has a mean over images as the concept has.
+    """
+    orders = {}
+    for i, (layer, own) in enumerate(cavs.layers.items()):
+        K, C = own.v.shape
+        channels = np.broadcast_to(np.arange(C), (K, controls, C))
+        permuted = np.random.default_rng([seed, i]).permuted(channels, axis=2)
+        orders[layer] = torch.from_numpy(permuted)
+    return orders
 
 
-def _usual(
+def _usual_activations(
     explainer: VisualTCAV,
     negatives: ImageSource | Mapping[str, ImageSource] | None,
     batch_size: int,
@@ -250,31 +252,27 @@ def _usual(
     strict: bool,
 ) -> dict[str, Tensor]:
     """Return the mean activation of each concept's negatives [K, C], by layer."""
-    names = explainer.cavs.names
+    names, layers = explainer.cavs.names, explainer.layers
     if negatives is None:
         learned = [explainer.cavs.evidence(name)[1].gap for name in names]
-        return {
-            layer: torch.stack([gap[layer].double().mean(0).float() for gap in learned])
-            for layer in explainer.layers
-        }
-    if isinstance(negatives, Mapping):
-        missing = [name for name in names if name not in negatives]
+        means = [
+            {layer: gap[layer].double().mean(0).float() for layer in layers} for gap in learned
+        ]
+    else:
+        given = negatives if isinstance(negatives, Mapping) else dict.fromkeys(names, negatives)
+        missing = [name for name in names if name not in given]
         if missing:
             raise ExplanationError(
                 f"no negatives for {', '.join(map(repr, missing))}: add a set for each concept, or "
                 "pass one set for all"
             )
-        own = [negatives[name] for name in names]
-    else:
-        own = [negatives] * len(names)
-    means: dict[int, dict[str, Tensor]] = {}
-    for source in own:
-        if id(source) not in means:
-            means[id(source)] = _mean_activations(explainer, source, batch_size, strict=strict)
-    return {
-        layer: torch.stack([means[id(source)][layer] for source in own])
-        for layer in explainer.layers
-    }
+        sources = {id(given[name]): given[name] for name in names}
+        found = {
+            key: _mean_activations(explainer, source, batch_size, strict=strict)
+            for key, source in sources.items()
+        }
+        means = [found[id(given[name])] for name in names]
+    return {layer: torch.stack([mean[layer] for mean in means]) for layer in layers}
 
 
 def _mean_activations(

@@ -1,13 +1,12 @@
-"""Taking a concept out of feature maps: the mathematics of insertion and deletion.
+"""Concept's part of feature maps: the mathematics of insertion and deletion.
 
-Letters and shapes as everywhere in vtcav: F [N, C, h, w] feature maps, z [N, T] logits, p [C] a
-pooled CAV, and
+Letters and shapes: F [N, C, h, w] feature maps, z [N, T] logits, p [C] a pooled CAV, and
 
-- d [C]: the direction that is removed, p with the signs that step 7 turned (d = p where v >= 0);
-- alpha = F'd / |d|^2 at each position [h, w]: how much of the direction is there;
+- d [C]: the direction that is removed, p with the signs that step 7 flipped (d = p where v >= 0);
+- alpha = F'd / |d|^2 at each position [h, w]: the amount of the direction there;
 - beta: the mean alpha over all positions of the negatives, a number;
 - D = ReLU(alpha - beta) d [C, h, w]: the concept's part of the feature maps;
-- t in 0..1: the share of it that is moved.
+- t in 0..1: the share of D that is removed.
 
 Deletion computes the logits of F - tD, insertion those of F - (1 - t)D.
 """
@@ -21,11 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["area", "coefficient", "concept_part", "curves", "remove_concept"]
+__all__ = ["area", "coefficient", "concept_part", "curves"]
 
 
 def coefficient(F: Tensor, d: Tensor) -> Tensor:
-    """Return alpha = F'd / |d|^2: how much of a direction is at each position.
+    """Return alpha = F'd / |d|^2: the amount of a direction at each position.
 
     Args:
         F: Feature maps [N, C, h, w].
@@ -47,7 +46,10 @@ def coefficient(F: Tensor, d: Tensor) -> Tensor:
 
 
 def concept_part(F: Tensor, d: Tensor, beta: Tensor | float) -> Tensor:
-    """Return D = ReLU(alpha - beta) d: what feature maps hold of a concept beyond the negatives.
+    """Return D = ReLU(alpha - beta) d: the part of a concept beyond its usual amount.
+
+    Without it, F - D has beta of the direction at every position that had more, and is F elsewhere.
+    It may be negative in channels where F is not.
 
     Args:
         F: Feature maps [N, C, h, w].
@@ -70,26 +72,6 @@ def concept_part(F: Tensor, d: Tensor, beta: Tensor | float) -> Tensor:
     return torch.einsum("nhw,nc->nchw", excess, d.expand(len(F), -1))
 
 
-def remove_concept(F: Tensor, d: Tensor, beta: Tensor | float) -> Tensor:
-    """Return F - D: feature maps without the concept's part.
-
-    Where a position held more of the direction than beta, it now holds beta; elsewhere nothing
-    changes. The result may be negative in channels of a layer that is not.
-
-    Args:
-        F: Feature maps [N, C, h, w].
-        d: A direction for all, [C], or one for each, [N, C].
-        beta: The mean alpha of the negatives, for all or for each [N].
-
-    Example:
-        >>> import torch
-        >>> F = torch.tensor([[[[4.0, 1.0]], [[2.0, 0.0]]]])
-        >>> coefficient(remove_concept(F, torch.tensor([1.0, 1.0]), 1.0), torch.tensor([1.0, 1.0]))
-        tensor([[[1.0000, 0.5000]]])
-    """
-    return F - concept_part(F, d, beta)
-
-
 def curves(
     head: Callable[[Tensor], Tensor], F: Tensor, D: Tensor, t: Tensor, *, batch_size: int = 16
 ) -> Tensor:
@@ -99,7 +81,7 @@ def curves(
         head: The network after the layer, from feature maps to logits.
         F: Feature maps [N, C, h, w].
         D: Parts of them [N, C, h, w].
-        t: The shares to take out [P].
+        t: The shares to remove [P].
         batch_size: Feature maps per pass through the head.
 
     Returns:
@@ -128,11 +110,11 @@ def area(values: NDArray[np.float64], t: NDArray[np.float64]) -> NDArray[np.floa
     """Return the areas under curves by the trapezoid rule.
 
     Args:
-        values: [n, P].
-        t: Where they are [P].
+        values: The curves [n, P].
+        t: Their abscissas [P].
 
     Returns:
-        [n].
+        Areas [n].
 
     Example:
         >>> area(np.array([[4.0, 2.0, 2.0]]), np.array([0.0, 0.5, 1.0])).tolist()

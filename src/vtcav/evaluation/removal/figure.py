@@ -1,4 +1,4 @@
-"""The figure of concept deletion: the class logit against the share of a concept taken out."""
+"""Figure of concept deletion: the class logit against the share of a concept that is removed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from vtcav.results.figures.footnotes import Marks
 from vtcav.results.figures.lettering import LINE_HEIGHT, SMALL, labels
 from vtcav.results.figures.page import MARGIN, Page, own_style
 from vtcav.results.figures.palette import BLUE, MUTED
-from vtcav.results.words import number
+from vtcav.results.words import count, number
 
 if TYPE_CHECKING:
-    from vtcav.evaluation.removal.result import InsertionDeletion
+    from vtcav.evaluation.result import EvaluationResult
 
-__all__ = ["plot_insertion"]
+__all__ = ["plot_deletion"]
 
 # Inches.
 _NAMES = 1.0
@@ -31,38 +31,47 @@ _CONTROL = "0.6"
 
 
 @own_style()
-def plot_insertion(found: InsertionDeletion, figure: Figure) -> Figure:
+def plot_deletion(
+    removal: EvaluationResult,
+    title: str,
+    curves: pd.DataFrame,
+    control_curves: pd.DataFrame,
+    figure: Figure,
+) -> Figure:
     """Draw deletion curves: a row per concept, a column per layer.
 
     Args:
-        found: What to draw.
+        removal: The numbers.
+        title: The title of the figure.
+        curves: As `InsertionDeletion.curves`.
+        control_curves: As `InsertionDeletion.control_curves`.
         figure: Emptied and sized to fit.
 
     Returns:
         The figure.
     """
-    _Drawing(found).draw(figure)
+    _Drawing(removal, curves, control_curves).draw(figure, title)
     return figure
 
 
 class _Drawing:
-    """The parts of the figure and their places in inches."""
+    """The parts of the figure, their sizes and positions in inches."""
 
-    def __init__(self, found: InsertionDeletion) -> None:
-        self.found = found
+    def __init__(
+        self, found: EvaluationResult, curves: pd.DataFrame, control_curves: pd.DataFrame
+    ) -> None:
+        self.found, self.controls = found, control_curves
         rows = found.summary().to_dict("records")
         self.summary = {(row["layer"], row["concept"]): row for row in rows}
-        means = found.curves.groupby(["layer", "concept", "t"], sort=False)["deletion_logit"].mean()
+        means = curves.groupby(["layer", "concept", "t"], sort=False)["deletion_logit"].mean()
         self.means = means.reset_index()
-        self.controls = found.control_curves
         self.marks = Marks(row["note"] for row in rows)
-        lows = [self.means["deletion_logit"].min(), self.controls["deletion_logit"].min()]
-        highs = [self.means["deletion_logit"].max(), self.controls["deletion_logit"].max()]
-        low, high = float(pd.Series(lows).min()), float(pd.Series(highs).max())
+        logits = pd.concat([self.means["deletion_logit"], self.controls["deletion_logit"]])
+        low, high = float(logits.min()), float(logits.max())
         room = 0.08 * max(high - low, 1e-3)
         self.limits = low - room, high + room
 
-    def draw(self, figure: Figure) -> None:
+    def draw(self, figure: Figure, title: str) -> None:
         layers, concepts = self.found.layers, self.found.concepts
         columns, rows = len(layers), len(concepts)
         width = 2 * MARGIN + _NAMES + _TICKS + columns * _PANEL[0] + (columns - 1) * _GAP
@@ -70,9 +79,12 @@ class _Drawing:
         top = MARGIN + 4.5 * LINE_HEIGHT
         pitch = _HEAD + _PANEL[1] + _GAP
         bottom = top + LINE_HEIGHT * 1.5 + rows * pitch + 2.6 * LINE_HEIGHT
-        names = [self.found.class_name, *layers, *concepts]
+        names = [title, *layers, *concepts]
         page = Page(figure, width, bottom, self._footer(), names)
-        self._title(page)
+        below = f"mean over {count(self.found.table['image'].nunique(), 'image')}"
+        if len(self.controls):
+            below += f"; grey: {self.controls['control'].nunique()} random directions"
+        page.title(title, below)
         left = MARGIN + _NAMES + _TICKS
         for j, name in enumerate(labels(layers, range(columns), _PANEL[0])):
             page.text(left + j * (_PANEL[0] + _GAP), top, name, weight="bold")
@@ -82,13 +94,7 @@ class _Drawing:
             for j, layer in enumerate(layers):
                 x = left + j * (_PANEL[0] + _GAP)
                 self._panel(page, layer, concepts[i], x, upper, ticks=j == 0)
-        page.text(left, bottom - 1.5 * LINE_HEIGHT, "share t of the concept taken out", color=MUTED)
-
-    def _title(self, page: Page) -> None:
-        images = self.found.table["image"].nunique()
-        said = f"mean over {images} image{'s' * (images != 1)}"
-        said += f"; grey: {self.found.controls} random directions" if self.found.controls else ""
-        page.title(f"Logit of {self.found.class_name} while a concept is taken out", said)
+        page.text(left, bottom - 1.5 * LINE_HEIGHT, "share t of the concept removed", color=MUTED)
 
     def _panel(
         self, page: Page, layer: str, concept: str, left: float, top: float, *, ticks: bool
@@ -96,7 +102,7 @@ class _Drawing:
         """Draw one concept at one layer, with its numbers above."""
         row = self.summary[layer, concept]
         numbers = ["relative area " + _number(row["relative_area"])]
-        if self.found.controls:
+        if len(self.controls):
             numbers.append("p " + _number(row["p_value"]))
         page.text(left, top, ", ".join(numbers) + self.marks.suffix(row["note"]))
         axes = page.axes(left, top + _HEAD - LINE_HEIGHT * 0.6, *_PANEL, f"{layer}/{concept}")
@@ -115,16 +121,16 @@ class _Drawing:
             axes.tick_params(labelleft=False)
 
     def _footer(self) -> list[str]:
-        said = [
+        notes = [
             "Relative area: under the curve, where the logit at t = 0 is 1 and that at zero "
             "feature maps is 0; 1 says that removing the concept changes nothing."
         ]
-        if self.found.controls:
-            said.append(
-                "Grey lines take as much out at the same places, along the concept's direction "
-                "with its channels permuted; p: how often these leave as small an area."
+        if len(self.controls):
+            notes.append(
+                "Grey lines: as much is removed at the same positions, along the concept's "
+                "direction with its channels permuted; p: how often these leave as small an area."
             )
-        return [*said, *self.marks.legend()]
+        return [*notes, *self.marks.legend()]
 
 
 def _number(value: float) -> str:
