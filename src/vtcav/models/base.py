@@ -1,6 +1,6 @@
-"""What the method needs of a network: feature maps of layers, heads after them, and scores.
+"""The interface of networks: feature maps of layers, heads after them, and logits.
 
-Everything above `vtcav.models` speaks only this language, in channels-first tensors.
+Everything above `vtcav.models` uses only this interface, with channels-first tensors.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class LayerInfo:
     """A layer that can be explained.
 
     Attributes:
-        name: What to pass as `layers`.
+        name: The name to pass in `layers`.
         kind: The class of the layer's module.
         shape: (C, h, w) of its feature maps for one input image.
         recommended: Whether `layers=None` uses it (the last layer of each stage).
         layout: How the layer itself holds its maps: "NCHW", "NHWC", or for example
-            "tokens(1+14x14)", one prefix token (the class token) before a grid of 14 x 14.
+            "tokens(1+14x14)": one prefix token (the class token) before a grid of 14 x 14.
     """
 
     name: str
@@ -46,13 +46,13 @@ class LayerInfo:
 class Head(Protocol):
     """The rest of the network after a layer: feature maps F [N, C, h, w] to logits z [N, T].
 
-    Where a layer has prefix tokens (a class token) beside its maps, the rest of the network also
-    reads those, and they are held at the values that each image gives them: `of` takes the images,
-    and `rows` chooses among them. Without prefix tokens both return the head itself.
+    Where a layer has prefix tokens (a class token) beside its maps, the rest of the network reads
+    those, too. They are held at their values for each image: `of` takes the images, and `rows`
+    chooses among them. Without prefix tokens both return the head itself.
 
     Attributes:
         layer: Name of the layer.
-        resume: How the rest is run, in a word.
+        resume: The way in which the rest is run.
         per_image: Whether the head is bound to N images and takes maps of these, row by row.
     """
 
@@ -82,7 +82,7 @@ class Head(Protocol):
 
 
 def held(head: Head) -> AbstractContextManager[Head]:
-    """Hold a head for one pass and its gradients; any function of F needs no holding.
+    """Hold a head for one pass and its gradients; a plain function of F needs no holding.
 
     Example:
         >>> with held(lambda F: F.sum((2, 3))) as head:
@@ -98,16 +98,16 @@ def recomputes(head: Head) -> bool:
 
 
 class Model(ABC):
-    """A classifier as the method sees it.
+    """A classifier, as far as the method needs it.
 
     Attributes:
         class_names: One name per class, by index; [negative, positive] for a binary network.
         binary: Whether the network has a single logit, positive above 0.
-        preprocess: From an RGB picture to the network's input [3, H, W].
-        device: Where the network computes.
+        preprocess: Turns an RGB picture into the network's input [3, H, W].
+        device: The device that the network computes on.
         fingerprint: SHA-256 over the architecture and every weight.
         described: The network in words, for provenance and messages.
-        logits_source: How the pre-softmax scores were found, in words.
+        logits_source: Where the pre-softmax scores were found, in words.
     """
 
     class_names: tuple[str, ...]
@@ -158,7 +158,7 @@ class Model(ABC):
     def class_index(self, wanted: str | SupportsIndex) -> int:
         """Return the index of a class given by name or index.
 
-        A text is first taken for a name, then, where it is a number, for an index.
+        A text is first read as a name, then, if it is a number, as an index.
 
         Raises:
             ModelError: For an unknown or ambiguous name, or an index out of range.

@@ -1,4 +1,4 @@
-"""Feature maps must be finite."""
+"""The check that feature maps and logits are finite."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["check_finite"]
 
 
 def check_finite(names: Sequence[str], maps: Mapping[str, Tensor], z: Tensor | None = None) -> None:
-    """Refuse infinite values and NaN, which would turn into numbers that mean nothing.
+    """Refuse infinite values and NaN, which would lead to meaningless numbers.
 
     Args:
-        names: Of N images.
+        names: Names of the N images.
         maps: Feature maps [N, C, h, w] by layer.
         z: Logits [N, T].
 
@@ -26,7 +26,7 @@ def check_finite(names: Sequence[str], maps: Mapping[str, Tensor], z: Tensor | N
     values = {f"layer {layer!r}": F for layer, F in maps.items()}
     if z is not None:
         values["its scores"] = z
-    # a sum tells in a single read, and seldom wrongly: large values may add up to infinity
+    # one read for all sums; a false alarm, when large values add up to infinity, is rare
     if torch.stack([tensor.sum().float() for tensor in values.values()]).isfinite().all():
         return
     for where, tensor in values.items():

@@ -119,7 +119,7 @@ class _Refinement:
             alpha, slope = spacing.at(u, active)
             state.add(active, self._gradients(here, alpha, weight * slope), level)
             if level == 0:
-                state.a = here.attributions(state.IG, active.to(here.F.device))
+                state.a = here.attributions(state.integral.IG, active.to(here.F.device))
                 continue
             stable, complete, linear = state.judge(here, active, self.tolerance)
             late = level >= constants.RESOLVED_LEVEL
@@ -128,8 +128,10 @@ class _Refinement:
                 look = stable & complete & ~linear
                 self._look_near_zero(here.of(torch.nonzero(look)[:, 0]), state, active[look])
             enough = linear | (level >= constants.LEAST_LEVEL)
-            state.converged[active] = stable & complete & enough & ~state.unresolved[active]
-            active = active[~(state.converged[active] | state.unresolved[active])]
+            state.integral.converged[active] = (
+                stable & complete & enough & ~state.unresolved[active]
+            )
+            active = active[~(state.integral.converged[active] | state.unresolved[active])]
             if not len(active):
                 break
         return state.integral, images[state.unresolved]
@@ -154,11 +156,11 @@ class _Refinement:
         )
         below = constants.NEAR_ZERO * _size(near, F)
         from_zero = state.step / 2 * _size(at_zero - near, F)
-        total = _size(state.IG[at.to(F.device)], F)
+        total = _size(state.integral.IG[at.to(F.device)], F)
         worst = torch.maximum(below, from_zero / constants.ZERO_POINT)
         worst = worst / torch.where(total > 0, total, 1.0)
         state.unresolved[at] = worst.amax(1).cpu() > constants.COMPLETENESS
-        state.evaluations[at] += 2
+        state.integral.evaluations[at] += 2
 
 
 @dataclass(eq=False)
@@ -166,24 +168,18 @@ class _State:
     """The state of the refinement of some images.
 
     Attributes:
-        IG: Integrated gradients [n, T, C, h, w].
+        integral: The integral so far; its error is of a whole image [n].
         change: Change of the attributions at the last level, relative to them [n].
         trend: The change, or what is left of earlier ones where that is larger [n].
-        error: The estimated relative error [n].
-        converged: Whether the tolerance is reached [n].
         unresolved: Whether equidistant points fail [n].
-        evaluations: The cost [n].
         a: The attributions [n, T, K] at the last level; empty before the first.
         step: The distance between points.
     """
 
-    IG: Tensor
+    integral: Integral
     change: Tensor
     trend: Tensor
-    error: Tensor
-    converged: Tensor
     unresolved: Tensor
-    evaluations: Tensor
     a: Tensor
     step: float = 1.0
 
@@ -191,42 +187,30 @@ class _State:
     def of(cls, integrand: Integrand) -> _State:
         """Return the state before the first level."""
         n, T = integrand.classes.shape
-        F = integrand.F
-        return cls(
-            IG=torch.zeros(n, T, *F.shape[1:], device=F.device),
-            change=torch.full((n,), torch.inf),
-            trend=torch.zeros(n),
-            error=torch.full((n,), torch.inf),
-            converged=torch.zeros(n, dtype=torch.bool),
-            unresolved=torch.zeros(n, dtype=torch.bool),
-            evaluations=torch.zeros(n, dtype=torch.int64),
-            a=torch.zeros(0),
-        )
-
-    @property
-    def integral(self) -> Integral:
-        """The integral at this level."""
-        return Integral(self.IG, self.error, self.converged, self.evaluations)
+        IG = torch.zeros(n, T, *integrand.F.shape[1:], device=integrand.F.device)
+        no, infinite = torch.zeros(n, dtype=torch.bool), torch.full((n,), torch.inf)
+        integral = Integral(IG, infinite.clone(), no.clone(), torch.zeros(n, dtype=torch.int64))
+        return cls(integral, infinite, torch.zeros(n), no, torch.zeros(0))
 
     def add(self, active: Tensor, gradients: Tensor, level: int) -> None:
         """Add the points of a level to some images."""
-        on = active.to(self.IG.device)
-        self.IG[on] = gradients if level == 0 else self.IG[on] / 2 + gradients
-        self.evaluations[active] += len(refinement(level)[0])
+        on = active.to(self.integral.IG.device)
+        self.integral.IG[on] = gradients if level == 0 else self.integral.IG[on] / 2 + gradients
+        self.integral.evaluations[active] += len(refinement(level)[0])
         self.step = 2.0**-level
 
     def judge(
         self, here: Integrand, active: Tensor, tolerance: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return whether some images are stable, complete, and have a linear head [n]."""
-        on = active.to(self.IG.device)
-        a = here.attributions(self.IG[on], torch.arange(len(on), device=on.device))
+        on = active.to(self.integral.IG.device)
+        a = here.attributions(self.integral.IG[on], torch.arange(len(on), device=on.device))
         last, change = self.change[active], _relative_change(a, self.a[on])
         self.a[on], self.change[active] = a, change
         self.trend[active] = torch.maximum(change, self.trend[active] / constants.DECAY)
-        gap = completeness_gap(self.IG[on], here.F, here.logit_difference)
+        gap = completeness_gap(self.integral.IG[on], here.F, here.logit_difference)
         error = torch.maximum(constants.SAFETY * self.trend[active], gap)
-        self.error[active] = error.clamp(min=constants.EXACT)
+        self.integral.error[active] = error.clamp(min=constants.EXACT)
         linear = last.isinf() & (change <= constants.EXACT) & (gap <= constants.EXACT_SUM)
         judged = torch.where(linear, change, torch.maximum(change, last / 4))
         return judged <= tolerance, gap <= constants.COMPLETENESS, linear

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -25,6 +26,9 @@ from vtcav.models.heads.batch_size import BatchSize
 __all__ = ["edges_of", "first_intervals", "integrate_by_rescale_rule", "points_of"]
 
 _TINY = 1e-12  # the weight of every attribution where all are 0
+
+_Result: TypeAlias = tuple[Tensor, Tensor, bool, int]
+"""The result for an image: IG [T, C, h, w], the error [T, K], whether it converged, the cost."""
 
 
 def integrate_by_rescale_rule(
@@ -52,14 +56,12 @@ def integrate_by_rescale_rule(
     rule = _RescaleRule(integrand, zero, tolerance, size)
     batches = 1 if integrand.F.device.type == "cpu" else constants.GPU_BATCHES
     at_once = max(1, batches * size.size // n)
-    images: list[_Image] = []
+    results: list[_Result] = []
     for first in range(0, N, at_once):
-        images += rule.integrate(range(first, min(first + at_once, N)), n)
+        results += rule.integrate(range(first, min(first + at_once, N)), n)
+    IG, error, converged, evaluations = zip(*results, strict=True)
     return Integral(
-        torch.stack([image.IG for image in images]),
-        torch.stack([image.error for image in images]),
-        torch.tensor([image.converged for image in images]),
-        torch.tensor([image.evaluations for image in images]),
+        torch.stack(IG), torch.stack(error), torch.tensor(converged), torch.tensor(evaluations)
     )
 
 
@@ -122,16 +124,6 @@ class _Request:
 
 
 @dataclass(frozen=True, eq=False)
-class _Image:
-    """The result for an image: IG [T, C, h, w], the error [T, K], and the cost."""
-
-    IG: Tensor
-    error: Tensor
-    converged: bool
-    evaluations: int
-
-
-@dataclass(frozen=True, eq=False)
 class _RescaleRule:
     """The rescale rule from point to point, with the arguments of `integrate_by_rescale_rule`."""
 
@@ -140,7 +132,7 @@ class _RescaleRule:
     tolerance: float
     batch_size: BatchSize
 
-    def integrate(self, images: range, n: int) -> list[_Image]:
+    def integrate(self, images: range, n: int) -> list[_Result]:
         """Integrate some images, whose points go through the network together."""
         edges = edges_of(n)
         requests = [_Request(i, edges[:-1], edges[1:]) for i in images]
@@ -148,7 +140,7 @@ class _RescaleRule:
             i: Partition(edges, G) for i, G in zip(images, self._multipliers(requests), strict=True)
         }
         spent = dict.fromkeys(images, n)
-        results: dict[int, _Image] = {}
+        results: dict[int, _Result] = {}
         while requests:
             to_halve: dict[int, Tensor] = {}
             at = [request.image for request in requests]
@@ -180,7 +172,7 @@ class _RescaleRule:
 
     def _judge(
         self, partition: Partition, squares: Tensor, a: Tensor, spent: int
-    ) -> tuple[_Image, Tensor | None]:
+    ) -> tuple[_Result, Tensor | None]:
         """Return the result for an image, and which intervals to halve; None when it is done.
 
         Estimates are averaged over attributions with the weights min(a, 0.01)^2: those far below
@@ -193,7 +185,7 @@ class _RescaleRule:
         exact = len(partition.widths) == 1
         unseen = constants.EXACT if exact else constants.UNSEEN_ERROR * self.tolerance
         done = judged <= self.tolerance
-        result = _Image(partition.integral, estimate + unseen, done, spent)
+        result = (partition.integral, estimate + unseen, done, spent)
         full = len(partition.widths) >= constants.MOST_INTERVALS
         if done or full or not math.isfinite(judged):
             return result, None

@@ -97,10 +97,16 @@ class BatchSize:
         start = 0
         while start < count:
             rows = slice(start, min(start + self.size, count))
-            found, failure = _attempt(work, rows)
+            failure = None
+            try:
+                result = work(rows)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                # only the line: the exception's traceback would keep the memory alive
+                failure = (str(error) or type(error).__name__).splitlines()[0]
             if failure is None:
-                assert found is not None
-                yield found[0]
+                yield result
                 start = rows.stop
             else:
                 self._lower(rows.stop - rows.start, failure)
@@ -118,19 +124,6 @@ class BatchSize:
         )
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def _attempt(work: Callable[[slice], T], rows: slice) -> tuple[tuple[T] | None, str | None]:
-    """Return the result of work, or the line that says that memory ran out.
-
-    The exception ends here, because its traceback keeps the memory alive.
-    """
-    try:
-        return (work(rows),), None
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return None, (str(error) or type(error).__name__).splitlines()[0]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,8 +1,8 @@
-"""How a layer's output holds feature maps: channels first, channels last, or tokens of a grid.
+"""The layout of a layer's output: channels first, channels last, or tokens of a grid.
 
-Above `vtcav.models` feature maps are F [N, C, h, w]. A `Layout` leads from a layer's output to F
-and back. `find_layout` tells which one it is from the shape alone where that is enough, and from
-the maps seen before it, the widths of its weights or a second image size where it is not.
+Above `vtcav.models` feature maps are F [N, C, h, w]. A `Layout` converts a layer's output to F and
+back. `find_layout` finds it from the shape where that is enough, and else from the maps before it,
+the widths of its weights or a second image size.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Layout:
         prefix: Tokens before those of the grid (class, registers, distillation).
         grid: (h, w) of the tokens, for images of `image`; row by row.
         image: (H, W) of the images that the grid is for; None for any.
-        part: Where in the output the tensor is, for layers that return a tuple, dict or dataclass.
+        part: The path to the tensor in the output of layers that return a tuple, dict or dataclass.
 
     Example:
         >>> layout = Layout.parse("tokens(1+2x2)")
@@ -62,14 +62,14 @@ class Layout:
 
     @classmethod
     def parse(cls, text: str, image: tuple[int, int] | None = None) -> Layout:
-        """Return the layout that `str` shows so.
+        """Return the layout that a text describes.
 
         Args:
-            text: For example "NHWC" or "tokens(1+14x14)".
+            text: For example "NHWC" or "tokens(1+14x14)", as `str` returns it.
             image: (H, W) of the images that a grid is for.
 
         Raises:
-            LayerError: For anything else.
+            LayerError: For any other text.
         """
         if text == "NCHW":
             return cls("NCHW")
@@ -111,7 +111,7 @@ class Layout:
         """Return F [N, C, h, w] of a layer's output, without its prefix tokens.
 
         Args:
-            output: What the layer returned.
+            output: The layer's output.
             image: (H, W) of the network's input.
         """
         tensor = self.tensor(output)
@@ -131,7 +131,7 @@ class Layout:
 
         Args:
             F: Feature maps [N, C, h, w].
-            like: An output of the layer, which tells the container (and what else is in it).
+            like: An output of the layer, whose other parts are kept.
             prefix: Prefix tokens [N, prefix, C] or [1, prefix, C].
         """
         if self.order == "NHWC":
@@ -143,7 +143,7 @@ class Layout:
         return replaced(like, self.part, F)
 
     def _grid_of(self, count: int, image: Sequence[int]) -> tuple[int, int]:
-        """Return the grid of some tokens for images of a size that need not be the first one."""
+        """Return the grid of some tokens for images that may have another size than the first."""
         assert self.grid is not None
         if self.image is None or tuple(image) == self.image:
             candidates = [self.grid]
@@ -166,12 +166,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known beside the shape of a layer's output.
+    """What is known besides the shape of a layer's output.
 
     Attributes:
         image: (H, W) of the network's input.
-        grids: (h, w) of the maps [1, C, h, w] or [1, h, w, C] that the network made before.
-        widths: Numbers of features that linear and normalisation layers inside of the layer have.
+        grids: (h, w) of the earlier maps [1, C, h, w] or [1, h, w, C] of the network.
+        widths: Numbers of features of the linear and normalisation layers inside the layer.
         prefixes: Numbers of prefix tokens that modules of the network state.
         other: Shape of the output for an image of double width, or None where unknown.
     """
@@ -187,7 +187,7 @@ def find_layout(shape: Sequence[int], evidence: Evidence) -> Layout | None:
     """Return the layout of an output tensor for one image, or None where it holds no maps.
 
     Args:
-        shape: Of the tensor, [1, ...].
+        shape: The tensor's shape [1, ...].
         evidence: What else is known.
 
     Example:
@@ -223,7 +223,7 @@ def is_ambiguous(shape: Sequence[int], image: tuple[int, int]) -> bool:
 
 
 def _channels_last(shape: Sequence[int], evidence: Evidence) -> bool:
-    """Tell [1, h, w, C] from [1, C, h, w]: h and w are to each other as H and W.
+    """Tell [1, h, w, C] from [1, C, h, w] by the aspect ratio of the image.
 
     Where both fit, the dimension that grows with the width of the image is w.
     """
@@ -234,7 +234,7 @@ def _channels_last(shape: Sequence[int], evidence: Evidence) -> bool:
 
 
 def _distortions(shape: Sequence[int], image: tuple[int, int]) -> tuple[float, float]:
-    """Return how far maps in channels-first and channels-last order would be from the image."""
+    """Return how far the aspect ratios of both orders are from that of the image."""
 
     def distortion(height: int, width: int) -> float:
         return abs(math.log(height / width) - math.log(image[0] / image[1]))
@@ -244,7 +244,7 @@ def _distortions(shape: Sequence[int], image: tuple[int, int]) -> tuple[float, f
 
 
 def _rounding(sides: Sequence[int]) -> float:
-    """Return the distortion that the divisions which made h and w explain."""
+    """Return the distortion that rounding h and w explains."""
     return 1.5 / min(sides)
 
 
@@ -269,7 +269,7 @@ def _tokens(count: int, channels: int, evidence: Evidence) -> tuple[int, tuple[i
 
 
 def _patches(count: int, evidence: Evidence) -> tuple[int, tuple[int, int]] | None:
-    """Return prefix and grid where the patches were cut out without a convolution."""
+    """Return prefix and grid where patches are cut out without a convolution."""
     height, width = evidence.image
     for prefix in sorted({0, 1, *evidence.prefixes}):
         for side in range(2, min(height, width)):

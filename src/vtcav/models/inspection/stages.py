@@ -52,7 +52,7 @@ def recommend(
 
 
 def _spread(stage: Sequence[Call]) -> set[Call]:
-    """Return the last layer of a stage and, where it is made of many blocks, more before it."""
+    """Return the last layer of a stage and, where it has many blocks, some before it."""
     siblings = Counter(_siblings(call) for call in stage if call.inner)
     group, count = max(siblings.items(), key=lambda item: item[1], default=("", 0))
     if count < FEWEST_BLOCKS:
@@ -63,7 +63,7 @@ def _spread(stage: Sequence[Call]) -> set[Call]:
 
 
 def _siblings(call: Call) -> tuple[str, str]:
-    """Return what the blocks of one list have in common: the list and the kind."""
+    """Return the list that a block is in, and its kind."""
     return call.name.rpartition(".")[0], call.kind
 
 
@@ -72,10 +72,10 @@ def _candidates(
 ) -> list[Call]:
     """Return the usable layers that could be the last of a stage.
 
-    Left out are: a layer that hands on its input, the inside of a block that changes the
-    resolution, a container of several stages where its last part can be named instead, and maps
-    that are the scores already but for pooling. A module with whole blocks (with a bypass) of
-    another resolution inside is a stage that ends by changing the resolution, and no block.
+    Left out are layers that return their input, the inside of blocks that change the resolution,
+    containers of several stages whose last part can be named instead, and maps that are the scores
+    up to pooling. A module with whole blocks (with a bypass) of another resolution inside is a
+    stage that ends by changing the resolution, and no block.
     """
     sides = {maps[call][1:] for call in usable}
     # the weights of an attention [1, heads, L, L] have the shape of maps and are none

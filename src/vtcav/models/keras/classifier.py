@@ -50,13 +50,13 @@ class KerasClassifier(Classifier):
 
     Args:
         network: A built `keras.Model` that maps images to class scores [N, T]. It is borrowed as
-            it is, compiled or not, and never changed. The softmax or sigmoid of its last layer
-            is not in the way: the scores are read before it.
+            it is, compiled or not, and never changed. The scores are read before a softmax or
+            sigmoid of the last layer.
         class_names: T names by class index. For a binary network [negative, positive].
         preprocess: A `vtcav.Preprocess`, or any callable from a PIL image to a tensor [3, H, W],
             channels first as everywhere in vtcav. Or the name of a scaling at the network's own
             size: "tf", "torch" or "caffe" as `keras.applications` calls them, or "pixels" (0 to
-            255). None takes what belongs to the network where that is certain: to one of
+            255). None takes the network's own where that is certain: for one of
             `keras.applications` with its 1000 classes, or one that scales pixels 0..255 itself.
             Otherwise it warns, resizes to the network's input and scales to [0, 1].
         binary: Whether the network has a single logit, positive above 0.
@@ -100,7 +100,7 @@ class KerasClassifier(Classifier):
 
 
 def _checked(network: Any) -> Any:
-    """Return the network, or raise where this is no Keras one that can be explained."""
+    """Return the network, or raise where it is no Keras network that can be explained."""
     keras = import_keras()
     if not isinstance(network, keras.Model):
         raise ModelError(

@@ -1,9 +1,8 @@
 """Keras networks from files: Keras 3 and TF-Keras 2, `.keras` and `.h5`; no code is run.
 
-What TF-Keras 2 wrote differs from what Keras 3 reads in a few names and arguments. A `.keras`
-archive is a description in JSON beside the weights: the description is translated, the weights
-are read as they are. For a `.h5` file Keras 3 has a reader; it is helped with the layers whose
-descriptions hold arguments that are gone.
+Files of TF-Keras 2 differ from those of Keras 3 in a few names and arguments. A `.keras` archive is
+a description in JSON beside the weights: the description is translated, the weights are read as
+they are. For `.h5` files Keras 3 has a reader, which gets layers that accept the old arguments.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ __all__ = ["import_keras", "read_network", "translate"]
 
 _HINT = "pip install 'vtcav[keras]'"
 
-# Arguments that TF-Keras 2 describes its layers with and Keras 3 does not know; they say nothing,
-# or nothing about the finished network.
+# Arguments in descriptions of TF-Keras 2 that Keras 3 does not know. They have no effect, or none
+# on a network that is built.
 _SURPLUS: dict[str, tuple[str, ...]] = {
     "DepthwiseConv1D": ("groups",),
     "DepthwiseConv2D": ("groups",),
@@ -55,8 +54,8 @@ _AGAIN = (
 def import_keras() -> Any:
     """Return the module `keras`, on the torch backend.
 
-    The environment variable that chooses the backend is set for the time of the import only, and
-    only where keras was not imported before.
+    The environment variable that chooses the backend is set only during the import, and only where
+    keras is not yet imported.
 
     Raises:
         ExtraError: When keras is not installed.
@@ -186,7 +185,7 @@ def _from_hdf5(path: Path) -> Any:
 
 
 def _tolerant_layers(keras: Any) -> dict[str, type]:
-    """Return layers that take, and forget, the arguments of `_SURPLUS`."""
+    """Return layers that accept and ignore the arguments of `_SURPLUS`."""
 
     def tolerant(base: Any, surplus: tuple[str, ...]) -> type:
         def init(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -210,7 +209,7 @@ def _load_weights(network: Any, path: Path) -> None:
 
 
 def translate(config: Any) -> Any:
-    """Return the description of a TF-Keras 2 network in the terms of Keras 3.
+    """Return the description of a TF-Keras 2 network as Keras 3 describes it.
 
     Args:
         config: The JSON of `config.json` in a `.keras` archive.
@@ -246,7 +245,7 @@ def translate(config: Any) -> Any:
 
 
 def _refuse(config: Any, path: Path) -> None:
-    """Raise for what Keras 3 cannot load, and for what would run code out of the file."""
+    """Refuse what Keras 3 cannot load, and what would run code from the file."""
     found = dict(_described(config))
     if code := sorted(_CODE & set(found)):
         where = found[code[0]] or "a function"
@@ -280,7 +279,7 @@ def _described(config: Any) -> Iterator[tuple[str, str]]:
 
 @contextlib.contextmanager
 def _explained(path: Path, version: str) -> Iterator[None]:
-    """Turn what Keras raises into one sentence with what to do."""
+    """Turn an exception of Keras into one sentence that says what to do."""
     try:
         yield
     except Exception as error:
@@ -294,7 +293,7 @@ def _explained(path: Path, version: str) -> Iterator[None]:
 
 
 def _first_lines(error: Exception) -> str:
-    """Return what an error says at heart, without the descriptions that Keras adds to it."""
+    """Return the core of an error message, without the descriptions that Keras adds."""
     text = " ".join(f"{type(error).__name__}: {error}".split())
     text = text.rsplit("Exception encountered: ", 1)[-1]
     for addition in (" Full object config", " config={", " Please ensure that"):

@@ -1,8 +1,8 @@
 """A Keras network as a PyTorch module with the channels first.
 
-On the torch backend every Keras layer is a `torch.nn.Module`, but a network does not know its
-layers as children, so hooks by name, `parameters()` and `get_submodule` do not reach them; and
-feature maps have the channels last. `ChannelsFirst` makes up for both.
+On the torch backend every Keras layer is a `torch.nn.Module`. But layers are not children of their
+network, so hooks by name, `parameters()` and `get_submodule` do not reach them, and feature maps
+have the channels last. `ChannelsFirst` solves both.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ class ChannelsFirst(nn.Module):
     """A Keras network as a module with images and feature maps in channels-first order.
 
     Each Keras layer has a child of its name here, and so has each operation of a functional
-    network (the sum `x + y` is an operation "add", no layer). For the time of a pass the layer's
-    computation goes through that child, so that a hook on the child sees, and may replace, the
-    layer's output as [N, C, h, w]; and a child whose `forward` is replaced keeps the layer from
-    computing.
+    network (the sum `x + y` is an operation "add", no layer). During a pass the layer computes
+    through that child. So a hook on the child sees, and may replace, the layer's output as
+    [N, C, h, w], and a child with another `forward` keeps the layer from computing.
 
     Attributes:
         channels_last: Whether the Keras network itself has the channels last.
@@ -55,7 +54,7 @@ class ChannelsFirst(nn.Module):
         return self._hidden[0]
 
     def forward(self, x: Tensor) -> Any:
-        """Return what the network gives for images [N, C, H, W]."""
+        """Return the network's output for images [N, C, H, W]."""
         keras = import_keras()
         with self._through_children(), keras.device(str(x.device)):
             return self.network(self._to_keras(x), training=False)
@@ -66,7 +65,7 @@ class ChannelsFirst(nn.Module):
         return super().get_submodule(target) if child is None else child
 
     def extra_repr(self) -> str:
-        """Return the architecture, of which a change is a change of the fingerprint."""
+        """Return the architecture, which is part of the fingerprint."""
         return _architecture(self.network)
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> ChannelsFirst:
@@ -82,7 +81,7 @@ class ChannelsFirst(nn.Module):
 
     @contextmanager
     def _through_children(self) -> Iterator[None]:
-        """Let every Keras layer compute through the child that stands for it."""
+        """Make every Keras layer compute through the child that stands for it."""
         mirrors = [child for child in self._modules.values() if isinstance(child, _Mirror)]
         before = [(m.layer.__dict__, m.method, m.layer.__dict__.get(m.method)) for m in mirrors]
         parts = [
@@ -99,12 +98,12 @@ class ChannelsFirst(nn.Module):
                 attributes.pop(method, None)
                 if own is not None:
                     attributes[method] = own
-            for part, training in modes:  # Keras sets a torch module inside to evaluate for good
+            for part, training in modes:  # Keras leaves torch modules inside in evaluation mode
                 part.__dict__["training"] = training
 
 
 class _Mirror(nn.Module):
-    """Stands for one Keras layer: computes it, and gives its output with the channels first.
+    """The child for one Keras layer: computes it, and returns its output with the channels first.
 
     Attributes:
         method: The name of the layer's method that computes.
@@ -127,12 +126,12 @@ class _Mirror(nn.Module):
         return self._hidden[0]
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Return the layer's output for its own inputs, a feature map as [N, C, h, w]."""
+        """Return the layer's output, a feature map as [N, C, h, w]."""
         output = self._compute(*inputs, **kwargs)
         return output.movedim(-1, 1) if self._channels_last and _is_map(output) else output
 
     def stand_in(self) -> Callable[..., Any]:
-        """Return what to put in the place of the Keras layer's method."""
+        """Return the replacement of the Keras layer's method."""
 
         def forward(*inputs: Any, **kwargs: Any) -> Any:
             output = self(*inputs, **kwargs)
@@ -147,12 +146,12 @@ def _is_map(value: Any) -> bool:
 
 @functools.cache
 def _mirror_class(kind: str) -> type[_Mirror]:
-    """Return a class of the Keras layer's name, which is what `LayerInfo.kind` shows."""
+    """Return a class with the name of the Keras layer's, which `LayerInfo.kind` shows."""
     return type(kind, (_Mirror,), {})
 
 
 def _register(module: nn.Module, name: str, value: Tensor) -> None:
-    """Register a Keras variable's tensor, the very same one, under a name that is free."""
+    """Register the tensor of a Keras variable, without a copy, under a free name."""
     name = name.replace(".", "_")
     while hasattr(module, name):
         name += "_"
@@ -185,7 +184,7 @@ def _layers(network: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _channels_last(network: Any) -> bool:
-    """Tell the network's order, or raise where its layers disagree."""
+    """Tell whether the network has its channels last, or raise where its layers disagree."""
     formats = {
         layer.data_format: name
         for name, layer in _layers(network)
@@ -201,18 +200,18 @@ def _channels_last(network: Any) -> bool:
 
 
 def _architecture(network: Any) -> str:
-    """Return the configuration as JSON, without what does not change what is computed."""
+    """Return the configuration as JSON, reduced to what decides the computation."""
     keras = import_keras()
     try:
         config = keras.saving.serialize_keras_object(network)
-    except Exception:  # noqa: BLE001  (a hand-written network may say nothing of itself)
+    except Exception:  # noqa: BLE001  (a hand-written network may have no configuration)
         config = None
     layers = [(name, type(layer).__name__) for name, layer in _layers(network)]
     return json.dumps([_essential(config), layers], sort_keys=True, default=repr)
 
 
 def _essential(config: Any) -> Any:
-    """Drop what changes with training or with building, at every level."""
+    """Drop what changes by training or building, at every level."""
     if isinstance(config, dict):
         left_out = ("build_config", "compile_config", "seed", "trainable")
         return {k: _essential(v) for k, v in config.items() if k not in left_out}

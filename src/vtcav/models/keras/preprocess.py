@@ -1,4 +1,4 @@
-"""What a Keras network says of its preprocessing, by its architecture and its first layers."""
+"""The preprocessing that a Keras network implies by its architecture and first layers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Advice", "BGRPreprocess", "advise", "named_preprocess"]
 
-# By the names that keras.applications uses, and "pixels" for none: arguments of a Preprocess.
+# Arguments of a Preprocess, by the names that keras.applications uses, and "pixels" for none.
 _SCALES: dict[str, dict[str, Any]] = {
     "tf": {"mean": 0.5, "std": 0.5},
     "torch": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
@@ -27,7 +27,7 @@ _SCALES: dict[str, dict[str, Any]] = {
     "pixels": {"std": 1 / 255},
 }
 
-# Of keras.applications: the network's name, a layer of that architecture, the scale.
+# Networks of keras.applications: the name, a layer of the architecture, the scale.
 _APPLICATIONS = (
     (r"resnet(50|101|152)v2", "conv5_block3_2_pad", "tf"),
     (r"resnet(50|101|152)", "conv5_block3_add", "caffe"),
@@ -39,16 +39,16 @@ _APPLICATIONS = (
     (r"mobilenet_[\d.]+_\d+", "conv_dw_13", "tf"),
     (r"densenet(121|169|201)", "conv5_block16_concat", "torch"),
 )
-# What may come before the layer that scales, for it keeps the range of the pixels.
+# Layers that may come before the one that scales, because they keep the range of the pixels.
 _KEEPS_RANGE = re.compile("InputLayer|Random.*|Resizing|CenterCrop")
 _LARGEST_SCALE = 0.02  # of pixels 0..255; 1 / 255 and 1 / 127.5 are usual
-_LARGEST_MEAN = 2.0  # of values that were scaled before
+_LARGEST_MEAN = 2.0  # of values that are already scaled
 
 
 class BGRPreprocess(Preprocess):
     """A `Preprocess` (mean and std of R, G, B) whose tensor has the channels in the order B, G, R.
 
-    The networks that Keras took over from Caffe (VGG, ResNet) expect this.
+    The networks that Keras adopted from Caffe (VGG, ResNet) expect this.
 
     Example:
         >>> red = Image.new("RGB", (8, 8), (255, 0, 0))
@@ -67,13 +67,13 @@ class BGRPreprocess(Preprocess):
 
 @dataclass(frozen=True)
 class Advice:
-    """What a network says of its preprocessing.
+    """The preprocessing that a network implies.
 
     Attributes:
-        preprocess: What it says, or else [0, 1] at the network's size.
-        certain: Whether this is what the network was made for.
-        class_names: Of ImageNet, where it is a network of `keras.applications` for it.
-        hint: What it looks like where that is not certain.
+        preprocess: The preprocessing; by default to [0, 1] at the network's size.
+        certain: Whether the network was made for it.
+        class_names: Those of ImageNet for its networks in `keras.applications`.
+        hint: A guess where nothing is certain.
     """
 
     preprocess: Preprocess
@@ -83,15 +83,15 @@ class Advice:
 
 
 def advise(network: Any, *, channels_last: bool) -> Advice:
-    """Return what a Keras network says of its preprocessing.
+    """Return the preprocessing that a Keras network implies.
 
-    Certain are two things: a first layer that scales pixels 0..255 itself, and a whole network
-    of `keras.applications` with its 1000 classes. One with other classes, or inside another
-    network, was trained by someone who may have scaled otherwise: a hint.
+    It is certain in two cases: when the first layer scales pixels 0..255 itself, and for a whole
+    network of `keras.applications` with its 1000 classes. One with other classes, or inside another
+    network, may have been trained with another scale, so there is only a hint.
 
     Args:
         network: A `keras.Model`.
-        channels_last: Its order.
+        channels_last: Whether it has its channels last.
     """
     size = _size(network, channels_last)
     name, known = _application(network)
@@ -140,7 +140,7 @@ def named_preprocess(name: str, size: Any) -> Preprocess:
 
 
 def _size(network: Any, channels_last: bool) -> tuple[int, int] | None:
-    """Return (H, W) of the network's input, or None where it takes any or does not say."""
+    """Return (H, W) of the network's input, or None where it takes any size or states none."""
     try:
         shape = tuple(network.input_shape)
     except Exception:  # noqa: BLE001  (of a hand-written network, or of several inputs)
@@ -159,7 +159,7 @@ def _classes(network: Any) -> int | None:
 
 
 def _scales_pixels(network: Any) -> bool:
-    """Tell whether the first thing the network does is to scale pixels 0..255."""
+    """Tell whether the network begins by scaling pixels 0..255."""
     first: Any = next((x for x in _in_order(network) if not _KEEPS_RANGE.fullmatch(_kind(x))), None)
     if _kind(first) == "Rescaling":
         scale = np.asarray(first.scale)
@@ -171,7 +171,7 @@ def _scales_pixels(network: Any) -> bool:
 
 
 def _in_order(network: Any) -> Iterator[Any]:
-    """Yield the innermost layers, as they follow each other where there is no branch."""
+    """Yield the innermost layers, in the order of a network without branches."""
     for layer in network.layers:
         if hasattr(layer, "layers"):
             yield from _in_order(layer)

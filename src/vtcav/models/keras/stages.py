@@ -1,8 +1,8 @@
-"""The last layer of each stage in networks without blocks, as Keras has them.
+"""The last layer of each stage in Keras networks, which have no blocks.
 
-A PyTorch network is made of blocks, and the end of a block tells the end of a stage. A Keras
-network is a row of layers: between the last sum of one stage and the first layer of the next
-resolution there are layers of the next block already (its expansion, its padding).
+A PyTorch network is made of blocks, and the end of a block is the end of a stage. A Keras network
+is a sequence of layers: between the last sum of one stage and the first layer of the next
+resolution there are already layers of the next block (its expansion, its padding).
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def build_with_weights(
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Return the tensors by name in a file of weights. Nothing in the file is executed.
+    """Return the tensors in a file of weights by name. Nothing in the file is executed.
 
     Raises:
         ModelError: When there is no such file, it holds more than tensors, or none.
@@ -121,7 +121,7 @@ def _form(content: object) -> str:
 def _without_wrappers(
     state: dict[str, Tensor], wanted: Mapping[str, Tensor], path: str | Path
 ) -> dict[str, Tensor]:
-    """Return the state with the names that the network has, without those that wrappers add."""
+    """Return the state with the network's names, without the prefixes that wrappers add."""
     if state.keys() == wanted.keys():
         return state
     inside = {key.replace("_orig_mod.", ""): value for key, value in state.items()}
@@ -147,23 +147,29 @@ def _without_wrappers(
 
 
 def _class_count(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> int | None:
-    """Return the number of classes that a file has weights for, where all else fits."""
-    if state.keys() != wanted.keys():
-        return None
-    other = [key for key in state if state[key].shape != wanted[key].shape]
+    """Return the number of classes that a file has weights for, where everything else fits."""
+    missing, extra, other = _differences(state, wanted)
     counts = {(state[key].shape[:1], wanted[key].shape[:1]) for key in other}
     same_inside = all(state[key].shape[1:] == wanted[key].shape[1:] for key in other)
-    if len(counts) != 1 or not same_inside:
+    if missing or extra or len(counts) != 1 or not same_inside:
         return None
     [(found, _)] = counts
     return int(found[0]) if found else None
 
 
-def _check(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: str | Path) -> None:
-    """Raise where the names or shapes in a file are not those of the network."""
+def _differences(
+    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> tuple[list[str], list[str], list[str]]:
+    """Return the names that are missing in a state, that are extra, and that differ in shape."""
     missing = [key for key in wanted if key not in state]
     extra = [key for key in state if key not in wanted]
     other = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
+    return missing, extra, other
+
+
+def _check(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: str | Path) -> None:
+    """Raise where the names or shapes in a file are not those of the network."""
+    missing, extra, other = _differences(state, wanted)
     faults = []
     if missing:
         faults.append(f"the file lacks {_keys(missing)}")
