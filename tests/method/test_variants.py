@@ -148,7 +148,7 @@ def test_a_bank_keeps_its_variant_and_refuses_another(tmp_path):
     np.testing.assert_array_equal(found["attribution"], expected["attribution"])
     np.testing.assert_array_equal(found["p_value"], expected["p_value"])
     for asked, there in (("paper", bank), ("filter", fitted("paper").cavs)):
-        with pytest.raises(vtcav.CavError, match=f"'{asked}' is asked for"):
+        with pytest.raises(vtcav.CavError, match=f"'{asked}' was requested"):
             vtcav.VisualTCAV(model, cavs=there, variant=asked)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,7 +168,7 @@ class CavBank:
         if missing:
             raise CavError(
                 f"the CAVs were learned at {_names(self.layers)}, not at {_names(missing)}; "
-                "fit again with these layers, or ask for learned ones"
+                "fit again with these layers, or choose among those"
             )
         return replace(
             self,
@@ -217,8 +217,9 @@ class CavBank:
         """
         if variant != self.variant:
             raise CavError(
-                f"the CAVs were learned with the variant {self.variant!r}, and {variant!r} is "
-                "asked for: their emblems belong to its maps; fit again, or ask for theirs"
+                f"the CAVs were learned with the variant {self.variant!r}, but {variant!r} was "
+                "requested; their emblems belong to maps of their variant: fit again, or request "
+                f"{self.variant!r}"
             )
 
     # -- files --------------------------------------------------------------------------------
@@ -293,5 +294,5 @@ def describe(model: Model) -> dict[str, str]:
     return {"network": model.described, "preprocess": repr(model.preprocess)}
 
 
-def _names(names: Mapping[str, object] | Sequence[str]) -> str:
+def _names(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names)) or "none"
