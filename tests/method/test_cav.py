@@ -15,6 +15,8 @@ from vtcav.explainer.learning.example_passes import Pass
 from vtcav.explainer.learning.learn import learn
 from vtcav.explainer.settings import FitSettings
 from vtcav.images.concepts import Concept, gather
+from vtcav.method.cav import Cavs, direction, directions, emblem
+from vtcav.method.resampling import Draws
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,20 @@ def test_a_bank_comes_back_as_it_was(explainer, path):
     assert again.versions == bank.versions
     assert again.settings == bank.settings
     assert again.table().equals(bank.table())
+
+
+def test_cavs_are_what_the_documented_functions_give(explainer):
+    bank = explainer.cavs
+    for layer, cavs in bank.layers.items():
+        for k, name in enumerate(bank.names):
+            examples, negatives = (images.gap[layer] for images in bank.evidence(name))
+            assert torch.equal(cavs.v[k], direction(examples, negatives))
+            whole = Draws.whole(len(examples), len(negatives))
+            torch.testing.assert_close(cavs.v[k], directions(examples, negatives, whole)[0])
+            assert torch.equal(cavs.e_pos[k], emblem(cavs.values_pos[k]))
+            assert torch.equal(cavs.e_neg[k], emblem(cavs.values_neg[k]))
+        # directions and emblems alone, by their type
+        assert {type(cavs.to(torch.device("cpu"))), type(cavs.part(range(1)))} == {Cavs}
 
 
 def test_the_table_tells_emblems_and_counts(explainer):
