@@ -82,6 +82,13 @@ def test_displays_say_what_the_tables_do(results):
     assert "dark" in "".join(check(results["images"]._repr_html_()).text)
 
 
+def test_displays_say_how_many_random_directions_get_as_much(results):
+    summary = results["global"].summary()
+    shown = "".join(check(results["global"]._repr_html_()).text)
+    for p in summary["p_value"].dropna():
+        assert re.search(rf"{round(p * 501) - 1} of 500 random directions gets? as much", shown)
+
+
 def test_maps_are_shown(results):
     # the image, and 2 concepts at 2 layers
     assert check(results["local"]._repr_html_()).tags.count("img") == 5

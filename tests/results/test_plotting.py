@@ -22,6 +22,7 @@ from PIL import Image
 import vtcav
 from vtcav.images.references import Skipped
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
+from vtcav.results.figures.footnotes import ns_means
 from vtcav.results.figures.global_explanation import plot_global
 from vtcav.results.figures.lettering import labels, shorten, text_width, wrap
 from vtcav.results.figures.local_explanation import plot_local
@@ -460,6 +461,20 @@ def test_what_is_not_significant_is_marked(q, marked):
     assert numbers
     assert all((" ns" in text) == marked for text in numbers)
     assert ("ns: not significant" in footnotes(figure)) == (q == q)
+
+
+def test_footnote_on_significance_speaks_from_p():
+    for p, q, meaning in (
+        ([24 / 501], [0.048], "No value here."),
+        ([1 / 501, 0.4, NAN], [0.06, 0.4, NAN], "1 value: 0 of 500 random directions get as much, "
+         "not significant after correcting for 2 values."),
+        ([24 / 501, 51 / 501, 0.4], [0.2, 0.2, 0.4], "2 values: 50 to 199 of 500 random"),
+    ):  # fmt: skip
+        table = pd.DataFrame({"p_value": p, "q_value": q})
+        (footnote,) = ns_means(table, 500)
+        assert meaning in footnote
+        assert "often" not in footnote
+    assert ns_means(pd.DataFrame({"p_value": [NAN], "q_value": [NAN]}), 500) == []
 
 
 def test_intervals_of_a_class():

@@ -14,8 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vtcav.cli import options
-from vtcav.cli.terminal import by_class, print_frame, records
+from vtcav.cli.terminal import by_class, print_frame, print_line, records
 from vtcav.method.variants import suffix
+from vtcav.results.words import SIGNIFICANT, not_significant
 
 if TYPE_CHECKING:
     from vtcav.results.explanation import LocalExplanation
@@ -72,6 +73,8 @@ def _print(local: LocalExplanation) -> None:
     )
     title = f"Concept attributions by class{suffix(local.provenance.variant)}"
     print_frame(title, *by_class(local.attributions))
+    if found := not_significant(local.attributions, local.provenance.null_cavs):
+        print_line(f"ns: not significant (q > {SIGNIFICANT}). {found}")
 
 
 def _classes(text: str) -> int | list[str | int]:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcav.cli import options
-from vtcav.cli.terminal import print_frame, records, with_intervals
+from vtcav.cli.terminal import print_frame, print_line, records, with_intervals
 from vtcav.method.variants import suffix
+from vtcav.results.words import SIGNIFICANT, not_significant
 
 if TYPE_CHECKING:
     from vtcav.results.explanation import GlobalExplanation
@@ -101,12 +102,15 @@ def _run(arguments: argparse.Namespace) -> None:
 
 def _print(glob: GlobalExplanation) -> None:
     """Print the summary."""
+    summary = glob.summary()
     used = int(glob.images["used"].sum())
     print_frame(
         f"{glob.class_name}: concept attributions over {used} images, {len(glob.skipped)} skipped"
         f"{suffix(glob.provenance.variant)}\n"
         "images: 95 % interval of the mean for other images; examples: the same for other examples "
         "and negatives; q: false discovery rate against CAVs of random images",
-        with_intervals(glob.summary()),
+        with_intervals(summary),
         "layer, concept, mean, images, examples, null_mean: random, q_value: q, note",
     )
+    if found := not_significant(summary, glob.provenance.null_cavs):
+        print_line(f"not significant (q > {SIGNIFICANT}): {found}")

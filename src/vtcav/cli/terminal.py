@@ -69,7 +69,7 @@ def print_frame(title: str, frame: pd.DataFrame, columns: Mapping[Any, str] | st
 def by_class(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     """Return attributions with a column for each class, and the columns' titles.
 
-    A number is marked "ns" where q > 0.05: not significantly above CAVs of random images.
+    A number is marked "ns" where q > 0.05.
     """
     keys = ["layer", "concept"]
     texts = table.assign(

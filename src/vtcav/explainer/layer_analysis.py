@@ -38,13 +38,14 @@ from vtcav.models.heads.mixed_precision import mixed
 from vtcav.results.bank import CavBank
 from vtcav.results.layer_cavs import LayerCavs
 from vtcav.results.rows import Row
+from vtcav.results.words import CLASS_NOT_RAISED
 
 __all__ = ["LayerImages", "LayerResult", "analyse"]
 
 # Rows join several notes with "; ", so none holds it.
 NOT_SEPARATED = "not separated: e+ <= e-, so the map and the attribution are 0"
 NO_DIRECTION = "no channel points towards the concept, so the attribution is 0"
-NOT_RAISED = "the image does not raise this class above zero feature maps, so all are 0"
+NOT_RAISED = f"the image {CLASS_NOT_RAISED} above zero feature maps, so all are 0"
 NOT_CONVERGED = "quadrature stopped above the tolerance"
 INCOMPLETE = "the integral misses or adds more than 2 % of z(F) - z(0): take adaptive or more steps"
 NOT_TESTED = "not tested: "

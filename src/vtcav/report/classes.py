@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vtcav.diagnostics.levels import BAD
 from vtcav.report.trust import Trust
 from vtcav.results.explanation import GlobalExplanation
-from vtcav.results.words import NOT_SEPARATED, SIGNIFICANTLY, interval, value, verdict
+from vtcav.results.words import NOT_SEPARATED, SIGNIFICANTLY, as_much, interval, value, verdict
 
 __all__ = ["ClassPart", "ClassRow", "class_part"]
 
@@ -29,6 +29,7 @@ class ClassRow:
     p: float
     q: float
     verdict: str
+    as_much: str
     level: str
     reason: str
     note: str
@@ -49,7 +50,7 @@ class ClassRow:
         """How certain the mean is, in words."""
         images, examples = interval(*self.ci), interval(*self.cav)
         parts = [
-            f"q = {value(self.q)}",
+            f"{self.as_much} (q = {value(self.q)})",
             images and f"95 % interval for other images {images}",
             examples and f"for other examples {examples}",
             f"concepts of random images get {value(self.null_mean)}",
@@ -64,6 +65,7 @@ class ClassRow:
         images, examples = interval(*self.ci), interval(*self.cav)
         parts = [
             f"{self.concept}: mean {value(self.mean)}, {self.verdict}",
+            self.as_much if self.as_much != self.verdict else "",
             images and f"for other images {images}",
             examples and f"for other examples {examples}",
         ]
@@ -108,6 +110,8 @@ def class_part(number: int, name: str, explained: GlobalExplanation, trust: Trus
         key: tuple(group["attribution"].tolist())
         for key, group in table.groupby(["layer", "concept"], sort=False)
     }
+    summary = explained.summary()
+    tests = int(summary["p_value"].notna().sum())
     rows = tuple(
         ClassRow(
             class_number=number,
@@ -123,12 +127,19 @@ def class_part(number: int, name: str, explained: GlobalExplanation, trust: Trus
             p=float(row["p_value"]),
             q=float(row["q_value"]),
             verdict=verdict(row["q_value"], separated=bool(row["separated"])),
+            as_much=as_much(
+                row["p_value"],
+                row["q_value"],
+                explained.provenance.null_cavs,
+                tests,
+                row["note"],
+            ),
             level=trust.level(layer, concept),
             reason=trust.reason(layer, concept),
             note=str(row["note"]),
             images=values[layer, concept],
         )
-        for row in explained.summary().to_dict("records")
+        for row in summary.to_dict("records")
     )
     images = explained.images
     used = images[images["used"].astype(bool)]

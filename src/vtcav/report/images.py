@@ -19,7 +19,7 @@ from vtcav.diagnostics.levels import BAD
 from vtcav.report.trust import Trust
 from vtcav.results.explanation import LocalExplanation
 from vtcav.results.figures.data_uri import data_uri
-from vtcav.results.words import NS, SIGNIFICANTLY, clear, count, interval, value, verdict
+from vtcav.results.words import NS, SIGNIFICANTLY, as_much, clear, count, interval, value, verdict
 
 __all__ = ["Claim", "ImagePart", "image_part", "packed"]
 
@@ -135,6 +135,8 @@ def _pictures(explained: LocalExplanation) -> dict[str, Any]:
 
 def _table(explained: LocalExplanation, rows: list[_Row], classes: list[int]) -> list[list[Any]]:
     """Return the rows as the page reads them: indices, numbers to draw and texts to show."""
+    null_cavs = explained.provenance.null_cavs
+    tests = int(explained.attributions["p_value"].notna().sum())
     return [
         [
             explained.layers.index(row["layer"]),
@@ -150,6 +152,7 @@ def _table(explained: LocalExplanation, rows: list[_Row], classes: list[int]) ->
             verdict_,
             level,
             clear(row["note"]),
+            as_much(row["p_value"], row["q_value"], null_cavs, tests, row["note"]),
         ]
         for row, verdict_, level in rows
     ]

@@ -192,8 +192,8 @@ def _tested(rows: Sequence[ClassRow], classes: int) -> str:
     sentence = (
         f"{count(tested, 'attribution')} to classes tested against concepts made of random images; "
         f"{tested - counts[NS]} with q ≤ 0.05. "
-        "“Not significant” means that random images often get as much, not that the concept does "
-        "not matter."
+        "“Not significant” (q > 0.05) does not mean that the concept does not matter: the table "
+        "says how many random directions get as much."
     )
     if classes > 1:
         sentence += (

@@ -82,7 +82,7 @@ class LocalExplanation:
         the concept from its negatives), cav_low and cav_high (95 % interval over the choice of
         examples and negatives, from bootstrap CAVs), null_mean (mean attribution of null CAVs),
         effect (how many of their standard deviations the attribution lies above it), p_value
-        (one-sided: how often a CAV of random images gets as much), q_value (p adjusted for all
+        (one-sided: the share of null CAVs that get as much), q_value (p adjusted for all
         rows of this table, Benjamini and Hochberg), note (why a value is 0, missing or uncertain;
         empty where all is well).
         """

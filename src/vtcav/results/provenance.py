@@ -45,6 +45,11 @@ class Provenance:
         variant: Variant = self.settings.get("fit", {}).get("variant", PAPER)
         return variant
 
+    @property
+    def null_cavs(self) -> int:
+        """How many null CAVs attributions were tested against; 0 where none were."""
+        return int(self.settings.get("fit", {}).get("null_cavs") or 0)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
         return asdict(self)

@@ -6,19 +6,26 @@ import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
+    "CLASS_NOT_RAISED",
     "NOT_SEPARATED",
     "NOT_TESTED",
     "NS",
     "SIGNIFICANT",
     "SIGNIFICANTLY",
+    "as_much",
     "clear",
     "count",
     "counted_notes",
     "distinct_names",
     "interval",
     "listed",
+    "not_significant",
     "number",
     "short_names",
     "value",
@@ -30,6 +37,8 @@ SIGNIFICANT = 0.05
 
 SIGNIFICANTLY, NS = "significant", "not significant"
 NOT_TESTED, NOT_SEPARATED = "not tested", "not separated"
+CLASS_NOT_RAISED = "does not raise this class"
+"""Notes that hold one of these texts say why a value has no p-value."""
 
 # These reorder the letters around them, which a file's name must not be able to do.
 _REORDERING = {
@@ -101,6 +110,66 @@ def verdict(q: float, *, separated: bool) -> str:
     if math.isnan(q):
         return NOT_TESTED
     return SIGNIFICANTLY if q <= SIGNIFICANT else NS
+
+
+def as_much(p: float, q: float, null_cavs: int, tests: int, note: str = "") -> str:
+    """Return how many null CAVs reach an attribution, or why it was not tested.
+
+    Args:
+        p: Its p-value, (1 + count) / (1 + null CAVs); NaN where it was not tested.
+        q: Its q-value.
+        null_cavs: How many null CAVs it was tested against.
+        tests: How many values q is adjusted for.
+        note: Its note.
+
+    Example:
+        >>> as_much(24 / 501, 0.3, 500, 46)
+        '23 of 500 random directions get as much; not significant after correcting for 46 values'
+        >>> as_much(float("nan"), float("nan"), 500, 46, "rough; not separated: e+ <= e-")
+        'not separated: e+ <= e-'
+    """
+    if math.isnan(p) or math.isnan(q):
+        whys = NOT_SEPARATED, NOT_TESTED, CLASS_NOT_RAISED
+        parts = [part for part in note.split("; ") if any(why in part for why in whys)]
+        return "; ".join(parts) or NOT_TESTED
+    text = _reached(p, p, null_cavs)
+    if p <= SIGNIFICANT < q:
+        text += f"; not significant after correcting for {count(tests, 'value')}"
+    return text
+
+
+def _reached(least: float, most: float, null_cavs: int) -> str:
+    if not null_cavs:  # a result that does not say how many there were
+        return f"p = {number(least)}" if least == most else f"p = {interval(least, most)}"
+    low, high = (round(p * (1 + null_cavs)) - 1 for p in (least, most))
+    times = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    get = "gets" if low == high == 1 else "get"
+    return f"{times} of {null_cavs:,} random directions {get} as much"
+
+
+def not_significant(table: pd.DataFrame, null_cavs: int) -> str:
+    """Return what "not significant" means for the values of a table; empty where none is.
+
+    Args:
+        table: Has p_value and q_value.
+        null_cavs: How many null CAVs they were tested against.
+
+    Example:
+        >>> import pandas as pd
+        >>> not_significant(pd.DataFrame({"p_value": [0.4], "q_value": [0.4]}), 4)
+        '1 value: 1 of 4 random directions gets as much'
+    """
+    short = table[table["q_value"] > SIGNIFICANT]["p_value"]
+    tests = count(int(table["p_value"].notna().sum()), "value")
+    parts = []
+    for p, end in (
+        (short[short > SIGNIFICANT], ""),
+        (short[short <= SIGNIFICANT], f", not significant after correcting for {tests}"),
+    ):
+        if len(p):
+            reached = _reached(float(p.min()), float(p.max()), null_cavs)
+            parts.append(f"{count(len(p), 'value')}: {reached}{end}")
+    return "; ".join(parts)
 
 
 def count(n: int, noun: str, many: str | None = None) -> str:

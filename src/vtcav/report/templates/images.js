@@ -139,7 +139,7 @@
     const { data } = state;
     const body = find("image-table").querySelector("tbody");
     body.replaceChildren(...data.rows.map((row) => {
-      const [l, k, c, , text, , , range, random, q, verdict, level, note] = row;
+      const [l, k, c, , text, , , range, random, q, verdict, level, note, reached] = row;
       const line = make("tr");
       const head = make("th", data.layers[l]);
       head.scope = "row";
@@ -189,13 +189,14 @@
     const x = (value) => 8 + 304 * Math.min(Math.max(value / top, 0), 1);
     find("bars-title").textContent = `How much “${concept}” at ${layer} counts for each class`;
     find("bars").replaceChildren(...rows.map((row) => {
-      const [, , c, value, text, low, high, range, random, q, verdict, level, note] = row;
+      const [, , c, value, text, low, high, range, random, q, verdict, level, note, reached] = row;
       const item = make("li");
       item.append(make("span", data.classes[c], "name"), make("span", `${text} ${stood[verdict] ?? "✕"} ${verdict}`, "number"));
-      const about = [`q = ${q}`, `random images get ${random}`];
+      const about = q === "–" ? [] : [`${reached} (q = ${q})`, `random directions get ${random} on average`];
       if (range) about.unshift(`for other examples ${range}`);
       if (level !== "fine") about.push(`diagnostics: ${level}`);
       if (note) about.push(note);
+      else if (!about.length) about.push(reached);
       const svg = drawn("svg", { viewBox: "0 0 320 16", role: "img", "aria-label": `${data.classes[c]}: ${text}, ${verdict}` });
       svg.append(drawn("rect", { class: "track", x: 8, y: 2, width: 304, height: 12 }));
       if (value > 0) svg.append(drawn("rect", { class: verdict === "significant" ? "bar" : "bar no", x: 8, y: 3, width: Math.max(x(value) - 8, 1), height: 10 }));

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from vtcav.results.words import SIGNIFICANT, number
+from vtcav.results.words import SIGNIFICANT, not_significant, number
 
-__all__ = ["NS_MEANS", "Marks"]
+if TYPE_CHECKING:
+    import pandas as pd
 
-NS_MEANS = (
-    "ns: not significant. CAVs learned from random draws of the negatives often get as much "
-    f"(q > {SIGNIFICANT}, the false discovery rate over all values of this figure)."
-)
+__all__ = ["Marks", "ns_means"]
+
+
+def ns_means(table: pd.DataFrame, null_cavs: int) -> list[str]:
+    """Return the footnote on values that are not significant, if any was tested.
+
+    Args:
+        table: All values, with p_value and q_value.
+        null_cavs: How many null CAVs they were tested against.
+    """
+    if table["q_value"].isna().all():
+        return []
+    found = not_significant(table, null_cavs) or "No value here"
+    about = (
+        f"ns: not significant (q > {SIGNIFICANT}, the false discovery rate over all values). "
+        "Random directions are CAVs learned from random draws of the negatives. "
+    )
+    return [f"{about}{found}."]
 
 
 class Marks:

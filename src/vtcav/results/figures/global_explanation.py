@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from vtcav.method.variants import suffix
-from vtcav.results.figures.footnotes import NS_MEANS, Marks
+from vtcav.results.figures.footnotes import Marks, ns_means
 from vtcav.results.figures.lettering import LINE, LINE_HEIGHT, text_width, wrap
 from vtcav.results.figures.page import (
     MARGIN,
@@ -233,8 +233,7 @@ class _Global:
                 "Broad bar: 95 % interval of the mean for other examples and negatives of the "
                 "concept, over the same images."
             )
-        if self.summary["q_value"].notna().any():
-            texts.append(NS_MEANS)
+        texts += ns_means(self.summary, self.explanation.provenance.null_cavs)
         if skipped := len(self.explanation.skipped):
             texts.append(f"Skipped, because they cannot be read: {count(skipped, 'image')}.")
         return texts + self.marks.legend()

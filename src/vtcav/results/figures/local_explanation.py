@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vtcav.method.variants import suffix
-from vtcav.results.figures.footnotes import NS_MEANS, Marks
+from vtcav.results.figures.footnotes import Marks, ns_means
 from vtcav.results.figures.lettering import (
     LINE,
     LINE_HEIGHT,
@@ -69,7 +69,6 @@ class _Local:
         self.smooth = smooth
         table = explanation.attributions
         self.resampled = bool(table["cav_low"].notna().any())
-        self.tested = bool(table["q_value"].notna().any())
         self.error = float(table["error"].max())
         # whiskers: other examples and negatives, or else the quadrature's error
         value, error = table["attribution"], table["error"].fillna(0)
@@ -259,8 +258,7 @@ class _Local:
         if np.isfinite(self.error):
             shown = "." if self.resampled else "; whiskers show it where it is large enough."
             texts[-1] += f" Estimated quadrature error: at most {number(self.error)}{shown}"
-        if self.tested:
-            texts.append(NS_MEANS)
+        texts += ns_means(self.explanation.attributions, self.explanation.provenance.null_cavs)
         return texts + self.marks.legend()
 
 

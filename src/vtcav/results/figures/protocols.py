@@ -22,6 +22,8 @@ __all__ = ["ExplainedClass", "ExplainedImage"]
 class _Provenance(Protocol):
     @property
     def variant(self) -> Variant: ...
+    @property
+    def null_cavs(self) -> int: ...
 
 
 class _Explained(Protocol):

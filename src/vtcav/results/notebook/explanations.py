@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 from vtcav.results.figures.protocols import ExplainedClass, ExplainedImage
 from vtcav.results.notebook.display import MOST_ROWS, Cell, Display, Figure, cell
 from vtcav.results.notebook.pictures import examples, overlay, picture
-from vtcav.results.words import NOT_SEPARATED, NS, count, interval, value, verdict
+from vtcav.results.words import (
+    NOT_SEPARATED,
+    NS,
+    as_much,
+    count,
+    interval,
+    not_significant,
+    value,
+    verdict,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,8 +40,10 @@ def local_html(explanation: ExplainedImage) -> str:
     ]
     notes = [
         "Number: the share of the best class's logit difference that the concept accounts for; "
-        "ns: not significantly above concepts of random images. plot() draws all of it."
+        "plot() draws all of it."
     ]
+    if found := not_significant(table, explanation.provenance.null_cavs):
+        notes.append(f"ns: not significant. {found}.")
     if (more := len(classes) - len(shown)) > 0:
         notes.insert(0, f"{count(more, 'more class', 'more classes')} not shown.")
     groups = table.groupby(["layer", "concept"], sort=False)
@@ -81,9 +92,15 @@ def _verdict(row: Any) -> str:
     return verdict(float(row.q_value), separated=bool(row.separated))
 
 
+def _test(row: Any, null_cavs: int, tests: int) -> str:
+    why, about = _verdict(row), as_much(row.p_value, row.q_value, null_cavs, tests, row.note)
+    return about if why in about else f"{why}: {about}"
+
+
 def global_html(explanation: ExplainedClass) -> str:
     """Return the display of an explained class."""
     summary = explanation.summary()
+    tests = int(summary["p_value"].notna().sum())
     rows = [
         [
             cell(row.layer),
@@ -91,7 +108,7 @@ def global_html(explanation: ExplainedClass) -> str:
             cell(float(row.mean), bar=True),
             cell(interval(row.ci_low, row.ci_high)),
             cell(interval(row.cav_low, row.cav_high)),
-            cell(_verdict(row)),
+            cell(_test(row, explanation.provenance.null_cavs, tests)),
             cell(row.note),
         ]
         for row in _rows(summary.head(MOST_ROWS))
