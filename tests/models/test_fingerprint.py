@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+import vtcav
 from tests.helpers.nets import SIZE, Conv, Net, check_head, classifier
-from tests.helpers.small import with_weights
+from tests.helpers.small import pictures, with_weights
+from vtcav.errors import CavError
 
 
 def normed():
@@ -102,3 +104,56 @@ def test_a_later_change_of_the_weights_is_used():
         net.stem.weight.zero_()
     assert not torch.allclose(head(maps), before)
     check_head(net, "layer", "single", model=model)
+
+
+# ---------------------------------------------------------------- what weights do not tell
+
+
+class Sloped(nn.Module):
+    """Computes otherwise with the same weights and the same repr."""
+
+    def __init__(self, slope=0.0):
+        super().__init__()
+        torch.manual_seed(0)
+        self.slope = slope
+        self.conv, self.last, self.fc = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 8, 3), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = nn.functional.leaky_relu(self.conv(x), self.slope)
+        return self.fc(torch.relu(self.last(x)).mean((2, 3)))
+
+
+def test_cavs_of_other_code_with_the_same_weights_are_refused(tmp_path):
+    models = [vtcav.Classifier(Sloped(s).eval(), None, vtcav.Preprocess(16)) for s in (0.0, 0.3)]
+    assert models[0].fingerprint == models[1].fingerprint
+    explainer = vtcav.VisualTCAV(models[0], ["last"], 4, progress=False)
+    explainer.fit({"a": pictures(6, 1, low=100)}, pictures(12, 2), null_cavs=0, bootstraps=0)
+    explainer.cavs.save(tmp_path / "cavs.safetensors")
+    bank = vtcav.CavBank.load(tmp_path / "cavs.safetensors")
+    assert bank.behaviour == explainer.cavs.behaviour
+    again = vtcav.Classifier(Sloped().eval(), None, vtcav.Preprocess(16))
+    vtcav.VisualTCAV(again, cavs=bank)
+    with pytest.raises(CavError, match="with these weights that computes otherwise"):
+        vtcav.VisualTCAV(models[1], cavs=bank)
+
+
+def test_addresses_in_a_repr_do_not_count():
+    class Called(nn.Module):
+        def __init__(self, function):
+            super().__init__()
+            self.function = function
+
+        def extra_repr(self):
+            return str(self.function)
+
+        def forward(self, x):
+            return self.function(x)
+
+    def net():
+        torch.manual_seed(0)
+        end = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+        return nn.Sequential(nn.Conv2d(3, 4, 3), Called(lambda x: x.relu()), end).eval()
+
+    first, second = net(), net()
+    assert repr(first) != repr(second)
+    assert classifier(first).fingerprint == classifier(second).fingerprint

@@ -123,6 +123,7 @@ class VisualTCAV:
         self.variant = check_variant(variant or (cavs.variant if cavs is not None else PAPER))
         if cavs is not None:
             cavs.check_fits(model, self._preprocessing)
+            cavs.check_behaviour(model)
             cavs.check_variant(self.variant)
             layers = list(cavs.layers) if layers is None else layers
         self.layers = [layer.name for layer in model.check_layers(layers)]

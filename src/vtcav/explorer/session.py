@@ -85,6 +85,7 @@ class Session:
         self.model = model
         if cavs is not None:
             cavs.check_fits(model, signature(model.preprocess))
+            cavs.check_behaviour(model)
             layers = list(cavs.layers) if layers is None else layers
         self.layers: list[LayerInfo] = model.check_layers(layers)
         self._bank = cavs.select(self.names) if cavs else None

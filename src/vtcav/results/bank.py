@@ -17,6 +17,7 @@ from vtcav.images.preprocess import same_preprocessing
 from vtcav.images.references import Skipped
 from vtcav.method.variants import PAPER, Variant
 from vtcav.models.base import Model
+from vtcav.models.behaviour import Behaviour, behaviour, same_behaviour
 from vtcav.results import bank_file
 from vtcav.results.image_set import ImageSetRecord
 from vtcav.results.layer_cavs import LayerCavs, Resampling
@@ -73,6 +74,7 @@ class CavBank:
         sets: The records of all sets of images, examples and negatives.
         contrast: For each concept the positions of its examples and negatives in `sets`.
         resampling: Which resampled CAVs belong to which concept.
+        behaviour: Logits and maps of the network for a fixed picture; empty in older files.
         from_cache: For each set of images and kind of cache entry, how many entries came from the
             cache and how many were needed. It is not saved: the bank is the same to the last bit
             either way.
@@ -89,6 +91,7 @@ class CavBank:
     sets: tuple[ImageSetRecord, ...]
     contrast: tuple[tuple[int, int], ...]
     resampling: Resampling
+    behaviour: Behaviour = field(default_factory=dict)
     from_cache: Mapping[str, Mapping[str, Sequence[int]]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -209,6 +212,21 @@ class CavBank:
                     f"the network has {came}; fit again"
                 )
 
+    def check_behaviour(self, model: Model) -> None:
+        """Refuse a network that computes otherwise than the one the CAVs were learned with.
+
+        Raises:
+            CavError: When its logits or maps for a fixed picture are others.
+        """
+        if self.behaviour and not same_behaviour(
+            self.behaviour, behaviour(model, list(self.layers))
+        ):
+            raise CavError(
+                "the CAVs were learned on a network with these weights that computes otherwise: "
+                "its logits or feature maps for a fixed picture differ. Its code, or an attribute "
+                "that it reads, has changed; fit again"
+            )
+
     def check_variant(self, variant: Variant) -> None:
         """Refuse a variant other than the one the CAVs were learned with.
 
@@ -248,6 +266,7 @@ class CavBank:
             "sets": [images.to_dict() for images in self.sets],
             "contrast": self.contrast,
             "resampling": self.resampling.to_dict(),
+            "behaviour": dict(self.behaviour),
         }
         bank_file.write(Path(path), tensors, data)
 
@@ -286,6 +305,7 @@ class CavBank:
             ),
             contrast=tuple((first, second) for first, second in data["contrast"]),
             resampling=Resampling.from_dict(data["resampling"]),
+            behaviour=data.get("behaviour", {}),
         )
 
 

@@ -36,6 +36,7 @@ from vtcav.images.preprocess import signature
 from vtcav.method.cav import Cavs, emblems
 from vtcav.method.discriminant_map import SHRINKAGE
 from vtcav.method.variants import PAPER, Variant
+from vtcav.models.behaviour import behaviour
 from vtcav.models.heads.batch_size import free_memory
 from vtcav.results.bank import CavBank, ConceptRecord, describe
 from vtcav.results.layer_cavs import LayerCavs
@@ -116,6 +117,7 @@ def learn(
         sets=tuple(learned[images].record() for images in sets),
         contrast=tuple((sets.index(c.examples), sets.index(c.negatives)) for c in concepts),
         resampling=drawn.resampling,
+        behaviour=behaviour(run.model, run.layers),
         from_cache={} if known is None else known.taken,
     )
 

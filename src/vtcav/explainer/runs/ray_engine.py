@@ -235,6 +235,7 @@ def _task(packed: bytes) -> Task:
     model = load_model(model) if isinstance(model, str) else model
     model = _on_device(model, recipe["device"])
     cavs.check_fits(model, signature(model.preprocess))
+    cavs.check_behaviour(model)
     attributor = Attributor(model, cavs, recipe["settings"])
     return Task(attributor, recipe["class_index"], recipe["strict"])
 

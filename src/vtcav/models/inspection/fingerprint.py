@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 import torch
 from torch import Tensor, nn
 
 __all__ = ["checksums", "fingerprint"]
 
+_ADDRESS = re.compile(r"( at)? 0x[0-9a-fA-F]+")
 _WHOLE_NUMBERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Return the SHA-256 of a module's architecture (its repr) and of all its weights."""
-    digest = hashlib.sha256(f"{type(module).__qualname__}\n{module!r}".encode())
+    """Return the SHA-256 of a module's architecture (its repr) and of all its weights.
+
+    Addresses in memory, which a repr may hold, are left out: they differ between processes.
+    """
+    architecture = _ADDRESS.sub("", repr(module))
+    digest = hashlib.sha256(f"{type(module).__qualname__}\n{architecture}".encode())
     for name, tensor in sorted(_weights(module).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         data = tensor.detach().cpu().contiguous().reshape(-1)
