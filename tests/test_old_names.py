@@ -44,6 +44,7 @@ def test_statements_of_old_code(statement, place):
     [
         "import vtcav.textures; assert vtcav.textures.draw('dotted', 1).shape == (1, 224, 224, 3)",
         "from vtcav.textures import draw, write, NAMES",
+        "import vtcav.demo; from vtcav import demo; from vtcav.demo import negatives, photograph",
         "import vtcav, vtcav.datasets.textures as t; assert vtcav.textures is t",
         "from vtcav.images import ImageRef, ImageSource, Skipped, UnreadableError, collect, read",
         "from vtcav.explainer import VisualTCAV",

@@ -61,6 +61,7 @@ _HOMES = {
 
 _MODULES = {
     "datasets": "vtcav.datasets",
+    "demo": "vtcav.datasets.demo_photographs",
     "explorer": "vtcav.explorer",
     "textures": "vtcav.datasets.textures",
 }
@@ -68,7 +69,7 @@ _MODULES = {
 # Old modules whose content is now under another name. Those of the same name are looked for.
 _RENAMES = """
 cache=files.cache cav=results.bank,method.cav concepts=images.concepts engines=explainer.runs
-demo=datasets.demo_photographs,models.sources.demo_network evidence=results.image_set
+evidence=results.image_set
 export=results.wide_tables filter_map=method.discriminant_map integration=method.integral
 learning=explainer.learning plotting=results.figures precision=models.heads.mixed_precision
 quadrature=method.integral.trapezoid runs=explainer.runs saved=files.manifest scratch=files.spill

@@ -46,10 +46,10 @@ def collect(source: ImageSource, *, limit: int | None = None, seed: int = 0) -> 
       `__MACOSX`, are left out. Links to folders are followed, each real folder once. Every other
       file is listed whatever its extension, so that one that is no picture is named when it is
       opened.
-    - A glob ("zebras/*.png", "photos/**/*.jpg") stands for the files that it matches, in sorted
+    - A glob (``zebras/*.png``, ``photos/**/*.jpg``) stands for the files that it matches, in sorted
       order; where it matches folders alone, for the files in these.
-    - A URI ("s3://bucket/zebras", "gs://...", "hdfs://...", "file://...", and what fsspec knows)
-      names a picture, a folder, a Parquet file, or several by a "*" in it.
+    - A URI (``s3://bucket/zebras``, ``gs://``, ``hdfs://``, ``file://``, and what fsspec knows)
+      names a picture, a folder or a Parquet file; with a ``*`` in it, all that match.
     - A Parquet file, here or behind a URI, has a column of bytes ("image", "bytes", or a struct
       "image" with "bytes" as Hugging Face writes it) or one of paths or URIs ("path", ...), which
       are relative to the file's folder.
