@@ -23,6 +23,7 @@ from vtcav.images.references import ImageRef
 from vtcav.method.integral.trapezoid import FLOOR
 from vtcav.models.base import Head, Model
 from vtcav.models.finite import check_finite
+from vtcav.models.foreign_errors import network_errors
 from vtcav.models.heads.batch_size import Budget
 from vtcav.results.bank import CavBank
 from vtcav.results.provenance import Provenance, versions
@@ -111,7 +112,8 @@ class Attributor:
         Raises:
             ModelError: When the network gives infinite values or NaN.
         """
-        return ForwardPass.of(self.model, [layer.name for layer in self.layers], names, x)
+        with network_errors(f"for {names[0]!r}" if len(names) == 1 else f"in {len(names)} images"):
+            return ForwardPass.of(self.model, [layer.name for layer in self.layers], names, x)
 
     def results(self, images: ForwardPass, classes: Sequence[int]) -> Iterator[LayerResult]:
         """Yield the result at each layer and drop its feature maps, which frees their memory.
@@ -256,9 +258,10 @@ class Attributor:
     def _result(
         self, layer: str, images: ForwardPass, classes: Sequence[int], settings: IntegralSettings
     ) -> LayerResult:
-        here = self.layer_images(layer, images, classes)
-        size = self._budget.of(here.head, here.F, len(classes))
-        return analyse(here, here.integral(settings, size))
+        with network_errors(f"at layer {layer!r}"):
+            here = self.layer_images(layer, images, classes)
+            size = self._budget.of(here.head, here.F, len(classes))
+            return analyse(here, here.integral(settings, size))
 
     def _at_zero(self, head: Head, F: Tensor) -> Tensor:
         """Return the logits at zero feature maps [1, T_all], or [N, T_all] of a head per image."""

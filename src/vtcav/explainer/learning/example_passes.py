@@ -27,6 +27,7 @@ from vtcav.images.progress import Progress, progress_bar
 from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_skipped
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
+from vtcav.models.foreign_errors import network_errors
 from vtcav.results.image_set import ImageSetRecord, perceptual_hash
 
 if TYPE_CHECKING:
@@ -180,7 +181,8 @@ def _computed(run: Pass, images: ImageSet, batches: Batches, layers: Sequence[st
     pooled: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     spills = True
     for batch in batches:
-        maps = run.model.activations(batch.x, layers)
+        with network_errors(f"for examples such as {batch.names[0]!r}"):
+            maps = run.model.activations(batch.x, layers)
         check_finite(batch.names, maps)
         for layer, F in maps.items():
             pooled[layer].append(F.mean((2, 3)))
