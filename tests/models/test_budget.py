@@ -79,8 +79,8 @@ def test_less_memory_gives_the_same_numbers(steps, caplog):
     np.testing.assert_allclose(little, plenty, atol=1e-5)
     messages = [record.getMessage() for record in caplog.records]
     for lowered in (
-        r"\d images per pass; going on with 2",
-        r"of layer 'layer' .*; going on with 2",
+        r"\d images per pass; continuing with 2",
+        r"of layer 'layer' .*; continuing with 2",
     ):
         assert any(re.search(lowered, message) for message in messages), messages
     # every size fails once, then the smaller one is kept
@@ -130,7 +130,7 @@ def test_the_memory_of_the_processor_runs_out():
     total, size = done.stdout.split()
     assert float(total) == 20
     assert int(size) in (2, 4)
-    assert "memory ran out with 16 feature maps per pass; going on with 8" in done.stderr
+    assert "memory ran out with 16 feature maps per pass; continuing with 8" in done.stderr
 
 
 def test_sizes_hang_on_the_memory_at_hand(monkeypatch):

@@ -61,7 +61,7 @@ def test_the_grid_of_images_of_another_size():
     }.items():
         tokens = torch.zeros(2, 1 + grid[0] * grid[1], 5)
         assert layout.to_maps(tokens, image).shape == (2, 5, *grid)
-    with pytest.raises(LayerError, match="7 tokens of an image of 32 x 32 are no grid like 4 x 4"):
+    with pytest.raises(LayerError, match="7 tokens of an image of 32 x 32 form no grid like 4 x 4"):
         layout.to_maps(torch.zeros(1, 8, 5), (32, 32))
 
 
@@ -343,13 +343,13 @@ def test_integrated_gradients_of_the_grid_are_complete(prefix):
 def test_the_last_block_before_a_class_token_is_refused():
     model = classifier(Transformer(blocks=4))
     assert "blocks.2" in names(model)
-    why = "'blocks.3' .* comes too late: after it the network reads the class token alone, and none"
+    why = "'blocks.3' .* comes too late: after it the network only reads the class token, and none"
     message = refused(model, "blocks.3", why)
     assert message.endswith("The nearest usable layers: 'blocks.2'")
     for late in ("blocks", "norm"):
-        refused(model, late, f"'{late}' .* the class token alone")
+        refused(model, late, f"'{late}' .* only reads the class token")
     registers = classifier(Transformer(prefix=5))
-    refused(registers, "blocks.3", "reads the 5 prefix tokens alone, and none of the 4 x 4 tokens")
+    refused(registers, "blocks.3", "only reads the 5 prefix tokens, and none of the 4 x 4 tokens")
     pooled = classifier(Transformer(pool="mean"))
     assert names(pooled)[-2:] == ["blocks", "norm"]
 

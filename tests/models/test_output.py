@@ -236,7 +236,7 @@ def test_scores_that_are_not_finite_are_refused():
 )
 def test_scores_that_depend_on_chance_or_on_other_images_are_refused(end):
     torch.manual_seed(0)
-    with pytest.raises(ModelError, match="other scores alone than beside others"):
+    with pytest.raises(ModelError, match="other scores alone than in a batch"):
         classifier(Ends(end))
 
 

@@ -53,8 +53,8 @@ class Classifier(Model):
         binary: Whether the network has a single logit, positive above 0.
         device: Where to compute. "auto" is where the module's weights are; for another device the
             module is copied, the original stays where it is.
-        layouts: The layout of layers where it is not found by itself, by layer name or pattern:
-            {"stem": "NHWC", "blocks.*": "tokens(1+14x14)"}. A pattern holds where it fits.
+        layouts: The layout of layers where it cannot be detected, by layer name or pattern:
+            {"stem": "NHWC", "blocks.*": "tokens(1+14x14)"}. A pattern applies where it fits.
         task: What the scores are. "classes", of which one is right (softmax); "labels", each
             right or not (sigmoid); "regression", one number, explained towards lower and higher
             values, which `class_names` then name. "auto" tells labels by a final sigmoid.
@@ -135,7 +135,7 @@ class Classifier(Model):
             f"preprocess={self.preprocess!r}, binary={self.binary}, device='{self.device}')"
         )
 
-    # -- what the network is ------------------------------------------------------------------
+    # -- inspection ---------------------------------------------------------------------------
 
     @property
     def fingerprint(self) -> str:
@@ -169,7 +169,7 @@ class Classifier(Model):
         """Return how the output of a layer holds its feature maps."""
         return self._layers.layout_of(layer)
 
-    # -- what the network computes ------------------------------------------------------------
+    # -- computation --------------------------------------------------------------------------
 
     def activations(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Return F [N, C, h, w] (float32) of each layer, from one pass that stops early.
@@ -268,7 +268,7 @@ class Classifier(Model):
 
     def _input(self, images: Tensor) -> Tensor:
         if self.device.type == "cuda" and images.device.type == "cpu":
-            # from pinned memory the copy does not hold up what comes after
+            # a copy from pinned memory does not block
             return images.pin_memory().to(self.device, non_blocking=True).to(self.dtype)
         return images.to(self.device, self.dtype)
 
@@ -301,7 +301,7 @@ class Classifier(Model):
         missing = [name for name in layers if name not in outputs]
         if missing:
             raise LayerError(
-                f"layer {missing[0]!r} ran when the network was first seen and did not run for "
+                f"layer {missing[0]!r} ran when the network was first run, but did not run for "
                 "these images; expected a network that runs the same modules for all images"
             )
         maps = {name: self.layout(name).to_maps(outputs[name], image) for name in layers}

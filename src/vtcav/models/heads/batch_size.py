@@ -120,7 +120,7 @@ class BatchSize:
             )
         self.size = tried // 2
         _log.warning(
-            "memory ran out with %d %s per pass; going on with %d", tried, self.of, self.size
+            "memory ran out with %d %s per pass; continuing with %d", tried, self.of, self.size
         )
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

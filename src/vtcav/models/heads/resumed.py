@@ -155,8 +155,8 @@ class ModuleHead:
         if self.layout.prefix and self.prefix is None:
             raise LayerError(
                 f"layer {self.layer!r} has {self.layout.prefix} prefix tokens beside its maps "
-                f"({self.layout}), which the rest of the network reads too: say which images the "
-                "maps are of, head.of(images)"
+                f"({self.layout}), which the rest of the network reads, too: pass the images of "
+                "the maps first, head.of(images)"
             )
         if self.prefix is not None and len(self.prefix) not in (1, len(F)):
             raise LayerError(
@@ -252,7 +252,7 @@ def resume(
     raise LayerError(
         f"layer {layer!r} cannot be explained: running the network again from its feature maps "
         f"{what}; expected the scores of the plain pass, from this layer alone. Something else "
-        "reaches them: a skip connection around the layer, the image's size or chance"
+        "reaches them: a skip connection around the layer, the image's size or randomness"
     ) from failure
 
 
@@ -269,7 +269,7 @@ def _channels_last(
         return head
     faster = replace(head, channels_last=True)
     try:
-        with torch.enable_grad():  # backward too, for a view may fail there alone
+        with torch.enable_grad():  # backward, too, because a view may fail only there
             for output, expected in plain:
                 F = head.layout.to_maps(output, head.dummy.shape[2:]).detach().requires_grad_()
                 with faster.held() as held:

@@ -102,8 +102,8 @@ class Layout:
             tensor = None
         if not isinstance(tensor, Tensor):
             raise LayerError(
-                "a layer returned a tensor when the network was first seen, and returns "
-                f"{type(output).__name__} without it now; expected one form for all images"
+                "a layer returned a tensor when the network was first run, and now returns "
+                f"{type(output).__name__} without it; expected one form for all images"
             )
         return tensor
 
@@ -158,7 +158,7 @@ class Layout:
             if height * width == count:
                 return height, width
         raise LayerError(
-            f"{count} tokens of an image of {image[0]} x {image[1]} are no grid like "
+            f"{count} tokens of an image of {image[0]} x {image[1]} form no grid like "
             f"{self.grid[0]} x {self.grid[1]}; expected images of the size the network was "
             "first run with"
         )

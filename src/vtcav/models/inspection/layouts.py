@@ -83,8 +83,8 @@ def _named(call: Call, shape: Sequence[int], named: Mapping[str, Layout]) -> Lay
         layout = named[call.name]
         if fault := layout.fault(shape):
             raise LayerError(
-                f"layer {call.name!r} cannot have the layout {layout} that layouts says: {fault}, "
-                f"and it gives a tensor of shape {tuple(shape)}"
+                f"layer {call.name!r} cannot have the layout {layout} given by layouts: {fault}, "
+                f"but its output has the shape {tuple(shape)}"
             )
         return layout
     fitting = (

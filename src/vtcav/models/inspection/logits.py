@@ -332,8 +332,8 @@ def _refuse_unsteady(together: Tensor, alone: Tensor, rounding: float) -> None:
     tolerance = max(0.02, rounding) * float(together.abs().max())
     if float((together - alone).abs().max()) > tolerance:
         raise ModelError(
-            "the network gives one image other scores alone than beside others, in evaluation "
-            "mode: it is random (F.dropout without training=self.training?) or mixes the images "
-            "of a batch (BatchNorm without running statistics?); the method needs the scores of "
-            "each image alone"
+            "the network gives an image other scores alone than in a batch, in evaluation mode: it "
+            "is random (F.dropout without training=self.training?) or mixes the images of a batch "
+            "(BatchNorm without running statistics?); the method needs scores that depend on each "
+            "image alone"
         )

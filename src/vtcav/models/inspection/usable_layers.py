@@ -106,7 +106,7 @@ class UsableLayers:
             if not chosen:
                 raise LayerError(
                     "this network has no usable layer: none gives feature maps or tokens of "
-                    "places that every path from the input to the scores crosses"
+                    "a grid that every path from the input to the scores crosses"
                 )
         else:
             if not names:
@@ -155,7 +155,7 @@ class UsableLayers:
 
     @cached_property
     def _locality(self) -> dict[str, Locality]:
-        """Where the maps of layers change with the picture, where that is in doubt."""
+        """Where the maps of layers change with the picture, for layers where this is uncertain."""
         candidates = self._described(self._candidates)
         untold = {
             name: layer.shape[1:]
@@ -177,16 +177,16 @@ class UsableLayers:
         return frozenset(name for name, where in found if where is Locality.ELSEWHERE)
 
     def _warn_of_diffuse(self, layers: Iterable[str]) -> None:
-        """Say once of each layer whose maps change everywhere alike that they show no place."""
+        """Warn once of each layer whose maps change everywhere alike."""
         everywhere = (name for name in layers if self._locality.get(name) is Locality.EVERYWHERE)
         diffuse = [name for name in everywhere if name not in self._warned]
         self._warned.update(diffuse)
-        # attention mixes the places of tokens
+        # attention mixes the positions of tokens
         if diffuse and any(layout.order == "tokens" for layout in self.layouts.values()):
             warn(
                 f"the maps of {', '.join(map(repr, diffuse))} change everywhere alike, whichever "
-                "part of the picture changes: each place has seen the whole picture (global "
-                "attention). Attributions hold; where a concept is cannot be told there, so take "
+                "part of the picture changes: each position depends on the whole picture (global "
+                "attention). Attributions hold, but the maps do not show where a concept is; take "
                 "an earlier layer for that"
             )
 
@@ -200,15 +200,15 @@ class UsableLayers:
         layout = self.layouts[call]
         _, height, width = map_shape(layout, call.shape)
         if height * width == 1:
-            return "gives maps of 1 x 1, which show no place"
+            return "gives maps of 1 x 1, a single position"
         if 1 in (height, width) and layout.order == "tokens":
             return f"gives {height * width} tokens of no grid that fits the picture"
         read = self.trace.read.get(call.name)
         if layout.prefix and read is not None and not read[layout.prefix :].any():
             token = "class token" if layout.prefix == 1 else f"{layout.prefix} prefix tokens"
             return (
-                f"comes too late: after it the network reads the {token} alone, and none of the "
-                f"{height} x {width} tokens that show a place"
+                f"comes too late: after it the network only reads the {token}, and none of the "
+                f"{height} x {width} tokens of the grid"
             )
         return None
 

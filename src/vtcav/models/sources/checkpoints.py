@@ -81,8 +81,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{str(path)!r} holds more than tensors, for which code in it would have to run: save "
-            "the weights alone, torch.save(module.state_dict(), path) or safetensors, or build "
+            f"{str(path)!r} holds more than tensors, and loading it would run code in it: save "
+            "only the weights, torch.save(module.state_dict(), path) or safetensors, or build "
             "the network with python:MODULE:CALLABLE"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
