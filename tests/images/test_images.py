@@ -26,7 +26,7 @@ import vtcav.images.decoding
 from vtcav.errors import ImageError
 from vtcav.images.batches import Batches, computed_ahead
 from vtcav.images.decoding import as_rgb
-from vtcav.images.listing import collect
+from vtcav.images.listing import collect, subfolders
 from vtcav.images.preprocess import Preprocess
 from vtcav.images.references import ImageRef, Skipped, SkippedImageWarning, read
 
@@ -110,6 +110,12 @@ def test_a_folder_is_listed_recursively_in_sorted_order(tmp_path):
 def test_hidden_files_and_resource_forks_are_left_out(tmp_path):
     for name in ("a.png", ".hidden.png", ".cache/b.png", "__MACOSX/a.png", "x/.y/c.png"):
         save(tmp_path / name)
+    for name in ("@eaDir", "$RECYCLE.BIN", "lost+found", "System Volume Information"):
+        save(tmp_path / name / "a.png")
+        (tmp_path / name).joinpath("b.png").touch()
+    (tmp_path / "Thumbs.db").touch()
+    assert subfolders(tmp_path).keys() == {"x"}
+    assert len(collect(str(tmp_path / "**/*.png"))) == 1
     assert below(tmp_path) == ["a.png"]
     assert len(collect(tmp_path / ".cache")) == 1  # asked for by name
 

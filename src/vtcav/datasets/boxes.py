@@ -15,6 +15,7 @@ from vtcav.datasets.tables import (
     column,
     image_files,
     read_table,
+    row_labels,
 )
 from vtcav.errors import DatasetError
 
@@ -77,14 +78,14 @@ def from_boxes(
     columns, kind = _box_columns(frame, box, form, place)
     folder = str(root) if root is not None else str(Path(place).parent) if place else ""
     pictures = image_files(frame[image], folder)
-    labels = [str(cell).strip() for cell in frame[label]]
-    check_there(list(zip(labels, pictures, strict=True)), folder)
+    labels = row_labels(frame[label], place)
     boxes = _boxes(frame, columns, kind, place)
     pairs = [
         (text, PatchImage.of(picture, place_, cut))
-        for text, picture, place_ in zip(labels, pictures, boxes, strict=True)
-        if text
+        for texts, picture, place_ in zip(labels, pictures, boxes, strict=True)
+        for text in texts
     ]
+    check_there([(text, patch.picture) for text, patch in pairs], folder)
     kept, lost = choose(pairs, cut)
     known = dict.fromkeys(text for text, _ in pairs)
     return group(kept, concepts, limit=limit, seed=seed, left_out=lost, known=known)

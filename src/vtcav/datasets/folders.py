@@ -7,6 +7,7 @@ from pathlib import Path
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group, wanted_labels
 from vtcav.errors import ConceptError, DatasetError
 from vtcav.images.concepts import concept_folders
+from vtcav.images.file_names import hidden
 from vtcav.images.listing import collect, is_remote
 from vtcav.images.references import ImageRef
 
@@ -59,9 +60,16 @@ def from_folders(
     found = []
     for label in used:
         folder = folders[label]
-        if is_remote(folder) or any(path.is_file() for path in Path(folder).rglob("*")):
+        if is_remote(folder) or _has_files(Path(folder)):
             found += [(label, ref) for ref in collect(folder)]
     return group(found, concepts, limit=limit, seed=seed, known=used)
+
+
+def _has_files(folder: Path) -> bool:
+    return any(
+        path.is_file() and not any(map(hidden, path.relative_to(folder).parts))
+        for path in folder.rglob("*")
+    )
 
 
 def _listed(root: Path, file: Path) -> list[tuple[str, ImageRef]]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from vtcav.datasets.cells import image_of, label_texts, report_unlabelled
 from vtcav.datasets.concept_images import ConceptImages, Wanted, check_known, group, names
 from vtcav.errors import DatasetError
 from vtcav.images.references import ImageRef, UnreadableError
@@ -30,8 +31,9 @@ def from_huggingface(
 ) -> ConceptImages:
     """List the images of a Hugging Face data set by label.
 
-    Images of a `Dataset` are read when they are needed. An `IterableDataset` is read once, to its
-    end or for `rows` rows; with a limit only the encoded bytes of the images drawn are kept.
+    Images of a `Dataset` are read when they are needed, without its transform or format.
+    An `IterableDataset` is read once, to its end or for `rows` rows; with a limit only the encoded
+    bytes of the images drawn are kept.
 
     Args:
         dataset: A `Dataset` or an `IterableDataset`, not a `DatasetDict` of them.
@@ -61,23 +63,30 @@ def from_huggingface(
         for column in (image, label):
             check_known("column", column, features)
         dataset = _undecoded(dataset, image, features[image])
-    name_of = _Labels(features[label] if features is not None else None)
+    classes = None if features is None else _class_names(features[label])
     title = _title(dataset)
     pairs: Iterable[tuple[str, ImageRef]]
     if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"):
-        texts = list(dataset[label])[:rows]
+        cells = list(dataset[label])[:rows]
+        labels = [label_texts(cell, f"row {i}", names=classes) for i, cell in enumerate(cells)]
+        report_unlabelled(labels.count([]), len(labels), title)
         pairs = [
             (text, RowImage(f"{title}[{i}]", dataset=dataset, row=i, column=image))
-            for i, cell in enumerate(texts)
-            for text in name_of(cell)
+            for i, texts in enumerate(labels)
+            for text in texts
         ]
     else:
-        pairs = _drawn(_stream(dataset, image, label, name_of, title, rows), limit, seed)
-    return group(pairs, concepts, limit=limit, seed=seed, known=name_of.known)
+        pairs = _drawn(_stream(dataset, image, label, classes, title, rows), limit, seed)
+    return group(pairs, concepts, limit=limit, seed=seed, known=classes)
 
 
 def _undecoded(dataset: Any, column: str, feature: Any) -> Any:
-    """Return the data set with bytes and paths in place of decoded images."""
+    """Return the data set with bytes and paths in place of decoded images, without its transform.
+
+    A transform or format of the data set would change the labels and images of its rows.
+    """
+    if hasattr(dataset, "with_format"):
+        dataset = dataset.with_format(None)
     if type(feature).__name__ != "Image":
         return dataset
     return dataset.cast_column(column, type(feature)(decode=False))
@@ -90,36 +99,26 @@ def _title(dataset: Any) -> str:
     return f"{name}/{split}" if split is not None else str(name)
 
 
-class _Labels:
-    """Turns cells into labels, by name where the data set has names."""
-
-    def __init__(self, feature: Any) -> None:
-        inner = getattr(feature, "feature", feature)
-        if isinstance(inner, list) and inner:
-            inner = inner[0]
-        self.names: list[str] | None = getattr(inner, "names", None)
-        self.known = None if self.names is None else dict.fromkeys(self.names)
-
-    def __call__(self, cell: Any) -> list[str]:
-        if cell is None:
-            return []
-        if isinstance(cell, list | tuple | np.ndarray):
-            return [text for part in cell for text in self(part)]
-        if isinstance(cell, str):
-            return [cell.strip()] if cell.strip() else []
-        if self.names is None:
-            return [str(cell)]
-        # -1 is how the package marks a row without a label
-        return [self.names[int(cell)]] if 0 <= int(cell) < len(self.names) else []
+def _class_names(feature: Any) -> list[str] | None:
+    """Return the names of numbered labels; None where the data set has none."""
+    inner = getattr(feature, "feature", feature)
+    if isinstance(inner, list) and inner:
+        inner = inner[0]
+    found: list[str] | None = getattr(inner, "names", None)
+    return found
 
 
 def _stream(
-    dataset: Iterable[Any], image: str, label: str, name_of: Any, title: str, rows: int | None
+    dataset: Iterable[Any],
+    image: str,
+    label: str,
+    classes: Sequence[str] | None,
+    title: str,
+    rows: int | None,
 ) -> Iterator[tuple[str, ImageRef]]:
     """Yield the labels and the image of each row of an iterable."""
-    for i, row in enumerate(dataset):
-        if rows is not None and i >= rows:
-            return
+    read = unlabelled = 0
+    for i, row in enumerate(itertools.islice(dataset, rows)):
         if not isinstance(row, Mapping):
             raise DatasetError(
                 f"expected rows with the columns {image!r} and {label!r}, got "
@@ -127,9 +126,12 @@ def _stream(
             )
         for column in (image, label):
             check_known("column", column, row)
-        ref = _of_cell(f"{title}[{i}]", row[image])
-        for text in name_of(row[label]):
+        ref = image_of(f"{title}[{i}]", row[image])
+        texts = label_texts(row[label], f"row {i}", names=classes)
+        read, unlabelled = i + 1, unlabelled + (not texts)
+        for text in texts:
             yield text, ref
+    report_unlabelled(unlabelled, read, title)
 
 
 def _drawn(
@@ -148,30 +150,6 @@ def _drawn(
             own[place] = i, label, ref
     drawn = sorted((entry for own in kept.values() for entry in own), key=lambda entry: entry[0])
     return [(label, ref) for _, label, ref in drawn]
-
-
-def _of_cell(name: str, cell: Any) -> ImageRef:
-    """Return the image of a cell: bytes, a struct of bytes and path, a path, or a picture.
-
-    Raises:
-        ImageError: For anything else.
-    """
-    if isinstance(cell, Mapping):
-        path = cell.get("path")
-        if cell.get("bytes"):
-            cell = cell["bytes"]
-            name = f"{name} {Path(path).name}" if path else name
-        else:
-            cell = path
-    if isinstance(cell, bytes):
-        return ImageRef(name, cell)
-    if isinstance(cell, str) and cell:
-        return ImageRef(cell, Path(cell))
-    if isinstance(cell, Image.Image | np.ndarray):
-        return ImageRef(name, cell)
-    raise UnreadableError(
-        name, f"expected bytes, a path or a picture, got {'nothing' if cell is None else cell!r}"
-    )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -199,7 +177,7 @@ class RowImage(ImageRef):
         except Exception as error:
             # a data set is foreign code, which fails in its own ways
             raise UnreadableError(self.name, str(error) or type(error).__name__) from error
-        return _of_cell(self.name, cell)
+        return image_of(self.name, cell)
 
     def load(self) -> Image.Image:
         """Read and decode the image."""

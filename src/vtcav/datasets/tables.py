@@ -7,15 +7,25 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtcav.datasets.cells import image_of, label_texts, report_unlabelled
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group, names, unknown
 from vtcav.errors import DatasetError, ImageError
+from vtcav.images.file_names import is_parquet
 from vtcav.images.listing import is_remote
-from vtcav.images.references import ImageRef
+from vtcav.images.references import ImageRef, UnreadableError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["IMAGE_COLUMNS", "LABEL_COLUMNS", "column", "from_table", "image_files", "read_table"]
+__all__ = [
+    "IMAGE_COLUMNS",
+    "LABEL_COLUMNS",
+    "column",
+    "from_table",
+    "image_files",
+    "read_table",
+    "row_labels",
+]
 
 IMAGE_COLUMNS = (
     *("image", "path", "file", "file_name", "filename", "image_path", "filepath", "uri", "bytes"),
@@ -41,13 +51,15 @@ def from_table(
     """List the images of a table by their label.
 
     Labels are compared as texts, as they are written: "01" is not "1". Rows with an empty label
-    are left out.
+    are left out, and a
+    warning counts them.
 
     Args:
         table: A CSV, TSV or Parquet file, or a DataFrame. A Parquet file may hold the bytes of the
             images, also in a struct with "bytes" as Hugging Face writes it.
         concepts: The labels wanted, or a mapping from new names to labels; None takes all.
-        image: The column of paths, URIs or bytes; None looks for a usual name.
+        image: The column of paths, URIs, bytes, {"bytes", "path"} or pictures; None looks for a
+            usual name.
         label: The column of labels; None looks for a usual name.
         root: The folder or URI that paths are relative to; None takes the table's folder, or the
             current one for a DataFrame.
@@ -67,15 +79,14 @@ def from_table(
     """
     frame, place = read_table(table)
     label = column(frame, label, LABEL_COLUMNS, "labels", place, option="label")
-    if place.endswith(".parquet"):
+    if is_parquet(place):
         refs = _parquet(place, image, root)
     else:
         image = column(frame, image, IMAGE_COLUMNS, "images", place, option="image")
         refs = image_files(frame[image], _root(root, place))
+    labels = row_labels(frame[label], place, separator)
     pairs: list[tuple[str, ImageRef]] = [
-        (text, ref)
-        for cell, ref in zip(frame[label], refs, strict=True)
-        for text in _labels(cell, separator)
+        (text, ref) for texts, ref in zip(labels, refs, strict=True) for text in texts
     ]
     check_there(pairs, _root(root, place))
     return group(pairs, concepts, limit=limit, seed=seed)
@@ -90,7 +101,7 @@ def read_table(table: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
     import pandas as pd
 
     if isinstance(table, pd.DataFrame):
-        frame, place = table, ""
+        frame, place = table.dropna(how="all"), ""
     else:
         place = os.fspath(table)
         frame = _read(place)
@@ -110,9 +121,11 @@ def _read(place: str) -> pd.DataFrame:
             return _narrow(place)
         if suffix in (".csv", ".tsv", ".txt"):
             by = "\t" if suffix == ".tsv" else ","
-            return pd.read_csv(
+            frame = pd.read_csv(
                 place, sep=by, dtype=str, keep_default_na=False, encoding="utf-8-sig"
-            )
+            ).fillna("")
+            # spreadsheets end their files in rows of separators alone
+            return frame[(frame != "").any(axis=1)]
     except Exception as error:
         # pandas and pyarrow meet files with exceptions of many kinds; all are this file's
         raise DatasetError(f"cannot read the table {place!r}: {error}") from error
@@ -125,7 +138,7 @@ def _narrow(place: str) -> pd.DataFrame:
     from pyarrow import parquet, types
 
     schema = parquet.read_schema(place)
-    heavy = (types.is_binary, types.is_large_binary, types.is_struct)
+    heavy = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_struct)
     light = [entry.name for entry in schema if not any(test(entry.type) for test in heavy)]
     return pd.read_parquet(place, columns=light)
 
@@ -160,10 +173,10 @@ def column(
 
 
 def image_files(cells: Iterable[Any], root: str) -> list[ImageRef]:
-    """Return the images of a column of paths or URIs, relative to a folder or URI.
+    """Return the images of a column of paths or URIs, relative to a folder or URI, or of pictures.
 
     Raises:
-        DatasetError: For a cell that is no path.
+        DatasetError: For a cell that is neither, naming the row.
     """
     return [_image(cell, root, row) for row, cell in enumerate(cells)]
 
@@ -171,9 +184,17 @@ def image_files(cells: Iterable[Any], root: str) -> list[ImageRef]:
 def _image(cell: Any, root: str, row: int) -> ImageRef:
     if isinstance(cell, ImageRef):
         return cell
-    if not isinstance(cell, str | os.PathLike) or not os.fspath(cell):
-        raise DatasetError(f"expected the path of an image in row {row}, got {cell!r}")
+    if not isinstance(cell, str | os.PathLike):
+        try:
+            ref = image_of(f"table[{row}]", cell)
+        except UnreadableError as error:
+            raise DatasetError(f"no image in row {row}: {error.args[1]}") from error
+        if ref.path is None:
+            return ref
+        cell = ref.path
     text = str(os.fspath(cell))
+    if not text:
+        raise DatasetError(f"expected the path of an image in row {row}, got {cell!r}")
     if is_remote(root) and not is_remote(text):
         text = f"{root.rstrip('/')}/{text}"
     if is_remote(text):
@@ -199,12 +220,20 @@ def _root(root: str | Path | None, place: str) -> str:
     return str(Path(place).parent) if place else ""
 
 
-def _labels(cell: Any, separator: str | None) -> list[str]:
-    """Return the labels of a cell; none where it is empty."""
-    if cell is None or (isinstance(cell, float) and cell != cell):
-        return []
-    parts = str(cell).split(separator) if separator else [str(cell)]
-    return [part.strip() for part in parts if part.strip()]
+def row_labels(cells: Iterable[Any], place: str, separator: str | None = None) -> list[list[str]]:
+    """Return the labels of each row of a column; none where a cell is empty.
+
+    Raises:
+        DatasetError: For a cell that is no text, number or list of these.
+
+    Warns:
+        SkippedImageWarning: When rows have no label.
+    """
+    labels = [
+        label_texts(cell, f"row {row}", separator=separator) for row, cell in enumerate(cells)
+    ]
+    report_unlabelled(labels.count([]), len(labels), place or "the table")
+    return labels
 
 
 def check_there(pairs: Sequence[tuple[str, ImageRef]], root: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vtcav.datasets.concept_images import ConceptImages, Wanted, group
+from vtcav.datasets.cells import missing, report_unlabelled, whole_label
+from vtcav.datasets.concept_images import ConceptImages, Wanted, group, names
 from vtcav.errors import DatasetError, ImageError
 from vtcav.images.references import ImageRef, UnreadableError
 
@@ -19,6 +20,8 @@ __all__ = ["ItemImage", "from_torch"]
 
 # Attributes of torchvision's data sets with the paths of images and the numbers of labels.
 _FILES = (("_image_files", "_labels"), ("_images", "_labels"), ("_image_files", "_targets"))
+_IMAGES = "image", "img", "picture", "pixel_values"
+_LABELS = "label", "labels", "target", "class"
 
 
 def from_torch(
@@ -34,7 +37,8 @@ def from_torch(
     If a data set keeps files (ImageFolder, DTD, Flowers102, Food101, ...), the files are taken
     without its transform. From others (CIFAR10, MNIST, your own) an item is fetched when its image
     is needed; it must be a PIL image or a uint8 array, so give the data set no transform. A
-    `torch.utils.data.Subset` stands for its own images.
+    `torch.utils.data.Subset` stands for its own images; the parts of a `ConcatDataset` are labelled
+    by their own class names. Items may also be mappings with "image" and "label".
 
     Args:
         dataset: A data set with `len` and indices, whose labels are numbers or texts.
@@ -58,26 +62,46 @@ def from_torch(
         )
     if not len(dataset):
         raise DatasetError(f"the data set {type(dataset).__name__} is empty")
-    names = class_names if class_names is not None else _class_names(dataset)
-    pairs = [(_name(label, names, i), ref) for i, (label, ref) in enumerate(_items(dataset))]
-    known = None if names is None else dict.fromkeys(map(str, names))
+    classes = _all_class_names(dataset)
+    if class_names is not None and len(set(classes)) > 1:
+        raise DatasetError(
+            "the joined data sets number their classes differently, so one list of class_names "
+            "cannot name them: leave class_names out, and each part's own names are taken"
+        )
+    items = list(_items(dataset, class_names))
+    pairs = [(label, ref) for label, ref in items if label is not None]
+    report_unlabelled(len(items) - len(pairs), len(items), type(dataset).__name__)
+    known = dict.fromkeys(map(str, class_names or itertools.chain(*classes)))
     return group(pairs, concepts, limit=limit, seed=seed, known=known)
 
 
-def _items(dataset: Any) -> Iterator[tuple[Any, ImageRef]]:
-    """Yield the label and the image of every item."""
+def _items(
+    dataset: Any, class_names: Sequence[str] | None, prefix: str = ""
+) -> Iterator[tuple[str | None, ImageRef]]:
+    """Yield the label and the image of every item; the label is None where it is missing."""
+    if _joined(dataset):
+        for i, part in enumerate(dataset.datasets):
+            # the parts may number their classes differently
+            yield from _items(part, class_names, f"{prefix}part {i}: ")
+        return
     if hasattr(dataset, "indices") and hasattr(dataset, "dataset"):
-        inner = list(_items(dataset.dataset))
+        inner = list(_items(dataset.dataset, class_names, prefix))
         for i in dataset.indices:
             yield inner[int(i)]
         return
+    numbered = class_names if class_names is not None else _class_names(dataset)
     if (files := _files(dataset)) is not None:
-        for path, label in files:
-            yield label, ImageRef(str(path), Path(path))
+        for i, (path, label) in enumerate(files):
+            yield _name(label, numbered, i), ImageRef(str(path), Path(path))
         return
-    title = type(dataset).__name__
+    title = f"{prefix}{type(dataset).__name__}"
     for i, label in enumerate(_labels(dataset)):
-        yield label, ItemImage(f"{title}[{i}]", dataset=dataset, index=i)
+        yield _name(label, numbered, i), ItemImage(f"{title}[{i}]", dataset=dataset, index=i)
+
+
+def _joined(dataset: Any) -> bool:
+    """Tell whether a data set joins others, as torch's ConcatDataset does."""
+    return hasattr(dataset, "datasets") and hasattr(dataset, "cumulative_sizes")
 
 
 def _files(dataset: Any) -> list[tuple[Any, Any]] | None:
@@ -108,6 +132,9 @@ def _labels(dataset: Any) -> list[Any]:
 
 
 def _pair(item: Any, index: int) -> tuple[Any, Any]:
+    """Return the image and the label of an item: a pair, or a mapping with usual names."""
+    if isinstance(item, Mapping):
+        return _of_mapping(item, _IMAGES, index), _of_mapping(item, _LABELS, index)
     if not isinstance(item, tuple | list) or len(item) < 2:
         raise DatasetError(
             f"expected item {index} to be a pair of image and label, got {type(item).__name__}"
@@ -115,27 +142,41 @@ def _pair(item: Any, index: int) -> tuple[Any, Any]:
     return item[0], item[1]
 
 
+def _of_mapping(item: Mapping[str, Any], usual: Sequence[str], index: int) -> Any:
+    for name in usual:
+        if name in item:
+            return item[name]
+    raise DatasetError(
+        f"expected one of {', '.join(usual)} in item {index}, got a mapping with {names(item)}"
+    )
+
+
+def _all_class_names(dataset: Any) -> list[tuple[str, ...]]:
+    """Return the class names of a data set, or of each part of a joined one that has some."""
+    while not _joined(dataset) and not getattr(dataset, "classes", None):
+        if not hasattr(dataset, "dataset"):
+            return []
+        dataset = dataset.dataset
+    if _joined(dataset):
+        return [classes for part in dataset.datasets for classes in _all_class_names(part)]
+    return [tuple(_class_names(dataset) or ())]
+
+
 def _class_names(dataset: Any) -> Sequence[str] | None:
-    while dataset is not None:
-        names = getattr(dataset, "classes", None)
-        if isinstance(names, list | tuple) and names:
-            # ImageNet's are tuples of synonyms
-            return [n if isinstance(n, str) else ", ".join(map(str, n)) for n in names]
-        dataset = getattr(dataset, "dataset", None)
-    return None
+    classes = getattr(dataset, "classes", None)
+    if not isinstance(classes, list | tuple) or not classes:
+        return None
+    # ImageNet's are tuples of synonyms
+    return [n if isinstance(n, str) else ", ".join(map(str, n)) for n in classes]
 
 
-def _name(label: Any, names: Sequence[str] | None, index: int) -> str:
-    """Return the name of a label."""
+def _name(label: Any, names: Sequence[str] | None, index: int) -> str | None:
+    """Return the name of a label; None where it is missing."""
+    if missing(label):
+        return None
     if isinstance(label, str):
         return label
-    try:
-        number = int(label)
-    except (TypeError, ValueError) as error:
-        raise DatasetError(
-            f"expected the label of item {index} to be a number or a text, got "
-            f"{type(label).__name__}"
-        ) from error
+    number = whole_label(label, f"item {index}")
     if names is None:
         return str(number)
     if not 0 <= number < len(names):
@@ -164,7 +205,11 @@ class ItemImage(ImageRef):
             ImageError: When it cannot be fetched, or is no PIL image or uint8 array.
         """
         try:
-            value = next(itertools.islice(iter(self.dataset[self.index]), 1))
+            item = self.dataset[self.index]
+            if isinstance(item, Mapping):
+                value = _of_mapping(item, _IMAGES, self.index)
+            else:
+                value = next(iter(item))
             if not isinstance(value, Image.Image) and not (
                 isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim in (2, 3)
             ):

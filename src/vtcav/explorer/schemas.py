@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vtcav.errors import ConceptError
 from vtcav.explorer import limits
+from vtcav.images.file_names import hidden
 
 __all__ = [
     "ConceptSpec",
@@ -128,9 +129,9 @@ def check_name(name: str) -> str:
         raise ConceptError("give the concept a name first")
     if len(stripped) > limits.NAME_LETTERS:
         raise ConceptError(f"the name is longer than {limits.NAME_LETTERS} characters")
-    if any(letter in stripped for letter in "/\\") or stripped.startswith((".", "__MACOSX")):
+    if any(letter in stripped for letter in "/\\") or hidden(stripped):
         raise ConceptError(
-            f"{stripped!r} cannot be the name of a folder: expected one without / and \\ that "
-            "does not begin with a dot"
+            f"{stripped!r} cannot be the name of a concept's folder: expected one without / and "
+            "\\ that does not begin with a dot and is no folder of the system"
         )
     return "".join("_" if letter in _RESERVED else letter for letter in stripped).rstrip(". ")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vtcav.errors import ConceptError, ImageError
+from vtcav.images.file_names import is_parquet
 from vtcav.images.listing import ImageSource, collect, is_remote, subfolders
 from vtcav.images.references import ImageRef
 
@@ -129,7 +130,7 @@ def negative_folders(
         ConceptError: When there is no such folder.
     """
     text = str(root)
-    if "*" in text or text.endswith(".parquet"):
+    if "*" in text or is_parquet(text):
         return root
     folders = subfolders(root, "a folder of negatives", ConceptError)
     if all(name in folders for name in concepts):

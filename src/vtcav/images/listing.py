@@ -19,7 +19,8 @@ from PIL import Image
 
 from vtcav.errors import ImageError, VtcavError
 from vtcav.images.decoding import reason_of
-from vtcav.images.references import ImageRef, hidden
+from vtcav.images.file_names import hidden, is_parquet, made_by_system
+from vtcav.images.references import ImageRef
 from vtcav.parameters import Whole, check
 
 __all__ = ["ImageSource", "collect", "draw", "is_remote", "subfolders"]
@@ -42,10 +43,10 @@ def collect(source: ImageSource, *, limit: int | None = None, seed: int = 0) -> 
     """List the pictures of a source without opening them.
 
     - A folder is read with all its subfolders, in the sorted order of the relative POSIX paths,
-      which is the same on every system. Files and folders whose name starts with a dot, and
-      `__MACOSX`, are left out. Links to folders are followed, each real folder once. Every other
-      file is listed whatever its extension, so that one that is no picture is named when it is
-      opened.
+      which is the same on every system. Files and folders whose name starts with a dot, and those
+      that systems make (``Thumbs.db``, ``__MACOSX``, ``@eaDir``, ...), are left out. Links to
+      folders are followed, each real folder once. Every other file is listed whatever its
+      extension, so that one that is no picture is named when it is opened.
     - A glob (``zebras/*.png``, ``photos/**/*.jpg``) stands for the files that it matches, in sorted
       order; where it matches folders alone, for the files in these.
     - A URI (``s3://bucket/zebras``, ``gs://``, ``hdfs://``, ``file://``, and what fsspec knows)
@@ -210,7 +211,7 @@ def _refs_of_path(text: str, known: Path | None = None) -> list[ImageRef]:
         raise ImageError("expected the path of a folder or an image file, got an empty path")
     path = Path(text) if known is None else known
     try:
-        if is_remote(text) or (text.endswith(".parquet") and path.is_file()):
+        if is_remote(text) or (is_parquet(text) and path.is_file()):
             from vtcav.images.remote import stored_images
 
             return list(stored_images(text))
@@ -228,12 +229,14 @@ def _refs_of_path(text: str, known: Path | None = None) -> list[ImageRef]:
 def _refs_of_glob(pattern: str) -> list[ImageRef]:
     """List the files that a glob matches; where it matches folders alone, the files in these."""
     paths = [Path(match) for match in glob(pattern, recursive=True)]  # noqa: PTH207
-    paths = sorted((p for p in paths if "__MACOSX" not in p.parts), key=Path.as_posix)
+    asked = Path(pattern).parts
+    paths = [p for p in paths if not any(map(made_by_system, set(p.parts).difference(asked)))]
+    paths.sort(key=Path.as_posix)
     if not paths:
         raise ImageError(f"no images: no file or folder matches {pattern!r}")
     refs: list[ImageRef] = []
     for path in [path for path in paths if not path.is_dir()] or paths:
-        if path.is_dir() or path.suffix == ".parquet":
+        if path.is_dir() or is_parquet(path):
             refs += _refs_of_path(str(path), path)
         else:
             refs.append(ImageRef(_printable(str(path)), path))

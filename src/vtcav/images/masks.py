@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from vtcav.errors import ExplanationError, ImageError
 from vtcav.images.decoding import identify, open_file, reason_of
+from vtcav.images.file_names import hidden
 from vtcav.images.listing import is_remote
 from vtcav.images.references import ImageRef
 
@@ -74,9 +75,12 @@ def _by_name(folder: Path) -> tuple[dict[PurePath, Path], dict[str, list[Path]]]
     named: dict[PurePath, Path] = {}
     bare: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
+        inside = path.relative_to(folder)
+        if path.suffix.lower() not in SUFFIXES or any(map(hidden, inside.parts)):
             continue
-        name = path.relative_to(folder).with_suffix("")
+        if not path.is_file():
+            continue
+        name = inside.with_suffix("")
         if name in named:
             raise ExplanationError(
                 f"expected one mask for each image, got {str(named[name])!r} and {str(path)!r}; "

@@ -21,7 +21,6 @@ __all__ = [
     "Skipped",
     "SkippedImageWarning",
     "UnreadableError",
-    "hidden",
     "pixel_digest",
     "read",
     "report_skipped",
@@ -224,11 +223,6 @@ def with_reasons(skipped: Sequence[Skipped]) -> str:
     named = "; ".join(f"{skip.name!r} ({skip.reason})" for skip in skipped[:_NAMED])
     more = len(skipped) - _NAMED
     return f"{named}; and {more} more" if more > 0 else named
-
-
-def hidden(name: str) -> bool:
-    """Tell whether a file or folder of this name is left out of folders."""
-    return name.startswith(".") or name == "__MACOSX"
 
 
 def pixel_digest(image: Image.Image) -> str:

@@ -11,7 +11,7 @@ import posixpath
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -25,12 +25,14 @@ from pyarrow import fs, parquet
 
 from vtcav.errors import ExtraError, ImageError, VtcavError
 from vtcav.images.decoding import reason_of
-from vtcav.images.references import ImageRef, UnreadableError, hidden
+from vtcav.images.file_names import hidden, is_parquet
+from vtcav.images.references import ImageRef, UnreadableError
 
 __all__ = ["StoredImage", "folders_of", "stored_images"]
 
 _BYTES = ("image", "image.bytes", "bytes", "image_bytes")
-_BINARY, _TEXT = (pa.binary(), pa.large_binary()), (pa.string(), pa.large_string())
+_BINARY = pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view
+_TEXT = pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view
 _PATHS = ("path", "image", "image.path", "image_path", "file_name", "uri")
 # A row group that one thread reads is not read by the others as well.
 _READING = threading.Lock()
@@ -132,7 +134,7 @@ def stored_images(
             raise ImageError(f"{place!r} does not exist")
         if not info.is_file:
             images = _inside(root, info, pattern)
-        elif path.endswith(".parquet"):
+        elif is_parquet(path):
             images = _rows(place, root, info, column, folder)
         else:
             images = [_file(place, root, info)]
@@ -183,7 +185,7 @@ def _inside(root: str, folder: Any, pattern: str) -> list[StoredImage]:
             continue
         if pattern and not _matches(path.parts, PurePosixPath(pattern).parts):
             continue
-        if pattern and path.suffix == ".parquet":
+        if pattern and is_parquet(path):
             images += _rows(name, root, files[path])
         else:
             images.append(_file(name, root, files[path]))
@@ -245,14 +247,20 @@ def _columns(place: str, schema: Any, column: str | None = None) -> tuple[str, s
     paths: tuple[str, ...] = _PATHS
     if column is not None:
         bytes_ = paths = (column, f"{column}.bytes", f"{column}.path")
-    cells = [n for n, kind in kinds.items() if n in bytes_ and kind in _BINARY]
-    names = [n for n, kind in kinds.items() if n in paths and kind in _TEXT]
+    cells = [n for n, kind in kinds.items() if n in bytes_ and _holds(kind, *_BINARY)]
+    names = [n for n, kind in kinds.items() if n in paths and _holds(kind, *_TEXT)]
     if not cells and not names:
         raise ImageError(
             f"no column of images in {place!r}: expected bytes in one of {', '.join(bytes_)}, or "
             f"paths in one of {', '.join(paths)}; it has {', '.join(kinds)}"
         )
     return (cells or [""])[0], (names or [""])[0]
+
+
+def _holds(kind: Any, *tests: Callable[[Any], bool]) -> bool:
+    """Tell whether a column, or the categories of one, is of a kind."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return any(test(kind) for test in tests)
 
 
 def _flat(table: Any) -> Any:

@@ -1,0 +1,43 @@
+"""Names of files and folders: what systems leave beside images, and what a suffix means."""
+
+from __future__ import annotations
+
+import os
+from pathlib import PurePath
+
+__all__ = ["hidden", "is_parquet", "made_by_system"]
+
+# Made by macOS, Windows, Synology, Jupyter and ext4, which no user put there; in lower case.
+_OF_SYSTEMS = frozenset(
+    {
+        *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini"),
+        *("$recycle.bin", "system volume information", "@eadir", "#recycle", "lost+found"),
+    }
+)
+
+
+def hidden(name: str) -> bool:
+    """Tell whether a file or folder of this name is left out of folders.
+
+    Names that begin with a dot are, and those that operating systems and storage devices make.
+
+    Example:
+        >>> hidden(".DS_Store"), hidden("Thumbs.db"), hidden("zebra.png")
+        (True, True, False)
+    """
+    return name.startswith(".") or made_by_system(name)
+
+
+def made_by_system(name: str) -> bool:
+    """Tell whether an operating system or a storage device makes files or folders of this name."""
+    return name.casefold() in _OF_SYSTEMS
+
+
+def is_parquet(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a path or URI names a Parquet file.
+
+    Example:
+        >>> is_parquet("images.PARQUET"), is_parquet("images.csv")
+        (True, False)
+    """
+    return PurePath(path).suffix.lower() == ".parquet"
