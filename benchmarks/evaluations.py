@@ -1,8 +1,8 @@
-"""What the adaptive rule spends and how right it is, on EfficientNet-Lite0 with ImageNet weights.
+"""The cost and the accuracy of the adaptive rule, on EfficientNet-Lite0 with ImageNet weights.
 
-For every photograph, at the recommended layers, three classes, six drawn concepts: head evaluations
-of `steps="adaptive"` at 1 %, and the error of its attributions of at least 0.01 against 512 steps;
-beside it the same for the paper's 50 steps.
+For every photograph, at the recommended layers, for three classes and six drawn concepts: head
+evaluations of `steps="adaptive"` at 1 %, and the error of its attributions of at least 0.01 against
+512 steps; and the same for the paper's 50 steps.
 
     python benchmarks/evaluations.py [--photographs DIR] [--limit 4] [--device cuda]
 """
@@ -54,8 +54,8 @@ def compared(fine, rules, picture, n):
     for name, explainer in rules.items():
         table = explainer.explain(picture, classes=3).attributions.set_index(KEY)
         error = (table["attribution"] - truth).abs() / truth.clip(lower=COUNTED)
-        told = (table["error"] / table["attribution"].clip(lower=COUNTED)).clip(lower=RESOLVED)
-        columns = {"e": error.where(truth >= COUNTED), "told": error <= told}
+        estimate = (table["error"] / table["attribution"].clip(lower=COUNTED)).clip(lower=RESOLVED)
+        columns = {"e": error.where(truth >= COUNTED), "within": error <= estimate}
         parts.append(pd.DataFrame({"rule": name, "n": n, "spent": table["evaluations"], **columns}))
     print(f"photograph {n + 1} done", flush=True)
     return pd.concat(parts).reset_index()
@@ -75,8 +75,8 @@ def rows_of(found):
     for layer, mean in spent.groupby("layer", sort=False).mean().items():
         what = f"evaluations of the adaptive rule at {layer}"
         rows.append({"what": what, "value": round(float(mean), 1), "target": None})
-    what = f"attributions whose error is at most the one told, adaptive ({len(own)})"
-    rows.append({"what": what, "value": f"{own['told'].mean():.1%}", "target": None})
+    what = f"attributions whose error is at most its estimate, adaptive ({len(own)})"
+    rows.append({"what": what, "value": f"{own['within'].mean():.1%}", "target": None})
     for rule, part in found.groupby("rule", sort=False):
         errors = part["e"].dropna()
         share = float((errors < COUNTED).mean())

@@ -1,6 +1,7 @@
 """A network's behaviour in numbers: its maps and logits for one fixed picture.
 
-Networks of the same weights may compute otherwise, as their code is not in the fingerprint.
+Networks with the same weights may still compute different results, because their code is not in the
+fingerprint.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ _TOLERANCE = 0.03  # of the largest value: devices and precisions differ by less
 def behaviour(model: Model, layers: Sequence[str]) -> dict[str, list[float]]:
     """Return some logits for a fixed picture, and the mean maps of layers, by name.
 
-    Empty for a network that cannot take the picture, as it has a size of its own.
+    The result is empty for a network that cannot take the picture because of its size.
 
     Args:
-        model: A network.
+        model: The network.
         layers: Names of its layers.
     """
     try:
@@ -44,7 +45,7 @@ def behaviour(model: Model, layers: Sequence[str]) -> dict[str, list[float]]:
 
 
 def same_behaviour(a: Behaviour, b: Behaviour) -> bool:
-    """Tell whether two networks behave alike, as far as both were looked at.
+    """Tell whether two networks behave alike, as far as both were measured.
 
     Example:
         >>> same_behaviour({"logits": [1.0, 2.0]}, {"logits": [1.01, 2.0]})

@@ -1,4 +1,4 @@
-"""Exceptions of the user's network, told as errors of this package."""
+"""Exceptions of the user's network, as errors of this package."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from contextlib import contextmanager
 
 from vtcav.errors import ModelError, VtcavError
 from vtcav.models.heads.batch_size import is_out_of_memory
+from vtcav.models.inspection.probing import first_line
 
 __all__ = ["network_errors"]
 
 
 @contextmanager
 def network_errors(where: str) -> Iterator[None]:
-    """Raise a `ModelError` for whatever the network raises, but for a lack of memory.
+    """Raise a `ModelError` for any exception of the network, except when memory runs out.
 
     Args:
-        where: What was computed: "at layer 'layer3'".
+        where: The place of the failure, such as "at layer 'layer3'".
 
     Example:
         >>> with network_errors("at layer 'a'"):
@@ -31,6 +32,4 @@ def network_errors(where: str) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        lines = str(error).strip().splitlines() or [""]
-        text = "".join(letter for letter in lines[0] if letter.isprintable())[:300]
-        raise ModelError(f"the network fails {where}: {type(error).__name__}: {text}") from error
+        raise ModelError(f"the network fails {where}: {first_line(error)}") from error

@@ -130,7 +130,7 @@ def _python(target: str, settings: LoadSettings) -> Model:
 
 
 def _classifier(source: Source, settings: LoadSettings) -> Model:
-    """Return the model of a network that a package gave."""
+    """Return the model of a network from a package."""
     model = Classifier(
         source.module,
         settings.names,
@@ -153,14 +153,15 @@ def _classifier(source: Source, settings: LoadSettings) -> Model:
 
 
 def _build(module_name: str, attribute: str) -> Any:
-    """Import a user's module and call what builds the model."""
+    """Import a user's module and call the function that builds the model."""
     here = str(Path.cwd())
     added = here not in sys.path
     if added:
         sys.path.insert(0, here)
     try:
-        function = getattr(importlib.import_module(module_name), attribute)
-        return function()
+        module = importlib.import_module(module_name)
+        if hasattr(module, attribute):
+            return getattr(module, attribute)()
     except ModuleNotFoundError as error:
         if error.name is not None and module_name.split(".")[0] == error.name.split(".")[0]:
             raise ModelError(
@@ -170,11 +171,6 @@ def _build(module_name: str, attribute: str) -> Any:
         raise ExtraError(
             f"{module_name} needs the package {error.name!r}, which is not installed"
         ) from error
-    except AttributeError as error:
-        module = sys.modules.get(module_name)
-        if module is not None and not hasattr(module, attribute):
-            raise ModelError(f"the module {module_name!r} has no {attribute!r}") from error
-        raise ModelError(f"python:{module_name}:{attribute} failed: {error}") from error
     except Exception as error:
         raise ModelError(
             f"python:{module_name}:{attribute} failed: {type(error).__name__}: {error}"
@@ -182,6 +178,7 @@ def _build(module_name: str, attribute: str) -> Any:
     finally:
         if added:
             sys.path.remove(here)
+    raise ModelError(f"the module {module_name!r} has no {attribute!r}")
 
 
 def _device(device: str | torch.device) -> str | torch.device:

@@ -17,7 +17,7 @@ from vtcav.models.inspection.network import FirstPass, Network
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["COMMON_SHAPES", "first_pass", "noise", "shape_of"]
+__all__ = ["COMMON_SHAPES", "first_line", "first_pass", "noise", "shape_of"]
 
 COMMON_SHAPES = [(3, size, size) for size in (224, 299, 384, 256, 512, 128, 96, 64, 32, 28)]
 """The shapes to try in turn when no preprocessing tells the size of the network's input."""
@@ -55,12 +55,12 @@ def first_pass(
             failure = failure or error
     raise ModelError(
         f"the network cannot compute images of shape {' or '.join(map(str, shapes))}: "
-        f"{_first_line(failure)}; {_advice(network.original, failure, shapes[0])}"
+        f"{first_line(failure)}; {_advice(network.original, failure, shapes[0])}"
     ) from failure
 
 
-def _first_line(error: Exception | None) -> str:
-    """Return the network's exception in one line of printable text."""
+def first_line(error: Exception | None) -> str:
+    """Return an exception in one line of printable text."""
     lines = str(error).strip().splitlines() or [""]
     text = "".join(letter for letter in lines[0] if letter.isprintable())
     return f"{type(error).__name__}: {text}"[:400]
