@@ -47,7 +47,7 @@ def made_bank(pairs, *, places=None):
         settings={"seed": 0},
         sets=tuple(sets),
         contrast=tuple(contrast),
-        resampling=Resampling((), (), ()),
+        resampling=Resampling((), (), (), ()),
     )
 
 

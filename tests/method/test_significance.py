@@ -212,15 +212,30 @@ def test_seed_and_file(tmp_path):
 # ---------------------------------------------------------------- what is not tested says so
 
 
-def test_too_few_negatives_are_not_tested_and_say_so():
-    explainer = fitted(negatives=NEGATIVES[:13])
+def test_few_negatives_are_tested_with_as_many_examples_as_they_allow():
+    explainer = fitted(negatives=NEGATIVES[:13], null_cavs=9, bootstraps=0)
+    resampling = explainer.cavs.resampling
+    assert len(resampling.null[0]) == 9
+    drawn = explainer.cavs.layers["3"].resampled.part(resampling.subset[0])
+    assert len(drawn.v) == 1
+    glob = explainer.explain_class(0, IMAGES)
+    summary = glob.summary()
+    draws = glob.resampled.groupby(["layer", "kind"])["mean"].apply(np.array)
+    for row in summary.itertuples():
+        (compared,) = draws[row.layer, "subset_cav"]
+        assert row.p_value == p_value(compared, draws[row.layer, "null_cav"])
+    why = "tested with a CAV of 6 of the 7 examples, as there are 13 negatives"
+    assert summary["note"].str.contains(why).all()
+    full = fitted(null_cavs=9, bootstraps=0)
+    assert not any(full.cavs.resampling.subset)
+    assert "subset" not in full.cavs.resampling.to_dict()
+
+
+def test_one_negative_is_not_tested_and_says_so():
+    explainer = fitted(negatives=NEGATIVES[:1], min_examples=1)
     table = explainer.explain(IMAGES[0]).attributions
     assert table["p_value"].isna().all()
-    assert table["q_value"].isna().all()
-    assert table["cav_low"].notna().all()
-    why = "not tested: null CAVs for 7 examples need at least 14 negatives, there are 13"
-    assert table["note"].str.contains(why, regex=False).all()
-    assert explainer.explain_class(0, IMAGES).summary()["note"].str.contains(why, regex=False).all()
+    assert table["note"].str.contains("null CAVs need at least 2 negatives, there is 1").all()
 
 
 def test_none_asked_for():
@@ -376,6 +391,17 @@ def test_concepts_drawn_like_the_negatives_are_called_significant_as_often_as_pr
         assert np.mean(np.array(p_class) <= level) == pytest.approx(level, abs=0.05)
 
 
+def test_few_negatives_leave_the_test_calibrated():
+    explainer, p = calibration_explainer(), []
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        concepts = {f"nothing {i}": textured(random, 40) for i in range(10)}
+        explainer.fit(concepts, textured(random, 60), null_cavs=100, bootstraps=0, seed=seed)
+        p += explainer.explain_class(0, textured(random, 3)).summary()["p_value"].tolist()
+    for level, low, high in ((0.05, 0.02, 0.07), (0.1, 0.05, 0.13), (0.2, 0.12, 0.24)):
+        assert low <= np.mean(np.array(p) <= level) <= high
+
+
 def bar_explainer(variant="paper"):
     """A network whose first class rises with red places, beside what random channels see."""
     torch.manual_seed(1)
@@ -402,6 +428,17 @@ def test_planted_concepts_are_found(variant):
     for seed in range(40):
         random = np.random.default_rng(1000 + seed)
         concepts = {f"bar {i}": planted(random, 20) for i in range(5)}
+        explainer.fit(concepts, textured(random, 60), null_cavs=100, bootstraps=0, seed=seed)
+        summary = explainer.explain_class(0, planted(random, 3)).summary()
+        found += (summary["p_value"] <= 0.05).tolist()
+    assert np.mean(found) >= 0.95
+
+
+def test_planted_concepts_are_found_with_few_negatives():
+    explainer, found = bar_explainer(), []
+    for seed in range(20):
+        random = np.random.default_rng(1000 + seed)
+        concepts = {f"bar {i}": planted(random, 40) for i in range(5)}
         explainer.fit(concepts, textured(random, 60), null_cavs=100, bootstraps=0, seed=seed)
         summary = explainer.explain_class(0, planted(random, 3)).summary()
         found += (summary["p_value"] <= 0.05).tolist()

@@ -31,6 +31,7 @@ from vtcav.method.integral.trapezoid import (
     integrate,
     trapezoid,
 )
+from vtcav.method.resampling import tested_examples
 from vtcav.method.significance import ALL_EQUAL, bootstrap_interval, effect_size, p_value
 from vtcav.models.base import Head
 from vtcav.models.heads.batch_size import BatchSize
@@ -191,19 +192,20 @@ class LayerResult:
             n: Its position among the images.
             learned_from: The concepts that it is an example or a negative of.
         """
-        rows = []
+        rows, resampling = [], self.bank.resampling
         separated = self.bank.layers[self.layer].separated
         for k, concept in enumerate(self.bank.names):
-            null, bootstrap = (
-                self.a_resampled[n, :, draws.start : draws.stop].numpy()
-                for draws in (self.bank.resampling.null[k], self.bank.resampling.bootstrap[k])
+            null, bootstrap, subset = (
+                self.a_resampled[n, :, draws[k].start : draws[k].stop].numpy()
+                for draws in (resampling.null, resampling.bootstrap, resampling.subset)
             )
             for t, index in enumerate(self.classes):
                 a = float(self.a[n, t, k])
                 low, high = bootstrap_interval(a, bootstrap[t])
                 tested = len(null[t]) > 0
                 testable = tested and bool(separated[k] and self.raised[n, t])
-                effect = effect_size(a, null[t]) if tested else nan
+                compared = float(subset[t][0]) if len(subset[t]) else a
+                effect = effect_size(compared, null[t]) if tested else nan
                 notes = self._notes(n, t, k, no_effect=tested and isnan(effect))
                 if concept in learned_from:
                     notes.append(LEARNED_FROM)
@@ -221,7 +223,7 @@ class LayerResult:
                     cav_high=high,
                     null_mean=float(null[t].mean()) if tested else nan,
                     effect=effect,
-                    p_value=p_value(a, null[t]) if testable else nan,
+                    p_value=p_value(compared, null[t]) if testable else nan,
                     q_value=nan,
                     note="; ".join(notes),
                 )
@@ -245,6 +247,13 @@ class LayerResult:
             notes.append(NOT_TESTED + untested)
         elif no_effect and self.raised[n, t]:
             notes.append(ALL_EQUAL)
+        if self.bank.resampling.subset[k]:
+            record = self.bank.concepts[k]
+            have, m = len(record.examples), len(record.negatives)
+            notes.append(
+                f"tested with a CAV of {tested_examples(have, m)} of the {have} examples, as there "
+                f"are {m} negatives"
+            )
         return notes
 
 

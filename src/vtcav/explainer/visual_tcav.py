@@ -193,8 +193,8 @@ class VisualTCAV:
                 pseudo-concepts drawn from the negatives, as large as the concept. The smallest
                 possible p-value is 1 / (null_cavs + 1). None takes 500, or 40 for every value
                 that is tested together (layers, concepts, three classes), so that one true effect
-                can show. They need twice as many negatives as examples; where there are fewer,
-                nothing is tested and every row says so.
+                can show. With fewer than twice as many negatives as examples, smaller CAVs
+                are tested, and every row says so.
             bootstraps: The number of bootstrap CAVs, which the intervals from `cav_low` to
                 `cav_high` come from: CAVs of examples and negatives drawn with replacement.
 

@@ -3,7 +3,9 @@
 A concept's own CAV is learned from all examples and all negatives. A bootstrap CAV is learned from
 examples and negatives drawn with replacement. A null CAV stands for no concept: as many images as
 the concept has examples are drawn from the negatives without replacement and play the concept
-against the remaining negatives. All get directions and emblems in the same way (steps 1 and 3).
+against the remaining negatives. Where fewer than twice as many negatives as examples leave too few
+for that, null CAVs are smaller, and a subset CAV of the concept, of the same size, is tested
+against them. All get directions and emblems in the same way (steps 1 and 3).
 A draw consists of positions in the sets of images, so pooled activations and raw maps are computed
 once.
 """
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Draws", "bootstrap_draws", "null_draws", "too_few"]
+__all__ = ["Draws", "bootstrap_draws", "null_draws", "subset_draw", "tested_examples"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,23 +58,45 @@ class Draws:
         return Draws(self.positives[i], self.negatives[i])
 
 
-def too_few(examples: int, negatives: int) -> str:
-    """Return why no null CAVs can be drawn, or an empty text if they can.
+def tested_examples(examples: int, negatives: int) -> int:
+    """Return how many examples the CAVs of the test are learned from.
 
-    A pseudo-concept is as large as the concept, and at least as many negatives must remain.
+    A null CAV takes them from the negatives, of which at least as many must remain. All examples
+    are used where there are twice as many negatives, otherwise half as many as there are negatives.
 
     Example:
-        >>> too_few(40, 80)
-        ''
-        >>> too_few(40, 60)
-        'null CAVs for 40 examples need at least 80 negatives, there are 60'
+        >>> tested_examples(40, 80), tested_examples(40, 61)
+        (40, 30)
     """
-    if negatives >= 2 * examples:
-        return ""
-    return (
-        f"null CAVs for {examples} examples need at least {2 * examples} negatives, "
-        f"there are {negatives}"
-    )
+    return min(examples, negatives // 2)
+
+
+def subset_draw(examples: int, negatives: int, size: int, seed: int) -> Draws:
+    """Draw one subset of examples and one of negatives, as large as the sets of a null CAV.
+
+    A CAV of all images cannot be compared with null CAVs of fewer: it is less noisy. Nor can the
+    median of several subsets, for the same reason.
+
+    Args:
+        examples: Number of examples.
+        negatives: Number of negatives.
+        size: Examples of the draw; its negatives are `negatives - size`.
+        seed: Seeds the draw.
+
+    Returns:
+        Positions in the examples [1, size] and in the negatives [1, negatives - size].
+
+    Example:
+        >>> draws = subset_draw(6, 8, 4, seed=0)
+        >>> draws.positives.shape, draws.negatives.shape
+        (torch.Size([1, 4]), torch.Size([1, 4]))
+    """
+    generator = torch.Generator().manual_seed(seed)
+    orders = [
+        torch.rand(1, n, generator=generator, dtype=torch.float64).argsort(1).int()
+        for n in (examples, negatives)
+    ]
+    return Draws(orders[0][:, :size], orders[1][:, size:])
 
 
 def null_draws(examples: int, negatives: int, count: int, seed: int) -> Draws:

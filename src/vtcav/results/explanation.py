@@ -246,9 +246,9 @@ class GlobalExplanation:
 
     @property
     def resampled(self) -> pd.DataFrame:
-        """The mean attribution over images of every null and bootstrap CAV.
+        """The mean attribution over images of every null, bootstrap and subset CAV.
 
-        Columns: layer, concept, kind ("null" or "bootstrap"), draw, mean.
+        Columns: layer, concept, kind ("null_cav", "bootstrap_cav" or "subset_cav"), draw, mean.
         """
         return self._resampled.copy()
 

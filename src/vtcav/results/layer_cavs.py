@@ -79,24 +79,30 @@ class LayerCavs(Cavs):
 class Resampling:
     """Which of the J resampled CAVs of every layer belong to which concept.
 
-    Concepts with the same number of examples and the same negatives share their null CAVs.
+    Concepts with the same negatives whose tests take the same number of examples share their null
+    CAVs.
 
     Attributes:
         null: Positions of each concept's null CAVs; empty if it has none.
         bootstrap: Positions of each concept's bootstrap CAVs.
         untested: Why a concept has no null CAVs; empty if it has some.
+        subset: Position of each concept's subset CAV, which is tested against null CAVs of fewer
+            images than the concept has; empty where its own CAV is tested.
     """
 
     null: tuple[range, ...]
     bootstrap: tuple[range, ...]
     untested: tuple[str, ...]
+    subset: tuple[range, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
+        subset = {"subset": [[r.start, r.stop] for r in self.subset]} if any(self.subset) else {}
         return {
             "null": [[r.start, r.stop] for r in self.null],
             "bootstrap": [[r.start, r.stop] for r in self.bootstrap],
             "untested": list(self.untested),
+            **subset,
         }
 
     @classmethod
@@ -106,6 +112,7 @@ class Resampling:
             tuple(range(*pair) for pair in data["null"]),
             tuple(range(*pair) for pair in data["bootstrap"]),
             tuple(data["untested"]),
+            tuple(range(*pair) for pair in data.get("subset", [[0]] * len(data["null"]))),
         )
 
 

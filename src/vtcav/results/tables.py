@@ -13,9 +13,18 @@ from torch import Tensor
 from vtcav.method.significance import q_values, unreachable
 from vtcav.results.bank import CavBank
 
-__all__ = ["BOOTSTRAP", "NULL", "predictions", "resampled_means", "table", "with_q_values"]
+__all__ = [
+    "BOOTSTRAP",
+    "NULL",
+    "SUBSET",
+    "predictions",
+    "resampled_means",
+    "table",
+    "with_q_values",
+]
 
 NULL, BOOTSTRAP = "null_cav", "bootstrap_cav"  # pandas reads a bare "null" as a missing value
+SUBSET = "subset_cav"
 
 
 def table(
@@ -44,7 +53,7 @@ def with_q_values(made: pd.DataFrame, null_cavs: int | None) -> pd.DataFrame:
 def resampled_means(
     cavs: CavBank, sums: Mapping[str, NDArray[np.float64]], images: int
 ) -> pd.DataFrame:
-    """Return the mean attribution over images of every null and bootstrap CAV."""
+    """Return the mean attribution over images of every null, bootstrap and subset CAV."""
     rows = [
         (layer, concept, kind, draw, sums[layer][column] / images)
         for layer in cavs.layers
@@ -52,6 +61,7 @@ def resampled_means(
         for kind, draws in (
             (NULL, cavs.resampling.null[k]),
             (BOOTSTRAP, cavs.resampling.bootstrap[k]),
+            (SUBSET, cavs.resampling.subset[k]),
         )
         for draw, column in enumerate(draws)
     ]

@@ -17,7 +17,13 @@ from vtcav.explainer.settings import FitSettings
 from vtcav.images.concepts import Concept, ImageSet
 from vtcav.method.cav import direction, directions
 from vtcav.method.discriminant_map import discriminant_directions
-from vtcav.method.resampling import Draws, bootstrap_draws, null_draws, too_few
+from vtcav.method.resampling import (
+    Draws,
+    bootstrap_draws,
+    null_draws,
+    subset_draw,
+    tested_examples,
+)
 from vtcav.method.variants import PAPER, Variant
 from vtcav.results.layer_cavs import Resampling
 
@@ -84,7 +90,8 @@ class DrawnCavs:
 class ConceptCavs:
     """The CAVs of concepts, drawn concept by concept.
 
-    Concepts with the same number of examples and the same negatives share their null CAVs.
+    Concepts with the same negatives whose tests take the same number of examples share their null
+    CAVs.
 
     Args:
         fit: The numbers of null and bootstrap CAVs, and the seed.
@@ -100,19 +107,28 @@ class ConceptCavs:
         self._shared_null: dict[tuple[ImageSet, int], range] = {}
         self._null: list[range] = []
         self._bootstrap: list[range] = []
+        self._subset: list[range] = []
         self._untested: list[str] = []
 
     def draw(self, concept: Concept, examples: LearnedSet, negatives: LearnedSet) -> None:
         """Draw and learn the CAVs of the next concept."""
         n, m, fit = len(examples.used), len(negatives.used), self._fit
-        why = too_few(n, m) if fit.null_cavs else "no null CAVs were asked for"
-        key = (concept.negatives, n)
+        size = tested_examples(n, m)
+        why = "" if fit.null_cavs else "no null CAVs were asked for"
+        if not why and not size:
+            why = f"null CAVs need at least 2 negatives, there is {m}"
+        key = (concept.negatives, size)
         if not why and key not in self._shared_null:
-            draws = null_draws(n, m, fit.null_cavs or 0, seed_of("null", fit.seed, n, m))
+            draws = null_draws(size, m, fit.null_cavs or 0, seed_of("null", fit.seed, size, m))
             null = DrawnCavs.learn(negatives, negatives, draws, self._variant)
             self._shared_null[key] = self._add(null)
         self._null.append(range(0) if why else self._shared_null[key])
         self._untested.append(why)
+        self._subset.append(range(0))
+        if not why and size < n:
+            seed = seed_of("subset", fit.seed, n, m, concept.name)
+            draws = subset_draw(n, m, size, seed)
+            self._subset[-1] = self._add(DrawnCavs.learn(examples, negatives, draws, self._variant))
         seed = seed_of("bootstrap", fit.seed, n, m, concept.name)
         draws = Draws.whole(n, m).followed_by(bootstrap_draws(n, m, fit.bootstraps, seed))
         own = DrawnCavs.learn(examples, negatives, draws, self._variant, own=True)
@@ -130,7 +146,12 @@ class ConceptCavs:
     @property
     def resampling(self) -> Resampling:
         """Which resampled CAVs belong to which concept, in the order of drawing."""
-        return Resampling(tuple(self._null), tuple(self._bootstrap), tuple(self._untested))
+        return Resampling(
+            tuple(self._null),
+            tuple(self._bootstrap),
+            tuple(self._untested),
+            tuple(self._subset),
+        )
 
     def _add(self, cavs: DrawnCavs) -> range:
         """Add CAVs, and return the positions of the resampled ones among all that are resampled."""
