@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from tests.helpers.banks import cloud, made_bank, made_set
 from tests.helpers.small import concepts, pictures, small_explainer
 from vtcav.diagnostics.diagnosis import diagnose
-from vtcav.diagnostics.levels import CHECKS, LEVELS
+from vtcav.diagnostics.levels import CHECKS, LEVELS, NOT_APPLICABLE
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.errors import CavError, ExplanationError
 
@@ -49,7 +50,7 @@ def check_sound(found):
     assert list(table.columns) == [
         *("layer", "concept", "check", "value", "low", "high", "level", "meaning", "note"),
     ]
-    assert set(table["level"]) <= set(LEVELS)
+    assert set(table["level"]) <= {*LEVELS, NOT_APPLICABLE}
     assert set(table["check"]) <= set(CHECKS)
     missing = table[["value", "low", "high"]].isna().any(axis=1)
     assert (table.loc[missing, "note"] != "").all()
@@ -247,6 +248,43 @@ def test_copies_and_leaks_are_counted():
     assert len(found.duplicates) == 3 + 2 + 1 + 2  # within e, with n, with o, with test
 
 
+@pytest.mark.parametrize(
+    ("pairs", "same", "level"), [(28, 0, "fine"), (28, 2, "look"), (3, 0, "look")]
+)
+def test_matched_pairs_are_a_good_design(pairs, same, level):
+    prints = np.random.default_rng(0).integers(0, 255, (70, 16, 16)).astype(np.uint8)
+    without = prints[30:].copy()
+    without[:pairs] = np.clip(prints[:pairs].astype(int) + 5, 0, 255)
+    ids = [f"n{39 - i}" if i >= 30 - same else f"e{i}" for i in range(30)]
+    examples = made_set("e", cloud(30, shift=4, seed=1), prints=prints[:30], digests=ids)
+    negatives = made_set("n", cloud(40, seed=9), prints=without)
+    row = one(diagnose(made_bank({"c": (examples, negatives)})), "shared with negatives", "c")
+    assert row["level"] == level
+    assert row["meaning"].startswith(f"Matched pairs: {pairs} of 30") == (pairs == 28)
+
+
+def test_a_layer_before_its_activation_is_named_with_the_one_after_it():
+    C = 8
+    shift = np.zeros(C)
+    shift[0] = 3
+    raw = {"e": cloud(30, C, shift=shift, seed=1) - 9, "n": cloud(40, C, seed=2) - 9}
+    layers = {k: {"bn": x, "act": np.maximum(x + 9, 0)} for k, x in raw.items()}
+    bank = made_bank({"c": (made_set("e", layers["e"]), made_set("n", layers["n"]))})
+    empty = bank.layers["bn"].values_pos[0] * 0
+    bn = replace(bank.layers["bn"], values_pos=(empty,), values_neg=(empty[:1].expand(40),))
+    found = diagnose(replace(bank, layers={**bank.layers, "bn": bn}))
+    row = one(found, "emblem gap", "c", "bn")
+    assert row["level"] == "do not use"
+    assert row["meaning"].endswith("take the output after the activation, 'act'.")
+
+
+def test_the_sentence_on_the_nearest_concept_has_the_cosine_of_the_matrix(found):
+    matrix = found.cosines("a")
+    row = one(found, "entanglement", "red")
+    other = next(name for name in found.concepts if repr(name) in row["meaning"])
+    assert f"cosine {matrix.loc['red', other]:.2f};" in row["meaning"]
+
+
 def test_plain_pictures_are_not_called_fine():
     plain = np.zeros((30, 16, 16), np.uint8)
     examples = made_set("e", cloud(30, shift=4, seed=1), prints=plain)
@@ -291,8 +329,8 @@ def test_one_concept_has_nothing_to_be_confused_with():
     )
     check_sound(found)
     row = one(found, "entanglement", "c")
-    assert (row["level"], row["note"]) == ("look", "no other concept")
-    assert found.level("a", "c") == "look"
+    assert (row["level"], row["note"]) == (NOT_APPLICABLE, "no other concept")
+    assert found.level("a", "c") == "fine"
 
 
 def test_concept_and_negatives_of_the_same_images():
@@ -345,8 +383,6 @@ def test_an_empty_map_is_said():
 
 
 def test_a_bank_without_evidence_is_refused():
-    from dataclasses import replace
-
     bank = good_bank()
     with pytest.raises(CavError, match=r"has no sets of the images .* fit again"):
         diagnose(replace(bank, sets=()))

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from vtcav.diagnostics.direction_checks import Subject
 from vtcav.diagnostics.entanglement import Entanglement
-from vtcav.diagnostics.levels import BAD, FINE, LIMITS, LOOK, Finding, percent
+from vtcav.diagnostics.levels import (
+    BAD,
+    FINE,
+    LIMITS,
+    LOOK,
+    NOT_APPLICABLE,
+    Finding,
+    percent,
+)
 from vtcav.diagnostics.location import effective_share, middle, words
 from vtcav.diagnostics.separability import Z95, auc, auc_interval, margins_from
 
@@ -28,9 +36,9 @@ def entanglement_checks(subjects: Sequence[Subject], found: Entanglement) -> lis
         found: The cosines of their directions.
     """
     if len(subjects) < 2:
-        text = "Not tested whether the direction is this concept's own: there is no other concept."
-        checks = "entanglement", "other concepts"
-        return [subjects[0].untested(check, text, "no other concept") for check in checks]
+        text = "Not applicable: whether the direction is this concept's own takes a second concept."
+        checks, note = ("entanglement", "other concepts"), "no other concept"
+        return [subjects[0].untested(check, text, note, NOT_APPLICABLE) for check in checks]
     numbers = range(len(subjects))
     return [
         *(_neighbour(subjects, k, found) for k in numbers),
@@ -64,8 +72,9 @@ def _neighbour(subjects: Sequence[Subject], k: int, found: Entanglement) -> Find
         BAD: ": the layer has one direction for both.",
     }
     text = (
-        f"The nearest other direction is that of {subjects[other].concept!r}, cosine {value:.2f} "
-        f"(without the {found.chance[k, other]:.2f} that shared negatives add by chance)"
+        f"The nearest other direction is that of {subjects[other].concept!r}, cosine "
+        f"{found.raw[k, other]:.2f}; {value:.2f} is to be expected of many images, without the "
+        f"{found.chance[k, other]:.2f} that shared negatives add by chance"
     )
     note = "" if math.isfinite(low) else "no interval: many resampled directions are chance"
     ci = low, high

@@ -142,17 +142,25 @@ def _diagnose_layer(
     ]
     findings: list[Finding] = []
     curve: list[CurvePoint] = []
+    after = _never_negative_after(bank, layer)
     for k, subject in enumerate(subjects):
         own = stability_curve(subject)
         curve += own
         separability = separability_check(subject)
-        findings += [separability, *emblem_checks(subject, separability.level)]
+        findings += [separability, *emblem_checks(subject, separability.level, after)]
         findings += stability_checks(subject, own, other)
         findings.append(location_check(subject, maps[0][k], maps[1][k]))
     cosines = entanglement(pairs, drawn)
     findings += entanglement_checks(subjects, cosines)
     scores = [None if subject.why_not() else subject.scores() for subject in subjects]
     return _LayerFound(layer, findings, curve, cosines, scores)
+
+
+def _never_negative_after(bank: CavBank, layer: str) -> str:
+    """Return the next layer whose mean activations are never negative; empty if there is none."""
+    layers = list(bank.layers)
+    later = layers[layers.index(layer) + 1 :]
+    return next((name for name in later if not any((s.gap[name] < 0).any() for s in bank.sets)), "")
 
 
 def _diagnose_images(bank: CavBank, images: ImageSetRecord | None) -> tuple[Copies, list[Finding]]:

@@ -113,7 +113,7 @@ def separability_check(subject: Subject) -> Finding:
     return subject.finding("separability", value, level, text + ends[level], ends=(low, high))
 
 
-def emblem_checks(subject: Subject, separability: str) -> list[Finding]:
+def emblem_checks(subject: Subject, separability: str, after: str = "") -> list[Finding]:
     """Return the gap between the emblems, and how far the two sets of values overlap.
 
     Args:
@@ -121,13 +121,24 @@ def emblem_checks(subject: Subject, separability: str) -> list[Finding]:
         separability: The level of its separability. Emblems come from the images that the
             direction was learned from, where any direction does well; they are not called fine
             where it fails on others.
+        after: The next layer of the bank whose outputs are never negative, if there is one.
     """
     e_pos, e_neg = float(emblem(subject.values_pos)), float(emblem(subject.values_neg))
     if not e_pos > e_neg:
         text = (
             f"The examples activate the direction no more than the negatives do (e+ {e_pos:.3g}, "
-            f"e- {e_neg:.3g}): the concept map is empty."
+            f"e- {e_neg:.3g}): the concept map is empty"
         )
+        if separability == FINE and bool(
+            (subject.gap_pos < 0).any() or (subject.gap_neg < 0).any()
+        ):
+            text += (
+                ", although the direction tells them apart. The outputs of this layer are negative "
+                "in part, as those of a BatchNorm before its activation; take the output after the "
+                "activation"
+            )
+            text += f", {after!r}" if after else ""
+        text += "."
         note = "no gap relative to e+, which is not above e-"
         checks = "emblem gap", "emblem overlap"
         return [subject.untested(check, text, note, BAD) for check in checks]

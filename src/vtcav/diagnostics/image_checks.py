@@ -26,6 +26,12 @@ def copy_checks(concept: str, copies: Copies, examples: int, negatives: int) -> 
     shared = copies.found(examples, negatives)
     if examples == negatives:  # one set for both
         shared = np.ones_like(shared)
+    near = shared & ~copies.exact[copies.rows(examples), negatives]
+    if examples != negatives and near.mean() > 0.5:
+        return [
+            copy_checks_of_set(concept, copies, examples, "examples"),
+            _matched(concept, near, int(shared.sum() - near.sum())),
+        ]
     texts = (
         "No example is among the negatives",
         f"{count(int(shared.sum()), 'example')} of {len(shared)} are among the negatives too, "
@@ -35,6 +41,27 @@ def copy_checks(concept: str, copies: Copies, examples: int, negatives: int) -> 
         copy_checks_of_set(concept, copies, examples, "examples"),
         _finding(concept, "shared with negatives", copies, examples, shared, texts),
     ]
+
+
+def _matched(concept: str, near: NDArray[np.bool_], same: int) -> Finding:
+    """Return the finding on examples whose counterparts without the concept are negatives.
+
+    Args:
+        concept: The concept.
+        near: Whether each example has a near copy among the negatives [n].
+        same: How many examples are negatives themselves.
+    """
+    n, value = len(near), float(near.mean())
+    text = (
+        f"Matched pairs: {int(near.sum())} of {n} examples have a near copy among the negatives, "
+        "as a photograph with and without the concept has; what they share cancels out"
+    )
+    level, note = FINE, "a share of the images at hand, no interval"
+    if same:
+        level = LOOK if same / n < LIMITS.copies_usable else BAD
+        text += f"; but {same} are negatives themselves: they count for the concept and against it"
+    where = "", concept, "shared with negatives"
+    return Finding(*where, value, math.nan, math.nan, level, f"{text}.", note)
 
 
 def copy_checks_of_set(concept: str, copies: Copies, s: int, noun: str) -> Finding:

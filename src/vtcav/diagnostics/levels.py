@@ -14,6 +14,7 @@ __all__ = [
     "LEVELS",
     "LIMITS",
     "LOOK",
+    "NOT_APPLICABLE",
     "Finding",
     "Limits",
     "at_least",
@@ -23,6 +24,9 @@ __all__ = [
 ]
 
 FINE, LOOK, BAD = "fine", "look", "do not use"
+NOT_APPLICABLE = "not applicable"
+"""Of a check that needs what is not there, such as a second concept. It lowers no level."""
+
 LEVELS = FINE, LOOK, BAD
 """From the best to the worst."""
 
@@ -132,7 +136,7 @@ class Finding(NamedTuple):
         value: The number; NaN where there is none (the note says why).
         low: Lower end of its interval, 95 %; NaN where there is none.
         high: Upper end.
-        level: One of `LEVELS`.
+        level: One of `LEVELS`, or `NOT_APPLICABLE`.
         meaning: The finding in one plain sentence.
         note: Why a number is missing.
     """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.diagnostics.levels import BAD, CHECKS, LEVELS, LOOK
+from vtcav.diagnostics.levels import BAD, CHECKS, LEVELS, LOOK, NOT_APPLICABLE
 from vtcav.errors import ExplanationError
 from vtcav.files.manifest import (
     FORMAT,
@@ -70,7 +70,8 @@ class Diagnostics:
         """One row per finding.
 
         Columns: layer (empty where it concerns all), concept (the same), check, value, low, high
-        (95 % interval), level (fine, look, do not use), meaning (one sentence), note (why a number
+        (95 % interval), level (fine, look, do not use; not applicable
+        where a check needs a second concept), meaning (one sentence), note (why a number
         is missing).
         """
         return self._findings.copy()
@@ -112,6 +113,7 @@ class Diagnostics:
         """Return the level of a concept at a layer and its reason."""
         found = self._findings
         found = found[found["layer"].isin(["", layer]) & found["concept"].isin(["", concept])]
+        found = found[found["level"] != NOT_APPLICABLE]
         gravity = [
             (-LEVELS.index(level), CHECKS.index(check))
             for level, check in zip(found["level"], found["check"], strict=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.diagnostics.levels import FINE, LEVELS
+from vtcav.diagnostics.levels import FINE, LEVELS, NOT_APPLICABLE
 from vtcav.report.trust import Trust
 from vtcav.results.figures.data_uri import data_uri
 from vtcav.results.provenance import Provenance
@@ -70,7 +70,8 @@ def concept_parts(
     for name, pictures in thumbnails.items():
         layers, findings = _diagnosed(diagnostics, name)
         others = [finding for finding in findings if finding["check"] != "separability"]
-        others.sort(key=lambda finding: -LEVELS.index(finding["level"]))
+        order = NOT_APPLICABLE, *LEVELS
+        others.sort(key=lambda finding: -order.index(finding["level"]))
         record = learned.get(name)
         parts.append(
             ConceptPart(
@@ -80,8 +81,8 @@ def concept_parts(
                 negatives=len(record.negatives) if record else 0,
                 levels=[(x, trust.level(x, name), trust.reason(x, name)) for x in layers],
                 separability=[f for f in findings if f["check"] == "separability"],
-                warnings=[finding for finding in others if finding["level"] != FINE],
-                fine=[finding for finding in others if finding["level"] == FINE],
+                warnings=[f for f in others if f["level"] not in (FINE, NOT_APPLICABLE)],
+                fine=[f for f in others if f["level"] in (FINE, NOT_APPLICABLE)],
             )
         )
     return parts
