@@ -58,8 +58,13 @@ def raw_map(F, v):
     return R
 
 
+def guarded(total):
+    """A sum above 0 plus the guard of divisions: 1e-7, less in proportion below 0.01."""
+    return total + 1e-7 * min(total / 0.01, 1.0) if total > 0 else 1.0
+
+
 def contraharmonic_mean(R):
-    return sum(R[y, x] ** 2 for y, x in places(R)) / (sum(R[y, x] for y, x in places(R)) + 1e-7)
+    return sum(R[y, x] ** 2 for y, x in places(R)) / guarded(sum(R[y, x] for y, x in places(R)))
 
 
 def emblem(raw_maps):
@@ -124,7 +129,7 @@ def class_shares(z, z0):
 
 
 def attribution_map(B, s):
-    return B / (B.sum() + 1e-7) * s
+    return B / guarded(B.sum()) * s
 
 
 def channel_sign(c, F, M):

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,7 +105,6 @@ def learn(
             raw |= raw_values(run, learned[images], drawn.of(images))
     if known is not None:
         known.cache.trim()
-    shrinkage = {} if variant == PAPER else {"shrinkage": SHRINKAGE}
     return CavBank(
         concepts=tuple(_concept_record(c, learned) for c in concepts),
         layers={layer: _layer_cavs(layer, drawn, raw) for layer in run.layers},
@@ -113,13 +113,19 @@ def learn(
         preprocessing=signature(run.model.preprocess),
         described=describe(run.model),
         versions=versions(),
-        settings={**asdict(fit), "variant": variant, **shrinkage},
+        settings=_settings(fit, variant),
         sets=tuple(learned[images].record() for images in sets),
         contrast=tuple((sets.index(c.examples), sets.index(c.negatives)) for c in concepts),
         resampling=drawn.resampling,
         behaviour=behaviour(run.model, run.layers),
         from_cache={} if known is None else known.taken,
     )
+
+
+def _settings(fit: FitSettings, variant: Variant) -> dict[str, Any]:
+    """Return what the bank says of how it was learned."""
+    shrinkage = {} if variant == PAPER else {"shrinkage": SHRINKAGE}
+    return {**asdict(fit), "variant": variant, **shrinkage}
 
 
 def _shared_and_own(
