@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NoReturn
 
 from vtcav.cli import (
@@ -26,7 +28,7 @@ from vtcav.cli import (
     run,
 )
 from vtcav.cli.options import UsageError
-from vtcav.cli.terminal import fail, show_warning
+from vtcav.cli.terminal import fail, results_alone, show_warning
 from vtcav.errors import VtcavError
 
 __all__ = ["main", "parser"]
@@ -65,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.simplefilter("default", UserWarning)
             warnings.showwarning = show_warning
         try:
-            arguments.run(arguments)
+            with _no_empty_folders(getattr(arguments, "output", None)), _output(arguments):
+                arguments.run(arguments)
         except KeyboardInterrupt:
             return fail("interrupted; nothing half-written was left", INTERRUPTED)
         except UsageError as error:
@@ -76,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return fail(str(error), FAILED)
         except BrokenPipeError:
             # the reader of a pipe went away (vtcav layers ... | head)
-            sys.stderr.close()
+            if sys.stderr is not None:
+                sys.stderr.close()
             return DONE
         except Exception as error:
             if arguments.debug:
@@ -85,6 +89,24 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{type(error).__name__}: {error} (unexpected; --debug shows where)", FAILED
             )
     return DONE
+
+
+@contextmanager
+def _no_empty_folders(output: Path | None) -> Iterator[None]:
+    """Remove folders for results that the block makes and leaves empty, as where it fails."""
+    missing = []
+    if output is not None:
+        missing = [path for path in (Path(output), *Path(output).parents) if not path.exists()]
+    try:
+        yield
+    finally:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
+
+
+def _output(arguments: argparse.Namespace) -> AbstractContextManager[None]:
+    return results_alone() if getattr(arguments, "json", False) else nullcontext()
 
 
 def parser() -> argparse.ArgumentParser:

@@ -41,7 +41,9 @@ def add(commands: Any) -> None:
 
 def _add_source(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", metavar="SOURCE", help="a folder or a file, see above")
-    command.add_argument("-o", "--output", type=Path, required=True, help="the folder to write to")
+    command.add_argument(
+        "-o", "--output", type=options.output_folder, required=True, help="the folder to write to"
+    )
     command.add_argument("--labels", type=options.names, help="labels with commas (default: all)")
     command.add_argument("--limit", type=options.positive, help="at most this many images of each")
     command.add_argument(

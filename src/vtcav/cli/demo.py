@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcav.cli.options import add_common, say, shown
+from vtcav.cli.options import add_common, output_folder, say, shown
 from vtcav.cli.terminal import print_json, print_line
 
 if TYPE_CHECKING:
@@ -90,7 +90,9 @@ def add(commands: Any) -> None:
         ),
         epilog="example:\n  vtcav demo -o demo",
     )
-    command.add_argument("-o", "--output", type=Path, default=Path("demo"), help="folder to write")
+    command.add_argument(
+        "-o", "--output", type=output_folder, default=Path("demo"), help="folder to write"
+    )
     add_common(command)
     command.set_defaults(run=_run)
 

@@ -26,7 +26,9 @@ __all__ = ["add"]
 def add(commands: Any) -> None:
     """Add the command."""
     command = options.add_command(commands, "evaluate", __doc__, _run)
-    command.add_argument("-o", "--output", type=Path, required=True, help="folder of the run")
+    command.add_argument(
+        "-o", "--output", type=options.output_folder, required=True, help="folder of the run"
+    )
     command.add_argument(
         "--quick", action="store_true", help="one seed, three networks, a few minutes"
     )

@@ -51,7 +51,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=options.output_folder,
         default=Path("explorer"),
         help="folder for saved concepts (default: explorer)",
     )

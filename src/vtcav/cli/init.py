@@ -34,7 +34,10 @@ def add(commands: Any) -> None:
         help="where to look (default: here)",
     )
     command.add_argument(
-        "-o", "--output", type=Path, help="the file to write (default: FOLDER/study.yaml)"
+        "-o",
+        "--output",
+        type=options.output_folder,
+        help="the file to write (default: FOLDER/study.yaml)",
     )
     command.add_argument(
         "--model", default="demo", help=f"the network (default demo): {options.MODEL_HELP}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING
 from pathlib import Path
@@ -37,6 +39,7 @@ __all__ = [
     "class_of",
     "load",
     "names",
+    "output_folder",
     "positive",
     "prepared",
     "present",
@@ -207,7 +210,20 @@ def add_resampling(command: argparse.ArgumentParser) -> None:
 
 def add_output(command: argparse.ArgumentParser, what: str) -> None:
     """Add the folder of the results."""
-    command.add_argument("-o", "--output", type=Path, help=f"folder for {what}")
+    command.add_argument("-o", "--output", type=output_folder, help=f"folder for {what}")
+
+
+def output_folder(text: str) -> Path:
+    """Return the path of results, whose name must be one that the encodings can hold."""
+    try:
+        text.encode()
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(
+            f"the name {text!r} has letters that the encoding {sys.getfilesystemencoding()} "
+            "does not know; choose another name"
+        ) from None
+    return Path(text)
 
 
 # -- from arguments to objects ----------------------------------------------------------------

@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
     command.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=options.output_folder,
         metavar="FILE",
         help="default: report.html in the folder",
     )

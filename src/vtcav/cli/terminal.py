@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -22,17 +24,35 @@ __all__ = [
     "print_saved",
     "print_table",
     "records",
+    "results_alone",
     "show_warning",
     "with_intervals",
 ]
 
 SIGNIFICANT = 0.05
+_RESULTS: ContextVar[TextIO | None] = ContextVar("_RESULTS", default=None)
+
+
+@contextmanager
+def results_alone() -> Iterator[None]:
+    """Keep standard output for the command's results; what a user's code prints is an aside.
+
+    It goes to standard error.
+    """
+    token = _RESULTS.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _RESULTS.reset(token)
 
 
 def print_line(text: str) -> None:
     """Print a line at once."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    stream = _RESULTS.get() or sys.stdout
+    if stream is not None:  # it is, in a program without a console
+        stream.write(f"{text}\n")
+        stream.flush()
 
 
 def print_json(data: Any) -> None:
@@ -110,6 +130,8 @@ def print_table(
     title: str, header: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[str] = ()
 ) -> None:
     """Print a table of texts; the columns named in `numeric` are aligned to the right."""
+    if sys.stdout is None:
+        return
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -139,10 +161,15 @@ def show_warning(
     line: str | None = None,
 ) -> None:
     """Print a warning as one line, without its location in the code."""
-    sys.stderr.write(f"vtcav: warning: {message}\n")
+    _complain(f"warning: {message}")
 
 
 def fail(message: str, code: int) -> int:
     """Print an error as one line and return the exit code."""
-    sys.stderr.write(f"vtcav: {' '.join(message.split())}\n")
+    _complain(" ".join(message.split()))
     return code
+
+
+def _complain(message: str) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(f"vtcav: {message}\n")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from vtcav.errors import ExplanationError
 from vtcav.files.cache import MAX_BYTES
+from vtcav.files.home import expanded
 
 if TYPE_CHECKING:
     from vtcav.files.cache import Cache
@@ -48,7 +49,7 @@ def cache_of(wanted: bool | str | os.PathLike[str] | Cache | None, *, unset: boo
         raise ExplanationError(
             f"expected cache to be a folder, True, False, None or a vtcav.Cache, got {wanted!r}"
         )
-    return Cache(Path(wanted).expanduser(), _max_bytes())
+    return Cache(expanded(wanted), _max_bytes())
 
 
 def default_folder() -> Path:

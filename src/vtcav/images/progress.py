@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ def progress_bar(title: str, total: int, *, shown: bool | None) -> Iterator[Prog
     """
     tqdm = _bar()
     disable = None if shown is None else not shown
+    if sys.stderr is None:  # a program without a console, such as pythonw
+        disable = True
     with tqdm(total=total, desc=title, disable=disable, leave=False, unit="image") as bar:
         yield Progress(bar)
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcav.errors import ExtraError, ModelError
+from vtcav.files.home import expanded
 from vtcav.models.inspection.unwrapping import usable_device
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def read_network(
 
 
 def _existing(path: str | Path) -> Path:
-    path = Path(path).expanduser()
+    path = expanded(path)
     if path.is_dir():
         kind = "a TensorFlow SavedModel" if (path / "saved_model.pb").exists() else "a folder"
         raise ModelError(f"expected a .keras or .h5 file, but {str(path)!r} is {kind}. {_AGAIN}")

@@ -1,0 +1,23 @@
+"""Paths that begin in the user's home folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["expanded"]
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path with a leading ``~/`` replaced by the home folder.
+
+    A folder in the working directory that is named ``~`` wins, as do names such as ``~old``.
+
+    Example:
+        >>> expanded("~/photos") == Path.home() / "photos", expanded("~old").name
+        (True, '~old')
+    """
+    text = os.fspath(path)
+    if (text == "~" or text.startswith(("~/", f"~{os.sep}"))) and not Path("~").exists():
+        return Path(text).expanduser()
+    return Path(text)
