@@ -90,7 +90,8 @@ def test_nothing_private_is_used_across_modules():
                 used += [
                     f"{path.relative_to(SRC)}: {a.name}" for a in node.names if private(a.name)
                 ]
-            if isinstance(node, ast.Attribute) and private(node.attr):
+            own = isinstance(getattr(node, "value", None), ast.Name) and node.value.id in SELF
+            if isinstance(node, ast.Attribute) and private(node.attr) and not own:
                 # defined in this file: by a class, an instance or a named tuple's method
                 own = rf"(def {node.attr}\b|\.{node.attr}\b.*=|^\s+{node.attr}\b.*[:=])"
                 if not re.search(own, text, re.MULTILINE) and node.attr not in FOREIGN:
@@ -101,6 +102,8 @@ def test_nothing_private_is_used_across_modules():
 def private(name):
     return name.startswith("_") and not name.startswith("__")
 
+
+SELF = {"self", "cls"}  # whose private names may come from a base class
 
 # Private names that belong to other packages.
 FOREIGN = frozenset(
