@@ -5,10 +5,11 @@ import sys
 import warnings
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from vtcav.cli import main
-from vtcav.cli.terminal import print_table
+from vtcav.cli.terminal import by_class, print_table
 from vtcav.files.cache_location import cache_of
 from vtcav.files.home import expanded
 from vtcav.images.progress import progress_bar
@@ -79,3 +80,20 @@ def test_a_folder_named_like_the_home_wins(here, monkeypatch):
     assert expanded("./~/x") == Path("./~/x")
     (here / "~").mkdir()
     assert expanded("~/cache") == Path("~/cache")
+
+
+def test_a_note_about_one_class_does_not_stand_for_another():
+    table = pd.DataFrame(
+        {
+            "layer": ["a"] * 2,
+            "concept": ["dark"] * 2,
+            "class_index": [0, 1],
+            "class_name": ["cat", "dog"],
+            "attribution": [0.0, 0.4],
+            "error": [0.1, 0.1],
+            "q_value": [0.5, 0.01],
+            "note": ["too few draws; the class is not raised", "too few draws"],
+        }
+    )
+    found, _ = by_class(table)
+    assert found["note"].tolist() == ["too few draws; the class is not raised (cat)"]

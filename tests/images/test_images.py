@@ -19,7 +19,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 import vtcav.images.batches
 import vtcav.images.decoding
@@ -450,7 +450,16 @@ def test_sixteen_bits_are_scaled_by_a_fixed_number(tmp_path, name):
     expected = np.rint(values.astype(float) / 65535 * 255)
     assert (pixels(tmp_path / name) == expected[..., None]).all()
     Image.fromarray(values[:, :4]).save(tmp_path / name)  # a dark picture stays dark
-    assert pixels(tmp_path / name).max() == 4
+    with pytest.warns(UserWarning, match=rf"{name}' has 16 bits and no value above 1000: .* 4 of"):
+        assert pixels(tmp_path / name).max() == 4
+
+
+def test_metadata_that_pillow_refuses_come_with_the_remedy(tmp_path):
+    note = PngImagePlugin.PngInfo()
+    note.add_itxt("Source", "x" * (PngImagePlugin.MAX_TEXT_CHUNK + 1), zip=True)
+    Image.new("L", (4, 4)).save(tmp_path / "x.png", pnginfo=note)
+    with pytest.raises(ImageError, match=r"metadata are larger .*raise PIL\.PngImagePlugin\.MAX"):
+        reading(tmp_path / "x.png")
 
 
 def test_cmyk_jpeg_and_palettes(tmp_path):

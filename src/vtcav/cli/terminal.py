@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vtcav.files.manifest import records
+from vtcav.results.words import notes_by_class
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,10 +102,9 @@ def by_class(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     wide = texts.pivot(index=keys, columns="class_index", values="text")
     wide = wide[table["class_index"].unique()]
     names = table.drop_duplicates("class_index").set_index("class_index")["class_name"]
-    rest = table.groupby(keys, sort=False).agg(
-        error=("error", "max"),
-        note=("note", lambda notes: "; ".join(dict.fromkeys(notes)).strip("; ")),
-    )
+    groups = table.groupby(keys, sort=False)
+    rest = groups.agg(error=("error", "max"))
+    rest["note"] = [notes_by_class(group) for _, group in groups]
     titles = {key: key for key in keys} | {index: str(names[index]) for index in wide.columns}
     found = rest.join(wide).reset_index()
     return found, titles | {"error": "+- at most", "note": "note"}

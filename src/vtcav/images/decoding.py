@@ -159,6 +159,11 @@ def reason_of(error: Exception) -> str:
         return str(error)
     if isinstance(error, Image.DecompressionBombError):
         return f"{error} {_LIFT}"
+    if "MAX_TEXT" in str(error):
+        return (
+            f"its metadata are larger than Pillow reads ({error}); save it without metadata or, if "
+            "you trust it, raise PIL.PngImagePlugin.MAX_TEXT_CHUNK and MAX_TEXT_MEMORY"
+        )
     if isinstance(error, MemoryError):
         return "there is not enough memory to decode it"
     if isinstance(error, OSError) and error.strerror:

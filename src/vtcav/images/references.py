@@ -30,6 +30,8 @@ __all__ = [
 _NAMED = 5  # pictures that a warning names
 # Two entries of a list may be one lazily opened picture, whose loading is not thread safe.
 _SHARED = threading.Lock()
+_TWELVE_BITS = 2**12
+_WARNED: set[Path | None] = set()  # folders of files with fewer bits than they have room for
 
 
 class SkippedImageWarning(UserWarning):
@@ -101,9 +103,9 @@ class ImageRef:
         source = self.source
         if isinstance(source, Path):
             with open_file(source) as file:
-                return upright_rgb(identify(file))
+                return self._from_file(identify(file))
         if isinstance(source, bytes):
-            return upright_rgb(identify(BytesIO(source)))
+            return self._from_file(identify(BytesIO(source)))
         if isinstance(source, Image.Image):
             with _SHARED:
                 return upright_rgb(source)
@@ -113,6 +115,20 @@ class ImageRef:
         pixels = source[..., 0] if source.ndim == 3 and source.shape[2] == 1 else source
         # fromarray may share the array's memory, which its owner is free to change.
         return Image.fromarray(np.array(pixels, order="C")).convert("RGB")
+
+    def _from_file(self, image: Image.Image) -> Image.Image:
+        """Decode an opened file, and warn once a folder where 16 bits hold 12 or fewer."""
+        picture = upright_rgb(image)
+        if image.mode.startswith("I") and (largest := int(np.asarray(image).max())) < _TWELVE_BITS:
+            folder = self.path.parent if self.path else None
+            if largest > 255 and (folder is None or folder not in _WARNED):
+                _WARNED.add(folder)
+                warn(
+                    f"{self.name!r} has 16 bits and no value above {largest}: as 65535 is white, "
+                    f"{largest // 257 + 1} of 256 grey levels are left. If its values end at 4095, "
+                    "save them times 16; others in its folder are not named"
+                )
+        return picture
 
     def status(self) -> tuple[int, int]:
         """Return size and time (ns) of the file; -1 where the picture is no file of its own.

@@ -85,6 +85,8 @@ class LocalExplanation:
         (one-sided: the share of null CAVs that get as much), q_value (p adjusted for all
         rows of this table, Benjamini and Hochberg), note (why a value is 0, missing or uncertain;
         empty where all is well).
+
+        The columns are too many for the width of a terminal: `wide()` is the table to print.
         """
         return self._rows.drop(columns="image")
 

@@ -26,6 +26,7 @@ __all__ = [
     "interval",
     "listed",
     "not_significant",
+    "notes_by_class",
     "number",
     "short_names",
     "value",
@@ -245,3 +246,19 @@ def distinct_names(names: Iterable[str]) -> list[str]:
         seen[name] += 1
         labels.append(name if seen[name] == 1 else f"{name} [{seen[name]}]")
     return labels
+
+
+def notes_by_class(group: pd.DataFrame) -> str:
+    """Return the notes of one concept's rows, with the classes where a note is not about all.
+
+    Args:
+        group: Rows of a table of attributions, with class_name and note.
+    """
+    about: dict[str, list[str]] = {}
+    for name, note in zip(group["class_name"], group["note"], strict=True):
+        for part in filter(None, dict.fromkeys(note.split("; "))):
+            about.setdefault(part, []).append(name)
+    return "; ".join(
+        part if len(names) == len(group) else f"{part} ({', '.join(names)})"
+        for part, names in about.items()
+    )

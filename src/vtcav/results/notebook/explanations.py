@@ -14,6 +14,7 @@ from vtcav.results.words import (
     count,
     interval,
     not_significant,
+    notes_by_class,
     value,
     verdict,
 )
@@ -84,7 +85,7 @@ def _local_row(group: pd.DataFrame, classes: list[int]) -> list[Cell]:
         cell(float(row.attribution), bar=True, mark=_MARKS.get(_verdict(row), ""))
         for row in _rows(by_class)
     ]
-    note = "; ".join(dict.fromkeys(text for text in group["note"] if text))
+    note = notes_by_class(group)
     return [cell(group["layer"].iloc[0]), cell(group["concept"].iloc[0]), *numbers, cell(note)]
 
 
