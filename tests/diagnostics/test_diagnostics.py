@@ -285,6 +285,22 @@ def test_the_sentence_on_the_nearest_concept_has_the_cosine_of_the_matrix(found)
     assert f"cosine {matrix.loc['red', other]:.2f};" in row["meaning"]
 
 
+def test_an_image_that_is_listed_twice_is_no_copy_of_itself():
+    images = made_set("test", cloud(8))
+    twice = replace(
+        images,
+        names=images.names + images.names[:3],
+        digests=images.digests + images.digests[:3],
+        perceptual_hashes=np.concatenate([images.perceptual_hashes, images.perceptual_hashes[:3]]),
+        gap={"a": images.gap["a"][[*range(8), 0, 1, 2]]},
+    )
+    found = diagnose(good_bank(), images=twice)
+    assert found.duplicates.empty
+    rows = found.table.query("check == 'duplicates'")
+    assert rows["meaning"].str.contains("All 8 images to explain are different").any()
+    assert len(found.provenance.settings["images"]["names"]) == 8
+
+
 def test_plain_pictures_are_not_called_fine():
     plain = np.zeros((30, 16, 16), np.uint8)
     examples = made_set("e", cloud(30, shift=4, seed=1), prints=plain)

@@ -81,6 +81,40 @@ def test_drawings_of_one_texture_are_no_copies(name):
     assert not copies.found(0, 0).any()
 
 
+def with_ruler(picture, share):
+    """The picture with a ruler over a share of it, always the same."""
+    values = np.asarray(picture).copy()
+    height = round(share * len(values))
+    values[-height:] = 230
+    for k in range(0, values.shape[1], 20):
+        values[-height:, k : k + 8 + k % 3 * 4] = 20
+    return Image.fromarray(values)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.55, 0.6])
+@pytest.mark.parametrize("first", [0, 2, 4])
+def test_two_photographs_with_one_ruler_are_no_copies(share, first):
+    flat = [ImageEnhance.Contrast(scene(seed)).enhance(0.3) for seed in (first, first + 1)]
+    pictures = [with_ruler(picture, share) for picture in flat]
+    others = [scene(seed) for seed in range(20, 50)]
+    copies = find_copies([picture_set("a", pictures), picture_set("b", others)])
+    assert not copies.close.any()
+    again = picture_set("c", [jpeg(picture, 60) for picture in pictures])
+    copies = find_copies([picture_set("a", pictures), picture_set("b", others), again])
+    assert copies.found(0, 2).all()
+
+
+def test_a_thing_added_to_a_photograph_makes_it_alike_but_no_copy():
+    without = [scene(seed) for seed in range(8)]
+    with_thing = [picture.copy() for picture in without]
+    for picture in with_thing:
+        picture.paste((250, 250, 30), (60, 40, 85, 65))
+        picture.paste((10, 10, 90), (68, 48, 78, 58))
+    copies = find_copies([picture_set("a", with_thing), picture_set("b", without)])
+    assert copies.alike[:8, 1].sum() >= 6
+    assert copies.found(0, 1).sum() <= 2
+
+
 def test_plain_pictures_are_no_copies():
     y, x = np.mgrid[0:64, 0:64] / 64
     plain = [

@@ -6,7 +6,7 @@ from which directions are learned again, without some images or with others.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,6 +68,7 @@ def diagnose(
     import pandas as pd
 
     _check(bank, other_negatives, resamples)
+    images = images and _once(images)
     layers = [
         _diagnose_layer(bank, layer, other_negatives, seed, resamples) for layer in bank.layers
     ]
@@ -184,6 +185,20 @@ def _diagnose_images(bank: CavBank, images: ImageSetRecord | None) -> tuple[Copi
     if images is not None:
         findings.append(copy_checks_of_set("", copies, len(sets) - 1, "images to explain"))
     return copies, findings
+
+
+def _once(images: ImageSetRecord) -> ImageSetRecord:
+    """Return images without those that were listed twice, which are no copies of themselves."""
+    keys = list(zip(images.names, images.digests, strict=True))
+    first = sorted({key: i for i, key in reversed(list(enumerate(keys)))}.values())
+    return replace(
+        images,
+        names=tuple(images.names[i] for i in first),
+        digests=tuple(images.digests[i] for i in first),
+        perceptual_hashes=images.perceptual_hashes[first],
+        gap={layer: gap[first] for layer, gap in images.gap.items()},
+        origins=tuple(images.origins[i] for i in first) if images.origins else (),
+    )
 
 
 def _described(images: ImageSetRecord | None) -> dict[str, Any] | None:

@@ -26,11 +26,12 @@ def copy_checks(concept: str, copies: Copies, examples: int, negatives: int) -> 
     shared = copies.found(examples, negatives)
     if examples == negatives:  # one set for both
         shared = np.ones_like(shared)
-    near = shared & ~copies.exact[copies.rows(examples), negatives]
+    exact = copies.exact[copies.rows(examples), negatives]
+    near = copies.alike[copies.rows(examples), negatives] & ~exact
     if examples != negatives and near.mean() > 0.5:
         return [
             copy_checks_of_set(concept, copies, examples, "examples"),
-            _matched(concept, near, int(shared.sum() - near.sum())),
+            _matched(concept, near, int(exact.sum())),
         ]
     texts = (
         "No example is among the negatives",
