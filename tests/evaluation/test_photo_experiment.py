@@ -91,7 +91,7 @@ def test_the_outputs_are_those_of_the_drawn_experiment(finished):
     missing = finished.points.drop(columns="note").isna().any(axis=1)
     assert (finished.points.loc[missing, "note"] != "").all()
     page = finished.page.read_text()
-    assert "after &#x27;features&#x27;, frozen" in page
+    assert "after &#39;features&#39;, frozen" in page
     assert "Only the tag is known" in page
     assert page.count("data:image/png;base64,") == 8
 
@@ -115,7 +115,7 @@ def test_without_a_model_small_networks_are_trained(folder, tmp_path):
         tmp_path / "out", images=folder, settings=less, seeds=[0], agreements=[1], progress=False
     )
     assert found.summary["run"]["model"] is None
-    assert "from nothing" in found.page.read_text()
+    assert "from scratch" in found.page.read_text()
     assert found.points["layer"].nunique() == 7
 
 
@@ -231,5 +231,5 @@ def test_options_of_photographs_need_photographs():
     root = argparse.ArgumentParser()
     add(root.add_subparsers())
     arguments = root.parse_args(["evaluate", "-o", "x", "--model", "demo"])
-    with pytest.raises(UsageError, match="give --images DIR"):
+    with pytest.raises(UsageError, match="need photographs: --images DIR"):
         arguments.run(arguments)

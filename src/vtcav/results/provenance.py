@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -67,12 +67,22 @@ class Provenance:
         )
 
 
-def versions() -> dict[str, str]:
-    """Return the versions that numbers may depend on."""
-    return {
+def versions(*packages: str) -> dict[str, str]:
+    """Return the versions that numbers may depend on.
+
+    Args:
+        packages: Other packages that they depend on; "absent" where one is not installed.
+    """
+    found = {
         "vtcav": version("vtcav"),
         "torch": torch.__version__,
         "numpy": np.__version__,
         "pillow": PIL.__version__,
         "python": platform.python_version(),
     }
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found

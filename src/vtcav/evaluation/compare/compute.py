@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,7 +39,7 @@ from vtcav.images.listing import ImageSource, collect, draw
 from vtcav.images.progress import progress_bar
 from vtcav.method.variants import method_of
 from vtcav.results.explanation import GlobalExplanation
-from vtcav.results.provenance import Provenance
+from vtcav.results.provenance import Provenance, versions
 
 if TYPE_CHECKING:
     from vtcav.explainer.visual_tcav import VisualTCAV
@@ -244,13 +243,15 @@ def _comparison(rows: _Rows, provenance: Provenance) -> Comparison:
             classes.index(row.class_index),
         ),
     )
+    packages = ["scikit-learn", "scipy"] * bool(set(methods) & {*TCAV, "bottleneck"})
+    packages += ["captum"] * bool(set(methods) & set(INPUT_MAPS))
     return Comparison(
         methods=methods,
         layers=tuple(explainer.layers),
         concepts=tuple(concepts),
         classes=tuple(map(rows.name, classes)),
         skipped=tuple(skip for seen in rows.observations.values() for skip in seen.skipped),
-        provenance=replace(provenance, versions={**provenance.versions, **_versions(methods)}),
+        provenance=replace(provenance, versions=versions(*packages)),
         _rows=pd.DataFrame(ordered, columns=list(CompareRow._fields)),
         _class_p=rows.class_p(),
     )
@@ -312,10 +313,3 @@ def _gap(explainer: VisualTCAV, layer: str) -> dict[str, tuple[Tensor, Tensor]]:
     bank = explainer.cavs
     pairs = {name: bank.evidence(name) for name in bank.names}
     return {name: (own.gap[layer], others.gap[layer]) for name, (own, others) in pairs.items()}
-
-
-def _versions(methods: Sequence[str]) -> dict[str, str]:
-    """Return the versions of the libraries that the other methods rest on."""
-    used = {"scikit-learn", "scipy"} if set(methods) & {*TCAV, "bottleneck"} else set()
-    used |= {"captum"} if set(methods) & set(INPUT_MAPS) else set()
-    return {name: version(name) for name in sorted(used)}

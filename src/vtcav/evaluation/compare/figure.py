@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vtcav.evaluation.compare.methods import FILTER, TCAV
+from vtcav.evaluation.compare.methods import FILTER, TCAV, TITLES
 from vtcav.results.figures.lettering import LINE, SMALL, labels, wrap
 from vtcav.results.figures.page import MARGIN, Page, nice_limit, own_style, show_axis
 from vtcav.results.figures.palette import MUTED, PALETTE
@@ -33,16 +33,6 @@ _AXIS = 0.32
 _MARKERS = "osD^vP*"
 _LEVEL = 0.05
 
-_TITLES = {
-    "visual_tcav": ("Visual-TCAV", "attribution"),
-    FILTER: ("Visual-TCAV, filter map", "attribution"),
-    "tcav": ("TCAV", "sign count"),
-    "tcav_magnitude": ("TCAV", "magnitude"),
-    "saliency": ("gradient saliency", "share in region"),
-    "integrated_gradients": ("integrated gradients", "share in region"),
-    "grad_cam": ("Grad-CAM", "share in region"),
-    "bottleneck": ("concept bottleneck", "weight x score"),
-}
 _HALF = set(TCAV)  # their neutral value is 0.5
 _NEUTRAL = {*_HALF, "bottleneck"}
 _TESTED = {"visual_tcav", FILTER, *_HALF}
@@ -120,7 +110,7 @@ class _Drawing:
         self._draw_legend(page)
         for m, method in enumerate(methods):
             x = left + m * (_PANEL + _GAP)
-            title, unit = _TITLES[method]
+            title, unit = TITLES[method]
             page.text(x, first, title, 8, weight="bold")
             page.text(x, first + 8 * LINE / 72, unit, color=MUTED)
         for b, layer in enumerate(self.bands):

@@ -1,6 +1,6 @@
 """Methods that `compare` knows, and the unit of each one's values."""
 
-__all__ = ["FILTER", "INPUT_MAPS", "MAPS", "METHODS", "TCAV", "UNITS"]
+__all__ = ["FILTER", "INPUT_MAPS", "MAPS", "METHODS", "TCAV", "TITLES", "UNITS"]
 
 METHODS = (
     "visual_tcav",
@@ -30,3 +30,15 @@ UNITS = {
     "bottleneck": "weight times centred concept score, in logits of the bottleneck",
 }
 """The unit of each method's values. Units differ: compare orders, not sizes."""
+
+TITLES = {
+    "visual_tcav": ("Visual-TCAV", "attribution"),
+    FILTER: ("Visual-TCAV, filter map", "attribution"),
+    "tcav": ("TCAV", "sign count"),
+    "tcav_magnitude": ("TCAV", "magnitude"),
+    "saliency": ("gradient saliency", "share in region"),
+    "integrated_gradients": ("integrated gradients", "share in region"),
+    "grad_cam": ("Grad-CAM", "share in region"),
+    "bottleneck": ("concept bottleneck", "weight x score"),
+}
+"""The name of each method in figures, and of its values."""

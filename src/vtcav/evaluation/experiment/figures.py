@@ -1,22 +1,26 @@
-"""The figures of the controlled experiment.
+"""Figures of the controlled experiment.
 
-Colours stand for the cue (tag, texture), lightness for the agreement q; both are told apart by
-shape too. Every figure is drawn on the figure it is given, and returns it.
+Colour and marker stand for the cue (tag, texture) or the method, lightness for the agreement q.
+Every figure is drawn on the empty figure that it is given, and returns it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from vtcav.results.figures.palette import MUTED
+from vtcav.evaluation.compare.methods import MAPS, TCAV
+from vtcav.evaluation.compare.methods import TITLES as METHODS
+from vtcav.results.figures.lettering import LINE_HEIGHT
+from vtcav.results.figures.page import MARGIN, Page
+from vtcav.results.figures.palette import BLUE, MUTED, PALETTE, VERMILION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -25,49 +29,48 @@ if TYPE_CHECKING:
 __all__ = ["TITLES", "plot_layers", "plot_maps", "plot_points", "plot_scenes", "plot_truth"]
 
 TITLES = {
-    "visual_tcav": "Visual-TCAV",
-    "visual_tcav_filter": "Visual-TCAV, filter map",
-    "tcav": "TCAV (sign count)",
-    "tcav_magnitude": "TCAV (magnitude)",
-    "saliency": "gradient saliency, true masks",
-    "integrated_gradients": "integrated gradients, true masks",
-    "grad_cam": "Grad-CAM, true masks",
-    "bottleneck": "concept bottleneck",
+    name: f"{title}, true masks"
+    if name in MAPS
+    else f"{title} ({value})"
+    if name in TCAV
+    else title
+    for name, (title, value) in METHODS.items()
 }
-_CUES = {"tag": ("#D55E00", "o"), "texture": ("#0072B2", "s")}
-_CYCLE = ("#000000", "#999999", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00")
+_CUES = {"tag": (VERMILION, "o"), "texture": (BLUE, "s")}
+_COLOURS = (*PALETTE[::-1], MUTED)
 _MARKERS = "opsD^vPX"
+
+# Inches.
+_WIDTH = 7.2
+_TICKS = 0.35
+_TITLE = 2.6 * LINE_HEIGHT
+_NAMES = 0.8
+_PICTURE = 0.78
+_GAP = 0.04
 
 
 def plot_truth(figure: Figure, points: pd.DataFrame, networks: list[dict[str, Any]]) -> Figure:
-    """Draw what the networks use, by agreement: shares of the gap, and accuracies."""
-    figure.set_size_inches(7.2, 2.9)
-    left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.3})
-    figure.subplots_adjust(left=0.08, right=0.98, top=0.9, bottom=0.17)
+    """Draw the use that the networks make of the cues, by agreement, and their accuracies."""
+    page = Page(figure, _WIDTH, 2.7)
+    width = (page.inner - 2 * _TICKS - 0.3) / 2
+    left = _panel(page, MARGIN + _TICKS, width, 1.8, "Use of the cues (each point a class)")
+    right = _panel(page, page.width - MARGIN - width, width, 1.8, "Accuracy on test images")
     once = points.drop_duplicates(["seed", "q", "class_index", "cue"])
-    for cue in dict.fromkeys(once["cue"]):
-        colour, marker = _CUES[cue]
-        own = once[once["cue"] == cue]
+    for cue, own in once.groupby("cue", sort=False):
+        colour, marker = _CUES[str(cue)]
         left.plot(own["q"], own["share"], marker, color=colour, alpha=0.4, markersize=4)
         mean = own.groupby("q")["share"].mean()
         left.plot(mean.index, mean, "-", color=colour, marker=marker, label=cue)
     left.axhline(0, color=MUTED, linewidth=0.6)
-    left.set_title("What the networks use (each point a class)", loc="left")
     left.set_ylabel("causal effect, share of the logit gap")
-    names = tuple(networks[0]["accuracy"])
-    for name, colour, marker in zip(names, _CYCLE, _MARKERS, strict=False):
-        by_q: dict[float, list[float]] = {}
-        for network in networks:
-            by_q.setdefault(network["q"], []).append(network["accuracy"][name])
-        shares = sorted(by_q)
-        means = [float(np.mean(by_q[q])) for q in shares]
-        right.plot(shares, means, "-", color=colour, marker=marker, label=name.replace("_", " "))
-    right.set_title("Accuracy on test images", loc="left")
+    shares = sorted({network["q"] for network in networks})
+    for k, name in enumerate(networks[0]["accuracy"]):
+        means = [np.mean([n["accuracy"][name] for n in networks if n["q"] == q]) for q in shares]
+        right.plot(shares, means, "-", label=name.replace("_", " "), **_look(k))
     right.set_ylim(0, 1.04)
     for axes in (left, right):
-        axes.set_xlabel("share q of training images whose tag agrees")
+        axes.set_xlabel("share q of training images with their class's tag")
         axes.legend(frameon=False)
-        _plain(axes)
     return figure
 
 
@@ -75,14 +78,16 @@ def plot_points(figure: Figure, points: pd.DataFrame, layers: pd.DataFrame, meth
     """Draw a method's class means against the causal effects, a panel for each layer."""
     own = points[points["method"] == method]
     names = list(own["layer"].unique())
-    figure.set_size_inches(max(1.75 * len(names), 3.2), 2.35)
-    panels = np.atleast_1d(figure.subplots(1, len(names), sharex=True))
-    side = 0.5 / figure.get_size_inches()[0]
-    figure.subplots_adjust(left=side, right=1 - side / 4, top=0.76, bottom=0.21, wspace=0.32)
-    for axes, layer in zip(panels, names, strict=True):
-        for cue in dict.fromkeys(own["cue"]):
-            colour, marker = _CUES[cue]
-            here = own[(own["layer"] == layer) & (own["cue"] == cue)]
+    step = 1.2 + _TICKS
+    page = Page(figure, max(2 * MARGIN + _TICKS + step * len(names), 3.2), 2.25)
+    panels: list[Axes] = []
+    for j, layer in enumerate(names):
+        found = layers[(layers["method"] == method) & (layers["layer"] == layer)]
+        rank, line = found["spearman"].mean(), found["pearson"].mean()
+        title = f"{layer or 'input'}\n\u03c1 {rank:.2f}, r {line:.2f}"
+        axes = _panel(page, MARGIN + 1.5 * _TICKS + j * step, 1.1, 1.25, title)
+        for cue, here in own[own["layer"] == layer].groupby("cue", sort=False):
+            colour, marker = _CUES[str(cue)]
             axes.scatter(
                 here["share"],
                 here["value"],
@@ -93,60 +98,45 @@ def plot_points(figure: Figure, points: pd.DataFrame, layers: pd.DataFrame, meth
                 alpha=0.35 + 0.65 * here["q"].to_numpy(),
                 label=cue,
             )
-        found = layers[(layers["method"] == method) & (layers["layer"] == layer)]
-        rank = found["spearman"].mean()
-        line = found["pearson"].mean()
-        axes.set_title(f"{layer or 'input'}\n\u03c1 {rank:.2f}, r {line:.2f}", loc="left")
-        _plain(axes)
+        panels.append(axes)
+        axes.sharex(panels[0])
     panels[0].set_ylabel("value")
-    panels[0].legend(frameon=False, loc="best", handletextpad=0.1)
-    figure.supxlabel("causal effect, share of the logit gap", fontsize=7)
+    panels[0].legend(frameon=False, handletextpad=0.1)
+    page.text(MARGIN + 1.5 * _TICKS, 2.08, "causal effect, share of the logit gap", color=MUTED)
     return figure
 
 
 def plot_layers(figure: Figure, layers: pd.DataFrame, coefficient: str) -> Figure:
     """Draw a coefficient by layer, a line for each method, a point for each seed."""
-    figure.set_size_inches(7.2, 3.0)
-    axes = figure.subplots()
-    figure.subplots_adjust(left=0.08, right=0.7, top=0.92, bottom=0.12)
+    page = Page(figure, _WIDTH, 2.7)
+    title = f"{coefficient.capitalize()} with the causal effect, by layer"
+    axes = _panel(page, MARGIN + _TICKS, 4.3, 2.0, title)
     names = [layer for layer in layers["layer"].unique() if layer]
-    for k, method in enumerate(dict.fromkeys(layers["method"])):
-        own = layers[layers["method"] == method]
-        look: dict[str, Any] = {
-            "color": _CYCLE[k % len(_CYCLE)],
-            "marker": _MARKERS[k % len(_MARKERS)],
-        }
+    for k, (method, own) in enumerate(layers.groupby("method", sort=False)):
+        look = _look(k) | {"label": TITLES.get(str(method), method)}
         if (own["layer"] == "").all():
-            places, mean = [-0.7, len(names) - 0.3], [own[coefficient].mean()] * 2
-            axes.plot(places, mean, ":", label=TITLES.get(method, method), **look)
+            axes.plot([-0.7, len(names) - 0.3], [own[coefficient].mean()] * 2, ":", **look)
             continue
-        shift = (k - 3) * 0.04
         means = own.groupby("layer")[coefficient].mean().reindex(names)
-        axes.plot(np.arange(len(names)), means, "-", label=TITLES.get(method, method), **look)
-        x = [names.index(layer) + shift for layer in own["layer"]]
-        axes.plot(x, own[coefficient], linewidth=0, alpha=0.35, markersize=3, **look)
+        axes.plot(np.arange(len(names)), means, "-", **look)
+        x = [names.index(layer) + (k - 3) * 0.04 for layer in own["layer"]]
+        axes.plot(x, own[coefficient], linewidth=0, alpha=0.35, markersize=3, **_look(k))
     axes.axhline(0, color=MUTED, linewidth=0.6)
     axes.set_xticks(range(len(names)), names)
     axes.set_ylim(min(-0.1, float(layers[coefficient].min()) - 0.05), 1.03)
-    axes.set_title(f"{coefficient.capitalize()} with the causal effect, by layer", loc="left")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    _plain(axes)
     return figure
 
 
 def plot_scenes(figure: Figure, rows: Mapping[str, NDArray[np.uint8]]) -> Figure:
     """Draw test images: a row for each version, by its name."""
-    chosen = next(iter(rows.values()))
-    figure.set_size_inches(7.2, 0.875 * len(rows))
-    panels = figure.subplots(len(rows), len(chosen), squeeze=False)
-    figure.subplots_adjust(
-        left=0.13, right=0.995, top=0.995, bottom=0.005, wspace=0.04, hspace=0.04
-    )
-    for line, (name, pictures) in zip(panels, rows.items(), strict=True):
-        for axes, picture in zip(line, pictures, strict=True):
-            axes.imshow(picture, interpolation="nearest")
-            axes.set_axis_off()
-        line[0].text(-0.1, 0.5, name, transform=line[0].transAxes, ha="right", va="center")
+    step = _PICTURE + _GAP
+    columns = len(next(iter(rows.values())))
+    page = Page(figure, 2 * MARGIN + _NAMES + columns * step, MARGIN + len(rows) * step)
+    for i, (name, pictures) in enumerate(rows.items()):
+        page.text(MARGIN, MARGIN + i * step + _PICTURE / 2, name, centred=True)
+        for j, picture in enumerate(pictures):
+            _picture(page, i, j, MARGIN).imshow(picture, interpolation="nearest")
     return figure
 
 
@@ -161,31 +151,40 @@ def plot_maps(
         maps: By layer and cue the maps [N, h, w] in [0, 1]: dark is 0, bright is 1.
     """
     lines = [(n, cue) for n in range(len(trial.labels)) for cue in trial.cues]
-    figure.set_size_inches(7.2, 0.78 * len(lines) + 0.25)
-    panels = figure.subplots(len(lines), len(maps) + 1, squeeze=False)
-    figure.subplots_adjust(
-        left=0.1,
-        right=0.995,
-        top=1 - 0.22 / figure.get_size_inches()[1],
-        bottom=0.01,
-        wspace=0.05,
-        hspace=0.05,
-    )
-    pictures = trial.pictures
-    for axes, layer in zip(panels[0, 1:], maps, strict=True):
-        axes.set_title(layer)
-    for row, (n, cue) in zip(panels, lines, strict=True):
-        row[0].imshow(pictures[n], interpolation="nearest")
-        row[0].text(-0.1, 0.5, cue, transform=row[0].transAxes, ha="right", va="center")
-        for axes, found in zip(row[1:], maps.values(), strict=True):
-            extent = (-0.5, pictures.shape[2] - 0.5, pictures.shape[1] - 0.5, -0.5)
+    step, top = _PICTURE + _GAP, MARGIN + 1.5 * LINE_HEIGHT
+    page = Page(figure, 2 * MARGIN + _NAMES + (1 + len(maps)) * step, top + len(lines) * step)
+    high, wide = trial.pictures.shape[1:3]
+    for j, layer in enumerate(maps, 1):
+        page.text(MARGIN + _NAMES + j * step, MARGIN, layer)
+    for i, (n, cue) in enumerate(lines):
+        page.text(MARGIN, top + i * step + _PICTURE / 2, cue, centred=True)
+        _picture(page, i, 0, top).imshow(trial.pictures[n], interpolation="nearest")
+        for j, found in enumerate(maps.values(), 1):
+            axes = _picture(page, i, j, top)
+            extent = (-0.5, wide - 0.5, high - 0.5, -0.5)
             axes.imshow(found[cue][n], cmap="inferno", vmin=0, vmax=1, extent=extent)
             axes.contour(trial.masks[cue][n], levels=[0.5], colors="white", linewidths=0.7)
-        for axes in row:
-            axes.set_axis_off()
     return figure
 
 
-def _plain(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.title.set_fontsize(7.5)
+def _look(k: int) -> dict[str, Any]:
+    """Return colour and marker of the k-th line."""
+    return {"color": _COLOURS[k % len(_COLOURS)], "marker": _MARKERS[k % len(_MARKERS)]}
+
+
+def _panel(page: Page, left: float, width: float, height: float, title: str) -> Axes:
+    """Return axes with ticks, below their title of one or two lines."""
+    page.text(left, MARGIN, title.split("\n"))
+    axes = page.axes(left, MARGIN + _TITLE, width, height, title)
+    axes.spines[["left", "bottom"]].set_visible(True)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(nbins=4))
+    axes.tick_params(length=2.5, width=0.6)
+    return axes
+
+
+def _picture(page: Page, row: int, column: int, top: float) -> Axes:
+    """Return axes for one of the pictures that stand in rows."""
+    step = _PICTURE + _GAP
+    left, upper = MARGIN + _NAMES + column * step, top + row * step
+    return page.axes(left, upper, _PICTURE, _PICTURE, f"{row}/{column}")

@@ -1,9 +1,10 @@
-"""The small convolutional network of the experiment, and how it is trained."""
+"""Small convolutional networks of the experiment, and their training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -12,19 +13,31 @@ from torch import Tensor, nn
 
 from vtcav.evaluation.experiment.scenes import ABSENT, Scenes, with_tags
 
-__all__ = ["LAYERS", "Training", "build", "draw_cue", "fit", "to_input", "train"]
+__all__ = [
+    "LAYERS",
+    "Training",
+    "build",
+    "convolutional",
+    "draw_cue",
+    "fit",
+    "logits",
+    "to_input",
+    "train",
+]
 
-# (channels, kernel, stride) of the convolutions of each block
-_WIDTHS = (
-    ((12, 5, 2), (24, 3, 2)),
-    ((32, 3, 1),),
-    ((48, 3, 2),),
-    ((48, 3, 1),),
-    ((48, 3, 1),),
-    ((64, 3, 1),),
-    ((64, 3, 1),),
-)
-LAYERS = tuple(f"block{i + 1}" for i in range(len(_WIDTHS)))
+Convolution: TypeAlias = tuple[int, int, int]
+"""Channels, kernel and stride."""
+
+_BLOCKS: dict[str, tuple[Convolution, ...]] = {
+    "block1": ((12, 5, 2), (24, 3, 2)),
+    "block2": ((32, 3, 1),),
+    "block3": ((48, 3, 2),),
+    "block4": ((48, 3, 1),),
+    "block5": ((48, 3, 1),),
+    "block6": ((64, 3, 1),),
+    "block7": ((64, 3, 1),),
+}
+LAYERS = tuple(_BLOCKS)
 """The seven blocks, whose maps are 16 x 16 (two) and 8 x 8 (five)."""
 
 
@@ -34,10 +47,10 @@ class Training:
 
     Attributes:
         scenes: Number of training scenes.
-        epochs: How often each is seen, with another tag noise, place, colours and turn.
+        epochs: Passes over the scenes, each with new tag noise, tag location, colours and rotation.
         batch_size: Scenes per step.
-        learning_rate: The highest one of the one-cycle schedule.
-        weight_decay: Of AdamW.
+        learning_rate: The highest rate of the one-cycle schedule.
+        weight_decay: The weight decay of AdamW.
     """
 
     scenes: int = 4000
@@ -54,11 +67,24 @@ def build(classes: int, seed: int) -> nn.Sequential:
         classes: Number of logits.
         seed: Seeds the weights.
     """
+    return convolutional(3, _BLOCKS, classes, seed)
+
+
+def convolutional(
+    channels: int, blocks: Mapping[str, Sequence[Convolution]], classes: int, seed: int
+) -> nn.Sequential:
+    """Return an untrained network of blocks of convolution, batch norm and ReLU; pooled, linear.
+
+    Args:
+        channels: Channels of the input.
+        blocks: The convolutions of each block, by its name.
+        classes: Number of logits.
+        seed: Seeds the weights.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = nn.Sequential()
-        channels = 3
-        for name, convolutions in zip(LAYERS, _WIDTHS, strict=True):
+        for name, convolutions in blocks.items():
             block = nn.Sequential()
             for width, kernel, stride in convolutions:
                 block.append(nn.Conv2d(channels, width, kernel, stride, kernel // 2, bias=False))
@@ -74,13 +100,13 @@ def build(classes: int, seed: int) -> nn.Sequential:
 def draw_cue(
     labels: NDArray[np.intp], agreement: float, classes: int, rng: np.random.Generator
 ) -> NDArray[np.intp]:
-    """Draw whose tag, or whose texture, each training scene shows, [N].
+    """Draw the class whose tag, or whose texture, each training scene shows, [N].
 
-    The class's own in a share `agreement` of the scenes; of the others half show none and half
-    one at random, the class's own among them: a tag that is never the class's own would speak
-    against its class, and at an agreement of 0 the tag must say nothing. With K classes a cue that
-    is seen raises the odds of its class by (q + e) / e, e = (1 - q) / (2 K): for K = 4 by 1, 3.7,
-    9, 25 and without bound for q = 0, 0.25, 0.5, 0.75 and 1.
+    In a share `agreement` of the scenes it is the scene's own class. Half of the others show no
+    cue, and half the cue of a random class, possibly the own one: a tag that never belonged to the
+    scene's class would be evidence against it, and at an agreement of 0 the tag must say nothing.
+    With K classes a visible cue raises the odds of its class by (q + e) / e, e = (1 - q) / (2 K):
+    for K = 4 by 1, 3.7, 9, 25 and without bound for q = 0, 0.25, 0.5, 0.75 and 1.
 
     Args:
         labels: The classes [N].
@@ -117,10 +143,10 @@ def train(
     """Train a network on scenes with their tags, and return it in evaluation mode.
 
     Args:
-        scenes: The training scenes; their letters stay, noise and places are drawn every epoch.
+        scenes: The training scenes; their letters stay, noise and locations are drawn every epoch.
         classes: Number of classes.
         seed: Seeds weights, order and augmentation.
-        settings: How to train.
+        settings: The hyperparameters.
         device: Where to compute.
         advance: Called after every epoch.
     """
@@ -147,14 +173,15 @@ def fit(
     device: torch.device | str = "cpu",
     advance: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train a network to tell classes, and leave it in evaluation mode.
+    """Train a network to classify, and leave it in evaluation mode.
 
     Args:
-        net: On the device.
+        net: The network, on the device.
         labels: The class of each sample [N].
-        draw: From an epoch and a generator to what gives the inputs of some samples.
+        draw: Takes an epoch and a generator, and returns a function from positions of samples to
+            the network's inputs.
         seed: Seeds order and augmentation.
-        settings: How to train.
+        settings: The hyperparameters.
         device: Where to compute.
         advance: Called after every epoch.
     """
@@ -181,7 +208,7 @@ def fit(
 
 
 def augmented(scenes: Scenes, rng: np.random.Generator, seed: int) -> NDArray[np.uint8]:
-    """Return the scenes with new tags; what is behind them turned by 180 degrees, recoloured."""
+    """Return the scenes with new tags and colours, and half of them rotated by 180 degrees."""
     turned = rng.random(len(scenes)) < 0.5
     textured, mask = scenes.textured.copy(), scenes.texture_mask.copy()
     textured[turned] = textured[turned][:, ::-1, ::-1]
@@ -192,19 +219,11 @@ def augmented(scenes: Scenes, rng: np.random.Generator, seed: int) -> NDArray[np
     return with_tags(fresh, scenes.letters, seed).images()
 
 
-def accuracy(net: nn.Module, pictures: NDArray[np.uint8], labels: NDArray[np.intp]) -> float:
-    """Return the share of pictures whose highest logit is their class."""
-    return float((logits(net, pictures).argmax(1) == labels).mean())
-
-
 def logits(
     net: nn.Module, pictures: NDArray[np.uint8], batch_size: int = 64
 ) -> NDArray[np.float64]:
     """Return the logits [N, T] of pictures."""
     device = next(net.parameters()).device
+    batches = [pictures[i : i + batch_size] for i in range(0, len(pictures), batch_size)]
     with torch.no_grad():
-        parts: Sequence[Tensor] = [
-            net(to_input(pictures[i : i + batch_size]).to(device)).double().cpu()
-            for i in range(0, len(pictures), batch_size)
-        ]
-    return torch.cat(list(parts)).numpy()
+        return torch.cat([net(to_input(b).to(device)).double().cpu() for b in batches]).numpy()

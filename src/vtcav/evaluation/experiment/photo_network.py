@@ -1,16 +1,17 @@
-"""The networks that learn tagged photographs: of their own, or on a given network's features.
+"""Networks trained on tagged photographs: from scratch, or on a given network's features.
 
 With a given network the part up to one of its layers stays as it is, and four blocks of
-convolutions are trained after it: a few hundred photographs are enough for these, and classes are
-told by what the given network knows of the world. Without one, the small network of the drawn
-experiment is trained from nothing; it needs no weights, and of a few photographs it learns the tag
-far better than the classes.
+convolutions are trained after it: a few hundred photographs are enough for these, because the
+given network's features already tell the classes apart. Without one, the small network of the drawn
+experiment is trained from scratch; it needs no weights, and from a few photographs it learns the
+tag far better than the classes.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,12 +22,20 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vtcav.errors import ExplanationError, LayerError
-from vtcav.evaluation.experiment.network import Training, build, draw_cue, fit, to_input
+from vtcav.evaluation.experiment.network import (
+    Training,
+    build,
+    convolutional,
+    draw_cue,
+    fit,
+    to_input,
+)
 from vtcav.evaluation.experiment.scenes import SIDE
 from vtcav.evaluation.experiment.tags import put_tags
 from vtcav.images.preprocess import Preprocess
 from vtcav.models.base import Model
 from vtcav.models.classifier import Classifier
+from vtcav.models.inspection.activations import watching
 
 __all__ = [
     "BLOCKS",
@@ -40,20 +49,20 @@ __all__ = [
     "train_photo_network",
 ]
 
-BLOCKS = tuple(f"block{i}" for i in range(1, 5))
-"""What is trained after a given network's layer."""
-_WIDTH = 64
-_CELLS = 12  # a tag, 0.3 of the picture, then has three cells or more
-_PARTS = 2  # a block has more
+_CONVOLUTIONS = {f"block{i}": ((64, 3, 2 if i == 3 else 1),) for i in range(1, 5)}
+BLOCKS = tuple(_CONVOLUTIONS)
+"""The blocks that are trained after a given network's layer."""
+_CELLS = 12  # so that a tag, 0.3 of the picture, covers three cells or more
+_PARTS = 2  # a block has more modules inside
 _BYTES = 1 << 30  # of frozen features
 _REMEMBERED_BYTES = 1 << 29
 _BATCH = 32
 STEPS = 8
-"""How often `Samples` says that it advanced while it computes frozen features."""
+"""How often `Samples` advances while it computes frozen features."""
 
 
 def scratch_preprocess() -> Preprocess:
-    """Return the preprocessing of networks that are trained from nothing."""
+    """Return the preprocessing of networks that are trained from scratch."""
     return Preprocess(SIDE, mean=0.5, std=0.5)
 
 
@@ -64,8 +73,8 @@ class _Reached(BaseException):
 class _Stem(nn.Module):
     """A given network up to a layer: from images [N, 3, H, W] to feature maps [N, C, h, w].
 
-    The network is not registered inside: its weights are neither trained nor kept. Maps of images
-    seen before are remembered: every network of a seed is held against the same pictures.
+    The network is not registered as a submodule: its weights are neither trained nor saved. Maps
+    of images are remembered, because every network of a seed is tested on the same pictures.
     """
 
     def __init__(self, frozen: Frozen) -> None:
@@ -87,9 +96,8 @@ class _Stem(nn.Module):
             for key, row in fresh.items():
                 if (len(known) + 1) * row.nbytes <= _REMEMBERED_BYTES:
                     known[key] = row
-        return torch.stack([known[key] if key in known else fresh[key] for key in keys]).to(
-            x.device
-        )
+        rows = [known[key] if key in known else fresh[key] for key in keys]
+        return torch.stack(rows).to(x.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +107,7 @@ class Frozen:
     Attributes:
         model: The network.
         layer: The layer.
-        channels: Of its maps.
+        channels: Channels of its maps.
         cells: h times w of its maps.
         remembered: Maps of images, by the hash of the image.
     """
@@ -122,7 +130,7 @@ class Frozen:
         if type(model) is not Classifier:
             raise ExplanationError(
                 f"expected a PyTorch network, got {type(model).__name__}; leave the model out to "
-                "train small networks from nothing"
+                "train small networks from scratch"
             )
         if not isinstance(model.preprocess, Preprocess) or model.preprocess.size is None:
             raise ExplanationError(
@@ -136,14 +144,14 @@ class Frozen:
                 f"no layer of {model.described} has maps of {_CELLS} x {_CELLS} or more to find a "
                 "tag in; name one with its layer"
             )
-        # the end of a block rather than something inside it
+        # the end of a block rather than a layer inside it
         blocks = [info for info in fine if _parts(model.module, info.name) > _PARTS]
         chosen = usable[0] if layer else (blocks or fine)[-1]
         C, h, w = chosen.shape
         return cls(model, chosen.name, C, h * w)
 
     def describe(self) -> dict[str, str]:
-        """Return what the features depend on, as JSON data."""
+        """Return everything that the features depend on, as JSON data."""
         return {
             "network": self.model.described,
             "fingerprint": self.model.fingerprint,
@@ -158,18 +166,13 @@ class Frozen:
         """Return the layer's feature maps [N, C, h, w] of images; gradients reach the images."""
         found: list[Any] = []
 
-        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        def keep(_layer: str, output: Any) -> None:
             found.append(output)
             raise _Reached
 
-        with self.model.network.running() as module:
-            handle = module.get_submodule(self.layer).register_forward_hook(keep)
-            try:
-                module(x)
-            except _Reached:
-                pass
-            finally:
-                handle.remove()
+        network = self.model.network
+        with network.running() as module, suppress(_Reached), watching(module, [self.layer], keep):
+            module(x)
         layout = self.model.layout(self.layer)
         return layout.to_maps(found[0], (x.shape[2], x.shape[3])).float().clone()
 
@@ -186,14 +189,15 @@ def input_of(pictures: NDArray[np.uint8], preprocess: Preprocess) -> Tensor:
 class Samples:
     """Training photographs with their tags, of one seed and every agreement.
 
-    Classes are balanced: photographs of small ones are seen more often. Half are mirrored.
+    Classes are balanced: photographs of small classes are repeated more often. Half of the samples
+    are mirrored.
 
     Args:
         pictures: The training photographs, uint8 [N, H, W, 3].
         labels: Their classes [N].
         classes: Number of classes.
         seed: Seeds everything.
-        count: How many samples.
+        count: The number of samples.
         frozen: The given network, or None.
         preprocess: From a picture to the network's input.
     """
@@ -228,7 +232,10 @@ class Samples:
         self._features: tuple[Tensor, Tensor] | None = None
 
     def letters(self, agreement: float) -> NDArray[np.intp]:
-        """Return whose tag each sample shows, -1 for none; larger shares add to smaller ones."""
+        """Return the class whose tag each sample shows, -1 for none.
+
+        A larger agreement adds to the samples that agree at a smaller one.
+        """
         return draw_cue(self.labels, agreement, self.classes, np.random.default_rng([self.seed, 8]))
 
     def tagged(self, letters: NDArray[np.intp], seed: int) -> NDArray[np.uint8]:
@@ -257,7 +264,7 @@ class Samples:
         device = self.frozen.model.device
         pictures = self.tagged(letters, self.seed)
         batches = [pictures[i : i + _BATCH] for i in range(0, len(pictures), _BATCH)]
-        said, parts = 0, []
+        advanced, parts = 0, []
         for k, batch in enumerate(batches, 1):
             with torch.no_grad():
                 parts.append(
@@ -268,9 +275,9 @@ class Samples:
                     f"the maps of layer {self.frozen.layer!r} are infinite, NaN or above 65504; "
                     "name another layer"
                 )
-            while said < k * STEPS // 2 // len(batches):
+            while advanced < k * STEPS // 2 // len(batches):
                 advance()
-                said += 1
+                advanced += 1
         return torch.cat(parts)
 
 
@@ -286,8 +293,8 @@ def train_photo_network(
 
     Args:
         samples: The training photographs.
-        agreement: q, the share whose tag is the class's.
-        training: How to train; its number of scenes is that of the samples.
+        agreement: q, the share of samples with their class's tag.
+        training: The hyperparameters; the number of scenes is that of the samples.
         device: Where to compute.
         advance: Called after every epoch.
     """
@@ -312,34 +319,19 @@ def train_photo_network(
 
 
 def photo_network(frozen: Frozen | None, classes: int, seed: int) -> nn.Sequential:
-    """Return the untrained network; what is frozen is not among its weights."""
+    """Return the untrained network; the frozen part is not among its weights."""
     if frozen is None:
         return build(classes, seed)
     whole = nn.Sequential()
     whole.add_module("stem", frozen.stem())
-    for name, part in _blocks(frozen.channels, classes, seed).named_children():
+    trained = convolutional(frozen.channels, _CONVOLUTIONS, classes, seed)
+    for name, part in trained.named_children():
+        if name == BLOCKS[0]:
+            part = nn.Sequential(nn.BatchNorm2d(frozen.channels, affine=False), *part.children())
         whole.add_module(name, part)
     return whole
 
 
-def _blocks(channels: int, classes: int, seed: int) -> nn.Sequential:
-    """Return four blocks of convolution, batch norm, ReLU after frozen maps; pooled, linear."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = nn.Sequential()
-        for i, name in enumerate(BLOCKS):
-            block = nn.Sequential(nn.BatchNorm2d(channels, affine=False)) if i == 0 else (
-                nn.Sequential()
-            )  # fmt: skip
-            block.append(nn.Conv2d(channels, _WIDTH, 3, 2 if i == 2 else 1, 1, bias=False))
-            net.add_module(name, block.append(nn.BatchNorm2d(_WIDTH)).append(nn.ReLU()))
-            channels = _WIDTH
-        net.add_module("pool", nn.AdaptiveAvgPool2d(1))
-        net.add_module("flatten", nn.Flatten())
-        net.add_module("head", nn.Linear(channels, classes))
-    return net
-
-
 def at_size(preprocess: Preprocess) -> Preprocess:
-    """Return the preprocessing for pictures that are cropped and have the right size already."""
+    """Return the preprocessing for pictures that are already cropped to the right size."""
     return replace(preprocess, resize="stretch", crop_pct=1.0)

@@ -1,14 +1,14 @@
-"""A unit of the experiment on a user's photographs: the truth is the effect of taking the tag out.
+"""Unit of the experiment on a user's photographs: the truth is the effect of removing the tag.
 
 ```
-photographs -> tags in a share q of those to learn from -> network
-test photographs with and without their class's tag     -> effect of the tag   (the truth)
-                                                         -> Visual-TCAV and its peers
+photographs -> tags in a share q of those for training -> network
+test photographs with and without their class's tag    -> effect of the tag   (the truth)
+                                                        -> Visual-TCAV and its peers
 ```
 
-What the photographs show beside the tag has no mask, so only the tag is held against the truth.
-The logit gap that its effect is a share of is measured between classes: from photographs of other
-classes without tags, which show nothing of the class, to the class's own with tags.
+The rest of the photographs has no mask, so only the tag is compared with the truth. The logit gap
+that its effect is a share of is measured between classes: from photographs of other classes without
+tags, which show nothing of the class, to the class's own with tags.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vtcav.evaluation.experiment.concept_sets import ConceptSets
 from vtcav.evaluation.experiment.effects import Effects, causal_effects
 from vtcav.evaluation.experiment.network import LAYERS, Training
 from vtcav.evaluation.experiment.photo_network import (
@@ -36,46 +37,48 @@ from vtcav.evaluation.experiment.photo_network import (
 from vtcav.evaluation.experiment.photographs import Photographs
 from vtcav.evaluation.experiment.tags import ABSENT, GLYPHS, put_tags
 from vtcav.evaluation.experiment.trial import Trial, own_maps
-from vtcav.evaluation.experiment.unit import UnitResult, fitted, held_against
+from vtcav.evaluation.experiment.unit import (
+    MethodSettings,
+    TrainedNetwork,
+    UnitResult,
+    fitted,
+    unit_result,
+)
 from vtcav.images.preprocess import Preprocess
 from vtcav.models.classifier import Classifier
 
 __all__ = ["PhotoExperiment", "PhotoSettings"]
 
 CUE = "tag"
-_TEST, _EXAMPLES, _NEGATIVES = 1, 2, 3  # what tags are drawn for
+_TEST, _EXAMPLES, _NEGATIVES = 1, 2, 3  # purposes that tags are drawn for
 
 
 @dataclass(frozen=True)
-class PhotoSettings:
-    """What a unit's numbers depend on, beside photographs, seed and agreement.
+class PhotoSettings(MethodSettings):
+    """Everything that a unit's numbers depend on, beside photographs, seed and agreement.
 
     Attributes:
         training: How the network is trained; `scenes` is the number of samples, in which
-            photographs come several times.
-        examples: Examples of each tag, and as many negatives; photographs come several times.
+            photographs are repeated.
+        examples: Examples of each tag, and as many negatives; photographs are repeated.
         test_images: Test photographs of each class, at most.
-        methods: The methods compared, Visual-TCAV first.
-        tcav_runs: CAVs of each concept for TCAV.
-        steps: Of the peers' integrated gradients.
+        steps: Quadrature points of the peers' integrated gradients.
     """
 
     training: Training = field(default_factory=lambda: Training(scenes=1200, epochs=12))
     examples: int = 60
     test_images: int = 30
-    methods: tuple[str, ...] = ("visual_tcav",)
-    tcav_runs: int = 10
     steps: int = 32
 
 
 class PhotoExperiment:
-    """The photographs, the network they are learned by, and the units of every seed and q.
+    """The experiment on a user's photographs.
 
     Args:
-        photographs: Of two classes or more.
-        frozen: A given network up to a layer; None trains networks from nothing.
-        preprocess: That the photographs were cropped by.
-        settings: The rest.
+        photographs: Photographs of two classes or more.
+        frozen: A given network up to a layer; None trains networks from scratch.
+        preprocess: The preprocessing that cropped the photographs.
+        settings: Everything else that the numbers depend on.
     """
 
     def __init__(
@@ -96,31 +99,36 @@ class PhotoExperiment:
 
     @property
     def steps(self) -> int:
-        """How often a unit says that it advanced."""
+        """How often a unit advances."""
         return self.settings.training.epochs + 3 + (0 if self.frozen is None else STEPS)
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that every unit's numbers depend on, as JSON data."""
+        return {
+            "kind": "photographs",
+            **self.settings.identity(),
+            "photographs": self.photographs.to_dict(),
+            "model": None if self.frozen is None else self.frozen.describe(),
+        }
 
     def run(
         self, seed: int, agreement: float, device: torch.device | str, advance: Callable[[], None]
     ) -> UnitResult:
-        """Train a network, measure the truth, and hold the methods against it."""
-        settings, classes = self.settings, self.photographs.classes
+        """Train a network, measure the truth, and compare the methods with it."""
+        settings = self.settings
         learn, test = self.photographs.split(settings.test_images, seed)
         samples = self._samples_of(seed, learn)
         net = train_photo_network(
             samples, agreement, settings.training, device=device, advance=advance
         )
         trial, plain = self._trial(test, seed)
-        model = Classifier(net, classes, self.preprocess, device=str(device))
+        model = Classifier(net, trial.classes, self.preprocess, device=str(device))
         effects, facts = self._truth(model, trial, plain)
         facts["photographs"] = {"learned": len(learn), "tested": len(test)}
         facts["samples"] = len(samples.labels)
-        advance()
-        explainers = fitted(model, self.layers, *self._concepts(learn, seed), settings)
-        return held_against(
-            explainers, trial, input_of(trial.pictures, self.preprocess), effects, facts,
-            net.state_dict(), settings, {"seed": seed, "q": agreement}, advance,
-            steps=settings.steps,
-        )  # fmt: skip
+        sets = self._concepts(learn, seed)
+        network = TrainedNetwork(model, self.layers, trial, effects, facts, sets)
+        return unit_result(network, settings, seed, agreement, advance, steps=settings.steps)
 
     def shown(
         self, weights: Mapping[str, torch.Tensor], seed: int, each: int
@@ -128,8 +136,8 @@ class PhotoExperiment:
         """Return a few test photographs, the same without tags, and a network's maps of the tags.
 
         Args:
-            weights: Of a unit's network.
-            seed: Of the unit.
+            weights: The weights of a unit's network.
+            seed: The unit's seed.
             each: Photographs of each class.
         """
         learn, test = self.photographs.split(self.settings.test_images, seed)
@@ -138,13 +146,11 @@ class PhotoExperiment:
             [test[labels == t][:each] for t in range(len(self.photographs.classes))]
         )
         trial, plain = self._trial(few, seed)
-        net = photo_network(self.frozen, len(self.photographs.classes), seed)
+        net = photo_network(self.frozen, len(trial.classes), seed)
         net.load_state_dict(dict(weights))
-        model = Classifier(net.eval(), self.photographs.classes, self.preprocess, device="cpu")
-        examples, negatives = self._concepts(learn, seed)
-        settings = PhotoSettings(methods=())
-        explainer = fitted(model, self.layers, examples, negatives, settings)["visual_tcav"]
-        return trial, plain, own_maps(explainer, trial, input_of(trial.pictures, self.preprocess))
+        model = Classifier(net.eval(), trial.classes, self.preprocess, device="cpu")
+        explainers = fitted(model, self.layers, self._concepts(learn, seed))
+        return trial, plain, own_maps(explainers["visual_tcav"], trial)
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -166,7 +172,8 @@ class PhotoExperiment:
         classes = self.photographs.classes
         plain, labels = self.photographs.pictures[positions], self.photographs.labels[positions]
         tagged, masks = put_tags(plain, labels, _tag_seed(seed, _TEST))
-        return Trial(classes, labels, tagged, {CUE: masks}, {CUE: self._names}), plain
+        x = input_of(tagged, self.preprocess)
+        return Trial(classes, labels, tagged, x, {CUE: masks}, {CUE: self._names}), plain
 
     @property
     def _names(self) -> tuple[str, ...]:
@@ -178,7 +185,7 @@ class PhotoExperiment:
     ) -> tuple[dict[str, Effects], dict[str, Any]]:
         """Return the effects of the tag, and how well the network classifies."""
         whole, without = (self._logits(model, part) for part in (trial.pictures, plain))
-        # what other classes' photographs give without tags stands for "nothing of the class"
+        # the logits of other classes' photographs without tags stand for "nothing of the class"
         nothing = np.stack([without[trial.labels != t].mean(0) for t in range(len(trial.classes))])
         effects = causal_effects(whole, {CUE: without}, nothing[trial.labels], trial.labels)
         right = {
@@ -192,14 +199,12 @@ class PhotoExperiment:
         parts = [model.logits(input_of(batch, self.preprocess)).double().cpu() for batch in batches]
         return torch.cat(parts).numpy()
 
-    def _concepts(
-        self, learn: NDArray[np.intp], seed: int
-    ) -> tuple[dict[str, NDArray[np.uint8]], dict[str, NDArray[np.uint8]]]:
+    def _concepts(self, learn: NDArray[np.intp], seed: int) -> ConceptSets:
         """Return examples and negatives of every class's tag, made as those of drawn scenes.
 
-        Examples show the tag on photographs of its own class in one half and of others in the
-        other; negatives are photographs of the class with another tag or none, so that what the
-        class's photographs show does not pass for the tag.
+        Half of the examples show the tag on photographs of its own class, half on those of others;
+        negatives are photographs of the class with another tag or none, so that the content of the
+        class's photographs does not pass for the tag.
         """
         count, K = self.settings.examples, len(self.photographs.classes)
         labels = self.photographs.labels[learn]
@@ -215,7 +220,7 @@ class PhotoExperiment:
             letter = np.where(half, ABSENT, rng.permutation(np.resize(rest, count)))
             on = _drawn(own, count, rng)
             negatives[name] = self._tagged(on, letter, _tag_seed(seed, _NEGATIVES, t))
-        return examples, negatives
+        return ConceptSets(examples, negatives)
 
     def _tagged(
         self, positions: NDArray[np.intp], letters: NDArray[np.intp], seed: int

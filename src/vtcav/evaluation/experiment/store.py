@@ -1,7 +1,7 @@
-"""The folder of an experiment: one finished unit after another, so that a run can go on later.
+"""Folder of an experiment: one finished unit after another, so that an interrupted run can resume.
 
 ```
-OUT/run.json                         what the run's numbers depend on
+OUT/run.json                         everything that the run's numbers depend on
 OUT/units/seed-0_q-025/unit.json     facts and the hash of each other file; written last
                        classes.parquet, images.parquet, maps.parquet, network.safetensors
 ```
@@ -9,22 +9,19 @@ OUT/units/seed-0_q-025/unit.json     facts and the hash of each other file; writ
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from safetensors.torch import load_file, save_file
 
 from vtcav.errors import ExplanationError
 from vtcav.evaluation.experiment.unit import UnitResult
-from vtcav.files.atomic import replace_files
 from vtcav.files.claim import claim
-from vtcav.files.hashing import file_hash
+from vtcav.files.manifest import load_manifest, read_table, save_result
 
 __all__ = ["claim_folder", "load_unit", "save_unit", "unit_folder"]
 
-FORMAT = 1
+FORMAT = 2
 _TABLES = ("classes", "images", "maps")
 _WEIGHTS = "network.safetensors"
 
@@ -34,7 +31,7 @@ def claim_folder(folder: Path, identity: dict[str, Any]) -> None:
 
     Args:
         folder: The run's folder; created when missing.
-        identity: What the numbers depend on, as JSON data.
+        identity: Everything that the numbers depend on, as JSON data.
 
     Raises:
         ExplanationError: When another run is there, naming what differs, or it cannot be written.
@@ -63,17 +60,14 @@ def save_unit(folder: Path, result: UnitResult) -> None:
     Raises:
         ExplanationError: When it cannot be written.
     """
-    try:
-        with replace_files(folder, "unit.json") as staging:
-            for name in _TABLES:
-                getattr(result, name).to_parquet(staging / f"{name}.parquet", compression="zstd")
-            save_file(result.weights, staging / _WEIGHTS)
-            files = {path.name: file_hash(path) for path in sorted(staging.iterdir())}
-            manifest = {"format": FORMAT, "files": files, "facts": result.facts}
-            text = json.dumps(manifest, indent=1, allow_nan=False)
-            (staging / "unit.json").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ExplanationError(f"cannot write to {str(folder)!r}: {error}") from error
+
+    def write(staging: Path) -> dict[str, Any]:
+        for name in _TABLES:
+            getattr(result, name).to_parquet(staging / f"{name}.parquet", compression="zstd")
+        save_file(result.weights, staging / _WEIGHTS)
+        return {"facts": result.facts}
+
+    save_result(folder, "unit", "the unit", write)
 
 
 def load_unit(folder: Path) -> UnitResult | None:
@@ -84,17 +78,7 @@ def load_unit(folder: Path) -> UnitResult | None:
     """
     if not (folder / "unit.json").is_file():
         return None
-    try:
-        manifest = json.loads((folder / "unit.json").read_text(encoding="utf-8"))
-        wrong = [n for n, known in manifest["files"].items() if file_hash(folder / n) != known]
-        if wrong:
-            raise ExplanationError(
-                f"{wrong[0]!r} in {str(folder)!r} is not what was written there; delete that "
-                "folder and run again: only this unit is computed anew"
-            )
-        tables = {name: pd.read_parquet(folder / f"{name}.parquet") for name in _TABLES}
-        return UnitResult(**tables, facts=manifest["facts"], weights=load_file(folder / _WEIGHTS))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ExplanationError(
-            f"cannot read the unit in {str(folder)!r}: {error}; delete that folder and run again"
-        ) from error
+    again = "delete that folder and run again: only this unit is computed anew"
+    manifest = load_manifest(folder, "unit", "unit", again)
+    tables = {name: read_table(folder / name) for name in _TABLES}
+    return UnitResult(**tables, facts=manifest["facts"], weights=load_file(folder / _WEIGHTS))

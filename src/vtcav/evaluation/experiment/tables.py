@@ -1,10 +1,9 @@
-"""From the units of an experiment to its tables and its summary."""
+"""Tables and summary of an experiment, from its units."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -36,10 +35,10 @@ def collect_tables(units: Mapping[tuple[int, float], UnitResult]) -> dict[str, p
 
 
 def _localisation(maps: pd.DataFrame) -> pd.DataFrame:
-    """Return means by seed, q, cue and layer; a map that is not separated points nowhere.
+    """Return means by seed, q, cue and layer.
 
-    The pointing game of such a map is a miss, not a missing value: the person who looks for the
-    concept does not find it.
+    The pointing game of a map that is not separated is a miss, not a missing value: whoever looks
+    for the concept does not find it.
     """
     rows = []
     keys = ["seed", "q", "method", "cue", "layer"]
@@ -58,9 +57,8 @@ def summary_of(
     tables: Mapping[str, pd.DataFrame],
     units: Mapping[tuple[int, float], UnitResult],
     run: Mapping[str, Any],
-    kind: str = "experiment",
 ) -> dict[str, Any]:
-    """Return what `summary.json` holds; `kind` is "experiment", or "photographs"."""
+    """Return the content of `summary.json`."""
     methods = summarise(by_seed(tables["layers"]))
     for name, entry in methods.items():
         entry["local"] = _local(tables["local"], name)
@@ -71,7 +69,7 @@ def summary_of(
     }
     found: dict[str, Any] = _plain(
         {
-            "kind": kind,
+            "kind": run.get("kind", "experiment"),
             "truth": "causal effect as a share of the class's logit gap",
             "points_per_layer": int(tables["layers"]["n"].max()),
             "methods": methods,
@@ -79,7 +77,7 @@ def summary_of(
             "other_truths": other,
             "networks": [{"seed": seed, "q": q, **unit.facts} for (seed, q), unit in units.items()],
             "run": dict(run),
-            "versions": {**versions(), **_versions_of("captum", "scikit-learn", "scipy")},
+            "versions": versions("captum", "scikit-learn", "scipy"),
         }
     )
     return found
@@ -101,8 +99,8 @@ def _localisation_summary(table: pd.DataFrame) -> dict[str, Any]:
     """Return the metrics of Visual-TCAV's maps, and by method, cue and layer.
 
     The numbers at the top level are those of the tag's map over networks with q >= 0.5 (those
-    that use it), at the layer with the highest pointing game; `median_layer` is its median over
-    layers. `variants` holds the same of the named variants.
+    that use it), at the layer with the highest pointing game; `median_layer` is the median over
+    layers. `variants` holds the same for the named variants.
     """
     found = {method: _tag_maps(rows) for method, rows in table.groupby("method", sort=False)}
     keys = ["method", "cue", "layer", "q"]
@@ -141,18 +139,8 @@ def _tag_maps(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _versions_of(*packages: str) -> dict[str, str]:
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "absent"
-    return found
-
-
 def _plain(data: Any) -> Any:
-    """Return data for strict JSON: NaN is null (its reason is in the tables' notes)."""
+    """Return data for strict JSON: NaN becomes null (its reason is in the tables' notes)."""
     if isinstance(data, dict):
         return {str(key): _plain(value) for key, value in data.items()}
     if isinstance(data, list | tuple):

@@ -1,8 +1,8 @@
-"""Test images and what is known of them, and the maps and methods that are held against it.
+"""Test images with known cues, and the concept maps of these cues.
 
-Drawn scenes and a user's photographs differ in where the images come from. From here on both are
-the same: images that show cues of their classes, where the cues are, and the concepts that stand
-for them.
+Drawn scenes and a user's photographs differ only in the origin of the images. From here on both are
+the same: images that show cues of their classes, masks of the cues, and the concepts that stand for
+them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vtcav.evaluation.metrics import at_resolution, localise
 from vtcav.explainer.layer_analysis import NOT_SEPARATED
 
 if TYPE_CHECKING:
-    import torch
-
     from vtcav.explainer.visual_tcav import VisualTCAV
 
 __all__ = ["Trial", "map_table", "own_maps"]
@@ -34,19 +33,21 @@ class Trial:
         classes: The classes' names.
         labels: The class of each image [N].
         pictures: uint8 [N, H, W, 3], with the cues of their classes.
-        masks: By cue, where it is, bool [N, H, W].
+        x: The same as the network's input [N, 3, H, W].
+        masks: The location of each cue, bool [N, H, W].
         concepts: By cue, the name of the concept that is the cue of each class.
     """
 
     classes: tuple[str, ...]
     labels: NDArray[np.intp]
     pictures: NDArray[np.uint8]
+    x: Tensor
     masks: Mapping[str, NDArray[np.bool_]]
     concepts: Mapping[str, tuple[str, ...]]
 
     @property
     def cues(self) -> tuple[str, ...]:
-        """What a class can be read off, and is known of."""
+        """The known cues of a class."""
         return tuple(self.concepts)
 
     def of_class(self, t: int) -> NDArray[np.intp]:
@@ -54,23 +55,21 @@ class Trial:
         return np.flatnonzero(self.labels == t)
 
 
-def map_table(explainers: Mapping[str, VisualTCAV], trial: Trial, x: torch.Tensor) -> pd.DataFrame:
+def map_table(explainers: Mapping[str, VisualTCAV], trial: Trial) -> pd.DataFrame:
     """Return how well the maps of each image's own cues agree with the true masks.
 
     Args:
         explainers: By method, of one network and the same concepts.
         trial: The images.
-        x: The same as the network's input [N, 3, H, W].
     """
     rows = []
     first = next(iter(explainers.values()))
-    names = first.cavs.names
-    for layer, F in first.model.activations(x, first.layers).items():
+    for layer, F in first.model.activations(trial.x, first.layers).items():
         for method, explainer in explainers.items():
             cavs = explainer.cavs.layers[layer]
             M, separated = cavs.maps(F).cpu().numpy(), cavs.separated.numpy()
             key = {"method": method, "layer": layer}
-            rows += [key | row for row in _map_rows(M, separated, names, trial)]
+            rows += [key | row for row in _map_rows(M, separated, first.cavs.names, trial)]
     return pd.DataFrame(rows)
 
 
@@ -81,25 +80,21 @@ def _map_rows(
     for i, t in enumerate(trial.labels.tolist()):
         for cue in trial.cues:
             k = names.index(trial.concepts[cue][t])
-            found = localise(M[i, k], at_resolution(trial.masks[cue][i], M.shape[2:])).to_dict()
+            row = localise(M[i, k], at_resolution(trial.masks[cue][i], M.shape[2:])).to_dict()
             if not separated[k]:
-                found["note"] = NOT_SEPARATED
+                row["note"] = NOT_SEPARATED
             name = trial.classes[t]
-            yield {"class_index": t, "class_name": name, "cue": cue, "image": i, **found}
+            yield {"class_index": t, "class_name": name, "cue": cue, "image": i, **row}
 
 
-def own_maps(
-    explainer: VisualTCAV, trial: Trial, x: torch.Tensor
-) -> dict[str, dict[str, NDArray[np.float32]]]:
+def own_maps(explainer: VisualTCAV, trial: Trial) -> dict[str, dict[str, NDArray[np.float32]]]:
     """Return the maps of each image's own cues, by layer and cue [N, h, w]."""
-    names = explainer.cavs.names
+    names, images = explainer.cavs.names, range(len(trial.labels))
     found = {}
-    for layer, F in explainer.model.activations(x, explainer.layers).items():
+    for layer, F in explainer.model.activations(trial.x, explainer.layers).items():
         M = explainer.cavs.layers[layer].maps(F).cpu().numpy()
         found[layer] = {
-            cue: np.stack(
-                [M[i, names.index(trial.concepts[cue][t])] for i, t in enumerate(trial.labels)]
-            )
+            cue: M[images, [names.index(trial.concepts[cue][t]) for t in trial.labels]]
             for cue in trial.cues
         }
     return found

@@ -1,8 +1,8 @@
-"""One unit of the experiment: a network trained at one agreement q, its truth and its explanations.
+"""Unit of the experiment: a network trained at one agreement q, its truth and its explanations.
 
 ```
-scenes -> network -> effects of taking tag and texture out        (the truth)
-                  -> Visual-TCAV and its peers on the same images  (what is held against it)
+scenes -> network -> effects of removing tag and texture         (the truth)
+                  -> Visual-TCAV and its peers on the same images (compared with the truth)
                   -> concept maps against the true masks
 ```
 """
@@ -10,8 +10,9 @@ scenes -> network -> effects of taking tag and texture out        (the truth)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vtcav.evaluation.compare.methods import FILTER
-from vtcav.evaluation.experiment.concept_sets import concept_name, draw_concept_sets
+from vtcav.evaluation.compare.settings import CompareSettings
+from vtcav.evaluation.experiment.concept_sets import ConceptSets, concept_name, draw_concept_sets
 from vtcav.evaluation.experiment.effects import CUES, Effects, causal_effects
 from vtcav.evaluation.experiment.network import (
     LAYERS,
@@ -41,75 +43,73 @@ from vtcav.evaluation.experiment.scenes import (
 )
 from vtcav.evaluation.experiment.trial import Trial, map_table, own_maps
 from vtcav.evaluation.experiment.values import class_means, image_values
-
-if TYPE_CHECKING:
-    from vtcav.explainer.visual_tcav import VisualTCAV
-    from vtcav.models.base import Model
+from vtcav.explainer.visual_tcav import VisualTCAV
+from vtcav.images.preprocess import Preprocess
+from vtcav.models.base import Model
+from vtcav.models.classifier import Classifier
 
 __all__ = [
-    "Comparing",
+    "DrawnExperiment",
+    "MethodSettings",
+    "TrainedNetwork",
     "UnitResult",
     "UnitSettings",
     "draw_test_scenes",
     "fitted",
-    "held_against",
-    "run_unit",
-    "sample_maps",
-    "unit_steps",
+    "trial_of",
+    "unit_result",
 ]
 
-
 VARIANT_STEPS = 24
-"""Of the variant's integral."""
+"""Quadrature points of the variant's integral."""
 
 
-class Comparing(Protocol):
-    """What the methods that are compared depend on."""
+@dataclass(frozen=True, kw_only=True)
+class MethodSettings:
+    """The methods of an experiment.
 
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """Their names."""
-        ...
+    Attributes:
+        methods: The methods compared, Visual-TCAV first; `FILTER` is its variant whose map is
+            drawn by a linear discriminant (`vtcav.method.discriminant_map`).
+        tcav_runs: CAVs of each concept for TCAV.
+    """
 
-    @property
-    def tcav_runs(self) -> int:
-        """CAVs of each concept for TCAV."""
-        ...
+    methods: tuple[str, ...] = ("visual_tcav",)
+    tcav_runs: int = 10
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that a unit's numbers depend on, as JSON data."""
+        return {"vtcav": version("vtcav"), "settings": asdict(self)}
 
 
 @dataclass(frozen=True)
-class UnitSettings:
-    """What a unit's numbers depend on, beside its seed and agreement.
+class UnitSettings(MethodSettings):
+    """Everything that a unit's numbers depend on, beside its seed and agreement.
 
     Attributes:
         training: How the network is trained.
-        texture_agreement: Share of training scenes whose texture is the class's. Below 1, or the
+        texture_agreement: Share of training scenes with their class's texture. Below 1, or the
             network would hardly need tags.
         examples: Examples of each concept, and as many negatives.
         test_images: Test images of each class.
-        methods: The methods compared, Visual-TCAV first; `FILTER` is its variant whose map is
-            drawn by a filter (`vtcav.method.discriminant_map`).
-        tcav_runs: CAVs of each concept for TCAV.
     """
 
     training: Training = field(default_factory=Training)
     texture_agreement: float = 0.9
     examples: int = 80
     test_images: int = 40
-    methods: tuple[str, ...] = ("visual_tcav",)
-    tcav_runs: int = 10
 
 
 @dataclass(frozen=True, eq=False)
 class UnitResult:
-    """What a unit found.
+    """Tables of a unit.
 
     Attributes:
         classes: One row per class, cue, method and layer: value, share, effect, gap, ...
         images: The same per image.
         maps: One row per image, cue and layer: the metrics of the concept map, and a note.
         facts: Accuracies with and without the cues, and other single numbers.
-        weights: Of the trained network.
+        weights: The weights of the trained network.
     """
 
     classes: pd.DataFrame
@@ -119,9 +119,139 @@ class UnitResult:
     weights: dict[str, torch.Tensor]
 
 
-def unit_steps(settings: UnitSettings) -> int:
-    """Return how often `run_unit` says that it advanced."""
-    return settings.training.epochs + 3
+@dataclass(frozen=True, eq=False)
+class TrainedNetwork:
+    """A trained network with the measured truth.
+
+    Attributes:
+        model: The network.
+        layers: The layers to explain.
+        trial: The test images.
+        effects: The truth, by cue.
+        facts: Accuracies and other single numbers.
+        sets: Examples and negatives of the concepts.
+    """
+
+    model: Classifier
+    layers: Sequence[str]
+    trial: Trial
+    effects: Mapping[str, Effects]
+    facts: dict[str, Any]
+    sets: ConceptSets
+
+
+def unit_result(
+    network: TrainedNetwork,
+    settings: MethodSettings,
+    seed: int,
+    agreement: float,
+    advance: Callable[[], None],
+    *,
+    steps: int = CompareSettings.steps,
+) -> UnitResult:
+    """Compare the methods with the truth.
+
+    Args:
+        network: A network and its truth.
+        settings: The methods.
+        seed: The unit's seed.
+        agreement: The unit's agreement q.
+        advance: Called three times.
+        steps: Quadrature points of integrated gradients.
+    """
+    advance()
+    explainers = fitted(network.model, network.layers, network.sets, settings.methods)
+    trial, effects = network.trial, network.effects
+    images = image_values(
+        explainers,
+        trial,
+        effects,
+        settings.methods,
+        runs=settings.tcav_runs,
+        seed=seed,
+        steps=steps,
+    )
+    advance()
+    maps = map_table(explainers, trial)
+    advance()
+    tables = {"classes": class_means(images, effects, trial), "images": images, "maps": maps}
+    for table in tables.values():
+        table.insert(0, "q", agreement)
+        table.insert(0, "seed", seed)
+    state = network.model.module.state_dict()
+    weights = {name: tensor.cpu().contiguous() for name, tensor in state.items()}
+    return UnitResult(**tables, facts=network.facts, weights=weights)
+
+
+def fitted(
+    model: Model, layers: Sequence[str], sets: ConceptSets, methods: Sequence[str] = ()
+) -> dict[str, VisualTCAV]:
+    """Return explainers of Visual-TCAV and, where it is among the methods, its variant."""
+    shared: dict[str, Any] = {"batch_size": 32, "progress": False}
+    found = {"visual_tcav": VisualTCAV(model, list(layers), **shared)}
+    if FILTER in methods:
+        found[FILTER] = VisualTCAV(model, list(layers), VARIANT_STEPS, variant="filter", **shared)
+    for explainer in found.values():
+        explainer.fit(sets.examples, sets.negatives, null_cavs=0, bootstraps=0)
+    return found
+
+
+@dataclass(frozen=True)
+class DrawnExperiment:
+    """The experiment on drawn scenes.
+
+    Attributes:
+        settings: Everything that the numbers depend on.
+    """
+
+    settings: UnitSettings
+
+    @property
+    def steps(self) -> int:
+        """How often a unit advances."""
+        return self.settings.training.epochs + 3
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that every unit's numbers depend on, as JSON data."""
+        return self.settings.identity()
+
+    def run(
+        self,
+        seed: int,
+        agreement: float,
+        device: torch.device | str = "cpu",
+        advance: Callable[[], None] = lambda: None,
+    ) -> UnitResult:
+        """Train a network, measure the truth, and compare the methods with it.
+
+        Args:
+            seed: Seeds everything.
+            agreement: q, the share of training scenes with their class's tag, in [0, 1].
+            device: Where to compute.
+            advance: Called after every epoch and every later step.
+        """
+        net = _trained(seed, agreement, self.settings, device, advance)
+        test = draw_test_scenes(self.settings.test_images, seed)
+        effects, facts = _truth(net, test)
+        sets = draw_concept_sets(self.settings.examples, seed)
+        network = TrainedNetwork(_model(net), LAYERS, trial_of(test), effects, facts, sets)
+        return unit_result(network, self.settings, seed, agreement, advance)
+
+    def sample_maps(
+        self, weights: Mapping[str, torch.Tensor], seed: int
+    ) -> tuple[Trial, dict[str, dict[str, NDArray[np.float32]]]]:
+        """Return a test image of each class, and its own cues' maps by layer and cue [N, h, w].
+
+        Args:
+            weights: The weights of a unit's network.
+            seed: The unit's seed.
+        """
+        net = build(len(CLASSES), seed)
+        net.load_state_dict(dict(weights))
+        sets = draw_concept_sets(self.settings.examples, seed)
+        explainers = fitted(_model(net.eval()), LAYERS, sets)
+        trial = trial_of(draw_test_scenes(1, seed))
+        return trial, own_maps(explainers["visual_tcav"], trial)
 
 
 def draw_test_scenes(per_class: int, seed: int) -> Scenes:
@@ -131,84 +261,16 @@ def draw_test_scenes(per_class: int, seed: int) -> Scenes:
     return with_tags(draw_scenes(labels, own), labels, own)
 
 
-def run_unit(
-    seed: int,
-    agreement: float,
-    settings: UnitSettings,
-    *,
-    device: torch.device | str = "cpu",
-    advance: Callable[[], None] = lambda: None,
-) -> UnitResult:
-    """Train a network, measure the truth, and hold the methods against it.
-
-    Args:
-        seed: Seeds everything.
-        agreement: q, the share of training scenes whose tag is the class's, in [0, 1].
-        settings: The rest.
-        device: Where to compute.
-        advance: Called after every epoch and every later step.
-    """
-    net = _trained(seed, agreement, settings, device, advance)
-    test = draw_test_scenes(settings.test_images, seed)
-    effects, facts = _truth(net, test)
-    advance()
-    explainers = _explainers(net, settings, seed)
-    return held_against(
-        explainers, trial_of(test), to_input(test.images()), effects, facts, net.state_dict(),
-        settings, {"seed": seed, "q": agreement}, advance,
-    )  # fmt: skip
-
-
-def held_against(
-    explainers: Mapping[str, VisualTCAV],
-    trial: Trial,
-    x: torch.Tensor,
-    effects: Mapping[str, Effects],
-    facts: dict[str, Any],
-    weights: Mapping[str, torch.Tensor],
-    settings: Comparing,
-    keys: dict[str, Any],
-    advance: Callable[[], None],
-    **options: Any,
-) -> UnitResult:
-    """Hold the methods against the truth.
-
-    Args:
-        explainers: By method, with the concepts learned.
-        trial: The test images.
-        x: The same as the network's input.
-        effects: The truth, by cue.
-        facts: Kept.
-        weights: Kept.
-        settings: The methods.
-        keys: Seed and agreement.
-        advance: Called twice.
-        options: Of `compare`.
-    """
-    images = image_values(
-        explainers, trial, effects, settings.methods, settings.tcav_runs, keys["seed"], **options
-    )
-    advance()
-    maps = map_table(explainers, trial, x)
-    advance()
-    return UnitResult(
-        classes=_keyed(class_means(images, effects, trial), keys),
-        images=_keyed(images, keys),
-        maps=_keyed(maps, keys),
-        facts=facts,
-        weights={name: tensor.cpu().contiguous() for name, tensor in weights.items()},
-    )
-
-
 def trial_of(test: Scenes) -> Trial:
     """Return scenes as test images."""
     concepts = {cue: tuple(concept_name(cue, t) for t in range(len(CLASSES))) for cue in CUES}
     masks = {"tag": test.tag_mask, "texture": test.texture_mask}
-    return Trial(CLASSES, test.labels, test.images(), masks, concepts)
+    pictures = test.images()
+    return Trial(CLASSES, test.labels, pictures, to_input(pictures), masks, concepts)
 
 
-def _keyed(table: pd.DataFrame, keys: dict[str, Any]) -> pd.DataFrame:
-    return pd.DataFrame({**{k: [v] * len(table) for k, v in keys.items()}, **table})
+def _model(net: nn.Module) -> Classifier:
+    return Classifier(net, CLASSES, Preprocess(SIDE, mean=0.5, std=0.5))
 
 
 def _trained(
@@ -231,60 +293,12 @@ def _truth(net: nn.Module, test: Scenes) -> tuple[dict[str, Effects], dict[str, 
     """Return the effects by cue, and how well the network classifies each version."""
     versions = {
         "whole": test.images(),
-        "tag": test.images(tag=False),
-        "texture": test.images(texture=False),
-        "neither": test.images(tag=False, texture=False),
+        "without_tag": test.images(tag=False),
+        "without_texture": test.images(texture=False),
+        "without_both": test.images(tag=False, texture=False),
     }
     z = {name: logits(net, pictures) for name, pictures in versions.items()}
-    effects = causal_effects(z["whole"], {cue: z[cue] for cue in CUES}, z["neither"], test.labels)
-    names = {"whole": "whole", "tag": "without_tag", "texture": "without_texture"}
-    names["neither"] = "without_both"
-    right = {names[key]: float((z[key].argmax(1) == test.labels).mean()) for key in z}
+    without = {cue: z[f"without_{cue}"] for cue in CUES}
+    effects = causal_effects(z["whole"], without, z["without_both"], test.labels)
+    right = {name: float((z[name].argmax(1) == test.labels).mean()) for name in z}
     return effects, {"accuracy": right, "mean_gap": float(effects["tag"].gap.mean())}
-
-
-def _explainers(net: nn.Module, settings: UnitSettings, seed: int) -> dict[str, VisualTCAV]:
-    """Return the explainers of the methods, with the concepts learned."""
-    from vtcav.images.preprocess import Preprocess
-    from vtcav.models.classifier import Classifier
-
-    model = Classifier(net, CLASSES, Preprocess(SIDE, mean=0.5, std=0.5))
-    sets = draw_concept_sets(settings.examples, seed)
-    return fitted(model, LAYERS, sets.examples, sets.negatives, settings)
-
-
-def fitted(
-    model: Model,
-    layers: Sequence[str],
-    examples: Mapping[str, NDArray[np.uint8]],
-    negatives: Mapping[str, NDArray[np.uint8]],
-    settings: Comparing,
-) -> dict[str, VisualTCAV]:
-    """Return explainers of Visual-TCAV and, where it is wanted, its variant, by method."""
-    from vtcav.explainer.visual_tcav import VisualTCAV
-
-    shared: dict[str, Any] = {"batch_size": 32, "progress": False}
-    found = {"visual_tcav": VisualTCAV(model, list(layers), **shared)}
-    if FILTER in settings.methods:
-        found[FILTER] = VisualTCAV(model, list(layers), VARIANT_STEPS, variant="filter", **shared)
-    for explainer in found.values():
-        explainer.fit(examples, negatives, null_cavs=0, bootstraps=0)
-    return found
-
-
-def sample_maps(
-    weights: dict[str, torch.Tensor], settings: UnitSettings, seed: int
-) -> tuple[Scenes, dict[str, dict[str, NDArray[np.float32]]]]:
-    """Return a test image of each class, and its own cues' maps by layer and cue [N, h, w].
-
-    Args:
-        weights: Of a unit's network.
-        settings: Of the unit.
-        seed: Of the unit.
-    """
-    net = build(len(CLASSES), seed)
-    net.load_state_dict(weights)
-    explainers = _explainers(net.eval(), replace(settings, methods=()), seed)
-    scenes = draw_test_scenes(1, seed)
-    x = to_input(scenes.images())
-    return scenes, own_maps(explainers["visual_tcav"], trial_of(scenes), x)

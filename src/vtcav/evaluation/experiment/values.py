@@ -1,24 +1,24 @@
-"""The values of every method on the test images of a unit, beside the causal effects."""
+"""Values of every method on the test images of a unit, beside the causal effects."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from vtcav.errors import ExplanationError
+from vtcav.evaluation.compare.compute import compare
 from vtcav.evaluation.experiment.effects import Effects
-
-if TYPE_CHECKING:
-    from vtcav.evaluation.experiment.trial import Trial
-    from vtcav.explainer.visual_tcav import VisualTCAV
+from vtcav.evaluation.experiment.trial import Trial
+from vtcav.explainer.visual_tcav import VisualTCAV
+from vtcav.results.words import counted_notes
 
 __all__ = ["NO_GAP", "class_means", "image_values"]
 
-NO_GAP = "taking all cues out does not lower the logit, so there is no gap to share"
+NO_GAP = "removing all cues does not lower the logit, so there is no gap to take a share of"
 
 
 def image_values(
@@ -26,23 +26,20 @@ def image_values(
     trial: Trial,
     effects: Mapping[str, Effects],
     methods: Sequence[str],
-    tcav_runs: int,
+    *,
     seed: int,
     **options: Any,
 ) -> pd.DataFrame:
-    """Return one row per image, cue, method and layer; class-level values stand at every image.
+    """Return one row per image, cue, method and layer; values of a class stand at every image.
 
     Args:
         explainers: "visual_tcav", and `FILTER` where the variant is wanted.
         trial: The test images.
         effects: By cue.
         methods: The methods, among them those of the explainers.
-        tcav_runs: CAVs of each concept for TCAV.
-        seed: Seeds their draws.
-        options: Others of `compare`.
+        seed: Seeds every draw.
+        options: Other options of `compare`, for all methods but Visual-TCAV.
     """
-    from vtcav.evaluation.compare.compute import compare
-
     of_class = {name: trial.of_class(t) for t, name in enumerate(trial.classes)}
     empty = np.zeros(trial.pictures.shape[1:3], bool)
     masks = {
@@ -60,7 +57,6 @@ def image_values(
         pictures,
         methods=[name for name in methods if name not in explainers or name == "visual_tcav"],
         masks=masks,
-        runs=tcav_runs,
         **shared,
         **options,
     ).table
@@ -70,16 +66,20 @@ def image_values(
             ours = table["method"] == "visual_tcav"
             table = pd.concat([table[ours], variant, table[~ours]], ignore_index=True)
     parts = [
-        _of_cue(table, trial, cue, t, effects[cue])
+        part
         for cue in trial.cues
         for t in range(len(trial.classes))
+        for part in _of_cue(table, trial, cue, t, effects[cue])
     ]
     return pd.concat(parts, ignore_index=True)
 
 
-def _of_cue(table: pd.DataFrame, trial: Trial, cue: str, t: int, truth: Effects) -> pd.DataFrame:
+def _of_cue(
+    table: pd.DataFrame, trial: Trial, cue: str, t: int, truth: Effects
+) -> list[pd.DataFrame]:
     """Return the rows of a class's own cue, beside the effects on its images."""
     images = trial.of_class(t)
+    shares = truth.shares[images]
     own = table[(table["concept"] == trial.concepts[cue][t]) & (table["class_index"] == t)]
     parts = []
     for (method, layer), rows in own.groupby(["method", "layer"], sort=False):
@@ -89,6 +89,7 @@ def _of_cue(table: pd.DataFrame, trial: Trial, cue: str, t: int, truth: Effects)
                 f"images, got {len(rows)}"
             )
         repeat = len(images) // len(rows)
+        notes = np.repeat(rows["note"].to_numpy(object), repeat)
         parts.append(
             pd.DataFrame(
                 {
@@ -101,26 +102,17 @@ def _of_cue(table: pd.DataFrame, trial: Trial, cue: str, t: int, truth: Effects)
                     "per_image": len(rows) > 1,
                     "value": np.repeat(rows["value"].to_numpy(np.float64), repeat),
                     "effect": truth.effect[images],
-                    "share": truth.shares[images],
+                    "share": shares,
                     "gap": truth.gap[images],
-                    "note": _with_gap(
-                        np.repeat(rows["note"].to_numpy(object), repeat), truth, images
-                    ),
+                    # the reason of a missing share too
+                    "note": [
+                        "; ".join(filter(None, [note, NO_GAP * math.isnan(share)]))
+                        for note, share in zip(notes, shares, strict=True)
+                    ],
                 }
             )
         )
-    return pd.concat(parts, ignore_index=True)
-
-
-def _with_gap(
-    notes: np.ndarray[Any, Any], truth: Effects, images: np.ndarray[Any, Any]
-) -> list[str]:
-    """Return notes that give the reason of a missing share too."""
-    missing = np.isnan(truth.shares[images])
-    return [
-        "; ".join(filter(None, [note, NO_GAP])) if none else note
-        for note, none in zip(notes, missing, strict=True)
-    ]
+    return parts
 
 
 def class_means(images: pd.DataFrame, effects: Mapping[str, Effects], trial: Trial) -> pd.DataFrame:
@@ -131,25 +123,20 @@ def class_means(images: pd.DataFrame, effects: Mapping[str, Effects], trial: Tri
         chosen, truth = trial.labels == key[0], effects[str(key[2])]
         values = group["value"].dropna()
         lost = len(group) - len(values)
-        notes = [f"{lost} of {len(group)} images have no value"] * (lost > 0)
-        notes += [f"{n} of {len(group)} images: {note}" for note, n in _counts(group["note"])]
         share = truth.share(chosen)
-        notes += [NO_GAP] * math.isnan(share)
+        notes = [f"{lost} of {len(group)} images have no value"] * (lost > 0)
+        notes += [*counted_notes(group["note"]), *[NO_GAP] * math.isnan(share)]
         rows.append(
             dict(zip(keys, key, strict=True))
             | {
                 "n": len(values),
-                "value": float(values.mean()) if len(values) else float("nan"),
+                "value": float(values.mean()) if len(values) else math.nan,
                 "share": share,
                 "centred_share": truth.share(chosen, centred=True),
                 "effect": float(truth.effect[chosen].mean()),
                 "centred_effect": float(truth.centred[chosen].mean()),
                 "gap": float(truth.gap[chosen].mean()),
-                "note": "; ".join(notes),
+                "note": "; ".join(dict.fromkeys(notes)),
             }
         )
     return pd.DataFrame(rows)
-
-
-def _counts(notes: pd.Series[str]) -> list[tuple[str, int]]:
-    return [(str(note), int(n)) for note, n in notes[notes != ""].value_counts().items()]

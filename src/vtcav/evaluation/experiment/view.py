@@ -1,35 +1,33 @@
-"""What the page of an experiment shows and says: of drawn scenes, or of a user's photographs."""
+"""Images and texts of the page of an experiment, on drawn scenes or on a user's photographs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from vtcav.evaluation.experiment.photo_unit import PhotoExperiment
-    from vtcav.evaluation.experiment.trial import Trial
-    from vtcav.evaluation.experiment.unit import UnitResult, UnitSettings
+from vtcav.evaluation.experiment.photo_unit import PhotoExperiment
+from vtcav.evaluation.experiment.trial import Trial
+from vtcav.evaluation.experiment.unit import DrawnExperiment, UnitResult, draw_test_scenes
 
 __all__ = ["View", "drawn_view", "photo_view"]
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What the page of an experiment shows and says.
+    """Images and texts of the page of an experiment.
 
     Attributes:
-        intro: What was done.
-        truth: What values are held against.
+        intro: The experiment in a paragraph.
+        truth: The truth that values are compared with.
         versions: Test images by version.
-        versions_text: What they are.
+        versions_text: Their caption.
         trial: The images whose maps are shown.
         maps: Their maps, by layer and cue.
-        maps_text: What they are.
-        limits: What the numbers cannot say.
+        maps_text: Their caption.
+        limits: The limits of the numbers.
     """
 
     intro: str
@@ -42,22 +40,20 @@ class View:
     limits: str = ""
 
 
-def drawn_view(units: Mapping[tuple[int, float], UnitResult], settings: UnitSettings) -> View:
-    """Return what is shown of drawn scenes."""
-    from vtcav.evaluation.experiment.unit import draw_test_scenes, sample_maps, trial_of
-
+def drawn_view(units: Mapping[tuple[int, float], UnitResult], experiment: DrawnExperiment) -> View:
+    """Return the view of an experiment on drawn scenes."""
     seed, q = _shown(units)
     some = draw_test_scenes(2, seed)
-    scenes, maps = sample_maps(units[seed, q].weights, settings, seed)
+    trial, maps = experiment.sample_maps(units[seed, q].weights, seed)
     return View(
         intro=(
-            "Small networks learned images whose class can be read off a texture and off a tag, "
-            "which agrees with the class in a share q of the training images. What each network "
-            "uses was measured by taking the one or the other out of test images."
+            "Small networks learned images whose class shows in a texture and in a tag, which "
+            "agrees with the class in a share q of the training images. The use that each network "
+            "makes of the two was measured by removing one or the other from test images."
         ),
         truth=(
             "Each point is a class of a network and a cue: the mean value of the method over the "
-            "class's test images, against the causal effect of taking the cue out of them, as a "
+            "class's test images, against the causal effect of removing the cue from them, as a "
             "share of the class's logit gap."
         ),
         versions={
@@ -67,33 +63,33 @@ def drawn_view(units: Mapping[tuple[int, float], UnitResult], settings: UnitSett
             "without both": some.images(tag=False, texture=False),
         },
         versions_text="Test images of the first seed, two of each class, and their versions.",
-        trial=trial_of(scenes),
+        trial=trial,
         maps=maps,
         maps_text=_maps_text("tag and texture", seed, q),
     )
 
 
 def photo_view(units: Mapping[tuple[int, float], UnitResult], experiment: PhotoExperiment) -> View:
-    """Return what is shown of a user's photographs."""
+    """Return the view of an experiment on a user's photographs."""
     seed, q = _shown(units)
     trial, plain, _ = experiment.shown(units[seed, q].weights, seed, each=2)
     few, _, maps = experiment.shown(units[seed, q].weights, seed, each=1)
     frozen = experiment.frozen
     networks = (
-        "Small networks were trained from nothing"
+        "Small networks were trained from scratch"
         if frozen is None
         else f"Four blocks of convolutions were trained after {frozen.layer!r}, frozen, of "
         f"{frozen.model.described},"
     )
     return View(
         intro=(
-            f"{networks} on photographs with tags, which agree with the class in a share q of "
-            "those to learn from. What each network uses of the tag was measured by taking it off "
-            "test photographs."
+            f"{networks} on photographs with tags, which agree with the class in a share q of the "
+            "training photographs. The use that each network makes of the tag was measured by "
+            "removing it from test photographs."
         ),
         truth=(
             "Each point is a class of a network: the mean value of the method for the class's tag "
-            "over the class's test photographs, against the causal effect of taking the tag off "
+            "over the class's test photographs, against the causal effect of removing the tag from "
             "them, as a share of the logit gap between these and other classes' photographs "
             "without tags."
         ),
@@ -103,10 +99,10 @@ def photo_view(units: Mapping[tuple[int, float], UnitResult], experiment: PhotoE
         maps=maps,
         maps_text=_maps_text("tag", seed, q),
         limits=(
-            "Only the tag is known and can be taken off. What the photographs show beside it was "
-            "not measured, so these numbers say nothing on how well its attribution is found. "
-            "Photographs come several times in training and among the concepts' examples; those "
-            "tested are in neither."
+            "Only the tag is known and can be removed. The effect of everything else in the "
+            "photographs was not measured, so these numbers do not tell how well its attribution "
+            "is found. Photographs are repeated in training and among the concepts' examples; test "
+            "photographs are in neither."
         ),
     )
 

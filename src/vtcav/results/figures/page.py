@@ -148,7 +148,8 @@ class Page:
         self._canvas = figure.add_axes((0, 0, 1, 1), label="page", zorder=1)
         self._canvas.set(xlim=(0, width), ylim=(self.height, 0), navigate=False)
         self._canvas.set_axis_off()
-        self.rule(end)
+        if foot:
+            self.rule(end)
         self.text(MARGIN, end + LINE_HEIGHT / 2, foot, color=MUTED)
 
     def title(self, text: str, below: str = "") -> None:
