@@ -259,6 +259,7 @@ def _on_device(model: Model, device: str) -> Model:
         device,
         layouts=model.layouts,
         task=model.task,
+        output=model.output,
     )
 
 
