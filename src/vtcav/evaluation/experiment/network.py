@@ -16,6 +16,7 @@ from vtcav.evaluation.experiment.scenes import ABSENT, Scenes, with_tags
 __all__ = [
     "LAYERS",
     "Training",
+    "accuracy",
     "build",
     "convolutional",
     "draw_cue",
@@ -217,6 +218,11 @@ def augmented(scenes: Scenes, rng: np.random.Generator, seed: int) -> NDArray[np
     textured = np.take_along_axis(textured, channels[:, None, None, :], 3)
     fresh = Scenes(**{**vars(scenes), "textured": textured, "texture_mask": mask})
     return with_tags(fresh, scenes.letters, seed).images()
+
+
+def accuracy(net: nn.Module, pictures: NDArray[np.uint8], labels: NDArray[np.intp]) -> float:
+    """Return the share of pictures whose highest logit is that of their class."""
+    return float((logits(net, pictures).argmax(1) == labels).mean())
 
 
 def logits(
