@@ -414,6 +414,7 @@ def test_the_first_frame_is_taken(tmp_path, name):
         ("F", 0.5, (128, 128, 128)),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.* has 16 bits and no value above 257")
 def test_every_mode_becomes_rgb(mode, colour, expected):
     before = Image.new(mode, (3, 2), colour)
     image = reading(before)

@@ -8,13 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import PngImagePlugin
-
 from vtcav.datasets.patches import PatchImage
 from vtcav.errors import DatasetError, ImageError
 from vtcav.files.atomic import atomic_path, replace_files
 from vtcav.files.safe_names import folder_names
-from vtcav.images.references import ImageRef
+from vtcav.images.references import ImageRef, write_picture
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,8 +26,8 @@ def write_tree(concepts: Mapping[str, Sequence[ImageRef]], folder: Path) -> dict
     """Write one folder per concept, all or nothing, and a table of the images' sources.
 
     The table is `FOLDER.sources.csv` beside the folder, as every file inside counts as an image.
-    Image files are copied byte by byte. Patches and images from elsewhere become PNG files, without
-    loss. Every name begins with the number of the image.
+    Image files are copied byte by byte. Patches and images from elsewhere become PNG files (TIFF
+    where PNG cannot hold their values), without loss. Every name begins with the image's number.
 
     Args:
         concepts: Images by concept.
@@ -106,10 +104,7 @@ def _write_one(ref: ImageRef, number: int, folder: Path) -> dict[str, Any]:
         file = folder / f"{number:04d}_{stem}{suffix}"
         shutil.copyfile(ref.path, file)
     else:
-        file = folder / f"{number:04d}_{stem}.png"
-        note = PngImagePlugin.PngInfo()
-        note.add_itxt("Source", ref.name)
-        ref.load().save(file, format="PNG", pnginfo=note)
+        file = write_picture(ref.load(), folder, f"{number:04d}_{stem}", source=ref.name)
     box = ref.box if isinstance(ref, PatchImage) else ("", "", "", "")
     return {
         "file": file.name,

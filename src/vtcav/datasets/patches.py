@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from vtcav.errors import DatasetError, ImageError
+from vtcav.images.decoding import shallow
 from vtcav.images.references import ImageRef, UnreadableError
 from vtcav.parameters import Whole, Words, check
 
@@ -173,6 +174,11 @@ def _cut_out(picture: Image.Image, patch: PatchImage) -> Image.Image:
     window = cut.window(box, picture.size)
     if cut.outside == "keep":
         return picture.crop(window)
+    if not shallow(picture):
+        raise ImageError(
+            f"expected a picture of 8 bits for outside={cut.outside!r}, got one of more; take "
+            "outside='keep'"
+        )
     if patch.region is not None:
         inside = patch.region.mask(picture.size)
     else:

@@ -28,7 +28,7 @@ from vtcav.explorer.scheduling import SupersededError
 from vtcav.explorer.schemas import ConceptSpec, ExplainRequest, IntegrateRequest, SaveRequest, Work
 from vtcav.explorer.security import Guard
 from vtcav.explorer.session import Session
-from vtcav.images.preprocess import Preprocess
+from vtcav.images.preprocess import Preprocess, viewed
 from vtcav.method.significance import q_values
 from vtcav.results.bank import CavBank
 from vtcav.results.figures.overlay import hex_colours
@@ -119,7 +119,7 @@ def _pictures(app: FastAPI, session: Session) -> None:
             picture = picture.crop(_edges(box, session.pictures.get(key)))
         if seen:
             picture = _as_seen(session, picture)
-        shown = picture.copy()
+        shown = viewed(session.model.preprocess, picture).copy()
         side = min(max(size, 16), _LARGEST_SHOWN)
         shown.thumbnail((side, side))
         data = io.BytesIO()

@@ -16,7 +16,7 @@ from vtcav.errors import ConceptError, VtcavError
 from vtcav.explainer.settings import FitSettings
 from vtcav.explorer.pictures import PictureRef
 from vtcav.explorer.schemas import Form, check_name
-from vtcav.images.references import read
+from vtcav.images.references import write_picture
 from vtcav.results.bank import CavBank
 
 __all__ = ["ExistsError", "command", "save_bank", "save_folders"]
@@ -131,4 +131,4 @@ def _write(folder: Path, refs: Sequence[PictureRef]) -> None:
         elif suffix in _SUFFIXES and ref.path is not None:
             shutil.copyfile(ref.path, folder / f"{i:04d}{suffix}")
         else:
-            read(ref).save(folder / f"{i:04d}.png", compress_level=3)
+            write_picture(ref.load(), folder, f"{i:04d}")

@@ -16,10 +16,9 @@ from torch import Tensor
 
 from vtcav.explainer.learning.example_passes import THUMBNAILS, LearnedSet, thumbnail
 from vtcav.files.spill import Spilled
-from vtcav.images.batches import check_same_shape
+from vtcav.images.batches import check_same_shape, prepared
 from vtcav.images.concepts import ImageSet
-from vtcav.images.preprocess import to_tensor
-from vtcav.images.references import ImageRef, Skipped, UnreadableError, read
+from vtcav.images.references import ImageRef, Skipped, UnreadableError
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
 from vtcav.results.image_set import perceptual_hash
@@ -84,11 +83,14 @@ class FeatureCache:
         inputs: list[Tensor] = []
         for ref in refs:
             try:
-                picture = read(ref)
-                inputs.append(self._input(picture, ref.name))
-                pictures[ref] = picture
+                picture, x = prepared(self._model.preprocess, ref)
             except UnreadableError as error:
                 self._unreadable[ref] = Skipped(*error.args)
+                continue
+            self._first = self._first or (tuple(x.shape), ref.name)
+            check_same_shape(x.shape, ref.name, *self._first)
+            pictures[ref] = picture
+            inputs.append(x)
         if not pictures:
             return
         maps = self._model.activations(torch.stack(inputs), layers)
@@ -144,12 +146,6 @@ class FeatureCache:
             return True
         entry = self._entries.get(ref)
         return entry is not None and all(layer in entry.pooled for layer in layers)
-
-    def _input(self, picture: Image.Image, name: str) -> Tensor:
-        x = to_tensor(self._model.preprocess, picture, name)
-        self._first = self._first or (tuple(x.shape), name)
-        check_same_shape(x.shape, name, *self._first)
-        return x
 
     def _maps_of(self, ref: ImageRef) -> _Maps:
         return self._pinned_maps if ref in self._pinned else self._maps

@@ -21,7 +21,7 @@ from vtcav.errors import ImageError
 from vtcav.explorer import limits
 from vtcav.explorer.lru import shrink
 from vtcav.images.decoding import identify, reason_of
-from vtcav.images.references import ImageRef, read
+from vtcav.images.references import ImageRef
 
 __all__ = ["Box", "Origin", "Picture", "PictureRef", "Pictures", "clean_name"]
 
@@ -99,7 +99,7 @@ class Pictures:
         Raises:
             ImageError: When it cannot be read.
         """
-        picture = read(ref)
+        picture = ref.load()
         own = PictureRef.of(ref)
         return self._kept(Picture(_key(), own, clean_name(name), origin, picture.size))
 
@@ -122,7 +122,7 @@ class Pictures:
         name = clean_name(name)
         _check(data)
         ref = PictureRef(name, data)
-        decoded = read(ref)
+        decoded = ref.load()
         picture = Picture(_key(), ref, name, "upload", decoded.size)
         self._keep_decoded(picture.key, decoded)
         return self._kept(picture)
@@ -164,7 +164,7 @@ class Pictures:
             return [p for p in self._all.values() if p.origin == "concept"]
 
     def decoded(self, key: str) -> Image.Image:
-        """Return a picture, upright and in RGB.
+        """Return a picture, upright and at its full depth.
 
         Raises:
             ImageError: For an unknown key, or a picture that cannot be read.
@@ -173,7 +173,7 @@ class Pictures:
         with self._lock:
             if key in self._decoded:
                 return self._decoded[key]
-        decoded = read(picture.ref)
+        decoded = picture.ref.load()
         self._keep_decoded(key, decoded)
         return decoded
 

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from vtcav.errors import ImageError
-from vtcav.images.preprocess import to_tensor
+from vtcav.images.preprocess import to_tensor, viewed
 from vtcav.images.progress import Progress
 from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_skipped
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Batch", "Batches", "check_same_shape", "computed_ahead"]
+__all__ = ["Batch", "Batches", "check_same_shape", "computed_ahead", "prepared"]
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -144,15 +144,10 @@ class Batches:
         """Decode and preprocess one image; return what is wrong with an unreadable one."""
         try:
             here = ref.fetch()
-            picture = here.load()
-            x = to_tensor(self._preprocess, picture, ref.name)
+            picture, x = prepared(self._preprocess, here)
             return _Arrival(ref, picture, x, here.digest() if self._digests else "")
         except UnreadableError as error:
             return error
-        except ImageError as error:
-            unreadable = UnreadableError(ref.name, str(error))
-            unreadable.__cause__ = error
-            return unreadable
 
     def _skip(self, error: UnreadableError) -> None:
         if self._strict:
@@ -162,6 +157,24 @@ class Batches:
     def _batch(self, arrivals: Sequence[_Arrival]) -> Batch:
         refs, pictures, tensors, digests = zip(*arrivals, strict=True)
         return Batch(refs, pictures, torch.stack(tensors), digests if self._digests else ())
+
+
+def prepared(
+    preprocess: Callable[[Image.Image], Tensor], ref: ImageRef
+) -> tuple[Image.Image, Tensor]:
+    """Read a picture; return it in RGB, as it is shown, and as the network's input.
+
+    Raises:
+        UnreadableError: When it cannot be read or preprocessed.
+    """
+    try:
+        picture = ref.load()
+        x = to_tensor(preprocess, picture, ref.name)
+        return viewed(preprocess, picture), x
+    except UnreadableError:
+        raise
+    except ImageError as error:
+        raise UnreadableError(ref.name, str(error)) from error
 
 
 def check_same_shape(shape: Sequence[int], name: str, known: Sequence[int], first: str) -> None:

@@ -1,4 +1,8 @@
-"""Picture files and objects decoded into upright RGB pictures, or the reason why they cannot be."""
+"""Picture files and objects decoded into upright pictures, or the reason why they cannot be.
+
+Pictures become RGB, except for grey ones of more than 8 bits, which keep their depth until the
+preprocessing.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,98 @@ import stat
 import struct
 from io import BufferedReader, BytesIO
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps
 
-from vtcav.errors import ImageError
+from vtcav.errors import ImageError, warn
 
-__all__ = ["as_rgb", "identify", "open_file", "orientation", "reason_of", "upright_rgb"]
+__all__ = [
+    "DeepPicture",
+    "as_rgb",
+    "eight_bits",
+    "identify",
+    "open_file",
+    "orientation",
+    "reason_of",
+    "shallow",
+    "upright",
+    "windowed",
+]
 
 # The errors by which Pillow's plugins say that a file is not theirs.
 _NOT_MINE = (SyntaxError, IndexError, TypeError, struct.error)
+_CUT = "upper bits"  # in a picture's info: it had 16 bits a channel, of which these are left
+_WINDOW = "say which values are black and white: vtcav.Preprocess(..., window=(low, high))"
+_DARK = 2**14  # values below fill a quarter of 16 bits at most
+_WARNED: set[Path] = set()  # folders of dark files of 16 bits
 _LIFT = "if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS (None: no limit)"
+
+
+class DeepPicture(Image.Image):
+    """A grey picture of more than 8 bits (mode I;16, I or F) with the values of its file.
+
+    Its `convert("RGB")` and `convert("L")` scale the values as `as_rgb` does. Pillow's own would
+    cut them off at 255.
+    """
+
+    def convert(self, mode: str | None = None, *args: Any, **options: Any) -> Image.Image:
+        """Convert to another mode."""
+        if mode is None or mode.startswith(("I", "F")):
+            return super().convert(mode, *args, **options)
+        return as_rgb(self).convert(mode, *args, **options)
+
+    def _new(self, im: Any) -> DeepPicture:
+        """Keep the kind of picture when it is resized, cropped or turned."""
+        return _deepened(super()._new(im))
+
+
+def _deepened(image: Image.Image) -> DeepPicture:
+    image.__class__ = DeepPicture
+    return cast("DeepPicture", image)
+
+
+def shallow(image: Image.Image) -> bool:
+    """Tell whether a picture has 8 bits per channel, so that no depth can be lost."""
+    return not image.mode.startswith(("I", "F"))
+
+
+def windowed(image: Image.Image, low: float, high: float) -> Image.Image:
+    """Map values linearly from `low` to `high` to 0..255, and convert to RGB.
+
+    Args:
+        image: A PIL image of any depth; it is not changed.
+        low: The value that becomes 0, as all below.
+        high: The value that becomes 255, as all above.
+
+    Raises:
+        ImageError: Values are not finite, the window is of deeper pictures, or bits were lost
+            before.
+
+    Example:
+        >>> grey = Image.fromarray(np.array([[0, 1000, 4095, 5000]], np.uint16))
+        >>> np.asarray(windowed(grey, 0, 4095))[0, :, 0].tolist()
+        [0, 62, 255, 255]
+    """
+    deep = not shallow(image)
+    advice = "leave such pictures out, or make all of one depth"
+    if _CUT in image.info:
+        raise ImageError(
+            f"of its 16 bits only the upper 8 are left, so the window ({low:g}, {high:g}) cannot "
+            "be applied: Pillow reads grey pictures alone at full depth; save it in grey"
+        )
+    if not deep and high > 255:
+        raise ImageError(
+            f"it has 8 bits, and the window ({low:g}, {high:g}) is of deeper pictures; {advice}"
+        )
+    values = np.asarray(image if deep else as_rgb(image)).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ImageError(f"it holds values that are not finite; {advice}")
+    shades = np.rint(((values - low) / (high - low)).clip(0, 1) * 255).astype(np.uint8)
+    if deep and "transparency" in image.info:
+        shades[values == image.info["transparency"]] = 255
+    return Image.fromarray(shades).convert("RGB")
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
@@ -39,14 +124,13 @@ def as_rgb(image: Image.Image) -> Image.Image:
         >>> as_rgb(Image.new("RGBA", (1, 1), (0, 0, 0, 0))).getpixel((0, 0))
         (255, 255, 255)
     """
-    if not image.width or not image.height:
-        raise ImageError(f"the picture has no pixels: it is {image.width} x {image.height}")
+    _check_pixels(image)
     if image.mode == "F":
         values = np.asarray(image)
         if not (values.min() >= 0 and values.max() <= 1):  # so that NaN fails
             raise ImageError(
                 "a floating-point picture must hold values in 0..1, got "
-                f"[{values.min():g}, {values.max():g}]; save it with 8 or 16 bits instead"
+                f"[{values.min():g}, {values.max():g}]; {_WINDOW}"
             )
         return Image.fromarray(np.rint(values * 255).astype(np.uint8)).convert("RGB")
     if image.mode.startswith("I"):
@@ -60,12 +144,47 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, picture).convert("RGB")
 
 
+def eight_bits(image: Image.Image, name: str) -> Image.Image:
+    """Convert a picture of more than 8 bits as `as_rgb` does; say where few grey levels are left.
+
+    Args:
+        image: A picture; one of 8 bits is returned as it is.
+        name: Its name, for the warning.
+
+    Raises:
+        ImageError: As `as_rgb`.
+
+    Warns:
+        UserWarning: Once a folder, where 16 bits hold values of 14 or fewer.
+    """
+    cut = _CUT in image.info
+    if shallow(image) and not cut:
+        return image
+    picture = as_rgb(image)
+    picture.info.clear()
+    if image.mode == "F":
+        return picture
+    largest = int(np.asarray(image).max()) * (256 if cut else 1) + 255 * cut
+    folder = Path(name).parent
+    if 0 < largest < _DARK and folder not in _WARNED:
+        _WARNED.add(folder)
+        most = 2 ** largest.bit_length() - 1
+        cure = f"say which value is white, for example vtcav.Preprocess(..., window=(0, {most}))"
+        warn(
+            f"{name!r} has 16 bits and no value above {largest}: as 65535 is white, "
+            f"{largest // 257 + 1} of 256 grey levels are left; "
+            f"{'save it in grey, or with 8 bits a channel' if cut else cure}. "
+            "Others in its folder are not named"
+        )
+    return picture
+
+
 def _sixteen_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise ImageError(
             f"an integer picture must hold values in 0..65535, got [{values.min()}, "
-            f"{values.max()}]; save it with 8 or 16 bits instead"
+            f"{values.max()}]; {_WINDOW}"
         )
     grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 / 255 = 257
     if "transparency" in image.info:
@@ -113,23 +232,42 @@ def identify(file: BufferedReader | BytesIO) -> Image.Image:
     raise ImageError(f"it is not a picture in a format that Pillow can read; {advice}")
 
 
-def upright_rgb(image: Image.Image) -> Image.Image:
-    """Decode an opened picture into an independent RGB image with its EXIF orientation applied.
+def upright(image: Image.Image) -> Image.Image:
+    """Decode an opened picture into an independent one with its EXIF orientation applied.
+
+    Returns:
+        An image of mode RGB; a `DeepPicture` of a grey one of more than 8 bits.
 
     Raises:
-        ImageError: When it has too many pixels, or values out of range.
+        ImageError: When it has too many pixels or none.
     """
+    cut = ";16" in str(getattr(image, "tile", ""))  # how Pillow names 16 bits in a file
     _check_size(image)
     image.load()
     _check_size(image)  # an icon shows its real size only now
     turned = orientation(image)
-    picture = as_rgb(image)
+    picture = as_rgb(image) if shallow(image) else _deep(image)
     # An orientation or a profile that is still attached would be applied a second time.
+    clear = picture.info.get("transparency")
     picture.info.clear()
+    if not shallow(picture) and clear is not None:
+        picture.info["transparency"] = clear
+    if shallow(picture) and cut:
+        picture.info[_CUT] = True
     if turned != 1:
         picture.getexif()[ExifTags.Base.Orientation] = turned
         ImageOps.exif_transpose(picture, in_place=True)
     return picture
+
+
+def _deep(image: Image.Image) -> DeepPicture:
+    """Return an independent copy of a grey picture of more than 8 bits."""
+    _check_pixels(image)
+    values = np.array(image)
+    mode = image.mode
+    deep = Image.fromarray(values.astype(np.uint16) if mode.startswith("I;16") else values)
+    deep.info = dict(image.info)
+    return _deepened(deep)
 
 
 def orientation(image: Image.Image) -> int:
@@ -142,6 +280,11 @@ def orientation(image: Image.Image) -> int:
     except (*_NOT_MINE, OSError, ValueError, KeyError):
         return 1
     return value if value in range(1, 9) else 1
+
+
+def _check_pixels(image: Image.Image) -> None:
+    if not image.width or not image.height:
+        raise ImageError(f"the picture has no pixels: it is {image.width} x {image.height}")
 
 
 def _check_size(image: Image.Image) -> None:

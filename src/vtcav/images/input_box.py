@@ -37,7 +37,7 @@ def shown_picture(
     """Return the picture for figures, and where the network's input lies on it.
 
     Args:
-        picture: The upright image.
+        picture: The upright image, of any depth.
         x: The network's input [3, H, W].
         preprocess: A `Preprocess`, whose geometry is known, or another callable.
 
@@ -46,7 +46,7 @@ def shown_picture(
         callable the picture is the network's input, stretched to the full range of grey.
     """
     if isinstance(preprocess, Preprocess):
-        small = picture.copy()
+        small = preprocess.rgb(picture).copy()
         small.thumbnail((SIDE, SIDE))
         return np.array(small), input_box(picture, preprocess)
     low, high = float(x.min()), float(x.max())

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 import numpy as np
 from PIL import Image
 
 from vtcav.errors import ImageError
-from vtcav.images.decoding import as_rgb
+from vtcav.images.decoding import as_rgb, eight_bits, shallow, windowed
 from vtcav.parameters import Whole, Words, check
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Preprocess", "probe_picture", "same_preprocessing", "signature", "to_tensor"]
+__all__ = [
+    "Preprocess",
+    "probe_picture",
+    "same_preprocessing",
+    "signature",
+    "to_tensor",
+    "viewed",
+    "without_window",
+]
 
 _Window: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom
 _FILTERS = {
@@ -35,9 +44,9 @@ _TOLERANCE = 0.03  # between the values of two signatures
 class Preprocess:
     """Resize, scale to 0..1 and normalise: a picture becomes a float32 tensor [3, H, W].
 
-    The values are (rgb / 255 - mean) / std. With `resize="crop"` they equal torchvision's
-    `Resize`, `CenterCrop`, `ToTensor` and `Normalize` for a square size. A picture that has the
-    right size already is not resampled.
+    The values are (rgb / 255 - mean) / std, where `rgb` comes from the window if there is
+    one. With `resize="crop"` they equal torchvision's `Resize`, `CenterCrop`, `ToTensor` and
+    `Normalize` for a square size. A picture that has the right size already is not resampled.
 
     Attributes:
         size: Height and width of the tensor, or one number for a square; None keeps the
@@ -50,6 +59,10 @@ class Preprocess:
         std: The divisor, one for all channels or one per channel, on the scale 0..1.
         crop_pct: The part in (0, 1] of the resized picture's shorter side that a crop keeps.
         fill: The RGB colour in 0..255 of the borders that "pad" adds.
+        window: The values of a picture that become 0 and 255, such as (0, 4095) for 12 bits in a
+            file of 16, or (-160, 240) for a range of Hounsfield units; others are mapped linearly
+            between and clipped. It comes before everything else and at the depth of the file.
+            None takes 0 to 65535 for integers of more than 8 bits, 0 to 1 for floating point.
 
     Raises:
         ImageError: A value is out of the range given above.
@@ -67,6 +80,7 @@ class Preprocess:
     std: float | Sequence[float] = 1.0
     crop_pct: float = 1.0
     fill: Sequence[int] = (0, 0, 0)
+    window: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         check("resize", self.resize, Words("crop", "stretch", "pad"), error=ImageError)
@@ -91,25 +105,26 @@ class Preprocess:
         object.__setattr__(self, "std", std)
         object.__setattr__(self, "crop_pct", float(self.crop_pct))
         object.__setattr__(self, "fill", _colour(self.fill))
+        object.__setattr__(self, "window", None if self.window is None else _range(self.window))
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Turn one picture into a tensor.
 
         Args:
-            image: A PIL image; modes other than RGB are converted by `decoding.as_rgb`.
+            image: A PIL image of any depth.
 
         Returns:
             A float32 tensor [3, H, W] on the CPU.
 
         Raises:
-            ImageError: This is no PIL image, its colours cannot be converted, or it is too
-                elongated to be resized.
+            ImageError: This is no PIL image, its colours cannot be converted, it is too elongated
+                to be resized, or its values are no match for the window.
         """
         import torch
 
         if not isinstance(image, Image.Image):
             raise ImageError(f"expected a PIL image, got {_describe(image)}")
-        pixels = np.asarray(self._fit(image if image.mode == "RGB" else as_rgb(image)))
+        pixels = np.asarray(self._fit(self.rgb(image)))
         # The operations and their order are torchvision's, so that the rounding is too. NumPy
         # does them: several threads prepare pictures, and PyTorch would start its own in each.
         values = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
@@ -120,6 +135,21 @@ class Preprocess:
         values -= mean
         values /= std
         return torch.from_numpy(values)
+
+    def rgb(self, image: Image.Image) -> Image.Image:
+        """Return a picture in RGB, through the window where there is one.
+
+        Raises:
+            ImageError: As the call.
+
+        Example:
+            >>> preprocess = Preprocess(8, window=(100, 200))
+            >>> preprocess.rgb(Image.new("L", (1, 1), 150)).getpixel((0, 0))
+            (128, 128, 128)
+        """
+        if self.window is not None:
+            return windowed(image, *self.window)
+        return image if image.mode == "RGB" else as_rgb(image)
 
     def box(self, width: int, height: int) -> tuple[float, float, float, float]:
         """Return where in the original picture the tensor's edges lie.
@@ -150,11 +180,16 @@ class Preprocess:
     def describe(self) -> dict[str, object]:
         """Return the settings as JSON data, for provenance; `Preprocess(**...)` restores them.
 
+        A window that is None is left out.
+
         Example:
             >>> Preprocess((2, 3)).describe()["size"]
             [2, 3]
         """
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        if self.window is None:
+            del settings["window"]
+        return settings
 
     def _fit(self, image: Image.Image) -> Image.Image:
         """Return the picture as the network sees it, before its values are scaled."""
@@ -214,8 +249,10 @@ def to_tensor(preprocess: Callable[[Image.Image], Tensor], image: Image.Image, n
     """Apply any preprocessing to one picture and check what it returns.
 
     Args:
-        preprocess: A `Preprocess` or any callable from a PIL image to a tensor.
-        image: The picture.
+        preprocess: A `Preprocess` or any callable from a PIL image to a tensor. A callable gets a
+            grey picture of more than 8 bits as it is (mode I;16, I or F), unless it fails on it or
+            then returns another shape than for RGB.
+        image: The picture, upright.
         name: The picture's name, for the error.
 
     Returns:
@@ -229,7 +266,11 @@ def to_tensor(preprocess: Callable[[Image.Image], Tensor], image: Image.Image, n
         >>> to_tensor(Preprocess(8), Image.new("RGB", (9, 9)), "black.png").shape
         torch.Size([3, 8, 8])
     """
+    if not isinstance(preprocess, Preprocess) and not shallow(image):
+        return _deep_tensor(preprocess, image, name)
     try:
+        if not (isinstance(preprocess, Preprocess) and preprocess.window):
+            image = eight_bits(image, name)
         output = preprocess(image)
     except Exception as error:
         kind = "" if isinstance(error, ImageError) else f"{type(error).__name__}: "
@@ -242,6 +283,51 @@ def to_tensor(preprocess: Callable[[Image.Image], Tensor], image: Image.Image, n
     return output.detach()
 
 
+def _deep_tensor(
+    preprocess: Callable[[Image.Image], Tensor], image: Image.Image, name: str
+) -> Tensor:
+    """Apply a callable to a grey picture of more than 8 bits, or else to the same in RGB."""
+    try:
+        deep: Tensor | None = preprocess(image)
+    except Exception:  # noqa: BLE001  (a callable for RGB may raise anything)
+        deep = None
+    if deep is None or _fault(deep):
+        return to_tensor(preprocess, eight_bits(image, name), name)
+    with suppress(ImageError):  # where it has no RGB form, or the callable takes none
+        if (shallow_ := to_tensor(preprocess, as_rgb(image), name)).shape != deep.shape:
+            return shallow_
+    return deep.detach()
+
+
+def without_window(
+    preprocess: Callable[[Image.Image], Tensor],
+) -> Callable[[Image.Image], Tensor]:
+    """Return a preprocessing for pictures in RGB, which passed its window or never had one."""
+    if isinstance(preprocess, Preprocess) and preprocess.window is not None:
+        return replace(preprocess, window=None)
+    return preprocess
+
+
+def viewed(preprocess: object, image: Image.Image) -> Image.Image:
+    """Return a picture in RGB as it is shown beside results.
+
+    Args:
+        preprocess: A `Preprocess`, whose window counts; another callable, for which pictures of
+            more than 8 bits are stretched from their own minimum to their maximum.
+        image: The picture, upright.
+
+    Raises:
+        ImageError: As `Preprocess.rgb`.
+    """
+    if isinstance(preprocess, Preprocess):
+        return preprocess.rgb(image)
+    if shallow(image):
+        return as_rgb(image)
+    values = np.asarray(image)
+    low, high = float(values.min()), float(values.max())
+    return windowed(image, low, high if high > low else low + 1)
+
+
 def signature(preprocess: Callable[[Image.Image], Tensor]) -> tuple[float, ...]:
     """Measure what a preprocessing does: two that behave alike have the same signature.
 
@@ -252,7 +338,8 @@ def signature(preprocess: Callable[[Image.Image], Tensor]) -> tuple[float, ...]:
         preprocess: A `Preprocess` or any callable from a PIL image to a tensor.
 
     Returns:
-        The tensor's C, H and W, then 64 of its values, rounded to 4 decimals.
+        The tensor's C, H and W, then 64 of its values, rounded to 4 decimals; then four numbers
+        of its window where there is one.
 
     Raises:
         ImageError: As `to_tensor`, or the preprocessing is random.
@@ -264,6 +351,8 @@ def signature(preprocess: Callable[[Image.Image], Tensor]) -> tuple[float, ...]:
     import torch
 
     name = "a probe of 389 x 283"
+    window = getattr(preprocess, "window", None)
+    preprocess = without_window(preprocess)
     picture = probe_picture()
     first = to_tensor(preprocess, picture.copy(), name).cpu()
     for _ in range(_TRIALS - 1):
@@ -281,6 +370,10 @@ def signature(preprocess: Callable[[Image.Image], Tensor]) -> tuple[float, ...]:
         )
         for k in range(1, 65)
     ]
+    if window is not None:
+        low, width = window[0], window[1] - window[0]
+        # small windows and large ones are to differ by more than `same_preprocessing` allows
+        values += [low, width, 1 / width, low / width]
     return (*map(float, first.shape), *(round(value, 4) for value in values))
 
 
@@ -373,6 +466,16 @@ def _whole_numbers(value: object, count: int, least: int) -> tuple[int, ...] | N
     except (TypeError, ValueError):
         return None
     return numbers if len(numbers) == count else None
+
+
+def _range(value: object) -> tuple[float, float]:
+    pair = list(cast("Sequence[object]", value)) if hasattr(value, "__len__") else []
+    if len(pair) != 2 or isinstance(value, str):
+        raise ImageError(f"expected window to be two numbers, (low, high), got {value!r}")
+    low, high = (_number("window", end) for end in pair)
+    if low >= high:
+        raise ImageError(f"expected window to be (low, high) with low < high, got {value!r}")
+    return low, high
 
 
 def _size(value: object) -> tuple[int, ...]:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from vtcav.errors import ImageError, warn
-from vtcav.images.decoding import identify, open_file, reason_of, upright_rgb
+from vtcav.images.decoding import eight_bits, identify, open_file, reason_of, shallow, upright
 
 __all__ = [
     "ImageRef",
@@ -25,13 +25,12 @@ __all__ = [
     "read",
     "report_skipped",
     "with_reasons",
+    "write_picture",
 ]
 
 _NAMED = 5  # pictures that a warning names
 # Two entries of a list may be one lazily opened picture, whose loading is not thread safe.
 _SHARED = threading.Lock()
-_TWELVE_BITS = 2**12
-_WARNED: set[Path | None] = set()  # folders of files with fewer bits than they have room for
 
 
 class SkippedImageWarning(UserWarning):
@@ -88,7 +87,7 @@ class ImageRef:
         return self
 
     def load(self) -> Image.Image:
-        """Decode the picture; see `read`.
+        """Decode the picture at its full depth: RGB as `read`, or a `DeepPicture`.
 
         Raises:
             ImageError: Naming the picture and the reason.
@@ -103,32 +102,18 @@ class ImageRef:
         source = self.source
         if isinstance(source, Path):
             with open_file(source) as file:
-                return self._from_file(identify(file))
+                return upright(identify(file))
         if isinstance(source, bytes):
-            return self._from_file(identify(BytesIO(source)))
+            return upright(identify(BytesIO(source)))
         if isinstance(source, Image.Image):
             with _SHARED:
-                return upright_rgb(source)
+                return upright(source)
         if source is None or not source.size:
             shape = [] if source is None else list(source.shape)
             raise ImageError(f"the picture has no pixels: its shape is {shape}")
         pixels = source[..., 0] if source.ndim == 3 and source.shape[2] == 1 else source
         # fromarray may share the array's memory, which its owner is free to change.
         return Image.fromarray(np.array(pixels, order="C")).convert("RGB")
-
-    def _from_file(self, image: Image.Image) -> Image.Image:
-        """Decode an opened file, and warn once a folder where 16 bits hold 12 or fewer."""
-        picture = upright_rgb(image)
-        if image.mode.startswith("I") and (largest := int(np.asarray(image).max())) < _TWELVE_BITS:
-            folder = self.path.parent if self.path else None
-            if largest > 255 and (folder is None or folder not in _WARNED):
-                _WARNED.add(folder)
-                warn(
-                    f"{self.name!r} has 16 bits and no value above {largest}: as 65535 is white, "
-                    f"{largest // 257 + 1} of 256 grey levels are left. If its values end at 4095, "
-                    "save them times 16; others in its folder are not named"
-                )
-        return picture
 
     def status(self) -> tuple[int, int]:
         """Return size and time (ns) of the file; -1 where the picture is no file of its own.
@@ -157,10 +142,10 @@ class ImageRef:
     def digest(self) -> str:
         """Return the SHA-256 of the content: 64 hexadecimal digits.
 
-        Of a file's bytes, or of the size and the RGB pixels of a picture in memory.
+        Of a file's bytes, or of the size and the pixels of a picture in memory.
 
         Raises:
-            ImageError: The file cannot be opened, or the picture in memory has no RGB form.
+            ImageError: The file cannot be opened, or the picture in memory cannot be decoded.
 
         Example:
             >>> ImageRef("array[0]", np.zeros((2, 2, 3), np.uint8)).digest()[:8]
@@ -202,7 +187,34 @@ def read(ref: ImageRef) -> Image.Image:
         >>> image.mode, image.size, image.getpixel((0, 0))
         ('RGB', (4, 2), (128, 128, 128))
     """
-    return ref.load()
+    try:
+        return eight_bits(ref.load(), ref.name)
+    except UnreadableError:
+        raise
+    except ImageError as error:
+        raise UnreadableError(ref.name, str(error)) from error
+
+
+def write_picture(picture: Image.Image, folder: Path, stem: str, *, source: str = "") -> Path:
+    """Write a picture without loss, as PNG, or as TIFF where PNG cannot hold its values.
+
+    Args:
+        picture: A picture from `ImageRef.load`.
+        folder: The folder.
+        stem: The file's name without its suffix.
+        source: The picture's name, which a PNG file keeps.
+
+    Returns:
+        The file.
+    """
+    if shallow(picture) or picture.mode == "I;16":
+        note = PngImagePlugin.PngInfo()
+        if source:
+            note.add_itxt("Source", source)
+        picture.save(file := folder / f"{stem}.png", pnginfo=note)
+    else:
+        picture.save(file := folder / f"{stem}.tif")
+    return file
 
 
 def report_skipped(listed: int, used: int, skipped: Sequence[Skipped]) -> None:
@@ -242,6 +254,7 @@ def with_reasons(skipped: Sequence[Skipped]) -> str:
 
 
 def pixel_digest(image: Image.Image) -> str:
-    """Return the SHA-256 of a picture's size and RGB pixels."""
-    pixels = f"{image.width}x{image.height}:".encode() + image.tobytes()
+    """Return the SHA-256 of a picture's size and pixels."""
+    kind = "" if shallow(image) else image.mode
+    pixels = f"{image.width}x{image.height}{kind}:".encode() + image.tobytes()
     return hashlib.sha256(pixels).hexdigest()

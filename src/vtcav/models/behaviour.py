@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from vtcav.images.preprocess import probe_picture, to_tensor
+from vtcav.images.preprocess import probe_picture, to_tensor, without_window
 from vtcav.models.base import Model
 
 __all__ = ["Behaviour", "behaviour", "same_behaviour"]
@@ -32,7 +32,7 @@ def behaviour(model: Model, layers: Sequence[str]) -> dict[str, list[float]]:
         layers: Names of its layers.
     """
     try:
-        x = to_tensor(model.preprocess, probe_picture(), "the probe picture")
+        x = to_tensor(without_window(model.preprocess), probe_picture(), "the probe picture")
         maps, z = model.activations_and_logits(x[None], list(layers))
     except Exception as error:  # noqa: BLE001  (a user's network may raise anything)
         _log.info("the network cannot take the probe picture: %s", error)

@@ -334,4 +334,4 @@ def photo_network(frozen: Frozen | None, classes: int, seed: int) -> nn.Sequenti
 
 def at_size(preprocess: Preprocess) -> Preprocess:
     """Return the preprocessing for pictures that are already cropped to the right size."""
-    return replace(preprocess, resize="stretch", crop_pct=1.0)
+    return replace(preprocess, resize="stretch", crop_pct=1.0, window=None)

@@ -19,7 +19,6 @@ from vtcav.images.references import (
     Skipped,
     SkippedImageWarning,
     UnreadableError,
-    read,
     with_reasons,
 )
 
@@ -104,7 +103,7 @@ def read_photographs(
         )
     plain = Preprocess(
         preprocess.size, preprocess.resize, preprocess.interpolation,
-        crop_pct=preprocess.crop_pct, fill=preprocess.fill,
+        crop_pct=preprocess.crop_pct, fill=preprocess.fill, window=preprocess.window,
     )  # fmt: skip
     pictures, labels, counts = [], [], []
     skipped: list[Skipped] = []
@@ -117,7 +116,7 @@ def read_photographs(
         own, lost = [], []
         for ref in refs:
             try:
-                own.append(_bytes(plain, read(ref)))
+                own.append(_bytes(plain, ref.load()))
             except UnreadableError as error:
                 lost.append(Skipped(*error.args))
         if len(own) < FEWEST:

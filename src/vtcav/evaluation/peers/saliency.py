@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from vtcav.errors import ExplanationError, ExtraError
-from vtcav.images.preprocess import to_tensor
+from vtcav.images.preprocess import to_tensor, without_window
 from vtcav.models.base import Model
 from vtcav.models.classifier import Classifier
 from vtcav.parameters import Words, check
@@ -220,7 +220,7 @@ def _baseline(model: Model, x: Tensor, baseline: Baseline) -> Tensor:
     if check("baseline", baseline, Words("black", "zero")) == "zero":
         return torch.zeros_like(_leaf(model, x[:1]).detach())
     black = Image.new("RGB", (x.shape[3], x.shape[2]))
-    made = to_tensor(model.preprocess, black, "a black picture")
+    made = to_tensor(without_window(model.preprocess), black, "a black picture")
     if made.shape != x.shape[1:]:
         raise ExplanationError(
             f"the preprocessing makes a black picture of the input's size {tuple(made.shape)}, "

@@ -20,9 +20,9 @@ from torch import Tensor
 from vtcav.errors import ImageError
 from vtcav.explainer.settings import FitSettings
 from vtcav.files.spill import Spilled, SpillFile
-from vtcav.images.batches import Batches
+from vtcav.images.batches import Batches, prepared
 from vtcav.images.concepts import ImageSet, check_enough
-from vtcav.images.preprocess import to_tensor
+from vtcav.images.preprocess import viewed
 from vtcav.images.progress import Progress, progress_bar
 from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_skipped
 from vtcav.models.base import Model
@@ -241,7 +241,8 @@ def _recalled(run: Pass, entries: SetEntries, *, strict: bool) -> LearnedSet | N
     wanted = _shown_of(images)
     shown = [ref for i, ref in enumerate(learned.used) if ref in wanted or i == 0]
     try:
-        learned.thumbnails = [thumbnail(ref.load()) for ref in shown[:THUMBNAILS]]
+        pictures = (viewed(run.model.preprocess, ref.load()) for ref in shown[:THUMBNAILS])
+        learned.thumbnails = list(map(thumbnail, pictures))
     except ImageError:
         return None
     for layer in run.layers:
@@ -255,11 +256,9 @@ def _recalled(run: Pass, entries: SetEntries, *, strict: bool) -> LearnedSet | N
 def _unreadable(run: Pass, ref: ImageRef) -> str | None:
     """Return why an image cannot be read, or None if it can."""
     try:
-        to_tensor(run.model.preprocess, ref.load(), ref.name)
+        prepared(run.model.preprocess, ref)
     except UnreadableError as error:
         return str(error.args[1])
-    except ImageError as error:
-        return str(error)
     return None
 
 

@@ -26,7 +26,7 @@ from vtcav.files.cache import Cache, CacheWarning
 from vtcav.files.hashing import digest, text_hash
 from vtcav.images.concepts import ImageSet
 from vtcav.images.facts import Fact, fact_of
-from vtcav.images.preprocess import Preprocess, probe_picture, to_tensor
+from vtcav.images.preprocess import Preprocess, probe_picture, to_tensor, without_window
 from vtcav.images.references import ImageRef
 from vtcav.models.base import Model
 from vtcav.results.provenance import versions
@@ -95,7 +95,7 @@ class LearningCache:
     def __init__(self, cache: Cache, model: Model, layers: Sequence[str], batch_size: int) -> None:
         self.cache = cache
         self.taken: dict[str, dict[str, list[int]]] = {}
-        x = to_tensor(model.preprocess, probe_picture(), "a test picture")
+        x = to_tensor(without_window(model.preprocess), probe_picture(), "a test picture")
         maps = model.activations(x[None].expand(2, -1, -1, -1), layers)
         self._images: dict[str, Any] = {
             "preprocess": preprocess_key(model.preprocess),

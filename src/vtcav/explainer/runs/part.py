@@ -20,10 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtcav.errors import ImageError
-from vtcav.images.batches import check_same_shape, computed_ahead
+from vtcav.images.batches import check_same_shape, computed_ahead, prepared
 from vtcav.images.facts import Fact, fetched
-from vtcav.images.preprocess import to_tensor
 from vtcav.images.references import ImageRef, Skipped, UnreadableError
 from vtcav.results.rows import Row
 
@@ -158,11 +156,9 @@ def _prepare(preprocess: Callable[[Image.Image], Tensor], ref: ImageRef) -> _Arr
     """Open one image."""
     fact, here = fetched(ref)
     try:
-        return _Arrival(ref, fact, to_tensor(preprocess, here.load(), ref.name))
+        return _Arrival(ref, fact, prepared(preprocess, here)[1])
     except UnreadableError as error:
         return _Arrival(ref, fact, None, error.args[1])
-    except ImageError as error:
-        return _Arrival(ref, fact, None, str(error))
 
 
 def _explain(task: Task, arrivals: Iterable[_Arrival], progress: Progress | None) -> Part:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vtcav.errors import ModelError
-from vtcav.images.preprocess import to_tensor
+from vtcav.images.preprocess import to_tensor, without_window
 from vtcav.models.inspection.logits import LogitReader
 from vtcav.models.inspection.network import FirstPass, Network
 
@@ -99,7 +99,7 @@ def shape_of(
     from PIL import Image
 
     picture = Image.new("RGB", (width, height), (120, 130, 140))
-    return tuple(to_tensor(preprocess, picture, "a grey probe picture").shape)
+    return tuple(to_tensor(without_window(preprocess), picture, "a grey probe picture").shape)
 
 
 def noise(count: int, shape: Sequence[int]) -> Tensor:
