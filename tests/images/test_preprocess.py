@@ -13,7 +13,8 @@ from PIL import Image
 
 from tests.helpers.torchvision_ops import import_transforms
 from vtcav.errors import ImageError
-from vtcav.images.preprocess import Preprocess, same_preprocessing, signature, to_tensor
+from vtcav.images.preprocess import Preprocess, to_tensor
+from vtcav.images.signature import same_preprocessing, signature
 
 RESIZES = "crop", "stretch", "pad"
 INTERPOLATIONS = "nearest", "bilinear", "bicubic", "lanczos"

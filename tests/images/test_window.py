@@ -13,8 +13,9 @@ from vtcav.datasets.patches import Box, Patches, PatchImage
 from vtcav.explainer.learning.learning_cache import preprocess_key
 from vtcav.images.batches import Batches, prepared
 from vtcav.images.listing import collect
-from vtcav.images.preprocess import same_preprocessing, signature, to_tensor, without_window
+from vtcav.images.preprocess import to_tensor, without_window
 from vtcav.images.references import ImageRef, write_picture
+from vtcav.images.signature import same_preprocessing, signature
 
 TWELVE = np.array([[0, 819, 2048, 3276, 4095, 60000]], np.uint16)
 

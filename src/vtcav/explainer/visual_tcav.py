@@ -21,7 +21,8 @@ from vtcav.files.cache_location import cache_of
 from vtcav.images.concepts import ImageSet, gather
 from vtcav.images.input_box import shown_picture
 from vtcav.images.listing import ImageSource, collect
-from vtcav.images.preprocess import signature, to_tensor
+from vtcav.images.preprocess import to_tensor
+from vtcav.images.signature import signature
 from vtcav.method.significance import enough_null_cavs
 from vtcav.method.variants import PAPER, Variant, check_variant
 from vtcav.models.base import Model

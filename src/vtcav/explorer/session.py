@@ -27,8 +27,9 @@ from vtcav.explorer.schemas import ConceptSpec, Example
 from vtcav.images.concepts import Concept, ImageSet
 from vtcav.images.input_box import shown_picture
 from vtcav.images.listing import ImageSource, collect
-from vtcav.images.preprocess import Preprocess, signature, to_tensor
+from vtcav.images.preprocess import Preprocess, to_tensor
 from vtcav.images.references import ImageRef, Skipped, with_reasons
+from vtcav.images.signature import signature
 from vtcav.models.base import LayerInfo, Model
 from vtcav.results.bank import CavBank
 from vtcav.results.rows import Row

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from vtcav.images.preprocess import probe_picture, to_tensor, without_window
+from vtcav.images.preprocess import to_tensor, without_window
+from vtcav.images.signature import probe_picture
 from vtcav.models.base import Model
 
 __all__ = ["Behaviour", "behaviour", "same_behaviour"]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.errors import CavError
-from vtcav.images.preprocess import same_preprocessing
 from vtcav.images.references import Skipped
+from vtcav.images.signature import same_preprocessing
 from vtcav.method.variants import PAPER, Variant
 from vtcav.models.base import Model
 from vtcav.models.behaviour import Behaviour, behaviour, same_behaviour

@@ -12,8 +12,8 @@ from vtcav.errors import VtcavError, warn
 from vtcav.explainer.runs.run_folder import DamagedPartWarning
 from vtcav.files.atomic import atomic_path
 from vtcav.files.hashing import json_hash
-from vtcav.images.preprocess import signature
 from vtcav.images.references import ImageRef, UnreadableError
+from vtcav.images.signature import signature
 from vtcav.study.spec import Source, paths
 from vtcav.study.study import Study
 

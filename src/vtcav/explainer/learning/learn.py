@@ -33,7 +33,7 @@ from vtcav.explainer.settings import FitSettings
 from vtcav.files.cache import Cache
 from vtcav.files.spill import SpillFile
 from vtcav.images.concepts import Concept, ImageSet
-from vtcav.images.preprocess import signature
+from vtcav.images.signature import signature
 from vtcav.method.cav import Cavs, emblems
 from vtcav.method.discriminant_map import SHRINKAGE
 from vtcav.method.variants import PAPER, Variant

@@ -26,8 +26,9 @@ from vtcav.files.cache import Cache, CacheWarning
 from vtcav.files.hashing import digest, text_hash
 from vtcav.images.concepts import ImageSet
 from vtcav.images.facts import Fact, fact_of
-from vtcav.images.preprocess import Preprocess, probe_picture, to_tensor, without_window
+from vtcav.images.preprocess import Preprocess, to_tensor, without_window
 from vtcav.images.references import ImageRef
+from vtcav.images.signature import probe_picture
 from vtcav.models.base import Model
 from vtcav.results.provenance import versions
 

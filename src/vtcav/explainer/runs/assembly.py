@@ -23,9 +23,9 @@ from vtcav.explainer.runs.part import Chunk, Part, Task, chunks_of
 from vtcav.explainer.runs.row_table import RowTable
 from vtcav.explainer.runs.run_folder import opened
 from vtcav.files.hashing import json_hash, text_hash
-from vtcav.images.preprocess import signature
 from vtcav.images.progress import progress_bar
 from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_skipped
+from vtcav.images.signature import signature
 from vtcav.method.cav import Cavs
 from vtcav.method.significance import q_values
 from vtcav.results.bank import CavBank

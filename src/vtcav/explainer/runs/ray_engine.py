@@ -19,7 +19,7 @@ from vtcav.errors import ExplanationError, ExtraError, VtcavError
 from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.runs.engine import Engine
 from vtcav.explainer.runs.part import Chunk, Part, Task, explain_parts
-from vtcav.images.preprocess import signature
+from vtcav.images.signature import signature
 from vtcav.parameters import Whole, check
 
 if TYPE_CHECKING:

@@ -1,0 +1,100 @@
+"""Signatures of preprocessings: measured on a probe picture, to tell whether two behave alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from vtcav.errors import ImageError
+from vtcav.images.preprocess import to_tensor, without_window
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["probe_picture", "same_preprocessing", "signature"]
+
+_TRIALS = 8  # a random flip then looks fixed once in 128 times
+_TOLERANCE = 0.03  # between the values of two signatures
+
+
+def signature(preprocess: Callable[[Image.Image], Tensor]) -> tuple[float, ...]:
+    """Measure what a preprocessing does: two that behave alike have the same signature.
+
+    It is applied to one fixed picture of 389 x 283 pixels, in which the size, the crop, the
+    interpolation, the mean and the std all leave a trace.
+
+    Args:
+        preprocess: A `Preprocess` or any callable from a PIL image to a tensor.
+
+    Returns:
+        The tensor's C, H and W, then 64 of its values, rounded to 4 decimals; then four numbers
+        of its window where there is one.
+
+    Raises:
+        ImageError: As `to_tensor`, or the preprocessing is random.
+
+    Example:
+        >>> signature(Preprocess(224))[:3]
+        (3.0, 224.0, 224.0)
+    """
+    import torch
+
+    name = "a probe of 389 x 283"
+    window = getattr(preprocess, "window", None)
+    preprocess = without_window(preprocess)
+    picture = probe_picture()
+    first = to_tensor(preprocess, picture.copy(), name).cpu()
+    for _ in range(_TRIALS - 1):
+        again = to_tensor(preprocess, picture.copy(), name).cpu()
+        if first.shape != again.shape or not torch.allclose(first, again, rtol=1e-4, atol=1e-4):
+            raise ImageError(
+                "the preprocessing is random: applied twice to one picture, it returned different "
+                "tensors; use the evaluation transform, without augmentation"
+            )
+    channels, high, wide = first.shape
+    values = [
+        # Multiples of irrational numbers spread the positions evenly over any height and width.
+        float(
+            first[k % channels, int(k * 0.7548776662 % 1 * high), int(k * 0.569840291 % 1 * wide)]
+        )
+        for k in range(1, 65)
+    ]
+    if window is not None:
+        low, width = window[0], window[1] - window[0]
+        # small windows and large ones are to differ by more than `same_preprocessing` allows
+        values += [low, width, 1 / width, low / width]
+    return (*map(float, first.shape), *(round(value, 4) for value in values))
+
+
+def same_preprocessing(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Tell whether two signatures belong to the same preprocessing.
+
+    Args:
+        a: A result of `signature`.
+        b: Another one.
+
+    Returns:
+        Whether the shapes are equal and all values are within 0.03 of each other.
+
+    Example:
+        >>> black, grey = signature(Preprocess(32)), signature(Preprocess(32, mean=0.5))
+        >>> same_preprocessing(black, black), same_preprocessing(black, grey)
+        (True, False)
+    """
+    if len(a) != len(b) or tuple(a[:3]) != tuple(b[:3]):
+        return False
+    return all(abs(x - y) <= _TOLERANCE for x, y in zip(a[3:], b[3:], strict=True))
+
+
+def probe_picture() -> Image.Image:
+    """Return a picture of gradients, edges and detail that is the same on every machine."""
+    y, x = np.mgrid[0:283, 0:389]
+    gradient = (x * 255 // 388 + y * 255 // 282) // 2
+    checks = (x // 7 + y // 5) % 2 * 255
+    speckle = (x // 2 * 7919 ^ y // 2 * 10477) * 31 // 64 % 2 * 255
+    rings = (x * x + y * y) // 211 % 2 * 255
+    red, green, blue = (gradient + 2 * checks) // 3, (255 - gradient + 2 * rings) // 3, speckle
+    return Image.fromarray(np.stack([red, green, blue], axis=-1).astype(np.uint8))
