@@ -7,7 +7,7 @@ from torch import nn
 
 import vtcav
 from tests.helpers.small import pictures
-from vtcav.explainer.layer_analysis import INCOMPLETE
+from vtcav.explainer.layer_result import INCOMPLETE
 
 
 class Cosine(nn.Module):

@@ -15,8 +15,8 @@ import vtcav
 from tests.helpers.small import CLASSES, concepts, negatives, pictures, small_net, with_weights
 from vtcav.errors import CavError, ExplanationError, ExtraError, ImageError, ModelError
 from vtcav.explainer.runs import ray_engine as engine
-from vtcav.explainer.runs.assembly import engine_of
 from vtcav.explainer.runs.part import Task, chunks_of
+from vtcav.explainer.runs.ray_engine import engine_of
 from vtcav.images.listing import collect
 
 ray = pytest.importorskip("ray", reason="needs the extra vtcav[ray]")

@@ -15,7 +15,8 @@ from PIL import Image
 import vtcav
 from tests.helpers.small import CLASSES, concepts, negatives, pictures, small_explainer, small_net
 from vtcav.errors import ExplanationError, ImageError
-from vtcav.explainer.runs.assembly import bank_digest, engine_of, explain_images
+from vtcav.explainer.runs.class_table import explain_images, explain_parts
+from vtcav.explainer.runs.identity import bank_digest
 from vtcav.explainer.runs.part import Task, chunks_of
 from vtcav.explainer.runs.run_folder import DamagedPartWarning, opened
 from vtcav.images.facts import Fact, fact_of
@@ -139,11 +140,10 @@ def test_parts_come_in_any_order(explainer, whole, tmp_path):
         def __exit__(self, *error):
             self.left = True
 
-        def device(self, task):
-            return "cpu"
+        device = "cpu"
 
         def compute(self, task, chunks, progress=None):
-            return reversed(list(engine_of("local").compute(task, chunks, progress)))
+            return reversed(list(explain_parts(task, chunks, progress)))
 
     task, refs = Task(explainer.attributor, 0, False), collect(IMAGES)
     for run in (None, tmp_path / "run"):

@@ -18,7 +18,7 @@ from tests.helpers.small import CLASSES, concepts, pictures, small_model, small_
 from vtcav.cli import main
 from vtcav.errors import ExplanationError, ImageError
 from vtcav.explainer.learning.learning_cache import preprocess_key
-from vtcav.explainer.runs.assembly import bank_digest
+from vtcav.explainer.runs.identity import bank_digest
 from vtcav.files.cache import Cache, CacheWarning
 from vtcav.files.cache_location import cache_of, default_folder, parsed_size
 
@@ -305,7 +305,7 @@ with warnings.catch_warnings(record=True) as caught:
     explainer = small_explainer(steps=2, progress=False, cache=sys.argv[1])
 assert sum("cannot write to the cache" in str(w.message) for w in caught) == 1, caught
 resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
-from vtcav.explainer.runs.assembly import bank_digest
+from vtcav.explainer.runs.identity import bank_digest
 print(bank_digest(explainer.cavs))
 """
 

@@ -13,7 +13,8 @@ import vtcav
 from tests.helpers.small import pictures, small_explainer
 from vtcav.cli import main
 from vtcav.errors import ExtraError, ImageError
-from vtcav.explainer.runs.part import Task, chunks_of, explain_parts
+from vtcav.explainer.runs.class_table import explain_parts
+from vtcav.explainer.runs.part import Task, chunks_of
 from vtcav.explainer.runs.run_folder import DamagedPartWarning
 from vtcav.images import remote as stored
 from vtcav.images.concepts import concept_folders, negative_folders

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,20 +16,42 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtcav.errors import ImageError, warn
-from vtcav.explainer.layer_analysis import LayerImages, LayerResult, analyse
+from vtcav.errors import ExplanationError, ImageError, warn
+from vtcav.explainer.layer_result import LayerResult
 from vtcav.explainer.settings import IntegralSettings
-from vtcav.images.preprocess import Preprocess, to_tensor
+from vtcav.images.preprocess import to_tensor
 from vtcav.images.references import ImageRef
-from vtcav.method.integral.trapezoid import FLOOR
+from vtcav.method.attribution import (
+    binary_relevance,
+    class_share,
+    concept_attribution,
+    pooled_cav,
+    positive_relevance,
+    relevance_share,
+)
+from vtcav.method.cav import Cavs
+from vtcav.method.integral.adaptive import integrate_adaptive
+from vtcav.method.integral.constants import COMPLETENESS
+from vtcav.method.integral.integrand import Integrand
+from vtcav.method.integral.trapezoid import (
+    FLOOR,
+    Integral,
+    completeness_gap,
+    integrate,
+    trapezoid,
+)
 from vtcav.models.base import Head, Model
 from vtcav.models.finite import check_finite
 from vtcav.models.foreign_errors import network_errors
-from vtcav.models.heads.batch_size import Budget
+from vtcav.models.heads.batch_size import BatchSize, Budget
+from vtcav.models.heads.mixed_precision import mixed
 from vtcav.results.bank import CavBank
-from vtcav.results.provenance import Provenance, versions
+from vtcav.results.layer_cavs import LayerCavs
+from vtcav.results.provenance import Provenance
 
-__all__ = ["Attributor", "ForwardPass"]
+__all__ = ["Attributor", "ForwardPass", "LayerImages"]
+
+_RESAMPLED_BYTES = 1 << 25  # for the concept maps of the resampled CAVs at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +84,124 @@ class ForwardPass:
         maps, z = model.activations_and_logits(x, layers)
         check_finite(names, maps, z)
         return cls(tuple(names), x, maps, z, model.probabilities(z).cpu())
+
+
+@dataclass(frozen=True, eq=False)
+class LayerImages:
+    """N images at a layer, with all that precedes the integral.
+
+    Attributes:
+        head: The network after the layer, bound to the images where it has prefix tokens.
+        bank: The CAVs, of K concepts.
+        F: Feature maps [N, C, h, w].
+        z: Logits [N, T_all].
+        z0: Logits at zero feature maps [1 or N, T_all].
+        classes: T class indices.
+        binary: Whether the network has a single logit.
+    """
+
+    head: Head
+    bank: CavBank
+    F: Tensor
+    z: Tensor
+    z0: Tensor
+    classes: tuple[int, ...]
+    binary: bool
+
+    @property
+    def cavs(self) -> LayerCavs:
+        """The CAVs at the layer."""
+        return self.bank.layers[self.head.layer]
+
+    @cached_property
+    def concept_maps(self) -> Tensor:
+        """Concept maps M [N, K, h, w], steps 2 to 4."""
+        return self.cavs.maps(self.F)
+
+    @cached_property
+    def pooled(self) -> Tensor:
+        """Pooled CAVs p [N, K, C], step 7."""
+        return pooled_cav(self.cavs.v.to(self.F.device), self.F, self.concept_maps)
+
+    @cached_property
+    def shares(self) -> Tensor:
+        """Class shares s [N, T], step 6. A single logit has none before the integral."""
+        s = class_share(self.z, self.z0)
+        return s if self.binary else s[:, self._index]
+
+    @cached_property
+    def all(self) -> Tensor:
+        """The positions of all images [N]."""
+        return torch.arange(len(self.F), device=self.F.device)
+
+    @property
+    def _logits(self) -> Tensor:
+        """The indices of the classes' logits [N, T], of a single logit [N, 1]."""
+        logits = torch.zeros_like(self._index[:1]) if self.binary else self._index
+        return logits.expand(len(self.F), -1)
+
+    @property
+    def _logit_difference(self) -> Tensor:
+        """z(F) - z(0) of these logits [N, T]."""
+        return (self.z - self.z0).gather(1, self._logits)
+
+    @cached_property
+    def _index(self) -> Tensor:
+        return torch.tensor(self.classes, device=self.F.device)
+
+    def integral(self, settings: IntegralSettings, size: BatchSize) -> Integral:
+        """Integrate the gradients of the classes' logits, step 5."""
+        head = mixed(self.head, settings.precision)
+        logits = self._logits
+        if settings.steps == "adaptive":
+            integrand = Integrand(head, self.F, logits, self._logit_difference, self.attributions)
+            return integrate_adaptive(integrand, tolerance=settings.tolerance, batch_size=size)
+        alpha, weight = trapezoid(settings.steps)
+        return integrate(head, self.F, logits, alpha, weight, batch_size=size)
+
+    def relevance(self, IG: Tensor, on: Tensor) -> tuple[Tensor, Tensor]:
+        """Return B [n, T, C, h, w] and s [n, T] of the images at positions `on` [n]."""
+        if self.binary:
+            B = binary_relevance(IG, self.F[on])
+            return B[:, self._index], relevance_share(B)[:, self._index]
+        return positive_relevance(IG, self.F[on]), self.shares[on]
+
+    def attributions(self, IG: Tensor, on: Tensor) -> Tensor:
+        """Return a [n, T, K] of the images at positions `on` [n], steps 6 to 9."""
+        return concept_attribution(*self.relevance(IG, on), self.concept_maps[on], self.pooled[on])
+
+    def result(self, integral: Integral) -> LayerResult:
+        """Run steps 6 to 9 with an integral.
+
+        The integral knows no concept: resampled CAVs are matrix products with it.
+
+        Raises:
+            ExplanationError: When the network is not finite on the way from zero feature maps.
+        """
+        B, share = self.relevance(integral.IG, self.all)
+        a = concept_attribution(B, share, self.concept_maps, self.pooled)
+        if not a.isfinite().all():
+            raise ExplanationError(
+                f"layer {self.head.layer!r} cannot be explained: between zero feature maps and "
+                "those of the image the network gives infinite scores or gradients, or NaN. Does "
+                "it divide by the size of these maps? Choose a layer after that"
+            )
+        gap = completeness_gap(integral.IG, self.F, self._logit_difference)
+        fixed = integral.error.isnan()
+        return LayerResult(
+            layer=self.head.layer,
+            bank=self.bank,
+            classes=self.classes,
+            M=self.concept_maps,
+            a=a.cpu(),
+            a_resampled=_resampled(self.cavs.resampled, self.F, B, share).cpu(),
+            raised=(share > 0).cpu(),
+            pointed=(self.pooled.amax(2) > 0).cpu(),
+            error=torch.where(fixed, gap[:, None, None], integral.error).expand(a.shape),
+            incomplete=fixed.flatten(1).all(1) & (gap > COMPLETENESS),
+            converged=integral.converged,
+            evaluations=integral.evaluations,
+        )
 
 
 class Attributor:
@@ -215,45 +356,19 @@ class Attributor:
             settings: The result's settings.
             measured: Whether to include the measured error of mixed precision.
         """
-        model, integral = self.model, self.settings
+        integral = self.settings
         precision: dict[str, Any] = {"precision": integral.precision} if integral.precision else {}
         if self.precision_error and measured:
             precision["precision_error"] = self.precision_error
-        preprocess = model.preprocess
-        return Provenance(
-            versions=versions(),
-            model={
-                "network": model.described,
-                "fingerprint": model.fingerprint,
-                "logits": model.logits_source,
-                "binary": model.binary,
-                "device": str(model.device),
-                "preprocess": (
-                    preprocess.describe()
-                    if isinstance(preprocess, Preprocess)
-                    else repr(preprocess)
-                ),
-            },
-            layers=tuple(
-                {
-                    "name": layer.name,
-                    "kind": layer.kind,
-                    "shape": list(layer.shape),
-                    "resume": model.head(layer.name).resume,
-                }
-                for layer in self.layers
-            ),
-            concepts=self.cavs.concepts,
-            settings={
-                "steps": integral.steps,
-                "tolerance": integral.tolerance if integral.steps == "adaptive" else None,
-                "batch_size": integral.batch_size,
-                **precision,
-                "fit": dict(self.cavs.settings),
-                **settings,
-            },
-            from_cache={role: dict(kinds) for role, kinds in self.cavs.from_cache.items()},
-        )
+        settings = {
+            "steps": integral.steps,
+            "tolerance": integral.tolerance if integral.steps == "adaptive" else None,
+            "batch_size": integral.batch_size,
+            **precision,
+            "fit": dict(self.cavs.settings),
+            **settings,
+        }
+        return Provenance.of(self.model, self.layers, self.cavs, settings)
 
     def _result(
         self, layer: str, images: ForwardPass, classes: Sequence[int], settings: IntegralSettings
@@ -261,7 +376,7 @@ class Attributor:
         with network_errors(f"at layer {layer!r}"):
             here = self.layer_images(layer, images, classes)
             size = self._budget.of(here.head, here.F, len(classes))
-            return analyse(here, here.integral(settings, size))
+            return here.result(here.integral(settings, size))
 
     def _at_zero(self, head: Head, F: Tensor) -> Tensor:
         """Return the logits at zero feature maps [1, T_all], or [N, T_all] of a head per image."""
@@ -273,3 +388,18 @@ class Attributor:
         if not head.per_image:
             self._zero_logits[key] = z0
         return z0
+
+
+def _resampled(cavs: Cavs | None, F: Tensor, B: Tensor, s: Tensor) -> Tensor:
+    """Return the attributions of resampled CAVs [N, T, J], a few CAVs at a time."""
+    N, T, C, h, w = B.shape
+    if cavs is None:
+        return torch.zeros(N, T, 0)
+    J = len(cavs.v)
+    size = max(1, _RESAMPLED_BYTES // (4 * N * max(T * h * w, C)))
+    parts = []
+    for first in range(0, J, size):
+        here = cavs.part(range(first, min(first + size, J))).to(F.device)
+        M = here.maps(F)
+        parts.append(concept_attribution(B, s, M, pooled_cav(here.v, F, M)))
+    return torch.cat(parts, 2)

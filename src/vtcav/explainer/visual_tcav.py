@@ -314,9 +314,9 @@ class VisualTCAV:
                 written, and for an unknown engine or option.
             ExtraError: When Ray is asked for and not installed.
         """
-        from vtcav.explainer.runs.assembly import engine_of, explain_images
+        from vtcav.explainer.runs.class_table import explain_images
         from vtcav.explainer.runs.part import Task
-        from vtcav.images.listing import collect
+        from vtcav.explainer.runs.ray_engine import engine_of
 
         self.check_cavs()
         index = self.model.class_index(class_name)

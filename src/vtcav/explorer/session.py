@@ -12,7 +12,7 @@ from cachetools import LRUCache
 
 from vtcav.errors import ConceptError, ExplanationError
 from vtcav.explainer.attributor import Attributor, ForwardPass
-from vtcav.explainer.layer_analysis import LayerResult, analyse
+from vtcav.explainer.layer_result import LayerResult
 from vtcav.explainer.learning.example_passes import LearnedSet, Pass
 from vtcav.explainer.learning.learn import learn
 from vtcav.explainer.settings import FitSettings, IntegralSettings
@@ -363,7 +363,7 @@ class Session:
         integral, coarse = self._integrals.find(picture, layer, self._logits(classes))
         here = Attributor(self.model, bank, self.settings).layer_images(layer, images, classes)
         rough = [] if coarse is None else here.attributions(coarse, here.all)[0].tolist()
-        return analyse(here, integral), rough
+        return here.result(integral), rough
 
     def _learned_bank(self, name: str) -> CavBank:
         if self._bank is None or name not in self._bank.names:

@@ -21,6 +21,7 @@ __all__ = [
     "enough_null_cavs",
     "p_value",
     "q_values",
+    "significance",
     "student_interval",
     "unreachable",
 ]
@@ -28,6 +29,46 @@ __all__ = [
 ALL_EQUAL = "the attributions of all null CAVs are equal, so there is no effect size"
 
 Array = NDArray[np.floating]
+
+
+def significance(
+    observed: float,
+    null: Array,
+    bootstrap: Array,
+    subset: Array,
+    *,
+    testable: bool = True,
+    confidence: float = 0.95,
+) -> dict[str, float]:
+    """Return the interval and the test of an attribution, NaN where there is none.
+
+    Args:
+        observed: The concept's attribution.
+        null: Attributions of null CAVs [J]; none where nothing is tested.
+        bootstrap: Attributions of bootstrap CAVs.
+        subset: The attribution of the subset CAV, which is tested in place of the concept's own
+            [1]; none where its own is tested.
+        testable: Whether the attribution may differ from 0 at all.
+        confidence: Of the interval, between 0 and 1.
+
+    Returns:
+        cav_low, cav_high, null_mean, effect and p_value.
+
+    Example:
+        >>> none = np.array([])
+        >>> significance(4.0, np.array([1.0, 2.0, 3.0]), none, none)["effect"]
+        2.0
+    """
+    low, high = bootstrap_interval(observed, bootstrap, confidence)
+    compared = float(subset[0]) if len(subset) else observed
+    tested = len(null) > 0
+    return {
+        "cav_low": low,
+        "cav_high": high,
+        "null_mean": float(null.mean()) if tested else math.nan,
+        "effect": effect_size(compared, null) if tested else math.nan,
+        "p_value": p_value(compared, null) if tested and testable else math.nan,
+    }
 
 
 def p_value(observed: float, null: Array) -> float:

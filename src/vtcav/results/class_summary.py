@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.method.significance import (
-    ALL_EQUAL,
-    bootstrap_interval,
-    effect_size,
-    p_value,
-    student_interval,
-)
+from vtcav.method.significance import ALL_EQUAL, significance, student_interval
 from vtcav.results.tables import BOOTSTRAP, NULL, SUBSET, with_q_values
 from vtcav.results.words import counted_notes
 
@@ -41,32 +35,27 @@ def class_summary(rows: pd.DataFrame, resampled: pd.DataFrame, confidence: float
     draws = dict(iter(resampled.groupby(["layer", "concept", "kind"], sort=False)))
     summary = []
     for (layer, concept), group in rows.groupby(["layer", "concept"], sort=False):
-        null, bootstrap, subset = (
+        means = [
             draws.get((layer, concept, kind), resampled[:0])["mean"].to_numpy()
             for kind in (NULL, BOOTSTRAP, SUBSET)
-        )
-        row = _row(group, null, bootstrap, subset, confidence)
+        ]
+        row = _row(group, means, confidence)
         summary.append({"layer": layer, "concept": concept, **row})
     most = max((len(null) for (_, _, kind), null in draws.items() if kind == NULL), default=0)
     return with_q_values(pd.DataFrame(summary), most)
 
 
 def _row(
-    rows: pd.DataFrame,
-    null: NDArray[np.float64],
-    bootstrap: NDArray[np.float64],
-    subset: NDArray[np.float64],
-    confidence: float,
+    rows: pd.DataFrame, resampled: list[NDArray[np.float64]], confidence: float
 ) -> dict[str, Any]:
     """Return the mean over images of one concept at one layer, with intervals and test."""
     values = rows["attribution"].to_numpy()
-    testable = len(null) > 0 and bool(rows["p_value"].notna().any())
     n, mean = len(values), float(values.mean())
     std = float(values.std(ddof=1)) if n > 1 else nan
     _, low, high = student_interval(values, confidence) if n > 1 else (mean, nan, nan)
-    cav_low, cav_high = bootstrap_interval(mean, bootstrap, confidence)
-    compared = float(subset[0]) if len(subset) else mean
-    effect = effect_size(compared, null) if len(null) else nan
+    testable = bool(rows["p_value"].notna().any())
+    judged = significance(mean, *resampled, testable=testable, confidence=confidence)
+    no_effect = len(resampled[0]) > 0 and isnan(judged["effect"])
     return {
         "n": n,
         "mean": mean,
@@ -74,14 +63,10 @@ def _row(
         "sem": std / n**0.5,
         "ci_low": low,
         "ci_high": high,
-        "cav_low": cav_low,
-        "cav_high": cav_high,
-        "null_mean": float(null.mean()) if len(null) else nan,
-        "effect": effect,
-        "p_value": (p_value(compared, null) if testable else nan),
+        **judged,
         "q_value": nan,
         "separated": bool(rows["separated"].iloc[0]),
-        "note": _note(rows["note"], n, no_effect=len(null) > 0 and isnan(effect)),
+        "note": _note(rows["note"], n, no_effect=no_effect),
     }
 
 

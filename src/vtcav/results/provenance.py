@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -12,8 +12,10 @@ import numpy as np
 import PIL
 import torch
 
+from vtcav.images.preprocess import Preprocess
 from vtcav.method.variants import PAPER, Variant
-from vtcav.results.bank import ConceptRecord
+from vtcav.models.base import LayerInfo, Model
+from vtcav.results.bank import CavBank, ConceptRecord
 
 __all__ = ["Provenance", "versions"]
 
@@ -38,6 +40,43 @@ class Provenance:
     concepts: tuple[ConceptRecord, ...]
     settings: Mapping[str, Any]
     from_cache: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        layers: Sequence[LayerInfo],
+        cavs: CavBank,
+        settings: Mapping[str, Any],
+    ) -> Provenance:
+        """Return the provenance of a result that these make."""
+        preprocess = model.preprocess
+        described = (
+            preprocess.describe() if isinstance(preprocess, Preprocess) else repr(preprocess)
+        )
+        return cls(
+            versions=versions(),
+            model={
+                "network": model.described,
+                "fingerprint": model.fingerprint,
+                "logits": model.logits_source,
+                "binary": model.binary,
+                "device": str(model.device),
+                "preprocess": described,
+            },
+            layers=tuple(
+                {
+                    "name": layer.name,
+                    "kind": layer.kind,
+                    "shape": list(layer.shape),
+                    "resume": model.head(layer.name).resume,
+                }
+                for layer in layers
+            ),
+            concepts=cavs.concepts,
+            settings=settings,
+            from_cache={role: dict(kinds) for role, kinds in cavs.from_cache.items()},
+        )
 
     @property
     def variant(self) -> Variant:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcav.diagnostics.result import Diagnostics
-from vtcav.explainer.runs.assembly import bank_digest
+from vtcav.explainer.runs.identity import bank_digest
 from vtcav.explainer.runs.run_folder import opened
 from vtcav.explainer.settings import FitSettings
 from vtcav.files.cache_location import cache_of

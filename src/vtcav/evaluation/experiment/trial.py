@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.evaluation.metrics import at_resolution, localise
-from vtcav.explainer.layer_analysis import NOT_SEPARATED
+from vtcav.explainer.layer_result import NOT_SEPARATED
 
 if TYPE_CHECKING:
     from vtcav.explainer.visual_tcav import VisualTCAV

@@ -6,32 +6,25 @@ the same to the last bit in one process, after an interruption and on a cluster.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from vtcav.images.batches import check_same_shape, computed_ahead, prepared
-from vtcav.images.facts import Fact, fetched
-from vtcav.images.references import ImageRef, Skipped, UnreadableError
+from vtcav.images.facts import Fact
+from vtcav.images.references import ImageRef, Skipped
 from vtcav.results.rows import Row
 
 if TYPE_CHECKING:
-    from PIL import Image
+    import pandas as pd
 
     from vtcav.explainer.attributor import Attributor
-    from vtcav.images.progress import Progress
 
-__all__ = ["COLUMNS", "Chunk", "Part", "Task", "chunks_of", "explain_parts"]
+__all__ = ["Chunk", "Part", "Task", "chunks_of", "joined", "table_of"]
 
 LEAST = 64  # images of a part
 MOST_PARTS = 2048  # folders with more files are slow, and so are longer lists of sums
@@ -97,15 +90,6 @@ class Part:
     first: str
     facts: tuple[Fact, ...]
 
-    def check_shape(self, shape: tuple[int, ...], first: str) -> None:
-        """Refuse a part whose inputs are of another shape than those of an earlier one.
-
-        Raises:
-            ImageError: Naming an image of each.
-        """
-        if shape and self.shape:
-            check_same_shape(self.shape, self.first, shape, first)
-
 
 def chunks_of(refs: Sequence[ImageRef], batch_size: int) -> list[Chunk]:
     """Divide a list of images; the same list and batch size always give the same chunks.
@@ -123,89 +107,7 @@ def chunks_of(refs: Sequence[ImageRef], batch_size: int) -> list[Chunk]:
     return [Chunk(n, tuple(refs[start : start + size])) for n, start in enumerate(starts)]
 
 
-def explain_parts(
-    task: Task, chunks: Sequence[Chunk], progress: Progress | None = None
-) -> Iterator[tuple[int, Part]]:
-    """Compute chunks one after another, while images of the next are decoded.
-
-    Yields:
-        The number and the part of each chunk, in order.
-
-    Raises:
-        ImageError: For an unreadable image when the task is strict, or inputs of several shapes.
-        ModelError: When the network gives infinite values or NaN.
-    """
-    refs = (ref for chunk in chunks for ref in chunk.refs)
-    prepare = partial(_prepare, task.attributor.model.preprocess)
-    with closing(computed_ahead(prepare, refs, 2 * task.attributor.settings.images)) as arrivals:
-        for chunk in chunks:
-            yield chunk.number, _explain(task, islice(arrivals, len(chunk.refs)), progress)
-
-
-@dataclass(frozen=True)
-class _Arrival:
-    """An image ready for the network, or the reason why it is not."""
-
-    ref: ImageRef
-    fact: Fact
-    x: Tensor | None
-    reason: str = ""
-
-
-def _prepare(preprocess: Callable[[Image.Image], Tensor], ref: ImageRef) -> _Arrival:
-    """Open one image."""
-    fact, here = fetched(ref)
-    try:
-        return _Arrival(ref, fact, prepared(preprocess, here)[1])
-    except UnreadableError as error:
-        return _Arrival(ref, fact, None, error.args[1])
-
-
-def _explain(task: Task, arrivals: Iterable[_Arrival], progress: Progress | None) -> Part:
-    """Compute one part."""
-    attributor = task.attributor
-    facts: list[Fact] = []
-    skipped: list[Skipped] = []
-    rows: list[tuple[Any, ...]] = []
-    layers = attributor.cavs.layers.items()
-    sums = {la: np.zeros(len(c.resampled.v) if c.resampled else 0) for la, c in layers}
-    shape: tuple[int, ...] = ()
-    first = ""
-
-    def readable() -> Iterator[tuple[str, str, Tensor]]:
-        for arrival in arrivals:
-            facts.append(arrival.fact)
-            if arrival.x is not None:
-                yield arrival.ref.name, arrival.fact.digest, arrival.x
-            elif task.strict:
-                raise UnreadableError(arrival.ref.name, arrival.reason)
-            else:
-                skipped.append(Skipped(arrival.ref.name, arrival.reason))
-            if progress is not None:
-                progress.advance()
-
-    images = readable()
-    while batch := list(islice(images, attributor.settings.images)):
-        names, digests, tensors = zip(*batch, strict=True)
-        if not shape:
-            shape, first = tuple(tensors[0].shape), names[0]
-        for name, x in zip(names, tensors, strict=True):
-            check_same_shape(x.shape, name, shape, first)
-        more, added = attributor.class_rows(names, digests, torch.stack(tensors), task.class_index)
-        rows += more
-        sums = {layer: total + added[layer] for layer, total in sums.items()}
-    return Part(
-        rows=_table(rows),
-        used=len(facts) - len(skipped),
-        skipped=tuple(skipped),
-        sums=sums,
-        shape=shape,
-        first=first,
-        facts=tuple(facts),
-    )
-
-
-def _table(rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+def table_of(rows: Sequence[tuple[Any, ...]]) -> pa.Table:
     """Return rows by column, which takes a fifth of the memory."""
     columns = zip(*rows, strict=True) if rows else ((),) * len(_SCHEMA)
     arrays = [
@@ -213,3 +115,12 @@ def _table(rows: Sequence[tuple[Any, ...]]) -> pa.Table:
         for column, field in zip(columns, _SCHEMA, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=_SCHEMA)
+
+
+def joined(tables: Sequence[pa.Table]) -> pd.DataFrame:
+    """Return the rows of several tables as a data frame with plain text columns."""
+    # large strings are what pandas uses; it would copy any other type
+    plain = [f.with_type(pa.large_string() if f.type == _TYPES[str] else f.type) for f in _SCHEMA]
+    table = pa.concat_tables(tables).unify_dictionaries().cast(pa.schema(plain))
+    frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)
+    return frame

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from vtcav.errors import ExplanationError, ExtraError, VtcavError
 from vtcav.explainer.attributor import Attributor
-from vtcav.explainer.runs.engine import Engine
-from vtcav.explainer.runs.part import Chunk, Part, Task, explain_parts
+from vtcav.explainer.runs.class_table import explain_parts
+from vtcav.explainer.runs.part import Chunk, Part, Task
 from vtcav.images.signature import signature
 from vtcav.parameters import Whole, check
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vtcav.images.progress import Progress
     from vtcav.models.base import Model
 
-__all__ = ["RayEngine"]
+__all__ = ["RayEngine", "engine_of"]
 
 # Ray's own tasks, which read and write data, need a share of the processors too. If actors took
 # whole processors, two actors on two processors would wait for ever.
@@ -35,8 +35,34 @@ _CPUS = 0.5
 _RAISED = re.compile(r"[\w.]*(Error|Exception)\b.*: ")  # a traceback's line with the message
 
 
+def engine_of(name: str, ray_options: Mapping[str, Any] | None = None) -> RayEngine | None:
+    """Return an engine by name; None computes in this process.
+
+    Args:
+        name: "local" or "ray".
+        ray_options: The attributes of `RayEngine` by name.
+
+    Raises:
+        ExplanationError: For an unknown name, or an option that is unknown or out of range.
+        ExtraError: When Ray is asked for and not installed.
+    """
+    if name not in ("local", "ray"):
+        raise ExplanationError(f"unknown engine {name!r}: expected 'local' or 'ray'")
+    if name == "local":
+        if ray_options is not None:
+            raise ExplanationError("ray_options go with engine='ray', not with 'local'")
+        return None
+    options = ray_options or {}
+    known = [field.name for field in fields(RayEngine)]
+    if unknown := [option for option in options if option not in known]:
+        raise ExplanationError(
+            f"unknown option {unknown[0]!r} of the Ray engine: expected {', '.join(known)}"
+        )
+    return RayEngine(**options)
+
+
 @dataclass
-class RayEngine(Engine):
+class RayEngine:
     """Computes parts with actors of Ray Data. Use it as a context manager.
 
     It uses the runtime that the process is connected to, or joins the cluster at `address`, or
@@ -70,22 +96,6 @@ class RayEngine(Engine):
             if value is not None and not (isinstance(value, int | float) and value >= 0):
                 raise ExplanationError(f"expected {name} to be a number from 0 on, got {value!r}")
 
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> RayEngine:
-        """Return an engine with some options.
-
-        Raises:
-            ExplanationError: For an option that is unknown or out of range.
-            ExtraError: When Ray is not installed.
-        """
-        known = [field.name for field in fields(cls)]
-        unknown = [name for name in options if name not in known]
-        if unknown:
-            raise ExplanationError(
-                f"unknown option {unknown[0]!r} of the Ray engine: expected {', '.join(known)}"
-            )
-        return cls(**options)
-
     def __enter__(self) -> Self:
         """Join or start a runtime."""
         ray = _ray()
@@ -117,8 +127,9 @@ class RayEngine(Engine):
             _ray().shutdown()
             self._started = False
 
-    def device(self, task: Task) -> str:
-        """Return the kind of device that computes."""
+    @property
+    def device(self) -> str:
+        """The kind of device that computes."""
         return "cuda" if self.num_gpus else "cpu"
 
     def compute(
@@ -132,7 +143,7 @@ class RayEngine(Engine):
         """
         ray = _ray()
         sizes = {chunk.number: len(chunk.refs) for chunk in chunks}
-        payload = ray.put(_packed(task, self.model, self.device(task)))
+        payload = ray.put(_packed(task, self.model, self.device))
         items = [{"chunk": pickle.dumps(chunk)} for chunk in chunks]
         parts = ray.data.from_items(items, override_num_blocks=len(items)).map(
             _Worker,

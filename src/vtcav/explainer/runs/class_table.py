@@ -1,0 +1,247 @@
+"""The table of a class over many images, computed in parts that are kept when they are done.
+
+A run folder (`run_folder`) keeps the parts, so that the same call resumes where it was interrupted.
+Without one they are joined in memory, where only rows and sums stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vtcav.explainer.runs.identity import identity
+from vtcav.explainer.runs.part import Chunk, Part, Task, chunks_of, joined, table_of
+from vtcav.explainer.runs.run_folder import opened
+from vtcav.images.batches import check_same_shape, computed_ahead, prepared
+from vtcav.images.facts import Fact, fetched
+from vtcav.images.progress import Progress, progress_bar
+from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_skipped
+from vtcav.method.significance import q_values
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL import Image
+
+__all__ = ["ClassRows", "Engine", "explain_images", "explain_parts"]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassRows:
+    """The table of a class over all its images.
+
+    Attributes:
+        rows: The rows, with q-values over all of them.
+        used: The number of images that could be read.
+        skipped: The images that could not be read, with reasons.
+        sums: By layer, the sums over the images of the resampled CAVs' attributions [J].
+    """
+
+    rows: pd.DataFrame
+    used: int
+    skipped: tuple[Skipped, ...]
+    sums: Mapping[str, NDArray[np.float64]]
+
+
+class Engine(Protocol):
+    """Computes parts elsewhere than in this process, within its `with` block."""
+
+    def __enter__(self) -> object:
+        """Start what the engine needs."""
+
+    def __exit__(self, *error: object) -> None:
+        """Stop what the engine started."""
+
+    @property
+    def device(self) -> str:
+        """The kind of device that computes: "cpu", "cuda", ..."""
+
+    def compute(
+        self, task: Task, chunks: Sequence[Chunk], progress: Progress
+    ) -> Iterator[tuple[int, Part]]:
+        """Yield the number and the part of every chunk, in any order."""
+
+
+def explain_images(
+    task: Task,
+    refs: Sequence[ImageRef],
+    engine: Engine | None = None,
+    *,
+    run: str | Path | None = None,
+    shown: bool | None = None,
+) -> ClassRows:
+    """Compute the table of a class over images.
+
+    Args:
+        task: The class, and the attributor.
+        refs: The images.
+        engine: The engine that computes the parts; None computes them in this process.
+        run: A folder that keeps the parts; None keeps them in memory.
+        shown: Whether to show a progress bar; None shows it where the output is a terminal.
+
+    Raises:
+        ImageError: When no image can be read, or one cannot when the task is strict, or the
+            network's inputs have several shapes.
+        ExplanationError: When the folder holds a run with other settings, is in use or cannot be
+            written.
+        ModelError: When the network gives infinite values or NaN.
+
+    Warns:
+        SkippedImageWarning: When images are left out.
+        DamagedPartWarning: When a part in the folder is damaged, or its images have changed.
+    """
+    chunks = chunks_of(refs, task.attributor.settings.images)
+    model = task.attributor.model
+    title = f"explaining {model.class_names[task.class_index]}"
+    compute = explain_parts if engine is None else engine.compute
+    whole = _Assembly(task)
+    with engine or nullcontext(), progress_bar(title, len(refs), shown=shown) as progress:
+        if run is None:
+            for number, part in compute(task, chunks, progress):
+                whole.add(number, part)
+        else:
+            device = model.device.type if engine is None else engine.device
+            with opened(Path(run), identity(task, refs, chunks, device)) as folder:
+                missing = []
+                for chunk in chunks:
+                    if folder.holds(chunk):
+                        progress.advance(len(chunk.refs))
+                    else:
+                        missing.append(chunk)
+                for number, part in compute(task, missing, progress) if missing else ():
+                    folder.save(number, part)
+                for chunk in chunks:
+                    whole.add(chunk.number, folder.load(chunk.number))
+    report_skipped(len(refs), whole.used, whole.skipped)
+    return whole.finish()
+
+
+def explain_parts(
+    task: Task, chunks: Sequence[Chunk], progress: Progress | None = None
+) -> Iterator[tuple[int, Part]]:
+    """Compute chunks one after another, while images of the next are decoded.
+
+    Yields:
+        The number and the part of each chunk, in order.
+
+    Raises:
+        ImageError: For an unreadable image when the task is strict, or inputs of several shapes.
+        ModelError: When the network gives infinite values or NaN.
+    """
+    refs = (ref for chunk in chunks for ref in chunk.refs)
+    prepare = partial(_prepare, task.attributor.model.preprocess)
+    with closing(computed_ahead(prepare, refs, 2 * task.attributor.settings.images)) as arrivals:
+        for chunk in chunks:
+            yield chunk.number, _explain(task, islice(arrivals, len(chunk.refs)), progress)
+
+
+@dataclass(frozen=True)
+class _Arrival:
+    """An image ready for the network, or the reason why it is not."""
+
+    ref: ImageRef
+    fact: Fact
+    x: Tensor | None
+    reason: str = ""
+
+
+def _prepare(preprocess: Callable[[Image.Image], Tensor], ref: ImageRef) -> _Arrival:
+    """Open one image."""
+    fact, here = fetched(ref)
+    try:
+        return _Arrival(ref, fact, prepared(preprocess, here)[1])
+    except UnreadableError as error:
+        return _Arrival(ref, fact, None, error.args[1])
+
+
+def _explain(task: Task, arrivals: Iterable[_Arrival], progress: Progress | None) -> Part:
+    """Compute one part."""
+    attributor = task.attributor
+    facts: list[Fact] = []
+    skipped: list[Skipped] = []
+    rows: list[tuple[Any, ...]] = []
+    layers = attributor.cavs.layers.items()
+    sums = {la: np.zeros(len(c.resampled.v) if c.resampled else 0) for la, c in layers}
+    shape: tuple[int, ...] = ()
+    first = ""
+
+    def readable() -> Iterator[tuple[str, str, Tensor]]:
+        for arrival in arrivals:
+            facts.append(arrival.fact)
+            if arrival.x is not None:
+                yield arrival.ref.name, arrival.fact.digest, arrival.x
+            elif task.strict:
+                raise UnreadableError(arrival.ref.name, arrival.reason)
+            else:
+                skipped.append(Skipped(arrival.ref.name, arrival.reason))
+            if progress is not None:
+                progress.advance()
+
+    images = readable()
+    while batch := list(islice(images, attributor.settings.images)):
+        names, digests, tensors = zip(*batch, strict=True)
+        if not shape:
+            shape, first = tuple(tensors[0].shape), names[0]
+        for name, x in zip(names, tensors, strict=True):
+            check_same_shape(x.shape, name, shape, first)
+        more, added = attributor.class_rows(names, digests, torch.stack(tensors), task.class_index)
+        rows += more
+        sums = {layer: total + added[layer] for layer, total in sums.items()}
+    return Part(
+        rows=table_of(rows),
+        used=len(facts) - len(skipped),
+        skipped=tuple(skipped),
+        sums=sums,
+        shape=shape,
+        first=first,
+        facts=tuple(facts),
+    )
+
+
+class _Assembly:
+    """A table that parts are added to, in any order."""
+
+    def __init__(self, task: Task) -> None:
+        self.used = 0
+        self.skipped: list[Skipped] = []
+        self._strict = task.strict
+        self._rows: list[pa.Table] = []
+        self._sums: dict[str, NDArray[np.float64]] = {}
+        self._shape: tuple[int, ...] = ()
+        self._first = ""
+        self._waiting: dict[int, Part] = {}
+
+    def add(self, number: int, part: Part) -> None:
+        """Add a part, or keep it until those before it have come."""
+        self._waiting[number] = part
+        while len(self._rows) in self._waiting:
+            self._append(self._waiting.pop(len(self._rows)))
+
+    def _append(self, part: Part) -> None:
+        if part.shape and self._shape:
+            check_same_shape(part.shape, part.first, self._shape, self._first)
+        if not self._shape:
+            self._shape, self._first = part.shape, part.first
+        if part.skipped and self._strict:
+            raise UnreadableError(part.skipped[0].name, part.skipped[0].reason)
+        self.used += part.used
+        self.skipped += part.skipped
+        self._rows.append(part.rows)
+        for layer, values in part.sums.items():
+            self._sums[layer] = self._sums.get(layer, 0.0) + values
+
+    def finish(self) -> ClassRows:
+        """Return the whole table."""
+        rows = joined(self._rows)
+        rows["q_value"] = q_values(rows["p_value"].to_numpy())
+        return ClassRows(rows, self.used, tuple(self.skipped), self._sums)
