@@ -105,34 +105,30 @@ class ConceptCavs:
         self.drawn: list[DrawnCavs] = []
         self._fit, self._variant = fit, variant
         self._shared_null: dict[tuple[ImageSet, int], range] = {}
-        self._null: list[range] = []
-        self._bootstrap: list[range] = []
-        self._subset: list[range] = []
-        self._untested: list[str] = []
+        self._of_concepts: list[tuple[range, range, str, range]] = []
 
     def draw(self, concept: Concept, examples: LearnedSet, negatives: LearnedSet) -> None:
         """Draw and learn the CAVs of the next concept."""
         n, m, fit = len(examples.used), len(negatives.used), self._fit
+        null = subset = range(0)
+        untested = "" if fit.null_cavs else "no null CAVs were asked for"
         size = tested_examples(n, m)
-        why = "" if fit.null_cavs else "no null CAVs were asked for"
-        if not why and not size:
-            why = f"null CAVs need at least 2 negatives, there is {m}"
-        key = (concept.negatives, size)
-        if not why and key not in self._shared_null:
-            draws = null_draws(size, m, fit.null_cavs or 0, seed_of("null", fit.seed, size, m))
-            null = DrawnCavs.learn(negatives, negatives, draws, self._variant)
-            self._shared_null[key] = self._add(null)
-        self._null.append(range(0) if why else self._shared_null[key])
-        self._untested.append(why)
-        self._subset.append(range(0))
-        if not why and size < n:
-            seed = seed_of("subset", fit.seed, n, m, concept.name)
-            draws = subset_draw(n, m, size, seed)
-            self._subset[-1] = self._add(DrawnCavs.learn(examples, negatives, draws, self._variant))
+        if not untested and not size:
+            untested = f"null CAVs need at least 2 negatives, there is {m}"
+        if not untested:
+            key = (concept.negatives, size)
+            if key not in self._shared_null:
+                seed = seed_of("null", fit.seed, size, m)
+                draws = null_draws(size, m, fit.null_cavs or 0, seed)
+                self._shared_null[key] = self._add(negatives, negatives, draws)
+            null = self._shared_null[key]
+            if size < n:
+                seed = seed_of("subset", fit.seed, n, m, concept.name)
+                subset = self._add(examples, negatives, subset_draw(n, m, size, seed))
         seed = seed_of("bootstrap", fit.seed, n, m, concept.name)
         draws = Draws.whole(n, m).followed_by(bootstrap_draws(n, m, fit.bootstraps, seed))
-        own = DrawnCavs.learn(examples, negatives, draws, self._variant, own=True)
-        self._bootstrap.append(self._add(own) or range(0))
+        bootstrap = self._add(examples, negatives, draws, own=True) or range(0)
+        self._of_concepts.append((null, bootstrap, untested, subset))
 
     def of(self, images: ImageSet) -> list[DrawnCavs]:
         """Return the CAVs so far that are drawn from a set of images."""
@@ -146,16 +142,14 @@ class ConceptCavs:
     @property
     def resampling(self) -> Resampling:
         """Which resampled CAVs belong to which concept, in the order of drawing."""
-        return Resampling(
-            tuple(self._null),
-            tuple(self._bootstrap),
-            tuple(self._untested),
-            tuple(self._subset),
-        )
+        return Resampling(*zip(*self._of_concepts, strict=True))
 
-    def _add(self, cavs: DrawnCavs) -> range:
-        """Add CAVs, and return the positions of the resampled ones among all that are resampled."""
+    def _add(
+        self, positives: LearnedSet, negatives: LearnedSet, draws: Draws, *, own: bool = False
+    ) -> range:
+        """Learn CAVs, and return the positions of the resampled ones among all resampled CAVs."""
         start = sum(len(earlier.resampled) for earlier in self.drawn)
+        cavs = DrawnCavs.learn(positives, negatives, draws, self._variant, own=own)
         self.drawn.append(cavs)
         return range(start, start + len(cavs.resampled))
 

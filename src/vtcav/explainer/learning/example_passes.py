@@ -232,12 +232,14 @@ def _recalled(run: Pass, entries: SetEntries, *, strict: bool) -> LearnedSet | N
     learned.digests, learned.entries = entries.digests, entries
     readable = set(learned.used)
     for ref in (ref for ref in images.refs if ref not in readable):
-        reason = _unreadable(run, ref)
-        if reason is None:  # it can be read by now
+        try:
+            prepared(run.model.preprocess, ref)
+        except UnreadableError as error:
+            if strict:
+                raise
+            learned.skipped.append(Skipped(*error.args))
+        else:  # it can be read by now
             return None
-        if strict:
-            raise UnreadableError(ref.name, reason)
-        learned.skipped.append(Skipped(ref.name, reason))
     wanted = _shown_of(images)
     shown = [ref for i, ref in enumerate(learned.used) if ref in wanted or i == 0]
     try:
@@ -251,15 +253,6 @@ def _recalled(run: Pass, entries: SetEntries, *, strict: bool) -> LearnedSet | N
     if len(learned.gap) == len(run.layers):  # otherwise the pass reports them
         report_skipped(len(images.refs), len(learned.used), learned.skipped)
     return learned
-
-
-def _unreadable(run: Pass, ref: ImageRef) -> str | None:
-    """Return why an image cannot be read, or None if it can."""
-    try:
-        prepared(run.model.preprocess, ref)
-    except UnreadableError as error:
-        return str(error.args[1])
-    return None
 
 
 def _keep(entries: SetEntries, learned: LearnedSet, layers: Sequence[str]) -> None:
