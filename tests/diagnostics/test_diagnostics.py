@@ -48,7 +48,7 @@ def check_sound(found):
     """What holds for every table of findings."""
     table = found.table
     assert list(table.columns) == [
-        *("layer", "concept", "check", "value", "low", "high", "level", "meaning", "note"),
+        *("layer", "concept", "check", "meaning", "note", "low", "high", "value", "level"),
     ]
     assert set(table["level"]) <= {*LEVELS, NOT_APPLICABLE}
     assert set(table["check"]) <= set(CHECKS)

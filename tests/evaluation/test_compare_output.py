@@ -95,7 +95,7 @@ def test_save(found, tmp_path):
     tables = {f"{stem}.{kind}" for stem in stems for kind in ("csv", "parquet")}
     assert files == tables | {"comparison.json", "comparison.png"}
     stored = pd.read_parquet(tmp_path / "out" / "comparison_values.parquet")
-    pd.testing.assert_frame_equal(stored, found.table)
+    pd.testing.assert_frame_equal(stored, found.table, check_like=True)
     manifest = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert set(manifest["files"]) == files - {"comparison.json"}
     assert manifest["units"] == {method: UNITS[method] for method in found.methods}

@@ -265,7 +265,7 @@ def test_save(found, tmp_path):
     expected = {"localisation.json", "localisation.png", *(f"localisation_{s}" for s in stems)}
     assert {path.name for path in tmp_path.iterdir()} == expected
     kept = pd.read_parquet(tmp_path / "localisation_table.parquet")
-    pd.testing.assert_frame_equal(kept, found.table, check_dtype=False)
+    pd.testing.assert_frame_equal(kept, found.table, check_dtype=False, check_like=True)
     data = json.loads((tmp_path / "localisation.json").read_text())
     assert data["concepts"] == ["red", "blue"]
     assert data["provenance"]["settings"]["localisation"]["at"] == "picture"

@@ -38,9 +38,9 @@ def glob(explainer):
 def test_local_table(local):
     table = local.attributions
     assert list(table.columns) == [
-        *("layer", "concept", "class_index", "class_name"),
-        *("attribution", "error", "evaluations", "separated", "cav_low", "cav_high"),
-        *("null_mean", "effect", "p_value", "q_value", "note"),
+        *("layer", "concept", "class_name", "class_index", "note"),
+        *("error", "evaluations", "separated", "cav_low", "cav_high"),
+        *("null_mean", "effect", "p_value", "q_value", "attribution"),
     ]
     assert len(table) == 2 * 2 * 2
     assert table["class_name"].unique().tolist() == ["fox", "cat"]
@@ -50,6 +50,27 @@ def test_local_table(local):
     predictions = local.predictions["probability"]
     assert predictions.is_monotonic_decreasing
     assert predictions.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("table", ["attributions", "of_class", "summary", "found", "findings"])
+def test_tables_show_their_numbers_at_80_columns(explainer, local, glob, table):
+    found = explainer.diagnostics()
+    made, number = {
+        "attributions": (local.attributions, "attribution"),
+        "of_class": (glob.attributions, "attribution"),
+        "summary": (glob.summary(), "mean"),
+        "found": (found.summary(), "level"),
+        "findings": (found.table, "level"),
+    }[table]
+    for column in {"note", "meaning"} & set(made):
+        made[column] = "the image does not raise this class above zero feature maps"
+    with pd.option_context("display.width", 80, "display.max_columns", 0, "display.precision", 4):
+        lines = str(made).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split()[-1] == number
+    assert {"layer", "concept"} <= set(lines[0].split())
+    for line, value in zip(lines[1:], made[number], strict=False):
+        assert line.endswith(str(value) if isinstance(value, str) else f" {value:.4f}")
 
 
 def test_global_summary_is_students_interval(glob):

@@ -25,6 +25,7 @@ from vtcav.files.manifest import (
     write_table,
 )
 from vtcav.results.provenance import Provenance
+from vtcav.results.tables import printable
 from vtcav.results.words import count
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Diagnostics:
         where a check needs a second concept), meaning (one sentence), note (why a number
         is missing).
         """
-        return self._findings.copy()
+        return printable(self._findings, "value", "level", middle=("meaning", "note"))
 
     @property
     def curve(self) -> pd.DataFrame:
@@ -107,7 +108,7 @@ class Diagnostics:
             for layer in self.layers
             for concept in self.concepts
         ]
-        return pd.DataFrame(rows)
+        return printable(pd.DataFrame(rows), "level", middle=("meaning",))
 
     def _decided(self, layer: str, concept: str) -> dict[str, Any]:
         """Return the level of a concept at a layer and its reason."""

@@ -22,13 +22,16 @@ from vtcav.files.manifest import (
 from vtcav.images.references import Skipped
 from vtcav.parameters import Between, check
 from vtcav.results.provenance import Provenance
-from vtcav.results.tables import BOOTSTRAP, NULL
+from vtcav.results.tables import BOOTSTRAP, NULL, printable
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 __all__ = ["GlobalExplanation", "LocalExplanation"]
+
+
+_NUMBERS = "effect", "p_value", "q_value", "attribution"
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,20 +78,21 @@ class LocalExplanation:
     def attributions(self) -> pd.DataFrame:
         """One row per layer, concept and class.
 
-        Columns: layer, concept, class_index, class_name, attribution (0 to 1: the share of the
-        best class's logit difference, image minus zero feature maps, that the concept accounts
-        for), error (estimated quadrature error, absolute; empty for a fixed number of steps, which
-        does not estimate it), evaluations (of the gradient), separated (whether the layer tells
-        the concept from its negatives), cav_low and cav_high (95 % interval over the choice of
-        examples and negatives, from bootstrap CAVs), null_mean (mean attribution of null CAVs),
-        effect (how many of their standard deviations the attribution lies above it), p_value
-        (one-sided: the share of null CAVs that get as much), q_value (p adjusted for all
-        rows of this table, Benjamini and Hochberg), note (why a value is 0, missing or uncertain;
-        empty where all is well).
-
-        The columns are too many for the width of a terminal: `wide()` is the table to print.
+        Columns, by what they mean: layer, concept, class_index, class_name, attribution (0 to 1:
+        the share of the best class's logit difference, image minus zero feature maps, that the
+        concept accounts for), error (estimated quadrature error, absolute; empty for a fixed number
+        of steps, which does not estimate it), evaluations (of the gradient), separated (whether the
+        layer tells the concept from its negatives), cav_low and cav_high (95 % interval over the
+        choice of examples and negatives, from bootstrap CAVs), null_mean (mean attribution of null
+        CAVs), effect (how many of their standard deviations the attribution lies above it), p_value
+        (one-sided: the share of null CAVs that get as much), q_value (p adjusted for all rows of
+        this table, Benjamini and Hochberg), note (why a value is 0, missing or uncertain; empty
+        where all is well). The main number stands last, because a terminal that is too narrow hides
+        the columns in the middle; `wide()` is the smaller table to print.
         """
-        return self._rows.drop(columns="image")
+        return printable(
+            self._rows.drop(columns="image"), "effect", "p_value", "q_value", "attribution"
+        )
 
     @property
     def predictions(self) -> pd.DataFrame:
@@ -244,7 +248,7 @@ class GlobalExplanation:
         (of the class for this image), predicted_class. The p-values of the class are in
         `summary`.
         """
-        return self._rows.copy()
+        return printable(self._rows, *_NUMBERS)
 
     @property
     def resampled(self) -> pd.DataFrame:
@@ -288,7 +292,8 @@ class GlobalExplanation:
         check("confidence", confidence, Between(0, 1))
         from vtcav.results.class_summary import class_summary
 
-        return class_summary(self._rows, self._resampled, confidence)
+        table = class_summary(self._rows, self._resampled, confidence)
+        return printable(table, "ci_low", "ci_high", "p_value", "q_value", "mean")
 
     def wide(self) -> pd.DataFrame:
         """Return the attributions with a row per image and a column per (layer, concept).

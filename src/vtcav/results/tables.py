@@ -18,6 +18,7 @@ __all__ = [
     "NULL",
     "SUBSET",
     "predictions",
+    "printable",
     "resampled_means",
     "table",
     "with_q_values",
@@ -48,6 +49,28 @@ def with_q_values(made: pd.DataFrame, null_cavs: int | None) -> pd.DataFrame:
         parts = made.loc[tested, "note"]
         made.loc[tested, "note"] = [f"{part}; {note}" if part else note for part in parts]
     return made
+
+
+def printable(
+    table: pd.DataFrame, *last: str, middle: Sequence[str] = ("class_index", "note")
+) -> pd.DataFrame:
+    """Return a table in an order that prints well: what tells rows apart first, its numbers last.
+
+    Of a table wider than the terminal pandas hides the columns in the middle.
+
+    Args:
+        table: The table. The first three of the other columns stay in front.
+        last: Its main columns, the most important at the end.
+        middle: Long texts, and what another column says too.
+
+    Example:
+        >>> rows = pd.DataFrame(columns=["layer", "mean", "n", "note"])
+        >>> list(printable(rows, "mean"))
+        ['layer', 'n', 'note', 'mean']
+    """
+    others = [name for name in table if name not in (*last, *middle)]
+    hidden = [name for name in middle if name in table]
+    return table[[*others[:3], *hidden, *others[3:], *last]]
 
 
 def resampled_means(

@@ -12,6 +12,7 @@ from vtcav.evaluation.compare.methods import FILTER, UNITS
 from vtcav.evaluation.correlation import spearman
 from vtcav.evaluation.result import EvaluationResult
 from vtcav.files.manifest import records
+from vtcav.results.tables import printable
 from vtcav.results.words import counted_notes
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Comparison(EvaluationResult):
         knows nothing of the concept; empty for other methods), note (the reason of every missing
         value, and what is doubtful).
         """
-        return super().table
+        return printable(self._rows, "p_value", "value")
 
     def summary(self) -> pd.DataFrame:
         """Return one row per method, layer, concept and class.
@@ -109,7 +110,7 @@ class Comparison(EvaluationResult):
                 "note": "; ".join(notes),
             }
             rows.append(dict(zip(_KEYS, key, strict=True)) | numbers)
-        return pd.DataFrame(rows)
+        return printable(pd.DataFrame(rows), "p_value", "mean")
 
     def ranks(self) -> pd.DataFrame:
         """Return the rank correlation of every two methods, at each layer.

@@ -10,6 +10,7 @@ from vtcav.evaluation.localisation.masked_image import MaskedImage
 from vtcav.evaluation.metrics import METRICS
 from vtcav.evaluation.result import EvaluationResult, mean_interval
 from vtcav.parameters import Between, check
+from vtcav.results.tables import printable
 from vtcav.results.words import counted_notes
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class FolderLocalisation(EvaluationResult):
         concept from its negatives), note (why a number is missing or tells little; empty where
         all is well).
         """
-        return super().table
+        return printable(self._rows)
 
     def summary(self, confidence: float = 0.95) -> pd.DataFrame:
         """Return one row per layer, concept and metric, over images.
@@ -66,7 +67,7 @@ class FolderLocalisation(EvaluationResult):
 
         check("confidence", confidence, Between(0, 1))
         groups = dict(iter(self._rows.groupby(["concept", "layer"])))
-        return pd.DataFrame(
+        made = pd.DataFrame(
             [
                 {"layer": layer, "concept": concept, "metric": metric}
                 | _over_images(groups[concept, layer], metric, confidence)
@@ -76,6 +77,7 @@ class FolderLocalisation(EvaluationResult):
                 for metric in (*METRICS, "area")
             ]
         )
+        return printable(made, "ci_low", "ci_high", "mean")
 
     def means(self) -> pd.DataFrame:
         """Return one row per layer and concept: the mean of each metric, in columns.
@@ -94,7 +96,7 @@ class FolderLocalisation(EvaluationResult):
                 | dict(zip(group["metric"], group["mean"], strict=True))
                 | {"note": "; ".join(notes)}
             )
-        return pd.DataFrame(rows)
+        return printable(pd.DataFrame(rows))
 
     def _draw(self, figure: Figure) -> Figure:
         from vtcav.evaluation.localisation.figure import plot_localisation

@@ -14,6 +14,7 @@ from vtcav.evaluation.result import EvaluationResult, mean_interval
 from vtcav.images.references import Skipped
 from vtcav.parameters import Between, check
 from vtcav.results.provenance import Provenance
+from vtcav.results.tables import printable
 from vtcav.results.words import counted_notes
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class InsertionDeletion(EvaluationResult):
         p_value (one-sided, (1 + controls with an area as small) / (1 + controls)), changed (|D| /
         |F|), note (why a number is missing or doubtful; empty where all is well).
         """
-        return super().table
+        return printable(self._rows, "p_value", "relative_area")
 
     @property
     def curves(self) -> pd.DataFrame:
@@ -194,13 +195,14 @@ class InsertionDeletion(EvaluationResult):
 
         check("confidence", confidence, Between(0, 1))
         areas = self._control_areas()
-        return pd.DataFrame(
+        made = pd.DataFrame(
             [
                 {"layer": layer, "concept": concept}
                 | _over_images(rows, areas.get((layer, concept), np.empty(0)), confidence)
                 for (layer, concept), rows in self._rows.groupby(["layer", "concept"], sort=False)
             ]
         )
+        return printable(made, "ci_low", "ci_high", "p_value", "relative_area")
 
     def _control_areas(self) -> dict[tuple[Any, ...], NDArray[np.float64]]:
         """Return the area of each control's mean curve [R], by layer and concept."""
