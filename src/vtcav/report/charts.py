@@ -1,4 +1,4 @@
-"""The axis of the charts: one scale for the whole report."""
+"""Charts of the report: their common axis, and each chart in words."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vtcav.report.classes import ClassRow
+from vtcav.report.rows import AttributionRow
 from vtcav.results.figures.page import nice_limit
-from vtcav.results.words import NOT_SEPARATED
+from vtcav.results.words import NOT_SEPARATED, interval, value
 
-__all__ = ["Axis", "axis"]
+__all__ = ["Axis", "axis", "in_words"]
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,10 @@ class Axis:
     """The axis of every chart, in units of its drawing.
 
     Attributes:
-        most: The value at its end; 0 at its start.
-        left: Position of 0.
+        most: The value at its end; it starts at 0.
+        left: The position of 0.
         width: Its length.
-        height: Of a chart.
+        height: The height of a chart.
     """
 
     most: float
@@ -30,7 +30,7 @@ class Axis:
     height: int = 30
 
     def position(self, x: float) -> float:
-        """Return the position of a value, at an end where it lies beyond."""
+        """Return the position of a value, clipped to the ends of the axis."""
         return round(self.left + self.width * min(max(x / self.most, 0.0), 1.0), 2)
 
     def marks(self, values: Iterable[float]) -> list[int]:
@@ -39,14 +39,28 @@ class Axis:
 
     @property
     def labels(self) -> list[tuple[float, str]]:
-        """Positions and texts of the labels."""
+        """The positions and texts of the labels."""
         return [(self.position(self.most * s), f"{self.most * s:g}") for s in (0, 0.5, 1)]
 
 
-def axis(rows: Sequence[ClassRow]) -> Axis:
+def axis(rows: Sequence[AttributionRow]) -> Axis:
     """Return the axis up to a round number above all means, images and intervals."""
     ends = [0.0]
     for row in rows:
         if row.verdict != NOT_SEPARATED:
-            ends += [row.mean, *row.images, row.ci[1], row.cav[1]]
+            ends += [row["mean"], *row["images"], row["ci_high"], row["cav_high"]]
     return Axis(nice_limit(min(1.0, max(end for end in ends if not math.isnan(end)))))
+
+
+def in_words(row: AttributionRow) -> str:
+    """Return the chart of a row in words, for screen readers."""
+    if row.verdict == NOT_SEPARATED:
+        return f"{row['concept']}: not separated from its negatives at this layer"
+    images = interval(row["ci_low"], row["ci_high"])
+    parts = [
+        f"{row['concept']}: mean {value(row['mean'])}, {row.verdict}",
+        row.as_much if row.as_much != row.verdict else "",
+        images and f"for other images {images}",
+        row.examples and f"for other examples {row.examples}",
+    ]
+    return "; ".join(filter(None, parts))

@@ -32,12 +32,12 @@ class ConceptPart:
     Attributes:
         name: Its name.
         pictures: A few examples, as data URIs.
-        examples: How many it was learned from.
-        negatives: How many it was contrasted with.
+        examples: The number of examples that it was learned from.
+        negatives: The number of negatives that it was contrasted with.
         levels: Layer, level and the reason for it; empty where it was not diagnosed.
-        separability: Whether each layer tells it from its negatives.
+        separability: Findings on whether each layer tells it from its negatives.
         warnings: The other findings that are not fine, the gravest first.
-        fine: The other findings that are.
+        fine: The other findings that are fine.
     """
 
     name: str
@@ -59,10 +59,10 @@ def concept_parts(
     """Return every concept of the report.
 
     Args:
-        thumbnails: A few examples of each, in the order of the report.
-        provenances: Of the explanations.
-        diagnostics: Their findings about the concepts.
-        trust: In the concepts.
+        thumbnails: A few examples of each concept, in the order of the report.
+        provenances: The provenance of each explanation.
+        diagnostics: Diagnostics of the concepts.
+        trust: The trust in the concepts.
     """
     diagnosed = [] if diagnostics is None else [diagnostics.provenance]
     learned = {c.name: c for p in reversed([*diagnosed, *provenances]) for c in p.concepts}

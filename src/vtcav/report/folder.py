@@ -1,4 +1,4 @@
-"""Report on a folder of saved results."""
+"""The report on a folder of saved results."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def write_report(
     """Write the report on all that is saved in a folder and the folders below it.
 
     Args:
-        folder: With saved explanations (`local.json`, `global.json`) and diagnostics
+        folder: A folder with saved explanations (`local.json`, `global.json`) and diagnostics
             (`diagnostics.json`), at any depth; hidden folders are left out.
-        output: The file to write, replaced where it exists; None for `report.html` in the folder.
-        title: Of the page; None for the folder's name.
+        output: The file to write, replaced if it exists; None for `report.html` in the folder.
+        title: The title of the page; None for the folder's name.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
         ExplanationError: When the folder has nothing to report, something in it is damaged, or the

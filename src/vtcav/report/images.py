@@ -8,20 +8,20 @@ from __future__ import annotations
 import base64
 import math
 import zlib
-from collections.abc import Hashable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.diagnostics.levels import BAD
+from vtcav.report.rows import AttributionRow, attribution_rows
 from vtcav.report.trust import Trust
 from vtcav.results.explanation import LocalExplanation
 from vtcav.results.figures.data_uri import data_uri
-from vtcav.results.words import NS, SIGNIFICANTLY, as_much, clear, count, interval, value, verdict
+from vtcav.results.words import NS, SIGNIFICANTLY, clear, count, value
 
-__all__ = ["Claim", "ImagePart", "image_part", "packed"]
+__all__ = ["ImagePart", "image_part", "packed"]
 
 _SIDE = 480
 _PREDICTIONS = 3
@@ -29,45 +29,23 @@ _TINY = 1001  # stands for more than 0 and less than half a thousandth
 _MOST_FINDINGS = 8
 
 
-class Claim(NamedTuple):
-    """A concept that counts for a class in an image, and its level in the diagnostics."""
-
-    class_name: str
-    concept: str
-    layer: str
-    level: str
-    reason: str
-
-
 @dataclass(frozen=True)
 class ImagePart:
-    """An image explained.
+    """An explained image.
 
     Attributes:
-        name: Of the image, in full.
+        name: The image's name, in full.
         best: Its most probable class.
-        probability: Of that class.
-        claims: Attributions that are significant, of concepts that may be used.
+        probability: The probability of that class.
+        claims: The significant attributions of concepts that may be used.
         data: Everything that the page needs to show it, for JSON; without its name.
     """
 
     name: str
     best: str
     probability: float
-    claims: tuple[Claim, ...]
+    claims: tuple[AttributionRow, ...]
     data: dict[str, Any]
-
-
-class _Row(NamedTuple):
-    """A row of the attributions, with its verdict and the level of its concept."""
-
-    values: dict[Hashable, Any]
-    verdict: str
-    level: str
-
-    @property
-    def claimed(self) -> bool:
-        return self.verdict == SIGNIFICANTLY and self.level != BAD
 
 
 def image_part(explained: LocalExplanation, trust: Trust) -> ImagePart:
@@ -75,29 +53,17 @@ def image_part(explained: LocalExplanation, trust: Trust) -> ImagePart:
 
     Args:
         explained: Its explanation.
-        trust: In the concepts.
+        trust: The trust in the concepts.
     """
-    trust = trust.about(explained.provenance)
-    rows = [
-        _Row(
-            row,
-            verdict(row["q_value"], separated=bool(row["separated"])),
-            trust.level(row["layer"], row["concept"]),
-        )
-        for row in explained.attributions.to_dict("records")
-    ]
-    classes = {row.values["class_index"]: row.values["class_name"] for row in rows}
-    claimed = [row for row in rows if row.claimed]
+    rows = attribution_rows(explained.attributions, explained.provenance, trust)
+    claims = tuple(row for row in rows if row.claimed)
+    classes = {row["class_index"]: row["class_name"] for row in rows}
     top = explained.predictions.iloc[0]
     return ImagePart(
         name=explained.image,
         best=str(top["class_name"]),
         probability=float(top["probability"]),
-        claims=tuple(
-            Claim(row["class_name"], row["concept"], row["layer"], level, reason)
-            for row, _, level in claimed
-            for reason in [trust.reason(row["layer"], row["concept"])]
-        ),
+        claims=claims,
         data={
             "layers": [clear(name) for name in explained.layers],
             "concepts": [clear(name) for name in explained.concepts],
@@ -105,7 +71,7 @@ def image_part(explained: LocalExplanation, trust: Trust) -> ImagePart:
             "predictions": _predictions(explained, list(classes)),
             **_pictures(explained),
             "rows": _table(explained, rows, list(classes)),
-            "findings": _sentences(claimed, [row.verdict for row in rows]),
+            "findings": _sentences(claims, {row.verdict for row in rows}),
         },
     )
 
@@ -133,10 +99,10 @@ def _pictures(explained: LocalExplanation) -> dict[str, Any]:
     }
 
 
-def _table(explained: LocalExplanation, rows: list[_Row], classes: list[int]) -> list[list[Any]]:
+def _table(
+    explained: LocalExplanation, rows: Sequence[AttributionRow], classes: list[int]
+) -> list[list[Any]]:
     """Return the rows as the page reads them: indices, numbers to draw and texts to show."""
-    null_cavs = explained.provenance.null_cavs
-    tests = int(explained.attributions["p_value"].notna().sum())
     return [
         [
             explained.layers.index(row["layer"]),
@@ -146,41 +112,41 @@ def _table(explained: LocalExplanation, rows: list[_Row], classes: list[int]) ->
             value(row["attribution"]),
             _finite(row["cav_low"]),
             _finite(row["cav_high"]),
-            interval(row["cav_low"], row["cav_high"]),
+            row.examples,
             value(row["null_mean"]),
             value(row["q_value"]),
-            verdict_,
-            level,
+            row.verdict,
+            row.level,
             clear(row["note"]),
-            as_much(row["p_value"], row["q_value"], null_cavs, tests, row["note"]),
+            row.as_much,
         ]
-        for row, verdict_, level in rows
+        for row in rows
     ]
 
 
-def _sentences(claimed: list[_Row], verdicts: list[str]) -> list[str]:
+def _sentences(claims: Sequence[AttributionRow], verdicts: set[str]) -> list[str]:
     """Return the findings in an image as sentences, the largest attribution first."""
-    if not claimed:
-        if not {SIGNIFICANTLY, NS} & set(verdicts):
+    if not claims:
+        if not {SIGNIFICANTLY, NS} & verdicts:
             return ["Nothing was tested here, so nothing is claimed about this image."]
         return [
             "No concept can be claimed to count for a class in this image: none stands out from "
             "concepts made of random images, or those that do cannot be trusted."
         ]
-    ordered = sorted(claimed, key=lambda row: -row.values["attribution"])
-    sentences = [_sentence(row.values, row.level) for row in ordered[:_MOST_FINDINGS]]
+    ordered = sorted(claims, key=lambda row: -row["attribution"])
+    sentences = list(map(_sentence, ordered[:_MOST_FINDINGS]))
     if (more := len(ordered) - _MOST_FINDINGS) > 0:
         sentences.append(f"{count(more, 'more finding')} in the table below.")
     return sentences
 
 
-def _sentence(row: dict[Hashable, Any], level: str) -> str:
-    examples = interval(row["cav_low"], row["cav_high"])
+def _sentence(row: AttributionRow) -> str:
+    examples = row.examples and f"; for other examples {row.examples}"
     return (
         f"“{clear(row['concept'])}” counts for “{clear(row['class_name'])}” at "
         f"{clear(row['layer'])}: {value(row['attribution'])} (q = {value(row['q_value'])}"
-        + (f"; for other examples {examples}" if examples else "")
-        + f"; concepts of random images get {value(row['null_mean'])}; diagnostics: {level})."
+        f"{examples}; concepts of random images get {value(row['null_mean'])}; "
+        f"diagnostics: {row.level})."
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -39,10 +39,10 @@ def methods(
     """Return the paragraphs that describe how the numbers were made.
 
     Args:
-        explained: Provenance of every explanation.
-        parts: The classes.
-        images: How many images were explained one by one.
-        diagnosed: Provenance of the diagnostics, if any.
+        explained: The provenance of every explanation.
+        parts: The explained classes.
+        images: The number of images explained one by one.
+        diagnosed: The provenance of the diagnostics, if there are any.
     """
     texts = list(dict.fromkeys(map(_computed, explained)))
     if parts:
@@ -133,29 +133,20 @@ def _resampled(fit: Mapping[str, Any]) -> str:
     return " ".join(texts)
 
 
-def provenance_text(
-    classes: Sequence[tuple[str, Provenance]],
-    images: Sequence[Provenance],
-    diagnosed: Sequence[Provenance],
-) -> str:
-    """Return the provenance of everything as JSON, equal ones once.
+def provenance_text(results: Iterable[str], provenances: Iterable[Provenance]) -> str:
+    """Return the provenance of all results as JSON, equal ones once.
 
     Args:
-        classes: Names of classes and the provenance of their explanations.
-        images: Provenance of images explained one by one.
-        diagnosed: Of the diagnostics, if any.
+        results: What each provenance belongs to: "class zebra", "images", "diagnostics".
+        provenances: The provenance of each.
     """
     sets: dict[tuple[str, ...], str] = {}
-    ways: dict[str, list[str]] = {}
-    named = [(f"class {name}", p) for name, p in classes]
-    named += [("images", p) for p in images]
-    named += [("diagnostics", p) for p in diagnosed]
-    for name, provenance in named:
-        of = ways.setdefault(json.dumps(_plain(provenance, sets), sort_keys=True), [])
-        if name not in of:
-            of.append(name)
+    owners: dict[str, dict[str, None]] = {}  # names in order, each once
+    for name, provenance in zip(results, provenances, strict=True):
+        text = json.dumps(_plain(provenance, sets), sort_keys=True)
+        owners.setdefault(text, {})[name] = None
     data = {
-        "results": [{"of": of, **json.loads(text)} for text, of in ways.items()],
+        "results": [{"of": list(of), **json.loads(text)} for text, of in owners.items()],
         "image_sets": {label: short_names(names) for names, label in sets.items()},
     }
     return json.dumps(data, indent=1)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from vtcav.diagnostics.levels import BAD, FINE, LOOK
 from vtcav.errors import ExplanationError
-from vtcav.report.classes import ClassPart, ClassRow
-from vtcav.report.images import Claim, ImagePart
+from vtcav.report.classes import ClassPart
+from vtcav.report.images import ImagePart
+from vtcav.report.rows import AttributionRow
 from vtcav.report.trust import NOT_DIAGNOSED, Trust
 from vtcav.results.provenance import Provenance
 from vtcav.results.words import (
@@ -18,6 +19,7 @@ from vtcav.results.words import (
     NS,
     clear,
     count,
+    interval,
     listed,
     short_names,
     value,
@@ -37,7 +39,7 @@ class Statement:
     Attributes:
         text: The sentence.
         certainty: How certain it is.
-        level: Of the concept in the diagnostics; empty where it concerns none.
+        level: The level of the concept in the diagnostics; empty if the finding is about none.
         caution: A sentence to read with it.
     """
 
@@ -55,8 +57,8 @@ class Overview:
         findings: Significant attributions of concepts that can be used.
         unusable: Significant attributions of concepts that must not be used.
         nothing: Classes and images without a finding.
-        trust: Sentences on how far all this can be trusted.
-        warnings: Images left out, results that do not belong together.
+        trust: Sentences on how far the findings can be trusted.
+        warnings: Skipped images, and results that do not belong together.
     """
 
     findings: list[Statement]
@@ -75,17 +77,20 @@ def overview(
     """Return the findings of all explanations.
 
     Args:
-        parts: The classes.
-        images: The images.
-        trust: In the concepts.
-        provenances: Of every explanation, and of the diagnostics.
+        parts: The explained classes.
+        images: The explained images.
+        trust: The trust in the concepts.
+        provenances: The provenance of every explanation and of the diagnostics.
+
+    Raises:
+        ExplanationError: When there is neither a class nor an image.
     """
     if not parts and not images:
         raise ExplanationError(
             "there is nothing to report: expected at least one explanation of an image or a class"
         )
     rows = [row for part in parts for row in part.rows]
-    significant = sorted((row for row in rows if row.significant), key=lambda row: -row.mean)
+    significant = sorted((row for row in rows if row.significant), key=lambda row: -row["mean"])
     claims = [_claim(row) for row in significant if row.level != BAD]
     tested = [_tested(rows, len(parts))] if rows else []
     return Overview(
@@ -105,46 +110,41 @@ _LIMITS = (
 )
 
 
-def _claim(row: ClassRow) -> Statement:
-    return Statement(
-        text=(
-            f"“{clear(row.concept)}” counts for “{clear(row.class_name)}” at {clear(row.layer)}: "
-            f"on average {value(row.mean)} of the logit difference of the best class, over "
-            f"{count(row.n, 'image')}."
-        ),
-        certainty=row.certainty,
-        level=row.level,
-        caution=row.reason,
+def _claim(row: AttributionRow) -> Statement:
+    images = interval(row["ci_low"], row["ci_high"])
+    certainty = [
+        f"{row.as_much} (q = {value(row['q_value'])})",
+        images and f"95 % interval for other images {images}",
+        row.examples and f"for other examples {row.examples}",
+        f"concepts of random images get {value(row['null_mean'])}",
+    ]
+    text = (
+        f"“{clear(row['concept'])}” counts for “{clear(row['class_name'])}” at "
+        f"{clear(row['layer'])}: on average {value(row['mean'])} of the logit difference of the "
+        f"best class, over {count(row['n'], 'image')}."
     )
+    return Statement(text, "; ".join(filter(None, certainty)), row.level, row.reason)
 
 
 def _image_findings(images: Sequence[ImagePart]) -> list[Statement]:
     """Return how many images each concept counts in for each class, and at which layers."""
     explained = Counter(name for image in images for name in image.data["classes"])
-    by_pair: dict[tuple[str, str], list[Claim]] = {}
-    times: Counter[tuple[str, str]] = Counter()
-    for image in images:
-        for claim in image.claims:
-            by_pair.setdefault((claim.class_name, claim.concept), []).append(claim)
-        pairs = dict.fromkeys((claim.class_name, claim.concept) for claim in image.claims)
-        times.update(list(pairs))
+    by_pair: dict[tuple[str, str], list[tuple[int, AttributionRow]]] = {}
+    for i, image in enumerate(images):
+        for row in image.claims:
+            by_pair.setdefault((row["class_name"], row["concept"]), []).append((i, row))
+    times = Counter({pair: len({i for i, _ in found}) for pair, found in by_pair.items()})
     statements = []
     for (name, concept), n in times.most_common(_MOST):
-        claims = by_pair[name, concept]
-        layers = list(dict.fromkeys(clear(claim.layer) for claim in claims))
-        first = max(claims, key=lambda claim: _GRAVITY.index(claim.level))
-        statements.append(
-            Statement(
-                text=(
-                    f"In {n} of {count(explained[clear(name)], 'image')} "
-                    f"explained for “{clear(name)}”, “{clear(concept)}” counts for it, at "
-                    f"{listed(layers)}."
-                ),
-                certainty="each image is tested on its own; q ≤ 0.05 over all its values",
-                level=first.level,
-                caution=first.reason,
-            )
+        rows = [row for _, row in by_pair[name, concept]]
+        layers = list(dict.fromkeys(clear(row["layer"]) for row in rows))
+        first = max(rows, key=lambda row: _GRAVITY.index(row.level))
+        text = (
+            f"In {n} of {count(explained[clear(name)], 'image')} explained for “{clear(name)}”, "
+            f"“{clear(concept)}” counts for it, at {listed(layers)}."
         )
+        certainty = "each image is tested on its own; q ≤ 0.05 over all its values"
+        statements.append(Statement(text, certainty, first.level, first.reason))
     if (more := len(times) - _MOST) > 0:
         statements.append(Statement(f"{count(more, 'rarer finding')} with the images themselves."))
     return statements
@@ -181,7 +181,7 @@ def _diagnosed(trust: Trust) -> str:
     )
 
 
-def _tested(rows: Sequence[ClassRow], classes: int) -> str:
+def _tested(rows: Sequence[AttributionRow], classes: int) -> str:
     counts = Counter(row.verdict for row in rows)
     tested = sum(n for verdict, n in counts.items() if verdict not in (NOT_TESTED, NOT_SEPARATED))
     if not tested:
@@ -260,8 +260,10 @@ def _mixed(provenances: Sequence[Provenance]) -> list[str]:
     return sentences
 
 
-def _not_separated(rows: Sequence[ClassRow]) -> list[str]:
-    pairs = dict.fromkeys((row.concept, row.layer) for row in rows if row.verdict == NOT_SEPARATED)
+def _not_separated(rows: Sequence[AttributionRow]) -> list[str]:
+    pairs = dict.fromkeys(
+        (row["concept"], row["layer"]) for row in rows if row.verdict == NOT_SEPARATED
+    )
     return [
         f"“{clear(concept)}” is not separated from its negatives at {clear(layer)} (e+ ≤ e-): its "
         "maps and attributions there are 0 and mean nothing."

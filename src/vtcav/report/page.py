@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from importlib.metadata import version
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtcav.errors import ExtraError
-from vtcav.report.charts import axis
+from vtcav.report.charts import axis, in_words
 from vtcav.report.classes import ClassPart, class_part
 from vtcav.report.concepts import concept_parts
 from vtcav.report.images import ImagePart, image_part
@@ -38,15 +37,6 @@ __all__ = ["build_report", "safe_json"]
 _SCRIPTS = "common.js", "charts.js", "images.js"
 
 
-@dataclass(frozen=True)
-class _Images:
-    """The parts of the report that come from images explained one by one."""
-
-    parts: list[ImagePart]
-    provenances: list[Provenance]
-    thumbnails: dict[str, NDArray[np.uint8]]
-
-
 def build_report(
     local: Iterable[LocalExplanation] = (),
     global_: Sequence[GlobalExplanation] = (),
@@ -56,12 +46,12 @@ def build_report(
     """Return the report on some explanations as the text of an HTML file.
 
     Args:
-        local: Images explained; read once and one at a time, so that an iterator of thousands
+        local: Explained images. They are read once, one at a time, so an iterator of thousands
             needs the memory of one.
-        global_: Classes explained.
+        global_: Explained classes.
         diagnostics: How far the concepts can be trusted; without them the report says that this is
             not known.
-        title: Of the page.
+        title: The title of the page.
 
     Raises:
         ExplanationError: When there is nothing to report.
@@ -74,38 +64,42 @@ def build_report(
         class_part(k, name, explained, trust)
         for k, (name, explained) in enumerate(zip(names, global_, strict=True))
     ]
-    images = _read(local, trust)
-    explained = [g.provenance for g in global_] + images.provenances
-    diagnosed = [] if diagnostics is None else [diagnostics.provenance]
-    thumbnails = images.thumbnails
+    images, provenances, thumbnails = _read(local, trust)
     for g in reversed(global_):
         thumbnails |= g.thumbnails
-    classes = list(zip(names, (g.provenance for g in global_), strict=True))
+    explained = [g.provenance for g in global_] + provenances
+    diagnosed = [] if diagnostics is None else [diagnostics.provenance]
+    sources = [f"class {name}" for name in names] + ["images"] * len(provenances)
+    sources += ["diagnostics"] * len(diagnosed)
     page = environment.get_template("page.html.jinja").render(
         **_frame(title),
         **_charts(parts),
-        **_viewer(images.parts),
-        overview=overview(parts, images.parts, trust, explained + diagnosed),
+        **_viewer(images),
+        overview=overview(parts, images, trust, explained + diagnosed),
         concept_parts=concept_parts(thumbnails, explained, diagnostics, trust),
         diagnostics=diagnostics,
-        methods=methods(explained, parts, len(images.parts), diagnosed),
-        provenance=provenance_text(classes, images.provenances, diagnosed),
+        methods=methods(explained, parts, len(images), diagnosed),
+        provenance=provenance_text(sources, explained + diagnosed),
         citation=CITATION,
     )
     # A name may hold half a letter (a lone surrogate), which UTF-8 cannot encode.
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
-def _read(local: Iterable[LocalExplanation], trust: Trust) -> _Images:
-    """Read the images, releasing each before the next."""
-    images = _Images([], [], {})
+def _read(
+    local: Iterable[LocalExplanation], trust: Trust
+) -> tuple[list[ImagePart], list[Provenance], dict[str, NDArray[np.uint8]]]:
+    """Return parts, provenance and thumbnails of the images, releasing each before the next."""
+    parts: list[ImagePart] = []
+    provenances: list[Provenance] = []
+    thumbnails: dict[str, NDArray[np.uint8]] = {}
     for explained in local:
-        images.parts.append(image_part(explained, trust))
-        if explained.provenance not in images.provenances[-1:]:
-            images.provenances.append(explained.provenance)
+        parts.append(image_part(explained, trust))
+        if explained.provenance not in provenances[-1:]:
+            provenances.append(explained.provenance)
         for name, pictures in explained.thumbnails.items():
-            images.thumbnails.setdefault(name, pictures)
-    return images
+            thumbnails.setdefault(name, pictures)
+    return parts, provenances, thumbnails
 
 
 def _frame(title: str) -> dict[str, Any]:
@@ -126,8 +120,8 @@ def _charts(parts: list[ClassPart]) -> dict[str, Any]:
     return {
         "parts": parts,
         "rows": rows,
-        "layers": list(dict.fromkeys(row.layer for row in rows)),
-        "concepts": list(dict.fromkeys(row.concept for row in rows)),
+        "layers": list(dict.fromkeys(row["layer"] for row in rows)),
+        "concepts": list(dict.fromkeys(row["concept"] for row in rows)),
         "axis": axis(rows),
     }
 
@@ -166,9 +160,8 @@ def safe_json(data: Any) -> str:
 def _policy(style: str, script: str) -> str:
     """Return a policy that allows only this style and script, and fetches nothing."""
     return (
-        "default-src 'none'; img-src data:; "
-        f"style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; "
+        f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
     )
 
 
@@ -195,7 +188,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {"clear": clear, "value": value, "exact": _exact}
-    environment.globals |= {"count": count, "interval": interval}
+    environment.globals |= {"count": count, "interval": interval, "in_words": in_words}
     return environment
 
 

@@ -20,7 +20,7 @@ class Trust:
     """The summary of diagnostics, by layer and concept.
 
     Args:
-        diagnostics: None where there are none.
+        diagnostics: The diagnostics; None where there are none.
     """
 
     def __init__(self, diagnostics: Diagnostics | None) -> None:
