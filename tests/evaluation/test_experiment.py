@@ -13,10 +13,10 @@ import pytest
 from vtcav.cli.evaluate import add
 from vtcav.errors import ExplanationError
 from vtcav.evaluation.experiment.agreement import by_layer, by_seed, local_agreement, summarise
+from vtcav.evaluation.experiment.drawn_unit import DrawnExperiment, UnitSettings
 from vtcav.evaluation.experiment.evaluate import default_settings, evaluate
 from vtcav.evaluation.experiment.network import LAYERS, Training
 from vtcav.evaluation.experiment.store import claim_folder, load_unit, unit_folder
-from vtcav.evaluation.experiment.unit import DrawnExperiment, UnitSettings
 
 # the package has the function under the module's name
 experiment = importlib.import_module("vtcav.evaluation.experiment.evaluate")

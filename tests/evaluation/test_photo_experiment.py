@@ -15,13 +15,13 @@ import vtcav
 from vtcav.cli.evaluate import add
 from vtcav.cli.options import UsageError
 from vtcav.errors import ExplanationError, ImageError, LayerError
+from vtcav.evaluation.experiment.drawn_unit import UnitSettings
 from vtcav.evaluation.experiment.evaluate import evaluate
 from vtcav.evaluation.experiment.network import Training
 from vtcav.evaluation.experiment.photo_network import Frozen, Samples, input_of, scratch_preprocess
 from vtcav.evaluation.experiment.photo_unit import PhotoExperiment, PhotoSettings
 from vtcav.evaluation.experiment.photographs import read_photographs
 from vtcav.evaluation.experiment.tags import GLYPHS, put_tags
-from vtcav.evaluation.experiment.unit import UnitSettings
 from vtcav.images.references import SkippedImageWarning
 
 TINY = PhotoSettings(
@@ -130,7 +130,8 @@ def test_the_truth_is_the_effect_of_taking_the_tag_off(finished, folder, model):
     experiment = PhotoExperiment(photographs, frozen, model.preprocess, TINY)
     weights = load_file(finished.folder / "units" / "seed-3_q-100" / "network.safetensors")
     assert not any(name.startswith("stem") for name in weights)
-    trial, plain, _ = experiment.shown(weights, 3, each=3)
+    trial = experiment.trial(3, each=3)
+    plain = trial.versions["without_tag"]
     net = photo_network(frozen, 2, 3)
     net.load_state_dict(weights)
     net.eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["EvaluationResult", "mean_interval"]
+__all__ = ["EvaluationResult", "by_group", "mean_interval"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -117,3 +118,29 @@ def mean_interval(values: NDArray[np.float64], confidence: float) -> tuple[float
     if len(values) > 1:
         return student_interval(values, confidence)
     return (float(values[0]) if len(values) else math.nan), math.nan, math.nan
+
+
+def by_group(
+    table: pd.DataFrame,
+    keys: Sequence[str],
+    summary: Callable[[pd.DataFrame], Mapping[str, Any]],
+) -> pd.DataFrame:
+    """Return one row per group of rows, in the order of the first of each.
+
+    Args:
+        table: The rows.
+        keys: The columns whose values make a group.
+        summary: Makes the other columns from the rows of a group.
+
+    Example:
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"layer": ["b", "a", "b"], "value": [1, 2, 4]})
+        >>> by_group(table, ["layer"], lambda rows: {"most": rows["value"].max()}).values.tolist()
+        [['b', 4], ['a', 2]]
+    """
+    import pandas as pd
+
+    groups = table.groupby(list(keys), sort=False)
+    return pd.DataFrame(
+        [{**dict(zip(keys, key, strict=True)), **summary(rows)} for key, rows in groups]
+    )

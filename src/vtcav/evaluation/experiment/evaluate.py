@@ -8,14 +8,16 @@ of the methods are compared with that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
 from vtcav.errors import ExplanationError
-from vtcav.evaluation.compare.methods import FILTER, METHODS
+from vtcav.evaluation.experiment.drawn_unit import DrawnExperiment, UnitSettings
+from vtcav.evaluation.experiment.methods import ALL_METHODS
 from vtcav.evaluation.experiment.network import Training
 from vtcav.evaluation.experiment.photo_network import Frozen, scratch_preprocess
 from vtcav.evaluation.experiment.photo_unit import PhotoExperiment, PhotoSettings
@@ -24,10 +26,9 @@ from vtcav.evaluation.experiment.report import write_report
 from vtcav.evaluation.experiment.result import Evaluation
 from vtcav.evaluation.experiment.store import claim_folder, load_unit, save_unit, unit_folder
 from vtcav.evaluation.experiment.tables import collect_tables, summary_of
-from vtcav.evaluation.experiment.unit import DrawnExperiment, UnitResult, UnitSettings
-from vtcav.evaluation.experiment.view import drawn_view, photo_view
+from vtcav.evaluation.experiment.unit import Experiment, UnitResult
 from vtcav.images.preprocess import Preprocess
-from vtcav.images.progress import progress_bar
+from vtcav.images.progress import Progress, progress_bar
 from vtcav.models.base import Model
 from vtcav.models.inspection.unwrapping import place
 
@@ -39,7 +40,6 @@ QUICK_AGREEMENTS = (0.0, 0.5, 1.0)
 QUICK_SEEDS = (0,)
 PHOTOGRAPHS = 400
 QUICK_PHOTOGRAPHS = 120
-ALL_METHODS = (METHODS[0], FILTER, *METHODS[1:])
 
 T = TypeVar("T")
 
@@ -97,22 +97,22 @@ def evaluate(
         ModelError: When the device cannot be used.
     """
     wanted_seeds = _seeds(seeds, quick)
-    experiment: DrawnExperiment | PhotoExperiment
+    default = QUICK_AGREEMENTS if quick and images is None else AGREEMENTS
+    shares = _agreements(agreements, default)
+    experiment: Experiment
     if images is None:
         if model is not None or layer is not None or limit is not None:
             raise ExplanationError(
                 "model, layer and limit are for photographs: give a folder of images"
             )
-        shares = _agreements(agreements, QUICK_AGREEMENTS if quick else AGREEMENTS)
         drawn = _of_type(settings, UnitSettings) or default_settings(quick=quick)
         experiment = DrawnExperiment(drawn)
     else:
-        shares = _agreements(agreements, AGREEMENTS)
-        most = limit or (QUICK_PHOTOGRAPHS if quick else PHOTOGRAPHS)
         frozen, preprocess = _frozen(model, layer)
         chosen = _of_type(settings, PhotoSettings) or default_photo_settings(
             quick=quick, frozen=frozen is not None
         )
+        most = limit or (QUICK_PHOTOGRAPHS if quick else PHOTOGRAPHS)
         photographs = read_photographs(images, preprocess, limit=most, seed=wanted_seeds[0])
         experiment = PhotoExperiment(photographs, frozen, preprocess, chosen)
     folder, identity = Path(output), experiment.identity()
@@ -121,16 +121,12 @@ def evaluate(
     where = _device(device) if model is None else model.device
     total = len(wanted_seeds) * len(shares) * experiment.steps
     with progress_bar("experiment", total, shown=progress) as bar:
-        for seed in wanted_seeds:
-            for q in shares:
-                units[seed, q] = _unit(folder, seed, q, experiment, where, bar.advance)
+        for seed, q in product(wanted_seeds, shares):
+            units[seed, q] = _unit(unit_folder(folder, seed, q), seed, q, experiment, where, bar)
     tables = collect_tables(units)
     about = {"seeds": wanted_seeds, "agreements": shares, "device": str(where), **identity}
     found = Evaluation(folder=folder, summary=summary_of(tables, units, about), **tables)
-    if isinstance(experiment, DrawnExperiment):
-        write_report(found, drawn_view(units, experiment))
-    else:
-        write_report(found, photo_view(units, experiment))
+    write_report(found, experiment, units)
     return found
 
 
@@ -201,17 +197,15 @@ def _unit(
     folder: Path,
     seed: int,
     q: float,
-    experiment: DrawnExperiment | PhotoExperiment,
+    experiment: Experiment,
     device: torch.device,
-    advance: Callable[[], None],
+    progress: Progress,
 ) -> UnitResult:
     """Return a unit, stored or computed now."""
-    own = unit_folder(folder, seed, q)
-    stored = load_unit(own)
+    stored = load_unit(folder)
     if stored is not None:
-        for _ in range(experiment.steps):
-            advance()
+        progress.advance(experiment.steps)
         return stored
-    found = experiment.run(seed, q, device, advance)
-    save_unit(own, found)
+    found = experiment.run(seed, q, device, progress.advance)
+    save_unit(folder, found)
     return found

@@ -14,8 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vtcav.evaluation.compare.methods import MAPS, TCAV
-from vtcav.evaluation.compare.methods import TITLES as METHODS
+from vtcav.evaluation.experiment.methods import TITLES
 from vtcav.results.figures.lettering import LINE_HEIGHT
 from vtcav.results.figures.page import MARGIN, Page
 from vtcav.results.figures.palette import BLUE, MUTED, PALETTE, VERMILION
@@ -26,16 +25,8 @@ if TYPE_CHECKING:
 
     from vtcav.evaluation.experiment.trial import Trial
 
-__all__ = ["TITLES", "plot_layers", "plot_maps", "plot_points", "plot_scenes", "plot_truth"]
+__all__ = ["plot_layers", "plot_maps", "plot_points", "plot_scenes", "plot_truth"]
 
-TITLES = {
-    name: f"{title}, true masks"
-    if name in MAPS
-    else f"{title} ({value})"
-    if name in TCAV
-    else title
-    for name, (title, value) in METHODS.items()
-}
 _CUES = {"tag": (VERMILION, "o"), "texture": (BLUE, "s")}
 _COLOURS = (*PALETTE[::-1], MUTED)
 _MARKERS = "opsD^vPX"

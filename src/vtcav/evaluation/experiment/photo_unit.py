@@ -22,7 +22,6 @@ import torch
 from numpy.typing import NDArray
 
 from vtcav.evaluation.experiment.concept_sets import ConceptSets
-from vtcav.evaluation.experiment.effects import Effects, causal_effects
 from vtcav.evaluation.experiment.network import LAYERS, Training
 from vtcav.evaluation.experiment.photo_network import (
     BLOCKS,
@@ -36,14 +35,8 @@ from vtcav.evaluation.experiment.photo_network import (
 )
 from vtcav.evaluation.experiment.photographs import Photographs
 from vtcav.evaluation.experiment.tags import ABSENT, GLYPHS, put_tags
-from vtcav.evaluation.experiment.trial import Trial, own_maps
-from vtcav.evaluation.experiment.unit import (
-    MethodSettings,
-    TrainedNetwork,
-    UnitResult,
-    fitted,
-    unit_result,
-)
+from vtcav.evaluation.experiment.trial import Trial
+from vtcav.evaluation.experiment.unit import Experiment, MethodSettings
 from vtcav.images.preprocess import Preprocess
 from vtcav.models.classifier import Classifier
 
@@ -55,13 +48,9 @@ _TEST, _EXAMPLES, _NEGATIVES = 1, 2, 3  # purposes that tags are drawn for
 
 @dataclass(frozen=True)
 class PhotoSettings(MethodSettings):
-    """Everything that a unit's numbers depend on, beside photographs, seed and agreement.
+    """Settings for photographs, which are repeated among training samples and examples.
 
     Attributes:
-        training: How the network is trained; `scenes` is the number of samples, in which
-            photographs are repeated.
-        examples: Examples of each tag, and as many negatives; photographs are repeated.
-        test_images: Test photographs of each class, at most.
         steps: Quadrature points of the peers' integrated gradients.
     """
 
@@ -70,8 +59,13 @@ class PhotoSettings(MethodSettings):
     test_images: int = 30
     steps: int = 32
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of `compare` for methods other than Visual-TCAV."""
+        return super().options | {"steps": self.steps}
 
-class PhotoExperiment:
+
+class PhotoExperiment(Experiment):
     """The experiment on a user's photographs.
 
     Args:
@@ -88,124 +82,60 @@ class PhotoExperiment:
         preprocess: Preprocess,
         settings: PhotoSettings,
     ) -> None:
-        self.photographs, self.frozen, self.settings = photographs, frozen, settings
+        super().__init__(settings, LAYERS if frozen is None else ("stem", *BLOCKS))
+        self.photographs, self.frozen = photographs, frozen
         self.preprocess = at_size(preprocess)
         self._samples: Samples | None = None
 
     @property
-    def layers(self) -> tuple[str, ...]:
-        """The layers that are explained."""
-        return LAYERS if self.frozen is None else ("stem", *BLOCKS)
-
-    @property
     def steps(self) -> int:
         """How often a unit advances."""
-        return self.settings.training.epochs + 3 + (0 if self.frozen is None else STEPS)
+        return super().steps + (0 if self.frozen is None else STEPS)
 
     def identity(self) -> dict[str, Any]:
         """Return everything that every unit's numbers depend on, as JSON data."""
         return {
             "kind": "photographs",
-            **self.settings.identity(),
+            **super().identity(),
             "photographs": self.photographs.to_dict(),
             "model": None if self.frozen is None else self.frozen.describe(),
         }
 
-    def run(
+    def trained(
         self, seed: int, agreement: float, device: torch.device | str, advance: Callable[[], None]
-    ) -> UnitResult:
-        """Train a network, measure the truth, and compare the methods with it."""
-        settings = self.settings
-        learn, test = self.photographs.split(settings.test_images, seed)
-        samples = self._samples_of(seed, learn)
-        net = train_photo_network(
-            samples, agreement, settings.training, device=device, advance=advance
-        )
-        trial, plain = self._trial(test, seed)
-        model = Classifier(net, trial.classes, self.preprocess, device=str(device))
-        effects, facts = self._truth(model, trial, plain)
-        facts["photographs"] = {"learned": len(learn), "tested": len(test)}
-        facts["samples"] = len(samples.labels)
-        sets = self._concepts(learn, seed)
-        network = TrainedNetwork(model, self.layers, trial, effects, facts, sets)
-        return unit_result(network, settings, seed, agreement, advance, steps=settings.steps)
+    ) -> Classifier:
+        """Train a network on photographs with tags."""
+        samples, training = self._samples_of(seed), self.settings.training
+        net = train_photo_network(samples, agreement, training, device=device, advance=advance)
+        return self._model(net, device)
 
-    def shown(
-        self, weights: Mapping[str, torch.Tensor], seed: int, each: int
-    ) -> tuple[Trial, NDArray[np.uint8], dict[str, dict[str, NDArray[np.float32]]]]:
-        """Return a few test photographs, the same without tags, and a network's maps of the tags.
-
-        Args:
-            weights: The weights of a unit's network.
-            seed: The unit's seed.
-            each: Photographs of each class.
-        """
-        learn, test = self.photographs.split(self.settings.test_images, seed)
-        labels = self.photographs.labels[test]
-        few = np.concatenate(
-            [test[labels == t][:each] for t in range(len(self.photographs.classes))]
-        )
-        trial, plain = self._trial(few, seed)
-        net = photo_network(self.frozen, len(trial.classes), seed)
+    def restored(self, seed: int, weights: Mapping[str, torch.Tensor]) -> Classifier:
+        """Return a unit's network with its trained weights."""
+        net = photo_network(self.frozen, len(self.photographs.classes), seed)
         net.load_state_dict(dict(weights))
-        model = Classifier(net.eval(), trial.classes, self.preprocess, device="cpu")
-        explainers = fitted(model, self.layers, self._concepts(learn, seed))
-        return trial, plain, own_maps(explainers["visual_tcav"], trial)
+        return self._model(net.eval(), "cpu")
 
-    # -- inside -------------------------------------------------------------------------------
-
-    def _samples_of(self, seed: int, learn: NDArray[np.intp]) -> Samples:
-        if self._samples is None or self._samples.seed != seed:
-            self._samples = Samples(
-                self.photographs.pictures[learn],
-                self.photographs.labels[learn],
-                len(self.photographs.classes),
-                seed,
-                self.settings.training.scenes,
-                self.frozen,
-                self.preprocess,
-            )
-        return self._samples
-
-    def _trial(self, positions: NDArray[np.intp], seed: int) -> tuple[Trial, NDArray[np.uint8]]:
-        """Return photographs with their class's tag, and the same photographs without."""
-        classes = self.photographs.classes
+    def trial(self, seed: int, each: int | None = None) -> Trial:
+        """Return test photographs with their class's tag, and the same without."""
+        positions, classes = self._split(seed)[1], self.photographs.classes
+        if each is not None:
+            labels = self.photographs.labels[positions]
+            few = [positions[labels == t][:each] for t in range(len(classes))]
+            positions = np.concatenate(few)
         plain, labels = self.photographs.pictures[positions], self.photographs.labels[positions]
         tagged, masks = put_tags(plain, labels, _tag_seed(seed, _TEST))
+        versions = {"whole": tagged, f"without_{CUE}": plain}
         x = input_of(tagged, self.preprocess)
-        return Trial(classes, labels, tagged, x, {CUE: masks}, {CUE: self._names}), plain
+        return Trial(classes, labels, versions, x, {CUE: masks}, {CUE: self._names})
 
-    @property
-    def _names(self) -> tuple[str, ...]:
-        letters = list(GLYPHS)
-        return tuple(f"tag {letters[t]}" for t in range(len(self.photographs.classes)))
-
-    def _truth(
-        self, model: Classifier, trial: Trial, plain: NDArray[np.uint8]
-    ) -> tuple[dict[str, Effects], dict[str, Any]]:
-        """Return the effects of the tag, and how well the network classifies."""
-        whole, without = (self._logits(model, part) for part in (trial.pictures, plain))
-        # the logits of other classes' photographs without tags stand for "nothing of the class"
-        nothing = np.stack([without[trial.labels != t].mean(0) for t in range(len(trial.classes))])
-        effects = causal_effects(whole, {CUE: without}, nothing[trial.labels], trial.labels)
-        right = {
-            name: float((z.argmax(1) == trial.labels).mean())
-            for name, z in (("whole", whole), ("without_tag", without))
-        }
-        return effects, {"accuracy": right, "mean_gap": float(effects[CUE].gap.mean())}
-
-    def _logits(self, model: Classifier, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
-        batches = [pictures[i : i + 32] for i in range(0, len(pictures), 32)]
-        parts = [model.logits(input_of(batch, self.preprocess)).double().cpu() for batch in batches]
-        return torch.cat(parts).numpy()
-
-    def _concepts(self, learn: NDArray[np.intp], seed: int) -> ConceptSets:
+    def concepts(self, seed: int) -> ConceptSets:
         """Return examples and negatives of every class's tag, made as those of drawn scenes.
 
         Half of the examples show the tag on photographs of its own class, half on those of others;
         negatives are photographs of the class with another tag or none, so that the content of the
         class's photographs does not pass for the tag.
         """
+        learn, _ = self._split(seed)
         count, K = self.settings.examples, len(self.photographs.classes)
         labels = self.photographs.labels[learn]
         rng = np.random.default_rng([seed, 9])
@@ -221,6 +151,66 @@ class PhotoExperiment:
             on = _drawn(own, count, rng)
             negatives[name] = self._tagged(on, letter, _tag_seed(seed, _NEGATIVES, t))
         return ConceptSets(examples, negatives)
+
+    def logits(self, model: Classifier, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return the logits [N, T] of pictures."""
+        batches = [pictures[i : i + 32] for i in range(0, len(pictures), 32)]
+        parts = [model.logits(input_of(batch, self.preprocess)).double().cpu() for batch in batches]
+        return torch.cat(parts).numpy()
+
+    def nothing(
+        self, z: Mapping[str, NDArray[np.float64]], labels: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """Return the mean logits [N, T] of other classes' photographs without tags."""
+        plain, K = z[f"without_{CUE}"], len(self.photographs.classes)
+        return np.stack([plain[labels != t].mean(0) for t in range(K)])[labels]
+
+    def facts(self, seed: int) -> dict[str, Any]:
+        """Return how many photographs and samples there are."""
+        learn, test = self._split(seed)
+        return {
+            "photographs": {"learned": len(learn), "tested": len(test)},
+            "samples": len(self._samples_of(seed).labels),
+        }
+
+    def shown(self, seed: int, weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        """Return the images of the report, and the given network in words."""
+        frozen = self.frozen
+        about = (
+            {"frozen": ""}
+            if frozen is None
+            else {"frozen": frozen.model.described, "layer": repr(frozen.layer)}
+        )
+        return super().shown(seed, weights) | about
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _model(self, net: torch.nn.Module, device: torch.device | str) -> Classifier:
+        return Classifier(net, self.photographs.classes, self.preprocess, device=str(device))
+
+    def _split(self, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return the positions of photographs to learn from, and of those to test."""
+        return self.photographs.split(self.settings.test_images, seed)
+
+    def _samples_of(self, seed: int) -> Samples:
+        """Return the training photographs of a seed; every agreement shares them."""
+        if self._samples is None or self._samples.seed != seed:
+            learn, _ = self._split(seed)
+            self._samples = Samples(
+                self.photographs.pictures[learn],
+                self.photographs.labels[learn],
+                len(self.photographs.classes),
+                seed,
+                self.settings.training.scenes,
+                self.frozen,
+                self.preprocess,
+            )
+        return self._samples
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        letters = list(GLYPHS)
+        return tuple(f"tag {letters[t]}" for t in range(len(self.photographs.classes)))
 
     def _tagged(
         self, positions: NDArray[np.intp], letters: NDArray[np.intp], seed: int

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from vtcav.evaluation.compare.methods import MAPS
-from vtcav.evaluation.experiment.agreement import by_layer, by_seed, local_agreement, summarise
+from vtcav.evaluation.experiment.agreement import (
+    by_layer,
+    by_seed,
+    local_agreement,
+    plain,
+    summarise,
+)
+from vtcav.evaluation.experiment.methods import GIVEN_TRUE_MASKS
 from vtcav.evaluation.experiment.unit import UnitResult
 from vtcav.evaluation.metrics import METRICS
+from vtcav.evaluation.result import by_group
 from vtcav.results.provenance import versions
 
 __all__ = ["collect_tables", "summary_of"]
@@ -30,27 +35,20 @@ def collect_tables(units: Mapping[tuple[int, float], UnitResult]) -> dict[str, p
         "points": points,
         "layers": by_layer(points, TRUTH),
         "local": local_agreement(images[images["per_image"]]),
-        "localisation": _localisation(maps),
+        "localisation": by_group(maps, ["seed", "q", "method", "cue", "layer"], _map_means),
     }
 
 
-def _localisation(maps: pd.DataFrame) -> pd.DataFrame:
-    """Return means by seed, q, cue and layer.
+def _map_means(maps: pd.DataFrame) -> dict[str, Any]:
+    """Return the means of the metrics of maps.
 
     The pointing game of a map that is not separated is a miss, not a missing value: whoever looks
     for the concept does not find it.
     """
-    rows = []
-    keys = ["seed", "q", "method", "cue", "layer"]
-    for key, group in maps.groupby(keys, sort=False):
-        means = {name: float(group[name].fillna(0.0).mean()) for name in METRICS}
-        empty = int(group["pointing_game"].isna().sum())
-        note = f"{empty} of {len(group)} maps are empty, counted as missing the mask"
-        rows.append(
-            dict(zip(keys, key, strict=True))
-            | {"n": len(group), **means, "empty": empty, "note": note if empty else ""}
-        )
-    return pd.DataFrame(rows)
+    means = {name: float(maps[name].fillna(0.0).mean()) for name in METRICS}
+    empty = int(maps["pointing_game"].isna().sum())
+    note = f"{empty} of {len(maps)} maps are empty, counted as missing the mask" if empty else ""
+    return {"n": len(maps), **means, "empty": empty, "note": note}
 
 
 def summary_of(
@@ -62,40 +60,36 @@ def summary_of(
     methods = summarise(by_seed(tables["layers"]))
     for name, entry in methods.items():
         entry["local"] = _local(tables["local"], name)
-        entry["given_true_masks"] = name in MAPS
+        entry["given_true_masks"] = name in GIVEN_TRUE_MASKS
     other = {
         truth: summarise(by_seed(by_layer(tables["points"], truth)))
         for truth in ("effect", "centred_share", "centred_effect")
     }
-    found: dict[str, Any] = _plain(
+    return plain(
         {
             "kind": run.get("kind", "experiment"),
             "truth": "causal effect as a share of the class's logit gap",
-            "points_per_layer": int(tables["layers"]["n"].max()),
+            "points_per_layer": tables["layers"]["n"].max(),
             "methods": methods,
-            "localisation": _localisation_summary(tables["localisation"]),
+            "localisation": _localisation(tables["localisation"]),
             "other_truths": other,
             "networks": [{"seed": seed, "q": q, **unit.facts} for (seed, q), unit in units.items()],
             "run": dict(run),
             "versions": versions("captum", "scikit-learn", "scipy"),
         }
     )
-    return found
 
 
 def _local(local: pd.DataFrame, method: str) -> dict[str, Any]:
     """Return per-image agreement by layer, means over seeds; empty for class-level methods."""
     own = local[local["method"] == method]
     return {
-        str(layer): {
-            "spearman": float(rows["spearman"].mean()),
-            "within_class": float(rows["within"].mean()),
-        }
+        str(layer): {"spearman": rows["spearman"].mean(), "within_class": rows["within"].mean()}
         for layer, rows in own.groupby("layer", sort=False)
     }
 
 
-def _localisation_summary(table: pd.DataFrame) -> dict[str, Any]:
+def _localisation(table: pd.DataFrame) -> dict[str, Any]:
     """Return the metrics of Visual-TCAV's maps, and by method, cue and layer.
 
     The numbers at the top level are those of the tag's map over networks with q >= 0.5 (those
@@ -103,16 +97,13 @@ def _localisation_summary(table: pd.DataFrame) -> dict[str, Any]:
     layers. `variants` holds the same for the named variants.
     """
     found = {method: _tag_maps(rows) for method, rows in table.groupby("method", sort=False)}
-    keys = ["method", "cue", "layer", "q"]
-    detail = [
-        {
-            **dict(zip(keys, key, strict=True)),
-            **{name: float(rows[name].mean()) for name in METRICS},
-            "empty": float(rows["empty"].sum() / rows["n"].sum()),
-        }
-        for key, rows in table.groupby(keys, sort=False)
-    ]
-    return {**found.pop("visual_tcav"), "variants": found, "by_method_cue_layer_q": detail}
+    detail = by_group(
+        table,
+        ["method", "cue", "layer", "q"],
+        lambda rows: _means(rows) | {"empty": rows["empty"].sum() / rows["n"].sum()},
+    )
+    rows = detail.to_dict("records")
+    return {**found.pop("visual_tcav"), "variants": found, "by_method_cue_layer_q": rows}
 
 
 def _tag_maps(table: pd.DataFrame) -> dict[str, Any]:
@@ -120,33 +111,18 @@ def _tag_maps(table: pd.DataFrame) -> dict[str, Any]:
     tags = table[table["cue"] == "tag"]
     used = tags[tags["q"] >= 0.5]
     used = used if len(used) else tags
-    layers = list(dict.fromkeys(used["layer"]))
-    means = used.groupby("layer")[list(METRICS)].mean().reindex(layers)
+    means = used.groupby("layer", sort=False)[list(METRICS)].mean()
     best = str(means["pointing_game"].idxmax())
     shares = ", ".join(f"{q:g}" for q in sorted(used["q"].unique()))
     return {
-        **{name: float(means[name][best]) for name in METRICS},
+        **means.loc[best],
         "of": f"the tag's map at {best}, networks with q of {shares}",
         "layer": best,
-        "median_layer": {name: float(means[name].median()) for name in METRICS},
-        "by_layer": {
-            layer: {name: float(means[name][layer]) for name in METRICS} for layer in layers
-        },
-        "per_seed": [
-            {"seed": seed, **{name: float(rows[name].mean()) for name in METRICS}}
-            for seed, rows in used[used["layer"] == best].groupby("seed")
-        ],
+        "median_layer": means.median().to_dict(),
+        "by_layer": means.to_dict("index"),
+        "per_seed": by_group(used[used["layer"] == best], ["seed"], _means).to_dict("records"),
     }
 
 
-def _plain(data: Any) -> Any:
-    """Return data for strict JSON: NaN becomes null (its reason is in the tables' notes)."""
-    if isinstance(data, dict):
-        return {str(key): _plain(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_plain(value) for value in data]
-    if isinstance(data, np.integer):
-        return int(data)
-    if isinstance(data, float | np.floating):
-        return None if math.isnan(data) else float(data)
-    return data
+def _means(rows: pd.DataFrame) -> dict[str, float]:
+    return {name: float(rows[name].mean()) for name in METRICS}

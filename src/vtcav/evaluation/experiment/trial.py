@@ -1,15 +1,15 @@
 """Test images with known cues, and the concept maps of these cues.
 
 Drawn scenes and a user's photographs differ only in the origin of the images. From here on both are
-the same: images that show cues of their classes, masks of the cues, and the concepts that stand for
-them.
+the same: images that show cues of their classes, the same images without the cues, masks of the
+cues, and the concepts that stand for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -32,18 +32,24 @@ class Trial:
     Attributes:
         classes: The classes' names.
         labels: The class of each image [N].
-        pictures: uint8 [N, H, W, 3], with the cues of their classes.
-        x: The same as the network's input [N, 3, H, W].
+        versions: The images, uint8 [N, H, W, 3]: "whole" with the cues of their classes, and
+            "without_tag", ... without some of them.
+        x: The whole images as the network's input [N, 3, H, W].
         masks: The location of each cue, bool [N, H, W].
         concepts: By cue, the name of the concept that is the cue of each class.
     """
 
     classes: tuple[str, ...]
     labels: NDArray[np.intp]
-    pictures: NDArray[np.uint8]
+    versions: Mapping[str, NDArray[np.uint8]]
     x: Tensor
     masks: Mapping[str, NDArray[np.bool_]]
     concepts: Mapping[str, tuple[str, ...]]
+
+    @property
+    def pictures(self) -> NDArray[np.uint8]:
+        """The images with the cues of their classes, uint8 [N, H, W, 3]."""
+        return self.versions["whole"]
 
     @property
     def cues(self) -> tuple[str, ...]:
@@ -53,38 +59,6 @@ class Trial:
     def of_class(self, t: int) -> NDArray[np.intp]:
         """Return the positions of the images of a class."""
         return np.flatnonzero(self.labels == t)
-
-
-def map_table(explainers: Mapping[str, VisualTCAV], trial: Trial) -> pd.DataFrame:
-    """Return how well the maps of each image's own cues agree with the true masks.
-
-    Args:
-        explainers: By method, of one network and the same concepts.
-        trial: The images.
-    """
-    rows = []
-    first = next(iter(explainers.values()))
-    for layer, F in first.model.activations(trial.x, first.layers).items():
-        for method, explainer in explainers.items():
-            cavs = explainer.cavs.layers[layer]
-            M, separated = cavs.maps(F).cpu().numpy(), cavs.separated.numpy()
-            key = {"method": method, "layer": layer}
-            rows += [key | row for row in _map_rows(M, separated, first.cavs.names, trial)]
-    return pd.DataFrame(rows)
-
-
-def _map_rows(
-    M: NDArray[np.float32], separated: NDArray[np.bool_], names: tuple[str, ...], trial: Trial
-) -> Iterator[dict[str, Any]]:
-    """Yield the metrics of the maps of each image's own cues; M is [N, K, h, w]."""
-    for i, t in enumerate(trial.labels.tolist()):
-        for cue in trial.cues:
-            k = names.index(trial.concepts[cue][t])
-            row = localise(M[i, k], at_resolution(trial.masks[cue][i], M.shape[2:])).to_dict()
-            if not separated[k]:
-                row["note"] = NOT_SEPARATED
-            name = trial.classes[t]
-            yield {"class_index": t, "class_name": name, "cue": cue, "image": i, **row}
 
 
 def own_maps(explainer: VisualTCAV, trial: Trial) -> dict[str, dict[str, NDArray[np.float32]]]:
@@ -98,3 +72,27 @@ def own_maps(explainer: VisualTCAV, trial: Trial) -> dict[str, dict[str, NDArray
             for cue in trial.cues
         }
     return found
+
+
+def map_table(explainers: Mapping[str, VisualTCAV], trial: Trial) -> pd.DataFrame:
+    """Return how well the maps of each image's own cues agree with the true masks.
+
+    Args:
+        explainers: By method, of one network and the same concepts.
+        trial: The images.
+    """
+    rows = []
+    maps = {method: own_maps(explainer, trial) for method, explainer in explainers.items()}
+    for layer in next(iter(maps.values())):
+        for method, explainer in explainers.items():
+            cavs, names = explainer.cavs.layers[layer], explainer.cavs.names
+            for i, t in enumerate(trial.labels.tolist()):
+                for cue in trial.cues:
+                    M = maps[method][layer][cue][i]
+                    row = localise(M, at_resolution(trial.masks[cue][i], M.shape)).to_dict()
+                    if not cavs.separated[names.index(trial.concepts[cue][t])]:
+                        row["note"] = NOT_SEPARATED
+                    key = {"method": method, "layer": layer, "class_index": t}
+                    key |= {"class_name": trial.classes[t], "cue": cue, "image": i}
+                    rows.append(key | row)
+    return pd.DataFrame(rows)

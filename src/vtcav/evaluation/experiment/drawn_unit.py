@@ -1,0 +1,99 @@
+"""Unit of the experiment on drawn scenes: a tag and a texture can each be removed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from vtcav.evaluation.experiment.concept_sets import ConceptSets, concept_name, draw_concept_sets
+from vtcav.evaluation.experiment.effects import CUES
+from vtcav.evaluation.experiment.network import LAYERS, build, draw_cue, logits, to_input, train
+from vtcav.evaluation.experiment.scenes import CLASSES, SIDE, draw_scenes, scene_seed, with_tags
+from vtcav.evaluation.experiment.trial import Trial
+from vtcav.evaluation.experiment.unit import Experiment, MethodSettings
+from vtcav.images.preprocess import Preprocess
+from vtcav.models.classifier import Classifier
+
+__all__ = ["DrawnExperiment", "UnitSettings"]
+
+
+@dataclass(frozen=True)
+class UnitSettings(MethodSettings):
+    """Settings for drawn scenes.
+
+    Attributes:
+        texture_agreement: Share of training scenes with their class's texture. Below 1, or the
+            network would hardly need tags.
+    """
+
+    texture_agreement: float = 0.9
+
+
+class DrawnExperiment(Experiment):
+    """The experiment on drawn scenes.
+
+    Args:
+        settings: Everything that the numbers depend on.
+    """
+
+    settings: UnitSettings
+
+    def __init__(self, settings: UnitSettings) -> None:
+        super().__init__(settings, LAYERS)
+
+    def trained(
+        self, seed: int, agreement: float, device: torch.device | str, advance: Callable[[], None]
+    ) -> Classifier:
+        """Train a network on scenes; tags and textures agree in their shares with the classes."""
+        training, classes = self.settings.training, len(CLASSES)
+        labels = np.arange(training.scenes) % classes
+        own = scene_seed(seed, "train")
+        rng = np.random.default_rng([own, 3])
+        letters = draw_cue(labels, agreement, classes, rng)
+        textures = draw_cue(labels, self.settings.texture_agreement, classes, rng)
+        scenes = with_tags(draw_scenes(labels, own, textures=textures), letters, own)
+        return _model(train(scenes, classes, seed, training, device=device, advance=advance))
+
+    def restored(self, seed: int, weights: Mapping[str, torch.Tensor]) -> Classifier:
+        """Return a unit's network with its trained weights."""
+        net = build(len(CLASSES), seed)
+        net.load_state_dict(dict(weights))
+        return _model(net.eval())
+
+    def trial(self, seed: int, each: int | None = None) -> Trial:
+        """Return test scenes of all classes in turn, each with its class's tag."""
+        labels = np.arange((each or self.settings.test_images) * len(CLASSES)) % len(CLASSES)
+        own = scene_seed(seed, "test")
+        test = with_tags(draw_scenes(labels, own), labels, own)
+        versions = {
+            "whole": test.images(),
+            "without_tag": test.images(tag=False),
+            "without_texture": test.images(texture=False),
+            "without_both": test.images(tag=False, texture=False),
+        }
+        masks = {"tag": test.tag_mask, "texture": test.texture_mask}
+        concepts = {cue: tuple(concept_name(cue, t) for t in range(len(CLASSES))) for cue in CUES}
+        return Trial(CLASSES, labels, versions, to_input(versions["whole"]), masks, concepts)
+
+    def concepts(self, seed: int) -> ConceptSets:
+        """Draw the examples and negatives of all concepts."""
+        return draw_concept_sets(self.settings.examples, seed)
+
+    def logits(self, model: Classifier, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return the logits [N, T] of pictures."""
+        return logits(model.module, pictures)
+
+    def nothing(
+        self, z: Mapping[str, NDArray[np.float64]], labels: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """Return the logits [N, T] of the same scenes without both cues."""
+        return z["without_both"]
+
+
+def _model(net: nn.Module) -> Classifier:
+    return Classifier(net, CLASSES, Preprocess(SIDE, mean=0.5, std=0.5))
