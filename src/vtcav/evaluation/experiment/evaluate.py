@@ -23,9 +23,8 @@ from vtcav.evaluation.experiment.photo_network import Frozen, scratch_preprocess
 from vtcav.evaluation.experiment.photo_unit import PhotoExperiment, PhotoSettings
 from vtcav.evaluation.experiment.photographs import read_photographs
 from vtcav.evaluation.experiment.report import write_report
-from vtcav.evaluation.experiment.result import Evaluation
+from vtcav.evaluation.experiment.result import Evaluation, collect_tables, summary_of
 from vtcav.evaluation.experiment.store import claim_folder, load_unit, save_unit, unit_folder
-from vtcav.evaluation.experiment.tables import collect_tables, summary_of
 from vtcav.evaluation.experiment.unit import Experiment, UnitResult
 from vtcav.images.preprocess import Preprocess
 from vtcav.images.progress import Progress, progress_bar

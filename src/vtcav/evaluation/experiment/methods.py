@@ -1,8 +1,8 @@
 """Methods of the experiment, and the values that they give to test images.
 
-To add a method, write a function from a `Subject` and the names of methods to a table, and add it
-to `_SOURCES`, with a title. Nothing else in the experiment names a method, except that Visual-TCAV
-comes first and is always there.
+To add a method, write a function from an `ExplainedNetwork` and the names of methods to a table,
+and add it to `_SOURCES`, with a title in `TITLES`. Nothing else in the experiment names a method,
+except that Visual-TCAV comes first and is always there.
 
 A table has the columns method, layer, concept, class_index, value and note. For each method, layer,
 concept and class it has one row for the class, or one for each image of the class, in order.
@@ -24,8 +24,16 @@ from vtcav.evaluation.experiment.concept_sets import ConceptSets
 from vtcav.evaluation.experiment.trial import Trial
 from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.models.base import Model
+from vtcav.parameters import Words, check
 
-__all__ = ["ALL_METHODS", "GIVEN_TRUE_MASKS", "TITLES", "Subject", "fitted", "method_values"]
+__all__ = [
+    "ALL_METHODS",
+    "GIVEN_TRUE_MASKS",
+    "TITLES",
+    "ExplainedNetwork",
+    "fitted",
+    "method_values",
+]
 
 VARIANT_STEPS = 24
 """Quadrature points of the variant's integral."""
@@ -45,7 +53,7 @@ _SHARED: dict[str, Any] = {"batch_size": 32, "progress": False}
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class ExplainedNetwork:
     """A trained network with its concepts and test images.
 
     Attributes:
@@ -79,26 +87,32 @@ def fitted(
     return found
 
 
-def method_values(subject: Subject, methods: Sequence[str]) -> pd.DataFrame:
-    """Return the values of the methods, in the order of `ALL_METHODS`."""
+def method_values(network: ExplainedNetwork, methods: Sequence[str]) -> pd.DataFrame:
+    """Return the values of the methods, in the order of `ALL_METHODS`.
+
+    Raises:
+        ExplanationError: For an unknown method.
+    """
     tables = []
+    for method in methods:
+        check("method", method, Words(*ALL_METHODS))
     for source, names in _SOURCES.items():
         if wanted := [name for name in names if name in methods]:
-            tables.append(source(subject, wanted))
+            tables.append(source(network, wanted))
     return pd.concat(tables, ignore_index=True)
 
 
-def _attributions(subject: Subject, methods: Sequence[str]) -> pd.DataFrame:
+def _attributions(network: ExplainedNetwork, methods: Sequence[str]) -> pd.DataFrame:
     """Return the attributions of Visual-TCAV and its variant."""
-    options: dict[str, Any] = {"methods": ["visual_tcav"], "seed": subject.seed, **_SHARED}
-    explainers = [subject.explainers[method] for method in methods]
-    tables = [compare(explainer, subject.images, **options).table for explainer in explainers]
+    options: dict[str, Any] = {"methods": ["visual_tcav"], "seed": network.seed, **_SHARED}
+    explainers = [network.explainers[method] for method in methods]
+    tables = [compare(explainer, network.images, **options).table for explainer in explainers]
     return pd.concat(tables, ignore_index=True)
 
 
-def _peers(subject: Subject, methods: Sequence[str]) -> pd.DataFrame:
+def _peers(network: ExplainedNetwork, methods: Sequence[str]) -> pd.DataFrame:
     """Return the values of published methods; saliency methods get the true masks."""
-    trial = subject.trial
+    trial = network.trial
     nowhere = np.zeros(trial.pictures.shape[1:3], bool)
     masks = {
         trial.concepts[cue][own]: {
@@ -109,17 +123,17 @@ def _peers(subject: Subject, methods: Sequence[str]) -> pd.DataFrame:
         for own in range(len(trial.classes))
     }
     return compare(
-        subject.explainers["visual_tcav"],
-        subject.images,
+        network.explainers["visual_tcav"],
+        network.images,
         methods=methods,
         masks=masks,
-        seed=subject.seed,
+        seed=network.seed,
         **_SHARED,
-        **subject.options,
+        **network.options,
     ).table
 
 
-Source: TypeAlias = Callable[[Subject, Sequence[str]], pd.DataFrame]
+Source: TypeAlias = Callable[[ExplainedNetwork, Sequence[str]], pd.DataFrame]
 
 _SOURCES: dict[Source, tuple[str, ...]] = {
     _attributions: ("visual_tcav", FILTER),

@@ -15,6 +15,7 @@ from vtcav.evaluation.experiment.scenes import ABSENT, Scenes, with_tags
 
 __all__ = [
     "LAYERS",
+    "Inputs",
     "Training",
     "accuracy",
     "build",
@@ -28,6 +29,8 @@ __all__ = [
 
 Convolution: TypeAlias = tuple[int, int, int]
 """Channels, kernel and stride."""
+Inputs: TypeAlias = Callable[[NDArray[np.intp]], Tensor]
+"""From the positions of samples to the network's input."""
 
 _BLOCKS: dict[str, tuple[Convolution, ...]] = {
     "block1": ((12, 5, 2), (24, 3, 2)),
@@ -156,31 +159,29 @@ def train(
         if parameter.ndim == 4:  # a third faster on a CPU
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
-    def draw(epoch: int, rng: np.random.Generator) -> Callable[[NDArray[np.intp]], Tensor]:
+    def draw(epoch: int, rng: np.random.Generator) -> Inputs:
         pictures = augmented(scenes, rng, seed * 1000 + epoch)
         return lambda chosen: to_input(pictures[chosen])
 
-    fit(net, scenes.labels, draw, seed, settings, device=device, advance=advance)
+    fit(net, scenes.labels, draw, seed, settings, device, advance)
     return net
 
 
 def fit(
     net: nn.Module,
     labels: NDArray[np.intp],
-    draw: Callable[[int, np.random.Generator], Callable[[NDArray[np.intp]], Tensor]],
+    draw: Callable[[int, np.random.Generator], Inputs],
     seed: int,
     settings: Training,
-    *,
-    device: torch.device | str = "cpu",
-    advance: Callable[[], None] = lambda: None,
+    device: torch.device | str,
+    advance: Callable[[], None],
 ) -> None:
     """Train a network to classify, and leave it in evaluation mode.
 
     Args:
         net: The network, on the device.
         labels: The class of each sample [N].
-        draw: Takes an epoch and a generator, and returns a function from positions of samples to
-            the network's inputs.
+        draw: Draws the samples of an epoch with a generator.
         seed: Seeds order and augmentation.
         settings: The hyperparameters.
         device: Where to compute.

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from vtcav.errors import ExplanationError, LayerError
 from vtcav.evaluation.experiment.network import (
+    Inputs,
     Training,
     build,
     convolutional,
@@ -85,19 +86,16 @@ class _Stem(nn.Module):
         frozen = self._frozen[0]
         if torch.is_grad_enabled() and x.requires_grad:
             return frozen.maps(x)
-        known = frozen.remembered
         keys = [hashlib.sha256(row.cpu().numpy().tobytes()).digest() for row in x.detach()]
-        new = [i for i, key in enumerate(keys) if key not in known]
-        fresh: dict[bytes, Tensor] = {}
-        if new:
+        rows = {key: frozen.remembered[key] for key in keys if key in frozen.remembered}
+        if new := [i for i, key in enumerate(keys) if key not in rows]:
             with torch.no_grad():
-                found = frozen.maps(x[new])
-            fresh = {keys[i]: row for i, row in zip(new, found.cpu(), strict=True)}
-            for key, row in fresh.items():
-                if (len(known) + 1) * row.nbytes <= _REMEMBERED_BYTES:
-                    known[key] = row
-        rows = [known[key] if key in known else fresh[key] for key in keys]
-        return torch.stack(rows).to(x.device)
+                found = frozen.maps(x[new]).cpu()
+            fresh = {keys[i]: row for i, row in zip(new, found, strict=True)}
+            if (len(frozen.remembered) + len(new)) * found[0].nbytes <= _REMEMBERED_BYTES:
+                frozen.remembered.update(fresh)
+            rows |= fresh
+        return torch.stack([rows[key] for key in keys]).to(x.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,16 +218,15 @@ class Samples:
                     f"({frozen.channels} channels, {frozen.cells} cells); name a deeper layer"
                 )
         rng = np.random.default_rng([seed, 7])
-        of_class = [np.flatnonzero(labels == t) for t in range(classes)]
         self.labels = np.arange(count) % classes
         self.chosen = np.zeros(count, np.intp)
-        for t, own in enumerate(of_class):
-            places = np.flatnonzero(self.labels == t)
-            self.chosen[places] = rng.permutation(np.resize(own, len(places)))
+        for t in range(classes):
+            own = np.flatnonzero(labels == t)
+            self.chosen[t::classes] = rng.permutation(np.resize(own, len(self.labels[t::classes])))
         self.mirrored = rng.random(count) < 0.5
         self.pictures, self.classes, self.seed = pictures, classes, seed
         self.frozen, self.preprocess = frozen, preprocess
-        self._features: tuple[Tensor, Tensor] | None = None
+        self._features: list[Tensor] | None = None
 
     def letters(self, agreement: float) -> NDArray[np.intp]:
         """Return the class whose tag each sample shows, -1 for none.
@@ -247,38 +244,37 @@ class Samples:
     def features(self, agreement: float, advance: Callable[[], None]) -> Tensor:
         """Return the frozen features of the samples [count, C, h, w]; computed once for all q."""
         others = self.letters(0.0)
-        if self._features is not None:
+        if self._features is None:
+            # q decides whether a sample shows its class's tag or what it shows at q = 0
+            self._features = [self._computed(shown, advance) for shown in (self.labels, others)]
+        else:
             for _ in range(STEPS):
                 advance()
-        else:
-            # q decides whether a sample shows its class's tag or what it shows at q = 0
-            self._features = (
-                self._computed(self.labels, advance), self._computed(others, advance)
-            )  # fmt: skip
         own, other = self._features
         agrees = torch.from_numpy(self.letters(agreement) != others)
         return torch.where(agrees[:, None, None, None], own, other)
 
     def _computed(self, letters: NDArray[np.intp], advance: Callable[[], None]) -> Tensor:
-        assert self.frozen is not None
-        device = self.frozen.model.device
+        """Return the frozen features of the samples with tags; advances STEPS / 2 times."""
         pictures = self.tagged(letters, self.seed)
         batches = [pictures[i : i + _BATCH] for i in range(0, len(pictures), _BATCH)]
-        advanced, parts = 0, []
-        for k, batch in enumerate(batches, 1):
-            with torch.no_grad():
-                parts.append(
-                    self.frozen.maps(input_of(batch, self.preprocess).to(device)).half().cpu()
-                )
-            if not parts[-1].isfinite().all():
-                raise ExplanationError(
-                    f"the maps of layer {self.frozen.layer!r} are infinite, NaN or above 65504; "
-                    "name another layer"
-                )
-            while advanced < k * STEPS // 2 // len(batches):
-                advance()
-                advanced += 1
+        parts = []
+        for some in np.array_split(np.arange(len(batches)), STEPS // 2):
+            parts += [self._maps(batches[k]) for k in some]
+            advance()
         return torch.cat(parts)
+
+    def _maps(self, pictures: NDArray[np.uint8]) -> Tensor:
+        assert self.frozen is not None
+        x = input_of(pictures, self.preprocess).to(self.frozen.model.device)
+        with torch.no_grad():
+            maps = self.frozen.maps(x).half().cpu()
+        if not maps.isfinite().all():
+            raise ExplanationError(
+                f"the maps of layer {self.frozen.layer!r} are infinite, NaN or above 65504; "
+                "name another layer"
+            )
+        return maps
 
 
 def train_photo_network(
@@ -298,24 +294,22 @@ def train_photo_network(
         device: Where to compute.
         advance: Called after every epoch.
     """
-    seed, frozen = samples.seed, samples.frozen
-    if frozen is None:
-        net = photo_network(None, samples.classes, seed).to(device)
-        letters = samples.letters(agreement)
+    seed = samples.seed
+    net = photo_network(samples.frozen, samples.classes, seed).to(device)
+    if samples.frozen is None:
+        learning, letters = net, samples.letters(agreement)
 
-        def draw(epoch: int, rng: np.random.Generator) -> Callable[[NDArray[np.intp]], Tensor]:
+        def draw(epoch: int, rng: np.random.Generator) -> Inputs:
             pictures = samples.tagged(letters, seed * 1000 + epoch)
             return lambda chosen: to_input(pictures[chosen])
+    else:
+        learning, F = net[1:], samples.features(agreement, advance)
 
-        fit(net, samples.labels, draw, seed, training, device=device, advance=advance)
-        return net
-    whole = photo_network(frozen, samples.classes, seed).to(device)
-    F = samples.features(agreement, advance)
-    fit(
-        whole[1:], samples.labels, lambda epoch, rng: lambda chosen: F[chosen].float(), seed,
-        training, device=device, advance=advance,
-    )  # fmt: skip
-    return whole.eval()
+        def draw(epoch: int, rng: np.random.Generator) -> Inputs:
+            return lambda chosen: F[chosen].float()
+
+    fit(learning, samples.labels, draw, seed, training, device, advance)
+    return net.eval()
 
 
 def photo_network(frozen: Frozen | None, classes: int, seed: int) -> nn.Sequential:

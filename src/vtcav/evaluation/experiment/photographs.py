@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from torch import Tensor
 
-from vtcav.errors import ExplanationError, ImageError, warn
+from vtcav.errors import ExplanationError, ImageError
 from vtcav.evaluation.experiment.tags import GLYPHS
 from vtcav.images.listing import collect, subfolders
 from vtcav.images.preprocess import Preprocess
 from vtcav.images.references import (
     Skipped,
-    SkippedImageWarning,
     UnreadableError,
+    report_skipped,
     with_reasons,
 )
 
@@ -101,10 +101,7 @@ def read_photographs(
             f"expected 2 to {len(GLYPHS)} folders of photographs in {str(folder)!r}, one for each "
             f"class (each class gets a letter of its own), got {len(names)}{listed}"
         )
-    plain = Preprocess(
-        preprocess.size, preprocess.resize, preprocess.interpolation,
-        crop_pct=preprocess.crop_pct, fill=preprocess.fill, window=preprocess.window,
-    )  # fmt: skip
+    plain = replace(preprocess, mean=0.0, std=1.0)
     pictures, labels, counts = [], [], []
     skipped: list[Skipped] = []
     for t, name in enumerate(names):
@@ -116,11 +113,11 @@ def read_photographs(
         own, lost = [], []
         for ref in refs:
             try:
-                own.append(_bytes(plain, ref.load()))
+                own.append(_bytes(plain(ref.load())))
             except UnreadableError as error:
                 lost.append(Skipped(*error.args))
         if len(own) < FEWEST:
-            why = "".join(f"; {skip.name!r} cannot be read ({skip.reason})" for skip in lost[:5])
+            why = f"; left out: {with_reasons(lost)}" if lost else ""
             raise ExplanationError(
                 f"class {name!r}: expected at least {FEWEST} readable photographs, got "
                 f"{len(own)}{why}"
@@ -128,17 +125,12 @@ def read_photographs(
         pictures += own
         labels += [t] * len(own)
         skipped += lost
-    if skipped:
-        warn(
-            f"{len(skipped)} photographs are left out: {with_reasons(skipped)}", SkippedImageWarning
-        )
+    report_skipped(sum(counts), len(pictures), skipped)
     return Photographs(
         tuple(names), np.stack(pictures), np.array(labels), tuple(counts), tuple(skipped)
     )
 
 
-def _bytes(plain: Preprocess, picture: Image.Image) -> NDArray[np.uint8]:
-    values: NDArray[np.uint8] = (
-        plain(picture).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
-    )
+def _bytes(x: Tensor) -> NDArray[np.uint8]:
+    values: NDArray[np.uint8] = x.mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
     return values

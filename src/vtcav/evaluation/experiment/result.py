@@ -1,15 +1,31 @@
-"""Result of the controlled experiment: tables, summary, and the folder with everything in it."""
+"""Result of the controlled experiment: tables and summary, from its units."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import pandas as pd
+import pandas as pd
 
-__all__ = ["Evaluation"]
+from vtcav.evaluation.experiment.agreement import (
+    by_layer,
+    by_seed,
+    local_agreement,
+    plain,
+    summarise,
+)
+from vtcav.evaluation.experiment.methods import GIVEN_TRUE_MASKS
+from vtcav.evaluation.experiment.unit import UnitResult
+from vtcav.evaluation.metrics import METRICS
+from vtcav.evaluation.result import by_group
+from vtcav.results.provenance import versions
+
+__all__ = ["Evaluation", "collect_tables", "summary_of"]
+
+TRUTH = "share"
+"""The truth of the headline: the causal effect as a share of the class's logit gap."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,3 +53,105 @@ class Evaluation:
     def page(self) -> Path:
         """The HTML page with everything in it."""
         return self.folder / "report.html"
+
+
+def collect_tables(units: Mapping[tuple[int, float], UnitResult]) -> dict[str, pd.DataFrame]:
+    """Return the tables points, layers, local and localisation of all units."""
+    points = pd.concat([unit.classes for unit in units.values()], ignore_index=True)
+    images = pd.concat([unit.images for unit in units.values()], ignore_index=True)
+    maps = pd.concat([unit.maps for unit in units.values()], ignore_index=True)
+    return {
+        "points": points,
+        "layers": by_layer(points, TRUTH),
+        "local": local_agreement(images[images["per_image"]]),
+        "localisation": by_group(maps, ["seed", "q", "method", "cue", "layer"], _map_means),
+    }
+
+
+def _map_means(maps: pd.DataFrame) -> dict[str, Any]:
+    """Return the means of the metrics of maps.
+
+    The pointing game of a map that is not separated is a miss, not a missing value: whoever looks
+    for the concept does not find it.
+    """
+    means = {name: float(maps[name].fillna(0.0).mean()) for name in METRICS}
+    empty = int(maps["pointing_game"].isna().sum())
+    note = f"{empty} of {len(maps)} maps are empty, counted as missing the mask" if empty else ""
+    return {"n": len(maps), **means, "empty": empty, "note": note}
+
+
+def summary_of(
+    tables: Mapping[str, pd.DataFrame],
+    units: Mapping[tuple[int, float], UnitResult],
+    run: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the content of `summary.json`."""
+    methods = summarise(by_seed(tables["layers"]))
+    for name, entry in methods.items():
+        entry["local"] = _local(tables["local"], name)
+        entry["given_true_masks"] = name in GIVEN_TRUE_MASKS
+    other = {
+        truth: summarise(by_seed(by_layer(tables["points"], truth)))
+        for truth in ("effect", "centred_share", "centred_effect")
+    }
+    return plain(
+        {
+            "kind": run.get("kind", "experiment"),
+            "truth": "causal effect as a share of the class's logit gap",
+            "points_per_layer": tables["layers"]["n"].max(),
+            "methods": methods,
+            "localisation": _localisation(tables["localisation"]),
+            "other_truths": other,
+            "networks": [{"seed": seed, "q": q, **unit.facts} for (seed, q), unit in units.items()],
+            "run": dict(run),
+            "versions": versions("captum", "scikit-learn", "scipy"),
+        }
+    )
+
+
+def _local(local: pd.DataFrame, method: str) -> dict[str, Any]:
+    """Return per-image agreement by layer, means over seeds; empty for class-level methods."""
+    own = local[local["method"] == method]
+    return {
+        str(layer): {"spearman": rows["spearman"].mean(), "within_class": rows["within"].mean()}
+        for layer, rows in own.groupby("layer", sort=False)
+    }
+
+
+def _localisation(table: pd.DataFrame) -> dict[str, Any]:
+    """Return the metrics of Visual-TCAV's maps, and by method, cue and layer.
+
+    The numbers at the top level are those of the tag's map over networks with q >= 0.5 (those
+    that use it), at the layer with the highest pointing game; `median_layer` is the median over
+    layers. `variants` holds the same for the named variants.
+    """
+    found = {method: _tag_maps(rows) for method, rows in table.groupby("method", sort=False)}
+    detail = by_group(
+        table,
+        ["method", "cue", "layer", "q"],
+        lambda rows: _means(rows) | {"empty": rows["empty"].sum() / rows["n"].sum()},
+    )
+    rows = detail.to_dict("records")
+    return {**found.pop("visual_tcav"), "variants": found, "by_method_cue_layer_q": rows}
+
+
+def _tag_maps(table: pd.DataFrame) -> dict[str, Any]:
+    """Return the metrics of one method's tag maps at the layer where they point best."""
+    tags = table[table["cue"] == "tag"]
+    used = tags[tags["q"] >= 0.5]
+    used = used if len(used) else tags
+    means = used.groupby("layer", sort=False)[list(METRICS)].mean()
+    best = str(means["pointing_game"].idxmax())
+    shares = ", ".join(f"{q:g}" for q in sorted(used["q"].unique()))
+    return {
+        **means.loc[best],
+        "of": f"the tag's map at {best}, networks with q of {shares}",
+        "layer": best,
+        "median_layer": means.median().to_dict(),
+        "by_layer": means.to_dict("index"),
+        "per_seed": by_group(used[used["layer"] == best], ["seed"], _means).to_dict("records"),
+    }
+
+
+def _means(rows: pd.DataFrame) -> dict[str, float]:
+    return {name: float(rows[name].mean()) for name in METRICS}

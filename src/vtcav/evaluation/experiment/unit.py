@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from vtcav.evaluation.experiment.concept_sets import ConceptSets
 from vtcav.evaluation.experiment.effects import Effects, causal_effects
-from vtcav.evaluation.experiment.methods import Subject, fitted, method_values
+from vtcav.evaluation.experiment.methods import ExplainedNetwork, fitted, method_values
 from vtcav.evaluation.experiment.network import Training
 from vtcav.evaluation.experiment.trial import Trial, map_table, own_maps
 from vtcav.evaluation.experiment.values import class_means, image_values
@@ -153,8 +153,8 @@ class Experiment(ABC):
         effects, facts = self._truth(model, trial)
         advance()
         explainers = fitted(model, self.layers, self.concepts(seed), settings.methods)
-        subject = Subject(explainers, trial, seed, settings.options)
-        images = image_values(method_values(subject, settings.methods), trial, effects)
+        network = ExplainedNetwork(explainers, trial, seed, settings.options)
+        images = image_values(method_values(network, settings.methods), trial, effects)
         advance()
         maps = map_table(explainers, trial)
         advance()
