@@ -296,8 +296,9 @@ def train_photo_network(
     """
     seed = samples.seed
     net = photo_network(samples.frozen, samples.classes, seed).to(device)
+    learning: nn.Module = net
     if samples.frozen is None:
-        learning, letters = net, samples.letters(agreement)
+        letters = samples.letters(agreement)
 
         def draw(epoch: int, rng: np.random.Generator) -> Inputs:
             pictures = samples.tagged(letters, seed * 1000 + epoch)
