@@ -198,7 +198,7 @@ class Diagnostics:
 
     def to_json(self) -> str:
         """Return findings, levels and provenance as JSON; missing numbers are null."""
-        from vtcav.results.wide_tables import json_text
+        from vtcav.results.tables import json_text
 
         return json_text(self._content())
 

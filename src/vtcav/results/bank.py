@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CavBank", "ConceptRecord"]
 
+_PLAIN = "fingerprint", "described", "versions", "settings"  # fields that are JSON data
+
 
 @dataclass(frozen=True)
 class ConceptRecord:
@@ -256,17 +258,14 @@ class CavBank:
         for name, pictures in self.thumbnails.items():
             tensors[f"thumbnails/{name}"] = torch.tensor(pictures)
         data = {
+            **{name: getattr(self, name) for name in _PLAIN},
             "concepts": [asdict(record) for record in self.concepts],
             "layers": list(self.layers),
-            "fingerprint": self.fingerprint,
             "preprocessing": self.preprocessing,
-            "described": dict(self.described),
-            "versions": dict(self.versions),
-            "settings": dict(self.settings),
             "sets": [images.to_dict() for images in self.sets],
             "contrast": self.contrast,
             "resampling": self.resampling.to_dict(),
-            "behaviour": dict(self.behaviour),
+            "behaviour": self.behaviour,
         }
         bank_file.write(Path(path), tensors, data)
 
@@ -294,11 +293,8 @@ class CavBank:
                 for layer in layers
             },
             thumbnails={c.name: tensors[f"thumbnails/{c.name}"].numpy() for c in concepts},
-            fingerprint=data["fingerprint"],
+            **{name: data[name] for name in _PLAIN},
             preprocessing=tuple(data["preprocessing"]),
-            described=data["described"],
-            versions=data["versions"],
-            settings=data["settings"],
             sets=tuple(
                 ImageSetRecord.from_file(entry, tensors, f"set/{i}/", layers)
                 for i, entry in enumerate(data["sets"])

@@ -21,8 +21,9 @@ from vtcav.files.manifest import (
 )
 from vtcav.images.references import Skipped
 from vtcav.parameters import Between, check
+from vtcav.results.notebook.explanations import global_html, global_text, local_html, local_text
 from vtcav.results.provenance import Provenance
-from vtcav.results.tables import BOOTSTRAP, NULL, printable
+from vtcav.results.tables import BOOTSTRAP, NULL, by_class, by_image, json_text, printable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,13 +66,9 @@ class LocalExplanation:
         _freeze(self.picture, *self.thumbnails.values())
 
     def __repr__(self) -> str:
-        from vtcav.results.notebook.explanations import local_text
-
         return local_text(self)
 
     def _repr_html_(self) -> str:
-        from vtcav.results.notebook.explanations import local_html
-
         return local_html(self)
 
     @property
@@ -120,14 +117,10 @@ class LocalExplanation:
 
         A class whose name another class has too is numbered: "crane", "crane [2]".
         """
-        from vtcav.results.wide_tables import by_class
-
         return by_class(self._rows)
 
     def to_json(self) -> str:
         """Return numbers and provenance as JSON; missing numbers are null, maps are left out."""
-        from vtcav.results.wide_tables import json_text
-
         return json_text(self._content())
 
     def plot(self, *, smooth: bool = False) -> Figure:
@@ -230,13 +223,9 @@ class GlobalExplanation:
         _freeze(*self.thumbnails.values())
 
     def __repr__(self) -> str:
-        from vtcav.results.notebook.explanations import global_text
-
         return global_text(self)
 
     def _repr_html_(self) -> str:
-        from vtcav.results.notebook.explanations import global_html
-
         return global_html(self)
 
     @property
@@ -300,14 +289,10 @@ class GlobalExplanation:
 
         Two images of one name have two rows.
         """
-        from vtcav.results.wide_tables import by_image
-
         return by_image(self._rows, self.layers, self.concepts)
 
     def to_json(self) -> str:
         """Return the summary, all attributions and provenance as JSON; missing numbers are null."""
-        from vtcav.results.wide_tables import json_text
-
         rows = {"attributions": records(self._rows), "images": records(self.images)}
         return json_text(self._content() | rows)
 

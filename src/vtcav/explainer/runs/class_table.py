@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -145,23 +145,17 @@ def explain_parts(
             yield chunk.number, _explain(task, islice(arrivals, len(chunk.refs)), progress)
 
 
-@dataclass(frozen=True)
-class _Arrival:
-    """An image ready for the network, or the reason why it is not."""
-
-    ref: ImageRef
-    fact: Fact
-    x: Tensor | None
-    reason: str = ""
+_Arrival: TypeAlias = tuple[ImageRef, Fact, Tensor | UnreadableError]
+"""An image ready for the network, or the reason why it is not."""
 
 
 def _prepare(preprocess: Callable[[Image.Image], Tensor], ref: ImageRef) -> _Arrival:
     """Open one image."""
     fact, here = fetched(ref)
     try:
-        return _Arrival(ref, fact, prepared(preprocess, here)[1])
+        return ref, fact, prepared(preprocess, here)[1]
     except UnreadableError as error:
-        return _Arrival(ref, fact, None, error.args[1])
+        return ref, fact, error
 
 
 def _explain(task: Task, arrivals: Iterable[_Arrival], progress: Progress | None) -> Part:
@@ -176,14 +170,14 @@ def _explain(task: Task, arrivals: Iterable[_Arrival], progress: Progress | None
     first = ""
 
     def readable() -> Iterator[tuple[str, str, Tensor]]:
-        for arrival in arrivals:
-            facts.append(arrival.fact)
-            if arrival.x is not None:
-                yield arrival.ref.name, arrival.fact.digest, arrival.x
+        for ref, fact, x in arrivals:
+            facts.append(fact)
+            if isinstance(x, Tensor):
+                yield ref.name, fact.digest, x
             elif task.strict:
-                raise UnreadableError(arrival.ref.name, arrival.reason)
+                raise x
             else:
-                skipped.append(Skipped(arrival.ref.name, arrival.reason))
+                skipped.append(Skipped(*x.args))
             if progress is not None:
                 progress.advance()
 

@@ -4,20 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vtcav.results import words
 from vtcav.results.figures.protocols import ExplainedClass, ExplainedImage
 from vtcav.results.notebook.display import MOST_ROWS, Cell, Display, Figure, cell
 from vtcav.results.notebook.pictures import examples, overlay, picture
-from vtcav.results.words import (
-    NOT_SEPARATED,
-    NS,
-    as_much,
-    count,
-    interval,
-    not_significant,
-    notes_by_class,
-    value,
-    verdict,
-)
+from vtcav.results.words import count, value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +17,7 @@ __all__ = ["global_html", "global_text", "local_html", "local_text"]
 
 _MOST_MAPS = 11
 _MOST_CLASSES = 4
-_MARKS = {NS: " ns", NOT_SEPARATED: f" {NOT_SEPARATED}"}
+_MARKS = {words.NS: " ns", words.NOT_SEPARATED: f" {words.NOT_SEPARATED}"}
 
 
 def local_html(explanation: ExplainedImage) -> str:
@@ -43,7 +34,7 @@ def local_html(explanation: ExplainedImage) -> str:
         "Number: the share of the best class's logit difference that the concept accounts for; "
         "plot() draws all of it."
     ]
-    if found := not_significant(table, explanation.provenance.null_cavs):
+    if found := words.not_significant(table, explanation.provenance.null_cavs):
         notes.append(f"ns: not significant. {found}.")
     if (more := len(classes) - len(shown)) > 0:
         notes.insert(0, f"{count(more, 'more class', 'more classes')} not shown.")
@@ -85,16 +76,16 @@ def _local_row(group: pd.DataFrame, classes: list[int]) -> list[Cell]:
         cell(float(row.attribution), bar=True, mark=_MARKS.get(_verdict(row), ""))
         for row in _rows(by_class)
     ]
-    note = notes_by_class(group)
+    note = words.notes_by_class(group)
     return [cell(group["layer"].iloc[0]), cell(group["concept"].iloc[0]), *numbers, cell(note)]
 
 
 def _verdict(row: Any) -> str:
-    return verdict(float(row.q_value), separated=bool(row.separated))
+    return words.verdict(float(row.q_value), separated=bool(row.separated))
 
 
 def _test(row: Any, null_cavs: int, tests: int) -> str:
-    why, about = _verdict(row), as_much(row.p_value, row.q_value, null_cavs, tests, row.note)
+    why, about = _verdict(row), words.as_much(row.p_value, row.q_value, null_cavs, tests, row.note)
     return about if why in about else f"{why}: {about}"
 
 
@@ -107,8 +98,8 @@ def global_html(explanation: ExplainedClass) -> str:
             cell(row.layer),
             cell(row.concept),
             cell(float(row.mean), bar=True),
-            cell(interval(row.ci_low, row.ci_high)),
-            cell(interval(row.cav_low, row.cav_high)),
+            cell(words.interval(row.ci_low, row.ci_high)),
+            cell(words.interval(row.cav_low, row.cav_high)),
             cell(_test(row, explanation.provenance.null_cavs, tests)),
             cell(row.note),
         ]
