@@ -8,7 +8,7 @@ from PIL import Image
 import vtcav
 import vtcav.cli.diagnose as command
 from tests.helpers.small import small_model
-from vtcav.cli.options import UsageError
+from vtcav.cli.options import UsageError, add_command
 from vtcav.diagnostics.diagnosis import diagnose
 from vtcav.diagnostics.result import Diagnostics
 
@@ -25,7 +25,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("vtcav.models.registry.load_network", lambda settings: small_model())
     root = argparse.ArgumentParser()
-    command.add(root.add_subparsers())
+    add_command(root.add_subparsers(), command)
 
     def run(*options):
         arguments = root.parse_args(["diagnose", "--model", "small", "--quiet", *options])

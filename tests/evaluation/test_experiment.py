@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vtcav.cli.evaluate import add
+from vtcav.cli import evaluate as command
+from vtcav.cli.options import add_command
 from vtcav.errors import ExplanationError
 from vtcav.evaluation.experiment.agreement import by_layer, by_seed, local_agreement, summarise
 from vtcav.evaluation.experiment.drawn_unit import DrawnExperiment, UnitSettings
@@ -185,7 +186,7 @@ def test_the_command_prints_a_table_and_the_page(finished, monkeypatch, capsys):
     )
     root = argparse.ArgumentParser()
 
-    add(root.add_subparsers())
+    add_command(root.add_subparsers(), command)
     arguments = root.parse_args(["evaluate", "-o", "x", "--seeds", "1,2"])
     assert arguments.seeds == [1, 2]
     arguments.run(arguments)

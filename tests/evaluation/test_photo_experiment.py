@@ -12,8 +12,8 @@ from skimage import data
 from torch import nn
 
 import vtcav
-from vtcav.cli.evaluate import add
-from vtcav.cli.options import UsageError
+from vtcav.cli import evaluate as command
+from vtcav.cli.options import UsageError, add_command
 from vtcav.errors import ExplanationError, ImageError, LayerError
 from vtcav.evaluation.experiment.drawn_unit import UnitSettings
 from vtcav.evaluation.experiment.evaluate import evaluate
@@ -230,7 +230,7 @@ def test_models_and_settings_that_do_not_fit_are_refused(folder, model, tmp_path
 
 def test_options_of_photographs_need_photographs():
     root = argparse.ArgumentParser()
-    add(root.add_subparsers())
+    add_command(root.add_subparsers(), command)
     arguments = root.parse_args(["evaluate", "-o", "x", "--model", "demo"])
     with pytest.raises(UsageError, match="need photographs: --images DIR"):
         arguments.run(arguments)

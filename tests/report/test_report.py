@@ -17,6 +17,7 @@ import pytest
 import vtcav
 from tests.helpers.studies import CLASSES, CONCEPT, IMAGE, small_study
 from vtcav.cli import report as command
+from vtcav.cli.options import add_command
 from vtcav.diagnostics.levels import BAD
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.errors import ExplanationError
@@ -341,7 +342,7 @@ def test_report_of_a_folder_is_that_of_its_results(study, saved):
 def test_command_writes_the_report(saved, tmp_path, capsys):
     output = tmp_path / "new" / "page.html"
     parser = argparse.ArgumentParser()
-    command.add(parser.add_subparsers())
+    add_command(parser.add_subparsers(), command)
     arguments = parser.parse_args(["report", str(saved), "-o", str(output), "--json"])
     arguments.run(arguments)
     told = json.loads(capsys.readouterr().out)

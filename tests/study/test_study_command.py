@@ -13,7 +13,7 @@ from PIL import Image
 import vtcav
 import vtcav.cli.init as init_command
 import vtcav.cli.run as run_command
-from vtcav.cli.options import UsageError
+from vtcav.cli.options import UsageError, add_command
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.explainer.runs.run_folder import DamagedPartWarning
 from vtcav.files.manifest import load_manifest
@@ -134,8 +134,8 @@ def edit(place, old, new):
 def command(*arguments):
     root = argparse.ArgumentParser()
     commands = root.add_subparsers()
-    run_command.add(commands)
-    init_command.add(commands)
+    add_command(commands, run_command)
+    add_command(commands, init_command)
     parsed = root.parse_args(arguments)
     parsed.run(parsed)
 

@@ -1,4 +1,8 @@
-"""The command line: a thin shell over the API."""
+"""The command line: a thin shell over the API.
+
+Each command is a module of its name: its docstring is the help, `add_options` declares the options
+and `run` does the work.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +10,13 @@ import argparse
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
-from vtcav.cli import (
-    cache,
-    compare,
-    concepts,
-    demo,
-    diagnose,
-    evaluate,
-    explain,
-    explain_class,
-    explore,
-    init,
-    layers,
-    localise,
-    report,
-    run,
-)
-from vtcav.cli.options import UsageError
+from vtcav.cli.options import UsageError, add_command
 from vtcav.cli.terminal import fail, results_alone, show_warning
 from vtcav.errors import VtcavError
 
@@ -35,20 +24,8 @@ __all__ = ["main", "parser"]
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 _COMMANDS = (
-    demo,
-    layers,
-    explain,
-    explain_class,
-    concepts,
-    explore,
-    init,
-    run,
-    report,
-    diagnose,
-    localise,
-    compare,
-    evaluate,
-    cache,
+    *("demo", "layers", "explain", "explain_class", "concepts", "explore", "init", "run"),
+    *("report", "diagnose", "localise", "compare", "evaluate", "cache"),
 )
 
 
@@ -62,38 +39,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 done, 1 the work failed, 2 wrong usage, 130 interrupted.
     """
     arguments = parser().parse_args(argv)
+    output = results_alone() if getattr(arguments, "json", False) else nullcontext()
     with warnings.catch_warnings():
         if not arguments.debug:
             warnings.simplefilter("default", UserWarning)
             warnings.showwarning = show_warning
         try:
-            with _no_empty_folders(getattr(arguments, "output", None)), _output(arguments):
+            with _no_empty_folders(getattr(arguments, "output", None)), output:
                 arguments.run(arguments)
         except KeyboardInterrupt:
             return fail("interrupted; nothing half-written was left", INTERRUPTED)
         except UsageError as error:
             return fail(str(error), USAGE)
-        except VtcavError as error:
-            if arguments.debug:
-                raise
-            return fail(str(error), FAILED)
         except BrokenPipeError:
             # the reader of a pipe went away (vtcav layers ... | head)
             if sys.stderr is not None:
                 sys.stderr.close()
-            return DONE
         except Exception as error:
             if arguments.debug:
                 raise
-            return fail(
-                f"{type(error).__name__}: {error} (unexpected; --debug shows where)", FAILED
-            )
+            if isinstance(error, VtcavError):
+                return fail(str(error), FAILED)
+            kind = type(error).__name__
+            return fail(f"{kind}: {error} (unexpected; --debug shows where)", FAILED)
     return DONE
 
 
 @contextmanager
 def _no_empty_folders(output: Path | None) -> Iterator[None]:
-    """Remove folders for results that the block makes and leaves empty, as where it fails."""
+    """Remove the result folders that the block creates and leaves empty, as when it fails."""
     missing = []
     if output is not None:
         missing = [path for path in (Path(output), *Path(output).parents) if not path.exists()]
@@ -105,10 +79,6 @@ def _no_empty_folders(output: Path | None) -> Iterator[None]:
                 path.rmdir()
 
 
-def _output(arguments: argparse.Namespace) -> AbstractContextManager[None]:
-    return results_alone() if getattr(arguments, "json", False) else nullcontext()
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     root = _Parser(
@@ -118,13 +88,13 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action="version", version=f"vtcav {version('vtcav')}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in _COMMANDS:
-        command.add(commands)
+    for name in _COMMANDS:
+        add_command(commands, import_module(f"vtcav.cli.{name}"))
     return root
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports an error in one line, and where help is."""
+    """A parser that reports an error in one line and says where to find help."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(

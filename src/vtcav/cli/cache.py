@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcav.cli import options
-from vtcav.cli.terminal import print_json, print_line
 from vtcav.errors import ExplanationError
 
 if TYPE_CHECKING:
     from vtcav.files.cache import Cache
 
-__all__ = ["add"]
+__all__ = ["add_options", "run"]
 
 _KINDS = {
     "look": "sets of images",
@@ -32,9 +31,8 @@ _KINDS = {
 }
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    command = options.add_command(commands, "cache", __doc__, _run)
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options."""
     command.add_argument(
         "action",
         nargs="?",
@@ -46,7 +44,8 @@ def add(commands: Any) -> None:
     options.add_shared(command, quiet="")
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
+    """Carry out the command."""
     from vtcav.files.cache_location import cache_of
 
     cache = cache_of(arguments.cache, unset=True)
@@ -58,10 +57,7 @@ def _run(arguments: argparse.Namespace) -> None:
         data, lines, fault = action(cache)
     except OSError as error:
         raise ExplanationError(f"cannot read the cache {str(cache.folder)!r}: {error}") from error
-    if arguments.json:
-        print_json({"folder": str(cache.folder.resolve()), **data})
-    else:
-        print_line("\n".join(lines))
+    options.answer(arguments, {"folder": str(cache.folder.resolve()), **data}, *lines)
     if fault:
         raise ExplanationError(fault)
 
@@ -110,10 +106,8 @@ def _named(damaged: dict[Path, str]) -> str:
     return "; ".join([*first, *(["..."] if len(damaged) > len(first) else [])])
 
 
-def _words(size: float) -> str:
+def _words(size: int) -> str:
     """Return a size for a person."""
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
+    from rich.filesize import decimal
+
+    return decimal(size)

@@ -12,12 +12,11 @@ with photos/zebra/*.jpg, photos/dalmatian/*.jpg, ...
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcav.cli import options
-from vtcav.cli.terminal import print_frame, print_line, records
+from vtcav.cli.terminal import print_frame, print_line
 from vtcav.errors import ImageError
 from vtcav.evaluation.compare.methods import METHODS
 
@@ -27,32 +26,26 @@ if TYPE_CHECKING:
     from vtcav.evaluation.compare.result import Comparison
     from vtcav.models.base import Model
 
-__all__ = ["add", "class_folders"]
+__all__ = ["add_options", "class_folders", "run"]
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    command = options.add_command(commands, "compare", __doc__, _run)
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options."""
     command.add_argument(
         "--images", required=True, help="a folder or URI with one folder of images per class"
     )
-    options.add_sources(command)
     command.add_argument(
         "--methods",
         type=options.names,
         default=list(METHODS),
         help=f"methods with commas (default: all, {','.join(METHODS)})",
     )
-    positive = options.positive
-    command.add_argument(
-        "--runs", type=positive, default=20, help="CAVs of each concept for TCAV (default: 20)"
-    )
-    command.add_argument(
-        "--points", type=positive, default=50, help="steps of input gradients (default: 50)"
-    )
-    options.add_resampling(command)
-    options.add_output(command, "tables and figure")
-    options.add_common(command)
+    draws, steps = "CAVs of each concept for TCAV", "steps of input gradients"
+    for option, count, meaning in (("--runs", 20, draws), ("--points", 50, steps)):
+        command.add_argument(
+            option, type=options.positive, default=count, help=f"{meaning} (default: {count})"
+        )
+    options.add_explainer(command, "tables and figure", draws=True)
 
 
 def class_folders(root: str | Path, model: Model) -> dict[int, str | Path]:
@@ -83,15 +76,15 @@ def class_folders(root: str | Path, model: Model) -> dict[int, str | Path]:
     return found
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
+    """Carry out the command."""
     from vtcav.evaluation.compare.compute import compare
     from vtcav.models.heads.batch_size import IMAGES
 
-    options.check_sources(arguments)
     unknown = [method for method in arguments.methods if method not in METHODS]
     if unknown or not arguments.methods:
         raise options.UsageError(f"expected methods among {', '.join(METHODS)}, got {unknown}")
-    model = options.load(arguments)
+    model = options.load_checked(arguments)
     images = class_folders(arguments.images, model)
     found = compare(
         options.prepared(arguments, model),
@@ -105,12 +98,8 @@ def _run(arguments: argparse.Namespace) -> None:
         strict=arguments.strict,
         progress=options.shown(arguments),
     )
-    options.present(
-        arguments,
-        found,
-        lambda: {"summary": records(found.summary()), "ranks": records(found.ranks())},
-        partial(_print, found),
-    )
+    data = {"summary": found.summary(), "ranks": found.ranks()}
+    options.present(arguments, found, data, _print)
 
 
 def _print(found: Comparison) -> None:

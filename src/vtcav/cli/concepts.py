@@ -27,12 +27,11 @@ from vtcav.explainer.settings import FitSettings
 if TYPE_CHECKING:
     from vtcav.datasets import ConceptImages, Patches
 
-__all__ = ["add"]
+__all__ = ["add_options", "run"]
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    command = options.add_command(commands, "concepts", __doc__, _run)
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options."""
     _add_source(command)
     _add_patches(command)
     options.add_settings(command, FitSettings, "seed")
@@ -41,9 +40,7 @@ def add(commands: Any) -> None:
 
 def _add_source(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", metavar="SOURCE", help="a folder or a file, see above")
-    command.add_argument(
-        "-o", "--output", type=options.output_folder, required=True, help="the folder to write to"
-    )
+    options.add_output(command, "the folder to write to", required=True)
     command.add_argument("--labels", type=options.names, help="labels with commas (default: all)")
     command.add_argument("--limit", type=options.positive, help="at most this many images of each")
     command.add_argument(
@@ -91,8 +88,9 @@ def _add_patches(command: argparse.ArgumentParser) -> None:
     patches.add_argument("--per-image", type=options.positive, help="at most this many per picture")
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    from vtcav.cli.terminal import print_frame, print_json, print_line, records
+def run(arguments: argparse.Namespace) -> None:
+    """Carry out the command."""
+    from vtcav.cli.terminal import print_frame
     from vtcav.datasets import ConceptImages
     from vtcav.errors import DatasetError
 
@@ -104,25 +102,20 @@ def _run(arguments: argparse.Namespace) -> None:
             raise DatasetError(f"{str(rest_folder / 'rest')!r} exists already; remove it")
     found = _listed(arguments)
     chosen = found.only(arguments.labels, limit=arguments.limit, seed=arguments.seed)
+    counts, negatives = chosen.counts(), None
+    lines = [f"Written to {arguments.output.resolve()}"]
     rest = None
     if arguments.rest is not None:
-        left = found.rest(arguments.labels, limit=arguments.rest, seed=arguments.seed)
-        rest = ConceptImages({"rest": left})
+        rest = found.rest(arguments.labels, limit=arguments.rest, seed=arguments.seed)
     folders = chosen.save(arguments.output)
-    negatives = rest.save(rest_folder)["rest"] if rest is not None else None
-    if arguments.json:
-        print_json(
-            {
-                "concepts": {name: str(path.resolve()) for name, path in folders.items()},
-                "counts": records(chosen.counts()),
-                "negatives": None if negatives is None else str(negatives.resolve()),
-            }
-        )
-    elif not arguments.quiet:
-        print_frame("Concepts", chosen.counts(), "concept, images, why: left out")
-        print_line(f"Written to {arguments.output.resolve()}")
-        if negatives is not None:
-            print_line(f"Negatives ({len(left)}) written to {negatives.resolve()}")
+    if rest is not None:
+        negatives = str(ConceptImages({"rest": rest}).save(rest_folder)["rest"].resolve())
+        lines.append(f"Negatives ({len(rest)}) written to {negatives}")
+    if not arguments.json and not arguments.quiet:
+        print_frame("Concepts", counts, "concept, images, why: left out")
+    paths = {name: str(path.resolve()) for name, path in folders.items()}
+    data = {"concepts": paths, "counts": counts, "negatives": negatives}
+    options.answer(arguments, data, *([] if arguments.quiet else lines))
 
 
 def _listed(arguments: argparse.Namespace) -> ConceptImages:

@@ -1,7 +1,11 @@
-"""`vtcav demo`: a real ImageNet network, real photographs and drawn concepts, offline.
+"""`vtcav demo`: explain photographs with a real ImageNet network, offline.
 
-Everything comes from installed packages: EfficientNet-Lite0 and its weights, the photographs of
-scikit-image, and the textures that vtcav draws itself.
+Explain photographs and a class with EfficientNet-Lite0 and texture concepts that vtcav draws. The
+network's weights and the photographs come with installed packages: this needs the extra
+vtcav[demo] and no network access. Ends with the path of a report.
+
+Example:
+  vtcav demo -o demo
 """
 
 from __future__ import annotations
@@ -9,15 +13,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vtcav.cli.options import add_common, output_folder, say, shown
-from vtcav.cli.terminal import print_json, print_line
+from vtcav.cli import options
 
 if TYPE_CHECKING:
     from vtcav.models.base import Model
 
-__all__ = ["LAYERS", "add", "run_demo"]
+__all__ = ["LAYERS", "add_options", "run", "run_demo"]
 
 LAYERS = ("_blocks.10", "_blocks.13", "_bn1")
 """Layers of EfficientNet-Lite0 that tell textures apart, from the middle to the last."""
@@ -79,35 +82,21 @@ def run_demo(
     return write_report(output, title=_TITLE)
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    command = commands.add_parser(
-        "demo",
-        help="explain photographs with a real ImageNet network, offline",
-        description=(
-            "Explain photographs and a class with EfficientNet-Lite0 and drawn texture concepts. "
-            "Needs the extra vtcav[demo] and no network access. Ends with the path of a report."
-        ),
-        epilog="example:\n  vtcav demo -o demo",
-    )
-    command.add_argument(
-        "-o", "--output", type=output_folder, default=Path("demo"), help="folder to write"
-    )
-    add_common(command)
-    command.set_defaults(run=_run)
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    options.add_output(command, "folder to write", default=Path("demo"))
+    options.add_common(command)
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
+    """Carry out the command."""
     from vtcav.models.registry import load_model
 
     page = run_demo(
         arguments.output,
         load_model("demo", device=arguments.device),
         seed=arguments.seed,
-        say=say(arguments),
-        shown=shown(arguments),
-    )
-    if arguments.json:
-        print_json({"report": str(page.resolve())})
-    else:
-        print_line(f"Done. Open {page.resolve()}")
+        say=options.say(arguments),
+        shown=options.shown(arguments),
+    ).resolve()
+    options.answer(arguments, {"report": str(page)}, f"Done. Open {page}")

@@ -13,8 +13,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vtcav.cli import options
 from vtcav.cli.terminal import print_frame, print_line, records
@@ -23,45 +22,33 @@ from vtcav.diagnostics.levels import FINE
 if TYPE_CHECKING:
     from vtcav.diagnostics.result import Diagnostics
 
-__all__ = ["add"]
+__all__ = ["add_options", "run"]
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    command = options.add_command(commands, "diagnose", __doc__, _run)
-    options.add_sources(command)
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options."""
     command.add_argument(
         "--images",
-        help="images to explain, looked for among the examples: folder, glob, URI or Parquet file",
+        help=f"images to explain, looked for among the examples: {options.IMAGES_HELP}",
     )
     command.add_argument("--other-negatives", help="other negatives to compare the directions with")
-    options.add_output(command, "tables and figure")
-    options.add_common(command)
+    options.add_explainer(command, "tables and figure")
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    from vtcav.images.listing import collect
-
-    options.check_sources(arguments)
-    # mistakes show before the minutes that learning may take
-    for source in (arguments.images, arguments.other_negatives):
-        if source is not None:
-            collect(source)
+def run(arguments: argparse.Namespace) -> None:
+    """Carry out the command."""
+    model = options.load_checked(arguments, arguments.images, arguments.other_negatives)
     # diagnostics need no attributions
-    explainer = options.prepared(arguments, options.load(arguments), null_cavs=0, bootstraps=0)
+    explainer = options.prepared(arguments, model, null_cavs=0, bootstraps=0)
     found = explainer.diagnostics(
         images=arguments.images, negatives=arguments.other_negatives, seed=arguments.seed
     )
-    options.present(
-        arguments,
-        found,
-        lambda: {
-            "summary": records(found.summary()),
-            "findings": records(found.table),
-            "duplicates": records(found.duplicates),
-        },
-        partial(_print, found),
-    )
+    tables = {
+        "summary": found.summary(),
+        "findings": found.table,
+        "duplicates": found.duplicates,
+    }
+    options.present(arguments, found, tables, _print)
 
 
 def _print(found: Diagnostics) -> None:

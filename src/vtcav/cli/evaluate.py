@@ -15,26 +15,22 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from vtcav.cli import options
 from vtcav.cli.terminal import print_json, print_line, print_table
 
-__all__ = ["add"]
+__all__ = ["add_options", "run"]
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    command = options.add_command(commands, "evaluate", __doc__, _run)
-    command.add_argument(
-        "-o", "--output", type=options.output_folder, required=True, help="folder of the run"
-    )
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    options.add_output(command, "folder of the run", required=True)
     command.add_argument(
         "--quick", action="store_true", help="one seed, three networks, a few minutes"
     )
     command.add_argument(
         "--seeds",
-        type=_numbers,
+        type=options.numbers,
         help="seeds with commas (default: three from --seed on, 0,1,2; quick: --seed alone)",
     )
     _add_photographs(command)
@@ -63,14 +59,8 @@ def _add_photographs(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected numbers with commas, got {text!r}") from error
-
-
-def _run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
+    """Carry out the command."""
     from vtcav.evaluation.experiment.evaluate import evaluate
     from vtcav.evaluation.experiment.report import HEADER, headline
 

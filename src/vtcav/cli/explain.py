@@ -10,58 +10,44 @@ Examples:
 from __future__ import annotations
 
 import argparse
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vtcav.cli import options
-from vtcav.cli.terminal import by_class, print_frame, print_line, records
+from vtcav.cli.terminal import by_class, print_frame, print_line
 from vtcav.method.variants import suffix
 from vtcav.results.words import SIGNIFICANT, not_significant
 
 if TYPE_CHECKING:
     from vtcav.results.explanation import LocalExplanation
 
-__all__ = ["add"]
+__all__ = ["add_options", "run"]
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    command = options.add_command(commands, "explain", __doc__, _run)
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options."""
     command.add_argument("image", metavar="IMAGE", help="a picture file, or its URI")
     command.add_argument(
         "--classes",
         default="3",
         help="a number of top classes, or names with commas: zebra,index:281 (default: 3)",
     )
-    options.add_sources(command)
-    options.add_quadrature(command)
-    options.add_resampling(command)
-    options.add_output(command, "tables, maps and figure")
-    options.add_common(command)
+    options.add_explainer(command, "tables, maps and figure", integral=True, draws=True)
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    from vtcav.images.listing import collect
-
-    options.check_sources(arguments)
+def run(arguments: argparse.Namespace) -> None:
+    """Carry out the command."""
     classes = _classes(arguments.classes)
-    model = options.load(arguments)
-    # mistakes show before the minutes that learning may take
-    collect(arguments.image)
+    model = options.load_checked(arguments, arguments.image)
     for name in [] if isinstance(classes, int) else classes:
         model.class_index(name)
     local = options.prepared(arguments, model).explain(arguments.image, classes=classes)
-    options.present(
-        arguments,
-        local,
-        lambda: {
-            "image": local.image,
-            "predictions": records(local.predictions.head(10)),
-            "attributions": records(local.attributions),
-            "variant": local.provenance.variant,
-        },
-        partial(_print, local),
-    )
+    data = {
+        "image": local.image,
+        "predictions": local.predictions.head(10),
+        "attributions": local.attributions,
+        "variant": local.provenance.variant,
+    }
+    options.present(arguments, local, data, _print)
 
 
 def _print(local: LocalExplanation) -> None:
@@ -78,6 +64,4 @@ def _print(local: LocalExplanation) -> None:
 
 
 def _classes(text: str) -> int | list[str | int]:
-    return (
-        int(text) if text.isdecimal() else [options.class_of(name) for name in options.names(text)]
-    )
+    return int(text) if text.isdecimal() else list(map(options.class_of, options.names(text)))

@@ -11,38 +11,25 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcav.cli import options
-from vtcav.cli.terminal import print_frame, print_line, records, with_intervals
+from vtcav.cli.terminal import print_frame, print_line, with_intervals
 from vtcav.method.variants import suffix
 from vtcav.results.words import SIGNIFICANT, not_significant
 
 if TYPE_CHECKING:
     from vtcav.results.explanation import GlobalExplanation
 
-__all__ = ["add"]
+__all__ = ["add_options", "run"]
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    command = options.add_command(commands, "explain-class", __doc__, _run)
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options."""
     command.add_argument("class_name", metavar="CLASS", help="a class name, or index:N")
-    command.add_argument(
-        "--images", required=True, help="images of the class: a folder, glob, URI or Parquet file"
-    )
-    options.add_sources(command)
-    options.add_quadrature(command)
-    options.add_resampling(command)
-    options.add_output(command, "tables, maps and figure")
-    _add_run(command)
-    options.add_common(command)
-
-
-def _add_run(command: argparse.ArgumentParser) -> None:
-    """Add where finished parts are kept and where they are computed."""
+    images = f"images of the class: {options.IMAGES_HELP}"
+    command.add_argument("--images", required=True, help=images)
     command.add_argument(
         "--run",
         dest="run_folder",
@@ -56,6 +43,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--address", help="the Ray cluster (default: one of its own)")
     command.add_argument("--workers", type=options.positive, help="how many Ray actors to use")
+    options.add_explainer(command, "tables, maps and figure", integral=True, draws=True)
 
 
 def _ray_options(arguments: argparse.Namespace) -> dict[str, Any] | None:
@@ -66,13 +54,10 @@ def _ray_options(arguments: argparse.Namespace) -> dict[str, Any] | None:
     return found if arguments.engine == "ray" else None
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    from vtcav.images.listing import collect
-
-    options.check_sources(arguments)
+def run(arguments: argparse.Namespace) -> None:
+    """Carry out the command."""
     ray_options = _ray_options(arguments)
-    model = options.load(arguments)
-    collect(arguments.images)
+    model = options.load_checked(arguments, arguments.images)
     own = arguments.output / "run" if arguments.output and not arguments.no_resume else None
     class_index = model.class_index(options.class_of(arguments.class_name))
     glob = options.prepared(arguments, model).explain_class(
@@ -85,17 +70,13 @@ def _run(arguments: argparse.Namespace) -> None:
         engine=arguments.engine,
         ray_options=ray_options,
     )
-    options.present(
-        arguments,
-        glob,
-        lambda: {
-            "class": glob.class_name,
-            "variant": glob.provenance.variant,
-            "summary": records(glob.summary()),
-            "images": records(glob.images),
-        },
-        partial(_print, glob),
-    )
+    data = {
+        "class": glob.class_name,
+        "variant": glob.provenance.variant,
+        "summary": glob.summary(),
+        "images": glob.images,
+    }
+    options.present(arguments, glob, data, _print)
     if own is not None and arguments.run_folder is None:
         shutil.rmtree(own, ignore_errors=True)  # the tables are saved
 

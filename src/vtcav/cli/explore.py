@@ -14,22 +14,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 from pathlib import Path
-from typing import Any
 
 from vtcav.cli import options
 from vtcav.cli.terminal import print_line
 from vtcav.explainer.settings import FitSettings, IntegralSettings
 from vtcav.models.settings import LoadSettings
 
-__all__ = ["add"]
+__all__ = ["add_options", "run"]
 
 # Photographs of scikit-image; those that the demo explains come first.
 _SAMPLES = "chelsea", "coffee", "chessboard_RGB", "rocket", "brick"
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    command = options.add_command(commands, "explore", __doc__, _run)
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options."""
     options.add_model(command)
     command.add_argument(
         "--concepts", help="concepts to begin with: a folder or URI with one folder for each"
@@ -48,19 +46,15 @@ def add(commands: Any) -> None:
     options.add_settings(command, IntegralSettings, "batch_size", batch_size=8)
     command.add_argument("--port", type=int, default=0, help="default: a free one")
     command.add_argument("--no-browser", action="store_true", help="only print the address")
-    command.add_argument(
-        "-o",
-        "--output",
-        type=options.output_folder,
-        default=Path("explorer"),
-        help="folder for saved concepts (default: explorer)",
-    )
+    saved = "folder for saved concepts (default: explorer)"
+    options.add_output(command, saved, default=Path("explorer"))
     options.add_settings(command, LoadSettings, "device")
     options.add_settings(command, FitSettings, "seed")
     command.add_argument("--debug", action="store_true", help="show tracebacks")
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
+    """Carry out the command."""
     if not 0 <= arguments.port < 65536:
         raise options.UsageError(f"expected a port from 0 to 65535, got {arguments.port}")
     from vtcav.explorer import serve  # a missing extra shows before the network is loaded

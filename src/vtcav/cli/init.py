@@ -13,32 +13,20 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from vtcav.cli import options
-from vtcav.cli.terminal import print_json, print_line
 from vtcav.errors import ExplanationError
 
-__all__ = ["add"]
+__all__ = ["add_options", "run"]
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    command = options.add_command(commands, "init", __doc__, _run)
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    where = "where to look (default: here)"
     command.add_argument(
-        "folder",
-        metavar="FOLDER",
-        type=Path,
-        nargs="?",
-        default=Path(),
-        help="where to look (default: here)",
+        "folder", type=Path, nargs="?", default=Path(), metavar="FOLDER", help=where
     )
-    command.add_argument(
-        "-o",
-        "--output",
-        type=options.output_folder,
-        help="the file to write (default: FOLDER/study.yaml)",
-    )
+    options.add_output(command, "the file to write (default: FOLDER/study.yaml)")
     command.add_argument(
         "--model", default="demo", help=f"the network (default demo): {options.MODEL_HELP}"
     )
@@ -46,7 +34,8 @@ def add(commands: Any) -> None:
     options.add_shared(command, quiet="print nothing")
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
+    """Carry out the command."""
     from vtcav.files.atomic import atomic_path
     from vtcav.study.template import look_into, study_text
 
@@ -64,10 +53,8 @@ def _run(arguments: argparse.Namespace) -> None:
             partial.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ExplanationError(f"cannot write {str(path)!r}: {error}") from error
-    if arguments.json:
-        print_json({"study": str(path.resolve()), "missing": found.missing})
-    elif not arguments.quiet:
-        print_line(f"Written to {path.resolve()}")
-        for what in found.missing:
-            print_line(f"Not found: {what}; the file says where to put it")
-        print_line(f"Look through it, then: vtcav run {path}")
+    lines = [f"Written to {path.resolve()}"]
+    lines += [f"Not found: {what}; the file says where to put it" for what in found.missing]
+    lines += [f"Look through it, then: vtcav run {path}"]
+    data = {"study": str(path.resolve()), "missing": found.missing}
+    options.answer(arguments, data, *([] if arguments.quiet else lines))

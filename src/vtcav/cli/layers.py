@@ -10,50 +10,33 @@ Examples:
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from dataclasses import asdict
 
 from vtcav.cli import options
-from vtcav.cli.terminal import print_json, print_table
+from vtcav.cli.terminal import print_frame, print_json
 
-__all__ = ["add"]
+__all__ = ["add_options", "run"]
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    command = options.add_command(commands, "layers", __doc__, _run)
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options."""
     command.add_argument("model", metavar="MODEL", help=options.MODEL_HELP)
     options.add_loading(command)
     options.add_common(command)
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
+    """Carry out the command."""
+    import pandas as pd
+
     model = options.load(arguments)
-    layers = model.layers()
+    rows = [asdict(layer) for layer in model.layers()]
     if arguments.json:
-        print_json(
-            [
-                {
-                    "name": layer.name,
-                    "kind": layer.kind,
-                    "shape": list(layer.shape),
-                    "layout": layer.layout,
-                    "recommended": layer.recommended,
-                }
-                for layer in layers
-            ]
-        )
+        print_json(rows)
         return
-    print_table(
-        f"{model.described}; logits: {model.logits_source}",
-        ["layer", "kind", "C x h x w", "layout", "recommended"],
-        [
-            [
-                layer.name,
-                layer.kind,
-                " x ".join(map(str, layer.shape)),
-                layer.layout,
-                "yes" if layer.recommended else "",
-            ]
-            for layer in layers
-        ],
-    )
+    for row in rows:
+        row["shape"] = " x ".join(map(str, row["shape"]))
+        row["recommended"] = "yes" if row["recommended"] else ""
+    title = f"{model.described}; logits: {model.logits_source}"
+    columns = {"name": "layer", "kind": "kind", "shape": "C x h x w", "layout": "layout"}
+    print_frame(title, pd.DataFrame(rows), {**columns, "recommended": "recommended"})

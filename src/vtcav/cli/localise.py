@@ -10,26 +10,22 @@ Example:
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcav.cli import options
-from vtcav.cli.terminal import print_frame, records
+from vtcav.cli.terminal import print_frame
 
 if TYPE_CHECKING:
     from vtcav.evaluation.localisation.result import FolderLocalisation
     from vtcav.images.masks import MaskValue
 
-__all__ = ["add", "mask_value"]
+__all__ = ["add_options", "mask_value", "run"]
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    command = options.add_command(commands, "localise", __doc__, _run)
-    command.add_argument(
-        "--images", required=True, help="images: a folder, glob, URI or Parquet file"
-    )
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    command.add_argument("--images", required=True, help=f"images: {options.IMAGES_HELP}")
     command.add_argument(
         "--masks",
         required=True,
@@ -55,32 +51,24 @@ def add(commands: Any) -> None:
         default="picture",
         help="whether masks are of the pictures (default) or of the network's input",
     )
-    options.add_sources(command)
-    options.add_output(command, "tables and figure")
-    options.add_common(command)
+    options.add_explainer(command, "tables and figure")
 
 
 def mask_value(text: str) -> MaskValue:
     """Return the values that mark the concept in a mask."""
     if text == "nonzero" or text.startswith("#"):
         return text
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected numbers with commas, nonzero or a colour #rrggbb, got {text!r}"
-        ) from None
+    return options.numbers(text, ", nonzero or a colour #rrggbb")
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
+    """Carry out the command."""
     from vtcav.evaluation.localisation.compute import localise_folder
-    from vtcav.images.listing import collect
     from vtcav.models.heads.batch_size import IMAGES
 
-    options.check_sources(arguments)
-    collect(arguments.images)
+    model = options.load_checked(arguments, arguments.images)
     # concept maps need neither integrals nor tests
-    explainer = options.prepared(arguments, options.load(arguments), null_cavs=0, bootstraps=0)
+    explainer = options.prepared(arguments, model, null_cavs=0, bootstraps=0)
     found = localise_folder(
         explainer,
         arguments.images,
@@ -93,16 +81,12 @@ def _run(arguments: argparse.Namespace) -> None:
         strict=arguments.strict,
         batch_size=arguments.batch_size or IMAGES,
     )
-    options.present(
-        arguments,
-        found,
-        lambda: {
-            "means": records(found.means()),
-            "summary": records(found.summary()),
-            "skipped": [{"image": s.name, "reason": s.reason} for s in found.skipped],
-        },
-        partial(_print, found),
-    )
+    data = {
+        "means": found.means(),
+        "summary": found.summary(),
+        "skipped": [{"image": s.name, "reason": s.reason} for s in found.skipped],
+    }
+    options.present(arguments, found, data, _print)
 
 
 def _print(found: FolderLocalisation) -> None:

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vtcav.cli.terminal import print_json, print_line, print_saved
+from vtcav.cli.terminal import print_json, print_line
 from vtcav.errors import ExplanationError, VtcavError
 from vtcav.explainer.settings import ExplainerSettings, FitSettings, IntegralSettings
 from vtcav.models.settings import LoadSettings
@@ -21,24 +22,24 @@ if TYPE_CHECKING:
     from vtcav.models.base import Model
 
 __all__ = [
+    "IMAGES_HELP",
     "MODEL_HELP",
     "UsageError",
     "add_cache",
     "add_command",
     "add_common",
+    "add_explainer",
     "add_loading",
     "add_model",
     "add_output",
-    "add_quadrature",
-    "add_resampling",
     "add_settings",
     "add_shared",
-    "add_sources",
-    "argument",
-    "check_sources",
+    "answer",
     "class_of",
     "load",
+    "load_checked",
     "names",
+    "numbers",
     "output_folder",
     "positive",
     "prepared",
@@ -50,46 +51,47 @@ __all__ = [
 
 S = TypeVar("S", bound=Settings)
 MODEL_HELP = parameters(LoadSettings)["name"].meaning
+IMAGES_HELP = "a folder, glob, URI or Parquet file"
 
 
 class UsageError(Exception):
-    """Options that do not go together."""
+    """The options do not go together."""
 
 
 # -- commands and options ---------------------------------------------------------------------
 
 
-def add_command(
-    commands: Any, name: str, text: str | None, run: Callable[[argparse.Namespace], None]
-) -> argparse.ArgumentParser:
-    """Add a command.
+def add_command(commands: Any, module: ModuleType) -> None:
+    """Add the command that a module describes.
 
     Args:
-        commands: The commands that there are.
-        name: The name.
-        text: The docstring of its module: "`vtcav NAME`: what it does in a line.", then what it
-            does, and its examples.
-        run: Carries it out.
+        commands: The subparsers to add to.
+        module: Its docstring is "`vtcav NAME`: a line of help.", a description, and examples; its
+            `add_options` takes the command's parser, and its `run` the parsed arguments.
     """
-    head, _, rest = (text or "").partition("\n\n")
+    head, _, rest = (module.__doc__ or "").partition("\n\n")
+    name, _, line = head.partition("`: ")
     description, _, examples = rest.partition("\nExample")
-    command: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=head.partition(": ")[2].removesuffix("."),
+    command = commands.add_parser(
+        name.removeprefix("`vtcav "),
+        help=line.removesuffix("."),
         description=description.strip(),
         epilog=f"example{examples.rstrip()}",
     )
-    command.set_defaults(run=run)
-    return command
+    command.set_defaults(run=module.run)
+    module.add_options(command)
 
 
 def add_settings(
-    command: argparse.ArgumentParser, settings: type[Settings], *only: str, **defaults: Any
+    command: argparse.ArgumentParser,
+    settings: type[Settings],
+    *only: str,
+    **defaults: Any,
 ) -> None:
     """Add an option for every parameter of a settings class.
 
     Args:
-        command: The command.
+        command: The parser of the command.
         settings: The class.
         only: The names of the parameters; all by default.
         defaults: Defaults that differ from those of the class.
@@ -164,8 +166,17 @@ def add_loading(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_sources(command: argparse.ArgumentParser) -> None:
-    """Add the network, the concepts, and how their images are read."""
+def add_explainer(
+    command: argparse.ArgumentParser, results: str, *, integral: bool = False, draws: bool = False
+) -> None:
+    """Add the options of a command that learns or loads concepts, and keeps its results.
+
+    Args:
+        command: The parser of the command.
+        results: The results in words, for the help of `--output`.
+        integral: Whether the command integrates gradients.
+        draws: Whether it computes p-values and intervals.
+    """
     add_model(command)
     command.add_argument(
         "--concepts", help="a folder or URI with one folder of example images per concept"
@@ -173,8 +184,8 @@ def add_sources(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--negatives",
         help=(
-            "images that do not show the concepts: a folder, glob, URI or Parquet file; or a "
-            "folder with one folder per concept, named like it"
+            f"images that do not show the concepts: {IMAGES_HELP}; or a folder with one folder per "
+            "concept, named like it"
         ),
     )
     command.add_argument("--cavs", type=Path, help="saved CAVs, instead of --concepts")
@@ -182,6 +193,12 @@ def add_sources(command: argparse.ArgumentParser) -> None:
     add_settings(command, FitSettings, "limit", "min_examples", "strict")
     command.set_defaults(variant=None)  # with --cavs, that of the file
     add_cache(command)
+    if integral:
+        add_settings(command, IntegralSettings, "steps", "tolerance", "precision")
+    if draws:
+        add_settings(command, FitSettings, "null_cavs", "bootstraps")
+    add_output(command, f"folder for {results}")
+    add_common(command)
 
 
 def add_cache(command: argparse.ArgumentParser) -> None:
@@ -198,19 +215,9 @@ def add_cache(command: argparse.ArgumentParser) -> None:
     command.set_defaults(cache=None)
 
 
-def add_quadrature(command: argparse.ArgumentParser) -> None:
-    """Add how the integral is taken."""
-    add_settings(command, IntegralSettings, "steps", "tolerance", "precision")
-
-
-def add_resampling(command: argparse.ArgumentParser) -> None:
-    """Add how many CAVs significance and intervals rest on."""
-    add_settings(command, FitSettings, "null_cavs", "bootstraps")
-
-
-def add_output(command: argparse.ArgumentParser, what: str) -> None:
-    """Add the folder of the results."""
-    command.add_argument("-o", "--output", type=output_folder, help=f"folder for {what}")
+def add_output(command: argparse.ArgumentParser, meaning: str, **more: Any) -> None:
+    """Add the folder or file for the results; `more` as `add_argument` takes it."""
+    command.add_argument("-o", "--output", type=output_folder, help=meaning, **more)
 
 
 def output_folder(text: str) -> Path:
@@ -243,24 +250,36 @@ def load(arguments: argparse.Namespace) -> Model:
     return load_network(settings_of(LoadSettings, arguments, name=arguments.model, output=output))
 
 
-def check_sources(arguments: argparse.Namespace) -> None:
-    """Refuse concepts from nowhere or from two places.
+def load_checked(arguments: argparse.Namespace, *images: str | None) -> Model:
+    """Return the network of a command with the options of `add_explainer`.
+
+    Sources of concepts and images are checked first, before the minutes that learning may take.
+
+    Args:
+        arguments: The arguments.
+        images: Sources of images; None for one that is not given.
 
     Raises:
-        UsageError: Saying what to give.
+        UsageError: For concepts from nowhere or from two places.
+        ImageError: For images that do not exist.
     """
+    from vtcav.images.listing import collect
+
     if (arguments.cavs is None) == (arguments.concepts is None):
         raise UsageError("give either --concepts DIR with --negatives DIR, or --cavs FILE")
     if arguments.concepts is not None and arguments.negatives is None:
         raise UsageError("--concepts needs --negatives DIR to contrast them with")
+    for source in images:
+        if source is not None:
+            collect(source)
+    return load(arguments)
 
 
 def prepared(arguments: argparse.Namespace, model: Model, **fit: int) -> VisualTCAV:
     """Return an explainer with its concepts learned or loaded.
 
     Args:
-        arguments: With the options of `add_sources`, and perhaps those of `add_quadrature` and
-            `add_resampling`.
+        arguments: With the options of `add_explainer`.
         model: The network.
         fit: Settings of `FitSettings` that the command has no options for.
 
@@ -296,28 +315,39 @@ def prepared(arguments: argparse.Namespace, model: Model, **fit: int) -> VisualT
     return explainer
 
 
+# -- from results to output -------------------------------------------------------------------
+
+
 def present(
-    arguments: argparse.Namespace,
-    result: Any,
-    data: Callable[[], Mapping[str, Any]],
-    show: Callable[[], None],
+    arguments: argparse.Namespace, result: Any, data: Mapping[str, Any], show: Callable[[Any], None]
 ) -> None:
-    """Save a result where a folder is given, and print it.
+    """Save a result if a folder is given, and print it.
 
     Args:
         arguments: With `output` and `json`.
-        result: Saves itself.
-        data: Returns the result as JSON.
-        show: Prints its tables.
+        result: The result, which has a method `save`.
+        data: The result as JSON; tables become lists of rows.
+        show: Prints the tables of the result.
     """
     output = arguments.output
     if output is not None:
         result.save(output)
     if arguments.json:
-        print_json({**data(), "output": None if output is None else str(output.resolve())})
+        print_json({**data, "output": None if output is None else str(output.resolve())})
+        return
+    show(result)
+    if output is None:
+        print_line("Nothing was written; -o FOLDER keeps tables, maps and the figure.")
     else:
-        show()
-        print_saved(output)
+        print_line(f"Written to {output.resolve()}")
+
+
+def answer(arguments: argparse.Namespace, data: Any, *lines: str) -> None:
+    """Print data as JSON if that is asked for, else the lines."""
+    if arguments.json:
+        print_json(data)
+    elif lines:
+        print_line("\n".join(lines))
 
 
 def shown(arguments: argparse.Namespace) -> bool | None:
@@ -326,7 +356,7 @@ def shown(arguments: argparse.Namespace) -> bool | None:
 
 
 def say(arguments: argparse.Namespace) -> Callable[[str], None]:
-    """Return a function that tells a person how far the work is."""
+    """Return a function that reports the progress of the work, unless it is to be quiet."""
     return (lambda text: None) if arguments.json or arguments.quiet else print_line
 
 
@@ -336,6 +366,15 @@ def say(arguments: argparse.Namespace) -> Callable[[str], None]:
 def names(text: str) -> list[str]:
     """Return names that are separated by commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def numbers(text: str, otherwise: str = "") -> list[int]:
+    """Return numbers that are separated by commas; an error names what is also possible."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        message = f"expected numbers with commas{otherwise}, got {text!r}"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def class_of(text: str) -> str | int:

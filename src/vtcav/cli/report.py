@@ -12,34 +12,25 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from vtcav.cli import options
-from vtcav.cli.terminal import print_json, print_line
 
-__all__ = ["add"]
+__all__ = ["add_options", "run"]
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    command = options.add_command(commands, "report", __doc__, _run)
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options."""
     command.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of the results")
-    command.add_argument(
-        "-o",
-        "--output",
-        type=options.output_folder,
-        metavar="FILE",
-        help="default: report.html in the folder",
-    )
+    options.add_output(command, "default: report.html in the folder", metavar="FILE")
     command.add_argument("--title", help="title of the page (default: the name of the folder)")
     options.add_shared(command, quiet="")
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
+    """Carry out the command."""
     from vtcav.report import write_report
 
     page = write_report(arguments.folder, arguments.output, title=arguments.title).resolve()
-    if arguments.json:
-        print_json({"report": str(page), "bytes": page.stat().st_size})
-    else:
-        print_line(f"Report: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    size = page.stat().st_size
+    data = {"report": str(page), "bytes": size}
+    options.answer(arguments, data, f"Report: {page} ({size / 1e6:.1f} MB)")

@@ -16,23 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from vtcav.cli import options
-from vtcav.cli.terminal import print_frame, print_json, print_line, records, with_intervals
+from vtcav.cli.terminal import print_frame, with_intervals
 
-__all__ = ["add"]
+__all__ = ["add_options", "run"]
 
 
-def add(commands: Any) -> None:
-    """Add the command."""
-    command = options.add_command(commands, "run", __doc__, _run)
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the options."""
     command.add_argument(
         "study", metavar="STUDY", type=Path, help="the file; vtcav init writes one"
     )
-    options.add_output(command, "the results, in place of the study's own")
+    options.add_output(command, "folder for the results, in place of the study's own")
     options.add_cache(command)
     options.add_shared(command)
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:
+    """Carry out the command."""
     import pandas as pd
 
     from vtcav.files.cache_location import cache_of
@@ -47,25 +47,16 @@ def _run(arguments: argparse.Namespace) -> None:
         say=options.say(arguments),
         cache=cache_of(arguments.cache, unset=True) or False,
     )
-    report = (folder / "report.html").resolve() if study.report else None
+    report = str((folder / "report.html").resolve()) if study.report else None
     found = load_manifest(folder, "study", "study")
-    if arguments.json:
-        print_json(
-            {
-                "summary": found["summary"],
-                "skipped": found["skipped"],
-                "output": str(folder.resolve()),
-                "report": None if report is None else str(report),
-            }
-        )
-        return
-    table = pd.DataFrame(records(pd.DataFrame(found["summary"])))
-    for (kind, name), rows in table.groupby(["kind", "name"], sort=False):
-        if kind == "class":
+    table = pd.DataFrame(found["summary"])
+    if not arguments.json:
+        for name, rows in table[table["kind"] == "class"].groupby("name", sort=False):
             _print_class(str(name), rows)
-    print_line(f"Written to {folder.resolve()}")
-    if report is not None:
-        print_line(f"Report: {report}")
+    data = {key: found[key] for key in ("summary", "skipped")}
+    data |= {"output": str(folder.resolve()), "report": report}
+    lines = [f"Written to {folder.resolve()}", *([f"Report: {report}"] if report else [])]
+    options.answer(arguments, data, *lines)
 
 
 def _print_class(name: str, rows: Any) -> None:

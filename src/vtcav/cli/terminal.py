@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vtcav.files.manifest import records
@@ -22,7 +21,6 @@ __all__ = [
     "print_frame",
     "print_json",
     "print_line",
-    "print_saved",
     "print_table",
     "records",
     "results_alone",
@@ -57,16 +55,8 @@ def print_line(text: str) -> None:
 
 
 def print_json(data: Any) -> None:
-    """Print strict JSON."""
-    print_line(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False))
-
-
-def print_saved(output: Path | None) -> None:
-    """Say where results are, or that they were not kept."""
-    if output is None:
-        print_line("Nothing was written; -o FOLDER keeps tables, maps and the figure.")
-    else:
-        print_line(f"Written to {output.resolve()}")
+    """Print strict JSON; a table becomes a list of its rows."""
+    print_line(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False, default=records))
 
 
 def print_frame(title: str, frame: pd.DataFrame, columns: Mapping[Any, str] | str) -> None:

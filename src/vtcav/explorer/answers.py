@@ -20,7 +20,7 @@ class PictureView:
     """A picture as the network sees it.
 
     Attributes:
-        images: The pass of this one image, with its feature maps at the layers asked for so far.
+        images: The pass of this one image, with its feature maps at all layers.
         box: Where the input lies on the picture, as fractions of its sides.
         input: The input itself, uint8 [H, W, 3], where its location on the picture is unknown
             because the preprocessing is not vtcav's. Maps are then drawn on the input.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
-from functools import cache
-from importlib import resources
+import mimetypes
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -29,15 +30,16 @@ from vtcav.explorer.schemas import ConceptSpec, ExplainRequest, IntegrateRequest
 from vtcav.explorer.security import Guard
 from vtcav.explorer.session import Session
 from vtcav.images.preprocess import Preprocess, viewed
+from vtcav.images.references import Skipped
 from vtcav.method.significance import q_values
-from vtcav.results.bank import CavBank
 from vtcav.results.figures.overlay import hex_colours
 
 __all__ = ["create_app"]
 
-_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+_STATIC = Path(__file__).with_name("static")
 _LARGEST_SHOWN = 1600
-_NOTHING = "there is nothing at this address"
+
+mimetypes.add_type("text/javascript", ".js")  # some systems have it as plain text
 
 
 def create_app(
@@ -65,18 +67,13 @@ def create_app(
 
 def _errors(app: FastAPI) -> None:
     """Answer every error with one sentence."""
-    expected: dict[type[VtcavError], tuple[int, dict[str, bool]]] = {
-        SupersededError: (409, {"superseded": True}),
-        ExistsError: (409, {"exists": True}),
-        VtcavError: (400, {}),
-    }
-    for kind, (status, more) in expected.items():
+    conflicts = {SupersededError: "superseded", ExistsError: "exists"}
 
-        @app.exception_handler(kind)
-        def handle(
-            request: Request, error: Exception, status: int = status, more: dict[str, bool] = more
-        ) -> Response:
-            return _failure(status, str(error), **more)
+    @app.exception_handler(VtcavError)
+    def failed(request: Request, error: VtcavError) -> Response:
+        if conflict := conflicts.get(type(error)):
+            return _failure(409, str(error), **{conflict: True})
+        return _failure(400, str(error))
 
     @app.exception_handler(RequestValidationError)
     def malformed(request: Request, error: RequestValidationError) -> Response:
@@ -86,18 +83,19 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:
-        reasons = {404: _NOTHING, 405: "this address does not support the method"}
+        reasons = {
+            404: "there is nothing at this address",
+            405: "this address does not support the method",
+        }
         return _failure(error.status_code, reasons.get(error.status_code, str(error.detail)))
 
 
 def _pages(app: FastAPI) -> None:
+    app.mount("/static", StaticFiles(directory=_STATIC))
+
     @app.get("/")
     def page() -> Response:
-        return _static("index.html")
-
-    @app.get("/static/{name}")
-    def static(name: str) -> Response:
-        return _static(name)
+        return FileResponse(_STATIC / "index.html")
 
 
 def _pictures(app: FastAPI, session: Session) -> None:
@@ -122,50 +120,46 @@ def _pictures(app: FastAPI, session: Session) -> None:
         shown = viewed(session.model.preprocess, picture).copy()
         side = min(max(size, 16), _LARGEST_SHOWN)
         shown.thumbnail((side, side))
-        data = io.BytesIO()
-        shown.save(data, "WEBP", quality=85 if side > 200 else 80)
-        return Response(data.getvalue(), media_type="image/webp")
+        return _picture(shown, "webp", quality=85 if side > 200 else 80)
 
 
 def _session(app: FastAPI, session: Session) -> None:
     @app.get("/api/session")
     def about() -> dict[str, Any]:
-        return _about(session)
+        """Return what the page needs when it is loaded."""
+        return {
+            "version": version("vtcav"),
+            "network": session.model.described,
+            "binary": session.model.binary,
+            "layers": [asdict(layer) for layer in session.layers],
+            "classes": session.model.class_names,
+            "pictures": [_described(p) for p in session.pictures.listed()],
+            "concepts": [spec.model_dump() for spec in session.work],
+            "concept_pictures": [_described(p) for p in session.pictures.of_concepts()],
+            "learned": [{"name": name} for name in session.learned],
+            "negatives": {
+                "count": len(session.shared),
+                "described": session.negatives.described,
+                "stand_in": session.negatives.stand_in,
+            },
+            "skipped": _reasons(session.skipped),
+            "steps": session.settings.steps,
+            "colours": hex_colours(),
+            "limits": {
+                "bytes": limits.FILE_BYTES,
+                "classes": limits.CLASSES,
+                "side": limits.PATCH_SIDE,
+            },
+        }
 
     @app.get("/api/progress")
     async def progress() -> dict[str, Any]:
-        return dict(vars(session.status))
+        return asdict(session.status)
 
-
-def _about(session: Session) -> dict[str, Any]:
-    """Return what the page needs when it is loaded."""
-    return {
-        "version": version("vtcav"),
-        "network": session.model.described,
-        "binary": session.model.binary,
-        "layers": [
-            {"name": layer.name, "kind": layer.kind, "shape": layer.shape}
-            for layer in session.layers
-        ],
-        "classes": session.model.class_names,
-        "pictures": [_described(p) for p in session.pictures.listed()],
-        "concepts": [spec.model_dump() for spec in session.work],
-        "concept_pictures": [_described(p) for p in session.pictures.of_concepts()],
-        "learned": [{"name": name} for name in session.learned],
-        "negatives": {
-            "count": len(session.shared),
-            "described": session.negatives.described,
-            "stand_in": session.negatives.stand_in,
-        },
-        "skipped": [f"{skip.name}: {skip.reason}" for skip in session.skipped],
-        "steps": session.settings.steps,
-        "colours": hex_colours(),
-        "limits": {
-            "bytes": limits.FILE_BYTES,
-            "classes": limits.CLASSES,
-            "side": limits.PATCH_SIDE,
-        },
-    }
+    @app.put("/api/work")
+    def keep(work: Work) -> dict[str, bool]:
+        session.work = list(work.concepts)
+        return {"kept": True}
 
 
 def _network(app: FastAPI, session: Session) -> None:
@@ -176,9 +170,7 @@ def _network(app: FastAPI, session: Session) -> None:
         pixels = session.look(key).input
         if pixels is None:
             return _failure(404, "the input is a part of the picture: show that instead")
-        data = io.BytesIO()
-        Image.fromarray(pixels).save(data, "PNG")
-        return Response(data.getvalue(), media_type="image/png")
+        return _picture(Image.fromarray(pixels), "png")
 
     @app.get("/api/look/{key}")
     def look(key: str) -> dict[str, Any]:
@@ -199,18 +191,13 @@ def _explanations(app: FastAPI, session: Session) -> None:
     def explain(asked: ExplainRequest) -> dict[str, Any]:
         check = session.latest.check(f"explain {asked.page}", asked.number)
         classes = [session.model.class_index(t) for t in asked.classes]
-        counts = {} if asked.judge else {"null_cavs": 0, "bootstraps": 0}
-        answers = [
-            session.explain(asked.picture, concept, asked.layer, classes, check=check, **counts)
-            for concept in asked.concepts
-        ]
-        concepts = [
-            {
-                **_answered(answer),
-                "trust": _trust(session, concept, answer) if asked.judge else None,
-            }
-            for answer, concept in zip(answers, asked.concepts, strict=True)
-        ]
+        concepts = []
+        for concept in asked.concepts:
+            answer = session.explain(
+                asked.picture, concept, asked.layer, classes, judge=asked.judge, check=check
+            )
+            trust = _trust(session, concept, answer) if asked.judge else None
+            concepts.append({**_answered(answer), "trust": trust})
         _add_q_values([row for concept in concepts for row in concept["rows"]])
         return {"layer": asked.layer, "concepts": concepts}
 
@@ -223,16 +210,11 @@ def _explanations(app: FastAPI, session: Session) -> None:
 
 
 def _saving(app: FastAPI, session: Session, output: Path, described: str) -> None:
-    @app.put("/api/work")
-    def keep(work: Work) -> dict[str, bool]:
-        session.work = list(work.concepts)
-        return {"kept": True}
-
     @app.post("/api/save")
     def save(asked: SaveRequest) -> dict[str, Any]:
         concept = asked.concept
         if asked.form == "cavs":
-            bank: CavBank = session.bank(concept, session.names)
+            bank = session.bank(concept, session.names)
             places = [save_bank(output, concept.name, bank, replace=asked.replace)]
         else:
             examples, negatives = session.refs_of(concept)
@@ -256,6 +238,16 @@ def _described(picture: Picture) -> dict[str, Any]:
     }
 
 
+def _picture(image: Image.Image, kind: str, **settings: int) -> Response:
+    data = io.BytesIO()
+    image.save(data, kind, **settings)
+    return Response(data.getvalue(), media_type=f"image/{kind}")
+
+
+def _reasons(skipped: Iterable[Skipped]) -> list[str]:
+    return [f"{skip.name}: {skip.reason}" for skip in skipped]
+
+
 def _answered(answer: Answer) -> dict[str, Any]:
     """Return one concept on one picture, as the page takes it."""
     map_bytes = np.ascontiguousarray(answer.M, "<f4").tobytes()
@@ -268,10 +260,7 @@ def _answered(answer: Answer) -> dict[str, Any]:
         "map": base64.b64encode(map_bytes).decode(),
         "examples": len(record.examples),
         "negatives": len(record.negatives),
-        "skipped": [
-            f"{skip.name}: {skip.reason}"
-            for skip in (*record.skipped_examples, *record.skipped_negatives)
-        ],
+        "skipped": _reasons([*record.skipped_examples, *record.skipped_negatives]),
         "rows": [
             {name: _jsonable(value) for name, value in row._asdict().items()}
             | {"rough": answer.rough.get(row.class_index)}
@@ -330,21 +319,3 @@ def _as_seen(session: Session, picture: Image.Image) -> Image.Image:
 
 def _failure(status: int, reason: str, **more: bool) -> JSONResponse:
     return JSONResponse({"error": reason, **more}, status_code=status)
-
-
-@cache
-def _files() -> dict[str, bytes]:
-    folder = resources.files("vtcav.explorer").joinpath("static")
-    return {
-        entry.name: entry.read_bytes()
-        for entry in folder.iterdir()
-        if Path(entry.name).suffix in _TYPES
-    }
-
-
-def _static(name: str) -> Response:
-    """Return a file of the page by its name, which is looked up and never used as a path."""
-    files = _files()
-    if name not in files:
-        return _failure(404, _NOTHING)
-    return Response(files[name], media_type=_TYPES[Path(name).suffix])

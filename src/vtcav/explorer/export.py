@@ -7,15 +7,17 @@ FOLDER/concepts/NAME/001.png ...     FOLDER/negatives/NAME/001.png ...     FOLDE
 
 from __future__ import annotations
 
+import re
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from vtcav.errors import ConceptError, VtcavError
 from vtcav.explainer.settings import FitSettings
 from vtcav.explorer.pictures import PictureRef
-from vtcav.explorer.schemas import Form, check_name
+from vtcav.explorer.schemas import Form
+from vtcav.images.file_names import hidden
 from vtcav.images.references import write_picture
 from vtcav.results.bank import CavBank
 
@@ -55,23 +57,21 @@ def save_folders(
         ExistsError: When the name was saved before and `replace` is not set.
         ConceptError: For an invalid name, or when the folder cannot be written.
     """
-    folder = check_name(name)
+    folder = _file_name(name)
     targets = [_inside(root, part, folder) for part in ("concepts", "negatives")]
     if not replace and any(target.exists() for target in targets):
         raise ExistsError(f"a concept {folder!r} is saved already")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".saving-", dir=root))
-        try:
-            for i, (refs, target) in enumerate(zip((examples, negatives), targets, strict=True)):
-                _write(staging / str(i), refs)
+        with TemporaryDirectory(prefix=".saving-", dir=root, ignore_cleanup_errors=True) as staging:
+            new = [Path(staging, target.parent.name) for target in targets]
+            for refs, part, target in zip((examples, negatives), new, targets, strict=True):
+                _write(part, refs)
                 target.parent.mkdir(exist_ok=True)
-            for i, target in enumerate(targets):
+            for part, target in zip(new, targets, strict=True):
                 if target.exists():
-                    target.rename(staging / f"old{i}")
-                (staging / str(i)).rename(target)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+                    target.rename(f"{part}-old")
+                part.rename(target)
     except OSError as error:
         raise ConceptError(f"cannot write to {str(root)!r}: {error}") from error
     return targets
@@ -85,7 +85,7 @@ def save_bank(root: Path, name: str, bank: CavBank, *, replace: bool) -> Path:
         ConceptError: For an invalid name.
         CavError: When the file cannot be written.
     """
-    path = _inside(root, f"{check_name(name)}.safetensors")
+    path = _inside(root, f"{_file_name(name)}.safetensors")
     if path.exists() and not replace:
         raise ExistsError(f"{path.name!r} is saved already")
     bank.save(path)
@@ -95,7 +95,7 @@ def save_bank(root: Path, name: str, bank: CavBank, *, replace: bool) -> Path:
 def command(root: Path, name: str, model: str, form: Form, examples: int) -> str:
     """Return the command that uses what was saved, or why it cannot be used yet."""
     if form == "cavs":
-        path = root / f"{check_name(name)}.safetensors"
+        path = root / f"{_file_name(name)}.safetensors"
         return f'vtcav explain PHOTO --model {model} --cavs "{path}" -o out'
     least = FitSettings.min_examples
     if examples < least:
@@ -107,6 +107,23 @@ def command(root: Path, name: str, model: str, form: Form, examples: int) -> str
         f'vtcav explain PHOTO --model {model} --concepts "{root / "concepts"}" '
         f'--negatives "{root / "negatives"}" -o out'
     )
+
+
+def _file_name(name: str) -> str:
+    """Return a concept's name as a folder or file can have it.
+
+    Raises:
+        ConceptError: For a name that leads out of the folder, is hidden or is empty.
+    """
+    stripped = name.strip()
+    if not stripped:
+        raise ConceptError("give the concept a name first")
+    if any(letter in stripped for letter in "/\\") or hidden(stripped):
+        raise ConceptError(
+            f"{stripped!r} cannot be the name of a concept's folder: expected one without / and "
+            "\\ that does not begin with a dot and is no folder of the system"
+        )
+    return re.sub('[<>:"|?*]', "_", stripped).rstrip(". ")
 
 
 def _inside(root: Path, *parts: str) -> Path:

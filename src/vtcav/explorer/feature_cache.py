@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import numpy as np
 import torch
-from cachetools import LRUCache
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -27,16 +27,16 @@ __all__ = ["FeatureCache"]
 
 _MOST = 3000  # images whose pooled activations are kept, beside the pinned ones
 
-_Maps = LRUCache[tuple[ImageRef, str], Tensor]
-
 
 @dataclass(eq=False)
 class _Entry:
-    """The data of one image that is kept whatever the budget."""
+    """One image: what is kept whatever the budget, and its feature maps by layer."""
 
     thumbnail: NDArray[np.uint8]
     hash: NDArray[np.uint8]
+    pinned: bool
     pooled: dict[str, Tensor] = field(default_factory=dict)
+    maps: dict[str, Tensor] = field(default_factory=dict)
 
 
 class FeatureCache:
@@ -46,6 +46,9 @@ class FeatureCache:
         model: The network.
         budget: Bytes of feature maps.
         pinned: Images that are not dropped for others: the negatives of all concepts.
+
+    Attributes:
+        held: Bytes of feature maps that are kept.
     """
 
     def __init__(self, model: Model, budget: int, pinned: Iterable[ImageRef] = ()) -> None:
@@ -53,15 +56,10 @@ class FeatureCache:
         self._budget = budget
         self._lock = threading.RLock()
         self._pinned = frozenset(pinned)
-        self._entries: LRUCache[ImageRef, _Entry] = LRUCache(_MOST + len(self._pinned))
-        self._maps, self._pinned_maps = _maps(), _maps()
+        self._entries: OrderedDict[ImageRef, _Entry] = OrderedDict()  # the newest is the last
+        self.held = 0
         self._unreadable: dict[ImageRef, Skipped] = {}
         self._first: tuple[tuple[int, ...], str] | None = None
-
-    @property
-    def held(self) -> int:
-        """Bytes of feature maps that are kept."""
-        return int(self._maps.currsize + self._pinned_maps.currsize)
 
     def missing(self, refs: Sequence[ImageRef], layers: Sequence[str]) -> list[ImageRef]:
         """Return the images that have not passed through the network yet, at one of the layers."""
@@ -97,11 +95,15 @@ class FeatureCache:
         check_finite([ref.name for ref in pictures], maps)
         with self._lock:
             for n, (ref, picture) in enumerate(pictures.items()):
-                small = _Entry(thumbnail(picture), perceptual_hash(picture))
-                entry = self._entries.setdefault(ref, small)
+                if ref not in self._entries:
+                    small = thumbnail(picture), perceptual_hash(picture)
+                    self._entries[ref] = _Entry(*small, ref in self._pinned)
+                entry = self._entries[ref]
                 for layer, F in maps.items():
                     entry.pooled[layer] = F[n].mean((1, 2))
-                    self._keep(ref, layer, F[n], layers)
+                    self._keep(entry, layer, F[n], layers)
+            while len(self._entries) > _MOST + len(self._pinned):
+                self._drop(self._entries.popitem(last=False)[1])
 
     def learned(self, images: ImageSet, layers: Sequence[str]) -> LearnedSet:
         """Return what a first pass of a set would give, from images that `look` has taken."""
@@ -110,22 +112,20 @@ class FeatureCache:
             entries = {ref: self._entries[ref] for ref in images.refs if ref in self._entries}
             if not entries:
                 return LearnedSet(images, skipped=skipped)
-            # the beginning of the set, without gaps
-            kept: dict[str, list[Tensor]] = {layer: [] for layer in layers}
             for ref in entries:
-                maps = self._maps_of(ref)
-                if any((ref, layer) not in maps for layer in layers):
-                    break
-                for layer in layers:
-                    kept[layer].append(maps[ref, layer])
+                self._entries.move_to_end(ref)
+            # the beginning of the set, without gaps
+            whole = takewhile(lambda entry: entry.maps.keys() >= set(layers), entries.values())
+            kept = [[entry.maps[layer] for layer in layers] for entry in whole]
         gap = {la: torch.stack([e.pooled[la] for e in entries.values()]) for la in layers}
+        maps = {la: torch.stack(F) for la, F in zip(layers, zip(*kept, strict=True), strict=False)}
         return LearnedSet(
             source=images,
             used=list(entries),
             skipped=skipped,
             gap=gap,
             hashes=[entry.hash for entry in entries.values()],
-            maps=[Spilled({la: torch.stack(kept[la]) for la in layers})] if kept[layers[0]] else [],
+            maps=[Spilled(maps)] if kept else [],
             thumbnails=[entry.thumbnail for entry in entries.values()][:THUMBNAILS],
         )
 
@@ -134,10 +134,8 @@ class FeatureCache:
         with self._lock:
             for ref in refs:
                 self._unreadable.pop(ref, None)
-                self._entries.pop(ref, None)
-                maps = self._maps_of(ref)
-                for key in [key for key in maps if key[0] is ref]:
-                    del maps[key]
+                if (entry := self._entries.pop(ref, None)) is not None:
+                    self._drop(entry)
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -147,27 +145,22 @@ class FeatureCache:
         entry = self._entries.get(ref)
         return entry is not None and all(layer in entry.pooled for layer in layers)
 
-    def _maps_of(self, ref: ImageRef) -> _Maps:
-        return self._pinned_maps if ref in self._pinned else self._maps
-
-    def _keep(self, ref: ImageRef, layer: str, F: Tensor, layers: Sequence[str]) -> None:
+    def _keep(self, entry: _Entry, layer: str, F: Tensor, layers: Sequence[str]) -> None:
         """Keep the maps of an image at a layer, if the budget allows it after dropping others."""
-        maps = self._maps_of(ref)
-        if (ref, layer) in maps:
+        if layer in entry.maps:
             return
         limit = self._budget - F.nbytes
         if self.held > limit:
-            self._drop_other_layers(layers)
-        while self.held > limit and self._maps:
-            self._maps.popitem()
+            for other in self._entries.values():
+                self._drop(other, besides=layers)
+        loose = (other for other in self._entries.values() if not other.pinned)
+        while self.held > limit and (oldest := next(loose, None)) is not None:
+            self._drop(oldest)
         if self.held <= limit:
-            maps[ref, layer] = F.clone()
+            entry.maps[layer] = F.clone()
+            self.held += F.nbytes
 
-    def _drop_other_layers(self, layers: Sequence[str]) -> None:
-        for maps in (self._maps, self._pinned_maps):
-            for key in [key for key in maps if key[1] not in layers]:
-                del maps[key]
-
-
-def _maps() -> _Maps:
-    return LRUCache(math.inf, getsizeof=lambda F: F.nbytes)
+    def _drop(self, entry: _Entry, besides: Iterable[str] = ()) -> None:
+        """Drop the maps of an image, but for some layers."""
+        for layer in entry.maps.keys() - set(besides):
+            self.held -= entry.maps.pop(layer).nbytes

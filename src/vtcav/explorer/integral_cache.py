@@ -7,15 +7,12 @@ with half the steps, whose points are among those of the whole rule, shows how e
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Callable, Sequence
 
 import torch
-from cachetools import LRUCache
 from torch import Tensor
 
-from vtcav.explorer.lru import shrink
+from vtcav.explorer.lru import RecentlyUsed
 from vtcav.explorer.scheduling import PriorityLock
 from vtcav.method.integral.trapezoid import Integral, integrate, trapezoid
 from vtcav.models.base import Head
@@ -37,29 +34,26 @@ class IntegralCache:
     def __init__(self, steps: int, batch_size: int, budget: int) -> None:
         self._steps = steps
         self._batch_size = batch_size
-        self._budget = budget
-        self._lock = threading.Lock()
-        self._kept: LRUCache[tuple[str, str, int], _Pair] = LRUCache(math.inf, getsizeof=_bytes)
+        self._kept: RecentlyUsed[tuple[str, str, int], _Pair] = RecentlyUsed(budget, _bytes)
 
     def missing(self, picture: str, layer: str, logits: Sequence[int]) -> list[int]:
         """Return the logits whose integral is not known."""
-        with self._lock:
-            return [t for t in dict.fromkeys(logits) if (picture, layer, t) not in self._kept]
+        known = {t: self._kept.get((picture, layer, t)) for t in logits}
+        return [t for t, pair in known.items() if pair is None]
 
     def find(
         self, picture: str, layer: str, logits: Sequence[int]
-    ) -> tuple[Integral, Tensor | None]:
-        """Return the integral of T logits that are all known, and IG with half the steps.
+    ) -> tuple[Integral, Tensor | None] | None:
+        """Return the integral of T logits, and IG with half the steps.
 
         Returns:
-            The integral, and IG [1, T, C, h, w] of the rule with half the steps; None where the
-            number of steps is odd.
-
-        Raises:
-            KeyError: When one is not known.
+            The integral, and IG [1, T, C, h, w] of the rule with half the steps, which is None if
+            the number of steps is odd; or None if one of the integrals is not known.
         """
-        with self._lock:
-            pairs = [self._kept[picture, layer, t] for t in logits]
+        found = [self._kept.get((picture, layer, t)) for t in logits]
+        pairs = [pair for pair in found if pair is not None]
+        if len(pairs) < len(found):
+            return None
         halves = [half for _, half in pairs if half is not None]
         integral = Integral(
             torch.stack([whole for whole, _ in pairs])[None],
@@ -108,17 +102,13 @@ class IntegralCache:
             sums.append(total[0])
         # Every other point is one of the rule with half the steps, which weighs it twice as much.
         whole = sums[0] if len(sums) == 1 else sums[0] / 2 + sums[1]
-        with self._lock:
-            for n, t in enumerate(logits):
-                half = sums[0][n].clone() if len(sums) == 2 else None
-                self._kept[picture, head.layer, t] = whole[n].clone(), half
-            shrink(self._kept, self._budget, newest=len(logits))
+        halves = [None] * len(logits) if len(sums) == 1 else [half.clone() for half in sums[0]]
+        keys = [(picture, head.layer, t) for t in logits]
+        self._kept.put({key: (whole[n].clone(), halves[n]) for n, key in enumerate(keys)})
 
     def forget(self, picture: str) -> None:
         """Forget all integrals of a picture."""
-        with self._lock:
-            for key in [key for key in self._kept if key[0] == picture]:
-                del self._kept[key]
+        self._kept.forget(lambda key: key[0] == picture)
 
 
 def _bytes(pair: _Pair) -> int:

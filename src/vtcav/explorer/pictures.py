@@ -6,7 +6,6 @@ Uploads are kept in memory as they came and decoded when needed. Nothing is writ
 from __future__ import annotations
 
 import io
-import math
 import secrets
 import threading
 from collections.abc import Sequence
@@ -14,12 +13,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeAlias
 
-from cachetools import LRUCache
 from PIL import Image
 
 from vtcav.errors import ImageError
 from vtcav.explorer import limits
-from vtcav.explorer.lru import shrink
+from vtcav.explorer.lru import RecentlyUsed
 from vtcav.images.decoding import identify, reason_of
 from vtcav.images.references import ImageRef
 
@@ -88,9 +86,9 @@ class Pictures:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._all: dict[str, Picture] = {}
-        self._decoded: LRUCache[str, Image.Image] = LRUCache(math.inf, getsizeof=_bytes)
-        self._patches: LRUCache[tuple[str, Box], PictureRef] = LRUCache(
-            math.inf, getsizeof=lambda ref: _bytes(ref.source)
+        self._decoded: RecentlyUsed[str, Image.Image] = RecentlyUsed(_DECODED_BYTES, _bytes)
+        self._patches: RecentlyUsed[tuple[str, Box], PictureRef] = RecentlyUsed(
+            limits.PATCH_BYTES, lambda ref: _bytes(ref.source)
         )
 
     def add(self, ref: ImageRef, name: str, origin: Origin) -> Picture:
@@ -124,7 +122,7 @@ class Pictures:
         ref = PictureRef(name, data)
         decoded = ref.load()
         picture = Picture(_key(), ref, name, "upload", decoded.size)
-        self._keep_decoded(picture.key, decoded)
+        self._decoded.put({picture.key: decoded})
         return self._kept(picture)
 
     def remove(self, key: str) -> list[PictureRef]:
@@ -138,9 +136,8 @@ class Pictures:
             raise ImageError(f"{picture.name!r} was not uploaded here, so it stays")
         with self._lock:
             self._all.pop(key, None)
-            self._decoded.pop(key, None)
-            cut = [patch for patch in self._patches if patch[0] == key]
-            return [picture.ref, *(self._patches.pop(patch) for patch in cut)]
+        self._decoded.forget(lambda known: known == key)
+        return [picture.ref, *self._patches.forget(lambda patch: patch[0] == key)]
 
     def get(self, key: str) -> Picture:
         """Return a picture by its key.
@@ -170,11 +167,10 @@ class Pictures:
             ImageError: For an unknown key, or a picture that cannot be read.
         """
         picture = self.get(key)
-        with self._lock:
-            if key in self._decoded:
-                return self._decoded[key]
-        decoded = picture.ref.load()
-        self._keep_decoded(key, decoded)
+        decoded = self._decoded.get(key)
+        if decoded is None:
+            decoded = picture.ref.load()
+            self._decoded.put({key: decoded})
         return decoded
 
     def ref(self, key: str, box: Sequence[int] | None = None) -> PictureRef:
@@ -187,14 +183,12 @@ class Pictures:
         if box is None:
             return picture.ref
         patch = _inside(picture, box)
-        with self._lock:
-            if (key, patch) in self._patches:
-                return self._patches[key, patch]
-        piece = self.decoded(key).crop(patch)
-        ref = PictureRef(f"{picture.name} [{', '.join(map(str, patch))}]", piece, whole=picture.ref)
-        with self._lock:
-            self._patches[key, patch] = ref
-            shrink(self._patches, limits.PATCH_BYTES)
+        ref = self._patches.get((key, patch))
+        if ref is None:
+            piece = self.decoded(key).crop(patch)
+            name = f"{picture.name} [{', '.join(map(str, patch))}]"
+            ref = PictureRef(name, piece, whole=picture.ref)
+            self._patches.put({(key, patch): ref})
         return ref
 
     # -- inside -------------------------------------------------------------------------------
@@ -203,11 +197,6 @@ class Pictures:
         with self._lock:
             self._all[picture.key] = picture
         return picture
-
-    def _keep_decoded(self, key: str, picture: Image.Image) -> None:
-        with self._lock:
-            self._decoded[key] = picture
-            shrink(self._decoded, _DECODED_BYTES)
 
 
 def clean_name(name: str) -> str:

@@ -6,9 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from vtcav.errors import ConceptError
 from vtcav.explorer import limits
-from vtcav.images.file_names import hidden
 
 __all__ = [
     "ConceptSpec",
@@ -18,14 +16,12 @@ __all__ = [
     "IntegrateRequest",
     "SaveRequest",
     "Work",
-    "check_name",
 ]
 
 Form: TypeAlias = Literal["folder", "cavs"]
 _Key = Annotated[str, Field(max_length=64)]
 _Edge = Annotated[int, Field(ge=0, le=limits.SIDE)]
-_RESERVED = '<>:"|?*'
-_Layer = Annotated[str, Field(max_length=300)]
+_Name = Annotated[str, Field(max_length=300)]
 _Classes = Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=limits.CLASSES)]
 
 
@@ -45,7 +41,7 @@ class Example(_Frozen):
         box: Left, top, right and bottom in pixels; None for the whole picture.
     """
 
-    picture: str = Field(max_length=64)
+    picture: _Key
     box: tuple[_Edge, _Edge, _Edge, _Edge] | None = None
 
 
@@ -72,32 +68,27 @@ class ConceptSpec(_Frozen):
         return name
 
 
-class _Numbered(_Strict):
-    """A request that is superseded by a newer one of the same page and kind."""
+class IntegrateRequest(_Strict):
+    """A request to integrate the gradients of classes at a layer.
 
+    It is superseded by one of the same page with a larger number.
+    """
+
+    picture: _Key
+    layer: _Name
+    classes: _Classes
     page: _Key = ""
     number: int = Field(default=0, ge=0)
 
 
-class ExplainRequest(_Numbered):
+class ExplainRequest(IntegrateRequest):
     """A request for maps and attributions of concepts; a string names a learned concept.
 
     Without `judge` the response does not tell how far to trust them, and is several times faster.
     """
 
-    picture: _Key
-    layer: _Layer
-    classes: _Classes
-    concepts: list[ConceptSpec | Annotated[str, Field(max_length=300)]] = Field(max_length=2)
+    concepts: list[ConceptSpec | _Name] = Field(max_length=2)
     judge: bool = False
-
-
-class IntegrateRequest(_Numbered):
-    """A request to integrate the gradients of classes at a layer."""
-
-    picture: _Key
-    layer: _Layer
-    classes: _Classes
 
 
 class SaveRequest(_Strict):
@@ -112,26 +103,3 @@ class Work(_Strict):
     """The concepts of a page, for when it is loaded again."""
 
     concepts: list[ConceptSpec] = Field(max_length=limits.CONCEPTS)
-
-
-def check_name(name: str) -> str:
-    """Return a concept's name as a folder or file can have it.
-
-    Raises:
-        ConceptError: For a name that leads out of the folder, is hidden or is empty.
-
-    Example:
-        >>> check_name("tabby fur"), check_name("<b>")
-        ('tabby fur', '_b_')
-    """
-    stripped = name.strip()
-    if not stripped or not stripped.isprintable():
-        raise ConceptError("give the concept a name first")
-    if len(stripped) > limits.NAME_LETTERS:
-        raise ConceptError(f"the name is longer than {limits.NAME_LETTERS} characters")
-    if any(letter in stripped for letter in "/\\") or hidden(stripped):
-        raise ConceptError(
-            f"{stripped!r} cannot be the name of a concept's folder: expected one without / and "
-            "\\ that does not begin with a dot and is no folder of the system"
-        )
-    return "".join("_" if letter in _RESERVED else letter for letter in stripped).rstrip(". ")

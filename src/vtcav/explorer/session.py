@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cachetools import LRUCache
-
 from vtcav.errors import ConceptError, ExplanationError
 from vtcav.explainer.attributor import Attributor, ForwardPass
-from vtcav.explainer.layer_result import LayerResult
 from vtcav.explainer.learning.example_passes import LearnedSet, Pass
 from vtcav.explainer.learning.learn import learn
 from vtcav.explainer.settings import FitSettings, IntegralSettings
@@ -21,6 +17,7 @@ from vtcav.explorer.default_negatives import Negatives, find_negatives
 from vtcav.explorer.feature_cache import FeatureCache
 from vtcav.explorer.first_concepts import first_concepts
 from vtcav.explorer.integral_cache import IntegralCache
+from vtcav.explorer.lru import RecentlyUsed
 from vtcav.explorer.pictures import PictureRef, Pictures
 from vtcav.explorer.scheduling import LatestRequests, PriorityLock
 from vtcav.explorer.schemas import ConceptSpec, Example
@@ -39,7 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
-NULL_CAVS, BOOTSTRAPS = 500, 100
+_JUDGED = FitSettings(min_examples=1, null_cavs=500, bootstraps=100)
+_FAST = replace(_JUDGED, null_cavs=0, bootstraps=0)
 _MEMORY = 1 << 30
 _VIEWS, _BANKS = 12, 12  # kept in memory
 
@@ -97,9 +95,8 @@ class Session:
         self.shared = tuple(map(PictureRef.of, collect(self.negatives.images)))
         self._features = FeatureCache(model, memory, self.shared)
         self._integrals = IntegralCache(int(self.settings.steps), self._batch_size, memory // 4)
-        self._caching = threading.Lock()
-        self._views: LRUCache[str, PictureView] = LRUCache(_VIEWS)
-        self._banks: LRUCache[tuple[object, ...], CavBank] = LRUCache(_BANKS)
+        self._views: RecentlyUsed[str, PictureView] = RecentlyUsed(_VIEWS)
+        self._banks: RecentlyUsed[tuple[object, ...], CavBank] = RecentlyUsed(_BANKS)
         self.work: list[ConceptSpec] = []
         self.skipped: list[Skipped] = []
         for name, source in (samples or {}).items():
@@ -123,32 +120,27 @@ class Session:
         """Pass the negatives through the network before they are needed."""
         self._pass(self.shared, self.names, urgent=False)
 
-    def look(self, picture: str, layers: Sequence[str] | None = None) -> PictureView:
+    def look(self, picture: str) -> PictureView:
         """Pass a picture through the network, and return its feature maps and probabilities.
 
         Args:
             picture: The key of the picture.
-            layers: Layer names; None takes all.
 
         Raises:
             ImageError: For an unknown picture, or one that cannot be used.
             ModelError: When the network gives infinite values or NaN.
         """
-        layers = self.names if layers is None else list(layers)
-        with self._caching:
-            known = self._views.get(picture)
-        if known is not None and all(layer in known.images.maps for layer in layers):
+        if (known := self._views.get(picture)) is not None:
             return known
         shown = self.pictures.decoded(picture)
         name = self.pictures.get(picture).name
         x = to_tensor(self.model.preprocess, shown, name)
         with self.lock.hold():
-            images = ForwardPass.of(self.model, layers, [name], x[None])
+            images = ForwardPass.of(self.model, self.names, [name], x[None])
         pixels, box = shown_picture(shown, x, self.model.preprocess)
         own = None if isinstance(self.model.preprocess, Preprocess) else pixels
         view = PictureView(images, box, own)
-        with self._caching:
-            self._views[picture] = view
+        self._views.put({picture: view})
         return view
 
     def remove(self, picture: str) -> None:
@@ -158,9 +150,8 @@ class Session:
             ImageError: For an unknown picture, or one that was not uploaded.
         """
         self._features.forget(self.pictures.remove(picture))
-        with self._caching:
-            self._views.clear()
-            self._banks.clear()
+        self._views.forget()
+        self._banks.forget()
         self._integrals.forget(picture)
 
     def integrate(
@@ -172,7 +163,7 @@ class Session:
             SupersededError: When `check` raises it, as a newer request has come.
         """
         self._check_layer(layer)
-        images = self.look(picture, [layer]).images
+        images = self.look(picture).images
         missing = self._integrals.missing(picture, layer, self._logits(classes))
         if not missing:
             return
@@ -198,8 +189,7 @@ class Session:
         layer: str,
         classes: Sequence[int],
         *,
-        null_cavs: int = NULL_CAVS,
-        bootstraps: int = BOOTSTRAPS,
+        judge: bool = True,
         check: Check = lambda: None,
     ) -> Answer:
         """Return where a concept is on a picture and how much it counts.
@@ -209,8 +199,7 @@ class Session:
             concept: The concept, or the name of a learned one.
             layer: The layer.
             classes: Class indices.
-            null_cavs: As `VisualTCAV.fit` takes them.
-            bootstraps: The same.
+            judge: Whether p-values and intervals are needed.
             check: Called between steps; raises when the answer is no longer needed.
 
         Raises:
@@ -218,25 +207,30 @@ class Session:
             ImageError: For an unknown picture, or one that cannot be read.
         """
         self._check_layer(layer)
-        images = self.look(picture, [layer]).images
-        bank = self.bank(concept, [layer], null_cavs=null_cavs, bootstraps=bootstraps, check=check)
+        images = self.look(picture).images
+        bank = self.bank(concept, [layer], judge=judge, check=check)
         check()
         missing = self._integrals.missing(picture, layer, self._logits(classes))
         ready = [t for t in classes if not missing or (not self.model.binary and t not in missing)]
+        found = self._integrals.find(picture, layer, self._logits(ready)) if ready else None
         name = concept if isinstance(concept, str) else _name(concept)
         k = bank.names.index(name)
         rows: list[Row] = []
         rough: dict[int, float] = {}
         with self.lock.hold():
             check()
-            if ready:
-                result, coarse = self._analyse(picture, images, bank, layer, ready)
+            if found is not None:
+                integral, half = found
+                attributor = Attributor(self.model, bank, self.settings)
+                here = attributor.layer_images(layer, images, ready)
                 ref = self.pictures.get(picture).ref
-                rows = result.rows(
+                rows = here.result(integral).rows(
                     ref.name, self.model.class_names, learned_from=bank.concepts_of(ref.digest())
                 )
-                rough = {t: a[k] for t, a in zip(ready, coarse, strict=False)}
-                M = result.M
+                if half is not None:
+                    a = here.attributions(half, here.all)[0, :, k].tolist()
+                    rough = dict(zip(ready, a, strict=True))
+                M = here.concept_maps
             else:
                 M = bank.layers[layer].maps(images.maps[layer])
         return Answer(
@@ -246,7 +240,7 @@ class Session:
             separated=bool(bank.layers[layer].separated[k]),
             rows=tuple(row for row in rows if row.concept == name),
             rough=rough,
-            pending=tuple(t for t in classes if t not in ready),
+            pending=tuple(t for t in classes if found is None or t not in ready),
             record=bank.concepts[k],
         )
 
@@ -255,11 +249,16 @@ class Session:
         concept: ConceptSpec | str,
         layers: Sequence[str],
         *,
-        null_cavs: int = NULL_CAVS,
-        bootstraps: int = BOOTSTRAPS,
+        judge: bool = True,
         check: Check = lambda: None,
     ) -> CavBank:
         """Return a concept learned at layers, as `VisualTCAV.fit` learns it.
+
+        Args:
+            concept: The concept, or the name of a learned one.
+            layers: The layers.
+            judge: Whether to learn null and bootstrap CAVs, too.
+            check: Called between steps; raises when the bank is no longer needed.
 
         Raises:
             ConceptError: When there are no examples or no negatives.
@@ -268,10 +267,8 @@ class Session:
             return self._learned_bank(concept)
         examples, negatives = self._refs(concept.examples), self._negatives(concept)
         name = _name(concept)
-        key = (name, tuple(examples), tuple(negatives), tuple(layers), null_cavs, bootstraps)
-        with self._caching:
-            known = self._banks.get(key)
-        if known is not None:
+        key = (name, tuple(examples), tuple(negatives), tuple(layers), judge)
+        if (known := self._banks.get(key)) is not None:
             return known
         if not examples:
             raise ConceptError("cut a patch out of a photo, or add a picture, to begin")
@@ -282,17 +279,14 @@ class Session:
             ImageSet(f"concept {name!r}", tuple(examples)),
             ImageSet("negatives", tuple(negatives)),
         )
-        fit = FitSettings(
-            seed=self.seed, min_examples=1, null_cavs=null_cavs, bootstraps=bootstraps
-        )
+        fit = replace(_JUDGED if judge else _FAST, seed=self.seed)
         passes = self._first_passes(learned, layers, check)
         with self.lock.hold():
             check()
             run = Pass(self.model, list(layers), self._batch_size)
             bank = learn(run, [learned], fit, passes=passes, shown=False)
             bank = replace(bank, settings={**bank.settings, "explorer": True})
-        with self._caching:
-            self._banks[key] = bank
+        self._banks.put({key: bank})
         return bank
 
     def diagnose(self, concept: ConceptSpec | str, layers: Sequence[str]) -> Diagnostics:
@@ -355,15 +349,6 @@ class Session:
         finally:
             if total > self._batch_size:
                 self.status = Status()
-
-    def _analyse(
-        self, picture: str, images: ForwardPass, bank: CavBank, layer: str, classes: Sequence[int]
-    ) -> tuple[LayerResult, list[list[float]]]:
-        """Return steps 4 to 9, and a [T, K] with half the steps; empty where these are odd."""
-        integral, coarse = self._integrals.find(picture, layer, self._logits(classes))
-        here = Attributor(self.model, bank, self.settings).layer_images(layer, images, classes)
-        rough = [] if coarse is None else here.attributions(coarse, here.all)[0].tolist()
-        return here.result(integral), rough
 
     def _learned_bank(self, name: str) -> CavBank:
         if self._bank is None or name not in self._bank.names:

@@ -6,19 +6,19 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from vtcav.errors import VtcavError, warn
 from vtcav.explainer.runs.run_folder import DamagedPartWarning
+from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.files.atomic import atomic_path
 from vtcav.files.hashing import json_hash
+from vtcav.images.listing import collect
 from vtcav.images.references import ImageRef, UnreadableError
 from vtcav.images.signature import signature
+from vtcav.results.provenance import versions
 from vtcav.study.spec import Source, paths
 from vtcav.study.study import Study
-
-if TYPE_CHECKING:
-    from vtcav.explainer.visual_tcav import VisualTCAV
 
 __all__ = ["Steps", "content", "identity", "listed"]
 
@@ -144,14 +144,10 @@ def content(refs: Iterable[ImageRef]) -> dict[str, Any]:
 
 def listed(source: Source, limit: int | None, seed: int) -> list[ImageRef]:
     """Return the images of a source, drawn with the seed of the study."""
-    from vtcav.images.listing import collect
-
     return collect(paths(source), limit=limit, seed=seed)
 
 
 def _versions() -> Mapping[str, str]:
-    from vtcav.results.provenance import versions
-
     # a patch release of Python changes no number
     return {name: version for name, version in versions().items() if name != "python"}
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vtcav.errors import ModelError, warn
 from vtcav.explainer.settings import ExplainerSettings
+from vtcav.explainer.visual_tcav import VisualTCAV
+from vtcav.files.cache import Cache
 from vtcav.files.safe_names import folder_names
 from vtcav.images.listing import collect
 from vtcav.images.references import (
@@ -18,16 +19,13 @@ from vtcav.images.references import (
     UnreadableError,
     with_reasons,
 )
+from vtcav.models.base import Model
+from vtcav.models.registry import load_network
+from vtcav.results.bank import CavBank
 from vtcav.study.checkpoints import listed
-from vtcav.study.spec import TopOrNames, paths
+from vtcav.study.spec import paths
 from vtcav.study.study import Study
 from vtcav.study.yaml_file import StudyError
-
-if TYPE_CHECKING:
-    from vtcav.explainer.visual_tcav import VisualTCAV
-    from vtcav.files.cache import Cache
-    from vtcav.models.base import Model
-    from vtcav.results.bank import CavBank
 
 __all__ = ["ClassToExplain", "Prepared", "class_of_folder", "explainer_of", "prepare"]
 
@@ -70,18 +68,21 @@ def prepare(
 ) -> Prepared:
     """Load the network and find mistakes before the minutes that learning may take."""
     say(f"Loading the network {study.model.name}")
-    model = _load(study)
+    with study.at("model"):
+        model = load_network(study.model)
     options = study.options
     with study.at("layers"):
         explainer = explainer_of(study, model, study.layers, progress=progress, cache=cache)
     classes = _classes(study, model)
     images, skipped = _readable(study)
-    wanted = {}
+    wanted: dict[str, int | list[int]] = {}
     for name, spec in study.images.items():
         key = "options.top" if spec.classes is None else f"images.{name}"
         with study.at(key):
             top = options.top if spec.classes is None else spec.classes
-            wanted[name] = _indices(model, top)
+            wanted[name] = (
+                top if isinstance(top, int) else [class_of_folder(model, one) for one in top]
+            )
     return Prepared(study, explainer, classes, images, skipped, wanted)
 
 
@@ -95,17 +96,8 @@ def explainer_of(
     cache: bool | str | Path | Cache | None = None,
 ) -> VisualTCAV:
     """Return an explainer with the settings of a study."""
-    from vtcav.explainer.visual_tcav import VisualTCAV
-
     settings = study.options.part(ExplainerSettings)
     return VisualTCAV(model, layers, **settings, cavs=cavs, progress=progress, cache=cache)
-
-
-def _load(study: Study) -> Model:
-    from vtcav.models.registry import load_network
-
-    with study.at("model"):
-        return load_network(study.model)
 
 
 def _classes(study: Study, model: Model) -> dict[str, ClassToExplain]:
@@ -142,10 +134,6 @@ def class_of_folder(model: Model, name: str) -> int:
     if len(alike) == 1 and not name.isdecimal():
         return alike[0]
     return model.class_index(name)
-
-
-def _indices(model: Model, top: TopOrNames) -> int | list[int]:
-    return top if isinstance(top, int) else [class_of_folder(model, name) for name in top]
 
 
 def _readable(study: Study) -> tuple[dict[str, str], list[Skipped]]:

@@ -1,7 +1,7 @@
 """The keys of a study file, their values, and the files that they name.
 
-pydantic checks the keys, the constraints of the settings check the values. `read_study` names the
-line and the key of a mistake.
+pydantic walks through the keys, the constraints of the settings check the values. `read_study`
+names the line and the key of a mistake.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING
+from dataclasses import MISSING, fields, replace
 from pathlib import Path, PurePath
 from typing import Annotated, Any, NoReturn
 
@@ -17,7 +17,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    GetPydanticSchema,
     PlainValidator,
     ValidationError,
     ValidationInfo,
@@ -72,7 +71,7 @@ def read_study(path: Path) -> dict[str, Any]:
     """Read a study file and check it.
 
     Returns:
-        The arguments of `Study`, with the line of every key as `lines`.
+        The arguments of `Study` that are not its defaults, with the line of every key as `lines`.
 
     Raises:
         StudyError: Naming the file, the line, the key, what was expected and what came.
@@ -88,12 +87,13 @@ def read_study(path: Path) -> dict[str, Any]:
         raise StudyError(located(str(path), lines[""], "", message))
     try:
         with contextlib.chdir(path.parent):  # messages name paths as they are written
-            found = dict(_Study.model_validate(data, context=lines))
+            study = _STUDY.model_validate(data, context=lines)
     except ValidationError as error:
         _refuse(error, str(path), lines)
     shared = (data.get(key) for key in ("concepts", "negatives", "images"))
     roots = tuple(str(value) for value in shared if isinstance(value, Scalar) and value)
-    del found["negatives"]  # each concept has its own
+    # each concept has its own negatives
+    found = {name: getattr(study, name) for name in study.model_fields_set - {"negatives"}}
     return {**found, "lines": lines, "roots": roots}
 
 
@@ -119,7 +119,7 @@ def _refuse(error: ValidationError, file: str, lines: Mapping[str, int]) -> NoRe
 def _take(value: Any, constraint: Constraint) -> Any:
     """Return a value that a constraint accepts."""
     if isinstance(value, list):
-        given: Any = [_name(i, part) for i, part in enumerate(value)]
+        given: Any = [_at(i, _name, part) for i, part in enumerate(value)]
     else:
         given = plain(value)
     try:
@@ -136,7 +136,7 @@ def _take(value: Any, constraint: Constraint) -> Any:
 
 
 def _cure(value: Any, constraint: Constraint) -> str:
-    """Return what to do about a value that is not accepted, where that is known."""
+    """Return what to do about a value that is not accepted, if that is known."""
     if not isinstance(value, Scalar) or value.value is None or value.tag:
         return ""
     if hint := did_you_mean(value, constraint.words):
@@ -149,12 +149,12 @@ def _cure(value: Any, constraint: Constraint) -> str:
     return ""
 
 
-def _name(at: int, value: Any) -> str:
+def _name(value: Any) -> str:
     """Return a name in a list as it is written, `1` and `no` too."""
     if not isinstance(value, Scalar) or value.value is None:
-        raise _MistakeError(f"expected a name, got {came(value)}", at)
+        raise ValueError(f"expected a name, got {came(value)}")
     if not value.strip() or not value.isprintable():
-        raise _MistakeError(f"expected a name in printable letters, got {str(value)!r}", at)
+        raise ValueError(f"expected a name in printable letters, got {str(value)!r}")
     return str(value)
 
 
@@ -167,24 +167,31 @@ def _at(key: str | int, function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _taking(constraint: Constraint) -> Any:
-    return PlainValidator(lambda value: _take(value, constraint))
+    return Annotated[Any, PlainValidator(lambda value: _take(value, constraint))]
 
 
-def _names(what: str, *among: str) -> Any:
-    """Take different names, all of them among some words where these are given."""
+def _filled(kind: type, what: str) -> Any:
+    """Refuse what is not of a kind, or is empty."""
 
-    def check(value: Any) -> tuple[str, ...]:
-        if not isinstance(value, list) or not value:
+    def check(value: Any) -> Any:
+        if not isinstance(value, kind) or not value:
             raise ValueError(f"expected {what}, got {came(value)}")
-        found: list[str] = []
-        for i, part in enumerate(value):
-            name = _at(i, _take, part, Words(*among)) if among else _name(i, part)
-            if name in found:
-                raise _MistakeError(f"{name!r} is listed twice; remove one", i)
-            found.append(name)
-        return tuple(found)
+        return value
 
-    return PlainValidator(check)
+    return BeforeValidator(check)
+
+
+def _listed(what: str, *among: str) -> Any:
+    """Return the type of a list of different names, which may have to be among some words."""
+
+    def different(found: tuple[str, ...]) -> tuple[str, ...]:
+        for i, name in enumerate(found):
+            if name in found[:i]:
+                raise _MistakeError(f"{name!r} is listed twice; remove one", i)
+        return found
+
+    name: Any = _taking(Words(*among)) if among else Annotated[str, PlainValidator(_name)]
+    return Annotated[tuple[name, ...], _filled(list, what), AfterValidator(different)]
 
 
 # -- paths ------------------------------------------------------------------------------------
@@ -251,41 +258,26 @@ class _Part(BaseModel):
         return {n: v for n, v in value.items() if n in required or n not in silent}
 
 
-def _settings(settings: type[Settings]) -> Any:
-    """Take the keys of a settings class."""
-    keys: dict[str, Any] = {
-        name: (
-            Annotated[Any, _taking(declared.constraint)],
-            ... if declared.default is MISSING else declared.default,
-        )
-        for name, declared in parameters(settings).items()
+def _part(made: type, **keys: Any) -> Any:
+    """Return the type of a mapping with the keys of a dataclass.
+
+    Args:
+        made: The dataclass that the mapping is turned into.
+        keys: The types of its keys. Those of settings follow from their declarations.
+    """
+    if issubclass(made, Settings):
+        keys = {name: _taking(each.constraint) for name, each in parameters(made).items()}
+    known: dict[str, Any] = {
+        field.name: (keys[field.name], ... if field.default is MISSING else field.default)
+        for field in fields(made)
     }
-    part: Any = create_model(settings.__name__, __base__=_Part, **keys)
-    made: Any = Annotated[part, AfterValidator(lambda found: settings(**dict(found)))]
-    return GetPydanticSchema(lambda _, handler: handler.generate_schema(made))
+    part: Any = create_model(made.__name__, __base__=_Part, **known)
+    return Annotated[part, AfterValidator(lambda found: made(**dict(found)))]
 
 
 def _under(key: str) -> Any:
     """Take what is no mapping as the value of a key."""
     return BeforeValidator(lambda value: value if isinstance(value, dict) else {key: value})
-
-
-_SOURCE = PlainValidator(_source)
-
-
-class _Concept(_Part):
-    examples: Annotated[Any, _SOURCE]
-    negatives: Annotated[Any, _SOURCE] = None
-
-
-class _Image(_Part):
-    file: Annotated[str, PlainValidator(_file)]
-    classes: Annotated[Any, _taking(TOP)] = None
-
-
-class _Diagnostics(_Part):
-    resamples: Annotated[int, _taking(Whole(20))] = DiagnosticsSpec.resamples
-    other_negatives: Annotated[Any, _SOURCE] = None
 
 
 def _model(settings: LoadSettings) -> LoadSettings:
@@ -297,17 +289,11 @@ def _model(settings: LoadSettings) -> LoadSettings:
     return settings
 
 
-def _sources(value: Any) -> dict[str, Source]:
-    """Return images by class."""
-    if not isinstance(value, dict) or not value:
-        what = "a mapping from class names to folders of images"
-        raise ValueError(f"expected {what}, got {came(value)}")
-    return {name: _at(name, _source, part) for name, part in value.items()}
-
-
 def _negatives(value: Any) -> Any:
     """Return negatives for all concepts, or by concept."""
-    return _sources(value) if isinstance(value, dict) and value else _source(value)
+    if isinstance(value, dict) and value:
+        return {name: _at(name, _source, part) for name, part in value.items()}
+    return _source(value)
 
 
 def _concept_folders(value: Any, info: ValidationInfo[Any]) -> Any:
@@ -325,13 +311,13 @@ def _concept_folders(value: Any, info: ValidationInfo[Any]) -> Any:
 
 
 def _contrasted(
-    concepts: dict[str, _Concept], info: ValidationInfo[Any]
+    concepts: dict[str, ConceptSources], info: ValidationInfo[Any]
 ) -> dict[str, ConceptSources]:
     """Return concepts with their negatives, enough images of each."""
     if not {"negatives", "options"} <= info.data.keys():
         return {}  # a mistake is there
     given, least = info.data["negatives"], info.data["options"].min_examples
-    own = {name: part.negatives for name, part in concepts.items() if part.negatives is not None}
+    own = {name: part.negatives for name, part in concepts.items() if part.negatives}
     contrast = {**_shared(given, list(concepts), own), **own}
     if missing := [name for name in concepts if name not in contrast]:
         lacks = f"no negatives for {', '.join(map(repr, missing))}"
@@ -341,7 +327,7 @@ def _contrasted(
             f"{lacks}: give a folder of images that do not show the concepts with the key "
             "'negatives'"
         )
-    found = {name: ConceptSources(part.examples, contrast[name]) for name, part in concepts.items()}
+    found = {name: replace(part, negatives=contrast[name]) for name, part in concepts.items()}
     for name, sources in found.items():
         _enough(f"concept {name!r}", sources.examples, least, "concepts", name)
     for name, sources in found.items():
@@ -409,30 +395,31 @@ def _diagnostics(value: Any) -> Any:
     return {} if _take(value, Constraint(known, Flag().accept)) else None
 
 
-class _Study(_Part):
-    """The keys of a study file; later ones look at the values of earlier ones."""
-
-    model: Annotated[Any, _settings(LoadSettings), _under("name"), AfterValidator(_model)]
-    layers: Annotated[Any, _names("a list of layer names")] = None
-    options: Annotated[Any, _settings(Options)] = Options()
-    negatives: Annotated[Any, PlainValidator(_negatives)] = None
-    concepts: Annotated[
-        dict[str, Annotated[_Concept, _under("examples")]],
-        BeforeValidator(_concept_folders),
-        AfterValidator(_contrasted),
-    ]
-    classes: Annotated[Any, PlainValidator(_sources)] = {}
-    images: Annotated[
-        dict[str, Annotated[_Image, _under("file")]],
-        BeforeValidator(_images),
-        AfterValidator(lambda parts: {n: ImageSpec(**dict(part)) for n, part in parts.items()}),
-    ] = {}
-    diagnostics: Annotated[
-        _Diagnostics | None,
-        BeforeValidator(_diagnostics),
-        AfterValidator(lambda part: part and DiagnosticsSpec(**dict(part))),
-    ] = DiagnosticsSpec()  # type: ignore[assignment]
-    peers: Annotated[Any, _names(f"a list among {', '.join(METHODS)}", *METHODS)] = ()
-    formats: Annotated[Any, _names(f"a list among {', '.join(FORMATS)}", *FORMATS)] = FORMATS[:2]
-    report: Annotated[Any, _taking(Flag())] = True
-    output: Annotated[str, _taking(Text("the path of a folder for the results"))]
+_SOURCE: Any = Annotated[Any, PlainValidator(_source)]
+_CONCEPT: Any = _part(ConceptSources, examples=_SOURCE, negatives=_SOURCE)
+_IMAGE: Any = _part(ImageSpec, file=Annotated[str, PlainValidator(_file)], classes=_taking(TOP))
+_DIAGNOSTICS: Any = _part(DiagnosticsSpec, resamples=_taking(Whole(20)), other_negatives=_SOURCE)
+_IMAGES: Any = Annotated[dict[str, Annotated[_IMAGE, _under("file")]], BeforeValidator(_images)]
+_CONCEPTS: Any = Annotated[
+    dict[str, Annotated[_CONCEPT, _under("examples")]],
+    BeforeValidator(_concept_folders),
+    AfterValidator(_contrasted),
+]
+_BY_CLASS = "a mapping from class names to folders of images"
+# Later keys look at the values of earlier ones. A key that is not required has its default in
+# `Study`, unless another key needs it.
+_KEYS: dict[str, Any] = {
+    "model": (Annotated[_part(LoadSettings), _under("name"), AfterValidator(_model)], ...),
+    "layers": (_listed("a list of layer names"), None),
+    "options": (_part(Options), Options()),
+    "negatives": (Annotated[Any, PlainValidator(_negatives)], None),
+    "concepts": (_CONCEPTS, ...),
+    "classes": (Annotated[dict[str, _SOURCE], _filled(dict, _BY_CLASS)], None),
+    "images": (_IMAGES, None),
+    "diagnostics": (Annotated[_DIAGNOSTICS | None, BeforeValidator(_diagnostics)], None),
+    "peers": (_listed(f"a list among {', '.join(METHODS)}", *METHODS), None),
+    "formats": (_listed(f"a list among {', '.join(FORMATS)}", *FORMATS), None),
+    "report": (_taking(Flag()), None),
+    "output": (_taking(Text("the path of a folder for the results")), ...),
+}
+_STUDY = create_model("Study", __base__=_Part, **_KEYS)

@@ -6,15 +6,19 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.explainer.runs.identity import bank_digest
 from vtcav.explainer.runs.run_folder import opened
 from vtcav.explainer.settings import FitSettings
+from vtcav.explainer.visual_tcav import VisualTCAV
+from vtcav.files.cache import Cache
 from vtcav.files.cache_location import cache_of
 from vtcav.files.hashing import file_hash
-from vtcav.files.manifest import records, save_result
+from vtcav.files.manifest import load_manifest, records, save_result
 from vtcav.images.listing import collect
 from vtcav.results.bank import CavBank
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
@@ -24,12 +28,6 @@ from vtcav.study.spec import FORMATS, paths
 from vtcav.study.study import Study
 from vtcav.study.summary_table import study_table, write_tables
 from vtcav.study.yaml_file import StudyError
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from vtcav.explainer.visual_tcav import VisualTCAV
-    from vtcav.files.cache import Cache
 
 __all__ = ["run_study"]
 
@@ -210,7 +208,6 @@ class _Run:
     def _compare(self) -> None:
         from vtcav.evaluation.compare.compute import compare
         from vtcav.evaluation.compare.result import KIND
-        from vtcav.files.manifest import load_manifest
 
         study, classes = self.study, self.prepared.classes.values()
         self.steps.take(

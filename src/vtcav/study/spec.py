@@ -36,7 +36,7 @@ class ConceptSources:
     """The examples of a concept, and the negatives that it is contrasted with."""
 
     examples: Source
-    negatives: Source
+    negatives: Source = ()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from vtcav.errors import VtcavError
 from vtcav.models.settings import LoadSettings
 from vtcav.study.reader import read_study
@@ -27,9 +29,9 @@ class Study:
     Attributes:
         model: The network.
         concepts: By name.
+        output: The folder of the results.
         classes: Images of each class to explain, by the class's name or index.
         images: Single photographs to explain, by the name of their results.
-        output: The folder of the results.
         layers: Layer names; None takes the recommended ones.
         options: The settings of the method.
         diagnostics: How concepts are diagnosed; None for not at all.
@@ -44,9 +46,9 @@ class Study:
 
     model: LoadSettings
     concepts: Mapping[str, ConceptSources]
-    classes: Mapping[str, Source]
-    images: Mapping[str, ImageSpec]
     output: str
+    classes: Mapping[str, Source] = field(default_factory=dict)
+    images: Mapping[str, ImageSpec] = field(default_factory=dict)
     layers: tuple[str, ...] | None = None
     options: Options = field(default_factory=Options)
     diagnostics: DiagnosticsSpec | None = field(default_factory=DiagnosticsSpec)
@@ -108,8 +110,6 @@ class Study:
 
     def to_yaml(self) -> str:
         """Return the text of a study file with the same content, for the folder of this one."""
-        import yaml
-
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=100)
 
     def check_output(self, output: Path) -> None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vtcav.files.manifest import write_table
+import pandas as pd
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from vtcav.diagnostics.result import Diagnostics
-    from vtcav.results.explanation import GlobalExplanation, LocalExplanation
+from vtcav.diagnostics.result import Diagnostics
+from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 
 __all__ = ["COLUMNS", "study_table", "write_tables"]
 
@@ -45,41 +42,30 @@ def study_table(
         p_value, q_value (as in the tables of the class or photograph), separated, trust (level of
         the diagnostics), note (why a number is missing or doubtful).
     """
-    import pandas as pd
-
-    levels = _levels(diagnostics)
-    rows: list[dict[Any, Any]] = []
+    tables = []
     for folder, glob in classes.items():
-        own: dict[Any, Any] = {"kind": "class", "name": glob.class_name, "folder": folder}
+        own: dict[str, Any] = {"kind": "class", "name": glob.class_name, "folder": folder}
         own |= {"class_index": glob.class_index, "class_name": glob.class_name}
-        for row in glob.summary().rename(columns={"mean": "attribution"}).to_dict("records"):
-            rows.append(own | row)
+        tables.append(glob.summary().rename(columns={"mean": "attribution"}).assign(**own))
     for folder, (name, local) in images.items():
+        table = local.attributions
         own = {"kind": "image", "name": name, "folder": folder, "n": 1}
         own |= dict.fromkeys(("std", "sem", "ci_low", "ci_high"), nan)
-        for row in local.attributions.to_dict("records"):
-            note = "; ".join(filter(None, [ONE_IMAGE, row["note"]]))
-            rows.append(own | row | {"note": note})
-    for row in rows:
-        row["trust"] = levels.get((row["layer"], row["concept"]), NOT_DIAGNOSED)
-    return pd.DataFrame([{key: row[key] for key in COLUMNS} for row in rows], columns=COLUMNS)
+        own["note"] = [f"{ONE_IMAGE}; {note}" if note else ONE_IMAGE for note in table["note"]]
+        tables.append(table.assign(**own))
+    whole = pd.concat(tables, ignore_index=True)
+    keys = ["layer", "concept"]
+    levels = {} if diagnostics is None else diagnostics.summary().set_index(keys)["level"].to_dict()
+    pairs = zip(whole["layer"], whole["concept"], strict=True)
+    trust = [levels.get(pair, NOT_DIAGNOSED) for pair in pairs]
+    return whole.assign(trust=trust)[list(COLUMNS)]
 
 
 def write_tables(stem: Path, table: pd.DataFrame, formats: tuple[str, ...]) -> None:
     """Write a table in some of the formats csv, parquet and json."""
-    if set(formats) >= {"csv", "parquet"}:
-        write_table(stem, table)
-    elif "csv" in formats:
+    if "csv" in formats:
         table.to_csv(stem.with_suffix(".csv"), index=False)
-    elif "parquet" in formats:
+    if "parquet" in formats:
         table.to_parquet(stem.with_suffix(".parquet"), index=False)
     if "json" in formats:
         table.to_json(stem.with_suffix(".json"), orient="records", double_precision=15, indent=1)
-
-
-def _levels(diagnostics: Diagnostics | None) -> dict[tuple[str, str], str]:
-    if diagnostics is None:
-        return {}
-    summary = diagnostics.summary()
-    keys = zip(summary["layer"], summary["concept"], strict=True)
-    return dict(zip(keys, summary["level"], strict=True))

@@ -9,6 +9,9 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
+import yaml
+
+from vtcav.errors import ImageError
 from vtcav.images.listing import collect, subfolders
 from vtcav.parameters import Parameter, parameters
 from vtcav.study.spec import Options
@@ -124,8 +127,6 @@ def _files(root: Path) -> tuple[Path, ...]:
 
 
 def _count(folder: Path) -> str:
-    from vtcav.errors import ImageError
-
     try:
         count = len(collect(folder))
     except ImageError:
@@ -141,8 +142,6 @@ def _path(path: Path | None, base: Path, otherwise: str = "") -> str:
 
 def _text(text: str) -> str:
     """Return a text as YAML, in quotes where it needs them; an index as it is."""
-    import yaml
-
     pieces: Sequence[str] = [text]
     line = yaml.safe_dump(pieces, default_flow_style=True, allow_unicode=True, width=10**6)
     return text if text.isdecimal() else line.strip()[1:-1]
