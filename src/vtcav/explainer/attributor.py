@@ -21,25 +21,12 @@ from vtcav.explainer.layer_result import LayerResult
 from vtcav.explainer.settings import IntegralSettings
 from vtcav.images.preprocess import to_tensor
 from vtcav.images.references import ImageRef
-from vtcav.method.attribution import (
-    binary_relevance,
-    class_share,
-    concept_attribution,
-    pooled_cav,
-    positive_relevance,
-    relevance_share,
-)
+from vtcav.method import attribution
 from vtcav.method.cav import Cavs
 from vtcav.method.integral.adaptive import integrate_adaptive
 from vtcav.method.integral.constants import COMPLETENESS
 from vtcav.method.integral.integrand import Integrand
-from vtcav.method.integral.trapezoid import (
-    FLOOR,
-    Integral,
-    completeness_gap,
-    integrate,
-    trapezoid,
-)
+from vtcav.method.integral.trapezoid import FLOOR, Integral, completeness_gap, integrate, trapezoid
 from vtcav.models.base import Head, Model
 from vtcav.models.finite import check_finite
 from vtcav.models.foreign_errors import network_errors
@@ -121,12 +108,12 @@ class LayerImages:
     @cached_property
     def pooled(self) -> Tensor:
         """Pooled CAVs p [N, K, C], step 7."""
-        return pooled_cav(self.cavs.v.to(self.F.device), self.F, self.concept_maps)
+        return attribution.pooled_cav(self.cavs.v.to(self.F.device), self.F, self.concept_maps)
 
     @cached_property
     def shares(self) -> Tensor:
         """Class shares s [N, T], step 6. A single logit has none before the integral."""
-        s = class_share(self.z, self.z0)
+        s = attribution.class_share(self.z, self.z0)
         return s if self.binary else s[:, self._index]
 
     @cached_property
@@ -162,13 +149,15 @@ class LayerImages:
     def relevance(self, IG: Tensor, on: Tensor) -> tuple[Tensor, Tensor]:
         """Return B [n, T, C, h, w] and s [n, T] of the images at positions `on` [n]."""
         if self.binary:
-            B = binary_relevance(IG, self.F[on])
-            return B[:, self._index], relevance_share(B)[:, self._index]
-        return positive_relevance(IG, self.F[on]), self.shares[on]
+            B = attribution.binary_relevance(IG, self.F[on])
+            return B[:, self._index], attribution.relevance_share(B)[:, self._index]
+        return attribution.positive_relevance(IG, self.F[on]), self.shares[on]
 
     def attributions(self, IG: Tensor, on: Tensor) -> Tensor:
         """Return a [n, T, K] of the images at positions `on` [n], steps 6 to 9."""
-        return concept_attribution(*self.relevance(IG, on), self.concept_maps[on], self.pooled[on])
+        return attribution.concept_attribution(
+            *self.relevance(IG, on), self.concept_maps[on], self.pooled[on]
+        )
 
     def result(self, integral: Integral) -> LayerResult:
         """Run steps 6 to 9 with an integral.
@@ -179,7 +168,7 @@ class LayerImages:
             ExplanationError: When the network is not finite on the way from zero feature maps.
         """
         B, share = self.relevance(integral.IG, self.all)
-        a = concept_attribution(B, share, self.concept_maps, self.pooled)
+        a = attribution.concept_attribution(B, share, self.concept_maps, self.pooled)
         if not a.isfinite().all():
             raise ExplanationError(
                 f"layer {self.head.layer!r} cannot be explained: between zero feature maps and "
@@ -401,5 +390,5 @@ def _resampled(cavs: Cavs | None, F: Tensor, B: Tensor, s: Tensor) -> Tensor:
     for first in range(0, J, size):
         here = cavs.part(range(first, min(first + size, J))).to(F.device)
         M = here.maps(F)
-        parts.append(concept_attribution(B, s, M, pooled_cav(here.v, F, M)))
+        parts.append(attribution.concept_attribution(B, s, M, attribution.pooled_cav(here.v, F, M)))
     return torch.cat(parts, 2)

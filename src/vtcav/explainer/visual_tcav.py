@@ -331,12 +331,12 @@ class VisualTCAV:
             class_name=self.model.class_names[index],
             layers=tuple(self.layers),
             concepts=self.cavs.names,
-            skipped=done.skipped,
+            skipped=tuple(done.skipped),
             thumbnails=dict(self.cavs.thumbnails),
             provenance=self.provenance(
                 {"class": index, "limit": limit and int(limit), "seed": int(seed)}
             ),
-            _rows=done.rows,
+            _rows=done.rows(),
             _resampled=resampled_means(self.cavs, done.sums, done.used),
         )
 

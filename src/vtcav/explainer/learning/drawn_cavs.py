@@ -15,15 +15,10 @@ from torch import Tensor
 from vtcav.explainer.learning.example_passes import LearnedSet
 from vtcav.explainer.settings import FitSettings
 from vtcav.images.concepts import Concept, ImageSet
+from vtcav.method import resampling
 from vtcav.method.cav import direction, directions
 from vtcav.method.discriminant_map import discriminant_directions
-from vtcav.method.resampling import (
-    Draws,
-    bootstrap_draws,
-    null_draws,
-    subset_draw,
-    tested_examples,
-)
+from vtcav.method.resampling import Draws
 from vtcav.method.variants import PAPER, Variant
 from vtcav.results.layer_cavs import Resampling
 
@@ -112,21 +107,23 @@ class ConceptCavs:
         n, m, fit = len(examples.used), len(negatives.used), self._fit
         null = subset = range(0)
         untested = "" if fit.null_cavs else "no null CAVs were asked for"
-        size = tested_examples(n, m)
+        size = resampling.tested_examples(n, m)
         if not untested and not size:
             untested = f"null CAVs need at least 2 negatives, there is {m}"
         if not untested:
             key = (concept.negatives, size)
             if key not in self._shared_null:
                 seed = seed_of("null", fit.seed, size, m)
-                draws = null_draws(size, m, fit.null_cavs or 0, seed)
+                draws = resampling.null_draws(size, m, fit.null_cavs or 0, seed)
                 self._shared_null[key] = self._add(negatives, negatives, draws)
             null = self._shared_null[key]
             if size < n:
                 seed = seed_of("subset", fit.seed, n, m, concept.name)
-                subset = self._add(examples, negatives, subset_draw(n, m, size, seed))
+                subset = self._add(examples, negatives, resampling.subset_draw(n, m, size, seed))
         seed = seed_of("bootstrap", fit.seed, n, m, concept.name)
-        draws = Draws.whole(n, m).followed_by(bootstrap_draws(n, m, fit.bootstraps, seed))
+        draws = Draws.whole(n, m).followed_by(
+            resampling.bootstrap_draws(n, m, fit.bootstraps, seed)
+        )
         bootstrap = self._add(examples, negatives, draws, own=True) or range(0)
         self._of_concepts.append((null, bootstrap, untested, subset))
 

@@ -6,9 +6,8 @@ Without one they are joined in memory, where only rows and sums stay.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -33,24 +32,55 @@ if TYPE_CHECKING:
     import pandas as pd
     from PIL import Image
 
-__all__ = ["ClassRows", "Engine", "explain_images", "explain_parts"]
+__all__ = ["ClassTable", "Engine", "explain_images", "explain_parts"]
 
 
-@dataclass(frozen=True, eq=False)
-class ClassRows:
-    """The table of a class over all its images.
+class ClassTable:
+    """The table of a class over all its images, which parts are added to in any order.
+
+    Args:
+        strict: Whether an unreadable image is an error.
 
     Attributes:
-        rows: The rows, with q-values over all of them.
         used: The number of images that could be read.
         skipped: The images that could not be read, with reasons.
         sums: By layer, the sums over the images of the resampled CAVs' attributions [J].
     """
 
-    rows: pd.DataFrame
-    used: int
-    skipped: tuple[Skipped, ...]
-    sums: Mapping[str, NDArray[np.float64]]
+    def __init__(self, *, strict: bool) -> None:
+        self.used = 0
+        self.skipped: list[Skipped] = []
+        self.sums: dict[str, NDArray[np.float64]] = {}
+        self._strict = strict
+        self._rows: list[pa.Table] = []
+        self._shape: tuple[int, ...] = ()
+        self._first = ""
+        self._waiting: dict[int, Part] = {}
+
+    def add(self, number: int, part: Part) -> None:
+        """Add a part, or keep it until those before it have come."""
+        self._waiting[number] = part
+        while len(self._rows) in self._waiting:
+            self._append(self._waiting.pop(len(self._rows)))
+
+    def _append(self, part: Part) -> None:
+        if part.shape and self._shape:
+            check_same_shape(part.shape, part.first, self._shape, self._first)
+        if not self._shape:
+            self._shape, self._first = part.shape, part.first
+        if part.skipped and self._strict:
+            raise UnreadableError(part.skipped[0].name, part.skipped[0].reason)
+        self.used += part.used
+        self.skipped += part.skipped
+        self._rows.append(part.rows)
+        for layer, values in part.sums.items():
+            self.sums[layer] = self.sums.get(layer, 0.0) + values
+
+    def rows(self) -> pd.DataFrame:
+        """Return the rows of all parts, with q-values over all of them."""
+        rows = joined(self._rows)
+        rows["q_value"] = q_values(rows["p_value"].to_numpy())
+        return rows
 
 
 class Engine(Protocol):
@@ -79,7 +109,7 @@ def explain_images(
     *,
     run: str | Path | None = None,
     shown: bool | None = None,
-) -> ClassRows:
+) -> ClassTable:
     """Compute the table of a class over images.
 
     Args:
@@ -104,7 +134,7 @@ def explain_images(
     model = task.attributor.model
     title = f"explaining {model.class_names[task.class_index]}"
     compute = explain_parts if engine is None else engine.compute
-    whole = _Assembly(task)
+    whole = ClassTable(strict=task.strict)
     with engine or nullcontext(), progress_bar(title, len(refs), shown=shown) as progress:
         if run is None:
             for number, part in compute(task, chunks, progress):
@@ -123,7 +153,7 @@ def explain_images(
                 for chunk in chunks:
                     whole.add(chunk.number, folder.load(chunk.number))
     report_skipped(len(refs), whole.used, whole.skipped)
-    return whole.finish()
+    return whole
 
 
 def explain_parts(
@@ -200,42 +230,3 @@ def _explain(task: Task, arrivals: Iterable[_Arrival], progress: Progress | None
         first=first,
         facts=tuple(facts),
     )
-
-
-class _Assembly:
-    """A table that parts are added to, in any order."""
-
-    def __init__(self, task: Task) -> None:
-        self.used = 0
-        self.skipped: list[Skipped] = []
-        self._strict = task.strict
-        self._rows: list[pa.Table] = []
-        self._sums: dict[str, NDArray[np.float64]] = {}
-        self._shape: tuple[int, ...] = ()
-        self._first = ""
-        self._waiting: dict[int, Part] = {}
-
-    def add(self, number: int, part: Part) -> None:
-        """Add a part, or keep it until those before it have come."""
-        self._waiting[number] = part
-        while len(self._rows) in self._waiting:
-            self._append(self._waiting.pop(len(self._rows)))
-
-    def _append(self, part: Part) -> None:
-        if part.shape and self._shape:
-            check_same_shape(part.shape, part.first, self._shape, self._first)
-        if not self._shape:
-            self._shape, self._first = part.shape, part.first
-        if part.skipped and self._strict:
-            raise UnreadableError(part.skipped[0].name, part.skipped[0].reason)
-        self.used += part.used
-        self.skipped += part.skipped
-        self._rows.append(part.rows)
-        for layer, values in part.sums.items():
-            self._sums[layer] = self._sums.get(layer, 0.0) + values
-
-    def finish(self) -> ClassRows:
-        """Return the whole table."""
-        rows = joined(self._rows)
-        rows["q_value"] = q_values(rows["p_value"].to_numpy())
-        return ClassRows(rows, self.used, tuple(self.skipped), self._sums)
