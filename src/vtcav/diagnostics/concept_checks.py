@@ -17,6 +17,7 @@ from vtcav.diagnostics.levels import (
     LOOK,
     NOT_APPLICABLE,
     Finding,
+    by_level,
     percent,
 )
 from vtcav.diagnostics.location import effective_share, middle, words
@@ -37,8 +38,10 @@ def entanglement_checks(subjects: Sequence[Subject], found: Entanglement) -> lis
     """
     if len(subjects) < 2:
         text = "Not applicable: whether the direction is this concept's own takes a second concept."
-        checks, note = ("entanglement", "other concepts"), "no other concept"
-        return [subjects[0].untested(check, text, note, NOT_APPLICABLE) for check in checks]
+        return [
+            subjects[0].finding(check, _NAN, NOT_APPLICABLE, text, note="no other concept")
+            for check in ("entanglement", "other concepts")
+        ]
     numbers = range(len(subjects))
     return [
         *(_neighbour(subjects, k, found) for k in numbers),
@@ -49,7 +52,7 @@ def entanglement_checks(subjects: Sequence[Subject], found: Entanglement) -> lis
 
 def _neighbour(subjects: Sequence[Subject], k: int, found: Entanglement) -> Finding:
     """Return the concept whose direction is closest."""
-    check, reason = "entanglement", ""
+    reason = ""
     cosines = found.corrected[k].copy()
     cosines[k] = np.nan
     if not np.isfinite(found.corrected[k, k]):
@@ -57,52 +60,49 @@ def _neighbour(subjects: Sequence[Subject], k: int, found: Entanglement) -> Find
     elif not np.isfinite(cosines).any():
         reason = "no other concept has a direction longer than its chance errors"
     if reason:
-        text = f"Not tested whether the direction is another concept's too: {reason}."
-        return subjects[k].untested(check, text, reason)
+        what = "whether the direction is another concept's too"
+        return subjects[k].untested("entanglement", what, reason)
     other = int(np.nanargmax(cosines))
     value = float(cosines[other])
     low, high = float(found.low[k, other]), float(found.high[k, other])
-    level = FINE if value < LIMITS.neighbour_fine else LOOK
+    level = FINE if value < LIMITS.neighbour.fine else LOOK
     # a cosine that could as well be half as large condemns nothing
-    sure = low >= LIMITS.neighbour_fine
-    level = BAD if value >= LIMITS.neighbour_usable and sure else level
-    ends = {
-        FINE: ".",
-        LOOK: ": the larger part of the two is one direction.",
-        BAD: ": the layer has one direction for both.",
-    }
+    if value >= LIMITS.neighbour.usable and low >= LIMITS.neighbour.fine:
+        level = BAD
     text = (
         f"The nearest other direction is that of {subjects[other].concept!r}, cosine "
         f"{found.raw[k, other]:.2f}; {value:.2f} is to be expected of many images, without the "
         f"{found.chance[k, other]:.2f} that shared negatives add by chance"
     )
+    look = ": the larger part of the two is one direction."
+    text += by_level(level, ".", look, ": the layer has one direction for both.")
     note = "" if math.isfinite(low) else "no interval: many resampled directions are chance"
-    ci = low, high
-    return subjects[k].finding(check, value, level, text + ends[level], ends=ci, note=note)
+    return subjects[k].finding("entanglement", value, level, text, ends=(low, high), note=note)
 
 
 def _confused(subjects: Sequence[Subject], k: int) -> Finding:
     """Return the concept whose examples the direction is most likely to take for its own."""
     mine, check = subjects[k], "other concepts"
     if reason := mine.why_not():
-        return mine.untested(check, f"Not tested against other concepts: {reason}.", reason)
+        return mine.untested(check, "against other concepts", reason)
     others = [subject for i, subject in enumerate(subjects) if i != k]
     values = [auc(margins_from(mine.gap_pos, mine.gap_neg, other.gap_pos)) for other in others]
     worst = int(np.argmin(values))
     value, other = values[worst], others[worst]
     low, high = auc_interval(value, len(mine.examples), len(other.examples))
-    level = FINE if value >= LIMITS.other_fine else LOOK
-    level = BAD if high < LIMITS.other_usable else level
+    level = FINE if value >= LIMITS.other.fine else LOOK
+    level = BAD if high < LIMITS.other.usable else level
     text = (
         f"From a pair of its own example and one of {other.concept!r}, the direction picks its own "
         f"in {percent(value)} of cases ({percent(low)} to {percent(high)})"
     )
-    ends = {
-        FINE: ".",
-        LOOK: f": where {other.concept!r} is, it will often show this concept too.",
-        BAD: f": it points to {other.concept!r} rather than to its own concept.",
-    }
-    return mine.finding(check, value, level, text + ends[level], ends=(low, high))
+    text += by_level(
+        level,
+        ".",
+        f": where {other.concept!r} is, it will often show this concept too.",
+        f": it points to {other.concept!r} rather than to its own concept.",
+    )
+    return mine.finding(check, value, level, text, ends=(low, high))
 
 
 def _common_part(subjects: Sequence[Subject], found: Entanglement) -> list[Finding]:
@@ -112,7 +112,7 @@ def _common_part(subjects: Sequence[Subject], found: Entanglement) -> list[Findi
     if len(subjects) < 3 or len(cosines) < 3:
         return []
     value = float(cosines.mean())
-    level = FINE if value < LIMITS.common_fine else LOOK
+    level = FINE if value < LIMITS.common.fine else LOOK
     text = f"On average two concepts' directions have a cosine of {value:.2f}"
     if level == LOOK:
         text += (
@@ -174,7 +174,7 @@ def _layer_check(where: tuple[str, str, str], others: NDArray[np.float64], image
         text = f"Not tested whether layers agree: {reason}."
         return Finding(*where, _NAN, _NAN, _NAN, LOOK, text, reason)
     value = float(np.nanmean(others))
-    level = FINE if value >= LIMITS.agreement_fine else LOOK
+    level = LIMITS.agreement.level(value)
     order, end = "in the same order", "."
     if level == LOOK:
         order = "in another order"
@@ -205,15 +205,14 @@ def location_check(
     active = float(map_pos.sum())
     if map_pos.size < 4 or active <= 0:
         reason = "the map has fewer than 4 cells" if active > 0 else "no example activates"
-        text = f"Not tested where in the image the concept is: {reason}."
-        return subject.untested("place", text, reason)
+        return subject.untested("place", "where in the image the concept is", reason)
     value, usual = effective_share(map_pos), effective_share(map_neg)
     text = "The activation of the examples is as concentrated as if it filled "
     text += f"{percent(value)} of the image"
     if math.isfinite(usual):
         text += f", on the negatives {percent(usual)}"
     level = FINE
-    if value <= LIMITS.place_fine:
+    if value <= LIMITS.place.fine:
         level = LOOK
         text += f", most of all at the {words(*middle(map_pos))}"
         text += "; see whether that is the concept, and not a mark or the framing"

@@ -7,9 +7,10 @@ from which directions are learned again, without some images or with others.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from vtcav.diagnostics.concept_checks import (
@@ -22,10 +23,10 @@ from vtcav.diagnostics.direction_checks import Subject, emblem_checks, separabil
 from vtcav.diagnostics.duplicates import Copies, find_copies
 from vtcav.diagnostics.entanglement import Entanglement, entanglement
 from vtcav.diagnostics.image_checks import (
-    copy_checks,
-    copy_checks_of_set,
+    concepts_check,
+    copies_check,
     leakage_check,
-    shared_examples_check,
+    negatives_check,
 )
 from vtcav.diagnostics.levels import LIMITS, Finding
 from vtcav.diagnostics.result import Diagnostics
@@ -36,10 +37,7 @@ from vtcav.files.hashing import text_hash
 from vtcav.results.bank import CavBank
 from vtcav.results.image_set import ImageSetRecord
 from vtcav.results.layer_cavs import LayerCavs
-from vtcav.results.provenance import Provenance
-
-if TYPE_CHECKING:
-    pass
+from vtcav.results.provenance import Provenance, versions
 
 __all__ = ["diagnose"]
 
@@ -55,38 +53,42 @@ def diagnose(
     """Find out how far the concepts of a bank can be trusted.
 
     Args:
-        bank: Learned CAVs with the evidence of their images.
-        images: Images to explain, looked for among those the concepts were learned from.
+        bank: Learned CAVs with the records of the images that they were learned from.
+        images: Images to explain, searched for among those the concepts were learned from.
         other_negatives: Another set of negatives to compare the directions with.
         seed: Seeds the resampling.
-        resamples: Draws of each kind, at least 20.
+        resamples: The number of draws of each kind, at least 20.
 
     Raises:
-        CavError: When the bank has no image sets, `other_negatives` lack a layer, or a number is
-            out of range.
+        CavError: When the bank has no image sets, `other_negatives` lack a layer, or there are too
+            few resamples.
     """
-    import pandas as pd
-
     _check(bank, other_negatives, resamples)
     images = images and _once(images)
-    layers = [
-        _diagnose_layer(bank, layer, other_negatives, seed, resamples) for layer in bank.layers
-    ]
-    findings = [finding for found in layers for finding in found.findings]
-    curve = [point for found in layers for point in found.curve]
+    findings: list[Finding] = []
+    curve: list[CurvePoint] = []
     arrays: dict[str, NDArray[np.float64]] = {}
-    for i, found in enumerate(layers):
+    scores: list[list[NDArray[np.float64] | None]] = []
+    for i, (layer, cavs) in enumerate(bank.layers.items()):
+        found = _diagnose_layer(bank, layer, other_negatives, seed, resamples)
+        findings += found.findings
+        curve += found.curve
+        scores.append(found.scores)
         arrays[f"cosines/{i}"] = found.cosines.raw
         arrays[f"corrected/{i}"] = found.cosines.corrected
-        arrays[f"place_pos/{i}"], arrays[f"place_neg/{i}"] = _mean_maps(bank.layers[found.layer])
+        arrays[f"place_pos/{i}"], arrays[f"place_neg/{i}"] = _mean_maps(cavs)
     for k, concept in enumerate(bank.names):
-        correlations = rank_correlations([found.scores[k] for found in layers])
-        arrays[f"agreement/{k}"] = correlations
+        arrays[f"agreement/{k}"] = correlations = rank_correlations([own[k] for own in scores])
         images_used = sum(map(len, bank.evidence(concept)))
         findings += layer_checks(concept, list(bank.layers), correlations, images_used)
     copies, about_images = _diagnose_images(bank, images)
-    settings = {"seed": int(seed), "resamples": int(resamples), "limits": LIMITS.to_dict()}
-    settings |= {"images": _described(images), "other_negatives": _described(other_negatives)}
+    settings = {
+        "seed": int(seed),
+        "resamples": int(resamples),
+        "limits": LIMITS.to_dict(),
+        "images": _described(images),
+        "other_negatives": _described(other_negatives),
+    }
     return Diagnostics(
         layers=tuple(bank.layers),
         concepts=bank.names,
@@ -123,7 +125,6 @@ def _mean_maps(cavs: LayerCavs) -> tuple[NDArray[np.float64], NDArray[np.float64
 class _LayerFound:
     """The results at one layer; scores by concept, None where there is no direction."""
 
-    layer: str
     findings: list[Finding]
     curve: list[CurvePoint]
     cosines: Entanglement
@@ -143,7 +144,7 @@ def _diagnose_layer(
     ]
     findings: list[Finding] = []
     curve: list[CurvePoint] = []
-    after = _never_negative_after(bank, layer)
+    after = _next_nonnegative_layer(bank, layer)
     for k, subject in enumerate(subjects):
         own = stability_curve(subject)
         curve += own
@@ -154,10 +155,10 @@ def _diagnose_layer(
     cosines = entanglement(pairs, drawn)
     findings += entanglement_checks(subjects, cosines)
     scores = [None if subject.why_not() else subject.scores() for subject in subjects]
-    return _LayerFound(layer, findings, curve, cosines, scores)
+    return _LayerFound(findings, curve, cosines, scores)
 
 
-def _never_negative_after(bank: CavBank, layer: str) -> str:
+def _next_nonnegative_layer(bank: CavBank, layer: str) -> str:
     """Return the next layer whose mean activations are never negative; empty if there is none."""
     layers = list(bank.layers)
     later = layers[layers.index(layer) + 1 :]
@@ -169,28 +170,30 @@ def _diagnose_images(bank: CavBank, images: ImageSetRecord | None) -> tuple[Copi
     sets = list(bank.sets) + ([images] if images is not None else [])
     copies = find_copies(sets)
     findings: list[Finding] = []
-    for k, concept in enumerate(bank.names):
-        examples, negatives = bank.contrast[k]
+    owners: dict[int, list[str]] = {}
+    for k, (concept, (examples, negatives)) in enumerate(
+        zip(bank.names, bank.contrast, strict=True)
+    ):
         others = {name: bank.contrast[i][0] for i, name in enumerate(bank.names) if i != k}
-        findings += copy_checks(concept, copies, examples, negatives)
-        findings += shared_examples_check(concept, copies, examples, others)
+        owners.setdefault(negatives, []).append(concept)
+        findings.append(copies_check(concept, copies, examples, "examples"))
+        findings.append(negatives_check(concept, copies, examples, negatives))
+        if others:
+            findings.append(concepts_check(concept, copies, examples, others))
         if images is not None:
             findings.append(leakage_check(concept, copies, examples, negatives, len(sets) - 1))
-    for s in dict.fromkeys(negatives for _, negatives in bank.contrast):
-        owners = [
-            name for name, (_, own) in zip(bank.names, bank.contrast, strict=True) if own == s
-        ]
-        concept = owners[0] if len(owners) == 1 and len(bank.names) > 1 else ""
-        findings.append(copy_checks_of_set(concept, copies, s, "negatives"))
+    for s, names in owners.items():
+        concept = names[0] if len(names) == 1 and len(bank.names) > 1 else ""
+        findings.append(copies_check(concept, copies, s, "negatives"))
     if images is not None:
-        findings.append(copy_checks_of_set("", copies, len(sets) - 1, "images to explain"))
+        findings.append(copies_check("", copies, len(sets) - 1, "images to explain"))
     return copies, findings
 
 
 def _once(images: ImageSetRecord) -> ImageSetRecord:
-    """Return images without those that were listed twice, which are no copies of themselves."""
-    keys = list(zip(images.names, images.digests, strict=True))
-    first = sorted({key: i for i, key in reversed(list(enumerate(keys)))}.values())
+    """Return images without those listed twice, which are not copies of themselves."""
+    keys = pd.DataFrame({"name": images.names, "digest": images.digests})
+    first = list(keys.index[~keys.duplicated()])
     return replace(
         images,
         names=tuple(images.names[i] for i in first),
@@ -210,8 +213,6 @@ def _described(images: ImageSetRecord | None) -> dict[str, Any] | None:
 
 
 def _provenance(bank: CavBank, settings: dict[str, Any]) -> Provenance:
-    from vtcav.results.provenance import versions
-
     return Provenance(
         versions=versions(),
         model={

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtcav.diagnostics.levels import BAD, FINE, LIMITS, LOOK, Finding, at_least, at_most, percent
+from vtcav.diagnostics.levels import BAD, FINE, LIMITS, LOOK, Finding, by_level, percent
 from vtcav.diagnostics.separability import auc, auc_interval, held_out_margins, held_out_scores
 from vtcav.diagnostics.stability import Resamples, is_zero
 from vtcav.method.cav import direction, emblem
@@ -18,8 +18,6 @@ from vtcav.results.image_set import ImageSetRecord
 from vtcav.results.words import count
 
 __all__ = ["Subject", "emblem_checks", "separability_check"]
-
-_NONE = math.nan, math.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,10 +60,9 @@ class Subject:
     def why_not(self) -> str:
         """Return why directions cannot be tested; empty where they can."""
         n, m = len(self.examples), len(self.negatives)
-        if n < 2 or m < 2:
-            return (
-                f"{count(n, 'example')} and {count(m, 'negative')}: at least 2 of each are needed"
-            )
+        if min(n, m) < 2:
+            images = f"{count(n, 'example')} and {count(m, 'negative')}"
+            return f"{images}: at least 2 of each are needed"
         if is_zero(self.v, torch.cat([self.gap_pos, self.gap_neg])):
             return "the direction is 0: examples and negatives have the same mean activation"
         return ""
@@ -81,15 +78,16 @@ class Subject:
         level: str,
         meaning: str,
         *,
-        ends: tuple[float, float] = _NONE,
+        ends: tuple[float, float] = (math.nan, math.nan),
         note: str = "",
     ) -> Finding:
         """Return a finding about this concept at this layer."""
         return Finding(self.layer, self.concept, check, value, *ends, level, meaning, note)
 
-    def untested(self, check: str, meaning: str, note: str, level: str = LOOK) -> Finding:
+    def untested(self, check: str, what: str, reason: str) -> Finding:
         """Return the finding that something could not be tested, which is never fine."""
-        return self.finding(check, math.nan, level, meaning, note=note)
+        text = f"Not tested {what}: {reason}."
+        return self.finding(check, math.nan, LOOK, text, note=reason)
 
 
 def separability_check(subject: Subject) -> Finding:
@@ -97,20 +95,21 @@ def separability_check(subject: Subject) -> Finding:
     if reason := subject.why_not():
         text = f"There is no direction that could tell the concept from its negatives: {reason}."
         level = BAD if "is 0" in reason else LOOK
-        return subject.untested("separability", text, reason, level)
+        return subject.finding("separability", math.nan, level, text, note=reason)
     value = auc(held_out_margins(subject.gap_pos, subject.gap_neg))
     low, high = auc_interval(value, len(subject.examples), len(subject.negatives))
-    level = at_least(low, LIMITS.auc_fine, LIMITS.auc_usable)
+    level = LIMITS.auc.level(low)
     text = (
         "From a pair of an example and a negative, both held out, the direction picks the example "
         f"in {percent(value)} of cases ({percent(low)} to {percent(high)}; guessing: 50 %); "
     )
-    ends = {
-        FINE: "the layer tells the concept from its negatives.",
-        LOOK: "that is better than guessing, but less than one should ask for.",
-        BAD: "that is not shown to be better than guessing.",
-    }
-    return subject.finding("separability", value, level, text + ends[level], ends=(low, high))
+    text += by_level(
+        level,
+        "the layer tells the concept from its negatives.",
+        "that is better than guessing, but less than one should ask for.",
+        "that is not shown to be better than guessing.",
+    )
+    return subject.finding("separability", value, level, text, ends=(low, high))
 
 
 def emblem_checks(subject: Subject, separability: str, after: str = "") -> list[Finding]:
@@ -129,19 +128,18 @@ def emblem_checks(subject: Subject, separability: str, after: str = "") -> list[
             f"The examples activate the direction no more than the negatives do (e+ {e_pos:.3g}, "
             f"e- {e_neg:.3g}): the concept map is empty"
         )
-        if separability == FINE and bool(
-            (subject.gap_pos < 0).any() or (subject.gap_neg < 0).any()
-        ):
+        negative = min(float(subject.gap_pos.min()), float(subject.gap_neg.min())) < 0
+        if separability == FINE and negative:
             text += (
                 ", although the direction tells them apart. The outputs of this layer are negative "
                 "in part, as those of a BatchNorm before its activation; take the output after the "
-                "activation"
+                f"activation{f', {after!r}' if after else ''}"
             )
-            text += f", {after!r}" if after else ""
-        text += "."
         note = "no gap relative to e+, which is not above e-"
-        checks = "emblem gap", "emblem overlap"
-        return [subject.untested(check, text, note, BAD) for check in checks]
+        return [
+            subject.finding(check, math.nan, BAD, f"{text}.", note=note)
+            for check in ("emblem gap", "emblem overlap")
+        ]
     gap = (e_pos - e_neg) / e_pos
     low, high = _gap_interval(subject)
     text = (
@@ -182,7 +180,7 @@ def _overlap(subject: Subject, e_pos: float, e_neg: float) -> Finding:
     negatives = float((subject.values_neg.double() >= e_pos).double().mean())
     examples = float((subject.values_pos.double() <= e_neg).double().mean())
     value = max(negatives, examples)
-    level = at_most(value, LIMITS.overlap_fine, LIMITS.overlap_usable)
+    level = LIMITS.overlap.level(value)
     text = (
         f"{percent(negatives)} of the negatives activate the direction as much as a typical "
         f"example, {percent(examples)} of the examples no more than a typical negative (on the "

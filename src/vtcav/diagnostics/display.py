@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import pandas as pd
 
 from vtcav.diagnostics.levels import LEVELS
 from vtcav.results.notebook.display import MOST_ROWS, Cell, Display, cell, shown
 from vtcav.results.words import listed
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["level_counts", "summary_html"]
 

@@ -14,15 +14,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from vtcav.results.image_set import HASH_SIDE, ImageSetRecord
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["NEAR", "PLAIN", "Copies", "find_copies"]
 
@@ -106,8 +104,6 @@ class Copies:
         Columns: set, image, other_set, other_image, kind (exact or near), similarity. A pair
         within one set is one row.
         """
-        import pandas as pd
-
         names = [(images.role, name) for images in self.sets for name in images.names]
         pairs: dict[tuple[int, int], tuple[object, ...]] = {}
         for b, i in np.argwhere(self.close.T):

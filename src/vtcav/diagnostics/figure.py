@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -15,9 +16,6 @@ from vtcav.diagnostics.levels import BAD, FINE, LIMITS, LOOK, percent
 from vtcav.results.figures.lettering import LINE_HEIGHT, shorten, wrap
 from vtcav.results.figures.page import MARGIN, Page, own_style, show_axis
 from vtcav.results.figures.palette import BLUE, GRID, MUTED, ORANGE, VERMILION
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["plot_diagnostics"]
 
@@ -49,10 +47,10 @@ _LIMIT: dict[str, Any] = {"color": "0.6", "linewidth": 0.6, "linestyle": (0, (5,
 _NOTES = (
     "Picks an unseen example: share of pairs of an example and a negative, both held out, that the "
     "direction puts in the right order; dashed: guessing, and the limit that the interval should "
-    f"stay above ({LIMITS.auc_fine}). Stability: cosine between directions from two sets of "
+    f"stay above ({LIMITS.auc.fine}). Stability: cosine between directions from two sets of "
     "different images, 0 at the foot of a row and 1 at its head; dotted: extended by "
     "Spearman-Brown's formula to all examples (point) and twice as many; grey: 95 % of the draws; "
-    f"dashed: {LIMITS.replication_usable} and {LIMITS.replication_fine}.",
+    f"dashed: {LIMITS.replication.usable} and {LIMITS.replication.fine}.",
     "Nearest concept: the one with the closest direction, with the cosine free of chance errors; "
     "picks its own: against the examples of the concept that it is most confused with. Place: "
     "where in the image the examples activate on average; bright is most, each map has its own "
@@ -182,7 +180,7 @@ class _Drawing:
         """Draw held-out AUCs with their intervals."""
         axes.set(xlim=(0, 1), ylim=(len(self.concepts), 0))
         show_axis(axes, [0, 0.5, 1], ["0", "0.5 guessing", "1"])
-        for limit in (LIMITS.auc_usable, LIMITS.auc_fine):
+        for limit in LIMITS.auc:
             axes.axvline(limit, **_LIMIT)
         for k, concept in enumerate(self.concepts):
             row = self.rows[layer, concept, "separability"]
@@ -206,7 +204,7 @@ class _Drawing:
         curve = curve[curve["layer"] == layer]
         for k, concept in enumerate(self.concepts):
             own = curve[curve["concept"] == concept]
-            for limit in (0.0, LIMITS.replication_usable, LIMITS.replication_fine, 1.0):
+            for limit in (0.0, *LIMITS.replication, 1.0):
                 look = _LIMIT if limit not in (0.0, 1.0) else {"color": GRID, "linewidth": 0.6}
                 axes.plot(self.ends, [_height(k, limit)] * 2, **look)
             if own.empty:

@@ -8,69 +8,62 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtcav.diagnostics.duplicates import Copies
-from vtcav.diagnostics.levels import BAD, FINE, LIMITS, LOOK, Finding, percent
+from vtcav.diagnostics.levels import FINE, LIMITS, LOOK, Finding, percent
 from vtcav.results.words import count
 
-__all__ = ["copy_checks", "copy_checks_of_set", "leakage_check", "shared_examples_check"]
+__all__ = ["concepts_check", "copies_check", "leakage_check", "negatives_check"]
 
 
-def copy_checks(concept: str, copies: Copies, examples: int, negatives: int) -> list[Finding]:
-    """Return copies among a concept's examples, and between them and its negatives.
+def negatives_check(concept: str, copies: Copies, examples: int, negatives: int) -> Finding:
+    """Return the examples that have a copy among the negatives.
 
     Args:
         concept: The concept.
-        copies: Between all sets of images.
+        copies: Copies among all sets of images.
         examples: Number of the set of its examples.
         negatives: Number of the set of its negatives.
     """
-    shared = copies.found(examples, negatives)
+    check, shared = "shared with negatives", copies.found(examples, negatives)
     if examples == negatives:  # one set for both
         shared = np.ones_like(shared)
     exact = copies.exact[copies.rows(examples), negatives]
     near = copies.alike[copies.rows(examples), negatives] & ~exact
     if examples != negatives and near.mean() > 0.5:
-        return [
-            copy_checks_of_set(concept, copies, examples, "examples"),
-            _matched(concept, near, int(exact.sum())),
-        ]
+        return _matched(concept, check, near, int(exact.sum()))
     texts = (
         "No example is among the negatives",
         f"{count(int(shared.sum()), 'example')} of {len(shared)} are among the negatives too, "
         "exactly or nearly: they count for the concept and against it",
     )
-    return [
-        copy_checks_of_set(concept, copies, examples, "examples"),
-        _finding(concept, "shared with negatives", copies, examples, shared, texts),
-    ]
+    return _finding(concept, check, copies, examples, shared, texts)
 
 
-def _matched(concept: str, near: NDArray[np.bool_], same: int) -> Finding:
+def _matched(concept: str, check: str, near: NDArray[np.bool_], same: int) -> Finding:
     """Return the finding on examples whose counterparts without the concept are negatives.
 
     Args:
         concept: The concept.
+        check: The check.
         near: Whether each example has a near copy among the negatives [n].
         same: How many examples are negatives themselves.
     """
-    n, value = len(near), float(near.mean())
+    n, value, level = len(near), float(near.mean()), FINE
     text = (
         f"Matched pairs: {int(near.sum())} of {n} examples have a near copy among the negatives, "
         "as a photograph with and without the concept has; what they share cancels out"
     )
-    level, note = FINE, "a share of the images at hand, no interval"
     if same:
-        level = LOOK if same / n < LIMITS.copies_usable else BAD
+        level = LIMITS.copies.level(same / n)
         text += f"; but {same} are negatives themselves: they count for the concept and against it"
-    where = "", concept, "shared with negatives"
-    return Finding(*where, value, math.nan, math.nan, level, f"{text}.", note)
+    return _share(concept, check, value, level, text)
 
 
-def copy_checks_of_set(concept: str, copies: Copies, s: int, noun: str) -> Finding:
+def copies_check(concept: str, copies: Copies, s: int, noun: str) -> Finding:
     """Return the copies within one set of images.
 
     Args:
         concept: The concept that the set belongs to; empty where it is everyone's.
-        copies: Between all sets of images.
+        copies: Copies among all sets of images.
         s: Number of the set.
         noun: The images in a word: "examples", "negatives", "images to explain".
     """
@@ -84,19 +77,15 @@ def copy_checks_of_set(concept: str, copies: Copies, s: int, noun: str) -> Findi
     return _finding(concept, "duplicates", copies, s, again, texts)
 
 
-def shared_examples_check(
-    concept: str, copies: Copies, examples: int, others: dict[str, int]
-) -> list[Finding]:
-    """Return the examples that are another concept's too; nothing where there is no other.
+def concepts_check(concept: str, copies: Copies, examples: int, others: dict[str, int]) -> Finding:
+    """Return the examples that are examples of another concept, too.
 
     Args:
         concept: The concept.
-        copies: Between all sets of images.
+        copies: Copies among all sets of images.
         examples: Number of the set of its examples.
-        others: Numbers of the other concepts' sets, by name.
+        others: Numbers of the other concepts' sets, by name; at least one.
     """
-    if not others:
-        return []
     found = {name: copies.found(examples, s) for name, s in others.items()}
     most = max(found, key=lambda name: int(found[name].sum()))
     shared = found[most]
@@ -105,7 +94,7 @@ def shared_examples_check(
         f"{count(int(shared.sum()), 'example')} of {len(shared)} are examples of {most!r} "
         "too, exactly or nearly: the two directions share them",
     )
-    return [_finding(concept, "shared with concepts", copies, examples, shared, texts)]
+    return _finding(concept, "shared with concepts", copies, examples, shared, texts)
 
 
 def leakage_check(
@@ -115,7 +104,7 @@ def leakage_check(
 
     Args:
         concept: The concept.
-        copies: Between all sets of images.
+        copies: Copies among all sets of images.
         examples: Number of the set of its examples.
         negatives: Number of the set of its negatives.
         images: Number of the set of the images to explain.
@@ -144,16 +133,19 @@ def _finding(
     Args:
         concept: The concept.
         check: The check.
-        copies: Between all sets of images.
+        copies: Copies among all sets of images.
         s: Number of the set.
         found: Whether each image of it was found [n].
         texts: The sentence where there is none, and where there are some.
     """
     value, unseen = float(found.mean()), float(copies.plain[copies.rows(s)].mean())
-    level = FINE if not found.any() else LOOK if value < LIMITS.copies_usable else BAD
-    text = texts[1] if found.any() else texts[0]
+    level, text = LIMITS.copies.level(value), texts[bool(found.any())]
     if unseen > 0:
         text += f"; {percent(unseen)} of the pictures have too little detail to find near copies"
-        level = LOOK if level == FINE and unseen >= LIMITS.copies_usable else level
+        level = LOOK if level == FINE and unseen >= LIMITS.copies.usable else level
+    return _share(concept, check, value, level, text)
+
+
+def _share(concept: str, check: str, value: float, level: str, text: str) -> Finding:
     note = "a share of the images at hand, no interval"
     return Finding("", concept, check, value, math.nan, math.nan, level, f"{text}.", note)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 __all__ = [
@@ -16,16 +15,16 @@ __all__ = [
     "LOOK",
     "NOT_APPLICABLE",
     "Finding",
+    "Limit",
     "Limits",
-    "at_least",
-    "at_most",
+    "by_level",
     "percent",
     "worst",
 ]
 
 FINE, LOOK, BAD = "fine", "look", "do not use"
 NOT_APPLICABLE = "not applicable"
-"""Of a check that needs what is not there, such as a second concept. It lowers no level."""
+"""The level of a check that needs what is missing, such as a second concept. It lowers no level."""
 
 LEVELS = FINE, LOOK, BAD
 """From the best to the worst."""
@@ -53,74 +52,94 @@ CHECKS = (
 """All checks, the gravest first: the order decides between findings of one level."""
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limit(NamedTuple):
     """The values at which levels begin.
+
+    A value should be high where `fine` is above `usable`, and low where it is below.
+
+    Attributes:
+        fine: The level is fine from here on.
+        usable: The level is "do not use" from here on.
+    """
+
+    fine: float
+    usable: float = -math.inf
+
+    def level(self, value: float) -> str:
+        """Return the level of a value.
+
+        Example:
+            >>> [Limit(0.8, 0.5).level(value) for value in (0.9, 0.7, 0.5)]
+            ['fine', 'look', 'do not use']
+            >>> [Limit(0.2, 0.5).level(value) for value in (0.1, 0.3, 0.5)]
+            ['fine', 'look', 'do not use']
+        """
+        sign = 1 if self.fine > self.usable else -1
+        if not sign * value > sign * self.usable:
+            return BAD
+        return FINE if sign * value >= sign * self.fine else LOOK
+
+
+_FINE, _USABLE = 0.8, 0.5  # replication cosines, from which two other limits follow
+
+
+class Limits(NamedTuple):
+    """The limits of the checks.
 
     They are judgements; docs/trust.md says where each comes from. A limit that is derived from
     another says how.
 
     Attributes:
-        auc_fine: Of the lower end of the held-out AUC: "excellent" on Hosmer and Lemeshow's scale,
-            here asked of the lower end.
-        auc_usable: Not shown to be better than guessing.
-        replication_fine: Of the replication cosine: the chance errors have a quarter of the squared
-            length of the direction; the usual demand on a reliability (Nunnally).
-        replication_usable: The chance errors are as long as the direction.
-        error_fine: Of the relative standard error, which is sqrt(1 - replication).
-        error_usable: The same.
-        bootstrap_fine: Of the mean cosine between v and its bootstrap directions. A draw adds the
+        auc: Of the lower end of the held-out AUC. Fine is "excellent" on the scale of Hosmer and
+            Lemeshow; not usable is not shown to be better than guessing.
+        replication: Of the replication cosine. Fine: the chance errors have a quarter of the
+            squared length of the direction, the usual demand on a reliability (Nunnally). Not
+            usable: they are as long as the direction.
+        error: Of the relative standard error, which is sqrt(1 - replication).
+        bootstrap: Of the mean cosine between v and its bootstrap directions. A draw adds the
             chance errors once more, so that the cosine is 1 / sqrt(1 + error^2); noise alone has
             0.71.
-        bootstrap_usable: The same.
-        examples_fine: Images of a set: a half of fewer is too few to show how much the direction
-            depends on the choice.
-        examples_usable: `fit` refuses fewer by default.
-        overlap_fine: Share of negatives at or above e+, or of examples at or below e-: one in ten.
-        overlap_usable: One in two, as for images that do not differ.
-        neighbour_fine: Of the cosine between two concepts' directions: half of the squared length
-            in common.
-        neighbour_usable: Nine tenths: they are one direction.
-        common_fine: Of the mean cosine between all concepts: the part they share is as long as the
-            part that is each one's own.
-        other_fine: Of the AUC of a concept's examples against another's, as for the negatives.
-        other_usable: Of its upper end: the direction points to the other concept.
-        negatives_fine: Of the cosine between directions with other negatives: 26 degrees.
-        negatives_usable: The part that changes is as long as the part that stays.
-        place_fine: Effective share of the image that the mean map fills; 1 where it is even.
-        agreement_fine: Of the rank correlation of projections between layers.
-        copies_usable: Share of images that are copies: one is worth a look, one in five changes
-            the numbers.
-        curve_most: Replication cosine above which more examples are not worth asking for.
+        examples: Of the number of images in a set. Half of fewer than the first is too few to show
+            how much the direction depends on the choice; `fit` refuses fewer than the second by
+            default.
+        overlap: Of the share of negatives at or above e+, or of examples at or below e-: one in
+            ten; and one in two, as for images that do not differ.
+        neighbour: Of the cosine between the directions of two concepts: half, and nine tenths, of
+            the squared length in common.
+        common: Of the mean cosine between all concepts: the part they share is as long as the part
+            that is each one's own.
+        other: Of the AUC of a concept's examples against another's, as for the negatives; and of
+            its upper end, below which the direction points to the other concept.
+        negatives: Of the cosine between directions with other negatives: 26 degrees; and where the
+            part that changes is as long as the part that stays.
+        place: Of the effective share of the image that the mean map fills; 1 where it is even.
+        agreement: Of the rank correlation of projections between layers.
+        copies: Of the share of images that are copies: one is worth a look, one in five changes the
+            numbers.
+        curve_most: The replication cosine above which more examples are not worth asking for.
     """
 
-    auc_fine: float = 0.8
-    auc_usable: float = 0.5
-    replication_fine: float = 0.8
-    replication_usable: float = 0.5
-    error_fine: float = math.sqrt(1 - replication_fine)
-    error_usable: float = math.sqrt(1 - replication_usable)
-    bootstrap_fine: float = 1 / math.sqrt(2 - replication_fine)
-    bootstrap_usable: float = 1 / math.sqrt(2 - replication_usable)
-    examples_fine: float = 10
-    examples_usable: float = 5
-    overlap_fine: float = 0.1
-    overlap_usable: float = 0.5
-    neighbour_fine: float = math.sqrt(0.5)
-    neighbour_usable: float = 0.95
-    common_fine: float = 0.5
-    other_fine: float = 0.8
-    other_usable: float = 0.5
-    negatives_fine: float = 0.9
-    negatives_usable: float = 0.5
-    place_fine: float = 0.6
-    agreement_fine: float = 0.5
-    copies_usable: float = 0.2
+    auc: Limit = Limit(0.8, 0.5)
+    replication: Limit = Limit(_FINE, _USABLE)
+    error: Limit = Limit(math.sqrt(1 - _FINE), math.sqrt(1 - _USABLE))
+    bootstrap: Limit = Limit(1 / math.sqrt(2 - _FINE), 1 / math.sqrt(2 - _USABLE))
+    examples: Limit = Limit(10, 5)
+    overlap: Limit = Limit(0.1, 0.5)
+    neighbour: Limit = Limit(math.sqrt(0.5), 0.95)
+    common: Limit = Limit(0.5)
+    other: Limit = Limit(0.8, 0.5)
+    negatives: Limit = Limit(0.9, 0.5)
+    place: Limit = Limit(0.6)
+    agreement: Limit = Limit(0.5)
+    copies: Limit = Limit(0.0, 0.2)
     curve_most: float = 0.95
 
     def to_dict(self) -> dict[str, float]:
         """Return every limit by its name in capitals, for provenance."""
-        return {name.upper(): float(value) for name, value in vars(self).items()}
+        *limits, (name, most) = self._asdict().items()
+        ends = {f"{name}_{end}": x for name, limit in limits for end, x in limit._asdict().items()}
+        named = {**ends, name: most}
+        return {name.upper(): float(x) for name, x in named.items() if math.isfinite(x)}
 
 
 LIMITS = Limits()
@@ -162,26 +181,14 @@ def worst(levels: Iterable[str]) -> str:
     return max(levels, key=LEVELS.index, default=FINE)
 
 
-def at_least(value: float, fine: float, usable: float) -> str:
-    """Return the level of a value that should be high.
+def by_level(level: str, fine: str, look: str, bad: str) -> str:
+    """Return the text that belongs to a level.
 
     Example:
-        >>> at_least(0.9, 0.8, 0.5), at_least(0.7, 0.8, 0.5), at_least(0.5, 0.8, 0.5)
-        ('fine', 'look', 'do not use')
+        >>> by_level("look", ".", "; look closer.", "; throw it away.")
+        '; look closer.'
     """
-    if not value > usable:
-        return BAD
-    return FINE if value >= fine else LOOK
-
-
-def at_most(value: float, fine: float, usable: float) -> str:
-    """Return the level of a value that should be low.
-
-    Example:
-        >>> at_most(0.1, 0.2, 0.5), at_most(0.3, 0.2, 0.5), at_most(0.5, 0.2, 0.5)
-        ('fine', 'look', 'do not use')
-    """
-    return at_least(-value, -fine, -usable)
+    return {FINE: fine, LOOK: look, BAD: bad}[level]
 
 
 def percent(share: float) -> str:

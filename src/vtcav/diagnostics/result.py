@@ -1,6 +1,6 @@
 """Diagnostics: how far each concept can be trusted at each layer, with a reason for every level.
 
-`vtcav.diagnostics.diagnosis.diagnose` makes them; here they are looked at, drawn, saved and loaded.
+`vtcav.diagnostics.diagnosis.diagnose` makes them. This class shows, draws, saves and loads them.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from vtcav.diagnostics.display import level_counts, summary_html
 from vtcav.diagnostics.levels import BAD, CHECKS, LEVELS, LOOK, NOT_APPLICABLE
 from vtcav.errors import ExplanationError
 from vtcav.files.manifest import (
@@ -25,11 +27,10 @@ from vtcav.files.manifest import (
     write_table,
 )
 from vtcav.results.provenance import Provenance
-from vtcav.results.tables import printable
+from vtcav.results.tables import json_text, printable
 from vtcav.results.words import count
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
 __all__ = ["Diagnostics"]
@@ -54,16 +55,12 @@ class Diagnostics:
     _arrays: Mapping[str, NDArray[np.float64]] = field(repr=False)
 
     def __repr__(self) -> str:
-        from vtcav.diagnostics.display import level_counts
-
         return (
             f"Diagnostics({count(len(self.layers), 'layer')}, "
             f"{count(len(self.concepts), 'concept')}: {level_counts(self.summary())})"
         )
 
     def _repr_html_(self) -> str:
-        from vtcav.diagnostics.display import summary_html
-
         return summary_html(self.summary())
 
     @property
@@ -101,8 +98,6 @@ class Diagnostics:
         Columns: layer, concept, level, check and meaning (of the gravest finding of that level),
         look and do_not_use (how many findings of these levels there are).
         """
-        import pandas as pd
-
         rows = [
             {"layer": layer, "concept": concept, **self._decided(layer, concept)}
             for layer in self.layers
@@ -163,8 +158,6 @@ class Diagnostics:
         return self._square(f"agreement/{k}", self.layers)
 
     def _square(self, key: str, names: Sequence[str]) -> pd.DataFrame:
-        import pandas as pd
-
         return pd.DataFrame(self._arrays[key], index=list(names), columns=list(names))
 
     def place(self, layer: str, concept: str, *, negatives: bool = False) -> NDArray[np.float64]:
@@ -198,8 +191,6 @@ class Diagnostics:
 
     def to_json(self) -> str:
         """Return findings, levels and provenance as JSON; missing numbers are null."""
-        from vtcav.results.tables import json_text
-
         return json_text(self._content())
 
     def save(self, folder: str | Path) -> Path:

@@ -10,17 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from vtcav.diagnostics.direction_checks import Subject
-from vtcav.diagnostics.levels import (
-    BAD,
-    FINE,
-    LIMITS,
-    LOOK,
-    Finding,
-    at_least,
-    at_most,
-    percent,
-    worst,
-)
+from vtcav.diagnostics.levels import BAD, FINE, LIMITS, LOOK, Finding, by_level, percent, worst
 from vtcav.diagnostics.stability import cosine, curve_sizes, is_zero, replication, spearman_brown
 from vtcav.method.cav import direction
 from vtcav.results.image_set import ImageSetRecord
@@ -90,8 +80,8 @@ def stability_checks(
     if reason := subject.why_not():
         checks = ["split half", "standard error", "bootstrap", "negatives halves"]
         checks += ["other negatives"] if other is not None else []
-        text = f"Not tested how far the direction depends on the choice of images: {reason}."
-        return findings + [subject.untested(check, text, reason) for check in checks]
+        what = "how far the direction depends on the choice of images"
+        return findings + [subject.untested(check, what, reason) for check in checks]
     findings += [_split_half(subject, curve), _standard_error(subject), _bootstrap(subject)]
     findings.append(_negatives_halves(subject))
     if other is not None:
@@ -99,34 +89,26 @@ def stability_checks(
     return findings
 
 
-def _level(replicated: float) -> str:
-    return at_least(replicated, LIMITS.replication_fine, LIMITS.replication_usable)
-
-
 def _split_half(subject: Subject, curve: Sequence[CurvePoint]) -> Finding:
     half, now, _ = curve[-3:]
-    level = _level(now.stability)
+    level = LIMITS.replication.level(now.stability)
     text = (
         f"Directions from two halves of the images have a cosine of {half.stability:.2f}; two "
         f"studies of this size would have {now.stability:.2f} (1: the same direction, 0: noise)"
     )
-    ends = {
-        FINE: ".",
-        LOOK: "; other examples would turn it noticeably.",
-        BAD: "; the choice of images weighs as much as the concept.",
-    }
-    ci = now.low, now.high
-    return subject.finding("split half", now.stability, level, text + ends[level], ends=ci)
+    look = "; other examples would turn it noticeably."
+    text += by_level(level, ".", look, "; the choice of images weighs as much as the concept.")
+    ends = now.low, now.high
+    return subject.finding("split half", now.stability, level, text, ends=ends)
 
 
 def _standard_error(subject: Subject) -> Finding:
     _, error = replication(subject.gap_pos, subject.gap_neg)
-    level = at_most(error, LIMITS.error_fine, LIMITS.error_usable)
     text = (
         f"The chance errors of the direction are {percent(error)} of its length "
         "(about 100 % for nothing but chance)."
     )
-    note = "closed form, no interval"
+    level, note = LIMITS.error.level(error), "closed form, no interval"
     return subject.finding("standard error", error, level, text, note=note)
 
 
@@ -134,12 +116,12 @@ def _bootstrap(subject: Subject) -> Finding:
     drawn = subject.resamples.bootstrap(subject.examples)
     drawn = drawn - subject.resamples.bootstrap(subject.negatives)
     value, low, high = _mean_and_ends(cosine(drawn, subject.v))
-    level = at_least(value, LIMITS.bootstrap_fine, LIMITS.bootstrap_usable)
     text = (
         "Redrawing examples and negatives from the same images turns the direction by "
         f"{_degrees(value)} degrees on average (cosine {value:.2f}; for nothing but chance about "
         "45 degrees)."
     )
+    level = LIMITS.bootstrap.level(value)
     return subject.finding("bootstrap", value, level, text, ends=(low, high))
 
 
@@ -148,7 +130,7 @@ def _negatives_halves(subject: Subject) -> Finding:
     half = len(subject.negatives) // 2
     first, second = subject.resamples.halves(subject.negatives, half, keep=True)
     value, low, high = _mean_and_ends(cosine(mean - first, mean - second))
-    level = at_least(value, LIMITS.negatives_fine, LIMITS.negatives_usable)
+    level = LIMITS.negatives.level(value)
     text = (
         "Between one half of the negatives and the other, the direction differs by "
         f"{_degrees(value)} degrees (cosine {value:.2f})"
@@ -162,7 +144,7 @@ def _other_negatives(subject: Subject, other: ImageSetRecord) -> Finding:
     turned = direction(subject.gap_pos.double(), other.gap[subject.layer].double())
     if is_zero(turned, other.gap[subject.layer]):
         reason = "against the other negatives the direction is 0"
-        return subject.untested(check, f"Not tested against other negatives: {reason}.", reason)
+        return subject.untested(check, "against other negatives", reason)
     value = float(cosine(subject.v, turned))
     mean = subject.resamples.bootstrap(subject.examples)
     pair = [mean - subject.resamples.bootstrap(s) for s in (subject.negatives, other)]
@@ -170,7 +152,7 @@ def _other_negatives(subject: Subject, other: ImageSetRecord) -> Finding:
     # redrawn directions contain more chance, so that all of their cosines are lower
     ends = low + value - mean_cosine, min(1.0, high + value - mean_cosine)
     # another set of negatives asks another question, so that this alone condemns no direction
-    level = FINE if value >= LIMITS.negatives_fine else LOOK
+    level = FINE if value >= LIMITS.negatives.fine else LOOK
     text = (
         f"Against the {count(len(other), 'other negative')} the direction differs by "
         f"{_degrees(value)} degrees (cosine {value:.2f})"
@@ -193,17 +175,18 @@ def _degrees(value: float) -> int:
 def _examples(subject: Subject, curve: Sequence[CurvePoint]) -> Finding:
     """Return whether there are enough images, by their number and by the curve."""
     n, m = len(subject.examples), len(subject.negatives)
-    level = at_least(min(n, m), LIMITS.examples_fine, LIMITS.examples_usable - 1)
+    level = FINE if min(n, m) >= LIMITS.examples.fine else LOOK
+    level = BAD if min(n, m) < LIMITS.examples.usable else level
     text = f"{count(n, 'example')} and {count(m, 'negative')}"
     if not curve:
         text += ": it is unknown how much the direction depends on the choice of images."
         note = f"no interval: {subject.why_not()}"
         return subject.finding("examples", n, worst([level, LOOK]), text, note=note)
     now, twice = (point.stability for point in curve[-2:])
-    level = worst([level, _level(now)])
+    level = worst([level, LIMITS.replication.level(now)])
     text += f"; another study of this size would give a direction of cosine {now:.2f} with this one"
     if now < LIMITS.curve_most:
         text += f", with twice as many images {twice:.2f}"
-    if min(n, m) < LIMITS.examples_fine:
-        text += f"; fewer than {LIMITS.examples_fine} images show little of how they vary"
+    if min(n, m) < LIMITS.examples.fine:
+        text += f"; fewer than {LIMITS.examples.fine} images show little of how they vary"
     return subject.finding("examples", n, level, f"{text}.", note="a count, no interval")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vtcav.diagnostics.levels import FINE, LEVELS, NOT_APPLICABLE
+from vtcav.diagnostics.result import Diagnostics
 from vtcav.report.trust import Trust
 from vtcav.results.figures.data_uri import data_uri
 from vtcav.results.provenance import Provenance
-
-if TYPE_CHECKING:
-    from vtcav.diagnostics.result import Diagnostics
 
 __all__ = ["ConceptPart", "concept_parts"]
 
@@ -60,12 +58,11 @@ def concept_parts(
 
     Args:
         thumbnails: A few examples of each concept, in the order of the report.
-        provenances: The provenance of each explanation.
+        provenances: The provenance of the diagnostics and of each explanation.
         diagnostics: Diagnostics of the concepts.
         trust: The trust in the concepts.
     """
-    diagnosed = [] if diagnostics is None else [diagnostics.provenance]
-    learned = {c.name: c for p in reversed([*diagnosed, *provenances]) for c in p.concepts}
+    learned = {c.name: c for p in reversed(provenances) for c in p.concepts}
     parts = []
     for name, pictures in thumbnails.items():
         layers, findings = _diagnosed(diagnostics, name)
@@ -79,7 +76,7 @@ def concept_parts(
                 pictures=[data_uri(picture, _SIDE) for picture in pictures],
                 examples=len(record.examples) if record else 0,
                 negatives=len(record.negatives) if record else 0,
-                levels=[(x, trust.level(x, name), trust.reason(x, name)) for x in layers],
+                levels=[(layer, *trust.of(layer, name)) for layer in layers],
                 separability=[f for f in findings if f["check"] == "separability"],
                 warnings=[f for f in others if f["level"] not in (FINE, NOT_APPLICABLE)],
                 fine=[f for f in others if f["level"] in (FINE, NOT_APPLICABLE)],

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
-from vtcav.errors import ExtraError
+from vtcav.diagnostics.result import Diagnostics
 from vtcav.report.charts import axis, in_words
 from vtcav.report.classes import ClassPart, class_part
 from vtcav.report.concepts import concept_parts
@@ -26,11 +27,6 @@ from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.figures.overlay import hex_colours
 from vtcav.results.provenance import Provenance
 from vtcav.results.words import clear, count, distinct_names, interval, short_names, value
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
-    from vtcav.diagnostics.result import Diagnostics
 
 __all__ = ["build_report", "safe_json"]
 
@@ -55,7 +51,6 @@ def build_report(
 
     Raises:
         ExplanationError: When there is nothing to report.
-        ExtraError: When jinja2 is not installed.
     """
     environment = _environment()
     trust = Trust(diagnostics)
@@ -76,7 +71,7 @@ def build_report(
         **_charts(parts),
         **_viewer(images),
         overview=overview(parts, images, trust, explained + diagnosed),
-        concept_parts=concept_parts(thumbnails, explained, diagnostics, trust),
+        concept_parts=concept_parts(thumbnails, diagnosed + explained, diagnostics, trust),
         diagnostics=diagnostics,
         methods=methods(explained, parts, len(images), diagnosed),
         provenance=provenance_text(sources, explained + diagnosed),
@@ -176,10 +171,6 @@ def _text(name: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise ExtraError("the report needs jinja2: pip install jinja2") from error
     environment = Environment(
         loader=PackageLoader("vtcav.report"),
         autoescape=True,

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from vtcav.diagnostics.levels import BAD
 from vtcav.report.trust import Trust
+from vtcav.results.provenance import Provenance
 from vtcav.results.words import SIGNIFICANTLY, as_much, interval, verdict
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from vtcav.results.provenance import Provenance
 
 __all__ = ["AttributionRow", "attribution_rows"]
 
@@ -69,15 +67,11 @@ def attribution_rows(
     """
     trust = trust.about(provenance)
     tests = int(table["p_value"].notna().sum())
-    return tuple(
-        AttributionRow(
-            values=row,
-            verdict=verdict(row["q_value"], separated=bool(row["separated"])),
-            as_much=as_much(
-                row["p_value"], row["q_value"], provenance.null_cavs, tests, row["note"]
-            ),
-            level=trust.level(row["layer"], row["concept"]),
-            reason=trust.reason(row["layer"], row["concept"]),
-        )
-        for row in table.to_dict("records")
-    )
+    rows = []
+    for row in table.to_dict("records"):
+        p, q = row["p_value"], row["q_value"]
+        how_many = as_much(p, q, provenance.null_cavs, tests, row["note"])
+        judged = trust.of(row["layer"], row["concept"])
+        separated = bool(row["separated"])
+        rows.append(AttributionRow(row, verdict(q, separated=separated), how_many, *judged))
+    return tuple(rows)

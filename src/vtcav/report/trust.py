@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any
-
 from vtcav.diagnostics.levels import FINE
+from vtcav.diagnostics.result import Diagnostics
 from vtcav.results.provenance import Provenance
-
-if TYPE_CHECKING:
-    from vtcav.diagnostics.result import Diagnostics
 
 __all__ = ["NOT_DIAGNOSED", "Trust"]
 
@@ -25,8 +20,12 @@ class Trust:
 
     def __init__(self, diagnostics: Diagnostics | None) -> None:
         summary = [] if diagnostics is None else diagnostics.summary().to_dict("records")
-        self._rows: dict[tuple[str, str], dict[Hashable, Any]] = {
-            (row["layer"], row["concept"]): row for row in summary
+        self._judged = {
+            (row["layer"], row["concept"]): (
+                row["level"],
+                "" if row["level"] == FINE else row["meaning"],
+            )
+            for row in summary
         }
         self._diagnosed = None if diagnostics is None else diagnostics.provenance
 
@@ -41,19 +40,16 @@ class Trust:
             learned = {(c.name, c.examples, c.negatives) for c in diagnosed.concepts}
             same = {(c.name, c.examples, c.negatives) for c in provenance.concepts} & learned
             names = {name for name, _, _ in same}
-            own._rows = {key: row for key, row in self._rows.items() if key[1] in names}
+            own._judged = {key: found for key, found in self._judged.items() if key[1] in names}
         return own
 
-    def level(self, layer: str, concept: str) -> str:
-        """Return "fine", "look", "do not use" or "not diagnosed"."""
-        row = self._rows.get((layer, concept))
-        return NOT_DIAGNOSED if row is None else str(row["level"])
+    def of(self, layer: str, concept: str) -> tuple[str, str]:
+        """Return the level of a concept at a layer, and the sentence that decides it.
 
-    def reason(self, layer: str, concept: str) -> str:
-        """Return the sentence that decides the level; empty where it is fine or unknown."""
-        row = self._rows.get((layer, concept))
-        return "" if row is None or row["level"] == FINE else str(row["meaning"])
+        The level may be "not diagnosed". The sentence is empty where it is fine or unknown.
+        """
+        return self._judged.get((layer, concept), (NOT_DIAGNOSED, ""))
 
     def levels(self) -> list[str]:
         """Return the levels of all concepts at all layers."""
-        return [str(row["level"]) for row in self._rows.values()]
+        return [level for level, _ in self._judged.values()]
