@@ -118,3 +118,149 @@ def test_a_transform_of_a_hugging_face_data_set_is_set_aside():
     assert found["b"][0].load().size == (8, 8)
     rows.set_transform(lambda batch: {"x": [1] * len(batch["image"])})
     assert list(datasets.from_huggingface(rows)) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"path;label\na.png;cat\nb.png;dog\n",
+        b"\xef\xbb\xbfpath;label;;\r\na.png;cat;;\r\nb.png;dog;;\r\n;;;\r\n",
+        b"sep=;\npath;label\na.png;cat\nb.png;dog\n",
+        b"path,label\na.png,cat,\nb.png,dog,\n",
+        b"path,label,\na.png,cat,\nb.png,dog\n",
+        b"path, label \na.png, cat\nb.png, dog\n",
+        b"path\tlabel\na.png\tcat\nb.png\tdog\n",
+        "path\tlabel\r\na.png\tcat\r\nb.png\tdog\r\n".encode("utf-16"),
+        b'\n\n"path","label"\n"a.png","cat"\n\n"b.png","dog"\n',
+    ],
+)
+def test_files_as_spreadsheets_write_them(tmp_path, content):
+    for name in ("a.png", "b.png"):
+        PICTURE.save(tmp_path / name)
+    (tmp_path / "t.csv").write_bytes(content)
+    assert repr(datasets.from_table(tmp_path / "t.csv")) == "ConceptImages(cat: 1, dog: 1)"
+
+
+def test_files_with_a_value_too_many_or_in_another_encoding_are_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("path,label\na.png,cat\nb,c.png,dog\n")
+    with pytest.raises(DatasetError, match=r"row 1 of .* has 3 values for 2 columns"):
+        datasets.from_table(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_bytes("path,label\na.png,K\xe4se\n".encode("cp1252"))
+    with pytest.raises(DatasetError, match="save it as UTF-8"):
+        datasets.from_table(tmp_path / "t.csv")
+    (tmp_path / "t.csv").write_text("path,label,label\na.png,cat,x\n")
+    with pytest.raises(DatasetError, match="two columns named 'label'"):
+        datasets.from_table(tmp_path / "t.csv")
+
+
+def test_a_table_made_on_windows(tmp_path):
+    (tmp_path / "in").mkdir()
+    PICTURE.save(tmp_path / "in" / "a.png")
+    (tmp_path / "t.csv").write_text("path,label\nin\\a.png,cat\n")
+    assert datasets.from_table(tmp_path / "t.csv")["cat"][0].load().size == (8, 8)
+
+
+@pytest.mark.parametrize("empty", ["nan", "NaN", "<NA>", "NaT", "#N/A", " ", ""])
+def test_missing_values_written_as_text_are_no_label(tmp_path, empty):
+    PICTURE.save(tmp_path / "a.png")
+    (tmp_path / "t.csv").write_text(f"path,label,x\na.png,cat,1\na.png,{empty},2\n")
+    with pytest.warns(SkippedImageWarning, match="1 of 2 rows"):
+        assert list(datasets.from_table(tmp_path / "t.csv")) == ["cat"]
+
+
+@pytest.mark.parametrize("empty", [None, "", float("nan")])
+def test_a_row_without_label_needs_no_image(empty):
+    table = pd.DataFrame({"path": ["a", empty, "b"], "label": ["cat", None, "dog"], "x": 1})
+    with pytest.warns(SkippedImageWarning, match="1 of 3 rows"):
+        assert list(datasets.from_table(table, root=ROOT)) == ["cat", "dog"]
+    boxes = table.assign(y=[1, None, 1], w=40, h=40)
+    with pytest.warns(SkippedImageWarning, match="1 of 3 rows"):
+        assert list(datasets.from_boxes(boxes, root=ROOT)) == ["cat", "dog"]
+    table.loc[1, "label"] = "fox"
+    with pytest.raises(DatasetError, match="row 1"):
+        datasets.from_table(table, root=ROOT)
+
+
+def test_numbers_with_gaps_stay_whole(tmp_path):
+    columns = {"image": [png(), png(), png()], "label": [1, None, 2]}
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
+    with pytest.warns(SkippedImageWarning):
+        assert list(datasets.from_table(tmp_path / "t.parquet")) == ["1", "2"]
+
+
+def test_tables_of_other_kinds():
+    arrow = pa.table({"path": ["a", "b"], "label": ["cat", "dog"]})
+    assert list(datasets.from_table(arrow, root=ROOT)) == ["cat", "dog"]
+    for other in ([{"path": "a", "label": "cat"}], {"path": ["a"], "label": ["cat"]}, 3):
+        with pytest.raises(DatasetError, match="expected the path of a table or a DataFrame"):
+            datasets.from_table(other)
+    numbered = pd.DataFrame({0: ["a", "b"], 1: ["cat", "dog"]})
+    assert list(datasets.from_table(numbered, root=ROOT, image="0", label=1)) == ["cat", "dog"]
+    doubled = pd.DataFrame([["a", "cat", "x"]], columns=["path", "label", "label"])
+    with pytest.raises(DatasetError, match="two columns named 'label'"):
+        datasets.from_table(doubled, root=ROOT)
+    views = pd.DataFrame({"path": ["a", "b"], "label": ["cat", None]})
+    views = views.astype(pd.ArrowDtype(pa.string_view()))
+    with pytest.warns(SkippedImageWarning):
+        assert list(datasets.from_table(views, root=ROOT)) == ["cat"]
+
+
+def test_vectors_of_zeros_and_ones_are_not_the_labels_0_and_1():
+    torch = pytest.importorskip("torch")
+    vectors = [[0, 1], [1, 0], [1, 0]]
+    table = pd.DataFrame({"path": list("abc"), "label": [np.array(v) for v in vectors]})
+    with pytest.raises(DatasetError, match="labels of the table are vectors of 2 zeros and ones"):
+        datasets.from_table(table, root=ROOT)
+    rows = [{"image": PICTURE, "label": vector} for vector in vectors]
+    with pytest.raises(DatasetError, match="are vectors of 2"):
+        datasets.from_huggingface(iter(rows))
+    for label in ([0, 1], torch.tensor([0.0, 1.0])):
+        with pytest.raises(DatasetError, match=r"vector\.argmax"):
+            datasets.from_torch([(PICTURE, label)], class_names=["a", "b"])
+
+
+def test_labels_of_torch_that_are_missing():
+    torch = pytest.importorskip("torch")
+    missing = (-1, None, float("nan"), torch.tensor(float("nan")), torch.tensor([-1]))
+    pairs = [(PICTURE, label) for label in (*missing, 1, torch.tensor([1]), np.array(1))]
+    with pytest.warns(SkippedImageWarning, match="5 of 8 rows"):
+        found = datasets.from_torch(pairs, class_names=["a", "b"])
+    assert repr(found) == "ConceptImages(b: 3)"
+
+
+def test_class_names_in_every_form():
+    made = Folder(["a", "b"], [0, 1])
+    made.classes = {"b": 1, "a": 0}
+    assert list(datasets.from_torch(made)) == ["a", "b"]
+    made.classes = np.array(["a", "b"])
+    assert list(datasets.from_torch(made)) == ["a", "b"]
+    made.classes, made.class_to_idx = ["a", "b"], {"a": 1, "b": 0}
+    assert {name: refs[0].index for name, refs in datasets.from_torch(made).items()} == {
+        "b": 0, "a": 1
+    }  # fmt: skip
+    made.class_to_idx = {"n01": 0, "n02": 1}  # classes were given readable names since
+    assert list(datasets.from_torch(made)) == ["a", "b"]
+    twice = Folder(["crane", "crane"], [0, 1])  # two classes of ImageNet
+    assert list(datasets.from_torch(twice)) == ["crane", "crane [2]"]
+    with pytest.raises(DatasetError, match="no class name '0'"):
+        datasets.from_torch([(PICTURE, "0")], class_names=["a", "b"])
+
+
+def test_wrappers_that_label_otherwise_are_refused():
+    class Own:
+        def __init__(self, dataset, indices):
+            self.dataset, self.indices = dataset, indices
+
+        def __len__(self):
+            return len(self.indices)
+
+        def __getitem__(self, i):
+            image, label = self.dataset[self.indices[i]]
+            return image.rotate(90), self.relabel(label)
+
+    kept = Own(Folder(["a", "b"], [0, 1]), [1])
+    kept.relabel = lambda label: label
+    assert list(datasets.from_torch(kept)) == ["b"]
+    kept.relabel = lambda label: 1 - label
+    with pytest.raises(DatasetError, match=r"item 0 of Own has the label 'a', .* inside it 'b'"):
+        datasets.from_torch(kept)

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group
 from vtcav.datasets.patches import Box, Patches, PatchImage, checked_box, choose
-from vtcav.datasets.tables import (
-    IMAGE_COLUMNS,
-    LABEL_COLUMNS,
-    check_there,
-    column,
-    image_files,
-    read_table,
-    row_labels,
-)
+from vtcav.datasets.tables import check_there, column, image_files, labelled, read_table
 from vtcav.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -73,16 +65,14 @@ def from_boxes(
     """
     cut = patches or Patches()
     frame, place = read_table(table)
-    image = column(frame, image, IMAGE_COLUMNS, "images", place, option="image")
-    label = column(frame, label, LABEL_COLUMNS, "labels", place, option="label")
+    labels = labelled(frame, label, place)
     columns, kind = _box_columns(frame, box, form, place)
     folder = str(root) if root is not None else str(Path(place).parent) if place else ""
-    pictures = image_files(frame[image], folder)
-    labels = row_labels(frame[label], place)
-    boxes = _boxes(frame, columns, kind, place)
+    pictures = image_files(frame, labels, image, place, folder)
+    boxes = _boxes(frame, labels, columns, kind, place)
     pairs = [
         (text, PatchImage.of(picture, place_, cut))
-        for texts, picture, place_ in zip(labels, pictures, boxes, strict=True)
+        for texts, picture, place_ in zip(labels.values(), pictures, boxes, strict=True)
         for text in texts
     ]
     check_there([(text, patch.picture) for text, patch in pairs], folder)
@@ -113,9 +103,15 @@ def _box_columns(
     )
 
 
-def _boxes(frame: pd.DataFrame, columns: Sequence[str], form: str, place: str) -> list[Box]:
+def _boxes(
+    frame: pd.DataFrame, rows: Iterable[int], columns: Sequence[str], form: str, place: str
+) -> list[Box]:
     boxes = []
-    for row, cells in enumerate(zip(*(frame[name] for name in columns), strict=True)):
+    values = dict(
+        zip(frame.index, zip(*(frame[name] for name in columns), strict=True), strict=True)
+    )
+    for row in rows:
+        cells = values[row]
         where = f"in row {row} of {place or 'the table'}"
         try:
             first, second, third, fourth = map(float, cells)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,23 @@ from PIL import Image
 from vtcav.errors import DatasetError, warn
 from vtcav.images.references import ImageRef, SkippedImageWarning, UnreadableError
 
-__all__ = ["image_of", "label_texts", "missing", "report_unlabelled", "whole_label"]
+__all__ = [
+    "image_of",
+    "label_texts",
+    "missing",
+    "plain",
+    "refuse_vectors",
+    "report_unlabelled",
+    "vector_length",
+    "whole_label",
+]
+
+# Missing values written as text by Python, pandas and Excel.
+_NO_VALUE = ("nan", "NaN", "NaT", "<NA>", "#N/A")
 
 
 def missing(cell: Any) -> bool:
-    """Tell whether a cell holds no label: None, NaN, pandas' NA, or an empty text.
+    """Tell whether a cell holds no label: None, NaN, pandas' NA, these as text, or no text.
 
     Example:
         >>> missing(float("nan")), missing(" "), missing(0)
@@ -25,8 +38,48 @@ def missing(cell: Any) -> bool:
     import pandas as pd
 
     if isinstance(cell, str):
-        return not cell.strip()
+        return not cell.strip() or cell.strip() in _NO_VALUE
     return pd.api.types.is_scalar(cell) and bool(pd.isna(cell))
+
+
+def plain(cell: Any) -> Any:
+    """Return a tensor or an array as a list, or as its value where it holds one."""
+    if type(cell).__module__.partition(".")[0] == "torch" or isinstance(cell, np.ndarray):
+        cell = cell.tolist()
+        return cell[0] if isinstance(cell, list) and len(cell) == 1 else cell
+    return cell
+
+
+def vector_length(cell: Any) -> int:
+    """Return the length of a vector of zeros and ones; 0 for anything else.
+
+    Example:
+        >>> vector_length([0, 1, 0]), vector_length([2, 7]), vector_length("cat")
+        (3, 0, 0)
+    """
+    cell = plain(cell)
+    vector = isinstance(cell, list | tuple) and len(cell) > 1
+    return (
+        len(cell) if vector and all(isinstance(x, int | float) and x in (0, 1) for x in cell) else 0
+    )
+
+
+def refuse_vectors(lengths: Iterable[int], source: str) -> None:
+    """Refuse labels that all are vectors of one length, which would count as labels 0 and 1.
+
+    Args:
+        lengths: The `vector_length` of every label.
+        source: The data, for the message.
+
+    Raises:
+        DatasetError: Saying what to do.
+    """
+    found = set(lengths)
+    if len(found) == 1 and max(found):
+        raise DatasetError(
+            f"the labels of {source} are vectors of {max(found)} zeros and ones; give the names of "
+            "the ones, for example [names[i] for i in np.flatnonzero(vector)]"
+        )
 
 
 def label_texts(
@@ -47,9 +100,8 @@ def label_texts(
         >>> label_texts("cat; dog", "row 0", separator=";")
         ['cat', 'dog']
     """
-    if type(cell).__module__.partition(".")[0] == "torch":
-        cell = cell.tolist()
-    if isinstance(cell, list | tuple | np.ndarray):
+    cell = plain(cell)
+    if isinstance(cell, list | tuple):
         return [
             text
             for part in cell
@@ -111,16 +163,21 @@ def image_of(name: str, cell: Any) -> ImageRef:
             name = f"{name} {Path(path).name}" if path else name
         else:
             cell = path
-    if isinstance(cell, bytes):
+    if isinstance(cell, bytes | bytearray | memoryview):
+        return ImageRef(name, bytes(cell))
+    if isinstance(cell, str | os.PathLike) and os.fspath(cell):
+        return ImageRef(str(cell), Path(cell))
+    if isinstance(cell, Image.Image) or _is_picture(cell):
         return ImageRef(name, cell)
-    if isinstance(cell, str) and cell:
-        return ImageRef(cell, Path(cell))
-    if isinstance(cell, Image.Image) or (
-        isinstance(cell, np.ndarray) and cell.dtype == np.uint8 and cell.ndim in (2, 3)
-    ):
-        return ImageRef(name, cell)
+    came = "nothing" if missing(cell) else type(cell).__name__
+    if (shape := getattr(cell, "shape", None)) is not None:
+        came += f" {list(shape)} of {cell.dtype}"
     raise UnreadableError(
-        name,
-        "expected bytes, a path or a picture, got "
-        f"{'nothing' if missing(cell) else type(cell).__name__}",
+        name, f"expected bytes, a path, a PIL image or a uint8 array [H, W, 3], got {came}"
     )
+
+
+def _is_picture(cell: Any) -> bool:
+    if not isinstance(cell, np.ndarray) or cell.dtype != np.uint8:
+        return False
+    return cell.ndim == 2 or (cell.ndim == 3 and cell.shape[2] in (1, 3))

@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vtcav.datasets.cells import image_of, label_texts, report_unlabelled
+from vtcav.datasets.cells import (
+    image_of,
+    label_texts,
+    missing,
+    refuse_vectors,
+    report_unlabelled,
+    vector_length,
+)
 from vtcav.datasets.concept_images import ConceptImages, Wanted, check_known, group, names
 from vtcav.errors import DatasetError
 from vtcav.images.references import ImageRef, UnreadableError
@@ -70,6 +77,8 @@ def from_huggingface(
         cells = list(dataset[label])[:rows]
         labels = [label_texts(cell, f"row {i}", names=classes) for i, cell in enumerate(cells)]
         report_unlabelled(labels.count([]), len(labels), title)
+        if classes is None:
+            refuse_vectors((vector_length(cell) for cell in cells if not missing(cell)), title)
         pairs = [
             (text, RowImage(f"{title}[{i}]", dataset=dataset, row=i, column=image))
             for i, texts in enumerate(labels)
@@ -118,6 +127,7 @@ def _stream(
 ) -> Iterator[tuple[str, ImageRef]]:
     """Yield the labels and the image of each row of an iterable."""
     read = unlabelled = 0
+    vectors: set[int] = set()
     for i, row in enumerate(itertools.islice(dataset, rows)):
         if not isinstance(row, Mapping):
             raise DatasetError(
@@ -129,9 +139,13 @@ def _stream(
         ref = image_of(f"{title}[{i}]", row[image])
         texts = label_texts(row[label], f"row {i}", names=classes)
         read, unlabelled = i + 1, unlabelled + (not texts)
+        if texts:
+            vectors.add(vector_length(row[label]))
         for text in texts:
             yield text, ref
     report_unlabelled(unlabelled, read, title)
+    if classes is None:
+        refuse_vectors(vectors, title)
 
 
 def _drawn(

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcav.datasets.cells import image_of, label_texts, report_unlabelled
+from vtcav.datasets.cells import (
+    image_of,
+    label_texts,
+    missing,
+    refuse_vectors,
+    report_unlabelled,
+    vector_length,
+)
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group, names, unknown
 from vtcav.errors import DatasetError, ImageError
 from vtcav.images.file_names import is_parquet
@@ -23,8 +32,8 @@ __all__ = [
     "column",
     "from_table",
     "image_files",
+    "labelled",
     "read_table",
-    "row_labels",
 ]
 
 IMAGE_COLUMNS = (
@@ -50,9 +59,8 @@ def from_table(
 ) -> ConceptImages:
     """List the images of a table by their label.
 
-    Labels are compared as texts, as they are written: "01" is not "1". Rows with an empty label
-    are left out, and a
-    warning counts them.
+    Labels are compared as texts, as they are written: "01" is not "1". Rows without a label are
+    left out, and a warning counts them.
 
     Args:
         table: A CSV, TSV or Parquet file, or a DataFrame. A Parquet file may hold the bytes of the
@@ -78,41 +86,53 @@ def from_table(
         ConceptImages(dog: 2, cat: 1)
     """
     frame, place = read_table(table)
-    label = column(frame, label, LABEL_COLUMNS, "labels", place, option="label")
+    labels = labelled(frame, label, place, separator)
     if is_parquet(place):
-        refs = _parquet(place, image, root)
+        every = _parquet(place, image, root)
+        refs: list[ImageRef] = [every[row] for row in labels]
     else:
-        image = column(frame, image, IMAGE_COLUMNS, "images", place, option="image")
-        refs = image_files(frame[image], _root(root, place))
-    labels = row_labels(frame[label], place, separator)
-    pairs: list[tuple[str, ImageRef]] = [
-        (text, ref) for texts, ref in zip(labels, refs, strict=True) for text in texts
+        refs = image_files(frame, labels, image, place, _root(root, place))
+    pairs = [
+        (text, ref) for texts, ref in zip(labels.values(), refs, strict=True) for text in texts
     ]
     check_there(pairs, _root(root, place))
     return group(pairs, concepts, limit=limit, seed=seed)
 
 
 def read_table(table: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Return a table and the path of its file, empty for a DataFrame.
+    """Return a table, indexed by its rows' numbers, and the path of its file.
+
+    The path is empty for a table in memory. Rows without any value are left out.
 
     Raises:
         DatasetError: When it cannot be read or has no rows.
     """
     import pandas as pd
 
-    if isinstance(table, pd.DataFrame):
-        frame, place = table.dropna(how="all"), ""
-    else:
+    place = ""
+    if isinstance(table, str | os.PathLike):
         place = os.fspath(table)
         frame = _read(place)
+    else:
+        # Arrow and polars
+        convert = getattr(table, "to_pandas", None)
+        frame = table if isinstance(table, pd.DataFrame) or convert is None else convert()
+        if not isinstance(frame, pd.DataFrame):
+            raise DatasetError(
+                f"expected the path of a table or a DataFrame, got {type(table).__name__}; "
+                "pandas.DataFrame(...) makes one of lists and mappings"
+            )
+        frame = frame.reset_index(drop=True).dropna(how="all")
     if frame.empty:
-        raise DatasetError(f"the table {place!r} has no rows")
+        raise DatasetError(f"{_title(place)} has no rows")
     return frame, place
 
 
-def _read(place: str) -> pd.DataFrame:
-    import pandas as pd
+def _title(place: str) -> str:
+    return place or "the table"
 
+
+def _read(place: str) -> pd.DataFrame:
     suffix = Path(place).suffix.lower()
     if not Path(place).is_file():
         raise DatasetError(f"there is no table {place!r}")
@@ -120,16 +140,50 @@ def _read(place: str) -> pd.DataFrame:
         if suffix == ".parquet":
             return _narrow(place)
         if suffix in (".csv", ".tsv", ".txt"):
-            by = "\t" if suffix == ".tsv" else ","
-            frame = pd.read_csv(
-                place, sep=by, dtype=str, keep_default_na=False, encoding="utf-8-sig"
-            ).fillna("")
-            # spreadsheets end their files in rows of separators alone
-            return frame[(frame != "").any(axis=1)]
+            return _separated(Path(place), "\t" if suffix == ".tsv" else "")
+    except UnicodeDecodeError as error:
+        raise DatasetError(
+            f"cannot read the table {place!r}: {error}; save it as UTF-8 (in Excel: CSV UTF-8)"
+        ) from error
+    except DatasetError:
+        raise
     except Exception as error:
         # pandas and pyarrow meet files with exceptions of many kinds; all are this file's
         raise DatasetError(f"cannot read the table {place!r}: {error}") from error
     raise DatasetError(f"expected a .csv, .tsv or .parquet file, got {place!r}")
+
+
+def _separated(path: Path, separator: str) -> pd.DataFrame:
+    """Read a file of values between separators, also as spreadsheets write them.
+
+    They write a mark of the byte order, semicolons where the comma is decimal, a line "sep=;", and
+    separators at the ends of lines.
+
+    Args:
+        path: The file, in UTF-8 or UTF-16.
+        separator: The separator; empty takes the most frequent one of the first line.
+    """
+    import pandas as pd
+
+    data = path.read_bytes()
+    text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig").lstrip()
+    first, _, rest = text.partition("\n")
+    if first.lower().startswith("sep="):
+        separator, text = first[4:5], rest
+    separator = separator or max(",;\t", key=first.count)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    header, *rows = [line for line in lines if any(map(str.strip, line))] or [[]]
+    header = [name.strip() for name in header]
+    while header and not header[-1]:
+        header.pop()
+    for number, row in enumerate(rows):
+        if any(map(str.strip, row[len(header) :])):
+            raise DatasetError(
+                f"row {number} of {str(path)!r} has {len(row)} values for {len(header)} columns; "
+                f"put values with {separator!r} in them into quotation marks"
+            )
+    filled = [[*row, *[""] * (len(header) - len(row))][: len(header)] for row in rows]
+    return pd.DataFrame(filled, columns=header, dtype=str)
 
 
 def _narrow(place: str) -> pd.DataFrame:
@@ -140,7 +194,9 @@ def _narrow(place: str) -> pd.DataFrame:
     schema = parquet.read_schema(place)
     heavy = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_struct)
     light = [entry.name for entry in schema if not any(test(entry.type) for test in heavy)]
-    return pd.read_parquet(place, columns=light)
+    # numbers with gaps stay whole
+    frame = pd.read_parquet(Path(place).absolute(), columns=light, dtype_backend="numpy_nullable")
+    return frame.reset_index(drop=True)
 
 
 def column(
@@ -151,34 +207,45 @@ def column(
     place: str,
     *,
     option: str,
-) -> str:
-    """Return the name of the column asked for, or the first of the usual names.
+) -> Any:
+    """Return the key of the column asked for, or the first of the usual names.
 
     Raises:
-        DatasetError: When there is no such column, naming the closest.
+        DatasetError: When there is no such column, naming the closest, or there are two.
     """
     known = [str(entry) for entry in frame.columns]
-    if name is not None:
-        if name not in known:
-            raise DatasetError(f"{place or 'the table'}: {unknown('column', name, known)}")
-        return name
-    for entry in usual:
-        for have in known:
-            if have.casefold() == entry:
-                return have
-    raise DatasetError(
-        f"{place or 'the table'} has no column of {what}: expected one of {', '.join(usual)}, or "
-        f"say which with {option}=; it has {names(known)}"
-    )
+    if name is not None and str(name) not in known:
+        raise DatasetError(f"{_title(place)}: {unknown('column', name, known)}")
+    folded = [entry.casefold() for entry in known]
+    first = next((folded.index(entry) for entry in usual if entry in folded), None)
+    place_of = first if name is None else known.index(str(name))
+    if place_of is None:
+        raise DatasetError(
+            f"{_title(place)} has no column of {what}: expected one of {', '.join(usual)}, or "
+            f"say which with {option}=; it has {names(known)}"
+        )
+    if known.count(known[place_of]) > 1:
+        raise DatasetError(f"{_title(place)} has two columns named {known[place_of]!r}; rename one")
+    return frame.columns[place_of]
 
 
-def image_files(cells: Iterable[Any], root: str) -> list[ImageRef]:
+def image_files(
+    frame: pd.DataFrame, rows: Iterable[int], name: str | None, place: str, root: str
+) -> list[ImageRef]:
     """Return the images of a column of paths or URIs, relative to a folder or URI, or of pictures.
 
+    Args:
+        frame: The table.
+        rows: The numbers of the rows wanted.
+        name: The column; None looks for a usual name.
+        place: The table's file, for messages.
+        root: The folder or URI.
+
     Raises:
-        DatasetError: For a cell that is neither, naming the row.
+        DatasetError: For no such column, or a cell that is neither, naming the row.
     """
-    return [_image(cell, root, row) for row, cell in enumerate(cells)]
+    cells = dict(frame[column(frame, name, IMAGE_COLUMNS, "images", place, option="image")].items())
+    return [_image(cells[row], root, row) for row in rows]
 
 
 def _image(cell: Any, root: str, row: int) -> ImageRef:
@@ -202,6 +269,9 @@ def _image(cell: Any, root: str, row: int) -> ImageRef:
 
         return StoredImage(text, root=text)
     path = Path(root) / text
+    if "\\" in text and not path.exists():  # a table made on Windows
+        other = Path(root) / text.replace("\\", "/")
+        path = other if other.exists() else path
     return ImageRef(str(path), path)
 
 
@@ -220,20 +290,31 @@ def _root(root: str | Path | None, place: str) -> str:
     return str(Path(place).parent) if place else ""
 
 
-def row_labels(cells: Iterable[Any], place: str, separator: str | None = None) -> list[list[str]]:
-    """Return the labels of each row of a column; none where a cell is empty.
+def labelled(
+    frame: pd.DataFrame, name: str | None, place: str, separator: str | None = None
+) -> dict[int, list[str]]:
+    """Return the labels of the rows that have some, by the rows' numbers.
+
+    Args:
+        frame: The table.
+        name: The column of labels; None looks for a usual name.
+        place: The table's file, for messages.
+        separator: The separator of several labels in a cell.
 
     Raises:
-        DatasetError: For a cell that is no text, number or list of these.
+        DatasetError: For no such column, or a cell that is no text, number or list of these.
 
     Warns:
         SkippedImageWarning: When rows have no label.
     """
-    labels = [
-        label_texts(cell, f"row {row}", separator=separator) for row, cell in enumerate(cells)
-    ]
-    report_unlabelled(labels.count([]), len(labels), place or "the table")
-    return labels
+    cells = frame[column(frame, name, LABEL_COLUMNS, "labels", place, option="label")]
+    labels = {
+        row: label_texts(cell, f"row {row}", separator=separator) for row, cell in cells.items()
+    }
+    kept = {row: texts for row, texts in labels.items() if texts}
+    report_unlabelled(len(labels) - len(kept), len(labels), _title(place))
+    refuse_vectors((vector_length(cell) for cell in cells if not missing(cell)), _title(place))
+    return kept
 
 
 def check_there(pairs: Sequence[tuple[str, ImageRef]], root: str) -> None:

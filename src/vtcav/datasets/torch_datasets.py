@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vtcav.datasets.cells import missing, report_unlabelled, whole_label
-from vtcav.datasets.concept_images import ConceptImages, Wanted, group, names
-from vtcav.errors import DatasetError, ImageError
+from vtcav.datasets.cells import (
+    image_of,
+    missing,
+    plain,
+    report_unlabelled,
+    vector_length,
+    whole_label,
+)
+from vtcav.datasets.concept_images import ConceptImages, Wanted, check_known, group, names
+from vtcav.errors import DatasetError
 from vtcav.images.references import ImageRef, UnreadableError
 
 __all__ = ["ItemImage", "from_torch"]
@@ -63,6 +71,7 @@ def from_torch(
     if not len(dataset):
         raise DatasetError(f"the data set {type(dataset).__name__} is empty")
     classes = _all_class_names(dataset)
+    class_names = None if class_names is None else _told_apart(class_names)
     if class_names is not None and len(set(classes)) > 1:
         raise DatasetError(
             "the joined data sets number their classes differently, so one list of class_names "
@@ -71,7 +80,10 @@ def from_torch(
     items = list(_items(dataset, class_names))
     pairs = [(label, ref) for label, ref in items if label is not None]
     report_unlabelled(len(items) - len(pairs), len(items), type(dataset).__name__)
-    known = dict.fromkeys(map(str, class_names or itertools.chain(*classes)))
+    if class_names is not None:
+        for label in dict.fromkeys(label for label, _ in pairs):
+            check_known("class name", label, class_names)
+    known = dict.fromkeys(class_names or itertools.chain(*classes))
     return group(pairs, concepts, limit=limit, seed=seed, known=known)
 
 
@@ -86,6 +98,7 @@ def _items(
         return
     if hasattr(dataset, "indices") and hasattr(dataset, "dataset"):
         inner = list(_items(dataset.dataset, class_names, prefix))
+        _check_same_labels(dataset, [inner[int(i)][0] for i in dataset.indices], class_names)
         for i in dataset.indices:
             yield inner[int(i)]
         return
@@ -153,7 +166,7 @@ def _of_mapping(item: Mapping[str, Any], usual: Sequence[str], index: int) -> An
 
 def _all_class_names(dataset: Any) -> list[tuple[str, ...]]:
     """Return the class names of a data set, or of each part of a joined one that has some."""
-    while not _joined(dataset) and not getattr(dataset, "classes", None):
+    while not _joined(dataset) and _class_names(dataset) is None:
         if not hasattr(dataset, "dataset"):
             return []
         dataset = dataset.dataset
@@ -163,20 +176,70 @@ def _all_class_names(dataset: Any) -> list[tuple[str, ...]]:
 
 
 def _class_names(dataset: Any) -> Sequence[str] | None:
-    classes = getattr(dataset, "classes", None)
-    if not isinstance(classes, list | tuple) or not classes:
-        return None
-    # ImageNet's are tuples of synonyms
-    return [n if isinstance(n, str) else ", ".join(map(str, n)) for n in classes]
+    """Return the names of a data set's classes by number; None where it has none."""
+    classes: Any = getattr(dataset, "classes", None)
+    numbers: Any = classes if isinstance(classes, Mapping) else getattr(dataset, "class_to_idx", {})
+    # where both have the same names, the numbers count
+    if isinstance(classes, Mapping) or (
+        isinstance(classes, list) and set(map(str, classes)) == set(numbers)
+    ):
+        classes = sorted(numbers, key=numbers.__getitem__)
+    if isinstance(classes, list | tuple | np.ndarray):
+        return _told_apart(classes) or None
+    features = getattr(dataset, "features", None)  # of Hugging Face
+    labels = [features[name] for name in _LABELS if name in features] if features else []
+    return next((label.names for label in labels if hasattr(label, "names")), None)
+
+
+def _told_apart(classes: Iterable[Any]) -> list[str]:
+    """Return names of classes; one that an earlier class has is numbered: "crane", "crane [2]"."""
+    counts: Counter[str] = Counter()
+    names = []
+    for entry in classes:
+        # ImageNet's are tuples of synonyms
+        name = str(entry) if isinstance(entry, str) else ", ".join(map(str, entry))
+        counts[name] += 1
+        names.append(f"{name} [{counts[name]}]" if counts[name] > 1 else name)
+    return names
+
+
+def _check_same_labels(
+    dataset: Any, labels: Sequence[str | None], class_names: Sequence[str] | None
+) -> None:
+    """Refuse a wrapper of a data set that labels its items otherwise.
+
+    Raises:
+        DatasetError: Naming the first item.
+    """
+    from torch.utils.data import Subset
+
+    if isinstance(dataset, Subset) and type(dataset).__getitem__ is Subset.__getitem__:
+        return
+    names = class_names if class_names is not None else _class_names(dataset.dataset)
+    for i, known in enumerate(labels):
+        label = _name(_pair(dataset[i], i)[1], names, i)
+        if label != known:
+            raise DatasetError(
+                f"item {i} of {type(dataset).__name__} has the label {label!r}, in the data set "
+                f"inside it {known!r}; give a list of pairs of image and label"
+            )
 
 
 def _name(label: Any, names: Sequence[str] | None, index: int) -> str | None:
-    """Return the name of a label; None where it is missing."""
+    """Return the name of a label; None where it is missing, or below 0."""
+    label = plain(label)
     if missing(label):
         return None
     if isinstance(label, str):
-        return label
+        return str(label)
+    if vector_length(label):
+        raise DatasetError(
+            f"expected the label of item {index} to be a whole number or a text, got {label}; of a "
+            "vector with a single 1 give its position, vector.argmax()"
+        )
     number = whole_label(label, f"item {index}")
+    if number < 0:  # how data sets such as STL10 mark what has no label
+        return None
     if names is None:
         return str(number)
     if not 0 <= number < len(names):
@@ -206,18 +269,18 @@ class ItemImage(ImageRef):
         """
         try:
             item = self.dataset[self.index]
-            if isinstance(item, Mapping):
-                value = _of_mapping(item, _IMAGES, self.index)
-            else:
-                value = next(iter(item))
-            if not isinstance(value, Image.Image) and not (
-                isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim in (2, 3)
-            ):
-                raise ImageError(
-                    "expected a PIL image or a uint8 array [H, W, 3] from the data set, got "
-                    f"{type(value).__name__}; make the data set without a transform"
-                )
+            value = (
+                _of_mapping(item, _IMAGES, self.index)
+                if isinstance(item, Mapping)
+                else next(iter(item))
+            )
         except Exception as error:
             # a data set is foreign code, which fails in its own ways
             raise UnreadableError(self.name, str(error) or type(error).__name__) from error
-        return ImageRef(self.name, value).load()
+        try:
+            return image_of(self.name, value).load()
+        except UnreadableError as error:
+            if isinstance(value, str | Image.Image):
+                raise
+            reason = f"{error.args[1]}; make the data set without a transform"
+            raise UnreadableError(self.name, reason) from error
