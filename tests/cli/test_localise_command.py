@@ -68,6 +68,6 @@ def test_command_with_a_folder_of_masks_for_each_concept(command, tmp_path, caps
 def test_command_errors(command, capsys):
     with pytest.raises(SystemExit):
         command("--value", "red")
-    assert "expected numbers with commas, nonzero or a colour" in capsys.readouterr().err
+    assert "expected comma-separated numbers, nonzero or a colour" in capsys.readouterr().err
     with pytest.raises(vtcav.ExplanationError, match="whose masks are these"):
         command("--value", "1")

@@ -199,7 +199,7 @@ def test_the_command_prints_a_table_and_the_page(finished, monkeypatch, capsys):
     assert "visual_tcav" in json.loads(capsys.readouterr().out)["methods"]
     with pytest.raises(SystemExit):
         root.parse_args(["evaluate", "-o", "x", "--seeds", "one"])
-    assert "expected numbers with commas" in capsys.readouterr().err
+    assert "expected comma-separated numbers" in capsys.readouterr().err
 
 
 # -- the numbers, by hand ----------------------------------------------------------------------

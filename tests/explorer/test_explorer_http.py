@@ -515,7 +515,7 @@ def test_a_missing_extra_is_said(capsys, monkeypatch):
 
 
 def test_drawn_negatives_stand_in_without_photographs(monkeypatch):
-    from vtcav.explorer import default_negatives
+    from vtcav.explorer import initial_sets
 
     def absent(seed):
         from vtcav.errors import ExtraError
@@ -523,10 +523,10 @@ def test_drawn_negatives_stand_in_without_photographs(monkeypatch):
         raise ExtraError("no scikit-image")
 
     monkeypatch.setattr("vtcav.datasets.demo_photographs.negatives", absent)
-    found = default_negatives.find_negatives(None)
+    found = initial_sets.find_negatives(None)
     assert found.stand_in
     assert "drawings" in found.described
-    assert len(found.images) == default_negatives.COUNT
+    assert len(found.images) == initial_sets.COUNT
 
 
 def test_the_page_is_in_the_package():

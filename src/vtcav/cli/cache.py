@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _show(cache: Cache) -> tuple[dict[str, Any], list[str], str]:
-    """Return the size of the cache: as JSON, in lines, and no fault."""
+    """Return the size of the cache as JSON and as lines, and no fault."""
     entries = cache.entries()
     size = sum(entry.size for entry in entries)
     kinds = {kind: [e.size for e in entries if e.kind == kind] for kind in _KINDS}
@@ -107,7 +107,7 @@ def _named(damaged: dict[Path, str]) -> str:
 
 
 def _words(size: int) -> str:
-    """Return a size for a person."""
+    """Return a size in words."""
     from rich.filesize import decimal
 
     return decimal(size)

@@ -38,7 +38,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--methods",
         type=options.names,
         default=list(METHODS),
-        help=f"methods with commas (default: all, {','.join(METHODS)})",
+        help=f"comma-separated methods (default: all, {','.join(METHODS)})",
     )
     draws, steps = "CAVs of each concept for TCAV", "steps of input gradients"
     for option, count, meaning in (("--runs", 20, draws), ("--points", 50, steps)):

@@ -17,6 +17,7 @@ Examples:
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,23 +26,16 @@ from vtcav.cli.localise import mask_value
 from vtcav.explainer.settings import FitSettings
 
 if TYPE_CHECKING:
-    from vtcav.datasets import ConceptImages, Patches
+    from vtcav.datasets import ConceptImages
 
 __all__ = ["add_options", "run"]
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options."""
-    _add_source(command)
-    _add_patches(command)
-    options.add_settings(command, FitSettings, "seed")
-    options.add_shared(command, quiet="print nothing")
-
-
-def _add_source(command: argparse.ArgumentParser) -> None:
     command.add_argument("source", metavar="SOURCE", help="a folder or a file, see above")
     options.add_output(command, "the folder to write to", required=True)
-    command.add_argument("--labels", type=options.names, help="labels with commas (default: all)")
+    command.add_argument("--labels", type=options.names, help="labels: a,b (default: all)")
     command.add_argument("--limit", type=options.positive, help="at most this many images of each")
     command.add_argument(
         "--rest",
@@ -55,9 +49,14 @@ def _add_source(command: argparse.ArgumentParser) -> None:
     command.add_argument("--masks", type=Path, help="a folder of masks named like the images")
     command.add_argument("--concept", help="the concept of the masks (with --masks)")
     command.add_argument(
-        "--value", type=mask_value, help="what marks the concept in a mask; see vtcav localise"
+        "--value",
+        type=mask_value,
+        help="its values in the masks; see vtcav localise",
     )
     command.add_argument("--split", help="the split of a data set in the layout of Broden")
+    _add_patches(command)
+    options.add_settings(command, FitSettings, "seed")
+    options.add_shared(command, quiet="print nothing")
 
 
 def _add_patches(command: argparse.ArgumentParser) -> None:
@@ -68,23 +67,16 @@ def _add_patches(command: argparse.ArgumentParser) -> None:
         default=0.1,
         help="margin on each side, as a share of the longer side (default: 0.1)",
     )
-    patches.add_argument(
-        "--no-square",
-        action="store_true",
-        help="keep boxes as they are, not made square",
-    )
+    keep = "keep boxes as they are, not made square"
+    patches.add_argument("--no-square", dest="square", action="store_false", help=keep)
     patches.add_argument(
         "--outside",
         choices=("keep", "grey", "blur"),
         default="keep",
-        help="what to do with pixels outside the box or mask (default: keep)",
+        help="treatment of pixels outside the box or mask (default: keep)",
     )
-    patches.add_argument(
-        "--min-size",
-        type=options.positive,
-        default=32,
-        help="shortest side of a box (default: 32)",
-    )
+    shortest = "shortest side of a box (default: 32)"
+    patches.add_argument("--min-size", type=options.positive, default=32, help=shortest)
     patches.add_argument("--per-image", type=options.positive, help="at most this many per picture")
 
 
@@ -119,13 +111,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _listed(arguments: argparse.Namespace) -> ConceptImages:
-    """List the source; with all labels where the rest is drawn from the others."""
+    """List the images of the source; of all labels if the rest is drawn from the others."""
     from vtcav import datasets
 
     source, limit = Path(arguments.source), arguments.limit
     labels = None if arguments.rest is not None else arguments.labels
     columns = {"image": arguments.image_column, "label": arguments.label_column}
-    cut = {"patches": _patches(arguments), "seed": arguments.seed}
+    rules = {field.name: getattr(arguments, field.name) for field in fields(datasets.Patches)}
+    cut = {"patches": datasets.Patches(**rules), "seed": arguments.seed}
     if arguments.masks is not None:
         if arguments.concept is None:
             raise options.UsageError("--masks needs --concept NAME: what the masks show")
@@ -151,7 +144,7 @@ def _listed(arguments: argparse.Namespace) -> ConceptImages:
 
 
 def _saved(source: Path, split: str | None) -> Any:
-    """Return a data set that Hugging Face's package saved."""
+    """Return a data set that was saved with Hugging Face's package."""
     from vtcav.errors import DatasetError, ExtraError
 
     try:
@@ -173,15 +166,3 @@ def _has_boxes(source: Path) -> bool:
 
     known = {str(name).casefold() for name in read_table(source)[0].columns}
     return any(known.issuperset(four) for four in (*CORNERS, *SIZES))
-
-
-def _patches(arguments: argparse.Namespace) -> Patches:
-    from vtcav.datasets import Patches
-
-    return Patches(
-        pad=arguments.pad,
-        square=not arguments.no_square,
-        outside=arguments.outside,
-        min_size=arguments.min_size,
-        per_image=arguments.per_image,
-    )

@@ -50,7 +50,7 @@ def run_demo(
         model: `load_model("demo")`.
         seed: Seeds drawings and crops.
         images: How many crops of the class's photograph to use.
-        say: Receives a line before every step.
+        say: Receives a line before each step.
         shown: Whether to show progress bars; None where someone may be watching.
 
     Returns:

@@ -28,8 +28,7 @@ __all__ = ["add_options", "run"]
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add the options."""
     command.add_argument(
-        "--images",
-        help=f"images to explain, looked for among the examples: {options.IMAGES_HELP}",
+        "--images", help=f"images to explain, looked for among the examples: {options.IMAGES_HELP}"
     )
     command.add_argument("--other-negatives", help="other negatives to compare the directions with")
     options.add_explainer(command, "tables and figure")
@@ -43,11 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     found = explainer.diagnostics(
         images=arguments.images, negatives=arguments.other_negatives, seed=arguments.seed
     )
-    tables = {
-        "summary": found.summary(),
-        "findings": found.table,
-        "duplicates": found.duplicates,
-    }
+    tables = {"summary": found.summary(), "findings": found.table, "duplicates": found.duplicates}
     options.present(arguments, found, tables, _print)
 
 

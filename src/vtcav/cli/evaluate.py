@@ -17,7 +17,7 @@ import argparse
 from pathlib import Path
 
 from vtcav.cli import options
-from vtcav.cli.terminal import print_json, print_line, print_table
+from vtcav.cli.terminal import print_table
 
 __all__ = ["add_options", "run"]
 
@@ -31,14 +31,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--seeds",
         type=options.numbers,
-        help="seeds with commas (default: three from --seed on, 0,1,2; quick: --seed alone)",
+        help="comma-separated seeds (default: three from --seed on, 0,1,2; quick: --seed alone)",
     )
-    _add_photographs(command)
-    options.add_common(command)
-
-
-def _add_photographs(command: argparse.ArgumentParser) -> None:
-    """Add the user's own photographs, and the network whose features they are trained on."""
     command.add_argument(
         "--images",
         type=Path,
@@ -57,6 +51,7 @@ def _add_photographs(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--layer", help="the layer of --model with the features (default: the deepest of 12 x 12)"
     )
+    options.add_common(command)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -78,15 +73,9 @@ def run(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         progress=options.shown(arguments),
     )
-    if arguments.json:
-        print_json({**found.summary, "report": str(found.page.resolve())})
-        return
-    print_table(
-        "Agreement with the causal effects (95 % interval over seeds)",
-        HEADER,
-        headline(found.summary),
-        HEADER[1:],
-    )
-    maps = found.summary["localisation"]
-    print_line(f"Pointing game {maps['pointing_game']:.2f}: {maps['of']}")
-    print_line(f"Done. Open {found.page.resolve()}")
+    page, maps = str(found.page.resolve()), found.summary["localisation"]
+    if not arguments.json:
+        title = "Agreement with the causal effects (95 % interval over seeds)"
+        print_table(title, HEADER, headline(found.summary), HEADER[1:])
+    lines = [f"Pointing game {maps['pointing_game']:.2f}: {maps['of']}", f"Done. Open {page}"]
+    options.answer(arguments, {**found.summary, "report": page}, *lines)

@@ -29,7 +29,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--classes",
         default="3",
-        help="a number of top classes, or names with commas: zebra,index:281 (default: 3)",
+        help="a number of top classes, or comma-separated names: zebra,index:281 (default: 3)",
     )
     options.add_explainer(command, "tables, maps and figure", integral=True, draws=True)
 

@@ -35,11 +35,14 @@ def add_options(command: argparse.ArgumentParser) -> None:
         dest="run_folder",
         type=Path,
         metavar="DIR",
-        help="keeps finished parts to resume from (default: OUT/run until the tables are saved)",
+        help="finished parts, to resume from (default: OUT/run until the tables are saved)",
     )
     command.add_argument("--no-resume", action="store_true", help="do not keep finished parts")
     command.add_argument(
-        "--engine", choices=("local", "ray"), default="local", help="what computes (default: local)"
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="where to run (default: local)",
     )
     command.add_argument("--address", help="the Ray cluster (default: one of its own)")
     command.add_argument("--workers", type=options.positive, help="how many Ray actors to use")

@@ -22,6 +22,8 @@ from vtcav.models.settings import LoadSettings
 
 __all__ = ["add_options", "run"]
 
+# Arguments of `Session` that are options of the same name.
+_SESSION = "concepts", "negatives", "steps", "batch_size", "seed"
 # Photographs of scikit-image; those that the demo explains come first.
 _SAMPLES = "chelsea", "coffee", "chessboard_RGB", "rocket", "brick"
 
@@ -75,11 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
             described=arguments.model,
             say=print_line,
             layers=layers,
-            concepts=arguments.concepts,
-            negatives=arguments.negatives,
             cavs=None if arguments.cavs is None else CavBank.load(arguments.cavs),
-            steps=arguments.steps,
-            batch_size=arguments.batch_size,
-            seed=arguments.seed,
             samples=samples(_SAMPLES),
+            **{name: getattr(arguments, name) for name in _SESSION},
         )

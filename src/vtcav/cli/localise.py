@@ -35,13 +35,13 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--concept",
         type=options.names,
-        help="whose masks they are; several with commas compare each with the same masks",
+        help="the concept of the masks; of several, comma-separated, each is compared with them",
     )
     command.add_argument(
         "--value",
         type=mask_value,
         help=(
-            "what marks the concept in a mask: numbers with commas (labels), nonzero, or a colour "
+            "the concept's values in a mask: comma-separated labels, nonzero, or a colour "
             "#rrggbb (default: masks of 0 and one other value)"
         ),
     )

@@ -40,12 +40,10 @@ __all__ = [
     "load_checked",
     "names",
     "numbers",
-    "output_folder",
     "positive",
     "prepared",
     "present",
     "say",
-    "settings_of",
     "shown",
 ]
 
@@ -83,10 +81,7 @@ def add_command(commands: Any, module: ModuleType) -> None:
 
 
 def add_settings(
-    command: argparse.ArgumentParser,
-    settings: type[Settings],
-    *only: str,
-    **defaults: Any,
+    command: argparse.ArgumentParser, settings: type[Settings], *only: str, **defaults: Any
 ) -> None:
     """Add an option for every parameter of a settings class.
 
@@ -150,7 +145,7 @@ def add_model(command: argparse.ArgumentParser) -> None:
     """Add the network and its layers."""
     command.add_argument("--model", required=True, help=MODEL_HELP)
     add_loading(command)
-    command.add_argument("--layers", type=names, help="layers with commas (default: recommended)")
+    command.add_argument("--layers", type=names, help="layers: a,b (default: recommended)")
 
 
 def add_loading(command: argparse.ArgumentParser) -> None:
@@ -217,10 +212,10 @@ def add_cache(command: argparse.ArgumentParser) -> None:
 
 def add_output(command: argparse.ArgumentParser, meaning: str, **more: Any) -> None:
     """Add the folder or file for the results; `more` as `add_argument` takes it."""
-    command.add_argument("-o", "--output", type=output_folder, help=meaning, **more)
+    command.add_argument("-o", "--output", type=_output_folder, help=meaning, **more)
 
 
-def output_folder(text: str) -> Path:
+def _output_folder(text: str) -> Path:
     """Return the path of results, whose name must be one that the encodings can hold."""
     try:
         text.encode()
@@ -236,7 +231,7 @@ def output_folder(text: str) -> Path:
 # -- from arguments to objects ----------------------------------------------------------------
 
 
-def settings_of(settings: type[S], arguments: argparse.Namespace, **more: Any) -> S:
+def _settings_of(settings: type[S], arguments: argparse.Namespace, **more: Any) -> S:
     """Return settings from the options that a command has; others have their defaults."""
     given = {name: getattr(arguments, name, None) for name in parameters(settings)} | more
     return settings(**{name: value for name, value in given.items() if value is not None})
@@ -247,7 +242,7 @@ def load(arguments: argparse.Namespace) -> Model:
     from vtcav.models.registry import load_network
 
     output = getattr(arguments, "model_output", None)
-    return load_network(settings_of(LoadSettings, arguments, name=arguments.model, output=output))
+    return load_network(_settings_of(LoadSettings, arguments, name=arguments.model, output=output))
 
 
 def load_checked(arguments: argparse.Namespace, *images: str | None) -> Model:
@@ -301,7 +296,7 @@ def prepared(arguments: argparse.Namespace, model: Model, **fit: int) -> VisualT
     explainer = VisualTCAV(
         model,
         arguments.layers,
-        **vars(settings_of(ExplainerSettings, arguments)) | {"variant": arguments.variant},
+        **vars(_settings_of(ExplainerSettings, arguments)) | {"variant": arguments.variant},
         cavs=None if arguments.cavs is None else CavBank.load(arguments.cavs),
         progress=shown(arguments),
         cache=cache_of(arguments.cache, unset=True) or False,
@@ -309,7 +304,7 @@ def prepared(arguments: argparse.Namespace, model: Model, **fit: int) -> VisualT
     if arguments.cavs is None:
         concepts = concept_folders(arguments.concepts, besides=arguments.negatives)
         negatives = negative_folders(arguments.negatives, concepts)
-        explainer.fit(concepts, negatives, **vars(settings_of(FitSettings, arguments, **fit)))
+        explainer.fit(concepts, negatives, **vars(_settings_of(FitSettings, arguments, **fit)))
         if output is not None:
             explainer.cavs.save(output / "cavs.safetensors")
     return explainer
@@ -364,16 +359,16 @@ def say(arguments: argparse.Namespace) -> Callable[[str], None]:
 
 
 def names(text: str) -> list[str]:
-    """Return names that are separated by commas."""
+    """Return comma-separated names."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def numbers(text: str, otherwise: str = "") -> list[int]:
-    """Return numbers that are separated by commas; an error names what is also possible."""
+    """Return comma-separated numbers; an error also names the other values that are possible."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        message = f"expected numbers with commas{otherwise}, got {text!r}"
+        message = f"expected comma-separated numbers{otherwise}, got {text!r}"
         raise argparse.ArgumentTypeError(message) from None
 
 

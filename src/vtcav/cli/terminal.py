@@ -34,9 +34,10 @@ _RESULTS: ContextVar[TextIO | None] = ContextVar("_RESULTS", default=None)
 
 @contextmanager
 def results_alone() -> Iterator[None]:
-    """Keep standard output for the command's results; what a user's code prints is an aside.
+    """Keep standard output for the command's results.
 
-    It goes to standard error.
+    Whatever else the block prints, such as a user's code that builds a network, goes to standard
+    error.
     """
     token = _RESULTS.set(sys.stdout)
     try:

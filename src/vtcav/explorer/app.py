@@ -22,13 +22,12 @@ from starlette.exceptions import HTTPException
 
 from vtcav.errors import ImageError, VtcavError
 from vtcav.explorer import limits
-from vtcav.explorer.answers import Answer
 from vtcav.explorer.export import ExistsError, command, save_bank, save_folders
 from vtcav.explorer.pictures import Box, Picture
 from vtcav.explorer.scheduling import SupersededError
 from vtcav.explorer.schemas import ConceptSpec, ExplainRequest, IntegrateRequest, SaveRequest, Work
 from vtcav.explorer.security import Guard
-from vtcav.explorer.session import Session
+from vtcav.explorer.session import Answer, Session
 from vtcav.images.preprocess import Preprocess, viewed
 from vtcav.images.references import Skipped
 from vtcav.method.significance import q_values
@@ -135,7 +134,7 @@ def _session(app: FastAPI, session: Session) -> None:
             "classes": session.model.class_names,
             "pictures": [_described(p) for p in session.pictures.listed()],
             "concepts": [spec.model_dump() for spec in session.work],
-            "concept_pictures": [_described(p) for p in session.pictures.of_concepts()],
+            "concept_pictures": [_described(p) for p in session.pictures.listed("concept")],
             "learned": [{"name": name} for name in session.learned],
             "negatives": {
                 "count": len(session.shared),
@@ -293,7 +292,7 @@ def _jsonable(value: Any) -> Any:
 
 
 def _edges(text: str, picture: Picture) -> Box:
-    """Return the box that four numbers with commas give, clipped to the picture."""
+    """Return the box of four comma-separated numbers, clipped to the picture."""
     parts = text.split(",")
     if len(parts) != 4 or not all(part.isdecimal() and len(part) < 9 for part in parts):
         raise ImageError("expected a box of four whole numbers: left, top, right, bottom")

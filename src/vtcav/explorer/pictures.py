@@ -17,7 +17,7 @@ from PIL import Image
 
 from vtcav.errors import ImageError
 from vtcav.explorer import limits
-from vtcav.explorer.lru import RecentlyUsed
+from vtcav.explorer.caches import RecentlyUsed
 from vtcav.images.decoding import identify, reason_of
 from vtcav.images.references import ImageRef
 
@@ -107,16 +107,15 @@ class Pictures:
         Raises:
             ImageError: When they are not a picture of an accepted format, or too large.
         """
-        with self._lock:
-            uploads = [p.ref.source for p in self._all.values() if p.origin == "upload"]
-            held = [source for source in uploads if isinstance(source, bytes)]
-            if len(held) >= limits.PICTURES:
-                raise ImageError(f"{len(held)} pictures are held already; remove some first")
-            if sum(map(len, held)) + len(data) > limits.PICTURE_BYTES:
-                raise ImageError(
-                    f"the pictures would be larger than {limits.PICTURE_BYTES >> 20} MB together; "
-                    "remove some first"
-                )
+        uploads = [picture.ref.source for picture in self.listed("upload")]
+        held = [source for source in uploads if isinstance(source, bytes)]
+        if len(held) >= limits.PICTURES:
+            raise ImageError(f"{len(held)} pictures are held already; remove some first")
+        if sum(map(len, held)) + len(data) > limits.PICTURE_BYTES:
+            raise ImageError(
+                f"the pictures would be larger than {limits.PICTURE_BYTES >> 20} MB together; "
+                "remove some first"
+            )
         name = clean_name(name)
         _check(data)
         ref = PictureRef(name, data)
@@ -150,15 +149,11 @@ class Pictures:
         except KeyError:
             raise ImageError("that picture is not here any more; add it again") from None
 
-    def listed(self) -> list[Picture]:
-        """Return the pictures to choose from: samples and uploads."""
+    def listed(self, *origins: Origin) -> list[Picture]:
+        """Return the pictures of some origins; by default those to choose from."""
         with self._lock:
-            return [p for p in self._all.values() if p.origin != "concept"]
-
-    def of_concepts(self) -> list[Picture]:
-        """Return the pictures of the first concepts."""
-        with self._lock:
-            return [p for p in self._all.values() if p.origin == "concept"]
+            all_of_them = list(self._all.values())
+        return [p for p in all_of_them if p.origin in (origins or ("sample", "upload"))]
 
     def decoded(self, key: str) -> Image.Image:
         """Return a picture, upright and at its full depth.

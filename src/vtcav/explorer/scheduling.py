@@ -1,4 +1,4 @@
-"""Scheduling: one user of the network at a time, and people who wait before background work."""
+"""Scheduling: one user of the network at a time, waiting people before background work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["LatestRequests", "PriorityLock", "SupersededError"]
 
 
 class SupersededError(VtcavError):
-    """A newer request of the same kind has come, so this one is not answered."""
+    """A newer request of the same kind has arrived, so this one is not answered."""
 
 
 class PriorityLock:
@@ -57,7 +57,7 @@ class LatestRequests:
         self._newest: LRUCache[str, int] = LRUCache(200)
 
     def check(self, kind: str, number: int) -> Callable[[], None]:
-        """Note a request, and return what raises `SupersededError` once a newer one has come."""
+        """Record a request, and return a check that raises `SupersededError` after a newer one."""
         with self._lock:
             self._newest[kind] = max(number, self._newest.get(kind, 0))
 

@@ -1,4 +1,4 @@
-"""Access control: only the explorer's own page, with its token and at its address, is answered."""
+"""Access control: only the explorer's own page is answered, with its token and at its address."""
 
 from __future__ import annotations
 

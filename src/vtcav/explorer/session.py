@@ -1,23 +1,23 @@
-"""The session of an explorer: the library's steps, with caches of what a new patch leaves valid."""
+"""The session of an explorer: the library's steps, and caches for what a new patch leaves valid."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
+from vtcav.diagnostics.diagnosis import diagnose
+from vtcav.diagnostics.result import Diagnostics
 from vtcav.errors import ConceptError, ExplanationError
 from vtcav.explainer.attributor import Attributor, ForwardPass
 from vtcav.explainer.learning.example_passes import LearnedSet, Pass
 from vtcav.explainer.learning.learn import learn
 from vtcav.explainer.settings import FitSettings, IntegralSettings
-from vtcav.explorer.answers import Answer, PictureView, Status
-from vtcav.explorer.default_negatives import Negatives, find_negatives
-from vtcav.explorer.feature_cache import FeatureCache
-from vtcav.explorer.first_concepts import first_concepts
-from vtcav.explorer.integral_cache import IntegralCache
-from vtcav.explorer.lru import RecentlyUsed
+from vtcav.explorer.caches import FeatureCache, IntegralCache, RecentlyUsed
+from vtcav.explorer.initial_sets import Negatives, find_negatives, first_concepts
 from vtcav.explorer.pictures import PictureRef, Pictures
 from vtcav.explorer.scheduling import LatestRequests, PriorityLock
 from vtcav.explorer.schemas import ConceptSpec, Example
@@ -28,13 +28,10 @@ from vtcav.images.preprocess import Preprocess, to_tensor
 from vtcav.images.references import ImageRef, Skipped, with_reasons
 from vtcav.images.signature import signature
 from vtcav.models.base import LayerInfo, Model
-from vtcav.results.bank import CavBank
+from vtcav.results.bank import CavBank, ConceptRecord
 from vtcav.results.rows import Row
 
-if TYPE_CHECKING:
-    from vtcav.diagnostics.result import Diagnostics
-
-__all__ = ["Session"]
+__all__ = ["Answer", "PictureView", "Session", "Status"]
 
 _JUDGED = FitSettings(min_examples=1, null_cavs=500, bootstraps=100)
 _FAST = replace(_JUDGED, null_cavs=0, bootstraps=0)
@@ -44,8 +41,64 @@ _VIEWS, _BANKS = 12, 12  # kept in memory
 Check = Callable[[], None]
 
 
+@dataclass(frozen=True, eq=False)
+class PictureView:
+    """A picture as the network sees it.
+
+    Attributes:
+        images: The pass of this one image, with its feature maps at all layers.
+        box: Where the input lies on the picture, as fractions of its sides.
+        input: The input itself, uint8 [H, W, 3], where its location on the picture is unknown
+            because the preprocessing is not vtcav's. Maps are then drawn on the input.
+    """
+
+    images: ForwardPass
+    box: tuple[float, float, float, float]
+    input: NDArray[np.uint8] | None
+
+    def top(self, count: int) -> list[int]:
+        """Return the most probable classes."""
+        order = self.images.probabilities[0].argsort(descending=True, stable=True)
+        return [int(i) for i in order[:count]]
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """One concept on one picture at one layer.
+
+    Attributes:
+        concept: Its name.
+        layer: The layer.
+        M: The concept map [h, w].
+        separated: Whether the layer separates the concept from its negatives.
+        rows: The rows of `LocalExplanation.attributions`, without q-values, for the classes whose
+            integral is known.
+        rough: Attributions with half the steps, by class.
+        pending: Classes whose integral is not known yet.
+        record: The images that the concept was learned from.
+    """
+
+    concept: str
+    layer: str
+    M: NDArray[np.float32]
+    separated: bool
+    rows: tuple[Row, ...]
+    rough: Mapping[int, float]
+    pending: tuple[int, ...]
+    record: ConceptRecord
+
+
+@dataclass
+class Status:
+    """The computation in progress, for a page that waits."""
+
+    what: str = ""
+    done: int = 0
+    total: int = 0
+
+
 class Session:
-    """A network, pictures, concepts, and what was computed of them.
+    """A network, pictures and concepts, and caches of what was computed from them.
 
     Args:
         model: A `Classifier`, or what `load_model` returns.
@@ -157,7 +210,7 @@ class Session:
     def integrate(
         self, picture: str, layer: str, classes: Sequence[int], check: Check = lambda: None
     ) -> None:
-        """Integrate the gradients of classes at a layer, where that is not done yet.
+        """Integrate the gradients of classes at a layer, unless that is done already.
 
         Raises:
             SupersededError: When `check` raises it, as a newer request has come.
@@ -192,7 +245,7 @@ class Session:
         judge: bool = True,
         check: Check = lambda: None,
     ) -> Answer:
-        """Return where a concept is on a picture and how much it counts.
+        """Return where a concept is on a picture and how much it contributes.
 
         Args:
             picture: The key of the picture.
@@ -291,8 +344,6 @@ class Session:
 
     def diagnose(self, concept: ConceptSpec | str, layers: Sequence[str]) -> Diagnostics:
         """Find out how far a concept can be trusted, as `VisualTCAV.diagnostics` does."""
-        from vtcav.diagnostics.diagnosis import diagnose
-
         bank = self.bank(concept, layers)
         return diagnose(bank.select(list(layers)), seed=self.seed)
 
@@ -313,7 +364,7 @@ class Session:
     def _first_passes(
         self, concept: Concept, layers: Sequence[str], check: Check
     ) -> dict[ImageSet, LearnedSet]:
-        """Return what learning needs of a concept's examples and negatives."""
+        """Return the passes of a concept's examples and negatives that learning starts from."""
         sets = concept.examples, concept.negatives
         self._pass([ref for images in sets for ref in images.refs], layers, check=check)
         passes = {images: self._features.learned(images, layers) for images in sets}
@@ -333,7 +384,7 @@ class Session:
         urgent: bool = True,
         check: Check = lambda: None,
     ) -> None:
-        """Pass images through the network that have not yet, a few at a time."""
+        """Pass images through the network, a few at a time, unless that is done already."""
         total = len(self._features.missing(refs, layers))
         try:
             while missing := self._features.missing(refs, layers):

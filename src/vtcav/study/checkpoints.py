@@ -1,4 +1,4 @@
-"""The finished steps of a study: each with what it depends on, kept and loaded again."""
+"""The finished steps of a study: each is kept with a hash of its inputs, and loaded again."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Steps:
             name: The file or folder of the result: "classes/zebra".
             key: The key of the study that an error is about.
             title: The work of the step, in words.
-            depends: The data that it depends on, as JSON.
+            depends: The inputs of the step, as JSON.
             load: Loads the result.
             compute: Computes the result.
 
@@ -104,9 +104,9 @@ class Steps:
 
 
 def identity(study: Study, explainer: VisualTCAV) -> dict[str, Any]:
-    """Return the data that every number of a study depends on, as JSON.
+    """Return the inputs that every number of a study depends on, as JSON.
 
-    Classes and photographs are left out, for more of them may be added; each step has its own.
+    Classes and photographs are left out, as more of them may be added; each step has its own.
     """
     model = explainer.model
     limit, seed = study.options.limit, study.options.seed

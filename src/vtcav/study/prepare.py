@@ -27,7 +27,14 @@ from vtcav.study.spec import paths
 from vtcav.study.study import Study
 from vtcav.study.yaml_file import StudyError
 
-__all__ = ["ClassToExplain", "Prepared", "class_of_folder", "explainer_of", "prepare"]
+__all__ = [
+    "ClassToExplain",
+    "ImageToExplain",
+    "Prepared",
+    "class_of_folder",
+    "explainer_of",
+    "prepare",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +47,15 @@ class ClassToExplain:
 
 
 @dataclass(frozen=True, eq=False)
+class ImageToExplain:
+    """A photograph to explain: its name, itself, and the classes to explain it for."""
+
+    name: str
+    ref: ImageRef
+    classes: int | list[int]
+
+
+@dataclass(frozen=True, eq=False)
 class Prepared:
     """A study whose names are all known to the network.
 
@@ -47,17 +63,15 @@ class Prepared:
         study: The study.
         explainer: The explainer, before it has learned the concepts.
         classes: The classes by the names of their folders.
-        images: The names of the photographs by the names of their folders.
+        images: The photographs by the names of their folders.
         skipped: The photographs that cannot be read.
-        wanted: The classes that each photograph is explained for, by its name.
     """
 
     study: Study
     explainer: VisualTCAV
     classes: Mapping[str, ClassToExplain]
-    images: Mapping[str, str]
+    images: Mapping[str, ImageToExplain]
     skipped: Sequence[Skipped]
-    wanted: Mapping[str, int | list[int]]
 
 
 def prepare(
@@ -70,20 +84,9 @@ def prepare(
     say(f"Loading the network {study.model.name}")
     with study.at("model"):
         model = load_network(study.model)
-    options = study.options
     with study.at("layers"):
         explainer = explainer_of(study, model, study.layers, progress=progress, cache=cache)
-    classes = _classes(study, model)
-    images, skipped = _readable(study)
-    wanted: dict[str, int | list[int]] = {}
-    for name, spec in study.images.items():
-        key = "options.top" if spec.classes is None else f"images.{name}"
-        with study.at(key):
-            top = options.top if spec.classes is None else spec.classes
-            wanted[name] = (
-                top if isinstance(top, int) else [class_of_folder(model, one) for one in top]
-            )
-    return Prepared(study, explainer, classes, images, skipped, wanted)
+    return Prepared(study, explainer, _classes(study, model), *_images(study, model))
 
 
 def explainer_of(
@@ -120,11 +123,11 @@ def _classes(study: Study, model: Model) -> dict[str, ClassToExplain]:
 def class_of_folder(model: Model, name: str) -> int:
     """Return the class that a folder is named after.
 
-    The name may differ in case, and in signs that are neither letters nor digits, where it is like
-    that of one class only ("Egyptian_cat"); or it is an index.
+    Case and punctuation do not matter if the name then fits one class only ("Egyptian_cat"). It may
+    also be an index.
 
     Raises:
-        ModelError: When no class is named so.
+        ModelError: When there is no such class.
     """
 
     def plain(text: str) -> str:
@@ -136,24 +139,25 @@ def class_of_folder(model: Model, name: str) -> int:
     return model.class_index(name)
 
 
-def _readable(study: Study) -> tuple[dict[str, str], list[Skipped]]:
+def _images(study: Study, model: Model) -> tuple[dict[str, ImageToExplain], list[Skipped]]:
     """Return the photographs by the names of their folders, and those that are left out."""
-    good: dict[str, str] = {}
+    found: dict[str, ImageToExplain] = {}
     skipped: list[Skipped] = []
     for name, spec in study.images.items():
+        top = study.options.top if spec.classes is None else spec.classes
+        with study.at("options.top" if spec.classes is None else f"images.{name}"):
+            classes = top if isinstance(top, int) else [class_of_folder(model, t) for t in top]
+        [ref] = collect(paths(spec.file))
         try:
-            collect(paths(spec.file))[0].load()
+            ref.load()
         except UnreadableError as error:
             if study.options.strict or len(skipped) + 1 == len(study.images):
                 raise StudyError(study.located(f"images.{name}", str(error))) from error
             skipped.append(Skipped(*error.args))
         else:
-            good[name] = name
+            found[name] = ImageToExplain(name, ref, classes)
     if skipped:
-        warn(
-            f"{len(skipped)} of {len(study.images)} photographs are left out: "
-            f"{with_reasons(skipped)}",
-            SkippedImageWarning,
-        )
-    folders = folder_names(good)
-    return {folders[name]: name for name in good}, skipped
+        left_out = f"{len(skipped)} of {len(study.images)} photographs are left out"
+        warn(f"{left_out}: {with_reasons(skipped)}", SkippedImageWarning)
+    folders = folder_names({name: name for name in found})
+    return {folders[name]: one for name, one in found.items()}, skipped

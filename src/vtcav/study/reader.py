@@ -56,7 +56,7 @@ __all__ = ["read_study"]
 
 
 class _MistakeError(ValueError):
-    """A mistake, and its keys: below the value that is checked, or from the root of the file."""
+    """A mistake and its keys, from the checked value or from the root of the file on."""
 
     def __init__(self, message: str, *keys: str | int, below: bool = True) -> None:
         super().__init__(message)
@@ -159,7 +159,7 @@ def _name(value: Any) -> str:
 
 
 def _at(key: str | int, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function; its mistake is under a key."""
+    """Call a function, and put a key in front of its mistake."""
     try:
         return function(*arguments)
     except ValueError as error:
@@ -171,7 +171,7 @@ def _taking(constraint: Constraint) -> Any:
 
 
 def _filled(kind: type, what: str) -> Any:
-    """Refuse what is not of a kind, or is empty."""
+    """Refuse a value that is empty or not of a kind."""
 
     def check(value: Any) -> Any:
         if not isinstance(value, kind) or not value:
@@ -215,7 +215,7 @@ def _files(path: str) -> list[str]:
 
 
 def _file(value: Any) -> str:
-    """Return an image file that is there."""
+    """Return an image file that exists."""
     path = str(_take(value, Text("the path of an image file")))
     if Path(path).is_dir():
         whole = f"give a whole folder as 'images: {path}'"
@@ -238,7 +238,7 @@ def _relative(path: str) -> str:
 
 
 class _Part(BaseModel):
-    """A mapping with certain keys and no others; one that holds nothing has its default."""
+    """A mapping with these keys only; a key without a value has its default."""
 
     @model_validator(mode="before")
     @classmethod
@@ -276,12 +276,12 @@ def _part(made: type, **keys: Any) -> Any:
 
 
 def _under(key: str) -> Any:
-    """Take what is no mapping as the value of a key."""
+    """Take a value that is not a mapping as the value of one key."""
     return BeforeValidator(lambda value: value if isinstance(value, dict) else {key: value})
 
 
 def _model(settings: LoadSettings) -> LoadSettings:
-    """Refuse files of the network that are not there."""
+    """Refuse files of the network that do not exist."""
     for name in ("weights", "class_names"):
         path = getattr(settings, name)
         if isinstance(path, str) and path != "random":
@@ -297,7 +297,7 @@ def _negatives(value: Any) -> Any:
 
 
 def _concept_folders(value: Any, info: ValidationInfo[Any]) -> Any:
-    """Return concepts by name, those in a folder where one is given."""
+    """Return concepts by name; given a folder, those in it."""
     if isinstance(value, dict) and value:
         return value
     what = "a folder with one folder per concept, or concepts by name"
@@ -337,7 +337,7 @@ def _contrasted(
 
 
 def _shared(given: Any, names: list[str], own: Mapping[str, Source]) -> Mapping[str, Source]:
-    """Return negatives by concept, of those that have none of their own."""
+    """Return the negatives of concepts that have none of their own."""
     if isinstance(given, dict):
         for name in given:
             if name in own:
@@ -366,7 +366,7 @@ def _enough(what: str, source: Source, least: int, *keys: str) -> None:
 
 
 def _images(value: Any, info: ValidationInfo[Any]) -> Any:
-    """Return photographs by the names of their results, and note the lines of these."""
+    """Return photographs by the names of their results, and record the lines of these."""
     what = "a list of image files, a folder, or image files by name"
     if isinstance(value, dict) and value:
         return value

@@ -113,7 +113,7 @@ class _Run:
             write_report(self.folder)
 
     def _refuse_strangers(self) -> None:
-        """Refuse results that the study does not ask for: the page would show them too."""
+        """Refuse results that the study does not ask for, as the report would show them too."""
         asked = [f"classes/{folder}" for folder in self.prepared.classes]
         asked += [f"images/{folder}" for folder in self.prepared.images]
         asked += ["diagnostics"] * (self.study.diagnostics is not None)
@@ -157,8 +157,7 @@ class _Run:
         if spec is None:
             return None
         refs = [ref for one in self.prepared.classes.values() for ref in one.refs]
-        names = self.prepared.images.values()
-        refs += [ref for name in names for ref in collect(paths(self.study.images[name].file))]
+        refs += [one.ref for one in self.prepared.images.values()]
         other = None if spec.other_negatives is None else paths(spec.other_negatives)
         depends = [self.learned, asdict(spec), content(refs)]
         depends += [] if other is None else [content(collect(other))]
@@ -193,16 +192,14 @@ class _Run:
         )
 
     def _image(self, folder: str) -> tuple[str, LocalExplanation]:
-        name = self.prepared.images[folder]
-        file = paths(self.study.images[name].file)
-        wanted = self.prepared.wanted[name]
-        return name, self.steps.take(
+        one = self.prepared.images[folder]
+        return one.name, self.steps.take(
             f"images/{folder}",
-            f"images.{name}",
-            f"Explaining the photograph {name!r}",
-            [self.learned, wanted, content(collect(file))],
+            f"images.{one.name}",
+            f"Explaining the photograph {one.name!r}",
+            [self.learned, one.classes, content([one.ref])],
             LocalExplanation.load,
-            lambda: self.explainer.explain(file, classes=wanted),
+            lambda: self.explainer.explain(one.ref, classes=one.classes),
         )
 
     def _compare(self) -> None:
@@ -241,8 +238,8 @@ class _Run:
                     for folder, one in self.prepared.classes.items()
                 },
                 "images": {
-                    folder: {"name": name, "file": study.images[name].file}
-                    for folder, name in self.prepared.images.items()
+                    folder: {"name": one.name, "file": study.images[one.name].file}
+                    for folder, one in self.prepared.images.items()
                 },
                 "skipped": [asdict(skip) for skip in self.prepared.skipped],
                 "cavs_sha256": file_hash(self.folder / "cavs.safetensors"),

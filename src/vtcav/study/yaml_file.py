@@ -56,7 +56,7 @@ class Scalar(str):
 
     @property
     def value(self) -> Any:
-        """Its meaning; with an unknown tag a value that nothing accepts."""
+        """Its meaning; with an unknown tag, a value that nothing accepts."""
         if self.tag:
             return ...
         return str(self) if self.quoted else self.bare
