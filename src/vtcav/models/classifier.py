@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from vtcav.errors import LayerError, ModelError, warn
@@ -29,9 +30,6 @@ from vtcav.models.inspection.usable_layers import UsableLayers
 from vtcav.models.settings import Task
 from vtcav.parameters import Words, check
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 __all__ = ["Classifier"]
 
 
@@ -45,26 +43,27 @@ class Classifier(Model):
 
     Args:
         module: Any `torch.nn.Module` that maps images [N, 3, H, W] to class scores [N, T]. Scores
-            behind a final softmax or sigmoid are found and used (see `logits_source`). Of
-            `nn.DataParallel` and `torch.compile` the module inside is taken.
+            before a final softmax or sigmoid are found and used (see `logits_source`). The module
+            inside `nn.DataParallel` or `torch.compile` is unwrapped.
         class_names: T names by class index. For a binary network [negative, positive].
         preprocess: A `Preprocess`, or any callable from a PIL image to a tensor [3, H, W]. None
             takes pictures at their own size, scaled to [0, 1], and warns.
         binary: Whether the network has a single logit, positive above 0.
-        device: Where to compute. "auto" is where the module's weights are; for another device the
-            module is copied, the original stays where it is.
+        device: Where to compute. "auto" is where the module's weights are. For another device the
+            module is copied and the original stays where it is.
         layouts: The layout of layers where it cannot be detected, by layer name or pattern:
             {"stem": "NHWC", "blocks.*": "tokens(1+14x14)"}. A pattern applies where it fits.
-        task: What the scores are. "classes", of which one is right (softmax); "labels", each
-            right or not (sigmoid); "regression", one number, explained towards lower and higher
-            values, which `class_names` then name. "auto" tells labels by a final sigmoid.
+        task: The kind of scores: "classes", of which one is right (softmax); "labels", each of
+            which is right or not (sigmoid); or "regression", one number, explained towards lower
+            and higher values, which `class_names` then name. "auto" recognises labels by a final
+            sigmoid.
         output: Which of several outputs holds the scores: its index, key or attribute. None takes
             the `logits`, or the only output that can be scores.
 
     Raises:
-        ModelError: When the network's output is no score vector, does not fit `class_names` or
-            `binary`, cannot be computed for the preprocessing's size or is not the same for an
-            image alone as in a batch; or when the module is no eager one with its weights loaded.
+        ModelError: When the network's output is not a vector of scores, does not fit `class_names`
+            or `binary`, cannot be computed for the preprocessing's size, or differs between an
+            image alone and in a batch; or when the module is not an eager one with loaded weights.
 
     Example:
         >>> import torch, vtcav
@@ -139,7 +138,7 @@ class Classifier(Model):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the architecture (its repr) and every weight, anew when these change."""
+        """SHA-256 over the architecture (its repr) and all weights; recomputed when they change."""
         state = checksums(self.module)
         if self._fingerprint is None or self._fingerprint[0] != state:
             self._fingerprint = state, fingerprint(self.module)
@@ -150,9 +149,9 @@ class Classifier(Model):
 
         A layer is usable when its output holds feature maps with more than one position, computed
         once a pass, that every path from the input to the scores crosses. Maps may have their
-        channels first or last, or be tokens (`LayerInfo.layout`). The recommended ones are the
-        last of each stage, from a quarter of the input's size on; of a network with one
-        resolution (a transformer) the last of each quarter of its blocks.
+        channels first or last, or be tokens (`LayerInfo.layout`). The recommended layers are the
+        last of each stage, from a quarter of the input's size on. In a network with a single
+        resolution (a transformer) they are the last of each quarter of its blocks.
         """
         return list(self._layers.infos.values())
 
@@ -280,7 +279,7 @@ class Classifier(Model):
     def _whole_pass(
         self, images: Tensor, layers: Sequence[str]
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Return F of each layer and the logits."""
+        """Return F of each layer (none, if none is asked for) and the logits."""
 
         def work(rows: slice) -> tuple[dict[str, Tensor], Tensor]:
             with (
@@ -333,14 +332,14 @@ class Classifier(Model):
 
 
 def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return feature maps of all images from those of some at a time."""
+    """Return the feature maps of all images, joined from those of some at a time."""
     if len(parts) == 1:
         return parts[0]
     return {name: torch.cat([maps[name] for maps in parts]) for name in parts[0]}
 
 
 def _check(module: object, preprocess: object, task: object) -> None:
-    """Refuse arguments of other kinds."""
+    """Refuse arguments of the wrong kind."""
     if not isinstance(module, nn.Module):
         what = "for a model by name use vtcav.load_model"
         if type(module).__name__ == "ExportedProgram":

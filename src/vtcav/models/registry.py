@@ -6,21 +6,19 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
 
 from vtcav.errors import ExtraError, ModelError
 from vtcav.models.base import Model, did_you_mean
 from vtcav.models.classifier import Classifier
+from vtcav.models.inspection.layout import Layout
 from vtcav.models.settings import LoadSettings, Task
 from vtcav.models.sources.checkpoints import build_with_weights
 from vtcav.models.sources.source import Source
-
-if TYPE_CHECKING:
-    import torch
-    from PIL import Image
-    from torch import Tensor
-
-    from vtcav.models.inspection.layout import Layout
 
 __all__ = ["load_model", "load_network"]
 
@@ -102,8 +100,6 @@ def _keras(path: str, settings: LoadSettings) -> Model:
 
 
 def _python(target: str, settings: LoadSettings) -> Model:
-    import torch
-
     module_name, _, attribute = target.partition(":")
     if not module_name or not attribute:
         raise ModelError(
@@ -141,14 +137,11 @@ def _classifier(source: Source, settings: LoadSettings) -> Model:
         task=settings.task,
         output=settings.output,
     )
-    known = source.class_names
-    if (
-        settings.class_names is None
-        and known
-        and not model.binary
-        and len(known) == len(model.class_names)
-    ):
-        model.class_names = tuple(known)  # another number of classes has other names
+    known = source.class_names or ()
+    # another number of classes has other names
+    same = len(known) == len(model.class_names) and not model.binary
+    if settings.class_names is None and same:
+        model.class_names = tuple(known)
     return model
 
 
@@ -183,8 +176,6 @@ def _build(module_name: str, attribute: str) -> Any:
 
 def _device(device: str | torch.device) -> str | torch.device:
     """Return an accelerator for "auto" where there is one."""
-    import torch
-
     if device != "auto":
         return device
     if torch.cuda.is_available():

@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from vtcav.errors import ModelError, warn
@@ -22,9 +23,6 @@ from vtcav.models.keras.files import import_keras
 from vtcav.models.keras.module import ChannelsFirst
 from vtcav.models.keras.preprocess import Advice, advise, named_preprocess
 from vtcav.models.keras.stages import end_stages_at_joints
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 __all__ = ["KerasClassifier"]
 

@@ -17,14 +17,13 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from vtcav.errors import ExtraError, ModelError
 from vtcav.files.home import expanded
 from vtcav.models.inspection.unwrapping import usable_device
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["import_keras", "read_network", "translate"]
 
@@ -64,8 +63,13 @@ def import_keras() -> Any:
     """
     if "keras" not in sys.modules:
         _check_version()
-        with _backend_chosen():
+        before = os.environ.get("KERAS_BACKEND")
+        os.environ["KERAS_BACKEND"] = "torch"
+        try:
             importlib.import_module("keras")
+        finally:
+            del os.environ["KERAS_BACKEND"]
+            os.environ |= {} if before is None else {"KERAS_BACKEND": before}
     keras = sys.modules["keras"]
     backend = keras.config.backend() if hasattr(keras, "config") else "tensorflow"
     if backend != "torch":
@@ -82,19 +86,6 @@ def _check_version() -> None:
     version = importlib.metadata.version("keras")
     if int(version.split(".")[0]) < 3:
         raise ModelError(f"expected Keras 3, but keras {version} is installed: {_HINT}")
-
-
-@contextlib.contextmanager
-def _backend_chosen() -> Iterator[None]:
-    before = os.environ.get("KERAS_BACKEND")
-    os.environ["KERAS_BACKEND"] = "torch"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["KERAS_BACKEND"]
-        else:
-            os.environ["KERAS_BACKEND"] = before
 
 
 def read_network(
@@ -221,15 +212,13 @@ def translate(config: Any) -> Any:
         >>> translate(layer)["config"]
         {'name': 'image', 'batch_shape': [None, 8, 8, 3]}
     """
-    if isinstance(config, list):
-        return [translate(part) for part in config]
-    if not isinstance(config, dict):
-        return config
-    config = {
-        key: translate(value)
-        for key, value in config.items()
-        if key not in ("build_config", "compile_config")  # layers are built when they are called
-    }
+    return json.loads(json.dumps(config), object_hook=_translated)
+
+
+def _translated(config: dict[str, Any]) -> dict[str, Any]:
+    """Return an object of a description, whose parts are translated already."""
+    for surplus in ("build_config", "compile_config"):  # layers are built when they are called
+        config.pop(surplus, None)
     name, inner = config.get("class_name"), config.get("config")
     if not isinstance(inner, dict) or not isinstance(name, str):
         return config

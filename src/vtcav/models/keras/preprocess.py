@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from vtcav.errors import ModelError
 from vtcav.images.preprocess import Preprocess
 from vtcav.models.sources.source import imagenet_names
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = ["Advice", "BGRPreprocess", "advise", "named_preprocess"]
 
@@ -91,11 +89,11 @@ def advise(network: Any, *, channels_last: bool) -> Advice:
 
     Args:
         network: A `keras.Model`.
-        channels_last: Whether it has its channels last.
+        channels_last: Whether its channels are last.
     """
     size = _size(network, channels_last)
     name, known = _application(network)
-    names = imagenet_names() if name and _classes(network) == 1000 else None
+    names = imagenet_names() if name and _shape(network, "output")[-1:] == (1000,) else None
     if _scales_pixels(network):
         return Advice(named_preprocess("pixels", size), certain=True, class_names=names)
     if names:
@@ -141,21 +139,17 @@ def named_preprocess(name: str, size: Any) -> Preprocess:
 
 def _size(network: Any, channels_last: bool) -> tuple[int, int] | None:
     """Return (H, W) of the network's input, or None where it takes any size or states none."""
+    shape = _shape(network, "input")
+    size = shape[1:3] if channels_last else shape[2:4]
+    return size if len(shape) == 4 and all(size) else None
+
+
+def _shape(network: Any, end: str) -> tuple[Any, ...]:
+    """Return the shape of the only input or output; empty where the network states none."""
     try:
-        shape = tuple(network.input_shape)
+        return tuple(getattr(network, f"{end}_shape"))
     except Exception:  # noqa: BLE001  (of a hand-written network, or of several inputs)
-        return None
-    if len(shape) != 4:
-        return None
-    height, width = shape[1:3] if channels_last else shape[2:4]
-    return (height, width) if height and width else None
-
-
-def _classes(network: Any) -> int | None:
-    try:
-        return int(network.output_shape[-1])
-    except Exception:  # noqa: BLE001  (of a hand-written network, or of several outputs)
-        return None
+        return ()
 
 
 def _scales_pixels(network: Any) -> bool:

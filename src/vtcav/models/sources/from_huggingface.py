@@ -6,17 +6,16 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
+from torch import Tensor, nn
 
 from vtcav.errors import ModelError, warn
 from vtcav.images.preprocess import Preprocess
 from vtcav.models.settings import LoadSettings
 from vtcav.models.sources.checkpoints import build_network
 from vtcav.models.sources.source import Source, hub_file, package
-
-if TYPE_CHECKING:
-    from PIL import Image
-    from torch import Tensor, nn
 
 __all__ = ["load", "preprocess_of"]
 
@@ -52,9 +51,8 @@ def load(name: str, settings: LoadSettings) -> Source:
 
     module = build_network(build, settings, lambda: _pretrained(auto, name, config))
     names = [str(config.id2label[i]) for i in range(len(config.id2label))]
-    if settings.preprocess is not None:
-        return Source(module, names, settings.preprocess)
-    return Source(module, names, _preprocess(transformers, name, config))
+    preprocess = settings.preprocess or _preprocess(transformers, name, config)
+    return Source(module, names, preprocess)
 
 
 def _pretrained(auto: Any, name: str, config: Any) -> nn.Module:
@@ -99,18 +97,14 @@ def _absent(name: str, error: Exception) -> str:
     )
 
 
-def _preprocess(
-    transformers: Any, name: str, config: Any
-) -> Callable[[Image.Image], Tensor] | None:
+def _preprocess(transformers: Any, name: str, config: Any) -> Callable[[Image.Image], Tensor]:
     """Return the preprocessing in the image processor's file beside the network."""
-    here = Path(name) / "preprocessor_config.json"
-    file = here if here.is_file() else None
-    if file is None and not Path(name).is_dir():
-        file = hub_file(name, ["preprocessor_config.json"])
-    if file is None:
+    folder, needed = Path(name), "preprocessor_config.json"
+    file = folder / needed if folder.is_dir() else hub_file(name, [needed])
+    if file is None or not file.is_file():
         size = getattr(config, "image_size", None) or 224
         warn(
-            f"hf:{name} comes without preprocessor_config.json: pictures are resized to {size} "
+            f"hf:{name} comes without {needed}: pictures are resized to {size} "
             "and scaled to [-1, 1]; pass preprocess=vtcav.Preprocess(...) if it was trained "
             "otherwise"
         )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from vtcav.errors import ModelError
 from vtcav.images.preprocess import Preprocess
@@ -18,9 +20,6 @@ from vtcav.models.sources.source import (
     package,
     torch_hub_file,
 )
-
-if TYPE_CHECKING:
-    from torch import nn
 
 __all__ = ["load"]
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
+from torch import Tensor, nn
 
 from vtcav.errors import ModelError
 from vtcav.images.preprocess import Preprocess
@@ -12,10 +15,6 @@ from vtcav.models.base import did_you_mean
 from vtcav.models.settings import LoadSettings
 from vtcav.models.sources.checkpoints import build_network, build_with_weights
 from vtcav.models.sources.source import Source, missing_weights, package, torch_hub_file
-
-if TYPE_CHECKING:
-    from PIL import Image
-    from torch import Tensor, nn
 
 __all__ = ["load"]
 
