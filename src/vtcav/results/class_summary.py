@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from math import isnan, nan
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from vtcav.method.significance import ALL_EQUAL, significance, student_interval
 from vtcav.results.tables import BOOTSTRAP, NULL, SUBSET, with_q_values
 from vtcav.results.words import counted_notes
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["class_summary"]
 
@@ -30,8 +28,6 @@ def class_summary(rows: pd.DataFrame, resampled: pd.DataFrame, confidence: float
     Returns:
         The columns of `GlobalExplanation.summary`.
     """
-    import pandas as pd
-
     draws = dict(iter(resampled.groupby(["layer", "concept", "kind"], sort=False)))
     summary = []
     for (layer, concept), group in rows.groupby(["layer", "concept"], sort=False):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
@@ -29,7 +30,6 @@ from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_s
 from vtcav.method.significance import q_values
 
 if TYPE_CHECKING:
-    import pandas as pd
     from PIL import Image
 
 __all__ = ["ClassTable", "Engine", "explain_images", "explain_parts"]

@@ -12,6 +12,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -20,8 +21,6 @@ from vtcav.images.references import ImageRef, Skipped
 from vtcav.results.rows import Row
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from vtcav.explainer.attributor import Attributor
 
 __all__ = ["Chunk", "Part", "Task", "chunks_of", "joined", "table_of"]
