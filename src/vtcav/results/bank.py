@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,9 +22,6 @@ from vtcav.models.behaviour import Behaviour, behaviour, same_behaviour
 from vtcav.results import bank_file
 from vtcav.results.image_set import ImageSetRecord
 from vtcav.results.layer_cavs import LayerCavs, Resampling
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["CavBank", "ConceptRecord"]
 
@@ -145,8 +143,6 @@ class CavBank:
 
     def table(self) -> pd.DataFrame:
         """Return one row per layer and concept: emblems, separation, counts of images."""
-        import pandas as pd
-
         rows = [
             {
                 "layer": layer,

@@ -68,18 +68,13 @@ _LINEAR = _names(
 )
 """Operations that are linear in all their inputs, by the names of their autograd nodes."""
 
-_TIMES_CONSTANT = {
-    **dict.fromkeys(("Addmm", "Baddbmm"), (1, 2)),
-    **dict.fromkeys(
-        _names(
-            """
-            Mul Div Mm Bmm Mv Linear Convolution CudnnConvolution MkldnnConvolution MpsConvolution
-            NativeBatchNorm CudnnBatchNorm MiopenBatchNorm
-            """
-        ),
-        (0, 1),
-    ),
-}
+_PRODUCTS_OF_TWO = _names(
+    """
+    Mul Div Mm Bmm Mv Linear Convolution CudnnConvolution MkldnnConvolution MpsConvolution
+    NativeBatchNorm CudnnBatchNorm MiopenBatchNorm
+    """
+)
+_TIMES_CONSTANT = dict.fromkeys(_PRODUCTS_OF_TWO, (0, 1)) | {"Addmm": (1, 2), "Baddbmm": (1, 2)}
 """Operations that multiply these inputs, and are linear where one of them is constant."""
 
 
