@@ -228,17 +228,26 @@ def unknown_key(name: str, known: Iterable[str]) -> str:
         >>> unknown_key("limt", ["limit", "seed"])
         "unknown key 'limt'; did you mean 'limit'?"
     """
-    hint = did_you_mean(name, known) or f"expected one of {', '.join(known)}"
-    return f"unknown key {name!r}; {hint}"
+    hint = did_you_mean(name, known) or f"; expected one of {', '.join(known)}"
+    return f"unknown key {name!r}{hint}"
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a hint at the closest word, whatever its case; empty where none is close.
+def did_you_mean(word: object, known: Iterable[str], most: int = 1) -> str:
+    """Return a hint at the closest words, whatever their case; empty where none is close.
+
+    Args:
+        word: The word that came.
+        known: The words to choose from.
+        most: How many to name; where more than one, words that contain `word` are close, too.
 
     Example:
         >>> did_you_mean("Stripes", ["dotted", "striped"])
-        "did you mean 'striped'?"
+        "; did you mean 'striped'?"
     """
-    folded = {text.casefold(): text for text in reversed(list(known))}
-    close = difflib.get_close_matches(word.casefold(), folded, n=1, cutoff=0.5)
-    return f"did you mean {folded[close[0]]!r}?" if close else ""
+    text = str(word).casefold()
+    folded = {name.casefold(): name for name in reversed(list(known))}
+    close = difflib.get_close_matches(text, folded, n=most, cutoff=0.5)
+    if most > 1 and text:
+        close += [name for name in reversed(folded) if text in name and name not in close]
+    hits = " or ".join(repr(folded[name]) for name in close[:most])
+    return f"; did you mean {hits}?" if hits else ""

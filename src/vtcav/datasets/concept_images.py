@@ -252,8 +252,8 @@ def check_known(
 def unknown(what: str, name: object, known: Iterable[str]) -> str:
     """Return the message about an unknown name, with a hint at the closest known one."""
     listed = list(known)
-    hint = did_you_mean(str(name), listed)
-    return f"there is no {what} {name!r}; {hint}{' ' * bool(hint)}there are {names(listed)}"
+    hint = did_you_mean(name, listed) or ";"
+    return f"there is no {what} {name!r}{hint} there are {names(listed)}"
 
 
 def names(known: Iterable[str]) -> str:

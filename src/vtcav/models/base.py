@@ -5,22 +5,21 @@ Everything above `vtcav.models` uses only this interface, with channels-first te
 
 from __future__ import annotations
 
-import difflib
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, SupportsIndex
+from typing import Protocol, SupportsIndex
+
+import torch
+from PIL import Image
+from torch import Tensor
 
 from vtcav.errors import ModelError
+from vtcav.parameters import did_you_mean
 
-if TYPE_CHECKING:
-    import torch
-    from PIL import Image
-    from torch import Tensor
-
-__all__ = ["Head", "LayerInfo", "Model", "did_you_mean", "held", "recomputes"]
+__all__ = ["Head", "LayerInfo", "Model", "held", "recomputes"]
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ class Model(ABC):
         if index is None:
             raise ModelError(
                 f"unknown class {wanted!r}: expected one of {len(names)} class names "
-                f"or an index from 0 to {len(names) - 1}{did_you_mean(wanted, names)}"
+                f"or an index from 0 to {len(names) - 1}{did_you_mean(wanted, names, 3)}"
             )
         if not 0 <= index < len(names):
             raise ModelError(
@@ -197,18 +196,3 @@ def _whole_number(value: object) -> int | None:
         return operator.index(value)
     except TypeError:  # an array of floats or of several values
         return None
-
-
-def did_you_mean(wanted: object, names: Sequence[str]) -> str:
-    """Return a hint at the names closest to the wanted one, ignoring case; empty without any.
-
-    Example:
-        >>> did_you_mean("Dogs", ["cat", "dog"])
-        "; did you mean 'dog'?"
-    """
-    text = str(wanted).casefold()
-    folded = [name.casefold() for name in names]
-    close = difflib.get_close_matches(text, folded, n=3, cutoff=0.5)
-    close += [name for name in folded if text and text in name and name not in close]
-    hits = [names[folded.index(name)] for name in close[:3]]
-    return f"; did you mean {' or '.join(map(repr, hits))}?" if hits else ""

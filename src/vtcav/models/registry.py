@@ -13,12 +13,13 @@ from PIL import Image
 from torch import Tensor
 
 from vtcav.errors import ExtraError, ModelError
-from vtcav.models.base import Model, did_you_mean
+from vtcav.models.base import Model
 from vtcav.models.classifier import Classifier
 from vtcav.models.inspection.layout import Layout
 from vtcav.models.settings import LoadSettings, Task
 from vtcav.models.sources.checkpoints import build_with_weights
 from vtcav.models.sources.source import Source
+from vtcav.parameters import did_you_mean
 
 __all__ = ["load_model", "load_network"]
 
@@ -77,7 +78,7 @@ def load_network(settings: LoadSettings) -> Model:
     if scheme in _REFUSED:
         raise ModelError(f"{scheme}: cannot be explained: {_REFUSED[scheme]}")
     if scheme not in _LOADERS or (scheme == "demo") == bool(rest):
-        hint = "" if scheme in _LOADERS else did_you_mean(scheme, list(_LOADERS))
+        hint = "" if scheme in _LOADERS else did_you_mean(scheme, _LOADERS, 3)
         raise ModelError(f"unknown model {settings.name!r}: expected {_FORMS}{hint}")
     loader = _LOADERS[scheme]
     if isinstance(loader, str):

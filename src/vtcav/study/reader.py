@@ -140,7 +140,7 @@ def _cure(value: Any, constraint: Constraint) -> str:
     if not isinstance(value, Scalar) or value.value is None or value.tag:
         return ""
     if hint := did_you_mean(value, constraint.words):
-        return f"; {hint}"
+        return hint
     with contextlib.suppress(ValueError, TypeError, VtcavError):
         constraint.accept(value.bare if value.quoted else str(value))
         if value.quoted:

@@ -14,15 +14,13 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from vtcav.errors import ModelError
-
-if TYPE_CHECKING:
-    from vtcav.models.base import Head
+from vtcav.models.base import Head
 
 __all__ = [
     "IMAGES",

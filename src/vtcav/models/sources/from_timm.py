@@ -9,7 +9,6 @@ from torch import nn
 
 from vtcav.errors import ModelError
 from vtcav.images.preprocess import Preprocess
-from vtcav.models.base import did_you_mean
 from vtcav.models.settings import LoadSettings
 from vtcav.models.sources.checkpoints import build_network
 from vtcav.models.sources.source import (
@@ -20,6 +19,7 @@ from vtcav.models.sources.source import (
     package,
     torch_hub_file,
 )
+from vtcav.parameters import did_you_mean
 
 __all__ = ["load"]
 
@@ -40,7 +40,7 @@ def load(name: str, settings: LoadSettings) -> Source:
     """
     timm = package("timm", "timm")
     if ":" in name or not timm.is_model(name):
-        hint = did_you_mean(name, timm.list_models())
+        hint = did_you_mean(name, timm.list_models(), 3)
         raise ModelError(
             f"timm has no network {name!r}{hint} (all: timm.list_models()). For a repository of "
             "Hugging Face load its file of weights, weights=FILE, into the architecture's name"

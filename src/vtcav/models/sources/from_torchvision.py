@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from vtcav.errors import ModelError
 from vtcav.images.preprocess import Preprocess
-from vtcav.models.base import did_you_mean
 from vtcav.models.settings import LoadSettings
 from vtcav.models.sources.checkpoints import build_network, build_with_weights
 from vtcav.models.sources.source import Source, missing_weights, package, torch_hub_file
+from vtcav.parameters import did_you_mean
 
 __all__ = ["load"]
 
@@ -35,7 +35,7 @@ def load(name: str, settings: LoadSettings) -> Source:
     known = models.list_models(module=models)
     if name not in known:
         raise ModelError(
-            f"torchvision has no classification network {name!r}{did_you_mean(name, known)} "
+            f"torchvision has no classification network {name!r}{did_you_mean(name, known, 3)} "
             "(all: torchvision.models.list_models(module=torchvision.models))"
         )
     description = _weights(models, name, tag)
