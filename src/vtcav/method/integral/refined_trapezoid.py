@@ -7,7 +7,7 @@ about halves the error.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -84,63 +84,103 @@ def integrate_by_refinement(
     Returns:
         IG [N, T, C, h, w], the error reached and the cost per image.
     """
-    rule = _Refinement(integrand, tolerance, batch_size)
-    integral, unresolved = rule.run(UniformSpacing(), torch.arange(len(integrand.F)))
+    rule = _Refinement(integrand, UniformSpacing(), tolerance, batch_size)
+    integral = rule.run()
+    [unresolved] = torch.nonzero(rule.unresolved, as_tuple=True)
     if len(unresolved):
-        z = _logits_at(integrand.of(unresolved), PILOT, batch_size)
-        again, _ = rule.run(GradedSpacing(z), unresolved)
+        part = integrand.of(unresolved)
+        spacing = GradedSpacing(_logits_at(part, PILOT, batch_size))
+        again = _Refinement(part, spacing, tolerance, batch_size).run()
         integral.replace_images(unresolved, again)
         integral.evaluations[unresolved] += len(PILOT)
     return replace(integral, error=integral.error[:, None, None])
 
 
-@dataclass(frozen=True, eq=False)
 class _Refinement:
-    """The rule, with the arguments of `integrate_by_refinement`."""
+    """The refinement of n images with one spacing of the points.
 
-    integrand: Integrand
-    tolerance: float
-    batch_size: int | BatchSize
+    Args:
+        integrand: The gradients of the images.
+        spacing: The spacing.
+        tolerance: The relative error to reach.
+        batch_size: Feature maps per pass through the head.
 
-    def run(self, spacing: Spacing, images: Tensor) -> tuple[Integral, Tensor]:
-        """Refine some images [n] with one spacing of the points.
+    Attributes:
+        integral: The integral so far; its error is of a whole image [n].
+        unresolved: The images that equidistant points do not resolve [n]; none with a graded
+            spacing.
+    """
 
-        Returns:
-            Their integral, and the images that equidistant points do not resolve [m]; none for a
-            graded spacing.
-        """
-        uniform = isinstance(spacing, UniformSpacing)
-        integrand = self.integrand.of(images)
-        state = _State.of(integrand)
-        active = torch.arange(len(images))
+    def __init__(
+        self,
+        integrand: Integrand,
+        spacing: Spacing,
+        tolerance: float,
+        batch_size: int | BatchSize,
+    ) -> None:
+        n, T = integrand.classes.shape
+        IG = torch.zeros(n, T, *integrand.F.shape[1:], device=integrand.F.device)
+        no, infinite = torch.zeros(n, dtype=torch.bool), torch.full((n,), torch.inf)
+        self.integral = Integral(IG, infinite, no, torch.zeros(n, dtype=torch.int64))
+        self.unresolved = no.clone()
+        self._integrand, self._spacing = integrand, spacing
+        self._tolerance, self._batch_size = tolerance, batch_size
+        self._change = infinite.clone()  # of attributions at the last level, relative to them
+        self._trend = torch.zeros(n)  # the change, or what is left of earlier ones if larger
+        self._a = torch.zeros(0)  # attributions at the last level [n, T, K]
+
+    def run(self) -> Integral:
+        """Refine the images until they have converged or are known to be unresolved."""
+        uniform = isinstance(self._spacing, UniformSpacing)
+        active = torch.arange(len(self.unresolved))
         for level in range(constants.MOST_LEVEL + 1):
-            here = integrand.of(active)
-            u, weight = refinement(level)
-            alpha, slope = spacing.at(u, active)
-            state.add(active, self._gradients(here, alpha, weight * slope), level)
+            here = self._integrand.of(active)
+            self._add(here, active, level)
             if level == 0:
-                state.a = here.attributions(state.integral.IG, active.to(here.F.device))
+                self._a = here.attributions(self.integral.IG, active.to(here.F.device))
                 continue
-            stable, complete, linear = state.judge(here, active, self.tolerance)
+            stable, complete, linear = self._judge(here, active)
             late = level >= constants.RESOLVED_LEVEL
-            state.unresolved[active] = uniform & ~complete & (stable | late)
+            self.unresolved[active] = uniform & ~complete & (stable | late)
             if uniform:
                 look = stable & complete & ~linear
-                self._look_near_zero(here.of(torch.nonzero(look)[:, 0]), state, active[look])
+                self._look_near_zero(here.of(torch.nonzero(look)[:, 0]), active[look], level)
             enough = linear | (level >= constants.LEAST_LEVEL)
-            state.integral.converged[active] = (
-                stable & complete & enough & ~state.unresolved[active]
-            )
-            active = active[~(state.integral.converged[active] | state.unresolved[active])]
+            converged = stable & complete & enough & ~self.unresolved[active]
+            self.integral.converged[active] = converged
+            active = active[~(converged | self.unresolved[active])]
             if not len(active):
                 break
-        return state.integral, images[state.unresolved]
+        return self.integral
+
+    def _add(self, here: Integrand, active: Tensor, level: int) -> None:
+        """Add the points of a level to some images."""
+        u, weight = refinement(level)
+        alpha, slope = self._spacing.at(u, active)
+        gradients = self._gradients(here, alpha, weight * slope)
+        on = active.to(here.F.device)
+        self.integral.IG[on] = gradients if level == 0 else self.integral.IG[on] / 2 + gradients
+        self.integral.evaluations[active] += len(u)
 
     def _gradients(self, here: Integrand, alpha: Tensor, weight: Tensor) -> Tensor:
         """Return the weighted sum of gradients at points of the lines, both [n, P]."""
-        return weighted_gradients(here.head, here.F, here.classes, alpha, weight, self.batch_size)
+        return weighted_gradients(here.head, here.F, here.classes, alpha, weight, self._batch_size)
 
-    def _look_near_zero(self, here: Integrand, state: _State, at: Tensor) -> None:
+    def _judge(self, here: Integrand, active: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return whether some images are stable, complete, and have a linear head [n]."""
+        on = active.to(here.F.device)
+        a = here.attributions(self.integral.IG[on], torch.arange(len(on), device=on.device))
+        last, change = self._change[active], _relative_change(a, self._a[on])
+        self._a[on], self._change[active] = a, change
+        self._trend[active] = torch.maximum(change, self._trend[active] / constants.DECAY)
+        gap = completeness_gap(self.integral.IG[on], here.F, here.logit_difference)
+        error = torch.maximum(constants.SAFETY * self._trend[active], gap)
+        self.integral.error[active] = error.clamp(min=constants.EXACT)
+        linear = last.isinf() & (change <= constants.EXACT) & (gap <= constants.EXACT_SUM)
+        judged = torch.where(linear, change, torch.maximum(change, last / 4))
+        return judged <= self._tolerance, gap <= constants.COMPLETENESS, linear
+
+    def _look_near_zero(self, here: Integrand, at: Tensor, level: int) -> None:
         """Mark images [n] as unresolved where much depends on the gradient near alpha = 0.
 
         Gradients may change there without the logits: where a normalisation follows, the parts of
@@ -155,65 +195,12 @@ class _Refinement:
             for alpha in (0.0, constants.NEAR_ZERO)
         )
         below = constants.NEAR_ZERO * _size(near, F)
-        from_zero = state.step / 2 * _size(at_zero - near, F)
-        total = _size(state.integral.IG[at.to(F.device)], F)
+        from_zero = 2.0**-level / 2 * _size(at_zero - near, F)
+        total = _size(self.integral.IG[at.to(F.device)], F)
         worst = torch.maximum(below, from_zero / constants.ZERO_POINT)
         worst = worst / torch.where(total > 0, total, 1.0)
-        state.unresolved[at] = worst.amax(1).cpu() > constants.COMPLETENESS
-        state.integral.evaluations[at] += 2
-
-
-@dataclass(eq=False)
-class _State:
-    """The state of the refinement of some images.
-
-    Attributes:
-        integral: The integral so far; its error is of a whole image [n].
-        change: Change of the attributions at the last level, relative to them [n].
-        trend: The change, or what is left of earlier ones where that is larger [n].
-        unresolved: Whether equidistant points fail [n].
-        a: The attributions [n, T, K] at the last level; empty before the first.
-        step: The distance between points.
-    """
-
-    integral: Integral
-    change: Tensor
-    trend: Tensor
-    unresolved: Tensor
-    a: Tensor
-    step: float = 1.0
-
-    @classmethod
-    def of(cls, integrand: Integrand) -> _State:
-        """Return the state before the first level."""
-        n, T = integrand.classes.shape
-        IG = torch.zeros(n, T, *integrand.F.shape[1:], device=integrand.F.device)
-        no, infinite = torch.zeros(n, dtype=torch.bool), torch.full((n,), torch.inf)
-        integral = Integral(IG, infinite.clone(), no.clone(), torch.zeros(n, dtype=torch.int64))
-        return cls(integral, infinite, torch.zeros(n), no, torch.zeros(0))
-
-    def add(self, active: Tensor, gradients: Tensor, level: int) -> None:
-        """Add the points of a level to some images."""
-        on = active.to(self.integral.IG.device)
-        self.integral.IG[on] = gradients if level == 0 else self.integral.IG[on] / 2 + gradients
-        self.integral.evaluations[active] += len(refinement(level)[0])
-        self.step = 2.0**-level
-
-    def judge(
-        self, here: Integrand, active: Tensor, tolerance: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return whether some images are stable, complete, and have a linear head [n]."""
-        on = active.to(self.integral.IG.device)
-        a = here.attributions(self.integral.IG[on], torch.arange(len(on), device=on.device))
-        last, change = self.change[active], _relative_change(a, self.a[on])
-        self.a[on], self.change[active] = a, change
-        self.trend[active] = torch.maximum(change, self.trend[active] / constants.DECAY)
-        gap = completeness_gap(self.integral.IG[on], here.F, here.logit_difference)
-        error = torch.maximum(constants.SAFETY * self.trend[active], gap)
-        self.integral.error[active] = error.clamp(min=constants.EXACT)
-        linear = last.isinf() & (change <= constants.EXACT) & (gap <= constants.EXACT_SUM)
-        judged = torch.where(linear, change, torch.maximum(change, last / 4))
-        return judged <= tolerance, gap <= constants.COMPLETENESS, linear
+        self.unresolved[at] = worst.amax(1).cpu() > constants.COMPLETENESS
+        self.integral.evaluations[at] += 2
 
 
 def _size(IG: Tensor, F: Tensor) -> Tensor:
