@@ -13,7 +13,6 @@ Examples:
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcav.cli import options
@@ -85,9 +84,11 @@ def _verify(cache: Cache) -> tuple[dict[str, Any], list[str], str]:
     data = {"entries": count, "damaged": {str(path): why for path, why in damaged.items()}}
     if not damaged:
         return data, [f"{count} entries, all intact"], ""
+    named = [f"{path.name} ({why})" for path, why in damaged.items()]
+    shown = "; ".join(named if len(named) <= 3 else [*named[:3], "..."])
     fault = (
-        f"{len(damaged)} entries of the cache are damaged: {_named(damaged)}. They are never used: "
-        "each is computed again when it is needed; vtcav cache clear removes all"
+        f"{len(damaged)} entries of the cache are damaged: {shown}. They are never used: each is "
+        "computed again when it is needed; vtcav cache clear removes all"
     )
     return data, [f"{count} entries"], fault
 
@@ -99,11 +100,6 @@ def _clear(cache: Cache) -> tuple[dict[str, Any], list[str], str]:
     fault = f"{left} entries cannot be removed from {str(cache.folder)!r}; is it read-only?"
     lines = [f"Removed {count} entries, {_words(size)}"]
     return {"removed": count, "left": left}, lines, fault if left else ""
-
-
-def _named(damaged: dict[Path, str]) -> str:
-    first = [f"{path.name} ({why})" for path, why in list(damaged.items())[:3]]
-    return "; ".join([*first, *(["..."] if len(damaged) > len(first) else [])])
 
 
 def _words(size: int) -> str:

@@ -89,13 +89,9 @@ def run(arguments: argparse.Namespace) -> None:
     found = compare(
         options.prepared(arguments, model),
         images,
-        methods=arguments.methods,
-        limit=arguments.limit,
-        seed=arguments.seed,
-        runs=arguments.runs,
+        **options.chosen(arguments, "methods", "limit", "seed", "runs", "strict"),
         steps=arguments.points,
         batch_size=arguments.batch_size or IMAGES,
-        strict=arguments.strict,
         progress=options.shown(arguments),
     )
     data = {"summary": found.summary(), "ranks": found.ranks()}

@@ -49,9 +49,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--masks", type=Path, help="a folder of masks named like the images")
     command.add_argument("--concept", help="the concept of the masks (with --masks)")
     command.add_argument(
-        "--value",
-        type=mask_value,
-        help="its values in the masks; see vtcav localise",
+        "--value", type=mask_value, help="its values in the masks; see vtcav localise"
     )
     command.add_argument("--split", help="the split of a data set in the layout of Broden")
     _add_patches(command)

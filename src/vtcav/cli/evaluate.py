@@ -64,13 +64,9 @@ def run(arguments: argparse.Namespace) -> None:
     first = arguments.seed
     found = evaluate(
         arguments.output,
-        quick=arguments.quick,
+        **options.chosen(arguments, "quick", "images", "layer", "limit", "device"),
         seeds=arguments.seeds or [first + n for n in range(1 if arguments.quick else 3)],
-        images=arguments.images,
         model=None if arguments.model is None else options.load(arguments),
-        layer=arguments.layer,
-        limit=arguments.limit,
-        device=arguments.device,
         progress=options.shown(arguments),
     )
     page, maps = str(found.page.resolve()), found.summary["localisation"]

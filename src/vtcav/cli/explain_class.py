@@ -39,10 +39,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--no-resume", action="store_true", help="do not keep finished parts")
     command.add_argument(
-        "--engine",
-        choices=("local", "ray"),
-        default="local",
-        help="where to run (default: local)",
+        "--engine", choices=("local", "ray"), default="local", help="where to run (default: local)"
     )
     command.add_argument("--address", help="the Ray cluster (default: one of its own)")
     command.add_argument("--workers", type=options.positive, help="how many Ray actors to use")
@@ -66,9 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
     glob = options.prepared(arguments, model).explain_class(
         class_index,
         arguments.images,
-        limit=arguments.limit,
-        seed=arguments.seed,
-        strict=arguments.strict,
+        **options.chosen(arguments, "limit", "seed", "strict"),
         run=arguments.run_folder or own,
         engine=arguments.engine,
         ray_options=ray_options,

@@ -22,8 +22,6 @@ from vtcav.models.settings import LoadSettings
 
 __all__ = ["add_options", "run"]
 
-# Arguments of `Session` that are options of the same name.
-_SESSION = "concepts", "negatives", "steps", "batch_size", "seed"
 # Photographs of scikit-image; those that the demo explains come first.
 _SAMPLES = "chelsea", "coffee", "chessboard_RGB", "rocket", "brick"
 
@@ -79,5 +77,5 @@ def run(arguments: argparse.Namespace) -> None:
             layers=layers,
             cavs=None if arguments.cavs is None else CavBank.load(arguments.cavs),
             samples=samples(_SAMPLES),
-            **{name: getattr(arguments, name) for name in _SESSION},
+            **options.chosen(arguments, "concepts", "negatives", "steps", "batch_size", "seed"),
         )

@@ -74,11 +74,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.images,
         _masks(arguments.masks, arguments.concept or explainer.cavs.names),
         arguments.concept,
-        value=arguments.value,
-        at=arguments.at,
-        limit=arguments.limit,
-        seed=arguments.seed,
-        strict=arguments.strict,
+        **options.chosen(arguments, "value", "at", "limit", "seed", "strict"),
         batch_size=arguments.batch_size or IMAGES,
     )
     data = {

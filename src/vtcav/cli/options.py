@@ -35,6 +35,7 @@ __all__ = [
     "add_settings",
     "add_shared",
     "answer",
+    "chosen",
     "class_of",
     "load",
     "load_checked",
@@ -49,6 +50,8 @@ __all__ = [
 
 S = TypeVar("S", bound=Settings)
 MODEL_HELP = parameters(LoadSettings)["name"].meaning
+# Parameters of networks whose options have other names: --output is the folder of the results.
+_OPTIONS = {"name": "model", "output": "model_output"}
 IMAGES_HELP = "a folder, glob, URI or Parquet file"
 
 
@@ -94,7 +97,8 @@ def add_settings(
     for name, declared in parameters(settings).items():
         if name not in (only or parameters(settings)) or declared.default is MISSING:
             continue
-        option, default = f"--{name.replace('_', '-')}", defaults.get(name, declared.default)
+        option = f"--{_OPTIONS.get(name, name).replace('_', '-')}"
+        default = defaults.get(name, declared.default)
         if default is False:
             command.add_argument(option, action="store_true", help=declared.meaning)
             continue
@@ -150,15 +154,7 @@ def add_model(command: argparse.ArgumentParser) -> None:
 
 def add_loading(command: argparse.ArgumentParser) -> None:
     """Add how the network is loaded."""
-    known = [name for name in parameters(LoadSettings) if name not in ("device", "output")]
-    add_settings(command, LoadSettings, *known)
-    output = parameters(LoadSettings)["output"]  # not --output, which is the results' folder
-    command.add_argument(
-        "--model-output",
-        metavar="KEY",
-        type=argument(output.constraint),
-        help=f"{output.meaning} (default: {output.none})",
-    )
+    add_settings(command, LoadSettings, *(parameters(LoadSettings).keys() - {"device"}))
 
 
 def add_explainer(
@@ -233,7 +229,8 @@ def _output_folder(text: str) -> Path:
 
 def _settings_of(settings: type[S], arguments: argparse.Namespace, **more: Any) -> S:
     """Return settings from the options that a command has; others have their defaults."""
-    given = {name: getattr(arguments, name, None) for name in parameters(settings)} | more
+    options = {name: _OPTIONS.get(name, name) for name in parameters(settings)}
+    given = {name: getattr(arguments, option, None) for name, option in options.items()} | more
     return settings(**{name: value for name, value in given.items() if value is not None})
 
 
@@ -241,8 +238,7 @@ def load(arguments: argparse.Namespace) -> Model:
     """Return the network."""
     from vtcav.models.registry import load_network
 
-    output = getattr(arguments, "model_output", None)
-    return load_network(_settings_of(LoadSettings, arguments, name=arguments.model, output=output))
+    return load_network(_settings_of(LoadSettings, arguments))
 
 
 def load_checked(arguments: argparse.Namespace, *images: str | None) -> Model:
@@ -343,6 +339,11 @@ def answer(arguments: argparse.Namespace, data: Any, *lines: str) -> None:
         print_json(data)
     elif lines:
         print_line("\n".join(lines))
+
+
+def chosen(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Return some of the arguments by name, for a function that calls them the same."""
+    return {name: getattr(arguments, name) for name in names}
 
 
 def shown(arguments: argparse.Namespace) -> bool | None:

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vtcav.files.manifest import records
-from vtcav.results.words import notes_by_class
+from vtcav.results.words import interval, notes_by_class
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,12 +84,8 @@ def by_class(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     A number is marked "ns" where q > 0.05.
     """
     keys = ["layer", "concept"]
-    texts = table.assign(
-        text=[
-            f"{a:.4f} ns" if q > SIGNIFICANT else f"{a:.4f}"
-            for a, q in zip(table["attribution"], table["q_value"], strict=True)
-        ]
-    )
+    marks = (table["q_value"] > SIGNIFICANT).map({True: " ns", False: ""})
+    texts = table.assign(text=table["attribution"].map("{:.4f}".format) + marks)
     wide = texts.pivot(index=keys, columns="class_index", values="text")
     wide = wide[table["class_index"].unique()]
     names = table.drop_duplicates("class_index").set_index("class_index")["class_name"]
@@ -105,8 +101,7 @@ def with_intervals(summary: pd.DataFrame) -> pd.DataFrame:
     """Return a summary with its two intervals as texts: `images` and `examples`."""
 
     def texts(low: str, high: str) -> list[str]:
-        pairs = zip(summary[low], summary[high], strict=True)
-        return [f"{a:.3f} to {b:.3f}" if a == a else "" for a, b in pairs]
+        return list(map(interval, summary[low], summary[high]))
 
     return summary.assign(images=texts("ci_low", "ci_high"), examples=texts("cav_low", "cav_high"))
 
@@ -143,14 +138,7 @@ def print_table(
     console.print(table)
 
 
-def show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
+def show_warning(message: Warning | str, *place: Any, **more: Any) -> None:
     """Print a warning as one line, without its location in the code."""
     _complain(f"warning: {message}")
 

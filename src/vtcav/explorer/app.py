@@ -216,8 +216,8 @@ def _saving(app: FastAPI, session: Session, output: Path, described: str) -> Non
             bank = session.bank(concept, session.names)
             places = [save_bank(output, concept.name, bank, replace=asked.replace)]
         else:
-            examples, negatives = session.refs_of(concept)
-            places = save_folders(output, concept.name, examples, negatives, replace=asked.replace)
+            sets = session.refs_of(concept)
+            places = save_folders(output, concept.name, sets, replace=asked.replace)
         return {
             "places": [str(place) for place in places],
             "command": command(output, concept.name, described, asked.form, len(concept.examples)),
@@ -296,24 +296,25 @@ def _edges(text: str, picture: Picture) -> Box:
     parts = text.split(",")
     if len(parts) != 4 or not all(part.isdecimal() and len(part) < 9 for part in parts):
         raise ImageError("expected a box of four whole numbers: left, top, right, bottom")
-    wide, high = picture.size
-    left, top, right, bottom = (int(part) for part in parts)
-    box = min(left, wide), min(top, high), min(right, wide), min(bottom, high)
-    if box[0] >= box[2] or box[1] >= box[3]:
+    left, top, right, bottom = _inside([int(part) for part in parts], picture.size)
+    if left >= right or top >= bottom:
         raise ImageError(f"the patch {text} is not inside {picture.name!r}")
-    return box
+    return left, top, right, bottom
 
 
 def _as_seen(session: Session, picture: Image.Image) -> Image.Image:
     """Return the part of a picture that the network sees, or all of it where that is unknown."""
     if not isinstance(session.model.preprocess, Preprocess):
         return picture
-    left, top, right, bottom = session.model.preprocess.box(*picture.size)
-    wide, high = picture.size
-    inside = max(left, 0), max(top, 0), min(right, wide), min(bottom, high)
-    return picture.crop(
-        (round(inside[0]), round(inside[1]), max(round(inside[2]), 1), max(round(inside[3]), 1))
-    )
+    edges = session.model.preprocess.box(*picture.size)
+    left, top, right, bottom = _inside(edges, picture.size)
+    return picture.crop((left, top, max(right, 1), max(bottom, 1)))
+
+
+def _inside(edges: Sequence[float], size: tuple[int, int]) -> Box:
+    """Return a box in whole pixels, clipped to a picture."""
+    left, top, right, bottom = np.clip(edges, 0, (*size, *size)).round().astype(int).tolist()
+    return left, top, right, bottom
 
 
 def _failure(status: int, reason: str, **more: bool) -> JSONResponse:

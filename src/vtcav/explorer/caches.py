@@ -120,7 +120,9 @@ class FeatureCache:
     def missing(self, refs: Sequence[ImageRef], layers: Sequence[str]) -> list[ImageRef]:
         """Return the images that have not passed through the network yet, at one of the layers."""
         with self._lock:
-            return [ref for ref in refs if not self._knows(ref, layers)]
+            read = [ref for ref in refs if ref not in self._unreadable]
+            passed = {ref: self._entries[ref].pooled for ref in read if ref in self._entries}
+            return [ref for ref in read if not passed.get(ref, {}).keys() >= set(layers)]
 
     def skipped(self, refs: Sequence[ImageRef]) -> list[Skipped]:
         """Return which of the images could not be read, with reasons."""
@@ -195,12 +197,6 @@ class FeatureCache:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _knows(self, ref: ImageRef, layers: Sequence[str]) -> bool:
-        if ref in self._unreadable:
-            return True
-        entry = self._entries.get(ref)
-        return entry is not None and all(layer in entry.pooled for layer in layers)
-
     def _keep(self, entry: _Entry, layer: str, F: Tensor, layers: Sequence[str]) -> None:
         """Keep the maps of an image at a layer, if the budget allows it after dropping others."""
         if layer in entry.maps:
@@ -224,6 +220,9 @@ class FeatureCache:
 
 _Pair = tuple[Tensor, Tensor | None]
 
+Report = Callable[[int, int], None]
+"""Takes the number of points done and of all."""
+
 
 class IntegralCache:
     """Integrated gradients by picture, layer and logit.
@@ -232,11 +231,13 @@ class IntegralCache:
         steps: Steps of the trapezoid rule.
         batch_size: Points per pass through the head.
         budget: Bytes to keep.
+        lock: The lock of the network.
     """
 
-    def __init__(self, steps: int, batch_size: int, budget: int) -> None:
+    def __init__(self, steps: int, batch_size: int, budget: int, lock: PriorityLock) -> None:
         self._steps = steps
         self._batch_size = batch_size
+        self._lock = lock
         self._kept: RecentlyUsed[tuple[str, str, int], _Pair] = RecentlyUsed(budget, _bytes)
 
     def missing(self, picture: str, layer: str, logits: Sequence[int]) -> list[int]:
@@ -267,13 +268,7 @@ class IntegralCache:
         return integral, torch.stack(halves)[None] if len(halves) == len(pairs) else None
 
     def compute(
-        self,
-        picture: str,
-        head: Head,
-        F: Tensor,
-        logits: Sequence[int],
-        lock: PriorityLock,
-        report: Callable[[int, int], None],
+        self, picture: str, head: Head, F: Tensor, logits: Sequence[int], report: Report
     ) -> None:
         """Integrate a few points at a time, and let urgent users of the network in between.
 
@@ -282,8 +277,7 @@ class IntegralCache:
             head: The network after the layer, bound to this picture.
             F: Its feature maps [1, C, h, w].
             logits: Indices of the logits to differentiate.
-            lock: The lock of the network.
-            report: Takes the number of points done and of all; what it raises ends the work.
+            report: Called between passes; what it raises ends the work.
         """
         alpha, weight = trapezoid(self._steps)
         parts = [(alpha[0::2], 2 * weight[0::2]), (alpha[1::2], weight[1::2])]
@@ -296,11 +290,9 @@ class IntegralCache:
             for i in range(0, len(points), size):
                 report(done, len(alpha))
                 piece = slice(i, i + size)
-                with lock.hold(urgent=False):
-                    part = integrate(
-                        head, F, wanted, points[piece], weights[piece], batch_size=size
-                    )
-                total += part.IG
+                at = points[piece], weights[piece]
+                with self._lock.hold(urgent=False):
+                    total += integrate(head, F, wanted, *at, batch_size=size).IG
                 done += len(points[piece])
             sums.append(total[0])
         # Every other point is one of the rule with half the steps, which weighs it twice as much.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,12 +32,7 @@ class ExistsError(VtcavError):
 
 
 def save_folders(
-    root: Path,
-    name: str,
-    examples: Sequence[PictureRef],
-    negatives: Sequence[PictureRef],
-    *,
-    replace: bool,
+    root: Path, name: str, sets: Mapping[str, Sequence[PictureRef]], *, replace: bool
 ) -> list[Path]:
     """Write a concept as a folder of examples and one of negatives, as `vtcav explain` takes them.
 
@@ -46,8 +41,7 @@ def save_folders(
     Args:
         root: The explorer's folder.
         name: The concept's name.
-        examples: Its images.
-        negatives: The images that it is contrasted with.
+        sets: Its images, and those that it is contrasted with: "concepts" and "negatives".
         replace: Whether to replace what was saved under this name before.
 
     Returns:
@@ -58,23 +52,22 @@ def save_folders(
         ConceptError: For an invalid name, or when the folder cannot be written.
     """
     folder = _file_name(name)
-    targets = [_inside(root, part, folder) for part in ("concepts", "negatives")]
-    if not replace and any(target.exists() for target in targets):
+    targets = {part: _inside(root, part, folder) for part in sets}
+    if not replace and any(target.exists() for target in targets.values()):
         raise ExistsError(f"a concept {folder!r} is saved already")
     try:
         root.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".saving-", dir=root, ignore_cleanup_errors=True) as staging:
-            new = [Path(staging, target.parent.name) for target in targets]
-            for refs, part, target in zip((examples, negatives), new, targets, strict=True):
-                _write(part, refs)
-                target.parent.mkdir(exist_ok=True)
-            for part, target in zip(new, targets, strict=True):
+            for part, refs in sets.items():
+                _write(Path(staging, part), refs)
+                targets[part].parent.mkdir(exist_ok=True)
+            for part, target in targets.items():
                 if target.exists():
-                    target.rename(f"{part}-old")
-                part.rename(target)
+                    target.rename(Path(staging, f"old {part}"))
+                Path(staging, part).rename(target)
     except OSError as error:
         raise ConceptError(f"cannot write to {str(root)!r}: {error}") from error
-    return targets
+    return list(targets.values())
 
 
 def save_bank(root: Path, name: str, bank: CavBank, *, replace: bool) -> Path:

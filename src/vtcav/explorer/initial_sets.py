@@ -56,16 +56,10 @@ def find_negatives(own: ImageSource | None, seed: int = 0) -> Negatives:
     try:
         from vtcav.datasets.demo_photographs import negatives
 
-        crops = negatives(seed)
+        images, what = negatives(seed), "crops of ten photographs that come with scikit-image"
     except ExtraError:
-        return Negatives(
-            draw_clouds(COUNT, seed),
-            f"{COUNT} drawings of coloured clouds and noise",
-            stand_in=True,
-        )
-    return Negatives(
-        crops, f"{len(crops)} crops of ten photographs that come with scikit-image", stand_in=True
-    )
+        images, what = draw_clouds(COUNT, seed), "drawings of coloured clouds and noise"
+    return Negatives(images, f"{len(images)} {what}", stand_in=True)
 
 
 def draw_clouds(count: int, seed: int = 0, size: int = 224) -> NDArray[np.uint8]:

@@ -21,7 +21,7 @@ from vtcav.explorer.initial_sets import Negatives, find_negatives, first_concept
 from vtcav.explorer.pictures import PictureRef, Pictures
 from vtcav.explorer.scheduling import LatestRequests, PriorityLock
 from vtcav.explorer.schemas import ConceptSpec, Example
-from vtcav.images.concepts import Concept, ImageSet
+from vtcav.images.concepts import Concept, ImageSet, gather
 from vtcav.images.input_box import shown_picture
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.preprocess import Preprocess, to_tensor
@@ -147,7 +147,7 @@ class Session:
         self.negatives: Negatives = find_negatives(negatives, seed)
         self.shared = tuple(map(PictureRef.of, collect(self.negatives.images)))
         self._features = FeatureCache(model, memory, self.shared)
-        self._integrals = IntegralCache(int(self.settings.steps), self._batch_size, memory // 4)
+        self._integrals = IntegralCache(steps, batch_size, memory // 4, self.lock)
         self._views: RecentlyUsed[str, PictureView] = RecentlyUsed(_VIEWS)
         self._banks: RecentlyUsed[tuple[object, ...], CavBank] = RecentlyUsed(_BANKS)
         self.work: list[ConceptSpec] = []
@@ -229,7 +229,7 @@ class Session:
             with self.lock.hold(urgent=False):
                 head = self.model.head(layer).of(images.x)
             F = images.maps[layer]
-            self._integrals.compute(picture, head, F, missing, self.lock, report)
+            self._integrals.compute(picture, head, F, missing, report)
         finally:
             self.status = Status()
 
@@ -327,11 +327,7 @@ class Session:
             raise ConceptError("cut a patch out of a photo, or add a picture, to begin")
         if not negatives:
             raise ConceptError("there are no counter-examples: add some, or use the common ones")
-        learned = Concept(
-            name,
-            ImageSet(f"concept {name!r}", tuple(examples)),
-            ImageSet("negatives", tuple(negatives)),
-        )
+        [learned] = gather({name: examples}, negatives)
         fit = replace(_JUDGED if judge else _FAST, seed=self.seed)
         passes = self._first_passes(learned, layers, check)
         with self.lock.hold():
@@ -347,13 +343,12 @@ class Session:
         bank = self.bank(concept, layers)
         return diagnose(bank.select(list(layers)), seed=self.seed)
 
-    def refs_of(self, concept: ConceptSpec) -> tuple[list[PictureRef], list[PictureRef]]:
-        """Return the examples and negatives of a concept that can be read, in order."""
-        sets = self._refs(concept.examples), self._negatives(concept)
-        self._pass([ref for refs in sets for ref in refs], self.names[:1])
+    def refs_of(self, concept: ConceptSpec) -> dict[str, list[PictureRef]]:
+        """Return the examples ("concepts") and negatives of a concept that can be read."""
+        sets = {"concepts": self._refs(concept.examples), "negatives": self._negatives(concept)}
+        self._pass([*sets["concepts"], *sets["negatives"]], self.names[:1])
         skipped = self._features.skipped
-        examples, negatives = ([ref for ref in refs if not skipped([ref])] for refs in sets)
-        return examples, negatives
+        return {part: [ref for ref in refs if not skipped([ref])] for part, refs in sets.items()}
 
     # -- inside -------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -109,17 +109,18 @@ def identity(study: Study, explainer: VisualTCAV) -> dict[str, Any]:
     Classes and photographs are left out, as more of them may be added; each step has its own.
     """
     model = explainer.model
-    limit, seed = study.options.limit, study.options.seed
+    options = study.options
     concepts = {
         name: {
-            "examples": content(listed(spec.examples, limit, seed)),
-            "negatives": content(listed(spec.negatives, limit, seed)),
+            role: content(listed(source, options.limit, options.seed))
+            for role, source in vars(spec).items()
         }
         for name, spec in study.concepts.items()
     }
     return {
         "kind": "study",
-        "versions": _versions(),
+        # a patch release of Python changes no number
+        "versions": {name: text for name, text in versions().items() if name != "python"},
         "model": {
             "network": model.described,
             "fingerprint": model.fingerprint,
@@ -132,7 +133,7 @@ def identity(study: Study, explainer: VisualTCAV) -> dict[str, Any]:
         },
         "layers": list(explainer.layers),
         "concepts": concepts,
-        "options": asdict(study.options),
+        "options": asdict(options),
     }
 
 
@@ -145,11 +146,6 @@ def content(refs: Iterable[ImageRef]) -> dict[str, Any]:
 def listed(source: Source, limit: int | None, seed: int) -> list[ImageRef]:
     """Return the images of a source, drawn with the seed of the study."""
     return collect(paths(source), limit=limit, seed=seed)
-
-
-def _versions() -> Mapping[str, str]:
-    # a patch release of Python changes no number
-    return {name: version for name, version in versions().items() if name != "python"}
 
 
 def _digest(ref: ImageRef) -> str:

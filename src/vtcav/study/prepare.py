@@ -21,20 +21,12 @@ from vtcav.images.references import (
 )
 from vtcav.models.base import Model
 from vtcav.models.registry import load_network
-from vtcav.results.bank import CavBank
 from vtcav.study.checkpoints import listed
 from vtcav.study.spec import paths
 from vtcav.study.study import Study
 from vtcav.study.yaml_file import StudyError
 
-__all__ = [
-    "ClassToExplain",
-    "ImageToExplain",
-    "Prepared",
-    "class_of_folder",
-    "explainer_of",
-    "prepare",
-]
+__all__ = ["ClassToExplain", "ImageToExplain", "Prepared", "class_of_folder", "prepare"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,22 +77,9 @@ def prepare(
     with study.at("model"):
         model = load_network(study.model)
     with study.at("layers"):
-        explainer = explainer_of(study, model, study.layers, progress=progress, cache=cache)
+        settings = study.options.part(ExplainerSettings)
+        explainer = VisualTCAV(model, study.layers, **settings, progress=progress, cache=cache)
     return Prepared(study, explainer, _classes(study, model), *_images(study, model))
-
-
-def explainer_of(
-    study: Study,
-    model: Model,
-    layers: Sequence[str] | None,
-    *,
-    cavs: CavBank | None = None,
-    progress: bool | None = None,
-    cache: bool | str | Path | Cache | None = None,
-) -> VisualTCAV:
-    """Return an explainer with the settings of a study."""
-    settings = study.options.part(ExplainerSettings)
-    return VisualTCAV(model, layers, **settings, cavs=cavs, progress=progress, cache=cache)
 
 
 def _classes(study: Study, model: Model) -> dict[str, ClassToExplain]:

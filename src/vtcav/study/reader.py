@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, replace
 from pathlib import Path, PurePath
 from typing import Annotated, Any, NoReturn
@@ -158,12 +158,20 @@ def _name(value: Any) -> str:
     return str(value)
 
 
+@contextlib.contextmanager
+def _mistakes(*keys: str | int, below: bool = True, hint: str = "") -> Iterator[None]:
+    """Turn the errors of a block into mistakes, with keys in front and a hint at the end."""
+    try:
+        yield
+    except (ValueError, VtcavError) as error:
+        inner = getattr(error, "keys", ())
+        raise _MistakeError(f"{error}{hint}", *keys, *inner, below=below) from error
+
+
 def _at(key: str | int, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function, and put a key in front of its mistake."""
-    try:
+    with _mistakes(key):
         return function(*arguments)
-    except ValueError as error:
-        raise _MistakeError(str(error), key, *getattr(error, "keys", ())) from None
 
 
 def _taking(constraint: Constraint) -> Any:
@@ -208,10 +216,8 @@ def _source(value: Any) -> Any:
 
 def _files(path: str) -> list[str]:
     """Return the files that a path stands for."""
-    try:
+    with _mistakes(hint=_relative(path)):
         return [ref.name for ref in collect(path)]
-    except VtcavError as error:
-        raise ValueError(f"{error}{_relative(path)}") from error
 
 
 def _file(value: Any) -> str:
@@ -302,11 +308,8 @@ def _concept_folders(value: Any, info: ValidationInfo[Any]) -> Any:
         return value
     what = "a folder with one folder per concept, or concepts by name"
     folder, negatives = str(_take(value, Text(what))), info.data.get("negatives")
-    try:
-        besides = negatives if isinstance(negatives, str) else None
-        found = concept_folders(folder, besides=besides)
-    except VtcavError as error:
-        raise ValueError(str(error)) from error
+    with _mistakes():
+        found = concept_folders(folder, besides=negatives if isinstance(negatives, str) else None)
     return {name: Scalar(str(path), quoted=True) for name, path in found.items()}
 
 
@@ -329,10 +332,11 @@ def _contrasted(
         )
     found = {name: replace(part, negatives=contrast[name]) for name, part in concepts.items()}
     for name, sources in found.items():
-        _enough(f"concept {name!r}", sources.examples, least, "concepts", name)
+        with _mistakes("concepts", name, below=False):
+            check_enough(f"concept {name!r}", len(collect(paths(sources.examples))), least)
     for name, sources in found.items():
-        key = "concepts" if name in own else "negatives"
-        _enough(f"negatives of {name!r}", sources.negatives, least, key, name, "negatives")
+        with _mistakes("concepts" if name in own else "negatives", name, "negatives", below=False):
+            check_enough(f"negatives of {name!r}", len(collect(paths(sources.negatives))), least)
     return found
 
 
@@ -340,12 +344,12 @@ def _shared(given: Any, names: list[str], own: Mapping[str, Source]) -> Mapping[
     """Return the negatives of concepts that have none of their own."""
     if isinstance(given, dict):
         for name in given:
-            if name in own:
-                message = f"the concept {name!r} has negatives of its own already; remove one"
-                raise _MistakeError(message, "negatives", name, below=False)
-            if name not in names:
-                message = f"there is no concept {name!r}; expected {', '.join(names)}"
-                raise _MistakeError(message, "negatives", name, below=False)
+            with _mistakes("negatives", name, below=False):
+                if name in own:
+                    message = f"the concept {name!r} has negatives of its own already; remove one"
+                    raise ValueError(message)
+                if name not in names:
+                    raise ValueError(f"there is no concept {name!r}; expected {', '.join(names)}")
         return given
     if given is None:
         return {}
@@ -355,14 +359,6 @@ def _shared(given: Any, names: list[str], own: Mapping[str, Source]) -> Mapping[
             if isinstance(each, dict):  # one folder for each concept, as on the command line
                 return {name: str(path) for name, path in each.items()}
     return dict.fromkeys(names, given)
-
-
-def _enough(what: str, source: Source, least: int, *keys: str) -> None:
-    """Refuse too few images."""
-    try:
-        check_enough(what, len(collect(paths(source))), least)
-    except VtcavError as error:
-        raise _MistakeError(str(error), *keys, below=False) from None
 
 
 def _images(value: Any, info: ValidationInfo[Any]) -> Any:

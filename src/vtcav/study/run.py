@@ -13,7 +13,7 @@ import pandas as pd
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.explainer.runs.identity import bank_digest
 from vtcav.explainer.runs.run_folder import opened
-from vtcav.explainer.settings import FitSettings
+from vtcav.explainer.settings import ExplainerSettings, FitSettings
 from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.files.cache import Cache
 from vtcav.files.cache_location import cache_of
@@ -23,7 +23,7 @@ from vtcav.images.listing import collect
 from vtcav.results.bank import CavBank
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.study.checkpoints import Steps, content, identity
-from vtcav.study.prepare import Prepared, explainer_of, prepare
+from vtcav.study.prepare import Prepared, prepare
 from vtcav.study.spec import FORMATS, paths
 from vtcav.study.study import Study
 from vtcav.study.summary_table import study_table, write_tables
@@ -136,9 +136,9 @@ class _Run:
         bank = self.steps.take(
             "cavs.safetensors", "concepts", title, "", CavBank.load, lambda: self._fit().cavs
         )
-        self.explainer = explainer_of(
-            study, self.explainer.model, self.explainer.layers, cavs=bank, progress=self.progress
-        )
+        settings = study.options.part(ExplainerSettings)
+        model, layers = self.explainer.model, self.explainer.layers
+        self.explainer = VisualTCAV(model, layers, **settings, cavs=bank, progress=self.progress)
         self.learned = bank_digest(bank)
 
     def _fit(self) -> VisualTCAV:

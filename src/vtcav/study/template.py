@@ -81,10 +81,8 @@ def study_text(holds: FolderContent, base: Path, *, model: str = "demo") -> str:
         base: The folder of the file.
         model: The network.
     """
-    concepts, negatives = (
-        _path(holds.concepts, base, "concepts"),
-        _path(holds.negatives, base, "random"),
-    )
+    concepts = _path(holds.concepts, base, "concepts")
+    negatives = _path(holds.negatives, base, "random")
     for folder in _folders(holds.concepts) if holds.concepts else ():
         if folder != holds.negatives:
             concepts += f"\n  # {folder.name}: {_count(folder)}"
@@ -100,12 +98,15 @@ def study_text(holds: FolderContent, base: Path, *, model: str = "demo") -> str:
         model=_text(model),
         concepts=concepts,
         negatives=negatives,
-        classes="\n".join(["classes:", *classes])
-        if classes
-        else "# classes: {zebra: classes/zebra}",
-        images="\n".join(["images:", *images]) if images else "# images: [zebra.jpg]",
+        classes=_block("classes", classes, "{zebra: classes/zebra}"),
+        images=_block("images", images, "[zebra.jpg]"),
         options="\n".join(_option(name, p) for name, p in parameters(Options).items()),
     )
+
+
+def _block(key: str, lines: list[str], example: str) -> str:
+    """Return a key with its lines; as a comment, with an example, if there are none."""
+    return "\n".join([f"{key}:", *lines]) if lines else f"# {key}: {example}"
 
 
 def _option(name: str, declared: Parameter) -> str:
