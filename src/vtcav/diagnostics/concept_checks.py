@@ -1,4 +1,4 @@
-"""Checks on concepts beside each other, layers beside each other, and location."""
+"""Checks that compare concepts, compare layers, and locate a concept in the image."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _FEW = 30  # small things at random locations then seem to gather
 
 
 def entanglement_checks(subjects: Sequence[Subject], found: Entanglement) -> list[Finding]:
-    """Return how far the concepts of one layer are confused, and what all of them share.
+    """Return how far the concepts at one layer are confused, and what all of them share.
 
     Args:
         subjects: Every concept at one layer.
-        found: The cosines of their directions.
+        found: The cosines between their directions.
     """
     if len(subjects) < 2:
         text = "Not applicable: whether the direction is this concept's own takes a second concept."
@@ -51,7 +51,7 @@ def entanglement_checks(subjects: Sequence[Subject], found: Entanglement) -> lis
 
 
 def _neighbour(subjects: Sequence[Subject], k: int, found: Entanglement) -> Finding:
-    """Return the concept whose direction is closest."""
+    """Return the finding on the concept whose direction is closest."""
     reason = ""
     cosines = found.corrected[k].copy()
     cosines[k] = np.nan
@@ -71,7 +71,7 @@ def _neighbour(subjects: Sequence[Subject], k: int, found: Entanglement) -> Find
         level = BAD
     text = (
         f"The nearest other direction is that of {subjects[other].concept!r}, cosine "
-        f"{found.raw[k, other]:.2f}; {value:.2f} is to be expected of many images, without the "
+        f"{found.raw[k, other]:.2f}; {value:.2f} is to be expected with many images, without the "
         f"{found.chance[k, other]:.2f} that shared negatives add by chance"
     )
     look = ": the larger part of the two is one direction."
@@ -81,7 +81,7 @@ def _neighbour(subjects: Sequence[Subject], k: int, found: Entanglement) -> Find
 
 
 def _confused(subjects: Sequence[Subject], k: int) -> Finding:
-    """Return the concept whose examples the direction is most likely to take for its own."""
+    """Return the finding on the concept that the direction is most likely to take for its own."""
     mine, check = subjects[k], "other concepts"
     if reason := mine.why_not():
         return mine.untested(check, "against other concepts", reason)
@@ -106,7 +106,7 @@ def _confused(subjects: Sequence[Subject], k: int) -> Finding:
 
 
 def _common_part(subjects: Sequence[Subject], found: Entanglement) -> list[Finding]:
-    """Return what all directions of a layer share; two concepts are neighbours already."""
+    """Return the finding on what all directions share; for two concepts `_neighbour` says it."""
     cosines = found.corrected[np.triu_indices(len(subjects), 1)]
     cosines = cosines[np.isfinite(cosines)]
     if len(subjects) < 3 or len(cosines) < 3:
@@ -127,13 +127,13 @@ def _common_part(subjects: Sequence[Subject], found: Entanglement) -> list[Findi
 
 
 def rank_correlations(scores: Sequence[NDArray[np.float64] | None]) -> NDArray[np.float64]:
-    """Return Spearman's rank correlation between layers of the same images' projections [L, L].
+    """Return Spearman's rank correlations between layers, of the same images' projections [L, L].
 
     Args:
-        scores: By layer the held-out projections [n + m]; None where there is no direction.
+        scores: For each layer the held-out projections [n + m]; None where there is no direction.
 
     Returns:
-        NaN where a layer has no direction, or all its projections are equal.
+        Correlations [L, L], NaN where a layer has no direction or all its projections are equal.
     """
     from scipy.stats import rankdata
 
@@ -158,7 +158,7 @@ def layer_checks(
         concept: The concept.
         layers: Their names, L of them.
         correlations: Rank correlations [L, L].
-        images: How many images they are over.
+        images: The number of images that they are computed from.
     """
     if len(layers) < 2:
         return []
@@ -200,7 +200,7 @@ def location_check(
     Args:
         subject: The concept at a layer.
         map_pos: Mean of the examples' raw maps, each divided by its sum [h, w].
-        map_neg: The same of the negatives.
+        map_neg: The same for the negatives.
     """
     active = float(map_pos.sum())
     if map_pos.size < 4 or active <= 0:

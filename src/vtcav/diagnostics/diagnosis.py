@@ -50,7 +50,7 @@ def diagnose(
     seed: int = 0,
     resamples: int = 100,
 ) -> Diagnostics:
-    """Find out how far the concepts of a bank can be trusted.
+    """Diagnose how far the concepts of a bank can be trusted.
 
     Args:
         bank: Learned CAVs with the records of the images that they were learned from.

@@ -30,8 +30,8 @@ class Subject:
         examples: Its examples, n of them.
         negatives: Its negatives, m of them.
         values_pos: Contraharmonic means of the examples' raw maps [n].
-        values_neg: The same of the negatives [m].
-        resamples: Of this layer.
+        values_neg: The same for the negatives [m].
+        resamples: The resamples of this layer.
     """
 
     layer: str
@@ -44,12 +44,12 @@ class Subject:
 
     @property
     def gap_pos(self) -> Tensor:
-        """GAP activations of the examples [n, C]."""
+        """The GAP activations of the examples [n, C]."""
         return self.examples.gap[self.layer]
 
     @property
     def gap_neg(self) -> Tensor:
-        """GAP activations of the negatives [m, C]."""
+        """The GAP activations of the negatives [m, C]."""
         return self.negatives.gap[self.layer]
 
     @property
@@ -58,7 +58,7 @@ class Subject:
         return direction(self.gap_pos.double(), self.gap_neg.double())
 
     def why_not(self) -> str:
-        """Return why directions cannot be tested; empty where they can."""
+        """Return why the direction cannot be tested; empty where it can."""
         n, m = len(self.examples), len(self.negatives)
         if min(n, m) < 2:
             images = f"{count(n, 'example')} and {count(m, 'negative')}"
@@ -91,7 +91,7 @@ class Subject:
 
 
 def separability_check(subject: Subject) -> Finding:
-    """Return how well the direction tells images that it was not learned from."""
+    """Return how well the direction tells apart images that it was not learned from."""
     if reason := subject.why_not():
         text = f"There is no direction that could tell the concept from its negatives: {reason}."
         level = BAD if "is 0" in reason else LOOK
@@ -118,8 +118,8 @@ def emblem_checks(subject: Subject, separability: str, after: str = "") -> list[
     Args:
         subject: The concept at a layer.
         separability: The level of its separability. Emblems come from the images that the
-            direction was learned from, where any direction does well; they are not called fine
-            where it fails on others.
+            direction was learned from, where any direction does well. They are not called fine
+            where it fails on other images.
         after: The next layer of the bank whose outputs are never negative, if there is one.
     """
     e_pos, e_neg = float(emblem(subject.values_pos)), float(emblem(subject.values_neg))
@@ -155,7 +155,7 @@ def emblem_checks(subject: Subject, separability: str, after: str = "") -> list[
 
 
 def _held_back(finding: Finding, separability: str) -> Finding:
-    """Return a finding that is not fine where the direction fails on other images."""
+    """Lower a finding from fine to look where the direction fails on other images."""
     if finding.level != FINE or separability != BAD:
         return finding
     text = finding.meaning.removesuffix(".")

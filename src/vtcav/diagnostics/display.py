@@ -1,4 +1,4 @@
-"""The display of diagnostics in notebooks."""
+"""Display of diagnostics in notebooks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["level_counts", "summary_html"]
 
 
 def summary_html(summary: pd.DataFrame) -> str:
-    """Return the display of the worst level of each concept at each layer, and the reason for it.
+    """Return the HTML of the worst level of each concept at each layer, with the reason for it.
 
     Args:
         summary: `Diagnostics.summary`.
@@ -37,6 +37,6 @@ def summary_html(summary: pd.DataFrame) -> str:
 
 
 def level_counts(summary: pd.DataFrame) -> str:
-    """Return how often each level is given, as text."""
+    """Return the number of concepts of each level, as text."""
     counts = summary["level"].value_counts()
     return listed([f"{int(counts.get(level, 0))} {level}" for level in LEVELS])

@@ -48,13 +48,13 @@ _NOTES = (
     "Picks an unseen example: share of pairs of an example and a negative, both held out, that the "
     "direction puts in the right order; dashed: guessing, and the limit that the interval should "
     f"stay above ({LIMITS.auc.fine}). Stability: cosine between directions from two sets of "
-    "different images, 0 at the foot of a row and 1 at its head; dotted: extended by "
-    "Spearman-Brown's formula to all examples (point) and twice as many; grey: 95 % of the draws; "
+    "different images, 0 at the foot of a row and 1 at its head; dotted: extrapolated by the "
+    "Spearman-Brown formula to all examples (point) and twice as many; grey: 95 % of the draws; "
     f"dashed: {LIMITS.replication.usable} and {LIMITS.replication.fine}.",
     "Nearest concept: the one with the closest direction, with the cosine free of chance errors; "
     "picks its own: against the examples of the concept that it is most confused with. Place: "
-    "where in the image the examples activate on average; bright is most, each map has its own "
-    "scale.",
+    "where in the image the examples activate on average; bright is most, and each map has its "
+    "own scale.",
 )
 
 

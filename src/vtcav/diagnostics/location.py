@@ -1,7 +1,7 @@
 """Location in the image at which a concept's examples activate.
 
-A direction is learned from means over locations, so it knows none. But what all examples show at
-one location (a corner mark, an object in the middle) may be what it was learned from.
+A direction is learned from means over locations, so it contains no location. But something that all
+examples show at one location (a mark in a corner, an object in the middle) may be what was learned.
 """
 
 from __future__ import annotations

@@ -68,9 +68,8 @@ class Diagnostics:
         """One row per finding.
 
         Columns: layer (empty where it concerns all), concept (the same), check, value, low, high
-        (95 % interval), level (fine, look, do not use; not applicable
-        where a check needs a second concept), meaning (one sentence), note (why a number
-        is missing).
+        (95 % interval), level (fine, look, do not use; not applicable where a check needs a second
+        concept), meaning (one sentence), note (why a number is missing).
         """
         return printable(self._findings, "value", "level", middle=("meaning", "note"))
 
@@ -79,8 +78,8 @@ class Diagnostics:
         """Stability by number of examples: layer, concept, n, stability, low, high, measured.
 
         Stability is the mean cosine between directions from two disjoint draws of n examples and
-        the same share of the negatives, low and high the ends of 95 % of the draws. Where
-        `measured` is false it is extended from half of the examples by Spearman-Brown's formula.
+        the same share of the negatives; 95 % of the draws lie between low and high. Where
+        `measured` is false, the Spearman-Brown formula extrapolates from half of the examples.
         """
         return self._curve.copy()
 
@@ -96,7 +95,7 @@ class Diagnostics:
         """Return one row per layer and concept: the worst level, and what decides it.
 
         Columns: layer, concept, level, check and meaning (of the gravest finding of that level),
-        look and do_not_use (how many findings of these levels there are).
+        look and do_not_use (the number of findings of these levels).
         """
         rows = [
             {"layer": layer, "concept": concept, **self._decided(layer, concept)}
@@ -139,8 +138,8 @@ class Diagnostics:
 
         Args:
             layer: The layer.
-            corrected: Whether to take off what shared negatives and few images do to cosines;
-                NaN then where a direction is no longer than its chance errors.
+            corrected: Whether to subtract what shared negatives and few images add to cosines.
+                The result is then NaN where a direction is no longer than its chance errors.
 
         Raises:
             ExplanationError: For a layer that is not diagnosed.
@@ -166,7 +165,7 @@ class Diagnostics:
         Args:
             layer: The layer.
             concept: The concept.
-            negatives: Whether to return that of its negatives.
+            negatives: Whether to return the map of its negatives instead.
 
         Raises:
             ExplanationError: For a layer or concept that is not diagnosed.
@@ -183,7 +182,7 @@ class Diagnostics:
         return names.index(name)
 
     def plot(self) -> Figure:
-        """Draw the levels, their reasons and what they rest on, a row per layer and concept."""
+        """Draw levels, their reasons and the numbers behind them, a row per layer and concept."""
         from vtcav.diagnostics.figure import plot_diagnostics
         from vtcav.results.figures.page import new_figure
 
@@ -238,7 +237,7 @@ class Diagnostics:
         """Read what `save` wrote.
 
         Raises:
-            ExplanationError: When it is missing, incomplete, damaged or of another version.
+            ExplanationError: When they are missing, incomplete, damaged or of another version.
         """
         kind, again = "diagnostics", "diagnose again and save"
         manifest = load_manifest(folder, kind, kind, again, formats=(1, FORMAT))

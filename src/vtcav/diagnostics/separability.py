@@ -1,4 +1,4 @@
-"""Separability: how well a direction tells images that it was not learned from.
+"""Separability: how well a direction tells apart images that it was not learned from.
 
 A direction learned from an image points towards it, so that the image's own projection means
 nothing. Leave-pair-out cross-validation leaves out one example and one negative, learns from the
@@ -100,8 +100,8 @@ def auc_interval(value: float, n: int, m: int, z: float = Z95) -> tuple[float, f
     |AUC - t| is at most z standard errors, with the variance that Hanley and McNeil give for t
     and (n + m) / 2 - 1 in place of n - 1 and m - 1. Unlike DeLong's, it has a width at AUC 1.
 
-    It ignores that directions differ between studies: of held-out margins it holds the truth in 91
-    to 98 of 100 simulated studies, where there is nothing to tell in about 85 to 90.
+    It ignores that directions differ between studies. For held-out margins it covers the truth in
+    91 to 98 of 100 simulated studies, and in about 85 to 90 where there is nothing to tell apart.
 
     Args:
         value: The AUC.
@@ -135,8 +135,9 @@ def auc_interval(value: float, n: int, m: int, z: float = Z95) -> tuple[float, f
 def held_out_scores(D: Tensor) -> Tensor:
     """Return one held-out projection per image: examples, then negatives [n + m].
 
-    The mean margin of each image, with an offset that gives the negatives the mean 0. (Scores of
-    images left out one by one have different offsets in the two sets; margins have none.)
+    It is the mean margin of each image, with an offset that gives the negatives a mean of 0.
+    (Scores of images left out one by one have different offsets in the two sets; margins have
+    none.)
 
     Example:
         >>> held_out_scores(torch.tensor([[3.0, 1.0]]))

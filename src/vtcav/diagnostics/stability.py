@@ -40,7 +40,7 @@ ROUNDING = 1e-6
 
 
 def direction_noise(images: Tensor) -> float:
-    """Return the part of one set in tr Cov: the sampling variance of its mean activation.
+    """Return the share of one set in tr Cov: the sampling variance of its mean activation.
 
     Args:
         images: GAP activations [n, C], n at least 2.
@@ -131,10 +131,10 @@ class Resamples:
     share their negatives share their draws.
 
     Args:
-        origin: A point near the activations [C], subtracted from all of them to keep digits.
+        origin: A point near the activations [C], subtracted from all of them to keep precision.
         layer: The layer.
         seed: Seeds the draws.
-        count: Draws of each kind, B.
+        count: The number of draws of each kind, B.
     """
 
     def __init__(self, origin: Tensor, layer: str, seed: int, count: int) -> None:

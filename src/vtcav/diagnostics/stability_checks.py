@@ -26,10 +26,10 @@ class CurvePoint(NamedTuple):
         layer: The layer.
         concept: The concept.
         n: Examples, with the same share of the negatives.
-        stability: Mean cosine between directions from two disjoint draws of this size.
-        low: 2.5 % of the pairs of draws have less.
-        high: 97.5 % have less.
-        measured: False where it is extended from half of the examples (Spearman-Brown).
+        stability: The mean cosine between directions from two disjoint draws of this size.
+        low: The 2.5th percentile of the cosine over the draws.
+        high: The 97.5th percentile.
+        measured: False where it is extrapolated from half of the examples (Spearman-Brown).
     """
 
     layer: str
@@ -42,11 +42,11 @@ class CurvePoint(NamedTuple):
 
 
 def stability_curve(subject: Subject) -> list[CurvePoint]:
-    """Return the stability by number of examples: measured up to half of them, then extended.
+    """Return the stability by number of examples: measured up to half of them, then extrapolated.
 
-    For n examples, and the same share of the negatives, two disjoint draws are made, and the cosine
-    between their directions taken, over all resamples. The mean is extended to all examples, and to
-    twice as many, by Spearman-Brown's formula, and so are the ends.
+    For n examples and the same share of the negatives, each resample makes two disjoint draws and
+    takes the cosine between their directions. The Spearman-Brown formula extrapolates the mean and
+    the percentiles to all examples, and to twice as many.
     """
     if subject.why_not():
         return []
@@ -173,7 +173,7 @@ def _degrees(value: float) -> int:
 
 
 def _examples(subject: Subject, curve: Sequence[CurvePoint]) -> Finding:
-    """Return whether there are enough images, by their number and by the curve."""
+    """Return the finding on whether there are enough images, by their number and by the curve."""
     n, m = len(subject.examples), len(subject.negatives)
     level = FINE if min(n, m) >= LIMITS.examples.fine else LOOK
     level = BAD if min(n, m) < LIMITS.examples.usable else level
