@@ -198,7 +198,7 @@ def find_layout(shape: Sequence[int], evidence: Evidence) -> Layout | None:
     """
     if len(shape) == 4:
         return Layout("NHWC" if _channels_last(shape, evidence) else "NCHW")
-    if len(shape) != 3:
+    if len(shape) != 3 or shape[2] == 1:  # [1, C, 1] is pooled
         return None
     found = _tokens(shape[1], shape[2], evidence)
     return found and Layout("tokens", found[0], found[1], evidence.image)

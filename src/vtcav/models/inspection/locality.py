@@ -21,7 +21,8 @@ from vtcav.models.inspection.trace import Trace
 __all__ = ["Locality", "locality", "needs_test", "reshaped"]
 
 _GRID = 4
-_PARTS = ((0, 0), (0, 3), (1, 2), (2, 1), (3, 0), (3, 3))
+# each lies elsewhere when positions are transposed or in the order of windows within windows
+_PARTS = ((0, 2), (0, 3), (1, 0), (2, 3), (3, 0), (3, 1))
 _STRENGTH = 3.0  # standard deviations of the noise that replaces a part
 _LEAST = 1.2  # times the mean: a change larger than elsewhere
 _PEAK = 2.0  # times the mean: a change concentrated in one of 4 x 4 parts
@@ -131,7 +132,7 @@ def _judge(change: Tensor) -> Locality:
             or _few(places[each].flatten())
             or 2 * separate > len(_PARTS)
         )
-    if 2 * right >= len(_PARTS):
+    if 2 * right > len(_PARTS):
         return Locality.HERE
     return Locality.ELSEWHERE if 2 * concentrated >= len(_PARTS) else Locality.EVERYWHERE
 
