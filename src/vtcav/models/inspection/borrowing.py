@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import nn
 
-__all__ = ["evaluating", "is_compiled"]
+__all__ = ["evaluating", "is_compiled", "parts_of"]
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     The flags are set one by one, because a module's own `train()` or `eval()` may do more (merge
     low-rank weights, freeze a part) that could not be undone.
     """
-    parts = _parts(module)
+    parts = parts_of(module)
     training = [part for part in parts if part.training]
     weights = (p for part in parts for p in part._parameters.values() if p is not None)
     wanted = [p for p in weights if p.requires_grad]
@@ -41,7 +41,7 @@ def is_compiled(module: nn.Module) -> bool:
     return "_orig_mod" in module._modules or module._compiled_call_impl is not None
 
 
-def _parts(module: nn.Module) -> list[nn.Module]:
+def parts_of(module: nn.Module) -> list[nn.Module]:
     """Return the modules of `module.modules()`, in any order, in a fifth of the time.
 
     Every pass through a head calls this, and a GPU would wait for it.

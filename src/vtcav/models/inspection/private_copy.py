@@ -3,9 +3,9 @@
 vtcav runs the copy. Evaluation mode, hooks and replaced outputs exist only there, so the user's
 module is never touched: not while another thread runs it, and not after an exception.
 
-Weights share memory with the user's. Buffers are copies, whose changes are undone before the next
-pass (`buffers`). Attributes are taken over by value, containers of them as shallow copies, and
-references to modules of the network lead to their copies.
+Weights share memory with the user's. Buffers are copies. Attributes are copied as far as a pass can
+write to them (`attributes`), and references to modules of the network lead to their copies. What a
+pass writes is undone before the next one.
 
 Where code of the network leads back to the user's modules (a closure that holds one, a graph of
 Keras layers), no copy is possible, and the module itself is borrowed instead (`borrowing`).
@@ -17,27 +17,24 @@ the dictionaries of hooks.
 
 from __future__ import annotations
 
-import functools
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
 from vtcav.models.inspection.activations import modules_that_run
+from vtcav.models.inspection.attributes import Copier, same_value
 from vtcav.models.inspection.buffers import KeptBuffer
 
 __all__ = ["PrivateCopy"]
 
-_BACKWARD_HOOKS = ("_backward_hooks", "_backward_pre_hooks")
 Hook: TypeAlias = Callable[..., Any]
 
-_CONTAINERS: dict[type, Callable[..., Any]] = {
-    kind: kind for kind in (list, tuple, set, dict, OrderedDict)
-}
-_DEEPEST = 4
-_LARGEST = 1000  # entries of a container that is copied; larger ones are data
+_FORWARD_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
+_REGISTERED = ("_parameters", "_buffers", "_modules")
+_OWN = (*_FORWARD_HOOKS, "forward")  # of a copy: what vtcav itself sets during a pass
 
 
 class PrivateCopy:
@@ -45,20 +42,23 @@ class PrivateCopy:
 
     Attributes:
         original: The user's module.
-        module: The copy, in evaluation mode and without parameter gradients.
 
     Args:
         original: A module.
-        left_out: Forward hooks that are not copied.
+        left_out: Forward hooks that are not copied. Those of other tools that come later are not
+            copied either.
     """
 
     def __init__(self, original: nn.Module, left_out: Sequence[Hook] = ()) -> None:
         self.original = original
         self._left_out = list(left_out)
+        self._copies: dict[nn.Module, nn.Module] = dict.fromkeys(original.modules(), original)
+        self._tensors: dict[int, KeptBuffer] = {}
         self._changes: dict[int, bool] | None = None  # while hooks are watched
-        self._copies: dict[nn.Module, nn.Module] = {}
-        self._tensors: dict[int, tuple[Tensor, Tensor]] = {}  # by identity: original, copy
-        self._buffers: dict[int, KeptBuffer] = {}
+        self._written: list[tuple[nn.Module, list[str]]] = []  # attributes that passes write to
+        present = (hook for part in self._copies for hook in _forward_hooks(part))
+        self._foreign = [hook for hook in present if not self._belongs(hook)]
+        self._copies.clear()
         self.refresh()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -66,40 +66,61 @@ class PrivateCopy:
 
     @property
     def module(self) -> nn.Module:
-        """The copy."""
+        """The copy, in evaluation mode and without parameter gradients."""
         return self._copies[self.original]
 
     def refresh(self) -> None:
         """Take over what has changed in the original: weights, buffers, attributes, modules."""
-        parts = list(self.original.modules())
-        for part in parts:
+        known, self._tensors = self._tensors, {}
+        self._copier = Copier(self._copies, lambda tensor: self._tensor(tensor, known))
+        parts = {self.original: None}
+        waiting = [self.original]
+        while waiting:
+            part = waiting.pop()
             if part not in self._copies:
                 self._copies[part] = object.__new__(type(part))
-        known, self._buffers, self._tensors = self._buffers, {}, {}
+            inner = [p for p in list(part._modules.values()) if p is not None and p not in parts]
+            parts |= dict.fromkeys(inner)
+            waiting += inner
         for part in parts:
-            for weight in part._parameters.values():
-                if weight is not None and id(weight) not in self._tensors:
-                    # a detached tensor of its own, because gradient flags are the user's
-                    shared = nn.Parameter(weight.detach(), requires_grad=False)
-                    self._tensors[id(weight)] = weight, shared
-            for buffer in part._buffers.values():
-                if buffer is not None and id(buffer) not in self._buffers:
-                    kept = known.get(id(buffer)) or KeptBuffer(buffer, buffer.detach().clone())
-                    kept.restore()
-                    self._buffers[id(buffer)] = kept
-                    self._tensors[id(buffer)] = buffer, kept.target
-        for part in parts:
-            self._take_over(part, self._copies[part])
+            copy, state = self._copies[part], self._state_of(part)
+            copy.__dict__.clear()
+            copy.__dict__.update(state)
+        self._restore_before_passes()
 
-    def restore_buffers(self) -> None:
-        """Undo what a pass wrote to buffers."""
-        for buffer in self._buffers.values():
-            buffer.restore()
+    def find_writes(self) -> bool:
+        """Tell whether a pass wrote to the copy; if so, undo that before every pass from now on."""
+        for tensor in self._tensors.values():
+            tensor.find_writes()
+        self._copier.forget()
+        self._written = []
+        for part, copy in list(self._copies.items()):
+            state = self._state_of(part)
+            if names := [name for name in {*state, *copy.__dict__} if _differ(copy, state, name)]:
+                self._written.append((part, names))
+        self._restore_before_passes()
+        return self._writes
 
-    def reaches_original(self, run: Callable[[nn.Module], object]) -> bool:
-        """Tell whether running the copy also runs a module of the original."""
+    def restore(self) -> None:
+        """Undo what a pass wrote."""
+        for tensor in self._tensors.values():
+            tensor.restore()
+        if self._written:
+            self._copier.forget()
+        for part, names in self._written:
+            own, state = self._copies[part].__dict__, self._state_of(part)
+            for name in names:
+                own.pop(name, None)
+            own.update({name: state[name] for name in names if name in state})
+
+    def reaches_original(self, run: Callable[[], object]) -> bool:
+        """Tell whether running the copy also runs a module of the original.
+
+        Args:
+            run: Runs the copy.
+        """
         with modules_that_run() as ran:
-            run(self.module)
+            run()
         return not self._copies.keys().isdisjoint(ran)
 
     def watchers(self, run: Callable[[], object]) -> list[Hook]:
@@ -110,49 +131,75 @@ class PrivateCopy:
         Args:
             run: Runs the copy.
         """
-        parts = self._copies
-        foreign = [h for p in parts for h in p._forward_hooks.values() if not self._belongs(h)]
-        if foreign:
-            self._changes = {}
-            try:
-                self.refresh()
-                run()
-                return [hook for hook in foreign if not self._changes.get(id(hook), False)]
-            finally:
-                self._changes = None
-        return []
+        if not self._foreign:
+            return []
+        self._changes = {}
+        try:
+            self.refresh()
+            run()
+            return [hook for hook in self._foreign if not self._changes.get(id(hook), False)]
+        finally:
+            self._changes = None
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _take_over(self, part: nn.Module, copy: nn.Module) -> None:
-        """Give a copy the state of its original."""
-        state = {name: self._adapted(value) for name, value in part.__dict__.items()}
-        state["_parameters"] = {name: self._tensor(p) for name, p in part._parameters.items()}
-        state["_buffers"] = {name: self._tensor(b) for name, b in part._buffers.items()}
-        state["_modules"] = {
-            name: None if child is None else self._copies[child]
-            for name, child in part._modules.items()
-        }
+    @property
+    def _writes(self) -> bool:
+        return bool(self._written) or any(each.is_written for each in self._tensors.values())
+
+    def _restore_before_passes(self) -> None:
+        """Restore before each pass, also where several follow on each other."""
+        if self._writes:
+            self.module.register_forward_pre_hook(lambda *_: self.restore(), prepend=True)
+
+    def _tensor(self, tensor: Tensor, known: Mapping[int, KeptBuffer]) -> Tensor:
+        """Return the tensor of the copy for one of the original."""
+        if isinstance(tensor, nn.Parameter):
+            # a tensor of its own on the same memory, because gradient flags are the user's
+            return nn.Parameter(tensor.detach(), requires_grad=False)
+        if tensor.requires_grad:  # kept from a pass of the user's
+            return tensor
+        kept = known.get(id(tensor)) or KeptBuffer(tensor, tensor.clone())
+        if id(tensor) not in self._tensors:
+            kept.restore()
+        self._tensors[id(tensor)] = kept
+        return kept.target
+
+    def _state_of(self, part: nn.Module) -> dict[str, Any]:
+        """Return the state that the copy of a module should have."""
+        copied = self._copier.copied
+        state: dict[str, Any] = {}
+        for name, value in list(part.__dict__.items()):
+            if name in _FORWARD_HOOKS:
+                state[name] = OrderedDict(
+                    (i, copied(hook) if self._belongs(hook) else self._watched(hook))
+                    for i, hook in list(value.items())
+                    if self._belongs(hook) or self._runs(hook)
+                )
+            elif "_hooks" in name and not value:  # most are empty: fast, and shared with no module
+                state[name] = type(value)()
+            else:
+                state[name] = copied(value, whole=name in _REGISTERED)
         state["training"] = False
-        state["_forward_pre_hooks"] = self._adapted(part._forward_pre_hooks)
-        state["_forward_hooks"] = OrderedDict(
-            (i, self._adapted(hook) if self._belongs(hook) else self._watched(hook))
-            for i, hook in part._forward_hooks.items()
-            if not any(hook is other for other in self._left_out)
-        )
-        for name in _BACKWARD_HOOKS:  # of other tools: they would change or see our gradients
-            state[name] = OrderedDict()
+        # other tools' backward hooks, also global ones, would change or see gradients
+        state["_backward_hooks"], state["_backward_pre_hooks"] = OrderedDict(), OrderedDict()
         state["_is_full_backward_hook"] = None
+        state["_get_backward_hooks"], state["_get_backward_pre_hooks"] = _no_hooks, list
         if "grad_checkpointing" in state:  # timm's flag; the numbers are the same
             state["grad_checkpointing"] = False
-        copy.__dict__.clear()
-        copy.__dict__.update(state)
+        return state
 
     def _belongs(self, hook: Any) -> bool:
         """Tell whether a hook is part of the network: PyTorch's, or a method of a module in it."""
         if isinstance(hook, types.MethodType) and isinstance(hook.__self__, nn.Module):
             return hook.__self__ in self._copies
         return type(hook).__module__.startswith("torch.")
+
+    def _runs(self, hook: Any) -> bool:
+        """Tell whether a hook of another tool runs in the copy."""
+        return any(hook is other for other in self._foreign) and not any(
+            hook is other for other in self._left_out
+        )
 
     def _watched(self, hook: Hook) -> Hook:
         """Return a hook that records whether another one changes an output, during `watchers`."""
@@ -170,29 +217,17 @@ class PrivateCopy:
 
         return watched
 
-    def _tensor(self, tensor: Tensor | None) -> Tensor | None:
-        return None if tensor is None else self._tensors[id(tensor)][1]
 
-    def _adapted(self, value: Any, depth: int = 0) -> Any:
-        """Return an attribute's value with copies in the place of modules and tensors."""
-        if isinstance(value, nn.Module):
-            return self._copies.get(value, value)
-        if isinstance(value, Tensor):
-            return self._tensors[id(value)][1] if id(value) in self._tensors else value
-        if isinstance(value, types.MethodType) and isinstance(value.__self__, nn.Module):
-            return types.MethodType(
-                value.__func__, self._copies.get(value.__self__, value.__self__)
-            )
-        if type(value) is functools.partial:
-            given = [self._adapted(each, depth + 1) for each in (value.func, *value.args)]
-            named = {key: self._adapted(each, depth + 1) for key, each in value.keywords.items()}
-            return functools.partial(given[0], *given[1:], **named)
-        if type(value) in _CONTAINERS and len(value) <= _LARGEST and depth < _DEEPEST:
-            return self._container(value, depth + 1)
-        return value
+def _differ(copy: nn.Module, state: Mapping[str, Any], name: str) -> bool:
+    """Tell whether an attribute of a copy is not as it should be."""
+    own = copy.__dict__
+    both = name in own and name in state
+    return name not in _OWN and not (both and same_value(own[name], state[name]))
 
-    def _container(self, value: Any, depth: int) -> Any:
-        make = _CONTAINERS[type(value)]
-        if isinstance(value, dict):
-            return make((key, self._adapted(each, depth)) for key, each in value.items())
-        return make(self._adapted(each, depth) for each in value)
+
+def _forward_hooks(part: nn.Module) -> list[Hook]:
+    return [hook for name in _FORWARD_HOOKS for hook in getattr(part, name).values()]
+
+
+def _no_hooks() -> tuple[list[Any], list[Any]]:
+    return [], []
