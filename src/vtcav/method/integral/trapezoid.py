@@ -129,11 +129,15 @@ def weighted_gradients(
     def work(part: slice) -> tuple[slice, list[Tensor]]:
         rows = image[part]
         maps = F[rows] * flat_alpha[part][:, None, None, None]
-        own = rows_of(head, rows)
-        with held(own) as once:
-            return part, logit_gradients(
-                once, maps, classes[rows], flat_weight[part], recomputes=recomputes(own)
-            )
+        own, again = rows_of(head, rows), recomputes(head)
+        gradients: list[Tensor] = []
+        # what runs again may do so only once: then each class has a pass of its own
+        for wanted in classes[rows].split(1 if again else T, 1):
+            with held(own) as once:
+                gradients += logit_gradients(
+                    once, maps, wanted, flat_weight[part], recomputes=again
+                )
+        return part, gradients
 
     for part, gradients in BatchSize.from_(batch_size).run(len(image), work):
         # the rows of an image are adjacent: slicing takes a tenth of the time of index_add_

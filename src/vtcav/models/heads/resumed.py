@@ -65,7 +65,8 @@ class ModuleHead:
             run by run, by module path.
         prefix: The prefix tokens [N, prefix, C] of N images, or None before `of`.
         channels_last: Whether feature maps are passed on with their channels last in memory.
-        recomputes: Whether parts run again when a gradient is taken (activation checkpointing).
+        recomputes: Whether parts run again when a gradient is taken (activation checkpointing), or
+            only one gradient can be taken of a pass.
         _held: The stack that keeps outputs replaced until the gradients of a pass are taken
             (`held`); None restores them after the pass.
     """
@@ -321,13 +322,16 @@ def _gradient(head: ModuleHead, F: Tensor) -> tuple[Tensor, bool]:
         z = held.native(F)
         before = len(ran)
         weights = torch.linspace(1, 2, z.shape[1], device=z.device, dtype=z.dtype)
+        score, again = (z * weights).sum(), head.recomputes
         try:
-            G = gradient((z * weights).sum(), F, recomputes=head.recomputes)
-        except RuntimeError as error:
-            if head.recomputes or "checkpoint" not in str(error):
+            G = gradient(score, F, retain_graph=not again, recomputes=again)
+            if not again:
+                gradient(score, F)  # as for a second class
+        except RuntimeError:
+            if again:
                 raise
             return _gradient(replace(head, recomputes=True), F.detach())
-        return G, len(ran) > before
+        return G, again or len(ran) > before
 
 
 def _plain(network: Network, layer: str, reader: LogitReader, images: Tensor) -> tuple[Any, Tensor]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vtcav.errors import ModelError
-from vtcav.models.inspection.nested_tensors import parts_of
+from vtcav.models.inspection.nested_tensors import parts_of, tensors_in
 
 __all__ = ["Activation", "LogitReader", "find_logits"]
 
@@ -165,16 +165,11 @@ def _scores(output: Any, wanted: int | str | None) -> tuple[Tensor, str]:
     Raises:
         ModelError: When there is no such tensor, or several.
     """
-    if wanted is not None:
-        candidate, where = _part(output, wanted), f"the output {wanted!r} of the network"
-    elif isinstance(output, Tensor):
-        candidate, where = output, "the network's output"
-    elif getattr(output, "logits", None) is not None:
-        candidate, where = output.logits, "the `logits` of the network's output"
-    elif isinstance(output, dict) and "logits" in output:
-        candidate, where = output["logits"], "the 'logits' of the network's output"
+    if wanted is None:
+        candidate, where = _unnamed(output, "the network's output")
     else:
-        candidate, where = _only_scores(output)
+        part, where = _part(output, wanted), f"the output {wanted!r} of the network"
+        candidate = _unnamed(part, where)[0]
     if _can_be_scores(candidate):
         return candidate, where
     came = type(candidate).__name__
@@ -209,23 +204,35 @@ def _part(output: Any, wanted: int | str) -> Any:
         ) from None
 
 
-def _only_scores(output: Any) -> tuple[Any, str]:
-    """Return the only one of several outputs that can be scores.
+def _unnamed(output: Any, where: str) -> tuple[Any, str]:
+    """Return what holds the scores: the output, its `logits`, or its only part that can be scores.
 
     Raises:
         ModelError: When several can.
     """
-    parts = parts_of(output)
-    fitting = [(key, part) for key, part in parts if _can_be_scores(part)]
+    if isinstance(output, Tensor):
+        return output, where
+    if getattr(output, "logits", None) is not None:
+        return output.logits, "the `logits` of the network's output"
+    if isinstance(output, dict) and output.get("logits") is not None:
+        return output["logits"], "the 'logits' of the network's output"
+    fitting = [(path, part) for path, part in tensors_in(output) if _can_be_scores(part)]
+    # without dimensions it is a loss, or the score of one image after a squeeze()
+    fitting = [(path, part) for path, part in fitting if part.ndim] or fitting
     if len(fitting) > 1:
+        keys = list(dict.fromkeys(path[0] for path, _ in fitting))
+        advice = f"Say which: output={keys[0]!r} or output={keys[-1]!r}"
+        if len(keys) == 1:
+            advice = "Wrap the network in a module that returns one of them"
         raise ModelError(
-            f"the network returns {_described(output)}: {len(fitting)} of them can be class "
-            f"scores [N, T]. Say which: output={fitting[0][0]!r} or output={fitting[1][0]!r}"
+            f"the network returns {_described(output)}: {len(fitting)} of them can be "
+            f"class scores [N, T]. {advice}"
         )
     if fitting:
-        [(key, part)] = fitting
-        return part, f"the output {key!r} of the network's {len(parts)} outputs"
-    return output, "the network's output"
+        [(path, part)] = fitting
+        key = path[0] if len(path) == 1 else path
+        return part, f"the output {key!r} of the network's {len(parts_of(output))} outputs"
+    return output, where
 
 
 def _described(output: Any) -> str:

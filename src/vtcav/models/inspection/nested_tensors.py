@@ -17,6 +17,7 @@ __all__ = [
     "replaced",
     "tensor_at",
     "tensor_count",
+    "tensors_in",
 ]
 
 Part: TypeAlias = tuple[str | int, ...]
@@ -31,12 +32,12 @@ def first_tensor(output: Any) -> tuple[Part, Tensor] | None:
         >>> first_tensor((None, {"maps": torch.zeros(2)}))
         ((1, 'maps'), tensor([0., 0.]))
     """
-    return next(_tensors(output, ()), None)
+    return next(tensors_in(output), None)
 
 
 def tensor_count(output: Any) -> int:
     """Return how many tensors an output holds."""
-    return sum(1 for _ in _tensors(output, ()))
+    return sum(1 for _ in tensors_in(output))
 
 
 def tensor_at(output: Any, part: Part) -> Any:
@@ -84,12 +85,18 @@ def map_tensors(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
     )
 
 
-def _tensors(output: Any, way: Part) -> Iterator[tuple[Part, Tensor]]:
+def tensors_in(output: Any, way: Part = ()) -> Iterator[tuple[Part, Tensor]]:
+    """Yield the tensors in an output with the paths to them.
+
+    Args:
+        output: A tensor or a container.
+        way: The path to the output itself.
+    """
     if isinstance(output, Tensor):
         yield way, output
         return
     for key, value in parts_of(output):
-        yield from _tensors(value, (*way, key))
+        yield from tensors_in(value, (*way, key))
 
 
 def parts_of(output: Any) -> list[tuple[Any, Any]]:

@@ -66,6 +66,7 @@ class Trace:
         calls: In the order in which they began.
         cuts: Names of the modules that run once and that every path crosses.
         reached: Names of the modules whose output the logits depend on.
+        without_gradient: Names of the modules whose output autograd does not follow.
         read: For outputs [1, L, C] of modules that run once, which of the L rows have a gradient.
         classes: T, the number of logits.
     """
@@ -73,6 +74,7 @@ class Trace:
     calls: tuple[Call, ...]
     cuts: frozenset[str]
     reached: frozenset[str]
+    without_gradient: frozenset[str]
     read: Mapping[str, Tensor]
     classes: int
 
@@ -204,6 +206,7 @@ def record(module: nn.Module, x: Tensor, read_logits: Callable[[Any], Tensor]) -
         calls=tuple(recorder.calls),
         cuts=frozenset(call.name for call in once),
         reached=frozenset(call.name for call, node in recorder.nodes.items() if node in reached),
+        without_gradient=frozenset(c.name for c, node in recorder.nodes.items() if node is None),
         read=_read_rows(logits, rows),
         classes=logits.shape[1],
     )

@@ -247,6 +247,12 @@ class UsableLayers:
             )
         if len(calls) > 1:
             return f"runs {len(calls)} times in one pass, so its output is not one set of maps"
+        if call.name in self.trace.without_gradient:
+            return (
+                "does not reach the scores by a gradient: it runs without any, as inside of "
+                "reentrant activation checkpointing (there use_reentrant=False helps), of "
+                "torch.no_grad() or of an autograd function"
+            )
         if call.name not in self.trace.reached:
             return "does not reach the scores"
         if call.tensors > 1:
