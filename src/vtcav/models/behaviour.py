@@ -1,4 +1,4 @@
-"""A network's behaviour in numbers: its maps and logits for one fixed picture.
+"""A network's behaviour in numbers: its maps, logits and gradients for one fixed picture.
 
 Networks with the same weights may still compute different results, because their code is not in the
 fingerprint.
@@ -9,9 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
+import torch
+from torch import Tensor
+
 from vtcav.images.preprocess import to_tensor, without_window
 from vtcav.images.signature import probe_picture
-from vtcav.models.base import Model
+from vtcav.models.base import Model, held, recomputes
+from vtcav.models.heads.gradient import gradient
 
 __all__ = ["Behaviour", "behaviour", "same_behaviour"]
 
@@ -23,7 +27,9 @@ _MOST = 32  # values of each
 _TOLERANCE = 0.03  # of the largest value: devices and precisions differ by less
 
 
-def behaviour(model: Model, layers: Sequence[str]) -> dict[str, list[float]]:
+def behaviour(
+    model: Model, layers: Sequence[str], *, gradients: bool = False
+) -> dict[str, list[float]]:
     """Return some logits for a fixed picture, and the mean maps of layers, by name.
 
     The result is empty for a network that cannot take the picture because of its size.
@@ -31,18 +37,32 @@ def behaviour(model: Model, layers: Sequence[str]) -> dict[str, list[float]]:
     Args:
         model: The network.
         layers: Names of its layers.
+        gradients: Whether to add the mean gradients of the logits at the layers.
     """
     try:
         x = to_tensor(without_window(model.preprocess), probe_picture(), "the probe picture")
-        maps, z = model.activations_and_logits(x[None], list(layers))
+        x = x[None]
+        maps, z = model.activations_and_logits(x, list(layers))
+        found = {_LOGITS: z[0]} | {f"layer {name}": F[0].mean((1, 2)) for name, F in maps.items()}
+        for name, F in maps.items() if gradients else ():
+            found[f"gradient at {name}"] = _gradient(model, name, x, F)[0].mean((1, 2))
     except Exception as error:  # noqa: BLE001  (a user's network may raise anything)
         _log.info("the network cannot take the probe picture: %s", error)
         return {}
-    found = {_LOGITS: z[0]} | {f"layer {name}": F[0].mean((1, 2)) for name, F in maps.items()}
     return {
         name: [float(f"{value:.6g}") for value in values[:_MOST].tolist()]
         for name, values in found.items()
     }
+
+
+def _gradient(model: Model, layer: str, x: Tensor, F: Tensor) -> Tensor:
+    """Return the gradient of a weighted sum of all logits."""
+    head, F = model.head(layer).of(x), F.requires_grad_()
+    with torch.enable_grad(), held(head) as own:
+        z = own(F)
+        # different weights, because logits may have a constant sum
+        weight = torch.linspace(1, 2, z.shape[1], dtype=z.dtype, device=z.device)
+        return gradient((z * weight).sum(), F, recomputes=recomputes(head))
 
 
 def same_behaviour(a: Behaviour, b: Behaviour) -> bool:

@@ -16,6 +16,7 @@ from vtcav.files.hashing import json_hash
 from vtcav.images.listing import collect
 from vtcav.images.references import ImageRef, UnreadableError
 from vtcav.images.signature import signature
+from vtcav.models.behaviour import behaviour
 from vtcav.results.provenance import versions
 from vtcav.study.spec import Source, paths
 from vtcav.study.study import Study
@@ -129,6 +130,7 @@ def identity(study: Study, explainer: VisualTCAV) -> dict[str, Any]:
             "task": study.model.task,
             "device": model.device.type,
             "classes": json_hash(list(model.class_names)),
+            "behaviour": behaviour(model, explainer.layers, gradients=True),
             "preprocess_behaves": json_hash(repr(signature(model.preprocess))),
         },
         "layers": list(explainer.layers),

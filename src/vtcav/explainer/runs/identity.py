@@ -12,6 +12,7 @@ from vtcav.files.hashing import json_hash, text_hash
 from vtcav.images.references import ImageRef
 from vtcav.images.signature import signature
 from vtcav.method.cav import Cavs
+from vtcav.models.behaviour import behaviour
 from vtcav.results.bank import CavBank
 
 __all__ = ["bank_digest", "identity"]
@@ -37,6 +38,10 @@ def identity(
             "device": device,
             "classes": json_hash(names),
             "probabilities": getattr(model, "task", "auto"),
+            # The fingerprint knows the weights, but not the code.
+            "behaviour": behaviour(
+                model, [layer.name for layer in attributor.layers], gradients=True
+            ),
             "preprocess_behaves": text_hash(repr(signature(model.preprocess))),
         },
         "layers": [dict(layer) for layer in data["layers"]],

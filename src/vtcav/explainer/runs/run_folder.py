@@ -34,6 +34,7 @@ from vtcav.files.claim import claim
 from vtcav.files.hashing import file_hash, json_hash
 from vtcav.images.facts import Fact, fact_of
 from vtcav.images.references import Skipped
+from vtcav.models.behaviour import same_behaviour
 
 __all__ = ["DamagedPartWarning", "RunFolder", "opened"]
 
@@ -57,7 +58,7 @@ def opened(path: Path, identity: Mapping[str, Any]) -> Iterator[RunFolder]:
         ExplanationError: When the folder holds a run with other settings, naming what differs;
             when another process holds the lock; or when it cannot be read or written.
     """
-    identity = json.loads(json.dumps({"format": FORMAT, **identity}))
+    identity = _with_known_behaviour(path, json.loads(json.dumps({"format": FORMAT, **identity})))
     with _usable(path):
         path.mkdir(parents=True, exist_ok=True)
         file = (path / _LOCK).open("a+", encoding="utf-8")
@@ -185,6 +186,20 @@ def _claim(path: Path, identity: Mapping[str, Any]) -> None:
         warn(f"{str(manifest)!r} is damaged and is written again: {error}", DamagedPartWarning)
         manifest.unlink()
         claim(manifest, identity)
+
+
+def _with_known_behaviour(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """Return an identity with the behaviour that a run recorded, where the network's is like it.
+
+    Devices, threads and processors change the last digits.
+    """
+    try:
+        known = json.loads((path / _MANIFEST).read_text("utf-8"))["model"]["behaviour"]
+        alike = same_behaviour(known, identity["model"]["behaviour"])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return identity
+    model = identity["model"] | ({"behaviour": known} if alike else {})
+    return identity | {"model": model}
 
 
 def _remove_half_written(path: Path) -> None:

@@ -132,7 +132,7 @@ def weighted_gradients(
         own, again = rows_of(head, rows), recomputes(head)
         gradients: list[Tensor] = []
         # what runs again may do so only once: then each class has a pass of its own
-        for wanted in classes[rows].split(1 if again else T, 1):
+        for wanted in classes[rows].chunk(T if again else 1, 1):
             with held(own) as once:
                 gradients += logit_gradients(
                     once, maps, wanted, flat_weight[part], recomputes=again

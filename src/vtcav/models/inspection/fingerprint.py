@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 __all__ = ["checksums", "fingerprint"]
 
-_ADDRESS = re.compile(r"( at)? 0x[0-9a-fA-F]+")
+_ADDRESS = re.compile(r"( at)? 0x[0-9a-fA-F]+|\b\d{12,}\b")  # also id()
 _WHOLE_NUMBERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
