@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,14 +159,9 @@ class Cache:
             entries = self.entries()
         except OSError:
             return 0
-        left = sum(entry.size for entry in entries)
-        going = []
-        for entry in entries:
-            if left <= self.max_bytes:
-                break
-            left -= entry.size
-            going.append(entry.path)
-        return _remove(going)
+        excess = sum(entry.size for entry in entries) - self.max_bytes
+        removed = accumulate((entry.size for entry in entries), initial=0)
+        return _remove([e.path for e, size in zip(entries, removed, strict=False) if size < excess])
 
     def clear(self) -> int:
         """Remove all entries, and nothing else in the folder; return how many.
