@@ -1,1 +1,1 @@
-"""Networks: feature maps of layers, heads after them, scores; and how to load one by name."""
+"""Networks: feature maps of layers, heads after them, and scores; loading one by name."""

@@ -1,7 +1,7 @@
 """A network's behaviour in numbers: its maps, logits and gradients for one fixed picture.
 
-Networks with the same weights may still compute different results, because their code is not in the
-fingerprint.
+Networks with the same weights may still compute different results, because their code is not part
+of the fingerprint.
 """
 
 from __future__ import annotations

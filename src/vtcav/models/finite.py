@@ -13,7 +13,7 @@ __all__ = ["check_finite"]
 
 
 def check_finite(names: Sequence[str], maps: Mapping[str, Tensor], z: Tensor | None = None) -> None:
-    """Refuse infinite values and NaN, which would lead to meaningless numbers.
+    """Refuse infinite values and NaN, which would give meaningless attributions.
 
     Args:
         names: Names of the N images.

@@ -1,4 +1,4 @@
-"""Settings of networks: which one to load, what is known of it, and how it computes."""
+"""Settings of a network: which one to load, what its user knows about it, where it computes."""
 
 from __future__ import annotations
 
@@ -90,21 +90,21 @@ def _parse_yaml(text: str) -> Any:
 
 @dataclass(frozen=True)
 class LoadSettings(Settings):
-    """A network by name, and its user's settings; None leaves a setting to the network.
+    """A network by name, with its user's settings; None leaves a setting to the network.
 
     Attributes:
         name: The network's name, as `vtcav.load_model` takes it.
-        weights: The pretrained ones, "random", or a file.
-        class_names: In place of the network's own: a list, or a file.
+        weights: None for the pretrained ones, "random", or a file.
+        class_names: A list or a file of names, in place of the network's own.
         binary: Whether the network has a single logit.
         task: The kind of scores.
         device: Where to compute.
-        layouts: The layouts of layers, by name or pattern, where they are not found.
-        preprocess: In place of the network's own.
+        layouts: The layouts of layers, by name or pattern, where they cannot be detected.
+        preprocess: The preprocessing, in place of the network's own.
         output: Which of several outputs holds the scores.
 
     Raises:
-        ModelError: For a value of another kind.
+        ModelError: For a value of the wrong kind.
     """
 
     error: ClassVar[type[VtcavError]] = ModelError
@@ -171,13 +171,13 @@ class LoadSettings(Settings):
 
     @property
     def names(self) -> Sequence[str] | None:
-        """The class names that are given, read where a file is."""
+        """The class names that the user gives, read from the file if it is one."""
         given = self.class_names
         return read_class_names(given) if isinstance(given, str | os.PathLike) else given
 
     @property
     def scores(self) -> int | None:
-        """How many scores the network needs for the class names."""
+        """The number of scores that the network must have; None where it is not known."""
         if self.binary or self.task == "regression":
             return 1
         names = self.names

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,10 +39,10 @@ IMAGES = 16
 """Images per pass by default. Fixed, because the parts of long runs depend on it."""
 
 GPU_EXAMPLES = 64
-"""Images per pass to learn from on a GPU, which takes as long for 16."""
+"""Images per pass when learning on a GPU, which takes just as long for 16."""
 
 FAST_MAPS, FAST_MAPS_GPU = 32, 256
-"""Feature maps per pass beyond which nothing is gained, on a processor and on a GPU."""
+"""Feature maps per pass beyond which nothing is gained, on a CPU and on a GPU."""
 
 _SHARE = 0.4  # of the free memory; the rest is for temporary results and other programs
 _UNKNOWN = 4 << 30  # bytes of free memory where the system does not tell
@@ -110,7 +111,7 @@ class BatchSize:
                 self._lower(rows.stop - rows.start, failure)
 
     def _lower(self, tried: int, failure: str) -> None:
-        """Take half as many from now on."""
+        """Continue with half as many rows per pass."""
         if tried == 1:
             raise ModelError(
                 f"there is not enough memory for one of the {self.of} ({failure}); use a smaller "
@@ -136,7 +137,7 @@ class Budget:
     """The batch sizes of one explainer.
 
     Args:
-        batch_size: Rows per pass; None finds it for each layer. Either is lowered where memory
+        batch_size: Rows per pass; None determines it for each layer. Either is lowered where memory
             runs out.
     """
 
@@ -175,7 +176,7 @@ def _fitting(each: int, device: torch.device) -> int:
 def bytes_per_map(head: Head, F: Tensor, classes: int = 1) -> int:
     """Return about how many bytes a feature map takes in a forward and a backward pass.
 
-    One map goes forward, and what autograd keeps for it is counted, without the weights.
+    One map is passed forward, and what autograd keeps for it is counted, without the weights.
 
     Args:
         head: The network after a layer.
@@ -219,29 +220,21 @@ def free_memory(device: torch.device) -> int:
 
 def _available() -> int | None:
     """Return the bytes of this machine that are free or can be freed, where the system tells."""
-    try:
+    with suppress(OSError, ValueError):
         for line in Path("/proc/meminfo").read_text("ascii").splitlines():
             if line.startswith("MemAvailable:"):
                 return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    try:
+    with suppress(ValueError, OSError, AttributeError):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
-    except (ValueError, OSError, AttributeError):
-        return None
+    return None
 
 
 def _container(root: Path = Path("/sys/fs/cgroup")) -> int | None:
     """Return the bytes left of a container's limit, where there is one."""
-    try:
-        limit = (root / "memory.max").read_text("ascii").strip()
-        return None if limit == "max" else int(limit) - _used(root)
-    except (OSError, ValueError):
-        return None
-
-
-def _used(root: Path) -> int:
-    """Return the bytes that a container uses, without the file cache, which can be freed."""
-    stat = dict(line.split() for line in (root / "memory.stat").read_text("ascii").splitlines())
-    current = int((root / "memory.current").read_text("ascii"))
-    return current - int(stat.get("inactive_file", 0))
+    limit, current, stat = (root / f"memory.{name}" for name in ("max", "current", "stat"))
+    with suppress(OSError, ValueError):
+        most = int(limit.read_text("ascii"))  # "max" where there is none
+        # the file cache can be freed
+        cached = dict(line.split() for line in stat.read_text("ascii").splitlines())
+        return most - int(current.read_text("ascii")) + int(cached.get("inactive_file", 0))
+    return None

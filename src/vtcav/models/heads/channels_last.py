@@ -1,9 +1,9 @@
 """Tensors with their channels last in memory, where that is faster.
 
-The shape of a tensor stays [N, C, h, w]; convolutions keep the order in their outputs. On a
-processor in float32 (docs/performance.md) this takes a quarter to a half off the time of networks
-with depthwise convolutions and mostly a tenth to a quarter off ResNets, but costs time where no
-convolution follows.
+The shape of a tensor stays [N, C, h, w]; convolutions keep the order in their outputs. On a CPU in
+float32 (docs/performance.md) this saves a quarter to a half of the time of networks with depthwise
+convolutions, and mostly a tenth to a quarter for ResNets, but costs time where no convolution
+follows.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def images_channels_last(
     Args:
         module: The network.
         logits: Runs it.
-        images: A few images [N, 3, H, W] in the usual order.
+        images: A few images [N, 3, H, W] in the usual memory order.
     """
     if images.ndim != 4 or not gains_from_channels_last(module.modules(), images):
         return False

@@ -1,8 +1,8 @@
 """Gradients in mixed precision, on request.
 
 Only the integrated gradients, which take most of the time, are computed under autocast. Feature
-maps, CAVs, concept maps, predictions and class shares stay as they are. The loss of accuracy is
-measured and reported.
+maps, CAVs, concept maps, predictions and class shares keep the network's own precision. The loss of
+accuracy is measured and reported.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The network after a layer, resumed from given feature maps.
 
-The whole module is called with one dummy image while the layer's output is replaced, so that
-arbitrary `forward` code keeps working. The modules before the layer return their recorded outputs
-for the dummy image instead of computing again. There are three ways, cheapest first:
+The whole module is called with one dummy image while the layer's output is replaced, so arbitrary
+`forward` code keeps working. The modules before the layer return their recorded outputs for the
+dummy image instead of computing again. There are three ways, the cheapest first:
 
 - `single`: the dummy is one image; only what follows the layer sees the batch of feature maps.
 - `expanded`: everything sees the batch size of the feature maps, for networks that read the input's
@@ -55,7 +55,7 @@ class ModuleHead:
 
     Attributes:
         layer: Module path of the layer.
-        resume: The way, one of `WAYS`.
+        resume: The way in which the rest is run, one of `WAYS`.
         network: The whole network.
         reader: How its logits are read.
         layout: How the layer's output holds the maps.
@@ -287,7 +287,7 @@ def _agrees(head: ModuleHead, F: Tensor, expected: Tensor) -> bool:
     """Tell whether the head gives the logits of the plain pass, up to rounding.
 
     Both run the same operations on tensors of the same shape and mostly agree bit by bit. Half
-    precision has few bits, so the tolerance is small there, for a bypass to show.
+    precision has few bits, so the tolerance is small there; otherwise a bypass would not show.
     """
     with torch.no_grad():
         logits = head.native(F)
@@ -350,8 +350,7 @@ def _recorded(
 ) -> dict[str, list[Any]]:
     """Return the outputs of the modules before the layer, and of the layer, for the dummy image.
 
-    Runs inside a module that returns its recorded output are left out, because they will not
-    happen.
+    Modules inside a module that returns its recorded output are left out, because they do not run.
     """
     wanted: dict[str, set[int]] = {}
     for call in [*trace.before(layer), trace.calls_of(layer)[0]]:

@@ -44,7 +44,7 @@ class KerasLayers(UsableLayers):
 class KerasClassifier(Classifier):
     """A Keras 3 network (torch backend) with its class names and its preprocessing.
 
-    Layers go by their Keras names, those inside of a nested network by the path: "resnet/conv1".
+    Layers go by their Keras names, those inside a nested network by their path: "resnet/conv1".
 
     Args:
         network: A built `keras.Model` that maps images to class scores [N, T]. It is borrowed as
@@ -54,15 +54,15 @@ class KerasClassifier(Classifier):
         preprocess: A `vtcav.Preprocess`, or any callable from a PIL image to a tensor [3, H, W],
             channels first as everywhere in vtcav. Or the name of a scaling at the network's own
             size: "tf", "torch" or "caffe" as `keras.applications` calls them, or "pixels" (0 to
-            255). None takes the network's own where that is certain: for one of
+            255). None takes the network's own where that is certain: for a network of
             `keras.applications` with its 1000 classes, or one that scales pixels 0..255 itself.
             Otherwise it warns, resizes to the network's input and scales to [0, 1].
         binary: Whether the network has a single logit, positive above 0.
         device: Where to compute. "auto" is where the network's weights are.
 
     Raises:
-        ModelError: When this is no built Keras network with one image as its input, Keras runs
-            on another backend than torch, or as `Classifier`.
+        ModelError: When this is not a built Keras network with one image as its input, when Keras
+            runs on a backend other than torch, or as for `Classifier`.
     """
 
     _runs_a_copy = False  # the graph of layers leads back to the user's
@@ -98,7 +98,7 @@ class KerasClassifier(Classifier):
 
 
 def _checked(network: Any) -> Any:
-    """Return the network, or raise where it is no Keras network that can be explained."""
+    """Return the network, or raise if it is not a Keras network that can be explained."""
     keras = import_keras()
     if not isinstance(network, keras.Model):
         raise ModelError(

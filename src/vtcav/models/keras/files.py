@@ -1,8 +1,9 @@
 """Keras networks from files: Keras 3 and TF-Keras 2, `.keras` and `.h5`; no code is run.
 
-Files of TF-Keras 2 differ from those of Keras 3 in a few names and arguments. A `.keras` archive is
-a description in JSON beside the weights: the description is translated, the weights are read as
-they are. For `.h5` files Keras 3 has a reader, which gets layers that accept the old arguments.
+Files of TF-Keras 2 differ from those of Keras 3 in a few names and arguments. A `.keras` archive
+holds a description in JSON beside the weights: the description is translated, and the weights are
+read as they are. For `.h5` files Keras 3 has a reader, which gets layers that accept the old
+arguments.
 """
 
 from __future__ import annotations
@@ -31,15 +32,14 @@ _HINT = "pip install 'vtcav[keras]'"
 
 # Arguments in descriptions of TF-Keras 2 that Keras 3 does not know. They have no effect, or none
 # on a network that is built.
+_KERNEL = "groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint"
 _SURPLUS: dict[str, tuple[str, ...]] = {
     "DepthwiseConv1D": ("groups",),
     "DepthwiseConv2D": ("groups",),
     "Conv1DTranspose": ("groups",),
     "Conv2DTranspose": ("groups",),
-    **dict.fromkeys(
-        ("SeparableConv1D", "SeparableConv2D"),
-        ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint"),
-    ),
+    "SeparableConv1D": _KERNEL,
+    "SeparableConv2D": _KERNEL,
 }
 _MODELS = {"Functional": "keras.src.models.functional", "Sequential": "keras", "Model": "keras"}
 _TF_OPERATORS = {"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "ClassMethod"}
@@ -54,7 +54,7 @@ _AGAIN = (
 def import_keras() -> Any:
     """Return the module `keras`, on the torch backend.
 
-    The environment variable that chooses the backend is set only during the import, and only where
+    The environment variable that chooses the backend is set only during the import, and only if
     keras is not yet imported.
 
     Raises:

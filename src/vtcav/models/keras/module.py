@@ -39,7 +39,7 @@ class ChannelsFirst(nn.Module):
         self._hidden = (network,)  # in a tuple, where torch does not take it for a child
         self.channels_last = _channels_last(network)
         own: set[int] = set()
-        for name, layer in _layers(network):
+        for name, layer in _layers(network).items():
             kind = _mirror_class(type(layer).__name__)
             # not add_module, which refuses the dots that Keras allows
             self._modules[name] = mirror = kind(layer, self.channels_last)
@@ -127,21 +127,16 @@ class _Mirror(nn.Module):
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """Return the layer's output, a feature map as [N, C, h, w]."""
-        output = self._compute(*inputs, **kwargs)
-        return output.movedim(-1, 1) if self._channels_last and _is_map(output) else output
+        return self._moved(self._compute(*inputs, **kwargs), -1, 1)
 
     def stand_in(self) -> Callable[..., Any]:
         """Return the replacement of the Keras layer's method."""
+        return lambda *inputs, **kwargs: self._moved(self(*inputs, **kwargs), 1, -1)
 
-        def forward(*inputs: Any, **kwargs: Any) -> Any:
-            output = self(*inputs, **kwargs)
-            return output.movedim(1, -1) if self._channels_last and _is_map(output) else output
-
-        return forward
-
-
-def _is_map(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.ndim == 4
+    def _moved(self, output: Any, channels: int, to: int) -> Any:
+        """Return the output, if it is a feature map, with its channels moved to another axis."""
+        is_map = isinstance(output, Tensor) and output.ndim == 4
+        return output.movedim(channels, to) if self._channels_last and is_map else output
 
 
 @functools.cache
@@ -161,33 +156,33 @@ def _register(module: nn.Module, name: str, value: Tensor) -> None:
         module.register_buffer(name, value)
 
 
-def _layers(network: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield all layers and operations inside a network by path, each once, outer before inner."""
+def _layers(network: Any) -> dict[str, Any]:
+    """Return all layers and operations inside a network by path, each once, outer before inner."""
+    found: dict[str, Any] = {}
     seen: set[int] = set()
-    names: set[str] = set()
 
-    def walk(outer: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    def walk(outer: Any, prefix: str) -> None:
         layers = outer._flatten_layers(include_self=False, recursive=False)
         for layer in [*getattr(outer, "operations", ()), *layers]:
             if id(layer) in seen:
                 continue
             seen.add(id(layer))
             name = f"{prefix}{layer.name}"
-            while name in names:  # only hand-written networks have two layers of one name
+            while name in found:  # only hand-written networks have two layers of one name
                 name += "'"
-            names.add(name)
-            yield name, layer
+            found[name] = layer
             if isinstance(layer, nn.Module):
-                yield from walk(layer, f"{name}/")
+                walk(layer, f"{name}/")
 
-    return walk(network, prefix)
+    walk(network, "")
+    return found
 
 
 def _channels_last(network: Any) -> bool:
     """Tell whether the network has its channels last, or raise where its layers disagree."""
     formats = {
         layer.data_format: name
-        for name, layer in _layers(network)
+        for name, layer in _layers(network).items()
         if isinstance(getattr(layer, "data_format", None), str)
     }
     if len(formats) > 1:
@@ -206,7 +201,7 @@ def _architecture(network: Any) -> str:
         config = keras.saving.serialize_keras_object(network)
     except Exception:  # noqa: BLE001  (a hand-written network may have no configuration)
         config = None
-    layers = [(name, type(layer).__name__) for name, layer in _layers(network)]
+    layers = [(name, type(layer).__name__) for name, layer in _layers(network).items()]
     return json.dumps([_essential(config), layers], sort_keys=True, default=repr)
 
 

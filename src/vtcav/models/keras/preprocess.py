@@ -103,7 +103,7 @@ def advise(network: Any, *, channels_last: bool) -> Advice:
 
 
 def _application(network: Any) -> tuple[str, str]:
-    """Return the name and the scale of the architecture; no name where it is inside another."""
+    """Return the name and the scale of the architecture; no name if it is inside another."""
     outer = {layer.name for layer in network.layers}
     names = {layer.name for layer in network._flatten_layers()}
     for pattern, layer, scale in _APPLICATIONS:
@@ -138,7 +138,7 @@ def named_preprocess(name: str, size: Any) -> Preprocess:
 
 
 def _size(network: Any, channels_last: bool) -> tuple[int, int] | None:
-    """Return (H, W) of the network's input, or None where it takes any size or states none."""
+    """Return (H, W) of the network's input, or None if it takes any size or states none."""
     shape = _shape(network, "input")
     size = shape[1:3] if channels_last else shape[2:4]
     return size if len(shape) == 4 and all(size) else None

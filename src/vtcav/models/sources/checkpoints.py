@@ -27,8 +27,8 @@ def build_network(
     """Return a network with the weights that the user asks for, in evaluation mode.
 
     Args:
-        build: Builds the network without weights, for a number of classes or for its own.
-        settings: With the weights and the number of classes.
+        build: Builds the network without weights, for a number of classes or (None) for its own.
+        settings: The settings, which have the weights and the number of classes.
         pretrained: Returns the network with its pretrained weights.
     """
     if settings.weights is None:
@@ -44,7 +44,7 @@ def build_with_weights(
     """Return a network with the weights of a file.
 
     Args:
-        build: Builds the network, for a number of classes or for its own.
+        build: Builds the network, for a number of classes or (None) for its own.
         path: A .safetensors file, or a file of `torch.save` that holds only tensors.
         classes: The number of classes; None takes as many as the file has weights for.
 
@@ -160,7 +160,7 @@ def _class_count(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> i
 def _differences(
     state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
 ) -> tuple[list[str], list[str], list[str]]:
-    """Return the names that are missing in a state, that are extra, and that differ in shape."""
+    """Return the names that a state lacks, that it has in excess, and that differ in shape."""
     missing = [key for key in wanted if key not in state]
     extra = [key for key in state if key not in wanted]
     other = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
@@ -170,11 +170,8 @@ def _differences(
 def _check(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: str | Path) -> None:
     """Raise where the names or shapes in a file are not those of the network."""
     missing, extra, other = _differences(state, wanted)
-    faults = []
-    if missing:
-        faults.append(f"the file lacks {_keys(missing)}")
-    if extra:
-        faults.append(f"the network has no {_keys(extra)}")
+    faults = [f"the file lacks {_keys(missing)}"] if missing else []
+    faults += [f"the network has no {_keys(extra)}"] if extra else []
     if other:
         key = other[0]
         shapes = f"{tuple(state[key].shape)}, expected {tuple(wanted[key].shape)}"

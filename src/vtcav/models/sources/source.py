@@ -83,8 +83,8 @@ def missing_weights(kind: str, name: str, *, download: str = "", where: str = ""
     Args:
         kind: The package.
         name: The network in it.
-        download: Python code that downloads the weights; empty where there are none.
-        where: The place where they would be, for the message.
+        download: Python code that downloads the weights; empty if there are none.
+        where: The location where they would be, for the message.
     """
     hint = 'pass weights=FILE, or weights="random" to try the mechanics'
     if not download:
