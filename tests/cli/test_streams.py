@@ -1,17 +1,22 @@
 """Standard output and error of commands, and the folders that they leave."""
 
 import json
+import os
+import subprocess
 import sys
 import warnings
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from vtcav.cli import main
 from vtcav.cli.terminal import by_class, print_table
+from vtcav.files.atomic import replace_files
 from vtcav.files.cache_location import cache_of
 from vtcav.files.home import expanded
+from vtcav.files.manifest import read_table, write_table
 from vtcav.images.progress import progress_bar
 
 LOUD = """
@@ -42,6 +47,54 @@ def test_what_a_users_code_prints_comes_not_before_the_json(here, capsys, monkey
     printed = capsys.readouterr()
     assert json.loads(printed.out)
     assert "loading the weights" in printed.err
+
+
+def test_json_alone_and_valid_whatever_the_encoding_and_the_library(here):
+    print_all = 'os.write(1, b"from C"); sys.stdout.write("\\u03c0 of sys")'
+    loud = LOUD.replace('print("loading the weights")', f"import os, sys; {print_all}")
+    (here / "loudmodel.py").write_text(loud)
+    (here / "names.txt").write_text("\u0437\u0435\u0431\u0440\u0430\nb\nc\n", "utf-8")
+    (here / "c" / "\u0437").mkdir(parents=True)
+    (here / "neg").mkdir()
+    for i in range(4):
+        Image.effect_noise((40, 40), 90).save(here / "c" / "\u0437" / f"{i}.png")
+        Image.effect_noise((40, 40), 50).save(here / "neg" / f"{i}.png")
+    command = [sys.executable, "-m", "vtcav", "explain", "neg/0.png"]
+    command += ["--model", "python:loudmodel:build", "--class-names", "names.txt", "--layers", "1"]
+    command += ["--concepts", "c", "--negatives", "neg", "--null-cavs", "0", "--min-examples", "2"]
+    command += ["--preprocess", "{size: 32}", "--json", "--bootstraps", "0", "-o", "~/out"]
+    home = {"HOME": str(here / "home"), "USERPROFILE": str(here / "home")}
+    run = subprocess.run(
+        command, capture_output=True, env=os.environ | home | {"PYTHONIOENCODING": "ascii"}
+    )
+    assert run.returncode == 0, run.stderr
+    assert {row["concept"] for row in json.loads(run.stdout)["attributions"]} == {"\u0437"}
+    assert b"from C" in run.stderr
+    assert b"of sys" in run.stderr
+    assert (here / "home" / "out" / "local.json").is_file()
+    assert not (here / "~").exists()
+
+
+def test_a_closed_standard_output_is_no_fault_of_the_users_code(here, monkeypatch):
+    (here / "loudmodel2.py").write_text(LOUD.replace("print(", "import sys; sys.stdout.write("))
+    (here / "names.txt").write_text("a\nb\nc\n")
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["layers", "python:loudmodel2:build", "--class-names", "names.txt"]) == 0
+
+
+def test_code_that_ends_the_program_is_named(here, capsys):
+    (here / "quitting.py").write_text("import sys\n\ndef build():\n    sys.exit(3)\n")
+    assert main(["layers", "python:quitting:build"]) == 1
+    assert "python:quitting:build failed: SystemExit: 3" in capsys.readouterr().err
+
+
+def test_results_go_into_a_folder_named_like_the_home(here):
+    (here / "~").mkdir()
+    table = pd.DataFrame({"a": [1]})
+    with replace_files(Path("~/out")) as staging:
+        write_table(staging / "t", table)
+    assert read_table(Path("~/out/t")).equals(table)
+    assert (here / "~" / "out" / "t.csv").is_file()
 
 
 def test_a_failed_command_leaves_no_empty_folder(here, capsys):

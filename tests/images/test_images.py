@@ -110,7 +110,16 @@ def test_a_folder_is_listed_recursively_in_sorted_order(tmp_path):
 def test_hidden_files_and_resource_forks_are_left_out(tmp_path):
     for name in ("a.png", ".hidden.png", ".cache/b.png", "__MACOSX/a.png", "x/.y/c.png"):
         save(tmp_path / name)
-    for name in ("@eaDir", "$RECYCLE.BIN", "lost+found", "System Volume Information"):
+    made = ("@eaDir", "$RECYCLE.BIN", "lost+found", "System Volume Information", "#snapshot")
+    made += (
+        "@Recycle",
+        "FOUND.000",
+        "Icon\r",
+        "Temporary Items",
+        "a.png:Zone.Identifier",
+        "~$a.doc",
+    )
+    for name in made:
         save(tmp_path / name / "a.png")
         (tmp_path / name).joinpath("b.png").touch()
     (tmp_path / "Thumbs.db").touch()
@@ -797,3 +806,9 @@ def test_a_format_that_this_pillow_lacks_is_named(tmp_path, monkeypatch):
     (tmp_path / "x.new").write_bytes(b"NEW picture " + BytesIO(b"1234").read())
     with pytest.raises(ImageError, match="support for NEW is not installed"):
         reading(tmp_path / "x.new")
+
+
+def test_a_link_to_nothing_is_named_as_one(tmp_path):
+    (tmp_path / "x.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(ImageError, match=r"is a link to '.*gone\.png', which is not there"):
+        collect(tmp_path / "x.png")

@@ -200,3 +200,24 @@ def test_a_network_explains_through_the_window(tmp_path):
         tables.append(local.attributions["attribution"])
         assert local.picture.std() > 50
     assert tables[0].tolist() == tables[1].tolist()
+
+
+def pgm(path, maximum, values):
+    path.write_bytes(b"P5 %d 1 %d\n" % (len(values), maximum) + np.array(values, ">u2").tobytes())
+
+
+def test_values_are_those_of_the_file_whatever_pillow_makes_of_them(tmp_path):
+    pgm(tmp_path / "x.pgm", 4095, [0, 819, 4095])  # Pillow scales them to 65535
+    assert greys(tmp_path / "x.pgm", Preprocess(None, window=(0, 4095))) == [0, 51, 255]
+    assert greys(tmp_path / "x.pgm", Preprocess(None, window=(0, 819))) == [0, 255, 255]
+    assert greys(tmp_path / "x.pgm", Preprocess(None)) == [0, 51, 255]
+    tifffile = pytest.importorskip("tifffile")
+    dark = np.array([[0, 16384, 65535]], np.uint16)
+    tifffile.imwrite(tmp_path / "x.tif", dark, photometric="miniswhite")  # as of X-ray films
+    assert greys(tmp_path / "x.tif", Preprocess(None)) == [255, 191, 0]
+    assert greys(tmp_path / "x.tif", Preprocess(None, window=(0, 32768))) == [255, 127, 0]
+    tifffile.imwrite(tmp_path / "i.tif", np.array([[-100, 0, 100]], np.int8))
+    assert greys(tmp_path / "i.tif", Preprocess(None, window=(-100, 100))) == [0, 128, 255]
+    tifffile.imwrite(tmp_path / "u.tif", np.array([[3_000_000_000]], np.uint32))
+    with pytest.raises(ImageError, match="above 2147483647"):
+        prepared(Preprocess(None, window=(0, 4e9)), collect(tmp_path / "u.tif")[0])

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vtcav.cli.options import UsageError, add_command
-from vtcav.cli.terminal import fail, results_alone, show_warning
+from vtcav.cli.terminal import fail, results_alone, show_warning, sound_streams
 from vtcav.errors import VtcavError
 
 __all__ = ["main", "parser"]
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.simplefilter("default", UserWarning)
             warnings.showwarning = show_warning
         try:
-            with _no_empty_folders(getattr(arguments, "output", None)), output:
+            with sound_streams(), _no_empty_folders(getattr(arguments, "output", None)), output:
                 arguments.run(arguments)
         except KeyboardInterrupt:
             return fail("interrupted; nothing half-written was left", INTERRUPTED)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vtcav.cli.terminal import print_json, print_line
 from vtcav.errors import ExplanationError, VtcavError
 from vtcav.explainer.settings import ExplainerSettings, FitSettings, IntegralSettings
+from vtcav.files.home import expanded
 from vtcav.models.settings import LoadSettings
 from vtcav.parameters import Constraint, Settings, Whole, parameters
 
@@ -212,7 +213,12 @@ def add_output(command: argparse.ArgumentParser, meaning: str, **more: Any) -> N
 
 
 def _output_folder(text: str) -> Path:
-    """Return the path of results, whose name must be one that the encodings can hold."""
+    """Return the path of results, whose name must be one that the encodings can hold.
+
+    A leading ``~/`` that the shell left stands for the home folder.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected the name of a folder, got an empty text")
     try:
         text.encode()
         os.fsencode(text)
@@ -221,7 +227,7 @@ def _output_folder(text: str) -> Path:
             f"the name {text!r} has letters that the encoding {sys.getfilesystemencoding()} "
             "does not know; choose another name"
         ) from None
-    return Path(text)
+    return expanded(text)
 
 
 # -- from arguments to objects ----------------------------------------------------------------

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vtcav.files.manifest import records
@@ -25,11 +28,30 @@ __all__ = [
     "records",
     "results_alone",
     "show_warning",
+    "sound_streams",
     "with_intervals",
 ]
 
 SIGNIFICANT = 0.05
+_FAILING = "strict", "surrogateescape"  # the second is Python's in the C locale
 _RESULTS: ContextVar[TextIO | None] = ContextVar("_RESULTS", default=None)
+
+
+@contextmanager
+def sound_streams() -> Iterator[None]:
+    """Make standard output and error such that no text fails.
+
+    Letters that their encoding does not know are written as escapes. Where they are closed, as in
+    a program without a console, the text is lost.
+    """
+    with ExitStack() as stack:
+        for stream, redirect in ((sys.stdout, redirect_stdout), (sys.stderr, redirect_stderr)):
+            if stream is None:
+                nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+                stack.enter_context(redirect(stack.enter_context(nowhere)))
+            elif isinstance(stream, io.TextIOWrapper) and stream.errors in _FAILING:
+                stream.reconfigure(errors="backslashreplace")
+        yield
 
 
 @contextmanager
@@ -37,14 +59,31 @@ def results_alone() -> Iterator[None]:
     """Keep standard output for the command's results.
 
     Whatever else the block prints, such as a user's code that builds a network, goes to standard
-    error.
+    error, as does what libraries write to the file of standard output.
     """
-    token = _RESULTS.set(sys.stdout)
+    with ExitStack() as stack:
+        results = sys.stdout
+        if isinstance(results, io.TextIOWrapper) and _number(results) == 1 and _number(sys.stderr):
+            results.flush()
+            kept = stack.enter_context(
+                open(os.dup(1), "w", encoding=results.encoding, errors=results.errors)  # noqa: PTH123
+            )
+            os.dup2(sys.stderr.fileno(), 1)
+            stack.callback(os.dup2, kept.fileno(), 1)
+            stack.callback(results.flush)
+            results = kept
+        token = _RESULTS.set(results)
+        stack.callback(_RESULTS.reset, token)
+        stack.enter_context(redirect_stdout(sys.stderr))
+        yield
+
+
+def _number(stream: TextIO) -> int:
+    """Return the number of a stream's file; 0 where it has none."""
     try:
-        with redirect_stdout(sys.stderr):
-            yield
-    finally:
-        _RESULTS.reset(token)
+        return stream.fileno()
+    except (OSError, ValueError):
+        return 0
 
 
 def print_line(text: str) -> None:
@@ -56,8 +95,10 @@ def print_line(text: str) -> None:
 
 
 def print_json(data: Any) -> None:
-    """Print strict JSON; a table becomes a list of its rows."""
-    print_line(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False, default=records))
+    """Print strict JSON, in ASCII for other encodings than UTF-8; a table is a list of its rows."""
+    encoding = getattr(_RESULTS.get() or sys.stdout, "encoding", None) or "utf-8"
+    escaped = not encoding.lower().startswith("utf")
+    print_line(json.dumps(data, indent=1, ensure_ascii=escaped, allow_nan=False, default=records))
 
 
 def print_frame(title: str, frame: pd.DataFrame, columns: Mapping[Any, str] | str) -> None:

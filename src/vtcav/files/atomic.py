@@ -15,6 +15,7 @@ __all__ = ["atomic_path", "replace_files"]
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which replaces it when the block succeeds."""
+    path = path.absolute()  # pandas takes a relative "~" for the home folder
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     os.close(handle)
@@ -38,6 +39,7 @@ def replace_files(folder: Path, manifest: str = "") -> Iterator[Path]:
         folder: Where the content belongs; created when missing.
         manifest: Name of the file that makes the others valid, if there is one.
     """
+    folder = folder.absolute()  # pandas takes a relative "~" for the home folder
     created = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".vtcav-", dir=folder))

@@ -109,7 +109,8 @@ def read_table(stem: Path) -> pd.DataFrame:
     """Read what `write_table` wrote."""
     import pandas as pd
 
-    return pd.read_parquet(stem.with_suffix(".parquet"))
+    # pandas takes a relative "~" for the home folder
+    return pd.read_parquet(stem.with_suffix(".parquet").absolute())
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import stat
 import struct
+from collections.abc import Sequence
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, ImageOps
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin
 
 from vtcav.errors import ImageError, warn
 
@@ -32,7 +34,9 @@ __all__ = [
 
 # The errors by which Pillow's plugins say that a file is not theirs.
 _NOT_MINE = (SyntaxError, IndexError, TypeError, struct.error)
-_CUT = "upper bits"  # in a picture's info: it had 16 bits a channel, of which these are left
+# In the info of a picture: it had 16 bits a channel, of which the upper 8 are left; the value of
+# white, where it is not 65535; large values are dark.
+_CUT, _WHITE, _INVERTED = "upper bits", "white", "inverted"
 _WINDOW = "say which values are black and white: vtcav.Preprocess(..., window=(low, high))"
 _DARK = 2**14  # values below fill a quarter of 16 bits at most
 _WARNED: set[Path] = set()  # folders of dark files of 16 bits
@@ -99,8 +103,15 @@ def windowed(image: Image.Image, low: float, high: float) -> Image.Image:
     if not np.isfinite(values).all():
         raise ImageError(f"it holds values that are not finite; {advice}")
     shades = np.rint(((values - low) / (high - low)).clip(0, 1) * 255).astype(np.uint8)
-    if deep and "transparency" in image.info:
-        shades[values == image.info["transparency"]] = 255
+    return _of_shades(shades, image) if deep else Image.fromarray(shades)
+
+
+def _of_shades(shades: NDArray[np.uint8], image: Image.Image) -> Image.Image:
+    """Return shades of grey [H, W] in RGB, as the picture that they are made of is to be shown."""
+    if image.info.get(_INVERTED):
+        shades = 255 - shades
+    if "transparency" in image.info:
+        shades[np.asarray(image) == image.info["transparency"]] = 255
     return Image.fromarray(shades).convert("RGB")
 
 
@@ -132,7 +143,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
                 "a floating-point picture must hold values in 0..1, got "
                 f"[{values.min():g}, {values.max():g}]; {_WINDOW}"
             )
-        return Image.fromarray(np.rint(values * 255).astype(np.uint8)).convert("RGB")
+        return _of_shades(np.rint(values * 255).astype(np.uint8), image)
     if image.mode.startswith("I"):
         return _sixteen_bits(image)
     if not image.has_transparency_data:
@@ -165,6 +176,8 @@ def eight_bits(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "F":
         return picture
     largest = int(np.asarray(image).max()) * (256 if cut else 1) + 255 * cut
+    if _WHITE in image.info:
+        return picture
     folder = Path(name).parent
     if 0 < largest < _DARK and folder not in _WARNED:
         _WARNED.add(folder)
@@ -186,10 +199,10 @@ def _sixteen_bits(image: Image.Image) -> Image.Image:
             f"an integer picture must hold values in 0..65535, got [{values.min()}, "
             f"{values.max()}]; {_WINDOW}"
         )
+    if white := image.info.get(_WHITE):
+        values = np.rint(values * (65535 / white))
     grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 / 255 = 257
-    if "transparency" in image.info:
-        grey[values == image.info["transparency"]] = 255
-    return Image.fromarray(grey).convert("RGB")
+    return _of_shades(grey, image)
 
 
 def open_file(path: Path) -> BufferedReader:
@@ -241,32 +254,54 @@ def upright(image: Image.Image) -> Image.Image:
     Raises:
         ImageError: When it has too many pixels or none.
     """
-    cut = ";16" in str(getattr(image, "tile", ""))  # how Pillow names 16 bits in a file
+    tiles = list(getattr(image, "tile", []))  # how the file holds the values; loading forgets it
+    cut = ";16" in str(tiles)
     _check_size(image)
     image.load()
     _check_size(image)  # an icon shows its real size only now
     turned = orientation(image)
-    picture = as_rgb(image) if shallow(image) else _deep(image)
-    # An orientation or a profile that is still attached would be applied a second time.
-    clear = picture.info.get("transparency")
-    picture.info.clear()
-    if not shallow(picture) and clear is not None:
-        picture.info["transparency"] = clear
-    if shallow(picture) and cut:
-        picture.info[_CUT] = True
+    if shallow(image) and not _signed(image):
+        picture = as_rgb(image)
+        # An orientation or a profile that is still attached would be applied a second time.
+        picture.info.clear()
+        picture.info |= {_CUT: True} if cut else {}
+    else:
+        picture = _deep(image, tiles)
     if turned != 1:
         picture.getexif()[ExifTags.Base.Orientation] = turned
         ImageOps.exif_transpose(picture, in_place=True)
     return picture
 
 
-def _deep(image: Image.Image) -> DeepPicture:
-    """Return an independent copy of a grey picture of more than 8 bits."""
+def _signed(image: Image.Image) -> bool:
+    """Tell whether the 8 bits of a TIFF file are signed, which Pillow does not heed."""
+    kind = getattr(image, "tag_v2", {}).get(TiffImagePlugin.SAMPLEFORMAT, 1)
+    return image.mode == "L" and 2 in np.ravel(kind)
+
+
+def _deep(image: Image.Image, tiles: Sequence[Any]) -> DeepPicture:
+    """Return an independent copy of a grey picture, with the values of its file.
+
+    Raises:
+        ImageError: When it has no pixels, or Pillow reads large values as negative ones.
+    """
     _check_pixels(image)
-    values = np.array(image)
-    mode = image.mode
-    deep = Image.fromarray(values.astype(np.uint16) if mode.startswith("I;16") else values)
-    deep.info = dict(image.info)
+    values, tags = np.array(image), getattr(image, "tag_v2", {})
+    info: dict[str | tuple[int, int], Any] = {}
+    info |= {"transparency": image.info["transparency"]} if "transparency" in image.info else {}
+    if _signed(image):
+        values = values.view(np.int8).astype(np.int32)
+    elif image.mode.startswith("I;16"):
+        values = values.astype(np.uint16)
+    elif image.mode == "I" and "I;32N" in str(tiles) and values.min() < 0:
+        raise ImageError("it holds values above 2147483647, which Pillow cannot read")
+    elif image.format == "PPM" and str(tiles[0][0]).startswith("ppm"):  # scaled to 65535 by Pillow
+        white = info[_WHITE] = tiles[0][3][1]
+        values = np.rint(values * (white / 65535)).astype(np.int32)
+    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:  # heeded for 8 bits alone
+        info[_INVERTED] = True
+    deep = Image.fromarray(values)
+    deep.info = info
     return _deepened(deep)
 
 

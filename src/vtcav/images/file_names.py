@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
+import re
 from pathlib import PurePath
 
 __all__ = ["hidden", "is_parquet", "made_by_system"]
 
-# Made by macOS, Windows, Synology, Jupyter and ext4, which no user put there; in lower case.
-_OF_SYSTEMS = frozenset(
-    {
-        *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini"),
-        *("$recycle.bin", "system volume information", "@eadir", "#recycle", "lost+found"),
-    }
+# Made by macOS, Windows, Synology, QNAP, Picasa, ext4 and Python, which no user put there; in lower
+# case, as patterns.
+_OF_SYSTEMS = re.compile(
+    "|".join(
+        map(
+            fnmatch.translate,
+            (
+                *("__macosx", "icon\r", "network trash folder", "temporary items"),
+                *("thumbs.db*", "ehthumbs*.db", "desktop.ini", "~$*", "*:zone.identifier"),
+                *("$recycle.bin", "recycler", "recycled", "system volume information"),
+                *("found.[0-9][0-9][0-9]", "lost+found", "@eadir", "@tmp", "@synoresource"),
+                *("*@synoeastream", "#recycle", "#snapshot", "@recycle", "@recently-snapshot"),
+                *("picasa.ini", "zbthumbnail.info", "__pycache__"),
+            ),
+        )
+    )
 )
 
 
@@ -30,7 +42,7 @@ def hidden(name: str) -> bool:
 
 def made_by_system(name: str) -> bool:
     """Tell whether an operating system or a storage device makes files or folders of this name."""
-    return name.casefold() in _OF_SYSTEMS
+    return _OF_SYSTEMS.match(name.casefold()) is not None
 
 
 def is_parquet(path: str | os.PathLike[str]) -> bool:

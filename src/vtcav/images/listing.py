@@ -223,6 +223,8 @@ def _refs_of_path(text: str, known: Path | None = None) -> list[ImageRef]:
         raise ImageError(f"cannot look up {text!r}: {reason_of(error)}") from error
     if has_magic(text):
         return _refs_of_glob(text)
+    if path.is_symlink():
+        raise ImageError(f"{text!r} is a link to {str(path.readlink())!r}, which is not there")
     raise ImageError(f"{text!r} does not exist{_suggestion(path)}")
 
 

@@ -165,7 +165,7 @@ def _build(module_name: str, attribute: str) -> Any:
         raise ExtraError(
             f"{module_name} needs the package {error.name!r}, which is not installed"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(
             f"python:{module_name}:{attribute} failed: {type(error).__name__}: {error}"
         ) from error
