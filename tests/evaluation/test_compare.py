@@ -29,7 +29,7 @@ from vtcav.evaluation.peers.saliency import (
     integrated_gradients,
     mass_inside,
 )
-from vtcav.evaluation.peers.sensitivity import class_gradients
+from vtcav.evaluation.peers.tcav import class_gradients
 from vtcav.images.listing import collect
 
 IMAGES = {"cat": pictures(3, seed=5), "dog": pictures(3, seed=6), "fox": pictures(3, seed=7)}

@@ -13,7 +13,7 @@ import pytest
 from vtcav.cli import evaluate as command
 from vtcav.cli.options import add_command
 from vtcav.errors import ExplanationError
-from vtcav.evaluation.experiment.agreement import by_layer, by_seed, local_agreement, summarise
+from vtcav.evaluation.experiment.agreement import by_image, by_layer, by_seed, summarise
 from vtcav.evaluation.experiment.drawn_unit import DrawnExperiment, UnitSettings
 from vtcav.evaluation.experiment.evaluate import default_settings, evaluate
 from vtcav.evaluation.experiment.network import LAYERS, Training
@@ -268,6 +268,6 @@ def test_single_images_are_compared_inside_a_class_too():
             "share": [0.4, 0.3, 0.2, 0.1, 0.9, 0.8, 0.7, 0.6],
         }
     )
-    found = local_agreement(table).loc[0]
+    found = by_image(table).loc[0]
     assert found["within"] == pytest.approx(-1.0)
     assert found["spearman"] > 0.4

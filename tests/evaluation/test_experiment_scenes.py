@@ -10,7 +10,8 @@ from vtcav.errors import ExplanationError
 from vtcav.evaluation.experiment.concept_sets import draw_concept_sets
 from vtcav.evaluation.experiment.effects import causal_effects
 from vtcav.evaluation.experiment.network import LAYERS, build, draw_cue, logits, to_input
-from vtcav.evaluation.experiment.scenes import CLASSES, TAG, draw_scenes, scene_seed, with_tags
+from vtcav.evaluation.experiment.scenes import CLASSES, draw_scenes, scene_seed, with_tags
+from vtcav.evaluation.experiment.tags import TAG
 from vtcav.method.discriminant_map import discriminant_directions
 from vtcav.method.resampling import Draws
 

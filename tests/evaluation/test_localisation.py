@@ -246,7 +246,7 @@ def test_errors(explainer):
         localise_folder(explainer, images, masks, "pink")
     with pytest.raises(vtcav.ExplanationError, match="at least one concept, got none"):
         localise_folder(explainer, images, masks, [])
-    with pytest.raises(vtcav.ExplanationError, match=r"nothing for concept 'blue' in \['red'\]"):
+    with pytest.raises(vtcav.ExplanationError, match=r"no entry for concept 'blue' in \['red'\]"):
         localise_folder(explainer, images, {"red": masks}, ["red", "blue"])
     with pytest.raises(
         vtcav.ExplanationError, match="expected at to be 'picture' or 'input', got 'cells'"

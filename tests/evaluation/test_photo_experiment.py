@@ -156,10 +156,7 @@ def test_agreements_share_the_frozen_features(folder, model):
     learn, test = photographs.split(3, seed=0)
     assert not set(learn) & set(test)
     assert np.bincount(photographs.labels[test]).tolist() == [3, 3]
-    samples = Samples(
-        photographs.pictures[learn], photographs.labels[learn], 2, 0, 60, Frozen.of(model),
-        model.preprocess,
-    )  # fmt: skip
+    samples = Samples(photographs, learn, 0, 60, Frozen.of(model), model.preprocess)
     assert np.bincount(samples.labels).tolist() == [30, 30]
     shares = [np.mean(samples.letters(q) == samples.labels) for q in (0.0, 0.5, 1.0)]
     assert shares[0] < 0.4 < shares[1] < shares[2] == 1
@@ -220,11 +217,10 @@ def test_models_and_settings_that_do_not_fit_are_refused(folder, model, tmp_path
     other = vtcav.Classifier(model.module, ["a", "b", "c"], lambda picture: torch.zeros(3, 32, 32))
     with pytest.raises(ExplanationError, match=r"must be a vtcav.Preprocess"):
         Frozen.of(other)
+    large = Frozen(model, "features", 2**20, 2**10)
+    photographs = read_photographs(folder, model.preprocess)
     with pytest.raises(ExplanationError, match="too large to be kept"):
-        Samples(
-            np.zeros((4, 32, 32, 3), np.uint8), np.array([0, 0, 1, 1]), 2, 0, 99,
-            Frozen(model, "features", 2**20, 2**10), model.preprocess,
-        )  # fmt: skip
+        Samples(photographs, np.arange(4), 0, 99, large, model.preprocess)
     assert not any(tmp_path.iterdir())
 
 

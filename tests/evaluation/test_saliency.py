@@ -22,7 +22,7 @@ from vtcav.evaluation.peers.saliency import (
     mass_inside,
     upsample,
 )
-from vtcav.evaluation.peers.sensitivity import class_gradients
+from vtcav.evaluation.peers.tcav import class_gradients
 from vtcav.models.base import Model
 
 X = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -172,7 +172,7 @@ def test_refusals(monkeypatch):
     with pytest.raises(ExplanationError, match=r"need a vtcav\.Classifier .* got Foreign"):
         gradient_saliency(Foreign(), X, TARGETS)
     monkeypatch.setitem(sys.modules, "captum.attr", None)
-    with pytest.raises(ExtraError, match=r'pip install "vtcav\[evaluation\]"'):
+    with pytest.raises(ExtraError, match=r"pip install 'vtcav\[evaluation\]'"):
         saliency.check_captum()
 
 

@@ -15,8 +15,14 @@ import vtcav
 from tests.helpers.small import concepts, negatives, pictures, small_model, small_net
 from vtcav.evaluation.compare import compare
 from vtcav.evaluation.peers.linear_cav import draw_cavs
-from vtcav.evaluation.peers.sensitivity import class_gradients, score_test, scores, sensitivities
-from vtcav.evaluation.peers.tcav import class_scores, stacked
+from vtcav.evaluation.peers.tcav import (
+    class_gradients,
+    class_scores,
+    score_test,
+    scores,
+    sensitivities,
+    stacked,
+)
 
 CLASSIFIERS = ["sgd", "logistic", "svm", "difference of means"]
 IMAGES = {"cat": pictures(5, seed=5), "fox": pictures(4, seed=6)}

@@ -1,92 +1,57 @@
-"""How far an explanation can be trusted: against ground truth, masks, interventions and peers.
+"""Evaluation of explanations against ground truth, masks, interventions and other methods.
 
-Importing this package loads neither torch nor matplotlib; they load with the first use. The
-methods of others are compared by `vtcav.evaluation.compare.compute.compare`.
+Importing this package loads neither torch nor matplotlib; they load with the first use. Other
+methods are computed by `vtcav.evaluation.compare.compare`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vtcav.evaluation.compare.result import Comparison
-    from vtcav.evaluation.correlation import (
-        Correlation,
-        Interval,
-        PairOrder,
-        bootstrap_interval,
-        interval_over_seeds,
-        pair_order,
-        pearson,
-        spearman,
-    )
-    from vtcav.evaluation.experiment.evaluate import Evaluation, evaluate
-    from vtcav.evaluation.localisation.compute import FolderLocalisation, localise_folder
-    from vtcav.evaluation.metrics import (
-        Localisation,
-        at_resolution,
-        balanced_mse,
-        cell_auc,
-        covered,
-        energy_inside,
-        localise,
-        pointing_game,
-        soft_iou,
-    )
-    from vtcav.evaluation.removal.compute import InsertionDeletion, insertion_deletion
+    from vtcav.evaluation.compare.result import Comparison as Comparison
+    from vtcav.evaluation.correlation import Correlation as Correlation
+    from vtcav.evaluation.correlation import Interval as Interval
+    from vtcav.evaluation.correlation import PairOrder as PairOrder
+    from vtcav.evaluation.correlation import bootstrap_interval as bootstrap_interval
+    from vtcav.evaluation.correlation import interval_over_seeds as interval_over_seeds
+    from vtcav.evaluation.correlation import pair_order as pair_order
+    from vtcav.evaluation.correlation import pearson as pearson
+    from vtcav.evaluation.correlation import spearman as spearman
+    from vtcav.evaluation.experiment.evaluate import evaluate as evaluate
+    from vtcav.evaluation.experiment.result import Evaluation as Evaluation
+    from vtcav.evaluation.localisation.compute import localise_folder as localise_folder
+    from vtcav.evaluation.localisation.result import FolderLocalisation as FolderLocalisation
+    from vtcav.evaluation.metrics import Localisation as Localisation
+    from vtcav.evaluation.metrics import at_resolution as at_resolution
+    from vtcav.evaluation.metrics import balanced_mse as balanced_mse
+    from vtcav.evaluation.metrics import cell_auc as cell_auc
+    from vtcav.evaluation.metrics import covered as covered
+    from vtcav.evaluation.metrics import energy_inside as energy_inside
+    from vtcav.evaluation.metrics import localise as localise
+    from vtcav.evaluation.metrics import pointing_game as pointing_game
+    from vtcav.evaluation.metrics import soft_iou as soft_iou
+    from vtcav.evaluation.removal.compute import insertion_deletion as insertion_deletion
+    from vtcav.evaluation.removal.result import InsertionDeletion as InsertionDeletion
 
 _HOMES = {
-    "Comparison": "vtcav.evaluation.compare.result",
-    "Correlation": "vtcav.evaluation.correlation",
-    "Evaluation": "vtcav.evaluation.experiment.evaluate",
-    "FolderLocalisation": "vtcav.evaluation.localisation.compute",
-    "InsertionDeletion": "vtcav.evaluation.removal.compute",
-    "Interval": "vtcav.evaluation.correlation",
-    "Localisation": "vtcav.evaluation.metrics",
-    "PairOrder": "vtcav.evaluation.correlation",
-    "at_resolution": "vtcav.evaluation.metrics",
-    "balanced_mse": "vtcav.evaluation.metrics",
-    "bootstrap_interval": "vtcav.evaluation.correlation",
-    "cell_auc": "vtcav.evaluation.metrics",
-    "covered": "vtcav.evaluation.metrics",
-    "energy_inside": "vtcav.evaluation.metrics",
-    "evaluate": "vtcav.evaluation.experiment.evaluate",
-    "insertion_deletion": "vtcav.evaluation.removal.compute",
-    "interval_over_seeds": "vtcav.evaluation.correlation",
-    "localise": "vtcav.evaluation.metrics",
-    "localise_folder": "vtcav.evaluation.localisation.compute",
-    "pair_order": "vtcav.evaluation.correlation",
-    "pearson": "vtcav.evaluation.correlation",
-    "pointing_game": "vtcav.evaluation.metrics",
-    "soft_iou": "vtcav.evaluation.metrics",
-    "spearman": "vtcav.evaluation.correlation",
+    name: f"vtcav.evaluation.{module}"
+    for module, names in {
+        "compare.result": "Comparison",
+        "correlation": "Correlation Interval PairOrder bootstrap_interval interval_over_seeds"
+        " pair_order pearson spearman",
+        "experiment.evaluate": "evaluate",
+        "experiment.result": "Evaluation",
+        "localisation.compute": "localise_folder",
+        "localisation.result": "FolderLocalisation",
+        "metrics": "Localisation at_resolution balanced_mse cell_auc covered energy_inside"
+        " localise pointing_game soft_iou",
+        "removal.compute": "insertion_deletion",
+        "removal.result": "InsertionDeletion",
+    }.items()
+    for name in names.split()
 }
 
-__all__ = [
-    "Comparison",
-    "Correlation",
-    "Evaluation",
-    "FolderLocalisation",
-    "InsertionDeletion",
-    "Interval",
-    "Localisation",
-    "PairOrder",
-    "at_resolution",
-    "balanced_mse",
-    "bootstrap_interval",
-    "cell_auc",
-    "covered",
-    "energy_inside",
-    "evaluate",
-    "insertion_deletion",
-    "interval_over_seeds",
-    "localise",
-    "localise_folder",
-    "pair_order",
-    "pearson",
-    "pointing_game",
-    "soft_iou",
-    "spearman",
-]
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
-"""How well estimates follow the truth over many points, and how sure that is.
+"""Correlation of estimates with the truth over many points, and its intervals.
 
-Letters: x [n] the estimates (attributions), y [n] the truth (causal effects). A coefficient that
-is not defined is NaN and its `note` says why.
+Letters: x [n] are the estimates (attributions), y [n] the truth (causal effects). An undefined
+coefficient is NaN, and its `note` gives the reason.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class Correlation:
 
 @dataclass(frozen=True)
 class PairOrder:
-    """How many pairs of points are ordered rightly.
+    """Share of pairs of points in the correct order.
 
     Attributes:
         value: The share of pairs, 0 to 1 (0.5 is chance); NaN where it is not defined.
-        pairs: The pairs that count: those that differ in truth.
-        tied: Of these, the pairs that the estimates do not tell apart, which count half.
+        pairs: The number of pairs whose truths differ; the others do not count.
+        tied: The number of these with equal estimates, which count half.
         note: Why it is NaN; empty otherwise.
     """
 
@@ -75,9 +75,9 @@ class Interval:
         value: The estimate.
         low: Lower end; NaN without an interval.
         high: Upper end; NaN without an interval.
-        n: What it rests on: seeds, or points.
+        n: The number of seeds, or of points.
         confidence: Of the interval, between 0 and 1.
-        note: Why there is no interval, or what was left out; empty where all is well.
+        note: Why there is no interval, or what was left out; empty otherwise.
     """
 
     value: float
@@ -89,7 +89,7 @@ class Interval:
 
 
 def pearson(x: ArrayLike, y: ArrayLike) -> Correlation:
-    """Return Pearson's correlation: do estimates grow in proportion to the truth?
+    """Return Pearson's correlation: how close are the points to a straight line?
 
     Args:
         x: Estimates [n].
@@ -143,11 +143,11 @@ def spearman(x: ArrayLike, y: ArrayLike) -> Correlation:
 
 
 def pair_order(x: ArrayLike, y: ArrayLike) -> PairOrder:
-    """Return the share of pairs of points whose order the estimates have right.
+    """Return the share of pairs of points that the estimates order correctly.
 
     The concordance index (Harrell et al., JAMA 247, 1982): of all pairs whose truths differ, the
     share with the larger estimate where the truth is larger. Equal estimates count half; pairs of
-    equal truth have no right order and are left out.
+    equal truth have no order and are left out.
 
     Args:
         x: Estimates [n].
@@ -211,30 +211,23 @@ def interval_over_seeds(
     check("confidence", confidence, Between(0, 1))
     given = np.asarray(list(values), dtype=np.float64)
     r = given[~np.isnan(given)]
-    notes = (
-        [f"{len(given) - len(r)} of {len(given)} seeds have no value"]
-        if len(r) < len(given)
-        else []
-    )
+    n = len(r)
+    notes = [f"{len(given) - n} of {len(given)} seeds have no value"] * (n < len(given))
     if correlation and (abs(r) > 1 + 1e-9).any():
         raise ExplanationError(
             f"expected correlations from -1 to 1, got {r.tolist()}; pass correlation=False for "
             "numbers of another kind"
         )
-    if len(r) < 2:
-        notes.append("one seed: no interval" if len(r) else "no seed has a value")
-        value = float(r[0]) if len(r) else NAN
-        return Interval(value, NAN, NAN, len(r), confidence, "; ".join(notes))
-    exact = correlation and bool((abs(r) > 1 - 1e-12).any())
-    if exact:
+    if n < 2:
+        notes.append("one seed: no interval" if n else "no seed has a value")
+        return Interval(float(r[0]) if n else NAN, NAN, NAN, n, confidence, "; ".join(notes))
+    value, low, high = student_interval(r, confidence)
+    if correlation and (abs(r) > 1 - 1e-12).any():
         notes.append("a coefficient is -1 or 1: interval without Fisher's z, cut at -1 and 1")
-    if correlation and not exact:
-        value, low, high = np.tanh(student_interval(np.arctanh(r), confidence))
-    else:
-        value, low, high = student_interval(r, confidence)
-        if exact:
-            value, low, high = np.clip([value, low, high], -1.0, 1.0)
-    return Interval(float(value), float(low), float(high), len(r), confidence, "; ".join(notes))
+        value, low, high = np.clip([value, low, high], -1.0, 1.0).tolist()
+    elif correlation:
+        value, low, high = np.tanh(student_interval(np.arctanh(r), confidence)).tolist()
+    return Interval(value, low, high, n, confidence, "; ".join(notes))
 
 
 def bootstrap_interval(
@@ -249,9 +242,9 @@ def bootstrap_interval(
     """Return the percentile bootstrap interval of a coefficient over points.
 
     For a single seed of an experiment: points are drawn with replacement (Efron and Tibshirani,
-    "An Introduction to the Bootstrap", 1993). It says how the coefficient would vary with other
-    points of this network, not with another network; points that belong together (classes of one
-    network) are taken for independent, which makes it too narrow.
+    "An Introduction to the Bootstrap", 1993). It estimates how the coefficient would vary with
+    other points of this network, not with another network. Points that belong together (classes of
+    one network) are treated as independent, which makes the interval too narrow.
 
     Args:
         x: Estimates [n].
@@ -292,7 +285,7 @@ def bootstrap_interval(
 
 
 def _points(x: ArrayLike, y: ArrayLike) -> tuple[_Floats, _Floats]:
-    """Return two lists of as many numbers."""
+    """Return two lists of numbers of the same length."""
     a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape:
         raise ExplanationError(

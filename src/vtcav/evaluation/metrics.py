@@ -1,17 +1,17 @@
-"""How well a concept map agrees with a mask of where the concept is.
+"""Metrics of the agreement between a concept map and a mask of the concept.
 
-Letters: M [h, w] a map in [0, 1], G [h, w] the mask on the same cells. A boolean mask says which
-cells belong to the concept; values between 0 and 1 say which share of each cell's area does
-(`at_resolution` makes them). Energy inside, Soft-IoU, balanced MSE and AUC of such a G equal those
-that a mask of pixels would give for the map with every cell blown up to its pixels: coarse layers
-pay for being coarse, and nothing is interpolated.
+Letters: M [h, w] is a map in [0, 1], G [h, w] the mask on the same cells. A boolean mask marks the
+cells that belong to the concept; values between 0 and 1 are shares of each cell's area
+(`at_resolution` computes them). Energy inside, Soft-IoU, balanced MSE and AUC of such a G equal
+those of a pixel mask and the map with each cell enlarged to its pixels, without interpolation: the
+coarseness of a layer counts against it.
 
-A number that is not defined is NaN; `localise` returns all of them with the reason.
+An undefined number is NaN; `localise` returns all numbers, with the reason for each NaN.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -33,12 +33,12 @@ __all__ = [
 ]
 
 METRICS = ("pointing_game", "energy_inside", "soft_iou", "balanced_mse", "cell_auc")
-"""The names of the numbers, in the order of tables."""
+"""The names of the metrics, in the order of tables."""
 
 EMPTY_MASK = "the mask is empty at this layer: there is nothing to find"
-FULL_MASK = "the mask covers everything: only Soft-IoU says something"
-EMPTY_MAP = "the map is 0 everywhere: it points nowhere and has no energy"
-CONSTANT_MAP = "the map has one value everywhere, so all but Soft-IoU and MSE are chance"
+FULL_MASK = "the mask covers everything: only Soft-IoU is meaningful"
+EMPTY_MAP = "the map is 0 everywhere: it has no maximum and no energy"
+CONSTANT_MAP = "the map is constant, so all metrics but Soft-IoU and MSE are at chance"
 
 NAN = float("nan")
 _ROUNDING = 1e-10
@@ -46,17 +46,17 @@ _ROUNDING = 1e-10
 
 @dataclass(frozen=True)
 class Localisation:
-    """How well one map agrees with one mask.
+    """Agreement of one map with one mask.
 
     Attributes:
         pointing_game: Whether the map's maximum lies in the mask, 0 to 1 (between them for ties).
         energy_inside: The share of the map inside the mask, 0 to 1.
         soft_iou: Overlap over union, 0 to 1.
         balanced_mse: Squared error, half inside and half outside, 0 (best) to 1.
-        cell_auc: How surely a place inside has a higher value than one outside, 0 to 1.
-        area: The share of the map that the mask covers: what a map that knows nothing gets as
-            pointing game and energy inside.
-        note: Why a number is NaN or tells little; empty where all is well.
+        cell_auc: The probability that a point inside has a higher value than one outside, 0 to 1.
+        area: The share of the map that the mask covers: the pointing game and the energy inside
+            of an uninformative map.
+        note: Why a number is NaN or has little meaning; empty otherwise.
     """
 
     pointing_game: float
@@ -69,11 +69,11 @@ class Localisation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers and the note by name, as a row of a table."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return asdict(self)
 
 
 def localise(M: ArrayLike, G: ArrayLike) -> Localisation:
-    """Return every metric of a map and a mask, and why one of them is NaN or tells little.
+    """Return every metric of a map and a mask, and why one of them is NaN or has little meaning.
 
     Args:
         M: Map [h, w] in [0, 1].
@@ -91,7 +91,7 @@ def localise(M: ArrayLike, G: ArrayLike) -> Localisation:
         >>> found.pointing_game, round(found.energy_inside, 3), found.area, found.note
         (1.0, 0.667, 0.25, '')
         >>> localise([[0.0, 0.0]], [[True, False]]).note
-        'the map is 0 everywhere: it points nowhere and has no energy'
+        'the map is 0 everywhere: it has no maximum and no energy'
     """
     M, G = _pair(M, G)
     return Localisation(
@@ -166,8 +166,8 @@ def soft_iou(M: ArrayLike, G: ArrayLike) -> float:
     """Return sum(M G) / (sum(M) + sum(G) - sum(M G)): overlap over union of a soft map.
 
     Rahman and Wang, "Optimizing Intersection-Over-Union in Deep Neural Networks for Image
-    Segmentation", ISVC 2016. Unlike the pointing game it asks for the whole region and for high
-    values there.
+    Segmentation", ISVC 2016. Unlike the pointing game it rewards covering the whole region with
+    high values.
 
     Args:
         M: Map [h, w] in [0, 1].
@@ -194,8 +194,8 @@ def soft_iou(M: ArrayLike, G: ArrayLike) -> float:
 def balanced_mse(M: ArrayLike, G: ArrayLike) -> float:
     """Return half the mean of (1 - M)^2 inside the mask plus half the mean of M^2 outside.
 
-    The squared error to the mask, with the two sides counting alike however small the mask is. A
-    cell of which only a share G is inside counts with G inside and with 1 - G outside.
+    The squared error to the mask; the two sides have equal weight however small the mask is. A
+    cell with a share G inside counts with weight G inside and 1 - G outside.
 
     Args:
         M: Map [h, w] in [0, 1].
@@ -223,9 +223,9 @@ def balanced_mse(M: ArrayLike, G: ArrayLike) -> float:
 def cell_auc(M: ArrayLike, G: ArrayLike) -> float:
     """Return the area under the ROC curve of the map's cells as scores for being in the mask.
 
-    The probability that a place inside the mask has a higher value than one outside, ties counting
-    half (Hanley and McNeil, Radiology 143, 1982). It sees the order of the values only. A cell of
-    which only a share G is inside counts with G as a positive and with 1 - G as a negative.
+    The probability that a point inside the mask has a higher value than one outside; ties count
+    half (Hanley and McNeil, Radiology 143, 1982). It depends only on the order of the values. A
+    cell with a share G inside counts with weight G as a positive and 1 - G as a negative.
 
     Args:
         M: Map [h, w] in [0, 1].
@@ -255,8 +255,8 @@ def cell_auc(M: ArrayLike, G: ArrayLike) -> float:
 def covered(G: ArrayLike) -> NDArray[np.bool_]:
     """Return the cells that belong to a mask: covered half as much as the best covered, or more.
 
-    So that a mask smaller than a cell, or lying on the border of several, is not lost at a coarse
-    layer. Of a boolean mask it is the mask itself.
+    This keeps a mask that is smaller than a cell, or lies on the border of several, at a coarse
+    layer. A boolean mask is returned unchanged.
 
     Args:
         G: Mask [h, w], boolean or shares in [0, 1].
@@ -284,9 +284,8 @@ def at_resolution(
 ) -> NDArray[np.float64]:
     """Bring a mask to the cells of a map: the share of each cell's area that the mask covers.
 
-    The cells divide the rectangle that the network saw evenly, as they do in the figures. A side
-    need not be a multiple of the other: a pixel that two cells share counts for each with its
-    part.
+    The cells divide the rectangle that the network sees evenly, as they do in the figures. The
+    sizes need not be multiples: a pixel shared by two cells counts for each with its part.
 
     Args:
         mask: [H, W] boolean or in [0, 1].
@@ -339,7 +338,7 @@ def _overlap(cells: int, pixels: int, low: float, high: float) -> NDArray[np.flo
 
 
 def _note(M: NDArray[np.float64], G: NDArray[np.float64]) -> str:
-    """Return why a number is NaN or tells little."""
+    """Return why a number is NaN or has little meaning."""
     notes = []
     if not G.any():
         notes.append(EMPTY_MASK)

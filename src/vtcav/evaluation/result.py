@@ -1,4 +1,4 @@
-"""Base of the results of evaluations: a table by layer and concept, summarised, drawn and saved."""
+"""Base class of the results of evaluations, which summarises, draws and saves their tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["EvaluationResult", "by_group", "mean_interval"]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EvaluationResult(ABC):
-    """Numbers by layer and concept.
+    """Result with numbers by layer and concept.
 
     Attributes:
         layers: Layer names, in the order of the network.
@@ -36,9 +36,9 @@ class EvaluationResult(ABC):
     """
 
     kind: ClassVar[str]
-    """The name that the saved files begin with."""
+    """The prefix of the saved files."""
     title: ClassVar[str]
-    """The result in messages."""
+    """The name of the result in messages."""
 
     layers: tuple[str, ...]
     concepts: tuple[str, ...]
@@ -56,7 +56,7 @@ class EvaluationResult(ABC):
         """Return the rows over images."""
 
     def plot(self) -> Figure:
-        """Draw the result with matplotlib, as a figure that pyplot knows of."""
+        """Draw the result as a matplotlib figure, which `plt.show()` and notebooks display."""
         from vtcav.results.figures.page import new_figure
 
         return self._draw(new_figure())
@@ -98,7 +98,7 @@ class EvaluationResult(ABC):
 
     @abstractmethod
     def _facts(self) -> dict[str, Any]:
-        """Return what else the manifest states."""
+        """Return the other entries of the manifest."""
 
     @abstractmethod
     def _draw(self, figure: Figure) -> Figure:

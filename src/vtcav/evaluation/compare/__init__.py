@@ -1,5 +1,6 @@
-"""Several methods beside Visual-TCAV on the same images."""
+"""Comparison of Visual-TCAV with other methods on the same images."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,12 +12,7 @@ __all__ = ["Comparison", "compare"]
 
 def __getattr__(name: str) -> Any:
     # The command line names the methods before it loads what computes them.
-    if name == "compare":
-        from vtcav.evaluation.compare.compute import compare
-
-        return compare
-    if name == "Comparison":
-        from vtcav.evaluation.compare.result import Comparison
-
-        return Comparison
-    raise AttributeError(f"module 'vtcav.evaluation.compare' has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module 'vtcav.evaluation.compare' has no attribute {name!r}")
+    home = "compute" if name == "compare" else "result"
+    return getattr(import_module(f"vtcav.evaluation.compare.{home}"), name)

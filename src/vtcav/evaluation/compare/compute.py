@@ -1,7 +1,7 @@
-"""Visual-TCAV beside other methods: the same images, layers, concepts and classes, one table.
+"""Comparison of Visual-TCAV with other methods: the same images, layers, concepts and classes.
 
-Whatever the methods share is computed once: one pass for the feature maps of all layers, one
-forward and backward pass through each head, which TCAV and Grad-CAM both need.
+The methods share one pass for the feature maps of all layers, and one forward and backward pass
+through each head, which TCAV and Grad-CAM both need.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from vtcav.errors import ExplanationError
 from vtcav.evaluation.compare.methods import INPUT_MAPS, METHODS, TCAV
-from vtcav.evaluation.compare.observation import ClassImages, Observation, Observer
+from vtcav.evaluation.compare.observation import Observation, Observer
 from vtcav.evaluation.compare.result import CompareRow, Comparison
 from vtcav.evaluation.compare.settings import CompareSettings
 from vtcav.evaluation.compare.true_masks import check_masks
@@ -34,12 +33,13 @@ from vtcav.evaluation.peers.linear_cav import (
     draw_cavs,
     learn_cav,
 )
-from vtcav.evaluation.peers.tcav import class_scores, stacked
+from vtcav.evaluation.peers.tcav import class_scores
 from vtcav.images.listing import ImageSource, collect, draw
 from vtcav.images.progress import progress_bar
+from vtcav.images.references import ImageRef
 from vtcav.method.variants import method_of
 from vtcav.results.explanation import GlobalExplanation
-from vtcav.results.provenance import Provenance, versions
+from vtcav.results.provenance import versions
 
 if TYPE_CHECKING:
     from vtcav.explainer.visual_tcav import VisualTCAV
@@ -71,25 +71,25 @@ def compare(
     Args:
         explainer: With its concepts learned; its layers, examples and negatives are used by
             every method.
-        images: Images of each class, by its name or index. Each is looked at for its own class.
-        methods: Which methods: "visual_tcav" (attribution), "tcav" (sign count),
+        images: Images of each class, by its name or index. Each is explained for its own class.
+        methods: The methods: "visual_tcav" (attribution), "tcav" (sign count),
             "tcav_magnitude", "saliency" (gradient), "integrated_gradients", "grad_cam" (the last
             three as the share of their positive mass inside the concept's region) and
             "bottleneck" (post-hoc concept bottleneck). An explainer with a variant of Visual-TCAV
             gives it under that variant's name: "visual_tcav_filter".
-        masks: Where a concept truly is: by concept, by class, a mask [H, W] for every image of
+        masks: The true location of concepts: by concept, by class, a mask [H, W] for every image of
             the class in order, boolean or in [0, 1], of the picture's size or of the network's
-            input. Without, the region is the concept's own map M at the layer, brought to the
+            input. Without a mask the region is the concept's map M at the layer, brought to the
             input's size; the shares then depend on Visual-TCAV's map.
         limit: At most this many images of each class, drawn with `seed`.
         seed: Seeds every draw.
         runs: CAVs of each concept for TCAV, and as many random ones.
         classifier: How the CAVs of TCAV and of the bottleneck are learned, on GAP activations.
-        baseline: Where integrated gradients start.
+        baseline: The starting point of integrated gradients.
         steps: Their quadrature points.
         batch_size: Images per pass.
         strict: Whether an unreadable image is an error.
-        progress: Whether to show progress bars; None where someone may be watching.
+        progress: Whether to show progress bars; None shows them on a terminal or in a notebook.
 
     Raises:
         CavError: Before `fit`, or when the weights have changed since.
@@ -115,24 +115,26 @@ def compare(
     wanted = _wanted(methods, settings)
     explainer.check_cavs()
     model, bank = explainer.model, explainer.cavs
-    classes = _class_images(explainer, images, settings)
+    listed = _listed(explainer, images)
     true = {
         concept: {model.class_index(name): list(own) for name, own in given.items()}
         for concept, given in (masks or {}).items()
     }
-    check_masks(true, bank.names, {chosen.index: chosen.listed for chosen in classes})
+    check_masks(true, bank.names, {t: len(refs) for t, refs in listed.items()})
+    chosen = {
+        t: draw(list(enumerate(refs)), settings.limit, settings.seed, ExplanationError)
+        for t, refs in listed.items()
+    }
     draws = _draws(explainer, settings) if set(wanted) & set(TCAV) else {}
-    U = {layer: stacked(cavs) for layer, cavs in draws.items()}
-    observer = Observer(model, bank, wanted, U, true, settings)
-    total = sum(len(chosen.refs) for chosen in classes)
-    with progress_bar("comparing methods", total, shown=progress) as bar:
-        observations = {chosen.index: observer.observe(chosen, bar) for chosen in classes}
+    observer = Observer(model, bank, wanted, draws, true, settings)
+    with progress_bar("comparing methods", sum(map(len, chosen.values())), shown=progress) as bar:
+        observations = {t: observer.observe(t, own, bar) for t, own in chosen.items()}
     refs = {t: seen.refs for t, seen in observations.items() if "visual_tcav" in wanted}
     explained = {t: explainer.explain_class(t, own) for t, own in refs.items()}
     rows = _Rows(explainer, wanted, settings, draws, observations, explained)
     names = {model.class_names[t]: seen.names for t, seen in observations.items()}
-    given = {"methods": wanted, **asdict(settings), "masks": sorted(true), "images": names}
-    return _comparison(rows, explainer.provenance({"compare": given}))
+    about = {"methods": wanted, **asdict(settings), "masks": sorted(true), "images": names}
+    return rows.comparison({"compare": about})
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +157,44 @@ class _Rows:
     observations: Mapping[int, Observation]
     explained: Mapping[int, GlobalExplanation]
 
-    def all(self) -> Iterator[CompareRow]:
+    @property
+    def ours(self) -> str:
+        """The name of Visual-TCAV, or of its variant, in tables."""
+        return method_of(self.explainer.cavs.variant)
+
+    def comparison(self, settings: dict[str, Any]) -> Comparison:
+        """Return the result, its rows ordered by method, layer, concept and class."""
+        explainer = self.explainer
+        methods = tuple(self.ours if name == "visual_tcav" else name for name in self.wanted)
+        orders: dict[str, list[Any]] = {
+            "method": list(methods),
+            "layer": ["", *explainer.layers],
+            "concept": list(explainer.cavs.names),
+            "class_index": list(self.observations),
+        }
+        table = pd.DataFrame(self._all(), columns=list(CompareRow._fields)).sort_values(
+            list(orders),
+            key=lambda column: column.map(orders[str(column.name)].index),
+            ignore_index=True,
+        )
+        packages = ["scikit-learn", "scipy"] * bool(set(methods) & {*TCAV, "bottleneck"})
+        packages += ["captum"] * bool(set(methods) & set(INPUT_MAPS))
+        return Comparison(
+            methods=methods,
+            layers=tuple(explainer.layers),
+            concepts=tuple(explainer.cavs.names),
+            classes=tuple(map(self._name, self.observations)),
+            skipped=tuple(skip for seen in self.observations.values() for skip in seen.skipped),
+            provenance=replace(explainer.provenance(settings), versions=versions(*packages)),
+            _rows=table,
+            _class_p={
+                (self.ours, row["layer"], row["concept"], t): row["p_value"]
+                for t, glob in self.explained.items()
+                for row in glob.summary().to_dict("records")
+            },
+        )
+
+    def _all(self) -> Iterator[CompareRow]:
         """Yield the rows of all methods that are wanted."""
         for t, seen in self.observations.items():
             yield from seen.rows
@@ -166,20 +205,14 @@ class _Rows:
             for layer in self.explainer.layers:
                 yield from self._bottleneck(layer)
 
-    @property
-    def ours(self) -> str:
-        """The name of Visual-TCAV, or of its variant, in tables."""
-        return method_of(self.explainer.cavs.variant)
-
-    def name(self, index: int) -> str:
-        """Return the name of a class."""
+    def _name(self, index: int) -> str:
         return self.explainer.model.class_names[index]
 
     def _tcav(self, t: int, seen: Observation) -> Iterator[CompareRow]:
         """Yield sign counts and magnitudes, means over the CAVs of a concept."""
         for layer, parts in seen.S.items():
             for found in class_scores(torch.cat(parts), self.draws[layer]):
-                key = layer, found.concept, t, self.name(t), ""
+                key = layer, found.concept, t, self._name(t), ""
                 for method, value, p in (
                     ("tcav", found.sign_count, found.p_value),
                     ("tcav_magnitude", found.magnitude, found.p_value_magnitude),
@@ -193,17 +226,9 @@ class _Rows:
         block = len(glob.layers) * len(glob.concepts)
         images = np.repeat(np.array(self.observations[t].names, object), block)
         for image, row in zip(images, glob.attributions.to_dict("records"), strict=True):
-            key = row["layer"], row["concept"], t, self.name(t), image
+            key = row["layer"], row["concept"], t, self._name(t), image
             p = row.get("p_value", math.nan)
             yield CompareRow(self.ours, *key, row["attribution"], p, note=row["note"])
-
-    def class_p(self) -> dict[tuple[str, str, str, int], float]:
-        """Return Visual-TCAV's p-values by method, layer, concept and class."""
-        return {
-            (self.ours, row["layer"], row["concept"], t): row["p_value"]
-            for t, glob in self.explained.items()
-            for row in glob.summary().to_dict("records")
-        }
 
     def _bottleneck(self, layer: str) -> Iterator[CompareRow]:
         """Yield the values of a concept bottleneck at a layer, fitted to the predictions."""
@@ -223,42 +248,14 @@ class _Rows:
         for t, own in P.items():
             values, note = fitted.values(own, t)
             for image, row in zip(self.observations[t].names, values, strict=True):
-                for concept, value, doubt in zip(gap, row, notes, strict=True):
-                    key = layer, concept, t, self.name(t), image
-                    doubts = "; ".join(filter(None, [doubt, note]))
+                for concept, value, of_cav in zip(gap, row, notes, strict=True):
+                    key = layer, concept, t, self._name(t), image
+                    doubts = "; ".join(filter(None, [of_cav, note]))
                     yield CompareRow("bottleneck", *key, float(value), note=doubts)
 
 
-def _comparison(rows: _Rows, provenance: Provenance) -> Comparison:
-    """Return the result, its rows ordered by method, layer, concept and class."""
-    explainer, classes = rows.explainer, list(rows.observations)
-    methods = tuple(rows.ours if method == "visual_tcav" else method for method in rows.wanted)
-    layers, concepts = ["", *explainer.layers], list(explainer.cavs.names)
-    ordered = sorted(
-        rows.all(),
-        key=lambda row: (
-            methods.index(row.method),
-            layers.index(row.layer),
-            concepts.index(row.concept),
-            classes.index(row.class_index),
-        ),
-    )
-    packages = ["scikit-learn", "scipy"] * bool(set(methods) & {*TCAV, "bottleneck"})
-    packages += ["captum"] * bool(set(methods) & set(INPUT_MAPS))
-    return Comparison(
-        methods=methods,
-        layers=tuple(explainer.layers),
-        concepts=tuple(concepts),
-        classes=tuple(map(rows.name, classes)),
-        skipped=tuple(skip for seen in rows.observations.values() for skip in seen.skipped),
-        provenance=replace(provenance, versions=versions(*packages)),
-        _rows=pd.DataFrame(ordered, columns=list(CompareRow._fields)),
-        _class_p=rows.class_p(),
-    )
-
-
 def _wanted(methods: Sequence[str], settings: CompareSettings) -> tuple[str, ...]:
-    """Return the methods in their order; refuse whatever cannot work before anything runs."""
+    """Return the methods in order; refuse what cannot work before anything runs."""
     if isinstance(methods, str):
         methods = [methods]
     unknown = [method for method in methods if method not in METHODS]
@@ -275,35 +272,29 @@ def _wanted(methods: Sequence[str], settings: CompareSettings) -> tuple[str, ...
     return wanted
 
 
-def _class_images(
-    explainer: VisualTCAV,
-    images: Mapping[str, ImageSource] | Mapping[int, ImageSource],
-    settings: CompareSettings,
-) -> list[ClassImages]:
+def _listed(
+    explainer: VisualTCAV, images: Mapping[str, ImageSource] | Mapping[int, ImageSource]
+) -> dict[int, list[ImageRef]]:
     """Return the images of each class."""
     if not isinstance(images, Mapping) or not images:
         raise ExplanationError(
             "expected images as a mapping from class names to images, {'zebra': FOLDER, ...}, got "
             + ("an empty one" if isinstance(images, Mapping) else type(images).__name__)
         )
-    classes: dict[int, ClassImages] = {}
+    listed: dict[int, list[ImageRef]] = {}
     for name, source in images.items():
         t = explainer.model.class_index(name)
-        if t in classes:
+        if t in listed:
             raise ExplanationError(f"images are given twice for class {t}, by name and by index")
-        refs = collect(source)
-        positions = draw(range(len(refs)), settings.limit, settings.seed, ExplanationError)
-        classes[t] = ClassImages(t, len(refs), [refs[i] for i in positions], positions)
-    return list(classes.values())
+        listed[t] = collect(source)
+    return listed
 
 
 def _draws(explainer: VisualTCAV, settings: CompareSettings) -> dict[str, dict[str, CavDraws]]:
     """Return TCAV's CAVs by layer and concept."""
-    draws = partial(
-        draw_cavs, runs=settings.runs, classifier=settings.classifier, seed=settings.seed
-    )
+    options = settings.runs, settings.classifier, settings.seed
     return {
-        layer: {concept: draws(*sides) for concept, sides in _gap(explainer, layer).items()}
+        layer: {name: draw_cavs(a, b, *options) for name, (a, b) in _gap(explainer, layer).items()}
         for layer in explainer.layers
     }
 

@@ -1,44 +1,45 @@
-"""Methods that `compare` knows, and the unit of each one's values."""
+"""Methods that `compare` knows, and the units of their values."""
+
+from typing import NamedTuple
 
 __all__ = ["FILTER", "INPUT_MAPS", "MAPS", "METHODS", "TCAV", "TITLES", "UNITS"]
 
-METHODS = (
-    "visual_tcav",
-    "tcav",
-    "tcav_magnitude",
-    "saliency",
-    "integrated_gradients",
-    "grad_cam",
-    "bottleneck",
-)
-"""All methods, in the order of the tables."""
+
+class _Method(NamedTuple):
+    """A method: its name in figures, the name of its values there, and their unit."""
+
+    title: str
+    value: str
+    unit: str
+
 
 FILTER = "visual_tcav_filter"
 """The name in tables of the variant of Visual-TCAV with filter maps."""
 
+_SHARE = "share of the best class's logit difference, 0 to 1"
+_IN_REGION = "share of the map's mass inside the region, 0 to 1"
+_POSITIVE = "share of the map's positive mass inside the region, 0 to 1"
+_COUNT = "share of images whose score increases along the CAV, 0 to 1"
+_MAGNITUDE = "share of all sensitivity that is positive, 0 to 1"
+_WEIGHTED = "weight times centred concept score, in logits of the bottleneck"
+
+_ALL = {
+    "visual_tcav": _Method("Visual-TCAV", "attribution", _SHARE),
+    FILTER: _Method("Visual-TCAV, filter map", "attribution", _SHARE),
+    "tcav": _Method("TCAV", "sign count", _COUNT),
+    "tcav_magnitude": _Method("TCAV", "magnitude", _MAGNITUDE),
+    "saliency": _Method("gradient saliency", "share in region", _IN_REGION),
+    "integrated_gradients": _Method("integrated gradients", "share in region", _POSITIVE),
+    "grad_cam": _Method("Grad-CAM", "share in region", _IN_REGION),
+    "bottleneck": _Method("concept bottleneck", "weight x score", _WEIGHTED),
+}
+
+METHODS = tuple(name for name in _ALL if name != FILTER)
+"""All methods, in the order of the tables."""
 TCAV = ("tcav", "tcav_magnitude")
 INPUT_MAPS = ("saliency", "integrated_gradients")
 MAPS = (*INPUT_MAPS, "grad_cam")
-
-UNITS = {
-    **dict.fromkeys(("visual_tcav", FILTER), "share of the best class's logit difference, 0 to 1"),
-    "tcav": "share of images whose score rises along the CAV, 0 to 1",
-    "tcav_magnitude": "share of all sensitivity that is positive, 0 to 1",
-    "saliency": "share of the map's mass inside the region, 0 to 1",
-    "integrated_gradients": "share of the map's positive mass inside the region, 0 to 1",
-    "grad_cam": "share of the map's mass inside the region, 0 to 1",
-    "bottleneck": "weight times centred concept score, in logits of the bottleneck",
-}
+UNITS = {name: method.unit for name, method in _ALL.items()}
 """The unit of each method's values. Units differ: compare orders, not sizes."""
-
-TITLES = {
-    "visual_tcav": ("Visual-TCAV", "attribution"),
-    FILTER: ("Visual-TCAV, filter map", "attribution"),
-    "tcav": ("TCAV", "sign count"),
-    "tcav_magnitude": ("TCAV", "magnitude"),
-    "saliency": ("gradient saliency", "share in region"),
-    "integrated_gradients": ("integrated gradients", "share in region"),
-    "grad_cam": ("Grad-CAM", "share in region"),
-    "bottleneck": ("concept bottleneck", "weight x score"),
-}
+TITLES = {name: (method.title, method.value) for name, method in _ALL.items()}
 """The name of each method in figures, and of its values."""

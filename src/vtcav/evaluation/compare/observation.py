@@ -1,4 +1,4 @@
-"""Observations for all methods from one pass over the images of a class.
+"""Observations for all methods, from one pass over the images of a class.
 
 Letters and shapes: F [N, C, h, w] feature maps, G [N, C, h, w] gradients of the class score, U
 [R, C] unit CAVs, S [N, R] sensitivities, X [N, C] GAP activations, M [N, K, h, w] concept maps.
@@ -22,7 +22,8 @@ from vtcav.evaluation.compare.result import CONCEPT_MAP, TRUE_MASK, CompareRow
 from vtcav.evaluation.compare.settings import CompareSettings
 from vtcav.evaluation.compare.true_masks import TrueMasks, mask_at_input
 from vtcav.evaluation.peers import saliency
-from vtcav.evaluation.peers.sensitivity import class_gradients, sensitivities
+from vtcav.evaluation.peers.linear_cav import CavDraws
+from vtcav.evaluation.peers.tcav import class_gradients, sensitivities, stacked
 from vtcav.images.batches import Batch, Batches
 from vtcav.images.progress import Progress
 from vtcav.images.references import ImageRef, Skipped
@@ -30,34 +31,17 @@ from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
 from vtcav.results.bank import CavBank
 
-__all__ = ["ClassImages", "Observation", "Observer"]
+__all__ = ["Observation", "Observer"]
 
-NO_MASS = "the map has no positive mass, so no share of it lies anywhere"
+NO_MASS = "the map has no positive mass, so there is no share inside the region"
 EMPTY_MASK = "the true mask is empty, so nothing lies inside"
 EMPTY_MAP = "the concept map is empty for this image, so nothing lies inside"
 NOT_SEPARATED = "not separated: e+ <= e-, so the concept map is empty and nothing lies inside"
 
 
-@dataclass(frozen=True)
-class ClassImages:
-    """Images of a class.
-
-    Attributes:
-        index: The class.
-        listed: How many images there are.
-        refs: Those that are used.
-        positions: Where each of these stands in the list of all.
-    """
-
-    index: int
-    listed: int
-    refs: list[ImageRef]
-    positions: list[int]
-
-
 @dataclass(eq=False)
 class Observation:
-    """Values from the images of a class that the methods are computed from.
+    """Values of the images of a class, from which the methods are computed.
 
     Attributes:
         refs: The images that could be read [N].
@@ -82,7 +66,7 @@ class Observation:
 
 
 class _Region(NamedTuple):
-    """The part of each image in which the mass of saliency maps is counted.
+    """Part of each image in which the mass of saliency maps is measured.
 
     Attributes:
         values: Shares [N, H, W] in [0, 1].
@@ -97,13 +81,13 @@ class _Region(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Observer:
-    """A pass over the images of a class, which computes what several methods share once.
+    """Pass over the images of a class; computes once what several methods share.
 
     Attributes:
         model: The network.
         bank: The CAVs of Visual-TCAV, for its concept maps.
         methods: The methods wanted.
-        U: The unit CAVs of TCAV by layer [R, C]; none without TCAV.
+        draws: The CAVs of TCAV by layer and concept; none without TCAV.
         masks: True masks.
         settings: How the methods are computed.
     """
@@ -111,26 +95,26 @@ class Observer:
     model: Model
     bank: CavBank
     methods: Sequence[str]
-    U: Mapping[str, Tensor]
+    draws: Mapping[str, Mapping[str, CavDraws]]
     masks: TrueMasks
     settings: CompareSettings
 
-    def observe(self, images: ClassImages, progress: Progress) -> Observation:
+    def observe(
+        self, index: int, images: Sequence[tuple[int, ImageRef]], progress: Progress
+    ) -> Observation:
         """Pass the images of a class through the network.
 
         Args:
-            images: The images.
+            index: The class.
+            images: The images, with their positions in the list of all.
             progress: Counts every image.
         """
         found = Observation()
-        position = dict(zip(images.refs, images.positions, strict=True))
-        size, strict = self.settings.batch_size, self.settings.strict
-        batches = Batches(
-            images.refs, self.model.preprocess, size, strict=strict, progress=progress
-        )
+        position = {ref: i for i, ref in images}
+        refs, size, strict = [r for _, r in images], self.settings.batch_size, self.settings.strict
+        batches = Batches(refs, self.model.preprocess, size, strict=strict, progress=progress)
         for batch in batches:
-            positions = [position[ref] for ref in batch.refs]
-            self._observe(batch, images.index, positions, found)
+            self._observe(batch, index, [position[ref] for ref in batch.refs], found)
         found.skipped += batches.skipped
         return found
 
@@ -150,11 +134,12 @@ class Observer:
             if "bottleneck" in self.methods:
                 found.X.setdefault(layer, []).append(F.mean((2, 3)).cpu())
             cam = {}
-            if layer in self.U or "grad_cam" in self.methods:
+            if layer in self.draws or "grad_cam" in self.methods:
                 head = self.model.head(layer).of(batch.x)
                 G = class_gradients(head, F, targets, binary=self.model.binary)
-                if layer in self.U:
-                    found.S.setdefault(layer, []).append(sensitivities(G, self.U[layer]).cpu())
+                if layer in self.draws:
+                    S = sensitivities(G, stacked(self.draws[layer]))
+                    found.S.setdefault(layer, []).append(S.cpu())
                 if "grad_cam" in self.methods:
                     cam["grad_cam"] = saliency.grad_cam(F, G, _size(batch)).cpu()
             if wanted:
@@ -168,14 +153,9 @@ class Observer:
         if "saliency" in self.methods:
             maps["saliency"] = saliency.gradient_saliency(self.model, x, targets).cpu()
         if "integrated_gradients" in self.methods:
-            maps["integrated_gradients"] = saliency.integrated_gradients(
-                self.model,
-                x,
-                targets,
-                baseline=self.settings.baseline,
-                steps=self.settings.steps,
-                batch_size=self.settings.batch_size,
-            ).cpu()
+            options = self.settings.baseline, self.settings.steps, self.settings.batch_size
+            found = saliency.integrated_gradients(self.model, x, targets, *options)
+            maps["integrated_gradients"] = found.cpu()
         return maps
 
     def _true_regions(self, batch: Batch, index: int, positions: list[int]) -> dict[str, _Region]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from vtcav.evaluation.compare.methods import FILTER, UNITS
 from vtcav.evaluation.correlation import spearman
-from vtcav.evaluation.result import EvaluationResult
+from vtcav.evaluation.result import EvaluationResult, by_group
 from vtcav.files.manifest import records
 from vtcav.results.tables import printable
 from vtcav.results.words import counted_notes
@@ -25,7 +25,7 @@ KIND = "comparison"
 
 TRUE_MASK, CONCEPT_MAP = "true mask", "concept map"
 ONE_VALUE = "one image with a value: no spread"
-SAME_MAP = "both grow with Visual-TCAV's concept maps, so they agree in part by construction"
+SAME_MAP = "both depend on Visual-TCAV's concept maps, so they agree in part by construction"
 
 _KEYS = ["method", "layer", "concept", "class_index", "class_name"]
 
@@ -51,8 +51,8 @@ class Comparison(EvaluationResult):
     """Values of several methods for the same concepts, layers, classes and images.
 
     Values of different methods have different units (`vtcav.evaluation.compare.methods.UNITS`) and
-    answer different questions: within a method they can be compared, between methods only their
-    order.
+    answer different questions: compare values within a method, and only their order between
+    methods.
 
     Attributes:
         methods: In the order of the table.
@@ -78,9 +78,9 @@ class Comparison(EvaluationResult):
         true mask), concept, class_index, class_name, image (empty for methods that judge a class
         as a whole), value (`UNITS`), p_value (of the method's own test, not corrected; empty for
         methods that have none), region ("true mask" or "concept map", for the shares of saliency
-        maps), area (share of the image that the region covers, which is the value of a map that
-        knows nothing of the concept; empty for other methods), note (the reason of every missing
-        value, and what is doubtful).
+        maps), area (share of the image that the region covers, which is the value of an
+        uninformative map; empty for other methods), note (the reason for every missing value, and
+        reasons for caution).
         """
         return printable(self._rows, "p_value", "value")
 
@@ -92,36 +92,33 @@ class Comparison(EvaluationResult):
         empty for fewer than two), p_value (of the class, where the method has a test), note (also
         why there is no std).
         """
-        import pandas as pd
 
-        rows = []
-        for key, group in self._rows.groupby(_KEYS, sort=False):
+        def over_images(group: pd.DataFrame) -> dict[str, Any]:
             single = bool((group["image"] == "").all())
             values = group["value"].dropna()
             own = float(group["p_value"].iloc[0]) if single else math.nan
-            notes = counted_notes(group["note"])
-            if not single and len(values) == 1:
-                notes.append(ONE_VALUE)
-            numbers = {
+            key = tuple(group[_KEYS[:4]].iloc[0])
+            notes = counted_notes(group["note"]) + [ONE_VALUE] * (not single and len(values) == 1)
+            return {
                 "n": 0 if single else len(values),
                 "mean": float(values.mean()) if len(values) else math.nan,
                 "std": float(values.std(ddof=1)) if len(values) > 1 else math.nan,
-                "p_value": self._class_p.get(tuple(key)[:4], own),
+                "p_value": self._class_p.get(key, own),
                 "note": "; ".join(notes),
             }
-            rows.append(dict(zip(_KEYS, key, strict=True)) | numbers)
-        return printable(pd.DataFrame(rows), "p_value", "mean")
+
+        return printable(by_group(self._rows, _KEYS, over_images), "p_value", "mean")
 
     def ranks(self) -> pd.DataFrame:
         """Return the rank correlation of every two methods, at each layer.
 
         Spearman's coefficient over the class means of all classes and concepts: do two methods
-        rank them alike? A method without layers is compared at every layer. Where the regions are
-        concept maps, Visual-TCAV and the saliency methods agree in part because all of them grow
-        with these maps; the note says so.
+        rank them in the same order? A method without layers is compared at every layer. Where the
+        regions are concept maps, Visual-TCAV and the saliency methods agree in part because all of
+        them depend on these maps; the note says so.
 
-        Columns: layer, method, other, n (points), spearman (-1 to 1), note (why it is missing, or
-        what is doubtful).
+        Columns: layer, method, other, n (points), spearman (-1 to 1), note (why it is missing, or a
+        reason for caution).
         """
         import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Settings of a comparison: how many images, and how the other methods are computed."""
+"""Settings of a comparison: the number of images and the options of the other methods."""
 
 from __future__ import annotations
 

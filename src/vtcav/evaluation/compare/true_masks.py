@@ -1,4 +1,4 @@
-"""Where concepts truly are: masks of a user's images, brought to the network's input."""
+"""Masks of the true location of concepts, brought to the network's input."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ TrueMasks: TypeAlias = Mapping[str, Mapping[int, Sequence[NDArray[Any]]]]
 
 
 def check_masks(masks: TrueMasks, concepts: Sequence[str], counts: Mapping[int, int]) -> None:
-    """Refuse masks of unknown concepts, or not one for each image of a class.
+    """Check that masks are of known concepts, with one for each image of a class.
 
     Args:
         masks: The masks.
-        concepts: Names of the concepts there are.
+        concepts: The names of all concepts.
         counts: How many images each class has.
 
     Raises:
@@ -50,7 +50,7 @@ def check_masks(masks: TrueMasks, concepts: Sequence[str], counts: Mapping[int, 
 def mask_at_input(
     mask: NDArray[Any], picture: Image.Image, preprocess: object, size: tuple[int, int]
 ) -> Tensor:
-    """Return a mask as the network sees it, cropped and scaled like the picture.
+    """Return a mask at the network's input, cropped and scaled like the picture.
 
     Args:
         mask: Boolean, or between 0 and 1; of the picture's size, or of the input's.

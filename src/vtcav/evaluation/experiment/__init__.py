@@ -1,4 +1,4 @@
-"""The controlled experiment: attributions against measured causal effects."""
+"""The controlled experiment: comparison of attributions with measured causal effects."""
 
 from vtcav.evaluation.experiment.evaluate import Evaluation, evaluate
 

@@ -4,7 +4,7 @@
 points (seed, q, class, cue, layer, method: value, share) -> per layer -> best, median -> over seeds
 ```
 
-A further coefficient is an entry of `COEFFICIENTS`.
+To add a coefficient, add an entry to `COEFFICIENTS`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vtcav.evaluation.result import by_group
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COEFFICIENTS", "by_layer", "by_seed", "local_agreement", "plain", "summarise"]
+__all__ = ["COEFFICIENTS", "by_image", "by_layer", "by_seed", "plain", "summarise"]
 
 
 class _Coefficient(NamedTuple):
@@ -40,7 +40,7 @@ class _Coefficient(NamedTuple):
     Attributes:
         title: Its name in tables.
         of: Computes it from estimates and truth.
-        chance: Its value for estimates that say nothing.
+        chance: Its value for uninformative estimates.
     """
 
     title: str
@@ -85,8 +85,8 @@ def by_seed(layers: pd.DataFrame) -> pd.DataFrame:
     """Return the best and the median layer of every seed and method, for each coefficient.
 
     Args:
-        layers: What `by_layer` returns. A layer whose coefficient is missing counts as chance (it
-            says nothing about the order), so that a method gains nothing by failing.
+        layers: What `by_layer` returns. A layer whose coefficient is missing counts as chance,
+            so that a method gains nothing by failing.
 
     Returns:
         Columns seed, method, coefficient, best_layer, median_layer (values), best_layer_name,
@@ -110,8 +110,8 @@ def by_seed(layers: pd.DataFrame) -> pd.DataFrame:
     return by_group(each, ["seed", "method", "coefficient"], best_and_median)
 
 
-def local_agreement(images: pd.DataFrame) -> pd.DataFrame:
-    """Return, per seed, method and layer, how far per-image values follow per-image effects.
+def by_image(images: pd.DataFrame) -> pd.DataFrame:
+    """Return, per seed, method and layer, how well per-image values follow per-image effects.
 
     Args:
         images: Columns seed, q, class_index, cue, method, layer, value, share; one row per image.

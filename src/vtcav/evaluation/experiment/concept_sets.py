@@ -1,11 +1,11 @@
 """Examples and negatives of the experiment's concepts: a tag and a texture for every class.
 
-The class's other cue must not pass for the concept. Examples show the concept beside the class's
-other cue in one half and beside another class's in the other. Negatives are the same scenes
-without the concept and always with the class's other cue; in the concept's place half of them have
-nothing and half another letter or other stripes. So the other cue is in the lower emblem, and the
-direction does not lean on it. Contrasted with scenes of any class instead, the tag's direction at
-the last layers is the direction of the class, and its map lights up on the texture too.
+The class's other cue must not be mistaken for the concept. Examples show the concept beside the
+class's other cue in one half and beside another class's in the other. Negatives are the same scenes
+without the concept, always with the class's other cue; half of them have nothing instead of the
+concept, and half another letter or other stripes. The lower emblem then contains the other cue, and
+the direction does not depend on it. If the negatives were scenes of any class, the tag's direction
+at the last layers would be that of the class, and its map would cover the texture too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from vtcav.evaluation.experiment.effects import CUES
 from vtcav.evaluation.experiment.scenes import (
-    ABSENT,
     CLASSES,
     LETTERS,
     Scenes,
@@ -25,6 +24,7 @@ from vtcav.evaluation.experiment.scenes import (
     scene_seed,
     with_tags,
 )
+from vtcav.evaluation.experiment.tags import ABSENT
 
 __all__ = ["ConceptSets", "concept_name", "draw_concept_sets"]
 
@@ -58,28 +58,24 @@ def draw_concept_sets(count: int, seed: int) -> ConceptSets:
     negatives: dict[str, NDArray[np.uint8]] = {}
     for cue in CUES:
         for index in range(len(CLASSES)):
-            name = concept_name(cue, index)
-            pair = _tag_pair if cue == "tag" else _texture_pair
-            own = scene_seed(seed, "concepts") + len(examples)
-            examples[name], negatives[name] = pair(index, count, own)
+            name, own = concept_name(cue, index), scene_seed(seed, "concepts") + len(examples)
+            examples[name], negatives[name] = _pair(cue, index, count, own)
     return ConceptSets(examples, negatives)
 
 
-def _tag_pair(index: int, count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _pair(
+    cue: str, index: int, count: int, seed: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the examples and the negatives of a concept."""
     rng = np.random.default_rng([seed, 5])
-    own = np.full(count, index)
-    examples = _scenes(_own_or_other(index, count, rng), own, seed)
-    instead = np.where(np.arange(count) % 2 == 0, ABSENT, _others(index, count, rng))
-    return examples.images(), _scenes(own, instead, seed).images()
-
-
-def _texture_pair(index: int, count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    rng = np.random.default_rng([seed, 5])
-    own = np.full(count, index)
-    examples = _scenes(own, _own_or_other(index, count, rng), seed)
-    instead = _scenes(_others(index, count, rng), own, seed)
-    absent = (np.arange(count) % 2 == 0)[:, None, None, None]
-    return examples.images(), np.where(absent, instead.images(texture=False), instead.images())
+    own, mixed = np.full(count, index), _own_or_other(index, count, rng)
+    others, absent = _others(index, count, rng), np.arange(count) % 2 == 0
+    if cue == "tag":
+        negatives = _scenes(own, np.where(absent, ABSENT, others), seed).images()
+        return _scenes(mixed, own, seed).images(), negatives
+    instead = _scenes(others, own, seed)
+    images = np.where(absent[:, None, None, None], instead.images(texture=False), instead.images())
+    return _scenes(own, mixed, seed).images(), images
 
 
 def _own_or_other(index: int, count: int, rng: np.random.Generator) -> NDArray[np.intp]:

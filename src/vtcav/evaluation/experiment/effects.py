@@ -1,19 +1,19 @@
-r"""Causal effects of a cue on a class score, measured by taking the cue out of the picture.
+r"""Causal effects of a cue on a class score, measured by removing the cue from the picture.
 
-With x an image of class t that shows both cues, tag and texture, and x\tag, x\texture, x\both
-the same image with them replaced by the background behind:
+Let x be an image of class t that shows both cues, tag and texture, and x\tag, x\texture, x\both
+the same image with cues replaced by the background behind them:
 
 - effect in logits:      e = z_t(x) - z_t(x\cue)
 - the class's logit gap: g = z_t(x) - z_t(x\both)
 - share of the gap:      e / g
 
-A concept attribution is a share of the rise z_t(F) - z_t(0) of the most risen class, so the share
-of the gap is what it claims to measure, with "nothing of the class is there" (x\both) in the
-place of zero feature maps. For a class the share is mean(e) / mean(g) over its images: the mean
-of the single shares would give the images with small gaps the say.
+A concept attribution is a share of the logit difference z_t(F) - z_t(0) of the class where it is
+largest. The share of the gap is the same quantity, with an image without both cues (x\both) instead
+of zero feature maps. For a class the share is mean(e) / mean(g) over its images: a mean of single
+shares would be dominated by images with small gaps.
 
-Softmax does not see a constant that is added to all logits of an image. The centred effect leaves
-such constants out: z_t minus the mean of all logits takes the place of z_t.
+Softmax is invariant to a constant that is added to all logits of an image. The centred effect
+removes such constants: it uses z_t minus the mean of all logits instead of z_t.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from vtcav.errors import ExplanationError
 __all__ = ["CUES", "Effects", "causal_effects"]
 
 CUES = ("tag", "texture")
-"""What a class can be read off."""
+"""The cues of a class."""
 
 _SMALLEST_GAP = 1e-6
 
@@ -100,15 +100,15 @@ def causal_effects(
                 f"expected logits {list(whole.shape)} for every version of the images, got "
                 f"{list(logits.shape)}"
             )
-    n = np.arange(len(labels))
 
-    def score(z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        raw = z[n, labels]
-        return raw, raw - z.mean(1)
+    def scores(z: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the logits of the images' classes, as they are and centred [2, N]."""
+        raw = z[np.arange(len(labels)), labels]
+        return np.stack([raw, raw - z.mean(1)])
 
-    (z, c), (z_neither, c_neither) = score(whole), score(neither)
+    gap, centred_gap = scores(whole) - scores(neither)
     found = {}
     for cue, logits in without.items():
-        z_without, c_without = score(logits)
-        found[cue] = Effects(z - z_without, z - z_neither, c - c_without, c - c_neither)
+        effect, centred = scores(whole) - scores(logits)
+        found[cue] = Effects(effect, gap, centred, centred_gap)
     return found

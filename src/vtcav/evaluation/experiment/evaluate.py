@@ -1,9 +1,9 @@
-"""The controlled experiment: do concept attributions follow causal effects that are measured?
+"""The controlled experiment: do concept attributions follow measured causal effects?
 
-For every seed and every agreement q a small network learns images whose class shows in a texture
-and in a tag, which agrees with the class in a share q of its training images. The use that the
-network really makes of them is measured by removing one or the other from test images; the values
-of the methods are compared with that.
+For every seed and every agreement q, a small network is trained on images whose class shows in a
+texture and in a tag, which agrees with the class in a share q of the training images. Removing one
+or the other from test images measures how much the network uses each; the values of the methods
+are compared with these effects.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import torch
 
 from vtcav.errors import ExplanationError
 from vtcav.evaluation.experiment.drawn_unit import DrawnExperiment, UnitSettings
-from vtcav.evaluation.experiment.methods import ALL_METHODS
 from vtcav.evaluation.experiment.network import Training
 from vtcav.evaluation.experiment.photo_network import Frozen, scratch_preprocess
 from vtcav.evaluation.experiment.photo_unit import PhotoExperiment, PhotoSettings
@@ -26,7 +25,6 @@ from vtcav.evaluation.experiment.report import write_report
 from vtcav.evaluation.experiment.result import Evaluation, collect_tables, summary_of
 from vtcav.evaluation.experiment.store import claim_folder, load_unit, save_unit, unit_folder
 from vtcav.evaluation.experiment.unit import Experiment, UnitResult
-from vtcav.images.preprocess import Preprocess
 from vtcav.images.progress import Progress, progress_bar
 from vtcav.models.base import Model
 from vtcav.models.inspection.unwrapping import place
@@ -57,13 +55,13 @@ def evaluate(
     device: str = "auto",
     progress: bool | None = None,
 ) -> Evaluation:
-    """Run the controlled experiment, or resume it where it stopped.
+    """Run the controlled experiment, or resume it.
 
-    On drawn images, or on a user's own photographs: these get tags, and the effect of a tag is
+    It runs on drawn images, or on your own photographs, which get tags; the effect of a tag is
     measured by removing it.
 
-    Each finished (seed, q) is kept in the folder; an interrupted run that is started again with
-    the same settings computes only the missing ones, and gives the same tables.
+    The folder keeps each finished (seed, q). An interrupted run that is started again with the
+    same settings computes only the missing ones, and gives the same tables.
 
     Args:
         output: The run's folder.
@@ -73,14 +71,14 @@ def evaluate(
         settings: Training, images, methods; None takes those of the full or the quick mode.
         images: A folder of photographs with a folder for each of 2 to 10 classes, instead of drawn
             images.
-        model: A network on whose features, which stay as they are, networks are trained; for
-            photographs. None trains small networks from scratch.
+        model: For photographs, a network on whose frozen features networks are trained. None
+            trains small networks from scratch.
         layer: The layer of `model` whose maps are the features; None takes the deepest with
             maps of 12 x 12 or more.
         limit: At most this many photographs of each class, drawn with the first seed; None takes
             400 (quick: 120).
         device: "auto" (CUDA where there is a GPU, else the CPU), "cpu", "cuda", "mps".
-        progress: Whether to show a progress bar; None where someone may be watching.
+        progress: Whether to show a progress bar; None shows it on a terminal or in a notebook.
 
     Returns:
         The tables and the summary; tables (CSV and Parquet), figures, `summary.json` and
@@ -107,10 +105,13 @@ def evaluate(
         drawn = _of_type(settings, UnitSettings) or default_settings(quick=quick)
         experiment = DrawnExperiment(drawn)
     else:
-        frozen, preprocess = _frozen(model, layer)
+        if model is None and layer is not None:
+            raise ExplanationError(f"layer {layer!r} of which network? Give a model")
+        frozen = None if model is None else Frozen.of(model, layer)
         chosen = _of_type(settings, PhotoSettings) or default_photo_settings(
             quick=quick, frozen=frozen is not None
         )
+        preprocess = scratch_preprocess() if frozen is None else frozen.preprocess
         most = limit or (QUICK_PHOTOGRAPHS if quick else PHOTOGRAPHS)
         photographs = read_photographs(images, preprocess, limit=most, seed=wanted_seeds[0])
         experiment = PhotoExperiment(photographs, frozen, preprocess, chosen)
@@ -129,17 +130,6 @@ def evaluate(
     return found
 
 
-def _frozen(model: Model | None, layer: str | None) -> tuple[Frozen | None, Preprocess]:
-    """Return a given network up to a layer, and the preprocessing of the photographs."""
-    if model is None:
-        if layer is not None:
-            raise ExplanationError(f"layer {layer!r} of which network? give a model")
-        return None, scratch_preprocess()
-    frozen = Frozen.of(model, layer)
-    assert isinstance(frozen.model.preprocess, Preprocess)
-    return frozen, frozen.model.preprocess
-
-
 def _of_type(settings: Any, kind: type[T]) -> T | None:
     if settings is not None and not isinstance(settings, kind):
         raise ExplanationError(f"expected {kind.__name__}, got {type(settings).__name__}")
@@ -149,9 +139,8 @@ def _of_type(settings: Any, kind: type[T]) -> T | None:
 def default_settings(*, quick: bool = False) -> UnitSettings:
     """Return the settings for drawn images, of the full or of the quick mode."""
     if not quick:
-        return UnitSettings(methods=ALL_METHODS)
-    training = Training(scenes=3000, epochs=4)
-    return UnitSettings(training, test_images=16, methods=ALL_METHODS, tcav_runs=5)
+        return UnitSettings()
+    return UnitSettings(Training(scenes=3000, epochs=4), test_images=16, tcav_runs=5)
 
 
 def default_photo_settings(*, quick: bool = False, frozen: bool = False) -> PhotoSettings:
@@ -162,12 +151,9 @@ def default_photo_settings(*, quick: bool = False, frozen: bool = False) -> Phot
         frozen: Whether a given network's features are used, which need less training.
     """
     if not quick:
-        training = Training(scenes=1200, epochs=12) if frozen else Training(scenes=4000, epochs=8)
-        return PhotoSettings(training, methods=ALL_METHODS)
+        return PhotoSettings() if frozen else PhotoSettings(Training(scenes=4000, epochs=8))
     training = Training(scenes=400, epochs=15) if frozen else Training(scenes=1500, epochs=8)
-    return PhotoSettings(
-        training, examples=30, test_images=8, methods=ALL_METHODS, tcav_runs=5, steps=8
-    )
+    return PhotoSettings(training, examples=30, test_images=8, tcav_runs=5, steps=8)
 
 
 def _seeds(seeds: Sequence[int] | None, quick: bool) -> list[int]:

@@ -1,8 +1,8 @@
-"""Methods of the experiment, and the values that they give to test images.
+"""Methods of the experiment, and their values on test images.
 
-To add a method, write a function from an `ExplainedNetwork` and the names of methods to a table,
-and add it to `_SOURCES`, with a title in `TITLES`. Nothing else in the experiment names a method,
-except that Visual-TCAV comes first and is always there.
+To add a method, write a function from an `Explained` network and the names of methods to a table,
+and add it to `_SOURCES`, with a title in `TITLES`. No other module of the experiment names a
+method, except that Visual-TCAV comes first and is always there.
 
 A table has the columns method, layer, concept, class_index, value and note. For each method, layer,
 concept and class it has one row for the class, or one for each image of the class, in order.
@@ -26,19 +26,12 @@ from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.models.base import Model
 from vtcav.parameters import Words, check
 
-__all__ = [
-    "ALL_METHODS",
-    "GIVEN_TRUE_MASKS",
-    "TITLES",
-    "ExplainedNetwork",
-    "fitted",
-    "method_values",
-]
+__all__ = ["ALL_METHODS", "GIVEN_TRUE_MASKS", "TITLES", "Explained", "fitted", "method_values"]
 
 VARIANT_STEPS = 24
 """Quadrature points of the variant's integral."""
 GIVEN_TRUE_MASKS = MAPS
-"""Methods without concepts, which are given the true masks of the cues."""
+"""Methods that know no concepts, and are given the true masks of the cues."""
 TITLES = {
     name: f"{title}, true masks"
     if name in MAPS
@@ -53,7 +46,7 @@ _SHARED: dict[str, Any] = {"batch_size": 32, "progress": False}
 
 
 @dataclass(frozen=True, eq=False)
-class ExplainedNetwork:
+class Explained:
     """A trained network with its concepts and test images.
 
     Attributes:
@@ -87,7 +80,7 @@ def fitted(
     return found
 
 
-def method_values(network: ExplainedNetwork, methods: Sequence[str]) -> pd.DataFrame:
+def method_values(network: Explained, methods: Sequence[str]) -> pd.DataFrame:
     """Return the values of the methods, in the order of `ALL_METHODS`.
 
     Raises:
@@ -102,7 +95,7 @@ def method_values(network: ExplainedNetwork, methods: Sequence[str]) -> pd.DataF
     return pd.concat(tables, ignore_index=True)
 
 
-def _attributions(network: ExplainedNetwork, methods: Sequence[str]) -> pd.DataFrame:
+def _attributions(network: Explained, methods: Sequence[str]) -> pd.DataFrame:
     """Return the attributions of Visual-TCAV and its variant."""
     options: dict[str, Any] = {"methods": ["visual_tcav"], "seed": network.seed, **_SHARED}
     explainers = [network.explainers[method] for method in methods]
@@ -110,7 +103,7 @@ def _attributions(network: ExplainedNetwork, methods: Sequence[str]) -> pd.DataF
     return pd.concat(tables, ignore_index=True)
 
 
-def _peers(network: ExplainedNetwork, methods: Sequence[str]) -> pd.DataFrame:
+def _peers(network: Explained, methods: Sequence[str]) -> pd.DataFrame:
     """Return the values of published methods; saliency methods get the true masks."""
     trial = network.trial
     nowhere = np.zeros(trial.pictures.shape[1:3], bool)
@@ -133,7 +126,7 @@ def _peers(network: ExplainedNetwork, methods: Sequence[str]) -> pd.DataFrame:
     ).table
 
 
-Source: TypeAlias = Callable[[ExplainedNetwork, Sequence[str]], pd.DataFrame]
+Source: TypeAlias = Callable[[Explained, Sequence[str]], pd.DataFrame]
 
 _SOURCES: dict[Source, tuple[str, ...]] = {
     _attributions: ("visual_tcav", FILTER),

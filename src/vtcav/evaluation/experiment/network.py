@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vtcav.evaluation.experiment.scenes import ABSENT, Scenes, with_tags
+from vtcav.evaluation.experiment.scenes import Scenes, with_tags
+from vtcav.evaluation.experiment.tags import ABSENT
 
 __all__ = [
     "LAYERS",
@@ -107,8 +108,8 @@ def draw_cue(
     """Draw the class whose tag, or whose texture, each training scene shows, [N].
 
     In a share `agreement` of the scenes it is the scene's own class. Half of the others show no
-    cue, and half the cue of a random class, possibly the own one: a tag that never belonged to the
-    scene's class would be evidence against it, and at an agreement of 0 the tag must say nothing.
+    cue, and half the cue of a random class, possibly its own. A tag that never belonged to the
+    scene's class would count against it; at an agreement of 0 the tag must be uninformative.
     With K classes a visible cue raises the odds of its class by (q + e) / e, e = (1 - q) / (2 K):
     for K = 4 by 1, 3.7, 9, 25 and without bound for q = 0, 0.25, 0.5, 0.75 and 1.
 
@@ -210,7 +211,7 @@ def fit(
 
 
 def augmented(scenes: Scenes, rng: np.random.Generator, seed: int) -> NDArray[np.uint8]:
-    """Return the scenes with new tags and colours, and half of them rotated by 180 degrees."""
+    """Return the scenes with new tags and colours, half of them rotated by 180 degrees."""
     turned = rng.random(len(scenes)) < 0.5
     textured, mask = scenes.textured.copy(), scenes.texture_mask.copy()
     textured[turned] = textured[turned][:, ::-1, ::-1]

@@ -1,10 +1,10 @@
 """Networks trained on tagged photographs: from scratch, or on a given network's features.
 
-With a given network the part up to one of its layers stays as it is, and four blocks of
-convolutions are trained after it: a few hundred photographs are enough for these, because the
-given network's features already tell the classes apart. Without one, the small network of the drawn
-experiment is trained from scratch; it needs no weights, and from a few photographs it learns the
-tag far better than the classes.
+A given network is frozen up to one of its layers, and four blocks of convolutions are trained after
+it. A few hundred photographs suffice for these, because the given network's features already
+separate the classes. Without a given network, the small network of the drawn experiment is trained
+from scratch; it needs no weights, and from a few photographs it learns the tag far better than the
+classes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from vtcav.evaluation.experiment.network import (
     fit,
     to_input,
 )
+from vtcav.evaluation.experiment.photographs import Photographs
 from vtcav.evaluation.experiment.scenes import SIDE
 from vtcav.evaluation.experiment.tags import put_tags
 from vtcav.images.preprocess import Preprocess
@@ -43,7 +44,6 @@ __all__ = [
     "STEPS",
     "Frozen",
     "Samples",
-    "at_size",
     "input_of",
     "photo_network",
     "scratch_preprocess",
@@ -59,7 +59,7 @@ _BYTES = 1 << 30  # of frozen features
 _REMEMBERED_BYTES = 1 << 29
 _BATCH = 32
 STEPS = 8
-"""How often `Samples` advances while it computes frozen features."""
+"""The number of times `Samples` calls `advance` for its frozen features."""
 
 
 def scratch_preprocess() -> Preprocess:
@@ -75,7 +75,7 @@ class _Stem(nn.Module):
     """A given network up to a layer: from images [N, 3, H, W] to feature maps [N, C, h, w].
 
     The network is not registered as a submodule: its weights are neither trained nor saved. Maps
-    of images are remembered, because every network of a seed is tested on the same pictures.
+    of images are cached, because every network of a seed is tested on the same pictures.
     """
 
     def __init__(self, frozen: Frozen) -> None:
@@ -107,7 +107,7 @@ class Frozen:
         layer: The layer.
         channels: Channels of its maps.
         cells: h times w of its maps.
-        remembered: Maps of images, by the hash of the image.
+        remembered: A cache of maps, by the hash of the image.
     """
 
     model: Classifier
@@ -143,22 +143,24 @@ class Frozen:
                 "tag in; name one with its layer"
             )
         # the end of a block rather than a layer inside it
-        blocks = [info for info in fine if _parts(model.module, info.name) > _PARTS]
+        modules = {info.name: model.module.get_submodule(info.name) for info in fine}
+        blocks = [info for info in fine if len([*modules[info.name].children()]) > _PARTS]
         chosen = usable[0] if layer else (blocks or fine)[-1]
         C, h, w = chosen.shape
         return cls(model, chosen.name, C, h * w)
 
+    @property
+    def preprocess(self) -> Preprocess:
+        """The network's preprocessing, which has a size."""
+        preprocess = self.model.preprocess
+        assert isinstance(preprocess, Preprocess)
+        return preprocess
+
     def describe(self) -> dict[str, str]:
         """Return everything that the features depend on, as JSON data."""
-        return {
-            "network": self.model.described,
-            "fingerprint": self.model.fingerprint,
-            "layer": self.layer,
-        }
-
-    def stem(self) -> nn.Module:
-        """Return the part up to the layer as a module."""
-        return _Stem(self)
+        model = self.model
+        about = {"network": model.described, "fingerprint": model.fingerprint}
+        return about | {"layer": self.layer}
 
     def maps(self, x: Tensor) -> Tensor:
         """Return the layer's feature maps [N, C, h, w] of images; gradients reach the images."""
@@ -175,10 +177,6 @@ class Frozen:
         return layout.to_maps(found[0], (x.shape[2], x.shape[3])).float().clone()
 
 
-def _parts(module: nn.Module, layer: str) -> int:
-    return len(list(module.get_submodule(layer).children()))
-
-
 def input_of(pictures: NDArray[np.uint8], preprocess: Preprocess) -> Tensor:
     """Return pictures of the right size as the network's input [N, 3, H, W]."""
     return torch.stack([preprocess(Image.fromarray(picture)) for picture in pictures])
@@ -191,9 +189,8 @@ class Samples:
     are mirrored.
 
     Args:
-        pictures: The training photographs, uint8 [N, H, W, 3].
-        labels: Their classes [N].
-        classes: Number of classes.
+        photographs: All photographs.
+        learn: The positions of those to train on.
         seed: Seeds everything.
         count: The number of samples.
         frozen: The given network, or None.
@@ -202,14 +199,14 @@ class Samples:
 
     def __init__(
         self,
-        pictures: NDArray[np.uint8],
-        labels: NDArray[np.intp],
-        classes: int,
+        photographs: Photographs,
+        learn: NDArray[np.intp],
         seed: int,
         count: int,
         frozen: Frozen | None,
         preprocess: Preprocess,
     ) -> None:
+        classes, labels = len(photographs.classes), photographs.labels[learn]
         if frozen is not None:
             count = min(count, _BYTES // (4 * frozen.channels * frozen.cells))
             if count < 20 * classes:
@@ -224,7 +221,7 @@ class Samples:
             own = np.flatnonzero(labels == t)
             self.chosen[t::classes] = rng.permutation(np.resize(own, len(self.labels[t::classes])))
         self.mirrored = rng.random(count) < 0.5
-        self.pictures, self.classes, self.seed = pictures, classes, seed
+        self.pictures, self.classes, self.seed = photographs.pictures[learn], classes, seed
         self.frozen, self.preprocess = frozen, preprocess
         self._features: list[Tensor] | None = None
 
@@ -318,15 +315,10 @@ def photo_network(frozen: Frozen | None, classes: int, seed: int) -> nn.Sequenti
     if frozen is None:
         return build(classes, seed)
     whole = nn.Sequential()
-    whole.add_module("stem", frozen.stem())
+    whole.add_module("stem", _Stem(frozen))
     trained = convolutional(frozen.channels, _CONVOLUTIONS, classes, seed)
     for name, part in trained.named_children():
         if name == BLOCKS[0]:
             part = nn.Sequential(nn.BatchNorm2d(frozen.channels, affine=False), *part.children())
         whole.add_module(name, part)
     return whole
-
-
-def at_size(preprocess: Preprocess) -> Preprocess:
-    """Return the preprocessing for pictures that are already cropped to the right size."""
-    return replace(preprocess, resize="stretch", crop_pct=1.0, window=None)

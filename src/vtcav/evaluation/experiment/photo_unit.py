@@ -6,15 +6,15 @@ test photographs with and without their class's tag    -> effect of the tag   (t
                                                         -> Visual-TCAV and its peers
 ```
 
-The rest of the photographs has no mask, so only the tag is compared with the truth. The logit gap
-that its effect is a share of is measured between classes: from photographs of other classes without
-tags, which show nothing of the class, to the class's own with tags.
+There is no mask of the rest of a photograph, so only the tag is compared with the truth. Its effect
+is a share of the logit gap between the photographs of other classes without tags, which show
+nothing of the class, and the class's own photographs with tags.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,6 @@ from vtcav.evaluation.experiment.photo_network import (
     STEPS,
     Frozen,
     Samples,
-    at_size,
     input_of,
     photo_network,
     train_photo_network,
@@ -84,7 +83,9 @@ class PhotoExperiment(Experiment):
     ) -> None:
         super().__init__(settings, LAYERS if frozen is None else ("stem", *BLOCKS))
         self.photographs, self.frozen = photographs, frozen
-        self.preprocess = at_size(preprocess)
+        # the photographs are cropped to the right size already
+        self.preprocess = replace(preprocess, resize="stretch", crop_pct=1.0, window=None)
+        self._names = tuple(f"tag {x}" for x, _ in zip(GLYPHS, photographs.classes, strict=False))
         self._samples: Samples | None = None
 
     @property
@@ -133,7 +134,7 @@ class PhotoExperiment(Experiment):
 
         Half of the examples show the tag on photographs of its own class, half on those of others;
         negatives are photographs of the class with another tag or none, so that the content of the
-        class's photographs does not pass for the tag.
+        class's photographs is not mistaken for the tag.
         """
         learn, _ = self._split(seed)
         count, K = self.settings.examples, len(self.photographs.classes)
@@ -144,12 +145,12 @@ class PhotoExperiment(Experiment):
             own, others = learn[labels == t], learn[labels != t]
             half = np.arange(count) % 2 == 0
             on = np.where(half, _drawn(own, count, rng), _drawn(others, count, rng))
-            letter = np.full(count, t)
-            examples[name] = self._tagged(on, letter, _tag_seed(seed, _EXAMPLES, t))
+            letters, its_seed = np.full(count, t), _tag_seed(seed, _EXAMPLES, t)
+            examples[name], _ = put_tags(self.photographs.pictures[on], letters, its_seed)
             rest = np.delete(np.arange(K), t)
-            letter = np.where(half, ABSENT, rng.permutation(np.resize(rest, count)))
-            on = _drawn(own, count, rng)
-            negatives[name] = self._tagged(on, letter, _tag_seed(seed, _NEGATIVES, t))
+            letters = np.where(half, ABSENT, rng.permutation(np.resize(rest, count)))
+            on, its_seed = _drawn(own, count, rng), _tag_seed(seed, _NEGATIVES, t)
+            negatives[name], _ = put_tags(self.photographs.pictures[on], letters, its_seed)
         return ConceptSets(examples, negatives)
 
     def logits(self, model: Classifier, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -175,12 +176,9 @@ class PhotoExperiment(Experiment):
 
     def shown(self, seed: int, weights: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         """Return the images of the report, and the given network in words."""
-        frozen = self.frozen
-        about = (
-            {"frozen": ""}
-            if frozen is None
-            else {"frozen": frozen.model.described, "layer": repr(frozen.layer)}
-        )
+        about = {"frozen": "", "layer": ""}
+        if self.frozen is not None:
+            about = {"frozen": self.frozen.model.described, "layer": repr(self.frozen.layer)}
         return super().shown(seed, weights) | about
 
     # -- inside -------------------------------------------------------------------------------
@@ -195,27 +193,11 @@ class PhotoExperiment(Experiment):
     def _samples_of(self, seed: int) -> Samples:
         """Return the training photographs of a seed; every agreement shares them."""
         if self._samples is None or self._samples.seed != seed:
-            learn, _ = self._split(seed)
+            learn, count = self._split(seed)[0], self.settings.training.scenes
             self._samples = Samples(
-                self.photographs.pictures[learn],
-                self.photographs.labels[learn],
-                len(self.photographs.classes),
-                seed,
-                self.settings.training.scenes,
-                self.frozen,
-                self.preprocess,
+                self.photographs, learn, seed, count, self.frozen, self.preprocess
             )
         return self._samples
-
-    @property
-    def _names(self) -> tuple[str, ...]:
-        letters = list(GLYPHS)
-        return tuple(f"tag {letters[t]}" for t in range(len(self.photographs.classes)))
-
-    def _tagged(
-        self, positions: NDArray[np.intp], letters: NDArray[np.intp], seed: int
-    ) -> NDArray[np.uint8]:
-        return put_tags(self.photographs.pictures[positions], letters, seed)[0]
 
 
 def _drawn(positions: NDArray[np.intp], count: int, rng: np.random.Generator) -> NDArray[np.intp]:

@@ -1,4 +1,4 @@
-"""A user's own photographs for the experiment: a folder per class becomes pictures of one size."""
+"""A user's photographs for the experiment, read from a folder per class at one size."""
 
 from __future__ import annotations
 
@@ -15,17 +15,12 @@ from vtcav.errors import ExplanationError, ImageError
 from vtcav.evaluation.experiment.tags import GLYPHS
 from vtcav.images.listing import collect, subfolders
 from vtcav.images.preprocess import Preprocess
-from vtcav.images.references import (
-    Skipped,
-    UnreadableError,
-    report_skipped,
-    with_reasons,
-)
+from vtcav.images.references import Skipped, UnreadableError, report_skipped, with_reasons
 
 __all__ = ["FEWEST", "Photographs", "read_photographs"]
 
 FEWEST = 12
-"""Readable photographs that a class needs: a third is tested, concepts need the others."""
+"""The fewest readable photographs of a class: a third is tested, concepts need the others."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,14 +13,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from vtcav.evaluation.experiment.agreement import COEFFICIENTS, by_seed
-from vtcav.evaluation.experiment.figures import (
-    plot_layers,
-    plot_maps,
-    plot_points,
-    plot_scenes,
-    plot_truth,
-)
+from vtcav.evaluation.experiment import figures
+from vtcav.evaluation.experiment.agreement import COEFFICIENTS
 from vtcav.evaluation.experiment.methods import TITLES
 from vtcav.evaluation.experiment.result import Evaluation
 from vtcav.evaluation.experiment.unit import Experiment, UnitResult
@@ -55,23 +49,18 @@ def write_report(
     Raises:
         ExplanationError: When they cannot be written.
     """
-    tables = {
-        "points": found.points,
-        "layers": found.layers,
-        "seeds": by_seed(found.layers),
-        "local": found.local,
-        "localisation": found.localisation,
-    }
+    names = ("points", "layers", "seeds", "local", "localisation")
+    tables = {name: getattr(found, name) for name in names}
     seed = next(iter(units))[0]
     q = min((q for own, q in units if own == seed), key=lambda q: abs(q - 0.75))
     shown = experiment.shown(seed, units[seed, q].weights) | {"seed": seed, "q": q}
-    figures = _figures(found, shown)
+    drawings = _figures(found, shown)
 
     def write(folder: Path) -> Mapping[str, Any]:
         for name, table in tables.items():
             write_table(folder / name, table)
         pictures = {}
-        for name, draw in figures.items():
+        for name, draw in drawings.items():
             file = folder / f"{name}.png"
             save_figure(draw, file)
             pictures[name] = base64.b64encode(file.read_bytes()).decode()
@@ -86,13 +75,15 @@ def _figures(found: Evaluation, shown: Mapping[str, Any]) -> Figures:
     """Return the figures in the order of the page; their captions are in its template."""
     points, layers, networks = found.points, found.layers, found.summary["networks"]
     return {
-        "scenes": partial(plot_scenes, rows=shown["versions"]),
-        "truth": partial(plot_truth, points=points, networks=networks),
-        "maps": partial(plot_maps, trial=shown["trial"], maps=shown["maps"]),
-        "spearman": partial(plot_layers, layers=layers, coefficient="spearman"),
-        "pearson": partial(plot_layers, layers=layers, coefficient="pearson"),
+        "scenes": partial(figures.plot_scenes, rows=shown["versions"]),
+        "truth": partial(figures.plot_truth, points=points, networks=networks),
+        "maps": partial(figures.plot_maps, trial=shown["trial"], maps=shown["maps"]),
+        "spearman": partial(figures.plot_layers, layers=layers, coefficient="spearman"),
+        "pearson": partial(figures.plot_layers, layers=layers, coefficient="pearson"),
     } | {
-        f"points_{method}": partial(plot_points, points=points, layers=layers, method=method)
+        f"points_{method}": partial(
+            figures.plot_points, points=points, layers=layers, method=method
+        )
         for method in found.summary["methods"]
     }
 

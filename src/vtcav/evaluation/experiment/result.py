@@ -9,13 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from vtcav.evaluation.experiment.agreement import (
-    by_layer,
-    by_seed,
-    local_agreement,
-    plain,
-    summarise,
-)
+from vtcav.evaluation.experiment.agreement import by_image, by_layer, by_seed, plain, summarise
 from vtcav.evaluation.experiment.methods import GIVEN_TRUE_MASKS
 from vtcav.evaluation.experiment.unit import UnitResult
 from vtcav.evaluation.metrics import METRICS
@@ -38,6 +32,7 @@ class Evaluation:
         points: One row per seed, q, class, cue, method and layer: the mean value and the causal
             effect (share, centred_share, effect, centred_effect, gap).
         layers: Coefficients by seed, method and layer.
+        seeds: Their best and median over layers, by seed and method.
         local: The same over single images.
         localisation: Means of the map metrics by seed, q, cue and layer.
     """
@@ -46,6 +41,7 @@ class Evaluation:
     summary: dict[str, Any] = field(repr=False)
     points: pd.DataFrame = field(repr=False)
     layers: pd.DataFrame = field(repr=False)
+    seeds: pd.DataFrame = field(repr=False)
     local: pd.DataFrame = field(repr=False)
     localisation: pd.DataFrame = field(repr=False)
 
@@ -56,14 +52,16 @@ class Evaluation:
 
 
 def collect_tables(units: Mapping[tuple[int, float], UnitResult]) -> dict[str, pd.DataFrame]:
-    """Return the tables points, layers, local and localisation of all units."""
+    """Return the tables points, layers, seeds, local and localisation of all units."""
     points = pd.concat([unit.classes for unit in units.values()], ignore_index=True)
     images = pd.concat([unit.images for unit in units.values()], ignore_index=True)
     maps = pd.concat([unit.maps for unit in units.values()], ignore_index=True)
+    layers = by_layer(points, TRUTH)
     return {
         "points": points,
-        "layers": by_layer(points, TRUTH),
-        "local": local_agreement(images[images["per_image"]]),
+        "layers": layers,
+        "seeds": by_seed(layers),
+        "local": by_image(images[images["per_image"]]),
         "localisation": by_group(maps, ["seed", "q", "method", "cue", "layer"], _map_means),
     }
 
@@ -71,8 +69,8 @@ def collect_tables(units: Mapping[tuple[int, float], UnitResult]) -> dict[str, p
 def _map_means(maps: pd.DataFrame) -> dict[str, Any]:
     """Return the means of the metrics of maps.
 
-    The pointing game of a map that is not separated is a miss, not a missing value: whoever looks
-    for the concept does not find it.
+    The pointing game of an empty map counts as a miss, not as a missing value, because the map does
+    not find the concept.
     """
     means = {name: float(maps[name].fillna(0.0).mean()) for name in METRICS}
     empty = int(maps["pointing_game"].isna().sum())
@@ -86,7 +84,7 @@ def summary_of(
     run: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the content of `summary.json`."""
-    methods = summarise(by_seed(tables["layers"]))
+    methods = summarise(tables["seeds"])
     for name, entry in methods.items():
         entry["local"] = _local(tables["local"], name)
         entry["given_true_masks"] = name in GIVEN_TRUE_MASKS

@@ -1,12 +1,12 @@
-"""Drawn scenes whose class can be read off an object's texture and off a small tag.
+"""Drawn scenes whose class shows in an object's texture and in a small tag.
 
 ```
 background (smooth colours, grain) -> object: an ellipse of one of the textures -> tag: a letter
 ```
 
-Texture and letter are the only parts that may depend on the class; the background, the place and
-size of the object, its colours and the place of the tag are drawn alike for all classes. Every
-scene keeps its parts, so that each can be left out and shows the background behind it.
+Only texture and letter may depend on the class; the background, the location and size of the
+object, its colours and the location of the tag have the same distribution for all classes. Every
+scene keeps its parts, so that each can be removed to show the background behind it.
 """
 
 from __future__ import annotations
@@ -18,19 +18,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from vtcav.evaluation.experiment.tags import ABSENT, TAG, draw_tags
+from vtcav.evaluation.experiment.tags import ABSENT, TAG, draw_tags, paste
 
-__all__ = [
-    "ABSENT",
-    "CLASSES",
-    "LETTERS",
-    "SIDE",
-    "TAG",
-    "Scenes",
-    "draw_scenes",
-    "scene_seed",
-    "with_tags",
-]
+__all__ = ["CLASSES", "LETTERS", "SIDE", "Scenes", "draw_scenes", "scene_seed", "with_tags"]
 
 SIDE = 64
 CLASSES = ("level", "upright", "rising", "falling")
@@ -52,8 +42,8 @@ class Scenes:
         plain: The background alone, uint8 [N, 64, 64, 3].
         textured: Background and object, uint8 [N, 64, 64, 3].
         texture_mask: Where the object is, bool [N, 64, 64].
-        tags: The tags, uint8 [N, 19, 19, 3]; of no meaning where there is none.
-        places: Upper left corners of the tags (row, column), [N, 2].
+        tags: The tags, uint8 [N, 19, 19, 3]; arbitrary where there is none.
+        corners: Upper left corners of the tags (row, column), [N, 2].
         letters: Index into `LETTERS`, [N]; -1 where there is no tag.
         labels: The class [N].
     """
@@ -62,23 +52,18 @@ class Scenes:
     textured: NDArray[np.uint8]
     texture_mask: NDArray[np.bool_]
     tags: NDArray[np.uint8]
-    places: NDArray[np.intp]
+    corners: NDArray[np.intp]
     letters: NDArray[np.intp]
     labels: NDArray[np.intp]
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, chosen: slice | NDArray[np.intp] | NDArray[np.bool_]) -> Scenes:
-        return Scenes(**{name: part[chosen] for name, part in vars(self).items()})
-
     @property
     def tag_mask(self) -> NDArray[np.bool_]:
         """Where the tag is, bool [N, 64, 64]; nowhere for a scene without one."""
         mask = np.zeros((len(self), *self.plain.shape[1:3]), bool)
-        rows, columns = self._tag_pixels()
-        mask[np.arange(len(self))[:, None, None], rows, columns] = True
-        mask[self.letters == ABSENT] = False
+        paste(mask, np.ones(self.tags.shape[:3], bool), self.corners, self.letters)
         return mask
 
     def images(self, *, tag: bool = True, texture: bool = True) -> NDArray[np.uint8]:
@@ -90,18 +75,8 @@ class Scenes:
         """
         pictures = (self.textured if texture else self.plain).copy()
         if tag:
-            on = np.flatnonzero(self.letters != ABSENT)
-            rows, columns = self._tag_pixels()
-            pictures[on[:, None, None], rows[on], columns[on]] = self.tags[on]
+            paste(pictures, self.tags, self.corners, self.letters)
         return pictures
-
-    def _tag_pixels(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return the rows [N, 19, 1] and columns [N, 1, 19] of the tags."""
-        line = np.arange(TAG)
-        return (
-            self.places[:, 0, None, None] + line[None, :, None],
-            self.places[:, 1, None, None] + line[None, None, :],
-        )
 
 
 def draw_scenes(
@@ -145,26 +120,26 @@ def _draw(textures: NDArray[np.intp], seed: list[int]) -> Scenes:
         textured=_as_bytes(textured + grain),
         texture_mask=mask,
         tags=np.zeros((count, TAG, TAG, 3), np.uint8),
-        places=np.zeros((count, 2), np.intp),
+        corners=np.zeros((count, 2), np.intp),
         letters=np.full(count, ABSENT, np.intp),
         labels=textures,
     )
 
 
 def with_tags(scenes: Scenes, letters: NDArray[np.intp], seed: int) -> Scenes:
-    """Return the scenes with new tags at new places beside the object.
+    """Return the scenes with new tags at new locations beside the object.
 
     Args:
         scenes: The scenes.
         letters: Index of the letter of each [N], -1 for no tag.
-        seed: Seeds noise and places.
+        seed: Seeds noise and locations.
     """
     rng = np.random.default_rng([seed, 2])
     return replace(
         scenes,
         letters=np.asarray(letters, np.intp),
         tags=draw_tags(letters, rng),
-        places=_free_places(scenes.texture_mask, rng),
+        corners=_free_corners(scenes.texture_mask, rng),
     )
 
 
@@ -222,22 +197,13 @@ def _stripes(textures: NDArray[np.intp], rng: Generator) -> NDArray[np.float32]:
     return colours
 
 
-def _free_places(mask: NDArray[np.bool_], rng: Generator) -> NDArray[np.intp]:
+def _free_corners(mask: NDArray[np.bool_], rng: Generator) -> NDArray[np.intp]:
     """Return a random corner [N, 2] for each tag, where it does not touch the object."""
-    count = len(mask)
-    places = rng.integers(0, SIDE - TAG + 1, (_TRIES, count, 2))
-    # the number of object pixels above and left of every pixel
-    total = np.zeros((count, SIDE + 1, SIDE + 1), np.int32)
-    total[:, 1:, 1:] = mask.cumsum(1, dtype=np.int32).cumsum(2, dtype=np.int32)
-    n = np.arange(count)
-    top, left = places[..., 0], places[..., 1]
-    covered = (
-        total[n, top + TAG, left + TAG]
-        - total[n, top, left + TAG]
-        - total[n, top + TAG, left]
-        + total[n, top, left]
-    )
-    chosen: NDArray[np.intp] = places[covered.argmin(0), n]
+    n = np.arange(len(mask))
+    corners = rng.integers(0, SIDE - TAG + 1, (_TRIES, len(mask), 2))
+    under = np.lib.stride_tricks.sliding_window_view(mask, (TAG, TAG), (1, 2))
+    covered = under[n, corners[..., 0], corners[..., 1]].sum((2, 3))
+    chosen: NDArray[np.intp] = corners[covered.argmin(0), n]
     return chosen
 
 

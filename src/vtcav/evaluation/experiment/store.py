@@ -1,4 +1,4 @@
-"""Folder of an experiment: one finished unit after another, so that an interrupted run can resume.
+"""Folder of an experiment: every finished unit, so that an interrupted run can resume.
 
 ```
 OUT/run.json                         everything that the run's numbers depend on

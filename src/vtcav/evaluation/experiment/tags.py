@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-__all__ = ["ABSENT", "GLYPHS", "TAG", "draw_tags", "put_tags"]
+__all__ = ["ABSENT", "GLYPHS", "TAG", "draw_tags", "paste", "put_tags"]
 
 TAG = 19
 """Pixels on a side of a tag as it is drawn."""
 ABSENT = -1
-"""In the place of a letter: no tag."""
+"""No tag, instead of a letter."""
 GLYPHS = {
     "X": ("#...#", ".#.#.", "..#..", ".#.#.", "#...#"),
     "L": ("#....", "#....", "#....", "#....", "#####"),
@@ -30,7 +32,7 @@ _SHARE = TAG / 64  # of a picture's shorter side
 
 
 def draw_tags(letters: NDArray[np.intp], rng: Generator) -> NDArray[np.uint8]:
-    """Draw a tag for each letter, uint8 [N, 19, 19, 3]; without meaning where there is none."""
+    """Draw a tag for each letter, uint8 [N, 19, 19, 3]; arbitrary where there is none."""
     tags = rng.integers(60, 256, (len(letters), TAG, TAG, 3), np.uint8)
     ink = rng.integers(0, 50, tags.shape, np.uint8)
     glyphs = np.stack([_glyph(letter) for letter in GLYPHS])
@@ -41,12 +43,12 @@ def draw_tags(letters: NDArray[np.intp], rng: Generator) -> NDArray[np.uint8]:
 def put_tags(
     pictures: NDArray[np.uint8], letters: NDArray[np.intp], seed: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Put tags on pictures, at random places.
+    """Put tags on pictures, at random locations.
 
     Args:
         pictures: uint8 [N, H, W, 3].
         letters: Positions among `GLYPHS` [N], -1 for no tag.
-        seed: Seeds noise and places, which do not depend on the letters.
+        seed: Seeds noise and locations, which do not depend on the letters.
 
     Returns:
         The pictures with tags of 0.3 of the shorter side, and masks of the tags, bool [N, H, W].
@@ -58,18 +60,33 @@ def put_tags(
         ([361, 0], True)
     """
     count, high, wide = pictures.shape[:3]
+    letters = np.asarray(letters, np.intp)
     side = round(_SHARE * min(high, wide))
     rng = np.random.default_rng([seed, 2])
-    tags = draw_tags(np.asarray(letters, np.intp), rng)
-    cells = np.arange(side) * TAG // side
-    rows = rng.integers(0, high - side + 1, count)[:, None, None] + np.arange(side)[:, None]
-    columns = rng.integers(0, wide - side + 1, count)[:, None, None] + np.arange(side)
-    on = np.flatnonzero(np.asarray(letters) != ABSENT)
-    tagged, masks = pictures.copy(), np.zeros((count, high, wide), bool)
-    large = tags[on][:, cells[:, None], cells]
-    tagged[on[:, None, None], rows[on], columns[on]] = large
-    masks[on[:, None, None], rows[on], columns[on]] = True
+    tags, cells = draw_tags(letters, rng), np.arange(side) * TAG // side
+    ends = [rng.integers(0, length - side + 1, count) for length in (high, wide)]
+    corners, large = np.stack(ends, 1), tags[:, cells[:, None], cells]
+    masks = np.zeros((count, high, wide), bool)
+    paste(masks, np.ones(large.shape[:3], bool), corners, letters)
+    tagged = pictures.copy()
+    paste(tagged, large, corners, letters)
     return tagged, masks
+
+
+def paste(
+    onto: NDArray[Any], tags: NDArray[Any], corners: NDArray[np.intp], letters: NDArray[np.intp]
+) -> None:
+    """Put tags on pictures or masks in place, except where the letter is `ABSENT`.
+
+    Args:
+        onto: [N, H, W, ...].
+        tags: [N, h, w, ...].
+        corners: Upper left corners of the tags (row, column), [N, 2].
+        letters: [N].
+    """
+    on, line = np.flatnonzero(letters != ABSENT), np.arange(tags.shape[1])
+    rows, columns = (corners[on, axis, None] + line for axis in (0, 1))
+    onto[on[:, None, None], rows[:, :, None], columns[:, None, :]] = tags[on]
 
 
 def _glyph(letter: str) -> NDArray[np.bool_]:

@@ -1,8 +1,8 @@
 """Test images with known cues, and the concept maps of these cues.
 
-Drawn scenes and a user's photographs differ only in the origin of the images. From here on both are
-the same: images that show cues of their classes, the same images without the cues, masks of the
-cues, and the concepts that stand for them.
+Drawn scenes and a user's photographs differ only in the origin of the images. Both become a
+`Trial`: images that show cues of their classes, the same images without the cues, masks of the
+cues, and the concepts that represent them.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def own_maps(explainer: VisualTCAV, trial: Trial) -> dict[str, dict[str, NDArray
 
 
 def map_table(explainers: Mapping[str, VisualTCAV], trial: Trial) -> pd.DataFrame:
-    """Return how well the maps of each image's own cues agree with the true masks.
+    """Return the agreement of the maps of each image's own cues with the true masks.
 
     Args:
         explainers: By method, of one network and the same concepts.

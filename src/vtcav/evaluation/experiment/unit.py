@@ -5,8 +5,8 @@ training images -> network -> effects of removing cues               (the truth)
                            -> methods on the same images, their maps (compared with the truth)
 ```
 
-An `Experiment` supplies images and networks; `DrawnExperiment` and `PhotoExperiment` are the two.
-What follows from these is here, and the same for both.
+`DrawnExperiment` and `PhotoExperiment` supply images and networks; everything after that is done
+here, for both alike.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from vtcav.evaluation.experiment.concept_sets import ConceptSets
 from vtcav.evaluation.experiment.effects import Effects, causal_effects
-from vtcav.evaluation.experiment.methods import ExplainedNetwork, fitted, method_values
+from vtcav.evaluation.experiment.methods import ALL_METHODS, Explained, fitted, method_values
 from vtcav.evaluation.experiment.network import Training
 from vtcav.evaluation.experiment.trial import Trial, map_table, own_maps
 from vtcav.evaluation.experiment.values import class_means, image_values
@@ -48,7 +48,7 @@ class MethodSettings:
     training: Training = field(default_factory=Training)
     examples: int = 80
     test_images: int = 40
-    methods: tuple[str, ...] = field(default=("visual_tcav",), kw_only=True)
+    methods: tuple[str, ...] = field(default=ALL_METHODS, kw_only=True)
     tcav_runs: int = field(default=10, kw_only=True)
 
     @property
@@ -89,7 +89,7 @@ class Experiment(ABC):
 
     @property
     def steps(self) -> int:
-        """How often a unit advances."""
+        """The number of times a unit calls `advance`."""
         return self.settings.training.epochs + 3
 
     def identity(self) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class Experiment(ABC):
         effects, facts = self._truth(model, trial)
         advance()
         explainers = fitted(model, self.layers, self.concepts(seed), settings.methods)
-        network = ExplainedNetwork(explainers, trial, seed, settings.options)
+        network = Explained(explainers, trial, seed, settings.options)
         images = image_values(method_values(network, settings.methods), trial, effects)
         advance()
         maps = map_table(explainers, trial)

@@ -1,4 +1,4 @@
-"""Localisation: whether concept maps lie on the concept."""
+"""Localisation: comparison of concept maps with masks of the concepts."""
 
 from vtcav.evaluation.localisation.compute import FolderLocalisation, localise_folder
 

@@ -1,9 +1,10 @@
-"""Concept maps against masks of the true location of the concept, over many images."""
+"""Comparison of concept maps with masks of the concepts, over many images."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,7 +64,7 @@ def localise_folder(
         concept: The concept that the masks show. With several names the maps of each are compared
             with the same masks: a concept that is elsewhere should do worse. None takes the names
             in `masks` or `value`, or the only concept of the explainer.
-        value: Which values of the masks mean the concept, or a mapping from concepts to these;
+        value: The values in the masks that mark the concept, or a mapping from concepts to these;
             see `masks.MaskReader`. None takes boolean masks, 0 and 255, or shares in [0, 1].
         at: "picture" for masks of the picture's proportions; "input" for masks of the network's
             input, which a preprocessing other than `Preprocess` needs.
@@ -96,21 +97,24 @@ def localise_folder(
         [['dark', 0.5], ['dark', 0.5]]
     """
     check("at", at, Words("picture", "input"))
-    if at == "picture" and not isinstance(explainer.model.preprocess, Preprocess):
+    model = explainer.model
+    if at == "picture" and not isinstance(model.preprocess, Preprocess):
         raise ExplanationError(
             "the preprocessing is a callable, so it is not known which part of the picture the "
             "network sees; use vtcav.Preprocess, or give masks of the network's input: at='input'"
         )
     explainer.check_cavs()
     names = _names(explainer, masks, concept, value)
-    run = _Run(explainer, names, value, at=at, strict=strict)
+    values = value if isinstance(value, Mapping) else dict.fromkeys(names, value)
+    readers = {name: MaskReader(values[name]) for name in names}
+    run = _Run(explainer, readers, at, strict)
     refs = draw(run.find(images, masks), limit, seed)
-    run.show(refs)
-    model = explainer.model
+    spread = np.linspace(0, len(refs) - 1, min(EXAMPLES, len(refs)))
+    run.shown = {refs[round(i)] for i in spread}
     with progress_bar("localising", len(refs), shown=explainer.progress) as progress:
         batches = Batches(refs, model.preprocess, batch_size, strict=strict, progress=progress)
         for batch in batches:
-            run.batch(batch)
+            run.measure(batch)
     run.report(len(refs))
     settings = {
         "concepts": names,
@@ -156,82 +160,75 @@ def _names(
         for given in sources:
             if name not in given:
                 raise ExplanationError(
-                    f"there is nothing for concept {name!r} in {sorted(map(str, given))}: masks "
-                    "and values by concept must have one for each"
+                    f"no entry for concept {name!r} in {sorted(map(str, given))}: masks and values "
+                    "by concept need one for each"
                 )
     return names
 
 
+@dataclass(eq=False)
 class _Run:
-    """Masks of some concepts, and the metrics of their maps.
+    """Comparison of the maps of some concepts with their masks.
 
     Attributes:
+        explainer: With its concepts learned.
+        readers: Readers of the masks, by concept.
+        at: Whether masks are of the picture or of the network's input.
+        strict: Whether an image that cannot be used is an error.
+        shown: The images that the figure shows.
+        masks: The masks of each image, by concept.
         rows: Rows of the table, so far.
         skipped: Images, or masks of a concept, that cannot be used.
         examples: Images for the figure.
     """
 
-    def __init__(
-        self,
-        explainer: VisualTCAV,
-        names: Sequence[str],
-        value: MaskValue | Mapping[str, MaskValue],
-        *,
-        at: str,
-        strict: bool,
-    ) -> None:
-        values = value if isinstance(value, Mapping) else dict.fromkeys(names, value)
-        self.explainer = explainer
-        self.readers = {name: MaskReader(values[name]) for name in names}
-        self.at = at
-        self.strict = strict
-        self.rows: list[dict[str, Any]] = []
-        self.skipped: list[Skipped] = []
-        self.examples: list[MaskedImage] = []
-        self._masks: dict[ImageRef, dict[str, Any]] = {}
-        self._shown: set[ImageRef] = set()
+    explainer: VisualTCAV
+    readers: Mapping[str, MaskReader]
+    at: str
+    strict: bool
+    shown: set[ImageRef] = field(default_factory=set)
+    masks: dict[ImageRef, dict[str, Any]] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    examples: list[MaskedImage] = field(default_factory=list)
 
     def find(
         self, images: ImageSource, masks: MaskSource | Mapping[str, MaskSource]
     ) -> list[ImageRef]:
         """Return the images that have a mask of a concept."""
         refs = collect(images)
-        self._masks = {ref: {} for ref in refs}
+        self.masks = {ref: {} for ref in refs}
         if not isinstance(masks, Mapping | str | os.PathLike):
             masks = list(masks)  # an iterator would be exhausted after the first concept
         for name in self.readers:
             source = masks[name] if isinstance(masks, Mapping) else masks
             for ref, mask in zip(refs, find_masks(refs, images, source), strict=True):
                 if mask is not None:
-                    self._masks[ref][name] = mask
-        usable = [ref for ref in refs if self._masks[ref]]
+                    self.masks[ref][name] = mask
+        usable = [ref for ref in refs if self.masks[ref]]
         if not usable:
             raise ExplanationError(
                 f"none of the {len(refs)} images has a mask: expected masks named like the images, "
                 f"for {refs[0].name!r} one of the same name with the ending .png, .bmp or .npy"
             )
         for ref in refs:
-            missing = [name for name in self.readers if name not in self._masks[ref]]
+            missing = [name for name in self.readers if name not in self.masks[ref]]
             if missing:
-                of = f" of concept {', '.join(map(repr, missing))}" * bool(self._masks[ref])
+                of = f" of concept {', '.join(map(repr, missing))}" * bool(self.masks[ref])
                 self._leave_out(ref, f"there is no mask{of}")
         return usable
 
-    def show(self, refs: Sequence[ImageRef]) -> None:
-        """Choose the images for the figure, spread evenly."""
-        spread = np.linspace(0, len(refs) - 1, min(EXAMPLES, len(refs)))
-        self._shown = {refs[round(i)] for i in spread}
-
-    def batch(self, batch: Batch) -> None:
+    def measure(self, batch: Batch) -> None:
         """Measure the maps of a batch of images."""
         cavs = self.explainer.cavs
         maps = self.explainer.model.activations(batch.x, self.explainer.layers)
         check_finite(batch.names, maps)
         M = {layer: cavs.layers[layer].maps(F).cpu().numpy() for layer, F in maps.items()}
         for n, ref in enumerate(batch.refs):
-            for name in self._masks[ref]:
+            for name in self.masks[ref]:
                 k = cavs.names.index(name)
-                own = {layer: values[n, k] for layer, values in M.items()}
+                # views would keep the maps of the whole batch
+                own = {layer: values[n, k].copy() for layer, values in M.items()}
                 self._measure(ref, name, batch.pictures[n], batch.x[n], own)
 
     def _measure(
@@ -243,7 +240,7 @@ class _Run:
         M: Mapping[str, NDArray[np.float32]],
     ) -> None:
         """Measure the maps of one concept in one image."""
-        source = self._masks[ref][name]
+        source, cavs = self.masks[ref][name], self.explainer.cavs
         try:
             called = str(source) if isinstance(source, Path) else f"the mask of {ref.name}"
             mask = self.readers[name].read(source, called)
@@ -251,25 +248,24 @@ class _Run:
         except ImageError as error:
             self._leave_out(ref, f"its mask of concept {name!r} cannot be used: {error}")
             return
-        k = self.explainer.cavs.names.index(name)
+        k = cavs.names.index(name)
         for layer, values in M.items():
             row = localise(values, at_resolution(mask, values.shape, box)).to_dict()
-            separated = bool(self.explainer.cavs.layers[layer].separated[k])
+            separated = bool(cavs.layers[layer].separated[k])
             notes = [NOT_SEPARATED * (not separated), row.pop("note")]
             row |= {"separated": separated, "note": "; ".join(filter(None, notes))}
             self.rows.append({"image": ref.name, "layer": layer, "concept": name, **row})
-        if ref in self._shown:
-            shown, location = shown_picture(picture, x, self.explainer.model.preprocess)
+        if ref in self.shown:
+            pixels, location = shown_picture(picture, x, self.explainer.model.preprocess)
             self.examples.append(
                 MaskedImage(
                     image=ref.name,
                     concept=name,
-                    picture=shrunk(shown, Image.Resampling.BICUBIC),
+                    picture=shrunk(pixels, Image.Resampling.BICUBIC),
                     box=location,
                     mask=shrunk(mask.astype(np.float32), Image.Resampling.BOX),
                     mask_box=location if self.at == "input" else _WHOLE,
-                    # views would keep the maps of the whole batch
-                    maps={layer: values.copy() for layer, values in M.items()},
+                    maps=M,
                 )
             )
 

@@ -1,4 +1,4 @@
-"""Agreement of concept maps with masks over many images: tables and figure."""
+"""Result of a localisation: agreement of concept maps with masks over many images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from vtcav.evaluation.localisation.masked_image import MaskedImage
 from vtcav.evaluation.metrics import METRICS
-from vtcav.evaluation.result import EvaluationResult, mean_interval
+from vtcav.evaluation.result import EvaluationResult, by_group, mean_interval
 from vtcav.parameters import Between, check
 from vtcav.results.tables import printable
 from vtcav.results.words import counted_notes
@@ -44,9 +44,9 @@ class FolderLocalisation(EvaluationResult):
         """One row per image, layer and concept.
 
         Columns: image, layer, concept, pointing_game, energy_inside, soft_iou, balanced_mse,
-        cell_auc, area (as in `metrics.Localisation`), separated (whether the layer tells the
-        concept from its negatives), note (why a number is missing or tells little; empty where
-        all is well).
+        cell_auc, area (as in `metrics.Localisation`), separated (whether the layer separates the
+        concept from its negatives), note (why a number is missing or has little meaning; empty
+        otherwise).
         """
         return printable(self._rows)
 
@@ -84,19 +84,14 @@ class FolderLocalisation(EvaluationResult):
 
         Columns: layer, concept, images, the metrics, area, note (of all metrics).
         """
-        import pandas as pd
 
-        images = self._rows.groupby(["concept", "layer"]).size().to_dict()
-        rows = []
-        for (concept, layer), group in self.summary().groupby(["concept", "layer"], sort=False):
-            notes = dict.fromkeys(part for note in group["note"] for part in note.split("; "))
-            notes.pop("", None)
-            rows.append(
-                {"layer": layer, "concept": concept, "images": images[concept, layer]}
-                | dict(zip(group["metric"], group["mean"], strict=True))
-                | {"note": "; ".join(notes)}
-            )
-        return printable(pd.DataFrame(rows))
+        def columns(rows: pd.DataFrame) -> dict[str, Any]:
+            parts = "; ".join(filter(None, rows["note"])).split("; ")
+            images = rows["n"].max()  # the area is defined for every one
+            means = dict(zip(rows["metric"], rows["mean"], strict=True))
+            return {"images": images, **means, "note": "; ".join(dict.fromkeys(parts))}
+
+        return printable(by_group(self.summary(), ["layer", "concept"], columns))
 
     def _draw(self, figure: Figure) -> Figure:
         from vtcav.evaluation.localisation.figure import plot_localisation

@@ -1,4 +1,4 @@
-"""A post-hoc concept bottleneck: what a network predicts, told again by a few concepts.
+"""Post-hoc concept bottleneck: a sparse classifier that predicts a network's output from concepts.
 
 Letters and shapes: X [n, D] GAP activations of n images, U [K, D] unit CAVs of K concepts
 (`peers.linear_cav`), P = X U^T [n, K] their concept scores, W [T, K] the weights of a
@@ -6,14 +6,12 @@ sparse linear classifier from concept scores to the classes that the network pre
 
 Source: Yuksekgonul, Wang, Zou, "Post-hoc Concept Bottleneck Models", ICLR 2023, arXiv 2205.15480:
 the projections are its section 2.1, the elastic net its equation 1. There the classifier learns
-the true labels of a data set; here the network's own predictions, for it is to explain them.
+the true labels of a data set; here it learns the network's predictions, which it is to explain.
 """
 
 from __future__ import annotations
 
-import importlib
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtcav.errors import ExplanationError, ExtraError
+from vtcav.errors import ExplanationError
+from vtcav.evaluation.peers.extras import fitted, needed
 
 __all__ = ["OTHER", "Bottleneck", "check_scikit_learn", "fit_bottleneck", "project"]
 
@@ -30,7 +29,7 @@ OTHER = -1
 
 FOLDS = 5
 NEVER = "the network predicts this class for none of the images"
-ONE_CLASS = "the network predicts one class for all images: there is nothing to tell apart"
+ONE_CLASS = "the network predicts one class for all images: there is nothing to separate"
 NO_WEIGHT = "the bottleneck uses no concept for this class: all its weights are 0"
 
 
@@ -46,8 +45,8 @@ class Bottleneck:
         fidelity: Share of held-out images for which the bottleneck predicts what the network
             does, by stratified cross-validation; NaN where a class has a single image.
         majority: Share of the images that the network puts into its most frequent class: the
-            fidelity of knowing nothing.
-        note: How good a copy it is, or why there is none.
+            fidelity of an uninformative classifier.
+        note: How well it reproduces the predictions, or why there is none.
     """
 
     classes: tuple[int, ...]
@@ -59,15 +58,15 @@ class Bottleneck:
     note: str
 
     def values(self, P: NDArray[np.float64], index: int) -> tuple[NDArray[np.float64], str]:
-        """Return weight times centred score of each image for a class, and what is doubtful.
+        """Return weight times centred score of each image for a class, with a note.
 
         Args:
             P: Concept scores [N, K].
             index: A class.
 
         Returns:
-            Values [N, K] in logits of the bottleneck: how far each concept lifts the class
-            above what the mean image gets; NaN, with the reason, where there is no bottleneck
+            Values [N, K] in logits of the bottleneck: how much each concept adds to the
+            class beyond the mean image; NaN, with the reason, where there is no bottleneck
             or the class is never predicted.
         """
         if len(self.classes) < 2 or index not in self.classes:
@@ -134,18 +133,19 @@ def fit_bottleneck(
         only = (int(classes[0]),)
         return Bottleneck(only, empty, mean, scale, math.nan, majority, ONE_CLASS)
     standard = (P - mean) / scale
-    fitted, converged = _fit(standard, predicted, strength, l1_ratio, seed)
-    weights = np.asarray(fitted.coef_, np.float64)
+    classifier = _classifier(strength, l1_ratio, seed)
+    fidelity = _fidelity(classifier, standard, predicted, int(counts.min()), seed)
+    weights = np.asarray(fitted(classifier, standard, predicted).coef_, np.float64)
     if len(classes) == 2:
         # one row for the difference of two scores: half of it is each class's own
         weights = np.concatenate([-weights, weights]) / 2
-    fidelity = _fidelity(standard, predicted, strength, l1_ratio, seed, int(counts.min()))
-    agrees = (
+    note = (
         "fidelity not measured, as a class has a single image"
         if math.isnan(fidelity)
         else f"fidelity {fidelity:.2f} held out (always the most frequent class: {majority:.2f})"
     )
-    note = agrees if converged else f"{agrees}; the solver stopped before it converged"
+    if int(np.max(classifier.n_iter_)) >= classifier.max_iter:
+        note += "; the solver stopped before it converged"
     return Bottleneck(tuple(map(int, classes)), weights, mean, scale, fidelity, majority, note)
 
 
@@ -155,51 +155,30 @@ def check_scikit_learn() -> None:
     Raises:
         ExtraError: With the line that installs it.
     """
-    try:
-        importlib.import_module("sklearn")
-    except ImportError as error:
-        raise ExtraError(
-            "the concept bottleneck needs scikit-learn: pip install 'vtcav[evaluation]'"
-        ) from error
+    needed("sklearn", "the concept bottleneck needs scikit-learn")
 
 
 # -- inside -----------------------------------------------------------------------------------
 
 
-def _fit(
-    X: NDArray[np.float64], y: NDArray[np.int64], strength: float, l1_ratio: float, seed: int
-) -> tuple[Any, bool]:
-    """Return the fitted classifier and whether it converged."""
-    from sklearn.exceptions import ConvergenceWarning
+def _classifier(strength: float, l1_ratio: float, seed: int) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     options: dict[str, Any] = {"C": strength, "l1_ratio": l1_ratio, "random_state": seed}
     # scikit-learn 1.8 and later see from l1_ratio that an elastic net is meant
     if getattr(LogisticRegression(), "penalty", None) == "l2":
         options["penalty"] = "elasticnet"
-    model = LogisticRegression(solver="saga", max_iter=2000, tol=1e-4, **options)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(X, y)
-    return model, int(np.max(model.n_iter_)) < model.max_iter
+    return LogisticRegression(solver="saga", max_iter=2000, tol=1e-4, **options)
 
 
 def _fidelity(
-    X: NDArray[np.float64],
-    y: NDArray[np.int64],
-    strength: float,
-    l1_ratio: float,
-    seed: int,
-    rarest: int,
+    classifier: Any, X: NDArray[np.float64], y: NDArray[np.int64], rarest: int, seed: int
 ) -> float:
     """Return the share of held-out images for which the bottleneck agrees with the network."""
     from sklearn.model_selection import StratifiedKFold
 
     if rarest < 2:
         return math.nan
-    folds = StratifiedKFold(min(FOLDS, rarest), shuffle=True, random_state=seed)
-    right = 0
-    for train, test in folds.split(X, y):
-        fitted, _ = _fit(X[train], y[train], strength, l1_ratio, seed)
-        right += int((fitted.predict(X[test]) == y[test]).sum())
-    return right / len(y)
+    folds = StratifiedKFold(min(FOLDS, rarest), shuffle=True, random_state=seed).split(X, y)
+    right = [fitted(classifier, X[a], y[a]).predict(X[b]) == y[b] for a, b in folds]
+    return float(np.concatenate(right).mean())

@@ -4,8 +4,8 @@ TCAV and the concept bottleneck use them; Visual-TCAV does not (its direction is
 means, `method.cav`). X [n, C] are GAP activations of n images at a layer, u [C] is a unit normal,
 U [R, C] are those of R draws.
 
-With tens of images and tens of thousands of flattened activations almost any classifier separates
-its training images, and a concept that may be anywhere has no position to learn: hence GAP.
+GAP is used because almost any classifier separates tens of images with tens of thousands of
+flattened activations, and because a concept that may be anywhere has no position to learn.
 
 Source: Kim et al., "Interpretability Beyond Feature Attribution: Quantitative Testing with Concept
 Activation Vectors (TCAV)", ICML 2018, arXiv 1711.11279, sections 3.1 and 3.5.
@@ -14,7 +14,6 @@ Activation Vectors (TCAV)", ICML 2018, arXiv 1711.11279, sections 3.1 and 3.5.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,7 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtcav.errors import ConceptError, ExtraError
+from vtcav.errors import ConceptError
+from vtcav.evaluation.peers.extras import fitted, needed
 from vtcav.results.words import counted_notes
 
 __all__ = [
@@ -48,7 +48,7 @@ the direction of Visual-TCAV, normalised.
 TEST_SHARE = 1 / 3
 FEW = 10  # images a side; a CAV from fewer gets a note
 CHANCE = 0.6  # held-out accuracy; a CAV up to this gets a note
-NO_DIRECTION = "the classifier finds no direction: examples and negatives look the same here"
+NO_DIRECTION = "the classifier finds no direction: examples and negatives do not differ here"
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class LinearCav:
         u: The unit normal, pointing to the concept [C]; all 0 where there is none.
         accuracy: Balanced accuracy on held-out images: the mean of the shares of examples and of
             negatives on the right side.
-        note: What is doubtful; empty where all is well.
+        note: A reason for caution; empty otherwise.
     """
 
     u: Tensor
@@ -74,7 +74,7 @@ class CavDraws:
     Attributes:
         concept: U of the concept [R, C].
         random: U of one half of a draw of negatives against the other [R, C].
-        note: What is doubtful about the concept's CAVs; empty where all is well.
+        note: A reason for caution with the concept's CAVs; empty otherwise.
     """
 
     concept: Tensor
@@ -143,7 +143,6 @@ def learn_cav(
 def draw_cavs(
     positives: Tensor,
     negatives: Tensor,
-    *,
     runs: int,
     classifier: LinearClassifier = "sgd",
     seed: int = 0,
@@ -151,7 +150,7 @@ def draw_cavs(
     """Learn CAVs from draws of m = min(n1, n2 // 2) images a side.
 
     Run r draws 2m of the negatives without replacement. Its concept CAV separates m of the
-    examples from the first half, its random CAV the second half from the first. Both rest on the
+    examples from the first half, its random CAV the second half from the first. Both use the
     same number of images, and a random CAV is what a meaningless concept would give.
 
     Args:
@@ -185,7 +184,7 @@ def draw_cavs(
 
 
 def cav_note(cavs: Sequence[LinearCav], size: int) -> str:
-    """Return what is doubtful about the CAVs of a concept; empty where all is well.
+    """Return the reasons for caution with the CAVs of a concept; empty when there are none.
 
     Args:
         cavs: The CAVs.
@@ -218,35 +217,26 @@ def _split(
 def _normal(
     X: NDArray[np.float64], y: NDArray[np.int_], kind: str, seed: int
 ) -> tuple[NDArray[np.float64], float, str]:
-    """Return w [D] and b of the classifier w x + b > 0, and what is doubtful about it."""
+    """Return w [D] and b of the classifier w x + b > 0, and a reason for caution."""
     if kind == "difference of means":
         high, low = X[y == 1].mean(0), X[y == 0].mean(0)
         return high - low, float(-(high - low) @ (high + low) / 2), ""
-    from sklearn.exceptions import ConvergenceWarning
-
-    fitted = _classifier(kind, seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted.fit(X, y)
-    spent = kind != "svm" and int(np.max(fitted.n_iter_)) >= fitted.max_iter
+    found = fitted(_classifier(kind, seed), X, y)
+    spent = kind != "svm" and int(np.max(found.n_iter_)) >= found.max_iter
     note = "the classifier stopped before it converged" if spent else ""
-    return np.asarray(fitted.coef_[0], np.float64), float(fitted.intercept_[0]), note
+    return np.asarray(found.coef_[0], np.float64), float(found.intercept_[0]), note
 
 
 def _classifier(kind: str, seed: int) -> Any:
     """Return an unfitted classifier of scikit-learn; both sides count the same."""
-    try:
-        from sklearn.linear_model import LogisticRegression, SGDClassifier
-        from sklearn.svm import SVC
-    except ImportError as error:
-        raise ExtraError(
-            "classifier CAVs need scikit-learn: pip install 'vtcav[evaluation]', or use "
-            "classifier='difference of means'"
-        ) from error
+    linear_model = needed(
+        "sklearn.linear_model",
+        "classifier CAVs need scikit-learn",
+        ", or use classifier='difference of means'",
+    )
+    shared: dict[str, Any] = {"class_weight": "balanced", "random_state": seed}
     if kind == "sgd":
-        return SGDClassifier(
-            alpha=0.01, max_iter=1000, tol=1e-3, class_weight="balanced", random_state=seed
-        )
+        return linear_model.SGDClassifier(alpha=0.01, max_iter=1000, tol=1e-3, **shared)
     if kind == "logistic":
-        return LogisticRegression(max_iter=1000, class_weight="balanced", random_state=seed)
-    return SVC(kernel="linear", class_weight="balanced", random_state=seed)
+        return linear_model.LogisticRegression(max_iter=1000, **shared)
+    return needed("sklearn.svm", "classifier CAVs need scikit-learn").SVC(kernel="linear", **shared)

@@ -1,11 +1,11 @@
-"""Saliency methods: where in the image the score of a class comes from, concepts unasked.
+"""Saliency methods: maps of the pixels that a class score depends on, without concepts.
 
 Letters and shapes: x [N, 3, H, W] the network's input, F [N, C, h, w] feature maps and G
 [N, C, h, w] the gradient of one logit per image at a layer, maps [N, H, W] at the input's
 resolution, regions [N, K, H, W] of K concepts in [0, 1].
 
 The maps of gradient saliency and integrated gradients come from Captum, which is optional.
-Grad-CAM needs the gradient at a layer alone, which the other methods need as well.
+Grad-CAM needs only the gradient at a layer, which TCAV computes too.
 
 Sources: Simonyan, Vedaldi, Zisserman 2014 (arXiv 1312.6034), Sundararajan, Taly, Yan 2017 (arXiv
 1703.01365), Selvaraju et al. 2017 (arXiv 1610.02391).
@@ -23,7 +23,8 @@ import torch.nn.functional as nnf
 from PIL import Image
 from torch import Tensor
 
-from vtcav.errors import ExplanationError, ExtraError
+from vtcav.errors import ExplanationError
+from vtcav.evaluation.peers.extras import needed
 from vtcav.images.preprocess import to_tensor, without_window
 from vtcav.models.base import Model
 from vtcav.models.classifier import Classifier
@@ -60,8 +61,8 @@ def gradient_saliency(model: Model, x: Tensor, targets: Tensor) -> Tensor:
         ExtraError: When Captum is absent.
     """
     with differentiable_scores(model) as score:
-        saliency = _captum("Saliency")(score)
-        found: Tensor = saliency.attribute(_leaf(model, x), _on(model, targets), abs=True)
+        saliency = _captum().Saliency(score)
+        found: Tensor = saliency.attribute(_leaf(model, x), targets.to(model.device), abs=True)
     return found.detach().float().amax(1)
 
 
@@ -69,7 +70,6 @@ def integrated_gradients(
     model: Model,
     x: Tensor,
     targets: Tensor,
-    *,
     baseline: Baseline = "black",
     steps: int = 50,
     batch_size: int = 16,
@@ -98,12 +98,16 @@ def integrated_gradients(
     """
     start = _baseline(model, x, baseline)
     with differentiable_scores(model) as score:
-        found: Tensor = _captum("IntegratedGradients")(score).attribute(
-            _leaf(model, x),
-            start,
-            _on(model, targets),
-            n_steps=steps,
-            internal_batch_size=max(batch_size, len(x)),
+        found: Tensor = (
+            _captum()
+            .IntegratedGradients(score)
+            .attribute(
+                _leaf(model, x),
+                start,
+                targets.to(model.device),
+                n_steps=steps,
+                internal_batch_size=max(batch_size, len(x)),
+            )
         )
     return found.detach().float().sum(1)
 
@@ -137,7 +141,7 @@ def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
 def mass_inside(maps: Tensor, regions: Tensor) -> Tensor:
     """Return the share of a map's positive mass that lies inside a region.
 
-    sum(max(map, 0) * region) / sum(max(map, 0)): 1 when all of it does. A map that says nothing
+    sum(max(map, 0) * region) / sum(max(map, 0)): 1 when all of it does. An uninformative map
     gives the share of the image that the region covers, not 0.
 
     Args:
@@ -188,31 +192,20 @@ def check_captum() -> None:
     Raises:
         ExtraError: With the line that installs it.
     """
-    _captum("Saliency")
+    _captum()
 
 
 # -- inside -----------------------------------------------------------------------------------
 
 
-def _captum(method: str) -> Any:
-    try:
-        import captum.attr
-    except ImportError as error:
-        raise ExtraError(
-            "gradient saliency and integrated gradients need Captum: "
-            'pip install "vtcav[evaluation]"'
-        ) from error
-    return getattr(captum.attr, method)
+def _captum() -> Any:
+    return needed("captum.attr", "gradient saliency and integrated gradients need Captum")
 
 
 def _leaf(model: Model, x: Tensor) -> Tensor:
     """Return the input in the network's precision, as a leaf of the graph."""
     dtype = model.dtype if isinstance(model, Classifier) else x.dtype
     return x.detach().to(model.device, dtype).clone().requires_grad_()
-
-
-def _on(model: Model, targets: Tensor) -> Tensor:
-    return targets.to(model.device)
 
 
 def _baseline(model: Model, x: Tensor, baseline: Baseline) -> Tensor:

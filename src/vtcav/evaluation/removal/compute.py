@@ -1,16 +1,15 @@
-"""Concept insertion and deletion at a layer: does the class fall when the concept is removed?
+"""Concept insertion and deletion: the class score while a concept is removed from feature maps.
 
-A check of an explanation by intervention, with the letters of `concept_part`: D is the concept's
-part of the feature maps F. Deletion follows the class logit of F - tD for t from 0 to 1, insertion
-that of F - (1 - t)D. One is the other read backwards, so their areas are equal; both are kept
-because both are common.
+This checks an explanation by intervention. In the notation of `concept_part`, D is the concept's
+part of the feature maps F. Deletion tracks the class logit of F - tD for t from 0 to 1, insertion
+that of F - (1 - t)D. One curve is the other reversed, so their areas are equal; both are reported
+because both are in use.
 
-Controls remove as much at the same positions along random directions: d with its channels
+Controls remove the same amount at the same positions along random directions: d with its channels
 permuted, which keeps its norm and its sparsity.
 
-Prefix tokens beside the maps (a class token) keep the values that the image gave them: the part of
-the concept that they have taken up by then stays, and each image has its own logits at zero feature
-maps.
+Prefix tokens beside the maps (a class token) keep their values: what they hold of the concept
+remains, and each image has its own logits at zero feature maps.
 """
 
 from __future__ import annotations
@@ -20,12 +19,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from vtcav.errors import ExplanationError
 from vtcav.evaluation.removal.concept_part import coefficient, concept_part, curves
-from vtcav.evaluation.removal.result import InsertionDeletion, Removal
+from vtcav.evaluation.removal.result import InsertionDeletion, Removal, mean_controls
 from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.images.batches import Batches
 from vtcav.images.listing import ImageSource, collect
@@ -38,7 +38,7 @@ from vtcav.results.bank import CavBank
 
 __all__ = ["InsertionDeletion", "insertion_deletion"]
 
-NOT_SEPARATED = "not separated: e+ <= e-, so the direction may not mean the concept"
+NOT_SEPARATED = "not separated: e+ <= e-, so the direction may not represent the concept"
 NO_DIRECTION = "no channel points towards the concept, so nothing is removed"
 NOTHING_THERE = "no position has more of the concept than the negatives, so nothing is removed"
 
@@ -56,7 +56,7 @@ def insertion_deletion(
     strict: bool = False,
     batch_size: int = 16,
 ) -> InsertionDeletion:
-    """Remove every concept from images at every layer, and follow the score of a class.
+    """Remove every concept from images at every layer, and record the score of a class.
 
     The heads compute points * (controls + 1) feature maps for each image, layer and concept.
 
@@ -64,7 +64,7 @@ def insertion_deletion(
         explainer: With its concepts learned.
         images: Usually of the class, in any form that `fit` takes.
         class_name: The class by name or index.
-        negatives: Images that beta, the usual amount of a direction, is measured on: as in `fit`,
+        negatives: Images on which beta, the usual amount of a direction, is measured: as in `fit`,
             or None for those that the concepts were learned with.
         points: Of the grid of t from 0 to 1, at least 2.
         controls: Random directions to compare with, 0 for none. The smallest p-value that they
@@ -118,12 +118,18 @@ def insertion_deletion(
         "limit": limit and int(limit),
         "batch_size": batch_size,
     }
-    return InsertionDeletion.of(
-        removals,
+    points_of = [pd.DataFrame(removal.points()) for removal in removals]
+    return InsertionDeletion(
+        layers=tuple(explainer.layers),
+        concepts=tuple(explainer.cavs.names),
+        skipped=tuple(batches.skipped),
+        provenance=explainer.provenance({"class": index, "insertion_deletion": settings}),
         class_index=index,
         class_name=model.class_names[index],
-        skipped=batches.skipped,
-        provenance=explainer.provenance({"class": index, "insertion_deletion": settings}),
+        controls=controls,
+        _rows=pd.DataFrame([removal.row() for removal in removals]),
+        _points=pd.concat(points_of, ignore_index=True),
+        _control_points=mean_controls(removals),
     )
 
 
@@ -254,23 +260,20 @@ def _usual_activations(
     """Return the mean activation of each concept's negatives [K, C], by layer."""
     names, layers = explainer.cavs.names, explainer.layers
     if negatives is None:
-        learned = [explainer.cavs.evidence(name)[1].gap for name in names]
-        means = [
-            {layer: gap[layer].double().mean(0).float() for layer in layers} for gap in learned
-        ]
+        gaps = [explainer.cavs.evidence(name)[1].gap for name in names]
+        means = [{layer: gap[layer].double().mean(0).float() for layer in layers} for gap in gaps]
     else:
         given = negatives if isinstance(negatives, Mapping) else dict.fromkeys(names, negatives)
-        missing = [name for name in names if name not in given]
-        if missing:
+        if missing := [name for name in names if name not in given]:
             raise ExplanationError(
                 f"no negatives for {', '.join(map(repr, missing))}: add a set for each concept, or "
                 "pass one set for all"
             )
-        sources = {id(given[name]): given[name] for name in names}
-        found = {
-            key: _mean_activations(explainer, source, batch_size, strict=strict)
-            for key, source in sources.items()
-        }
+        found: dict[int, dict[str, Tensor]] = {}
+        for source in map(given.__getitem__, names):
+            if id(source) not in found:
+                own = _mean_activations(explainer, source, batch_size, strict=strict)
+                found[id(source)] = own
         means = [found[id(given[name])] for name in names]
     return {layer: torch.stack([mean[layer] for mean in means]) for layer in layers}
 

@@ -1,4 +1,4 @@
-"""Concept's part of feature maps: the mathematics of insertion and deletion.
+"""The mathematics of insertion and deletion: the part of feature maps that is a concept.
 
 Letters and shapes: F [N, C, h, w] feature maps, z [N, T] logits, p [C] a pooled CAV, and
 

@@ -1,19 +1,17 @@
-"""Effect on a class of removing concepts from feature maps: tables, curves and figure."""
+"""Result of insertion and deletion: the effect on a class of removing concepts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vtcav.evaluation.removal.concept_part import area
-from vtcav.evaluation.result import EvaluationResult, mean_interval
-from vtcav.images.references import Skipped
+from vtcav.evaluation.result import EvaluationResult, by_group, mean_interval
 from vtcav.parameters import Between, check
-from vtcav.results.provenance import Provenance
 from vtcav.results.tables import printable
 from vtcav.results.words import counted_notes
 
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["InsertionDeletion", "Removal"]
+__all__ = ["InsertionDeletion", "Removal", "mean_controls"]
 
 NOT_RAISED = "the image does not raise this class above zero feature maps: no relative area"
 NO_CONTROLS = "no controls: no p-value"
@@ -43,7 +41,7 @@ class Removal:
         probabilities: Of the class, for the concept [P].
         zero: The class logit at zero feature maps.
         changed: |D| / |F|: how much of the feature maps is removed at t = 1.
-        notes: What is doubtful.
+        notes: Reasons for caution.
     """
 
     image: str
@@ -56,6 +54,10 @@ class Removal:
     changed: float
     notes: tuple[str, ...] = ()
 
+    @property
+    def _key(self) -> dict[str, Any]:
+        return {"image": self.image, "layer": self.layer, "concept": self.concept}
+
     def row(self) -> dict[str, Any]:
         """Return the row of the table."""
         areas = area(self.logits, self.t)
@@ -67,17 +69,14 @@ class Removal:
             notes.append(NOT_RAISED)
         if not len(controls):
             notes.append(NO_CONTROLS)
-        return {
-            "image": self.image,
-            "layer": self.layer,
-            "concept": self.concept,
+        return self._key | {
             "logit": logit,
             "logit_removed": float(self.logits[0, -1]),
             "logit_zero": self.zero,
             "area_deletion": own,
             "area_insertion": float(area(self.logits[:1, ::-1], self.t)[0]),
             "relative_area": (own - self.zero) / difference if difference > 0 else NAN,
-            "control_mean": float(controls.mean()) if len(controls) else NAN,
+            "control_mean": _mean(controls),
             "p_value": _p_value(own, controls),
             "changed": self.changed,
             "note": "; ".join(notes),
@@ -85,10 +84,7 @@ class Removal:
 
     def points(self) -> dict[str, Any]:
         """Return the columns of the concept's curves."""
-        return {
-            "image": self.image,
-            "layer": self.layer,
-            "concept": self.concept,
+        return self._key | {
             "t": self.t,
             "deletion_logit": self.logits[0],
             "deletion_probability": self.probabilities,
@@ -120,37 +116,6 @@ class InsertionDeletion(EvaluationResult):
     _points: pd.DataFrame = field(repr=False)
     _control_points: pd.DataFrame = field(repr=False)
 
-    @classmethod
-    def of(
-        cls,
-        removals: Sequence[Removal],
-        *,
-        class_index: int,
-        class_name: str,
-        skipped: Sequence[Skipped],
-        provenance: Provenance,
-    ) -> Self:
-        """Return the result of removals, of the same layers and concepts for every image."""
-        import pandas as pd
-
-        groups: dict[tuple[str, str], list[Removal]] = {}
-        for removal in removals:
-            groups.setdefault((removal.layer, removal.concept), []).append(removal)
-        points = [pd.DataFrame(removal.points()) for removal in removals]
-        controls = [_mean_controls(*key, group) for key, group in groups.items()]
-        return cls(
-            layers=tuple(dict.fromkeys(layer for layer, _ in groups)),
-            concepts=tuple(dict.fromkeys(concept for _, concept in groups)),
-            skipped=tuple(skipped),
-            provenance=provenance,
-            class_index=class_index,
-            class_name=class_name,
-            controls=len(removals[0].logits) - 1,
-            _rows=pd.DataFrame([removal.row() for removal in removals]),
-            _points=pd.concat(points, ignore_index=True),
-            _control_points=pd.concat(controls, ignore_index=True),
-        )
-
     @property
     def table(self) -> pd.DataFrame:
         """One row per image, layer and concept.
@@ -160,7 +125,7 @@ class InsertionDeletion(EvaluationResult):
         over t from 0 to 1; equal up to rounding), relative_area (on a scale where logit_zero is 0
         and logit is 1: 1 where removing changes nothing), control_mean (area of the controls),
         p_value (one-sided, (1 + controls with an area as small) / (1 + controls)), changed (|D| /
-        |F|), note (why a number is missing or doubtful; empty where all is well).
+        |F|), note (why a number is missing, or a reason for caution; empty otherwise).
         """
         return printable(self._rows, "p_value", "relative_area")
 
@@ -191,26 +156,32 @@ class InsertionDeletion(EvaluationResult):
         Raises:
             ExplanationError: For a confidence out of range.
         """
-        import pandas as pd
-
         check("confidence", confidence, Between(0, 1))
-        areas = self._control_areas()
-        made = pd.DataFrame(
-            [
-                {"layer": layer, "concept": concept}
-                | _over_images(rows, areas.get((layer, concept), np.empty(0)), confidence)
-                for (layer, concept), rows in self._rows.groupby(["layer", "concept"], sort=False)
-            ]
-        )
-        return printable(made, "ci_low", "ci_high", "p_value", "relative_area")
+        areas = {
+            key: area(lines["deletion_logit"].to_numpy().reshape(self.controls, -1), _grid(lines))
+            for key, lines in self._control_points.groupby(["layer", "concept"])
+        }
 
-    def _control_areas(self) -> dict[tuple[Any, ...], NDArray[np.float64]]:
-        """Return the area of each control's mean curve [R], by layer and concept."""
-        areas = {}
-        for key, rows in self._control_points.groupby(["layer", "concept"]):
-            logits = rows["deletion_logit"].to_numpy().reshape(self.controls, -1)
-            areas[tuple(key)] = area(logits, rows["t"].to_numpy()[: logits.shape[1]])
-        return areas
+        def over_images(rows: pd.DataFrame) -> dict[str, Any]:
+            relative = rows["relative_area"].dropna().to_numpy()
+            mean, low, high = mean_interval(relative, confidence)
+            own = float(rows["area_deletion"].mean())
+            controls = areas.get((rows["layer"].iloc[0], rows["concept"].iloc[0]), np.empty(0))
+            notes = counted_notes(rows["note"]) + [ONE_IMAGE] * (len(relative) == 1)
+            return {
+                "n": len(rows),
+                "area_deletion": own,
+                "control_mean": _mean(controls),
+                "relative_area": mean,
+                "ci_low": low,
+                "ci_high": high,
+                "p_value": _p_value(own, controls),
+                "changed": float(rows["changed"].mean()),
+                "note": "; ".join(notes),
+            }
+
+        made = by_group(self._rows, ["layer", "concept"], over_images)
+        return printable(made, "ci_low", "ci_high", "p_value", "relative_area")
 
     def _draw(self, figure: Figure) -> Figure:
         from vtcav.evaluation.removal.figure import plot_deletion
@@ -236,39 +207,25 @@ def _p_value(own: float, controls: NDArray[np.float64]) -> float:
     return float((1 + (controls <= own).sum()) / (1 + len(controls))) if len(controls) else NAN
 
 
-def _mean_controls(layer: str, concept: str, group: Sequence[Removal]) -> pd.DataFrame:
-    """Return the controls' curves of one layer and concept, as means over images."""
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if len(values) else NAN
+
+
+def _grid(lines: pd.DataFrame) -> NDArray[np.float64]:
+    """Return the abscissas [P] of controls' curves."""
+    return lines["t"].unique()
+
+
+def mean_controls(removals: Iterable[Removal]) -> pd.DataFrame:
+    """Return the controls' curves, by layer and concept, as means over images."""
     import pandas as pd
 
-    logits = np.mean([removal.logits[1:] for removal in group], axis=0)
-    R, P = logits.shape
-    return pd.DataFrame(
-        {
-            "layer": layer,
-            "concept": concept,
-            "control": np.repeat(np.arange(R), P),
-            "t": np.tile(group[0].t, R),
-            "deletion_logit": logits.ravel(),
-        }
-    )
-
-
-def _over_images(
-    rows: pd.DataFrame, controls: NDArray[np.float64], confidence: float
-) -> dict[str, Any]:
-    """Return the summary of one layer and concept."""
-    relative = rows["relative_area"].dropna().to_numpy()
-    mean, low, high = mean_interval(relative, confidence)
-    notes = counted_notes(rows["note"]) + [ONE_IMAGE] * (len(relative) == 1)
-    own = float(rows["area_deletion"].mean())
-    return {
-        "n": len(rows),
-        "area_deletion": own,
-        "control_mean": float(controls.mean()) if len(controls) else NAN,
-        "relative_area": mean,
-        "ci_low": low,
-        "ci_high": high,
-        "p_value": _p_value(own, controls),
-        "changed": float(rows["changed"].mean()),
-        "note": "; ".join(notes),
-    }
+    groups: dict[tuple[str, str], list[Removal]] = {}
+    for removal in removals:
+        groups.setdefault((removal.layer, removal.concept), []).append(removal)
+    tables = {}
+    for key, group in groups.items():
+        logits = np.mean([removal.logits[1:] for removal in group], axis=0)
+        grid = pd.MultiIndex.from_product([range(len(logits)), group[0].t], names=["control", "t"])
+        tables[key] = pd.DataFrame({"deletion_logit": logits.ravel()}, grid)
+    return pd.concat(tables, names=["layer", "concept"]).reset_index()

@@ -162,7 +162,7 @@ const strip = (c, f, t, most, several) => {
   if (row.null_mean !== null) svg.append(drawn("path", { class: "random", d: `M${x(row.null_mean)} 1v14` }));
   if (row.cav_low !== null && row.cav_high !== null) svg.append(drawn("path", { class: "range", d: `M${x(row.cav_low)} 8H${x(row.cav_high)}M${x(row.cav_low)} 5v6M${x(row.cav_high)} 5v6` }));
   const about = [];
-  if (tested) about.push(`random images in place of the examples scored as high in ${percent(row.p_value)} of draws (dashed: their mean, ${value(row.null_mean ?? 0)})`);
+  if (tested) about.push(`${percent(row.p_value)} of concepts made of random images get as much (dashed line: their mean, ${value(row.null_mean ?? 0)})`);
   if (row.cav_low !== null && row.cav_high !== null) about.push(`with other examples about ${value(row.cav_low)} to ${value(row.cav_high)}`);
   if (row.rough !== null && Math.abs(row.rough - row.attribution) > 0.0005) about.push(`half the integration steps give ${value(row.rough)}`);
   if (f.judged) about.push(...notesOf(row).filter((note) => !commonNotes(f).includes(note)));
