@@ -54,40 +54,32 @@ def entanglement(
         pairs: Examples and negatives of each concept, K pairs.
         resamples: Of this layer.
     """
-    X = [resamples.centred(examples) for examples, _ in pairs]
-    Y = [resamples.centred(negatives) for _, negatives in pairs]
+    X, Y = ([resamples.centred(images) for images in sets] for sets in zip(*pairs, strict=True))
     v = [direction(x, y) for x, y in zip(X, Y, strict=True)]
     drawn = [resamples.bootstrap(a) - resamples.bootstrap(b) for a, b in pairs]
-    noise = np.array([_shared(pairs, X, Y, a, b) for a in range(len(v)) for b in range(len(v))])
-    noise = noise.reshape(len(v), len(v), 2)
-    products = np.array([[float(a @ b) for b in v] for a in v])
+    shared = np.array([[a is b for _, b in pairs] for _, a in pairs])
+    (own, own_draw), (common, common_draw) = _noise(X), _noise(Y)
+    noise = np.where(shared, common, 0) + np.diag(own)
     # a bootstrap direction has the chance errors of the study and once more those of the draw
+    noise_of_draws = noise + (np.where(shared, common_draw, 0) + np.diag(own_draw))
+    products = np.array([[float(a @ b) for b in v] for a in v])
     resampled = np.array([[(a * b).sum(1).numpy() for b in drawn] for a in drawn])
-    resampled -= noise.sum(-1)[..., None]
     with np.errstate(invalid="ignore", divide="ignore"):
         length = np.sqrt(np.diag(products))
         raw = products / np.outer(length, length)
-        chance = noise[..., 0] / np.outer(length, length)
-        corrected = _cosines((products - noise[..., 0])[..., None])[..., 0]
-        draws = _cosines(resampled)
+        chance = noise / np.outer(length, length)
+        corrected = _cosines((products - noise)[..., None])[..., 0]
+        draws = _cosines(resampled - noise_of_draws[..., None])
     ends = np.percentile(np.nan_to_num(draws), (2.5, 97.5), axis=-1)
     low, high = np.where(np.isfinite(draws).mean(-1) > 0.9, ends, np.nan)
     return Entanglement(raw, chance, corrected, low, high)
 
 
-def _shared(
-    pairs: list[tuple[ImageSetRecord, ImageSetRecord]],
-    X: list[Tensor],
-    Y: list[Tensor],
-    a: int,
-    b: int,
-) -> tuple[float, float]:
-    """Return the chance errors that two directions share, and those of a bootstrap draw."""
-    shared = [Y[a]] if pairs[a][1] is pairs[b][1] else []
-    shared += [X[a]] if a == b else []
-    study = [direction_noise(images) if len(images) > 1 else np.nan for images in shared]
-    draw = [s * (len(images) - 1) / len(images) for s, images in zip(study, shared, strict=True)]
-    return float(sum(study)), float(sum(draw))
+def _noise(sets: list[Tensor]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the chance errors of each set's mean, and of a bootstrap draw from it, each [K]."""
+    n = np.array([len(images) for images in sets])
+    study = np.array([direction_noise(images) if len(images) > 1 else np.nan for images in sets])
+    return study, study * (n - 1) / n
 
 
 def _cosines(products: NDArray[np.float64]) -> NDArray[np.float64]:
