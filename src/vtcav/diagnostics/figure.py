@@ -20,23 +20,19 @@ from vtcav.results.figures.palette import BLUE, GRID, MUTED, ORANGE, VERMILION
 __all__ = ["plot_diagnostics"]
 
 # Inches.
-_GAP = 0.2
-_NAMES, _LEVEL, _AUC, _CURVE, _NEAR, _PLACE, _WHY = 1.25, 0.95, 1.35, 1.35, 1.35, 0.46, 3.6
-_WIDTHS = _NAMES, _LEVEL, _AUC, _CURVE, _NEAR, _PLACE, _WHY
+_GAP, _ROW, _HEAD, _AXIS = 0.2, 0.56, 0.72, 0.38
+_COLUMNS = {
+    "concept": 1.25,
+    "level": 0.95,
+    "picks an unseen example\n(95 % interval)": 1.35,
+    "stability by number\nof examples": 1.35,
+    "nearest concept,\npicks its own": 1.35,
+    "place": 0.46,
+    "what decides it": 3.6,
+}
+_NAMES, _LEVEL, _AUC, _CURVE, _NEAR, _PLACE, _WHY = _WIDTHS = tuple(_COLUMNS.values())
 _WIDTH = 2 * MARGIN + sum(_WIDTHS) + (len(_WIDTHS) - 1) * _GAP
-_ROW = 0.56
-_HEAD = 0.72
-_AXIS = 0.38
-
-_HEADS = (
-    "concept",
-    "level",
-    "picks an unseen example\n(95 % interval)",
-    "stability by number\nof examples",
-    "nearest concept,\npicks its own",
-    "place",
-    "what decides it",
-)
+_SIZES = 2, 5, 10, 20, 50, 100, 200, 500, 1000  # ticks
 # Colour, marker and word say the same.
 _MARKS: dict[str, dict[str, Any]] = {
     FINE: {"color": BLUE, "marker": "o", "markersize": 6, "label": "nothing was found against it"},
@@ -134,7 +130,7 @@ class _Drawing:
         title = shorten(layer, page.inner, 9, bold=True)
         page.text(MARGIN, top, title, 9, weight="bold")
         page.rule(top + 0.2)
-        for k, head in enumerate(_HEADS):
+        for k, head in enumerate(_COLUMNS):
             page.text(self.column(k), top + 0.28, head, color=MUTED)
         body = top + _HEAD
         for k, concept in enumerate(self.concepts):
@@ -157,9 +153,8 @@ class _Drawing:
 
     def _near(self, layer: str, concept: str) -> list[str]:
         """Return the nearest concept with its cosine, and the share of pairs in the right order."""
-        cosines = (
-            self.diagnostics.cosines(layer, corrected=True).loc[concept].drop(concept).dropna()
-        )
+        cosines = self.diagnostics.cosines(layer, corrected=True).loc[concept]
+        cosines = cosines.drop(concept).dropna()
         lines = []
         if not cosines.empty:
             nearest = shorten(str(cosines.idxmax()), _NEAR - 0.35)
@@ -194,11 +189,8 @@ class _Drawing:
     def _draw_curves(self, axes: Axes, layer: str) -> None:
         """Draw a small curve in every row, from 0 at its foot to 1 at its head."""
         axes.set(xscale="log", xlim=self.ends, ylim=(len(self.concepts), 0))
-        powers = [
-            n for n in (2, 5, 10, 20, 50, 100, 200, 500, 1000) if self.ends[0] <= n <= self.ends[1]
-        ]
-        ticks = powers[:: max(1, len(powers) // 4)]
-        show_axis(axes, ticks)
+        sizes = [n for n in _SIZES if self.ends[0] <= n <= self.ends[1]]
+        show_axis(axes, sizes[:: max(1, len(sizes) // 4)])
         axes.minorticks_off()
         curve = self.diagnostics.curve
         curve = curve[curve["layer"] == layer]

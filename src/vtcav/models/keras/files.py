@@ -181,9 +181,9 @@ def _tolerant_layers(keras: Any) -> dict[str, type]:
 
     def tolerant(base: Any, surplus: tuple[str, ...]) -> type:
         def init(self: Any, *args: Any, **kwargs: Any) -> None:
-            base.__init__(
-                self, *args, **{key: v for key, v in kwargs.items() if key not in surplus}
-            )
+            for name in surplus:
+                kwargs.pop(name, None)
+            base.__init__(self, *args, **kwargs)
 
         return type(base.__name__, (base,), {"__init__": init})
 
