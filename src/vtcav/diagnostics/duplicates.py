@@ -10,7 +10,6 @@ Letters: N images of S sets in one row, hashes P [N, 16, 16], signatures Z [N, 2
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -188,17 +187,14 @@ def _exact(
 ) -> NDArray[np.bool_]:
     """Find equal digests, which are the closest copies whatever the hashes."""
     exact = np.zeros(similarity.shape, bool)
-    groups: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     digests = [digest for images in sets for digest in images.digests]
-    for i, digest in enumerate(digests):
-        groups[digest][owner[i]].append(i)
-    for i, digest in enumerate(digests):
-        for s, members in groups[digest].items():
-            # the first two of a set are enough: one of them is another image
-            for j in members[:2]:
-                if j != i and not exact[i, s]:
-                    exact[i, s], similarity[i, s], partner[i, s] = True, 1.0, j
-                    earlier[i] |= s == owner[i] and j < i
+    positions: Any = pd.Series(digests).groupby(digests).indices  # its stubs are too wide
+    for equal in positions.values():
+        for i in equal if len(equal) > 1 else ():
+            others = equal[equal != i]
+            found, first = np.unique(owner[others], return_index=True)  # the first of each set
+            exact[i, found], similarity[i, found], partner[i, found] = True, 1, others[first]
+            earlier[i] |= (owner[others[others < i]] == owner[i]).any()
     return exact
 
 

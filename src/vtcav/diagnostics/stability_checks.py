@@ -106,7 +106,7 @@ def _standard_error(subject: Subject) -> Finding:
     _, error = replication(subject.gap_pos, subject.gap_neg)
     text = (
         f"The chance errors of the direction are {percent(error)} of its length "
-        "(about 100 % for nothing but chance)."
+        "(about 100 % for pure chance)."
     )
     level, note = LIMITS.error.level(error), "closed form, no interval"
     return subject.finding("standard error", error, level, text, note=note)
@@ -118,8 +118,7 @@ def _bootstrap(subject: Subject) -> Finding:
     value, low, high = _mean_and_ends(cosine(drawn, subject.v))
     text = (
         "Redrawing examples and negatives from the same images turns the direction by "
-        f"{_degrees(value)} degrees on average (cosine {value:.2f}; for nothing but chance about "
-        "45 degrees)."
+        f"{_degrees(value)} degrees on average (cosine {value:.2f}; pure chance: about 45 degrees)."
     )
     level = LIMITS.bootstrap.level(value)
     return subject.finding("bootstrap", value, level, text, ends=(low, high))

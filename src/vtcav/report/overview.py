@@ -104,8 +104,8 @@ def overview(
 
 _LIMITS = (
     "A finding says that this network's score for the class rises with something that the "
-    "concept's examples have in common and their negatives lack. Whether that is what the "
-    "concept's name says, only a look at the examples and the maps can tell; it does not prove a "
+    "concept's examples have in common and their negatives lack. Only a look at the examples and "
+    "the maps can tell whether that is what the concept's name says. A finding does not prove a "
     "cause."
 )
 
@@ -255,7 +255,7 @@ def _mixed(provenances: Sequence[Provenance]) -> list[str]:
     if len(examples) > 1:
         sentences.append(
             f"These results come from {len(examples)} different sets of concepts, examples or "
-            "negatives; diagnostics are shown only for the sets that they were made of."
+            "negatives; diagnostics are shown only for the sets that they were made from."
         )
     return sentences
 
