@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import shutil
 import sys
 
@@ -326,6 +327,7 @@ def test_init_then_run(place, capsys, monkeypatch):
     command("run", "study.yaml", "--quiet", "-o", "other")
     said = capsys.readouterr().out
     assert "Egyptian cat: concept attributions over 3 images" in said
+    assert re.search(r"not significant \(q > 0\.05\): \d values?: .*of 20 random direct", said)
     assert f"Written to {place / 'other'}" in said
     assert not (place / "results").exists()
     assert not (place / "other" / "summary.csv").exists()

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from vtcav.cli import options
-from vtcav.cli.terminal import print_frame, with_intervals
+from vtcav.cli.terminal import print_frame, print_line, with_intervals
+from vtcav.results.provenance import Provenance
+from vtcav.results.words import SIGNIFICANT, not_significant
 
 __all__ = ["add_options", "run"]
 
@@ -50,17 +52,19 @@ def run(arguments: argparse.Namespace) -> None:
     report = str((folder / "report.html").resolve()) if study.report else None
     found = load_manifest(folder, "study", "study")
     table = pd.DataFrame(found["summary"])
+    null_cavs = Provenance.from_dict(found["provenance"]).null_cavs
     if not arguments.json:
         for name, rows in table[table["kind"] == "class"].groupby("name", sort=False):
-            _print_class(str(name), rows)
+            _print_class(str(name), rows, null_cavs)
     data = {key: found[key] for key in ("summary", "skipped")}
     data |= {"output": str(folder.resolve()), "report": report}
     lines = [f"Written to {folder.resolve()}", *([f"Report: {report}"] if report else [])]
     options.answer(arguments, data, *lines)
 
 
-def _print_class(name: str, rows: Any) -> None:
-    numbers = ["attribution", "ci_low", "ci_high", "cav_low", "cav_high", "null_mean", "q_value"]
+def _print_class(name: str, rows: Any, null_cavs: int) -> None:
+    numbers = ["attribution", "ci_low", "ci_high", "cav_low", "cav_high", "null_mean"]
+    numbers += ["p_value", "q_value"]
     rows = with_intervals(rows.astype(dict.fromkeys(numbers, float)))
     print_frame(
         f"{name}: concept attributions over {int(rows['n'].max())} images",
@@ -68,3 +72,5 @@ def _print_class(name: str, rows: Any) -> None:
         "layer, concept, attribution: mean, images, examples, null_mean: random, q_value: q, "
         "trust, note",
     )
+    if found := not_significant(rows, null_cavs):
+        print_line(f"not significant (q > {SIGNIFICANT}): {found}")
