@@ -255,12 +255,23 @@ def test_matched_pairs_are_a_good_design(pairs, same, level):
     prints = np.random.default_rng(0).integers(0, 255, (70, 16, 16)).astype(np.uint8)
     without = prints[30:].copy()
     without[:pairs] = np.clip(prints[:pairs].astype(int) + 5, 0, 255)
+    prints[:30, :3, 12:16] = 128  # a thing in one part of the picture
     ids = [f"n{39 - i}" if i >= 30 - same else f"e{i}" for i in range(30)]
     examples = made_set("e", cloud(30, shift=4, seed=1), prints=prints[:30], digests=ids)
     negatives = made_set("n", cloud(40, seed=9), prints=without)
     row = one(diagnose(made_bank({"c": (examples, negatives)})), "shared with negatives", "c")
     assert row["level"] == level
     assert row["meaning"].startswith(f"Matched pairs: {pairs} of 30") == (pairs == 28)
+
+
+def test_examples_saved_again_among_the_negatives_are_no_design():
+    prints = np.random.default_rng(0).integers(0, 255, (70, 16, 16)).astype(np.uint8)
+    prints[30:58] = np.clip(prints[:28].astype(int) + 5, 0, 255)
+    examples = made_set("e", cloud(30, shift=4, seed=1), prints=prints[:30])
+    negatives = made_set("n", cloud(40, seed=9), prints=prints[30:])
+    row = one(diagnose(made_bank({"c": (examples, negatives)})), "shared with negatives", "c")
+    assert row["level"] == "look"
+    assert "the same photographs, saved again" in row["meaning"]
 
 
 def test_a_layer_before_its_activation_is_named_with_the_one_after_it():

@@ -27,8 +27,9 @@ NEAR = 0.92
 """Signatures that correlate this much are near copies.
 
 Among 167 photographs of different things no pair reaches 0.72, among 400 drawings of one texture
-0.86 (stripes: 0.91). Of copies saved again, resized, or made brighter, darker or flatter, at least
-98 in 100 are above it, of copies cropped by 4 to 12 % about four in five.
+0.86 (stripes: 0.91). Of copies of photographs saved again, resized, blurred or made darker or
+flatter all are above it, of those made brighter by 40 % 95 in 100, of those cropped by 4, 8 and
+12 % at random places 81, 50 and 32 in 100.
 """
 
 PLAIN = 3.0
@@ -41,8 +42,10 @@ _AGREE = 0.35
 """Correlation that a copy reaches in each of 16 parts.
 
 Two photographs with the same ruler are alike in the parts that the ruler covers, and stay below it
-in others. The parts of copies reach 0.37, or 0.75 unless they were made so bright that whites are
-cut off.
+in others. Of copies of photographs that are alike as a whole 97 to 100 in 100 reach it, 95 when
+cropped, and 90 when made so bright that whites are cut off. No pair of different photographs of
+9,000 reached both, with the same ruler, sticker or watermark on them or not. It was set on drawings
+and kept for photographs: 84 to look at it, 115 to confirm it. Between 0.15 and 0.45 little changes.
 """
 
 _PARTS = 4
