@@ -1,4 +1,3 @@
-import argparse
 import json
 
 import numpy as np
@@ -6,9 +5,9 @@ import pytest
 from PIL import Image
 
 import vtcav
-import vtcav.cli.diagnose as command
 from tests.helpers.small import small_model
-from vtcav.cli.options import UsageError, add_command
+from vtcav.cli import parser
+from vtcav.cli.options import Arguments, UsageError
 from vtcav.diagnostics.diagnosis import diagnose
 from vtcav.diagnostics.result import Diagnostics
 
@@ -24,11 +23,10 @@ def run(tmp_path, monkeypatch):
             Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("vtcav.models.registry.load_network", lambda settings: small_model())
-    root = argparse.ArgumentParser()
-    add_command(root.add_subparsers(), command)
 
     def run(*options):
-        arguments = root.parse_args(["diagnose", "--model", "small", "--quiet", *options])
+        words = ["diagnose", "--model", "small", "--quiet", *options]
+        arguments = parser().parse_args(words, Arguments())
         arguments.run(arguments)
 
     return run

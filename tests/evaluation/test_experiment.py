@@ -1,6 +1,5 @@
 """The controlled experiment from end to end, with settings so small that nothing is learned."""
 
-import argparse
 import importlib
 import json
 import math
@@ -10,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vtcav.cli import evaluate as command
-from vtcav.cli.options import add_command
+from vtcav.cli import parser
+from vtcav.cli.options import Arguments
 from vtcav.errors import ExplanationError
 from vtcav.evaluation.experiment.agreement import by_image, by_layer, by_seed, summarise
 from vtcav.evaluation.experiment.drawn_unit import DrawnExperiment, UnitSettings
@@ -184,21 +183,19 @@ def test_the_command_prints_a_table_and_the_page(finished, monkeypatch, capsys):
     monkeypatch.setattr(
         experiment, "evaluate", lambda *a, **o: asked.append(o["seeds"]) or finished
     )
-    root = argparse.ArgumentParser()
-
-    add_command(root.add_subparsers(), command)
-    arguments = root.parse_args(["evaluate", "-o", "x", "--seeds", "1,2"])
+    words = ["evaluate", "-o", "x"]
+    arguments = parser().parse_args([*words, "--seeds", "1,2"], Arguments())
     assert arguments.seeds == [1, 2]
     arguments.run(arguments)
     printed = capsys.readouterr().out
     assert "Visual-TCAV" in printed
     assert str(finished.page.resolve()) in printed
-    arguments = root.parse_args(["evaluate", "-o", "x", "--json", "--seed", "4"])
+    arguments = parser().parse_args([*words, "--json", "--seed", "4"], Arguments())
     arguments.run(arguments)
     assert asked == [[1, 2], [4, 5, 6]]
     assert "visual_tcav" in json.loads(capsys.readouterr().out)["methods"]
     with pytest.raises(SystemExit):
-        root.parse_args(["evaluate", "-o", "x", "--seeds", "one"])
+        parser().parse_args([*words, "--seeds", "one"])
     assert "expected comma-separated numbers" in capsys.readouterr().err
 
 

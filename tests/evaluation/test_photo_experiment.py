@@ -1,6 +1,5 @@
 """The experiment on one's own photographs: crops of real ones, with settings that learn little."""
 
-import argparse
 import json
 from dataclasses import replace
 
@@ -12,8 +11,8 @@ from skimage import data
 from torch import nn
 
 import vtcav
-from vtcav.cli import evaluate as command
-from vtcav.cli.options import UsageError, add_command
+from vtcav.cli import parser
+from vtcav.cli.options import Arguments, UsageError
 from vtcav.errors import ExplanationError, ImageError, LayerError
 from vtcav.evaluation.experiment.drawn_unit import UnitSettings
 from vtcav.evaluation.experiment.evaluate import evaluate
@@ -225,8 +224,7 @@ def test_models_and_settings_that_do_not_fit_are_refused(folder, model, tmp_path
 
 
 def test_options_of_photographs_need_photographs():
-    root = argparse.ArgumentParser()
-    add_command(root.add_subparsers(), command)
-    arguments = root.parse_args(["evaluate", "-o", "x", "--model", "demo"])
+    words = ["evaluate", "-o", "x", "--model", "demo"]
+    arguments = parser().parse_args(words, Arguments())
     with pytest.raises(UsageError, match="need photographs: --images DIR"):
         arguments.run(arguments)

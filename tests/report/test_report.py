@@ -1,6 +1,5 @@
 """The report: its numbers are the tables', its names are text, it needs and sends nothing."""
 
-import argparse
 import base64
 import hashlib
 import json
@@ -16,8 +15,8 @@ import pytest
 
 import vtcav
 from tests.helpers.studies import CLASSES, CONCEPT, IMAGE, small_study
-from vtcav.cli import report as command
-from vtcav.cli.options import add_command
+from vtcav.cli import parser
+from vtcav.cli.options import Arguments
 from vtcav.diagnostics.levels import BAD
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.errors import ExplanationError
@@ -341,9 +340,8 @@ def test_report_of_a_folder_is_that_of_its_results(study, saved):
 
 def test_command_writes_the_report(saved, tmp_path, capsys):
     output = tmp_path / "new" / "page.html"
-    parser = argparse.ArgumentParser()
-    add_command(parser.add_subparsers(), command)
-    arguments = parser.parse_args(["report", str(saved), "-o", str(output), "--json"])
+    words = ["report", str(saved), "-o", str(output), "--json"]
+    arguments = parser().parse_args(words, Arguments())
     arguments.run(arguments)
     told = json.loads(capsys.readouterr().out)
     assert told == {"report": str(output.resolve()), "bytes": output.stat().st_size}

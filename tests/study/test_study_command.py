@@ -1,6 +1,5 @@
 """`vtcav run` and `vtcav init`: a tiny study from beginning to end, cut off, and taken up again."""
 
-import argparse
 import json
 import re
 import shutil
@@ -12,9 +11,8 @@ import pytest
 from PIL import Image
 
 import vtcav
-import vtcav.cli.init as init_command
-import vtcav.cli.run as run_command
-from vtcav.cli.options import UsageError, add_command
+from vtcav.cli import parser
+from vtcav.cli.options import Arguments, UsageError
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.explainer.runs.run_folder import DamagedPartWarning
 from vtcav.files.manifest import load_manifest
@@ -133,11 +131,7 @@ def edit(place, old, new):
 
 
 def command(*arguments):
-    root = argparse.ArgumentParser()
-    commands = root.add_subparsers()
-    add_command(commands, run_command)
-    add_command(commands, init_command)
-    parsed = root.parse_args(arguments)
+    parsed = parser().parse_args(arguments, Arguments())
     parsed.run(parsed)
 
 

@@ -6,7 +6,6 @@ and `run` does the work.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,15 +13,16 @@ from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from types import ModuleType
+from typing import Any
 
-from vtcav.cli.options import UsageError, add_command
+from vtcav.cli.options import USAGE, Arguments, Parser, UsageError
 from vtcav.cli.terminal import fail, results_alone, show_warning, sound_streams
 from vtcav.errors import VtcavError
 
 __all__ = ["main", "parser"]
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, INTERRUPTED = 0, 1, 130
 _COMMANDS = (
     *("demo", "layers", "explain", "explain_class", "concepts", "explore", "init", "run"),
     *("report", "diagnose", "localise", "compare", "evaluate", "cache"),
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 the work failed, 2 wrong usage, 130 interrupted.
     """
-    arguments = parser().parse_args(argv)
+    arguments = parser().parse_args(argv, Arguments())
     output = results_alone() if getattr(arguments, "json", False) else nullcontext()
     with warnings.catch_warnings():
         if not arguments.debug:
@@ -79,9 +79,9 @@ def _no_empty_folders(output: Path | None) -> Iterator[None]:
                 path.rmdir()
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the parser of all commands."""
-    root = _Parser(
+    root = Parser(
         prog="vtcav",
         description="Where an image classifier sees a concept, and how much that contributes.",
         epilog="Start with: vtcav demo",
@@ -89,17 +89,23 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"vtcav {version('vtcav')}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in _COMMANDS:
-        add_command(commands, import_module(f"vtcav.cli.{name}"))
+        _add_command(commands, import_module(f"vtcav.cli.{name}"))
     return root
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that reports an error in one line and says where to find help."""
+def _add_command(commands: Any, module: ModuleType) -> None:
+    """Add the command of a module.
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(
-            **settings, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-        )
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"vtcav: {message}\n  see: {self.prog} --help\n")
+    Its docstring is "`vtcav NAME`: a line of help.", a description, and examples.
+    """
+    head, _, rest = (module.__doc__ or "").partition("\n\n")
+    name, _, line = head.partition("`: ")
+    description, _, examples = rest.partition("\nExample")
+    command = commands.add_parser(
+        name.removeprefix("`vtcav "),
+        help=line.removesuffix("."),
+        description=description.strip(),
+        epilog=f"example{examples.rstrip()}",
+    )
+    command.set_defaults(run=module.run)
+    module.add_options(command)

@@ -12,10 +12,9 @@ Examples:
 
 from __future__ import annotations
 
-import argparse
 from typing import TYPE_CHECKING, Any
 
-from vtcav.cli import options
+from vtcav.cli.options import Arguments, Parser, UsageError
 from vtcav.errors import ExplanationError
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ _KINDS = {
 }
 
 
-def add_options(command: argparse.ArgumentParser) -> None:
+def add_options(command: Parser) -> None:
     """Add the options."""
     command.add_argument(
         "action",
@@ -39,24 +38,24 @@ def add_options(command: argparse.ArgumentParser) -> None:
         default="show",
         help="show (default) folder, size and entries; verify or clear all entries",
     )
-    command.add_argument("--cache", metavar="DIR", help="the folder (default: the user's)")
-    options.add_shared(command, quiet="")
+    command.option("--cache", "the folder (default: the user's)", metavar="DIR")
+    command.add_shared(quiet="")
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: Arguments) -> None:
     """Carry out the command."""
     from vtcav.files.cache_location import cache_of
 
     cache = cache_of(arguments.cache, unset=True)
     if cache is None:
         message = "the cache is off (VTCAV_CACHE); --cache DIR names a folder to look at"
-        raise options.UsageError(message)
+        raise UsageError(message)
     action = {"show": _show, "verify": _verify, "clear": _clear}[arguments.action]
     try:
         data, lines, fault = action(cache)
     except OSError as error:
         raise ExplanationError(f"cannot read the cache {str(cache.folder)!r}: {error}") from error
-    options.answer(arguments, {"folder": str(cache.folder.resolve()), **data}, *lines)
+    arguments.answer({"folder": str(cache.folder.resolve()), **data}, *lines)
     if fault:
         raise ExplanationError(fault)
 

@@ -11,11 +11,10 @@ with photos/zebra/*.jpg, photos/dalmatian/*.jpg, ...
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcav.cli import options
+from vtcav.cli.options import Arguments, Parser, UsageError, names, positive
 from vtcav.cli.terminal import print_frame, print_line
 from vtcav.errors import ImageError
 from vtcav.evaluation.compare.methods import METHODS
@@ -29,23 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["add_options", "class_folders", "run"]
 
 
-def add_options(command: argparse.ArgumentParser) -> None:
+def add_options(command: Parser) -> None:
     """Add the options."""
-    command.add_argument(
-        "--images", required=True, help="a folder or URI with one folder of images per class"
-    )
-    command.add_argument(
-        "--methods",
-        type=options.names,
-        default=list(METHODS),
-        help=f"comma-separated methods (default: all, {','.join(METHODS)})",
-    )
-    draws, steps = "CAVs of each concept for TCAV", "steps of input gradients"
-    for option, count, meaning in (("--runs", 20, draws), ("--points", 50, steps)):
-        command.add_argument(
-            option, type=options.positive, default=count, help=f"{meaning} (default: {count})"
-        )
-    options.add_explainer(command, "tables and figure", draws=True)
+    command.option("--images", "a folder or URI with one folder of images per class", required=True)
+    methods = f"comma-separated methods (default: all, {','.join(METHODS)})"
+    command.option("--methods", methods, names, default=list(METHODS))
+    command.option("--runs", "CAVs of each concept for TCAV", positive, default=20)
+    command.option("--points", "steps of input gradients", positive, default=50)
+    command.add_explainer("tables and figure", draws=True)
 
 
 def class_folders(root: str | Path, model: Model) -> dict[int, str | Path]:
@@ -76,26 +66,26 @@ def class_folders(root: str | Path, model: Model) -> dict[int, str | Path]:
     return found
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: Arguments) -> None:
     """Carry out the command."""
     from vtcav.evaluation.compare.compute import compare
     from vtcav.models.heads.batch_size import IMAGES
 
     unknown = [method for method in arguments.methods if method not in METHODS]
     if unknown or not arguments.methods:
-        raise options.UsageError(f"expected methods among {', '.join(METHODS)}, got {unknown}")
-    model = options.load_checked(arguments)
+        raise UsageError(f"expected methods among {', '.join(METHODS)}, got {unknown}")
+    model = arguments.load_checked()
     images = class_folders(arguments.images, model)
     found = compare(
-        options.prepared(arguments, model),
+        arguments.prepared(model),
         images,
-        **options.chosen(arguments, "methods", "limit", "seed", "runs", "strict"),
+        **arguments.chosen("methods", "limit", "seed", "runs", "strict"),
         steps=arguments.points,
         batch_size=arguments.batch_size or IMAGES,
-        progress=options.shown(arguments),
+        progress=arguments.shown(),
     )
     data = {"summary": found.summary(), "ranks": found.ranks()}
-    options.present(arguments, found, data, _print)
+    arguments.present(found, data, _print)
 
 
 def _print(found: Comparison) -> None:

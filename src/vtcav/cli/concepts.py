@@ -16,13 +16,12 @@ Examples:
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcav.cli import options
 from vtcav.cli.localise import mask_value
+from vtcav.cli.options import Arguments, Parser, UsageError, names, positive
 from vtcav.explainer.settings import FitSettings
 
 if TYPE_CHECKING:
@@ -31,54 +30,39 @@ if TYPE_CHECKING:
 __all__ = ["add_options", "run"]
 
 
-def add_options(command: argparse.ArgumentParser) -> None:
+def add_options(command: Parser) -> None:
     """Add the options."""
     command.add_argument("source", metavar="SOURCE", help="a folder or a file, see above")
-    options.add_output(command, "the folder to write to", required=True)
-    command.add_argument("--labels", type=options.names, help="labels: a,b (default: all)")
-    command.add_argument("--limit", type=options.positive, help="at most this many images of each")
-    command.add_argument(
-        "--rest",
-        type=options.positive,
-        metavar="N",
-        help="also write N images of the other labels, for --negatives, to OUTPUT-rest/rest",
-    )
-    command.add_argument("--images", help="the folder that image paths are relative to")
-    command.add_argument("--image-column", help="the column of images in a table")
-    command.add_argument("--label-column", help="the column of labels in a table")
-    command.add_argument("--masks", type=Path, help="a folder of masks named like the images")
-    command.add_argument("--concept", help="the concept of the masks (with --masks)")
-    command.add_argument(
-        "--value", type=mask_value, help="its values in the masks; see vtcav localise"
-    )
-    command.add_argument("--split", help="the split of a data set in the layout of Broden")
+    command.add_output("the folder to write to", required=True)
+    command.option("--labels", "labels: a,b (default: all)", names)
+    command.option("--limit", "at most this many images of each", positive)
+    rest = "also write N images of the other labels, for --negatives, to OUTPUT-rest/rest"
+    command.option("--rest", rest, positive, metavar="N")
+    command.option("--images", "the folder that image paths are relative to")
+    command.option("--image-column", "the column of images in a table")
+    command.option("--label-column", "the column of labels in a table")
+    command.option("--masks", "a folder of masks named like the images", Path)
+    command.option("--concept", "the concept of the masks (with --masks)")
+    command.option("--value", "its values in the masks; see vtcav localise", mask_value)
+    command.option("--split", "the split of a data set in the layout of Broden")
     _add_patches(command)
-    options.add_settings(command, FitSettings, "seed")
-    options.add_shared(command, quiet="print nothing")
+    command.add_settings(FitSettings, "seed")
+    command.add_shared(quiet="print nothing")
 
 
-def _add_patches(command: argparse.ArgumentParser) -> None:
+def _add_patches(command: Parser) -> None:
     patches = command.add_argument_group("patches, from boxes and masks")
-    patches.add_argument(
-        "--pad",
-        type=float,
-        default=0.1,
-        help="margin on each side, as a share of the longer side (default: 0.1)",
-    )
+    margin = "margin on each side, as a share of the longer side"
+    command.option("--pad", margin, float, default=0.1, group=patches)
     keep = "keep boxes as they are, not made square"
     patches.add_argument("--no-square", dest="square", action="store_false", help=keep)
-    patches.add_argument(
-        "--outside",
-        choices=("keep", "grey", "blur"),
-        default="keep",
-        help="treatment of pixels outside the box or mask (default: keep)",
-    )
-    shortest = "shortest side of a box (default: 32)"
-    patches.add_argument("--min-size", type=options.positive, default=32, help=shortest)
-    patches.add_argument("--per-image", type=options.positive, help="at most this many per picture")
+    outside, treatments = "treatment of pixels outside the box or mask", ("keep", "grey", "blur")
+    command.option("--outside", outside, choices=treatments, default="keep", group=patches)
+    command.option("--min-size", "shortest side of a box", positive, default=32, group=patches)
+    command.option("--per-image", "at most this many per picture", positive, group=patches)
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: Arguments) -> None:
     """Carry out the command."""
     from vtcav.cli.terminal import print_frame
     from vtcav.datasets import ConceptImages
@@ -87,7 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
     rest_folder = arguments.output.with_name(f"{arguments.output.name}-rest")
     if arguments.rest is not None:
         if arguments.labels is None:
-            raise options.UsageError("--rest needs --labels: it takes images with other labels")
+            raise UsageError("--rest needs --labels: it takes images with other labels")
         if (rest_folder / "rest").exists():
             raise DatasetError(f"{str(rest_folder / 'rest')!r} exists already; remove it")
     found = _listed(arguments)
@@ -105,10 +89,10 @@ def run(arguments: argparse.Namespace) -> None:
         print_frame("Concepts", counts, "concept, images, why: left out")
     paths = {name: str(path.resolve()) for name, path in folders.items()}
     data = {"concepts": paths, "counts": counts, "negatives": negatives}
-    options.answer(arguments, data, *([] if arguments.quiet else lines))
+    arguments.answer(data, *([] if arguments.quiet else lines))
 
 
-def _listed(arguments: argparse.Namespace) -> ConceptImages:
+def _listed(arguments: Arguments) -> ConceptImages:
     """List the images of the source; of all labels if the rest is drawn from the others."""
     from vtcav import datasets
 
@@ -119,9 +103,9 @@ def _listed(arguments: argparse.Namespace) -> ConceptImages:
     cut = {"patches": datasets.Patches(**rules), "seed": arguments.seed}
     if arguments.masks is not None:
         if arguments.concept is None:
-            raise options.UsageError("--masks needs --concept NAME: what the masks show")
+            raise UsageError("--masks needs --concept NAME: what the masks show")
         if arguments.labels is not None or arguments.rest is not None:
-            raise options.UsageError("--masks cannot be combined with --labels or --rest")
+            raise UsageError("--masks cannot be combined with --labels or --rest")
         values = {arguments.concept: arguments.value}
         return datasets.from_masks(source, arguments.masks, values, limit=limit, **cut)
     if source.suffix == ".json":
@@ -135,7 +119,7 @@ def _listed(arguments: argparse.Namespace) -> ConceptImages:
     if source.is_dir():
         return datasets.from_folders(source, labels)
     if not source.exists():
-        raise options.UsageError(f"there is no folder or file {arguments.source!r}")
+        raise UsageError(f"there is no folder or file {arguments.source!r}")
     if _has_boxes(source):
         return datasets.from_boxes(source, labels, root=arguments.images, **columns, **cut)
     return datasets.from_table(source, labels, root=arguments.images, **columns)

@@ -10,12 +10,11 @@ Example:
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vtcav.cli import options
+from vtcav.cli.options import Arguments, Parser
 
 if TYPE_CHECKING:
     from vtcav.models.base import Model
@@ -82,13 +81,13 @@ def run_demo(
     return write_report(output, title=_TITLE)
 
 
-def add_options(command: argparse.ArgumentParser) -> None:
+def add_options(command: Parser) -> None:
     """Add the options."""
-    options.add_output(command, "folder to write", default=Path("demo"))
-    options.add_common(command)
+    command.add_output("folder to write", default=Path("demo"))
+    command.add_common()
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: Arguments) -> None:
     """Carry out the command."""
     from vtcav.models.registry import load_model
 
@@ -96,7 +95,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.output,
         load_model("demo", device=arguments.device),
         seed=arguments.seed,
-        say=options.say(arguments),
-        shown=options.shown(arguments),
+        say=arguments.say,
+        shown=arguments.shown(),
     ).resolve()
-    options.answer(arguments, {"report": str(page)}, f"Done. Open {page}")
+    arguments.answer({"report": str(page)}, f"Done. Open {page}")

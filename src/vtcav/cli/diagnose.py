@@ -12,10 +12,9 @@ Examples:
 
 from __future__ import annotations
 
-import argparse
 from typing import TYPE_CHECKING
 
-from vtcav.cli import options
+from vtcav.cli.options import IMAGES_HELP, Arguments, Parser
 from vtcav.cli.terminal import print_frame, print_line, records
 from vtcav.diagnostics.levels import FINE
 
@@ -25,25 +24,23 @@ if TYPE_CHECKING:
 __all__ = ["add_options", "run"]
 
 
-def add_options(command: argparse.ArgumentParser) -> None:
+def add_options(command: Parser) -> None:
     """Add the options."""
-    command.add_argument(
-        "--images", help=f"images to explain, looked for among the examples: {options.IMAGES_HELP}"
-    )
-    command.add_argument("--other-negatives", help="other negatives to compare the directions with")
-    options.add_explainer(command, "tables and figure")
+    command.option("--images", f"images to explain, looked for among the examples: {IMAGES_HELP}")
+    command.option("--other-negatives", "other negatives to compare the directions with")
+    command.add_explainer("tables and figure")
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: Arguments) -> None:
     """Carry out the command."""
-    model = options.load_checked(arguments, arguments.images, arguments.other_negatives)
+    model = arguments.load_checked(arguments.images, arguments.other_negatives)
     # diagnostics need no attributions
-    explainer = options.prepared(arguments, model, null_cavs=0, bootstraps=0)
+    explainer = arguments.prepared(model, null_cavs=0, bootstraps=0)
     found = explainer.diagnostics(
         images=arguments.images, negatives=arguments.other_negatives, seed=arguments.seed
     )
     tables = {"summary": found.summary(), "findings": found.table, "duplicates": found.duplicates}
-    options.present(arguments, found, tables, _print)
+    arguments.present(found, tables, _print)
 
 
 def _print(found: Diagnostics) -> None:

@@ -9,10 +9,9 @@ Examples:
 
 from __future__ import annotations
 
-import argparse
 from typing import TYPE_CHECKING
 
-from vtcav.cli import options
+from vtcav.cli.options import Arguments, Parser, class_of, names
 from vtcav.cli.terminal import by_class, print_frame, print_line
 from vtcav.method.variants import suffix
 from vtcav.results.words import SIGNIFICANT, not_significant
@@ -23,31 +22,28 @@ if TYPE_CHECKING:
 __all__ = ["add_options", "run"]
 
 
-def add_options(command: argparse.ArgumentParser) -> None:
+def add_options(command: Parser) -> None:
     """Add the options."""
     command.add_argument("image", metavar="IMAGE", help="a picture file, or its URI")
-    command.add_argument(
-        "--classes",
-        default="3",
-        help="a number of top classes, or comma-separated names: zebra,index:281 (default: 3)",
-    )
-    options.add_explainer(command, "tables, maps and figure", integral=True, draws=True)
+    classes = "a number of top classes, or comma-separated names: zebra,index:281"
+    command.option("--classes", classes, default="3")
+    command.add_explainer("tables, maps and figure", integral=True, draws=True)
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: Arguments) -> None:
     """Carry out the command."""
     classes = _classes(arguments.classes)
-    model = options.load_checked(arguments, arguments.image)
+    model = arguments.load_checked(arguments.image)
     for name in [] if isinstance(classes, int) else classes:
         model.class_index(name)
-    local = options.prepared(arguments, model).explain(arguments.image, classes=classes)
+    local = arguments.prepared(model).explain(arguments.image, classes=classes)
     data = {
         "image": local.image,
         "predictions": local.predictions.head(10),
         "attributions": local.attributions,
         "variant": local.provenance.variant,
     }
-    options.present(arguments, local, data, _print)
+    arguments.present(local, data, _print)
 
 
 def _print(local: LocalExplanation) -> None:
@@ -64,4 +60,4 @@ def _print(local: LocalExplanation) -> None:
 
 
 def _classes(text: str) -> int | list[str | int]:
-    return int(text) if text.isdecimal() else list(map(options.class_of, options.names(text)))
+    return int(text) if text.isdecimal() else list(map(class_of, names(text)))

@@ -9,12 +9,11 @@ Example:
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcav.cli import options
+from vtcav.cli.options import IMAGES_HELP, Arguments, Parser, UsageError, class_of, positive
 from vtcav.cli.terminal import print_frame, print_line, with_intervals
 from vtcav.method.variants import suffix
 from vtcav.results.words import SIGNIFICANT, not_significant
@@ -25,45 +24,38 @@ if TYPE_CHECKING:
 __all__ = ["add_options", "run"]
 
 
-def add_options(command: argparse.ArgumentParser) -> None:
+def add_options(command: Parser) -> None:
     """Add the options."""
     command.add_argument("class_name", metavar="CLASS", help="a class name, or index:N")
-    images = f"images of the class: {options.IMAGES_HELP}"
-    command.add_argument("--images", required=True, help=images)
-    command.add_argument(
-        "--run",
-        dest="run_folder",
-        type=Path,
-        metavar="DIR",
-        help="finished parts, to resume from (default: OUT/run until the tables are saved)",
-    )
-    command.add_argument("--no-resume", action="store_true", help="do not keep finished parts")
-    command.add_argument(
-        "--engine", choices=("local", "ray"), default="local", help="where to run (default: local)"
-    )
-    command.add_argument("--address", help="the Ray cluster (default: one of its own)")
-    command.add_argument("--workers", type=options.positive, help="how many Ray actors to use")
-    options.add_explainer(command, "tables, maps and figure", integral=True, draws=True)
+    images = f"images of the class: {IMAGES_HELP}"
+    command.option("--images", images, required=True)
+    parts = "finished parts, to resume from (default: OUT/run until the tables are saved)"
+    command.option("--run", parts, Path, dest="run_folder", metavar="DIR")
+    command.flag("--no-resume", "do not keep finished parts")
+    command.option("--engine", "where to run", choices=("local", "ray"), default="local")
+    command.option("--address", "the Ray cluster (default: one of its own)")
+    command.option("--workers", "how many Ray actors to use", positive)
+    command.add_explainer("tables, maps and figure", integral=True, draws=True)
 
 
-def _ray_options(arguments: argparse.Namespace) -> dict[str, Any] | None:
-    given = {"address": arguments.address, "workers": arguments.workers}
-    found = {name: value for name, value in given.items() if value is not None}
+def _ray_options(arguments: Arguments) -> dict[str, Any] | None:
+    given = arguments.chosen("address", "workers").items()
+    found = {name: value for name, value in given if value is not None}
     if found and arguments.engine != "ray":
-        raise options.UsageError("--address and --workers need --engine ray")
+        raise UsageError("--address and --workers need --engine ray")
     return found if arguments.engine == "ray" else None
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: Arguments) -> None:
     """Carry out the command."""
     ray_options = _ray_options(arguments)
-    model = options.load_checked(arguments, arguments.images)
+    model = arguments.load_checked(arguments.images)
     own = arguments.output / "run" if arguments.output and not arguments.no_resume else None
-    class_index = model.class_index(options.class_of(arguments.class_name))
-    glob = options.prepared(arguments, model).explain_class(
+    class_index = model.class_index(class_of(arguments.class_name))
+    glob = arguments.prepared(model).explain_class(
         class_index,
         arguments.images,
-        **options.chosen(arguments, "limit", "seed", "strict"),
+        **arguments.chosen("limit", "seed", "strict"),
         run=arguments.run_folder or own,
         engine=arguments.engine,
         ray_options=ray_options,
@@ -74,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
         "summary": glob.summary(),
         "images": glob.images,
     }
-    options.present(arguments, glob, data, _print)
+    arguments.present(glob, data, _print)
     if own is not None and arguments.run_folder is None:
         shutil.rmtree(own, ignore_errors=True)  # the tables are saved
 

@@ -11,11 +11,10 @@ Examples:
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 from pathlib import Path
 
-from vtcav.cli import options
+from vtcav.cli.options import Arguments, Parser, UsageError, positive
 from vtcav.cli.terminal import print_line
 from vtcav.explainer.settings import FitSettings, IntegralSettings
 from vtcav.models.settings import LoadSettings
@@ -26,37 +25,29 @@ __all__ = ["add_options", "run"]
 _SAMPLES = "chelsea", "coffee", "chessboard_RGB", "rocket", "brick"
 
 
-def add_options(command: argparse.ArgumentParser) -> None:
+def add_options(command: Parser) -> None:
     """Add the options."""
-    options.add_model(command)
-    command.add_argument(
-        "--concepts", help="concepts to begin with: a folder or URI with one folder for each"
+    command.add_model()
+    command.option("--concepts", "concepts to begin with: a folder or URI with one folder for each")
+    command.option(
+        "--negatives", "images that show no concept (default: stand-ins, with a note on the page)"
     )
-    command.add_argument(
-        "--negatives",
-        help="images that show no concept (default: stand-ins, with a note on the page)",
-    )
-    command.add_argument("--cavs", type=Path, help="learned concepts to look at")
-    command.add_argument(
-        "--steps",
-        type=options.positive,
-        default=50,
-        help="trapezoid steps of the integral (default 50, the paper's)",
-    )
-    options.add_settings(command, IntegralSettings, "batch_size", batch_size=8)
-    command.add_argument("--port", type=int, default=0, help="default: a free one")
-    command.add_argument("--no-browser", action="store_true", help="only print the address")
+    command.option("--cavs", "learned concepts to look at", Path)
+    command.option("--steps", "steps of the trapezoid rule (paper: 50)", positive, default=50)
+    command.add_settings(IntegralSettings, "batch_size", batch_size=8)
+    command.option("--port", "default: a free one", int, default=0)
+    command.flag("--no-browser", "only print the address")
     saved = "folder for saved concepts (default: explorer)"
-    options.add_output(command, saved, default=Path("explorer"))
-    options.add_settings(command, LoadSettings, "device")
-    options.add_settings(command, FitSettings, "seed")
-    command.add_argument("--debug", action="store_true", help="show tracebacks")
+    command.add_output(saved, default=Path("explorer"))
+    command.add_settings(LoadSettings, "device")
+    command.add_settings(FitSettings, "seed")
+    command.flag("--debug", "show tracebacks")
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: Arguments) -> None:
     """Carry out the command."""
     if not 0 <= arguments.port < 65536:
-        raise options.UsageError(f"expected a port from 0 to 65535, got {arguments.port}")
+        raise UsageError(f"expected a port from 0 to 65535, got {arguments.port}")
     from vtcav.explorer import serve  # a missing extra shows before the network is loaded
     from vtcav.explorer.server import samples
     from vtcav.results.bank import CavBank
@@ -68,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
         layers = list(LAYERS)
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends the server
         serve(
-            options.load(arguments),
+            arguments.load(),
             port=arguments.port,
             output=arguments.output,
             open_browser=not arguments.no_browser,
@@ -77,5 +68,5 @@ def run(arguments: argparse.Namespace) -> None:
             layers=layers,
             cavs=None if arguments.cavs is None else CavBank.load(arguments.cavs),
             samples=samples(_SAMPLES),
-            **options.chosen(arguments, "concepts", "negatives", "steps", "batch_size", "seed"),
+            **arguments.chosen("concepts", "negatives", "steps", "batch_size", "seed"),
         )

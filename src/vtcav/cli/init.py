@@ -11,30 +11,27 @@ Examples:
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from vtcav.cli import options
+from vtcav.cli.options import MODEL_HELP, Arguments, Parser, UsageError
 from vtcav.errors import ExplanationError
 
 __all__ = ["add_options", "run"]
 
 
-def add_options(command: argparse.ArgumentParser) -> None:
+def add_options(command: Parser) -> None:
     """Add the options."""
     where = "where to look (default: here)"
     command.add_argument(
         "folder", type=Path, nargs="?", default=Path(), metavar="FOLDER", help=where
     )
-    options.add_output(command, "the file to write (default: FOLDER/study.yaml)")
-    command.add_argument(
-        "--model", default="demo", help=f"the network (default demo): {options.MODEL_HELP}"
-    )
-    command.add_argument("--force", action="store_true", help="replace the file where it exists")
-    options.add_shared(command, quiet="print nothing")
+    command.add_output("the file to write (default: FOLDER/study.yaml)")
+    command.option("--model", f"the network: {MODEL_HELP}", default="demo")
+    command.flag("--force", "replace the file where it exists")
+    command.add_shared(quiet="print nothing")
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: Arguments) -> None:
     """Carry out the command."""
     from vtcav.files.atomic import atomic_path
     from vtcav.study.template import look_into, study_text
@@ -42,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     root = arguments.folder
     if not root.is_dir():
         came = "is a file" if root.exists() else "does not exist"
-        raise options.UsageError(f"expected a folder to look into, got {str(root)!r}, which {came}")
+        raise UsageError(f"expected a folder to look into, got {str(root)!r}, which {came}")
     path = root / "study.yaml" if arguments.output is None else arguments.output
     if path.exists() and not arguments.force:
         raise ExplanationError(f"{str(path)!r} exists already; --force replaces it")
@@ -57,4 +54,4 @@ def run(arguments: argparse.Namespace) -> None:
     lines += [f"Not found: {what}; the file says where to put it" for what in found.missing]
     lines += [f"Look through it, then: vtcav run {path}"]
     data = {"study": str(path.resolve()), "missing": found.missing}
-    options.answer(arguments, data, *([] if arguments.quiet else lines))
+    arguments.answer(data, *([] if arguments.quiet else lines))

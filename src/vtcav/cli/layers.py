@@ -9,27 +9,26 @@ Examples:
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import asdict
 
-from vtcav.cli import options
+from vtcav.cli.options import MODEL_HELP, Arguments, Parser
 from vtcav.cli.terminal import print_frame, print_json
 
 __all__ = ["add_options", "run"]
 
 
-def add_options(command: argparse.ArgumentParser) -> None:
+def add_options(command: Parser) -> None:
     """Add the options."""
-    command.add_argument("model", metavar="MODEL", help=options.MODEL_HELP)
-    options.add_loading(command)
-    options.add_common(command)
+    command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    command.add_loading()
+    command.add_common()
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: Arguments) -> None:
     """Carry out the command."""
     import pandas as pd
 
-    model = options.load(arguments)
+    model = arguments.load()
     rows = [asdict(layer) for layer in model.layers()]
     if arguments.json:
         print_json(rows)

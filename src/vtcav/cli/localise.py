@@ -9,11 +9,10 @@ Example:
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcav.cli import options
+from vtcav.cli.options import IMAGES_HELP, Arguments, Parser, names, numbers
 from vtcav.cli.terminal import print_frame
 
 if TYPE_CHECKING:
@@ -23,58 +22,52 @@ if TYPE_CHECKING:
 __all__ = ["add_options", "mask_value", "run"]
 
 
-def add_options(command: argparse.ArgumentParser) -> None:
+def add_options(command: Parser) -> None:
     """Add the options."""
-    command.add_argument("--images", required=True, help=f"images: {options.IMAGES_HELP}")
-    command.add_argument(
+    command.option("--images", f"images: {IMAGES_HELP}", required=True)
+    command.option(
         "--masks",
+        "a folder of masks named like the images (png, bmp, npy); or one folder per concept",
+        Path,
         required=True,
-        type=Path,
-        help="a folder of masks named like the images (png, bmp, npy); or one folder per concept",
     )
-    command.add_argument(
+    command.option(
         "--concept",
-        type=options.names,
-        help="the concept of the masks; of several, comma-separated, each is compared with them",
+        "the concept of the masks; of several, comma-separated, each is compared with them",
+        names,
     )
-    command.add_argument(
+    command.option(
         "--value",
-        type=mask_value,
-        help=(
-            "the concept's values in a mask: comma-separated labels, nonzero, or a colour "
-            "#rrggbb (default: masks of 0 and one other value)"
-        ),
+        "the concept's values in a mask: comma-separated labels, nonzero, or a colour "
+        "#rrggbb (default: masks of 0 and one other value)",
+        mask_value,
     )
-    command.add_argument(
-        "--at",
-        choices=("picture", "input"),
-        default="picture",
-        help="whether masks are of the pictures (default) or of the network's input",
-    )
-    options.add_explainer(command, "tables and figure")
+    at = "whether masks are of the pictures or of the network's input"
+    command.option("--at", at, choices=("picture", "input"), default="picture")
+    command.add_explainer("tables and figure")
 
 
 def mask_value(text: str) -> MaskValue:
     """Return the values that mark the concept in a mask."""
     if text == "nonzero" or text.startswith("#"):
         return text
-    return options.numbers(text, ", nonzero or a colour #rrggbb")
+    return numbers(text, ", nonzero or a colour #rrggbb")
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: Arguments) -> None:
     """Carry out the command."""
     from vtcav.evaluation.localisation.compute import localise_folder
     from vtcav.models.heads.batch_size import IMAGES
 
-    model = options.load_checked(arguments, arguments.images)
+    model = arguments.load_checked(arguments.images)
     # concept maps need neither integrals nor tests
-    explainer = options.prepared(arguments, model, null_cavs=0, bootstraps=0)
+    explainer = arguments.prepared(model, null_cavs=0, bootstraps=0)
     found = localise_folder(
         explainer,
         arguments.images,
         _masks(arguments.masks, arguments.concept or explainer.cavs.names),
         arguments.concept,
-        **options.chosen(arguments, "value", "at", "limit", "seed", "strict"),
+        **arguments.chosen("value", "at", "limit", "seed", "strict"),
         batch_size=arguments.batch_size or IMAGES,
     )
     data = {
@@ -82,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
         "summary": found.summary(),
         "skipped": [{"image": s.name, "reason": s.reason} for s in found.skipped],
     }
-    options.present(arguments, found, data, _print)
+    arguments.present(found, data, _print)
 
 
 def _print(found: FolderLocalisation) -> None:

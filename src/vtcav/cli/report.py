@@ -10,27 +10,26 @@ Examples:
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from vtcav.cli import options
+from vtcav.cli.options import Arguments, Parser
 
 __all__ = ["add_options", "run"]
 
 
-def add_options(command: argparse.ArgumentParser) -> None:
+def add_options(command: Parser) -> None:
     """Add the options."""
     command.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of the results")
-    options.add_output(command, "default: report.html in the folder", metavar="FILE")
-    command.add_argument("--title", help="title of the page (default: the name of the folder)")
-    options.add_shared(command, quiet="")
+    command.add_output("default: report.html in the folder", metavar="FILE")
+    command.option("--title", "title of the page (default: the name of the folder)")
+    command.add_shared(quiet="")
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: Arguments) -> None:
     """Carry out the command."""
     from vtcav.report import write_report
 
     page = write_report(arguments.folder, arguments.output, title=arguments.title).resolve()
     size = page.stat().st_size
     data = {"report": str(page), "bytes": size}
-    options.answer(arguments, data, f"Report: {page} ({size / 1e6:.1f} MB)")
+    arguments.answer(data, f"Report: {page} ({size / 1e6:.1f} MB)")

@@ -11,11 +11,10 @@ Examples:
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-from vtcav.cli import options
+from vtcav.cli.options import Arguments, Parser
 from vtcav.cli.terminal import print_frame, print_line, with_intervals
 from vtcav.results.provenance import Provenance
 from vtcav.results.words import SIGNIFICANT, not_significant
@@ -23,17 +22,17 @@ from vtcav.results.words import SIGNIFICANT, not_significant
 __all__ = ["add_options", "run"]
 
 
-def add_options(command: argparse.ArgumentParser) -> None:
+def add_options(command: Parser) -> None:
     """Add the options."""
     command.add_argument(
         "study", metavar="STUDY", type=Path, help="the file; vtcav init writes one"
     )
-    options.add_output(command, "folder for the results, in place of the study's own")
-    options.add_cache(command)
-    options.add_shared(command)
+    command.add_output("folder for the results, in place of the study's own")
+    command.add_cache()
+    command.add_shared()
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: Arguments) -> None:
     """Carry out the command."""
     import pandas as pd
 
@@ -45,8 +44,8 @@ def run(arguments: argparse.Namespace) -> None:
     folder = run_study(
         study,
         arguments.output,
-        progress=options.shown(arguments),
-        say=options.say(arguments),
+        progress=arguments.shown(),
+        say=arguments.say,
         cache=cache_of(arguments.cache, unset=True) or False,
     )
     report = str((folder / "report.html").resolve()) if study.report else None
@@ -59,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
     data = {key: found[key] for key in ("summary", "skipped")}
     data |= {"output": str(folder.resolve()), "report": report}
     lines = [f"Written to {folder.resolve()}", *([f"Report: {report}"] if report else [])]
-    options.answer(arguments, data, *lines)
+    arguments.answer(data, *lines)
 
 
 def _print_class(name: str, rows: Any, null_cavs: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vtcav.files.manifest import records
-from vtcav.results.words import interval, notes_by_class
+from vtcav.results.words import SIGNIFICANT, interval, notes_by_class
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,6 @@ __all__ = [
     "with_intervals",
 ]
 
-SIGNIFICANT = 0.05
 _FAILING = "strict", "surrogateescape"  # the second is Python's in the C locale
 _RESULTS: ContextVar[TextIO | None] = ContextVar("_RESULTS", default=None)
 

@@ -54,11 +54,15 @@ def create_app(
         described: The network as `vtcav explain --model` takes it.
     """
     app = FastAPI(title="vtcav explorer", docs_url=None, redoc_url=None, openapi_url=None)
+    app.mount("/static", StaticFiles(directory=_STATIC))
+
+    @app.get("/")
+    def page() -> Response:
+        return FileResponse(_STATIC / "index.html")
+
     _errors(app)
-    _pages(app)
     _pictures(app, session)
     _session(app, session)
-    _network(app, session)
     _explanations(app, session)
     _saving(app, session, output, described)
     return Guard(app, token, frozenset(host.lower() for host in hosts))
@@ -89,15 +93,9 @@ def _errors(app: FastAPI) -> None:
         return _failure(error.status_code, reasons.get(error.status_code, str(error.detail)))
 
 
-def _pages(app: FastAPI) -> None:
-    app.mount("/static", StaticFiles(directory=_STATIC))
-
-    @app.get("/")
-    def page() -> Response:
-        return FileResponse(_STATIC / "index.html")
-
-
 def _pictures(app: FastAPI, session: Session) -> None:
+    names = session.model.class_names
+
     @app.post("/api/pictures")
     async def upload(request: Request, name: str = "picture") -> dict[str, Any]:
         data = await request.body()
@@ -120,6 +118,26 @@ def _pictures(app: FastAPI, session: Session) -> None:
         side = min(max(size, 16), _LARGEST_SHOWN)
         shown.thumbnail((side, side))
         return _picture(shown, "webp", quality=85 if side > 200 else 80)
+
+    @app.get("/api/inputs/{key}")
+    def show_input(key: str) -> Response:
+        pixels = session.look(key).input
+        if pixels is None:
+            return _failure(404, "the input is a part of the picture: show that instead")
+        return _picture(Image.fromarray(pixels), "png")
+
+    @app.get("/api/look/{key}")
+    def look(key: str) -> dict[str, Any]:
+        view = session.look(key)
+        probabilities = view.images.probabilities[0]
+        return {
+            "box": view.box,
+            "input": None if view.input is None else view.input.shape[1::-1],
+            "predictions": [
+                {"index": t, "name": names[t], "probability": float(probabilities[t])}
+                for t in view.top(5)
+            ],
+        }
 
 
 def _session(app: FastAPI, session: Session) -> None:
@@ -159,30 +177,6 @@ def _session(app: FastAPI, session: Session) -> None:
     def keep(work: Work) -> dict[str, bool]:
         session.work = list(work.concepts)
         return {"kept": True}
-
-
-def _network(app: FastAPI, session: Session) -> None:
-    names = session.model.class_names
-
-    @app.get("/api/inputs/{key}")
-    def show_input(key: str) -> Response:
-        pixels = session.look(key).input
-        if pixels is None:
-            return _failure(404, "the input is a part of the picture: show that instead")
-        return _picture(Image.fromarray(pixels), "png")
-
-    @app.get("/api/look/{key}")
-    def look(key: str) -> dict[str, Any]:
-        view = session.look(key)
-        probabilities = view.images.probabilities[0]
-        return {
-            "box": view.box,
-            "input": None if view.input is None else view.input.shape[1::-1],
-            "predictions": [
-                {"index": t, "name": names[t], "probability": float(probabilities[t])}
-                for t in view.top(5)
-            ],
-        }
 
 
 def _explanations(app: FastAPI, session: Session) -> None:

@@ -332,7 +332,7 @@ class Session:
         passes = self._first_passes(learned, layers, check)
         with self.lock.hold():
             check()
-            run = Pass(self.model, list(layers), self._batch_size)
+            run = Pass(self.model, list(layers), self.settings.images)
             bank = learn(run, [learned], fit, passes=passes, shown=False)
             bank = replace(bank, settings={**bank.settings, "explorer": True})
         self._banks.put({key: bank})
@@ -351,10 +351,6 @@ class Session:
         return {part: [ref for ref in refs if not skipped([ref])] for part, refs in sets.items()}
 
     # -- inside -------------------------------------------------------------------------------
-
-    @property
-    def _batch_size(self) -> int:
-        return self.settings.images
 
     def _first_passes(
         self, concept: Concept, layers: Sequence[str], check: Check
@@ -383,17 +379,17 @@ class Session:
         total = len(self._features.missing(refs, layers))
         try:
             while missing := self._features.missing(refs, layers):
-                if total > self._batch_size:
+                if total > self.settings.images:
                     self.status = Status(
                         "passing images through the network", total - len(missing), total
                     )
                 with self.lock.hold(urgent=urgent):
                     check()
-                    few = self._features.missing(missing[: self._batch_size], layers)
+                    few = self._features.missing(missing[: self.settings.images], layers)
                     if few:
                         self._features.look(few, layers)
         finally:
-            if total > self._batch_size:
+            if total > self.settings.images:
                 self.status = Status()
 
     def _learned_bank(self, name: str) -> CavBank:

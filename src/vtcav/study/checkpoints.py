@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from vtcav.errors import VtcavError, warn
 from vtcav.explainer.runs.run_folder import DamagedPartWarning
@@ -24,13 +24,6 @@ from vtcav.study.study import Study
 __all__ = ["Steps", "content", "identity", "listed"]
 
 T = TypeVar("T")
-
-
-class Result(Protocol):
-    """The result of a step."""
-
-    def save(self, path: Path, /) -> Any:
-        """Save the result."""
 
 
 class Steps:
@@ -56,7 +49,7 @@ class Steps:
         title: str,
         depends: Any,
         load: Callable[[Path], T],
-        compute: Callable[[], Result],
+        compute: Callable[[], Any],
     ) -> T:
         """Return the result of a step: loaded where it is finished, else computed and saved.
 
@@ -66,7 +59,7 @@ class Steps:
             title: The work of the step, in words.
             depends: The inputs of the step, as JSON.
             load: Loads the result.
-            compute: Computes the result.
+            compute: Computes the result, which has a method `save`.
 
         Warns:
             DamagedPartWarning: When a finished result cannot be used.

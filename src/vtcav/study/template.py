@@ -18,7 +18,6 @@ from vtcav.study.spec import Options
 
 __all__ = ["FolderContent", "look_into", "study_text"]
 
-_CONCEPTS = ("concepts",)
 _NEGATIVES = ("negatives", "random", "absent")
 _CLASSES = ("classes", "images")
 _PHOTOGRAPHS = ("photos", "photographs", "images")
@@ -60,7 +59,7 @@ def look_into(root: Path) -> FolderContent:
 
     Negatives may also lie in the folder of concepts.
     """
-    concepts = next((root / name for name in _CONCEPTS if _folders(root / name)), None)
+    concepts = root / "concepts" if _folders(root / "concepts") else None
     above = [root] if concepts is None else [root, concepts]
     negatives = [folder / name for folder in above for name in _NEGATIVES]
     classes = (_folders(root / name) for name in _CLASSES)
