@@ -210,7 +210,7 @@ def _reads_values(func: Callable[..., Any], args: Sequence[Any], result: Any) ->
 _VALUES = frozenset({"item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__"})
 
 _COUNTED = {"ActivationBackward": 1, "ProductBackward": 1, "MaxPoolBackward": 2}
-"""What nodes count for the depth; max-pooling is not exact with one interval, so it counts 2."""
+"""The depth that each node adds; 2 for max-pooling, which is not exact with one interval."""
 
 
 def zero_pass(head: Head, F: Tensor) -> ZeroPass | None:

@@ -158,13 +158,13 @@ class Page:
         self.text(MARGIN, MARGIN, title, 11, weight="bold")
         self.text(MARGIN, MARGIN + 0.28, below, color=MUTED)
 
-    def legend(self, handles: Sequence[Line2D], top: float, columns: int | None = None) -> None:
-        """Draw the legend in one line, or in some columns."""
+    def legend(self, handles: Sequence[Line2D], top: float) -> None:
+        """Draw the legend in one line."""
         self.figure.legend(
             handles=handles,
             loc="upper left",
             bbox_to_anchor=(MARGIN / self.width, 1 - top / self.height),
-            ncols=columns or len(handles),
+            ncols=len(handles),
             frameon=False,
             borderpad=0,
             borderaxespad=0,
