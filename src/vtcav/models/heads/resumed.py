@@ -43,6 +43,7 @@ from vtcav.models.inspection.logits import LogitReader
 from vtcav.models.inspection.nested_tensors import map_tensors
 from vtcav.models.inspection.network import Network
 from vtcav.models.inspection.trace import Trace
+from vtcav.models.instance_attributes import replaced
 
 __all__ = ["WAYS", "ModuleHead", "resume"]
 
@@ -134,7 +135,9 @@ class ModuleHead:
 
         with self._held_or_not() as stack:
             module = stack.enter_context(self.network.running(fresh=False))
-            stack.enter_context(self._replayed(module, size))
+            for name, outputs in self.outputs.items():
+                child = module.get_submodule(name)
+                stack.enter_context(replaced(child, forward=_replay(child.forward, outputs, size)))
             handle = module.get_submodule(self.layer).register_forward_hook(exchange)
             stack.callback(handle.remove)
             return self.reader.run(module, images, len(F))
@@ -164,24 +167,6 @@ class ModuleHead:
                 f"expected maps of the {len(self.prefix)} images that the head was given, "
                 f"got {len(F)}; choose the rows with head.rows(index)"
             )
-
-    @contextmanager
-    def _replayed(self, module: nn.Module, size: int) -> Iterator[None]:
-        """Make every module before the layer return its recorded outputs."""
-        patched: list[tuple[nn.Module, bool, Any]] = []
-        try:
-            for name, outputs in self.outputs.items():
-                child = module.get_submodule(name)
-                own = "forward" in child.__dict__
-                patched.append((child, own, child.forward))
-                child.forward = _replay(child.forward, outputs, size)
-            yield
-        finally:
-            for child, own, forward in patched:
-                if own:
-                    child.forward = forward
-                else:
-                    child.__dict__.pop("forward", None)
 
 
 def _replay(forward: Callable[..., Any], outputs: list[Any], size: int) -> Callable[..., Any]:

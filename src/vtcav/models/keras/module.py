@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vtcav.errors import ModelError
+from vtcav.models.instance_attributes import replaced
 from vtcav.models.keras.files import import_keras
 
 __all__ = ["ChannelsFirst"]
@@ -83,23 +84,14 @@ class ChannelsFirst(nn.Module):
     def _through_children(self) -> Iterator[None]:
         """Make every Keras layer compute through the child that stands for it."""
         mirrors = [child for child in self._modules.values() if isinstance(child, _Mirror)]
-        before = [(m.layer.__dict__, m.method, m.layer.__dict__.get(m.method)) for m in mirrors]
-        parts = [
-            part for m in mirrors if isinstance(m.layer, nn.Module) for part in m.layer.modules()
-        ]
-        modes = [(part, part.training) for part in parts]
-        try:
+        with ExitStack() as stack:
             for mirror in mirrors:
-                # not setattr, with which Keras would track what it is given
-                mirror.layer.__dict__[mirror.method] = mirror.stand_in()
+                for part in mirror.layer.modules() if isinstance(mirror.layer, nn.Module) else ():
+                    # Keras leaves torch modules inside in evaluation mode
+                    stack.enter_context(replaced(part, training=part.training))
+                stand_in = {mirror.method: mirror.stand_in()}
+                stack.enter_context(replaced(mirror.layer, **stand_in))
             yield
-        finally:
-            for attributes, method, own in before:
-                attributes.pop(method, None)
-                if own is not None:
-                    attributes[method] = own
-            for part, training in modes:  # Keras leaves torch modules inside in evaluation mode
-                part.__dict__["training"] = training
 
 
 class _Mirror(nn.Module):
