@@ -383,7 +383,7 @@ def _resampled(cavs: Cavs | None, F: Tensor, B: Tensor, s: Tensor) -> Tensor:
     """Return the attributions of resampled CAVs [N, T, J], a few CAVs at a time."""
     N, T, C, h, w = B.shape
     if cavs is None:
-        return torch.zeros(N, T, 0)
+        return torch.zeros(N, T, 0, dtype=torch.float32)
     J = len(cavs.v)
     size = max(1, _RESAMPLED_BYTES // (4 * N * max(T * h * w, C)))
     parts = []

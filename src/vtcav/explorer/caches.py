@@ -261,7 +261,7 @@ class IntegralCache:
         halves = [half for _, half in pairs if half is not None]
         integral = Integral(
             torch.stack([whole for whole, _ in pairs])[None],
-            torch.full((1, 1, 1), torch.nan),
+            torch.full((1, 1, 1), torch.nan, dtype=torch.float32),
             torch.ones(1, dtype=torch.bool),
             torch.full((1,), self._steps + 1),
         )
@@ -286,7 +286,7 @@ class IntegralCache:
         wanted = torch.tensor([list(logits)], device=F.device)
         sums, done, size = [], 0, self._batch_size
         for points, weights in parts:
-            total = torch.zeros(1, len(logits), *F.shape[1:], device=F.device)
+            total = torch.zeros(1, len(logits), *F.shape[1:], dtype=F.dtype, device=F.device)
             for i in range(0, len(points), size):
                 report(done, len(alpha))
                 piece = slice(i, i + size)

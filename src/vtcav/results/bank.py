@@ -252,7 +252,7 @@ class CavBank:
         for i, images in enumerate(self.sets):
             tensors |= {f"set/{i}/{name}": t for name, t in images.tensors().items()}
         for name, pictures in self.thumbnails.items():
-            tensors[f"thumbnails/{name}"] = torch.tensor(pictures)
+            tensors[f"thumbnails/{name}"] = torch.tensor(pictures, device="cpu")
         data = {
             **{name: getattr(self, name) for name in _PLAIN},
             "concepts": [asdict(record) for record in self.concepts],

@@ -54,7 +54,7 @@ class ImageSetRecord:
     def tensors(self) -> dict[str, Tensor]:
         """Return the arrays by name, for a file."""
         arrays = {f"gap/{layer}": values for layer, values in self.gap.items()}
-        return {"prints": torch.tensor(self.perceptual_hashes), **arrays}
+        return {"prints": torch.tensor(self.perceptual_hashes, device="cpu"), **arrays}
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything else as plain data for JSON."""

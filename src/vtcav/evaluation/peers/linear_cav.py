@@ -136,7 +136,7 @@ def learn_cav(
     right = [np.mean((split[0][1] @ w + b) > 0), np.mean((split[1][1] @ w + b) <= 0)]
     length = float(np.linalg.norm(w))
     if not length > 1e-12 * float(np.abs(X).max(initial=0.0)):
-        return LinearCav(torch.zeros(len(w)), 0.5, NO_DIRECTION)
+        return LinearCav(torch.zeros(len(w), dtype=torch.float32), 0.5, NO_DIRECTION)
     return LinearCav(torch.from_numpy(w / length).float(), float(np.mean(right)), note)
 
 

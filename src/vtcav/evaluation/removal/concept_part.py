@@ -68,7 +68,9 @@ def concept_part(F: Tensor, d: Tensor, beta: Tensor | float) -> Tensor:
                  [[2., 0.]]]])
     """
     alpha = coefficient(F, d)
-    excess = (alpha - torch.as_tensor(beta, device=F.device).reshape(-1, 1, 1)).relu()
+    excess = (
+        alpha - torch.as_tensor(beta, dtype=F.dtype, device=F.device).reshape(-1, 1, 1)
+    ).relu()
     return torch.einsum("nhw,nc->nchw", excess, d.expand(len(F), -1))
 
 

@@ -77,7 +77,7 @@ class Partition:
         IG, widths = self.integral[None], self._to_device(self.widths.to(self.G.dtype))
         a = attributions(IG)
         apart = (widths[:-1] + widths[1:]) / 2
-        squares = torch.zeros(len(widths), *a.shape[1:], device=a.device)
+        squares = torch.zeros(len(widths), *a.shape[1:], dtype=a.dtype, device=a.device)
         for pairs in self._pairs():
             low, high = self.G[:, pairs], self.G[:, pairs.start + 1 : pairs.stop + 1]
             step = high - low

@@ -119,15 +119,19 @@ class _Refinement:
         batch_size: int | BatchSize,
     ) -> None:
         n, T = integrand.classes.shape
-        IG = torch.zeros(n, T, *integrand.F.shape[1:], device=integrand.F.device)
+        IG = torch.zeros(
+            n, T, *integrand.F.shape[1:], dtype=torch.float32, device=integrand.F.device
+        )
         no, infinite = torch.zeros(n, dtype=torch.bool), torch.full((n,), torch.inf)
         self.integral = Integral(IG, infinite, no, torch.zeros(n, dtype=torch.int64))
         self.unresolved = no.clone()
         self._integrand, self._spacing = integrand, spacing
         self._tolerance, self._batch_size = tolerance, batch_size
         self._change = infinite.clone()  # of attributions at the last level, relative to them
-        self._trend = torch.zeros(n)  # the change, or what is left of earlier ones if larger
-        self._a = torch.zeros(0)  # attributions at the last level [n, T, K]
+        self._trend = torch.zeros(
+            n, dtype=torch.float32
+        )  # the change, or what is left of earlier ones if larger
+        self._a = torch.zeros(0, dtype=torch.float32)  # attributions at the last level [n, T, K]
 
     def run(self) -> Integral:
         """Refine the images until they have converged or are known to be unresolved."""
@@ -191,7 +195,11 @@ class _Refinement:
             return
         F, n = here.F, len(at)
         at_zero, near = (
-            self._gradients(here, torch.full((n, 1), alpha), torch.ones(n, 1))
+            self._gradients(
+                here,
+                torch.full((n, 1), alpha, dtype=torch.float32),
+                torch.ones(n, 1, dtype=torch.float32),
+            )
             for alpha in (0.0, constants.NEAR_ZERO)
         )
         below = constants.NEAR_ZERO * _size(near, F)

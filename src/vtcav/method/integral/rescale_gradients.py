@@ -251,7 +251,7 @@ def rescale_multipliers(
         OperationsChangedError: When the network runs other operations than at zero feature maps.
     """
     maps = F[points.image] * points.alpha[:, None, None, None]
-    weight = torch.zeros(len(maps), device=maps.device)
+    weight = torch.zeros(len(maps), dtype=torch.float32, device=maps.device)
     weight[points.ends] = 1
     with held(rows_of(head, points.image)) as own:
 

@@ -101,7 +101,7 @@ def integrate(
     IG = weighted_gradients(head, F, classes, points, weights, batch_size)
     return Integral(
         IG,
-        torch.full((N, 1, 1), torch.nan),
+        torch.full((N, 1, 1), torch.nan, dtype=torch.float32),
         torch.ones(N, dtype=torch.bool),
         torch.full((N,), len(alpha)),
     )
@@ -122,7 +122,7 @@ def weighted_gradients(
     """
     N, T = classes.shape
     P = alpha.shape[1]
-    total = torch.zeros(N, T, *F.shape[1:], device=F.device)
+    total = torch.zeros(N, T, *F.shape[1:], dtype=torch.float32, device=F.device)
     image = to_device(torch.arange(N).repeat_interleave(P), F.device)
     flat_alpha, flat_weight = (to_device(each.flatten(), F.device) for each in (alpha, weight))
 

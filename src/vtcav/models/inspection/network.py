@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from vtcav.models.inspection.ambient import ambient
+from vtcav.models.inspection.ambient import ambient, network_device
 from vtcav.models.inspection.borrowing import evaluating, is_compiled
 from vtcav.models.inspection.buffers import BorrowedState
 from vtcav.models.inspection.logits import LogitReader
@@ -85,6 +85,7 @@ class Network:
         with self._lock, ambient(autocast=not fresh), ExitStack() as stack:
             self._depth += 1
             stack.callback(self._leave)
+            stack.enter_context(network_device(self.original))
             if self._copy is None:
                 assert self._borrowed is not None
                 stack.enter_context(evaluating(self.original))

@@ -221,7 +221,9 @@ def _read_rows(logits: Tensor, rows: Mapping[Call, Tensor]) -> dict[str, Tensor]
     z = (logits * weights.reshape(logits.shape)).sum()
     gradients = torch.autograd.grad(z, list(rows.values()), allow_unused=True)
     return {
-        call.name: torch.zeros(tensor.shape[1]).bool() if G is None else (G != 0).any(2)[0].cpu()
+        call.name: torch.zeros(tensor.shape[1], dtype=torch.bool, device="cpu")
+        if G is None
+        else (G != 0).any(2)[0].cpu()
         for (call, tensor), G in zip(rows.items(), gradients, strict=True)
     }
 
