@@ -24,7 +24,6 @@ Behaviour = Mapping[str, Sequence[float]]
 _LOGITS = "logits"
 _log = logging.getLogger("vtcav")
 _MOST = 32  # values of each
-_TOLERANCE = 0.03  # of the largest value: devices and precisions differ by less
 
 
 def behaviour(
@@ -37,7 +36,7 @@ def behaviour(
     Args:
         model: The network.
         layers: Names of its layers.
-        gradients: Whether to add the mean gradients of the logits at the layers.
+        gradients: Whether to add the means and norms of the gradients of the logits at the layers.
     """
     try:
         x = to_tensor(without_window(model.preprocess), probe_picture(), "the probe picture")
@@ -45,7 +44,8 @@ def behaviour(
         maps, z = model.activations_and_logits(x, list(layers))
         found = {_LOGITS: z[0]} | {f"layer {name}": F[0].mean((1, 2)) for name, F in maps.items()}
         for name, F in maps.items() if gradients else ():
-            found[f"gradient at {name}"] = _gradient(model, name, x, F)[0].mean((1, 2))
+            G = _gradient(model, name, x, F)[0].flatten(1)
+            found |= {f"gradient at {name}": G.mean(1), f"its size at {name}": G.norm(dim=1)}
     except Exception as error:  # noqa: BLE001  (a user's network may raise anything)
         _log.info("the network cannot take the probe picture: %s", error)
         return {}
@@ -65,8 +65,14 @@ def _gradient(model: Model, layer: str, x: Tensor, F: Tensor) -> Tensor:
         return gradient((z * weight).sum(), F, recomputes=recomputes(head))
 
 
-def same_behaviour(a: Behaviour, b: Behaviour) -> bool:
+def same_behaviour(a: Behaviour, b: Behaviour, tolerance: float = 0.03) -> bool:
     """Tell whether two networks behave alike, as far as both were measured.
+
+    Args:
+        a: The behaviour of one.
+        b: That of the other.
+        tolerance: The largest difference, relative to the largest value. By default devices and
+            precisions differ by less.
 
     Example:
         >>> same_behaviour({"logits": [1.0, 2.0]}, {"logits": [1.01, 2.0]})
@@ -74,11 +80,11 @@ def same_behaviour(a: Behaviour, b: Behaviour) -> bool:
         >>> same_behaviour({"logits": [1.0, 2.0]}, {"logits": [2.0, 1.0]})
         False
     """
-    return all(_close(a[name], b[name]) for name in a.keys() & b.keys())
+    return all(_close(a[name], b[name], tolerance) for name in a.keys() & b.keys())
 
 
-def _close(a: Sequence[float], b: Sequence[float]) -> bool:
+def _close(a: Sequence[float], b: Sequence[float], tolerance: float) -> bool:
     most = max(map(abs, (*a, *b)), default=0.0)
     return len(a) == len(b) and all(
-        abs(x - y) <= _TOLERANCE * most for x, y in zip(a, b, strict=True)
+        abs(x - y) <= tolerance * most for x, y in zip(a, b, strict=True)
     )

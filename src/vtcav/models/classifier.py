@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vtcav.errors import LayerError, ModelError, warn
 from vtcav.images.preprocess import Preprocess, to_tensor
 from vtcav.models.base import LayerInfo, Model
+from vtcav.models.foreign_errors import network_errors
 from vtcav.models.heads.batch_size import BatchSize
 from vtcav.models.heads.channels_last import images_channels_last
 from vtcav.models.heads.resumed import ModuleHead, resume
@@ -144,6 +145,7 @@ class Classifier(Model):
             self._fingerprint = state, fingerprint(self.module)
         return self._fingerprint[1]
 
+    @network_errors("while its layers are inspected")
     def layers(self) -> list[LayerInfo]:
         """Return the layers that can be explained, in the order in which they compute.
 
@@ -155,6 +157,7 @@ class Classifier(Model):
         """
         return list(self._layers.infos.values())
 
+    @network_errors("while its layers are inspected")
     def check_layers(self, names: Sequence[str] | None) -> list[LayerInfo]:
         """Return the named layers in the order of the network (None: the recommended ones).
 
@@ -164,12 +167,14 @@ class Classifier(Model):
         """
         return self._layers.check(names)
 
+    @network_errors("while its layers are inspected")
     def layout(self, layer: str) -> Layout:
         """Return how the output of a layer holds its feature maps."""
         return self._layers.layout_of(layer)
 
     # -- computation --------------------------------------------------------------------------
 
+    @network_errors("in a pass")
     def activations(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Return F [N, C, h, w] (float32) of each layer, from one pass that stops early.
 
@@ -189,6 +194,7 @@ class Classifier(Model):
 
         return _joined(list(self._pass.run(len(images), work)))
 
+    @network_errors("in a pass")
     def activations_and_logits(
         self, images: Tensor, layers: Sequence[str]
     ) -> tuple[dict[str, Tensor], Tensor]:
@@ -196,6 +202,7 @@ class Classifier(Model):
         self.check_layers(layers)
         return self._whole_pass(images, layers)
 
+    @network_errors("when it runs on from a layer")
     def head(self, layer: str) -> ModuleHead:
         """Return the network after `layer`; the first time, check it against the plain pass.
 
@@ -220,6 +227,7 @@ class Classifier(Model):
                 raise LayerError(f"{error}. The next usable layers: {later}") from error
         return self._heads[layer]
 
+    @network_errors("in a pass")
     def logits(self, images: Tensor) -> Tensor:
         """Return the pre-softmax scores z [N, T] (float32) of preprocessed images."""
         return self._whole_pass(images, ())[1]
@@ -230,7 +238,7 @@ class Classifier(Model):
 
         The images [N, 3, H, W] must be on the network's device and in its precision.
         """
-        with self.network.running() as network, torch.enable_grad():
+        with network_errors("in a pass"), self.network.running() as network, torch.enable_grad():
             yield lambda x: self._reader.run(network, x)
 
     def probabilities(self, logits: Tensor) -> Tensor:

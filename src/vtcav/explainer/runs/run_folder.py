@@ -39,6 +39,7 @@ from vtcav.models.behaviour import same_behaviour
 __all__ = ["DamagedPartWarning", "RunFolder", "opened"]
 
 FORMAT = 1
+_ALIKE = 0.002  # tolerance of a behaviour; device and versions are the same
 _MANIFEST, _LOCK = "run.json", ".lock"
 
 
@@ -191,11 +192,11 @@ def _claim(path: Path, identity: Mapping[str, Any]) -> None:
 def _with_known_behaviour(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
     """Return an identity with the behaviour that a run recorded, where the network's is like it.
 
-    Devices, threads and processors change the last digits.
+    Threads and processors change the last digits.
     """
     try:
         known = json.loads((path / _MANIFEST).read_text("utf-8"))["model"]["behaviour"]
-        alike = same_behaviour(known, identity["model"]["behaviour"])
+        alike = same_behaviour(known, identity["model"]["behaviour"], _ALIKE)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return identity
     model = identity["model"] | ({"behaviour": known} if alike else {})

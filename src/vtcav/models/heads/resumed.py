@@ -42,6 +42,7 @@ from vtcav.models.inspection.layout import Layout
 from vtcav.models.inspection.logits import LogitReader
 from vtcav.models.inspection.nested_tensors import map_tensors
 from vtcav.models.inspection.network import Network
+from vtcav.models.inspection.probing import first_line
 from vtcav.models.inspection.trace import Trace
 from vtcav.models.instance_attributes import replaced
 
@@ -234,7 +235,7 @@ def resume(
             failure = None
         except Exception as error:  # noqa: BLE001  (a user's forward may raise anything)
             failure = error  # this way does not suit the network's code; the next may
-    what = f"fails ({type(failure).__name__}: {failure})" if failure else "gives other scores"
+    what = f"fails ({first_line(failure)})" if failure else "gives other scores"
     raise LayerError(
         f"layer {layer!r} cannot be explained: running the network again from its feature maps "
         f"{what}; expected the scores of the plain pass, from this layer alone. Something else "

@@ -61,19 +61,23 @@ def first_pass(
 
 def first_line(error: Exception | None) -> str:
     """Return an exception in one line of printable text."""
-    lines = str(error).strip().splitlines() or [""]
+    try:
+        lines = str(error).strip().splitlines() or [""]
+    except Exception:  # noqa: BLE001  (of a class whose text fails, too)
+        lines = [""]
     text = "".join(letter for letter in lines[0] if letter.isprintable())
     return f"{type(error).__name__}: {text}"[:400]
 
 
 def _advice(module: nn.Module, error: Exception | None, shape: tuple[int, ...]) -> str:
     """Say what to do about the network's exception."""
-    if isinstance(error, TypeError) and "argument" in str(error):
+    text = first_line(error).lower()
+    if isinstance(error, TypeError) and "argument" in text:
         return (
             "expected a network that takes the images alone; wrap it in a module whose forward "
             "gives the other inputs"
         )
-    if any(word in str(error).lower() for word in ("shape", "size", "channels", "dimension")):
+    if any(word in text for word in ("shape", "size", "channels", "dimension")):
         return f"give the preprocess that makes the input the network expects{_hint(module, shape)}"
     return (
         "expected a network that computes scores from images alone, in evaluation mode. Does it "

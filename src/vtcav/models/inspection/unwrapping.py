@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vtcav.errors import ModelError
 from vtcav.models.inspection.borrowing import is_compiled
+from vtcav.models.inspection.probing import first_line
 
 __all__ = ["eager", "place", "tensors_of", "usable_device"]
 
@@ -73,9 +74,8 @@ def usable_device(device: str | torch.device) -> torch.device:
         wanted = torch.device(device)
         torch.empty(0, device=wanted)
     except (RuntimeError, AssertionError, TypeError) as error:
-        message = str(error).splitlines()[0]
         raise ModelError(
-            f"device {str(device)!r} cannot be used: {message}; use 'auto' or 'cpu'"
+            f"device {str(device)!r} cannot be used: {first_line(error)}; use 'auto' or 'cpu'"
         ) from error
     return wanted
 
@@ -92,6 +92,6 @@ def place(module: nn.Module, device: str | torch.device) -> tuple[nn.Module, tor
         return copy.deepcopy(module).to(wanted), wanted
     except Exception as error:
         raise ModelError(
-            f"the network cannot be copied to device {str(device)!r}: {error}; move it there "
-            "yourself and leave device='auto'"
+            f"the network cannot be copied to device {str(device)!r}: {first_line(error)}; "
+            "move it there yourself and leave device='auto'"
         ) from error
