@@ -105,14 +105,8 @@ def insertion_deletion(
     refs = collect(images, limit=limit, seed=seed)
     usual = _usual_activations(explainer, negatives, batch_size, strict=strict)
     orders = _orders(explainer.cavs, controls, abs(int(seed)))
-    run = _Run(
-        explainer,
-        index,
-        usual,
-        orders,
-        torch.linspace(0, 1, points, dtype=torch.float32),
-        batch_size,
-    )
+    shares = torch.linspace(0, 1, points, dtype=torch.float32)
+    run = _Run(explainer, index, usual, orders, shares, batch_size)
     removals: list[Removal] = []
     with progress_bar("removing concepts", len(refs), shown=explainer.progress) as progress:
         batches = Batches(refs, model.preprocess, batch_size, strict=strict, progress=progress)

@@ -23,7 +23,8 @@ def fingerprint(module: nn.Module) -> str:
     digest = hashlib.sha256(f"{type(module).__qualname__}\n{architecture}".encode())
     for name, tensor in sorted(_weights(module).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        data = tensor.detach().cpu().contiguous().reshape(-1)
+        # a copy, because a tensor with a numpy view cannot be resized any more
+        data = tensor.detach().to("cpu", copy=True).contiguous().reshape(-1)
         digest.update(data.view(torch.uint8).numpy().data if data.numel() else b"")
     return digest.hexdigest()
 
