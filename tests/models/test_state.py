@@ -141,3 +141,25 @@ def test_a_forward_of_ones_own_on_a_module_is_put_back():
     assert "forward" not in net.layer.__dict__
     model.head("layer")(torch.rand(1, 5, 8, 8))
     assert net.stem.__dict__["forward"] is own
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+def test_buffers_that_are_sparse(layout):
+    class Mixing(Net):
+        def extend(self):
+            self.register_buffer("mixing", torch.eye(4).to_sparse(layout=layout))
+
+        def rest(self, x, y):
+            scores = super().rest(x, y)
+            self.mixing.values().mul_(2)  # as a network does that writes in evaluation mode
+            return (self.mixing.to_dense() @ scores.T).T
+
+    net = Mixing()
+    model = classifier(net)
+    before = model.fingerprint
+    torch.testing.assert_close(model.logits(noise(2)), 2 * Net()(noise(2)).detach())
+    assert net.mixing.to_dense().equal(torch.eye(4))
+    with torch.no_grad():
+        net.mixing.values().mul_(3)
+    assert model.fingerprint != before

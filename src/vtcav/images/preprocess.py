@@ -267,10 +267,11 @@ def to_tensor(preprocess: Callable[[Image.Image], Tensor], image: Image.Image, n
         if not (isinstance(preprocess, Preprocess) and preprocess.window):
             image = eight_bits(image, name)
         output = preprocess(image)
+        fault = _fault(output)
     except Exception as error:
         kind = "" if isinstance(error, ImageError) else f"{type(error).__name__}: "
         raise ImageError(f"the preprocessing failed on {name!r}: {kind}{error}") from error
-    if fault := _fault(output):
+    if fault:
         raise ImageError(
             f"the preprocessing failed on {name!r}: expected a floating-point tensor [C, H, W], "
             f"got {fault}"

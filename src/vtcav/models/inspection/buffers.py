@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vtcav.models.inspection.borrowing import parts_of
+from vtcav.models.inspection.fingerprint import strided_parts
 
 __all__ = ["BorrowedState", "KeptBuffer"]
 
@@ -36,7 +37,7 @@ class KeptBuffer:
 
     def find_writes(self) -> bool:
         """Compare the values after a pass, and tell whether it wrote to them."""
-        same = self.target.shape == self.source.shape and torch.equal(self.target, self.source)
+        same = self.target.shape == self.source.shape and _equal(self.target, self.source)
         self.is_written = self.is_written or not same
         return self.is_written
 
@@ -50,6 +51,11 @@ class KeptBuffer:
                 self.target.resize_(self.source.shape)
             self.target.copy_(self.source)
         self._versions = self.source._version, self.target._version
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Tell whether two tensors of one shape are equal, of any layout."""
+    return all(map(torch.equal, strided_parts(a), strided_parts(b)))
 
 
 class BorrowedState:

@@ -8,7 +8,7 @@ import re
 import torch
 from torch import Tensor, nn
 
-__all__ = ["checksums", "fingerprint"]
+__all__ = ["checksums", "fingerprint", "strided_parts"]
 
 _ADDRESS = re.compile(r"( at)? 0x[0-9a-fA-F]+|\b\d{12,}\b")  # also id()
 _WHOLE_NUMBERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -23,9 +23,10 @@ def fingerprint(module: nn.Module) -> str:
     digest = hashlib.sha256(f"{type(module).__qualname__}\n{architecture}".encode())
     for name, tensor in sorted(_weights(module).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        # a copy, because a tensor with a numpy view cannot be resized any more
-        data = tensor.detach().to("cpu", copy=True).contiguous().reshape(-1)
-        digest.update(data.view(torch.uint8).numpy().data if data.numel() else b"")
+        for part in strided_parts(tensor):
+            # a copy, because a tensor with a numpy view cannot be resized any more
+            data = part.detach().to("cpu", copy=True).contiguous().reshape(-1)
+            digest.update(data.view(torch.uint8).numpy().data if data.numel() else b"")
     return digest.hexdigest()
 
 
@@ -45,7 +46,7 @@ def checksums(module: nn.Module) -> tuple[object, ...]:
     return (
         repr(module),
         *(
-            (name, id(tensor), tensor.data_ptr(), tensor._version, next(read[tensor.device]))
+            (name, id(tensor), _address(tensor), tensor._version, next(read[tensor.device]))
             for name, tensor in weights.items()
         ),
     )
@@ -53,9 +54,25 @@ def checksums(module: nn.Module) -> tuple[object, ...]:
 
 def _sum_of_bits(tensor: Tensor) -> Tensor:
     """Return the sum of a tensor's bits, read as whole numbers; overflow is dropped."""
-    integer = _WHOLE_NUMBERS.get(tensor.element_size(), torch.int64)
-    bits = tensor.detach().reshape(-1).view(integer)
-    return bits.sum(dtype=bits.dtype).to(torch.int64)
+    total = torch.zeros((), dtype=torch.int64, device=tensor.device)
+    for part in strided_parts(tensor.detach()):
+        bits = part.reshape(-1).view(_WHOLE_NUMBERS.get(part.element_size(), torch.int64))
+        total += bits.sum(dtype=bits.dtype).to(torch.int64)
+    return total
+
+
+def strided_parts(tensor: Tensor) -> list[Tensor]:
+    """Return a tensor, or the parts of a sparse one: the places of its values, and the values."""
+    if tensor.layout == torch.strided:
+        return [tensor]
+    if tensor.layout != torch.sparse_coo:  # compressed by rows, columns or blocks
+        tensor = tensor.to_sparse(layout=torch.sparse_coo)
+    tensor = tensor.coalesce()
+    return [tensor.indices(), tensor.values()]
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.data_ptr() if tensor.layout == torch.strided else 0
 
 
 def _weights(module: nn.Module) -> dict[str, Tensor]:
