@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcav.cli.options import IMAGES_HELP, Arguments, Parser, UsageError, class_of, positive
-from vtcav.cli.terminal import print_frame, print_line, with_intervals
+from vtcav.cli.terminal import print_summary
 from vtcav.method.variants import suffix
-from vtcav.results.words import SIGNIFICANT, not_significant
 
 if TYPE_CHECKING:
     from vtcav.results.explanation import GlobalExplanation
@@ -73,15 +72,11 @@ def run(arguments: Arguments) -> None:
 
 def _print(glob: GlobalExplanation) -> None:
     """Print the summary."""
-    summary = glob.summary()
     used = int(glob.images["used"].sum())
-    print_frame(
+    title = (
         f"{glob.class_name}: concept attributions over {used} images, {len(glob.skipped)} skipped"
         f"{suffix(glob.provenance.variant)}\n"
         "images: 95 % interval of the mean for other images; examples: the same for other examples "
-        "and negatives; q: false discovery rate against CAVs of random images",
-        with_intervals(summary),
-        "layer, concept, mean, images, examples, null_mean: random, q_value: q, note",
+        "and negatives; q: false discovery rate against CAVs of random images"
     )
-    if found := not_significant(summary, glob.provenance.null_cavs):
-        print_line(f"not significant (q > {SIGNIFICANT}): {found}")
+    print_summary(title, glob.summary(), glob.provenance.null_cavs)

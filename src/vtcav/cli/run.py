@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcav.cli.options import Arguments, Parser
-from vtcav.cli.terminal import print_frame, print_line, with_intervals
-from vtcav.results.provenance import Provenance
-from vtcav.results.words import SIGNIFICANT, not_significant
+from vtcav.cli.terminal import print_summary
 
 __all__ = ["add_options", "run"]
 
@@ -38,6 +36,7 @@ def run(arguments: Arguments) -> None:
 
     from vtcav.files.cache_location import cache_of
     from vtcav.files.manifest import load_manifest
+    from vtcav.results.provenance import Provenance
     from vtcav.study import Study, run_study
 
     study = Study.load(arguments.study)
@@ -62,14 +61,8 @@ def run(arguments: Arguments) -> None:
 
 
 def _print_class(name: str, rows: Any, null_cavs: int) -> None:
-    numbers = ["attribution", "ci_low", "ci_high", "cav_low", "cav_high", "null_mean"]
+    numbers = ["mean", "ci_low", "ci_high", "cav_low", "cav_high", "null_mean"]
     numbers += ["p_value", "q_value"]
-    rows = with_intervals(rows.astype(dict.fromkeys(numbers, float)))
-    print_frame(
-        f"{name}: concept attributions over {int(rows['n'].max())} images",
-        rows,
-        "layer, concept, attribution: mean, images, examples, null_mean: random, q_value: q, "
-        "trust, note",
-    )
-    if found := not_significant(rows, null_cavs):
-        print_line(f"not significant (q > {SIGNIFICANT}): {found}")
+    rows = rows.rename(columns={"attribution": "mean"}).astype(dict.fromkeys(numbers, float))
+    title = f"{name}: concept attributions over {int(rows['n'].max())} images"
+    print_summary(title, rows, null_cavs)

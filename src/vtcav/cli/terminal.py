@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from vtcav.files.manifest import records
-from vtcav.results.words import SIGNIFICANT, interval, notes_by_class
+from vtcav.results.words import SIGNIFICANT, interval, not_significant, notes_by_class
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,12 +24,12 @@ __all__ = [
     "print_frame",
     "print_json",
     "print_line",
+    "print_summary",
     "print_table",
     "records",
     "results_alone",
     "show_warning",
     "sound_streams",
-    "with_intervals",
 ]
 
 _FAILING = "strict", "surrogateescape"  # the second is Python's in the C locale
@@ -101,7 +101,7 @@ def print_json(data: Any) -> None:
 
 
 def print_frame(title: str, frame: pd.DataFrame, columns: Mapping[Any, str] | str) -> None:
-    """Print some columns of a table, leaving out those that are empty.
+    """Print some columns of a table, leaving out those that it lacks and those that are empty.
 
     Args:
         title: The title.
@@ -111,8 +111,8 @@ def print_frame(title: str, frame: pd.DataFrame, columns: Mapping[Any, str] | st
     if isinstance(columns, str):
         pairs = [column.partition(": ") for column in columns.split(", ")]
         columns = {name: title or name for name, _, title in pairs}
-    cells = {key: [_cell(value) for value in frame[key]] for key in columns}
-    shown = [key for key in columns if any(cells[key])]
+    cells = {key: [_cell(value) for value in frame[key]] for key in columns if key in frame}
+    shown = [key for key in cells if any(cells[key])]
     numeric = [columns[key] for key in shown if frame[key].dtype.kind == "f"]
     rows = list(zip(*(cells[key] for key in shown), strict=True))
     print_table(title, [columns[key] for key in shown], rows, numeric)
@@ -137,13 +137,17 @@ def by_class(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     return found, titles | {"error": "+- at most", "note": "note"}
 
 
-def with_intervals(summary: pd.DataFrame) -> pd.DataFrame:
-    """Return a summary with its two intervals as texts: `images` and `examples`."""
+def print_summary(title: str, summary: pd.DataFrame, null_cavs: int) -> None:
+    """Print the attributions of a class with both intervals, and what is not significant."""
 
     def texts(low: str, high: str) -> list[str]:
         return list(map(interval, summary[low], summary[high]))
 
-    return summary.assign(images=texts("ci_low", "ci_high"), examples=texts("cav_low", "cav_high"))
+    intervals = {"images": texts("ci_low", "ci_high"), "examples": texts("cav_low", "cav_high")}
+    columns = "layer, concept, mean, images, examples, null_mean: random, q_value: q, trust, note"
+    print_frame(title, summary.assign(**intervals), columns)
+    if found := not_significant(summary, null_cavs):
+        print_line(f"not significant (q > {SIGNIFICANT}): {found}")
 
 
 def _cell(value: object) -> str:

@@ -105,13 +105,11 @@ def first_concepts(
     Raises:
         ConceptError: For a folder that does not exist, or concepts beyond the explorer's limits.
     """
+    folder = negatives if isinstance(negatives, str | Path) else None
     if not isinstance(concepts, Mapping):
-        besides = negatives if isinstance(negatives, str | Path) else None
-        concepts = concept_folders(concepts, besides=besides)
-    own: Mapping[str, ImageSource] = {}
-    if isinstance(negatives, str | Path):
-        folders = negative_folders(negatives, concepts)
-        own = folders if isinstance(folders, Mapping) else {}
+        concepts = concept_folders(concepts, besides=folder)
+    folders = None if folder is None else negative_folders(folder, concepts)
+    own = folders if isinstance(folders, Mapping) else {}
     skipped: list[Skipped] = []
     try:
         specs = [

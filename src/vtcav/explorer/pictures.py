@@ -98,8 +98,8 @@ class Pictures:
             ImageError: When it cannot be read.
         """
         picture = ref.load()
-        own = PictureRef.of(ref)
-        return self._kept(Picture(_key(), own, clean_name(name), origin, picture.size))
+        key, own = secrets.token_hex(8), PictureRef.of(ref)
+        return self._kept(Picture(key, own, clean_name(name), origin, picture.size))
 
     def upload(self, data: bytes, name: str) -> Picture:
         """Check the bytes of an uploaded file and keep them.
@@ -120,7 +120,7 @@ class Pictures:
         _check(data)
         ref = PictureRef(name, data)
         decoded = ref.load()
-        picture = Picture(_key(), ref, name, "upload", decoded.size)
+        picture = Picture(secrets.token_hex(8), ref, name, "upload", decoded.size)
         self._decoded.put({picture.key: decoded})
         return self._kept(picture)
 
@@ -243,10 +243,6 @@ def _inside(picture: Picture, box: Sequence[int]) -> Box:
             f"{limits.PATCH_SIDE} x {limits.PATCH_SIDE}"
         )
     return left, top, right, bottom
-
-
-def _key() -> str:
-    return secrets.token_hex(8)
 
 
 def _bytes(picture: object) -> int:

@@ -340,8 +340,7 @@ class Session:
 
     def diagnose(self, concept: ConceptSpec | str, layers: Sequence[str]) -> Diagnostics:
         """Find out how far a concept can be trusted, as `VisualTCAV.diagnostics` does."""
-        bank = self.bank(concept, layers)
-        return diagnose(bank.select(list(layers)), seed=self.seed)
+        return diagnose(self.bank(concept, layers).select(list(layers)), seed=self.seed)
 
     def refs_of(self, concept: ConceptSpec) -> dict[str, list[PictureRef]]:
         """Return the examples ("concepts") and negatives of a concept that can be read."""
