@@ -228,6 +228,12 @@ def test_labels_of_torch_that_are_missing():
     assert repr(found) == "ConceptImages(b: 3)"
 
 
+def test_a_streamed_row_without_label_needs_no_image():
+    rows = [{"image": None, "label": None}, {"image": PICTURE, "label": "a"}]
+    with pytest.warns(SkippedImageWarning, match="1 of 2 rows"):
+        assert list(datasets.from_huggingface(iter(rows))) == ["a"]
+
+
 def test_class_names_in_every_form():
     made = Folder(["a", "b"], [0, 1])
     made.classes = {"b": 1, "a": 0}

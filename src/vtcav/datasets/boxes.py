@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group
 from vtcav.datasets.patches import Box, Patches, PatchImage, checked_box, choose
-from vtcav.datasets.tables import check_there, column, image_files, labelled, read_table
+from vtcav.datasets.tables import check_there, column, image_files, labelled, read_table, root_of
 from vtcav.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def from_boxes(
     frame, place = read_table(table)
     labels = labelled(frame, label, place)
     columns, kind = _box_columns(frame, box, form, place)
-    folder = str(root) if root is not None else str(Path(place).parent) if place else ""
+    folder = root_of(root, place)
     pictures = image_files(frame, labels, image, place, folder)
     boxes = _boxes(frame, labels, columns, kind, place)
     pairs = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ from vtcav.errors import DatasetError, warn
 from vtcav.images.references import ImageRef, SkippedImageWarning, UnreadableError
 
 __all__ = [
+    "LabelReader",
     "image_of",
     "label_texts",
     "missing",
     "plain",
-    "refuse_vectors",
     "report_unlabelled",
     "vector_length",
     "whole_label",
@@ -64,22 +64,47 @@ def vector_length(cell: Any) -> int:
     )
 
 
-def refuse_vectors(lengths: Iterable[int], source: str) -> None:
-    """Refuse labels that all are vectors of one length, which would count as labels 0 and 1.
+class LabelReader:
+    """Reads the labels of a table or data set, and looks at them as a whole in the end.
 
     Args:
-        lengths: The `vector_length` of every label.
-        source: The data, for the message.
-
-    Raises:
-        DatasetError: Saying what to do.
+        source: The data, for messages.
+        names: The names of numbered labels.
+        separator: The separator of several labels in a text.
     """
-    found = set(lengths)
-    if len(found) == 1 and max(found):
-        raise DatasetError(
-            f"the labels of {source} are vectors of {max(found)} zeros and ones; give the names of "
-            "the ones, for example [names[i] for i in np.flatnonzero(vector)]"
-        )
+
+    def __init__(
+        self, source: str, names: Sequence[str] | None = None, separator: str | None = None
+    ) -> None:
+        self._source, self._names, self._separator = source, names, separator
+        self._rows = self._unlabelled = 0
+        self._lengths: set[int] = set()
+
+    def read(self, row: int, cell: Any) -> list[str]:
+        """Return the labels of a cell; none where it is empty.
+
+        Raises:
+            DatasetError: As `label_texts`.
+        """
+        texts = label_texts(cell, f"row {row}", names=self._names, separator=self._separator)
+        self._rows += 1
+        self._unlabelled += not texts
+        if texts and self._names is None:
+            self._lengths.add(vector_length(cell))
+        return texts
+
+    def finish(self) -> None:
+        """Warn of rows without a label, and refuse vectors.
+
+        Raises:
+            DatasetError: When all labels are vectors of one length, which count as labels 0 and 1.
+        """
+        report_unlabelled(self._unlabelled, self._rows, self._source)
+        if len(self._lengths) == 1 and (length := max(self._lengths)):
+            raise DatasetError(
+                f"the labels of {self._source} are vectors of {length} zeros and ones; give the "
+                "names of the ones, for example [names[i] for i in np.flatnonzero(vector)]"
+            )
 
 
 def label_texts(

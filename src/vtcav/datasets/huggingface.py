@@ -11,14 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vtcav.datasets.cells import (
-    image_of,
-    label_texts,
-    missing,
-    refuse_vectors,
-    report_unlabelled,
-    vector_length,
-)
+from vtcav.datasets.cells import LabelReader, image_of
 from vtcav.datasets.concept_images import ConceptImages, Wanted, check_known, group, names
 from vtcav.errors import DatasetError
 from vtcav.images.references import ImageRef, UnreadableError
@@ -74,16 +67,13 @@ def from_huggingface(
     title = _title(dataset)
     pairs: Iterable[tuple[str, ImageRef]]
     if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"):
-        cells = list(dataset[label])[:rows]
-        labels = [label_texts(cell, f"row {i}", names=classes) for i, cell in enumerate(cells)]
-        report_unlabelled(labels.count([]), len(labels), title)
-        if classes is None:
-            refuse_vectors((vector_length(cell) for cell in cells if not missing(cell)), title)
+        reader = LabelReader(title, classes)
         pairs = [
             (text, RowImage(f"{title}[{i}]", dataset=dataset, row=i, column=image))
-            for i, texts in enumerate(labels)
-            for text in texts
+            for i, cell in enumerate(list(dataset[label])[:rows])
+            for text in reader.read(i, cell)
         ]
+        reader.finish()
     else:
         pairs = _drawn(_stream(dataset, image, label, classes, title, rows), limit, seed)
     return group(pairs, concepts, limit=limit, seed=seed, known=classes)
@@ -126,8 +116,7 @@ def _stream(
     rows: int | None,
 ) -> Iterator[tuple[str, ImageRef]]:
     """Yield the labels and the image of each row of an iterable."""
-    read = unlabelled = 0
-    vectors: set[int] = set()
+    reader = LabelReader(title, classes)
     for i, row in enumerate(itertools.islice(dataset, rows)):
         if not isinstance(row, Mapping):
             raise DatasetError(
@@ -136,16 +125,10 @@ def _stream(
             )
         for column in (image, label):
             check_known("column", column, row)
-        ref = image_of(f"{title}[{i}]", row[image])
-        texts = label_texts(row[label], f"row {i}", names=classes)
-        read, unlabelled = i + 1, unlabelled + (not texts)
-        if texts:
-            vectors.add(vector_length(row[label]))
-        for text in texts:
-            yield text, ref
-    report_unlabelled(unlabelled, read, title)
-    if classes is None:
-        refuse_vectors(vectors, title)
+        if texts := reader.read(i, row[label]):
+            ref = image_of(f"{title}[{i}]", row[image])
+            yield from ((text, ref) for text in texts)
+    reader.finish()
 
 
 def _drawn(

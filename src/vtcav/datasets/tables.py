@@ -9,14 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcav.datasets.cells import (
-    image_of,
-    label_texts,
-    missing,
-    refuse_vectors,
-    report_unlabelled,
-    vector_length,
-)
+from vtcav.datasets.cells import LabelReader, image_of
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group, names, unknown
 from vtcav.errors import DatasetError, ImageError
 from vtcav.images.file_names import is_parquet
@@ -34,6 +27,7 @@ __all__ = [
     "image_files",
     "labelled",
     "read_table",
+    "root_of",
 ]
 
 IMAGE_COLUMNS = (
@@ -87,15 +81,16 @@ def from_table(
     """
     frame, place = read_table(table)
     labels = labelled(frame, label, place, separator)
+    folder = root_of(root, place)
     if is_parquet(place):
         every = _parquet(place, image, root)
         refs: list[ImageRef] = [every[row] for row in labels]
     else:
-        refs = image_files(frame, labels, image, place, _root(root, place))
+        refs = image_files(frame, labels, image, place, folder)
     pairs = [
         (text, ref) for texts, ref in zip(labels.values(), refs, strict=True) for text in texts
     ]
-    check_there(pairs, _root(root, place))
+    check_there(pairs, folder)
     return group(pairs, concepts, limit=limit, seed=seed)
 
 
@@ -284,7 +279,8 @@ def _parquet(place: str, image: str | None, root: str | Path | None) -> Sequence
         raise DatasetError(str(error)) from error
 
 
-def _root(root: str | Path | None, place: str) -> str:
+def root_of(root: str | Path | None, place: str) -> str:
+    """Return the folder or URI that paths are relative to: the table's own, or the one given."""
     if root is not None:
         return os.fspath(root)
     return str(Path(place).parent) if place else ""
@@ -308,13 +304,10 @@ def labelled(
         SkippedImageWarning: When rows have no label.
     """
     cells = frame[column(frame, name, LABEL_COLUMNS, "labels", place, option="label")]
-    labels = {
-        row: label_texts(cell, f"row {row}", separator=separator) for row, cell in cells.items()
-    }
-    kept = {row: texts for row, texts in labels.items() if texts}
-    report_unlabelled(len(labels) - len(kept), len(labels), _title(place))
-    refuse_vectors((vector_length(cell) for cell in cells if not missing(cell)), _title(place))
-    return kept
+    reader = LabelReader(_title(place), separator=separator)
+    labels = {row: texts for row, cell in cells.items() if (texts := reader.read(row, cell))}
+    reader.finish()
+    return labels
 
 
 def check_there(pairs: Sequence[tuple[str, ImageRef]], root: str) -> None:
