@@ -147,7 +147,7 @@ def _classifier(source: Source, settings: LoadSettings) -> Model:
 
 
 def _build(module_name: str, attribute: str) -> Any:
-    """Import a user's module and call the function that builds the model."""
+    """Import a user's module, also from the working directory, and call its function."""
     here = str(Path.cwd())
     added = here not in sys.path
     if added:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -81,7 +81,7 @@ def _computed(provenance: Provenance) -> str:
         f"{str(model.get('fingerprint'))[:16]}…), at {count(len(layers), 'layer')}: "
         f"{', '.join(layers)}. A concept's direction is the mean pooled activation of its examples "
         f"minus that of its negatives: {', '.join(concepts)}. {_VARIANTS[provenance.variant]}"
-        f"{_integral(settings)} {_resampled(settings.get('fit', {}))}"
+        f"{_integral(settings)} {' '.join(_resampled(settings.get('fit', {})))}"
     )
 
 
@@ -111,26 +111,23 @@ def _integral(settings: Mapping[str, Any]) -> str:
     )
 
 
-def _resampled(fit: Mapping[str, Any]) -> str:
-    nulls, bootstraps = fit.get("null_cavs", 0), fit.get("bootstraps", 0)
-    texts = []
-    if nulls:
-        texts.append(
+def _resampled(fit: Mapping[str, Any]) -> Iterator[str]:
+    if nulls := fit.get("null_cavs", 0):
+        yield (
             f"Each attribution was tested against those of {nulls} directions learned from random "
             "draws of the negatives (one-sided permutation p-value with the +1 correction; "
             "Benjamini and Hochberg's q-value over all values of a class, or of an image; "
             "significant: q ≤ 0.05)."
         )
     else:
-        texts.append("No attribution was tested for significance.")
-    if bootstraps:
-        texts.append(
+        yield "No attribution was tested for significance."
+    if bootstraps := fit.get("bootstraps", 0):
+        yield (
             f"95 % intervals for other examples rest on {bootstraps} directions from examples and "
             "negatives drawn with replacement."
         )
     if "seed" in fit:
-        texts.append(f"Seed: {fit['seed']}.")
-    return " ".join(texts)
+        yield f"Seed: {fit['seed']}."
 
 
 def provenance_text(results: Iterable[str], provenances: Iterable[Provenance]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vtcav.diagnostics.levels import BAD, FINE, LOOK
@@ -96,9 +96,9 @@ def overview(
     return Overview(
         findings=claims + _image_findings(images),
         unusable=[_claim(row) for row in significant if row.level == BAD],
-        nothing=_nothing(parts, images),
+        nothing=list(_nothing(parts, images)),
         trust=[_diagnosed(trust), *tested, *_samples(parts), _LIMITS],
-        warnings=_skipped(parts, provenances) + _mixed(provenances) + _not_separated(rows),
+        warnings=[*_skipped(parts, provenances), *_mixed(provenances), *_not_separated(rows)],
     )
 
 
@@ -150,20 +150,15 @@ def _image_findings(images: Sequence[ImagePart]) -> list[Statement]:
     return statements
 
 
-def _nothing(parts: Sequence[ClassPart], images: Sequence[ImagePart]) -> list[str]:
-    sentences = []
+def _nothing(parts: Sequence[ClassPart], images: Sequence[ImagePart]) -> Iterator[str]:
     for part in parts:
         if not any(row.claimed for row in part.rows):
             why = "no concept can be claimed to count, at any layer"
             if all(row.verdict in (NOT_TESTED, NOT_SEPARATED) for row in part.rows):
                 why = "nothing was tested, so nothing is claimed"
-            sentences.append(f"For “{clear(part.name)}” {why}.")
-    without = sum(not image.claims for image in images)
-    if without:
-        sentences.append(
-            f"In {without} of {count(len(images), 'image')} no concept can be claimed to count."
-        )
-    return sentences
+            yield f"For “{clear(part.name)}” {why}."
+    if without := sum(not image.claims for image in images):
+        yield f"In {without} of {count(len(images), 'image')} no concept can be claimed to count."
 
 
 def _diagnosed(trust: Trust) -> str:
@@ -205,59 +200,48 @@ def _tested(rows: Sequence[AttributionRow], classes: int) -> str:
     return sentence
 
 
-def _samples(parts: Sequence[ClassPart]) -> list[str]:
-    sentences = []
+def _samples(parts: Sequence[ClassPart]) -> Iterator[str]:
     for part in parts:
+        name, images = clear(part.name), count(part.used, "image")
         if part.used < _FEW:
-            sentences.append(
-                f"“{clear(part.name)}” has only {count(part.used, 'image')}: its interval for "
-                "other images is wide, or missing."
-            )
+            yield f"“{name}” has only {images}: its interval for other images is wide, or missing."
         if part.otherwise:
-            sentences.append(
-                f"Of the {count(part.used, 'image')} of “{clear(part.name)}”, the network predicts "
-                f"{part.otherwise} as another class."
+            yield (
+                f"Of the {images} of “{name}”, the network predicts {part.otherwise} as another "
+                "class."
             )
-    return sentences
 
 
-def _skipped(parts: Sequence[ClassPart], provenances: Sequence[Provenance]) -> list[str]:
-    sentences = [
-        f"Skipped in “{clear(part.name)}”: {clear(name)}: {clear(reason)}"
-        for part in parts
-        for name, (_, reason) in zip(
-            short_names([name for name, _ in part.skipped]), part.skipped, strict=True
-        )
-    ]
+def _skipped(parts: Sequence[ClassPart], provenances: Sequence[Provenance]) -> Iterator[str]:
+    for part in parts:
+        names = short_names([name for name, _ in part.skipped])
+        for name, (_, reason) in zip(names, part.skipped, strict=True):
+            yield f"Skipped in “{clear(part.name)}”: {clear(name)}: {clear(reason)}"
+    records = [record for provenance in provenances for record in provenance.concepts]
     lost = {
         (record.name, skip.name, skip.reason)
-        for provenance in provenances
-        for record in provenance.concepts
+        for record in records
         for skip in (*record.skipped_examples, *record.skipped_negatives)
     }
-    sentences += [
-        f"Skipped in the concept “{clear(concept)}”: {clear(short_names([name])[0])}: {clear(why)}"
-        for concept, name, why in sorted(lost)
-    ]
-    return sentences
+    for concept, path, reason in sorted(lost):
+        [name] = short_names([path])
+        yield f"Skipped in the concept “{clear(concept)}”: {clear(name)}: {clear(reason)}"
 
 
-def _mixed(provenances: Sequence[Provenance]) -> list[str]:
-    """Return warnings where results come from different networks or concepts."""
-    sentences = []
+def _mixed(provenances: Sequence[Provenance]) -> Iterator[str]:
+    """Warn where results come from different networks or concepts."""
     networks = {str(p.model.get("fingerprint")) for p in provenances}
     if len(networks) > 1:
-        sentences.append(
+        yield (
             f"These results come from {len(networks)} different networks (by their weights): do "
             "not compare their numbers."
         )
     examples = {tuple((c.name, c.examples, c.negatives) for c in p.concepts) for p in provenances}
     if len(examples) > 1:
-        sentences.append(
+        yield (
             f"These results come from {len(examples)} different sets of concepts, examples or "
             "negatives; diagnostics are shown only for the sets that they were made from."
         )
-    return sentences
 
 
 def _not_separated(rows: Sequence[AttributionRow]) -> list[str]:
