@@ -29,7 +29,6 @@ from vtcav.evaluation.peers.linear_cav import (
     CavDraws,
     LinearClassifier,
     cav_note,
-    check_classifier,
     draw_cavs,
     learn_cav,
 )
@@ -112,7 +111,7 @@ def compare(
         {'grad_cam': 2, 'visual_tcav': 2}
     """
     settings = CompareSettings(limit, seed, runs, classifier, baseline, steps, batch_size, strict)
-    wanted = _wanted(methods, settings)
+    wanted = _wanted(methods)
     explainer.check_cavs()
     model, bank = explainer.model, explainer.cavs
     listed = _listed(explainer, images)
@@ -254,7 +253,7 @@ class _Rows:
                     yield CompareRow("bottleneck", *key, float(value), note=doubts)
 
 
-def _wanted(methods: Sequence[str], settings: CompareSettings) -> tuple[str, ...]:
+def _wanted(methods: Sequence[str]) -> tuple[str, ...]:
     """Return the methods in order; refuse what cannot work before anything runs."""
     if isinstance(methods, str):
         methods = [methods]
@@ -264,7 +263,6 @@ def _wanted(methods: Sequence[str], settings: CompareSettings) -> tuple[str, ...
         came = repr(unknown[0]) if unknown else "none"
         raise ExplanationError(f"expected methods among {known}, got {came}")
     wanted = tuple(method for method in METHODS if method in methods)
-    check_classifier(settings.classifier)
     if "bottleneck" in wanted:
         check_scikit_learn()
     if set(wanted) & set(INPUT_MAPS):

@@ -15,7 +15,7 @@ from vtcav.evaluation.experiment.effects import CUES
 from vtcav.evaluation.experiment.network import LAYERS, build, draw_cue, logits, to_input, train
 from vtcav.evaluation.experiment.scenes import CLASSES, SIDE, draw_scenes, scene_seed, with_tags
 from vtcav.evaluation.experiment.trial import Trial
-from vtcav.evaluation.experiment.unit import Experiment, MethodSettings
+from vtcav.evaluation.experiment.unit import Experiment, ExperimentSettings
 from vtcav.images.preprocess import Preprocess
 from vtcav.models.classifier import Classifier
 
@@ -23,7 +23,7 @@ __all__ = ["DrawnExperiment", "UnitSettings"]
 
 
 @dataclass(frozen=True)
-class UnitSettings(MethodSettings):
+class UnitSettings(ExperimentSettings):
     """Settings for drawn scenes.
 
     Attributes:

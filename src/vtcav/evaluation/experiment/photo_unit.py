@@ -35,7 +35,7 @@ from vtcav.evaluation.experiment.photo_network import (
 from vtcav.evaluation.experiment.photographs import Photographs
 from vtcav.evaluation.experiment.tags import ABSENT, GLYPHS, put_tags
 from vtcav.evaluation.experiment.trial import Trial
-from vtcav.evaluation.experiment.unit import Experiment, MethodSettings
+from vtcav.evaluation.experiment.unit import Experiment, ExperimentSettings
 from vtcav.images.preprocess import Preprocess
 from vtcav.models.classifier import Classifier
 
@@ -46,7 +46,7 @@ _TEST, _EXAMPLES, _NEGATIVES = 1, 2, 3  # purposes that tags are drawn for
 
 
 @dataclass(frozen=True)
-class PhotoSettings(MethodSettings):
+class PhotoSettings(ExperimentSettings):
     """Settings for photographs, which are repeated among training samples and examples.
 
     Attributes:

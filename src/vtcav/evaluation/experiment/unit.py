@@ -30,11 +30,11 @@ from vtcav.evaluation.experiment.trial import Trial, map_table, own_maps
 from vtcav.evaluation.experiment.values import class_means, image_values
 from vtcav.models.classifier import Classifier
 
-__all__ = ["Experiment", "MethodSettings", "UnitResult"]
+__all__ = ["Experiment", "ExperimentSettings", "UnitResult"]
 
 
 @dataclass(frozen=True)
-class MethodSettings:
+class ExperimentSettings:
     """Everything that a unit's numbers depend on, beside its images, seed and agreement.
 
     Attributes:
@@ -84,7 +84,7 @@ class Experiment(ABC):
         layers: The layers of the networks that are explained.
     """
 
-    def __init__(self, settings: MethodSettings, layers: tuple[str, ...]) -> None:
+    def __init__(self, settings: ExperimentSettings, layers: tuple[str, ...]) -> None:
         self.settings, self.layers = settings, layers
 
     @property

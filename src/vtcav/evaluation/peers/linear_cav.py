@@ -27,15 +27,7 @@ from vtcav.errors import ConceptError
 from vtcav.evaluation.peers.extras import fitted, needed
 from vtcav.results.words import counted_notes
 
-__all__ = [
-    "CavDraws",
-    "LinearCav",
-    "LinearClassifier",
-    "cav_note",
-    "check_classifier",
-    "draw_cavs",
-    "learn_cav",
-]
+__all__ = ["CavDraws", "LinearCav", "LinearClassifier", "cav_note", "draw_cavs", "learn_cav"]
 
 LinearClassifier = Literal["sgd", "logistic", "svm", "difference of means"]
 """How a CAV is learned.
@@ -80,16 +72,6 @@ class CavDraws:
     concept: Tensor
     random: Tensor
     note: str
-
-
-def check_classifier(classifier: str) -> None:
-    """Refuse a classifier that needs scikit-learn where it is absent.
-
-    Raises:
-        ExtraError: When scikit-learn is needed and absent.
-    """
-    if classifier != "difference of means":
-        _classifier(classifier, 0)
 
 
 def learn_cav(
