@@ -23,7 +23,7 @@ from tests.helpers.tokens import Transformer
 from vtcav.evaluation import insertion_deletion
 from vtcav.evaluation.removal.compute import NO_DIRECTION, NOT_SEPARATED, NOTHING_THERE
 from vtcav.evaluation.removal.concept_part import area, coefficient, concept_part
-from vtcav.evaluation.removal.result import NO_CONTROLS, NOT_RAISED, ONE_IMAGE, Removal
+from vtcav.evaluation.removal.result import NO_CONTROLS, NOT_RAISED, ONE_IMAGE, removal_row
 from vtcav.method.attribution import pooled_cav
 
 # -- a network whose classes are colours -------------------------------------------------------
@@ -106,17 +106,9 @@ def test_the_area_is_what_the_linear_head_says(colours, red):
 
 
 def test_a_row_by_hand():
-    removal = Removal(
-        image="a.png",
-        layer="1",
-        concept="red",
-        t=np.array([0.0, 0.5, 1.0]),
-        logits=np.array([[6.0, 4.0, 4.0], [6.0, 5.0, 5.0], [6.0, 4.0, 4.0], [6.0, 2.0, 2.0]]),
-        probabilities=np.array([0.9, 0.5, 0.4]),
-        zero=2.0,
-        changed=0.3,
-    )
-    row = removal.row()
+    t = np.array([0.0, 0.5, 1.0])
+    logits = np.array([[6.0, 4.0, 4.0], [6.0, 5.0, 5.0], [6.0, 4.0, 4.0], [6.0, 2.0, 2.0]])
+    row = removal_row(logits, t, zero=2.0, changed=0.3)
     assert (row["logit"], row["logit_removed"], row["logit_zero"]) == (6, 4, 2)
     assert row["area_deletion"] == row["area_insertion"] == 4.5
     assert row["relative_area"] == (4.5 - 2) / (6 - 2)

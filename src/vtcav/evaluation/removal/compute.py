@@ -15,19 +15,21 @@ remains, and each image has its own logits at zero feature maps.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.errors import ExplanationError
 from vtcav.evaluation.removal.concept_part import coefficient, concept_part, curves
-from vtcav.evaluation.removal.result import InsertionDeletion, Removal, mean_controls
+from vtcav.evaluation.removal.result import InsertionDeletion, mean_controls, removal_row
 from vtcav.explainer.visual_tcav import VisualTCAV
-from vtcav.images.batches import Batches
+from vtcav.images.batches import Batch, Batches
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.progress import progress_bar
 from vtcav.method.attribution import pooled_cav
@@ -107,11 +109,10 @@ def insertion_deletion(
     orders = _orders(explainer.cavs, controls, abs(int(seed)))
     shares = torch.linspace(0, 1, points, dtype=torch.float32)
     run = _Run(explainer, index, usual, orders, shares, batch_size)
-    removals: list[Removal] = []
     with progress_bar("removing concepts", len(refs), shown=explainer.progress) as progress:
         batches = Batches(refs, model.preprocess, batch_size, strict=strict, progress=progress)
         for batch in batches:
-            removals += run.batch(batch.names, batch.x)
+            run.measure(batch)
     settings = {
         "points": points,
         "controls": controls,
@@ -119,7 +120,6 @@ def insertion_deletion(
         "limit": limit and int(limit),
         "batch_size": batch_size,
     }
-    points_of = [pd.DataFrame(removal.points()) for removal in removals]
     return InsertionDeletion(
         layers=tuple(explainer.layers),
         concepts=tuple(explainer.cavs.names),
@@ -128,9 +128,9 @@ def insertion_deletion(
         class_index=index,
         class_name=model.class_names[index],
         controls=controls,
-        _rows=pd.DataFrame([removal.row() for removal in removals]),
-        _points=pd.concat(points_of, ignore_index=True),
-        _control_points=mean_controls(removals),
+        _rows=pd.DataFrame(run.rows),
+        _points=pd.concat(run.points, ignore_index=True),
+        _control_points=mean_controls(run.controls, run.t.double().numpy()),
     )
 
 
@@ -146,6 +146,9 @@ class _Run:
         t: The grid of shares [P].
         batch_size: Feature maps per pass through a head.
         zeros: The class logits at zero feature maps, by layer, where no image has its own.
+        rows: Rows of the table, so far.
+        points: The concepts' curves, so far.
+        controls: The logits of the controls of each image [R, P], by layer and concept.
     """
 
     explainer: VisualTCAV
@@ -155,25 +158,28 @@ class _Run:
     t: Tensor
     batch_size: int
     zeros: dict[str, float] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    points: list[pd.DataFrame] = field(default_factory=list)
+    controls: dict[tuple[str, str], list[NDArray[np.float64]]] = field(default_factory=dict)
 
     @property
     def model(self) -> Model:
         """The network."""
         return self.explainer.model
 
-    def batch(self, names: Sequence[str], x: Tensor) -> Iterator[Removal]:
-        """Yield the removals of every concept from each image of a batch, at each layer."""
-        maps, z = self.model.activations_and_logits(x, self.explainer.layers)
-        check_finite(names, maps, z)
+    def measure(self, batch: Batch) -> None:
+        """Remove every concept from each image of a batch, at each layer."""
+        maps, z = self.model.activations_and_logits(batch.x, self.explainer.layers)
+        check_finite(batch.names, maps, z)
         directions = {layer: self._directions(layer, F) for layer, F in maps.items()}
-        heads = {layer: self.model.head(layer).of(x) for layer in maps}
-        for n, image in enumerate(names):
+        heads = {layer: self.model.head(layer).of(batch.x) for layer in maps}
+        for n, image in enumerate(batch.names):
             for layer, F in maps.items():
                 head, own = heads[layer].rows(torch.tensor([n])), F[n : n + 1]
                 zero = self._zero(layer, head, own)
                 for k in range(len(self.explainer.cavs.names)):
                     d = directions[layer][n, k]
-                    yield self._remove(image, layer, k, own, d, head, zero)
+                    self._remove(image, layer, k, own, d, head, zero)
 
     def _directions(self, layer: str, F: Tensor) -> Tensor:
         """Return d [N, K, C]: pooled CAVs with the signs that step 7 flipped."""
@@ -184,9 +190,9 @@ class _Run:
 
     def _remove(
         self, image: str, layer: str, k: int, F: Tensor, d: Tensor, head: Head, zero: float
-    ) -> Removal:
+    ) -> None:
         """Remove concept k from the feature maps F [1, C, h, w] of one image."""
-        usual = self.usual[layer][k].to(F.device)
+        usual, name = self.usual[layer][k].to(F.device), self.explainer.cavs.names[k]
         # the mean of alpha is the alpha of the mean
         beta = coefficient(usual[None, :, None, None], d).squeeze()
         D = concept_part(F, d, beta)
@@ -194,24 +200,27 @@ class _Run:
         if not (z.isfinite().all() and math.isfinite(zero)):
             raise ExplanationError(
                 f"layer {layer!r}: the network gives infinite scores or NaN for {image!r} without "
-                f"concept {self.explainer.cavs.names[k]!r}; choose a later layer"
+                f"concept {name!r}; choose a later layer"
             )
         notes = []
         if not self.explainer.cavs.layers[layer].separated[k]:
             notes.append(NOT_SEPARATED)
         if not D.any():
             notes.append(NOTHING_THERE if d.any() else NO_DIRECTION)
-        return Removal(
-            image=image,
-            layer=layer,
-            concept=self.explainer.cavs.names[k],
-            t=self.t.double().numpy(),
-            logits=self._score(z).double().cpu().numpy(),
-            probabilities=self.model.probabilities(z[0])[:, self.index].double().cpu().numpy(),
-            zero=zero,
-            changed=float(D.norm() / F.norm()) if D.any() else 0.0,
-            notes=tuple(notes),
-        )
+        changed = float(D.norm() / F.norm()) if D.any() else 0.0
+        t, logits = self.t.double().numpy(), self._score(z).double().cpu().numpy()
+        probabilities = self.model.probabilities(z[0])[:, self.index].double().cpu().numpy()
+        key = {"image": image, "layer": layer, "concept": name}
+        columns = {
+            "t": t,
+            "deletion_logit": logits[0],
+            "deletion_probability": probabilities,
+            "insertion_logit": logits[0, ::-1],
+            "insertion_probability": probabilities[::-1],
+        }
+        self.rows.append(key | removal_row(logits, t, zero, changed, notes))
+        self.points.append(pd.DataFrame(key | columns))
+        self.controls.setdefault((layer, name), []).append(logits[1:])
 
     def _logits(self, head: Head, F: Tensor, D: Tensor, orders: Tensor) -> Tensor:
         """Return z [1 + R, P, T] without D, and without D along R random directions."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,78 +19,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["InsertionDeletion", "Removal", "mean_controls"]
+__all__ = ["InsertionDeletion", "mean_controls", "removal_row"]
 
 NOT_RAISED = "the image does not raise this class above zero feature maps: no relative area"
 NO_CONTROLS = "no controls: no p-value"
 ONE_IMAGE = "one image: no interval"
 
 NAN = float("nan")
-
-
-@dataclass(frozen=True, eq=False)
-class Removal:
-    """Removal of one concept from one image at one layer, in P steps, beside R controls.
-
-    Attributes:
-        image: The image's name.
-        layer: The layer's name.
-        concept: The concept's name.
-        t: The shares removed, from 0 to 1 [P].
-        logits: Of the class, for the concept and then the controls [1 + R, P].
-        probabilities: Of the class, for the concept [P].
-        zero: The class logit at zero feature maps.
-        changed: |D| / |F|: how much of the feature maps is removed at t = 1.
-        notes: Reasons for caution.
-    """
-
-    image: str
-    layer: str
-    concept: str
-    t: NDArray[np.float64]
-    logits: NDArray[np.float64]
-    probabilities: NDArray[np.float64]
-    zero: float
-    changed: float
-    notes: tuple[str, ...] = ()
-
-    @property
-    def _key(self) -> dict[str, Any]:
-        return {"image": self.image, "layer": self.layer, "concept": self.concept}
-
-    def row(self) -> dict[str, Any]:
-        """Return the row of the table."""
-        areas = area(self.logits, self.t)
-        own, controls = float(areas[0]), areas[1:]
-        logit = float(self.logits[0, 0])
-        difference = logit - self.zero
-        notes = [*self.notes]
-        if not difference > 0:
-            notes.append(NOT_RAISED)
-        if not len(controls):
-            notes.append(NO_CONTROLS)
-        return self._key | {
-            "logit": logit,
-            "logit_removed": float(self.logits[0, -1]),
-            "logit_zero": self.zero,
-            "area_deletion": own,
-            "area_insertion": float(area(self.logits[:1, ::-1], self.t)[0]),
-            "relative_area": (own - self.zero) / difference if difference > 0 else NAN,
-            "control_mean": _mean(controls),
-            "p_value": _p_value(own, controls),
-            "changed": self.changed,
-            "note": "; ".join(notes),
-        }
-
-    def points(self) -> dict[str, Any]:
-        """Return the columns of the concept's curves."""
-        return self._key | {
-            "t": self.t,
-            "deletion_logit": self.logits[0],
-            "deletion_probability": self.probabilities,
-            "insertion_logit": self.logits[0, ::-1],
-            "insertion_probability": self.probabilities[::-1],
-        }
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -157,10 +92,10 @@ class InsertionDeletion(EvaluationResult):
             ExplanationError: For a confidence out of range.
         """
         check("confidence", confidence, Between(0, 1))
-        areas = {
-            key: area(lines["deletion_logit"].to_numpy().reshape(self.controls, -1), _grid(lines))
-            for key, lines in self._control_points.groupby(["layer", "concept"])
-        }
+        areas = {}
+        for key, lines in self._control_points.groupby(["layer", "concept"]):
+            logits = lines["deletion_logit"].to_numpy().reshape(self.controls, -1)
+            areas[key] = area(logits, lines["t"].unique())
 
         def over_images(rows: pd.DataFrame) -> dict[str, Any]:
             relative = rows["relative_area"].dropna().to_numpy()
@@ -202,6 +137,59 @@ class InsertionDeletion(EvaluationResult):
         return facts | {"controls": self.controls, "confidence": 0.95}
 
 
+def removal_row(
+    logits: NDArray[np.float64],
+    t: NDArray[np.float64],
+    zero: float,
+    changed: float,
+    notes: Iterable[str] = (),
+) -> dict[str, Any]:
+    """Return the numbers of the removal of one concept from one image, and their note.
+
+    Args:
+        logits: Of the class, for the concept and then the controls [1 + R, P].
+        t: The shares removed, from 0 to 1 [P].
+        zero: The class logit at zero feature maps.
+        changed: |D| / |F|: how much of the feature maps is removed at t = 1.
+        notes: Reasons for caution.
+    """
+    own, *controls = area(logits, t).tolist()
+    logit, removed = float(logits[0, 0]), float(logits[0, -1])
+    difference = logit - zero
+    whys = [NOT_RAISED] * (not difference > 0) + [NO_CONTROLS] * (not controls)
+    return {
+        "logit": logit,
+        "logit_removed": removed,
+        "logit_zero": zero,
+        "area_deletion": own,
+        "area_insertion": float(area(logits[:1, ::-1], t)[0]),
+        "relative_area": (own - zero) / difference if difference > 0 else NAN,
+        "control_mean": _mean(np.array(controls)),
+        "p_value": _p_value(own, np.array(controls)),
+        "changed": changed,
+        "note": "; ".join([*notes, *whys]),
+    }
+
+
+def mean_controls(
+    logits: Mapping[tuple[str, str], Sequence[NDArray[np.float64]]], t: NDArray[np.float64]
+) -> pd.DataFrame:
+    """Return the controls' curves as means over images.
+
+    Args:
+        logits: By layer and concept, those of each image [R, P].
+        t: The shares removed [P].
+    """
+    import pandas as pd
+
+    tables = {}
+    for key, images in logits.items():
+        mean = np.mean(images, axis=0)
+        grid = pd.MultiIndex.from_product([range(len(mean)), t], names=["control", "t"])
+        tables[key] = pd.DataFrame({"deletion_logit": mean.ravel()}, grid)
+    return pd.concat(tables, names=["layer", "concept"]).reset_index()
+
+
 def _p_value(own: float, controls: NDArray[np.float64]) -> float:
     """Return how often a random direction leaves as small an area, the concept counted in."""
     return float((1 + (controls <= own).sum()) / (1 + len(controls))) if len(controls) else NAN
@@ -209,23 +197,3 @@ def _p_value(own: float, controls: NDArray[np.float64]) -> float:
 
 def _mean(values: NDArray[np.float64]) -> float:
     return float(values.mean()) if len(values) else NAN
-
-
-def _grid(lines: pd.DataFrame) -> NDArray[np.float64]:
-    """Return the abscissas [P] of controls' curves."""
-    return lines["t"].unique()
-
-
-def mean_controls(removals: Iterable[Removal]) -> pd.DataFrame:
-    """Return the controls' curves, by layer and concept, as means over images."""
-    import pandas as pd
-
-    groups: dict[tuple[str, str], list[Removal]] = {}
-    for removal in removals:
-        groups.setdefault((removal.layer, removal.concept), []).append(removal)
-    tables = {}
-    for key, group in groups.items():
-        logits = np.mean([removal.logits[1:] for removal in group], axis=0)
-        grid = pd.MultiIndex.from_product([range(len(logits)), group[0].t], names=["control", "t"])
-        tables[key] = pd.DataFrame({"deletion_logit": logits.ravel()}, grid)
-    return pd.concat(tables, names=["layer", "concept"]).reset_index()
