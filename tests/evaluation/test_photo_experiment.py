@@ -17,9 +17,10 @@ from vtcav.errors import ExplanationError, ImageError, LayerError
 from vtcav.evaluation.experiment.drawn_unit import UnitSettings
 from vtcav.evaluation.experiment.evaluate import evaluate
 from vtcav.evaluation.experiment.network import Training
-from vtcav.evaluation.experiment.photo_network import Frozen, Samples, input_of, scratch_preprocess
+from vtcav.evaluation.experiment.photo_network import Frozen, Samples, input_of
 from vtcav.evaluation.experiment.photo_unit import PhotoExperiment, PhotoSettings
 from vtcav.evaluation.experiment.photographs import read_photographs
+from vtcav.evaluation.experiment.scenes import PREPROCESS
 from vtcav.evaluation.experiment.tags import GLYPHS, put_tags
 from vtcav.images.references import SkippedImageWarning
 
@@ -180,7 +181,7 @@ def test_tags_cover_what_they_say():
 
 
 def test_too_few_classes_and_photographs_are_named(folder, tmp_path):
-    plain = scratch_preprocess()
+    plain = PREPROCESS
     with pytest.raises(
         ImageError, match=r"one folder of photographs per class, got .* does not exist"
     ):

@@ -13,10 +13,15 @@ from torch import nn
 from vtcav.evaluation.experiment.concept_sets import ConceptSets, concept_name, draw_concept_sets
 from vtcav.evaluation.experiment.effects import CUES
 from vtcav.evaluation.experiment.network import LAYERS, build, draw_cue, logits, to_input, train
-from vtcav.evaluation.experiment.scenes import CLASSES, SIDE, draw_scenes, scene_seed, with_tags
+from vtcav.evaluation.experiment.scenes import (
+    CLASSES,
+    PREPROCESS,
+    draw_scenes,
+    scene_seed,
+    with_tags,
+)
 from vtcav.evaluation.experiment.trial import Trial
 from vtcav.evaluation.experiment.unit import Experiment, ExperimentSettings
-from vtcav.images.preprocess import Preprocess
 from vtcav.models.classifier import Classifier
 
 __all__ = ["DrawnExperiment", "UnitSettings"]
@@ -96,4 +101,4 @@ class DrawnExperiment(Experiment):
 
 
 def _model(net: nn.Module) -> Classifier:
-    return Classifier(net, CLASSES, Preprocess(SIDE, mean=0.5, std=0.5))
+    return Classifier(net, CLASSES, PREPROCESS)

@@ -18,11 +18,12 @@ import torch
 from vtcav.errors import ExplanationError
 from vtcav.evaluation.experiment.drawn_unit import DrawnExperiment, UnitSettings
 from vtcav.evaluation.experiment.network import Training
-from vtcav.evaluation.experiment.photo_network import Frozen, scratch_preprocess
+from vtcav.evaluation.experiment.photo_network import Frozen
 from vtcav.evaluation.experiment.photo_unit import PhotoExperiment, PhotoSettings
 from vtcav.evaluation.experiment.photographs import read_photographs
 from vtcav.evaluation.experiment.report import write_report
 from vtcav.evaluation.experiment.result import Evaluation, collect_tables, summary_of
+from vtcav.evaluation.experiment.scenes import PREPROCESS
 from vtcav.evaluation.experiment.store import claim_folder, load_unit, save_unit, unit_folder
 from vtcav.evaluation.experiment.unit import Experiment, UnitResult
 from vtcav.images.progress import Progress, progress_bar
@@ -111,7 +112,7 @@ def evaluate(
         chosen = _of_type(settings, PhotoSettings) or default_photo_settings(
             quick=quick, frozen=frozen is not None
         )
-        preprocess = scratch_preprocess() if frozen is None else frozen.preprocess
+        preprocess = PREPROCESS if frozen is None else frozen.preprocess
         most = limit or (QUICK_PHOTOGRAPHS if quick else PHOTOGRAPHS)
         photographs = read_photographs(images, preprocess, limit=most, seed=wanted_seeds[0])
         experiment = PhotoExperiment(photographs, frozen, preprocess, chosen)

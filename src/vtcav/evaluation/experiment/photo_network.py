@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -32,23 +32,13 @@ from vtcav.evaluation.experiment.network import (
     to_input,
 )
 from vtcav.evaluation.experiment.photographs import Photographs
-from vtcav.evaluation.experiment.scenes import SIDE
 from vtcav.evaluation.experiment.tags import put_tags
 from vtcav.images.preprocess import Preprocess
 from vtcav.models.base import Model
 from vtcav.models.classifier import Classifier
 from vtcav.models.inspection.activations import watching
 
-__all__ = [
-    "BLOCKS",
-    "STEPS",
-    "Frozen",
-    "Samples",
-    "input_of",
-    "photo_network",
-    "scratch_preprocess",
-    "train_photo_network",
-]
+__all__ = ["BLOCKS", "Frozen", "Samples", "input_of", "photo_network", "train_photo_network"]
 
 _CONVOLUTIONS = {f"block{i}": ((64, 3, 2 if i == 3 else 1),) for i in range(1, 5)}
 BLOCKS = tuple(_CONVOLUTIONS)
@@ -58,13 +48,6 @@ _PARTS = 2  # a block has more modules inside
 _BYTES = 1 << 30  # of frozen features
 _REMEMBERED_BYTES = 1 << 29
 _BATCH = 32
-STEPS = 8
-"""The number of times `Samples` calls `advance` for its frozen features."""
-
-
-def scratch_preprocess() -> Preprocess:
-    """Return the preprocessing of networks that are trained from scratch."""
-    return Preprocess(SIDE, mean=0.5, std=0.5)
 
 
 class _Reached(BaseException):
@@ -197,6 +180,9 @@ class Samples:
         preprocess: From a picture to the network's input.
     """
 
+    STEPS: ClassVar[int] = 8
+    """The number of times that `features` calls `advance`."""
+
     def __init__(
         self,
         photographs: Photographs,
@@ -245,7 +231,7 @@ class Samples:
             # q decides whether a sample shows its class's tag or what it shows at q = 0
             self._features = [self._computed(shown, advance) for shown in (self.labels, others)]
         else:
-            for _ in range(STEPS):
+            for _ in range(self.STEPS):
                 advance()
         own, other = self._features
         agrees = torch.from_numpy(self.letters(agreement) != others)
@@ -256,7 +242,7 @@ class Samples:
         pictures = self.tagged(letters, self.seed)
         batches = [pictures[i : i + _BATCH] for i in range(0, len(pictures), _BATCH)]
         parts = []
-        for some in np.array_split(np.arange(len(batches)), STEPS // 2):
+        for some in np.array_split(np.arange(len(batches)), self.STEPS // 2):
             parts += [self._maps(batches[k]) for k in some]
             advance()
         return torch.cat(parts)

@@ -25,7 +25,6 @@ from vtcav.evaluation.experiment.concept_sets import ConceptSets
 from vtcav.evaluation.experiment.network import LAYERS, Training
 from vtcav.evaluation.experiment.photo_network import (
     BLOCKS,
-    STEPS,
     Frozen,
     Samples,
     input_of,
@@ -91,7 +90,7 @@ class PhotoExperiment(Experiment):
     @property
     def steps(self) -> int:
         """How often a unit advances."""
-        return super().steps + (0 if self.frozen is None else STEPS)
+        return super().steps + (0 if self.frozen is None else Samples.STEPS)
 
     def identity(self) -> dict[str, Any]:
         """Return everything that every unit's numbers depend on, as JSON data."""

@@ -19,10 +19,13 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from vtcav.evaluation.experiment.tags import ABSENT, TAG, draw_tags, paste
+from vtcav.images.preprocess import Preprocess
 
-__all__ = ["CLASSES", "LETTERS", "SIDE", "Scenes", "draw_scenes", "scene_seed", "with_tags"]
+__all__ = ["CLASSES", "LETTERS", "PREPROCESS", "Scenes", "draw_scenes", "scene_seed", "with_tags"]
 
 SIDE = 64
+PREPROCESS = Preprocess(SIDE, mean=0.5, std=0.5)
+"""From a picture to the input of the small networks."""
 CLASSES = ("level", "upright", "rising", "falling")
 """The classes, named by the direction of the stripes that are their texture."""
 LETTERS = ("X", "L", "O", "T")
