@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from vtcav.evaluation.experiment.concept_sets import ConceptSets, concept_name, draw_concept_sets
 from vtcav.evaluation.experiment.effects import CUES
-from vtcav.evaluation.experiment.network import LAYERS, build, draw_cue, logits, to_input, train
+from vtcav.evaluation.experiment.network import LAYERS, build, draw_cue, to_input, train
 from vtcav.evaluation.experiment.scenes import (
     CLASSES,
     PREPROCESS,
@@ -47,6 +46,7 @@ class DrawnExperiment(Experiment):
     """
 
     settings: UnitSettings
+    BATCH = 64
 
     def __init__(self, settings: UnitSettings) -> None:
         super().__init__(settings, LAYERS)
@@ -62,13 +62,14 @@ class DrawnExperiment(Experiment):
         letters = draw_cue(labels, agreement, classes, rng)
         textures = draw_cue(labels, self.settings.texture_agreement, classes, rng)
         scenes = with_tags(draw_scenes(labels, own, textures=textures), letters, own)
-        return _model(train(scenes, classes, seed, training, device=device, advance=advance))
+        net = train(scenes, classes, seed, training, device=device, advance=advance)
+        return Classifier(net, CLASSES, PREPROCESS)
 
     def restored(self, seed: int, weights: Mapping[str, torch.Tensor]) -> Classifier:
         """Return a unit's network with its trained weights."""
         net = build(len(CLASSES), seed)
         net.load_state_dict(dict(weights))
-        return _model(net.eval())
+        return Classifier(net.eval(), CLASSES, PREPROCESS)
 
     def trial(self, seed: int, each: int | None = None) -> Trial:
         """Return test scenes of all classes in turn, each with its class's tag."""
@@ -83,22 +84,18 @@ class DrawnExperiment(Experiment):
         }
         masks = {"tag": test.tag_mask, "texture": test.texture_mask}
         concepts = {cue: tuple(concept_name(cue, t) for t in range(len(CLASSES))) for cue in CUES}
-        return Trial(CLASSES, labels, versions, to_input(versions["whole"]), masks, concepts)
+        return Trial(CLASSES, labels, versions, self.input(versions["whole"]), masks, concepts)
 
     def concepts(self, seed: int) -> ConceptSets:
         """Draw the examples and negatives of all concepts."""
         return draw_concept_sets(self.settings.examples, seed)
 
-    def logits(self, model: Classifier, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return the logits [N, T] of pictures."""
-        return logits(model.module, pictures)
+    def input(self, pictures: NDArray[np.uint8]) -> torch.Tensor:
+        """Return pictures as the network's input [N, 3, 64, 64]."""
+        return to_input(pictures)
 
     def nothing(
         self, z: Mapping[str, NDArray[np.float64]], labels: NDArray[np.intp]
     ) -> NDArray[np.float64]:
         """Return the logits [N, T] of the same scenes without both cues."""
         return z["without_both"]
-
-
-def _model(net: nn.Module) -> Classifier:
-    return Classifier(net, CLASSES, PREPROCESS)

@@ -125,7 +125,7 @@ class PhotoExperiment(Experiment):
         plain, labels = self.photographs.pictures[positions], self.photographs.labels[positions]
         tagged, masks = put_tags(plain, labels, _tag_seed(seed, _TEST))
         versions = {"whole": tagged, f"without_{CUE}": plain}
-        x = input_of(tagged, self.preprocess)
+        x = self.input(tagged)
         return Trial(classes, labels, versions, x, {CUE: masks}, {CUE: self._names})
 
     def concepts(self, seed: int) -> ConceptSets:
@@ -152,11 +152,9 @@ class PhotoExperiment(Experiment):
             negatives[name], _ = put_tags(self.photographs.pictures[on], letters, its_seed)
         return ConceptSets(examples, negatives)
 
-    def logits(self, model: Classifier, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return the logits [N, T] of pictures."""
-        batches = [pictures[i : i + 32] for i in range(0, len(pictures), 32)]
-        parts = [model.logits(input_of(batch, self.preprocess)).double().cpu() for batch in batches]
-        return torch.cat(parts).numpy()
+    def input(self, pictures: NDArray[np.uint8]) -> torch.Tensor:
+        """Return pictures as the network's input [N, 3, H, W]."""
+        return input_of(pictures, self.preprocess)
 
     def nothing(
         self, z: Mapping[str, NDArray[np.float64]], labels: NDArray[np.intp]

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -84,6 +84,9 @@ class Experiment(ABC):
         layers: The layers of the networks that are explained.
     """
 
+    BATCH: ClassVar[int] = 32
+    """Test images per pass."""
+
     def __init__(self, settings: ExperimentSettings, layers: tuple[str, ...]) -> None:
         self.settings, self.layers = settings, layers
 
@@ -115,8 +118,8 @@ class Experiment(ABC):
         """Return the examples and negatives of all concepts."""
 
     @abstractmethod
-    def logits(self, model: Classifier, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
-        """Return the logits [N, T] of pictures."""
+    def input(self, pictures: NDArray[np.uint8]) -> torch.Tensor:
+        """Return pictures as the network's input [N, 3, H, W]."""
 
     @abstractmethod
     def nothing(
@@ -181,8 +184,13 @@ class Experiment(ABC):
     def _truth(self, model: Classifier, trial: Trial) -> tuple[dict[str, Effects], dict[str, Any]]:
         """Return the effects by cue, and how well the network classifies each version."""
         labels = trial.labels
-        z = {name: self.logits(model, pictures) for name, pictures in trial.versions.items()}
+        z = {name: self._logits(model, pictures) for name, pictures in trial.versions.items()}
         without = {cue: z[f"without_{cue}"] for cue in trial.cues}
         effects = causal_effects(z["whole"], without, self.nothing(z, labels), labels)
         right = {name: float((z[name].argmax(1) == labels).mean()) for name in z}
         return effects, {"accuracy": right, "mean_gap": float(effects["tag"].gap.mean())}
+
+    def _logits(self, model: Classifier, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return the logits [N, T] of pictures."""
+        batches = [pictures[i : i + self.BATCH] for i in range(0, len(pictures), self.BATCH)]
+        return torch.cat([model.logits(self.input(b)).double().cpu() for b in batches]).numpy()
