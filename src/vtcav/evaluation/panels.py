@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from vtcav.results.figures.lettering import SMALL, font_notes, wrap
 from vtcav.results.figures.palette import MUTED
 
-__all__ = ["frame", "panels", "pictures"]
+__all__ = ["frame", "panels"]
 
 _SIDE = 0.1  # inches around the texts
 
@@ -62,14 +62,4 @@ def panels(figure: FigureBase, rows: int, columns: int, **options: Any) -> list[
         axes.tick_params(length=2.5, width=0.6)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
-    return lines
-
-
-def pictures(figure: FigureBase, rows: int, columns: int) -> list[list[Axes]]:
-    """Return rows of axes for pictures, without ticks and frame."""
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
-    lines: list[list[Axes]] = grid.tolist()
     return lines

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vtcav.evaluation.experiment.methods import TITLES
-from vtcav.evaluation.panels import frame, panels, pictures
+from vtcav.evaluation.panels import frame, panels
 from vtcav.results.figures.palette import BLUE, MUTED, PALETTE, VERMILION
 
 if TYPE_CHECKING:
@@ -141,7 +141,10 @@ def _look(k: int) -> dict[str, Any]:
 def _pictures(figure: Figure, names: list[str], columns: int) -> list[list[Axes]]:
     """Return rows of axes for pictures, with the name of each row."""
     frame(figure, (0.9 + columns * _PICTURE, 0.4 + len(names) * _PICTURE))
-    grid = pictures(figure, len(names), columns)
+    grid = panels(figure, len(names), columns)
     for line, name in zip(grid, names, strict=True):
         line[0].set_ylabel(name, rotation=0, ha="right", va="center")
+        for axes in line:
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
     return grid

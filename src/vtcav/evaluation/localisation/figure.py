@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from vtcav.evaluation.panels import frame, panels, pictures
+from vtcav.evaluation.panels import frame, panels
 from vtcav.results.figures.footnotes import Marks
 from vtcav.results.figures.lettering import SMALL, basename, labels, shorten
 from vtcav.results.figures.overlay import Overlay, show_scale
@@ -115,14 +115,13 @@ def _draw_example(part: SubFigure, example: MaskedImage) -> None:
     """Draw an image with its mask, and its map at each layer."""
     overlay, layers = Overlay(example.picture, example.box), list(example.maps)
     titles = [basename(example.image), *labels(layers, range(len(layers)), _IMAGE)]
-    [line] = pictures(part, 1, max(len(titles), _COLUMNS))
-    for axes in line[len(titles) :]:
-        axes.remove()
+    grid = part.add_gridspec(1, max(len(titles), _COLUMNS))
     width, height = overlay.size(1)
-    for j, (axes, title) in enumerate(zip(line, titles, strict=False)):
-        axes.set(box_aspect=height / width, anchor="NW")
-        axes.set_label(f"{example.concept}/{example.image}/{j}")
+    for j, title in enumerate(titles):
+        axes = part.add_subplot(grid[j], box_aspect=height / width, anchor="NW")
+        axes.set(xticks=[], yticks=[], label=f"{example.concept}/{example.image}/{j}")
         axes.set_title(shorten(title, _IMAGE), loc="left", size=SMALL)
+        axes.spines[:].set_visible(False)
         if j == 0:
             overlay.show_picture(axes)
         else:
