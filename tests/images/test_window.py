@@ -156,8 +156,10 @@ def test_patches_keep_their_depth(tmp_path):
     assert (np.asarray(patch.load()) == values[:40, :40]).all()
     file = write_picture(patch.load(), tmp_path, "patch")
     assert (np.asarray(collect(file)[0].load()) == values[:40, :40]).all()
-    with pytest.raises(ImageError, match="of 8 bits for outside='grey'"):
-        PatchImage.of(ref, Box(0, 0, 40, 40), Patches(outside="grey")).load()
+    grey = PatchImage.of(ref, Box(0, 0, 40, 40), Patches(pad=0, outside="grey"))
+    assert grey.load().getpixel((0, 39)) == (10, 10, 10)  # 39 * 64 / 257 = 9.7
+    with pytest.raises(ImageError, match=r"cannot be applied: .* keep their surroundings"):
+        prepared(Preprocess(None, window=(0, 4095)), grey)
 
 
 def test_pictures_in_memory_differ_by_all_their_bits():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from vtcav.errors import DatasetError, ImageError
-from vtcav.images.decoding import shallow
+from vtcav.images.decoding import reduced
 from vtcav.images.references import ImageRef, UnreadableError
 from vtcav.parameters import Whole, Words, check
 
@@ -174,11 +174,7 @@ def _cut_out(picture: Image.Image, patch: PatchImage) -> Image.Image:
     window = cut.window(box, picture.size)
     if cut.outside == "keep":
         return picture.crop(window)
-    if not shallow(picture):
-        raise ImageError(
-            f"expected a picture of 8 bits for outside={cut.outside!r}, got one of more; take "
-            "outside='keep'"
-        )
+    picture = reduced(picture)
     if patch.region is not None:
         inside = patch.region.mask(picture.size)
     else:
@@ -192,7 +188,9 @@ def _cut_out(picture: Image.Image, patch: PatchImage) -> Image.Image:
     else:
         radius = max(patch_picture.size) / 12
         other = patch_picture.filter(ImageFilter.GaussianBlur(radius))
-    return Image.composite(patch_picture, other, keep)
+    made = Image.composite(patch_picture, other, keep)
+    made.info |= picture.info  # whether bits were lost
+    return made
 
 
 def check_inside(box: Box, size: tuple[int, int]) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "open_file",
     "orientation",
     "reason_of",
+    "reduced",
     "shallow",
     "upright",
     "windowed",
@@ -93,7 +94,8 @@ def windowed(image: Image.Image, low: float, high: float) -> Image.Image:
     if _CUT in image.info:
         raise ImageError(
             f"of its 16 bits only the upper 8 are left, so the window ({low:g}, {high:g}) cannot "
-            "be applied: Pillow reads grey pictures alone at full depth; save it in grey"
+            "be applied: grey pictures alone are read at full depth, and patches alone that keep "
+            "their surroundings (outside='keep')"
         )
     if not deep and high > 255:
         raise ImageError(
@@ -189,6 +191,15 @@ def eight_bits(image: Image.Image, name: str) -> Image.Image:
             f"{'save it in grey, or with 8 bits a channel' if cut else cure}. "
             "Others in its folder are not named"
         )
+    return picture
+
+
+def reduced(image: Image.Image) -> Image.Image:
+    """Return a picture of 8 bits per channel, which no window can be applied to if it had more."""
+    if shallow(image):
+        return image
+    picture = as_rgb(image)
+    picture.info[_CUT] = True
     return picture
 
 
