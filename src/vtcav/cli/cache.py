@@ -31,13 +31,9 @@ _KINDS = {
 
 def add_options(command: Parser) -> None:
     """Add the options."""
-    command.add_argument(
-        "action",
-        nargs="?",
-        choices=("show", "verify", "clear"),
-        default="show",
-        help="show (default) folder, size and entries; verify or clear all entries",
-    )
+    meaning = "show (default) folder, size and entries; verify or clear all entries"
+    actions = ("show", "verify", "clear")
+    command.add_argument("action", nargs="?", choices=actions, default="show", help=meaning)
     command.option("--cache", "the folder (default: the user's)", metavar="DIR")
     command.add_shared(quiet="")
 

@@ -48,11 +48,8 @@ def run(arguments: Arguments) -> None:
 
 def _print(local: LocalExplanation) -> None:
     """Print the predictions and the attributions."""
-    print_frame(
-        f"Predictions for {local.image}",
-        local.predictions.head(5),
-        {"class_name": "class", "probability": "probability"},
-    )
+    best, columns = local.predictions.head(5), "class_name: class, probability"
+    print_frame(f"Predictions for {local.image}", best, columns)
     title = f"Concept attributions by class{suffix(local.provenance.variant)}"
     print_frame(title, *by_class(local.attributions))
     if found := not_significant(local.attributions, local.provenance.null_cavs):

@@ -37,5 +37,5 @@ def run(arguments: Arguments) -> None:
         row["shape"] = " x ".join(map(str, row["shape"]))
         row["recommended"] = "yes" if row["recommended"] else ""
     title = f"{model.described}; logits: {model.logits_source}"
-    columns = {"name": "layer", "kind": "kind", "shape": "C x h x w", "layout": "layout"}
-    print_frame(title, pd.DataFrame(rows), {**columns, "recommended": "recommended"})
+    columns = "name: layer, kind, shape: C x h x w, layout, recommended"
+    print_frame(title, pd.DataFrame(rows), columns)

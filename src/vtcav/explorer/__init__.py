@@ -27,9 +27,6 @@ _HOMES = {
 }
 
 
-_NEEDED = "fastapi", "pydantic", "starlette", "uvicorn"
-
-
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
@@ -38,7 +35,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'vtcav.explorer' has no attribute {name!r}")
     try:
-        for package in _NEEDED:
+        for package in ("fastapi", "pydantic", "starlette", "uvicorn"):
             import_module(package)
     except ImportError as error:
         raise ExtraError(

@@ -56,12 +56,9 @@ def serve(
     with listening:
         port = listening.getsockname()[1]
         token = secrets.token_urlsafe(24)
+        hosts = [f"{HOST}:{port}", f"localhost:{port}"]
         app = create_app(
-            session,
-            token=token,
-            hosts=[f"{HOST}:{port}", f"localhost:{port}"],
-            output=Path(output),
-            described=described,
+            session, token=token, hosts=hosts, output=Path(output), described=described
         )
         address = f"http://{HOST}:{port}/?token={token}"
         for skip in session.skipped:

@@ -379,9 +379,8 @@ class Session:
         try:
             while missing := self._features.missing(refs, layers):
                 if total > self.settings.images:
-                    self.status = Status(
-                        "passing images through the network", total - len(missing), total
-                    )
+                    done = total - len(missing)
+                    self.status = Status("passing images through the network", done, total)
                 with self.lock.hold(urgent=urgent):
                     check()
                     few = self._features.missing(missing[: self.settings.images], layers)
