@@ -445,3 +445,44 @@ def test_windows_within_windows_are_no_grid(libraries):
     assert "hiera.encoder.stages.1.layers.0.layernorm_before" not in names
     assert "hiera.pooler.pooler" not in names  # one vector, whose length is a square
     assert "hiera.embeddings" in names
+
+
+# ---------------------------------------------------------------- networks that are borrowed
+
+
+class Leading(Net):
+    """Reaches itself around the modules, so that no copy is possible."""
+
+    def __init__(self):
+        super().__init__()
+        self.act = lambda x: self.stage(x)
+
+    def forward(self, x):
+        return self.head(self.act(self.stem(x)))
+
+
+def test_looking_for_a_way_back_runs_nothing_of_the_network():
+    net = Leading().train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    found = explained(net, "stem")
+    assert all(value.equal(before[name]) for name, value in net.state_dict().items())
+    np.testing.assert_allclose(found, expected(Leading(), "stem"), atol=1e-6)
+
+
+def test_guided_backpropagation_left_on_a_borrowed_network():
+    net, right = Leading(), expected(Leading(), "stem")
+    for part in (net.stage[0][2], net.stage[1][2], net.head[1]):
+        part.register_full_backward_hook(lambda _m, given, _o: tuple(map(torch.relu, given)))
+    made = model(net)
+    assert not made.network.is_private
+    np.testing.assert_allclose(explained(net, "stem"), right, atol=1e-6)
+    assert all("_get_backward_hooks" not in vars(part) for part in net.modules())
+
+
+def test_a_network_that_takes_images_one_by_one_is_refused():
+    class OneByOne(Net):
+        def forward(self, x):
+            return torch.cat([super(OneByOne, self).forward(image) for image in x.split(1)])
+
+    with pytest.raises(LayerError, match="maps of 1 images in a pass over 8"):
+        explained(OneByOne(), "stem")

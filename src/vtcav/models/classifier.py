@@ -190,7 +190,7 @@ class Classifier(Model):
         def work(rows: slice) -> dict[str, Tensor]:
             with torch.no_grad(), self.network.running() as network:
                 outputs = outputs_of(network, self._batch(images[rows]), set(layers))
-            return self._maps(outputs, layers, images.shape[2:])
+            return self._maps(outputs, layers, images[rows].shape)
 
         return _joined(list(self._pass.run(len(images), work)))
 
@@ -296,22 +296,28 @@ class Classifier(Model):
                 recording(network, set(layers)) as outputs,
             ):
                 logits = self._reader.run(network, self._batch(images[rows])).float()
-            return self._maps(outputs, layers, images.shape[2:]), logits
+            return self._maps(outputs, layers, images[rows].shape), logits
 
         maps, logits = zip(*self._pass.run(len(images), work), strict=True)
         return _joined(maps), torch.cat(logits) if len(logits) > 1 else logits[0]
 
     def _maps(
-        self, outputs: Mapping[str, Any], layers: Sequence[str], image: Sequence[int]
+        self, outputs: Mapping[str, Any], layers: Sequence[str], images: Sequence[int]
     ) -> dict[str, Tensor]:
-        """Return F (float32) from the layers' outputs, in the order asked for."""
+        """Return F (float32) from the layers' outputs for images [N, C, H, W], as asked for."""
         missing = [name for name in layers if name not in outputs]
         if missing:
             raise LayerError(
                 f"layer {missing[0]!r} ran when the network was first run, but did not run for "
                 "these images; expected a network that runs the same modules for all images"
             )
-        maps = {name: self.layout(name).to_maps(outputs[name], image) for name in layers}
+        maps = {name: self.layout(name).to_maps(outputs[name], images[2:]) for name in layers}
+        for name, F in maps.items():
+            if len(F) != images[0]:
+                raise LayerError(
+                    f"layer {name!r} gives maps of {len(F)} images in a pass over {images[0]}; "
+                    "expected a network that computes the images of a batch together"
+                )
         return {name: F.float().contiguous() for name, F in maps.items()}
 
     def _find_logits(self, network: nn.Module, probe: Tensor) -> LogitReader:

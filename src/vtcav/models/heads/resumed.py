@@ -303,8 +303,9 @@ def _with_checked_gradient(head: ModuleHead, images: Tensor, output: Any) -> Mod
 def _gradient(head: ModuleHead, F: Tensor) -> tuple[Tensor, bool]:
     """Return the gradient of a weighted sum of all logits, and whether modules ran for it."""
     F = F.clone().requires_grad_()
-    listening = modules_that_run(head.network.module)
-    with torch.enable_grad(), head.held() as held, listening as ran:
+    ran: list[nn.Module] = []
+    listening = modules_that_run(ran.append, head.network.module)
+    with torch.enable_grad(), head.held() as held, listening:
         z = held.native(F)
         before = len(ran)
         weights = torch.linspace(1, 2, z.shape[1], device=z.device, dtype=z.dtype)

@@ -70,25 +70,27 @@ def outputs_of(module: nn.Module, x: Tensor, layers: Collection[str]) -> dict[st
 
 
 @contextmanager
-def modules_that_run(module: nn.Module | None = None) -> Iterator[list[nn.Module]]:
-    """List every module that runs inside, in this thread.
+def modules_that_run(
+    note: Callable[[nn.Module], None], module: nn.Module | None = None
+) -> Iterator[None]:
+    """Call a function with every module before it runs inside, in this thread.
 
     Args:
-        module: The network whose modules are listed; None lists those of any network.
+        note: The function.
+        module: The network whose modules are meant; None means those of any network.
     """
-    ran: list[nn.Module] = []
     thread = threading.get_ident()
 
-    def note(part: nn.Module, _inputs: Any) -> None:
+    def hook(part: nn.Module, _inputs: Any) -> None:
         if threading.get_ident() == thread:
-            ran.append(part)
+            note(part)
 
     with ExitStack() as stack:
         if module is None:
-            stack.callback(nn.modules.module.register_module_forward_pre_hook(note).remove)
+            stack.callback(nn.modules.module.register_module_forward_pre_hook(hook).remove)
         for part in () if module is None else module.modules():
-            stack.callback(part.register_forward_pre_hook(note).remove)
-        yield ran
+            stack.callback(part.register_forward_pre_hook(hook).remove)
+        yield
 
 
 def shapes_of(module: nn.Module, x: Tensor) -> dict[str, tuple[int, ...]]:

@@ -1,14 +1,26 @@
-"""Borrowing of a module: evaluation mode, no parameter gradients, and everything restored."""
+"""Borrowing of a module: evaluation mode, no parameter gradients, and everything restored.
+
+PyTorch has no public way to leave out backward hooks, so this module replaces the methods that a
+module is asked for them by. Without these methods hooks would run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["evaluating", "is_compiled", "parts_of"]
+__all__ = ["NO_BACKWARD_HOOKS", "evaluating", "is_compiled", "parts_of"]
+
+NO_BACKWARD_HOOKS: dict[str, Callable[[], Any]] = {
+    "_get_backward_hooks": lambda: ([], []),
+    "_get_backward_pre_hooks": list,
+}
+"""Attributes of a module without backward hooks, its own or global: those of other tools would
+change or see gradients."""
 
 
 @contextmanager
@@ -27,6 +39,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = False
         for parameter in wanted:
             parameter.requires_grad_(False)
+        for part in parts:
+            part.__dict__.update(NO_BACKWARD_HOOKS)
         with _eagerly(parts):
             yield
     finally:
@@ -34,6 +48,9 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
         for part in training:
             part.training = True
+        for part in parts:
+            for name in NO_BACKWARD_HOOKS:
+                part.__dict__.pop(name, None)
 
 
 def is_compiled(module: nn.Module) -> bool:

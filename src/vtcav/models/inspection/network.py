@@ -110,15 +110,21 @@ def open_network(
     """
     if private and not any(map(is_compiled, module.modules())):
         try:
-            copy = _without_watchers(PrivateCopy(module), look)
-            network = Network(module, copy)
-            found: list[FirstPass] = []
-            if not copy.reaches_original(lambda: found.append(_first_pass(network, copy, look))):
-                return network, found[0]
+            copy = PrivateCopy(module)
+            found: list[tuple[Network, FirstPass]] = []
+            if not copy.reaches_original(lambda: found.append(_of_copy(copy, look))):
+                return found[0]
         except Exception:  # noqa: BLE001  (the module itself may work; if not, its error is raised)
             pass
     network = Network(module, None)
     return network, look(network)
+
+
+def _of_copy(copy: PrivateCopy, look: Callable[[Network], FirstPass]) -> tuple[Network, FirstPass]:
+    """Return the network that runs a copy, and its first pass."""
+    copy = _without_watchers(copy, look)
+    network = Network(copy.original, copy)
+    return network, _first_pass(network, copy, look)
 
 
 def _first_pass(

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from vtcav.models.inspection.activations import modules_that_run
 from vtcav.models.inspection.attributes import Copier, same_value
+from vtcav.models.inspection.borrowing import NO_BACKWARD_HOOKS
 from vtcav.models.inspection.buffers import KeptBuffer
 
 __all__ = ["PrivateCopy"]
@@ -35,6 +36,10 @@ Hook: TypeAlias = Callable[..., Any]
 _FORWARD_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 _REGISTERED = ("_parameters", "_buffers", "_modules")
 _OWN = (*_FORWARD_HOOKS, "forward")  # of a copy: what vtcav itself sets during a pass
+
+
+class _ReachedError(BaseException):
+    """Ends a pass; no `except Exception` in a network stops it."""
 
 
 class PrivateCopy:
@@ -114,14 +119,22 @@ class PrivateCopy:
             own.update({name: state[name] for name in names if name in state})
 
     def reaches_original(self, run: Callable[[], object]) -> bool:
-        """Tell whether running the copy also runs a module of the original.
+        """Tell whether running the copy leads to a module of the original, and stop before that.
 
         Args:
             run: Runs the copy.
         """
-        with modules_that_run() as ran:
-            run()
-        return not self._copies.keys().isdisjoint(ran)
+
+        def refuse(part: nn.Module) -> None:
+            if part in self._copies:
+                raise _ReachedError
+
+        try:
+            with modules_that_run(refuse):
+                run()
+        except _ReachedError:
+            return True
+        return False
 
     def watchers(self, run: Callable[[], object]) -> list[Hook]:
         """Return the forward hooks of other tools that only watch.
@@ -181,10 +194,7 @@ class PrivateCopy:
             else:
                 state[name] = copied(value, whole=name in _REGISTERED)
         state["training"] = False
-        # other tools' backward hooks, also global ones, would change or see gradients
-        state["_backward_hooks"], state["_backward_pre_hooks"] = OrderedDict(), OrderedDict()
-        state["_is_full_backward_hook"] = None
-        state["_get_backward_hooks"], state["_get_backward_pre_hooks"] = _no_hooks, list
+        state |= NO_BACKWARD_HOOKS
         if "grad_checkpointing" in state:  # timm's flag; the numbers are the same
             state["grad_checkpointing"] = False
         return state
@@ -227,7 +237,3 @@ def _differ(copy: nn.Module, state: Mapping[str, Any], name: str) -> bool:
 
 def _forward_hooks(part: nn.Module) -> list[Hook]:
     return [hook for name in _FORWARD_HOOKS for hook in getattr(part, name).values()]
-
-
-def _no_hooks() -> tuple[list[Any], list[Any]]:
-    return [], []
