@@ -175,11 +175,10 @@ def _layer_check(where: tuple[str, str, str], others: NDArray[np.float64], image
         return Finding(*where, _NAN, _NAN, _NAN, LOOK, text, reason)
     value = float(np.nanmean(others))
     level = LIMITS.agreement.level(value)
-    order, end = "in the same order", "."
+    order, end = "the same", "."
     if level == LOOK:
-        order = "in another order"
-        end = ": this layer may see something else in the examples than they do."
-    text = f"The other layers put the same {images} images {order} "
+        order, end = "another", ": this layer may see something else in the examples than they do."
+    text = f"The other layers put the same {images} images in {order} order "
     text += f"(rank correlation {value:.2f}){end}"
     if images < 4:
         return Finding(*where, value, _NAN, _NAN, LOOK, text, "no interval: fewer than 4 images")

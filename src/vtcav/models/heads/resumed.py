@@ -21,7 +21,7 @@ head holds them at their values for the images, which `ModuleHead.of` takes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -134,7 +134,7 @@ class ModuleHead:
             maps = F.to(self.like, copy=True, memory_format=order)
             return self.layout.from_maps(maps, output, self.prefix)
 
-        with self._held_or_not() as stack:
+        with ExitStack() if self._held is None else nullcontext(self._held) as stack:
             module = stack.enter_context(self.network.running(fresh=False))
             for name, outputs in self.outputs.items():
                 child = module.get_submodule(name)
@@ -152,9 +152,6 @@ class ModuleHead:
         """
         with ExitStack() as stack:
             yield replace(self, _held=stack)
-
-    def _held_or_not(self) -> AbstractContextManager[ExitStack]:
-        return ExitStack() if self._held is None else nullcontext(self._held)
 
     def _check_rows(self, F: Tensor) -> None:
         if self.layout.prefix and self.prefix is None:
