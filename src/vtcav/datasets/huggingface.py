@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from vtcav.datasets.cells import LabelReader, image_of
 from vtcav.datasets.concept_images import ConceptImages, Wanted, check_known, group, names
@@ -175,11 +174,3 @@ class RowImage(ImageRef):
             # a data set is foreign code, which fails in its own ways
             raise UnreadableError(self.name, str(error) or type(error).__name__) from error
         return image_of(self.name, cell)
-
-    def load(self) -> Image.Image:
-        """Read and decode the image."""
-        return self.fetch().load()
-
-    def digest(self) -> str:
-        """Return the SHA-256 of the bytes, or of the pixels of a decoded picture."""
-        return self.fetch().digest()

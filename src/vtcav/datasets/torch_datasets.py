@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from vtcav.datasets.cells import (
     image_of,
@@ -261,26 +260,21 @@ class ItemImage(ImageRef):
     dataset: Any = field(repr=False)
     index: int
 
-    def load(self) -> Image.Image:
-        """Fetch the item's image.
+    def fetch(self) -> ImageRef:
+        """Fetch the item and return its image.
 
         Raises:
-            ImageError: When it cannot be fetched, or is no PIL image or uint8 array.
+            ImageError: When it cannot be fetched, or is none.
         """
         try:
             item = self.dataset[self.index]
-            value = (
-                _of_mapping(item, _IMAGES, self.index)
-                if isinstance(item, Mapping)
-                else next(iter(item))
-            )
+            mapping = isinstance(item, Mapping)
+            value = _of_mapping(item, _IMAGES, self.index) if mapping else next(iter(item))
         except Exception as error:
             # a data set is foreign code, which fails in its own ways
             raise UnreadableError(self.name, str(error) or type(error).__name__) from error
         try:
-            return image_of(self.name, value).load()
+            return image_of(self.name, value)
         except UnreadableError as error:
-            if isinstance(value, str | Image.Image):
-                raise
             reason = f"{error.args[1]}; make the data set without a transform"
             raise UnreadableError(self.name, reason) from error

@@ -92,6 +92,8 @@ class ImageRef:
         Raises:
             ImageError: Naming the picture and the reason.
         """
+        if (here := self.fetch()) is not self:
+            return here.load()
         try:
             return self._decoded()
         except Exception as error:
@@ -151,6 +153,8 @@ class ImageRef:
             >>> ImageRef("array[0]", np.zeros((2, 2, 3), np.uint8)).digest()[:8]
             '93bb0640'
         """
+        if (here := self.fetch()) is not self:
+            return here.digest()
         if isinstance(self.source, bytes):
             return hashlib.sha256(self.source).hexdigest()
         if self.path is None:

@@ -20,7 +20,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
-from PIL import Image
 from pyarrow import fs, parquet
 
 from vtcav.errors import ExtraError, ImageError, VtcavError
@@ -98,14 +97,6 @@ class StoredImage(ImageRef):
         with system.open_input_stream(path, compression=None) as file:
             data: bytes = file.read()
         return data
-
-    def load(self) -> Image.Image:
-        """Read and decode the picture."""
-        return self.fetch().load()
-
-    def digest(self) -> str:
-        """Return the SHA-256 of the bytes."""
-        return self.fetch().digest()
 
 
 def stored_images(
