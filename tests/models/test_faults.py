@@ -1,7 +1,9 @@
 """Situations that gave a wrong number, an exception of PyTorch's or a changed network."""
 
 import functools
+import re
 from collections import deque
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,6 +32,7 @@ from tests.models.test_private_copy import (
     explained,
 )
 from vtcav.errors import LayerError, ModelError, VtcavError
+from vtcav.models.inspection.torch_internals import forward_hooks, is_compiled, writes_to
 
 # of PyTorch, where a checkpointed part runs without gradients
 pytestmark = pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
@@ -486,3 +489,29 @@ def test_a_network_that_takes_images_one_by_one_is_refused():
 
     with pytest.raises(LayerError, match="maps of 1 images in a pass over 8"):
         explained(OneByOne(), "stem")
+
+
+# ---------------------------------------------------------------- private names of PyTorch
+
+
+def test_where_pytorch_lacks_a_private_name_the_safe_thing_is_said():
+    class Bare(nn.Module):
+        def __getattribute__(self, name):
+            if name in ("_forward_hooks", "_compiled_call_impl", "_orig_mod"):
+                raise AttributeError(name)
+            return super().__getattribute__(name)
+
+    assert forward_hooks(Bare()) == []
+    assert not is_compiled(Bare())
+    tensor = torch.zeros(1)
+    assert writes_to(tensor.add_(1)) == 1
+    with torch.inference_mode():
+        assert writes_to(torch.zeros(1)) is None  # and a tensor is then restored at every pass
+
+
+def test_private_names_of_pytorch_are_in_one_place():
+    names = "_orig_mod _compiled_call_impl _version _get_backward_hooks _forward_hooks _buffers"
+    kept = Path(vtcav.__file__).parent / "models" / "inspection"
+    for path in kept.glob("*.py"):
+        words = set(re.findall(r"[\"'.](_\w+)", path.read_text("utf-8")))
+        assert path.name == "torch_internals.py" or not words & set(names.split()), path

@@ -1,26 +1,16 @@
-"""Borrowing of a module: evaluation mode, no parameter gradients, and everything restored.
-
-PyTorch has no public way to leave out backward hooks, so this module replaces the methods that a
-module is asked for them by. Without these methods hooks would run.
-"""
+"""Borrowing of a module: evaluation mode, no parameter gradients, and everything restored."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["NO_BACKWARD_HOOKS", "evaluating", "is_compiled", "parts_of"]
+from vtcav.models.inspection.torch_internals import NO_BACKWARD_HOOKS, is_compiled
 
-NO_BACKWARD_HOOKS: dict[str, Callable[[], Any]] = {
-    "_get_backward_hooks": lambda: ([], []),
-    "_get_backward_pre_hooks": list,
-}
-"""Attributes of a module without backward hooks, its own or global: those of other tools would
-change or see gradients."""
+__all__ = ["evaluating", "parts_of"]
 
 
 @contextmanager
@@ -32,7 +22,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     """
     parts = parts_of(module)
     training = [part for part in parts if part.training]
-    weights = (p for part in parts for p in part._parameters.values() if p is not None)
+    weights = (p for part in parts for p in part.parameters(recurse=False))
     wanted = [p for p in weights if p.requires_grad]
     try:
         for part in training:
@@ -53,11 +43,6 @@ def evaluating(module: nn.Module) -> Iterator[None]:
                 part.__dict__.pop(name, None)
 
 
-def is_compiled(module: nn.Module) -> bool:
-    """Tell whether a module itself (not a part of it) was compiled by torch.compile."""
-    return "_orig_mod" in module._modules or module._compiled_call_impl is not None
-
-
 def parts_of(module: nn.Module) -> list[nn.Module]:
     """Return the modules of `module.modules()`, in any order, in a fifth of the time.
 
@@ -65,8 +50,8 @@ def parts_of(module: nn.Module) -> list[nn.Module]:
     """
     found, waiting = {module: None}, [module]
     while waiting:
-        for child in waiting.pop()._modules.values():
-            if child is not None and child not in found:
+        for child in waiting.pop().children():
+            if child not in found:
                 found[child] = None
                 waiting.append(child)
     return list(found)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vtcav.models.inspection.borrowing import parts_of
 from vtcav.models.inspection.fingerprint import strided_parts
+from vtcav.models.inspection.torch_internals import writes_to
 
 __all__ = ["BorrowedState", "KeptBuffer"]
 
@@ -33,7 +34,7 @@ class KeptBuffer:
     def __init__(self, source: Tensor, target: Tensor) -> None:
         self.source, self.target = source, target
         self.is_written = False
-        self._versions = source._version, target._version
+        self._writes = writes_to(source), writes_to(target)
 
     def find_writes(self) -> bool:
         """Compare the values after a pass, and tell whether it wrote to them."""
@@ -43,14 +44,14 @@ class KeptBuffer:
 
     def restore(self) -> None:
         """Copy the values, if either was written to."""
-        versions = self.source._version, self.target._version
-        if not self.is_written and versions == self._versions:
+        writes = writes_to(self.source), writes_to(self.target)
+        if not self.is_written and None not in writes and writes == self._writes:
             return
         with torch.no_grad():
             if self.target.shape != self.source.shape:
                 self.target.resize_(self.source.shape)
             self.target.copy_(self.source)
-        self._versions = self.source._version, self.target._version
+        self._writes = writes_to(self.source), writes_to(self.target)
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
@@ -82,7 +83,7 @@ class BorrowedState:
         parts = parts_of(self._module)
         containers = [each for part in parts for each in _containers(part)]
         before = [copy.copy(each) for each in containers]
-        buffers = [b for part in parts for b in part._buffers.values() if b is not None]
+        buffers = [b for part in parts for b in part.buffers(recurse=False)]
         kept = [KeptBuffer(buffer.detach().clone(), buffer) for buffer in buffers]
         try:
             yield

@@ -8,6 +8,8 @@ import re
 import torch
 from torch import Tensor, nn
 
+from vtcav.models.inspection.torch_internals import writes_to
+
 __all__ = ["checksums", "fingerprint", "strided_parts"]
 
 _ADDRESS = re.compile(r"( at)? 0x[0-9a-fA-F]+|\b\d{12,}\b")  # also id()
@@ -46,7 +48,7 @@ def checksums(module: nn.Module) -> tuple[object, ...]:
     return (
         repr(module),
         *(
-            (name, id(tensor), _address(tensor), tensor._version, next(read[tensor.device]))
+            (name, id(tensor), _address(tensor), writes_to(tensor), next(read[tensor.device]))
             for name, tensor in weights.items()
         ),
     )

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from vtcav.models.inspection.ambient import ambient, network_device
-from vtcav.models.inspection.borrowing import evaluating, is_compiled
+from vtcav.models.inspection.borrowing import evaluating
 from vtcav.models.inspection.buffers import BorrowedState
 from vtcav.models.inspection.logits import LogitReader
 from vtcav.models.inspection.private_copy import PrivateCopy
+from vtcav.models.inspection.torch_internals import is_compiled
 
 __all__ = ["FirstPass", "Network", "open_network"]
 

@@ -9,10 +9,6 @@ pass writes is undone before the next one.
 
 Where code of the network leads back to the user's modules (a closure that holds one, a graph of
 Keras layers), no copy is possible, and the module itself is borrowed instead (`borrowing`).
-
-PyTorch has no public way to list a module's own parameters, buffers, children and hooks, or to set
-them without side effects, so this module reads and writes `_parameters`, `_buffers`, `_modules` and
-the dictionaries of hooks.
 """
 
 from __future__ import annotations
@@ -26,16 +22,19 @@ from torch import Tensor, nn
 
 from vtcav.models.inspection.activations import modules_that_run
 from vtcav.models.inspection.attributes import Copier, same_value
-from vtcav.models.inspection.borrowing import NO_BACKWARD_HOOKS
 from vtcav.models.inspection.buffers import KeptBuffer
+from vtcav.models.inspection.torch_internals import (
+    FORWARD_HOOKS,
+    NO_BACKWARD_HOOKS,
+    REGISTERED,
+    forward_hooks,
+)
 
 __all__ = ["PrivateCopy"]
 
 Hook: TypeAlias = Callable[..., Any]
 
-_FORWARD_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
-_REGISTERED = ("_parameters", "_buffers", "_modules")
-_OWN = (*_FORWARD_HOOKS, "forward")  # of a copy: what vtcav itself sets during a pass
+_OWN = (*FORWARD_HOOKS, "forward")  # of a copy: what vtcav itself sets during a pass
 
 
 class _ReachedError(BaseException):
@@ -61,7 +60,7 @@ class PrivateCopy:
         self._tensors: dict[int, KeptBuffer] = {}
         self._changes: dict[int, bool] | None = None  # while hooks are watched
         self._written: list[tuple[nn.Module, list[str]]] = []  # attributes that passes write to
-        present = (hook for part in self._copies for hook in _forward_hooks(part))
+        present = (hook for part in self._copies for hook in forward_hooks(part))
         self._foreign = [hook for hook in present if not self._belongs(hook)]
         self._copies.clear()
         self.refresh()
@@ -84,7 +83,7 @@ class PrivateCopy:
             part = waiting.pop()
             if part not in self._copies:
                 self._copies[part] = object.__new__(type(part))
-            inner = [p for p in list(part._modules.values()) if p is not None and p not in parts]
+            inner = [p for p in list(part.children()) if p not in parts]
             parts |= dict.fromkeys(inner)
             waiting += inner
         for part in parts:
@@ -183,7 +182,7 @@ class PrivateCopy:
         copied = self._copier.copied
         state: dict[str, Any] = {}
         for name, value in list(part.__dict__.items()):
-            if name in _FORWARD_HOOKS:
+            if name in FORWARD_HOOKS:
                 state[name] = OrderedDict(
                     (i, copied(hook) if self._belongs(hook) else self._watched(hook))
                     for i, hook in list(value.items())
@@ -192,7 +191,7 @@ class PrivateCopy:
             elif "_hooks" in name and not value:  # most are empty: fast, and shared with no module
                 state[name] = type(value)()
             else:
-                state[name] = copied(value, whole=name in _REGISTERED)
+                state[name] = copied(value, whole=name in REGISTERED)
         state["training"] = False
         state |= NO_BACKWARD_HOOKS
         if "grad_checkpointing" in state:  # timm's flag; the numbers are the same
@@ -233,7 +232,3 @@ def _differ(copy: nn.Module, state: Mapping[str, Any], name: str) -> bool:
     own = copy.__dict__
     both = name in own and name in state
     return name not in _OWN and not (both and same_value(own[name], state[name]))
-
-
-def _forward_hooks(part: nn.Module) -> list[Hook]:
-    return [hook for name in _FORWARD_HOOKS for hook in getattr(part, name).values()]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from vtcav.errors import ModelError
 from vtcav.models.inspection.nested_tensors import Part, first_tensor, replaced, tensor_count
+from vtcav.models.inspection.torch_internals import writes_to
 
 __all__ = ["Call", "Trace", "record", "topological_order"]
 
@@ -171,7 +172,7 @@ def _same_values(output: Tensor, value: Any) -> bool:
 
 def _writes(inputs: tuple[Any, ...]) -> int:
     """Return how often the inputs have been written to in place."""
-    return sum(value._version for value in inputs if isinstance(value, Tensor))
+    return sum(writes_to(value) or 0 for value in inputs if isinstance(value, Tensor))
 
 
 def record(module: nn.Module, x: Tensor, read_logits: Callable[[Any], Tensor]) -> Trace:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vtcav.errors import ModelError
-from vtcav.models.inspection.borrowing import is_compiled
 from vtcav.models.inspection.probing import first_line
+from vtcav.models.inspection.torch_internals import compiled_inner, is_compiled
 
 __all__ = ["eager", "place", "tensors_of", "usable_device"]
 
@@ -25,7 +25,7 @@ def eager(module: nn.Module) -> nn.Module:
     while True:
         if isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
             module = module.module
-        elif isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):  # torch.compile
+        elif (inner := compiled_inner(module)) is not None:
             module = inner
         else:
             break
