@@ -1,6 +1,7 @@
 """Labels and images in cells: missing, numbered, in lists, bytes and pictures."""
 
 import io
+import json
 import warnings
 
 import numpy as np
@@ -270,3 +271,38 @@ def test_wrappers_that_label_otherwise_are_refused():
     kept.relabel = lambda label: 1 - label
     with pytest.raises(DatasetError, match=r"item 0 of Own has the label 'a', .* inside it 'b'"):
         datasets.from_torch(kept)
+
+
+def test_annotations_of_files_that_were_joined(tmp_path):
+    images = [{"id": 1, "file_name": "in\\a.png"}]
+    (tmp_path / "in").mkdir()
+    PICTURE.resize((40, 40)).save(tmp_path / "in" / "a.png")
+    kinds = [{"id": 1, "name": "eye"}, {"id": 2, "name": "eye"}]
+    found = [{"id": i, "image_id": 1, "category_id": i, "bbox": [i, 1, 33, 33]} for i in (1, 2)]
+
+    def read(**changed):
+        data = {"images": images, "categories": kinds, "annotations": found} | changed
+        (tmp_path / "c.json").write_text(json.dumps(data), "utf-8-sig")
+        return datasets.from_coco(tmp_path / "c.json", tmp_path)
+
+    both = read()
+    assert list(both) == ["eye", "eye [2]"]
+    assert both["eye"][0].load().size == (40, 40)
+    with pytest.raises(DatasetError, match="two images have the id 1"):
+        read(images=[*images, {"id": 1, "file_name": "b.png"}])
+    with pytest.raises(DatasetError, match="two categories have the id 1"):
+        read(categories=[*kinds, {"id": 1, "name": "nose"}])
+    with pytest.raises(DatasetError, match="the category 3 has no name"):
+        read(categories=[*kinds, {"id": 3, "name": None}])
+
+
+@pytest.mark.parametrize("path", ["a.png", "../in/a.png", "{folder}/in/a.png"])
+def test_a_list_of_files_names_folders_of_labels(tmp_path, path):
+    (tmp_path / "in").mkdir()
+    for file in (tmp_path / "a.png", tmp_path / "in" / "a.png"):
+        PICTURE.save(file)
+    (tmp_path / "list.txt").write_text(path.format(folder=tmp_path))
+    root = tmp_path / "in" if path.startswith("..") else tmp_path
+    (root / "in").mkdir(exist_ok=True)
+    with pytest.raises(DatasetError, match="does not begin with the folder of a label"):
+        datasets.from_folders(root, listed=tmp_path / "list.txt")

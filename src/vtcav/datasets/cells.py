@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = [
     "missing",
     "plain",
     "report_unlabelled",
+    "told_apart",
     "vector_length",
     "whole_label",
 ]
@@ -167,6 +169,18 @@ def whole_label(label: Any, where: str) -> int:
         f"expected the label of {where} to be a whole number or a text, got {came}; labels stand "
         "for classes, so turn measurements into classes first"
     )
+
+
+def told_apart(classes: Iterable[Any]) -> list[str]:
+    """Return names of classes; one that an earlier class has is numbered: "crane", "crane [2]"."""
+    counts: Counter[str] = Counter()
+    names = []
+    for entry in classes:
+        # ImageNet's are tuples of synonyms
+        name = str(entry) if isinstance(entry, str) else ", ".join(map(str, entry))
+        counts[name] += 1
+        names.append(f"{name} [{counts[name]}]" if counts[name] > 1 else name)
+    return names
 
 
 def report_unlabelled(count: int, total: int, source: str) -> None:

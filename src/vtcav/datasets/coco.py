@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from vtcav.datasets.cells import missing, told_apart
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group
 from vtcav.datasets.patches import (
     Patches,
@@ -21,11 +22,13 @@ from vtcav.datasets.patches import (
     checked_box,
     choose,
 )
-from vtcav.datasets.tables import check_there
+from vtcav.datasets.tables import check_there, file_in
 from vtcav.errors import DatasetError, ImageError
 from vtcav.images.references import ImageRef
 
 __all__ = ["from_coco"]
+
+T = TypeVar("T")
 
 
 def from_coco(
@@ -58,8 +61,10 @@ def from_coco(
     cut = patches or Patches()
     data = _read(Path(annotations))
     try:
-        pictures = {entry["id"]: _picture(entry, Path(images)) for entry in data["images"]}
-        categories = {entry["id"]: str(entry["name"]) for entry in data["categories"]}
+        pictures = _by_id(data, "images", lambda entry: _picture(entry, Path(images)))
+        names = _by_id(data, "categories", _name)
+        # two of one name stay two
+        categories = dict(zip(names, told_apart(names.values()), strict=True))
         pairs = [
             (categories[entry["category_id"]], _patch(entry, *pictures[entry["image_id"]], cut))
             for entry in data["annotations"]
@@ -77,9 +82,33 @@ def from_coco(
     )
 
 
+def _by_id(
+    data: Mapping[str, Any], kind: str, value: Callable[[Mapping[str, Any]], T]
+) -> dict[Any, T]:
+    """Return the values of images or categories by their id.
+
+    Raises:
+        DatasetError: When two have one id.
+    """
+    found: dict[Any, T] = {}
+    for entry in data[kind]:
+        if entry["id"] in found:
+            raise DatasetError(
+                f"two {kind} have the id {entry['id']!r}; were files joined? Number them anew"
+            )
+        found[entry["id"]] = value(entry)
+    return found
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    if missing(entry["name"]):
+        raise DatasetError(f"the category {entry['id']!r} has no name")
+    return str(entry["name"])
+
+
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        data = json.loads(path.read_text("utf-8"))
+        data = json.loads(path.read_text("utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DatasetError(f"cannot read the annotations {str(path)!r}: {error}") from error
     needed = ("images", "annotations", "categories")
@@ -93,7 +122,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _picture(entry: Mapping[str, Any], folder: Path) -> tuple[ImageRef, tuple[int, int] | None]:
-    path = folder / entry["file_name"]
+    path = file_in(folder, entry["file_name"])
     sized = "width" in entry and "height" in entry
     size = (int(entry["width"]), int(entry["height"])) if sized else None
     return ImageRef(str(path), path), size

@@ -85,8 +85,10 @@ def _listed(root: Path, file: Path) -> list[tuple[str, ImageRef]]:
             f"{len(missing)} of the {len(paths)} files that {str(file)!r} lists are not in "
             f"{str(root)!r}, first {missing[0]!r}; expected paths relative to that folder"
         )
-    if flat := [path for path in paths if "/" not in path]:
+    other = [p for p in paths if len(Path(p).parts) < 2 or ".." in Path(p).parts]
+    if other := other + [path for path in paths if Path(path).is_absolute()]:
         raise DatasetError(
-            f"expected paths LABEL/FILE in {str(file)!r}, got {flat[0]!r}, which has no folder"
+            f"expected paths LABEL/FILE in {str(file)!r}, got {other[0]!r}, which does not begin "
+            "with the folder of a label"
         )
     return [(Path(path).parts[0], ImageRef(str(root / path), root / path)) for path in paths]

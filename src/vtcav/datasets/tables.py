@@ -23,6 +23,7 @@ __all__ = [
     "IMAGE_COLUMNS",
     "LABEL_COLUMNS",
     "column",
+    "file_in",
     "from_table",
     "image_files",
     "labelled",
@@ -263,11 +264,17 @@ def _image(cell: Any, root: str, row: int) -> ImageRef:
         from vtcav.images.remote import StoredImage
 
         return StoredImage(text, root=text)
-    path = Path(root) / text
-    if "\\" in text and not path.exists():  # a table made on Windows
-        other = Path(root) / text.replace("\\", "/")
-        path = other if other.exists() else path
+    path = file_in(Path(root), text)
     return ImageRef(str(path), path)
+
+
+def file_in(folder: Path, name: str) -> Path:
+    """Return a file by its path in a folder, also where that was written on Windows."""
+    path = folder / name
+    if "\\" in name and not path.exists():
+        other = folder / name.replace("\\", "/")
+        return other if other.exists() else path
+    return path
 
 
 def _parquet(place: str, image: str | None, root: str | Path | None) -> Sequence[ImageRef]:

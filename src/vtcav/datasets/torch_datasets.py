@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from vtcav.datasets.cells import (
     missing,
     plain,
     report_unlabelled,
+    told_apart,
     vector_length,
     whole_label,
 )
@@ -70,7 +70,7 @@ def from_torch(
     if not len(dataset):
         raise DatasetError(f"the data set {type(dataset).__name__} is empty")
     classes = _all_class_names(dataset)
-    class_names = None if class_names is None else _told_apart(class_names)
+    class_names = None if class_names is None else told_apart(class_names)
     if class_names is not None and len(set(classes)) > 1:
         raise DatasetError(
             "the joined data sets number their classes differently, so one list of class_names "
@@ -184,22 +184,10 @@ def _class_names(dataset: Any) -> Sequence[str] | None:
     ):
         classes = sorted(numbers, key=numbers.__getitem__)
     if isinstance(classes, list | tuple | np.ndarray):
-        return _told_apart(classes) or None
+        return told_apart(classes) or None
     features = getattr(dataset, "features", None)  # of Hugging Face
     labels = [features[name] for name in _LABELS if name in features] if features else []
     return next((label.names for label in labels if hasattr(label, "names")), None)
-
-
-def _told_apart(classes: Iterable[Any]) -> list[str]:
-    """Return names of classes; one that an earlier class has is numbered: "crane", "crane [2]"."""
-    counts: Counter[str] = Counter()
-    names = []
-    for entry in classes:
-        # ImageNet's are tuples of synonyms
-        name = str(entry) if isinstance(entry, str) else ", ".join(map(str, entry))
-        counts[name] += 1
-        names.append(f"{name} [{counts[name]}]" if counts[name] > 1 else name)
-    return names
 
 
 def _check_same_labels(
