@@ -220,17 +220,18 @@ def test_a_second_size_tells_what_one_size_leaves_open():
     net = ChannelsLast(width=8)  # [1, 8, 8, 8] in either order
     found = {layer.name: layer.layout for layer in classifier(net).layers()}
     assert found == {"stem": "NCHW", "act": "NCHW", "mlp": "NHWC", "norm": "NHWC"}
-    fixed = nn.Sequential(net, nn.Identity())
 
-    def one_size(_module, inputs):
-        if inputs[0].shape[-1] != SIZE:
-            raise ValueError("images of 16 x 16 only")
+    class OneSize(nn.Module):
+        def forward(self, x):
+            if x.shape[-1] != SIZE:
+                raise ValueError("images of 16 x 16 only")
+            return x
 
-    fixed.register_forward_pre_hook(one_size)
-    layouts = {"0.mlp": "NHWC", "*.norm": "NHWC"}
+    fixed = nn.Sequential(OneSize(), net)
+    layouts = {"1.mlp": "NHWC", "*.norm": "NHWC"}
     assert {layer.layout for layer in classifier(fixed).layers()} == {"NCHW"}
     said = vtcav.Classifier(fixed, None, vtcav.Preprocess(SIZE), layouts=layouts)
-    assert [layer.layout for layer in said.layers()] == ["NCHW", "NCHW", "NHWC", "NHWC"]
+    assert [layer.layout for layer in said.layers()] == ["NCHW"] * 3 + ["NHWC"] * 2
 
 
 def test_an_override_must_fit():

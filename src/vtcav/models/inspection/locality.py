@@ -21,7 +21,8 @@ from vtcav.models.inspection.trace import Trace
 __all__ = ["Locality", "locality", "needs_test", "reshaped"]
 
 _GRID = 4
-# each lies elsewhere when positions are transposed or in the order of windows within windows
+# each lies elsewhere when positions are transposed or in the order of windows within windows, most
+# of them by two parts or more
 _PARTS = ((0, 2), (0, 3), (1, 0), (2, 3), (3, 0), (3, 1))
 _STRENGTH = 3.0  # standard deviations of the noise that replaces a part
 _LEAST = 1.2  # times the mean: a change larger than elsewhere
@@ -120,13 +121,16 @@ def _judge(change: Tensor) -> Locality:
     places, channels = change.mean(1), change.mean((2, 3))
     rows, columns = (min(side, _GRID) for side in places.shape[1:])
     coarse = nn.functional.adaptive_avg_pool2d(places[:, None], (rows, columns))[:, 0]
+    # without padding the parts of small maps do not lie quite where those of the picture do
+    near = int(min(places.shape[1:]) < 2 * _GRID)
     right = concentrated = 0
     # each part changes other channels: these are windows or blocks, not channels
     separate = len({int(each.argmax()) for each in channels if _few(each)})
     for each, (i, j) in enumerate(_PARTS):
         wanted = i * rows // _GRID * columns + j * columns // _GRID
-        there = coarse[each].flatten()[wanted]
-        right += bool(there == coarse[each].max() and there > _LEAST * coarse[each].mean())
+        highest = divmod(int(coarse[each].argmax()), columns)
+        away = max(abs(a - b) for a, b in zip(highest, divmod(wanted, columns), strict=True))
+        right += bool(away <= near and coarse[each].max() > _LEAST * coarse[each].mean())
         concentrated += bool(
             coarse[each].max() > _PEAK * coarse[each].mean()
             or _few(places[each].flatten())
