@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,7 +22,6 @@ from vtcav.images.input_box import shown_picture
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.preprocess import to_tensor
 from vtcav.images.signature import signature
-from vtcav.method.significance import enough_null_cavs
 from vtcav.method.variants import PAPER, Variant, check_variant
 from vtcav.models.base import Model
 from vtcav.models.heads.batch_size import examples_per_pass
@@ -40,8 +38,6 @@ if TYPE_CHECKING:
     from vtcav.diagnostics.result import Diagnostics
 
 __all__ = ["VisualTCAV"]
-
-_CLASSES = 3  # that `explain` explains by default
 
 
 class VisualTCAV:
@@ -215,9 +211,6 @@ class VisualTCAV:
         gathered = gather(
             concepts, negatives, limit=fit.limit, seed=fit.seed, min_examples=fit.min_examples
         )
-        if fit.null_cavs is None:
-            tests = len(self.layers) * len(gathered) * _CLASSES
-            fit = replace(fit, null_cavs=enough_null_cavs(tests))
         batch_size = self._settings.batch_size or examples_per_pass(self.model.device)
         run = Pass(self.model, self.layers, batch_size)
         cavs = learn(run, gathered, fit, self.variant, cache=self._cache, shown=self.progress)

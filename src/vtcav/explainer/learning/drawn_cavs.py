@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from vtcav.method import resampling
 from vtcav.method.cav import direction, directions
 from vtcav.method.discriminant_map import discriminant_directions
 from vtcav.method.resampling import Draws
+from vtcav.method.significance import enough_null_cavs
 from vtcav.method.variants import PAPER, Variant
 from vtcav.results.layer_cavs import Resampling
 
@@ -91,20 +92,25 @@ class ConceptCavs:
     Args:
         fit: The numbers of null and bootstrap CAVs, and the seed.
         variant: How concepts are found.
+        tests: How many values are tested together, which a number of null CAVs that is None
+            follows.
 
     Attributes:
         drawn: All CAVs so far.
+        fit: The settings, with a number of null CAVs.
     """
 
-    def __init__(self, fit: FitSettings, variant: Variant) -> None:
+    def __init__(self, fit: FitSettings, variant: Variant, tests: int) -> None:
         self.drawn: list[DrawnCavs] = []
-        self._fit, self._variant = fit, variant
+        if fit.null_cavs is None:
+            fit = replace(fit, null_cavs=enough_null_cavs(tests))
+        self.fit, self._variant = fit, variant
         self._shared_null: dict[tuple[ImageSet, int], range] = {}
         self._of_concepts: list[tuple[range, range, str, range]] = []
 
     def draw(self, concept: Concept, examples: LearnedSet, negatives: LearnedSet) -> None:
         """Draw and learn the CAVs of the next concept."""
-        n, m, fit = len(examples.used), len(negatives.used), self._fit
+        n, m, fit = len(examples.used), len(negatives.used), self.fit
         null = subset = range(0)
         untested = "" if fit.null_cavs else "no null CAVs were asked for"
         size = resampling.tested_examples(n, m)

@@ -45,6 +45,7 @@ from vtcav.results.provenance import versions
 
 __all__ = ["learn"]
 
+_CLASSES = 3  # that `explain` explains by default
 _MEMORY = 0.1  # share of a GPU's free memory for feature maps between the passes
 
 
@@ -64,7 +65,8 @@ def learn(
     Args:
         run: The network, the layers, and the images per pass.
         concepts: The concepts to learn.
-        fit: How to learn them. The images are drawn already, so `fit.limit` is only recorded.
+        fit: How to learn them. The images are drawn already, so `fit.limit` is only recorded. The
+            number of null CAVs is settled here where it is None.
         variant: How concepts are found: "paper" or "filter".
         cache: The cache of intermediate results; the bank is the same to the last bit without it.
         passes: The results of first passes that have been made already, by set.
@@ -82,7 +84,7 @@ def learn(
         ModelError: When the network gives infinite values or NaN.
     """
     sets = list(dict.fromkeys(s for c in concepts for s in (c.examples, c.negatives)))
-    drawn = ConceptCavs(fit, variant)
+    drawn = ConceptCavs(fit, variant, len(run.layers) * len(concepts) * _CLASSES)
     learned: dict[ImageSet, LearnedSet] = dict(passes or {})
     shared, own = _shared_and_own(concepts, learned)
     rest = [images for images in sets if not any(images in alone for alone in own)]
@@ -113,7 +115,7 @@ def learn(
         preprocessing=signature(run.model.preprocess),
         described=describe(run.model),
         versions=versions(),
-        settings=_settings(fit, variant),
+        settings=_settings(drawn.fit, variant),
         sets=tuple(learned[images].record() for images in sets),
         contrast=tuple((sets.index(c.examples), sets.index(c.negatives)) for c in concepts),
         resampling=drawn.resampling,
