@@ -97,7 +97,7 @@ def locality(
 
     def keep(name: str, output: Any) -> None:
         F = layouts[name].to_maps(output, size).detach().float()
-        found[name] = _judge((F[1:] - F[:1]).abs())
+        found[name] = _judge((F[1:] - F[:1]).abs(), tokens=layouts[name].order == "tokens")
 
     with torch.no_grad(), watching(module, layouts, keep):
         run(images)
@@ -116,32 +116,37 @@ def _changed(probe: Tensor, part: tuple[int, int]) -> Tensor:
     return image
 
 
-def _judge(change: Tensor) -> Locality:
-    """Return the verdict on the changes [P, C, h, w] of the maps, one per changed part."""
+def _judge(change: Tensor, *, tokens: bool) -> Locality:
+    """Return the verdict on the changes [P, C, h, w] of maps (or tokens), one per part."""
     places, channels = change.mean(1), change.mean((2, 3))
     rows, columns = (min(side, _GRID) for side in places.shape[1:])
     coarse = nn.functional.adaptive_avg_pool2d(places[:, None], (rows, columns))[:, 0]
     # without padding the parts of small maps do not lie quite where those of the picture do
     near = int(min(places.shape[1:]) < 2 * _GRID)
-    right = concentrated = 0
+    right = concentrated = wrong = 0
     # each part changes other channels: these are windows or blocks, not channels
-    separate = len({int(each.argmax()) for each in channels if _few(each)})
+    separate = 2 * len({int(each.argmax()) for each in channels if _few(each, 0.9)}) > len(_PARTS)
     for each, (i, j) in enumerate(_PARTS):
-        wanted = i * rows // _GRID * columns + j * columns // _GRID
+        wanted = i * rows // _GRID, j * columns // _GRID
         highest = divmod(int(coarse[each].argmax()), columns)
-        away = max(abs(a - b) for a, b in zip(highest, divmod(wanted, columns), strict=True))
+        away = max(abs(a - b) for a, b in zip(highest, wanted, strict=True))
         right += bool(away <= near and coarse[each].max() > _LEAST * coarse[each].mean())
-        concentrated += bool(
-            coarse[each].max() > _PEAK * coarse[each].mean()
+        if (
+            separate
+            or coarse[each].max() > _PEAK * coarse[each].mean()
             or _few(places[each].flatten())
-            or 2 * separate > len(_PARTS)
-        )
+        ):
+            concentrated += 1
+            # strides move a change of maps into the next part, but not that of tokens
+            wrong += separate or tokens or away > 1
     if 2 * right > len(_PARTS):
         return Locality.HERE
-    return Locality.ELSEWHERE if 2 * concentrated >= len(_PARTS) else Locality.EVERYWHERE
+    if 2 * wrong >= len(_PARTS):
+        return Locality.ELSEWHERE
+    return Locality.HERE if 2 * concentrated >= len(_PARTS) else Locality.EVERYWHERE
 
 
-def _few(change: Tensor) -> bool:
-    """Tell whether a few values hold most of a change."""
+def _few(change: Tensor, share: float = 0.5) -> bool:
+    """Tell whether a few values hold more than a share of a change."""
     top = change.topk(max(1, round(_TOP * len(change)))).values
-    return bool(top.sum() > change.sum() / 2)
+    return bool(top.sum() > share * change.sum())
