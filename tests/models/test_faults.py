@@ -515,3 +515,31 @@ def test_private_names_of_pytorch_are_in_one_place():
     for path in kept.glob("*.py"):
         words = set(re.findall(r"[\"'.](_\w+)", path.read_text("utf-8")))
         assert path.name == "torch_internals.py" or not words & set(names.split()), path
+
+
+def test_merged_tokens_of_a_small_network_are_no_other_grid(libraries):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.Swinv2Config(
+        num_labels=7,
+        image_size=64,
+        patch_size=4,
+        embed_dim=24,
+        depths=[2, 2],
+        num_heads=[2, 4],
+        window_size=4,
+    )
+    net = transformers.Swinv2ForImageClassification(config).eval()
+    found = vtcav.Classifier(net, None, vtcav.Preprocess(64, mean=0.5, std=0.25))
+    names = [layer.name for layer in found.layers()]
+    assert "swinv2.encoder.layers.0.blocks.1" in names
+    assert "swinv2.encoder.layers.0.downsample.reduction" not in names
+
+
+@pytest.mark.parametrize(("name", "size"), [("repvgg_a0", 64), ("mnasnet_050", 64)])
+def test_strides_that_move_a_change_make_no_layer_unusable(libraries, name, size):
+    torch.manual_seed(0)
+    net = libraries.timm.create_model(name, num_classes=5).eval()
+    found = vtcav.Classifier(net, None, vtcav.Preprocess(size, mean=0.5, std=0.25))
+    layers = {layer.name: layer.shape[1] for layer in found.layers()}
+    assert {"repvgg_a0": "stages.2.8", "mnasnet_050": "blocks.2"}[name] in layers

@@ -122,7 +122,7 @@ def _judge(change: Tensor, *, tokens: bool) -> Locality:
     rows, columns = (min(side, _GRID) for side in places.shape[1:])
     coarse = nn.functional.adaptive_avg_pool2d(places[:, None], (rows, columns))[:, 0]
     # without padding the parts of small maps do not lie quite where those of the picture do
-    near = int(min(places.shape[1:]) < 2 * _GRID)
+    near = int(not tokens and min(places.shape[1:]) < 2 * _GRID)
     right = concentrated = wrong = 0
     # each part changes other channels: these are windows or blocks, not channels
     separate = 2 * len({int(each.argmax()) for each in channels if _few(each, 0.9)}) > len(_PARTS)
