@@ -178,20 +178,15 @@ def test_feature_maps_of_all_layers_from_one_pass(zoo):
 
 
 def test_a_pass_stops_after_the_deepest_layer(zoo):
-    row, net, model = zoo
+    row, _, model = zoo
     layer, ran = row.recommended[1], []
-    handles = [
-        module.register_forward_hook(lambda *_, name=name: ran.append(name))
-        for name, module in net.named_modules()
-    ]
-    try:
+    with model.network.running() as running:  # hooks on the user's network would be left out
+        for name, module in running.named_modules():
+            module.register_forward_hook(lambda *_, name=name: ran.append(name))
         model.activations(noise(1, row.size), [row.recommended[0], layer])
         stopped = list(ran)
         ran.clear()
         model.logits(noise(1, row.size))
-    finally:
-        for handle in handles:
-            handle.remove()
     assert stopped == ran[: len(stopped)]
     assert stopped[-1] == layer
     assert len(stopped) < len(ran)
