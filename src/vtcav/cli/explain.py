@@ -40,6 +40,7 @@ def run(arguments: Arguments) -> None:
     data = {
         "image": local.image,
         "predictions": local.predictions.head(10),
+        "effects": local.effects,
         "attributions": local.attributions,
         "variant": local.provenance.variant,
     }
@@ -50,6 +51,15 @@ def _print(local: LocalExplanation) -> None:
     """Print the predictions and the attributions."""
     best, columns = local.predictions.head(5), "class_name: class, probability"
     print_frame(f"Predictions for {local.image}", best, columns)
+    if not local.effects.empty:
+        print_frame(
+            "Effect of each concept: the class's logit falls by so much when the concept's region "
+            "is filled in\nshare: of the logit above that of the negatives; elsewhere: the same "
+            "for regions of this shape; q: false discovery rate against these",
+            local.effects,
+            "concept, class_name: class, logit, drop, share, placebo_mean: elsewhere, q_value: q, "
+            "note",
+        )
     title = f"Concept attributions by class{suffix(local.provenance.variant)}"
     print_frame(title, *by_class(local.attributions))
     if found := not_significant(local.attributions, local.provenance.null_cavs):

@@ -10,11 +10,12 @@ Example:
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcav.cli.options import IMAGES_HELP, Arguments, Parser, UsageError, class_of, positive
-from vtcav.cli.terminal import print_summary
+from vtcav.cli.terminal import print_line, print_summary
 from vtcav.method.variants import suffix
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def run(arguments: Arguments) -> None:
     data = {
         "class": glob.class_name,
         "variant": glob.provenance.variant,
+        "verdicts": [asdict(verdict) for verdict in glob.verdicts()],
+        "effects": glob.class_effects(),
         "summary": glob.summary(),
         "images": glob.images,
     }
@@ -71,7 +74,9 @@ def run(arguments: Arguments) -> None:
 
 
 def _print(glob: GlobalExplanation) -> None:
-    """Print the summary."""
+    """Print the verdicts and the summary."""
+    for verdict in glob.verdicts():
+        print_line(f"{verdict.kind}: {verdict.sentence}")
     used = int(glob.images["used"].sum())
     title = (
         f"{glob.class_name}: concept attributions over {used} images, {len(glob.skipped)} skipped"

@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 from vtcav.cli.terminal import print_json, print_line
 from vtcav.errors import ExplanationError, VtcavError
-from vtcav.explainer.settings import ExplainerSettings, FitSettings, IntegralSettings
+from vtcav.explainer.settings import (
+    ErasureSettings,
+    ExplainerSettings,
+    FitSettings,
+    IntegralSettings,
+)
 from vtcav.files.home import expanded
 from vtcav.models.settings import LoadSettings
 from vtcav.parameters import Constraint, Settings, Whole, parameters
@@ -150,6 +155,7 @@ class Parser(argparse.ArgumentParser):
         self.add_cache()
         if integral:
             self.add_settings(IntegralSettings, "steps", "tolerance", "precision")
+            self.add_settings(ErasureSettings)
         if draws:
             self.add_settings(FitSettings, "null_cavs", "bootstraps")
         self.add_output(f"folder for {results}")

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.errors import ExplanationError, ImageError, warn
+from vtcav.explainer.erasure import Eraser
+from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.layer_result import LayerResult
-from vtcav.explainer.settings import IntegralSettings
+from vtcav.explainer.settings import ErasureSettings, IntegralSettings
 from vtcav.images.preprocess import to_tensor
 from vtcav.images.references import ImageRef
 from vtcav.method import attribution
@@ -28,49 +30,17 @@ from vtcav.method.integral.constants import COMPLETENESS
 from vtcav.method.integral.integrand import Integrand
 from vtcav.method.integral.trapezoid import FLOOR, Integral, completeness_gap, integrate, trapezoid
 from vtcav.models.base import Head, Model
-from vtcav.models.finite import check_finite
 from vtcav.models.foreign_errors import network_errors
 from vtcav.models.heads.batch_size import BatchSize, Budget
 from vtcav.models.heads.mixed_precision import mixed
 from vtcav.results.bank import CavBank
 from vtcav.results.layer_cavs import LayerCavs
 from vtcav.results.provenance import Provenance
+from vtcav.results.rows import EffectRow
 
-__all__ = ["Attributor", "ForwardPass", "LayerImages"]
+__all__ = ["Attributor", "LayerImages"]
 
 _RESAMPLED_BYTES = 1 << 25  # for the concept maps of the resampled CAVs at a time
-
-
-@dataclass(frozen=True, eq=False)
-class ForwardPass:
-    """One pass of N images through the network.
-
-    Attributes:
-        names: The images' names.
-        x: The network's inputs [N, 3, H, W].
-        maps: Feature maps F [N, C, h, w] by layer.
-        z: Logits [N, T].
-        probabilities: Class probabilities [N, T], in the computer's main memory.
-    """
-
-    names: tuple[str, ...]
-    x: Tensor
-    maps: dict[str, Tensor]
-    z: Tensor
-    probabilities: Tensor
-
-    @classmethod
-    def of(
-        cls, model: Model, layers: Sequence[str], names: Sequence[str], x: Tensor
-    ) -> ForwardPass:
-        """Pass images through a network.
-
-        Raises:
-            ModelError: When the network gives infinite values or NaN.
-        """
-        maps, z = model.activations_and_logits(x, layers)
-        check_finite(names, maps, z)
-        return cls(tuple(names), x, maps, z, model.probabilities(z).cpu())
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,8 +173,11 @@ class Attributor:
         model: The network.
         cavs: Concepts learned with this network, at the layers to explain.
         settings: How to integrate.
+        erasure: How to erase concepts; None erases nothing.
 
     Attributes:
+        erasure: How to erase concepts.
+        eraser: Erases them.
         layers: The layers to explain, in the order of the network.
         precision_error: For each layer, how far mixed precision moves attributions, relative to
             the attribution or to 0.01 for smaller ones; None until it is measured.
@@ -227,10 +200,18 @@ class Attributor:
         [torch.Size([2, 2, 1])]
     """
 
-    def __init__(self, model: Model, cavs: CavBank, settings: IntegralSettings) -> None:
+    def __init__(
+        self,
+        model: Model,
+        cavs: CavBank,
+        settings: IntegralSettings,
+        erasure: ErasureSettings | None = None,
+    ) -> None:
         self.model = model
         self.cavs = cavs
         self.settings = settings
+        self.erasure = erasure or ErasureSettings(fill=None)
+        self.eraser = Eraser(model, cavs, self.erasure, settings.images)
         self.layers = model.check_layers(list(cavs.layers))
         self.precision_error: dict[str, float] | None = None
         self._budget = Budget(settings.batch_size)
@@ -260,9 +241,20 @@ class Attributor:
             del images.maps[layer.name]
             yield result
 
+    def effects(
+        self, images: ForwardPass, H: Tensor, classes: Sequence[int], placebos: int
+    ) -> list[EffectRow]:
+        """Return the effects of erasing regions H [N, K, H, W], without q-values.
+
+        Raises:
+            ModelError: When the network gives infinite values or NaN.
+        """
+        with network_errors("for an image without a concept"):
+            return self.eraser.rows(images, H, classes, placebos)
+
     def class_rows(
-        self, names: Sequence[str], digests: Sequence[str], x: Tensor, index: int
-    ) -> tuple[list[tuple[Any, ...]], dict[str, NDArray[np.float64]]]:
+        self, names: Sequence[str], digests: Sequence[str], x: Tensor, index: int, placebos: int
+    ) -> tuple[list[tuple[Any, ...]], list[EffectRow], dict[str, NDArray[np.float64]]]:
         """Explain one class for a batch of images.
 
         Args:
@@ -270,11 +262,12 @@ class Attributor:
             digests: SHA-256 of their content.
             x: The network's inputs [N, 3, H, W].
             index: The class.
+            placebos: Placebos of each concept's region.
 
         Returns:
             The table rows, image by image, with the class's probability and the name of the most
-            probable class; and by layer the sums over the images of the resampled CAVs'
-            attributions [J].
+            probable class; the rows of effects; and by layer the sums over the images of the
+            resampled CAVs' attributions [J].
 
         Raises:
             ModelError: When the network gives infinite values or NaN.
@@ -282,6 +275,7 @@ class Attributor:
         """
         class_names = self.model.class_names
         images = self.forward(names, x)
+        effects = self.effects(images, self.eraser.regions(images), [index], placebos)
         sources = [self.cavs.concepts_of(digest) for digest in digests]
         best = [class_names[int(row.argmax())] for row in images.probabilities]
         rows: list[list[tuple[Any, ...]]] = [[] for _ in names]
@@ -292,7 +286,7 @@ class Attributor:
                 prediction = float(images.probabilities[n, index]), best[n]
                 own = result.rows(name, class_names, n, sources[n])
                 rows[n] += [(*row, *prediction) for row in own]
-        return [row for image in rows for row in image], sums
+        return [row for image in rows for row in image], effects, sums
 
     def layer_images(self, layer: str, images: ForwardPass, classes: Sequence[int]) -> LayerImages:
         """Return images at one layer, ready for the integral."""
@@ -354,6 +348,7 @@ class Attributor:
             "tolerance": integral.tolerance if integral.steps == "adaptive" else None,
             "batch_size": integral.batch_size,
             **precision,
+            **self.erasure.describe(),
             "fit": dict(self.cavs.settings),
             **settings,
         }

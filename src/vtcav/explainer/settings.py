@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from vtcav.errors import ExplanationError, VtcavError
+from vtcav.method.erasure.fill import FILLS, Fill
 from vtcav.method.variants import PAPER, VARIANTS, Variant
 from vtcav.models.settings import Precision
 from vtcav.parameters import Between, Flag, Settings, Whole, Words, parameter
 
-__all__ = ["ExplainerSettings", "FitSettings", "IntegralSettings"]
+__all__ = ["ErasureSettings", "ExplainerSettings", "FitSettings", "IntegralSettings"]
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,51 @@ class IntegralSettings(Settings):
         return self.batch_size or IMAGES
 
 
+class Filling(Words):
+    """Ways to fill in a region, by name, or a callable; "none" is None."""
+
+    def __init__(self) -> None:
+        super().__init__(*FILLS, "none")
+        by_name = self.accept
+
+        def accept(value: Any) -> Any:
+            if callable(value):
+                return value
+            return None if by_name(value) == "none" else value
+
+        object.__setattr__(self, "accept", accept)
+
+
 @dataclass(frozen=True)
-class ExplainerSettings(IntegralSettings):
-    """The settings of `VisualTCAV`: the integral, and how a concept is found in an image.
+class ErasureSettings(Settings):
+    """How the regions of concepts are erased from images.
+
+    Attributes:
+        fill: How a region is filled in; None erases nothing.
+        placebos: Regions of the same shape elsewhere in each image, which say what chance does.
+
+    Raises:
+        ExplanationError: For a value out of range.
+    """
+
+    error: ClassVar[type[VtcavError]] = ExplanationError
+
+    fill: Fill | None = parameter(
+        "convolution", Filling(), "how a concept's region is filled in", none="no erasure"
+    )
+    placebos: int = parameter(
+        20, Whole(0), "regions elsewhere in the image that effects are compared with"
+    )
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings as JSON data; a callable by its name."""
+        name = getattr(self.fill, "__qualname__", type(self.fill).__name__)
+        return {"fill": name if callable(self.fill) else self.fill, "placebos": self.placebos}
+
+
+@dataclass(frozen=True)
+class ExplainerSettings(IntegralSettings, ErasureSettings):
+    """The settings of `VisualTCAV`: integral, erasure, and how a concept is found in an image.
 
     Attributes:
         variant: "paper", or "filter" for Fisher's linear discriminant.

@@ -14,7 +14,7 @@ from vtcav.errors import CavError, ExplanationError, ImageError, ModelError
 from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.learning.example_passes import Pass, look_at
 from vtcav.explainer.learning.learn import learn
-from vtcav.explainer.settings import FitSettings, IntegralSettings
+from vtcav.explainer.settings import ErasureSettings, FitSettings, IntegralSettings
 from vtcav.files.cache import Cache
 from vtcav.files.cache_location import cache_of
 from vtcav.images.concepts import ImageSet, gather
@@ -22,12 +22,15 @@ from vtcav.images.input_box import shown_picture
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.preprocess import to_tensor
 from vtcav.images.signature import signature
+from vtcav.method.erasure.effect import placebos_of_each
+from vtcav.method.erasure.fill import Fill
 from vtcav.method.variants import PAPER, Variant, check_variant
 from vtcav.models.base import Model
 from vtcav.models.heads.batch_size import examples_per_pass
 from vtcav.models.inspection.ambient import unaffected
 from vtcav.models.settings import Precision
 from vtcav.results.bank import CavBank
+from vtcav.results.effects import effect_table
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.image_set import ImageSetRecord
 from vtcav.results.provenance import Provenance
@@ -61,6 +64,11 @@ class VisualTCAV:
             mixed precision, which is faster and less accurate. The error is measured at the first
             image explained and kept in the provenance. A warning names it where it exceeds the
             tolerance.
+        fill: How the region of a concept is filled in when it is erased (docs/erasure.md):
+            "convolution", "mean" or "blur", or a callable of the network's inputs x [n, c, H, W]
+            and the regions H [n, 1, H, W] that returns filled inputs. None erases nothing.
+        placebos: Regions of the same shape elsewhere in each image, which effects are compared
+            with.
         progress: Whether to show progress bars; None shows them where the output is a terminal.
         cache: Where to keep intermediate results of `fit`, so that fitting again, or adding a
             concept, is fast: a folder or a `vtcav.Cache`, True for the user's cache folder, False
@@ -104,6 +112,8 @@ class VisualTCAV:
         variant: Variant | None = None,
         batch_size: int | None = None,
         precision: Precision | None = None,
+        fill: Fill | None = ErasureSettings.fill,
+        placebos: int = ErasureSettings.placebos,
         progress: bool | None = None,
         cache: bool | str | Path | Cache | None = None,
     ) -> None:
@@ -113,6 +123,7 @@ class VisualTCAV:
                 "vtcav.Classifier(module, class_names, preprocess)"
             )
         self._settings = IntegralSettings(steps, tolerance, batch_size, precision)
+        self._erasure = ErasureSettings(fill, placebos)
         self.model = model
         self.progress = progress
         self._cache = cache_of(cache, unset=False)
@@ -126,7 +137,9 @@ class VisualTCAV:
         self.layers = [layer.name for layer in model.check_layers(layers)]
         self._attributor: Attributor | None = None
         if cavs is not None:
-            self._attributor = Attributor(model, cavs.select(self.layers), self._settings)
+            self._attributor = Attributor(
+                model, cavs.select(self.layers), self._settings, self._erasure
+            )
 
     def __repr__(self) -> str:
         learned = f", concepts={list(self.cavs.names)}" if self._attributor else ""
@@ -214,7 +227,7 @@ class VisualTCAV:
         batch_size = self._settings.batch_size or examples_per_pass(self.model.device)
         run = Pass(self.model, self.layers, batch_size)
         cavs = learn(run, gathered, fit, self.variant, cache=self._cache, shown=self.progress)
-        self._attributor = Attributor(self.model, cavs, self._settings)
+        self._attributor = Attributor(self.model, cavs, self._settings, self._erasure)
         return self
 
     @unaffected
@@ -248,6 +261,8 @@ class VisualTCAV:
         images = self.attributor.forward([name], x[None])
         wanted = self._classes(classes, images.probabilities[0])
         self.attributor.measure_precision(images, wanted)
+        H = self.attributor.eraser.regions(images)
+        effects = self.attributor.effects(images, H, wanted, self._erasure.placebos)
         learned_from = self.cavs.concepts_of(digest)
         rows: list[Row] = []
         concept_maps: dict[str, NDArray[np.float32]] = {}
@@ -266,6 +281,8 @@ class VisualTCAV:
             _rows=table(rows, list(Row._fields), self.cavs.null_cavs),
             _predictions=predictions(images.probabilities[0], self.model.class_names),
             _maps=concept_maps,
+            _effects=effect_table(effects),
+            _regions=H[0].bool().cpu().numpy(),
         )
 
     @unaffected
@@ -315,7 +332,8 @@ class VisualTCAV:
         index = self.model.class_index(class_name)
         refs = collect(images, limit=limit, seed=seed)
         self.attributor.measure_precision_at(refs, index)
-        task = Task(self.attributor, index, strict)
+        placebos = placebos_of_each(self._erasure.placebos, len(refs))
+        task = Task(self.attributor, index, strict, placebos)
         done = explain_images(
             task, refs, engine_of(engine, ray_options), run=run, shown=self.progress
         )
@@ -331,6 +349,7 @@ class VisualTCAV:
             ),
             _rows=done.rows(),
             _resampled=resampled_means(self.cavs, done.sums, done.used),
+            _effects=done.effects(),
         )
 
     @unaffected

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from vtcav.diagnostics.diagnosis import diagnose
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.errors import ConceptError, ExplanationError
-from vtcav.explainer.attributor import Attributor, ForwardPass
+from vtcav.explainer.attributor import Attributor
+from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.learning.example_passes import LearnedSet, Pass
 from vtcav.explainer.learning.learn import learn
 from vtcav.explainer.settings import FitSettings, IntegralSettings

@@ -8,6 +8,7 @@ from typing import Any
 from vtcav.report.rows import AttributionRow, attribution_rows
 from vtcav.report.trust import Trust
 from vtcav.results.explanation import GlobalExplanation
+from vtcav.results.verdicts import Verdict, verdicts
 
 __all__ = ["ClassPart", "class_part"]
 
@@ -25,6 +26,7 @@ class ClassPart:
         otherwise: The number of images that the network predicts as another class.
         rows: One per layer and concept: the summary, with class_number, class_name and images
             (the attribution of each image).
+        verdicts: What erasing each concept says; none where nothing was erased.
     """
 
     number: int
@@ -34,6 +36,7 @@ class ClassPart:
     skipped: tuple[tuple[str, str], ...]
     otherwise: int
     rows: tuple[AttributionRow, ...]
+    verdicts: tuple[Verdict, ...]
 
 
 def class_part(number: int, name: str, explained: GlobalExplanation, trust: Trust) -> ClassPart:
@@ -60,4 +63,5 @@ def class_part(number: int, name: str, explained: GlobalExplanation, trust: Trus
         skipped=tuple((skip.name, skip.reason) for skip in explained.skipped),
         otherwise=int((used["predicted_class"] != explained.class_name).sum()),
         rows=attribution_rows(summary, explained.provenance, trust),
+        verdicts=tuple(verdicts(explained.class_effects(), name)),
     )

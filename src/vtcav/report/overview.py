@@ -13,6 +13,7 @@ from vtcav.report.images import ImagePart
 from vtcav.report.rows import AttributionRow
 from vtcav.report.trust import NOT_DIAGNOSED, Trust
 from vtcav.results.provenance import Provenance
+from vtcav.results.verdicts import Verdict
 from vtcav.results.words import (
     NOT_SEPARATED,
     NOT_TESTED,
@@ -54,6 +55,7 @@ class Overview:
     """The first part of the report.
 
     Attributes:
+        verdicts: What erasing the concepts says about each class, those that are used first.
         findings: Significant attributions of concepts that can be used.
         unusable: Significant attributions of concepts that must not be used.
         nothing: Classes and images without a finding.
@@ -61,6 +63,7 @@ class Overview:
         warnings: Skipped images, and results that do not belong together.
     """
 
+    verdicts: list[Verdict]
     findings: list[Statement]
     unusable: list[Statement]
     nothing: list[str]
@@ -93,7 +96,9 @@ def overview(
     significant = sorted((row for row in rows if row.significant), key=lambda row: -row["mean"])
     claims = [_claim(row) for row in significant if row.level != BAD]
     tested = [_tested(rows, len(parts))] if rows else []
+    erased = [verdict for part in parts for verdict in part.verdicts]
     return Overview(
+        verdicts=sorted(erased, key=lambda verdict: verdict.rank),
         findings=claims + _image_findings(images),
         unusable=[_claim(row) for row in significant if row.level == BAD],
         nothing=list(_nothing(parts, images)),

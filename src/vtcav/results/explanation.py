@@ -1,8 +1,8 @@
-"""Explanations: frozen results with their tables, maps and provenance, saved and loaded."""
+"""The explanations of an image and of a class: frozen results, saved and loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.errors import ExplanationError
 from vtcav.files.manifest import (
     load_manifest,
     read_arrays,
@@ -21,9 +20,12 @@ from vtcav.files.manifest import (
 )
 from vtcav.images.references import Skipped
 from vtcav.parameters import Between, check
-from vtcav.results.notebook.explanations import global_html, global_text, local_html, local_text
+from vtcav.results.effects import class_effects, effect_table, read_effects
+from vtcav.results.local_explanation import LocalExplanation, freeze, numbered
+from vtcav.results.notebook.explanations import global_html, global_text
 from vtcav.results.provenance import Provenance
-from vtcav.results.tables import BOOTSTRAP, NULL, by_class, by_image, json_text, printable
+from vtcav.results.tables import BOOTSTRAP, EFFECT_NUMBERS, NULL, by_image, json_text, printable
+from vtcav.results.verdicts import Verdict, verdicts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,168 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GlobalExplanation", "LocalExplanation"]
 
-
 _NUMBERS = "effect", "p_value", "q_value", "attribution"
-
-
-@dataclass(frozen=True, eq=False)
-class LocalExplanation:
-    """One image explained.
-
-    Attributes:
-        image: Its name.
-        layers: Layer names, in the order of the network.
-        concepts: Concept names.
-        picture: The image as shown in figures, uint8 [H, W, 3], at most 1024 pixels a side; the
-            network's input where the preprocessing is a callable of unknown geometry.
-        box: The network's input on the picture: left, top, right and bottom as shares of its
-            width and height (beyond 0..1 where it was padded).
-        thumbnails: A few examples of each concept, uint8 [n, 96, 96, 3].
-        provenance: Everything that the numbers depend on.
-    """
-
-    image: str
-    layers: tuple[str, ...]
-    concepts: tuple[str, ...]
-    picture: NDArray[np.uint8] = field(repr=False)
-    box: tuple[float, float, float, float]
-    thumbnails: Mapping[str, NDArray[np.uint8]] = field(repr=False)
-    provenance: Provenance = field(repr=False)
-    _rows: pd.DataFrame = field(repr=False)
-    _predictions: pd.DataFrame = field(repr=False)
-    _maps: Mapping[str, NDArray[np.float32]] = field(repr=False)
-
-    def __post_init__(self) -> None:
-        _freeze(self.picture, *self.thumbnails.values())
-
-    def __repr__(self) -> str:
-        return local_text(self)
-
-    def _repr_html_(self) -> str:
-        return local_html(self)
-
-    @property
-    def attributions(self) -> pd.DataFrame:
-        """One row per layer, concept and class.
-
-        Columns, by what they mean: layer, concept, class_index, class_name, attribution (0 to 1:
-        the share of the best class's logit difference, image minus zero feature maps, that the
-        concept accounts for), error (estimated quadrature error, absolute; empty for a fixed number
-        of steps, which does not estimate it), evaluations (of the gradient), separated (whether the
-        layer tells the concept from its negatives), cav_low and cav_high (95 % interval over the
-        choice of examples and negatives, from bootstrap CAVs), null_mean (mean attribution of null
-        CAVs), effect (how many of their standard deviations the attribution lies above it), p_value
-        (one-sided: the share of null CAVs that get as much), q_value (p adjusted for all rows of
-        this table, Benjamini and Hochberg), note (why a value is 0, missing or uncertain; empty
-        where all is well). The main number stands last, because a terminal that is too narrow hides
-        the columns in the middle; `wide()` is the smaller table to print.
-        """
-        return printable(
-            self._rows.drop(columns="image"), "effect", "p_value", "q_value", "attribution"
-        )
-
-    @property
-    def predictions(self) -> pd.DataFrame:
-        """All classes, the most probable first: class_index, class_name, probability (0 to 1)."""
-        return self._predictions.copy()
-
-    def concept_map(self, layer: str, concept: str) -> NDArray[np.float32]:
-        """Return M of a concept at a layer: [h, w] in [0, 1] (0 where it is not separated).
-
-        Raises:
-            ExplanationError: For a layer or concept that is not in this explanation.
-        """
-        _known("layer", layer, self.layers)
-        _known("concept", concept, self.concepts)
-        M: NDArray[np.float32] = self._maps[layer][self.concepts.index(concept)].copy()
-        return M
-
-    @property
-    def maps(self) -> dict[str, NDArray[np.float32]]:
-        """M of all concepts by layer: [K, h, w], in the order of `concepts`."""
-        return {layer: M.copy() for layer, M in self._maps.items()}
-
-    def wide(self) -> pd.DataFrame:
-        """Return the attributions with a row per layer and concept and a column per class.
-
-        A class whose name another class has too is numbered: "crane", "crane [2]".
-        """
-        return by_class(self._rows)
-
-    def to_json(self) -> str:
-        """Return numbers and provenance as JSON; missing numbers are null, maps are left out."""
-        return json_text(self._content())
-
-    def plot(self, *, smooth: bool = False) -> Figure:
-        """Draw the picture, the concept maps, the attributions and the concepts' examples.
-
-        Args:
-            smooth: Interpolate between the cells of the maps. Off, every cell shows as it is.
-        """
-        from vtcav.results.figures.local_explanation import plot_local
-        from vtcav.results.figures.page import new_figure
-
-        return plot_local(self, new_figure(), smooth=smooth)
-
-    def save(self, folder: str | Path) -> Path:
-        """Write tables, maps, figure and provenance, all or nothing.
-
-        The files are `local.json` (numbers and provenance; written last, with a hash of each
-        other file), `local_attributions` and `local_predictions` (.csv, .parquet),
-        `local_maps.npz` and `local.png`. An earlier local explanation there is replaced.
-
-        Raises:
-            ExplanationError: When they cannot be written.
-        """
-        return save_result(folder, "local", "the local explanation", self._write)
-
-    def _write(self, folder: Path) -> dict[str, Any]:
-        from vtcav.results.figures.local_explanation import plot_local
-        from vtcav.results.figures.page import save_figure
-
-        write_table(folder / "local_attributions", self._rows)
-        write_table(folder / "local_predictions", self._predictions)
-        arrays: dict[str, NDArray[Any]] = {"picture": self.picture}
-        arrays |= {f"map/{layer}": maps for layer, maps in self._maps.items()}
-        arrays |= _numbered(self.thumbnails, self.concepts)
-        np.savez_compressed(folder / "local_maps.npz", allow_pickle=False, **arrays)
-        save_figure(lambda figure: plot_local(self, figure), folder / "local.png")
-        return self._content()
-
-    def _content(self) -> dict[str, Any]:
-        """Return numbers and provenance as plain data."""
-        return {
-            "image": self.image,
-            "layers": self.layers,
-            "concepts": self.concepts,
-            "box": self.box,
-            "attributions": records(self.attributions),
-            "predictions": records(self._predictions),
-            "provenance": self.provenance.to_dict(),
-        }
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote.
-
-        Raises:
-            ExplanationError: When it is missing, incomplete, damaged or of another version.
-        """
-        manifest = load_manifest(folder, "local", "local explanation")
-        stored = read_arrays(Path(folder) / "local_maps.npz")
-        concepts = tuple(manifest["concepts"])
-        return cls(
-            image=manifest["image"],
-            layers=tuple(manifest["layers"]),
-            concepts=concepts,
-            picture=stored["picture"],
-            box=tuple(manifest["box"]),
-            thumbnails={name: stored[f"thumbnails/{k}"] for k, name in enumerate(concepts)},
-            provenance=Provenance.from_dict(manifest["provenance"]),
-            _rows=read_table(Path(folder) / "local_attributions"),
-            _predictions=read_table(Path(folder) / "local_predictions"),
-            _maps={layer: stored[f"map/{layer}"] for layer in manifest["layers"]},
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,9 +59,10 @@ class GlobalExplanation:
     provenance: Provenance = field(repr=False)
     _rows: pd.DataFrame = field(repr=False)
     _resampled: pd.DataFrame = field(repr=False)
+    _effects: pd.DataFrame = field(repr=False, default_factory=effect_table)
 
     def __post_init__(self) -> None:
-        _freeze(*self.thumbnails.values())
+        freeze(*self.thumbnails.values())
 
     def __repr__(self) -> str:
         return global_text(self)
@@ -238,6 +80,35 @@ class GlobalExplanation:
         `summary`.
         """
         return printable(self._rows, *_NUMBERS)
+
+    @property
+    def effects(self) -> pd.DataFrame:
+        """The measured effect of erasing each concept: one row per image and concept.
+
+        Columns: image, and those of `LocalExplanation.effects`.
+        """
+        return printable(self._effects, *EFFECT_NUMBERS)
+
+    def class_effects(self, confidence: float = 0.95) -> pd.DataFrame:
+        """Return one row per concept: the effect of erasing it over the images.
+
+        Columns: layer, concept, n (images), drop (mean, in logits), drop_low and drop_high
+        (Student t interval over images), fill_low and fill_high (over the ways to fill), gap (the
+        mean of logit - reference), share (drop as a share of gap; none where gap is not above 0),
+        share_low, share_high,
+        probability, probability_without, present (the share of images where the concept was
+        found), area, seen, placebo_mean, p_value and q_value (the mean against placebos,
+        two-sided), note.
+
+        Raises:
+            ExplanationError: For a confidence out of range.
+        """
+        check("confidence", confidence, Between(0, 1))
+        return class_effects(self._effects, confidence)
+
+    def verdicts(self) -> list[Verdict]:
+        """Return what erasing each concept says, in a sentence; what is used comes first."""
+        return verdicts(self.class_effects(), self.class_name)
 
     @property
     def resampled(self) -> pd.DataFrame:
@@ -323,8 +194,9 @@ class GlobalExplanation:
         write_table(folder / "global_attributions", self._rows)
         write_table(folder / "global_summary", self.summary())
         write_table(folder / "global_resampled", self._resampled)
+        write_table(folder / "global_effects", self._effects)
         write_table(folder / "global_images", self.images)
-        thumbnails = _numbered(self.thumbnails, self.concepts)
+        thumbnails = numbered(self.thumbnails, self.concepts)
         np.savez_compressed(folder / "global_examples.npz", allow_pickle=False, **thumbnails)
         save_figure(lambda figure: plot_global(self, figure), folder / "global.png")
         return self._content()
@@ -338,6 +210,8 @@ class GlobalExplanation:
             "concepts": self.concepts,
             "skipped": [asdict(skip) for skip in self.skipped],
             "summary": records(self.summary()),
+            "effects": records(self.class_effects()),
+            "verdicts": [asdict(verdict) for verdict in self.verdicts()],
             "confidence": 0.95,
             "provenance": self.provenance.to_dict(),
         }
@@ -362,6 +236,7 @@ class GlobalExplanation:
             provenance=Provenance.from_dict(manifest["provenance"]),
             _rows=read_table(Path(folder) / "global_attributions"),
             _resampled=_named_draws(read_table(Path(folder) / "global_resampled")),
+            _effects=read_effects(folder, "global_effects"),
         )
 
 
@@ -369,22 +244,3 @@ def _named_draws(resampled: pd.DataFrame) -> pd.DataFrame:
     """Return resampled means as they are named now: "null" and "bootstrap" before."""
     kinds = {"null": NULL, "bootstrap": BOOTSTRAP}
     return resampled.assign(kind=resampled["kind"].astype(str).replace(kinds))
-
-
-def _freeze(*arrays: NDArray[Any]) -> None:
-    for array in arrays:
-        array.setflags(write=False)
-
-
-def _numbered(
-    thumbnails: Mapping[str, NDArray[np.uint8]], concepts: Sequence[str]
-) -> dict[str, NDArray[Any]]:
-    """Return thumbnails under keys without the concepts' names, which are paths in an archive."""
-    return {f"thumbnails/{k}": thumbnails[name] for k, name in enumerate(concepts)}
-
-
-def _known(what: str, name: str, names: Sequence[str]) -> None:
-    if name not in names:
-        raise ExplanationError(
-            f"this explanation has no {what} {name!r}; it has {', '.join(map(repr, names))}"
-        )

@@ -35,6 +35,7 @@ class ImageSetRecord:
         gap: By layer, the mean activation of each image over h, w: GAP(F) [n, C].
         origins: Digests of the photographs that images were cut out of [n], each empty for a whole
             image; no digests at all if no image was cut out.
+        logits: The mean of the network's logits over the images [T]; empty in older files.
     """
 
     role: str
@@ -43,6 +44,7 @@ class ImageSetRecord:
     perceptual_hashes: NDArray[np.uint8] = field(repr=False)
     gap: Mapping[str, Tensor] = field(repr=False)
     origins: tuple[str, ...] = ()
+    logits: Tensor = field(default_factory=lambda: torch.zeros(0), repr=False)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -54,7 +56,11 @@ class ImageSetRecord:
     def tensors(self) -> dict[str, Tensor]:
         """Return the arrays by name, for a file."""
         arrays = {f"gap/{layer}": values for layer, values in self.gap.items()}
-        return {"prints": torch.tensor(self.perceptual_hashes, device="cpu"), **arrays}
+        return {
+            "prints": torch.tensor(self.perceptual_hashes, device="cpu"),
+            "logits": self.logits,
+            **arrays,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything else as plain data for JSON."""
@@ -87,6 +93,7 @@ class ImageSetRecord:
             tensors[f"{prefix}prints"].numpy(),
             {layer: tensors[f"{prefix}gap/{layer}"] for layer in layers},
             tuple(data.get("origins", ())),
+            tensors.get(f"{prefix}logits", torch.zeros(0)),
         )
 
 

@@ -6,12 +6,13 @@ Letters and shapes as everywhere in vtcav: v [K, C] directions, e+ and e- [K] em
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor
 
 from vtcav.method.cav import Cavs
+from vtcav.method.erasure.place_filter import PlaceFilters
 
 __all__ = ["LayerCavs", "Resampling"]
 
@@ -31,6 +32,7 @@ class LayerCavs(Cavs):
         location_neg: The same of the negatives [K, h, w].
         resampled: Null and bootstrap CAVs, J of them; `Resampling` assigns them to concepts. None
             if nothing was resampled.
+        places: Place filters of the concepts, which erasure needs; None in older files.
     """
 
     values_pos: tuple[Tensor, ...]
@@ -38,6 +40,7 @@ class LayerCavs(Cavs):
     location_pos: Tensor
     location_neg: Tensor
     resampled: Cavs | None = None
+    places: PlaceFilters | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors by name, for a file."""
@@ -50,6 +53,8 @@ class LayerCavs(Cavs):
         }
         if self.resampled is not None:
             named |= {f"resampled/{name}": t for name, t in _tensors(self.resampled).items()}
+        if self.places is not None:
+            named |= {f"places/{name}": t for name, t in vars(self.places).items()}
         return {name: tensor.contiguous() for name, tensor in named.items()}
 
     @classmethod
@@ -65,6 +70,11 @@ class LayerCavs(Cavs):
             KeyError: When a tensor is missing.
         """
         cavs, resampled = _cavs(tensors, prefix), f"{prefix}resampled/"
+        places = {
+            field.name: tensors[f"{prefix}places/{field.name}"]
+            for field in fields(PlaceFilters)
+            if f"{prefix}places/w" in tensors
+        }
         return cls(
             **vars(cavs),
             values_pos=tuple(tensors[f"{prefix}values_pos/{k}"] for k in range(concepts)),
@@ -72,6 +82,7 @@ class LayerCavs(Cavs):
             location_pos=tensors[f"{prefix}place_pos"],
             location_neg=tensors[f"{prefix}place_neg"],
             resampled=_cavs(tensors, resampled) if f"{resampled}v" in tensors else None,
+            places=PlaceFilters(**places) if places else None,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Row"]
+__all__ = ["EffectRow", "Row"]
 
 
 class Row(NamedTuple):
@@ -22,6 +22,34 @@ class Row(NamedTuple):
     cav_low: float
     cav_high: float
     null_mean: float
+    effect: float
+    p_value: float
+    q_value: float
+    note: str
+
+
+class EffectRow(NamedTuple):
+    """One number of erasure: how far a class's score falls without a concept's region."""
+
+    image: str
+    layer: str
+    concept: str
+    class_index: int
+    class_name: str
+    logit: float
+    without: float
+    drop: float
+    drop_low: float
+    drop_high: float
+    reference: float
+    share: float
+    probability: float
+    probability_without: float
+    area: float
+    seen: float
+    placebos: int
+    placebo_mean: float
+    placebo_std: float
     effect: float
     p_value: float
     q_value: float

@@ -17,6 +17,7 @@ from vtcav.results.words import distinct_names
 
 __all__ = [
     "BOOTSTRAP",
+    "EFFECT_NUMBERS",
     "NULL",
     "SUBSET",
     "by_class",
@@ -31,6 +32,8 @@ __all__ = [
 
 NULL, BOOTSTRAP = "null_cav", "bootstrap_cav"  # pandas reads a bare "null" as a missing value
 SUBSET = "subset_cav"
+EFFECT_NUMBERS = "p_value", "q_value", "share", "drop"
+"""The main columns of effects, in the order of `printable`."""
 
 
 def table(

@@ -57,6 +57,7 @@ class LearnedSet:
         used: The n readable images.
         skipped: The others, with reasons.
         gap: GAP activations [n, C] by layer.
+        logits: The mean of the logits over the images [T].
         hashes: Perceptual hashes [16, 16] of the n images.
         thumbnails: A few of the images.
         digests: Digests of the images, as far as they are known.
@@ -69,6 +70,7 @@ class LearnedSet:
     used: list[ImageRef] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     gap: dict[str, Tensor] = field(default_factory=dict)
+    logits: Tensor = field(default_factory=lambda: torch.zeros(0))
     hashes: list[NDArray[np.uint8]] = field(default_factory=list)
     thumbnails: list[NDArray[np.uint8]] = field(default_factory=list)
     digests: dict[ImageRef, str] = field(default_factory=dict)
@@ -85,6 +87,7 @@ class LearnedSet:
             perceptual_hashes=np.stack(self.hashes),
             gap={layer: gap.cpu() for layer, gap in self.gap.items()},
             origins=origins if any(origins) else (),
+            logits=self.logits.cpu(),
         )
 
 
@@ -151,6 +154,8 @@ def _first_pass(run: Pass, images: ImageSet, progress: Progress, *, strict: bool
     entries = run.cache.entries(images) if run.cache is not None else None
     known = _recalled(run, entries, strict=strict) if entries is not None else None
     missing = [layer for layer in run.layers if known is None or layer not in known.gap]
+    if known is not None and not len(known.logits):
+        known, missing = None, list(run.layers)
     if known is not None and not missing:
         progress.advance(len(images.refs))
         return known
@@ -179,11 +184,13 @@ def _computed(run: Pass, images: ImageSet, batches: Batches, layers: Sequence[st
     learned = LearnedSet(images)
     wanted = _shown_of(images)
     pooled: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+    logits: list[Tensor] = []
     spills = True
     for batch in batches:
         with network_errors(f"for examples such as {batch.names[0]!r}"):
-            maps = run.model.activations(batch.x, layers)
-        check_finite(batch.names, maps)
+            maps, z = run.model.activations_and_logits(batch.x, layers)
+        check_finite(batch.names, maps, z)
+        logits.append(z.double().sum(0))
         for layer, F in maps.items():
             pooled[layer].append(F.mean((2, 3)))
         # the maps that are kept are the first of the set, without gaps
@@ -200,6 +207,7 @@ def _computed(run: Pass, images: ImageSet, batches: Batches, layers: Sequence[st
     learned.skipped = list(batches.skipped)
     learned.thumbnails = learned.thumbnails[:THUMBNAILS]
     learned.gap = {layer: torch.cat(pooled.pop(layer)) for layer in layers}
+    learned.logits = torch.stack(logits).sum(0).float() / len(learned.used)
     return learned
 
 
@@ -232,14 +240,12 @@ def _recalled(run: Pass, entries: SetEntries, *, strict: bool) -> LearnedSet | N
     learned.digests, learned.entries = entries.digests, entries
     readable = set(learned.used)
     for ref in (ref for ref in images.refs if ref not in readable):
-        try:
-            prepared(run.model.preprocess, ref)
-        except UnreadableError as error:
-            if strict:
-                raise
-            learned.skipped.append(Skipped(*error.args))
-        else:  # it can be read by now
+        reason = _unreadable(run, ref)
+        if reason is None:  # it can be read by now
             return None
+        if strict:
+            raise UnreadableError(ref.name, reason)
+        learned.skipped.append(Skipped(ref.name, reason))
     wanted = _shown_of(images)
     shown = [ref for i, ref in enumerate(learned.used) if ref in wanted or i == 0]
     try:
@@ -250,9 +256,20 @@ def _recalled(run: Pass, entries: SetEntries, *, strict: bool) -> LearnedSet | N
     for layer in run.layers:
         if found := entries.get("gap", layer):
             learned.gap[layer] = found["gap"].to(run.model.device)
+    if found := entries.get("logits"):
+        learned.logits = found["logits"]
     if len(learned.gap) == len(run.layers):  # otherwise the pass reports them
         report_skipped(len(images.refs), len(learned.used), learned.skipped)
     return learned
+
+
+def _unreadable(run: Pass, ref: ImageRef) -> str | None:
+    """Return why an image cannot be read, or None if it can."""
+    try:
+        prepared(run.model.preprocess, ref)
+    except UnreadableError as error:
+        return str(error.args[1])
+    return None
 
 
 def _keep(entries: SetEntries, learned: LearnedSet, layers: Sequence[str]) -> None:
@@ -261,6 +278,7 @@ def _keep(entries: SetEntries, learned: LearnedSet, layers: Sequence[str]) -> No
     positions = [i for i, ref in enumerate(learned.source.refs) if ref in used]
     prints = torch.tensor(np.stack(learned.hashes))
     entries.keep("look", {"used": torch.tensor(positions), "prints": prints})
+    entries.keep("logits", {"logits": learned.logits})
     for layer in layers:
         entries.keep("gap", {"gap": learned.gap[layer]}, layer)
 

@@ -29,10 +29,12 @@ from vtcav.explainer.learning.example_passes import (
     passes_shown,
 )
 from vtcav.explainer.learning.learning_cache import learning_cache
+from vtcav.explainer.learning.place_filters import PlaceLearning
 from vtcav.explainer.settings import FitSettings
 from vtcav.files.cache import Cache
 from vtcav.files.spill import SpillFile
 from vtcav.images.concepts import Concept, ImageSet
+from vtcav.images.progress import Progress
 from vtcav.images.signature import signature
 from vtcav.method.cav import Cavs, emblems
 from vtcav.method.discriminant_map import SHRINKAGE
@@ -86,30 +88,18 @@ def learn(
     sets = list(dict.fromkeys(s for c in concepts for s in (c.examples, c.negatives)))
     drawn = ConceptCavs(fit, variant, len(run.layers) * len(concepts) * _CLASSES)
     learned: dict[ImageSet, LearnedSet] = dict(passes or {})
-    shared, own = _shared_and_own(concepts, learned)
-    rest = [images for images in sets if not any(images in alone for alone in own)]
-    raw: RawValuesOf = {}
     known = learning_cache(cache, run.model, run.layers, run.batch_size)
     with (
         SpillFile(kept_bytes, _gpu_bytes(run.model.device, kept_bytes)) as spill,
         passes_shown(sets, False if passes else shown) as progress,
     ):
         run = replace(run, spill=spill, cache=known)
-        reserved = max(sum(len(images.refs) for images in alone) for alone in own)
-        learned |= first_passes(replace(run, reserved=reserved), shared, fit, progress)
-        for c, alone in zip(concepts, own, strict=True):
-            with spill.section():
-                learned |= first_passes(run, alone, fit, progress)
-                drawn.draw(c, learned[c.examples], learned[c.negatives])
-                for images in alone:
-                    raw |= raw_values(run, learned[images], drawn.of(images))
-        for images in rest:
-            raw |= raw_values(run, learned[images], drawn.of(images))
+        raw, places = _pass_all(run, concepts, fit, drawn, learned, progress)
     if known is not None:
         known.cache.trim()
     return CavBank(
         concepts=tuple(_concept_record(c, learned) for c in concepts),
-        layers={layer: _layer_cavs(layer, drawn, raw) for layer in run.layers},
+        layers={layer: _layer_cavs(layer, drawn, raw, places) for layer in run.layers},
         thumbnails={c.name: np.stack(learned[c.examples].thumbnails) for c in concepts},
         fingerprint=run.model.fingerprint,
         preprocessing=signature(run.model.preprocess),
@@ -122,6 +112,39 @@ def learn(
         behaviour=behaviour(run.model, run.layers),
         from_cache={} if known is None else known.taken,
     )
+
+
+def _pass_all(
+    run: Pass,
+    concepts: Sequence[Concept],
+    fit: FitSettings,
+    drawn: ConceptCavs,
+    learned: dict[ImageSet, LearnedSet],
+    progress: Progress,
+) -> tuple[RawValuesOf, PlaceLearning]:
+    """Pass all sets through the network, drawing CAVs and learning place filters on the way."""
+    shared, own = _shared_and_own(concepts, learned)
+    raw: RawValuesOf = {}
+    places = PlaceLearning(run)
+
+    def respond(images: ImageSet) -> None:
+        raw.update(raw_values(run, learned[images], drawn.of(images)))
+        places.respond(learned[images])
+
+    reserved = max(sum(len(images.refs) for images in alone) for alone in own)
+    learned |= first_passes(replace(run, reserved=reserved), shared, fit, progress)
+    for c, alone in zip(concepts, own, strict=True):
+        with run.spill.section():
+            learned |= first_passes(run, alone, fit, progress)
+            drawn.draw(c, learned[c.examples], learned[c.negatives])
+            places.learn(c, learned[c.examples], learned[c.negatives])
+            for images in alone:
+                respond(images)
+    for images in learned:
+        if not any(images in alone for alone in own):
+            respond(images)
+    places.keep()
+    return raw, places
 
 
 def _settings(fit: FitSettings, variant: Variant) -> dict[str, Any]:
@@ -157,7 +180,9 @@ def _gpu_bytes(device: torch.device, most: int) -> int:
     return min(most, int(_MEMORY * free_memory(device)))
 
 
-def _layer_cavs(layer: str, drawn: ConceptCavs, raw: RawValuesOf) -> LayerCavs:
+def _layer_cavs(
+    layer: str, drawn: ConceptCavs, raw: RawValuesOf, places: PlaceLearning
+) -> LayerCavs:
     """Return the CAVs of a layer."""
     cavs = {each: _cavs(layer, each, raw) for each in drawn.drawn}
     resampled = Cavs.joined([found.part(each.resampled) for each, found in cavs.items()])
@@ -171,6 +196,7 @@ def _layer_cavs(layer: str, drawn: ConceptCavs, raw: RawValuesOf) -> LayerCavs:
         location_pos=torch.stack([found.location for found in pos]),
         location_neg=torch.stack([found.location for found in neg]),
         resampled=resampled if len(resampled.v) else None,
+        places=places.filters(layer),
     )
 
 

@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.explainer.runs.identity import identity
-from vtcav.explainer.runs.part import Chunk, Part, Task, chunks_of, joined, table_of
+from vtcav.explainer.runs.part import EFFECTS, Chunk, Part, Task, chunks_of, joined, table_of
 from vtcav.explainer.runs.run_folder import opened
 from vtcav.images.batches import check_same_shape, computed_ahead, prepared
 from vtcav.images.facts import Fact, fetched
 from vtcav.images.progress import Progress, progress_bar
 from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_skipped
 from vtcav.method.significance import q_values
+from vtcav.results.rows import EffectRow
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -53,6 +54,7 @@ class ClassTable:
         self.sums: dict[str, NDArray[np.float64]] = {}
         self._strict = strict
         self._rows: list[pa.Table] = []
+        self._effects: list[pa.Table] = []
         self._shape: tuple[int, ...] = ()
         self._first = ""
         self._waiting: dict[int, Part] = {}
@@ -73,14 +75,23 @@ class ClassTable:
         self.used += part.used
         self.skipped += part.skipped
         self._rows.append(part.rows)
+        self._effects.append(part.effects)
         for layer, values in part.sums.items():
             self.sums[layer] = self.sums.get(layer, 0.0) + values
 
     def rows(self) -> pd.DataFrame:
         """Return the rows of all parts, with q-values over all of them."""
-        rows = joined(self._rows)
-        rows["q_value"] = q_values(rows["p_value"].to_numpy())
-        return rows
+        return _with_q_values(self._rows)
+
+    def effects(self) -> pd.DataFrame:
+        """Return the effects of all parts, likewise."""
+        return _with_q_values(self._effects)
+
+
+def _with_q_values(tables: Sequence[pa.Table]) -> pd.DataFrame:
+    frame = joined(tables)
+    frame["q_value"] = q_values(frame["p_value"].to_numpy())
+    return frame
 
 
 class Engine(Protocol):
@@ -194,6 +205,7 @@ def _explain(task: Task, arrivals: Iterable[_Arrival], progress: Progress | None
     facts: list[Fact] = []
     skipped: list[Skipped] = []
     rows: list[tuple[Any, ...]] = []
+    effects: list[EffectRow] = []
     layers = attributor.cavs.layers.items()
     sums = {la: np.zeros(len(c.resampled.v) if c.resampled else 0) for la, c in layers}
     shape: tuple[int, ...] = ()
@@ -218,11 +230,15 @@ def _explain(task: Task, arrivals: Iterable[_Arrival], progress: Progress | None
             shape, first = tuple(tensors[0].shape), names[0]
         for name, x in zip(names, tensors, strict=True):
             check_same_shape(x.shape, name, shape, first)
-        more, added = attributor.class_rows(names, digests, torch.stack(tensors), task.class_index)
+        more, erased, added = attributor.class_rows(
+            names, digests, torch.stack(tensors), task.class_index, task.placebos
+        )
         rows += more
+        effects += erased
         sums = {layer: total + added[layer] for layer, total in sums.items()}
     return Part(
         rows=table_of(rows),
+        effects=table_of(effects, EFFECTS),
         used=len(facts) - len(skipped),
         skipped=tuple(skipped),
         sums=sums,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vtcav.images.facts import Fact
 from vtcav.images.references import ImageRef, Skipped
-from vtcav.results.rows import Row
+from vtcav.results.rows import EffectRow, Row
 
 if TYPE_CHECKING:
     from vtcav.explainer.attributor import Attributor
@@ -36,7 +36,8 @@ _TYPES = {
 }
 COLUMNS = {**get_type_hints(Row), "probability": float, "predicted_class": str}
 """The columns of a part's table and of that of a class, with their types."""
-_SCHEMA = pa.schema([(name, _TYPES[kind]) for name, kind in COLUMNS.items()])
+EFFECTS = get_type_hints(EffectRow)
+"""Those of a part's effects."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,13 @@ class Task:
         attributor: The attributor, with the concepts and the layers to explain.
         class_index: The class.
         strict: Whether an unreadable image is an error.
+        placebos: Placebos of each concept's region in each image.
     """
 
     attributor: Attributor
     class_index: int
     strict: bool
+    placebos: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +76,7 @@ class Part:
 
     Attributes:
         rows: The rows of the class's table, without q-values, which need the rows of all parts.
+        effects: The rows of its effects, likewise.
         used: The number of images that could be read.
         skipped: The images that could not be read, with reasons.
         sums: By layer, the sums over the images of the resampled CAVs' attributions [J].
@@ -82,6 +86,7 @@ class Part:
     """
 
     rows: pa.Table
+    effects: pa.Table
     used: int
     skipped: tuple[Skipped, ...]
     sums: Mapping[str, NDArray[np.float64]]
@@ -106,20 +111,26 @@ def chunks_of(refs: Sequence[ImageRef], batch_size: int) -> list[Chunk]:
     return [Chunk(n, tuple(refs[start : start + size])) for n, start in enumerate(starts)]
 
 
-def table_of(rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+def table_of(
+    rows: Sequence[tuple[Any, ...]], columns: Mapping[str, type[Any]] = COLUMNS
+) -> pa.Table:
     """Return rows by column, which takes a fifth of the memory."""
-    columns = zip(*rows, strict=True) if rows else ((),) * len(_SCHEMA)
+    schema = pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
+    by_column = zip(*rows, strict=True) if rows else ((),) * len(schema)
     arrays = [
         pa.array(column, type=field.type, from_pandas=False)
-        for column, field in zip(columns, _SCHEMA, strict=True)
+        for column, field in zip(by_column, schema, strict=True)
     ]
-    return pa.Table.from_arrays(arrays, schema=_SCHEMA)
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def joined(tables: Sequence[pa.Table]) -> pd.DataFrame:
     """Return the rows of several tables as a data frame with plain text columns."""
     # large strings are what pandas uses; it would copy any other type
-    plain = [f.with_type(pa.large_string() if f.type == _TYPES[str] else f.type) for f in _SCHEMA]
+    plain = [
+        field.with_type(pa.large_string() if field.type == _TYPES[str] else field.type)
+        for field in tables[0].schema
+    ]
     table = pa.concat_tables(tables).unify_dictionaries().cast(pa.schema(plain))
     frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)
     return frame

@@ -221,8 +221,10 @@ def _packed(task: Task, name: str | None, device: str) -> bytes:
         "device": device,
         "cavs": attributor.cavs,
         "settings": attributor.settings,
+        "erasure": attributor.erasure,
         "class_index": task.class_index,
         "strict": task.strict,
+        "placebos": task.placebos,
     }
     try:
         packed: bytes = cloudpickle.dumps(recipe)  # type: ignore[no-untyped-call]  # Ray is untyped
@@ -247,8 +249,8 @@ def _task(packed: bytes) -> Task:
     model = _on_device(model, recipe["device"])
     cavs.check_fits(model, signature(model.preprocess))
     cavs.check_behaviour(model)
-    attributor = Attributor(model, cavs, recipe["settings"])
-    return Task(attributor, recipe["class_index"], recipe["strict"])
+    attributor = Attributor(model, cavs, recipe["settings"], recipe["erasure"])
+    return Task(attributor, recipe["class_index"], recipe["strict"], recipe["placebos"])
 
 
 def _on_device(model: Model, device: str) -> Model:

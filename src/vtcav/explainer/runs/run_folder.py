@@ -3,7 +3,8 @@
 ```
 RUN/run.json             what the numbers depend on; another run is refused
     part-00000.parquet   rows
-    part-00000.json      the rest of the part, with the hash of its rows; written last
+    effects-00000.parquet
+    part-00000.json      the rest of the part, with the hashes of its tables; written last
     .lock                held by the computing process, released when it ends in any way
 ```
 """
@@ -38,7 +39,7 @@ from vtcav.models.behaviour import same_behaviour
 
 __all__ = ["DamagedPartWarning", "RunFolder", "opened"]
 
-FORMAT = 1
+FORMAT = 2
 _ALIKE = 0.002  # tolerance of a behaviour; device and versions are the same
 _MANIFEST, _LOCK = "run.json", ".lock"
 
@@ -105,7 +106,9 @@ class RunFolder:
         """
         try:
             record = self._record(number)
-            rows = parquet.read_table(self._file(number, "parquet"), memory_map=False)
+            rows, effects = (
+                parquet.read_table(file, memory_map=False) for file in self._tables(number).values()
+            )
         except (ValueError, KeyError, OSError, pa.ArrowException) as error:
             raise ExplanationError(
                 f"part {number} of the run in {str(self._path)!r} was damaged while it was used "
@@ -113,6 +116,7 @@ class RunFolder:
             ) from error
         return Part(
             rows=rows,
+            effects=effects,
             used=record["used"],
             skipped=tuple(Skipped(**skip) for skip in record["skipped"]),
             sums={layer: _decoded(text) for layer, text in record["sums"].items()},
@@ -137,9 +141,10 @@ class RunFolder:
             "facts": [[fact.size, fact.mtime_ns, fact.digest] for fact in part.facts],
         }
         with _usable(self._path):
-            with atomic_path(self._file(number, "parquet")) as partial:
-                parquet.write_table(part.rows, partial, compression="zstd")
-                record["rows"] = file_hash(partial)
+            for name, file in self._tables(number).items():
+                with atomic_path(file) as partial:
+                    parquet.write_table(getattr(part, name), partial, compression="zstd")
+                    record[name] = file_hash(partial)
             with atomic_path(self._file(number, "json")) as partial:
                 text = json.dumps({**record, "sha256": json_hash(record)})
                 partial.write_text(text, encoding="utf-8")
@@ -169,9 +174,15 @@ class RunFolder:
             raise ValueError("its record is damaged")
         if record["run"] != self._identity:
             raise ValueError("it belongs to a run with other settings")
-        if file_hash(self._file(number, "parquet")) != record["rows"]:
-            raise ValueError("its rows are damaged")
+        for name, file in self._tables(number).items():
+            if file_hash(file) != record[name]:
+                raise ValueError(f"its {name} are damaged")
         return record
+
+    def _tables(self, number: int) -> dict[str, Path]:
+        """Return the files of a part's tables."""
+        effects = self._path / f"effects-{number:05d}.parquet"
+        return {"rows": self._file(number, "parquet"), "effects": effects}
 
     def _file(self, number: int, kind: str) -> Path:
         return self._path / f"part-{number:05d}.{kind}"
@@ -205,7 +216,7 @@ def _with_known_behaviour(path: Path, identity: dict[str, Any]) -> dict[str, Any
 
 def _remove_half_written(path: Path) -> None:
     """Remove files that a killed process left unfinished."""
-    for name in (f".{_MANIFEST}-*", ".part-*"):
+    for name in (f".{_MANIFEST}-*", ".part-*", ".effects-*"):
         for half in path.glob(name):
             half.unlink(missing_ok=True)
 

@@ -1,0 +1,239 @@
+"""Learning place filters from the same passes as CAVs (erasure 1 and 2).
+
+A filter is refined over the examples' feature maps, which wait in the buffer between passes. It is
+learned three times: from all images, and from each half of them, which says how well it tells the
+images of the other half apart. Refinement can settle on something else that the examples have in
+common with the negatives; so an earlier step is kept where it tells its own images apart better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+from torch import Tensor
+
+from vtcav.explainer.learning.example_passes import LearnedSet, Pass, feature_maps
+from vtcav.images.concepts import Concept, ImageSet
+from vtcav.method.discriminant_map import discriminant_directions
+from vtcav.method.erasure.place_filter import (
+    REFINEMENTS,
+    Background,
+    PlaceFilters,
+    auc,
+    best_step,
+    highest,
+    outer_products,
+    top_means,
+)
+from vtcav.method.resampling import Draws
+
+if TYPE_CHECKING:
+    from vtcav.explainer.learning.learning_cache import SetEntries
+
+__all__ = ["PlaceLearning"]
+
+_FOLDS = (slice(None), slice(0, None, 2), slice(1, None, 2))
+"""The images that a filter is learned from: all, and either half."""
+
+Backgrounds: TypeAlias = dict[str, list[Background]]
+"""The background of each fold, by layer."""
+
+
+@dataclass(eq=False)
+class _Learned:
+    """The filters of one concept at one layer, as far as they are learned.
+
+    Attributes:
+        w: Filters of every step and fold [S, 3, C]; the first step is that which refinement began
+            with.
+        offset: Their w.m- [S, 3].
+        highest: Highest responses of examples and negatives [n, S, 3], by set.
+    """
+
+    w: Tensor
+    offset: Tensor
+    highest: dict[ImageSet, Tensor] = field(default_factory=dict)
+
+
+class PlaceLearning:
+    """Place filters of concepts, learned concept by concept.
+
+    Args:
+        run: How images pass through the network.
+    """
+
+    def __init__(self, run: Pass) -> None:
+        self._run = run
+        self._concepts: list[tuple[Concept, dict[str, _Learned]]] = []
+        self._backgrounds: dict[ImageSet, Backgrounds] = {}
+        self._new: list[tuple[Concept, dict[str, _Learned], SetEntries]] = []
+
+    def learn(self, concept: Concept, examples: LearnedSet, negatives: LearnedSet) -> None:
+        """Learn the filters of the next concept at every layer."""
+        start = {
+            layer: torch.cat([_start(examples.gap[layer], negatives.gap[layer], f) for f in _FOLDS])
+            for layer in self._run.layers
+        }
+        here = self._recalled(concept, examples, start)
+        if here is None:
+            here = self._refined(examples, self._background(negatives), start)
+            if examples.entries is not None:
+                self._new.append((concept, here, examples.entries))
+        self._concepts.append((concept, here))
+
+    def _refined(
+        self, examples: LearnedSet, backgrounds: Backgrounds, start: Mapping[str, Tensor]
+    ) -> dict[str, _Learned]:
+        """Return the filters of every step by layer, refined from directions [3, C]."""
+        w = {layer: [first] for layer, first in start.items()}
+        for _ in range(REFINEMENTS):
+            m_pos = self._top_means(examples, {layer: steps[-1] for layer, steps in w.items()})
+            for layer, folds in backgrounds.items():
+                pairs = zip(folds, m_pos[layer], strict=True)
+                w[layer].append(torch.cat([fold.filters(m[None]) for fold, m in pairs]))
+        learned = {}
+        for layer, steps in w.items():
+            m_neg = torch.stack([fold.mean for fold in backgrounds[layer]])
+            stacked = torch.stack(steps)
+            learned[layer] = _Learned(stacked, (stacked * m_neg).sum(2))
+        return learned
+
+    def respond(self, learned: LearnedSet) -> None:
+        """Take the highest responses of a set to the filters of all concepts that it belongs to."""
+        images = learned.source
+        wanted = [
+            here
+            for concept, here in self._concepts
+            if images in (concept.examples, concept.negatives)
+            and any(images not in each.highest for each in here.values())
+        ]
+        parts: dict[str, list[Tensor]] = {layer: [] for layer in self._run.layers}
+        if not wanted:
+            return
+        for maps in self._maps(learned):
+            for layer, F in maps.items():
+                w = torch.cat([here[layer].w.flatten(0, 1) for here in wanted])
+                offset = torch.cat([here[layer].offset.flatten() for here in wanted])
+                parts[layer].append(highest(F, w, offset))
+        for layer, values in parts.items():
+            own = torch.cat(values).cpu().reshape(-1, len(wanted), REFINEMENTS + 1, len(_FOLDS))
+            for here, responses in zip(wanted, own.unbind(1), strict=True):
+                here[layer].highest[images] = responses
+
+    def filters(self, layer: str) -> PlaceFilters:
+        """Return the filters of all concepts at a layer."""
+        return PlaceFilters.joined([_filters(c, here[layer]) for c, here in self._concepts])
+
+    def keep(self) -> None:
+        """Put the filters that are new into the cache."""
+        for concept, here, entries in self._new:
+            if not entries.unchanged():
+                continue
+            for layer, each in here.items():
+                tensors = {
+                    "w": each.w,
+                    "offset": each.offset,
+                    "examples": each.highest[concept.examples],
+                    "negatives": each.highest[concept.negatives],
+                }
+                entries.keep("places", tensors, layer, each.w[0])
+
+    def _recalled(
+        self, concept: Concept, examples: LearnedSet, start: dict[str, Tensor]
+    ) -> dict[str, _Learned] | None:
+        """Return the filters of a concept from the cache, or None if one is missing."""
+        if examples.entries is None:
+            return None
+        here = {}
+        for layer, w in start.items():
+            kept = examples.entries.get("places", layer, w)
+            if kept is None:
+                return None
+            highest_of = {
+                concept.examples: kept["examples"],
+                concept.negatives: kept["negatives"],
+            }
+            here[layer] = _Learned(kept["w"], kept["offset"], highest_of)
+        return here
+
+    def _background(self, negatives: LearnedSet) -> Backgrounds:
+        if negatives.source not in self._backgrounds:
+            self._backgrounds[negatives.source] = self._learn_background(negatives)
+        return self._backgrounds[negatives.source]
+
+    def _learn_background(self, negatives: LearnedSet) -> Backgrounds:
+        centre = {layer: negatives.gap[layer].mean(0) for layer in self._run.layers}
+        halves: dict[str, list[Tensor]] = {}
+        locations: dict[str, int] = {}
+        first = 0
+        for maps in self._maps(negatives):
+            for layer, F in maps.items():
+                locations[layer] = F[0, 0].numel()
+                # positions in the whole set decide, whatever the batches
+                even = (torch.arange(first, first + len(F)) % 2 == 0).to(F.device)
+                own = [outer_products(F[half], centre[layer]) for half in (even, ~even)]
+                before = halves.get(layer, [torch.zeros_like(sums) for sums in own])
+                halves[layer] = [a + b for a, b in zip(before, own, strict=True)]
+            first += len(F)
+        return {
+            layer: [
+                _fold(locations[layer], negatives.gap[layer], fold, centre[layer], sums)
+                for fold, sums in zip(_FOLDS, (even + odd, even, odd), strict=True)
+            ]
+            for layer, (even, odd) in halves.items()
+        }
+
+    def _top_means(self, examples: LearnedSet, w: dict[str, Tensor]) -> dict[str, list[Tensor]]:
+        """Return m+ of each fold [C] by layer."""
+        parts: dict[str, list[Tensor]] = {layer: [] for layer in w}
+        for maps in self._maps(examples):
+            for layer, F in maps.items():
+                parts[layer].append(top_means(F, w[layer]))
+        tops = {layer: torch.cat(values) for layer, values in parts.items()}
+        return {
+            layer: [top[fold, k].mean(0) for k, fold in enumerate(_FOLDS)]
+            for layer, top in tops.items()
+        }
+
+    def _maps(self, learned: LearnedSet) -> Iterator[dict[str, Tensor]]:
+        with closing(feature_maps(self._run, learned, self._run.layers)) as passing:
+            yield from passing
+
+
+def _start(positives: Tensor, negatives: Tensor, fold: slice) -> Tensor:
+    """Return the discriminant of pooled activations [1, C], which refinement begins with."""
+    positives, negatives = positives[fold], negatives[fold]
+    draws = Draws.whole(len(positives), len(negatives))
+    return discriminant_directions(positives, negatives, draws)
+
+
+def _fold(locations: int, gap: Tensor, fold: slice, centre: Tensor, outer: Tensor) -> Background:
+    """Return the background of a fold from outer products about the mean of all."""
+    mean, count = gap[fold].mean(0), locations * len(gap[fold])
+    away = (mean - centre).double()
+    return Background.of(count, mean, outer - count * torch.outer(away, away))
+
+
+def _filters(concept: Concept, here: _Learned) -> PlaceFilters:
+    """Return the filter of one concept, from all images."""
+    examples, negatives = here.highest[concept.examples], here.highest[concept.negatives]
+    steps = [
+        best_step([(examples[fold, s, f], negatives[fold, s, f]) for s in range(len(here.w))])
+        for f, fold in enumerate(_FOLDS)
+    ]
+    halves = [
+        auc(examples[other, steps[f], f], negatives[other, steps[f], f])
+        for f, other in ((1, _FOLDS[2]), (2, _FOLDS[1]))
+    ]
+    own = slice(steps[0], steps[0] + 1)
+    return PlaceFilters.of(
+        here.w[own, 0].cpu(),
+        here.offset[own, 0].cpu(),
+        examples[:, own, 0],
+        negatives[:, own, 0],
+        torch.tensor([sum(halves) / 2]),
+    )

@@ -1,0 +1,14 @@
+"""Erasure: what the network answers when the region of a concept is filled in from around it.
+
+The published attribution asks the gradients how much a concept counts. Erasure lets the concept
+map say where, and the network itself say how much, in five steps:
+
+1. A place filter w finds the concept at single locations of the feature maps (`place_filter`).
+2. Its response r, between the medians of negatives and examples, is the map M (`place_filter`).
+3. The region H is where M, or the mean of several layers' maps, exceeds 1/4 (`region`).
+4. H is filled in from around it (`fill`).
+5. The drop is z_t(x) - z_t(filled x), and its share that of z_t(x) - z_t(negatives) (`effect`).
+
+A concept that the filter does not tell from the negatives on held-out images is not seen: it gets
+no number. Regions of the same shape elsewhere in the image, placebos, say what chance would do.
+"""

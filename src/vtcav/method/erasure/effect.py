@@ -1,0 +1,120 @@
+"""Effects of erasure: drops, shares and their chance distribution (erasure 5)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["class_scores", "mean_p_value", "placebo_p_value", "placebos_of_each", "share"]
+
+
+def class_scores(z: Tensor, classes: list[int], *, binary: bool) -> Tensor:
+    """Return the scores of classes [..., T] of logits [..., T_all].
+
+    The negative class of a network with a single logit has its negative.
+
+    Example:
+        >>> class_scores(torch.tensor([[2.0]]), [0, 1], binary=True)
+        tensor([[-2.,  2.]])
+    """
+    if binary:
+        z = torch.cat([-z, z], -1)
+    return z[..., classes]
+
+
+def share(drop: float, before: float, reference: float) -> float:
+    """Return a drop as a share of z_t(x) - z_t(reference).
+
+    Args:
+        drop: z_t(x) - z_t(filled x), in logits; below 0 where the concept speaks against the class.
+        before: z_t(x).
+        reference: The mean of z_t over the negatives.
+
+    Returns:
+        NaN where the class does not score higher than for the reference: there is nothing to
+        share.
+
+    Example:
+        >>> share(1.0, 3.0, 1.0), share(1.0, 0.5, 1.0)
+        (0.5, nan)
+    """
+    gap = before - reference
+    return drop / gap if gap > 0 else math.nan
+
+
+def placebo_p_value(drop: float, placebos: NDArray[np.float64]) -> float:
+    """Return the p-value of an image's drop against its placebos, two-sided.
+
+    Under the null hypothesis the concept's region is one more placebo. Counted are the regions
+    whose drop is as far from the mean of all as that of the concept's.
+
+    Args:
+        drop: The drop of the concept's region.
+        placebos: Drops of the placebos [J].
+
+    Returns:
+        At least 1 / (J + 1).
+
+    Example:
+        >>> placebo_p_value(2.0, np.linspace(-1, 1, 19))
+        0.05
+    """
+    away = np.abs(placebos - (drop + placebos.sum()) / (1 + len(placebos)))
+    own = abs(drop - (drop + placebos.sum()) / (1 + len(placebos)))
+    # rounding must not break ties
+    count = np.count_nonzero(away >= own * (1 - 1e-9))
+    return float((1 + count) / (1 + len(placebos)))
+
+
+def placebos_of_each(placebos: int, images: int) -> int:
+    """Return how many placebos each of several images needs to test their mean.
+
+    The images' placebos are tested together, so the more images, the fewer each needs.
+
+    Args:
+        placebos: The number for one image.
+        images: The number of images.
+
+    Example:
+        >>> [placebos_of_each(20, n) for n in (1, 10, 50, 1000)]
+        [20, 10, 2, 2]
+    """
+    return min(placebos, max(2, math.ceil(100 / max(1, images))))
+
+
+def mean_p_value(
+    drops: NDArray[np.float64],
+    means: NDArray[np.float64],
+    deviations: NDArray[np.float64],
+    placebos: int,
+) -> float:
+    """Return the p-value of the mean drop of several images against their placebos, two-sided.
+
+    Under the null hypothesis each image's drop is drawn from its own J + 1 regions, so the mean
+    over images has a known mean and variance, and is nearly normal. The p-value is never below the
+    (J + 1)^-n that the draws allow.
+
+    Args:
+        drops: Drops of the images [n].
+        means: Mean drops of their placebos [n].
+        deviations: Standard deviations of these drops, with divisor J [n].
+        placebos: Placebos of each image, J.
+
+    Returns:
+        In (0, 1]; 1 where all regions of all images have the same drop.
+
+    Example:
+        >>> round(mean_p_value(np.array([1.0, 1.0]), np.zeros(2), np.ones(2), 20), 3)
+        0.178
+    """
+    away = (drops - means) * placebos / (1 + placebos)
+    variance = (deviations**2 + (drops - means) ** 2 / (1 + placebos)) * placebos / (1 + placebos)
+    total = float(variance.sum())
+    if total <= 0:
+        return 1.0
+    p = math.erfc(abs(float(away.sum())) / math.sqrt(2 * total))
+    return max(p, float((1 + placebos) ** -float(len(drops))))

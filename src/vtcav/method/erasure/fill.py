@@ -1,0 +1,96 @@
+"""Ways to fill in a region of a picture from around it (erasure 4).
+
+They work on the network's input x [n, c, H, W], in whatever units it has: all are linear, and
+commute with a normalisation by channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+__all__ = ["FILLS", "Fill", "filled", "others"]
+
+Fill: TypeAlias = Literal["convolution", "mean", "blur"] | Callable[[Tensor, Tensor], Tensor]
+"""How a region is filled: by name, or a callable of x [n, c, H, W] and H [n, 1, H, W]."""
+
+SIGMA = 0.1
+_FLOOR = 1e-4
+
+
+def filled(x: Tensor, H: Tensor, fill: Fill = "convolution") -> Tensor:
+    """Return pictures with their regions filled in; outside the regions they are as they were.
+
+    Args:
+        x: Network inputs [n, c, H, W].
+        H: Regions [n, H, W] of 0 and 1.
+        fill: "convolution" takes the mean of the pixels outside, weighted by a Gaussian of a tenth
+            of the side (normalised convolution); "mean" that of all pixels outside; "blur" blurs
+            the picture, so that coarse structure stays; a callable gets x and H [n, 1, H, W].
+
+    Example:
+        >>> x = torch.tensor([[[[1.0, 9.0, 3.0]]]])
+        >>> filled(x, torch.tensor([[[0.0, 1.0, 0.0]]]), "mean")
+        tensor([[[[1., 2., 3.]]]])
+    """
+    H = H[:, None].to(x)
+    content = fill(x, H) if callable(fill) else FILLS[fill](x, H)
+    return torch.where(H > 0, content, x)
+
+
+def others(fill: Fill) -> list[Fill]:
+    """Return the named ways to fill beside one, which say how far the answer depends on it.
+
+    Example:
+        >>> others("mean")
+        ['convolution', 'blur']
+    """
+    names: tuple[Fill, ...] = ("convolution", "mean", "blur")
+    return [name for name in names if name != fill]
+
+
+def _mean(x: Tensor, H: Tensor) -> Tensor:
+    keep = 1 - H
+    total = keep.sum((2, 3), keepdim=True)
+    outside = (x * keep).sum((2, 3), keepdim=True) / total.clamp(min=1.0)
+    # nothing is outside of a region that covers all
+    return torch.where(total > 0, outside, x.mean((2, 3), keepdim=True)).expand_as(x)
+
+
+def _convolution(x: Tensor, H: Tensor) -> Tensor:
+    keep = 1 - H
+    return (_blurred(x * keep) + _FLOOR * _mean(x, H)) / (_blurred(keep) + _FLOOR)
+
+
+def _blur(x: Tensor, H: Tensor) -> Tensor:
+    return _blurred(x) / _blurred(torch.ones_like(H))
+
+
+FILLS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "convolution": _convolution,
+    "mean": _mean,
+    "blur": _blur,
+}
+
+
+def _blurred(x: Tensor) -> Tensor:
+    """Return x [..., H, W] blurred with a Gaussian of a tenth of the shorter side, 0 outside."""
+    sigma = SIGMA * min(x.shape[2:])
+    rows, columns = (_gaussian(side, sigma).to(x) for side in x.shape[2:])
+    # as matrix products, which are faster than wide depthwise convolutions
+    return rows @ x @ columns
+
+
+@lru_cache(maxsize=8)
+def _gaussian(side: int, sigma: float) -> Tensor:
+    """Return the matrix of a convolution with a Gaussian, cut off at three sigma [side, side]."""
+    position = torch.arange(side, dtype=torch.float64)
+    distance = position[:, None] - position
+    reach = int(3 * sigma)
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma).double() ** 2)
+    weight = torch.exp(-0.5 * (distance / sigma) ** 2) / kernel.sum()
+    return torch.where(distance.abs() <= reach, weight, 0.0)

@@ -1,0 +1,230 @@
+"""Place filters: linear discriminants that find a concept at single locations (erasure 1 and 2).
+
+The CAV and the linear discriminant of `discriminant_map` are learned from pooled activations, so
+they also respond to whatever else the examples have in common. A place filter is learned from the
+activations at locations. Which locations of an example show the concept is not known: those with
+the highest response do, and filter and locations are refined in turn.
+
+Letters and shapes: F [n, C, h, w] feature maps, m- [C] and S [C, C] mean and covariance of the
+activations at all locations of the negatives, m+ [C] their mean at the concept's locations, and
+
+    w = (S + l mean(diag S) I)^-1 (m+ - m-)        r = w.(F - m-) / w.(m+ - m-)
+
+so that r is 0 on average over the negatives, and 1 on average at the concept's locations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vtcav.method.cav import emblem
+
+__all__ = [
+    "REFINEMENTS",
+    "SHRINKAGE",
+    "TOP",
+    "Background",
+    "PlaceFilters",
+    "auc",
+    "best_step",
+    "highest",
+    "outer_products",
+    "top_means",
+]
+
+TOP = 0.03
+"""The share of an example's locations that count as the concept, at least one location."""
+REFINEMENTS = 5
+BETTER = 0.02
+"""How much higher the AUC of an earlier step must be for that step to be kept."""
+SHRINKAGE = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Background:
+    """Activations at all locations of the negatives.
+
+    Attributes:
+        mean: m- [C].
+        factor: Cholesky factor of S + l mean(diag S) I [C, C], in double precision.
+    """
+
+    mean: Tensor
+    factor: Tensor
+
+    @classmethod
+    def of(
+        cls, count: int, mean: Tensor, outer: Tensor, shrinkage: float = SHRINKAGE
+    ) -> Background:
+        """Return the background of locations.
+
+        Args:
+            count: The number of locations.
+            mean: m- [C].
+            outer: The sum over locations of the outer products of F - m- with itself [C, C].
+            shrinkage: l, above 0.
+
+        Example:
+            >>> F = torch.tensor([[[[1.0, 3.0]], [[0.0, 0.0]]]])
+            >>> m = F.mean((0, 2, 3))
+            >>> Background.of(2, m, outer_products(F, m)).factor
+            tensor([[1.4491, 0.0000],
+                    [0.0000, 0.3162]], dtype=torch.float64)
+        """
+        S = outer.double() / max(1, count - 1)
+        scale = S.diagonal().mean()
+        # locations that are all alike leave the direction of m+ - m-
+        S.diagonal().add_(shrinkage * scale if scale > 0 else 1.0)
+        factor: Tensor = torch.linalg.cholesky(S)
+        return cls(mean, factor)
+
+    def filters(self, m_pos: Tensor) -> Tensor:
+        """Return the filters w [K, C] of means m+ [K, C], with w.(m+ - m-) = 1.
+
+        A concept whose locations are those of the negatives has a filter of zeros.
+        """
+        difference = (m_pos - self.mean).double()
+        w = torch.cholesky_solve(difference.T, self.factor).T
+        scale = (w * difference).sum(1, keepdim=True)
+        w = torch.where(scale > 0, w / torch.where(scale > 0, scale, 1.0), 0.0)
+        return w.to(m_pos.dtype)
+
+
+def outer_products(F: Tensor, mean: Tensor) -> Tensor:
+    """Return the sum over locations of the outer products of F - mean with itself [C, C].
+
+    Args:
+        F: Feature maps [n, C, h, w].
+        mean: About their mean [C]; centring keeps float32 accurate.
+    """
+    X = (F - mean[:, None, None]).transpose(0, 1).flatten(1)
+    return (X @ X.T).double()
+
+
+def top_means(F: Tensor, w: Tensor, top: float = TOP) -> Tensor:
+    """Return the mean activation at the locations that respond most, per image [n, K, C].
+
+    Args:
+        F: Feature maps [n, C, h, w].
+        w: Filters, or directions to begin with [K, C].
+        top: The share of locations, at least one.
+
+    Example:
+        >>> F = torch.tensor([[[[1.0, 4.0, 2.0]]]])
+        >>> top_means(F, torch.tensor([[1.0], [-1.0]]))
+        tensor([[[4.],
+                 [1.]]])
+    """
+    X = F.flatten(2)
+    count = max(1, round(top * X.shape[2]))
+    best = torch.einsum("kc,ncp->nkp", w, X).topk(count, 2).indices
+    return torch.stack(
+        [X.gather(2, best[:, k, None].expand(-1, X.shape[1], -1)).mean(2) for k in range(len(w))],
+        1,
+    )
+
+
+def highest(F: Tensor, w: Tensor, offset: Tensor) -> Tensor:
+    """Return the highest response r of each image to each filter [n, K].
+
+    Args:
+        F: Feature maps [n, C, h, w].
+        w: Filters [K, C].
+        offset: w.m- [K].
+    """
+    return torch.einsum("kc,ncp->nkp", w, F.flatten(2)).amax(2) - offset
+
+
+def auc(positives: Tensor, negatives: Tensor) -> float:
+    """Return the share of pairs in which a positive exceeds a negative; ties count as half.
+
+    Args:
+        positives: Values [n].
+        negatives: Values [m].
+
+    Example:
+        >>> auc(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 2.0]))
+        0.625
+    """
+    above = (positives[:, None] > negatives).double() + (positives[:, None] == negatives) / 2
+    return float(above.mean())
+
+
+def best_step(responses: Sequence[tuple[Tensor, Tensor]]) -> int:
+    """Return the step of the refinement to keep: the last, unless an earlier one is clearly better.
+
+    Args:
+        responses: For each step the highest responses of examples [n] and negatives [m], of the
+            images that it was learned from.
+
+    Returns:
+        The last step, or the one with the highest AUC where that is more than 0.02 higher.
+
+    Example:
+        >>> low, high = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0])
+        >>> best_step([(high, low), (low, high)]), best_step([(high, low), (high, low)])
+        (0, 1)
+    """
+    values = [auc(*pair) for pair in responses]
+    best = max(range(len(values)), key=values.__getitem__)
+    return best if values[best] > values[-1] + BETTER else len(values) - 1
+
+
+@dataclass(frozen=True, eq=False)
+class PlaceFilters:
+    """Place filters of K concepts at a layer, with the range of their maps.
+
+    Attributes:
+        w: Filters [K, C].
+        offset: w.m- [K].
+        low: Medians over the negatives of an image's highest response [K].
+        high: The same over the examples [K].
+        seen: AUC of the highest response on held-out images [K]: learned on one half of examples
+            and negatives and tested on the other, both ways, and averaged.
+    """
+
+    w: Tensor
+    offset: Tensor
+    low: Tensor
+    high: Tensor
+    seen: Tensor
+
+    @classmethod
+    def of(
+        cls, w: Tensor, offset: Tensor, examples: Tensor, negatives: Tensor, seen: Tensor
+    ) -> PlaceFilters:
+        """Return filters with the range of their maps from highest responses [n, K], [m, K]."""
+        return cls(w, offset, emblem(negatives), emblem(examples), seen)
+
+    @staticmethod
+    def joined(parts: list[PlaceFilters]) -> PlaceFilters:
+        """Return the filters of several parts in order."""
+        return PlaceFilters(*(torch.cat(same) for same in zip(*map(_fields, parts), strict=True)))
+
+    def to(self, device: torch.device) -> PlaceFilters:
+        """Return the filters on a device."""
+        return self._each(lambda tensor: tensor.to(device))
+
+    def response(self, F: Tensor) -> Tensor:
+        """Return r [n, K, h, w] of feature maps F [n, C, h, w]."""
+        here = self.to(F.device)
+        return torch.einsum("kc,nchw->nkhw", here.w, F) - here.offset[:, None, None]
+
+    def maps(self, F: Tensor) -> Tensor:
+        """Return M = clip((r - low) / (high - low), 0, 1) [n, K, h, w]; 0 where low >= high."""
+        here = self.to(F.device)
+        low, high = here.low[:, None, None], here.high[:, None, None]
+        separated = high > low
+        M = (here.response(F) - low) / torch.where(separated, high - low, 1.0)
+        return torch.where(separated, M, 0.0).clamp(0.0, 1.0)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> PlaceFilters:
+        return PlaceFilters(*map(change, _fields(self)))
+
+
+def _fields(filters: PlaceFilters) -> tuple[Tensor, ...]:
+    return filters.w, filters.offset, filters.low, filters.high, filters.seen

@@ -1,0 +1,156 @@
+"""Regions of concepts in the picture: where their maps exceed a level (erasure 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
+
+from vtcav.method.erasure.place_filter import BETTER
+
+__all__ = ["LEVEL", "SEEN", "elsewhere", "grown", "joined_map", "region", "resized"]
+
+LEVEL = 0.25
+SEEN = 0.8
+"""The held-out AUC below which a layer does not see a concept."""
+GROWTH = 0.05
+"""The share of the side by which a region of several layers grows."""
+CONTEST = 0.75
+"""How high a map must be, as a share of the highest of all concepts, for a location to count."""
+FAINT = 0.1
+"""The mean map below which a layer has nothing in a part of a region."""
+_TRIES = 32
+
+
+def grown(H: Tensor, pixels: int) -> Tensor:
+    """Return regions grown by some pixels in every direction.
+
+    Args:
+        H: Regions [n, K, H, W] of 0 and 1.
+        pixels: At least 0.
+
+    Example:
+        >>> grown(torch.tensor([[[[0.0, 0.0, 0.0, 1.0]]]]), 1)
+        tensor([[[[0., 0., 1., 1.]]]])
+    """
+    return functional.max_pool2d(H, 2 * pixels + 1, 1, pixels) if pixels else H
+
+
+def resized(M: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return maps [n, K, h, w] at the size of the network's input [n, K, H, W], bilinear."""
+    return functional.interpolate(M, size, mode="bilinear", align_corners=False)
+
+
+def joined_map(maps: Sequence[Tensor], seen: Sequence[Tensor]) -> Tensor:
+    """Return the mean of several layers' maps, weighted by how well each sees the concept.
+
+    Args:
+        maps: Concept maps of each layer at one size [n, K, H, W].
+        seen: Held-out AUC of each layer [K]; the weight of a layer is max(0, 2 AUC - 1)^2.
+
+    Returns:
+        [n, K, H, W] in [0, 1]; 0 for a concept that no layer sees.
+    """
+    weights = torch.stack([layer_weight(A).to(maps[0]) for A in seen])
+    shares = weights / weights.sum(0).clamp(min=1e-6)
+    return torch.einsum("lnkij,lk->nkij", torch.stack(list(maps)), shares)
+
+
+def layer_weight(seen: Tensor) -> Tensor:
+    """Return the weight of a layer for each concept [K]: max(0, 2 AUC - 1)^2."""
+    return (2 * seen - 1).clamp(min=0).square()
+
+
+def region(
+    maps: Sequence[Tensor], seen: Sequence[Tensor], level: float = LEVEL, growth: float = GROWTH
+) -> Tensor:
+    """Return the regions of concepts from the maps of several layers.
+
+    A region is where the joined map is above the level, grown by a share of the shorter side.
+    Concepts that no layer sees have none. A filter that never met another concept may respond to
+    it as well: a connected part of a region is left out where half of the layers or more, by
+    weight, see another concept there that is higher by a third, and that they see as well.
+
+    Args:
+        maps: Concept maps of each layer at the size of the input [n, K, H, W].
+        seen: Held-out AUC of each layer [K].
+        level: In (0, 1).
+        growth: A share of the shorter side.
+
+    Returns:
+        H [n, K, H, W] of 0 and 1.
+    """
+    known = (torch.stack(list(seen)).amax(0) >= SEEN).to(maps[0])[:, None, None]
+    H = (joined_map(maps, seen) * known > level).float()
+    aucs = torch.stack(list(seen)).cpu().numpy()
+    heights = torch.stack(list(maps), 1).cpu().numpy()
+    for n, k in H.flatten(2).any(2).nonzero().tolist():
+        parts, count = ndimage.label(H[n, k].cpu().numpy())
+        for part in range(1, count + 1):
+            inside = parts == part
+            means = heights[n][:, :, inside].mean(2)
+            if _is_anothers(means, k, aucs):
+                H[n, k][torch.from_numpy(inside).to(H.device)] = 0
+    return grown(H, round(growth * min(H.shape[2:])))
+
+
+def _is_anothers(means: NDArray[np.float32], k: int, seen: NDArray[np.float32]) -> bool:
+    """Whether a part of concept k's region belongs to another concept.
+
+    Args:
+        means: The mean of every map in the part [L, K].
+        k: The concept.
+        seen: Held-out AUC by layer and concept [L, K].
+    """
+    as_well = seen >= np.maximum(SEEN, seen[:, [k]] - BETTER)
+    highest = np.where(as_well, means, 0).max(1)
+    # a layer on which nothing is there has no say
+    weights = layer_weight(torch.from_numpy(seen[:, k])).numpy() * (highest > FAINT)
+    lost = means[:, k] < CONTEST * highest
+    return bool(2 * (weights * lost).sum() >= weights.sum() > 0)
+
+
+def elsewhere(H: Tensor, count: int, seed: int) -> Tensor:
+    """Return placebos of a region: its shape, turned over at random, at random positions.
+
+    Of several random positions the one that overlaps least with the region is taken, so that a
+    large region gets the best placebos that there are.
+
+    Args:
+        H: A region [H, W] of 0 and 1.
+        count: The number of placebos.
+        seed: Seeds the draws.
+
+    Returns:
+        [count, H, W], each with as many pixels as the region.
+
+    Example:
+        >>> elsewhere(torch.tensor([[1.0, 0.0, 0.0]]), 2, seed=0).sum((1, 2))
+        tensor([1., 1.])
+    """
+    rows, columns = H.any(1).nonzero()[:, 0], H.any(0).nonzero()[:, 0]
+    placebos = H.new_zeros(count, *H.shape)
+    if not len(rows):
+        return placebos
+    shape = H[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    (h, w), generator = shape.shape, torch.Generator().manual_seed(seed)
+    tries = torch.rand(count, _TRIES, 4, generator=generator)
+    for placebo, draws in zip(placebos, tries.tolist(), strict=True):
+        best = None
+        for up, left, flip, mirror in draws:
+            turned = shape.flip([axis for axis, draw in enumerate((flip, mirror)) if draw < 0.5])
+            i, j = int(up * (H.shape[0] - h + 1)), int(left * (H.shape[1] - w + 1))
+            overlap = float((turned * H[i : i + h, j : j + w]).sum())
+            if best is None or overlap < best[0]:
+                best = overlap, turned, i, j
+            if not overlap:
+                break
+        assert best is not None
+        _, turned, i, j = best
+        placebo[i : i + h, j : j + w] = turned
+    return placebos

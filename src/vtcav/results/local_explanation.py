@@ -1,0 +1,250 @@
+"""The explanation of one image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtcav.errors import ExplanationError
+from vtcav.files.manifest import (
+    load_manifest,
+    read_arrays,
+    read_table,
+    records,
+    save_result,
+    write_table,
+)
+from vtcav.results.effects import effect_table, read_effects
+from vtcav.results.notebook.explanations import local_html, local_text
+from vtcav.results.provenance import Provenance
+from vtcav.results.tables import EFFECT_NUMBERS, by_class, json_text, printable
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["LocalExplanation", "freeze", "numbered"]
+
+_NO_REGIONS = np.zeros((0, 0, 0), bool)
+
+
+@dataclass(frozen=True, eq=False)
+class LocalExplanation:
+    """One image explained.
+
+    Attributes:
+        image: Its name.
+        layers: Layer names, in the order of the network.
+        concepts: Concept names.
+        picture: The image as shown in figures, uint8 [H, W, 3], at most 1024 pixels a side; the
+            network's input where the preprocessing is a callable of unknown geometry.
+        box: The network's input on the picture: left, top, right and bottom as shares of its
+            width and height (beyond 0..1 where it was padded).
+        thumbnails: A few examples of each concept, uint8 [n, 96, 96, 3].
+        provenance: Everything that the numbers depend on.
+    """
+
+    image: str
+    layers: tuple[str, ...]
+    concepts: tuple[str, ...]
+    picture: NDArray[np.uint8] = field(repr=False)
+    box: tuple[float, float, float, float]
+    thumbnails: Mapping[str, NDArray[np.uint8]] = field(repr=False)
+    provenance: Provenance = field(repr=False)
+    _rows: pd.DataFrame = field(repr=False)
+    _predictions: pd.DataFrame = field(repr=False)
+    _maps: Mapping[str, NDArray[np.float32]] = field(repr=False)
+    _effects: pd.DataFrame = field(repr=False, default_factory=effect_table)
+    _regions: NDArray[np.bool_] = field(repr=False, default_factory=lambda: _NO_REGIONS)
+
+    def __post_init__(self) -> None:
+        freeze(self.picture, *self.thumbnails.values())
+
+    def __repr__(self) -> str:
+        return local_text(self)
+
+    def _repr_html_(self) -> str:
+        return local_html(self)
+
+    @property
+    def attributions(self) -> pd.DataFrame:
+        """One row per layer, concept and class.
+
+        Columns, by what they mean: layer, concept, class_index, class_name, attribution (0 to 1:
+        the share of the best class's logit difference, image minus zero feature maps, that the
+        concept accounts for), error (estimated quadrature error, absolute; empty for a fixed number
+        of steps, which does not estimate it), evaluations (of the gradient), separated (whether the
+        layer tells the concept from its negatives), cav_low and cav_high (95 % interval over the
+        choice of examples and negatives, from bootstrap CAVs), null_mean (mean attribution of null
+        CAVs), effect (how many of their standard deviations the attribution lies above it), p_value
+        (one-sided: the share of null CAVs that get as much), q_value (p adjusted for all rows of
+        this table, Benjamini and Hochberg), note (why a value is 0, missing or uncertain; empty
+        where all is well). The main number stands last, because a terminal that is too narrow hides
+        the columns in the middle; `wide()` is the smaller table to print.
+        """
+        return printable(
+            self._rows.drop(columns="image"), "effect", "p_value", "q_value", "attribution"
+        )
+
+    @property
+    def effects(self) -> pd.DataFrame:
+        """The measured effect of erasing each concept: one row per concept and class.
+
+        The concept's region is filled in from around it, and the network looks again
+        (docs/erasure.md). Columns: layer (those whose maps give the region), concept, class_index,
+        class_name, logit (before), without (after), drop (their difference: below 0 where the
+        concept speaks against the class), drop_low and drop_high (over the ways to fill),
+        reference (the mean logit of the negatives, of all sets alike), share (drop as a share of
+        logit - reference), probability and probability_without, area (the share of the picture
+        that was filled in), seen (held-out AUC of the place filter; below 0.8 there is no number),
+        placebos, placebo_mean and placebo_std (drops of regions of the same shape elsewhere),
+        effect (how many standard deviations the drop is from their mean), p_value and q_value
+        (against the placebos, two-sided), note. Empty where nothing was erased.
+        """
+        return printable(self._effects.drop(columns="image"), *EFFECT_NUMBERS)
+
+    def region(self, concept: str) -> NDArray[np.bool_]:
+        """Return the region of a concept that was erased [H, W], on the network's input.
+
+        Raises:
+            ExplanationError: For a concept that is not in this explanation, or where nothing was
+                erased.
+        """
+        _known("concept", concept, self.concepts)
+        if not self._regions.size:
+            raise ExplanationError("this explanation has no regions: it was made without erasure")
+        H: NDArray[np.bool_] = self._regions[self.concepts.index(concept)].copy()
+        return H
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """All classes, the most probable first: class_index, class_name, probability (0 to 1)."""
+        return self._predictions.copy()
+
+    def concept_map(self, layer: str, concept: str) -> NDArray[np.float32]:
+        """Return M of a concept at a layer: [h, w] in [0, 1] (0 where it is not separated).
+
+        Raises:
+            ExplanationError: For a layer or concept that is not in this explanation.
+        """
+        _known("layer", layer, self.layers)
+        _known("concept", concept, self.concepts)
+        M: NDArray[np.float32] = self._maps[layer][self.concepts.index(concept)].copy()
+        return M
+
+    @property
+    def maps(self) -> dict[str, NDArray[np.float32]]:
+        """M of all concepts by layer: [K, h, w], in the order of `concepts`."""
+        return {layer: M.copy() for layer, M in self._maps.items()}
+
+    def wide(self) -> pd.DataFrame:
+        """Return the attributions with a row per layer and concept and a column per class.
+
+        A class whose name another class has too is numbered: "crane", "crane [2]".
+        """
+        return by_class(self._rows)
+
+    def to_json(self) -> str:
+        """Return numbers and provenance as JSON; missing numbers are null, maps are left out."""
+        return json_text(self._content())
+
+    def plot(self, *, smooth: bool = False) -> Figure:
+        """Draw the picture, the concept maps, the attributions and the concepts' examples.
+
+        Args:
+            smooth: Interpolate between the cells of the maps. Off, every cell shows as it is.
+        """
+        from vtcav.results.figures.local_explanation import plot_local
+        from vtcav.results.figures.page import new_figure
+
+        return plot_local(self, new_figure(), smooth=smooth)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write tables, maps, figure and provenance, all or nothing.
+
+        The files are `local.json` (numbers and provenance; written last, with a hash of each
+        other file), `local_attributions` and `local_predictions` (.csv, .parquet),
+        `local_maps.npz` and `local.png`. An earlier local explanation there is replaced.
+
+        Raises:
+            ExplanationError: When they cannot be written.
+        """
+        return save_result(folder, "local", "the local explanation", self._write)
+
+    def _write(self, folder: Path) -> dict[str, Any]:
+        from vtcav.results.figures.local_explanation import plot_local
+        from vtcav.results.figures.page import save_figure
+
+        write_table(folder / "local_attributions", self._rows)
+        write_table(folder / "local_predictions", self._predictions)
+        write_table(folder / "local_effects", self._effects)
+        arrays: dict[str, NDArray[Any]] = {"picture": self.picture}
+        arrays |= {f"map/{layer}": maps for layer, maps in self._maps.items()}
+        arrays |= numbered(self.thumbnails, self.concepts)
+        arrays["regions"] = self._regions
+        np.savez_compressed(folder / "local_maps.npz", allow_pickle=False, **arrays)
+        save_figure(lambda figure: plot_local(self, figure), folder / "local.png")
+        return self._content()
+
+    def _content(self) -> dict[str, Any]:
+        """Return numbers and provenance as plain data."""
+        return {
+            "image": self.image,
+            "layers": self.layers,
+            "concepts": self.concepts,
+            "box": self.box,
+            "attributions": records(self.attributions),
+            "predictions": records(self._predictions),
+            "effects": records(self.effects),
+            "provenance": self.provenance.to_dict(),
+        }
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ExplanationError: When it is missing, incomplete, damaged or of another version.
+        """
+        manifest = load_manifest(folder, "local", "local explanation")
+        stored = read_arrays(Path(folder) / "local_maps.npz")
+        concepts = tuple(manifest["concepts"])
+        return cls(
+            image=manifest["image"],
+            layers=tuple(manifest["layers"]),
+            concepts=concepts,
+            picture=stored["picture"],
+            box=tuple(manifest["box"]),
+            thumbnails={name: stored[f"thumbnails/{k}"] for k, name in enumerate(concepts)},
+            provenance=Provenance.from_dict(manifest["provenance"]),
+            _rows=read_table(Path(folder) / "local_attributions"),
+            _predictions=read_table(Path(folder) / "local_predictions"),
+            _maps={layer: stored[f"map/{layer}"] for layer in manifest["layers"]},
+            _effects=read_effects(folder, "local_effects"),
+            _regions=stored.get("regions", _NO_REGIONS),
+        )
+
+
+def freeze(*arrays: NDArray[Any]) -> None:
+    """Make arrays of a result read-only."""
+    for array in arrays:
+        array.setflags(write=False)
+
+
+def numbered(
+    thumbnails: Mapping[str, NDArray[np.uint8]], concepts: Sequence[str]
+) -> dict[str, NDArray[Any]]:
+    """Return thumbnails under keys without the concepts' names, which are paths in an archive."""
+    return {f"thumbnails/{k}": thumbnails[name] for k, name in enumerate(concepts)}
+
+
+def _known(what: str, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        raise ExplanationError(
+            f"this explanation has no {what} {name!r}; it has {', '.join(map(repr, names))}"
+        )

@@ -1,0 +1,169 @@
+"""Verdicts: what the measured effects of a class say about each concept, in a sentence.
+
+A verdict is drawn from evidence in this order: whether the network sees the concept at all, how
+far the class's score falls without it (over images and ways to fill), and whether regions of the
+same shape elsewhere do as much.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isnan
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from vtcav.results.words import SIGNIFICANT, clear, count
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Verdict", "VerdictKind", "verdicts"]
+
+VerdictKind: TypeAlias = Literal["used", "not used", "not seen", "cannot be told"]
+
+SMALL = 0.05
+"""The share of the score below which a concept counts as not used, whatever its p-value."""
+SMALL_LOGITS = 0.1
+RARE = 0.1
+"""The share of images that must show the concept."""
+_ORDER: tuple[VerdictKind, ...] = ("used", "cannot be told", "not used", "not seen")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What can be said about one concept and a class.
+
+    Attributes:
+        concept: The concept.
+        kind: "used", "not used" (seen, but the class hardly depends on it), "not seen" or "cannot
+            be told".
+        sentence: The verdict as a sentence.
+        size: The share of the score that goes with the concept, in logits where there is no
+            share; None where nothing was measured.
+    """
+
+    concept: str
+    kind: VerdictKind
+    sentence: str
+    size: float | None
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """The place among others: what is used first, the largest effect first."""
+        return _ORDER.index(self.kind), -abs(self.size or 0.0)
+
+
+def verdicts(effects: pd.DataFrame, class_name: str) -> list[Verdict]:
+    """Return a verdict for each concept, those that are used most first.
+
+    Args:
+        effects: The table of `GlobalExplanation.class_effects`.
+        class_name: The class.
+
+    Example:
+        >>> import pandas as pd
+        >>> row = dict(concept="ruler", n=50, drop=3.9, drop_low=3.5, drop_high=4.2, fill_low=3.7,
+        ...     fill_high=4.0, gap=5.0, share=0.78, share_low=0.7, share_high=0.84, present=0.96,
+        ...     area=0.1, seen=0.99, placebo_mean=0.15, p_value=0.0001, q_value=0.0001)
+        >>> verdicts(pd.DataFrame([row]), "animal")[0].sentence[:62]
+        "Without 'ruler' the score of 'animal' falls by 78 % (70 to 84 "
+    """
+    found = [_verdict(row, class_name) for row in effects.to_dict("records")]
+    return sorted(found, key=lambda verdict: verdict.rank)
+
+
+def _verdict(row: dict[Any, Any], class_name: str) -> Verdict:
+    concept, target = repr(clear(row["concept"])), repr(clear(class_name))
+    if isnan(row["drop"]):
+        return Verdict(
+            row["concept"],
+            "not seen",
+            f"{concept} is not seen at these layers: held-out examples and negatives are told "
+            f"apart with an AUC of {row['seen']:.2f}, and 0.8 is needed. Whether {target} depends "
+            "on it cannot be said; other layers, or more and more varied examples, would tell.",
+            None,
+        )
+    size, small, change = _size(row), SMALL, _change(row)
+    if isnan(row["share"]):
+        small = SMALL_LOGITS
+    chance = _chance(row)
+    verb = "falls" if row["drop"] > 0 else "rises"
+    effect = (
+        f"Without {concept} the score of {target} {verb} by {change} on average over "
+        f"{count(int(row['n']), 'image')}; regions of the same shape elsewhere: {chance}."
+        + ("" if row["drop"] > 0 else f" It counts against {target}.")
+    )
+    doubt = _doubt(row, small)
+    if row["present"] < RARE:
+        found = round(row["present"] * row["n"])
+        return Verdict(
+            row["concept"],
+            "not used",
+            f"{concept} is found in {found:,} of {count(int(row['n']), 'image')} of {target}, so "
+            "its score cannot depend on it there.",
+            size,
+        )
+    if doubt:
+        sentence = f"Whether {target} uses {concept} cannot be told, because {doubt}. {effect}"
+        return Verdict(row["concept"], "cannot be told", sentence, size)
+    if abs(size) < small or row["q_value"] > SIGNIFICANT:
+        sentence = (
+            f"The network sees {concept} but hardly uses it for {target}: without it the score "
+            f"{verb} by {change} on average over {count(int(row['n']), 'image')}; regions of the "
+            f"same shape elsewhere: {chance}."
+        )
+        return Verdict(row["concept"], "not used", sentence, size)
+    return Verdict(row["concept"], "used", effect, size)
+
+
+def _doubt(row: dict[Any, Any], small: float) -> str:
+    """Return why an effect does not support a verdict; empty where it does."""
+    scale = _scale(row)
+    low, high = _ends(row)
+    if row["area"] > 0.5:
+        area = f"{row['area'] * 100:.0f} %"
+        return f"its region covers {area} of the picture, and more than the concept goes with it"
+    spread = row["fill_high"] - row["fill_low"]
+    if row["fill_low"] < 0 < row["fill_high"] and spread > small * scale:
+        return "the answer depends on how its region is filled in"
+    clear_effect = row["q_value"] <= SIGNIFICANT
+    if not clear_effect and max(abs(low), abs(high)) > 2 * small * scale:
+        return (
+            "its effect is no larger than chance allows, and the images leave room for one; more "
+            "images would tell"
+        )
+    return ""
+
+
+def _scale(row: dict[Any, Any]) -> float:
+    """Return the logits that make a share of 1; 1 where there is no share."""
+    return 1.0 if isnan(row["share"]) else float(row["gap"])
+
+
+def _size(row: dict[Any, Any]) -> float:
+    return float(row["drop"] if isnan(row["share"]) else row["share"])
+
+
+def _ends(row: dict[Any, Any]) -> tuple[float, float]:
+    """Return the interval of the mean drop over images and ways to fill, in logits."""
+    ends = [row[name] for name in ("drop_low", "drop_high", "fill_low", "fill_high", "drop")]
+    known = [float(end) for end in ends if not isnan(end)]
+    return min(known), max(known)
+
+
+def _change(row: dict[Any, Any]) -> str:
+    """Return the size of a change with its interval, as a share or in logits."""
+    sign, (low, high) = (1 if row["drop"] > 0 else -1), _ends(row)
+    low, high = sorted((sign * low, sign * high))
+    drop = abs(row["drop"])
+    if isnan(row["share"]):
+        return f"{drop:.2f} logits ({low:.2f} to {high:.2f})"
+    scale = _scale(row)
+    return f"{drop / scale * 100:.0f} % ({low / scale * 100:.0f} to {high / scale * 100:.0f} %)"
+
+
+def _chance(row: dict[Any, Any]) -> str:
+    if isnan(row["placebo_mean"]):
+        return "not tried"
+    if isnan(row["share"]):
+        return f"{row['placebo_mean']:.2f} logits"
+    return f"{row['placebo_mean'] / _scale(row) * 100:.0f} %"

@@ -1,0 +1,1 @@
+"""Erasure: place filters, regions, fills and effects, against literal oracles."""

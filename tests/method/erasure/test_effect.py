@@ -1,0 +1,63 @@
+"""Effects of erasure, and their significance against placebos."""
+
+import numpy as np
+import pytest
+import torch
+
+from vtcav.method.erasure.effect import class_scores, mean_p_value, placebo_p_value, share
+
+
+def test_the_negative_class_of_a_single_logit_has_its_negative():
+    z = torch.tensor([[3.0], [-1.0]])
+    assert class_scores(z, [0, 1], binary=True).tolist() == [[-3.0, 3.0], [1.0, -1.0]]
+    assert class_scores(torch.tensor([[1.0, 5.0]]), [1], binary=False).tolist() == [[5.0]]
+
+
+def test_there_is_no_share_without_a_gap():
+    assert share(1.0, 4.0, 2.0) == 0.5
+    assert share(-2.0, 4.0, 3.0) == -2.0
+    assert np.isnan(share(1.0, 2.0, 2.0))
+
+
+def test_p_values_count_both_sides():
+    placebos = np.linspace(-1, 1, 19)
+    assert placebo_p_value(5.0, placebos) == placebo_p_value(-5.0, placebos) == 1 / 20
+    assert placebo_p_value(0.0, placebos) == 1.0
+
+
+@pytest.mark.parametrize("images", [1, 3, 10, 50])
+@pytest.mark.parametrize("tails", ["normal", "heavy"])
+def test_false_positives_stay_at_their_rate(images, tails):
+    rng = np.random.default_rng(images)
+    count = 0
+    for _ in range(1000):
+        regions = rng.normal(size=(images, 21))
+        if tails == "heavy":
+            regions = rng.standard_t(2, (images, 21)) * rng.exponential(size=(images, 1))
+        drops, placebos = regions[:, 0], regions[:, 1:]
+        if images == 1:
+            p = placebo_p_value(drops[0], placebos[0])
+        else:
+            p = mean_p_value(drops, placebos.mean(1), placebos.std(1), 20)
+        count += p <= 0.05
+    assert 0.02 <= count / 1000 <= 0.075
+
+
+def test_planted_effects_are_found():
+    rng = np.random.default_rng(0)
+    found = 0
+    for _ in range(200):
+        regions = rng.normal(size=(20, 21))
+        regions[:, 0] += 2
+        found += (
+            mean_p_value(regions[:, 0], regions[:, 1:].mean(1), regions[:, 1:].std(1), 20) <= 0.05
+        )
+    assert found / 200 >= 0.95
+
+
+def test_two_images_cannot_show_more_than_their_placebos_allow():
+    assert mean_p_value(np.array([9.0, 9.0]), np.zeros(2), np.ones(2), 3) == 1 / 16
+
+
+def test_regions_that_all_have_one_drop_show_nothing():
+    assert mean_p_value(np.ones(4), np.ones(4), np.zeros(4), 20) == 1.0

@@ -1,0 +1,180 @@
+"""Place filters: against a literal reading of their definition, and what they are for."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import vtcav
+from vtcav.method.erasure.place_filter import Background, auc, outer_products, top_means
+
+
+def literal(E, N, w, top=0.03, refinements=5, shrinkage=0.1):
+    """Refine a direction over locations, one image at a time: w of the step that is kept."""
+    E, N = E.astype(float), N.astype(float)
+    locations = np.concatenate([F.reshape(len(F), -1).T for F in N])
+    m_neg, S = locations.mean(0), np.cov(locations.T)
+    A = S + shrinkage * np.diag(S).mean() * np.eye(len(S))
+    steps = [w]
+    for _ in range(refinements):
+        chosen = []
+        for F in E:
+            X = F.reshape(len(F), -1)
+            count = max(1, round(top * X.shape[1]))
+            best = np.argsort(-(w @ X), kind="stable")[:count]
+            chosen += list(X[:, best].T)
+        m_pos = np.mean(chosen, 0)
+        w = np.linalg.solve(A, m_pos - m_neg)
+        w = w / (w @ (m_pos - m_neg))
+        steps.append(w)
+    aucs = []
+    for w in steps:
+        e, n = (np.array([(w @ F.reshape(len(F), -1)).max() for F in images]) for images in (E, N))
+        aucs.append((e[:, None] > n).mean())
+    w = steps[int(np.argmax(aucs))] if max(aucs) > aucs[-1] + 0.02 else steps[-1]
+    return w, w @ m_neg
+
+
+def pooled_discriminant(E, N, shrinkage=0.1):
+    E, N = (F.reshape(*F.shape[:2], -1).mean(2).astype(float) for F in (E, N))
+    X = np.concatenate([E - E.mean(0), N - N.mean(0)])
+    S = X.T @ X / len(X)
+    A = S + shrinkage * np.diag(S).mean() * np.eye(len(S))
+    return np.linalg.solve(A, E.mean(0) - N.mean(0))
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(4)
+    return nn.Sequential(
+        nn.Conv2d(3, 10, 5, stride=2),
+        nn.ReLU(),
+        nn.Conv2d(10, 12, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(12, 3),
+    )
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Noise, and noise with a red square at a random place."""
+    rng = np.random.default_rng(0)
+    negatives = rng.integers(0, 255, (31, 32, 32, 3)).astype(np.uint8)
+    examples = rng.integers(0, 255, (17, 32, 32, 3)).astype(np.uint8)
+    for picture in examples:
+        i, j = rng.integers(0, 24, 2)
+        picture[i : i + 8, j : j + 8] = (255, 0, 0)
+    return {"red": examples, "none": negatives[:8]}, negatives[8:]
+
+
+def explainer_of(network, **settings):
+    model = vtcav.Classifier(network, ["a", "b", "c"], vtcav.Preprocess(32))
+    return vtcav.VisualTCAV(model, ["1", "3"], **settings)
+
+
+def test_filters_are_those_of_the_literal_reading(network, pictures):
+    concepts, negatives = pictures
+    explainer = explainer_of(network).fit(concepts, negatives)
+    for layer in ("1", "3"):
+        E, N = (
+            explainer.model.activations(
+                torch.stack([explainer.model.preprocess(vtcav_picture(p)) for p in images]), [layer]
+            )[layer].numpy()
+            for images in (concepts["red"], negatives)
+        )
+        w, offset = literal(E, N, pooled_discriminant(E, N))
+        places = explainer.cavs.layers[layer].places
+        np.testing.assert_allclose(places.w[0].numpy(), w, rtol=2e-3, atol=2e-4)
+        assert float(places.offset[0]) == pytest.approx(offset, rel=2e-3, abs=2e-4)
+        r = {name: np.einsum("c,nchw->nhw", w, F) - offset for name, F in (("E", E), ("N", N))}
+        low, high = (np.median(r[name].reshape(len(r[name]), -1).max(1)) for name in "NE")
+        assert float(places.low[0]) == pytest.approx(low, rel=2e-3)
+        assert float(places.high[0]) == pytest.approx(high, rel=2e-3)
+        held_out = []
+        for half in (0, 1):
+            own = E[half::2], N[half::2]
+            w, _ = literal(*own, pooled_discriminant(*own))
+            top = [
+                np.einsum("c,nchw->nhw", w, F[1 - half :: 2]).reshape(len(F[1 - half :: 2]), -1)
+                for F in (E, N)
+            ]
+            pairs = top[0].max(1)[:, None] - top[1].max(1)
+            held_out.append((pairs > 0).mean())
+        assert float(places.seen[0]) == pytest.approx(np.mean(held_out), abs=0.02)
+
+
+def vtcav_picture(array):
+    from PIL import Image
+
+    return Image.fromarray(array)
+
+
+def test_the_map_lies_on_the_concept(network, pictures):
+    concepts, negatives = pictures
+    explainer = explainer_of(network).fit(concepts, negatives)
+    picture = negatives[0].copy()
+    picture[4:12, 20:28] = (255, 0, 0)
+    H = explainer.explain(picture).region("red")
+    assert H[5:11, 21:27].mean() > 0.9
+    assert H[20:, :16].mean() < 0.05
+
+
+def test_noise_is_not_seen(network, pictures):
+    explainer = explainer_of(network).fit(*pictures)
+    effects = explainer.explain(pictures[1][0]).effects.set_index("concept")
+    assert (effects.loc["none", "seen"] < 0.8).all()
+    assert (
+        effects.loc["none", ["drop", "share", "p_value", "probability_without"]]
+        .isna()
+        .all(axis=None)
+    )
+    assert effects.loc["none", "note"].str.contains("not seen at these layers").all()
+
+
+def test_batches_and_the_buffer_change_nothing(network, pictures):
+    whole = explainer_of(network).fit(*pictures).cavs.layers["3"].places
+    small = explainer_of(network, batch_size=3).fit(*pictures).cavs.layers["3"].places
+    for name in ("w", "offset", "low", "high", "seen"):
+        torch.testing.assert_close(getattr(whole, name), getattr(small, name), rtol=1e-3, atol=1e-4)
+
+
+def test_the_cache_gives_the_same_filters(network, pictures, tmp_path):
+    fresh = explainer_of(network, cache=tmp_path).fit(*pictures).cavs
+    again = explainer_of(network, cache=tmp_path).fit(*pictures).cavs
+    assert {tuple(kinds["places"]) for kinds in again.from_cache.values() if "places" in kinds} == {
+        (2, 2)
+    }
+    for layer, cavs in fresh.layers.items():
+        for name, tensor in vars(cavs.places).items():
+            assert torch.equal(tensor, getattr(again.layers[layer].places, name))
+
+
+def test_a_file_keeps_the_filters(network, pictures, tmp_path):
+    bank = explainer_of(network).fit(*pictures).cavs
+    bank.save(tmp_path / "cavs.safetensors")
+    loaded = vtcav.CavBank.load(tmp_path / "cavs.safetensors")
+    for name, tensor in vars(bank.layers["1"].places).items():
+        assert torch.equal(tensor, getattr(loaded.layers["1"].places, name))
+    explainer = explainer_of(network)
+    explained = vtcav.VisualTCAV(explainer.model, ["1", "3"], cavs=loaded).explain(pictures[1][0])
+    assert not explained.effects.empty
+
+
+def test_locations_that_are_all_alike_give_a_filter_of_the_difference():
+    F = torch.ones(2, 3, 4, 4)
+    background = Background.of(32, F.mean((0, 2, 3)), outer_products(F, F.mean((0, 2, 3))))
+    w = background.filters(torch.tensor([[2.0, 1.0, 1.0], [1.0, 1.0, 1.0]]))
+    assert w.tolist() == [[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+
+
+def test_the_highest_locations_are_at_least_one():
+    F = torch.arange(8.0).reshape(1, 2, 2, 2)
+    assert top_means(F, torch.tensor([[0.0, 1.0]])).tolist() == [[[3.0, 7.0]]]
+
+
+def test_auc_is_the_share_of_pairs():
+    a, b = torch.randn(13), torch.randn(9)
+    pairs = [(x > y) + 0.5 * (x == y) for x in a for y in b]
+    assert auc(a, b) == pytest.approx(float(sum(pairs)) / len(pairs))

@@ -1,0 +1,96 @@
+"""Regions of concepts, and their placebos."""
+
+import torch
+
+from vtcav.method.erasure.region import elsewhere, grown, joined_map, region
+
+
+def test_grown_is_the_square_around_every_pixel():
+    H = torch.zeros(1, 1, 9, 9)
+    H[0, 0, 4, 4] = 1
+    assert grown(H, 2)[0, 0, 2:7, 2:7].all()
+    assert grown(H, 2).sum() == 25
+    assert torch.equal(grown(H, 0), H)
+
+
+def test_layers_that_do_not_see_a_concept_count_for_nothing():
+    here, there = torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)
+    here[:, :, 0, 0], there[:, :, 3, 3] = 1, 1
+    seen = [torch.tensor([1.0, 0.75]), torch.tensor([0.5, 0.75])]
+    M = joined_map([here, there], seen)
+    assert M[0, 0, 0, 0] == 1
+    assert M[0, 0, 3, 3] == 0
+    assert M[0, 1, 0, 0] == M[0, 1, 3, 3] == 0.5
+    assert not joined_map([here], [torch.tensor([0.5, 0.2])]).any()
+
+
+def test_a_region_grows_by_a_share_of_the_side():
+    M = torch.zeros(1, 1, 40, 60)
+    M[0, 0, 20, 30] = 1
+    assert region([M], [torch.ones(1)]).sum() == 25
+
+
+def test_a_concept_that_no_layer_sees_has_no_region():
+    M = torch.ones(1, 2, 8, 8)
+    H = region([M, M], [torch.tensor([0.79, 0.5]), torch.tensor([0.6, 0.8])])
+    assert not H[0, 0].any()
+    assert H[0, 1].all()
+
+
+def two_things(low=0.3):
+    """Maps of two layers on which two concepts respond to each other: one tells them apart."""
+    fine, coarse = torch.zeros(1, 2, 20, 20), torch.zeros(1, 2, 20, 20)
+    fine[0, 0, :4, :4], fine[0, 1, :4, :4] = 1.0, low
+    fine[0, 1, 12:16, 12:16], fine[0, 0, 12:16, 12:16] = 1.0, low
+    coarse[0, :, :4, :4] = coarse[0, :, 12:16, 12:16] = 1.0
+    return [fine, coarse]
+
+
+def test_a_part_that_is_another_concepts_is_left_out():
+    H = region(two_things(), [torch.ones(2), torch.ones(2)], growth=0)
+    assert H[0, 0, :4, :4].all()
+    assert not H[0, 0, 4:].any()
+    assert H[0, 1, 12:16, 12:16].all()
+    assert not H[0, 1, :12].any()
+
+
+def test_concepts_at_one_place_keep_it():
+    H = region(two_things(low=0.8), [torch.ones(2), torch.ones(2)], growth=0)
+    assert torch.equal(H[0, 0], H[0, 1])
+
+
+def test_a_concept_that_is_seen_less_takes_nothing_away():
+    seen = [torch.tensor([1.0, 0.9]), torch.tensor([1.0, 0.9])]
+    H = region(two_things(), seen, growth=0)
+    assert H[0, 0, 12:16, 12:16].all()
+    assert not H[0, 1, :12].any()
+
+
+def test_a_layer_on_which_nothing_is_there_has_no_say():
+    maps = [*two_things(), torch.zeros(1, 2, 20, 20), torch.zeros(1, 2, 20, 20)]
+    H = region(maps, [torch.ones(2)] * 4, growth=0, level=0.1)
+    assert not H[0, 0, 4:].any()
+
+
+def test_placebos_have_the_regions_shape_and_avoid_it():
+    H = torch.zeros(30, 40)
+    H[3:9, 5:15] = 1
+    H[3, 5] = 0
+    placebos = elsewhere(H, 50, seed=1)
+    assert (placebos.sum((1, 2)) == H.sum()).all()
+    assert not (placebos * H).any()
+    assert len({tuple(p.flatten().tolist()) for p in placebos}) > 40
+    assert torch.equal(placebos, elsewhere(H, 50, seed=1))
+    assert not torch.equal(placebos, elsewhere(H, 50, seed=2))
+
+
+def test_the_placebos_of_a_large_region_overlap_as_little_as_they_can():
+    H = torch.zeros(20, 20)
+    H[:16, :16] = 1
+    placebos = elsewhere(H, 10, seed=0)
+    assert (placebos.sum((1, 2)) == 256).all()
+    assert ((placebos * H).sum((1, 2)) < 256).any()
+
+
+def test_an_empty_region_has_empty_placebos():
+    assert not elsewhere(torch.zeros(5, 5), 3, seed=0).any()
