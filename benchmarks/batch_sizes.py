@@ -1,6 +1,6 @@
 """How long a feature map takes in passes of several sizes, with the channels first and last.
 
-Measures the constants of `vtcav.models.heads.batch_size` and `channels_last`: the milliseconds per
+Measures the constants of `vtcav.models.memory` and `channels_last`: the milliseconds per
 map of a forward and a backward pass through heads of EfficientNet-Lite0, and per image of a forward
 pass of the whole network, as in learning. It is processor time, and wall time on a GPU.
 

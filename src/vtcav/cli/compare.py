@@ -69,7 +69,7 @@ def class_folders(root: str | Path, model: Model) -> dict[int, str | Path]:
 def run(arguments: Arguments) -> None:
     """Carry out the command."""
     from vtcav.evaluation.compare.compute import compare
-    from vtcav.models.heads.batch_size import IMAGES
+    from vtcav.models.memory import IMAGES
 
     unknown = [method for method in arguments.methods if method not in METHODS]
     if unknown or not arguments.methods:

@@ -57,7 +57,7 @@ def mask_value(text: str) -> MaskValue:
 def run(arguments: Arguments) -> None:
     """Carry out the command."""
     from vtcav.evaluation.localisation.compute import localise_folder
-    from vtcav.models.heads.batch_size import IMAGES
+    from vtcav.models.memory import IMAGES
 
     model = arguments.load_checked(arguments.images)
     # concept maps need neither integrals nor tests

@@ -45,7 +45,8 @@ Two photographs with the same ruler are alike in the parts that the ruler covers
 in others. Of copies of photographs that are alike as a whole 97 to 100 in 100 reach it, 95 when
 cropped, and 90 when made so bright that whites are cut off. No pair of different photographs of
 9,000 reached both, with the same ruler, sticker or watermark on them or not. It was set on drawings
-and kept for photographs: 84 to look at it, 115 to confirm it. Between 0.15 and 0.45 little changes.
+and kept for photographs: 84 photographs were used to explore it and 115 others to confirm it.
+Between 0.15 and 0.45 little changes.
 """
 
 _PARTS = 4

@@ -103,7 +103,7 @@ def concepts_check(concept: str, copies: Copies, examples: int, others: dict[str
     most = max(found, key=lambda name: int(found[name].sum()))
     shared = found[most]
     texts = (
-        "No example is another concept's too",
+        "No example also belongs to another concept",
         f"{count(int(shared.sum()), 'example')} of {len(shared)} are examples of {most!r} "
         "too, exactly or nearly: the two directions share them",
     )

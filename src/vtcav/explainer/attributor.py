@@ -31,8 +31,8 @@ from vtcav.method.integral.integrand import Integrand
 from vtcav.method.integral.trapezoid import FLOOR, Integral, completeness_gap, integrate, trapezoid
 from vtcav.models.base import Head, Model
 from vtcav.models.foreign_errors import network_errors
-from vtcav.models.heads.batch_size import BatchSize, Budget
 from vtcav.models.heads.mixed_precision import mixed
+from vtcav.models.memory import BatchSize, Budget
 from vtcav.results.bank import CavBank
 from vtcav.results.layer_cavs import LayerCavs
 from vtcav.results.provenance import Provenance

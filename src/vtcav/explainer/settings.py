@@ -55,7 +55,7 @@ class IntegralSettings(Settings):
     @property
     def images(self) -> int:
         """Images per pass through the network."""
-        from vtcav.models.heads.batch_size import IMAGES
+        from vtcav.models.memory import IMAGES
 
         return self.batch_size or IMAGES
 

@@ -26,8 +26,8 @@ from vtcav.method.erasure.effect import placebos_of_each
 from vtcav.method.erasure.fill import Fill
 from vtcav.method.variants import PAPER, Variant, check_variant
 from vtcav.models.base import Model
-from vtcav.models.heads.batch_size import examples_per_pass
 from vtcav.models.inspection.ambient import unaffected
+from vtcav.models.memory import examples_per_pass
 from vtcav.models.settings import Precision
 from vtcav.results.bank import CavBank
 from vtcav.results.effects import effect_table

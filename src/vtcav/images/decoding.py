@@ -189,7 +189,7 @@ def eight_bits(image: Image.Image, name: str) -> Image.Image:
             f"{name!r} has 16 bits and no value above {largest}: as 65535 is white, "
             f"{largest // 257 + 1} of 256 grey levels are left; "
             f"{'save it in grey, or with 8 bits a channel' if cut else cure}. "
-            "Others in its folder are not named"
+            "Further files in this folder are not reported"
         )
     return picture
 
@@ -241,7 +241,7 @@ def identify(file: BufferedReader | BytesIO) -> Image.Image:
     prefix = file.read(16)
     if not prefix:
         raise ImageError("the file is empty")
-    advice = "if it is a picture, its header is damaged or it must be converted, to PNG for one"
+    advice = "if it is a picture, its header is damaged or it must be converted, for example to PNG"
     for kind in [kind for kind in Image.ID if kind != "EPS"]:
         factory, accept = Image.OPEN[kind]
         try:

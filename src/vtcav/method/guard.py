@@ -1,4 +1,4 @@
-"""The guard of the paper's divisions, in the units of what it guards."""
+"""The small constant that the paper adds to divisors, scaled to the sums."""
 
 from __future__ import annotations
 

@@ -16,7 +16,6 @@ from vtcav.errors import LayerError, ModelError, warn
 from vtcav.images.preprocess import Preprocess, to_tensor
 from vtcav.models.base import LayerInfo, Model
 from vtcav.models.foreign_errors import network_errors
-from vtcav.models.heads.batch_size import BatchSize
 from vtcav.models.heads.channels_last import images_channels_last
 from vtcav.models.heads.resumed import ModuleHead, resume
 from vtcav.models.inspection.activations import outputs_of, recording
@@ -28,6 +27,7 @@ from vtcav.models.inspection.network import open_network
 from vtcav.models.inspection.probing import COMMON_SHAPES, first_pass, noise, shape_of
 from vtcav.models.inspection.unwrapping import eager, place, tensors_of
 from vtcav.models.inspection.usable_layers import UsableLayers
+from vtcav.models.memory import BatchSize
 from vtcav.models.settings import Task
 from vtcav.parameters import Words, check
 

@@ -1,7 +1,7 @@
 """Learning CAVs from images (steps 1 to 3 of the method) in bounded memory.
 
 Directions need the mean activation of every set of images (`example_passes`), emblems then need
-the raw maps of the same images (`emblem_values`). Null and bootstrap CAVs (`drawn_cavs`) are
+the raw maps of the same images (`raw_values`). Null and bootstrap CAVs (`drawn_cavs`) are
 learned from the same two passes.
 
 Sets that several concepts share, such as negatives, come first. Then each concept is finished by
@@ -20,7 +20,6 @@ import numpy as np
 import torch
 
 from vtcav.explainer.learning.drawn_cavs import ConceptCavs, DrawnCavs
-from vtcav.explainer.learning.emblem_values import RawValuesOf, raw_values
 from vtcav.explainer.learning.example_passes import (
     KEPT_BYTES,
     LearnedSet,
@@ -30,6 +29,7 @@ from vtcav.explainer.learning.example_passes import (
 )
 from vtcav.explainer.learning.learning_cache import learning_cache
 from vtcav.explainer.learning.place_filters import PlaceLearning
+from vtcav.explainer.learning.raw_values import RawValuesOf, raw_values
 from vtcav.explainer.settings import FitSettings
 from vtcav.files.cache import Cache
 from vtcav.files.spill import SpillFile
@@ -40,7 +40,7 @@ from vtcav.method.cav import Cavs, emblems
 from vtcav.method.discriminant_map import SHRINKAGE
 from vtcav.method.variants import PAPER, Variant
 from vtcav.models.behaviour import behaviour
-from vtcav.models.heads.batch_size import free_memory
+from vtcav.models.memory import free_memory
 from vtcav.results.bank import CavBank, ConceptRecord, describe
 from vtcav.results.layer_cavs import LayerCavs
 from vtcav.results.provenance import versions

@@ -18,7 +18,7 @@ from vtcav.method.integral.rescale_gradients import OperationsChangedError, zero
 from vtcav.method.integral.rescale_intervals import integrate_by_rescale_rule
 from vtcav.method.integral.trapezoid import Integral, completeness_gap
 from vtcav.models.base import recomputes
-from vtcav.models.heads.batch_size import BatchSize
+from vtcav.models.memory import BatchSize
 
 __all__ = ["integrate_adaptive"]
 

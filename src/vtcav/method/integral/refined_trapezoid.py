@@ -25,7 +25,7 @@ from vtcav.method.integral.trapezoid import (
     trapezoid,
     weighted_gradients,
 )
-from vtcav.models.heads.batch_size import BatchSize
+from vtcav.models.memory import BatchSize
 
 __all__ = ["integrate_by_refinement", "refinement"]
 

@@ -21,7 +21,7 @@ from vtcav.method.integral.integrand import Integrand
 from vtcav.method.integral.partition import Partition, intervals_to_halve
 from vtcav.method.integral.rescale_gradients import Points, ZeroPass, rescale_multipliers
 from vtcav.method.integral.trapezoid import FLOOR, Integral, to_device
-from vtcav.models.heads.batch_size import BatchSize
+from vtcav.models.memory import BatchSize
 
 __all__ = ["edges_of", "first_intervals", "integrate_by_rescale_rule", "points_of"]
 

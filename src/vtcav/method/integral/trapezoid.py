@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from vtcav.models.base import Head, held, recomputes
-from vtcav.models.heads.batch_size import BatchSize
 from vtcav.models.heads.gradient import logit_gradients
+from vtcav.models.memory import BatchSize
 
 __all__ = [
     "FLOOR",

@@ -1,4 +1,4 @@
-"""Batch sizes: as many feature maps per pass as are fast and fit into memory.
+"""Memory: as many feature maps per pass as are fast and fit, and fewer where it runs out.
 
 A pass through the rest of the network keeps what its backward pass needs. `Budget` measures that
 for one feature map and takes as many as the free memory holds, up to what is fast. Where memory

@@ -18,7 +18,7 @@ from tests.helpers.small import CLASSES, concepts, negatives, pictures, small_ne
 from vtcav.errors import ModelError
 from vtcav.method.integral.trapezoid import integrate, trapezoid
 from vtcav.models.heads import batch_size as budget
-from vtcav.models.heads.batch_size import (
+from vtcav.models.memory import (
     BatchSize,
     Budget,
     bytes_per_map,
@@ -115,7 +115,7 @@ def test_the_memory_of_the_processor_runs_out():
     """For real: the address space of a process is limited."""
     code = """
         import resource, torch
-        from vtcav.models.heads.batch_size import BatchSize
+        from vtcav.models.memory import BatchSize
         torch.set_num_threads(1)
         used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         limit = used + (300 << 20)
