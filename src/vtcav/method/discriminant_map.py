@@ -1,4 +1,4 @@
-"""Linear discriminant maps: a variant that finds concepts along a different direction from the paper's.
+"""Linear discriminant maps: a variant that finds concepts along another direction than v.
 
 The paper uses one direction v, the difference of mean activations, twice: to find the concept
 (the raw map, step 2) and to weight channels (the pooled CAV, step 7). v is a pattern: it describes
