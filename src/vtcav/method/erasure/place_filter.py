@@ -42,6 +42,7 @@ REFINEMENTS = 5
 BETTER = 0.02
 """How much higher the AUC of an earlier step must be for that step to be kept."""
 SHRINKAGE = 0.1
+_ROUNDING = 1e-12  # of squares in float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +78,10 @@ class Background:
         """
         S = outer.double() / max(1, count - 1)
         scale = S.diagonal().mean()
-        # locations that are all alike leave the direction of m+ - m-
-        S.diagonal().add_(shrinkage * scale if scale > 0 else 1.0)
+        if scale > _ROUNDING * mean.double().square().mean():
+            S.diagonal().add_(shrinkage * scale)
+        else:  # locations that are all alike leave the direction of m+ - m-
+            S = torch.eye(len(S), dtype=S.dtype, device=S.device)
         factor: Tensor = torch.linalg.cholesky(S)
         return cls(mean, factor)
 
