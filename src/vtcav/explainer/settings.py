@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 from vtcav.errors import ExplanationError, VtcavError
-from vtcav.method.erasure.fill import FILLS, Fill
+from vtcav.method.erasure.fill_names import FILL_NAMES, FillName
 from vtcav.method.variants import PAPER, VARIANTS, Variant
 from vtcav.models.settings import Precision
 from vtcav.parameters import Between, Flag, Settings, Whole, Words, parameter
@@ -64,7 +65,7 @@ class Filling(Words):
     """Ways to fill in a region, by name, or a callable; "none" is None."""
 
     def __init__(self) -> None:
-        super().__init__(*FILLS, "none")
+        super().__init__(*FILL_NAMES, "none")
         by_name = self.accept
 
         def accept(value: Any) -> Any:
@@ -89,7 +90,7 @@ class ErasureSettings(Settings):
 
     error: ClassVar[type[VtcavError]] = ExplanationError
 
-    fill: Fill | None = parameter(
+    fill: FillName | Callable[[Any, Any], Any] | None = parameter(
         "convolution", Filling(), "how a concept's region is filled in", none="no erasure"
     )
     placebos: int = parameter(

@@ -30,7 +30,7 @@ from vtcav.models.inspection.ambient import unaffected
 from vtcav.models.memory import examples_per_pass
 from vtcav.models.settings import Precision
 from vtcav.results.bank import CavBank
-from vtcav.results.effects import effect_table
+from vtcav.results.effect_tables import effect_table
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.image_set import ImageSetRecord
 from vtcav.results.provenance import Provenance
@@ -225,7 +225,8 @@ class VisualTCAV:
             concepts, negatives, limit=fit.limit, seed=fit.seed, min_examples=fit.min_examples
         )
         batch_size = self._settings.batch_size or examples_per_pass(self.model.device)
-        run = Pass(self.model, self.layers, batch_size)
+        erasure = self._erasure.fill is not None
+        run = Pass(self.model, self.layers, batch_size, erasure=erasure)
         cavs = learn(run, gathered, fit, self.variant, cache=self._cache, shown=self.progress)
         self._attributor = Attributor(self.model, cavs, self._settings, self._erasure)
         return self

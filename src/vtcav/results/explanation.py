@@ -20,7 +20,7 @@ from vtcav.files.manifest import (
 )
 from vtcav.images.references import Skipped
 from vtcav.parameters import Between, check
-from vtcav.results.effects import class_effects, effect_table, read_effects
+from vtcav.results.effect_tables import class_effects, effect_table, read_effects
 from vtcav.results.local_explanation import LocalExplanation, freeze, numbered
 from vtcav.results.notebook.explanations import global_html, global_text
 from vtcav.results.provenance import Provenance

@@ -19,7 +19,7 @@ from vtcav.files.manifest import (
     save_result,
     write_table,
 )
-from vtcav.results.effects import effect_table, read_effects
+from vtcav.results.effect_tables import effect_table, read_effects
 from vtcav.results.notebook.explanations import local_html, local_text
 from vtcav.results.provenance import Provenance
 from vtcav.results.tables import EFFECT_NUMBERS, by_class, json_text, printable

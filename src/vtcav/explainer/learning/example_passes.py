@@ -102,6 +102,8 @@ class Pass:
         spill: The buffer of feature maps between the passes.
         reserved: The number of other images whose feature maps it must still have space for.
         cache: The cache of earlier passes.
+        erasure: Whether to learn what erasure needs: place filters, and the logits of the images,
+            for which a pass goes through the whole network.
     """
 
     model: Model
@@ -110,6 +112,7 @@ class Pass:
     spill: SpillFile = field(default_factory=lambda: SpillFile(0))  # keeps nothing
     reserved: int = 0
     cache: LearningCache | None = None
+    erasure: bool = False
 
 
 def first_passes(
@@ -154,7 +157,7 @@ def _first_pass(run: Pass, images: ImageSet, progress: Progress, *, strict: bool
     entries = run.cache.entries(images) if run.cache is not None else None
     known = _recalled(run, entries, strict=strict) if entries is not None else None
     missing = [layer for layer in run.layers if known is None or layer not in known.gap]
-    if known is not None and not len(known.logits):
+    if known is not None and run.erasure and not len(known.logits):
         known, missing = None, list(run.layers)
     if known is not None and not missing:
         progress.advance(len(images.refs))
@@ -188,9 +191,12 @@ def _computed(run: Pass, images: ImageSet, batches: Batches, layers: Sequence[st
     spills = True
     for batch in batches:
         with network_errors(f"for examples such as {batch.names[0]!r}"):
-            maps, z = run.model.activations_and_logits(batch.x, layers)
+            if run.erasure:
+                maps, z = run.model.activations_and_logits(batch.x, layers)
+                logits.append(z.double().sum(0))
+            else:
+                maps, z = run.model.activations(batch.x, layers), None
         check_finite(batch.names, maps, z)
-        logits.append(z.double().sum(0))
         for layer, F in maps.items():
             pooled[layer].append(F.mean((2, 3)))
         # the maps that are kept are the first of the set, without gaps
@@ -207,7 +213,8 @@ def _computed(run: Pass, images: ImageSet, batches: Batches, layers: Sequence[st
     learned.skipped = list(batches.skipped)
     learned.thumbnails = learned.thumbnails[:THUMBNAILS]
     learned.gap = {layer: torch.cat(pooled.pop(layer)) for layer in layers}
-    learned.logits = torch.stack(logits).sum(0).float() / len(learned.used)
+    if logits:
+        learned.logits = torch.stack(logits).sum(0).float() / len(learned.used)
     return learned
 
 
@@ -256,7 +263,7 @@ def _recalled(run: Pass, entries: SetEntries, *, strict: bool) -> LearnedSet | N
     for layer in run.layers:
         if found := entries.get("gap", layer):
             learned.gap[layer] = found["gap"].to(run.model.device)
-    if found := entries.get("logits"):
+    if run.erasure and (found := entries.get("logits")):
         learned.logits = found["logits"]
     if len(learned.gap) == len(run.layers):  # otherwise the pass reports them
         report_skipped(len(images.refs), len(learned.used), learned.skipped)
@@ -278,7 +285,8 @@ def _keep(entries: SetEntries, learned: LearnedSet, layers: Sequence[str]) -> No
     positions = [i for i, ref in enumerate(learned.source.refs) if ref in used]
     prints = torch.tensor(np.stack(learned.hashes))
     entries.keep("look", {"used": torch.tensor(positions), "prints": prints})
-    entries.keep("logits", {"logits": learned.logits})
+    if len(learned.logits):
+        entries.keep("logits", {"logits": learned.logits})
     for layer in layers:
         entries.keep("gap", {"gap": learned.gap[layer]}, layer)
 

@@ -121,15 +121,16 @@ def _pass_all(
     drawn: ConceptCavs,
     learned: dict[ImageSet, LearnedSet],
     progress: Progress,
-) -> tuple[RawValuesOf, PlaceLearning]:
+) -> tuple[RawValuesOf, PlaceLearning | None]:
     """Pass all sets through the network, drawing CAVs and learning place filters on the way."""
     shared, own = _shared_and_own(concepts, learned)
     raw: RawValuesOf = {}
-    places = PlaceLearning(run)
+    places = PlaceLearning(run) if run.erasure else None
 
     def respond(images: ImageSet) -> None:
         raw.update(raw_values(run, learned[images], drawn.of(images)))
-        places.respond(learned[images])
+        if places is not None:
+            places.respond(learned[images])
 
     reserved = max(sum(len(images.refs) for images in alone) for alone in own)
     learned |= first_passes(replace(run, reserved=reserved), shared, fit, progress)
@@ -137,13 +138,15 @@ def _pass_all(
         with run.spill.section():
             learned |= first_passes(run, alone, fit, progress)
             drawn.draw(c, learned[c.examples], learned[c.negatives])
-            places.learn(c, learned[c.examples], learned[c.negatives])
+            if places is not None:
+                places.learn(c, learned[c.examples], learned[c.negatives])
             for images in alone:
                 respond(images)
     for images in learned:
         if not any(images in alone for alone in own):
             respond(images)
-    places.keep()
+    if places is not None:
+        places.keep()
     return raw, places
 
 
@@ -181,7 +184,7 @@ def _gpu_bytes(device: torch.device, most: int) -> int:
 
 
 def _layer_cavs(
-    layer: str, drawn: ConceptCavs, raw: RawValuesOf, places: PlaceLearning
+    layer: str, drawn: ConceptCavs, raw: RawValuesOf, places: PlaceLearning | None
 ) -> LayerCavs:
     """Return the CAVs of a layer."""
     cavs = {each: _cavs(layer, each, raw) for each in drawn.drawn}
@@ -196,7 +199,7 @@ def _layer_cavs(
         location_pos=torch.stack([found.location for found in pos]),
         location_neg=torch.stack([found.location for found in neg]),
         resampled=resampled if len(resampled.v) else None,
-        places=places.filters(layer),
+        places=None if places is None else places.filters(layer),
     )
 
 

@@ -182,7 +182,7 @@ class PlaceLearning:
         return {
             layer: [
                 _fold(locations[layer], negatives.gap[layer], fold, centre[layer], sums)
-                for fold, sums in zip(_FOLDS, (even + odd, even, odd), strict=True)
+                for fold, sums in zip(_FOLDS, _sums(even, odd, len(negatives.used)), strict=True)
             ]
             for layer, (even, odd) in halves.items()
         }
@@ -195,7 +195,7 @@ class PlaceLearning:
                 parts[layer].append(top_means(F, w[layer]))
         tops = {layer: torch.cat(values) for layer, values in parts.items()}
         return {
-            layer: [top[fold, k].mean(0) for k, fold in enumerate(_FOLDS)]
+            layer: [_taken(top[:, k], fold).mean(0) for k, fold in enumerate(_FOLDS)]
             for layer, top in tops.items()
         }
 
@@ -206,14 +206,24 @@ class PlaceLearning:
 
 def _start(positives: Tensor, negatives: Tensor, fold: slice) -> Tensor:
     """Return the discriminant of pooled activations [1, C], which refinement begins with."""
-    positives, negatives = positives[fold], negatives[fold]
+    positives, negatives = _taken(positives, fold), _taken(negatives, fold)
     draws = Draws.whole(len(positives), len(negatives))
     return discriminant_directions(positives, negatives, draws)
 
 
+def _taken(values: Tensor, fold: slice) -> Tensor:
+    """Return the values of a fold; of a single image, its value for every fold."""
+    return values[fold] if len(values[fold]) else values
+
+
+def _sums(even: Tensor, odd: Tensor, images: int) -> tuple[Tensor, Tensor, Tensor]:
+    return even + odd, even, odd if images > 1 else even
+
+
 def _fold(locations: int, gap: Tensor, fold: slice, centre: Tensor, outer: Tensor) -> Background:
     """Return the background of a fold from outer products about the mean of all."""
-    mean, count = gap[fold].mean(0), locations * len(gap[fold])
+    part = _taken(gap, fold)
+    mean, count = part.mean(0), locations * len(part)
     away = (mean - centre).double()
     return Background.of(count, mean, outer - count * torch.outer(away, away))
 
@@ -222,7 +232,12 @@ def _filters(concept: Concept, here: _Learned) -> PlaceFilters:
     """Return the filter of one concept, from all images."""
     examples, negatives = here.highest[concept.examples], here.highest[concept.negatives]
     steps = [
-        best_step([(examples[fold, s, f], negatives[fold, s, f]) for s in range(len(here.w))])
+        best_step(
+            [
+                (_taken(examples[:, s, f], fold), _taken(negatives[:, s, f], fold))
+                for s in range(len(here.w))
+            ]
+        )
         for f, fold in enumerate(_FOLDS)
     ]
     halves = [
@@ -235,5 +250,5 @@ def _filters(concept: Concept, here: _Learned) -> PlaceFilters:
         here.offset[own, 0].cpu(),
         examples[:, own, 0],
         negatives[:, own, 0],
-        torch.tensor([sum(halves) / 2]),
+        torch.tensor([sum(halves) / 2]).nan_to_num(0.0),  # nothing is held out of one image
     )

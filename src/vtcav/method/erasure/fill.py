@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from vtcav.method.erasure.fill_names import FILL_NAMES, FillName
+
 __all__ = ["FILLS", "Fill", "filled", "others"]
 
-Fill: TypeAlias = Literal["convolution", "mean", "blur"] | Callable[[Tensor, Tensor], Tensor]
+Fill: TypeAlias = FillName | Callable[[Tensor, Tensor], Tensor]
 """How a region is filled: by name, or a callable of x [n, c, H, W] and H [n, 1, H, W]."""
 
 SIGMA = 0.1
@@ -49,8 +51,7 @@ def others(fill: Fill) -> list[Fill]:
         >>> others("mean")
         ['convolution', 'blur']
     """
-    names: tuple[Fill, ...] = ("convolution", "mean", "blur")
-    return [name for name in names if name != fill]
+    return [name for name in FILL_NAMES if name != fill]
 
 
 def _mean(x: Tensor, H: Tensor) -> Tensor:
@@ -70,7 +71,7 @@ def _blur(x: Tensor, H: Tensor) -> Tensor:
     return _blurred(x) / _blurred(torch.ones_like(H))
 
 
-FILLS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+FILLS: dict[FillName, Callable[[Tensor, Tensor], Tensor]] = {
     "convolution": _convolution,
     "mean": _mean,
     "blur": _blur,

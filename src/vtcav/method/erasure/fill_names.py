@@ -1,0 +1,12 @@
+"""The names of the ways to fill in a region."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, get_args
+
+__all__ = ["FILL_NAMES", "FillName"]
+
+FillName: TypeAlias = Literal["convolution", "mean", "blur"]
+"""Normalised convolution, the mean of what is outside, or the picture blurred (`fill`)."""
+
+FILL_NAMES: tuple[FillName, ...] = get_args(FillName)
