@@ -385,7 +385,7 @@ def test_the_network_is_left_as_it_was_after_an_exception():
         raise RuntimeError("on purpose")
 
     conv3.call = fail
-    with pytest.raises(RuntimeError, match="on purpose"):
+    with pytest.raises(ModelError, match="on purpose"):
         model.logits(images())
     del conv3.call
     assert everything(network) == before
