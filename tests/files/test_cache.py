@@ -51,7 +51,13 @@ def negatives():
 
 def fitted(cache, found=None, against=None, *, model=None, layers=LAYERS, **options):
     explainer = vtcav.VisualTCAV(
-        model or small_model(), layers, 2, progress=False, cache=cache, batch_size=4
+        model or small_model(),
+        layers,
+        2,
+        progress=False,
+        cache=cache,
+        batch_size=4,
+        fill=None,  # counted are the passes of the CAVs
     )
     options = {"null_cavs": 20, "bootstraps": 10, **options}
     return explainer.fit(
@@ -213,7 +219,7 @@ def test_an_image_that_changes_meanwhile_is_not_kept(folder, tmp_path, monkeypat
             Image.fromarray(other).save(bright / "00.png")
         return activations(self, images, layers)
 
-    explainer = vtcav.VisualTCAV(small_model(), LAYERS, progress=False, cache=folder)
+    explainer = vtcav.VisualTCAV(small_model(), LAYERS, progress=False, cache=folder, fill=None)
     monkeypatch.setattr(vtcav.Classifier, "activations", changing)
     explainer.fit({"bright": bright}, negatives())
     kinds = [entry.kind for entry in Cache(folder).entries()]
@@ -468,6 +474,7 @@ def place(tmp_path, monkeypatch):
 def explain(*options, model="build"):
     command = ["explain", "random/00.png", "--model", f"python:cachemodel:{model}"]
     command += ["--concepts", "concepts", "--negatives", "random", "--layers", "1,3"]
+    command += ["--fill", "none"]  # counted are the passes of the CAVs
     return main([*command, "--steps", "2", "--quiet", "--batch-size", "4", *options])
 
 

@@ -17,7 +17,7 @@ import vtcav
 from tests.helpers.small import CLASSES, concepts, negatives, pictures, small_net
 from vtcav.errors import ModelError
 from vtcav.method.integral.trapezoid import integrate, trapezoid
-from vtcav.models.heads import batch_size as budget
+from vtcav.models import memory as budget
 from vtcav.models.memory import (
     BatchSize,
     Budget,

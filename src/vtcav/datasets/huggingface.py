@@ -47,6 +47,7 @@ def from_huggingface(
         DatasetError: For another kind of object, a missing column, or an unknown label.
 
     Example:
+        >>> from PIL import Image
         >>> pixels = np.zeros((8, 8, 3), np.uint8)
         >>> rows = [{"image": Image.fromarray(pixels), "label": name} for name in ("a", "b", "a")]
         >>> from_huggingface(iter(rows))

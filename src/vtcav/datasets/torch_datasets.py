@@ -58,6 +58,7 @@ def from_torch(
         DatasetError: For another kind of data set, a number without a name, or an unknown label.
 
     Example:
+        >>> from PIL import Image
         >>> pairs = [(Image.new("RGB", (4, 4)), i % 2) for i in range(5)]
         >>> from_torch(pairs, class_names=["cat", "dog"])
         ConceptImages(cat: 3, dog: 2)

@@ -96,8 +96,8 @@ class VisualTCAV:
         >>> noise = np.random.default_rng(0).integers(0, 255, (20, 32, 32, 3)).astype(np.uint8)
         >>> bank = explainer.fit({"dark": noise[:10] // 4}, negatives=noise[10:]).cavs
         >>> local = explainer.explain(noise[0], classes=["cat", "fox"])
-        >>> list(local.attributions.columns[:5])
-        ['layer', 'concept', 'class_index', 'class_name', 'attribution']
+        >>> local.attributions[["layer", "concept", "class_name"]].values.tolist()
+        [['1', 'dark', 'cat'], ['1', 'dark', 'fox']]
     """
 
     @unaffected

@@ -37,6 +37,7 @@ def signature(preprocess: Callable[[Image.Image], Tensor]) -> tuple[float, ...]:
         ImageError: As `to_tensor`, or the preprocessing is random.
 
     Example:
+        >>> from vtcav.images.preprocess import Preprocess
         >>> signature(Preprocess(224))[:3]
         (3.0, 224.0, 224.0)
     """
@@ -80,6 +81,7 @@ def same_preprocessing(a: Sequence[float], b: Sequence[float]) -> bool:
         Whether the shapes are equal and all values are within 0.03 of each other.
 
     Example:
+        >>> from vtcav.images.preprocess import Preprocess
         >>> black, grey = signature(Preprocess(32)), signature(Preprocess(32, mean=0.5))
         >>> same_preprocessing(black, black), same_preprocessing(black, grey)
         (True, False)

@@ -78,11 +78,14 @@ class Background:
         """
         S = outer.double() / max(1, count - 1)
         scale = S.diagonal().mean()
-        if scale > _ROUNDING * mean.double().square().mean():
-            S.diagonal().add_(shrinkage * scale)
-        else:  # locations that are all alike leave the direction of m+ - m-
-            S = torch.eye(len(S), dtype=S.dtype, device=S.device)
-        factor: Tensor = torch.linalg.cholesky(S)
+        if scale <= _ROUNDING * mean.double().square().mean():
+            # locations that are all alike leave the direction of m+ - m-
+            return cls(mean, torch.eye(len(S), dtype=S.dtype, device=S.device))
+        ridge = shrinkage * scale * torch.eye(len(S), dtype=S.dtype, device=S.device)
+        factor, failed = torch.linalg.cholesky_ex(S + ridge)
+        if failed:  # eigenvalues below 0, by rounding
+            values, vectors = torch.linalg.eigh(S)
+            factor = torch.linalg.cholesky((vectors * values.clamp(min=0)) @ vectors.T + ridge)
         return cls(mean, factor)
 
     def filters(self, m_pos: Tensor) -> Tensor:

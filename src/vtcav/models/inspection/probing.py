@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ __all__ = ["COMMON_SHAPES", "first_line", "first_pass", "noise", "shape_of"]
 
 COMMON_SHAPES = [(3, size, size) for size in (224, 299, 384, 256, 512, 128, 96, 64, 32, 28)]
 """The shapes to try in turn when no preprocessing tells the size of the network's input."""
+
+_BOLD = re.compile(r"\x1b\[1m(.+?)\x1b\[0m", re.DOTALL)
 
 
 def first_pass(
@@ -60,12 +63,17 @@ def first_pass(
 
 
 def first_line(error: Exception | None) -> str:
-    """Return an exception in one line of printable text."""
+    """Return an exception in one line of printable text.
+
+    Keras puts the layer into the first line, and what failed into a later one, in bold.
+    """
     try:
-        lines = str(error).strip().splitlines() or [""]
+        whole = str(error).strip()
     except Exception:  # noqa: BLE001  (of a class whose text fails, too)
-        lines = [""]
-    text = "".join(letter for letter in lines[0] if letter.isprintable())
+        whole = ""
+    first, bold = (whole.splitlines() or [""])[0], _BOLD.search(whole)
+    text = f"{first} {bold[1]}" if bold and bold[1] not in first else first
+    text = "".join(letter for letter in text if letter.isprintable())
     return f"{type(error).__name__}: {text}"[:400]
 
 

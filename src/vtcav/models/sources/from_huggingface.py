@@ -129,11 +129,11 @@ def preprocess_of(settings: Mapping[str, Any]) -> Preprocess | None:
         settings: The content of preprocessor_config.json.
 
     Example:
-        >>> preprocess_of({"do_resize": True, "size": {"height": 224, "width": 224},
-        ...                "resample": 2, "do_normalize": True,
-        ...                "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]})
-        Preprocess(size=(224, 224), resize='stretch', interpolation='bilinear', \
-mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_pct=1.0, fill=(0, 0, 0))
+        >>> found = preprocess_of({"do_resize": True, "size": {"height": 224, "width": 224},
+        ...                        "resample": 2, "do_normalize": True,
+        ...                        "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]})
+        >>> found.size, found.resize, found.interpolation, found.mean
+        ((224, 224), 'stretch', 'bilinear', (0.5, 0.5, 0.5))
     """
     geometry = _geometry(settings)
     scale = settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 0
