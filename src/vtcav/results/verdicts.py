@@ -97,10 +97,10 @@ def _verdict(row: dict[Any, Any], class_name: str) -> Verdict:
         found = round(row["present"] * row["n"])
         return Verdict(
             row["concept"],
-            "not used",
-            f"{concept} is found in {found:,} of {count(int(row['n']), 'image')} of {target}, so "
-            "its score cannot depend on it there.",
-            size,
+            "not seen",
+            f"{concept} is found in {found or 'none'} of {count(int(row['n']), 'image')} of "
+            f"{target}: too few to say whether its score depends on it.",
+            None,
         )
     if doubt:
         sentence = f"Whether {target} uses {concept} cannot be told, because {doubt}. {effect}"
@@ -158,7 +158,7 @@ def _change(row: dict[Any, Any]) -> str:
     if isnan(row["share"]):
         return f"{drop:.2f} logits ({low:.2f} to {high:.2f})"
     scale = _scale(row)
-    return f"{drop / scale * 100:.0f} % ({low / scale * 100:.0f} to {high / scale * 100:.0f} %)"
+    return f"{_percent(drop / scale)} % ({_percent(low / scale)} to {_percent(high / scale)} %)"
 
 
 def _chance(row: dict[Any, Any]) -> str:
@@ -166,4 +166,9 @@ def _chance(row: dict[Any, Any]) -> str:
         return "not tried"
     if isnan(row["share"]):
         return f"{row['placebo_mean']:.2f} logits"
-    return f"{row['placebo_mean'] / _scale(row) * 100:.0f} %"
+    return f"{_percent(row['placebo_mean'] / _scale(row))} %"
+
+
+def _percent(share: float) -> str:
+    """Return a share in percent, and 0 without a sign."""
+    return f"{round(100 * share) + 0:d}"

@@ -1,0 +1,118 @@
+"""Verdicts from measured effects: the kind, the sentence and the order."""
+
+import pandas as pd
+import pytest
+
+from vtcav.results.verdicts import verdicts
+
+NAN = float("nan")
+USED = {
+    "concept": "ruler",
+    "n": 50,
+    "drop": 3.9,
+    "drop_low": 3.5,
+    "drop_high": 4.2,
+    "fill_low": 3.7,
+    "fill_high": 4.0,
+    "gap": 5.0,
+    "share": 0.78,
+    "present": 0.96,
+    "area": 0.1,
+    "seen": 0.99,
+    "placebo_mean": 0.15,
+    "q_value": 0.0001,
+}
+SMALL = {
+    "drop": 0.05,
+    "drop_low": -0.05,
+    "drop_high": 0.15,
+    "fill_low": 0.02,
+    "fill_high": 0.08,
+    "share": 0.01,
+    "q_value": 0.4,
+}
+
+
+def verdict(**changes):
+    [found] = verdicts(pd.DataFrame([USED | changes]), "animal")
+    return found
+
+
+def test_what_is_used_says_how_much_and_beside_what():
+    found = verdict()
+    assert found.kind == "used"
+    assert found.size == 0.78
+    assert found.sentence == (
+        "Without 'ruler' the score of 'animal' falls by 78 % (70 to 84 %) on average over 50 "
+        "images; regions of the same shape elsewhere: 3 %."
+    )
+
+
+def test_a_concept_against_the_class_is_used_too():
+    changes = {"drop": -2.0, "drop_low": -2.5, "drop_high": -1.5, "share": -0.4}
+    found = verdict(**changes, fill_low=-2.2, fill_high=-1.9)
+    assert found.kind == "used"
+    assert "rises by 40 % (30 to 50 %)" in found.sentence
+    assert found.sentence.endswith("It counts against 'animal'.")
+
+
+def test_without_a_gap_logits_are_told():
+    found = verdict(share=NAN, gap=-1.0)
+    assert "falls by 3.90 logits (3.50 to 4.20)" in found.sentence
+    assert found.kind == "used"
+
+
+def test_what_is_seen_and_hardly_used():
+    found = verdict(**SMALL)
+    assert found.kind == "not used"
+    assert "falls by 1 % (-1 to 3 %)" in found.sentence
+
+
+def test_zero_has_no_sign():
+    found = verdict(**SMALL | {"drop": -0.001, "drop_low": -0.002, "drop_high": 0.001})
+    assert "-0" not in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("changes", "because"),
+    [
+        ({"area": 0.7}, "its region covers 70 % of the picture"),
+        ({"fill_low": -1.0}, "the answer depends on how its region is filled in"),
+        ({"drop_low": -2.0, "q_value": 0.2}, "its effect is no larger than chance allows"),
+    ],
+)
+def test_what_cannot_be_told_says_why(changes, because):
+    found = verdict(**changes)
+    assert found.kind == "cannot be told"
+    assert because in found.sentence
+    assert "Without 'ruler'" in found.sentence  # never nothing over a large number
+
+
+def test_what_is_not_seen_is_no_statement_about_its_use():
+    nothing = dict.fromkeys(("drop", "drop_low", "drop_high", "fill_low", "fill_high"), NAN)
+    found = verdict(**nothing, share=NAN, seen=0.57, q_value=NAN, placebo_mean=NAN)
+    assert (found.kind, found.size) == ("not seen", None)
+    assert "AUC of 0.57, and 0.8 is needed" in found.sentence
+    assert "cannot be said" in found.sentence
+
+
+def test_what_hardly_any_image_shows_is_not_judged():
+    assert "is found in 2 of 50 images" in verdict(present=0.04).sentence
+    found = verdict(present=0.0, **SMALL)
+    assert found.kind == "not seen"
+    assert "is found in none of 50 images of 'animal'" in found.sentence
+
+
+def test_what_is_used_comes_first_and_the_largest_of_it():
+    rows = [
+        USED | SMALL | {"concept": "grass"},
+        USED | {"concept": "a", "share": 0.3, "drop": 1.5},
+        USED | {"concept": "b"},
+        USED | {"concept": "c", "area": 0.9},
+    ]
+    found = verdicts(pd.DataFrame(rows), "animal")
+    assert [v.concept for v in found] == ["b", "a", "c", "grass"]
+
+
+def test_names_are_only_text():
+    assert "\n" not in verdict(concept="x\ny").sentence
