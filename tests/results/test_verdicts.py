@@ -78,7 +78,8 @@ def test_zero_has_no_sign():
     [
         ({"area": 0.7}, "its region covers 70 % of the picture"),
         ({"fill_low": -1.0}, "the answer depends on how its region is filled in"),
-        ({"drop_low": -2.0, "q_value": 0.2}, "its effect is no larger than chance allows"),
+        ({"drop_low": -2.0, "q_value": 0.2}, "chance may explain its effect (q = 0.2)"),
+        ({"q_value": NAN, "placebo_mean": NAN}, "it was not compared with regions elsewhere"),
     ],
 )
 def test_what_cannot_be_told_says_why(changes, because):

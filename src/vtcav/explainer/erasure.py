@@ -113,9 +113,9 @@ class Eraser:
         unchanged = z.expand(len(self._fills), -1)
         return [
             row
-            for k, region in enumerate(H)
+            for k, own in enumerate(H)
             for row in self._rows(
-                images.names[n], k, region, torch.cat([z, zs.get(k, unchanged)]), classes
+                images.names[n], k, own, torch.cat([z, zs.get(k, unchanged)]), classes
             )
         ]
 

@@ -125,13 +125,14 @@ def _doubt(row: dict[Any, Any], small: float) -> str:
     spread = row["fill_high"] - row["fill_low"]
     if row["fill_low"] < 0 < row["fill_high"] and spread > small * scale:
         return "the answer depends on how its region is filled in"
-    clear_effect = row["q_value"] <= SIGNIFICANT
-    if not clear_effect and max(abs(low), abs(high)) > 2 * small * scale:
-        return (
-            "its effect is no larger than chance allows, and the images leave room for one; more "
-            "images would tell"
-        )
-    return ""
+    if max(abs(low), abs(high)) <= 2 * small * scale or row["q_value"] <= SIGNIFICANT:
+        return ""
+    if isnan(row["q_value"]):
+        return "it was not compared with regions elsewhere; placebos would tell"
+    return (
+        f"chance may explain its effect (q = {row['q_value']:.2g}), and the images leave room for "
+        "one; more images would tell"
+    )
 
 
 def _scale(row: dict[Any, Any]) -> float:

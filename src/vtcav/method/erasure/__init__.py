@@ -5,7 +5,8 @@ map say where, and the network itself say how much, in five steps:
 
 1. A place filter w finds the concept at single locations of the feature maps (`place_filter`).
 2. Its response r, between the medians of negatives and examples, is the map M (`place_filter`).
-3. The region H is where M, or the mean of several layers' maps, exceeds 1/4 (`region`).
+3. The region H is where the mean of the layers' maps exceeds 1/4, without the parts in which these
+   layers see another concept (`region`).
 4. H is filled in from around it (`fill`).
 5. The drop is z_t(x) - z_t(filled x), and its share that of z_t(x) - z_t(negatives) (`effect`).
 
