@@ -44,7 +44,7 @@ def test_what_is_used_says_how_much_and_beside_what():
     assert found.size == 0.78
     assert found.sentence == (
         "Without 'ruler' the score of 'animal' falls by 78 % (70 to 84 %) on average over 50 "
-        "images; regions of the same shape elsewhere: 3 %."
+        "images; regions of the same size elsewhere: 3 %."
     )
 
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.errors import ExplanationError, ImageError, warn
-from vtcav.explainer.erasure import Eraser
+from vtcav.explainer.allotment import Allotment
+from vtcav.explainer.erasure import Eraser, Regions
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.layer_result import LayerResult
 from vtcav.explainer.settings import ErasureSettings, IntegralSettings
@@ -242,18 +243,23 @@ class Attributor:
             yield result
 
     def effects(
-        self, images: ForwardPass, H: Tensor, classes: Sequence[int], placebos: int
+        self, images: ForwardPass, regions: Regions, classes: Sequence[int], allotment: Allotment
     ) -> list[EffectRow]:
-        """Return the effects of erasing regions H [N, K, H, W], without q-values.
+        """Return the effects of erasing regions, without q-values.
 
         Raises:
             ModelError: When the network gives infinite values or NaN.
         """
         with network_errors("for an image without a concept"):
-            return self.eraser.rows(images, H, classes, placebos)
+            return self.eraser.rows(images, regions, classes, allotment)
 
     def class_rows(
-        self, names: Sequence[str], digests: Sequence[str], x: Tensor, index: int, placebos: int
+        self,
+        names: Sequence[str],
+        digests: Sequence[str],
+        x: Tensor,
+        index: int,
+        allotment: Allotment,
     ) -> tuple[list[tuple[Any, ...]], list[EffectRow], dict[str, NDArray[np.float64]]]:
         """Explain one class for a batch of images.
 
@@ -262,7 +268,7 @@ class Attributor:
             digests: SHA-256 of their content.
             x: The network's inputs [N, 3, H, W].
             index: The class.
-            placebos: Placebos of each concept's region.
+            allotment: The placebos and ways to fill that are due at these images.
 
         Returns:
             The table rows, image by image, with the class's probability and the name of the most
@@ -275,7 +281,7 @@ class Attributor:
         """
         class_names = self.model.class_names
         images = self.forward(names, x)
-        effects = self.effects(images, self.eraser.regions(images), [index], placebos)
+        effects = self.effects(images, self.eraser.regions(images), [index], allotment)
         sources = [self.cavs.concepts_of(digest) for digest in digests]
         best = [class_names[int(row.argmax())] for row in images.probabilities]
         rows: list[list[tuple[Any, ...]]] = [[] for _ in names]

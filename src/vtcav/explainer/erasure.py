@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from math import nan
 from typing import Any
 
@@ -12,27 +13,41 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vtcav.explainer.allotment import Allotment
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.learning.drawn_cavs import seed_of
 from vtcav.explainer.settings import ErasureSettings
 from vtcav.method.erasure.effect import class_scores, placebo_p_value, share
 from vtcav.method.erasure.fill import Fill, filled, others
-from vtcav.method.erasure.region import SEEN, elsewhere, region, resized
+from vtcav.method.erasure.region import SEEN, elsewhere, highest_elsewhere, region, resized
 from vtcav.method.significance import effect_size
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
 from vtcav.results.bank import CavBank
+from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.rows import EffectRow
 
-__all__ = ["TOGETHER", "Eraser"]
+__all__ = ["Eraser", "Regions"]
 
-TOGETHER = "layers together"
-"""The layer of an effect whose region comes from the maps of several layers."""
 NOT_SEEN = "not seen at these layers (held-out AUC {:.2f}, below {:g}): no number"
 NO_REGION = "the concept is nowhere in this image"
 NO_REFERENCE = "the class scores no higher than for the negatives, so there is no share"
-LARGE = "the region covers {:.0%} of the picture: more than the concept is gone"
+LARGE = "the region covers half of the picture or more: more than the concept is gone"
 _LARGE = 0.5
+_RANDOM_CONCEPTS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """The regions of K concepts in N images.
+
+    Attributes:
+        H: Regions [N, K, H, W] of 0 and 1, at the size of the network's input.
+        chance: Responses to J random concepts [N, J, h, w], which placebos are taken from.
+    """
+
+    H: Tensor
+    chance: Tensor
 
 
 class Eraser:
@@ -57,6 +72,9 @@ class Eraser:
         # the first layer finds colours and edges, the last has hardly any place
         joined = layers[1:-1] if len(layers) > 3 else layers
         self._places = {layer: found for layer in joined if (found := places[layer]) is not None}
+        self._random = {
+            layer: v for layer in self._places if (v := _null_directions(cavs, layer)) is not None
+        }
         logits = [cavs.sets[i].logits for i in dict.fromkeys(i for _, i in cavs.contrast)]
         self.works = bool(settings.fill and self._places and all(map(len, logits)))
         fill = settings.fill
@@ -67,8 +85,8 @@ class Eraser:
         self._reference = torch.stack(logits).mean(0)
         self._seen = torch.stack([found.seen for found in self._places.values()]).amax(0)
 
-    def regions(self, images: ForwardPass) -> Tensor:
-        """Return the regions of all concepts [N, K, H, W]; K is 0 where nothing is erased.
+    def regions(self, images: ForwardPass) -> Regions:
+        """Return the regions of all concepts; K is 0 where nothing is erased.
 
         A concept that is not seen has an empty region.
 
@@ -77,50 +95,62 @@ class Eraser:
         """
         N, _, height, width = images.x.shape
         if not self.works:
-            return images.x.new_zeros(N, 0, height, width)
+            return Regions(*images.x.new_zeros(2, N, 0, height, width))
         maps = [
             resized(found.maps(images.maps[layer]), (height, width))
             for layer, found in self._places.items()
         ]
-        return region(maps, [found.seen for found in self._places.values()])
+        H = region(maps, [found.seen for found in self._places.values()])
+        return Regions(H, self._chance(images))
 
     def rows(
-        self, images: ForwardPass, H: Tensor, classes: Sequence[int], placebos: int
+        self, images: ForwardPass, regions: Regions, classes: Sequence[int], allotment: Allotment
     ) -> list[EffectRow]:
         """Return the effects of erasing regions, image by image, without q-values.
 
         Args:
             images: A pass of N images.
-            H: Their regions [N, K, H, W].
+            regions: Their regions.
             classes: T class indices.
-            placebos: The number of placebos of each region, J.
+            allotment: The placebos and ways to fill that are due.
 
         Raises:
             ModelError: When the network gives infinite values or NaN.
         """
-        return [
-            row for n in range(len(H)) for row in self._erase(images, n, H[n], classes, placebos)
-        ]
+        rows: list[EffectRow] = []
+        for n in range(len(regions.H)):
+            allotment.next_image()
+            rows += self._erase(images, regions, n, classes, allotment)
+        return rows
 
     def _erase(
-        self, images: ForwardPass, n: int, H: Tensor, classes: Sequence[int], placebos: int
-    ) -> list[EffectRow]:
-        """Return the effects of erasing regions H [K, H, W] from image n, concept by concept."""
-        x, z = images.x[n : n + 1], images.z[n : n + 1]
-        found = [k for k in range(len(H)) if H[k].any()]
-        pictures = [self._pictures(x, H[k], placebos) for k in found]
-        zs = dict(zip(found, self._logits(images.names[n], pictures), strict=True))
+        self,
+        images: ForwardPass,
+        regions: Regions,
+        n: int,
+        classes: Sequence[int],
+        allotment: Allotment,
+    ) -> Iterator[EffectRow]:
+        """Yield the effects of erasing the regions of image n, concept by concept."""
+        H, fills = regions.H[n], {}
+        pictures = []
+        for k in H.flatten(1).any(1).nonzero().flatten().tolist():
+            every = allotment.all_fills(self._names[k])
+            numbers = allotment.placebos(self._names[k])
+            fills[k] = self._fills if every else self._fills[:1]
+            placebos = _placebos(H[k], regions.chance[n], numbers)
+            pictures.append(self._pictures(images.x[n : n + 1], H[k], fills[k], placebos))
+        zs = dict(zip(fills, self._logits(images.names[n], pictures), strict=True))
+        z = images.z[n : n + 1]
         unchanged = z.expand(len(self._fills), -1)
-        return [
-            row
-            for k, own in enumerate(H)
-            for row in self._rows(
-                images.names[n], k, own, torch.cat([z, zs.get(k, unchanged)]), classes
+        for k, own in enumerate(H):
+            scores = torch.cat([z, zs.get(k, unchanged)])
+            yield from self._rows(
+                images.names[n], k, own, scores, classes, len(fills.get(k, self._fills))
             )
-        ]
 
     def _rows(
-        self, image: str, k: int, H: Tensor, z: Tensor, classes: Sequence[int]
+        self, image: str, k: int, H: Tensor, z: Tensor, classes: Sequence[int], fills: int
     ) -> Iterator[EffectRow]:
         """Yield the rows of concept k.
 
@@ -130,6 +160,7 @@ class Eraser:
             H: Its region [H, W].
             z: Logits of the image, of the image filled in each way, and of each placebo.
             classes: T class indices.
+            fills: In how many ways it was filled.
         """
         binary, index = self._model.binary, list(classes)
         reference = class_scores(self._reference, index, binary=binary)
@@ -149,17 +180,27 @@ class Eraser:
                 probability_without=probabilities[1, t],
                 area=area,
                 seen=seen,
-                **self._effect(scores[:, t], float(reference[t])),
+                **_effect(scores[:, t], float(reference[t]), fills),
                 q_value=nan,
                 note=_note(seen, area, float(scores[0, t] - reference[t])),
             )
 
-    def _pictures(self, x: Tensor, H: Tensor, placebos: int) -> Tensor:
+    def _pictures(self, x: Tensor, H: Tensor, fills: Sequence[Fill], placebos: Tensor) -> Tensor:
         """Return the image filled in each way, and in the first way at every placebo."""
-        own, fill = [filled(x, H[None], fill) for fill in self._fills], self._fills[0]
-        region_alone = zlib.crc32(H.bool().cpu().numpy().tobytes())
-        elsewheres = elsewhere(H.cpu(), placebos, seed_of("placebo", region_alone)).to(H)
-        return torch.cat([*own, filled(x.expand(placebos, -1, -1, -1), elsewheres, fill)])
+        own = [filled(x, H[None], fill) for fill in fills]
+        return torch.cat([*own, filled(x.expand(len(placebos), -1, -1, -1), placebos, fills[0])])
+
+    def _chance(self, images: ForwardPass) -> Tensor:
+        """Return the mean response over layers to random concepts [N, J, h, w]."""
+        if not self._random:
+            return images.x.new_zeros(len(images.x), 0, 1, 1)
+        F = [images.maps[layer] for layer in self._random]
+        h, w = max((maps.shape[2:] for maps in F), key=lambda hw: hw[0] * hw[1])
+        responses = [
+            resized(_standardised(torch.einsum("jc,nchw->njhw", v.to(maps), maps)), (h, w))
+            for v, maps in zip(self._random.values(), F, strict=True)
+        ]
+        return torch.stack(responses).mean(0)
 
     def _logits(self, name: str, pictures: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return the logits of every group of pictures, which pass through the network together."""
@@ -172,31 +213,71 @@ class Eraser:
             check_finite([name] * len(x), {}, parts[-1])
         return torch.split(torch.cat(parts), [len(group) for group in pictures])
 
-    def _effect(self, scores: NDArray[np.float64], reference: float) -> dict[str, Any]:
-        """Return the numbers of a row.
 
-        Args:
-            scores: Of the class, for the image, without the region filled in each way, and
-                without each placebo.
-            reference: The mean score of the negatives.
-        """
-        before, drops = scores[0], scores[0] - scores[1:]
-        own, chance = drops[: len(self._fills)], drops[len(self._fills) :]
-        tested = len(chance) > 0
-        return {
-            "logit": before,
-            "without": scores[1],
-            "drop": own[0],
-            "drop_low": own.min(),
-            "drop_high": own.max(),
-            "reference": reference,
-            "share": share(own[0], before, reference),
-            "placebos": len(chance),
-            "placebo_mean": chance.mean() if tested else nan,
-            "placebo_std": chance.std() if tested else nan,
-            "effect": effect_size(own[0], chance) if tested else nan,
-            "p_value": placebo_p_value(own[0], chance) if tested else nan,
-        }
+def _null_directions(cavs: CavBank, layer: str) -> Tensor | None:
+    """Return the directions of some null CAVs at a layer [J, C]; None where there are none."""
+    null = next((positions for positions in cavs.resampling.null if positions), range(0))
+    resampled = cavs.layers[layer].resampled
+    return resampled.part(null[:_RANDOM_CONCEPTS]).v if resampled is not None and null else None
+
+
+def _standardised(r: Tensor) -> Tensor:
+    """Return responses [N, J, h, w] less their mean over the locations, over their deviation."""
+    deviation = r.std((2, 3), keepdim=True, correction=0)
+    return (r - r.mean((2, 3), keepdim=True)) / deviation.clamp(min=torch.finfo(r.dtype).tiny)
+
+
+def _placebos(H: Tensor, chance: Tensor, numbers: range) -> Tensor:
+    """Return placebos of a region [J, H, W] by their numbers.
+
+    Those of even numbers have the region's shape, those of odd numbers lie where a random concept
+    responds most.
+
+    Args:
+        H: The region [H, W].
+        chance: Responses to random concepts [M, h, w].
+        numbers: Of the J placebos among all of the concept.
+    """
+    # drawn by the region and their numbers alone, whatever the batches and the other concepts
+    region_alone = zlib.crc32(H.bool().cpu().numpy().tobytes())
+    height, width = H.shape
+    placebos = []
+    for number in numbers:
+        if number % 2 and len(chance):
+            response = chance[number // 2 % len(chance)][None, None]
+            placebos.append(highest_elsewhere(H, resized(response, (height, width))[0]))
+        else:
+            seed = seed_of("placebo", region_alone, number)
+            placebos.append(elsewhere(H.cpu(), 1, seed).to(H))
+    return torch.cat(placebos) if placebos else H.new_zeros(0, height, width)
+
+
+def _effect(scores: NDArray[np.float64], reference: float, fills: int) -> dict[str, Any]:
+    """Return the numbers of a row.
+
+    Args:
+        scores: Of the class, for the image, without the region filled in each way, and without
+            each placebo.
+        reference: The mean score of the negatives.
+        fills: In how many ways it was filled.
+    """
+    before, drops = scores[0], scores[0] - scores[1:]
+    own, chance = drops[:fills], drops[fills:]
+    tested, several = len(chance) > 0, fills > 1
+    return {
+        "logit": before,
+        "without": scores[1],
+        "drop": own[0],
+        "drop_low": own.min() if several else nan,
+        "drop_high": own.max() if several else nan,
+        "reference": reference,
+        "share": share(own[0], before, reference),
+        "placebos": len(chance),
+        "placebo_mean": chance.mean() if tested else nan,
+        "placebo_std": chance.std() if tested else nan,
+        "effect": effect_size(own[0], chance) if tested else nan,
+        "p_value": placebo_p_value(own[0], chance) if tested else nan,
+    }
 
 
 def _note(seen: float, area: float, gap: float) -> str:
@@ -208,5 +289,5 @@ def _note(seen: float, area: float, gap: float) -> str:
     if gap <= 0:
         notes.append(NO_REFERENCE)
     if area > _LARGE:
-        notes.append(LARGE.format(area))
+        notes.append(LARGE)
     return "; ".join(notes)

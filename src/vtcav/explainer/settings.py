@@ -82,7 +82,8 @@ class ErasureSettings(Settings):
 
     Attributes:
         fill: How a region is filled in; None erases nothing.
-        placebos: Regions of the same shape elsewhere in each image, which say what chance does.
+        placebos: Regions of the same size elsewhere in an image, or in the images of a class, which
+            say what chance does.
 
     Raises:
         ExplanationError: For a value out of range.
@@ -94,7 +95,7 @@ class ErasureSettings(Settings):
         "convolution", Filling(), "how a concept's region is filled in", none="no erasure"
     )
     placebos: int = parameter(
-        20, Whole(0), "regions elsewhere in the image that effects are compared with"
+        20, Whole(0), "regions elsewhere that the effect of each concept is compared with"
     )
 
     def describe(self) -> dict[str, Any]:

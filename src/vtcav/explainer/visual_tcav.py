@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.errors import CavError, ExplanationError, ImageError, ModelError
+from vtcav.explainer.allotment import Allotment
 from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.learning.example_passes import Pass, look_at
 from vtcav.explainer.learning.learn import learn
@@ -22,7 +23,6 @@ from vtcav.images.input_box import shown_picture
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.preprocess import to_tensor
 from vtcav.images.signature import signature
-from vtcav.method.erasure.effect import placebos_of_each
 from vtcav.method.erasure.fill import Fill
 from vtcav.method.variants import PAPER, Variant, check_variant
 from vtcav.models.base import Model
@@ -67,8 +67,8 @@ class VisualTCAV:
         fill: How the region of a concept is filled in when it is erased (docs/erasure.md):
             "convolution", "mean" or "blur", or a callable of the network's inputs x [n, c, H, W]
             and the regions H [n, 1, H, W] that returns filled inputs. None erases nothing.
-        placebos: Regions of the same shape elsewhere in each image, which effects are compared
-            with.
+        placebos: Regions of the same size elsewhere that the effect of each concept is compared
+            with: in an image, or in the images of a class together.
         progress: Whether to show progress bars; None shows them where the output is a terminal.
         cache: Where to keep intermediate results of `fit`, so that fitting again, or adding a
             concept, is fast: a folder or a `vtcav.Cache`, True for the user's cache folder, False
@@ -262,8 +262,9 @@ class VisualTCAV:
         images = self.attributor.forward([name], x[None])
         wanted = self._classes(classes, images.probabilities[0])
         self.attributor.measure_precision(images, wanted)
-        H = self.attributor.eraser.regions(images)
-        effects = self.attributor.effects(images, H, wanted, self._erasure.placebos)
+        regions = self.attributor.eraser.regions(images)
+        allotment = Allotment(self._erasure.placebos)
+        effects = self.attributor.effects(images, regions, wanted, allotment)
         learned_from = self.cavs.concepts_of(digest)
         rows: list[Row] = []
         concept_maps: dict[str, NDArray[np.float32]] = {}
@@ -283,7 +284,7 @@ class VisualTCAV:
             _predictions=predictions(images.probabilities[0], self.model.class_names),
             _maps=concept_maps,
             _effects=effect_table(effects),
-            _regions=H[0].bool().cpu().numpy(),
+            _regions=regions.H[0].bool().cpu().numpy(),
         )
 
     @unaffected
@@ -333,8 +334,7 @@ class VisualTCAV:
         index = self.model.class_index(class_name)
         refs = collect(images, limit=limit, seed=seed)
         self.attributor.measure_precision_at(refs, index)
-        placebos = placebos_of_each(self._erasure.placebos, len(refs))
-        task = Task(self.attributor, index, strict, placebos)
+        task = Task(self.attributor, index, strict, len(refs))
         done = explain_images(
             task, refs, engine_of(engine, ray_options), run=run, shown=self.progress
         )

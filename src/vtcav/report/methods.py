@@ -120,8 +120,9 @@ def _erased(provenance: Provenance) -> str:
         "To measure whether the network uses a concept, its region was filled in "
         f"(“{clear(fill)}”) and the network applied again. Regions come from linear discriminants "
         "learned on single locations of the feature maps, joined over layers; concepts whose "
-        "held-out AUC is below 0.8 were not measured. Effects were compared with regions of the "
-        f"same shape elsewhere in the image (up to {placebos} an image; two-sided, q ≤ 0.05)."
+        f"held-out AUC is below 0.8 were not measured. Effects were compared with {placebos} "
+        "regions of the same size elsewhere, in an image or over the images of a class (half of "
+        "the same shape, half where random concepts respond most; two-sided, q ≤ 0.05)."
     )
 
 

@@ -12,12 +12,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vtcav.files.manifest import read_table
-from vtcav.method.erasure.effect import mean_p_value
+from vtcav.method.erasure.effect import mean_test
 from vtcav.method.significance import q_values, student_interval
 from vtcav.results.rows import EffectRow
 from vtcav.results.words import counted_notes
 
-__all__ = ["class_effects", "effect_table", "read_effects"]
+__all__ = ["TOGETHER", "class_effects", "effect_table", "read_effects", "with_effects"]
+
+TOGETHER = "layers together"
+"""The layer of an effect whose region comes from the maps of several layers."""
+_SUMMARY = ["drop", "drop_low", "drop_high", "share", "share_low", "share_high"]
 
 
 def effect_table(rows: Sequence[EffectRow] = ()) -> pd.DataFrame:
@@ -51,35 +55,65 @@ def class_effects(effects: pd.DataFrame, confidence: float = 0.95) -> pd.DataFra
     return table.assign(q_value=q_values(table["p_value"].to_numpy(float)))
 
 
+def with_effects(summary: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame:
+    """Return a summary with the effect of erasing each concept, which is the same at every layer.
+
+    Args:
+        summary: One row per layer and concept.
+        effects: The table of `class_effects`.
+    """
+    together = effects[effects["layer"] == TOGETHER].set_index("concept")[_SUMMARY]
+    return summary.join(together, on="concept")
+
+
 def _row(rows: pd.DataFrame, confidence: float) -> dict[str, Any]:
     """Return the mean effect over images of one concept."""
     drops = rows["drop"].to_numpy(float)
+    drop = float(drops.mean()) if len(drops) else math.nan
     low, high = _interval(drops, confidence)
+    present = float((rows["area"] > 0).mean())
     # the share of means: an image whose own gap is below 0 counts with what it has
     gap = float((rows["logit"] - rows["reference"]).mean())
     total = gap if gap > 0 else math.nan
-    tested = rows["placebo_mean"].notna()
+    tested = rows[rows["placebos"] > 0]
+    effect, p_value = _test(tested)
     return {
         "n": len(rows),
-        "drop": float(drops.mean()) if len(drops) else math.nan,
+        "drop": drop,
         "drop_low": low,
         "drop_high": high,
-        "fill_low": float(rows["drop_low"].mean()),
-        "fill_high": float(rows["drop_high"].mean()),
+        "fill_low": drop + _fill_offset(rows, "drop_low", present),
+        "fill_high": drop + _fill_offset(rows, "drop_high", present),
         "gap": gap,
-        "share": float(drops.mean()) / total if len(drops) else math.nan,
+        "share": drop / total,
         "share_low": low / total,
         "share_high": high / total,
         "probability": float(rows["probability"].mean()),
         "probability_without": float(rows["probability_without"].mean()),
-        "present": float((rows["area"] > 0).mean()),
+        "present": present,
         "area": float(rows["area"].mean()),
         "seen": float(rows["seen"].mean()),
-        "placebo_mean": float(rows.loc[tested, "placebo_mean"].mean()),
-        "p_value": _p_value(rows[tested]),
+        # as if the others, where nothing is erased, had placebos as well
+        "placebo_mean": float(tested["placebo_mean"].mean()) * present,
+        "effect": effect,
+        "p_value": p_value,
         "q_value": math.nan,
         "note": "; ".join(counted_notes(rows["note"])),
     }
+
+
+def _fill_offset(rows: pd.DataFrame, end: str, present: float) -> float:
+    """Return how far the mean drop moves in the worst way to fill, from the images filled in all.
+
+    Args:
+        rows: The rows of a concept.
+        end: "drop_low" or "drop_high".
+        present: The share of images that show the concept; the others stay as they are.
+    """
+    filled = rows[(rows["area"] > 0) & rows[end].notna()]
+    if filled.empty:
+        return math.nan if present else 0.0
+    return float((filled[end] - filled["drop"]).mean()) * present
 
 
 def _interval(values: NDArray[np.float64], confidence: float) -> tuple[float, float]:
@@ -90,13 +124,13 @@ def _interval(values: NDArray[np.float64], confidence: float) -> tuple[float, fl
     return low, high
 
 
-def _p_value(rows: pd.DataFrame) -> float:
-    """Return the p-value of the mean drop of images whose regions have placebos."""
+def _test(rows: pd.DataFrame) -> tuple[float, float]:
+    """Return effect and p-value of the mean drop of images whose regions have placebos."""
     if rows.empty:
-        return math.nan
+        return math.nan, math.nan
     if len(rows) == 1:
-        return float(rows["p_value"].iloc[0])
-    drops, means, deviations = (
-        rows[name].to_numpy(float) for name in ("drop", "placebo_mean", "placebo_std")
+        return float(rows["effect"].iloc[0]), float(rows["p_value"].iloc[0])
+    drops, means, deviations, placebos = (
+        rows[name].to_numpy(float) for name in ("drop", "placebo_mean", "placebo_std", "placebos")
     )
-    return mean_p_value(drops, means, deviations, int(rows["placebos"].min()))
+    return mean_test(drops, means, deviations, placebos)

@@ -20,7 +20,7 @@ from vtcav.files.manifest import (
 )
 from vtcav.images.references import Skipped
 from vtcav.parameters import Between, check
-from vtcav.results.effect_tables import class_effects, effect_table, read_effects
+from vtcav.results.effect_tables import class_effects, effect_table, read_effects, with_effects
 from vtcav.results.local_explanation import LocalExplanation, freeze, numbered
 from vtcav.results.notebook.explanations import global_html, global_text
 from vtcav.results.provenance import Provenance
@@ -93,12 +93,12 @@ class GlobalExplanation:
         """Return one row per concept: the effect of erasing it over the images.
 
         Columns: layer, concept, n (images), drop (mean, in logits), drop_low and drop_high
-        (Student t interval over images), fill_low and fill_high (over the ways to fill), gap (the
-        mean of logit - reference), share (drop as a share of gap; none where gap is not above 0),
-        share_low, share_high,
-        probability, probability_without, present (the share of images where the concept was
-        found), area, seen, placebo_mean, p_value and q_value (the mean against placebos,
-        two-sided), note.
+        (Student t interval over images), fill_low and fill_high (over the ways to fill, which
+        some images are filled in), gap (the mean of logit - reference), share (drop as a share of
+        gap; none where gap is not above 0), share_low, share_high, probability,
+        probability_without, present (the share of images where the concept was found), area, seen,
+        placebo_mean (of regions of the same size elsewhere), effect (how many standard deviations
+        the mean is from what these give), p_value and q_value (against these, two-sided), note.
 
         Raises:
             ExplanationError: For a confidence out of range.
@@ -141,7 +141,9 @@ class GlobalExplanation:
         mean would vary with other images of this kind, not how certain the concept is), cav_low
         and cav_high (interval of the mean for other examples and negatives, from bootstrap CAVs),
         null_mean, effect, p_value (the mean against the means of null CAVs, one-sided), q_value
-        (adjusted for all rows of this table), separated, note.
+        (adjusted for all rows of this table), separated, drop and share (the measured effect of
+        erasing the concept, with drop_low, drop_high, share_low and share_high: see
+        `class_effects`; the same at every layer), note.
 
         Args:
             confidence: Of the intervals, between 0 and 1.
@@ -153,6 +155,7 @@ class GlobalExplanation:
         from vtcav.results.class_summary import class_summary
 
         table = class_summary(self._rows, self._resampled, confidence)
+        table = with_effects(table, self.class_effects(confidence))
         return printable(table, "ci_low", "ci_high", "p_value", "q_value", "mean")
 
     def wide(self) -> pd.DataFrame:

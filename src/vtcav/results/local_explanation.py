@@ -98,13 +98,13 @@ class LocalExplanation:
         The concept's region is filled in from around it, and the network looks again
         (docs/erasure.md). Columns: layer (those whose maps give the region), concept, class_index,
         class_name, logit (before), without (after), drop (their difference: below 0 where the
-        concept speaks against the class), drop_low and drop_high (over the ways to fill),
-        reference (the mean logit of the negatives, of all sets alike), share (drop as a share of
-        logit - reference), probability and probability_without, area (the share of the picture
-        that was filled in), seen (held-out AUC of the place filter; below 0.8 there is no number),
-        placebos, placebo_mean and placebo_std (drops of regions of the same shape elsewhere),
-        effect (how many standard deviations the drop is from their mean), p_value and q_value
-        (against the placebos, two-sided), note. Empty where nothing was erased.
+        concept speaks against the class), drop_low and drop_high (over the ways to fill; NaN where
+        only one was tried), reference (the mean logit of the negatives, of all sets alike), share
+        (drop as a share of logit - reference), probability and probability_without, area (the
+        share of the picture that was filled in), seen (held-out AUC of the place filter; below 0.8
+        there is no number), placebos, placebo_mean and placebo_std (drops of regions of the same
+        size elsewhere), effect (how many standard deviations the drop is from their mean), p_value
+        and q_value (against the placebos, two-sided), note. Empty where nothing was erased.
         """
         return printable(self._effects.drop(columns="image"), *EFFECT_NUMBERS)
 

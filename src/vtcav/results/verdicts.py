@@ -2,7 +2,7 @@
 
 A verdict is drawn from evidence in this order: whether the network sees the concept at all, how
 far the class's score falls without it (over images and ways to fill), and whether regions of the
-same shape elsewhere do as much.
+same size elsewhere do as much.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _verdict(row: dict[Any, Any], class_name: str) -> Verdict:
     verb = "falls" if row["drop"] > 0 else "rises"
     effect = (
         f"Without {concept} the score of {target} {verb} by {change} on average over "
-        f"{count(int(row['n']), 'image')}; regions of the same shape elsewhere: {chance}."
+        f"{count(int(row['n']), 'image')}; regions of the same size elsewhere: {chance}."
         + ("" if row["drop"] > 0 else f" It counts against {target}.")
     )
     doubt = _doubt(row, small)
@@ -105,11 +105,11 @@ def _verdict(row: dict[Any, Any], class_name: str) -> Verdict:
     if doubt:
         sentence = f"Whether {target} uses {concept} cannot be told, because {doubt}. {effect}"
         return Verdict(row["concept"], "cannot be told", sentence, size)
-    if abs(size) < small or row["q_value"] > SIGNIFICANT:
+    if abs(size) < small or row["q_value"] > SIGNIFICANT or _chance_does_more(row):
         sentence = (
             f"The network sees {concept} but hardly uses it for {target}: without it the score "
             f"{verb} by {change} on average over {count(int(row['n']), 'image')}; regions of the "
-            f"same shape elsewhere: {chance}."
+            f"same size elsewhere: {chance}."
         )
         return Verdict(row["concept"], "not used", sentence, size)
     return Verdict(row["concept"], "used", effect, size)
@@ -133,6 +133,11 @@ def _doubt(row: dict[Any, Any], small: float) -> str:
         f"chance may explain its effect (q = {row['q_value']:.2g}), and the images leave room for "
         "one; more images would tell"
     )
+
+
+def _chance_does_more(row: dict[Any, Any]) -> bool:
+    """Whether regions elsewhere change the score as far as the concept's, or further."""
+    return bool(row["drop"] * (row["drop"] - row["placebo_mean"]) < 0)
 
 
 def _scale(row: dict[Any, Any]) -> float:

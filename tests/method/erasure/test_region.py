@@ -2,7 +2,13 @@
 
 import torch
 
-from vtcav.method.erasure.region import elsewhere, grown, joined_map, region
+from vtcav.method.erasure.region import (
+    elsewhere,
+    grown,
+    highest_elsewhere,
+    joined_map,
+    region,
+)
 
 
 def test_grown_is_the_square_around_every_pixel():
@@ -90,6 +96,17 @@ def test_the_placebos_of_a_large_region_overlap_as_little_as_they_can():
     placebos = elsewhere(H, 10, seed=0)
     assert (placebos.sum((1, 2)) == 256).all()
     assert ((placebos * H).sum((1, 2)) < 256).any()
+
+
+def test_placebos_of_random_concepts_lie_where_these_respond_most():
+    H, response = torch.zeros(6, 6), torch.arange(36.0).reshape(1, 6, 6)
+    H[4:, 4:] = 1
+    (placebo,) = highest_elsewhere(H, response)
+    assert placebo.sum() == 4
+    assert not (placebo * H).any()
+    assert placebo[5, 2:4].tolist() == [1, 1]  # the highest outside of the region
+    H[:] = 1
+    assert not highest_elsewhere(H, response).any()
 
 
 def test_an_empty_region_has_empty_placebos():

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vtcav.explainer.allotment import Allotment
 from vtcav.explainer.runs.identity import identity
 from vtcav.explainer.runs.part import EFFECTS, Chunk, Part, Task, chunks_of, joined, table_of
 from vtcav.explainer.runs.run_folder import opened
@@ -183,7 +184,10 @@ def explain_parts(
     prepare = partial(_prepare, task.attributor.model.preprocess)
     with closing(computed_ahead(prepare, refs, 2 * task.attributor.settings.images)) as arrivals:
         for chunk in chunks:
-            yield chunk.number, _explain(task, islice(arrivals, len(chunk.refs)), progress)
+            own = islice(arrivals, len(chunk.refs))
+            erasure = task.attributor.erasure
+            allotment = Allotment.of_part(erasure.placebos, len(chunk.refs), task.images)
+            yield chunk.number, _explain(task, own, allotment, progress)
 
 
 _Arrival: TypeAlias = tuple[ImageRef, Fact, Tensor | UnreadableError]
@@ -199,7 +203,9 @@ def _prepare(preprocess: Callable[[Image.Image], Tensor], ref: ImageRef) -> _Arr
         return ref, fact, error
 
 
-def _explain(task: Task, arrivals: Iterable[_Arrival], progress: Progress | None) -> Part:
+def _explain(
+    task: Task, arrivals: Iterable[_Arrival], allotment: Allotment, progress: Progress | None
+) -> Part:
     """Compute one part."""
     attributor = task.attributor
     facts: list[Fact] = []
@@ -231,7 +237,7 @@ def _explain(task: Task, arrivals: Iterable[_Arrival], progress: Progress | None
         for name, x in zip(names, tensors, strict=True):
             check_same_shape(x.shape, name, shape, first)
         more, erased, added = attributor.class_rows(
-            names, digests, torch.stack(tensors), task.class_index, task.placebos
+            names, digests, torch.stack(tensors), task.class_index, allotment
         )
         rows += more
         effects += erased

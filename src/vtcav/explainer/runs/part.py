@@ -61,13 +61,13 @@ class Task:
         attributor: The attributor, with the concepts and the layers to explain.
         class_index: The class.
         strict: Whether an unreadable image is an error.
-        placebos: Placebos of each concept's region in each image.
+        images: The number of images of the class.
     """
 
     attributor: Attributor
     class_index: int
     strict: bool
-    placebos: int = 0
+    images: int = 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -224,7 +224,7 @@ def _packed(task: Task, name: str | None, device: str) -> bytes:
         "erasure": attributor.erasure,
         "class_index": task.class_index,
         "strict": task.strict,
-        "placebos": task.placebos,
+        "images": task.images,
     }
     try:
         packed: bytes = cloudpickle.dumps(recipe)  # type: ignore[no-untyped-call]  # Ray is untyped
@@ -250,7 +250,7 @@ def _task(packed: bytes) -> Task:
     cavs.check_fits(model, signature(model.preprocess))
     cavs.check_behaviour(model)
     attributor = Attributor(model, cavs, recipe["settings"], recipe["erasure"])
-    return Task(attributor, recipe["class_index"], recipe["strict"], recipe["placebos"])
+    return Task(attributor, recipe["class_index"], recipe["strict"], recipe["images"])
 
 
 def _on_device(model: Model, device: str) -> Model:

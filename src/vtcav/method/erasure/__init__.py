@@ -11,5 +11,5 @@ map say where, and the network itself say how much, in five steps:
 5. The drop is z_t(x) - z_t(filled x), and its share that of z_t(x) - z_t(negatives) (`effect`).
 
 A concept that the filter does not tell from the negatives on held-out images is not seen: it gets
-no number. Regions of the same shape elsewhere in the image, placebos, say what chance would do.
+no number. Regions of the same size elsewhere in the image, placebos, say what chance would do.
 """

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["class_scores", "mean_p_value", "placebo_p_value", "placebos_of_each", "share"]
+__all__ = ["class_scores", "mean_test", "placebo_p_value", "share"]
 
 
 def class_scores(z: Tensor, classes: list[int], *, binary: bool) -> Tensor:
@@ -70,51 +70,39 @@ def placebo_p_value(drop: float, placebos: NDArray[np.float64]) -> float:
     return float((1 + count) / (1 + len(placebos)))
 
 
-def placebos_of_each(placebos: int, images: int) -> int:
-    """Return how many placebos each of several images needs to test their mean.
-
-    The images' placebos are tested together, so the more images, the fewer each needs.
-
-    Args:
-        placebos: The number for one image.
-        images: The number of images.
-
-    Example:
-        >>> [placebos_of_each(20, n) for n in (1, 10, 50, 1000)]
-        [20, 10, 2, 2]
-    """
-    return min(placebos, max(2, math.ceil(100 / max(1, images))))
-
-
-def mean_p_value(
+def mean_test(
     drops: NDArray[np.float64],
     means: NDArray[np.float64],
     deviations: NDArray[np.float64],
-    placebos: int,
-) -> float:
-    """Return the p-value of the mean drop of several images against their placebos, two-sided.
+    placebos: NDArray[np.float64],
+) -> tuple[float, float]:
+    """Test the mean drop of several images against their placebos, two-sided.
 
     Under the null hypothesis each image's drop is drawn from its own J + 1 regions, so the mean
     over images has a known mean and variance, and is nearly normal. The p-value is never below the
-    (J + 1)^-n that the draws allow.
+    product of 1 / (J + 1) that the draws allow.
 
     Args:
         drops: Drops of the images [n].
         means: Mean drops of their placebos [n].
         deviations: Standard deviations of these drops, with divisor J [n].
-        placebos: Placebos of each image, J.
+        placebos: The number of placebos of each image, J [n].
 
     Returns:
-        In (0, 1]; 1 where all regions of all images have the same drop.
+        The effect, in standard deviations of the mean by chance, and the p-value in (0, 1]; NaN
+        and 1 where all regions of all images have the same drop.
 
     Example:
-        >>> round(mean_p_value(np.array([1.0, 1.0]), np.zeros(2), np.ones(2), 20), 3)
-        0.178
+        >>> J = np.array([20, 20])
+        >>> effect, p = mean_test(np.array([1.0, 1.0]), np.zeros(2), np.ones(2), J)
+        >>> round(effect, 3), round(p, 3)
+        (1.348, 0.178)
     """
     away = (drops - means) * placebos / (1 + placebos)
     variance = (deviations**2 + (drops - means) ** 2 / (1 + placebos)) * placebos / (1 + placebos)
     total = float(variance.sum())
     if total <= 0:
-        return 1.0
-    p = math.erfc(abs(float(away.sum())) / math.sqrt(2 * total))
-    return max(p, float((1 + placebos) ** -float(len(drops))))
+        return math.nan, 1.0
+    effect = float(away.sum()) / math.sqrt(total)
+    p = math.erfc(abs(effect) / math.sqrt(2))
+    return effect, max(p, float(np.prod(1 / (1 + placebos))))

@@ -13,7 +13,16 @@ from torch.nn import functional
 
 from vtcav.method.erasure.place_filter import BETTER
 
-__all__ = ["LEVEL", "SEEN", "elsewhere", "grown", "joined_map", "region", "resized"]
+__all__ = [
+    "LEVEL",
+    "SEEN",
+    "elsewhere",
+    "grown",
+    "highest_elsewhere",
+    "joined_map",
+    "region",
+    "resized",
+]
 
 LEVEL = 0.25
 SEEN = 0.8
@@ -154,3 +163,24 @@ def elsewhere(H: Tensor, count: int, seed: int) -> Tensor:
         _, turned, i, j = best
         placebo[i : i + h, j : j + w] = turned
     return placebos
+
+
+def highest_elsewhere(H: Tensor, responses: Tensor) -> Tensor:
+    """Return placebos of a region where random concepts respond most, outside of the region.
+
+    Args:
+        H: A region [H, W] of 0 and 1.
+        responses: Responses to random concepts at the size of the input [J, H, W].
+
+    Returns:
+        [J, H, W], each with as many pixels as the region, or as many as there are outside of it.
+
+    Example:
+        >>> highest_elsewhere(torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[[9.0, 1.0, 2.0]]]))
+        tensor([[[0., 0., 1.]]])
+    """
+    outside = H.flatten() == 0
+    count = min(int(H.sum()), int(outside.sum()))
+    ranked = responses.flatten(1).masked_fill(~outside, -torch.inf)
+    placebos = torch.zeros_like(ranked).scatter_(1, ranked.topk(count, 1).indices, 1.0)
+    return placebos.reshape(responses.shape)
