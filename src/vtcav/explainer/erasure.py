@@ -50,6 +50,26 @@ class Regions:
     chance: Tensor
 
 
+@dataclass(frozen=True)
+class _Erasure:
+    """A region to be filled in.
+
+    Attributes:
+        n: The position of the image.
+        k: That of the concept.
+        fills: The ways to fill it in.
+        placebos: The numbers of its placebos.
+    """
+
+    n: int
+    k: int
+    fills: tuple[Fill, ...]
+    placebos: range
+
+    def __len__(self) -> int:
+        return len(self.fills) + len(self.placebos)
+
+
 class Eraser:
     """Fills in the regions of concepts, and asks the network again.
 
@@ -117,37 +137,28 @@ class Eraser:
         Raises:
             ModelError: When the network gives infinite values or NaN.
         """
+        erasures = list(self._planned(regions, allotment))
+        zs = self._logits(images, regions, erasures)
+        done = {(each.n, each.k): (each, z) for each, z in zip(erasures, zs, strict=True)}
         rows: list[EffectRow] = []
-        for n in range(len(regions.H)):
-            allotment.next_image()
-            rows += self._erase(images, regions, n, classes, allotment)
+        for n, H in enumerate(regions.H):
+            z = images.z[n : n + 1]
+            unchanged = z.expand(len(self._fills), -1)
+            for k, own in enumerate(H):
+                each, after = done.get((n, k), (None, unchanged))
+                fills = len(each.fills) if each else len(self._fills)
+                scores = torch.cat([z, after])
+                rows += self._rows(images.names[n], k, own, scores, classes, fills)
         return rows
 
-    def _erase(
-        self,
-        images: ForwardPass,
-        regions: Regions,
-        n: int,
-        classes: Sequence[int],
-        allotment: Allotment,
-    ) -> Iterator[EffectRow]:
-        """Yield the effects of erasing the regions of image n, concept by concept."""
-        H, fills = regions.H[n], {}
-        pictures = []
-        for k in H.flatten(1).any(1).nonzero().flatten().tolist():
-            every = allotment.all_fills(self._names[k])
-            numbers = allotment.placebos(self._names[k])
-            fills[k] = self._fills if every else self._fills[:1]
-            placebos = _placebos(H[k], regions.chance[n], numbers)
-            pictures.append(self._pictures(images.x[n : n + 1], H[k], fills[k], placebos))
-        zs = dict(zip(fills, self._logits(images.names[n], pictures), strict=True))
-        z = images.z[n : n + 1]
-        unchanged = z.expand(len(self._fills), -1)
-        for k, own in enumerate(H):
-            scores = torch.cat([z, zs.get(k, unchanged)])
-            yield from self._rows(
-                images.names[n], k, own, scores, classes, len(fills.get(k, self._fills))
-            )
+    def _planned(self, regions: Regions, allotment: Allotment) -> Iterator[_Erasure]:
+        """Yield what is to be filled in, image by image and concept by concept."""
+        for n, H in enumerate(regions.H):
+            allotment.next_image()
+            for k in H.flatten(1).any(1).nonzero().flatten().tolist():
+                every = allotment.all_fills(self._names[k])
+                numbers = allotment.placebos(self._names[k])
+                yield _Erasure(n, k, self._fills if every else self._fills[:1], numbers)
 
     def _rows(
         self, image: str, k: int, H: Tensor, z: Tensor, classes: Sequence[int], fills: int
@@ -185,10 +196,12 @@ class Eraser:
                 note=_note(seen, area, float(scores[0, t] - reference[t])),
             )
 
-    def _pictures(self, x: Tensor, H: Tensor, fills: Sequence[Fill], placebos: Tensor) -> Tensor:
-        """Return the image filled in each way, and in the first way at every placebo."""
-        own = [filled(x, H[None], fill) for fill in fills]
-        return torch.cat([*own, filled(x.expand(len(placebos), -1, -1, -1), placebos, fills[0])])
+    def _pictures(self, x: Tensor, regions: Regions, erasure: _Erasure) -> Tensor:
+        """Return the image [1, 3, H, W] filled in each way, and in the first at every placebo."""
+        H, fill = regions.H[erasure.n, erasure.k], erasure.fills[0]
+        own = [filled(x, H[None], fill) for fill in erasure.fills]
+        placebos = _placebos(H, regions.chance[erasure.n], erasure.placebos)
+        return torch.cat([*own, filled(x.expand(len(placebos), -1, -1, -1), placebos, fill)])
 
     def _chance(self, images: ForwardPass) -> Tensor:
         """Return the mean response over layers to random concepts [N, J, h, w]."""
@@ -202,16 +215,33 @@ class Eraser:
         ]
         return torch.stack(responses).mean(0)
 
-    def _logits(self, name: str, pictures: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Return the logits of every group of pictures, which pass through the network together."""
-        if not pictures:
-            return []
-        parts = []
-        for x in torch.split(torch.cat(list(pictures)), self._batch_size):
-            with torch.no_grad():
-                parts.append(self._model.logits(x))
-            check_finite([name] * len(x), {}, parts[-1])
-        return torch.split(torch.cat(parts), [len(group) for group in pictures])
+    def _logits(
+        self, images: ForwardPass, regions: Regions, erasures: Sequence[_Erasure]
+    ) -> list[Tensor]:
+        """Return the logits of the pictures of every erasure.
+
+        Those of several images pass through the network together.
+        """
+        found: list[Tensor] = []
+        names: list[str] = []
+        waiting = images.x[:0]
+        for erasure in erasures:
+            n = erasure.n
+            pictures = self._pictures(images.x[n : n + 1], regions, erasure)
+            waiting, names = (
+                torch.cat([waiting, pictures]),
+                names + [images.names[n]] * len(pictures),
+            )
+            last = erasure is erasures[-1]
+            while len(waiting) >= self._batch_size or (last and len(waiting)):
+                x, waiting = waiting[: self._batch_size], waiting[self._batch_size :]
+                with torch.no_grad():
+                    found.append(self._model.logits(x))
+                check_finite(names[: len(x)], {}, found[-1])
+                names = names[len(x) :]
+        return (
+            list(torch.split(torch.cat(found), [len(each) for each in erasures])) if found else []
+        )
 
 
 def _null_directions(cavs: CavBank, layer: str) -> Tensor | None:

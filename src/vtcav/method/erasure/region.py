@@ -47,7 +47,10 @@ def grown(H: Tensor, pixels: int) -> Tensor:
         >>> grown(torch.tensor([[[[0.0, 0.0, 0.0, 1.0]]]]), 1)
         tensor([[[[0., 0., 1., 1.]]]])
     """
-    return functional.max_pool2d(H, 2 * pixels + 1, 1, pixels) if pixels else H
+    side = 2 * pixels + 1
+    # one direction after the other, as a square is its sides' product
+    H = functional.max_pool2d(H, (side, 1), 1, (pixels, 0))
+    return functional.max_pool2d(H, (1, side), 1, (0, pixels))
 
 
 def resized(M: Tensor, size: tuple[int, int]) -> Tensor:
