@@ -6,7 +6,9 @@ from tempfile import TemporaryDirectory
 import vtcav
 from vtcav.cli import demo
 from vtcav.datasets import demo_photographs, textures
-from vtcav.results.figures.local_explanation import plot_global, plot_local, save_figure
+from vtcav.results.figures.global_explanation import plot_global
+from vtcav.results.figures.local_explanation import plot_local
+from vtcav.results.figures.page import save_figure
 
 HERE = Path(__file__).parent
 LAYERS = ["_blocks.10", "_blocks.13", "_bn1"]

@@ -22,19 +22,6 @@ import os
 import warnings
 from pathlib import Path
 
-__all__ = [
-    "CavError",
-    "ConceptError",
-    "DatasetError",
-    "ExplanationError",
-    "ExtraError",
-    "ImageError",
-    "LayerError",
-    "ModelError",
-    "VtcavError",
-    "warn",
-]
-
 # Frames that a warning passes over on its way to the user's code.
 _INNER = (f"{Path(__file__).parent}{os.sep}", contextlib.__file__)
 

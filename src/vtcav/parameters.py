@@ -16,22 +16,6 @@ from typing import Any, ClassVar
 
 from vtcav.errors import ExplanationError, VtcavError
 
-__all__ = [
-    "Between",
-    "Constraint",
-    "Flag",
-    "Parameter",
-    "Settings",
-    "Text",
-    "Whole",
-    "Words",
-    "check",
-    "did_you_mean",
-    "parameter",
-    "parameters",
-    "unknown_key",
-]
-
 
 @dataclass(frozen=True)
 class Constraint:

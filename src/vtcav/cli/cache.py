@@ -20,7 +20,6 @@ from vtcav.errors import ExplanationError
 if TYPE_CHECKING:
     from vtcav.files.cache import Cache
 
-__all__ = ["add_options", "run"]
 
 _KINDS = {
     "look": "sets of images",

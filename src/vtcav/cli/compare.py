@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from vtcav.evaluation.compare.result import Comparison
     from vtcav.models.base import Model
 
-__all__ = ["add_options", "class_folders", "run"]
-
 
 def add_options(command: Parser) -> None:
     """Add the options."""

@@ -27,8 +27,6 @@ from vtcav.explainer.settings import FitSettings
 if TYPE_CHECKING:
     from vtcav.datasets import ConceptImages
 
-__all__ = ["add_options", "run"]
-
 
 def add_options(command: Parser) -> None:
     """Add the options."""

@@ -19,7 +19,6 @@ from vtcav.cli.options import Arguments, Parser
 if TYPE_CHECKING:
     from vtcav.models.base import Model
 
-__all__ = ["LAYERS", "add_options", "run", "run_demo"]
 
 LAYERS = ("_blocks.10", "_blocks.13", "_bn1")
 """Layers of EfficientNet-Lite0 that tell textures apart, from the middle to the last."""

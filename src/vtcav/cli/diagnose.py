@@ -15,13 +15,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vtcav.cli.options import IMAGES_HELP, Arguments, Parser
-from vtcav.cli.terminal import print_frame, print_line, records
+from vtcav.cli.terminal import print_frame, print_line
 from vtcav.diagnostics.levels import FINE
+from vtcav.files.manifest import records
 
 if TYPE_CHECKING:
     from vtcav.diagnostics.result import Diagnostics
-
-__all__ = ["add_options", "run"]
 
 
 def add_options(command: Parser) -> None:

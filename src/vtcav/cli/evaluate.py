@@ -18,8 +18,6 @@ from pathlib import Path
 from vtcav.cli.options import Arguments, Parser, UsageError, numbers, positive
 from vtcav.cli.terminal import print_table
 
-__all__ = ["add_options", "run"]
-
 
 def add_options(command: Parser) -> None:
     """Add the options."""

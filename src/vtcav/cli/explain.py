@@ -19,8 +19,6 @@ from vtcav.results.words import SIGNIFICANT, not_significant
 if TYPE_CHECKING:
     from vtcav.results.explanation import LocalExplanation
 
-__all__ = ["add_options", "run"]
-
 
 def add_options(command: Parser) -> None:
     """Add the options."""

@@ -21,8 +21,6 @@ from vtcav.method.variants import suffix
 if TYPE_CHECKING:
     from vtcav.results.explanation import GlobalExplanation
 
-__all__ = ["add_options", "run"]
-
 
 def add_options(command: Parser) -> None:
     """Add the options."""

@@ -19,8 +19,6 @@ from vtcav.cli.terminal import print_line
 from vtcav.explainer.settings import FitSettings, IntegralSettings
 from vtcav.models.settings import LoadSettings
 
-__all__ = ["add_options", "run"]
-
 # Photographs of scikit-image; those that the demo explains come first.
 _SAMPLES = "chelsea", "coffee", "chessboard_RGB", "rocket", "brick"
 

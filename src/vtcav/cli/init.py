@@ -16,8 +16,6 @@ from pathlib import Path
 from vtcav.cli.options import MODEL_HELP, Arguments, Parser, UsageError
 from vtcav.errors import ExplanationError
 
-__all__ = ["add_options", "run"]
-
 
 def add_options(command: Parser) -> None:
     """Add the options."""

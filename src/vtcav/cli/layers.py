@@ -14,8 +14,6 @@ from dataclasses import asdict
 from vtcav.cli.options import MODEL_HELP, Arguments, Parser
 from vtcav.cli.terminal import print_frame, print_json
 
-__all__ = ["add_options", "run"]
-
 
 def add_options(command: Parser) -> None:
     """Add the options."""

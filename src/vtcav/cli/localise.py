@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from vtcav.evaluation.localisation.result import FolderLocalisation
     from vtcav.images.masks import MaskValue
 
-__all__ = ["add_options", "mask_value", "run"]
-
 
 def add_options(command: Parser) -> None:
     """Add the options."""

@@ -30,18 +30,6 @@ if TYPE_CHECKING:
     from vtcav.explainer.visual_tcav import VisualTCAV
     from vtcav.models.base import Model
 
-__all__ = [
-    "IMAGES_HELP",
-    "MODEL_HELP",
-    "USAGE",
-    "Arguments",
-    "Parser",
-    "UsageError",
-    "class_of",
-    "names",
-    "numbers",
-    "positive",
-]
 
 S = TypeVar("S", bound=Settings)
 Accept: TypeAlias = Callable[[str], Any]

@@ -14,8 +14,6 @@ from pathlib import Path
 
 from vtcav.cli.options import Arguments, Parser
 
-__all__ = ["add_options", "run"]
-
 
 def add_options(command: Parser) -> None:
     """Add the options."""

@@ -17,8 +17,6 @@ from typing import Any
 from vtcav.cli.options import Arguments, Parser
 from vtcav.cli.terminal import print_summary
 
-__all__ = ["add_options", "run"]
-
 
 def add_options(command: Parser) -> None:
     """Add the options."""

@@ -18,19 +18,6 @@ from vtcav.results.words import SIGNIFICANT, interval, not_significant, notes_by
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "by_class",
-    "fail",
-    "print_frame",
-    "print_json",
-    "print_line",
-    "print_summary",
-    "print_table",
-    "records",
-    "results_alone",
-    "show_warning",
-    "sound_streams",
-]
 
 _FAILING = "strict", "surrogateescape"  # the second is Python's in the C locale
 _RESULTS: ContextVar[TextIO | None] = ContextVar("_RESULTS", default=None)

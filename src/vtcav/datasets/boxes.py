@@ -14,7 +14,6 @@ from vtcav.errors import DatasetError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CORNERS", "SIZES", "from_boxes"]
 
 CORNERS = ("left", "top", "right", "bottom"), ("xmin", "ymin", "xmax", "ymax")
 """Usual names of the columns of two corners."""

@@ -28,8 +28,6 @@ from vtcav.errors import DatasetError, ImageError
 from vtcav.images.decoding import identify, open_file, reason_of
 from vtcav.images.references import ImageRef
 
-__all__ = ["from_broden"]
-
 _PLAIN = ("image", "split", "ih", "iw", "sh", "sw")
 
 

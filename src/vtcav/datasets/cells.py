@@ -14,18 +14,6 @@ from PIL import Image
 from vtcav.errors import DatasetError, warn
 from vtcav.images.references import ImageRef, SkippedImageWarning, UnreadableError
 
-__all__ = [
-    "LabelReader",
-    "image_of",
-    "label_texts",
-    "missing",
-    "plain",
-    "report_unlabelled",
-    "told_apart",
-    "vector_length",
-    "whole_label",
-]
-
 # Missing values written as text by Python, pandas and Excel.
 _NO_VALUE = ("nan", "NaN", "NaT", "<NA>", "#N/A")
 

@@ -26,8 +26,6 @@ from vtcav.datasets.tables import check_there, file_in
 from vtcav.errors import DatasetError, ImageError
 from vtcav.images.references import ImageRef
 
-__all__ = ["from_coco"]
-
 T = TypeVar("T")
 
 

@@ -15,7 +15,6 @@ from vtcav.parameters import did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ConceptImages", "Wanted", "check_known", "group", "names", "unknown", "wanted_labels"]
 
 Wanted: TypeAlias = Sequence[str] | Mapping[str, str | Sequence[str]] | None
 """The labels wanted: all (None), some by name, or the labels that make up each concept."""

@@ -17,7 +17,6 @@ from vtcav.images.references import ImageRef, write_picture
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["write_tree"]
 
 _LONGEST = 60
 

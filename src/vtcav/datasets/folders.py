@@ -11,8 +11,6 @@ from vtcav.images.file_names import hidden
 from vtcav.images.listing import collect, is_remote
 from vtcav.images.references import ImageRef
 
-__all__ = ["from_folders"]
-
 
 def from_folders(
     root: str | Path,

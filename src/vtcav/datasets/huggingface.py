@@ -15,8 +15,6 @@ from vtcav.datasets.concept_images import ConceptImages, Wanted, check_known, gr
 from vtcav.errors import DatasetError
 from vtcav.images.references import ImageRef, UnreadableError
 
-__all__ = ["RowImage", "from_huggingface"]
-
 
 def from_huggingface(
     dataset: Any,

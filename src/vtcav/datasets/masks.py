@@ -20,8 +20,6 @@ from vtcav.images.listing import ImageSource, collect
 from vtcav.images.masks import MaskReader, MaskSource, MaskValue, find_masks
 from vtcav.images.references import ImageRef
 
-__all__ = ["MaskFile", "from_masks", "pieces_of", "upright_size"]
-
 
 def from_masks(
     images: ImageSource,

@@ -17,8 +17,6 @@ from vtcav.images.decoding import reduced
 from vtcav.images.references import ImageRef, UnreadableError
 from vtcav.parameters import Whole, Words, check
 
-__all__ = ["Box", "PatchImage", "Patches", "Region", "choose"]
-
 GREY = 128, 128, 128
 _OVERHANG = 2  # pixels by which rounded coordinates may leave the picture
 

@@ -19,17 +19,6 @@ from vtcav.images.references import ImageRef, UnreadableError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "IMAGE_COLUMNS",
-    "LABEL_COLUMNS",
-    "column",
-    "file_in",
-    "from_table",
-    "image_files",
-    "labelled",
-    "read_table",
-    "root_of",
-]
 
 IMAGE_COLUMNS = (
     *("image", "path", "file", "file_name", "filename", "image_path", "filepath", "uri", "bytes"),

@@ -23,8 +23,6 @@ from vtcav.datasets.concept_images import ConceptImages, Wanted, check_known, gr
 from vtcav.errors import DatasetError
 from vtcav.images.references import ImageRef, UnreadableError
 
-__all__ = ["ItemImage", "from_torch"]
-
 # Attributes of torchvision's data sets with the paths of images and the numbers of labels.
 _FILES = (("_image_files", "_labels"), ("_images", "_labels"), ("_image_files", "_targets"))
 _IMAGES = "image", "img", "picture", "pixel_values"

@@ -23,8 +23,6 @@ from vtcav.diagnostics.levels import (
 from vtcav.diagnostics.location import effective_share, middle, words
 from vtcav.diagnostics.separability import Z95, auc, auc_interval, margins_from
 
-__all__ = ["entanglement_checks", "layer_checks", "location_check", "rank_correlations"]
-
 _NAN = math.nan
 _FEW = 30  # small things at random locations then seem to gather
 

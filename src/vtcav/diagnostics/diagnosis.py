@@ -39,8 +39,6 @@ from vtcav.results.image_set import ImageSetRecord
 from vtcav.results.layer_cavs import LayerCavs
 from vtcav.results.provenance import Provenance, versions
 
-__all__ = ["diagnose"]
-
 
 def diagnose(
     bank: CavBank,

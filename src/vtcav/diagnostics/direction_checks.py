@@ -17,8 +17,6 @@ from vtcav.method.cav import direction, emblem
 from vtcav.results.image_set import ImageSetRecord
 from vtcav.results.words import count
 
-__all__ = ["Subject", "emblem_checks", "separability_check"]
-
 
 @dataclass(frozen=True, eq=False)
 class Subject:

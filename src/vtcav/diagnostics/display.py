@@ -8,8 +8,6 @@ from vtcav.diagnostics.levels import LEVELS
 from vtcav.results.notebook.display import MOST_ROWS, Cell, Display, cell, shown
 from vtcav.results.words import listed
 
-__all__ = ["level_counts", "summary_html"]
-
 
 def summary_html(summary: pd.DataFrame) -> str:
     """Return the HTML of the worst level of each concept at each layer, with the reason for it.

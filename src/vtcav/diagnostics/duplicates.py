@@ -21,8 +21,6 @@ from numpy.typing import NDArray
 
 from vtcav.results.image_set import HASH_SIDE, ImageSetRecord
 
-__all__ = ["NEAR", "PLAIN", "Copies", "find_copies"]
-
 NEAR = 0.92
 """Signatures that correlate this much are near copies.
 

@@ -23,8 +23,6 @@ from vtcav.diagnostics.stability import Resamples, direction_noise
 from vtcav.method.cav import direction
 from vtcav.results.image_set import ImageSetRecord
 
-__all__ = ["Entanglement", "entanglement"]
-
 
 class Entanglement(NamedTuple):
     """Cosines between the directions of concepts at one layer, each [K, K].

@@ -17,8 +17,6 @@ from vtcav.results.figures.lettering import LINE_HEIGHT, shorten, wrap
 from vtcav.results.figures.page import MARGIN, Page, own_style, show_axis
 from vtcav.results.figures.palette import BLUE, GRID, MUTED, ORANGE, VERMILION
 
-__all__ = ["plot_diagnostics"]
-
 # Inches.
 _GAP, _ROW, _HEAD, _AXIS = 0.2, 0.56, 0.72, 0.38
 _COLUMNS = {
@@ -54,7 +52,7 @@ _NOTES = (
 )
 
 
-class Diagnosed(Protocol):
+class _Diagnosed(Protocol):
     """The parts of `vtcav.Diagnostics` that are drawn."""
 
     @property
@@ -71,7 +69,7 @@ class Diagnosed(Protocol):
 
 
 @own_style()
-def plot_diagnostics(diagnostics: Diagnosed, figure: Figure) -> Figure:
+def plot_diagnostics(diagnostics: _Diagnosed, figure: Figure) -> Figure:
     """Draw diagnostics: a block per layer, a row per concept.
 
     Args:
@@ -88,7 +86,7 @@ def plot_diagnostics(diagnostics: Diagnosed, figure: Figure) -> Figure:
 class _Drawing:
     """The drawing: its parts and their positions in inches."""
 
-    def __init__(self, diagnostics: Diagnosed) -> None:
+    def __init__(self, diagnostics: _Diagnosed) -> None:
         self.diagnostics = diagnostics
         self.concepts = diagnostics.concepts
         table = diagnostics.table

@@ -15,8 +15,6 @@ from vtcav.results.words import count
 # and without a thing of a fifth to a half of their height 30 to 81 (see docs/trust.md).
 _SAVED_AGAIN = 0.95
 
-__all__ = ["concepts_check", "copies_check", "leakage_check", "negatives_check"]
-
 
 def negatives_check(concept: str, copies: Copies, examples: int, negatives: int) -> Finding:
     """Return the examples that have a copy among the negatives.

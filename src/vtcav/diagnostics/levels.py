@@ -6,22 +6,6 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = [
-    "BAD",
-    "CHECKS",
-    "FINE",
-    "LEVELS",
-    "LIMITS",
-    "LOOK",
-    "NOT_APPLICABLE",
-    "Finding",
-    "Limit",
-    "Limits",
-    "by_level",
-    "percent",
-    "worst",
-]
-
 FINE, LOOK, BAD = "fine", "look", "do not use"
 NOT_APPLICABLE = "not applicable"
 """The level of a check that needs what is missing, such as a second concept. It lowers no level."""

@@ -33,8 +33,6 @@ from vtcav.results.words import count
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Diagnostics"]
-
 
 @dataclass(frozen=True, eq=False)
 class Diagnostics:

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from vtcav.errors import CavError
 
-__all__ = ["auc", "auc_interval", "held_out_margins", "held_out_scores", "margins_from"]
-
 Z95 = 1.959963984540054
 
 

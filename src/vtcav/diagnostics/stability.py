@@ -25,16 +25,6 @@ from vtcav.errors import CavError
 from vtcav.method.cav import direction
 from vtcav.results.image_set import ImageSetRecord
 
-__all__ = [
-    "Resamples",
-    "cosine",
-    "curve_sizes",
-    "direction_noise",
-    "is_zero",
-    "replication",
-    "spearman_brown",
-]
-
 ROUNDING = 1e-6
 """A direction shorter than this share of the activations is rounding (float32 has 6e-8)."""
 

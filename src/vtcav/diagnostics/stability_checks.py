@@ -16,8 +16,6 @@ from vtcav.method.cav import direction
 from vtcav.results.image_set import ImageSetRecord
 from vtcav.results.words import count
 
-__all__ = ["CurvePoint", "stability_checks", "stability_curve"]
-
 
 class CurvePoint(NamedTuple):
     """The stability of a direction learned from a number of examples.

@@ -17,17 +17,6 @@ from vtcav.errors import ExplanationError
 from vtcav.method.significance import student_interval
 from vtcav.parameters import Between, Whole, check
 
-__all__ = [
-    "Correlation",
-    "Interval",
-    "PairOrder",
-    "bootstrap_interval",
-    "interval_over_seeds",
-    "pair_order",
-    "pearson",
-    "spearman",
-]
-
 FEWEST = 3
 """The fewest points of a correlation; two always lie on a line."""
 

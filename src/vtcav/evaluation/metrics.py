@@ -19,19 +19,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from vtcav.errors import ExplanationError
 
-__all__ = [
-    "METRICS",
-    "Localisation",
-    "at_resolution",
-    "balanced_mse",
-    "cell_auc",
-    "covered",
-    "energy_inside",
-    "localise",
-    "pointing_game",
-    "soft_iou",
-]
-
 METRICS = ("pointing_game", "energy_inside", "soft_iou", "balanced_mse", "cell_auc")
 """The names of the metrics, in the order of tables."""
 

@@ -12,8 +12,6 @@ from matplotlib.ticker import MaxNLocator
 from vtcav.results.figures.lettering import SMALL, font_notes, wrap
 from vtcav.results.figures.palette import MUTED
 
-__all__ = ["frame", "panels"]
-
 _SIDE = 0.1  # inches around the texts
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["EvaluationResult", "by_group", "mean_interval"]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EvaluationResult(ABC):

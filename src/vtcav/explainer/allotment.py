@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from math import ceil
 
-__all__ = ["FILL_IMAGES", "Allotment"]
-
 FILL_IMAGES = 10
 """The images of a class that are filled in all ways."""
 

@@ -39,8 +39,6 @@ from vtcav.results.layer_cavs import LayerCavs
 from vtcav.results.provenance import Provenance
 from vtcav.results.rows import EffectRow
 
-__all__ = ["Attributor", "LayerImages"]
-
 _RESAMPLED_BYTES = 1 << 25  # for the concept maps of the resampled CAVs at a time
 
 

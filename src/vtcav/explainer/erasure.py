@@ -27,8 +27,6 @@ from vtcav.results.bank import CavBank
 from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.rows import EffectRow
 
-__all__ = ["Eraser", "Regions"]
-
 NOT_SEEN = "not seen at these layers (held-out AUC {:.2f}, below {:g}): no number"
 NO_REGION = "the concept is nowhere in this image"
 NO_REFERENCE = "the class scores no higher than for the negatives, so there is no share"

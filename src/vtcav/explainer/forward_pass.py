@@ -10,8 +10,6 @@ from torch import Tensor
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
 
-__all__ = ["ForwardPass"]
-
 
 @dataclass(frozen=True, eq=False)
 class ForwardPass:

@@ -15,8 +15,6 @@ from vtcav.results.bank import CavBank
 from vtcav.results.rows import Row
 from vtcav.results.words import CLASS_NOT_RAISED
 
-__all__ = ["LayerResult"]
-
 # Rows join several notes with "; ", so none holds it.
 NOT_SEPARATED = "not separated: e+ <= e-, so the map and the attribution are 0"
 NO_DIRECTION = "no channel points towards the concept, so the attribution is 0"

@@ -12,8 +12,6 @@ from vtcav.method.variants import PAPER, VARIANTS, Variant
 from vtcav.models.settings import Precision
 from vtcav.parameters import Between, Flag, Settings, Whole, Words, parameter
 
-__all__ = ["ErasureSettings", "ExplainerSettings", "FitSettings", "IntegralSettings"]
-
 
 @dataclass(frozen=True)
 class IntegralSettings(Settings):

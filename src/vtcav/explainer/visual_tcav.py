@@ -40,8 +40,6 @@ from vtcav.results.tables import predictions, resampled_means, table
 if TYPE_CHECKING:
     from vtcav.diagnostics.result import Diagnostics
 
-__all__ = ["VisualTCAV"]
-
 
 class VisualTCAV:
     """Explains a classifier with concepts.

@@ -33,8 +33,6 @@ from vtcav.images.references import Skipped
 from vtcav.method.significance import q_values
 from vtcav.results.figures.overlay import hex_colours
 
-__all__ = ["create_app"]
-
 _STATIC = Path(__file__).with_name("static")
 _LARGEST_SHOWN = 1600
 

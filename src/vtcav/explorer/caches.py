@@ -35,8 +35,6 @@ from vtcav.models.base import Head, Model
 from vtcav.models.finite import check_finite
 from vtcav.results.image_set import perceptual_hash
 
-__all__ = ["FeatureCache", "IntegralCache", "RecentlyUsed"]
-
 K = TypeVar("K")
 V = TypeVar("V")
 

@@ -21,9 +21,6 @@ from vtcav.images.file_names import hidden
 from vtcav.images.references import write_picture
 from vtcav.results.bank import CavBank
 
-__all__ = ["ExistsError", "command", "save_bank", "save_folders"]
-
-
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 

@@ -22,8 +22,6 @@ from vtcav.images.concepts import concept_folders, negative_folders
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.references import Skipped, UnreadableError
 
-__all__ = ["Negatives", "draw_clouds", "find_negatives", "first_concepts"]
-
 COUNT = 120
 
 

@@ -21,8 +21,6 @@ from vtcav.explorer.caches import RecentlyUsed
 from vtcav.images.decoding import identify, reason_of
 from vtcav.images.references import ImageRef
 
-__all__ = ["Box", "Origin", "Picture", "PictureRef", "Pictures", "clean_name"]
-
 Box: TypeAlias = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels of the upright picture."""
 

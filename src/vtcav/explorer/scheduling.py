@@ -10,8 +10,6 @@ from cachetools import LRUCache
 
 from vtcav.errors import VtcavError
 
-__all__ = ["LatestRequests", "PriorityLock", "SupersededError"]
-
 
 class SupersededError(VtcavError):
     """A newer request of the same kind has arrived, so this one is not answered."""

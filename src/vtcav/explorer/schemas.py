@@ -8,16 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vtcav.explorer import limits
 
-__all__ = [
-    "ConceptSpec",
-    "Example",
-    "ExplainRequest",
-    "Form",
-    "IntegrateRequest",
-    "SaveRequest",
-    "Work",
-]
-
 Form: TypeAlias = Literal["folder", "cavs"]
 _Key = Annotated[str, Field(max_length=64)]
 _Edge = Annotated[int, Field(ge=0, le=limits.SIDE)]

@@ -13,8 +13,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vtcav.explorer import limits
 
-__all__ = ["HEADERS", "Guard"]
-
 TOKEN_HEADER = "x-vtcav-token"
 
 HEADERS = {

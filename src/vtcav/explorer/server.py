@@ -15,8 +15,6 @@ from vtcav.explorer.session import Session
 from vtcav.images.listing import ImageSource
 from vtcav.models.base import Model
 
-__all__ = ["listen", "samples", "serve"]
-
 HOST = "127.0.0.1"
 
 

@@ -32,8 +32,6 @@ from vtcav.models.base import LayerInfo, Model
 from vtcav.results.bank import CavBank, ConceptRecord
 from vtcav.results.rows import Row
 
-__all__ = ["Answer", "PictureView", "Session", "Status"]
-
 _JUDGED = FitSettings(min_examples=1, null_cavs=500, bootstraps=100)
 _FAST = replace(_JUDGED, null_cavs=0, bootstraps=0)
 _MEMORY = 1 << 30

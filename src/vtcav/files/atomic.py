@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_path", "replace_files"]
-
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:

@@ -28,7 +28,6 @@ from vtcav.files.hashing import digest, json_hash
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["MAX_BYTES", "Cache", "CacheWarning", "Entry"]
 
 MAX_BYTES = 2 * 10**9
 

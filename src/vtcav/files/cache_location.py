@@ -14,7 +14,6 @@ from vtcav.files.home import expanded
 if TYPE_CHECKING:
     from vtcav.files.cache import Cache
 
-__all__ = ["cache_of", "default_folder", "parsed_size"]
 
 _FOLDER, _SIZE = "VTCAV_CACHE", "VTCAV_CACHE_SIZE"
 _ON, _OFF = ("1", "on", "true", "yes"), ("", "0", "off", "false", "no")

@@ -10,8 +10,6 @@ from typing import Any
 from vtcav.errors import ExplanationError
 from vtcav.files.atomic import atomic_path
 
-__all__ = ["claim"]
-
 
 def claim(path: Path, identity: Mapping[str, Any]) -> None:
     """Claim a folder for one run, or check that it is the folder of this run already.

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["digest", "file_hash", "json_hash", "text_hash"]
-
 
 def text_hash(text: str) -> str:
     """Return the SHA-256 of a text in UTF-8."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["expanded"]
-
 
 def expanded(path: str | os.PathLike[str]) -> Path:
     """Return a path with a leading ``~/`` replaced by the home folder.

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-__all__ = ["load_manifest", "read_arrays", "read_table", "records", "save_result", "write_table"]
 
 FORMAT = 2
 

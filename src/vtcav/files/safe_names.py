@@ -8,8 +8,6 @@ from collections.abc import Mapping
 
 from vtcav.files.hashing import text_hash
 
-__all__ = ["folder_names"]
-
 _LONGEST = 80  # bytes of UTF-8; file systems take 255, whole paths on Windows 260 letters
 _KEPT = " -_.,"
 _RESERVED = {"con", "prn", "aux", "nul"} | {f"{d}{i}" for d in ("com", "lpt") for i in range(10)}

@@ -12,8 +12,6 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-__all__ = ["SpillFile", "Spilled"]
-
 _Location: TypeAlias = tuple[int, tuple[int, ...], torch.dtype]
 
 

@@ -20,7 +20,6 @@ from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_s
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Batch", "Batches", "check_same_shape", "computed_ahead", "prepared"]
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -11,8 +11,6 @@ from vtcav.images.file_names import is_parquet
 from vtcav.images.listing import ImageSource, collect, is_remote, subfolders
 from vtcav.images.references import ImageRef
 
-__all__ = ["Concept", "ImageSet", "concept_folders", "gather", "negative_folders"]
-
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:

@@ -19,20 +19,6 @@ from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin
 
 from vtcav.errors import ImageError, warn
 
-__all__ = [
-    "DeepPicture",
-    "as_rgb",
-    "eight_bits",
-    "identify",
-    "open_file",
-    "orientation",
-    "reason_of",
-    "reduced",
-    "shallow",
-    "upright",
-    "windowed",
-]
-
 # The errors by which Pillow's plugins say that a file is not theirs.
 _NOT_MINE = (SyntaxError, IndexError, TypeError, struct.error)
 # In the info of a picture: it had 16 bits a channel, of which the upper 8 are left; the value of

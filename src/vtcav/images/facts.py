@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from vtcav.errors import ImageError
 from vtcav.images.references import ImageRef
 
-__all__ = ["Fact", "fact_of", "fetched"]
-
 
 @dataclass(frozen=True)
 class Fact:

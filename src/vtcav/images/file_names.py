@@ -7,8 +7,6 @@ import os
 import re
 from pathlib import PurePath
 
-__all__ = ["hidden", "is_parquet", "made_by_system"]
-
 # Made by macOS, Windows, Synology, QNAP, Picasa, ext4 and Python, which no user put there; in lower
 # case, as patterns.
 _OF_SYSTEMS = re.compile(

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from vtcav.images.preprocess import Preprocess
 
-__all__ = ["Shares", "input_box", "shown_picture"]
-
 Shares: TypeAlias = tuple[float, float, float, float]
 """Left, top, right and bottom of a box, as shares of a picture's width and height."""
 

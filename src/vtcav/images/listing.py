@@ -23,8 +23,6 @@ from vtcav.images.file_names import hidden, is_parquet, made_by_system
 from vtcav.images.references import ImageRef
 from vtcav.parameters import Whole, check
 
-__all__ = ["ImageSource", "collect", "draw", "is_remote", "subfolders"]
-
 T = TypeVar("T")
 
 ImageSource: TypeAlias = (

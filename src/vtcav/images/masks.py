@@ -18,8 +18,6 @@ from vtcav.images.file_names import hidden
 from vtcav.images.listing import is_remote
 from vtcav.images.references import ImageRef
 
-__all__ = ["MaskReader", "MaskSource", "MaskValue", "find_masks"]
-
 MaskSource: TypeAlias = (
     str | os.PathLike[str] | NDArray[Any] | Iterable[Path | str | Image.Image | NDArray[Any]]
 )

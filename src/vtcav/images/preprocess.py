@@ -18,12 +18,6 @@ from vtcav.parameters import Whole, Words, check
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = [
-    "Preprocess",
-    "to_tensor",
-    "viewed",
-    "without_window",
-]
 
 _Window: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom
 _FILTERS = {

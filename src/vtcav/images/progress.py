@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-__all__ = ["Progress", "progress_bar"]
-
 
 class Progress:
     """The progress of a long step."""

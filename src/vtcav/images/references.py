@@ -16,18 +16,6 @@ from PIL import Image, PngImagePlugin
 from vtcav.errors import ImageError, warn
 from vtcav.images.decoding import eight_bits, identify, open_file, reason_of, shallow, upright
 
-__all__ = [
-    "ImageRef",
-    "Skipped",
-    "SkippedImageWarning",
-    "UnreadableError",
-    "pixel_digest",
-    "read",
-    "report_skipped",
-    "with_reasons",
-    "write_picture",
-]
-
 _NAMED = 5  # pictures that a warning names
 # Two entries of a list may be one lazily opened picture, whose loading is not thread safe.
 _SHARED = threading.Lock()

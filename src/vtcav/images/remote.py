@@ -27,8 +27,6 @@ from vtcav.images.decoding import reason_of
 from vtcav.images.file_names import hidden, is_parquet
 from vtcav.images.references import ImageRef, UnreadableError
 
-__all__ = ["StoredImage", "folders_of", "stored_images"]
-
 _BYTES = ("image", "image.bytes", "bytes", "image_bytes")
 _BINARY = pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view
 _TEXT = pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view

@@ -14,7 +14,6 @@ from vtcav.images.preprocess import to_tensor, without_window
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["probe_picture", "same_preprocessing", "signature"]
 
 _TRIALS = 8  # a random flip then looks fixed once in 128 times
 _TOLERANCE = 0.03  # between the values of two signatures

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["guarded"]
-
 EPSILON = 1e-7
 _ORDINARY = 0.01
 

@@ -6,8 +6,6 @@ from typing import Literal, TypeAlias, get_args
 
 from vtcav.parameters import Words, check
 
-__all__ = ["PAPER", "TITLES", "VARIANTS", "Variant", "check_variant", "method_of", "suffix"]
-
 Variant: TypeAlias = Literal["paper", "filter"]
 """How a concept is found in an image: by the paper's direction v, or by a linear discriminant w."""
 

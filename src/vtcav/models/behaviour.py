@@ -17,8 +17,6 @@ from vtcav.images.signature import probe_picture
 from vtcav.models.base import Model, held, recomputes
 from vtcav.models.heads.gradient import gradient
 
-__all__ = ["Behaviour", "behaviour", "same_behaviour"]
-
 Behaviour = Mapping[str, Sequence[float]]
 
 _LOGITS = "logits"

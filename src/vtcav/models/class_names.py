@@ -8,8 +8,6 @@ from pathlib import Path
 
 from vtcav.errors import ModelError
 
-__all__ = ["read_class_names"]
-
 
 def read_class_names(path: str | Path) -> list[str]:
     """Return class names from a file, in the order of the class indices.

@@ -31,8 +31,6 @@ from vtcav.models.memory import BatchSize
 from vtcav.models.settings import Task
 from vtcav.parameters import Words, check
 
-__all__ = ["Classifier"]
-
 
 class Classifier(Model):
     """A PyTorch network with its class names and its preprocessing.

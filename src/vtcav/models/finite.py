@@ -9,8 +9,6 @@ from torch import Tensor
 
 from vtcav.errors import ModelError
 
-__all__ = ["check_finite"]
-
 
 def check_finite(names: Sequence[str], maps: Mapping[str, Tensor], z: Tensor | None = None) -> None:
     """Refuse infinite values and NaN, which would give meaningless attributions.

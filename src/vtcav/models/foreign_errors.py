@@ -9,9 +9,6 @@ from contextvars import ContextVar
 from vtcav.errors import ModelError, VtcavError
 from vtcav.models.inspection.probing import first_line
 
-__all__ = ["network_errors"]
-
-
 _inside = ContextVar("_inside", default=False)  # another `network_errors`, which says more
 
 

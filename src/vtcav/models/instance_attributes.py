@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["replaced"]
-
 
 @contextmanager
 def replaced(owner: object, **attributes: Any) -> Iterator[None]:

@@ -23,16 +23,6 @@ from torch import Tensor
 from vtcav.errors import ModelError
 from vtcav.models.base import Head
 
-__all__ = [
-    "IMAGES",
-    "BatchSize",
-    "Budget",
-    "bytes_per_map",
-    "examples_per_pass",
-    "free_memory",
-    "is_out_of_memory",
-]
-
 T = TypeVar("T")
 
 IMAGES = 16

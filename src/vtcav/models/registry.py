@@ -21,8 +21,6 @@ from vtcav.models.sources.checkpoints import build_with_weights
 from vtcav.models.sources.source import Source
 from vtcav.parameters import did_you_mean
 
-__all__ = ["load_model", "load_network"]
-
 
 def load_model(
     name: str,

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from vtcav.models.inspection.layout import Layout
 
-__all__ = ["LoadSettings", "Precision", "Task"]
 
 Task: TypeAlias = Literal["auto", "classes", "labels", "regression"]
 """The kind of scores that a network gives."""

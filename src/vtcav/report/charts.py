@@ -10,8 +10,6 @@ from vtcav.report.rows import AttributionRow
 from vtcav.results.figures.page import nice_limit
 from vtcav.results.words import NOT_SEPARATED, interval, value
 
-__all__ = ["Axis", "axis", "in_words"]
-
 
 @dataclass(frozen=True)
 class Axis:

@@ -10,8 +10,6 @@ from vtcav.report.trust import Trust
 from vtcav.results.explanation import GlobalExplanation
 from vtcav.results.verdicts import Verdict, verdicts
 
-__all__ = ["ClassPart", "class_part"]
-
 
 @dataclass(frozen=True)
 class ClassPart:

@@ -15,8 +15,6 @@ from vtcav.report.trust import Trust
 from vtcav.results.figures.data_uri import data_uri
 from vtcav.results.provenance import Provenance
 
-__all__ = ["ConceptPart", "concept_parts"]
-
 _SIDE = 96
 
 Finding = dict[Hashable, Any]

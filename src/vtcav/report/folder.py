@@ -10,8 +10,6 @@ from vtcav.files.atomic import atomic_path
 from vtcav.report.page import build_report
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 
-__all__ = ["write_report"]
-
 
 def write_report(
     folder: str | Path, output: str | Path | None = None, *, title: str | None = None

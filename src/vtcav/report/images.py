@@ -21,8 +21,6 @@ from vtcav.results.explanation import LocalExplanation
 from vtcav.results.figures.data_uri import data_uri
 from vtcav.results.words import NS, SIGNIFICANTLY, clear, count, value
 
-__all__ = ["ImagePart", "image_part", "packed"]
-
 _SIDE = 480
 _PREDICTIONS = 3
 _TINY = 1001  # stands for more than 0 and less than half a thousandth

@@ -12,8 +12,6 @@ from vtcav.report.classes import ClassPart
 from vtcav.results.provenance import Provenance
 from vtcav.results.words import clear, count, listed, short_names
 
-__all__ = ["CITATION", "methods", "provenance_text"]
-
 CITATION = f"""@article{{desantis_visual_tcav,
   title   = {{Visual-TCAV: Concept-based Attribution and Saliency Maps for Post-hoc Explainability
              in Image Classification}},

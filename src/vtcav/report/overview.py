@@ -26,8 +26,6 @@ from vtcav.results.words import (
     value,
 )
 
-__all__ = ["Overview", "Statement", "overview"]
-
 _FEW = 10
 _MOST = 20
 _GRAVITY = FINE, NOT_DIAGNOSED, LOOK

@@ -28,8 +28,6 @@ from vtcav.results.figures.overlay import hex_colours
 from vtcav.results.provenance import Provenance
 from vtcav.results.words import clear, count, distinct_names, interval, short_names, value
 
-__all__ = ["build_report", "safe_json"]
-
 _SCRIPTS = "common.js", "charts.js", "images.js"
 
 

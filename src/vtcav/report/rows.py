@@ -13,8 +13,6 @@ from vtcav.report.trust import Trust
 from vtcav.results.provenance import Provenance
 from vtcav.results.words import SIGNIFICANTLY, as_much, interval, verdict
 
-__all__ = ["AttributionRow", "attribution_rows"]
-
 
 @dataclass(frozen=True)
 class AttributionRow:

@@ -6,8 +6,6 @@ from vtcav.diagnostics.levels import FINE
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.results.provenance import Provenance
 
-__all__ = ["NOT_DIAGNOSED", "Trust"]
-
 NOT_DIAGNOSED = "not diagnosed"
 
 

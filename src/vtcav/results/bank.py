@@ -23,8 +23,6 @@ from vtcav.results import bank_file
 from vtcav.results.image_set import ImageSetRecord
 from vtcav.results.layer_cavs import LayerCavs, Resampling
 
-__all__ = ["CavBank", "ConceptRecord"]
-
 _PLAIN = "fingerprint", "described", "versions", "settings"  # fields that are JSON data
 
 

@@ -13,8 +13,6 @@ from vtcav.errors import CavError
 from vtcav.files.atomic import atomic_path
 from vtcav.files.hashing import digest
 
-__all__ = ["read", "write"]
-
 FORMAT = 3
 
 

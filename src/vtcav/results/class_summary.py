@@ -13,8 +13,6 @@ from vtcav.method.significance import ALL_EQUAL, significance, student_interval
 from vtcav.results.tables import BOOTSTRAP, NULL, SUBSET, with_q_values
 from vtcav.results.words import counted_notes
 
-__all__ = ["class_summary"]
-
 
 def class_summary(rows: pd.DataFrame, resampled: pd.DataFrame, confidence: float) -> pd.DataFrame:
     """Return one row per layer and concept.

@@ -17,8 +17,6 @@ from vtcav.method.significance import q_values, student_interval
 from vtcav.results.rows import EffectRow
 from vtcav.results.words import counted_notes
 
-__all__ = ["TOGETHER", "class_effects", "effect_table", "read_effects", "with_effects"]
-
 TOGETHER = "layers together"
 """The layer of an effect whose region comes from the maps of several layers."""
 _SUMMARY = ["drop", "drop_low", "drop_high", "share", "share_low", "share_high"]

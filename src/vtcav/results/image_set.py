@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["HASH_SIDE", "ImageSetRecord", "perceptual_hash"]
-
 HASH_SIDE = 16
 """The side in pixels of the small grey pictures that near-duplicates are found by."""
 

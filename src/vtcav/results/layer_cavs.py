@@ -14,8 +14,6 @@ from torch import Tensor
 from vtcav.method.cav import Cavs
 from vtcav.method.erasure.place_filter import PlaceFilters
 
-__all__ = ["LayerCavs", "Resampling"]
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LayerCavs(Cavs):

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["LocalExplanation", "freeze", "numbered"]
 
 _NO_REGIONS = np.zeros((0, 0, 0), bool)
 

@@ -17,8 +17,6 @@ from vtcav.method.variants import PAPER, Variant
 from vtcav.models.base import LayerInfo, Model
 from vtcav.results.bank import CavBank, ConceptRecord
 
-__all__ = ["Provenance", "versions"]
-
 
 @dataclass(frozen=True)
 class Provenance:

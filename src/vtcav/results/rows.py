@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["EffectRow", "Row"]
-
 
 class Row(NamedTuple):
     """One number of an explanation: a concept's attribution to a class, at a layer."""

@@ -15,21 +15,6 @@ from vtcav.method.significance import q_values, unreachable
 from vtcav.results.bank import CavBank
 from vtcav.results.words import distinct_names
 
-__all__ = [
-    "BOOTSTRAP",
-    "EFFECT_NUMBERS",
-    "NULL",
-    "SUBSET",
-    "by_class",
-    "by_image",
-    "json_text",
-    "predictions",
-    "printable",
-    "resampled_means",
-    "table",
-    "with_q_values",
-]
-
 NULL, BOOTSTRAP = "null_cav", "bootstrap_cav"  # pandas reads a bare "null" as a missing value
 SUBSET = "subset_cav"
 EFFECT_NUMBERS = "p_value", "q_value", "share", "drop"

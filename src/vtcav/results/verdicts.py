@@ -16,7 +16,6 @@ from vtcav.results.words import SIGNIFICANT, clear, count
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Verdict", "VerdictKind", "verdicts"]
 
 VerdictKind: TypeAlias = Literal["used", "not used", "not seen", "cannot be told"]
 

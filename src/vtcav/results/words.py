@@ -11,27 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "CLASS_NOT_RAISED",
-    "NOT_SEPARATED",
-    "NOT_TESTED",
-    "NS",
-    "SIGNIFICANT",
-    "SIGNIFICANTLY",
-    "as_much",
-    "clear",
-    "count",
-    "counted_notes",
-    "distinct_names",
-    "interval",
-    "listed",
-    "not_significant",
-    "notes_by_class",
-    "number",
-    "short_names",
-    "value",
-    "verdict",
-]
 
 SIGNIFICANT = 0.05
 """The largest q-value that counts as significant."""

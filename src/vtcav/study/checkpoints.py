@@ -21,8 +21,6 @@ from vtcav.results.provenance import versions
 from vtcav.study.spec import Source, paths
 from vtcav.study.study import Study
 
-__all__ = ["Steps", "content", "identity", "listed"]
-
 T = TypeVar("T")
 
 

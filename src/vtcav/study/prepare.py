@@ -26,8 +26,6 @@ from vtcav.study.spec import paths
 from vtcav.study.study import Study
 from vtcav.study.yaml_file import StudyError
 
-__all__ = ["ClassToExplain", "ImageToExplain", "Prepared", "class_of_folder", "prepare"]
-
 
 @dataclass(frozen=True, eq=False)
 class ClassToExplain:

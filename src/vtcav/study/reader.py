@@ -52,8 +52,6 @@ from vtcav.study.spec import (
 )
 from vtcav.study.yaml_file import Scalar, StudyError, came, located, plain, read_yaml
 
-__all__ = ["read_study"]
-
 
 class _MistakeError(ValueError):
     """A mistake and its keys, from the checked value or from the root of the file on."""

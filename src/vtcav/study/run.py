@@ -29,8 +29,6 @@ from vtcav.study.study import Study
 from vtcav.study.summary_table import study_table, write_tables
 from vtcav.study.yaml_file import StudyError
 
-__all__ = ["run_study"]
-
 _HEADER = (
     "# The study as it was carried out, with every default filled in. Paths are relative to the\n"
     "# folder of the study file that it was made from.\n"

@@ -10,17 +10,6 @@ from vtcav.explainer.settings import ExplainerSettings, FitSettings
 from vtcav.images.listing import is_remote
 from vtcav.parameters import Constraint, parameter
 
-__all__ = [
-    "FORMATS",
-    "ConceptSources",
-    "DiagnosticsSpec",
-    "ImageSpec",
-    "Options",
-    "Source",
-    "TopOrNames",
-    "paths",
-]
-
 Source: TypeAlias = str | tuple[str, ...]
 """A folder or file, or several of them; as they are written in the study."""
 

@@ -17,8 +17,6 @@ from vtcav.study.reader import read_study
 from vtcav.study.spec import ConceptSources, DiagnosticsSpec, ImageSpec, Options, Source
 from vtcav.study.yaml_file import StudyError, located
 
-__all__ = ["Study"]
-
 
 @dataclass(frozen=True)
 class Study:

@@ -12,8 +12,6 @@ import pandas as pd
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 
-__all__ = ["COLUMNS", "study_table", "write_tables"]
-
 COLUMNS = (
     *("kind", "name", "folder", "layer", "concept", "class_index", "class_name", "n"),
     *("attribution", "std", "sem", "ci_low", "ci_high", "cav_low", "cav_high"),

@@ -16,8 +16,6 @@ from vtcav.images.listing import collect, subfolders
 from vtcav.parameters import Parameter, parameters
 from vtcav.study.spec import Options
 
-__all__ = ["FolderContent", "look_into", "study_text"]
-
 _NEGATIVES = ("negatives", "random", "absent")
 _CLASSES = ("classes", "images")
 _PHOTOGRAPHS = ("photos", "photographs", "images")

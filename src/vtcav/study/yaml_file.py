@@ -15,8 +15,6 @@ import yaml
 
 from vtcav.errors import VtcavError
 
-__all__ = ["Scalar", "StudyError", "came", "located", "plain", "read_yaml"]
-
 _WHOLE = re.compile(r"[-+]?[0-9]{1,300}")
 _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _WORDS = {

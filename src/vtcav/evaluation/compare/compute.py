@@ -43,8 +43,6 @@ from vtcav.results.provenance import versions
 if TYPE_CHECKING:
     from vtcav.explainer.visual_tcav import VisualTCAV
 
-__all__ = ["compare"]
-
 
 def compare(
     explainer: VisualTCAV,

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from vtcav.evaluation.result import EvaluationResult
 
-__all__ = ["plot_comparison"]
 
 _MARKERS = "osD^vP*"
 _LEVEL = 0.05

@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-__all__ = ["FILTER", "INPUT_MAPS", "MAPS", "METHODS", "TCAV", "TITLES", "UNITS"]
-
 
 class _Method(NamedTuple):
     """A method: its name in figures, the name of its values there, and their unit."""

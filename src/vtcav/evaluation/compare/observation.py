@@ -31,8 +31,6 @@ from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
 from vtcav.results.bank import CavBank
 
-__all__ = ["Observation", "Observer"]
-
 NO_MASS = "the map has no positive mass, so there is no share inside the region"
 EMPTY_MASK = "the true mask is empty, so nothing lies inside"
 EMPTY_MAP = "the concept map is empty for this image, so nothing lies inside"

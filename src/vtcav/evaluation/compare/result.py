@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["CONCEPT_MAP", "TRUE_MASK", "CompareRow", "Comparison"]
 
 KIND = "comparison"
 

@@ -10,8 +10,6 @@ from vtcav.evaluation.peers.linear_cav import LinearClassifier
 from vtcav.evaluation.peers.saliency import Baseline
 from vtcav.parameters import Flag, Settings, Whole, Words, parameter
 
-__all__ = ["CompareSettings"]
-
 
 @dataclass(frozen=True)
 class CompareSettings(Settings):

@@ -16,8 +16,6 @@ from vtcav.evaluation.metrics import at_resolution
 from vtcav.images.input_box import input_box
 from vtcav.images.preprocess import Preprocess
 
-__all__ = ["TrueMasks", "check_masks", "mask_at_input"]
-
 TrueMasks: TypeAlias = Mapping[str, Mapping[int, Sequence[NDArray[Any]]]]
 """By concept, by class index, a mask for every image of the class."""
 

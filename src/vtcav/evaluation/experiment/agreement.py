@@ -31,8 +31,6 @@ from vtcav.evaluation.result import by_group
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COEFFICIENTS", "by_image", "by_layer", "by_seed", "plain", "summarise"]
-
 
 class _Coefficient(NamedTuple):
     """A measure of agreement.

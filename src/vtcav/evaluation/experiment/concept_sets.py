@@ -26,8 +26,6 @@ from vtcav.evaluation.experiment.scenes import (
 )
 from vtcav.evaluation.experiment.tags import ABSENT
 
-__all__ = ["ConceptSets", "concept_name", "draw_concept_sets"]
-
 
 @dataclass(frozen=True, eq=False)
 class ConceptSets:

@@ -23,8 +23,6 @@ from vtcav.evaluation.experiment.trial import Trial
 from vtcav.evaluation.experiment.unit import Experiment, ExperimentSettings
 from vtcav.models.classifier import Classifier
 
-__all__ = ["DrawnExperiment", "UnitSettings"]
-
 
 @dataclass(frozen=True)
 class UnitSettings(ExperimentSettings):

@@ -26,8 +26,6 @@ from numpy.typing import NDArray
 
 from vtcav.errors import ExplanationError
 
-__all__ = ["CUES", "Effects", "causal_effects"]
-
 CUES = ("tag", "texture")
 """The cues of a class."""
 

@@ -30,8 +30,6 @@ from vtcav.images.progress import Progress, progress_bar
 from vtcav.models.base import Model
 from vtcav.models.inspection.unwrapping import place
 
-__all__ = ["AGREEMENTS", "Evaluation", "evaluate"]
-
 AGREEMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SEEDS = (0, 1, 2)
 QUICK_AGREEMENTS = (0.0, 0.5, 1.0)

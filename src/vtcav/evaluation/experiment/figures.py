@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from vtcav.evaluation.experiment.trial import Trial
 
-__all__ = ["plot_layers", "plot_maps", "plot_points", "plot_scenes", "plot_truth"]
 
 _CUES = {"tag": (VERMILION, "o"), "texture": (BLUE, "s")}
 _COLOURS = (*PALETTE[::-1], MUTED)

@@ -26,8 +26,6 @@ from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.models.base import Model
 from vtcav.parameters import Words, check
 
-__all__ = ["ALL_METHODS", "GIVEN_TRUE_MASKS", "TITLES", "Explained", "fitted", "method_values"]
-
 VARIANT_STEPS = 24
 """Quadrature points of the variant's integral."""
 GIVEN_TRUE_MASKS = MAPS

@@ -14,20 +14,6 @@ from torch import Tensor, nn
 from vtcav.evaluation.experiment.scenes import Scenes, with_tags
 from vtcav.evaluation.experiment.tags import ABSENT
 
-__all__ = [
-    "LAYERS",
-    "Inputs",
-    "Training",
-    "accuracy",
-    "build",
-    "convolutional",
-    "draw_cue",
-    "fit",
-    "logits",
-    "to_input",
-    "train",
-]
-
 Convolution: TypeAlias = tuple[int, int, int]
 """Channels, kernel and stride."""
 Inputs: TypeAlias = Callable[[NDArray[np.intp]], Tensor]

@@ -38,8 +38,6 @@ from vtcav.models.base import Model
 from vtcav.models.classifier import Classifier
 from vtcav.models.inspection.activations import watching
 
-__all__ = ["BLOCKS", "Frozen", "Samples", "input_of", "photo_network", "train_photo_network"]
-
 _CONVOLUTIONS = {f"block{i}": ((64, 3, 2 if i == 3 else 1),) for i in range(1, 5)}
 BLOCKS = tuple(_CONVOLUTIONS)
 """The blocks that are trained after a given network's layer."""

@@ -38,8 +38,6 @@ from vtcav.evaluation.experiment.unit import Experiment, ExperimentSettings
 from vtcav.images.preprocess import Preprocess
 from vtcav.models.classifier import Classifier
 
-__all__ = ["PhotoExperiment", "PhotoSettings"]
-
 CUE = "tag"
 _TEST, _EXAMPLES, _NEGATIVES = 1, 2, 3  # purposes that tags are drawn for
 

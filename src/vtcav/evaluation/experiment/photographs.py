@@ -17,8 +17,6 @@ from vtcav.images.listing import collect, subfolders
 from vtcav.images.preprocess import Preprocess
 from vtcav.images.references import Skipped, UnreadableError, report_skipped, with_reasons
 
-__all__ = ["FEWEST", "Photographs", "read_photographs"]
-
 FEWEST = 12
 """The fewest readable photographs of a class: a third is tested, concepts need the others."""
 

@@ -21,8 +21,6 @@ from vtcav.evaluation.experiment.unit import Experiment, UnitResult
 from vtcav.files.manifest import save_result, write_table
 from vtcav.results.figures.page import save_figure
 
-__all__ = ["HEADER", "headline", "write_report"]
-
 HEADER = (
     "method",
     *(

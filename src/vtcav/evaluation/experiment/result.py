@@ -16,8 +16,6 @@ from vtcav.evaluation.metrics import METRICS
 from vtcav.evaluation.result import by_group
 from vtcav.results.provenance import versions
 
-__all__ = ["Evaluation", "collect_tables", "summary_of"]
-
 TRUTH = "share"
 """The truth of the headline: the causal effect as a share of the class's logit gap."""
 

@@ -21,8 +21,6 @@ from numpy.typing import NDArray
 from vtcav.evaluation.experiment.tags import ABSENT, TAG, draw_tags, paste
 from vtcav.images.preprocess import Preprocess
 
-__all__ = ["CLASSES", "LETTERS", "PREPROCESS", "Scenes", "draw_scenes", "scene_seed", "with_tags"]
-
 SIDE = 64
 PREPROCESS = Preprocess(SIDE, mean=0.5, std=0.5)
 """From a picture to the input of the small networks."""

@@ -19,8 +19,6 @@ from vtcav.evaluation.experiment.unit import UnitResult
 from vtcav.files.claim import claim
 from vtcav.files.manifest import load_manifest, read_table, save_result
 
-__all__ = ["claim_folder", "load_unit", "save_unit", "unit_folder"]
-
 FORMAT = 2
 _TABLES = ("classes", "images", "maps")
 _WEIGHTS = "network.safetensors"

@@ -8,8 +8,6 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-__all__ = ["ABSENT", "GLYPHS", "TAG", "draw_tags", "paste", "put_tags"]
-
 TAG = 19
 """Pixels on a side of a tag as it is drawn."""
 ABSENT = -1

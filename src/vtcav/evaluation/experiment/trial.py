@@ -22,8 +22,6 @@ from vtcav.explainer.layer_result import NOT_SEPARATED
 if TYPE_CHECKING:
     from vtcav.explainer.visual_tcav import VisualTCAV
 
-__all__ = ["Trial", "map_table", "own_maps"]
-
 
 @dataclass(frozen=True, eq=False)
 class Trial:

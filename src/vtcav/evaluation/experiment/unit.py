@@ -30,8 +30,6 @@ from vtcav.evaluation.experiment.trial import Trial, map_table, own_maps
 from vtcav.evaluation.experiment.values import class_means, image_values
 from vtcav.models.classifier import Classifier
 
-__all__ = ["Experiment", "ExperimentSettings", "UnitResult"]
-
 
 @dataclass(frozen=True)
 class ExperimentSettings:

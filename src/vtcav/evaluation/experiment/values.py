@@ -15,8 +15,6 @@ from vtcav.evaluation.experiment.trial import Trial
 from vtcav.evaluation.result import by_group
 from vtcav.results.words import counted_notes
 
-__all__ = ["NO_GAP", "class_means", "image_values"]
-
 NO_GAP = "removing all cues does not lower the logit, so there is no gap to take a share of"
 
 

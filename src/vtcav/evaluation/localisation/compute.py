@@ -29,8 +29,6 @@ from vtcav.images.references import ImageRef, Skipped, SkippedImageWarning, with
 from vtcav.models.finite import check_finite
 from vtcav.parameters import Words, check
 
-__all__ = ["FolderLocalisation", "localise_folder"]
-
 NOT_SEPARATED = "not separated: e+ <= e-, so the map is 0"
 EXAMPLES = 2
 """Images of each concept in the figure."""

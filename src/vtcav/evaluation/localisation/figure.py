@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from vtcav.evaluation.localisation.masked_image import MaskedImage
     from vtcav.evaluation.result import EvaluationResult
 
-__all__ = ["plot_localisation"]
 
 _ROW, _IMAGE = 0.2, 1.5  # inches
 _COLUMNS = 6

@@ -12,8 +12,6 @@ from PIL import Image
 
 from vtcav.images.input_box import Shares
 
-__all__ = ["MaskedImage", "shrunk"]
-
 _SIDE = 320  # pixels of a picture and its mask, at most
 
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["FolderLocalisation"]
 
 ONE_IMAGE = "one image: no spread, no interval"
 

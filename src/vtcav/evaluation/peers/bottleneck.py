@@ -22,8 +22,6 @@ from torch import Tensor
 from vtcav.errors import ExplanationError
 from vtcav.evaluation.peers.extras import fitted, needed
 
-__all__ = ["OTHER", "Bottleneck", "check_scikit_learn", "fit_bottleneck", "project"]
-
 OTHER = -1
 """Stands for every predicted class that is not among those compared."""
 

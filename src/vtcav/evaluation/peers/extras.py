@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from vtcav.errors import ExtraError
 
-__all__ = ["fitted", "needed"]
-
 
 def needed(module: str, who: str, otherwise: str = "") -> Any:
     """Return a module of the extra `vtcav[evaluation]`.

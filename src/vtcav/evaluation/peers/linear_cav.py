@@ -27,8 +27,6 @@ from vtcav.errors import ConceptError
 from vtcav.evaluation.peers.extras import fitted, needed
 from vtcav.results.words import counted_notes
 
-__all__ = ["CavDraws", "LinearCav", "LinearClassifier", "cav_note", "draw_cavs", "learn_cav"]
-
 LinearClassifier = Literal["sgd", "logistic", "svm", "difference of means"]
 """How a CAV is learned.
 

@@ -30,17 +30,6 @@ from vtcav.models.base import Model
 from vtcav.models.classifier import Classifier
 from vtcav.parameters import Words, check
 
-__all__ = [
-    "Baseline",
-    "check_captum",
-    "differentiable_scores",
-    "grad_cam",
-    "gradient_saliency",
-    "integrated_gradients",
-    "mass_inside",
-    "upsample",
-]
-
 Baseline = Literal["black", "zero"]
 """Where integrated gradients start: a black picture, preprocessed, or the zero tensor."""
 

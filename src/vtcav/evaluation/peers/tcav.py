@@ -23,8 +23,6 @@ from vtcav.evaluation.peers.linear_cav import CavDraws
 from vtcav.models.base import Head, held, recomputes
 from vtcav.models.heads.gradient import gradient
 
-__all__ = ["class_gradients", "class_scores", "score_test", "scores", "sensitivities", "stacked"]
-
 NO_SENSITIVITY = "every sensitivity is 0, so the magnitude is undefined"
 ONE_IMAGE = "one image: the sign count of a CAV is 0 or 1"
 

@@ -38,8 +38,6 @@ from vtcav.models.finite import check_finite
 from vtcav.parameters import Whole, check
 from vtcav.results.bank import CavBank
 
-__all__ = ["InsertionDeletion", "insertion_deletion"]
-
 NOT_SEPARATED = "not separated: e+ <= e-, so the direction may not represent the concept"
 NO_DIRECTION = "no channel points towards the concept, so nothing is removed"
 NOTHING_THERE = "no position has more of the concept than the negatives, so nothing is removed"

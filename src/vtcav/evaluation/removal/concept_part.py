@@ -20,8 +20,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["area", "coefficient", "concept_part", "curves"]
-
 
 def coefficient(F: Tensor, d: Tensor) -> Tensor:
     """Return alpha = F'd / |d|^2: the amount of a direction at each position.

@@ -17,7 +17,6 @@ from vtcav.results.words import count, value
 if TYPE_CHECKING:
     from vtcav.evaluation.result import EvaluationResult
 
-__all__ = ["plot_deletion"]
 
 _AREA = (
     "Relative area: under the curve, where the logit at t = 0 is 1 and that at zero feature maps "

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["InsertionDeletion", "mean_controls", "removal_row"]
 
 NOT_RAISED = "the image does not raise this class above zero feature maps: no relative area"
 NO_CONTROLS = "no controls: no p-value"

@@ -23,8 +23,6 @@ from vtcav.method.significance import enough_null_cavs
 from vtcav.method.variants import PAPER, Variant
 from vtcav.results.layer_cavs import Resampling
 
-__all__ = ["ConceptCavs", "DrawnCavs", "seed_of"]
-
 
 @dataclass(frozen=True, eq=False)
 class DrawnCavs:

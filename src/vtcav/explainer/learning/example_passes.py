@@ -33,15 +33,6 @@ from vtcav.results.image_set import ImageSetRecord, perceptual_hash
 if TYPE_CHECKING:
     from vtcav.explainer.learning.learning_cache import LearningCache, SetEntries
 
-__all__ = [
-    "KEPT_BYTES",
-    "LearnedSet",
-    "Pass",
-    "feature_maps",
-    "first_passes",
-    "look_at",
-    "passes_shown",
-]
 
 KEPT_BYTES = 1 << 30  # on disk
 THUMBNAILS = 6

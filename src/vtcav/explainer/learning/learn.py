@@ -45,8 +45,6 @@ from vtcav.results.bank import CavBank, ConceptRecord, describe
 from vtcav.results.layer_cavs import LayerCavs
 from vtcav.results.provenance import versions
 
-__all__ = ["learn"]
-
 _CLASSES = 3  # that `explain` explains by default
 _MEMORY = 0.1  # share of a GPU's free memory for feature maps between the passes
 

@@ -32,8 +32,6 @@ from vtcav.images.signature import probe_picture
 from vtcav.models.base import Model
 from vtcav.results.provenance import versions
 
-__all__ = ["LearningCache", "SetEntries", "learning_cache", "preprocess_key"]
-
 
 def preprocess_key(preprocess: object) -> str:
     """Return what a preprocessing depends on; empty if it cannot be known.

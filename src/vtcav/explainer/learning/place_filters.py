@@ -34,7 +34,6 @@ from vtcav.method.resampling import Draws
 if TYPE_CHECKING:
     from vtcav.explainer.learning.learning_cache import SetEntries
 
-__all__ = ["PlaceLearning"]
 
 _FOLDS = (slice(None), slice(0, None, 2), slice(1, None, 2))
 """The images that a filter is learned from: all, and either half."""

@@ -16,8 +16,6 @@ from vtcav.explainer.learning.example_passes import LearnedSet, Pass, feature_ma
 from vtcav.images.concepts import ImageSet
 from vtcav.method.concept_map import contraharmonic_mean, raw_map
 
-__all__ = ["RawValues", "RawValuesOf", "raw_values"]
-
 _BYTES = 1 << 26  # of raw maps at a time
 
 

@@ -34,8 +34,6 @@ from vtcav.results.rows import EffectRow
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["ClassTable", "Engine", "explain_images", "explain_parts"]
-
 
 class ClassTable:
     """The table of a class over all its images, which parts are added to in any order.

@@ -15,8 +15,6 @@ from vtcav.method.cav import Cavs
 from vtcav.models.behaviour import behaviour
 from vtcav.results.bank import CavBank
 
-__all__ = ["bank_digest", "identity"]
-
 
 def identity(
     task: Task, refs: Sequence[ImageRef], chunks: Sequence[Chunk], device: str

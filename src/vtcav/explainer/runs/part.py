@@ -23,7 +23,6 @@ from vtcav.results.rows import EffectRow, Row
 if TYPE_CHECKING:
     from vtcav.explainer.attributor import Attributor
 
-__all__ = ["Chunk", "Part", "Task", "chunks_of", "joined", "table_of"]
 
 LEAST = 64  # images of a part
 MOST_PARTS = 2048  # folders with more files are slow, and so are longer lists of sums

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from vtcav.images.progress import Progress
     from vtcav.models.base import Model
 
-__all__ = ["RayEngine", "engine_of"]
 
 # Ray's own tasks, which read and write data, need a share of the processors too. If actors took
 # whole processors, two actors on two processors would wait for ever.

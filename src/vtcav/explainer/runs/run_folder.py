@@ -37,8 +37,6 @@ from vtcav.images.facts import Fact, fact_of
 from vtcav.images.references import Skipped
 from vtcav.models.behaviour import same_behaviour
 
-__all__ = ["DamagedPartWarning", "RunFolder", "opened"]
-
 FORMAT = 2
 _ALIKE = 0.002  # tolerance of a behaviour; device and versions are the same
 _MANIFEST, _LOCK = "run.json", ".lock"

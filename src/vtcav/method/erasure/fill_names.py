@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-__all__ = ["FILL_NAMES", "FillName"]
-
 FillName: TypeAlias = Literal["convolution", "mean", "blur"]
 """Normalised convolution, the mean of what is outside, or the picture blurred (`fill`)."""
 

@@ -20,8 +20,6 @@ from vtcav.method.integral.trapezoid import Integral, completeness_gap
 from vtcav.models.base import recomputes
 from vtcav.models.memory import BatchSize
 
-__all__ = ["integrate_adaptive"]
-
 _log = logging.getLogger("vtcav")
 
 

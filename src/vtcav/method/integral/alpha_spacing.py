@@ -19,8 +19,6 @@ from torch import Tensor
 
 from vtcav.method.integral import constants
 
-__all__ = ["PILOT", "GradedSpacing", "Spacing", "UniformSpacing"]
-
 PILOT = np.concatenate([[0.0], 2.0 ** np.arange(-16, 1)])
 """Points at which the logits are sampled first: 0 and the powers of 2 up to 1."""
 

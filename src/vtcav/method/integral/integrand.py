@@ -11,8 +11,6 @@ from torch import Tensor
 from vtcav.method.integral.trapezoid import rows_of
 from vtcav.models.base import Head
 
-__all__ = ["Integrand"]
-
 
 @dataclass(frozen=True, eq=False)
 class Integrand:

@@ -15,8 +15,6 @@ from torch import Tensor
 
 from vtcav.models.inspection.trace import topological_order
 
-__all__ = ["ACTIVATIONS", "CLAMPS", "IN_PLACE", "MAX_POOL", "PRODUCTS", "activation_depth"]
-
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())

@@ -13,8 +13,6 @@ from torch import Tensor
 from vtcav.method.integral import constants
 from vtcav.method.integral.trapezoid import FLOOR, to_device
 
-__all__ = ["Partition", "intervals_to_halve"]
-
 
 @dataclass(frozen=True, eq=False)
 class Partition:

@@ -27,8 +27,6 @@ from vtcav.method.integral.trapezoid import (
 )
 from vtcav.models.memory import BatchSize
 
-__all__ = ["integrate_by_refinement", "refinement"]
-
 
 def refinement(level: int) -> tuple[Tensor, Tensor]:
     """Return the points that a level of the refined trapezoid rule adds, and their weights.

@@ -18,8 +18,6 @@ from torch import Tensor
 
 from vtcav.method.integral import constants
 
-__all__ = ["Activation", "Entrywise", "MaxPool", "Product"]
-
 Entrywise: TypeAlias = Callable[[Tensor], Tensor]
 
 _TINY = 1e-12  # the shortest step where x is 0

@@ -38,8 +38,6 @@ from vtcav.method.integral.trapezoid import rows_of
 from vtcav.models.base import Head, held
 from vtcav.models.heads.gradient import logit_gradients
 
-__all__ = ["OperationsChangedError", "Points", "ZeroPass", "rescale_multipliers", "zero_pass"]
-
 
 class OperationsChangedError(VtcavError):
     """The network ran other operations than at zero feature maps."""

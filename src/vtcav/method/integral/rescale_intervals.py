@@ -23,8 +23,6 @@ from vtcav.method.integral.rescale_gradients import Points, ZeroPass, rescale_mu
 from vtcav.method.integral.trapezoid import FLOOR, Integral, to_device
 from vtcav.models.memory import BatchSize
 
-__all__ = ["edges_of", "first_intervals", "integrate_by_rescale_rule", "points_of"]
-
 _TINY = 1e-12  # the weight of every attribution where all are 0
 
 _Result: TypeAlias = tuple[Tensor, Tensor, bool, int]

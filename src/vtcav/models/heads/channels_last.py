@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["gains_from_channels_last", "images_channels_last", "within_rounding"]
-
 _LEAST = 4  # convolutions; fewer gain next to nothing (benchmarks/batch_sizes.py)
 
 

@@ -7,8 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["gradient", "logit_gradients"]
-
 
 def gradient(
     z: Tensor,

@@ -16,8 +16,6 @@ from torch import Tensor
 from vtcav.models.base import Head, held, recomputes
 from vtcav.models.settings import Precision
 
-__all__ = ["MixedHead", "mixed"]
-
 _TYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 _SCALE = 1024.0  # of gradients in float16, which loses those below 6e-8

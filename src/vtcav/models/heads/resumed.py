@@ -46,8 +46,6 @@ from vtcav.models.inspection.probing import first_line
 from vtcav.models.inspection.trace import Trace
 from vtcav.models.instance_attributes import replaced
 
-__all__ = ["WAYS", "ModuleHead", "resume"]
-
 WAYS = ("single", "expanded", "replay")
 
 

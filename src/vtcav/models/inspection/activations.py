@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from vtcav.models.inspection.nested_tensors import first_tensor, map_tensors
 
-__all__ = ["modules_that_run", "outputs_of", "recording", "shapes_of", "watching"]
-
 
 class _AllRecorded(BaseException):
     """Ends a pass after the deepest layer; no `except Exception` in a network stops it."""

@@ -11,8 +11,6 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import nn
 
-__all__ = ["ambient", "network_device", "unaffected"]
-
 _AUTOCAST = ("cpu", "cuda", "mps", "xpu")
 _moved = ContextVar("_moved", default=False)  # whether another default device is set aside
 

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-__all__ = ["Copier", "same_value"]
-
 _ATOMS = frozenset({bool, int, float, str, type(None), type, types.FunctionType})
 _DICTS = (dict, OrderedDict, defaultdict, Counter)
 _CONTAINERS = (tuple, list, set, deque, *_DICTS)

@@ -10,8 +10,6 @@ from torch import nn
 
 from vtcav.models.inspection.torch_internals import NO_BACKWARD_HOOKS, is_compiled
 
-__all__ = ["evaluating", "parts_of"]
-
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:

@@ -19,8 +19,6 @@ from vtcav.models.inspection.borrowing import parts_of
 from vtcav.models.inspection.fingerprint import strided_parts
 from vtcav.models.inspection.torch_internals import writes_to
 
-__all__ = ["BorrowedState", "KeptBuffer"]
-
 
 class KeptBuffer:
     """A tensor that is kept equal to another.

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from vtcav.models.inspection.torch_internals import writes_to
 
-__all__ = ["checksums", "fingerprint", "strided_parts"]
-
 _ADDRESS = re.compile(r"( at)? 0x[0-9a-fA-F]+|\b\d{12,}\b")  # also id()
 _WHOLE_NUMBERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 

@@ -19,8 +19,6 @@ from torch import Tensor
 from vtcav.errors import LayerError
 from vtcav.models.inspection.nested_tensors import Part, replaced, tensor_at
 
-__all__ = ["Evidence", "Layout", "find_layout", "is_ambiguous", "map_shape"]
-
 LARGEST_PREFIX = 16
 _TOKENS = re.compile(r"tokens\((?:(\d+)\+)?(\d+)x(\d+)\)")
 _FORMS = '"NCHW", "NHWC", "tokens(14x14)" or "tokens(1+14x14)" (prefix tokens + height x width)'

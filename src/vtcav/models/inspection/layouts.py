@@ -10,8 +10,6 @@ from vtcav.errors import LayerError
 from vtcav.models.inspection.layout import Evidence, Layout, find_layout, is_ambiguous, map_shape
 from vtcav.models.inspection.trace import Call, Trace
 
-__all__ = ["check_names", "find_layouts", "listing"]
-
 
 def check_names(named: Collection[str], modules: Collection[str]) -> None:
     """Refuse layouts for layers that do not exist.

@@ -18,8 +18,6 @@ from vtcav.models.inspection.activations import watching
 from vtcav.models.inspection.layout import Layout
 from vtcav.models.inspection.trace import Trace
 
-__all__ = ["Locality", "locality", "needs_test", "reshaped"]
-
 _GRID = 4
 # each lies elsewhere when positions are transposed or in the order of windows within windows, most
 # of them by two parts or more

@@ -18,8 +18,6 @@ from torch.overrides import TorchFunctionMode
 from vtcav.errors import ModelError
 from vtcav.models.inspection.nested_tensors import parts_of, tensors_in
 
-__all__ = ["Activation", "LogitReader", "find_logits"]
-
 Activation = Literal["softmax", "sigmoid"]
 
 _IN_PLACE = (torch.sigmoid_, Tensor.sigmoid_)

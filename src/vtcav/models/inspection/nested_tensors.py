@@ -9,17 +9,6 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-__all__ = [
-    "Part",
-    "first_tensor",
-    "map_tensors",
-    "parts_of",
-    "replaced",
-    "tensor_at",
-    "tensor_count",
-    "tensors_in",
-]
-
 Part: TypeAlias = tuple[str | int, ...]
 """The path to a tensor in a container: indices, keys or attributes, outermost first."""
 

@@ -22,8 +22,6 @@ from vtcav.models.inspection.logits import LogitReader
 from vtcav.models.inspection.private_copy import PrivateCopy
 from vtcav.models.inspection.torch_internals import is_compiled
 
-__all__ = ["FirstPass", "Network", "open_network"]
-
 FirstPass: TypeAlias = tuple[Tensor, LogitReader]
 """A few images, and how the network's logits are read."""
 

@@ -30,8 +30,6 @@ from vtcav.models.inspection.torch_internals import (
     forward_hooks,
 )
 
-__all__ = ["PrivateCopy"]
-
 Hook: TypeAlias = Callable[..., Any]
 
 _OWN = (*FORWARD_HOOKS, "forward")  # of a copy: what vtcav itself sets during a pass

@@ -18,7 +18,6 @@ from vtcav.models.inspection.network import FirstPass, Network
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["COMMON_SHAPES", "first_line", "first_pass", "noise", "shape_of"]
 
 COMMON_SHAPES = [(3, size, size) for size in (224, 299, 384, 256, 512, 128, 96, 64, 32, 28)]
 """The shapes to try in turn when no preprocessing tells the size of the network's input."""

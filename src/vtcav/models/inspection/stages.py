@@ -9,8 +9,6 @@ from typing import TypeAlias
 
 from vtcav.models.inspection.trace import Call, Trace
 
-__all__ = ["Maps", "recommend", "side"]
-
 Maps: TypeAlias = Mapping[Call, tuple[int, int, int]]
 """(C, h, w) of every call that gives maps."""
 

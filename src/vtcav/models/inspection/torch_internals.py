@@ -12,16 +12,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = [
-    "FORWARD_HOOKS",
-    "NO_BACKWARD_HOOKS",
-    "REGISTERED",
-    "compiled_inner",
-    "forward_hooks",
-    "is_compiled",
-    "writes_to",
-]
-
 REGISTERED = ("_parameters", "_buffers", "_modules")
 """Attributes of a module that hold what is registered with it."""
 

@@ -20,8 +20,6 @@ from vtcav.errors import ModelError
 from vtcav.models.inspection.nested_tensors import Part, first_tensor, replaced, tensor_count
 from vtcav.models.inspection.torch_internals import writes_to
 
-__all__ = ["Call", "Trace", "record", "topological_order"]
-
 
 @dataclass(eq=False)
 class Call:

@@ -13,8 +13,6 @@ from vtcav.errors import ModelError
 from vtcav.models.inspection.probing import first_line
 from vtcav.models.inspection.torch_internals import compiled_inner, is_compiled
 
-__all__ = ["eager", "place", "tensors_of", "usable_device"]
-
 
 def eager(module: nn.Module) -> nn.Module:
     """Return the plain module inside wrappers.

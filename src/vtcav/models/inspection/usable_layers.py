@@ -23,8 +23,6 @@ from vtcav.models.inspection.probing import noise
 from vtcav.models.inspection.stages import recommend
 from vtcav.models.inspection.trace import Call, Trace, record
 
-__all__ = ["UsableLayers"]
-
 _FORMS = "feature maps [1, C, h, w] or [1, h, w, C], or the tokens [1, L, C] of a grid"
 
 

@@ -24,8 +24,6 @@ from vtcav.models.keras.module import ChannelsFirst
 from vtcav.models.keras.preprocess import Advice, advise, named_preprocess
 from vtcav.models.keras.stages import end_stages_at_joints
 
-__all__ = ["KerasClassifier"]
-
 
 class KerasLayers(UsableLayers):
     """The usable layers of a Keras network, with the layout that they have in Keras."""

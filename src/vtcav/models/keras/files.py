@@ -26,8 +26,6 @@ from vtcav.errors import ExtraError, ModelError
 from vtcav.files.home import expanded
 from vtcav.models.inspection.unwrapping import usable_device
 
-__all__ = ["import_keras", "read_network", "translate"]
-
 _HINT = "pip install 'vtcav[keras]'"
 
 # Arguments in descriptions of TF-Keras 2 that Keras 3 does not know. They have no effect, or none

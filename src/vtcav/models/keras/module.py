@@ -20,8 +20,6 @@ from vtcav.errors import ModelError
 from vtcav.models.instance_attributes import replaced
 from vtcav.models.keras.files import import_keras
 
-__all__ = ["ChannelsFirst"]
-
 
 class ChannelsFirst(nn.Module):
     """A Keras network as a module with images and feature maps in channels-first order.

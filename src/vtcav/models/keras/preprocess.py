@@ -15,8 +15,6 @@ from vtcav.errors import ModelError
 from vtcav.images.preprocess import Preprocess
 from vtcav.models.sources.source import imagenet_names
 
-__all__ = ["Advice", "BGRPreprocess", "advise", "named_preprocess"]
-
 # Arguments of a Preprocess, by the names that keras.applications uses, and "pixels" for none.
 _SCALES: dict[str, dict[str, Any]] = {
     "tf": {"mean": 0.5, "std": 0.5},

@@ -14,8 +14,6 @@ from itertools import pairwise
 from vtcav.models.base import LayerInfo
 from vtcav.models.inspection.stages import side
 
-__all__ = ["end_stages_at_joints"]
-
 _JOINTS = ("Add", "Average", "Concatenate", "Maximum")
 _PADDINGS = ("Cropping2D", "ZeroPadding2D")
 

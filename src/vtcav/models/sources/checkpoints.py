@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from vtcav.errors import ModelError, warn
 from vtcav.models.settings import LoadSettings
 
-__all__ = ["build_network", "build_with_weights", "read_weights"]
-
 _NESTED = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights")
 _SHOWN = 3  # keys of each kind in a message
 

@@ -12,7 +12,6 @@ from vtcav.models.sources.source import Source, imagenet_names
 if TYPE_CHECKING:
     from vtcav.models.settings import LoadSettings
 
-__all__ = ["HINT", "load"]
 
 HINT = "pip install 'vtcav[demo]'"
 

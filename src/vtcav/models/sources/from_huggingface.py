@@ -17,8 +17,6 @@ from vtcav.models.settings import LoadSettings
 from vtcav.models.sources.checkpoints import build_network
 from vtcav.models.sources.source import Source, hub_file, package
 
-__all__ = ["load", "preprocess_of"]
-
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 

@@ -21,8 +21,6 @@ from vtcav.models.sources.source import (
 )
 from vtcav.parameters import did_you_mean
 
-__all__ = ["load"]
-
 _FILES = ("model.safetensors", "pytorch_model.bin")
 _RESIZE = {"center": "crop", "squash": "stretch", "border": "pad"}
 

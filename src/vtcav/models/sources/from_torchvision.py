@@ -16,8 +16,6 @@ from vtcav.models.sources.checkpoints import build_network, build_with_weights
 from vtcav.models.sources.source import Source, missing_weights, package, torch_hub_file
 from vtcav.parameters import did_you_mean
 
-__all__ = ["load"]
-
 
 def load(name: str, settings: LoadSettings) -> Source:
     """Load a classification network of torchvision, with weights from the local cache or a file.

@@ -15,15 +15,6 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor, nn
 
-__all__ = [
-    "Source",
-    "hub_file",
-    "imagenet_names",
-    "missing_weights",
-    "package",
-    "torch_hub_file",
-]
-
 
 @dataclass(frozen=True)
 class Source:

@@ -9,9 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, features
 
-__all__ = ["data_uri"]
-
-
 _QUALITY = 80
 
 

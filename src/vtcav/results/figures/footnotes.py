@@ -11,8 +11,6 @@ from vtcav.results.words import SIGNIFICANT, not_significant, number
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Marks", "ns_means"]
-
 
 def ns_means(table: pd.DataFrame, null_cavs: int) -> list[str]:
     """Return the footnote on values that are not significant, if any was tested.

@@ -26,8 +26,6 @@ from vtcav.results.figures.palette import BLUE, MUTED, ORANGE
 from vtcav.results.figures.protocols import ExplainedClass
 from vtcav.results.words import count, number
 
-__all__ = ["plot_global"]
-
 # Inches.
 _NAMES = 1.35
 _EXAMPLES = 0.72

@@ -14,19 +14,6 @@ from matplotlib import font_manager
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-__all__ = [
-    "LINE",
-    "LINE_HEIGHT",
-    "SMALL",
-    "basename",
-    "font_families",
-    "font_notes",
-    "labels",
-    "shorten",
-    "text_width",
-    "wrap",
-]
-
 SMALL = 7.0
 LINE = 1.35
 """Height of a line, in sizes of its letters."""

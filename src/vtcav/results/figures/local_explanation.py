@@ -29,8 +29,6 @@ from vtcav.results.figures.palette import MUTED, PALETTE
 from vtcav.results.figures.protocols import ExplainedImage
 from vtcav.results.words import number
 
-__all__ = ["plot_local"]
-
 # Inches.
 _GAP = 0.22
 _CONCEPT = 1.5

@@ -16,8 +16,6 @@ from PIL import Image
 
 from vtcav.results.figures.page import cross_out
 
-__all__ = ["Overlay", "flat_overlay", "hex_colours", "show_scale"]
-
 _GREY = 0.25, 0.65
 _MIDDLE_GREY = str(sum(_GREY) / 2)
 _OPACITY = 0.58, 0.78

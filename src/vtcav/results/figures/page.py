@@ -33,17 +33,6 @@ from vtcav.results.figures.lettering import (
 )
 from vtcav.results.figures.palette import GRID, MUTED
 
-__all__ = [
-    "MARGIN",
-    "Page",
-    "cross_out",
-    "new_figure",
-    "nice_limit",
-    "own_style",
-    "save_figure",
-    "show_axis",
-]
-
 MARGIN = 0.25
 """Inches around every page."""
 

@@ -16,8 +16,6 @@ from vtcav.method.variants import Variant
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ExplainedClass", "ExplainedImage"]
-
 
 class _Provenance(Protocol):
     @property

@@ -15,8 +15,6 @@ from vtcav.results.words import count
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["bank_html"]
-
 
 def bank_html(
     table: pd.DataFrame, thumbnails: Mapping[str, NDArray[np.uint8]], network: str

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from jinja2 import Template
 
-__all__ = ["MOST_ROWS", "Cell", "Display", "Figure", "cell", "rows_of", "shown"]
 
 MOST_ROWS = 20
 _LONGEST = 160

@@ -13,7 +13,6 @@ from vtcav.results.words import count, value
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["global_html", "global_text", "local_html", "local_text"]
 
 _MOST_MAPS = 11
 _MOST_CLASSES = 4

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from vtcav.results.figures.data_uri import data_uri
 from vtcav.results.notebook.display import Figure
 
-__all__ = ["examples", "overlay", "picture"]
-
 _SIDE = 176
 _STRIP = 3
 _MOST_CONCEPTS = 8
