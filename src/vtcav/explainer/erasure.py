@@ -198,7 +198,8 @@ class Eraser:
         """Return the image [1, 3, H, W] filled in each way, and in the first at every placebo."""
         H, fill = regions.H[erasure.n, erasure.k], erasure.fills[0]
         own = [filled(x, H[None], fill) for fill in erasure.fills]
-        placebos = _placebos(H, regions.chance[erasure.n], erasure.placebos)
+        every = regions.H[erasure.n].amax(0)
+        placebos = _placebos(H, every, regions.chance[erasure.n], erasure.placebos)
         return torch.cat([*own, filled(x.expand(len(placebos), -1, -1, -1), placebos, fill)])
 
     def _chance(self, images: ForwardPass) -> Tensor:
@@ -255,28 +256,30 @@ def _standardised(r: Tensor) -> Tensor:
     return (r - r.mean((2, 3), keepdim=True)) / deviation.clamp(min=torch.finfo(r.dtype).tiny)
 
 
-def _placebos(H: Tensor, chance: Tensor, numbers: range) -> Tensor:
+def _placebos(H: Tensor, every: Tensor, chance: Tensor, numbers: range) -> Tensor:
     """Return placebos of a region [J, H, W] by their numbers.
 
     Those of even numbers have the region's shape, those of odd numbers lie where a random concept
-    responds most.
+    responds most. Both avoid the regions of all concepts, so that chance is what a region does in
+    which nothing is known to be.
 
     Args:
         H: The region [H, W].
+        every: The regions of all concepts [H, W].
         chance: Responses to random concepts [M, h, w].
         numbers: Of the J placebos among all of the concept.
     """
-    # drawn by the region and their numbers alone, whatever the batches and the other concepts
+    # drawn by the region and their numbers, whatever the batches
     region_alone = zlib.crc32(H.bool().cpu().numpy().tobytes())
     height, width = H.shape
     placebos = []
     for number in numbers:
         if number % 2 and len(chance):
             response = chance[number // 2 % len(chance)][None, None]
-            placebos.append(highest_elsewhere(H, resized(response, (height, width))[0]))
+            placebos.append(highest_elsewhere(H, resized(response, (height, width))[0], every))
         else:
             seed = seed_of("placebo", region_alone, number)
-            placebos.append(elsewhere(H.cpu(), 1, seed).to(H))
+            placebos.append(elsewhere(H.cpu(), 1, seed, every.cpu()).to(H))
     return torch.cat(placebos) if placebos else H.new_zeros(0, height, width)
 
 

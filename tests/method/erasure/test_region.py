@@ -98,15 +98,29 @@ def test_the_placebos_of_a_large_region_overlap_as_little_as_they_can():
     assert ((placebos * H).sum((1, 2)) < 256).any()
 
 
+def test_placebos_avoid_other_regions():
+    H, other = torch.zeros(12, 12), torch.zeros(12, 12)
+    H[:3, :3] = 1
+    other[:, 6:] = 1
+    assert not (elsewhere(H, 30, seed=0, avoid=other) * other).any()
+
+
 def test_placebos_of_random_concepts_lie_where_these_respond_most():
     H, response = torch.zeros(6, 6), torch.arange(36.0).reshape(1, 6, 6)
     H[4:, 4:] = 1
-    (placebo,) = highest_elsewhere(H, response)
+    (placebo,) = highest_elsewhere(H, response, H)
     assert placebo.sum() == 4
     assert not (placebo * H).any()
     assert placebo[5, 2:4].tolist() == [1, 1]  # the highest outside of the region
+    other = torch.zeros(6, 6)
+    other[5] = 1
+    (placebo,) = highest_elsewhere(H, response, other)
+    assert placebo[4, :4].sum() == 4
+    assert torch.equal(
+        highest_elsewhere(H, response, torch.ones(6, 6)), highest_elsewhere(H, response, H)
+    )
     H[:] = 1
-    assert not highest_elsewhere(H, response).any()
+    assert not highest_elsewhere(H, response, H).any()
 
 
 def test_an_empty_region_has_empty_placebos():

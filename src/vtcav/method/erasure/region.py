@@ -127,16 +127,17 @@ def _is_anothers(means: NDArray[np.float32], k: int, seen: NDArray[np.float32]) 
     return bool(2 * (weights * lost).sum() >= weights.sum() > 0)
 
 
-def elsewhere(H: Tensor, count: int, seed: int) -> Tensor:
+def elsewhere(H: Tensor, count: int, seed: int, avoid: Tensor | None = None) -> Tensor:
     """Return placebos of a region: its shape, turned over at random, at random positions.
 
-    Of several random positions the one that overlaps least with the region is taken, so that a
-    large region gets the best placebos that there are.
+    Of several random positions the one that overlaps least with the region, and with what else is
+    to be avoided, is taken, so that a large region gets the best placebos that there are.
 
     Args:
         H: A region [H, W] of 0 and 1.
         count: The number of placebos.
         seed: Seeds the draws.
+        avoid: What else is to be avoided [H, W] of 0 and 1: the regions of other concepts.
 
     Returns:
         [count, H, W], each with as many pixels as the region.
@@ -149,6 +150,7 @@ def elsewhere(H: Tensor, count: int, seed: int) -> Tensor:
     placebos = H.new_zeros(count, *H.shape)
     if not len(rows):
         return placebos
+    kept = H if avoid is None else torch.maximum(H, avoid)
     shape = H[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     (h, w), generator = shape.shape, torch.Generator().manual_seed(seed)
     tries = torch.rand(count, _TRIES, 4, generator=generator)
@@ -157,7 +159,7 @@ def elsewhere(H: Tensor, count: int, seed: int) -> Tensor:
         for up, left, flip, mirror in draws:
             turned = shape.flip([axis for axis, draw in enumerate((flip, mirror)) if draw < 0.5])
             i, j = int(up * (H.shape[0] - h + 1)), int(left * (H.shape[1] - w + 1))
-            overlap = float((turned * H[i : i + h, j : j + w]).sum())
+            overlap = float((turned * kept[i : i + h, j : j + w]).sum())
             if best is None or overlap < best[0]:
                 best = overlap, turned, i, j
             if not overlap:
@@ -168,21 +170,25 @@ def elsewhere(H: Tensor, count: int, seed: int) -> Tensor:
     return placebos
 
 
-def highest_elsewhere(H: Tensor, responses: Tensor) -> Tensor:
-    """Return placebos of a region where random concepts respond most, outside of the region.
+def highest_elsewhere(H: Tensor, responses: Tensor, avoid: Tensor) -> Tensor:
+    """Return placebos of a region where random concepts respond most, outside of all regions.
 
     Args:
         H: A region [H, W] of 0 and 1.
+        avoid: The regions of all concepts [H, W]; the region's own where these leave too little.
         responses: Responses to random concepts at the size of the input [J, H, W].
 
     Returns:
         [J, H, W], each with as many pixels as the region, or as many as there are outside of it.
 
     Example:
-        >>> highest_elsewhere(torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[[9.0, 1.0, 2.0]]]))
+        >>> H = torch.tensor([[1.0, 0.0, 0.0]])
+        >>> highest_elsewhere(H, torch.tensor([[[9.0, 1.0, 2.0]]]), avoid=H)
         tensor([[[0., 0., 1.]]])
     """
-    outside = H.flatten() == 0
+    outside = torch.maximum(H, avoid).flatten() == 0
+    if outside.sum() < H.sum():
+        outside = H.flatten() == 0
     count = min(int(H.sum()), int(outside.sum()))
     ranked = responses.flatten(1).masked_fill(~outside, -torch.inf)
     placebos = torch.zeros_like(ranked).scatter_(1, ranked.topk(count, 1).indices, 1.0)
