@@ -44,7 +44,7 @@ def check(table):
     assert not unexplained.any(), table[unexplained].T
 
 
-@pytest.mark.parametrize("variant", ["paper", "filter"])
+@pytest.mark.parametrize("variant", ["paper", "filter", "places"])
 @pytest.mark.parametrize(
     ("learned", "others", "says"),
     [
@@ -72,7 +72,7 @@ def test_one_concept_and_one_image(variant, learned, others, says):
     assert len(own.diagnostics(resamples=20).summary())
 
 
-@pytest.mark.parametrize("variant", ["paper", "filter"])
+@pytest.mark.parametrize("variant", ["paper", "filter", "places"])
 @pytest.mark.parametrize("bias", [1.0, -1.0], ids=["constant maps", "maps of zeros"])
 def test_maps_that_are_alike_for_every_image(variant, bias):
     own = explainer(variant, dead(bias)).fit(concepts(), MANY, null_cavs=30, bootstraps=20)
@@ -84,7 +84,7 @@ def test_maps_that_are_alike_for_every_image(variant, bias):
     check(own.explain_class("cat", pictures(3, seed=5)).summary())
 
 
-@pytest.mark.parametrize("variant", ["paper", "filter"])
+@pytest.mark.parametrize("variant", ["paper", "filter", "places"])
 def test_a_class_that_no_image_raises(variant):
     own = explainer(variant, deaf_to_fox()).fit(concepts(), MANY, null_cavs=30, bootstraps=20)
     local = own.explain(IMAGE, classes=["fox"]).attributions

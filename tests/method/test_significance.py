@@ -372,7 +372,7 @@ def calibration_explainer(variant="paper"):
     return vtcav.VisualTCAV(model, ["3"], steps=4, variant=variant, progress=False, batch_size=64)
 
 
-@pytest.mark.parametrize("variant", ["paper", "filter"])
+@pytest.mark.parametrize("variant", ["paper", "filter", "places"])
 def test_concepts_drawn_like_the_negatives_are_called_significant_as_often_as_promised(variant):
     explainer = calibration_explainer(variant)
     p_class, p_image = [], []
@@ -421,7 +421,7 @@ def bar_explainer(variant="paper"):
     return vtcav.VisualTCAV(model, ["1"], steps=4, variant=variant, progress=False, batch_size=64)
 
 
-@pytest.mark.parametrize("variant", ["paper", "filter"])
+@pytest.mark.parametrize("variant", ["paper", "filter", "places"])
 def test_planted_concepts_are_found(variant):
     explainer = bar_explainer(variant)
     found = []

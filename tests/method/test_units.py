@@ -1,5 +1,7 @@
 """Numbers do not depend on the units of a layer or of the logits."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -37,9 +39,13 @@ def explained(steps, variant, **scales):
     return local.attributions, local.concept_map("act", "a")
 
 
-@pytest.mark.parametrize("variant", ["paper", "filter"])
-@pytest.mark.parametrize("steps", [8, "adaptive"])
-@pytest.mark.parametrize("scale", [1e-9, 1e-5, 1e5, 1e9])
+@pytest.mark.parametrize(
+    ("steps", "variant", "scale"),
+    [
+        *itertools.product([8, "adaptive"], ["paper", "filter"], [1e-9, 1e-5, 1e5, 1e9]),
+        *((8, "places", scale) for scale in (1e-9, 1e9)),
+    ],
+)
 def test_units_of_the_layer_and_of_the_logits(steps, variant, scale):
     expected, expected_map = explained(steps, variant)
     assert expected["attribution"].max() > 0.01

@@ -153,13 +153,13 @@ def test_a_bank_keeps_its_variant_and_refuses_another(tmp_path):
 
 
 def test_an_unknown_variant_is_refused():
-    with pytest.raises(vtcav.ExplanationError, match="'paper' or 'filter', got 'pattern'"):
+    with pytest.raises(vtcav.ExplanationError, match="'filter' or 'places', got 'pattern'"):
         vtcav.VisualTCAV(small_model(), ["1"], variant="pattern")
 
 
 def test_results_say_which_variant_they_are(tmp_path):
     texts = {}
-    for variant in ("paper", "filter"):
+    for variant in ("paper", "filter", "places"):
         explainer = fitted(variant, null_cavs=4, bootstraps=3)
         local = explainer.explain(IMAGES[0], classes=[1])
         glob = explainer.explain_class(1, IMAGES)
@@ -167,23 +167,25 @@ def test_results_say_which_variant_they_are(tmp_path):
         glob.save(tmp_path / variant)
         stored = json.loads((tmp_path / variant / "global.json").read_text())
         assert stored["provenance"]["settings"]["fit"]["variant"] == variant
-        assert ("shrinkage" in stored["provenance"]["settings"]["fit"]) == (variant == "filter")
+        assert ("shrinkage" in stored["provenance"]["settings"]["fit"]) == (variant != "paper")
         assert vtcav.GlobalExplanation.load(tmp_path / variant).provenance.variant == variant
         drawn = [
             text.get_text()
             for figure in (local.plot(), glob.plot())
             for text in figure.findobj(Text)
         ]
-        assert any("filter map" in text for text in drawn) == (variant == "filter")
+        for name, title in (("filter", "filter map"), ("places", "place map")):
+            assert any(title in text for text in drawn) == (variant == name)
         texts[variant] = " ".join(methods([glob.provenance], [], 0, []))
     assert "Fisher's linear discriminant" in texts["filter"]
     assert "Fisher" not in texts["paper"]
+    assert "single locations" in texts["places"]
     assert suffix("paper") == ""
 
 
 def test_a_cache_does_not_mix_variants(tmp_path):
     """The same images learned with one variant after the other, from one cache."""
-    for variant in ("paper", "filter", "paper", "filter"):
+    for variant in ("paper", "filter", "places", "paper", "filter", "places"):
         cached = vtcav.VisualTCAV(
             small_model(), ["1", "3"], steps=20, variant=variant, cache=tmp_path / "cache"
         ).fit({"bright": BRIGHT}, NEGATIVES, null_cavs=4, bootstraps=3)

@@ -25,6 +25,10 @@ _KINDS = {
     "look": "sets of images",
     "gap": "pooled activations of a set at a layer",
     "raw": "raw-map values of a set at a layer",
+    "logits": "mean logits of a set",
+    "places": "place filters of a concept at a layer",
+    "drawn": "place filters of resampled CAVs at a layer",
+    "response": "highest responses of place filters at a layer",
 }
 
 

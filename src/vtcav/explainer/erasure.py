@@ -19,7 +19,14 @@ from vtcav.explainer.learning.drawn_cavs import seed_of
 from vtcav.explainer.settings import ErasureSettings
 from vtcav.method.erasure.effect import class_scores, placebo_p_value, share
 from vtcav.method.erasure.fill import Fill, filled, others
-from vtcav.method.erasure.region import SEEN, elsewhere, highest_elsewhere, region, resized
+from vtcav.method.erasure.region import (
+    SEEN,
+    elsewhere,
+    highest_elsewhere,
+    region,
+    resized,
+    seen_map,
+)
 from vtcav.method.significance import effect_size
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
@@ -114,12 +121,28 @@ class Eraser:
         N, _, height, width = images.x.shape
         if not self.works:
             return Regions(*images.x.new_zeros(2, N, 0, height, width))
-        maps = [
-            resized(found.maps(images.maps[layer]), (height, width))
+        H = region(self._maps(images), [found.seen for found in self._places.values()])
+        return Regions(H, self._chance(images))
+
+    def together(self, images: ForwardPass) -> Tensor:
+        """Return the maps of the layers taken together, which regions come from [N, K, H, W].
+
+        A concept that is not seen has a map of zeros. K is 0 where nothing is erased.
+
+        Args:
+            images: A pass of N images that still has its maps.
+        """
+        N, _, height, width = images.x.shape
+        if not self.works:
+            return images.x.new_zeros(N, 0, height, width)
+        return seen_map(self._maps(images), [found.seen for found in self._places.values()])
+
+    def _maps(self, images: ForwardPass) -> list[Tensor]:
+        """Return the concepts' maps of every layer at the size of the input [N, K, H, W]."""
+        return [
+            resized(found.maps(images.maps[layer]), (images.x.shape[2], images.x.shape[3]))
             for layer, found in self._places.items()
         ]
-        H = region(maps, [found.seen for found in self._places.values()])
-        return Regions(H, self._chance(images))
 
     def rows(
         self, images: ForwardPass, regions: Regions, classes: Sequence[int], allotment: Allotment

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 from vtcav.errors import ExplanationError, VtcavError
-from vtcav.method.erasure.fill_names import FILL_NAMES, FillName
+from vtcav.method.erasure.fill_names import FILL_NAMES, FillName, check_installed
 from vtcav.method.variants import PAPER, VARIANTS, Variant
 from vtcav.models.settings import Precision
 from vtcav.parameters import Between, Flag, Settings, Whole, Words, parameter
@@ -69,7 +69,8 @@ class Filling(Words):
         def accept(value: Any) -> Any:
             if callable(value):
                 return value
-            return None if by_name(value) == "none" else value
+            check_installed(by_name(value))
+            return None if value == "none" else value
 
         object.__setattr__(self, "accept", accept)
 
@@ -85,6 +86,7 @@ class ErasureSettings(Settings):
 
     Raises:
         ExplanationError: For a value out of range.
+        ExtraError: For a fill that needs OpenCV, when it is not installed.
     """
 
     error: ClassVar[type[VtcavError]] = ExplanationError
@@ -107,13 +109,14 @@ class ExplainerSettings(IntegralSettings, ErasureSettings):
     """The settings of `VisualTCAV`: integral, erasure, and how a concept is found in an image.
 
     Attributes:
-        variant: "paper", or "filter" for Fisher's linear discriminant.
+        variant: "paper", "filter" for Fisher's linear discriminant, or "places" for place filters.
     """
 
     variant: Variant = parameter(
         PAPER,
         Words(*VARIANTS),
-        "how a concept is found: paper, the CAV; filter, Fisher's linear discriminant",
+        "how a concept is found: paper, the CAV; filter, Fisher's linear discriminant; places, "
+        "one of single locations",
     )
 
 

@@ -54,8 +54,9 @@ class VisualTCAV:
             smaller ones it is relative to 0.01.
         cavs: CAVs learned before, instead of `fit`.
         variant: How a concept is found in an image: "paper" takes the direction v of the
-            definition, "filter" Fisher's linear discriminant (docs/variants.md). None takes the
-            variant of `cavs`, or "paper" without `cavs`.
+            definition, "filter" Fisher's linear discriminant, "places" the place filters that
+            erasure finds regions with (docs/variants.md). None takes the variant of `cavs`, or
+            "paper" without `cavs`.
         batch_size: Images, or feature maps, per pass through the network; None takes as many as
             are fast and fit into memory. It is lowered where memory runs out.
         precision: None computes gradients in the network's own precision, "bf16" and "fp16" in
@@ -63,8 +64,9 @@ class VisualTCAV:
             image explained and kept in the provenance. A warning names it where it exceeds the
             tolerance.
         fill: How the region of a concept is filled in when it is erased (docs/erasure.md):
-            "convolution", "mean" or "blur", or a callable of the network's inputs x [n, c, H, W]
-            and the regions H [n, 1, H, W] that returns filled inputs. None erases nothing.
+            "convolution", "mean", "blur", with OpenCV "telea" and "navier-stokes", or a callable
+            of the network's inputs x [n, c, H, W] and the regions H [n, 1, H, W] that returns
+            filled inputs. None erases nothing.
         placebos: Regions of the same size elsewhere that the effect of each concept is compared
             with: in an image, or in the images of a class together.
         progress: Whether to show progress bars; None shows them where the output is a terminal.
@@ -83,6 +85,7 @@ class VisualTCAV:
         LayerError: For a layer that is unknown or cannot be explained.
         CavError: When `cavs` were learned with another network, layer, preprocessing or variant.
         ExplanationError: For settings out of range.
+        ExtraError: For a fill that needs OpenCV, when it is not installed.
 
     Example:
         >>> import numpy as np, torch, vtcav
@@ -263,6 +266,7 @@ class VisualTCAV:
         regions = self.attributor.eraser.regions(images)
         allotment = Allotment(self._erasure.placebos)
         effects = self.attributor.effects(images, regions, wanted, allotment)
+        together = self.attributor.eraser.together(images)
         learned_from = self.cavs.concepts_of(digest)
         rows: list[Row] = []
         concept_maps: dict[str, NDArray[np.float32]] = {}
@@ -283,6 +287,7 @@ class VisualTCAV:
             _maps=concept_maps,
             _effects=effect_table(effects),
             _regions=regions.H[0].bool().cpu().numpy(),
+            _together=together[0].cpu().numpy(),
         )
 
     @unaffected

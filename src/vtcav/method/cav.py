@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vtcav.method.concept_map import concept_map, raw_map
+from vtcav.method.concept_map import concept_map, raw_map, response
 from vtcav.method.resampling import Draws
 
-__all__ = ["Cavs", "direction", "directions", "emblem", "emblems"]
+__all__ = ["Cavs", "direction", "directions", "draw_means", "emblem", "emblems"]
 
 _CHANNELS, _DRAWS = 256, 64  # at a time, which bounds the memory for copies
 
@@ -58,7 +58,7 @@ def directions(positives: Tensor, negatives: Tensor, draws: Draws) -> Tensor:
     v = positives.new_empty(len(draws), positives.shape[1])
     for i in range(0, positives.shape[1], _CHANNELS):  # in double precision
         first, second = (
-            _means(G[:, i : i + _CHANNELS].double(), positions)
+            draw_means(G[:, i : i + _CHANNELS].double(), positions)
             for G, positions in ((positives, draws.positives), (negatives, draws.negatives))
         )
         v[:, i : i + _CHANNELS] = first - second
@@ -105,8 +105,13 @@ def emblems(values: Tensor, positions: Tensor) -> Tensor:
     )
 
 
-def _means(G: Tensor, positions: Tensor) -> Tensor:
-    """Return the mean of each draw's images [J, c] of activations [n, c]."""
+def draw_means(G: Tensor, positions: Tensor) -> Tensor:
+    """Return the mean activation of each draw's images [J, C].
+
+    Args:
+        G: Activations in double precision [n, C].
+        positions: The images of each draw [J, m].
+    """
     share = torch.full(positions.shape, 1 / positions.shape[1], dtype=torch.float64)
     weights = torch.zeros(len(positions), len(G), dtype=torch.float64)
     return weights.scatter_add_(1, positions.long(), share).to(G.device) @ G
@@ -121,24 +126,27 @@ class Cavs:
         e_pos: Emblems of the examples [K].
         e_neg: Emblems of the negatives [K].
         w: Linear discriminant directions [K, C], which find the concepts in place of v
-            (`discriminant_map`); None for the paper's definition.
+            (`discriminant_map`, `place_filter`); None for the paper's definition.
+        offset: Mean responses w.m- [K] of place filters, whose emblems are medians of an image's
+            highest response; None for the other variants.
     """
 
     v: Tensor
     e_pos: Tensor
     e_neg: Tensor
     w: Tensor | None = None
+    offset: Tensor | None = None
 
     @staticmethod
     def joined(parts: Sequence[Cavs]) -> Cavs:
-        """Return the CAVs of several parts in order; all parts have w, or none has."""
-        w = [part.w for part in parts if part.w is not None]
-        return Cavs(
-            torch.cat([part.v for part in parts]),
-            torch.cat([part.e_pos for part in parts]),
-            torch.cat([part.e_neg for part in parts]),
-            torch.cat(w) if w else None,
-        )
+        """Return the CAVs of several parts in order, which are all of one variant."""
+        named = [part.by_name() for part in parts]
+        return Cavs(**{name: torch.cat([part[name] for part in named]) for name in named[0]})
+
+    def by_name(self) -> dict[str, Tensor]:
+        """Return directions and emblems by name: those that the variant has."""
+        named = ((name, getattr(self, name)) for name in ("v", "e_pos", "e_neg", "w", "offset"))
+        return {name: tensor for name, tensor in named if tensor is not None}
 
     def to(self, device: torch.device) -> Cavs:
         """Return the CAVs on a device."""
@@ -151,7 +159,9 @@ class Cavs:
     def maps(self, F: Tensor) -> Tensor:
         """Return the concept maps M [N, K, h, w] of feature maps F [N, C, h, w], steps 2 to 4."""
         here = self.to(F.device)
-        return concept_map(raw_map(F, here.v if here.w is None else here.w), here.e_pos, here.e_neg)
+        w = here.v if here.w is None else here.w
+        R = raw_map(F, w) if here.offset is None else response(F, w, here.offset)
+        return concept_map(R, here.e_pos, here.e_neg)
 
     @property
     def separated(self) -> Tensor:
@@ -159,5 +169,4 @@ class Cavs:
         return self.e_pos > self.e_neg
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Cavs:
-        w = None if self.w is None else change(self.w)
-        return Cavs(change(self.v), change(self.e_pos), change(self.e_neg), w)
+        return Cavs(**{name: change(tensor) for name, tensor in self.by_name().items()})

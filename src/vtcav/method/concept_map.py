@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vtcav.method.guard import guarded
 
-__all__ = ["concept_map", "contraharmonic_mean", "raw_map"]
+__all__ = ["concept_map", "contraharmonic_mean", "raw_map", "response"]
 
 _SMALL = 1e-12
 
@@ -35,6 +35,26 @@ def raw_map(F: Tensor, v: Tensor) -> Tensor:
                  [[0., 3.]]]])
     """
     return torch.einsum("kc,nchw->nkhw", v, F).relu()
+
+
+def response(F: Tensor, w: Tensor, offset: Tensor) -> Tensor:
+    """Return r = w.F - offset: the response of place filters, which is not rectified.
+
+    Args:
+        F: Feature maps [N, C, h, w].
+        w: Filters [K, C].
+        offset: w.m- [K], the mean response over all locations of the negatives.
+
+    Returns:
+        r [N, K, h, w].
+
+    Example:
+        >>> import torch
+        >>> F = torch.tensor([[[[1.0, 2.0]], [[3.0, 0.0]]]])
+        >>> response(F, torch.tensor([[1.0, 0.5]]), torch.tensor([2.0]))
+        tensor([[[[0.5000, 0.0000]]]])
+    """
+    return torch.einsum("kc,nchw->nkhw", w, F) - offset[:, None, None]
 
 
 def contraharmonic_mean(R: Tensor) -> Tensor:
@@ -62,7 +82,7 @@ def concept_map(R: Tensor, e_pos: Tensor, e_neg: Tensor) -> Tensor:
     """Return M = (clip(R, e-, e+) - e-) / (e+ - e-), step 4.
 
     Args:
-        R: Raw maps [N, K, h, w].
+        R: Raw maps, or responses of place filters [N, K, h, w].
         e_pos: Emblems of the concepts' examples [K].
         e_neg: Emblems of the negatives [K].
 

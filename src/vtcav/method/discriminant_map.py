@@ -20,7 +20,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vtcav.method.resampling import Draws
+from vtcav.method.resampling import Draws, counts
 
 __all__ = ["SHRINKAGE", "discriminant_directions"]
 
@@ -69,9 +69,9 @@ def _solved(Y: Tensor, n: int, draws: Draws, shrinkage: float, channels: int) ->
     S = torch.zeros(J, D, D, dtype=Y.dtype, device=Y.device)
     means, images = [], 0
     for positions, rows in ((draws.positives, Y[:n]), (draws.negatives, Y[n:])):
-        counts = _counts(positions.to(Y.device), len(rows))
-        mean = counts @ rows / positions.shape[1]
-        S += torch.einsum("ji,ic,id->jcd", counts, rows, rows)
+        times = counts(positions.to(Y.device), len(rows))
+        mean = times @ rows / positions.shape[1]
+        S += torch.einsum("ji,ic,id->jcd", times, rows, rows)
         S -= positions.shape[1] * mean[:, :, None] * mean[:, None, :]
         means.append(mean)
         images += positions.shape[1]
@@ -84,10 +84,3 @@ def _solved(Y: Tensor, n: int, draws: Draws, shrinkage: float, channels: int) ->
     long = w.norm(dim=1, keepdim=True).clamp(min=torch.finfo(w.dtype).tiny)
     scaled: Tensor = w * (v.norm(dim=1, keepdim=True) / long)
     return scaled
-
-
-def _counts(positions: Tensor, count: int) -> Tensor:
-    """Return how often each of `count` images is in each draw [J, count]."""
-    ones = torch.ones(positions.shape, dtype=torch.float64, device=positions.device)
-    empty = torch.zeros(len(positions), count, dtype=torch.float64, device=positions.device)
-    return empty.scatter_add_(1, positions, ones)

@@ -17,7 +17,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Draws", "bootstrap_draws", "null_draws", "subset_draw", "tested_examples"]
+__all__ = [
+    "Draws",
+    "bootstrap_draws",
+    "counts",
+    "null_draws",
+    "subset_draw",
+    "tested_examples",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +63,22 @@ class Draws:
         """Return the draws at a range of positions."""
         i = slice(chosen.start, chosen.stop)
         return Draws(self.positives[i], self.negatives[i])
+
+
+def counts(positions: Tensor, images: int) -> Tensor:
+    """Return how often each image is in each draw [J, images].
+
+    Args:
+        positions: The images of each draw [J, n].
+        images: The number of images in the set.
+
+    Example:
+        >>> counts(torch.tensor([[0, 2, 2]]), 3)
+        tensor([[1., 0., 2.]], dtype=torch.float64)
+    """
+    ones = torch.ones(positions.shape, dtype=torch.float64, device=positions.device)
+    empty = torch.zeros(len(positions), images, dtype=torch.float64, device=positions.device)
+    return empty.scatter_add_(1, positions.long(), ones)
 
 
 def tested_examples(examples: int, negatives: int) -> int:

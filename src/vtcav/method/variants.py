@@ -6,13 +6,15 @@ from typing import Literal, TypeAlias, get_args
 
 from vtcav.parameters import Words, check
 
-Variant: TypeAlias = Literal["paper", "filter"]
-"""How a concept is found in an image: by the paper's direction v, or by a linear discriminant w."""
+Variant: TypeAlias = Literal["paper", "filter", "places"]
+"""How a concept is found in an image: by the paper's direction v, by a linear discriminant w of
+pooled activations, or by one of single locations."""
 
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 PAPER: Variant = "paper"
-TITLES = {"paper": "Visual-TCAV", "filter": "Visual-TCAV, filter map"}
-"""The name of each variant in figures."""
+FILTER: Variant = "filter"
+PLACES: Variant = "places"
+_MAPS = {"filter": "filter map", "places": "place map"}
 
 
 def check_variant(variant: object) -> Variant:
@@ -43,7 +45,7 @@ def suffix(variant: Variant) -> str:
     """Return the suffix of titles for a variant; empty for the paper's definition.
 
     Example:
-        >>> suffix("paper"), suffix("filter")
-        ('', ' (variant: filter map)')
+        >>> suffix("paper"), suffix("places")
+        ('', ' (variant: place map)')
     """
-    return "" if variant == PAPER else f" (variant: {variant} map)"
+    return "" if variant == PAPER else f" (variant: {_MAPS[variant]})"

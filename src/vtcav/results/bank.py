@@ -109,7 +109,7 @@ class CavBank:
 
     @property
     def variant(self) -> Variant:
-        """How concepts are found in an image: "paper" or "filter"."""
+        """How concepts are found in an image: "paper", "filter" or "places"."""
         variant: Variant = self.settings.get("variant", PAPER)
         return variant
 

@@ -23,7 +23,7 @@ class LayerCavs(Cavs):
 
     Attributes:
         values_pos: For each concept the contraharmonic means of its examples' raw maps [n_k],
-            whose median is e+.
+            whose median is e+; the highest responses of place filters.
         values_neg: The same of its negatives [m_k].
         location_pos: The mean raw map of each concept's examples, each map divided by its sum
             [K, h, w].
@@ -43,14 +43,14 @@ class LayerCavs(Cavs):
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors by name, for a file."""
         named = {
-            **_tensors(self),
+            **self.by_name(),
             "place_pos": self.location_pos,
             "place_neg": self.location_neg,
             **{f"values_pos/{k}": values for k, values in enumerate(self.values_pos)},
             **{f"values_neg/{k}": values for k, values in enumerate(self.values_neg)},
         }
         if self.resampled is not None:
-            named |= {f"resampled/{name}": t for name, t in _tensors(self.resampled).items()}
+            named |= {f"resampled/{name}": t for name, t in self.resampled.by_name().items()}
         if self.places is not None:
             named |= {f"places/{name}": t for name, t in vars(self.places).items()}
         return {name: tensor.contiguous() for name, tensor in named.items()}
@@ -74,7 +74,7 @@ class LayerCavs(Cavs):
             if f"{prefix}places/w" in tensors
         }
         return cls(
-            **vars(cavs),
+            **cavs.by_name(),
             values_pos=tuple(tensors[f"{prefix}values_pos/{k}"] for k in range(concepts)),
             values_neg=tuple(tensors[f"{prefix}values_neg/{k}"] for k in range(concepts)),
             location_pos=tensors[f"{prefix}place_pos"],
@@ -125,11 +125,6 @@ class Resampling:
         )
 
 
-def _tensors(cavs: Cavs) -> dict[str, Tensor]:
-    w = {} if cavs.w is None else {"w": cavs.w}
-    return {"v": cavs.v, "e_pos": cavs.e_pos, "e_neg": cavs.e_neg, **w}
-
-
 def _cavs(tensors: Mapping[str, Tensor], prefix: str) -> Cavs:
     v, e_pos, e_neg = (tensors[prefix + name] for name in ("v", "e_pos", "e_neg"))
-    return Cavs(v, e_pos, e_neg, tensors.get(f"{prefix}w"))
+    return Cavs(v, e_pos, e_neg, *(tensors.get(prefix + name) for name in ("w", "offset")))

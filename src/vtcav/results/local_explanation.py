@@ -19,7 +19,7 @@ from vtcav.files.manifest import (
     save_result,
     write_table,
 )
-from vtcav.results.effect_tables import effect_table, read_effects
+from vtcav.results.effect_tables import TOGETHER, effect_table, read_effects
 from vtcav.results.notebook.explanations import local_html, local_text
 from vtcav.results.provenance import Provenance
 from vtcav.results.tables import EFFECT_NUMBERS, by_class, json_text, printable
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 
 _NO_REGIONS = np.zeros((0, 0, 0), bool)
+_NO_MAPS = np.zeros((0, 0, 0), np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,7 @@ class LocalExplanation:
     _maps: Mapping[str, NDArray[np.float32]] = field(repr=False)
     _effects: pd.DataFrame = field(repr=False, default_factory=effect_table)
     _regions: NDArray[np.bool_] = field(repr=False, default_factory=lambda: _NO_REGIONS)
+    _together: NDArray[np.float32] = field(repr=False, default_factory=lambda: _NO_MAPS)
 
     def __post_init__(self) -> None:
         freeze(self.picture, *self.thumbnails.values())
@@ -128,12 +130,21 @@ class LocalExplanation:
     def concept_map(self, layer: str, concept: str) -> NDArray[np.float32]:
         """Return M of a concept at a layer: [h, w] in [0, 1] (0 where it is not separated).
 
+        Args:
+            layer: A layer, or "layers together": the mean of the place filters' maps, which the
+                concept's region comes from (docs/erasure.md), at the size of the network's input
+                (0 where the concept is not seen). An explanation without erasure has none.
+            concept: A concept.
+
         Raises:
             ExplanationError: For a layer or concept that is not in this explanation.
         """
-        _known("layer", layer, self.layers)
+        maps = dict(self._maps)
+        if self._together.size:
+            maps[TOGETHER] = self._together
+        _known("layer", layer, tuple(maps))
         _known("concept", concept, self.concepts)
-        M: NDArray[np.float32] = self._maps[layer][self.concepts.index(concept)].copy()
+        M: NDArray[np.float32] = maps[layer][self.concepts.index(concept)].copy()
         return M
 
     @property
@@ -185,7 +196,7 @@ class LocalExplanation:
         arrays: dict[str, NDArray[Any]] = {"picture": self.picture}
         arrays |= {f"map/{layer}": maps for layer, maps in self._maps.items()}
         arrays |= numbered(self.thumbnails, self.concepts)
-        arrays["regions"] = self._regions
+        arrays |= {"regions": self._regions, "together": self._together}
         np.savez_compressed(folder / "local_maps.npz", allow_pickle=False, **arrays)
         save_figure(lambda figure: plot_local(self, figure), folder / "local.png")
         return self._content()
@@ -226,6 +237,7 @@ class LocalExplanation:
             _maps={layer: stored[f"map/{layer}"] for layer in manifest["layers"]},
             _effects=read_effects(folder, "local_effects"),
             _regions=stored.get("regions", _NO_REGIONS),
+            _together=stored.get("together", _NO_MAPS),
         )
 
 

@@ -78,7 +78,7 @@ class Provenance:
 
     @property
     def variant(self) -> Variant:
-        """How concepts are found in an image: "paper" or "filter"."""
+        """How concepts are found in an image: "paper", "filter" or "places"."""
         variant: Variant = self.settings.get("fit", {}).get("variant", PAPER)
         return variant
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from vtcav.method.erasure.fill import FILLS, filled
+import vtcav
+from vtcav.explainer.settings import ErasureSettings
+from vtcav.method.erasure.fill import FILLS, filled, others
 
 
 def literal_convolution(x, H):
@@ -77,6 +79,31 @@ def test_a_constant_picture_stays_constant():
     H[0, 4:12, 4:12] = 1
     for fill in FILLS:
         torch.testing.assert_close(filled(x, H, fill), x)
+
+
+@pytest.mark.parametrize("fill", ["telea", "navier-stokes"])
+def test_inpainting_is_opencvs_without_its_rounding(fill):
+    """A grey picture of whole numbers over the full range: as OpenCV does it on 8 bits."""
+    cv2 = pytest.importorskip("cv2")
+    rows, columns = np.mgrid[:32, :40]
+    grey = ((rows * 5 + columns * 3) % 256).astype(np.uint8)
+    grey[0, :2] = 0, 255
+    H = np.zeros((32, 40), np.uint8)
+    H[12:20, 15:27] = 1
+    flag = cv2.INPAINT_TELEA if fill == "telea" else cv2.INPAINT_NS
+    expected = cv2.inpaint(grey, H, 3, flag)
+    x = torch.tensor(grey / 255)[None, None]
+    found = filled(x, torch.tensor(H, dtype=torch.float64)[None], fill)[0, 0].numpy() * 255
+    assert np.abs(found - expected)[H > 0].mean() < 1.5
+    assert not np.allclose(found[H > 0] % 1, 0, atol=1e-3)
+
+
+def test_without_opencv_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setattr("vtcav.method.erasure.fill_names.find_spec", lambda name: None)
+    with pytest.raises(vtcav.ExtraError, match=r"pip install 'vtcav\[inpainting\]'"):
+        ErasureSettings(fill="telea")
+    assert ErasureSettings(fill="blur").fill == "blur"
+    assert "telea" not in others("convolution")
 
 
 def test_a_callable_gets_the_picture_and_the_region(picture):

@@ -3,69 +3,26 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import vtcav
+from tests.helpers.literal_places import (
+    pooled_discriminant,
+    red_squares,
+    refined,
+    square_network,
+)
 from vtcav.method.erasure.place_filter import Background, auc, outer_products, top_means
-
-
-def literal(E, N, w, top=0.03, refinements=5, shrinkage=0.1):
-    """Refine a direction over locations, one image at a time: w of the step that is kept."""
-    E, N = E.astype(float), N.astype(float)
-    locations = np.concatenate([F.reshape(len(F), -1).T for F in N])
-    m_neg, S = locations.mean(0), np.cov(locations.T)
-    A = S + shrinkage * np.diag(S).mean() * np.eye(len(S))
-    steps = [w]
-    for _ in range(refinements):
-        chosen = []
-        for F in E:
-            X = F.reshape(len(F), -1)
-            count = max(1, round(top * X.shape[1]))
-            best = np.argsort(-(w @ X), kind="stable")[:count]
-            chosen += list(X[:, best].T)
-        m_pos = np.mean(chosen, 0)
-        w = np.linalg.solve(A, m_pos - m_neg)
-        w = w / (w @ (m_pos - m_neg))
-        steps.append(w)
-    aucs = []
-    for w in steps:
-        e, n = (np.array([(w @ F.reshape(len(F), -1)).max() for F in images]) for images in (E, N))
-        aucs.append((e[:, None] > n).mean())
-    w = steps[int(np.argmax(aucs))] if max(aucs) > aucs[-1] + 0.02 else steps[-1]
-    return w, w @ m_neg
-
-
-def pooled_discriminant(E, N, shrinkage=0.1):
-    E, N = (F.reshape(*F.shape[:2], -1).mean(2).astype(float) for F in (E, N))
-    X = np.concatenate([E - E.mean(0), N - N.mean(0)])
-    S = X.T @ X / len(X)
-    A = S + shrinkage * np.diag(S).mean() * np.eye(len(S))
-    return np.linalg.solve(A, E.mean(0) - N.mean(0))
 
 
 @pytest.fixture(scope="module")
 def network():
-    torch.manual_seed(4)
-    return nn.Sequential(
-        nn.Conv2d(3, 10, 5, stride=2),
-        nn.ReLU(),
-        nn.Conv2d(10, 12, 3),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(12, 3),
-    )
+    return square_network()
 
 
 @pytest.fixture(scope="module")
 def pictures():
     """Noise, and noise with a red square at a random place."""
-    rng = np.random.default_rng(0)
-    negatives = rng.integers(0, 255, (31, 32, 32, 3)).astype(np.uint8)
-    examples = rng.integers(0, 255, (17, 32, 32, 3)).astype(np.uint8)
-    for picture in examples:
-        i, j = rng.integers(0, 24, 2)
-        picture[i : i + 8, j : j + 8] = (255, 0, 0)
+    examples, negatives = red_squares()
     return {"red": examples, "none": negatives[:8]}, negatives[8:]
 
 
@@ -84,7 +41,7 @@ def test_filters_are_those_of_the_literal_reading(network, pictures):
             )[layer].numpy()
             for images in (concepts["red"], negatives)
         )
-        w, offset = literal(E, N, pooled_discriminant(E, N))
+        w, offset, _ = refined(E, N, pooled_discriminant(E, N))
         places = explainer.cavs.layers[layer].places
         np.testing.assert_allclose(places.w[0].numpy(), w, rtol=2e-3, atol=2e-4)
         assert float(places.offset[0]) == pytest.approx(offset, rel=2e-3, abs=2e-4)
@@ -95,7 +52,7 @@ def test_filters_are_those_of_the_literal_reading(network, pictures):
         held_out = []
         for half in (0, 1):
             own = E[half::2], N[half::2]
-            w, _ = literal(*own, pooled_discriminant(*own))
+            w, *_ = refined(*own, pooled_discriminant(*own))
             top = [
                 np.einsum("c,nchw->nhw", w, F[1 - half :: 2]).reshape(len(F[1 - half :: 2]), -1)
                 for F in (E, N)

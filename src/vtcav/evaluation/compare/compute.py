@@ -73,7 +73,7 @@ def compare(
             "tcav_magnitude", "saliency" (gradient), "integrated_gradients", "grad_cam" (the last
             three as the share of their positive mass inside the concept's region) and
             "bottleneck" (post-hoc concept bottleneck). An explainer with a variant of Visual-TCAV
-            gives it under that variant's name: "visual_tcav_filter".
+            gives it under that variant's name: "visual_tcav_filter", "visual_tcav_places".
         masks: The true location of concepts: by concept, by class, a mask [H, W] for every image of
             the class in order, boolean or in [0, 1], of the picture's size or of the network's
             input. Without a mask the region is the concept's map M at the layer, brought to the

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vtcav.evaluation.compare.methods import FILTER, TCAV, TITLES
+from vtcav.evaluation.compare.methods import OURS, TCAV, TITLES
 from vtcav.evaluation.panels import frame, panels
 from vtcav.results.figures.lettering import SMALL, labels, wrap
 from vtcav.results.figures.page import nice_limit, own_style
@@ -28,7 +28,7 @@ _LEVEL = 0.05
 
 _HALF = set(TCAV)  # their neutral value is 0.5
 _NEUTRAL = {*_HALF, "bottleneck"}
-_TESTED = {"visual_tcav", FILTER, *_HALF}
+_TESTED = {*OURS, *_HALF}
 _INPUT = "input"
 
 

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from vtcav.method.variants import PAPER, VARIANTS, method_of
+
 
 class _Method(NamedTuple):
     """A method: its name in figures, the name of its values there, and their unit."""
@@ -11,8 +13,10 @@ class _Method(NamedTuple):
     unit: str
 
 
-FILTER = "visual_tcav_filter"
-"""The name in tables of the variant of Visual-TCAV with filter maps."""
+VARIANT_OF = {method_of(name): name for name in VARIANTS if name != PAPER}
+"""The variants of Visual-TCAV by their names in tables."""
+OURS = ("visual_tcav", *VARIANT_OF)
+"""Visual-TCAV and its variants."""
 
 _SHARE = "share of the best class's logit difference, 0 to 1"
 _IN_REGION = "share of the map's mass inside the region, 0 to 1"
@@ -23,7 +27,8 @@ _WEIGHTED = "weight times centred concept score, in logits of the bottleneck"
 
 _ALL = {
     "visual_tcav": _Method("Visual-TCAV", "attribution", _SHARE),
-    FILTER: _Method("Visual-TCAV, filter map", "attribution", _SHARE),
+    "visual_tcav_filter": _Method("Visual-TCAV, filter map", "attribution", _SHARE),
+    "visual_tcav_places": _Method("Visual-TCAV, place map", "attribution", _SHARE),
     "tcav": _Method("TCAV", "sign count", _COUNT),
     "tcav_magnitude": _Method("TCAV", "magnitude", _MAGNITUDE),
     "saliency": _Method("gradient saliency", "share in region", _IN_REGION),
@@ -32,7 +37,7 @@ _ALL = {
     "bottleneck": _Method("concept bottleneck", "weight x score", _WEIGHTED),
 }
 
-METHODS = tuple(name for name in _ALL if name != FILTER)
+METHODS = tuple(name for name in _ALL if name not in VARIANT_OF)
 """All methods, in the order of the tables."""
 TCAV = ("tcav", "tcav_magnitude")
 INPUT_MAPS = ("saliency", "integrated_gradients")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from vtcav.evaluation.compare.methods import FILTER, UNITS
+from vtcav.evaluation.compare.methods import OURS, UNITS
 from vtcav.evaluation.correlation import spearman
 from vtcav.evaluation.result import EvaluationResult, by_group
 from vtcav.files.manifest import records
@@ -143,7 +143,7 @@ class Comparison(EvaluationResult):
     def _share_maps(self, *pair: str) -> bool:
         """Tell whether two methods both depend on Visual-TCAV's concept maps."""
         on_maps = set(self._rows.loc[self._rows["region"] == CONCEPT_MAP, "method"])
-        return all(method in on_maps | {"visual_tcav", FILTER} for method in pair)
+        return all(method in on_maps | set(OURS) for method in pair)
 
     def _draw(self, figure: Figure) -> Figure:
         from vtcav.evaluation.compare.figure import plot_comparison

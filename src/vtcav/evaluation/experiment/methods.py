@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from vtcav.evaluation.compare.compute import compare
-from vtcav.evaluation.compare.methods import FILTER, MAPS, METHODS, TCAV
+from vtcav.evaluation.compare.methods import MAPS, METHODS, OURS, TCAV, VARIANT_OF
 from vtcav.evaluation.compare.methods import TITLES as NAMES
 from vtcav.evaluation.experiment.concept_sets import ConceptSets
 from vtcav.evaluation.experiment.trial import Trial
@@ -27,7 +27,7 @@ from vtcav.models.base import Model
 from vtcav.parameters import Words, check
 
 VARIANT_STEPS = 24
-"""Quadrature points of the variant's integral."""
+"""Quadrature points of the variants' integrals."""
 GIVEN_TRUE_MASKS = MAPS
 """Methods that know no concepts, and are given the true masks of the cues."""
 TITLES = {
@@ -48,7 +48,7 @@ class Explained:
     """A trained network with its concepts and test images.
 
     Attributes:
-        explainers: Visual-TCAV and, where it is wanted, its variant, by method.
+        explainers: Visual-TCAV and those of its variants that are wanted, by method.
         trial: The test images.
         seed: Seeds every draw.
         options: Options of `compare` for methods other than Visual-TCAV.
@@ -69,10 +69,11 @@ class Explained:
 def fitted(
     model: Model, layers: Sequence[str], sets: ConceptSets, methods: Sequence[str] = ()
 ) -> dict[str, VisualTCAV]:
-    """Return explainers of Visual-TCAV and, where it is among the methods, its variant."""
+    """Return explainers of Visual-TCAV and of its variants that are among the methods."""
     found = {"visual_tcav": VisualTCAV(model, list(layers), **_SHARED)}
-    if FILTER in methods:
-        found[FILTER] = VisualTCAV(model, list(layers), VARIANT_STEPS, variant="filter", **_SHARED)
+    for name, variant in VARIANT_OF.items():
+        if name in methods:
+            found[name] = VisualTCAV(model, list(layers), VARIANT_STEPS, variant=variant, **_SHARED)
     for explainer in found.values():
         explainer.fit(sets.examples, sets.negatives, null_cavs=0, bootstraps=0)
     return found
@@ -94,7 +95,7 @@ def method_values(network: Explained, methods: Sequence[str]) -> pd.DataFrame:
 
 
 def _attributions(network: Explained, methods: Sequence[str]) -> pd.DataFrame:
-    """Return the attributions of Visual-TCAV and its variant."""
+    """Return the attributions of Visual-TCAV and its variants."""
     options: dict[str, Any] = {"methods": ["visual_tcav"], "seed": network.seed, **_SHARED}
     explainers = [network.explainers[method] for method in methods]
     tables = [compare(explainer, network.images, **options).table for explainer in explainers]
@@ -127,7 +128,7 @@ def _peers(network: Explained, methods: Sequence[str]) -> pd.DataFrame:
 Source: TypeAlias = Callable[[Explained, Sequence[str]], pd.DataFrame]
 
 _SOURCES: dict[Source, tuple[str, ...]] = {
-    _attributions: ("visual_tcav", FILTER),
+    _attributions: OURS,
     _peers: tuple(name for name in METHODS if name != "visual_tcav"),
 }
 ALL_METHODS = tuple(name for names in _SOURCES.values() for name in names)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from vtcav.explainer.learning.drawn_filters import DrawnFilters
 from vtcav.explainer.learning.example_passes import LearnedSet
 from vtcav.explainer.settings import FitSettings
 from vtcav.images.concepts import Concept, ImageSet
@@ -20,7 +21,7 @@ from vtcav.method.cav import direction, directions
 from vtcav.method.discriminant_map import discriminant_directions
 from vtcav.method.resampling import Draws
 from vtcav.method.significance import enough_null_cavs
-from vtcav.method.variants import PAPER, Variant
+from vtcav.method.variants import FILTER, Variant
 from vtcav.results.layer_cavs import Resampling
 
 
@@ -39,6 +40,7 @@ class DrawnCavs:
             belong to no concept.
         v: Directions by layer [J, C].
         w: Linear discriminant directions by layer [J, C]; empty for the paper's definition.
+        offset: Mean responses w.m- of place filters by layer [J]; empty for other variants.
     """
 
     positives: ImageSet
@@ -47,6 +49,7 @@ class DrawnCavs:
     own: bool
     v: Mapping[str, Tensor]
     w: Mapping[str, Tensor]
+    offset: Mapping[str, Tensor]
 
     @classmethod
     def learn(
@@ -57,19 +60,22 @@ class DrawnCavs:
         variant: Variant,
         *,
         own: bool = False,
+        places: DrawnFilters | None = None,
     ) -> DrawnCavs:
         """Learn the directions of draws, step 1.
 
         Those of resampled CAVs are matrix products; a concept's own is computed literally.
         """
-        v, w = {}, {}
+        v, w, offset = {}, {}, {}
         for layer, gap in positives.gap.items():
             pair = gap, negatives.gap[layer]
             resampled = directions(*pair, draws.part(range(own, len(draws))))
             v[layer] = torch.cat([direction(*pair)[None]] * own + [resampled])
-            if variant != PAPER:
+            if variant == FILTER:
                 w[layer] = discriminant_directions(*pair, draws)
-        return cls(positives.source, negatives.source, draws, own, v, w)
+        if places is not None:
+            w, offset = places.of(positives, negatives, draws, own=own)
+        return cls(positives.source, negatives.source, draws, own, v, w, offset)
 
     def finding(self, layer: str) -> Tensor:
         """Return the directions that find the concepts at a layer [J, C]: v, or w."""
@@ -96,18 +102,25 @@ class ConceptCavs:
     Attributes:
         drawn: All CAVs so far.
         fit: The settings, with a number of null CAVs.
+        variant: How concepts are found.
     """
 
     def __init__(self, fit: FitSettings, variant: Variant, tests: int) -> None:
         self.drawn: list[DrawnCavs] = []
         if fit.null_cavs is None:
             fit = replace(fit, null_cavs=enough_null_cavs(tests))
-        self.fit, self._variant = fit, variant
-        self._shared_null: dict[tuple[ImageSet, int], range] = {}
+        self.fit, self.variant = fit, variant
+        self._shared_null: dict[tuple[ImageSet, int, tuple[int, ...]], range] = {}
         self._of_concepts: list[tuple[range, range, str, range]] = []
 
-    def draw(self, concept: Concept, examples: LearnedSet, negatives: LearnedSet) -> None:
-        """Draw and learn the CAVs of the next concept."""
+    def draw(
+        self,
+        concept: Concept,
+        examples: LearnedSet,
+        negatives: LearnedSet,
+        places: DrawnFilters | None = None,
+    ) -> None:
+        """Draw and learn the CAVs of the next concept; those of place filters need `places`."""
         n, m, fit = len(examples.used), len(negatives.used), self.fit
         null = subset = range(0)
         untested = "" if fit.null_cavs else "no null CAVs were asked for"
@@ -115,20 +128,21 @@ class ConceptCavs:
         if not untested and not size:
             untested = f"null CAVs need at least 2 negatives, there is {m}"
         if not untested:
-            key = (concept.negatives, size)
+            key = concept.negatives, size, places.steps if places is not None else ()
             if key not in self._shared_null:
                 seed = seed_of("null", fit.seed, size, m)
                 draws = resampling.null_draws(size, m, fit.null_cavs or 0, seed)
-                self._shared_null[key] = self._add(negatives, negatives, draws)
+                self._shared_null[key] = self._add(negatives, negatives, draws, places)
             null = self._shared_null[key]
             if size < n:
                 seed = seed_of("subset", fit.seed, n, m, concept.name)
-                subset = self._add(examples, negatives, resampling.subset_draw(n, m, size, seed))
+                draws = resampling.subset_draw(n, m, size, seed)
+                subset = self._add(examples, negatives, draws, places)
         seed = seed_of("bootstrap", fit.seed, n, m, concept.name)
         draws = Draws.whole(n, m).followed_by(
             resampling.bootstrap_draws(n, m, fit.bootstraps, seed)
         )
-        bootstrap = self._add(examples, negatives, draws, own=True) or range(0)
+        bootstrap = self._add(examples, negatives, draws, places, own=True) or range(0)
         self._of_concepts.append((null, bootstrap, untested, subset))
 
     def of(self, images: ImageSet) -> list[DrawnCavs]:
@@ -146,11 +160,17 @@ class ConceptCavs:
         return Resampling(*zip(*self._of_concepts, strict=True))
 
     def _add(
-        self, positives: LearnedSet, negatives: LearnedSet, draws: Draws, *, own: bool = False
+        self,
+        positives: LearnedSet,
+        negatives: LearnedSet,
+        draws: Draws,
+        places: DrawnFilters | None,
+        *,
+        own: bool = False,
     ) -> range:
         """Learn CAVs, and return the positions of the resampled ones among all resampled CAVs."""
         start = sum(len(earlier.resampled) for earlier in self.drawn)
-        cavs = DrawnCavs.learn(positives, negatives, draws, self._variant, own=own)
+        cavs = DrawnCavs.learn(positives, negatives, draws, self.variant, own=own, places=places)
         self.drawn.append(cavs)
         return range(start, start + len(cavs.resampled))
 

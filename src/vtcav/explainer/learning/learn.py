@@ -38,7 +38,8 @@ from vtcav.images.progress import Progress
 from vtcav.images.signature import signature
 from vtcav.method.cav import Cavs, emblems
 from vtcav.method.discriminant_map import SHRINKAGE
-from vtcav.method.variants import PAPER, Variant
+from vtcav.method.erasure.place_filter import REFINEMENTS, TOP
+from vtcav.method.variants import PAPER, PLACES, Variant
 from vtcav.models.behaviour import behaviour
 from vtcav.models.memory import free_memory
 from vtcav.results.bank import CavBank, ConceptRecord, describe
@@ -67,7 +68,7 @@ def learn(
         concepts: The concepts to learn.
         fit: How to learn them. The images are drawn already, so `fit.limit` is only recorded. The
             number of null CAVs is settled here where it is None.
-        variant: How concepts are found: "paper" or "filter".
+        variant: How concepts are found: "paper", "filter" or "places".
         cache: The cache of intermediate results; the bank is the same to the last bit without it.
         passes: The results of first passes that have been made already, by set.
         kept_bytes: The most bytes on disk for feature maps between the passes. On a GPU as much is
@@ -123,7 +124,7 @@ def _pass_all(
     """Pass all sets through the network, drawing CAVs and learning place filters on the way."""
     shared, own = _shared_and_own(concepts, learned)
     raw: RawValuesOf = {}
-    places = PlaceLearning(run) if run.erasure else None
+    places = PlaceLearning(run) if run.erasure or drawn.variant == PLACES else None
 
     def respond(images: ImageSet) -> None:
         raw.update(raw_values(run, learned[images], drawn.of(images)))
@@ -135,9 +136,11 @@ def _pass_all(
     for c, alone in zip(concepts, own, strict=True):
         with run.spill.section():
             learned |= first_passes(run, alone, fit, progress)
-            drawn.draw(c, learned[c.examples], learned[c.negatives])
+            pair, finding = (learned[c.examples], learned[c.negatives]), None
             if places is not None:
-                places.learn(c, learned[c.examples], learned[c.negatives])
+                places.learn(c, *pair)
+                finding = places.drawn(c, *pair) if drawn.variant == PLACES else None
+            drawn.draw(c, *pair, finding)
             for images in alone:
                 respond(images)
     for images in learned:
@@ -150,8 +153,10 @@ def _pass_all(
 
 def _settings(fit: FitSettings, variant: Variant) -> dict[str, Any]:
     """Return what the bank says of how it was learned."""
-    shrinkage = {} if variant == PAPER else {"shrinkage": SHRINKAGE}
-    return {**asdict(fit), "variant": variant, **shrinkage}
+    constants: dict[str, Any] = {} if variant == PAPER else {"shrinkage": SHRINKAGE}
+    if variant == PLACES:
+        constants |= {"top": TOP, "refinements": REFINEMENTS}
+    return {**asdict(fit), "variant": variant, **constants}
 
 
 def _shared_and_own(
@@ -208,7 +213,7 @@ def _cavs(layer: str, drawn: DrawnCavs, raw: RawValuesOf) -> Cavs:
         drawn.v[layer].cpu(),
         emblems(pos.values, drawn.draws.positives),
         emblems(neg.values, drawn.draws.negatives),
-        drawn.w[layer].cpu() if drawn.w else None,
+        *(each[layer].cpu() if each else None for each in (drawn.w, drawn.offset)),
     )
 
 

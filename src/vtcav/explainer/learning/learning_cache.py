@@ -1,12 +1,16 @@
 """The cache of the passes over example images, and the key of every entry.
 
-There are three kinds of entries:
+These are the kinds of entries:
 
 - "look", for a set of images: `used` [n], positions of the readable images, and `prints`
   [n, 16, 16], their perceptual hashes;
 - "gap", for a set and a layer: `gap` [n, C], the pooled activations;
 - "raw", for a set, a layer and the directions of J CAVs: `values` [n, J], the contraharmonic means
-  of the raw maps, and `place` [h, w], the location of the first CAV's.
+  of the raw maps, and `place` [h, w], the location of the first CAV's; "response" holds the
+  same of place filters, with the highest responses;
+- "logits", for a set: their mean [T];
+- "places", for examples, a layer and the directions that refinement begins with: place filters of
+  a concept; "drawn", for the set that plays the concept: those of J draws.
 
 So one more concept, or one more layer, leaves the other entries valid. No picture and no feature
 map is kept.
@@ -151,9 +155,9 @@ class SetEntries:
         """Return the tensors of an entry, or None.
 
         Args:
-            kind: "look", "gap" or "raw".
-            layer: The layer, for "gap" and "raw".
-            V: The directions [J, C], for "raw".
+            kind: The kind of entry.
+            layer: The layer, where it belongs to one.
+            V: The directions that it depends on.
         """
         found = self._cache.cache.get(kind, self._cache.key(self._all, layer, V))
         count = self._cache.taken.setdefault(self.images.role, {}).setdefault(kind, [0, 0])

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor
 
+from vtcav.explainer.learning.drawn_filters import DrawnFilters, OwnFilter
 from vtcav.explainer.learning.example_passes import LearnedSet, Pass, feature_maps
 from vtcav.images.concepts import Concept, ImageSet
 from vtcav.method.discriminant_map import discriminant_directions
@@ -127,6 +128,22 @@ class PlaceLearning:
         """Return the filters of all concepts at a layer."""
         return PlaceFilters.joined([_filters(c, here[layer]) for c, here in self._concepts])
 
+    def drawn(self, concept: Concept, examples: LearnedSet, negatives: LearnedSet) -> DrawnFilters:
+        """Return what learns the filters of draws of a concept that is learned itself."""
+        for learned in (examples, negatives):
+            self.respond(learned)
+        here = next(here for known, here in self._concepts if known is concept)
+        found = {}
+        for layer, each in here.items():
+            step = _kept_step(concept, each, 0)
+            w, offset = each.w[step, :1], each.offset[step, :1]
+            found[layer] = OwnFilter(w, offset, step)
+
+        def backgrounds() -> dict[str, Background]:
+            return {layer: folds[0] for layer, folds in self._background(negatives).items()}
+
+        return DrawnFilters(self._run, found, backgrounds)
+
     def keep(self) -> None:
         """Put the filters that are new into the cache."""
         for concept, here, entries in self._new:
@@ -227,18 +244,17 @@ def _fold(locations: int, gap: Tensor, fold: slice, centre: Tensor, outer: Tenso
     return Background.of(count, mean, outer - count * torch.outer(away, away))
 
 
+def _kept_step(concept: Concept, here: _Learned, f: int) -> int:
+    """Return the step of the refinement that is kept of fold f."""
+    pair = here.highest[concept.examples], here.highest[concept.negatives]
+    own = [_taken(highest[:, :, f], _FOLDS[f]) for highest in pair]
+    return best_step([(own[0][:, s], own[1][:, s]) for s in range(len(here.w))])
+
+
 def _filters(concept: Concept, here: _Learned) -> PlaceFilters:
     """Return the filter of one concept, from all images."""
     examples, negatives = here.highest[concept.examples], here.highest[concept.negatives]
-    steps = [
-        best_step(
-            [
-                (_taken(examples[:, s, f], fold), _taken(negatives[:, s, f], fold))
-                for s in range(len(here.w))
-            ]
-        )
-        for f, fold in enumerate(_FOLDS)
-    ]
+    steps = [_kept_step(concept, here, f) for f in range(len(_FOLDS))]
     halves = [
         auc(examples[other, steps[f], f], negatives[other, steps[f], f])
         for f, other in ((1, _FOLDS[2]), (2, _FOLDS[1]))

@@ -1,4 +1,7 @@
-"""The second pass over example images: raw maps, whose values emblems are taken from (step 3)."""
+"""The second pass over example images: raw maps, whose values emblems are taken from (step 3).
+
+The value of a raw map is its contraharmonic mean, that of a place filter its highest response.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from torch import Tensor
 from vtcav.explainer.learning.drawn_cavs import DrawnCavs
 from vtcav.explainer.learning.example_passes import LearnedSet, Pass, feature_maps
 from vtcav.images.concepts import ImageSet
-from vtcav.method.concept_map import contraharmonic_mean, raw_map
+from vtcav.method.concept_map import contraharmonic_mean, raw_map, response
 
 _BYTES = 1 << 26  # of raw maps at a time
 
@@ -24,7 +27,7 @@ class RawValues:
     """The values of the raw maps of n images along the directions of J CAVs, at one layer.
 
     Attributes:
-        values: Contraharmonic means [n, J].
+        values: Contraharmonic means, or highest responses [n, J].
         location: The mean over images of the first CAV's raw map, divided by its sum [h, w].
     """
 
@@ -48,7 +51,7 @@ def raw_values(run: Pass, learned: LearnedSet, drawn: Sequence[DrawnCavs]) -> Ra
     found: RawValuesOf = {}
     missing: dict[tuple[str, DrawnCavs], list[tuple[Tensor, Tensor]]] = {}
     for layer, cavs in product(run.layers, drawn):
-        kept = entries.get("raw", layer, cavs.finding(layer)) if entries else None
+        kept = entries.get(*_entry(cavs, layer)) if entries else None
         if kept is None:
             missing[layer, cavs] = []
         else:
@@ -59,27 +62,41 @@ def raw_values(run: Pass, learned: LearnedSet, drawn: Sequence[DrawnCavs]) -> Ra
     with closing(feature_maps(run, learned, layers)) as passing:
         for maps in passing:
             for (layer, cavs), parts in missing.items():
-                parts.append(_values(maps[layer], cavs.finding(layer)))
+                parts.append(_values(maps[layer], cavs, layer))
     keeps = entries is not None and entries.unchanged()
     for (layer, cavs), parts in missing.items():
         values, locations = zip(*parts, strict=True)
         raw = RawValues(torch.cat(values), sum(locations) / len(learned.used))
         found[layer, cavs, images] = raw
         if entries and keeps:
-            tensors = {"values": raw.values, "place": raw.location}
-            entries.keep("raw", tensors, layer, cavs.finding(layer))
+            kind, _, V = _entry(cavs, layer)
+            entries.keep(kind, {"values": raw.values, "place": raw.location}, layer, V)
     return found
 
 
-def _values(F: Tensor, V: Tensor) -> tuple[Tensor, Tensor]:
-    """Return contraharmonic means [N, J], and the sum of the first maps over their sums [h, w]."""
+def _entry(cavs: DrawnCavs, layer: str) -> tuple[str, str, Tensor]:
+    """Return the kind, layer and key of an entry of the cache."""
+    V = cavs.finding(layer)
+    if not cavs.offset:
+        return "raw", layer, V
+    return "response", layer, torch.cat([V, cavs.offset[layer][:, None]], 1)
+
+
+def _values(F: Tensor, cavs: DrawnCavs, layer: str) -> tuple[Tensor, Tensor]:
+    """Return values [N, J], and the sum of the first maps over their sums [h, w]."""
+    V = cavs.finding(layer)
     size = max(1, _BYTES // (4 * F[:, 0].numel()))
-    means = []
+    values = []
     for i in range(0, len(V), size):
-        R = raw_map(F, V[i : i + size])
-        means.append(contraharmonic_mean(R))
+        few = slice(i, i + size)
+        if cavs.offset:
+            R = response(F, V[few], cavs.offset[layer][few])
+            values.append(R.amax((2, 3)))
+        else:
+            R = raw_map(F, V[few])
+            values.append(contraharmonic_mean(R))
         if i == 0:
-            first = R[:, 0]
+            first = R[:, 0].relu()
             total = first.sum((1, 2), keepdim=True).clamp(min=torch.finfo(R.dtype).tiny)
             location = (first / total).sum(0).cpu()
-    return torch.cat(means, 1).cpu(), location
+    return torch.cat(values, 1).cpu(), location

@@ -67,5 +67,6 @@ def bank_digest(bank: CavBank) -> str:
 
 
 def _cavs_bytes(cavs: Cavs) -> bytes:
-    tensors = (cavs.v, cavs.e_pos, cavs.e_neg, *(() if cavs.w is None else (cavs.w,)))
-    return b"".join(f"{list(t.shape)}".encode() + t.cpu().numpy().tobytes() for t in tensors)
+    return b"".join(
+        f"{list(t.shape)}".encode() + t.cpu().numpy().tobytes() for t in cavs.by_name().values()
+    )

@@ -1,7 +1,7 @@
 """Ways to fill in a region of a picture from around it (erasure 4).
 
-They work on the network's input x [n, c, H, W], in whatever units it has: all are linear, and
-commute with a normalisation by channel.
+They work on the network's input x [n, c, H, W], in whatever units it has: all commute with a
+normalisation by channel.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from vtcav.method.erasure.fill_names import FILL_NAMES, FillName
+from vtcav.method.erasure.fill_names import PLAIN, FillName
+from vtcav.method.erasure.inpainting import navier_stokes, telea
 
 __all__ = ["FILLS", "Fill", "filled", "others"]
 
@@ -32,7 +33,11 @@ def filled(x: Tensor, H: Tensor, fill: Fill = "convolution") -> Tensor:
         H: Regions [n, H, W] of 0 and 1.
         fill: "convolution" takes the mean of the pixels outside, weighted by a Gaussian of a tenth
             of the side (normalised convolution); "mean" that of all pixels outside; "blur" blurs
-            the picture, so that coarse structure stays; a callable gets x and H [n, 1, H, W].
+            the picture, so that coarse structure stays; "telea" and "navier-stokes" are OpenCV's
+            inpainting (`inpainting`); a callable gets x and H [n, 1, H, W].
+
+    Raises:
+        ExtraError: When OpenCV is needed and not installed.
 
     Example:
         >>> x = torch.tensor([[[[1.0, 9.0, 3.0]]]])
@@ -45,13 +50,15 @@ def filled(x: Tensor, H: Tensor, fill: Fill = "convolution") -> Tensor:
 
 
 def others(fill: Fill) -> list[Fill]:
-    """Return the named ways to fill beside one, which say how far the answer depends on it.
+    """Return the ways to fill beside one, which say how far the answer depends on it.
+
+    OpenCV's are not among them: the answer must not depend on what is installed.
 
     Example:
         >>> others("mean")
         ['convolution', 'blur']
     """
-    return [name for name in FILL_NAMES if name != fill]
+    return [name for name in PLAIN if name != fill]
 
 
 def _mean(x: Tensor, H: Tensor) -> Tensor:
@@ -75,6 +82,8 @@ FILLS: dict[FillName, Callable[[Tensor, Tensor], Tensor]] = {
     "convolution": _convolution,
     "mean": _mean,
     "blur": _blur,
+    "telea": telea,
+    "navier-stokes": navier_stokes,
 }
 
 

@@ -20,8 +20,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from vtcav.method.cav import emblem
+from vtcav.method.concept_map import concept_map, response
 
 __all__ = [
     "REFINEMENTS",
@@ -88,15 +90,22 @@ class Background:
             factor = torch.linalg.cholesky((vectors * values.clamp(min=0)) @ vectors.T + ridge)
         return cls(mean, factor)
 
-    def filters(self, m_pos: Tensor) -> Tensor:
-        """Return the filters w [K, C] of means m+ [K, C], with w.(m+ - m-) = 1.
+    def filters(self, m_pos: Tensor, m_neg: Tensor | None = None) -> Tensor:
+        """Return the filters w [K, C] with w.(m+ - m-) = 1.
 
         A concept whose locations are those of the negatives has a filter of zeros.
+
+        Args:
+            m_pos: m+ of K concepts [K, C].
+            m_neg: m- of each, from some of the negatives [K, C]; None takes that of all.
         """
-        difference = (m_pos - self.mean).double()
+        difference = (m_pos - (self.mean if m_neg is None else m_neg)).double()
         w = torch.cholesky_solve(difference.T, self.factor).T
         scale = (w * difference).sum(1, keepdim=True)
-        w = torch.where(scale > 0, w / torch.where(scale > 0, scale, 1.0), 0.0)
+        # below, it is the rounding of means that are equal
+        least = _ROUNDING * self.mean.double().square().sum()
+        differ = (scale > 0) & (difference.square().sum(1, keepdim=True) > least)
+        w = torch.where(differ, w / torch.where(differ, scale, 1.0), 0.0)
         return w.to(m_pos.dtype)
 
 
@@ -125,13 +134,12 @@ def top_means(F: Tensor, w: Tensor, top: float = TOP) -> Tensor:
         tensor([[[4.],
                  [1.]]])
     """
-    X = F.flatten(2)
-    count = max(1, round(top * X.shape[2]))
-    best = torch.einsum("kc,ncp->nkp", w, X).topk(count, 2).indices
-    return torch.stack(
-        [X.gather(2, best[:, k, None].expand(-1, X.shape[1], -1)).mean(2) for k in range(len(w))],
-        1,
-    )
+    X = F.flatten(2).transpose(1, 2)
+    count = max(1, round(top * X.shape[1]))
+    best = torch.einsum("kc,npc->nkp", w, X).topk(count, 2).indices
+    # of each image a table of its locations, which the highest are taken from
+    means = [embedding_bag(own, table, mode="mean") for own, table in zip(best, X, strict=True)]
+    return torch.stack(means)
 
 
 def highest(F: Tensor, w: Tensor, offset: Tensor) -> Tensor:
@@ -142,7 +150,7 @@ def highest(F: Tensor, w: Tensor, offset: Tensor) -> Tensor:
         w: Filters [K, C].
         offset: w.m- [K].
     """
-    return torch.einsum("kc,ncp->nkp", w, F.flatten(2)).amax(2) - offset
+    return response(F, w, offset).amax((2, 3))
 
 
 def auc(positives: Tensor, negatives: Tensor) -> float:
@@ -215,18 +223,10 @@ class PlaceFilters:
         """Return the filters on a device."""
         return self._each(lambda tensor: tensor.to(device))
 
-    def response(self, F: Tensor) -> Tensor:
-        """Return r [n, K, h, w] of feature maps F [n, C, h, w]."""
-        here = self.to(F.device)
-        return torch.einsum("kc,nchw->nkhw", here.w, F) - here.offset[:, None, None]
-
     def maps(self, F: Tensor) -> Tensor:
         """Return M = clip((r - low) / (high - low), 0, 1) [n, K, h, w]; 0 where low >= high."""
         here = self.to(F.device)
-        low, high = here.low[:, None, None], here.high[:, None, None]
-        separated = high > low
-        M = (here.response(F) - low) / torch.where(separated, high - low, 1.0)
-        return torch.where(separated, M, 0.0).clamp(0.0, 1.0)
+        return concept_map(response(F, here.w, here.offset), here.high, here.low)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> PlaceFilters:
         return PlaceFilters(*map(change, _fields(self)))

@@ -13,17 +13,6 @@ from torch.nn import functional
 
 from vtcav.method.erasure.place_filter import BETTER
 
-__all__ = [
-    "LEVEL",
-    "SEEN",
-    "elsewhere",
-    "grown",
-    "highest_elsewhere",
-    "joined_map",
-    "region",
-    "resized",
-]
-
 LEVEL = 0.25
 SEEN = 0.8
 """The held-out AUC below which a layer does not see a concept."""
@@ -73,6 +62,17 @@ def joined_map(maps: Sequence[Tensor], seen: Sequence[Tensor]) -> Tensor:
     return torch.einsum("lnkij,lk->nkij", torch.stack(list(maps)), shares)
 
 
+def seen_map(maps: Sequence[Tensor], seen: Sequence[Tensor]) -> Tensor:
+    """Return the `joined_map` of concepts that a layer sees, and 0 for the others.
+
+    Args:
+        maps: Concept maps of each layer at one size [n, K, H, W].
+        seen: Held-out AUC of each layer [K]; one of them must be 0.8 or more.
+    """
+    known = torch.stack(list(seen)).amax(0) >= SEEN
+    return joined_map(maps, seen) * known.to(maps[0])[:, None, None]
+
+
 def layer_weight(seen: Tensor) -> Tensor:
     """Return the weight of a layer for each concept [K]: max(0, 2 AUC - 1)^2."""
     return (2 * seen - 1).clamp(min=0).square()
@@ -97,8 +97,7 @@ def region(
     Returns:
         H [n, K, H, W] of 0 and 1.
     """
-    known = (torch.stack(list(seen)).amax(0) >= SEEN).to(maps[0])[:, None, None]
-    H = (joined_map(maps, seen) * known > level).float()
+    H = (seen_map(maps, seen) > level).float()
     aucs = torch.stack(list(seen)).cpu().numpy()
     heights = torch.stack(list(maps), 1).cpu().numpy()
     for n, k in H.flatten(2).any(2).nonzero().tolist():
