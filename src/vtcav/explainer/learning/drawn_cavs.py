@@ -66,7 +66,9 @@ class DrawnCavs:
 
         Those of resampled CAVs are matrix products; a concept's own is computed literally.
         """
-        v, w, offset = {}, {}, {}
+        v: dict[str, Tensor] = {}
+        w: dict[str, Tensor] = {}
+        offset: dict[str, Tensor] = {}
         for layer, gap in positives.gap.items():
             pair = gap, negatives.gap[layer]
             resampled = directions(*pair, draws.part(range(own, len(draws))))
