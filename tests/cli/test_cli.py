@@ -102,6 +102,34 @@ def test_layers_as_table_and_json(place, capsys):
     }
 
 
+def test_a_region_is_erased_with_and_without_concepts(place, capsys):
+    """The box of the picture and a mask of it, alone, with negatives, and beside concepts."""
+    mask = Image.new("L", (48, 40))
+    mask.paste(255, (10, 8, 30, 28))
+    mask.save(place / "mask.png")
+    alone = ["explain", "cats/0.png", "--model", "python:mymodel:build", "--quiet", "--json"]
+    results = []
+    for region in ("10,8,30,28", "mask.png"):
+        assert main([*alone, "--erase", region, "-o", "out"]) == 0
+        results.append(json.loads(capsys.readouterr().out))
+    box, masked = (r["erased"]["effects"] for r in results)
+    assert [row["drop"] for row in box] == [row["drop"] for row in masked]
+    assert {row["share"] for row in box} == {None}
+    assert results[0]["erased"]["region"] == "box 10, 8, 30, 28"
+    assert (place / "out/erasure.png").exists()
+    assert main([*alone, "--erase", "mask.png", "--negatives", "random"]) == 0
+    known = json.loads(capsys.readouterr().out)["erased"]["effects"]
+    assert all(row["reference"] is not None for row in known)
+    assert main(explain("--erase", "10,8,30,28", "--null-cavs", "0")) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Without the marked region the score of")
+    assert "Concept attributions by class" in text
+    for wrong, said in (("0,0,900,9", "has 48 x 40"), ("no.png", "no.png"), ("9,9,9,9", "a box")):
+        assert main([*alone, "--erase", wrong]) == 1
+        assert said in capsys.readouterr().err
+    assert main(["explain", "cats/0.png", "--model", "python:mymodel:build"]) == 2
+
+
 def test_what_a_user_says_of_a_network(place, capsys):
     (place / "names.txt").write_text("cat\ndog\nfox\n")
     (place / "input.yaml").write_text("size: [32, 40]\nmean: [0.5, 0.5, 0.5]\n")

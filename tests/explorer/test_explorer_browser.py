@@ -8,7 +8,7 @@ import pytest
 import vtcav
 from tests.helpers.browser import axe_core, chromium
 from tests.helpers.explorers import bomb, encoded, photo, served, small_session
-from tests.helpers.small import small_model
+from tests.helpers.small import pictures, small_model
 from vtcav.explorer.schemas import ConceptSpec
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -195,6 +195,43 @@ def test_a_concept_from_three_patches(open_page, session, folder):
     assert page.locator("#examples li").count() == 3
     assert page.input_value("#name") == "spots"
     assert page.locator(".map").is_visible()
+
+
+def test_a_region_is_erased_by_hand(open_page, session):
+    page = open_page()
+    page.click("text=Erase X")
+    area = page.locator(".stage .photo").bounding_box()
+    with page.expect_request("**/api/erase") as asked:
+        page.mouse.move(area["x"] + 0.3 * area["width"], area["y"] + 0.2 * area["height"])
+        page.mouse.down()
+        page.mouse.move(area["x"] + 0.6 * area["width"], area["y"] + 0.7 * area["height"])
+        page.mouse.up()
+    page.wait_for_selector("html[data-erased]", state="attached")
+    body = asked.value.post_data_json
+    explainer = vtcav.VisualTCAV(session.model, ["1", "3"])
+    expected = explainer.erase(
+        photo(), body["box"], body["classes"], negatives=pictures(30, seed=3)
+    )
+    assert page.locator("#erased-said p").all_inner_texts()[:3] == expected.sentences()
+    assert page.locator("#erased-said img").count() == 2
+    assert page.locator(".stage .patch.erase").count() == 1
+    size = page.locator("#erased-said img").last.evaluate("i => [i.naturalWidth, i.naturalHeight]")
+    assert size == [16, 16]
+    page.click("#erased-close")
+    assert not page.locator("#erased").is_visible()
+    assert page.locator(".stage .patch.erase").count() == 0
+
+
+def test_a_concept_says_how_far_the_score_falls_without_it(open_page):
+    page = open_page()
+    three_patches(page)
+    page.wait_for_selector("html[data-said]", state="attached")
+    assert "From 5 examples on" in page.locator("#said").inner_text()
+    for i in range(2):
+        cut(page, (0.1 + 0.3 * i, 0.4, 0.5 + 0.3 * i, 0.9))
+    page.wait_for_selector("#said .said")
+    said = page.locator("#said").inner_text()
+    assert re.search("Without 'spots' the score|is not seen|is nowhere in this image", said)
 
 
 def test_uploads_are_looked_at_and_explained(open_page, tmp_path):

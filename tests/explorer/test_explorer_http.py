@@ -63,6 +63,7 @@ ASKED = [
     ("POST", "/api/pictures"),
     ("POST", "/api/explain"),
     ("POST", "/api/integrate"),
+    ("POST", "/api/erase"),
     ("PUT", "/api/work"),
     ("POST", "/api/save"),
     ("GET", "/anything"),

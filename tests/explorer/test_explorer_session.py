@@ -7,9 +7,10 @@ import pytest
 
 import vtcav
 from tests.helpers.explorers import encoded, photo, small_session
-from tests.helpers.small import pictures, small_model, small_net
+from tests.helpers.small import pictures, small_explainer, small_model, small_net
 from vtcav.errors import ConceptError, ExplanationError, ImageError
 from vtcav.explorer import ConceptSpec, Example, Session
+from vtcav.explorer.erasing import erase_concept, erase_region
 from vtcav.explorer.pictures import clean_name
 from vtcav.explorer.scheduling import LatestRequests, PriorityLock, SupersededError
 
@@ -247,3 +248,28 @@ def test_an_integral_that_nobody_waits_for_ends():
     assert len(told) == 3
     assert session.status.what == ""
     assert session.explain(key, concept(session), "1", [0]).pending == (0,)
+
+
+def test_a_concept_is_erased_as_explain_does():
+    shown, shared = photo(), pictures(30, seed=3)
+    session = small_session(samples={"blobs": shown})
+    key = session.pictures.listed()[0].key
+    found = erase_concept(session, key, concept(session), [1, 0])
+    explainer = vtcav.VisualTCAV(session.model, ["1", "3"], progress=False)
+    explainer.fit({"blob": [shown.crop(box) for box in BOXES]}, shared, null_cavs=10, bootstraps=0)
+    local = explainer.explain(shown, classes=[1, 0])
+    for column in ("drop", "drop_low", "drop_high", "share", "p_value", "seen", "area"):
+        np.testing.assert_allclose(found.effects[column], local.effects[column], atol=1e-5)
+    if found.picture is not None:
+        assert (found.picture.after == local.erased("blob").after).all()
+    with pytest.raises(ConceptError, match="from 5 examples on"):
+        erase_concept(session, key, concept(session, BOXES[:4]), [1])
+
+
+def test_a_learned_concept_without_place_filters_says_so():
+    bank = small_explainer(fill=None).cavs
+    session = small_session(cavs=bank)
+    key = session.pictures.listed()[0].key
+    with pytest.raises(ConceptError, match="no place filters"):
+        erase_concept(session, key, "bright", [0])
+    assert "score of 'cat'" in erase_region(session, key, (9, 9, 60, 60), [0]).sentences[0]

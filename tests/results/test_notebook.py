@@ -90,8 +90,9 @@ def test_displays_say_how_many_random_directions_get_as_much(results):
 
 
 def test_maps_are_shown(results):
-    # the image, and 2 concepts at 2 layers
-    assert check(results["local"]._repr_html_()).tags.count("img") == 5
+    # the image, 2 concepts at 2 layers, and two pictures for each concept that was erased
+    erased = results["local"].effects.query("area > 0")["concept"].nunique()
+    assert check(results["local"]._repr_html_()).tags.count("img") == 5 + 2 * erased
 
 
 def test_lines_say_what_they_are(results):

@@ -5,11 +5,12 @@ Explain one image: where each concept is and how much it contributes.
 Examples:
   vtcav explain zebra.jpg --model demo --concepts concepts --negatives random -o out
   vtcav explain zebra.jpg --model demo --cavs out/cavs.safetensors --classes zebra
+  vtcav explain zebra.jpg --model demo --erase 40,10,120,90 -o out
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vtcav.cli.options import Arguments, Parser, class_of, names
 from vtcav.cli.terminal import by_class, print_frame, print_line
@@ -17,7 +18,14 @@ from vtcav.method.variants import suffix
 from vtcav.results.words import SIGNIFICANT, not_significant
 
 if TYPE_CHECKING:
+    from vtcav.results.erasure import Erasure
     from vtcav.results.explanation import LocalExplanation
+
+_MEANING = (
+    "share: of the logit above that of the negatives; elsewhere: the same for regions of this "
+    "size; q: false discovery rate against these"
+)
+_COLUMNS = "class_name: class, logit, drop, share, placebo_mean: elsewhere, q_value: q, note"
 
 
 def add_options(command: Parser) -> None:
@@ -25,43 +33,92 @@ def add_options(command: Parser) -> None:
     command.add_argument("image", metavar="IMAGE", help="a picture file, or its URI")
     classes = "a number of top classes, or comma-separated names: zebra,index:281"
     command.option("--classes", classes, default="3")
+    command.option(
+        "--erase",
+        "also erase a region that you mark, for which no concepts are needed: a box "
+        "left,top,right,bottom in pixels of the picture, or a mask of its size, white where to "
+        "erase",
+        _region,
+        metavar="MASK|BOX",
+    )
     command.add_explainer("tables, maps and figure", integral=True, draws=True)
 
 
 def run(arguments: Arguments) -> None:
     """Carry out the command."""
     classes = _classes(arguments.classes)
-    model = arguments.load_checked(arguments.image)
+    alone = bool(arguments.erase) and arguments.cavs is None and arguments.concepts is None
+    model = arguments.load_checked(arguments.image, concepts=not alone)
     for name in [] if isinstance(classes, int) else classes:
         model.class_index(name)
-    local = arguments.prepared(model).explain(arguments.image, classes=classes)
+    explainer = arguments.prepared(model)
+    erasure = None
+    if arguments.erase:
+        negatives = arguments.negatives if alone else None
+        erasure = explainer.erase(arguments.image, arguments.erase, classes, negatives=negatives)
+        if alone:
+            data = {"image": erasure.image, "predictions": erasure.predictions.head(10)}
+            arguments.present(erasure, data | _erased(erasure), _print_erasure)
+            return
+        if arguments.output is not None:
+            erasure.save(arguments.output)
+    local = explainer.explain(arguments.image, classes=classes)
     data = {
         "image": local.image,
+        **(_erased(erasure) if erasure else {}),
         "predictions": local.predictions.head(10),
+        "sentences": local.sentences(),
         "effects": local.effects,
         "attributions": local.attributions,
         "variant": local.provenance.variant,
     }
+    if erasure and not arguments.json:
+        _print_erasure(erasure)
     arguments.present(local, data, _print)
 
 
 def _print(local: LocalExplanation) -> None:
-    """Print the predictions and the attributions."""
+    """Print what erasing each concept says, the predictions and the attributions."""
+    for sentence in local.sentences():
+        print_line(sentence)
     best, columns = local.predictions.head(5), "class_name: class, probability"
     print_frame(f"Predictions for {local.image}", best, columns)
     if not local.effects.empty:
         print_frame(
             "Effect of each concept: the class's logit falls by so much when the concept's region "
-            "is filled in\nshare: of the logit above that of the negatives; elsewhere: the same "
-            "for regions of this shape; q: false discovery rate against these",
+            f"is filled in\n{_MEANING}",
             local.effects,
-            "concept, class_name: class, logit, drop, share, placebo_mean: elsewhere, q_value: q, "
-            "note",
+            f"concept, {_COLUMNS}",
         )
     title = f"Concept attributions by class{suffix(local.provenance.variant)}"
     print_frame(title, *by_class(local.attributions))
     if found := not_significant(local.attributions, local.provenance.null_cavs):
         print_line(f"ns: not significant (q > {SIGNIFICANT}). {found}")
+
+
+def _print_erasure(erasure: Erasure) -> None:
+    """Print what erasing a marked region says."""
+    for sentence in erasure.sentences():
+        print_line(sentence)
+    title = f"Effect of the marked region ({erasure.region})\n{_MEANING}"
+    print_frame(title, erasure.effects, _COLUMNS)
+
+
+def _erased(erasure: Erasure) -> dict[str, Any]:
+    """Return a region erased by hand as JSON."""
+    found = {
+        "region": erasure.region,
+        "sentences": erasure.sentences(),
+        "effects": erasure.effects,
+    }
+    return {"erased": found}
+
+
+def _region(text: str) -> str | list[int]:
+    """Return a box, or the name of a mask."""
+    parts = text.split(",")
+    numbers = len(parts) == 4 and all(part.strip().lstrip("-").isdecimal() for part in parts)
+    return list(map(int, parts)) if numbers else text
 
 
 def _classes(text: str) -> int | list[str | int]:

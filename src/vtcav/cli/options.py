@@ -179,13 +179,14 @@ class Arguments(argparse.Namespace):
 
         return load_network(self.settings(LoadSettings))
 
-    def load_checked(self, *images: str | None) -> Model:
+    def load_checked(self, *images: str | None, concepts: bool = True) -> Model:
         """Return the network of a command with the options of `Parser.add_explainer`.
 
         Sources of concepts and images are checked first, before the minutes that learning may take.
 
         Args:
             images: Sources of images; None for one that is not given.
+            concepts: Whether the command needs concepts.
 
         Raises:
             UsageError: For concepts from nowhere or from two places.
@@ -193,7 +194,7 @@ class Arguments(argparse.Namespace):
         """
         from vtcav.images.listing import collect
 
-        if (self.cavs is None) == (self.concepts is None):
+        if concepts and (self.cavs is None) == (self.concepts is None):
             raise UsageError("give either --concepts DIR with --negatives DIR, or --cavs FILE")
         if self.concepts is not None and self.negatives is None:
             raise UsageError("--concepts needs --negatives DIR to contrast them with")
@@ -203,7 +204,7 @@ class Arguments(argparse.Namespace):
         return self.load()
 
     def prepared(self, model: Model, **fit: int) -> VisualTCAV:
-        """Return an explainer with its concepts learned or loaded.
+        """Return an explainer with its concepts learned or loaded, where there are some.
 
         The command has the options of `Parser.add_explainer`.
 
@@ -234,7 +235,7 @@ class Arguments(argparse.Namespace):
             progress=self.shown(),
             cache=cache_of(self.cache, unset=True) or False,
         )
-        if self.cavs is None:
+        if self.concepts is not None:
             concepts = concept_folders(self.concepts, besides=self.negatives)
             negatives = negative_folders(self.negatives, concepts)
             explainer.fit(concepts, negatives, **vars(self.settings(FitSettings, **fit)))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vtcav.errors import ExplanationError, ImageError, warn
 from vtcav.explainer.allotment import Allotment
-from vtcav.explainer.erasure import Eraser, Regions
+from vtcav.explainer.erasure import Eraser, Regions, Targets
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.layer_result import LayerResult
 from vtcav.explainer.settings import ErasureSettings, IntegralSettings
@@ -210,7 +210,7 @@ class Attributor:
         self.cavs = cavs
         self.settings = settings
         self.erasure = erasure or ErasureSettings(fill=None)
-        self.eraser = Eraser(model, cavs, self.erasure, settings.images)
+        self.eraser = Eraser(model, Targets.of(cavs), self.erasure, settings.images)
         self.layers = model.check_layers(list(cavs.layers))
         self.precision_error: dict[str, float] | None = None
         self._budget = Budget(settings.batch_size)
@@ -241,15 +241,20 @@ class Attributor:
             yield result
 
     def effects(
-        self, images: ForwardPass, regions: Regions, classes: Sequence[int], allotment: Allotment
+        self,
+        images: ForwardPass,
+        regions: Regions,
+        classes: Sequence[int],
+        allotment: Allotment,
+        shown: dict[tuple[int, int], Tensor] | None = None,
     ) -> list[EffectRow]:
-        """Return the effects of erasing regions, without q-values.
+        """Return the effects of erasing regions, without q-values: `Eraser.rows`.
 
         Raises:
             ModelError: When the network gives infinite values or NaN.
         """
         with network_errors("for an image without a concept"):
-            return self.eraser.rows(images, regions, classes, allotment)
+            return self.eraser.rows(images, regions, classes, allotment, shown)
 
     def class_rows(
         self,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import nan
+from math import isnan, nan
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from vtcav.explainer.learning.drawn_cavs import seed_of
 from vtcav.explainer.settings import ErasureSettings
 from vtcav.method.erasure.effect import class_scores, placebo_p_value, share
 from vtcav.method.erasure.fill import Fill, filled, others
+from vtcav.method.erasure.place_filter import PlaceFilters
 from vtcav.method.erasure.region import (
     SEEN,
     elsewhere,
@@ -37,9 +38,11 @@ from vtcav.results.rows import EffectRow
 NOT_SEEN = "not seen at these layers (held-out AUC {:.2f}, below {:g}): no number"
 NO_REGION = "the concept is nowhere in this image"
 NO_REFERENCE = "the class scores no higher than for the negatives, so there is no share"
+NO_NEGATIVES = "no negatives are known, so there is no share"
 LARGE = "the region covers half of the picture or more: more than the concept is gone"
 _LARGE = 0.5
-_RANDOM_CONCEPTS = 10
+RANDOM_CONCEPTS = 10
+"""The null CAVs whose places are placebos."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,40 +78,65 @@ class _Erasure:
         return len(self.fills) + len(self.placebos)
 
 
-class Eraser:
-    """Fills in the regions of concepts, and asks the network again.
-
-    Args:
-        model: The network.
-        cavs: Concepts learned with it, with their place filters.
-        settings: How to fill.
-        batch_size: Pictures per pass through the network.
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What is erased: concepts whose places are known, or a region marked by hand.
 
     Attributes:
-        works: Whether anything is erased: it is asked for, and the bank has what it takes.
+        layer: What stands in the column of that name.
+        names: K names.
+        places: The place filters of the layers that look for them; none for what is marked.
+        random: The directions of some null CAVs at these layers [J, C], as far as there are any.
+        seen: The highest held-out AUC of the filters [K]; NaN for what is marked.
+        reference: The mean logits of the negatives [T_all]; NaN where there are none.
     """
 
-    def __init__(
-        self, model: Model, cavs: CavBank, settings: ErasureSettings, batch_size: int
-    ) -> None:
-        self._model, self._batch_size, self._names = model, batch_size, cavs.names
+    layer: str
+    names: tuple[str, ...]
+    places: Mapping[str, PlaceFilters]
+    random: Mapping[str, Tensor]
+    seen: Tensor
+    reference: Tensor
+
+    @classmethod
+    def of(cls, cavs: CavBank) -> Targets | None:
+        """Return the concepts of a bank; None where it has no place filters."""
         places = {layer: found.places for layer, found in cavs.layers.items()}
         layers = list(places)
         # the first layer finds colours and edges, the last has hardly any place
         joined = layers[1:-1] if len(layers) > 3 else layers
-        self._places = {layer: found for layer in joined if (found := places[layer]) is not None}
-        self._random = {
-            layer: v for layer in self._places if (v := _null_directions(cavs, layer)) is not None
-        }
+        known = {layer: found for layer in joined if (found := places[layer]) is not None}
         logits = [cavs.sets[i].logits for i in dict.fromkeys(i for _, i in cavs.contrast)]
-        self.works = bool(settings.fill and self._places and all(map(len, logits)))
+        if not known or not all(map(len, logits)):
+            return None
+        null = {layer: v for layer in known if (v := _null_directions(cavs, layer)) is not None}
+        seen = torch.stack([found.seen for found in known.values()]).amax(0)
+        # one reference for all concepts, so that their shares can be compared
+        return cls(TOGETHER, cavs.names, known, null, seen, torch.stack(logits).mean(0))
+
+
+class Eraser:
+    """Fills in regions of images, and asks the network again.
+
+    Args:
+        model: The network.
+        targets: What is erased; None erases nothing.
+        settings: How to fill.
+        batch_size: Pictures per pass through the network.
+
+    Attributes:
+        works: Whether anything is erased.
+    """
+
+    def __init__(
+        self, model: Model, targets: Targets | None, settings: ErasureSettings, batch_size: int
+    ) -> None:
+        self._model, self._batch_size = model, batch_size
         fill = settings.fill
         self._fills: tuple[Fill, ...] = () if fill is None else (fill, *others(fill))
-        if not self.works:
-            return
-        # one for all concepts, so that their shares can be compared
-        self._reference = torch.stack(logits).mean(0)
-        self._seen = torch.stack([found.seen for found in self._places.values()]).amax(0)
+        self._targets = targets or Targets("", (), {}, {}, torch.zeros(0), torch.zeros(0))
+        self._names = self._targets.names
+        self.works = bool(fill and targets)
 
     def regions(self, images: ForwardPass) -> Regions:
         """Return the regions of all concepts; K is 0 where nothing is erased.
@@ -121,7 +149,7 @@ class Eraser:
         N, _, height, width = images.x.shape
         if not self.works:
             return Regions(*images.x.new_zeros(2, N, 0, height, width))
-        H = region(self._maps(images), [found.seen for found in self._places.values()])
+        H = region(self._maps(images), [found.seen for found in self._targets.places.values()])
         return Regions(H, self._chance(images))
 
     def together(self, images: ForwardPass) -> Tensor:
@@ -135,17 +163,22 @@ class Eraser:
         N, _, height, width = images.x.shape
         if not self.works:
             return images.x.new_zeros(N, 0, height, width)
-        return seen_map(self._maps(images), [found.seen for found in self._places.values()])
+        return seen_map(self._maps(images), [found.seen for found in self._targets.places.values()])
 
     def _maps(self, images: ForwardPass) -> list[Tensor]:
         """Return the concepts' maps of every layer at the size of the input [N, K, H, W]."""
         return [
             resized(found.maps(images.maps[layer]), (images.x.shape[2], images.x.shape[3]))
-            for layer, found in self._places.items()
+            for layer, found in self._targets.places.items()
         ]
 
     def rows(
-        self, images: ForwardPass, regions: Regions, classes: Sequence[int], allotment: Allotment
+        self,
+        images: ForwardPass,
+        regions: Regions,
+        classes: Sequence[int],
+        allotment: Allotment,
+        shown: dict[tuple[int, int], Tensor] | None = None,
     ) -> list[EffectRow]:
         """Return the effects of erasing regions, image by image, without q-values.
 
@@ -154,12 +187,14 @@ class Eraser:
             regions: Their regions.
             classes: T class indices.
             allotment: The placebos and ways to fill that are due.
+            shown: Gets the input without its region [C, H, W], as the network saw it, of every
+                image and concept that has one.
 
         Raises:
             ModelError: When the network gives infinite values or NaN.
         """
         erasures = list(self._planned(regions, allotment))
-        zs = self._logits(images, regions, erasures)
+        zs = self._logits(images, regions, erasures, {} if shown is None else shown)
         done = {(each.n, each.k): (each, z) for each, z in zip(erasures, zs, strict=True)}
         rows: list[EffectRow] = []
         for n, H in enumerate(regions.H):
@@ -195,16 +230,16 @@ class Eraser:
             fills: In how many ways it was filled.
         """
         binary, index = self._model.binary, list(classes)
-        reference = class_scores(self._reference, index, binary=binary)
+        reference = class_scores(self._targets.reference, index, binary=binary)
         scores = class_scores(z.cpu(), index, binary=binary).double().numpy()
         probabilities = self._model.probabilities(z[:2])[:, index].cpu().double().numpy()
-        seen, area = float(self._seen[k]), float(H.mean())
+        seen, area = float(self._targets.seen[k]), float(H.mean())
         if seen < SEEN:
             scores[1:], probabilities[1:] = nan, nan
         for t, c in enumerate(classes):
             yield EffectRow(
                 image=image,
-                layer=TOGETHER,
+                layer=self._targets.layer,
                 concept=self._names[k],
                 class_index=c,
                 class_name=self._model.class_names[c],
@@ -227,20 +262,24 @@ class Eraser:
 
     def _chance(self, images: ForwardPass) -> Tensor:
         """Return the mean response over layers to random concepts [N, J, h, w]."""
-        if not self._random:
+        if not self._targets.random:
             return images.x.new_zeros(len(images.x), 0, 1, 1)
-        F = [images.maps[layer] for layer in self._random]
+        F = [images.maps[layer] for layer in self._targets.random]
         h, w = max((maps.shape[2:] for maps in F), key=lambda hw: hw[0] * hw[1])
         responses = [
             resized(_standardised(torch.einsum("jc,nchw->njhw", v.to(maps), maps)), (h, w))
-            for v, maps in zip(self._random.values(), F, strict=True)
+            for v, maps in zip(self._targets.random.values(), F, strict=True)
         ]
         return torch.stack(responses).mean(0)
 
     def _logits(
-        self, images: ForwardPass, regions: Regions, erasures: Sequence[_Erasure]
+        self,
+        images: ForwardPass,
+        regions: Regions,
+        erasures: Sequence[_Erasure],
+        shown: dict[tuple[int, int], Tensor],
     ) -> list[Tensor]:
-        """Return the logits of the pictures of every erasure.
+        """Return the logits of the pictures of every erasure, and keep the first picture of each.
 
         Those of several images pass through the network together.
         """
@@ -250,6 +289,7 @@ class Eraser:
         for erasure in erasures:
             n = erasure.n
             pictures = self._pictures(images.x[n : n + 1], regions, erasure)
+            shown[n, erasure.k] = pictures[0]
             waiting, names = (
                 torch.cat([waiting, pictures]),
                 names + [images.names[n]] * len(pictures),
@@ -270,7 +310,7 @@ def _null_directions(cavs: CavBank, layer: str) -> Tensor | None:
     """Return the directions of some null CAVs at a layer [J, C]; None where there are none."""
     null = next((positions for positions in cavs.resampling.null if positions), range(0))
     resampled = cavs.layers[layer].resampled
-    return resampled.part(null[:_RANDOM_CONCEPTS]).v if resampled is not None and null else None
+    return resampled.part(null[:RANDOM_CONCEPTS]).v if resampled is not None and null else None
 
 
 def _standardised(r: Tensor) -> Tensor:
@@ -340,7 +380,9 @@ def _note(seen: float, area: float, gap: float) -> str:
         notes.append(NOT_SEEN.format(seen, SEEN))
     elif not area:
         notes.append(NO_REGION)
-    if gap <= 0:
+    if isnan(gap):
+        notes.append(NO_NEGATIVES)
+    elif gap <= 0:
         notes.append(NO_REFERENCE)
     if area > _LARGE:
         notes.append(LARGE)

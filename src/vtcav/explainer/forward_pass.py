@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from vtcav.models.base import Model
@@ -33,11 +34,16 @@ class ForwardPass:
     def of(
         cls, model: Model, layers: Sequence[str], names: Sequence[str], x: Tensor
     ) -> ForwardPass:
-        """Pass images through a network.
+        """Pass images through a network, and keep the maps of some layers.
 
         Raises:
             ModelError: When the network gives infinite values or NaN.
         """
-        maps, z = model.activations_and_logits(x, layers)
+        maps: dict[str, Tensor] = {}
+        if layers:
+            maps, z = model.activations_and_logits(x, layers)
+        else:
+            with torch.no_grad():
+                z = model.logits(x)
         check_finite(names, maps, z)
         return cls(tuple(names), x, maps, z, model.probabilities(z).cpu())

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
-
-from vtcav.errors import CavError, ExplanationError, ImageError, ModelError
-from vtcav.explainer.allotment import Allotment
+from vtcav.errors import CavError, ModelError
 from vtcav.explainer.attributor import Attributor
+from vtcav.explainer.by_hand import HandEraser
+from vtcav.explainer.erasure import Targets
+from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.learning.example_passes import Pass, look_at
 from vtcav.explainer.learning.learn import learn
+from vtcav.explainer.one_image import OneImage, wanted_classes
 from vtcav.explainer.settings import ErasureSettings, FitSettings, IntegralSettings
 from vtcav.files.cache import Cache
 from vtcav.files.cache_location import cache_of
 from vtcav.images.concepts import ImageSet, gather
-from vtcav.images.input_box import shown_picture
 from vtcav.images.listing import ImageSource, collect
-from vtcav.images.preprocess import to_tensor
+from vtcav.images.marked_region import RegionSource
 from vtcav.images.signature import signature
 from vtcav.method.erasure.fill import Fill
 from vtcav.method.variants import PAPER, Variant, check_variant
@@ -30,12 +28,11 @@ from vtcav.models.inspection.ambient import unaffected
 from vtcav.models.memory import examples_per_pass
 from vtcav.models.settings import Precision
 from vtcav.results.bank import CavBank
-from vtcav.results.effect_tables import effect_table
+from vtcav.results.erasure import Erasure
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.image_set import ImageSetRecord
 from vtcav.results.provenance import Provenance
-from vtcav.results.rows import Row
-from vtcav.results.tables import predictions, resampled_means, table
+from vtcav.results.tables import resampled_means
 
 if TYPE_CHECKING:
     from vtcav.diagnostics.result import Diagnostics
@@ -253,42 +250,55 @@ class VisualTCAV:
             CavError: Before `fit`, or when the weights have changed since.
         """
         self.check_cavs()
-        refs = collect(image)
-        if len(refs) != 1:
-            raise ImageError(
-                f"explain takes one image, got {len(refs)}; use explain_class for many"
-            )
-        picture, name, digest = refs[0].load(), refs[0].name, refs[0].digest()
-        x = to_tensor(self.model.preprocess, picture, name)
-        images = self.attributor.forward([name], x[None])
-        wanted = self._classes(classes, images.probabilities[0])
-        self.attributor.measure_precision(images, wanted)
-        regions = self.attributor.eraser.regions(images)
-        allotment = Allotment(self._erasure.placebos)
-        effects = self.attributor.effects(images, regions, wanted, allotment)
-        together = self.attributor.eraser.together(images)
-        learned_from = self.cavs.concepts_of(digest)
-        rows: list[Row] = []
-        concept_maps: dict[str, NDArray[np.float32]] = {}
-        for result in self.attributor.results(images, wanted):
-            concept_maps[result.layer] = result.M[0].cpu().numpy()
-            rows += result.rows(name, self.model.class_names, learned_from=learned_from)
-        shown, box = shown_picture(picture, x, self.model.preprocess)
-        return LocalExplanation(
-            image=name,
-            layers=tuple(self.layers),
-            concepts=self.cavs.names,
-            picture=shown,
-            box=box,
-            thumbnails=dict(self.cavs.thumbnails),
-            provenance=self.provenance({"classes": wanted, "image_sha256": digest}),
-            _rows=table(rows, list(Row._fields), self.cavs.null_cavs),
-            _predictions=predictions(images.probabilities[0], self.model.class_names),
-            _maps=concept_maps,
-            _effects=effect_table(effects),
-            _regions=regions.H[0].bool().cpu().numpy(),
-            _together=together[0].cpu().numpy(),
-        )
+        one = OneImage.read(image, self.model)
+        images = self.attributor.forward([one.name], one.x[None])
+        wanted = wanted_classes(self.model, classes, images.probabilities[0])
+        return one.explained(self.attributor, images, wanted)
+
+    @unaffected
+    def erase(
+        self,
+        image: ImageSource,
+        region: RegionSource,
+        classes: int | str | Sequence[str | int] = 3,
+        *,
+        negatives: ImageSource | None = None,
+    ) -> Erasure:
+        """Erase a region that you mark from an image, and see how far the scores fall.
+
+        It needs no concepts. The region is filled in, compared with regions elsewhere and told as
+        that of a concept is (docs/erasure.md).
+
+        Args:
+            image: A path, URI, PIL image or uint8 array [H, W, 3].
+            region: A box (left, top, right, bottom) in pixels of the picture as it is displayed, or
+                a mask of its size, white where to erase: a file, PIL image or array [H, W].
+            classes: As for `explain`.
+            negatives: Images that scores are compared with, for shares. None takes the negatives
+                of the concepts; before `fit` there are no shares.
+
+        Returns:
+            The effects, with the picture without the region.
+
+        Raises:
+            ImageError: When the image cannot be read, or the region does not fit it.
+            ModelError: For an unknown class, or when the network gives infinite values or NaN.
+            ExplanationError: For `classes` that are neither a number nor a list, and with
+                `fill=None`.
+            CavError: When the weights have changed since `fit`.
+        """
+        cavs = None if self._attributor is None else self.cavs
+        if cavs is not None:
+            self.check_cavs()
+        one = OneImage.read(image, self.model, erases=True)
+        images = ForwardPass.of(self.model, [], [one.name], one.x[None])
+        wanted = wanted_classes(self.model, classes, images.probabilities[0])
+        known = Targets.of(cavs) if cavs is not None and negatives is None else None
+        reference = None if known is None else known.reference
+        if negatives is not None:
+            reference = self._look("negatives", negatives, self.layers[:1], erasure=True).logits
+        hand = HandEraser(self.model, self._erasure, self._settings.images, reference)
+        return one.erased(hand, region, images, wanted, cavs)
 
     @unaffected
     def explain_class(
@@ -329,6 +339,7 @@ class VisualTCAV:
                 written, and for an unknown engine or option.
             ExtraError: When Ray is asked for and not installed.
         """
+        from vtcav.explainer.runs.class_pictures import erased_examples
         from vtcav.explainer.runs.class_table import explain_images
         from vtcav.explainer.runs.part import Task
         from vtcav.explainer.runs.ray_engine import engine_of
@@ -341,6 +352,7 @@ class VisualTCAV:
         done = explain_images(
             task, refs, engine_of(engine, ray_options), run=run, shown=self.progress
         )
+        effects = done.effects()
         return GlobalExplanation(
             class_index=index,
             class_name=self.model.class_names[index],
@@ -353,7 +365,8 @@ class VisualTCAV:
             ),
             _rows=done.rows(),
             _resampled=resampled_means(self.cavs, done.sums, done.used),
-            _effects=done.effects(),
+            _effects=effects,
+            erased=erased_examples(self.attributor, refs, effects, index),
         )
 
     @unaffected
@@ -403,26 +416,10 @@ class VisualTCAV:
 
     def _record(self, role: str, source: ImageSource | None) -> ImageSetRecord | None:
         """Return the record of an image set that diagnostics need."""
-        if source is None:
-            return None
-        run = Pass(self.model, self.layers, self._settings.images)
-        return look_at(run, ImageSet(role, tuple(collect(source))), self.progress)
+        return None if source is None else self._look(role, source, self.layers)
 
-    def _classes(
-        self, classes: int | str | Sequence[str | int], probabilities: Tensor
-    ) -> list[int]:
-        """Return the class indices asked for."""
-        if isinstance(classes, str):
-            classes = [classes]
-        if isinstance(classes, int | np.integer) and not isinstance(classes, bool) and classes >= 1:
-            order = probabilities.argsort(descending=True, stable=True)
-            return [int(i) for i in order[: int(classes)]]
-        if not isinstance(classes, Iterable):
-            raise ExplanationError(
-                f"expected classes to be a number of top classes (at least 1) or a list of "
-                f"names or indices, got {classes!r}"
-            )
-        wanted = list(dict.fromkeys(self.model.class_index(c) for c in classes))
-        if not wanted:
-            raise ExplanationError("classes is empty: name at least one class, or a number")
-        return wanted
+    def _look(
+        self, role: str, source: ImageSource, layers: Sequence[str], *, erasure: bool = False
+    ) -> ImageSetRecord:
+        run = Pass(self.model, layers, self._settings.images, erasure=erasure)
+        return look_at(run, ImageSet(role, tuple(collect(source))), self.progress)

@@ -22,19 +22,30 @@ from starlette.exceptions import HTTPException
 
 from vtcav.errors import ImageError, VtcavError
 from vtcav.explorer import limits
+from vtcav.explorer.erasing import FEWEST, Erased, erase_concept, erase_region
 from vtcav.explorer.export import ExistsError, command, save_bank, save_folders
 from vtcav.explorer.pictures import Box, Picture
 from vtcav.explorer.scheduling import SupersededError
-from vtcav.explorer.schemas import ConceptSpec, ExplainRequest, IntegrateRequest, SaveRequest, Work
+from vtcav.explorer.schemas import (
+    ConceptSpec,
+    EraseRequest,
+    ExplainRequest,
+    IntegrateRequest,
+    SaveRequest,
+    Work,
+)
 from vtcav.explorer.security import Guard
 from vtcav.explorer.session import Answer, Session
 from vtcav.images.preprocess import Preprocess, viewed
 from vtcav.images.references import Skipped
 from vtcav.method.significance import q_values
-from vtcav.results.figures.overlay import hex_colours
+from vtcav.results.erased import change_text
+from vtcav.results.figures.data_uri import data_uri
+from vtcav.results.figures.overlay import hex_colours, outlined
 
 _STATIC = Path(__file__).with_name("static")
 _LARGEST_SHOWN = 1600
+_LARGEST_ERASED = 480
 
 mimetypes.add_type("text/javascript", ".js")  # some systems have it as plain text
 
@@ -62,6 +73,7 @@ def create_app(
     _pictures(app, session)
     _session(app, session)
     _explanations(app, session)
+    _erasing(app, session)
     _saving(app, session, output, described)
     return Guard(app, token, frozenset(host.lower() for host in hosts))
 
@@ -164,6 +176,7 @@ def _session(app: FastAPI, session: Session) -> None:
                 "bytes": limits.FILE_BYTES,
                 "classes": limits.CLASSES,
                 "side": limits.PATCH_SIDE,
+                "erased": FEWEST,
             },
         }
 
@@ -198,6 +211,21 @@ def _explanations(app: FastAPI, session: Session) -> None:
         classes = [session.model.class_index(t) for t in asked.classes]
         session.integrate(asked.picture, asked.layer, classes, check)
         return {"done": True}
+
+
+def _erasing(app: FastAPI, session: Session) -> None:
+    @app.post("/api/erase")
+    def erase(asked: EraseRequest) -> dict[str, Any]:
+        kind = "concept" if asked.box is None else "region"
+        check = session.latest.check(f"erase {kind} {asked.page}", asked.number)
+        classes = [session.model.class_index(t) for t in asked.classes]
+        if asked.box is not None:
+            found = erase_region(session, asked.picture, asked.box, classes, check)
+        elif asked.concept is not None:
+            found = erase_concept(session, asked.picture, asked.concept, classes, check)
+        else:
+            raise ImageError("expected a box or a concept to erase")
+        return _erased(found)
 
 
 def _saving(app: FastAPI, session: Session, output: Path, described: str) -> None:
@@ -258,6 +286,30 @@ def _answered(answer: Answer) -> dict[str, Any]:
             for row in answer.rows
         ],
         "pending": list(answer.pending),
+    }
+
+
+def _erased(found: Erased) -> dict[str, Any]:
+    """Return what erasing says, as the page takes it."""
+    picture = found.picture
+    pictures = (
+        {}
+        if picture is None
+        else {
+            "before": data_uri(outlined(picture.before, picture.region), _LARGEST_ERASED),
+            "after": data_uri(picture.after, _LARGEST_ERASED),
+        }
+    )
+    return {
+        "sentences": found.sentences,
+        "notes": list(dict.fromkeys(note for note in found.effects["note"] if note)),
+        "changes": [
+            {"class_index": int(t), "change": change_text(drop, share)}
+            for t, drop, share in found.effects[["class_index", "drop", "share"]].itertuples(
+                index=False
+            )
+        ],
+        **pictures,
     }
 
 

@@ -89,6 +89,7 @@ class _Entry:
     thumbnail: NDArray[np.uint8]
     hash: NDArray[np.uint8]
     pinned: bool
+    logits: Tensor | None = None
     pooled: dict[str, Tensor] = field(default_factory=dict)
     maps: dict[str, Tensor] = field(default_factory=dict)
 
@@ -115,19 +116,39 @@ class FeatureCache:
         self._unreadable: dict[ImageRef, Skipped] = {}
         self._first: tuple[tuple[int, ...], str] | None = None
 
-    def missing(self, refs: Sequence[ImageRef], layers: Sequence[str]) -> list[ImageRef]:
-        """Return the images that have not passed through the network yet, at one of the layers."""
+    def missing(
+        self, refs: Sequence[ImageRef], layers: Sequence[str], *, logits: bool = False
+    ) -> list[ImageRef]:
+        """Return the images that have not passed through the network yet, at one of the layers.
+
+        Args:
+            refs: The images.
+            layers: The layers.
+            logits: Whether the images must have passed through the whole network.
+        """
         with self._lock:
             read = [ref for ref in refs if ref not in self._unreadable]
-            passed = {ref: self._entries[ref].pooled for ref in read if ref in self._entries}
-            return [ref for ref in read if not passed.get(ref, {}).keys() >= set(layers)]
+            passed = {ref: self._entries[ref] for ref in read if ref in self._entries}
+            done = {
+                ref
+                for ref, entry in passed.items()
+                if entry.pooled.keys() >= set(layers) and not (logits and entry.logits is None)
+            }
+            return [ref for ref in read if ref not in done]
 
     def skipped(self, refs: Sequence[ImageRef]) -> list[Skipped]:
         """Return which of the images could not be read, with reasons."""
         return [self._unreadable[ref] for ref in refs if ref in self._unreadable]
 
-    def look(self, refs: Sequence[ImageRef], layers: Sequence[str]) -> None:
+    def look(
+        self, refs: Sequence[ImageRef], layers: Sequence[str], *, logits: bool = False
+    ) -> None:
         """Pass a few images through the network. The caller holds the lock of the network.
+
+        Args:
+            refs: The images.
+            layers: The layers.
+            logits: Whether to pass through the whole network.
 
         Raises:
             ModelError: When the network gives infinite values or NaN.
@@ -147,14 +168,19 @@ class FeatureCache:
             inputs.append(x)
         if not pictures:
             return
-        maps = self._model.activations(torch.stack(inputs), layers)
-        check_finite([ref.name for ref in pictures], maps)
+        x, z = torch.stack(inputs), None
+        if logits:
+            maps, z = self._model.activations_and_logits(x, layers)
+        else:
+            maps = self._model.activations(x, layers)
+        check_finite([ref.name for ref in pictures], maps, z)
         with self._lock:
             for n, (ref, picture) in enumerate(pictures.items()):
                 if ref not in self._entries:
                     small = thumbnail(picture), perceptual_hash(picture)
                     self._entries[ref] = _Entry(*small, ref in self._pinned)
                 entry = self._entries[ref]
+                entry.logits = entry.logits if z is None else z[n].cpu()
                 for layer, F in maps.items():
                     entry.pooled[layer] = F[n].mean((1, 2))
                     self._keep(entry, layer, F[n], layers)
@@ -173,6 +199,8 @@ class FeatureCache:
             # the beginning of the set, without gaps
             whole = takewhile(lambda entry: entry.maps.keys() >= set(layers), entries.values())
             kept = [[entry.maps[layer] for layer in layers] for entry in whole]
+        known = [entry.logits for entry in entries.values() if entry.logits is not None]
+        whole_pass = len(known) == len(entries)
         gap = {la: torch.stack([e.pooled[la] for e in entries.values()]) for la in layers}
         maps = {la: torch.stack(F) for la, F in zip(layers, zip(*kept, strict=True), strict=False)}
         return LearnedSet(
@@ -180,6 +208,7 @@ class FeatureCache:
             used=list(entries),
             skipped=skipped,
             gap=gap,
+            logits=torch.stack(known).mean(0) if whole_pass else torch.zeros(0),
             hashes=[entry.hash for entry in entries.values()],
             maps=[Spilled(maps)] if kept else [],
             thumbnails=[entry.thumbnail for entry in entries.values()][:THUMBNAILS],

@@ -81,6 +81,20 @@ class ExplainRequest(IntegrateRequest):
     judge: bool = False
 
 
+class EraseRequest(_Strict):
+    """A request to erase a box of a picture, or a concept from it.
+
+    It is superseded by one of the same page and kind with a larger number.
+    """
+
+    picture: _Key
+    classes: _Classes
+    box: tuple[_Edge, _Edge, _Edge, _Edge] | None = None
+    concept: ConceptSpec | _Name | None = None
+    page: _Key = ""
+    number: int = Field(default=0, ge=0)
+
+
 class SaveRequest(_Strict):
     """A request to save a concept."""
 

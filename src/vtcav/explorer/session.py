@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vtcav.diagnostics.diagnosis import diagnose
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.errors import ConceptError, ExplanationError
 from vtcav.explainer.attributor import Attributor
+from vtcav.explainer.erasure import RANDOM_CONCEPTS
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.learning.example_passes import LearnedSet, Pass
 from vtcav.explainer.learning.learn import learn
@@ -302,6 +304,7 @@ class Session:
         layers: Sequence[str],
         *,
         judge: bool = True,
+        erasure: bool = False,
         check: Check = lambda: None,
     ) -> CavBank:
         """Return a concept learned at layers, as `VisualTCAV.fit` learns it.
@@ -310,6 +313,7 @@ class Session:
             concept: The concept, or the name of a learned one.
             layers: The layers.
             judge: Whether to learn null and bootstrap CAVs, too.
+            erasure: Whether to learn what erasure needs.
             check: Called between steps; raises when the bank is no longer needed.
 
         Raises:
@@ -319,7 +323,7 @@ class Session:
             return self._learned_bank(concept)
         examples, negatives = self._refs(concept.examples), self._negatives(concept)
         name = _name(concept)
-        key = (name, tuple(examples), tuple(negatives), tuple(layers), judge)
+        key = (name, tuple(examples), tuple(negatives), tuple(layers), judge, erasure)
         if (known := self._banks.get(key)) is not None:
             return known
         if not examples:
@@ -328,14 +332,23 @@ class Session:
             raise ConceptError("there are no counter-examples: add some, or use the common ones")
         [learned] = gather({name: examples}, negatives)
         fit = replace(_JUDGED if judge else _FAST, seed=self.seed)
-        passes = self._first_passes(learned, layers, check)
-        with self.lock.hold():
+        # placebos of erasure lie where random concepts respond, too
+        fit = replace(fit, null_cavs=RANDOM_CONCEPTS) if erasure else fit
+        passes = self._first_passes(learned, layers, check, erasure=erasure)
+        with self.lock.hold(urgent=not erasure):
             check()
-            run = Pass(self.model, list(layers), self.settings.images)
+            run = Pass(self.model, list(layers), self.settings.images, erasure=erasure)
             bank = learn(run, [learned], fit, passes=passes, shown=False)
             bank = replace(bank, settings={**bank.settings, "explorer": True})
         self._banks.put({key: bank})
         return bank
+
+    def reference(self, check: Check = lambda: None) -> Tensor | None:
+        """Return the mean logits of the common negatives [T_all]; None where none can be read."""
+        self._pass(self.shared, self.names, check=check, logits=True)
+        images = ImageSet("negatives", self.shared)
+        logits = self._features.learned(images, self.names).logits
+        return logits if len(logits) else None
 
     def diagnose(self, concept: ConceptSpec | str, layers: Sequence[str]) -> Diagnostics:
         """Find out how far a concept can be trusted, as `VisualTCAV.diagnostics` does."""
@@ -351,11 +364,12 @@ class Session:
     # -- inside -------------------------------------------------------------------------------
 
     def _first_passes(
-        self, concept: Concept, layers: Sequence[str], check: Check
+        self, concept: Concept, layers: Sequence[str], check: Check, *, erasure: bool
     ) -> dict[ImageSet, LearnedSet]:
         """Return the passes of a concept's examples and negatives that learning starts from."""
         sets = concept.examples, concept.negatives
-        self._pass([ref for images in sets for ref in images.refs], layers, check=check)
+        refs = [ref for images in sets for ref in images.refs]
+        self._pass(refs, layers, check=check, logits=erasure)
         passes = {images: self._features.learned(images, layers) for images in sets}
         for images, learned in passes.items():
             if len(learned.used) + len(learned.skipped) < len(images.refs):
@@ -372,19 +386,21 @@ class Session:
         *,
         urgent: bool = True,
         check: Check = lambda: None,
+        logits: bool = False,
     ) -> None:
         """Pass images through the network, a few at a time, unless that is done already."""
-        total = len(self._features.missing(refs, layers))
+        total = len(self._features.missing(refs, layers, logits=logits))
         try:
-            while missing := self._features.missing(refs, layers):
+            while missing := self._features.missing(refs, layers, logits=logits):
                 if total > self.settings.images:
                     done = total - len(missing)
                     self.status = Status("passing images through the network", done, total)
                 with self.lock.hold(urgent=urgent):
                     check()
-                    few = self._features.missing(missing[: self.settings.images], layers)
+                    first = missing[: self.settings.images]
+                    few = self._features.missing(first, layers, logits=logits)
                     if few:
-                        self._features.look(few, layers)
+                        self._features.look(few, layers, logits=logits)
         finally:
             if total > self.settings.images:
                 self.status = Status()

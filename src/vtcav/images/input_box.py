@@ -47,7 +47,28 @@ def shown_picture(
         small = preprocess.rgb(picture).copy()
         small.thumbnail((SIDE, SIDE))
         return np.array(small), input_box(picture, preprocess)
-    low, high = float(x.min()), float(x.max())
-    shown = x.float() if len(x) == 3 else x.float().mean(0, keepdim=True).expand(3, -1, -1)
-    grey = ((shown - low) / max(high - low, 1e-12) * 255).round().byte()
-    return grey.permute(1, 2, 0).cpu().numpy(), (0.0, 0.0, 1.0, 1.0)
+    return shown_input(x, preprocess, x), (0.0, 0.0, 1.0, 1.0)
+
+
+def shown_input(x: Tensor, preprocess: object, like: Tensor) -> NDArray[np.uint8]:
+    """Return network inputs [..., C, H, W] as pictures, uint8 [..., H, W, 3].
+
+    Args:
+        x: The inputs.
+        preprocess: A `Preprocess`, whose scale is known, or another callable.
+        like: The input whose range is stretched to the full range of grey where the scale is not
+            known.
+
+    Example:
+        >>> import torch
+        >>> shown_input(torch.tensor([[[0.0, 0.5, 1.0]]]), None, torch.tensor([0.0, 2.0]))[0, :, 0]
+        array([  0,  64, 128], dtype=uint8)
+    """
+    if isinstance(preprocess, Preprocess):
+        return preprocess.pixels(x)
+    low, high = float(like.min()), float(like.max())
+    shown = x.float()
+    if shown.shape[-3] != 3:
+        shown = shown.mean(-3, keepdim=True).expand(*shown.shape[:-3], 3, -1, -1)
+    grey = ((shown - low) / max(high - low, 1e-12) * 255).round().clamp(0, 255).byte()
+    return grey.movedim(-3, -1).cpu().numpy()

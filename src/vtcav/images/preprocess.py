@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from vtcav.errors import ImageError
@@ -165,6 +166,21 @@ class Preprocess:
             right * width / wide,
             bottom * height / high,
         )
+
+    def pixels(self, x: Tensor) -> NDArray[np.uint8]:
+        """Return tensors [..., 3, H, W] as RGB pictures, uint8 [..., H, W, 3]: the call undone.
+
+        Example:
+            >>> preprocess = Preprocess(8, mean=0.5, std=0.25)
+            >>> preprocess.pixels(preprocess(Image.new("RGB", (8, 8), (7, 8, 9))))[0, 0].tolist()
+            [7, 8, 9]
+        """
+        values = np.moveaxis(x.detach().float().cpu().numpy(), -3, -1)
+        mean, std = (np.asarray(numbers, np.float32) for numbers in (self.mean, self.std))
+        rgb: NDArray[np.uint8] = np.rint(((values * std + mean) * 255).clip(0, 255)).astype(
+            np.uint8
+        )
+        return rgb
 
     def describe(self) -> dict[str, object]:
         """Return the settings as JSON data, for provenance; `Preprocess(**...)` restores them.

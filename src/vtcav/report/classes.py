@@ -8,7 +8,12 @@ from typing import Any
 from vtcav.report.rows import AttributionRow, attribution_rows
 from vtcav.report.trust import Trust
 from vtcav.results.explanation import GlobalExplanation
+from vtcav.results.figures.data_uri import data_uri
+from vtcav.results.figures.overlay import outlined
 from vtcav.results.verdicts import Verdict, verdicts
+from vtcav.results.words import distinct_names, short_names
+
+_SIDE = 224
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class ClassPart:
         rows: One per layer and concept: the summary, with class_number, class_name and images
             (the attribution of each image).
         verdicts: What erasing each concept says; none where nothing was erased.
+        erased: Pictures without the concepts, in the order of the verdicts.
     """
 
     number: int
@@ -35,6 +41,21 @@ class ClassPart:
     otherwise: int
     rows: tuple[AttributionRow, ...]
     verdicts: tuple[Verdict, ...]
+    erased: tuple[ErasedPart, ...]
+
+
+@dataclass(frozen=True)
+class ErasedPart:
+    """What was erased for one verdict.
+
+    Attributes:
+        verdict: The verdict.
+        images: Name, change of the score, and data URIs of the picture with the region outlined
+            and of the picture without it.
+    """
+
+    verdict: Verdict
+    images: tuple[tuple[str, str, str, str], ...]
 
 
 def class_part(number: int, name: str, explained: GlobalExplanation, trust: Trust) -> ClassPart:
@@ -52,6 +73,7 @@ def class_part(number: int, name: str, explained: GlobalExplanation, trust: Trus
     pairs = zip(summary["layer"], summary["concept"], strict=True)
     images: Any = [by_image[pair] for pair in pairs]  # pandas' stubs know no column of tuples
     summary = summary.assign(class_number=number, class_name=name, images=images)
+    found = verdicts(explained.class_effects(), name)
     used = explained.images[explained.images["used"].astype(bool)]
     return ClassPart(
         number=number,
@@ -61,5 +83,21 @@ def class_part(number: int, name: str, explained: GlobalExplanation, trust: Trus
         skipped=tuple((skip.name, skip.reason) for skip in explained.skipped),
         otherwise=int((used["predicted_class"] != explained.class_name).sum()),
         rows=attribution_rows(summary, explained.provenance, trust),
-        verdicts=tuple(verdicts(explained.class_effects(), name)),
+        verdicts=tuple(found),
+        erased=tuple(part for verdict in found if (part := _erased(verdict, explained)).images),
     )
+
+
+def _erased(verdict: Verdict, explained: GlobalExplanation) -> ErasedPart:
+    shown = [picture for picture in explained.erased if picture.concept == verdict.concept]
+    names = distinct_names(short_names([picture.image for picture in shown]))
+    images = [
+        (
+            name,
+            picture.change,
+            data_uri(outlined(picture.before, picture.region), _SIDE),
+            data_uri(picture.after, _SIDE),
+        )
+        for name, picture in zip(names, shown, strict=True)
+    ]
+    return ErasedPart(verdict, tuple(images))

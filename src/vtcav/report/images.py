@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from vtcav.report.rows import AttributionRow, attribution_rows
 from vtcav.report.trust import Trust
+from vtcav.results.erased import change_text
 from vtcav.results.explanation import LocalExplanation
 from vtcav.results.figures.data_uri import data_uri
+from vtcav.results.figures.overlay import outline
 from vtcav.results.words import NS, SIGNIFICANTLY, clear, count, value
 
 _SIDE = 480
@@ -68,8 +70,14 @@ def image_part(explained: LocalExplanation, trust: Trust) -> ImagePart:
             "classes": [clear(name) for name in classes.values()],
             "predictions": _predictions(explained, list(classes)),
             **_pictures(explained),
+            "erased": _erased(explained),
             "rows": _table(explained, rows, list(classes)),
-            "findings": _sentences(claims, {row.verdict for row in rows}),
+            "findings": [
+                *explained.sentences(),
+                *_sentences(
+                    claims, {row.verdict for row in rows}, erased=not explained.effects.empty
+                ),
+            ],
         },
     )
 
@@ -94,6 +102,32 @@ def _pictures(explained: LocalExplanation) -> dict[str, Any]:
         "shapes": [M.shape[1:] for M in maps],
         "maps": packed(list(map(_thousandths, maps))),
         "largest": [[value(float(m)) for m in M.max((1, 2))] for M in maps],
+    }
+
+
+def _erased(explained: LocalExplanation) -> list[dict[str, str]]:
+    """Return for each concept the outline of its region, what it is filled with, and the change."""
+    if not explained.shows_erased:
+        return []
+    return [_erased_concept(explained, concept) for concept in explained.concepts]
+
+
+def _erased_concept(explained: LocalExplanation, concept: str) -> dict[str, str]:
+    picture, quoted = explained.erased(concept), f"“{clear(concept)}”"
+    rows = explained.effects[explained.effects["concept"] == concept].to_dict("records")
+    if math.isnan(rows[0]["drop"]):
+        return {"text": f"{quoted} is not seen at these layers: nothing was erased."}
+    if not picture.region.any():
+        return {"text": f"{quoted} is nowhere in this image: nothing was erased."}
+    opacity = np.where(picture.region, 255, 0).astype(np.uint8)[..., None]
+    content = picture.after * picture.region[..., None]
+    changes = [
+        f"{clear(row['class_name'])} {change_text(row['drop'], row['share'])}" for row in rows
+    ]
+    return {
+        "outline": data_uri(outline(picture.region), _SIDE),
+        "filled": data_uri(np.concatenate([content, opacity], 2), _SIDE),
+        "text": f"Without {quoted} the scores change: {', '.join(changes)}.",
     }
 
 
@@ -122,8 +156,10 @@ def _table(
     ]
 
 
-def _sentences(claims: Sequence[AttributionRow], verdicts: set[str]) -> list[str]:
-    """Return the findings in an image as sentences, the largest attribution first."""
+def _sentences(claims: Sequence[AttributionRow], verdicts: set[str], *, erased: bool) -> list[str]:
+    """Return what the attributions of an image say as sentences, the largest first."""
+    if not claims and erased:
+        return ["By the attributions alone no concept stands out from chance in this image."]
     if not claims:
         if not {SIGNIFICANTLY, NS} & verdicts:
             return ["Nothing was tested here, so nothing is claimed about this image."]

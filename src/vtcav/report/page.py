@@ -112,6 +112,7 @@ def _charts(parts: list[ClassPart]) -> dict[str, Any]:
     rows = [row for part in parts for row in part.rows]
     return {
         "parts": parts,
+        "erased": any(part.erased for part in parts),
         "rows": rows,
         "layers": list(dict.fromkeys(row["layer"] for row in rows)),
         "concepts": list(dict.fromkeys(row["concept"] for row in rows)),

@@ -21,6 +21,7 @@ from vtcav.files.manifest import (
 from vtcav.images.references import Skipped
 from vtcav.parameters import Between, check
 from vtcav.results.effect_tables import class_effects, effect_table, read_effects, with_effects
+from vtcav.results.erased import ErasedPicture
 from vtcav.results.local_explanation import LocalExplanation, freeze, numbered
 from vtcav.results.notebook.explanations import global_html, global_text
 from vtcav.results.provenance import Provenance
@@ -48,6 +49,7 @@ class GlobalExplanation:
         skipped: Images that could not be read, with reasons.
         thumbnails: A few examples of each concept, uint8 [n, 96, 96, 3].
         provenance: Everything that the numbers depend on.
+        erased: A few images without each concept that was found, at most 224 pixels a side.
     """
 
     class_index: int
@@ -60,6 +62,7 @@ class GlobalExplanation:
     _rows: pd.DataFrame = field(repr=False)
     _resampled: pd.DataFrame = field(repr=False)
     _effects: pd.DataFrame = field(repr=False, default_factory=effect_table)
+    erased: tuple[ErasedPicture, ...] = field(repr=False, default=())
 
     def __post_init__(self) -> None:
         freeze(*self.thumbnails.values())
@@ -199,8 +202,10 @@ class GlobalExplanation:
         write_table(folder / "global_resampled", self._resampled)
         write_table(folder / "global_effects", self._effects)
         write_table(folder / "global_images", self.images)
-        thumbnails = numbered(self.thumbnails, self.concepts)
-        np.savez_compressed(folder / "global_examples.npz", allow_pickle=False, **thumbnails)
+        arrays = numbered(self.thumbnails, self.concepts)
+        for i, picture in enumerate(self.erased):
+            arrays |= {f"erased/{i}/{name}": array for name, array in picture.arrays().items()}
+        np.savez_compressed(folder / "global_examples.npz", allow_pickle=False, **arrays)
         save_figure(lambda figure: plot_global(self, figure), folder / "global.png")
         return self._content()
 
@@ -215,6 +220,7 @@ class GlobalExplanation:
             "summary": records(self.summary()),
             "effects": records(self.class_effects()),
             "verdicts": [asdict(verdict) for verdict in self.verdicts()],
+            "erased": [picture.numbers() for picture in self.erased],
             "confidence": 0.95,
             "provenance": self.provenance.to_dict(),
         }
@@ -240,6 +246,10 @@ class GlobalExplanation:
             _rows=read_table(Path(folder) / "global_attributions"),
             _resampled=_named_draws(read_table(Path(folder) / "global_resampled")),
             _effects=read_effects(folder, "global_effects"),
+            erased=tuple(
+                ErasedPicture.of(numbers, stored, f"erased/{i}/")
+                for i, numbers in enumerate(manifest.get("erased", ()))
+            ),
         )
 
 

@@ -20,9 +20,11 @@ from vtcav.files.manifest import (
     write_table,
 )
 from vtcav.results.effect_tables import TOGETHER, effect_table, read_effects
+from vtcav.results.erased import ErasedPicture
 from vtcav.results.notebook.explanations import local_html, local_text
 from vtcav.results.provenance import Provenance
 from vtcav.results.tables import EFFECT_NUMBERS, by_class, json_text, printable
+from vtcav.results.verdicts import image_sentences
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 _NO_REGIONS = np.zeros((0, 0, 0), bool)
 _NO_MAPS = np.zeros((0, 0, 0), np.float32)
+_NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +65,11 @@ class LocalExplanation:
     _effects: pd.DataFrame = field(repr=False, default_factory=effect_table)
     _regions: NDArray[np.bool_] = field(repr=False, default_factory=lambda: _NO_REGIONS)
     _together: NDArray[np.float32] = field(repr=False, default_factory=lambda: _NO_MAPS)
+    _input: NDArray[np.uint8] = field(repr=False, default_factory=lambda: _NO_PICTURE)
+    _filled: Mapping[str, NDArray[np.uint8]] = field(repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        freeze(self.picture, *self.thumbnails.values())
+        freeze(self.picture, self._input, *self.thumbnails.values(), *self._filled.values())
 
     def __repr__(self) -> str:
         return local_text(self)
@@ -121,6 +126,48 @@ class LocalExplanation:
             raise ExplanationError("this explanation has no regions: it was made without erasure")
         H: NDArray[np.bool_] = self._regions[self.concepts.index(concept)].copy()
         return H
+
+    @property
+    def shows_erased(self) -> bool:
+        """Whether something was erased, and the pictures were kept."""
+        return bool(self._regions.size and self._input.size)
+
+    def erased(self, concept: str) -> ErasedPicture:
+        """Return the picture before and after the region of a concept was filled in.
+
+        Its drop and share are those of the first class that was explained.
+
+        Raises:
+            ExplanationError: For a concept that is not in this explanation, or where nothing was
+                erased, or by an earlier version, which kept no pictures.
+        """
+        region = self.region(concept)
+        if not self.shows_erased:
+            raise ExplanationError(
+                "this explanation has no pictures without its concepts: an earlier version made "
+                "it; explain the image again"
+            )
+        first = self._effects[self._effects["concept"] == concept].iloc[0]
+        after = self._filled.get(concept, self._input)
+        numbers = float(first["drop"]), float(first["share"])
+        return ErasedPicture(self.image, concept, self._input, region, after, *numbers)
+
+    def sentences(self, class_name: str | None = None) -> list[str]:
+        """Return what erasing each concept says about a class, the largest change first.
+
+        Args:
+            class_name: One of the classes explained; None for the first of them.
+
+        Raises:
+            ExplanationError: For another class.
+        """
+        if self._effects.empty:
+            return []
+        names = list(self._effects["class_name"].unique())
+        if class_name is not None:
+            _known("class", class_name, names)
+        chosen = self._effects["class_name"] == (class_name or names[0])
+        return image_sentences(self._effects[chosen])
 
     @property
     def predictions(self) -> pd.DataFrame:
@@ -196,7 +243,13 @@ class LocalExplanation:
         arrays: dict[str, NDArray[Any]] = {"picture": self.picture}
         arrays |= {f"map/{layer}": maps for layer, maps in self._maps.items()}
         arrays |= numbered(self.thumbnails, self.concepts)
-        arrays |= {"regions": self._regions, "together": self._together}
+        arrays |= {"regions": self._regions, "together": self._together, "input": self._input}
+        # black outside of the region, which compresses well
+        arrays |= {
+            f"filled/{k}": self._filled[name] * self._regions[k, ..., None]
+            for k, name in enumerate(self.concepts)
+            if name in self._filled
+        }
         np.savez_compressed(folder / "local_maps.npz", allow_pickle=False, **arrays)
         save_figure(lambda figure: plot_local(self, figure), folder / "local.png")
         return self._content()
@@ -211,6 +264,7 @@ class LocalExplanation:
             "attributions": records(self.attributions),
             "predictions": records(self._predictions),
             "effects": records(self.effects),
+            "sentences": self.sentences(),
             "provenance": self.provenance.to_dict(),
         }
 
@@ -224,6 +278,7 @@ class LocalExplanation:
         manifest = load_manifest(folder, "local", "local explanation")
         stored = read_arrays(Path(folder) / "local_maps.npz")
         concepts = tuple(manifest["concepts"])
+        regions, seen = stored.get("regions", _NO_REGIONS), stored.get("input", _NO_PICTURE)
         return cls(
             image=manifest["image"],
             layers=tuple(manifest["layers"]),
@@ -236,8 +291,14 @@ class LocalExplanation:
             _predictions=read_table(Path(folder) / "local_predictions"),
             _maps={layer: stored[f"map/{layer}"] for layer in manifest["layers"]},
             _effects=read_effects(folder, "local_effects"),
-            _regions=stored.get("regions", _NO_REGIONS),
+            _regions=regions,
             _together=stored.get("together", _NO_MAPS),
+            _input=seen,
+            _filled={
+                name: np.where(regions[k, ..., None], stored[f"filled/{k}"], seen)
+                for k, name in enumerate(concepts)
+                if f"filled/{k}" in stored
+            },
         )
 
 

@@ -44,10 +44,10 @@ class Provenance:
         cls,
         model: Model,
         layers: Sequence[LayerInfo],
-        cavs: CavBank,
+        cavs: CavBank | None,
         settings: Mapping[str, Any],
     ) -> Provenance:
-        """Return the provenance of a result that these make."""
+        """Return the provenance of a result that these make; without concepts `cavs` is None."""
         preprocess = model.preprocess
         described = (
             preprocess.describe() if isinstance(preprocess, Preprocess) else repr(preprocess)
@@ -71,9 +71,11 @@ class Provenance:
                 }
                 for layer in layers
             ),
-            concepts=cavs.concepts,
+            concepts=() if cavs is None else cavs.concepts,
             settings=settings,
-            from_cache={role: dict(kinds) for role, kinds in cavs.from_cache.items()},
+            from_cache={}
+            if cavs is None
+            else {role: dict(kinds) for role, kinds in cavs.from_cache.items()},
         )
 
     @property

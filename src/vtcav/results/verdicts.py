@@ -22,6 +22,8 @@ VerdictKind: TypeAlias = Literal["used", "not used", "not seen", "cannot be told
 SMALL = 0.05
 """The share of the score below which a concept counts as not used, whatever its p-value."""
 SMALL_LOGITS = 0.1
+LARGE = 0.5
+"""The share of the picture beyond which more than the concept goes with its region."""
 RARE = 0.1
 """The share of images that must show the concept."""
 _ORDER: tuple[VerdictKind, ...] = ("used", "cannot be told", "not used", "not seen")
@@ -70,17 +72,69 @@ def verdicts(effects: pd.DataFrame, class_name: str) -> list[Verdict]:
     return sorted(found, key=lambda verdict: verdict.rank)
 
 
+def image_sentences(effects: pd.DataFrame, what: str = "") -> list[str]:
+    """Return what erasing from one image says about one class, a sentence for each concept.
+
+    The largest change comes first; an image is too little for a verdict.
+
+    Args:
+        effects: Rows of `LocalExplanation.effects` of one class.
+        what: What was erased, in words, where it is no concept.
+
+    Example:
+        >>> import pandas as pd
+        >>> row = dict(concept="ruler", class_name="animal", logit=6.0, reference=1.0, drop=3.9,
+        ...     drop_low=3.7, drop_high=4.0, share=0.78, area=0.1, seen=0.99, placebo_mean=0.15,
+        ...     p_value=0.048)
+        >>> image_sentences(pd.DataFrame([row]))[0][:75]
+        "Without 'ruler' the score of 'animal' falls by 78 % (74 to 80 %, depending "
+    """
+    rows = [
+        {
+            **row,
+            "gap": row["logit"] - row["reference"],
+            "fill_low": row["drop_low"],
+            "fill_high": row["drop_high"],
+        }
+        for row in effects.to_dict("records")
+    ]
+    rows.sort(key=lambda row: (isnan(row["drop"]), not row["area"], -abs(row["drop"])))
+    return [_image_sentence(row, what) for row in rows]
+
+
+def _image_sentence(row: dict[Any, Any], what: str) -> str:
+    concept, target = what or repr(clear(row["concept"])), repr(clear(row["class_name"]))
+    if isnan(row["drop"]):
+        return _not_seen(row, concept, target)
+    if not row["area"]:
+        return f"{concept} is nowhere in this image: nothing was erased."
+    verb = "falls" if row["drop"] > 0 else "rises"
+    change = _change(row).replace(")", ", depending on the fill)")
+    sentence = f"Without {concept} the score of {target} {verb} by {change} in this image"
+    if isnan(row["p_value"]):
+        sentence += "; it was not compared with regions elsewhere."
+    else:
+        chance = f"(p = {row['p_value']:.2g})"
+        sentence += f"; regions of the same size elsewhere: {_chance(row)} {chance}."
+        if row["p_value"] > SIGNIFICANT:
+            sentence += " Chance may explain it."
+    if row["area"] > LARGE:
+        sentence += f" The region covers {row['area'] * 100:.0f} % of the picture."
+    return sentence
+
+
+def _not_seen(row: dict[Any, Any], concept: str, target: str) -> str:
+    return (
+        f"{concept} is not seen at these layers: held-out examples and negatives are told "
+        f"apart with an AUC of {row['seen']:.2f}, and 0.8 is needed. Whether {target} depends "
+        "on it cannot be said; other layers, or more and more varied examples, would tell."
+    )
+
+
 def _verdict(row: dict[Any, Any], class_name: str) -> Verdict:
     concept, target = repr(clear(row["concept"])), repr(clear(class_name))
     if isnan(row["drop"]):
-        return Verdict(
-            row["concept"],
-            "not seen",
-            f"{concept} is not seen at these layers: held-out examples and negatives are told "
-            f"apart with an AUC of {row['seen']:.2f}, and 0.8 is needed. Whether {target} depends "
-            "on it cannot be said; other layers, or more and more varied examples, would tell.",
-            None,
-        )
+        return Verdict(row["concept"], "not seen", _not_seen(row, concept, target), None)
     size, small, change = _size(row), SMALL, _change(row)
     if isnan(row["share"]):
         small = SMALL_LOGITS
@@ -118,7 +172,7 @@ def _doubt(row: dict[Any, Any], small: float) -> str:
     """Return why an effect does not support a verdict; empty where it does."""
     scale = _scale(row)
     low, high = _ends(row)
-    if row["area"] > 0.5:
+    if row["area"] > LARGE:
         area = f"{row['area'] * 100:.0f} %"
         return f"its region covers {area} of the picture, and more than the concept goes with it"
     spread = row["fill_high"] - row["fill_low"]

@@ -1,6 +1,6 @@
 // The page's actions: what happens when something is chosen, cut, dropped or saved.
 import { all, find, get, keep, make, notice, recall, remove, send, tell, Trouble, upload } from "./core.js";
-import { paintBars, paintConcepts, paintEditor, paintPhotos, paintTrust } from "./panels.js";
+import { paintBars, paintConcepts, paintEditor, paintErased, paintPhotos, paintSaid, paintTrust } from "./panels.js";
 import { fade, hint, paint, start, unpack } from "./stage.js";
 import { change, classes, concept, editable, fresh, freeName, redo, spec, state, undo } from "./state.js";
 
@@ -16,6 +16,8 @@ const refresh = () => {
   paintConcepts(choose);
   paintEditor(takeOut);
   paint();
+  paintSaid();
+  paintErased();
   paintTrust();
   paintBars(dropClass);
   find("hint").textContent = hint();
@@ -34,15 +36,17 @@ const explain = async (since = performance.now()) => {
   const { signal } = running;
   number += 1;
   const mine = number;
+  state.said.clear();
+  paintSaid();
   const { picture, layer } = state;
   const ids = [state.selected, state.compare].filter((id) => {
     const c = id === null ? null : concept(id);
     return c && (c.id === undefined || c.examples.length);
   });
   if (!picture || !ids.length || !state.looks.has(picture)) { tell(""); return; }
-  const slow = setTimeout(() => { if (mine === number) watch(() => mine === number && running?.signal === signal); }, 400);
-  const ask = async (path, more) => {
-    const answer = await send(path, { page, number: mine, picture, layer, classes: wantedClasses, ...more }, "POST", signal);
+  const slow = setTimeout(() => { if (mine === number) watch(() => mine === number && running?.signal === signal && root.dataset.done !== String(mine)); }, 400);
+  const ask = async (path, more, about = { layer }) => {
+    const answer = await send(path, { page, number: mine, picture, classes: wantedClasses, ...about, ...more }, "POST", signal);
     if (mine !== number) throw new DOMException("superseded", "AbortError");
     return answer;
   };
@@ -59,6 +63,8 @@ const explain = async (since = performance.now()) => {
     take(ids, await ask("api/explain", { concepts, judge: true }), picture, true);
     tell(`Map updated in ${(took / 1000).toFixed(2)} s, everything in ${((performance.now() - since) / 1000).toFixed(1)} s.`);
     root.dataset.done = String(mine);
+    await say(ids, ask);
+    root.dataset.said = String(mine);
   } catch (error) {
     if (error.name === "AbortError" || error.answer?.superseded || mine !== number) return;
     tell("");
@@ -68,6 +74,54 @@ const explain = async (since = performance.now()) => {
     clearTimeout(slow);
     if (running?.signal === signal) running = null;
   }
+};
+
+// how far the scores fall without each concept, which comes last because it takes longest
+const say = async (ids, ask) => {
+  const { picture } = state;
+  for (const id of ids) {
+    const c = concept(id);
+    if (!c) continue;
+    const { erased: fewest } = state.about.limits;
+    let said = { picture, text: "Erasing it from the photo…" };
+    if (c.id !== undefined && c.examples.length < fewest) said.text = `From ${fewest} examples on, a sentence here says how far the score falls without the concept.`;
+    else {
+      state.said.set(id, said);
+      paintSaid();
+      try {
+        said = { picture, answer: await ask("api/erase", { concept: spec(c) }, {}) };
+      } catch (error) {
+        if (!(error instanceof Trouble) || error.answer.superseded) throw error;
+        said = { picture, text: error.message };
+      }
+    }
+    state.said.set(id, said);
+    paintSaid();
+  }
+};
+
+let erasing = null;
+let erasures = 0;
+const eraseRegion = async ({ picture, box }) => {
+  erasing?.abort();
+  erasing = new AbortController();
+  const { signal } = erasing;
+  erasures += 1;
+  const mine = erasures;
+  state.erased = { picture, box, answer: null };
+  refresh();
+  try {
+    const answer = await send("api/erase", { page, number: mine, picture, classes: classes(), box }, "POST", signal);
+    if (mine !== erasures) return;
+    state.erased = { picture, box, answer };
+    root.dataset.erased = String(mine);
+  } catch (error) {
+    if (error.name === "AbortError" || error.answer?.superseded || mine !== erasures) return;
+    if (!(error instanceof Trouble)) throw error;
+    state.erased = null;
+    notice(error.message);
+  }
+  refresh();
 };
 
 const take = (ids, answer, picture, judged) => {
@@ -316,6 +370,12 @@ const listen = () => {
     refresh();
     explain();
   });
+  find("erased-close").addEventListener("click", () => {
+    erasing?.abort();
+    erasures += 1;
+    state.erased = null;
+    refresh();
+  });
   find("help").addEventListener("click", () => intro(find("intro").hidden));
   find("intro-close").addEventListener("click", () => { intro(false); keep("vtcav-explorer-seen", "yes"); find("help").focus(); });
   find("save").addEventListener("click", () => { resetSave(); saveDialog.showModal(); });
@@ -334,8 +394,8 @@ const listen = () => {
     if ((event.ctrlKey || event.metaKey) && !event.altKey && (key === "z" || key === "y")) {
       event.preventDefault();
       after(key === "y" || event.shiftKey ? redo() : undo());
-    } else if (!event.ctrlKey && !event.metaKey && !event.altKey && { l: 1, e: 1, c: 1 }[key]) {
-      tool({ l: "look", e: "examples", c: "negatives" }[key]);
+    } else if (!event.ctrlKey && !event.metaKey && !event.altKey && { l: 1, e: 1, c: 1, x: 1 }[key]) {
+      tool({ l: "look", e: "examples", c: "negatives", x: "erase" }[key]);
     }
   });
   const theme = find("theme");
@@ -371,7 +431,8 @@ const begin = async () => {
   find("layer").value = state.layer;
   find("classes").replaceChildren(...about.classes.map(option));
   for (const text of about.skipped) notice(`Left out: ${text}`, { bad: false, lasting: true });
-  start(about.colours, (kind, example) => put(kind, [example], performance.now()), (least) => {
+  const cut = (kind, example) => (kind === "erase" ? eraseRegion(example) : put(kind, [example], performance.now()));
+  start(about.colours, cut, (least) => {
     tell(`That patch is too small: drag over at least ${least} pixels of the photo.`);
   });
   if (recall("vtcav-explorer-seen") !== "yes") intro(true);

@@ -109,6 +109,50 @@ export const paintTrust = () => {
   find("trust").replaceChildren(...parts);
 };
 
+// -- what erasing says
+
+const withoutIt = (answer, what) => {
+  const parts = answer.sentences.map((text, i) => make("p", text, i ? "muted" : "said"));
+  if (answer.after) {
+    const pair = make("figure", "", "pair");
+    for (const [source, alt] of [[answer.before, `The region of ${what}, outlined`], [answer.after, `The photo without ${what}`]]) {
+      const image = make("img");
+      image.src = source;
+      image.alt = alt;
+      pair.append(image);
+    }
+    pair.append(make("figcaption", "As the network sees it: the outlined region, and what it was filled in with. Judge the fill by eye."));
+    parts.push(pair);
+  }
+  for (const note of answer.notes) parts.push(make("p", `${note[0].toUpperCase()}${note.slice(1)}.`, "few"));
+  return parts;
+};
+
+// without a word on its other classes: a concept's sentence is about the most probable one
+const brief = (answer) => {
+  const names = answer.changes.slice(1).map(({ class_index: t, change }) => `${state.about.classes[t]} ${change}`);
+  return { ...answer, sentences: [answer.sentences[0], ...(answer.after && names.length ? [`Other classes: ${names.join(", ")}.`] : [])] };
+};
+
+export const paintSaid = () => {
+  const parts = [];
+  for (const id of shownIds()) {
+    const said = state.said.get(id);
+    if (!said || said.picture !== state.picture) continue;
+    if (said.answer) parts.push(...withoutIt(brief(said.answer), concept(id)?.name ?? "the concept"));
+    else parts.push(make("p", said.text, "muted"));
+  }
+  find("said").replaceChildren(...parts);
+};
+
+export const paintErased = () => {
+  const { erased } = state;
+  const shown = erased !== null && erased.picture === state.picture;
+  find("erased").hidden = !shown;
+  if (!shown) return;
+  find("erased-said").replaceChildren(...(erased.answer ? withoutIt(erased.answer, "the marked region") : [make("p", "Erasing…", "muted")]));
+};
+
 // notes that hold for all classes are shown once
 const notesOf = (row) => row.note.split("; ").filter(Boolean);
 const commonNotes = ({ rows }) => (rows.length ? notesOf(rows[0]).filter((note) => rows.every((row) => notesOf(row).includes(note))) : []);

@@ -131,6 +131,13 @@ const paintPatches = (p, c) => {
       marks.push(mark);
     });
   }
+  if (state.erased?.picture === state.picture) {
+    const mark = make("div", "", "patch erase");
+    mark.style.position = "absolute";
+    mark.append(make("b", "×"));
+    place(mark, shares(state.erased.box, p.info), p.view);
+    marks.push(mark);
+  }
   p.patches.replaceChildren(...marks);
 };
 
@@ -277,8 +284,8 @@ const showKeyBox = (p) => {
 export const hint = () => {
   const c = editable();
   if (state.tool !== "look") {
-    const what = state.tool === "examples" ? "what you mean" : "something that you do not mean";
-    return `Drag a rectangle around ${what}. By keyboard, on the photo: arrows move, Shift and arrows resize, Enter cuts.`;
+    const what = { examples: "around what you mean", negatives: "around something that you do not mean", erase: "over what the network is to do without" }[state.tool];
+    return `Drag a rectangle ${what}. By keyboard, on the photo: arrows move, Shift and arrows resize, Enter ${state.tool === "erase" ? "erases" : "cuts"}.`;
   }
   if (c && !c.examples.length) return "Next: choose “Cut example” and drag a rectangle around what you mean.";
   if (c && c.examples.length < 3) return `Next: ${count(3 - c.examples.length, "more example")} would make the map much more stable.`;

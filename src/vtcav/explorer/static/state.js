@@ -5,6 +5,8 @@ export const state = {
   about: null, pictures: new Map(), picture: null, looks: new Map(),
   concepts: [], selected: null, compare: null, results: new Map(),
   layer: "", added: [], dropped: [], tool: "look",
+  // what erasing says: of concepts by id, and of the region marked by hand
+  said: new Map(), erased: null,
 };
 const past = [];
 const future = [];

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -55,6 +56,10 @@ class BGRPreprocess(Preprocess):
     def __call__(self, image: Image.Image) -> Tensor:
         """Turn one picture into a tensor [3, H, W] of blue, green and red."""
         return super().__call__(image).flip(0)
+
+    def pixels(self, x: Tensor) -> NDArray[np.uint8]:
+        """Return tensors [..., 3, H, W] of blue, green and red as RGB pictures."""
+        return super().pixels(x.flip(-3))
 
     def describe(self) -> dict[str, object]:
         """The settings as JSON takes them, for provenance."""

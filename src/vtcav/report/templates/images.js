@@ -127,6 +127,8 @@
     find("original").querySelector("img").alt = `The image ${name}`;
     find("original-caption").textContent = framed ? "The image; the frame is what the network saw." : "The image.";
     place(find("overlay").querySelector(".map"), data.box, view);
+    for (const erased of all(".stage .erased")) place(erased, data.box, view);
+    find("without").hidden = !data.erased.length;
     state.view = view;
     find("image-findings").replaceChildren(...data.findings.map((text) => make("li", text)));
     table();
@@ -179,6 +181,13 @@
     state.map = separated ? { h, w, values } : null;
     state.cell = null;
     point(null);
+    const { outline = "", filled = "", text = "" } = data.erased[k] ?? {};
+    for (const [id, source] of [["outline", outline], ["filled", filled]]) {
+      find(id).hidden = !source;
+      if (source) find(id).src = source;
+    }
+    find("without-caption").textContent = text;
+    find("without").querySelector(".photo").alt = text;
     bars(rows, layer, concept);
     fade();
   };

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from vtcav.method.variants import suffix
+from vtcav.results.figures.effects_panel import EffectsPanel
 from vtcav.results.figures.footnotes import Marks, ns_means
 from vtcav.results.figures.lettering import LINE, LINE_HEIGHT, text_width, wrap
 from vtcav.results.figures.page import (
@@ -80,14 +81,19 @@ class _Global:
         self.otherwise = bool((table["predicted_class"] != explanation.class_name).any())
         self.summary = explanation.summary()
         self.rows = {(row.layer, row.concept): row for row in self.summary.itertuples(index=False)}
+        effects = explanation.effects
+        self.effects = None if effects.empty else EffectsPanel(explanation)
+        self.panels: list[str | None] = [*([None] if self.effects else []), *explanation.layers]
         self.marks = Marks(self.summary["note"])
         self.resampled = bool(self.summary["cav_low"].notna().any())
         # Attributions lie between 0 and 1; an interval that reaches beyond is cut off there.
         ends = [table["attribution"], self.summary["ci_high"], self.summary["cav_high"]]
         self.limit = nice_limit(min(1.0, float(np.nanmax(np.concatenate(ends)))))
         texts = [text for row in self.rows.values() for text in self._numbers(row)]
+        if self.effects:
+            texts += [text for c in explanation.concepts for text in self.effects.numbers(c)]
         self.numbers = max(map(text_width, [*texts, _HEADS[1]])) + 0.05
-        self.panel = 3.2 if len(explanation.layers) == 1 else 2.0
+        self.panel = 3.2 if len(self.panels) == 1 else 2.0
         self.titles = {
             layer: wrap(layer, self.panel, 8, most=3, bold=True) for layer in explanation.layers
         }
@@ -110,28 +116,37 @@ class _Global:
     def draw(self, figure: Figure) -> None:
         """Draw everything."""
         explained = self.explanation
-        layers = explained.layers
+        count_, panels = len(self.panels), self.panels
         # Bands of about the same length: four panels are two and two.
-        side_by_side = math.ceil(len(layers) / math.ceil(len(layers) / _IN_A_BAND))
-        bands = [layers[k : k + side_by_side] for k in range(0, len(layers), side_by_side)]
+        side_by_side = math.ceil(count_ / math.ceil(count_ / _IN_A_BAND))
+        bands = [panels[k : k + side_by_side] for k in range(0, count_, side_by_side)]
         width = max(self._column(len(bands[0])) - 1.5 * _GAP + MARGIN, 6.4)
-        first = MARGIN + 0.65
+        verdicts = explained.verdicts()[:1]
+        said = [line for v in verdicts for line in wrap(v.sentence, width - 2 * MARGIN, 8)]
+        first = MARGIN + 0.65 + len(said) * 8 * LINE / 72
         step = self.head + self.height + _AXIS
-        names = *explained.concepts, *layers, explained.class_name
+        names = *explained.concepts, *explained.layers, explained.class_name
         page = Page(figure, width, first + len(bands) * step, self._notes(), names)
-        self._draw_title(page)
+        self._draw_title(page, said)
         for b, band in enumerate(bands):
             top = first + b * step + self.head
             self._draw_concepts(page, top)
             for k, layer in enumerate(band):
-                self._draw_panel(page, self._column(k), top, layer)
+                if layer is None:
+                    self._draw_effects(page, self._column(k), top)
+                else:
+                    self._draw_panel(page, self._column(k), top, layer)
 
-    def _draw_title(self, page: Page) -> None:
+    def _draw_title(self, page: Page, said: list[str]) -> None:
+        """Draw the class, the first verdict in lines, and what the marks mean."""
         about = f"attribution of each concept to this class, n = {count(self.images, 'image')}"
         about += suffix(self.explanation.provenance.variant)
         if skipped := len(self.explanation.skipped):
             about += f"; {count(skipped, 'image')} skipped"
-        page.title(self.explanation.class_name, about)
+        page.title(self.explanation.class_name)
+        page.text(MARGIN, MARGIN + 0.26, said, 8)
+        below = MARGIN + 0.28 + len(said) * 8 * LINE / 72
+        page.text(MARGIN, below, about, color=MUTED)
         handles = [Line2D([], [], **_POINT, label="image")]
         if self.otherwise:
             handles[0].set_label("image predicted as this class")
@@ -142,7 +157,7 @@ class _Global:
             handles.append(Line2D([], [], **_BAR, label="its 95 % interval: other images"))
         if self.resampled:
             handles.append(Line2D([], [], **_BAND, label="other examples"))
-        page.legend(handles, MARGIN + 0.45)
+        page.legend(handles, below + 0.17)
 
     def _draw_concepts(self, page: Page, top: float) -> None:
         """Draw the names and examples at the left of a band."""
@@ -155,21 +170,49 @@ class _Global:
             name = wrap(concept, _NAMES - 0.1, 8, most=2)
             page.text(MARGIN + _EXAMPLES + 0.1, y + self.row / 2, name, 8, centred=True)
 
+    def _empty_panel(
+        self, page: Page, left: float, top: float, label: str, ends: tuple[float, float]
+    ) -> Axes:
+        """Draw the heads of the numbers beside a panel, and return its axes between two ends."""
+        heads = _HEADS if self.images > 1 else _HEADS[:1]
+        right = left + self.panel + _GAP / 2
+        page.text(right, top - 0.06 - len(heads) * LINE_HEIGHT, heads, color=MUTED)
+        axes = page.axes(left, top, self.panel, self.height, label)
+        edge, rows = 0.04 * (ends[1] - ends[0]), len(self.explanation.concepts)
+        axes.set(xlim=(ends[0] - edge, ends[1] + edge), ylim=(rows - 0.5, -0.5))
+        return axes
+
+    @property
+    def _jitter(self) -> NDArray[np.float64]:
+        """The height of the images within their rows: the same in every panel."""
+        return np.random.default_rng(0).uniform(-_JITTER, _JITTER, self.images)
+
+    def _draw_effects(self, page: Page, left: float, top: float) -> None:
+        """Draw how far the score falls without each concept."""
+        assert self.effects is not None
+        title = "without the concept"
+        page.text(left, top - 0.06 - 8 * LINE / 72, title, 8, weight="bold")
+        axes = self._empty_panel(page, left, top, "panel without", self.effects.limits)
+        show_axis(axes, list(self.effects.ticks), rows=len(self.explanation.concepts))
+        axes.set_xlabel(self.effects.label, labelpad=1, color=MUTED)
+        look = {"band": _BAND, "bar": _BAR, "mean": _MEAN}
+        for k, concept in enumerate(self.explanation.concepts):
+            self.effects.draw(axes, k, concept, self._jitter, look)
+            right = left + self.panel + _GAP / 2
+            numbers = self.effects.numbers(concept)
+            page.text(right, top + (k + 0.5) * self.row, numbers, centred=True)
+
     def _draw_panel(self, page: Page, left: float, top: float, layer: str) -> None:
         """Draw a layer: its title, points, means, intervals and numbers."""
         title = self.titles[layer]
         page.text(left, top - 0.06 - len(title) * 8 * LINE / 72, title, 8, weight="bold")
-        heads = _HEADS if self.images > 1 else _HEADS[:1]
         right = left + self.panel + _GAP / 2
-        page.text(right, top - 0.06 - len(heads) * LINE_HEIGHT, heads, color=MUTED)
-        axes = page.axes(left, top, self.panel, self.height, f"panel {layer}")
+        axes = self._empty_panel(page, left, top, f"panel {layer}", (0.0, self.limit))
         concepts = self.explanation.concepts
         edge = 0.04 * self.limit
-        axes.set(xlim=(-edge, self.limit + edge), ylim=(len(concepts) - 0.5, -0.5))
         show_axis(axes, [0, self.limit / 2, self.limit], rows=len(concepts))
         axes.set_xlabel("attribution", labelpad=1, color=MUTED)
-        # The same for every panel: an image keeps its height across layers.
-        jitter = np.random.default_rng(0).uniform(-_JITTER, _JITTER, self.images)
+        jitter = self._jitter
         for k, concept in enumerate(concepts):
             row = self.rows[layer, concept]
             if row.separated:
@@ -231,6 +274,8 @@ class _Global:
                 "Broad bar: 95 % interval of the mean for other examples and negatives of the "
                 "concept, over the same images."
             )
+        if self.effects:
+            texts.insert(0, self.effects.note)
         texts += ns_means(self.summary, self.explanation.provenance.null_cavs)
         if skipped := len(self.explanation.skipped):
             texts.append(f"Skipped, because they cannot be read: {count(skipped, 'image')}.")

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vtcav.method.variants import suffix
+from vtcav.results.erased import change_text
 from vtcav.results.figures.footnotes import Marks, ns_means
 from vtcav.results.figures.lettering import (
     LINE,
@@ -41,6 +42,13 @@ _VISIBLE = 0.01
 _TRACK = "0.93"
 _HATCHES = "", "//////", "......"  # when the colours are used up
 _PREDICTIONS = 3
+_CHANGE = 0.98  # the longest change: "+12.34 logits", "-100 % (p = 0.048)"
+_ERASED = (
+    "Without the concept: its region, outlined in the picture, is filled in from around it, and "
+    "the network looks again. Bars from 0 to -100 %: the share of the class's logit above that of "
+    "the negatives that is gone. p: how often chance does as much, by regions of the same size "
+    "elsewhere in this image; not adjusted for the number of concepts. Judge the fill by eye."
+)
 
 
 @own_style()
@@ -81,6 +89,11 @@ class _Local:
         classes = table.drop_duplicates("class_index")
         self.classes = dict(zip(classes["class_index"], classes["class_name"], strict=True))
         self.fills = {index: _fill(k) for k, index in enumerate(self.classes)}
+        self.erased = explanation.shows_erased
+        effects = explanation.effects.groupby("concept", sort=False)
+        self.changes: dict[object, list[Any]] = {
+            concept: list(rows.itertuples(index=False)) for concept, rows in effects
+        }
         self.marks = Marks(table["note"].unique())
         texts = {self._number(bar) for bars in self.bars.values() for bar in bars}
         self.numbers = max(map(text_width, texts)) + 0.08
@@ -93,8 +106,13 @@ class _Local:
         self.row = self.view[1] + LINE_HEIGHT * 1.5 + len(self.classes) * _BAR + 0.25
 
     def _column(self, k: int) -> float:
-        """Return where column k begins: 0 the picture, then the layers."""
+        """Return where column k begins: the picture, without the concept, then the layers."""
         return MARGIN + _CONCEPT + _GAP + k * (self.cell + _GAP)
+
+    @property
+    def _first_layer(self) -> int:
+        """The column of the first layer."""
+        return 2 if self.erased else 1
 
     def draw(self, figure: Figure) -> None:
         """Draw everything."""
@@ -106,7 +124,7 @@ class _Local:
         top = MARGIN + 0.35 + max(0.75, (len(predictions) + 1) * _BAR) + 0.2
         first = top + (max(map(len, heads.values())) + 1) * 8 * LINE / 72 + 0.05
         end = first + len(explanation.concepts) * self.row
-        width = self._column(len(explanation.layers)) + self.cell + MARGIN
+        width = self._column(self._first_layer + len(explanation.layers)) - _GAP + MARGIN
         image = basename(explanation.image)
         names = *explanation.concepts, *explanation.layers, *self.classes.values(), image
         page = Page(figure, width, end, self._notes(), names)
@@ -151,7 +169,7 @@ class _Local:
 
     def _draw_scale(self, page: Page) -> None:
         """Draw the one colour bar."""
-        left = self._column(1)
+        left = self._column(self._first_layer)
         width = min(page.width - MARGIN - left, 3.0)
         title = f"concept map M{suffix(self.explanation.provenance.variant)}"
         page.text(left, MARGIN + 0.35, title, 8, weight="bold")
@@ -171,7 +189,9 @@ class _Local:
         head(MARGIN, ["concept"], "and examples of it")
         below = "dashed: network's input" if self.overlay.framed else "the network's input"
         head(self._column(0), ["picture"], shorten(below, self.cell))
-        for k, (layer, title) in enumerate(heads.items(), 1):
+        if self.erased:
+            head(self._column(1), ["without the concept"], "its region filled in")
+        for k, (layer, title) in enumerate(heads.items(), self._first_layer):
             h, w = self.explanation.concept_map(layer, self.explanation.concepts[0]).shape
             head(self._column(k), title, f"M of {h} x {w} cells")
 
@@ -185,10 +205,13 @@ class _Local:
         box = MARGIN, top + used, _CONCEPT, self.row - used - 0.2
         page.thumbnails(box, self.explanation.thumbnails[concept], (2, 3))
 
-        self.overlay.show_picture(page.axes(self._column(0), top, *self.view, "picture"))
+        region = self.explanation.erased(concept).region if self.erased else None
+        self.overlay.show_picture(page.axes(self._column(0), top, *self.view, "picture"), region)
         below = top + self.view[1] + 0.04
         self._draw_class_names(page, below)
-        for k, layer in enumerate(self.explanation.layers, 1):
+        if self.erased:
+            self._draw_erased(page, top, concept)
+        for k, layer in enumerate(self.explanation.layers, self._first_layer):
             bars = self.bars[layer, concept]
             axes = page.axes(self._column(k), top, *self.view, f"map {layer} {concept}")
             if all(bar.separated for bar in bars):
@@ -197,8 +220,32 @@ class _Local:
                 largest = f"largest M: {number(float(M.max()))}"
                 page.text(self._column(k), below, largest, color=MUTED)
             else:
-                self.overlay.show_not_separated(axes)
+                self.overlay.show_crossed_out(axes, "not separated\n(e+ <= e-)")
             self._draw_bars(page, self._column(k), below + LINE_HEIGHT * 1.2, bars)
+
+    def _draw_erased(self, page: Page, top: float, concept: str) -> None:
+        """Draw the picture without a concept, and how the score of each class changes."""
+        rows, left = self.changes[concept], self._column(1)
+        axes = page.axes(left, top, *self.view, f"without {concept}")
+        seen, found = not np.isnan(rows[0].drop), rows[0].area > 0
+        if seen and found:
+            self.overlay.show_erased(axes, self.explanation.erased(concept).after)
+        else:
+            reason = "nowhere in\nthis image" if seen else f"not seen\n(AUC {rows[0].seen:.2f})"
+            self.overlay.show_crossed_out(axes, reason)
+        below = top + self.view[1] + 0.04
+        page.text(left, below, "change of the score", color=MUTED)
+        for k, (row, fill) in enumerate(zip(rows, self.fills.values(), strict=True)):
+            y = below + LINE_HEIGHT * 1.2 + (k + 0.5) * _BAR
+            text = change_text(row.drop, row.share)
+            if seen and found and row.placebos:
+                text += f" (p = {row.p_value:.2g})"
+            full = self.cell - _CHANGE
+            page.bar(left, y, full, 0.6 * _BAR, color=_TRACK)
+            if row.share > 0:
+                width = full * min(row.share, 1.0)
+                page.bar(left, y, width, 0.6 * _BAR, gid=f"fall {concept}", **fill)
+            page.text(left + full + 0.06, y, text, centred=True, gid=f"change {concept}")
 
     def _draw_class_names(self, page: Page, below: float) -> None:
         """Draw the names of the classes under the picture, beside the bars of all layers."""
@@ -256,6 +303,8 @@ class _Local:
         if np.isfinite(self.error):
             shown = "." if self.resampled else "; whiskers show it where it is large enough."
             texts[-1] += f" Estimated quadrature error: at most {number(self.error)}{shown}"
+        if self.erased:
+            texts.insert(0, _ERASED)
         texts += ns_means(self.explanation.attributions, self.explanation.provenance.null_cavs)
         return texts + self.marks.legend()
 

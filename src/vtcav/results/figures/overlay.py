@@ -13,13 +13,16 @@ from matplotlib.colors import ListedColormap
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from vtcav.results.figures.page import cross_out
+from vtcav.results.figures.palette import ORANGE
 
 _GREY = 0.25, 0.65
 _MIDDLE_GREY = str(sum(_GREY) / 2)
 _OPACITY = 0.58, 0.78
 _PICTURE_PIXELS = 512
+_OUTLINE = ORANGE
 
 # Inches.
 _SMALLEST_INPUT = 0.8
@@ -83,10 +86,23 @@ class Overlay:
         scale = max(scale, min(smallest, _LONGEST / max(wide, high)))
         return wide * scale, high * scale
 
-    def show_picture(self, axes: Axes) -> None:
-        """Draw the picture in its colours."""
+    def show_picture(self, axes: Axes, region: NDArray[np.bool_] | None = None) -> None:
+        """Draw the picture in its colours, and the outline of a region of the input [H, W]."""
         axes.set_facecolor("0.9")
         axes.imshow(self._picture, extent=_WHOLE.extent, aspect="auto")
+        if region is not None and region.any():
+            left, top, right, bottom = self._box
+            down, across = ((np.arange(n) + 0.5) / n for n in region.shape)
+            x, y = left + across * (right - left), top + down * (bottom - top)
+            for colour, width in (("white", 2.4), (_OUTLINE, 1.2)):
+                axes.contour(x, y, region.astype(float), [0.5], colors=[colour], linewidths=width)
+        self._finish(axes)
+
+    def show_erased(self, axes: Axes, after: NDArray[np.uint8]) -> None:
+        """Draw the picture with another input of the network in the place of its own."""
+        axes.set_facecolor("0.9")
+        axes.imshow(self._picture, extent=_WHOLE.extent, aspect="auto")
+        axes.imshow(after, extent=self._box.extent, aspect="auto")
         self._finish(axes)
 
     def show_map(self, axes: Axes, M: NDArray[np.float32], *, smooth: bool) -> None:
@@ -95,12 +111,12 @@ class Overlay:
         _show_map(axes, M, self._box, smooth=smooth)
         self._finish(axes)
 
-    def show_not_separated(self, axes: Axes) -> None:
-        """Cross the picture out where there is no map."""
+    def show_crossed_out(self, axes: Axes, reason: str) -> None:
+        """Cross the picture out where there is nothing to show, and say why."""
         self._show_grey(axes)
         left, top, right, bottom = self._window
         box = left, top, right - left, bottom - top
-        cross_out(axes, box, "not separated\n(e+ <= e-)", "0.95")
+        cross_out(axes, box, reason, "0.95")
         self._finish(axes)
 
     def _show_grey(self, axes: Axes) -> None:
@@ -150,6 +166,30 @@ def flat_overlay(
     covered = np.ix_(inside_y, inside_x)
     ground[covered] = opacity * colours[..., :3] + (1 - opacity) * ground[covered]
     return np.rint(ground * 255).astype(np.uint8)
+
+
+def outlined(picture: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return a picture [H, W, 3] with the outline of a region [H, W] of it drawn in.
+
+    Example:
+        >>> picture, region = np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), bool)
+        >>> region[3:6, 3:6] = True
+        >>> outlined(picture, region)[4, :, 0]
+        array([  0,   0, 255, 213,   0, 213, 255,   0,   0], dtype=uint8)
+    """
+    line = outline(region)
+    return np.where(line[..., 3:] > 0, line[..., :3], picture)
+
+
+def outline(region: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return the outline of a region [H, W] on nothing, uint8 [H, W, 4]."""
+    width = max(1, round(max(region.shape) / 110))
+    inside = region & ~ndimage.binary_erosion(region, iterations=width, border_value=1)
+    around = ndimage.binary_dilation(region, iterations=width) & ~region
+    line = np.zeros((*region.shape, 4), np.uint8)
+    line[around] = 255
+    line[inside] = [*(int(_OUTLINE[k : k + 2], 16) for k in (1, 3, 5)), 255]
+    return line
 
 
 def show_scale(axes: Axes) -> None:

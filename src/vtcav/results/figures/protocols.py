@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtcav.method.variants import Variant
+from vtcav.results.erased import ErasedPicture
+from vtcav.results.verdicts import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,9 +39,7 @@ class _Explained(Protocol):
     def attributions(self) -> pd.DataFrame: ...
 
 
-class ExplainedImage(_Explained, Protocol):
-    """An image explained, as `vtcav.LocalExplanation` is."""
-
+class _Image(Protocol):
     @property
     def image(self) -> str:
         """Its name."""
@@ -55,6 +55,36 @@ class ExplainedImage(_Explained, Protocol):
     @property
     def predictions(self) -> pd.DataFrame:
         """All classes, the most probable first."""
+
+    @property
+    def effects(self) -> pd.DataFrame:
+        """The measured effects of erasure."""
+
+    def sentences(self) -> list[str]:
+        """Return what erasure says."""
+
+
+class ErasedRegion(_Image, Protocol):
+    """A region erased by hand, as `vtcav.results.erasure.Erasure` is."""
+
+    @property
+    def region(self) -> str:
+        """The region in words."""
+
+    @property
+    def erased(self) -> ErasedPicture:
+        """The network's input before and after."""
+
+
+class ExplainedImage(_Explained, _Image, Protocol):
+    """An image explained, as `vtcav.LocalExplanation` is."""
+
+    @property
+    def shows_erased(self) -> bool:
+        """Whether there are pictures without the concepts."""
+
+    def erased(self, concept: str) -> ErasedPicture:
+        """Return the network's input before and after a concept was erased."""
 
     def concept_map(self, layer: str, concept: str) -> NDArray[np.float32]:
         """Return M of a concept at a layer [h, w]."""
@@ -73,3 +103,17 @@ class ExplainedClass(_Explained, Protocol):
 
     def summary(self) -> pd.DataFrame:
         """Return one row per layer and concept."""
+
+    @property
+    def effects(self) -> pd.DataFrame:
+        """The measured effects of erasure, one row per image and concept."""
+
+    def class_effects(self) -> pd.DataFrame:
+        """Return the measured effects of erasure, one row per concept."""
+
+    def verdicts(self) -> list[Verdict]:
+        """Return what erasure says about each concept."""
+
+    @property
+    def erased(self) -> Sequence[ErasedPicture]:
+        """A few images without each concept."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from vtcav.results import words
 from vtcav.results.figures.protocols import ExplainedClass, ExplainedImage
 from vtcav.results.notebook.display import MOST_ROWS, Cell, Display, Figure, cell
+from vtcav.results.notebook.erasure import before_and_after
 from vtcav.results.notebook.pictures import examples, overlay, picture
 from vtcav.results.words import count, value
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _MOST_MAPS = 11
 _MOST_CLASSES = 4
+_MOST_SAID = 3
 _MARKS = {words.NS: " ns", words.NOT_SEPARATED: f" {words.NOT_SEPARATED}"}
 
 
@@ -40,7 +42,7 @@ def local_html(explanation: ExplainedImage) -> str:
     groups = table.groupby(["layer", "concept"], sort=False)
     return Display(
         title=f"Explanation of {explanation.image}",
-        lines=[f"Predicted: {'; '.join(predicted)}"],
+        lines=[f"Predicted: {'; '.join(predicted)}", *explanation.sentences()[:_MOST_SAID]],
         figures=_maps(explanation, groups),
         header=["layer", "concept", *map(str, shown["class_name"]), "note"],
         rows=[
@@ -66,7 +68,20 @@ def _maps(explanation: ExplainedImage, groups: Any) -> list[Figure]:
         for concept in explanation.concepts
         if (layer, concept) in chosen
     ]
-    return [picture(explanation.picture, "the image"), *maps]
+    return [picture(explanation.picture, "the image"), *_erased(explanation), *maps]
+
+
+def _erased(explanation: ExplainedImage) -> list[Figure]:
+    """Return the picture without the concepts whose erasure changes most."""
+    if not explanation.shows_erased:
+        return []
+    found = explanation.effects[explanation.effects["area"] > 0].drop_duplicates("concept")
+    largest = found.loc[found["drop"].abs().sort_values(ascending=False).index]
+    return [
+        figure
+        for concept in largest.dropna(subset="drop")["concept"].head(_MOST_SAID)
+        for figure in before_and_after(explanation.erased(concept), f"“{concept}”")
+    ]
 
 
 def _local_row(group: pd.DataFrame, classes: list[int]) -> list[Cell]:
@@ -106,8 +121,11 @@ def global_html(explanation: ExplainedClass) -> str:
     ]
     return Display(
         title=f"Class {explanation.class_name}",
-        lines=[f"{count(_images(summary), 'image')} used, {len(explanation.skipped)} left out"],
-        figures=examples(explanation.thumbnails, explanation.concepts),
+        lines=[
+            f"{count(_images(summary), 'image')} used, {len(explanation.skipped)} left out",
+            *(verdict.sentence for verdict in explanation.verdicts()[:_MOST_SAID]),
+        ],
+        figures=[*examples(explanation.thumbnails, explanation.concepts), *_without(explanation)],
         header=["layer", "concept", "mean", "other images", "other examples", "test", "note"],
         rows=rows,
         total=len(summary),
@@ -116,6 +134,13 @@ def global_html(explanation: ExplainedClass) -> str:
             "other examples of the concepts. Pictures: examples of the concepts. plot() draws it."
         ],
     ).html()
+
+
+def _without(explanation: ExplainedClass) -> list[Figure]:
+    """Return an image without each of the first concepts."""
+    first = {picture.concept: picture for picture in reversed(explanation.erased)}
+    shown = [v.concept for v in explanation.verdicts() if v.concept in first][:_MOST_SAID]
+    return [f for concept in shown for f in before_and_after(first[concept], f"“{concept}”")]
 
 
 def local_text(explanation: ExplainedImage) -> str:

@@ -1,0 +1,118 @@
+"""The panel of a class's figure on erasure: how far the score falls without each concept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from vtcav.results.figures.page import cross_out
+from vtcav.results.figures.palette import BLUE, MUTED
+from vtcav.results.figures.protocols import ExplainedClass
+from vtcav.results.words import SIGNIFICANT
+
+_EDGES = 5, 95
+"""The percentiles of the images that the axis reaches at least; others lie on its ends."""
+
+
+class EffectsPanel:
+    """Effects of erasure in the units of the panel's axis: shares in percent, or else logits.
+
+    Args:
+        explanation: An explained class whose concepts were erased.
+
+    Attributes:
+        label: Of the axis.
+        note: What a reader needs to know.
+    """
+
+    def __init__(self, explanation: ExplainedClass) -> None:
+        table = explanation.class_effects()
+        rows: list[Any] = list(table.itertuples(index=False))
+        self._rows = {row.concept: row for row in rows}
+        gap = float(table["gap"].max())
+        self._shares = gap > 0
+        scale = 100 / gap if self._shares else 1.0
+        drops = explanation.effects.groupby("concept", sort=False)["drop"]
+        self._points = {str(name): values.to_numpy(float) * scale for name, values in drops}
+        self._scale = scale
+        self.label = "score that is gone, in %" if self._shares else "score that is gone, in logits"
+        self.note = (
+            "Without the concept: its region is filled in from around it, and the network looks "
+            "again. "
+            + ("100 %: the class scores no more than for the negatives. " if self._shares else "")
+            + "Thin bar: 95 % interval over images; broad bar: over the ways to fill in; dashed: "
+            "regions of the same size elsewhere. Images beyond the axis lie on its ends. ns: not "
+            f"more than elsewhere (q > {SIGNIFICANT})."
+        )
+        ends = [0.0]
+        for concept, row in self._rows.items():
+            if not np.isnan(row.drop):
+                inner = np.nanpercentile(self._points[concept], _EDGES)
+                ends += [*inner, *self._interval(row), row.drop * scale]
+        ends = [end for end in ends if not np.isnan(end)]
+        spread = max(max(ends) - min(ends), 1e-3)
+        self.ticks = MaxNLocator(3).tick_values(min(ends), min(ends) + spread)
+        self.limits = float(self.ticks[0]), float(self.ticks[-1])
+
+    def numbers(self, concept: str) -> list[str]:
+        """Return a concept's mean and its interval as texts."""
+        row = self._rows[concept]
+        if np.isnan(row.drop):
+            return ["–"]
+        unit = " %" if self._shares else ""
+        mean = f"{self._text(row.drop * self._scale)}{unit}"
+        low, high = self._interval(row)
+        if row.q_value > SIGNIFICANT:
+            mean += " ns"
+        return [mean] if np.isnan(low) else [mean, f"[{self._text(low)}, {self._text(high)}]"]
+
+    def draw(
+        self, axes: Axes, k: int, concept: str, jitter: NDArray[np.float64], look: dict[str, Any]
+    ) -> None:
+        """Draw a concept's row.
+
+        Args:
+            axes: Of the panel.
+            k: The position of the row.
+            concept: The concept.
+            jitter: The height of each image within its row.
+            look: The keywords of "band", "bar" and "mean", those of the other panels.
+        """
+        row = self._rows[concept]
+        low, high = self.limits
+        if np.isnan(row.drop):
+            reason = f"not seen (AUC {row.seen:.2f})"
+            cross_out(axes, (low, k - 0.5, high - low, 1), reason)
+            return
+        values = np.clip(self._points[concept], low, high)
+        many = len(values) > 50
+        axes.scatter(
+            values,
+            k + jitter[: len(values)],
+            s=5 if many else 12,
+            facecolors=BLUE,
+            edgecolors=BLUE,
+            linewidths=0.5,
+            alpha=0.3 if many else 0.6,
+            clip_on=False,
+            zorder=2,
+        )
+        fills = [row.fill_low * self._scale, row.fill_high * self._scale]
+        axes.plot(np.clip(fills, low, high), [k, k], **look["band"], alpha=0.8, zorder=2.5)
+        interval = self._interval(row)
+        if not np.isnan(interval[0]):
+            axes.plot(np.clip(interval, low, high), [k, k], "|-", ms=5, **look["bar"], zorder=3)
+        if not np.isnan(row.placebo_mean):
+            x = row.placebo_mean * self._scale
+            axes.plot([x, x], [k - 0.4, k + 0.4], "--", color=MUTED, linewidth=1, zorder=3)
+        axes.plot(row.drop * self._scale, k, **look["mean"], zorder=4, clip_on=False)
+
+    def _interval(self, row: Any) -> tuple[float, float]:
+        return row.drop_low * self._scale, row.drop_high * self._scale
+
+    def _text(self, x: float) -> str:
+        return f"{round(x) + 0:d}" if self._shares else f"{x:.2f}"

@@ -1,0 +1,163 @@
+"""Figures, notebooks and report show what was erased, and how far the score falls."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from tests.helpers.small import pictures, small_explainer
+from vtcav.report import build_report
+from vtcav.results.erased import change_text
+from vtcav.results.figures.erasure import plot_erasure
+from vtcav.results.figures.global_explanation import plot_global
+from vtcav.results.figures.local_explanation import plot_local
+from vtcav.results.figures.overlay import outlined
+from vtcav.results.verdicts import image_sentences
+
+IMAGE = pictures(1, seed=21, low=100)[0]
+
+
+@pytest.fixture(scope="module")
+def explainer():
+    return small_explainer()
+
+
+@pytest.fixture(scope="module")
+def local(explainer):
+    return explainer.explain(IMAGE, classes=3)
+
+
+@pytest.fixture(scope="module")
+def glob(explainer):
+    return explainer.explain_class("cat", pictures(5, seed=22, low=100))
+
+
+def texts(figure, gid=None):
+    found = figure.findobj(Text)
+    return [t.get_text() for t in found if gid is None or t.get_gid() == gid]
+
+
+def shown(figure, label):
+    (axes,) = [axes for axes in figure.axes if axes.get_label() == label]
+    return axes
+
+
+def test_the_figure_of_an_image_shows_it_without_each_concept(local):
+    figure = plot_local(local, Figure())
+    for concept in local.concepts:
+        rows = local.effects[local.effects["concept"] == concept]
+        expected = [change_text(r.drop, r.share) for r in rows.itertuples()]
+        said = texts(figure, f"change {concept}")
+        assert [s.split(" (p")[0] for s in said] == expected
+        axes = shown(figure, f"without {concept}")
+        if local.region(concept).any():
+            drawn = np.asarray(axes.images[-1].get_array())
+            assert (drawn == local.erased(concept).after).all()
+        else:
+            assert "seen" in str(texts(axes)) or "nowhere" in str(texts(axes))
+
+
+def test_without_erasure_nothing_is_added():
+    local = small_explainer(fill=None).explain(IMAGE, classes=1)
+    figure = plot_local(local, Figure())
+    assert not [a for a in figure.axes if a.get_label().startswith("without")]
+    assert local.sentences() == []
+    assert "without" not in local._repr_html_()
+
+
+def test_the_figure_of_a_class_begins_with_the_verdict(glob):
+    figure = plot_global(glob, Figure())
+    said = " ".join(" ".join(texts(figure)).split())
+    assert " ".join(glob.verdicts()[0].sentence.split()) in said
+    axes = shown(figure, "panel without")
+    effects = glob.class_effects().set_index("concept")
+    means = [float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() == "D"]
+    gap = effects["gap"].max()
+    scale = 100 / gap if gap > 0 else 1
+    assert means == pytest.approx(list(effects["drop"].dropna() * scale))
+
+
+def test_the_figure_of_a_marked_region(explainer):
+    found = explainer.erase(IMAGE, (2, 2, 9, 9), classes=2)
+    figure = plot_erasure(found, Figure())
+    said = " ".join(" ".join(texts(figure)).split())
+    for sentence in found.sentences():
+        assert sentence in said
+    assert (np.asarray(shown(figure, "without").images[-1].get_array()) == found.erased.after).all()
+    plt.close("all")
+
+
+def test_notebooks_show_pictures_without_concepts(local, glob):
+    html = local._repr_html_()
+    found = [c for c in local.concepts if local.region(c).any()]
+    assert html.count("<img") == 1 + 4 + 2 * len(found)
+    first = {picture.concept: picture for picture in reversed(glob.erased)}
+    html = glob._repr_html_()
+    for concept, picture in first.items():
+        assert f"without “{concept}”: {picture.change}" in html
+
+
+def test_the_report_shows_pictures_without_concepts(local, glob):
+    page = build_report([local], [glob])
+    assert "What was erased" in page
+    assert page.count('class="pair"') == len(glob.erased)
+    for picture in glob.erased:
+        assert f"<b>{picture.change}</b>" in page
+    assert "Without \\u201c" in page or "nowhere" in page or "not seen" in page
+
+
+def test_outlines_leave_the_inside_alone():
+    picture, region = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), bool)
+    region[10:30, 10:30] = True
+    drawn = outlined(picture, region)
+    assert (drawn[12:28, 12:28] == 0).all()
+    assert (drawn[10, 10:30] == [230, 159, 0]).all()
+    assert (drawn[9, 10:30] == 255).all()
+
+
+def row(**changes):
+    base = {
+        "concept": "ruler",
+        "class_name": "animal",
+        "logit": 6.0,
+        "reference": 1.0,
+        "drop": 3.9,
+        "drop_low": 3.7,
+        "drop_high": 4.0,
+        "share": 0.78,
+        "area": 0.1,
+        "seen": 0.99,
+        "placebo_mean": 0.15,
+        "p_value": 0.048,
+    }
+    return base | changes
+
+
+def test_sentences_on_one_image():
+    nan = float("nan")
+    rows = [
+        row(concept="grass", drop=nan, share=nan, seen=0.6, area=0.0, p_value=nan),
+        row(concept="fur", area=0.0, drop=0.0),
+        row(concept="brick", drop=-1.0, drop_low=-1.1, drop_high=-0.9, share=-0.2, p_value=0.3),
+        row(),
+        row(concept="sky", drop=0.5, drop_low=0.4, drop_high=0.6, share=0.1, area=0.7),
+    ]
+    ruler, brick, sky, fur, grass = image_sentences(pd.DataFrame(rows))
+    assert ruler == (
+        "Without 'ruler' the score of 'animal' falls by 78 % (74 to 80 %, depending on the fill) "
+        "in this image; regions of the same size elsewhere: 3 % (p = 0.048)."
+    )
+    assert "rises by 20 %" in brick
+    assert brick.endswith("Chance may explain it.")
+    assert sky.endswith("The region covers 70 % of the picture.")
+    assert fur == "'fur' is nowhere in this image: nothing was erased."
+    assert "AUC of 0.60" in grass
+    (alone,) = image_sentences(
+        pd.DataFrame([row(share=nan, reference=nan, p_value=nan)]), "the marked region"
+    )
+    assert alone == (
+        "Without the marked region the score of 'animal' falls by 3.90 logits (3.70 to 4.00, "
+        "depending on the fill) in this image; it was not compared with regions elsewhere."
+    )
