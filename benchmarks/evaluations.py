@@ -29,11 +29,11 @@ def main():
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     options = parser.parse_args()
     model = vtcav.load_model("demo", device=options.device)
-    paper = vtcav.VisualTCAV(model, steps=50, progress=False)
+    paper = vtcav.VisualTCAV(model, steps=50, fill=None, progress=False)
     concepts = {name: textures.draw(name, 30, seed=0) for name in textures.NAMES}
     paper.fit(concepts, demo_photographs.negatives(0)[:100], null_cavs=0, bootstraps=0)
-    fine = vtcav.VisualTCAV(model, steps=512, cavs=paper.cavs, progress=False)
-    adaptive = vtcav.VisualTCAV(model, cavs=paper.cavs, progress=False)
+    fine = vtcav.VisualTCAV(model, steps=512, cavs=paper.cavs, fill=None, progress=False)
+    adaptive = vtcav.VisualTCAV(model, cavs=paper.cavs, fill=None, progress=False)
     if options.photographs:
         pictures = [ref.load() for ref in collect(options.photographs, limit=options.limit)]
     else:

@@ -4,7 +4,8 @@ A network of ResNet-50's size, 3 layers, 6 concepts, the paper's 50 steps; examp
 concept and 100 negatives. The bare passes are written without vtcav, with the batches that it
 uses: one forward of every image; for each layer the head's forward and backward at 51 points of
 every image. They come twice: as PyTorch runs them by itself, and with the channels last in memory,
-as vtcav does. The second is the stricter measure of what bookkeeping costs.
+as vtcav does. The second is the stricter measure of what bookkeeping costs. Nothing is erased: what
+that adds is measured by erasure.py.
 
     python benchmarks/overhead.py [--images 2] [--repeats 2] [--full] [--device cuda]
 """
@@ -80,7 +81,7 @@ def main():
     examples = torch.stack([preprocess(Image.fromarray(np.asarray(a))) for a in arrays]).to(device)
     pictures = list(textures.draw("striped", images, seed=9))
     x = torch.stack([preprocess(Image.fromarray(p)) for p in pictures]).to(device)
-    explainer = vtcav.VisualTCAV(model, LAYERS, STEPS, progress=False)
+    explainer = vtcav.VisualTCAV(model, LAYERS, STEPS, fill=None, progress=False)
 
     def learn():
         explainer.fit(concepts, negatives, null_cavs=0, bootstraps=0)

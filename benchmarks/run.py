@@ -31,6 +31,7 @@ BEGIN_GPU, END_GPU = "<!-- on a GPU: benchmarks/run.py --gpu -->", "<!-- end of 
 SCRIPTS = {
     "startup": ([], []),
     "overhead": ([], ["--full"]),
+    "erasure": (["--images", "10"], []),
     "against_captum": ([], ["--images", "4"]),
     "evaluations": ([], []),
     "local_explanation": (["1"], ["5"]),

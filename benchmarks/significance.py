@@ -57,7 +57,7 @@ def main(images=50, steps=50, repeats=3):
     pictures = list(textures.draw("striped", images, seed=9))
     explainers = {}
     for name, count in (("without", 0), ("with", 100)):
-        explainer = vtcav.VisualTCAV(model, LAYERS, steps or "adaptive", progress=False)
+        explainer = vtcav.VisualTCAV(model, LAYERS, steps or "adaptive", fill=None, progress=False)
         start = time.perf_counter()
         explainer.fit(concepts, negatives, null_cavs=count, bootstraps=count)
         explainers[name] = explainer
