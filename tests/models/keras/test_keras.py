@@ -491,9 +491,10 @@ def test_another_backend(monkeypatch):
 
 def test_keras_absent_or_old(monkeypatch):
     monkeypatch.delitem(sys.modules, "keras")
-    monkeypatch.setattr(importlib.metadata, "version", lambda _name: "2.15.0")
-    with pytest.raises(ModelError, match=r"expected Keras 3, but keras 2\.15\.0 is installed"):
-        import_keras()
+    for old in ("2.15.0", "3.8.0"):
+        monkeypatch.setattr(importlib.metadata, "version", lambda _name, old=old: old)
+        with pytest.raises(ModelError, match=rf"expected Keras 3\.12 or later, but {old} is"):
+            import_keras()
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(ExtraError, match=r"pip install 'vtcav\[keras\]'"):
         import_keras()

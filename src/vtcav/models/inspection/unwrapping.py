@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vtcav.errors import ModelError
 from vtcav.models.inspection.probing import first_line
-from vtcav.models.inspection.torch_internals import compiled_inner, is_compiled
+from vtcav.models.inspection.torch_internals import compiled_inner
 
 
 def eager(module: nn.Module) -> nn.Module:
@@ -28,16 +28,11 @@ def eager(module: nn.Module) -> nn.Module:
         else:
             break
     for name, part in module.named_modules():
-        where = f"its part {name!r}" if name else "it"
         if isinstance(part, torch.jit.ScriptModule):
+            where = f"its part {name!r}" if name else "it"
             raise ModelError(
                 f"expected an eager torch.nn.Module, but {where} is compiled by TorchScript, which "
                 "hides its layers; use the network before torch.jit.script or torch.jit.trace"
-            )
-        if is_compiled(part) and not hasattr(torch.compiler, "set_stance"):
-            raise ModelError(
-                f"expected an eager torch.nn.Module, but {where} is compiled by torch.compile, "
-                "which may leave out hooks; use the network before that, or torch 2.6 or later"
             )
     _check_weights(module)
     return module

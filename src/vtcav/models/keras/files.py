@@ -27,6 +27,7 @@ from vtcav.files.home import expanded
 from vtcav.models.inspection.unwrapping import usable_device
 
 _HINT = "pip install 'vtcav[keras]'"
+_FLOOR = 3, 12  # as in the package's metadata
 
 # Arguments in descriptions of TF-Keras 2 that Keras 3 does not know. They have no effect, or none
 # on a network that is built.
@@ -57,7 +58,7 @@ def import_keras() -> Any:
 
     Raises:
         ExtraError: When keras is not installed.
-        ModelError: When keras is version 2, or was imported with another backend.
+        ModelError: When keras is older than 3.12, or was imported with another backend.
     """
     if "keras" not in sys.modules:
         _check_version()
@@ -82,8 +83,9 @@ def _check_version() -> None:
     if importlib.util.find_spec("keras") is None:
         raise ExtraError(f"a Keras network needs keras, which is not installed: {_HINT}")
     version = importlib.metadata.version("keras")
-    if int(version.split(".")[0]) < 3:
-        raise ModelError(f"expected Keras 3, but keras {version} is installed: {_HINT}")
+    if tuple(map(int, version.split(".")[:2])) < _FLOOR:
+        floor = ".".join(map(str, _FLOOR))
+        raise ModelError(f"expected Keras {floor} or later, but {version} is installed: {_HINT}")
 
 
 def read_network(
