@@ -105,16 +105,7 @@ def private(name):
 
 SELF = {"self", "cls"}  # whose private names may come from a base class
 
-# Private names that belong to other packages.
-FOREIGN = frozenset(
-    [
-        *("_fields", "_replace", "_asdict"),  # public, of named tuples
-        # PyTorch: there is no public way to copy a module's state or to see writes in place
-        *("_modules", "_parameters", "_buffers", "_forward_hooks", "_forward_pre_hooks"),
-        *("_version", "_compiled_call_impl"),
-        *("_flatten_layers", "_trainable_variables", "_non_trainable_variables"),  # Keras
-    ]
-)
+FOREIGN = frozenset(["_fields", "_replace", "_asdict"])  # public, of named tuples
 
 
 def test_functions_take_few_parameters():

@@ -32,6 +32,7 @@ from tests.models.test_private_copy import (
     explained,
 )
 from vtcav.errors import LayerError, ModelError, VtcavError
+from vtcav.models.inspection import torch_internals
 from vtcav.models.inspection.torch_internals import forward_hooks, is_compiled, writes_to
 
 # of PyTorch, where a checkpointed part runs without gradients
@@ -509,10 +510,23 @@ def test_where_pytorch_lacks_a_private_name_the_safe_thing_is_said():
         assert writes_to(torch.zeros(1)) is None  # and a tensor is then restored at every pass
 
 
-def test_private_names_of_pytorch_are_in_one_place():
-    names = "_orig_mod _compiled_call_impl _version _get_backward_hooks _forward_hooks _buffers"
-    kept = Path(vtcav.__file__).parent / "models" / "inspection"
-    for path in kept.glob("*.py"):
+@pytest.mark.parametrize(
+    ("name", "elsewhere"), [("FORWARD_HOOKS", ("_gone", "_too")), ("NO_BACKWARD_HOOKS", {})]
+)
+def test_where_hooks_are_not_found_a_warning_says_so(name, elsewhere, monkeypatch):
+    check = torch_internals.check_hooks.__wrapped__
+    check()
+    monkeypatch.setattr(torch_internals, name, elsewhere)
+    with pytest.warns(UserWarning, match="keeps hooks where they are not found"):
+        check()
+
+
+def test_private_names_of_pytorch_and_keras_are_in_one_place():
+    names = (
+        "_orig_mod _compiled_call_impl _version _get_backward_hooks _forward_hooks _buffers "
+        "_parameters _flatten_layers _trainable_variables _non_trainable_variables"
+    )
+    for path in Path(vtcav.__file__).parent.rglob("*.py"):
         words = set(re.findall(r"[\"'.](_\w+)", path.read_text("utf-8")))
         assert path.name == "torch_internals.py" or not words & set(names.split()), path
 

@@ -41,13 +41,12 @@ class Copier:
         tensors = {i: pair for i, pair in self._known.items() if isinstance(pair[0], Tensor)}
         self._known = tensors
 
-    def copied(self, value: Any, depth: int = 0, *, whole: bool = False) -> Any:
+    def copied(self, value: Any, depth: int = 0) -> Any:
         """Return the copy of a value; the value itself where it needs none.
 
         Args:
             value: An attribute.
             depth: How many containers it is in.
-            whole: Whether to copy a container of any size.
         """
         if type(value) in _ATOMS:
             return value
@@ -55,10 +54,10 @@ class Copier:
             return self._modules.get(value, value)
         if id(value) not in self._known:
             self._known[id(value)] = value, value  # for values that hold themselves
-            self._known[id(value)] = value, self._new(value, depth, whole=whole)
+            self._known[id(value)] = value, self._new(value, depth)
         return self._known[id(value)][1]
 
-    def _new(self, value: Any, depth: int, *, whole: bool) -> Any:
+    def _new(self, value: Any, depth: int) -> Any:
         inner = functools.partial(self.copied, depth=depth + 1)
         kind = type(value)
         if isinstance(value, Tensor):
@@ -70,9 +69,16 @@ class Copier:
             return functools.partial(inner(value.func), *map(inner, value.args), **named)
         if kind is np.ndarray:
             return value.copy()
-        if kind in _CONTAINERS and (whole or (len(value) <= _LARGEST and depth < _DEEPEST)):
+        small = kind in _CONTAINERS and (len(value) <= _LARGEST or _holds_parts(value))
+        if small and depth < _DEEPEST:
             return _filled(value, inner)
         return value
+
+
+def _holds_parts(value: Any) -> bool:
+    """Tell whether a container has modules and tensors by name, as a module has its own."""
+    parts = value.values() if isinstance(value, dict) else value
+    return all(isinstance(part, Tensor | nn.Module | None) for part in parts)
 
 
 def _filled(value: Any, inner: Callable[[Any], Any]) -> Any:

@@ -20,7 +20,7 @@ from vtcav.models.inspection.borrowing import evaluating
 from vtcav.models.inspection.buffers import BorrowedState
 from vtcav.models.inspection.logits import LogitReader
 from vtcav.models.inspection.private_copy import PrivateCopy
-from vtcav.models.inspection.torch_internals import is_compiled
+from vtcav.models.inspection.torch_internals import check_hooks, is_compiled
 
 FirstPass: TypeAlias = tuple[Tensor, LogitReader]
 """A few images, and how the network's logits are read."""
@@ -107,6 +107,7 @@ def open_network(
         look: Makes the first pass.
         private: Whether a private copy may run.
     """
+    check_hooks()
     if private and not any(map(is_compiled, module.modules())):
         try:
             copy = PrivateCopy(module)

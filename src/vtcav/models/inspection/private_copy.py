@@ -26,7 +26,6 @@ from vtcav.models.inspection.buffers import KeptBuffer
 from vtcav.models.inspection.torch_internals import (
     FORWARD_HOOKS,
     NO_BACKWARD_HOOKS,
-    REGISTERED,
     forward_hooks,
 )
 
@@ -189,7 +188,7 @@ class PrivateCopy:
             elif "_hooks" in name and not value:  # most are empty: fast, and shared with no module
                 state[name] = type(value)()
             else:
-                state[name] = copied(value, whole=name in REGISTERED)
+                state[name] = copied(value)
         state["training"] = False
         state |= NO_BACKWARD_HOOKS
         if "grad_checkpointing" in state:  # timm's flag; the numbers are the same

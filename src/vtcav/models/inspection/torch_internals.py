@@ -1,29 +1,32 @@
 """What this package uses of PyTorch beyond its public interface, all in one place.
 
-PyTorch has no public way to list the parts of a module that are registered with it, to leave out
-backward hooks, to tell a compiled module, or to count writes to a tensor. Where a version of
-PyTorch lacks a name, the functions say the safe thing.
+Each name has its reason beside it. Where a version of PyTorch lacks one, the functions say the
+safe thing, and `check_hooks` warns.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-REGISTERED = ("_parameters", "_buffers", "_modules")
-"""Attributes of a module that hold what is registered with it."""
+from vtcav.errors import warn
 
+# PyTorch gives whoever registers a hook a handle, and nobody a list (pytorch issue 2847).
 FORWARD_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 """Attributes of a module that hold its forward hooks, by number."""
 
+# Backward hooks, a module's own or global, can only be removed by whoever registered them. A module
+# asks itself for them with these methods.
 NO_BACKWARD_HOOKS: dict[str, Callable[[], Any]] = {
     "_get_backward_hooks": lambda: ([], []),
     "_get_backward_pre_hooks": list,
 }
-"""Attributes of a module without backward hooks, its own or global: those of other tools would
-change or see gradients."""
+"""Attributes of a module without backward hooks: those of other tools would change or see
+gradients."""
 
 
 def forward_hooks(module: nn.Module) -> list[Callable[..., Any]]:
@@ -31,18 +34,45 @@ def forward_hooks(module: nn.Module) -> list[Callable[..., Any]]:
     return [hook for name in FORWARD_HOOKS for hook in getattr(module, name, {}).values()]
 
 
+@functools.cache
+def check_hooks() -> None:
+    """Try once whether hooks are found and left out.
+
+    Warns:
+        UserWarning: Where this version of PyTorch keeps them elsewhere.
+    """
+    part, seen = nn.Identity(), []
+    part.register_forward_pre_hook(lambda *_: None)
+    part.register_forward_hook(lambda *_: None)
+    part.register_full_backward_pre_hook(lambda *_: seen.append("before"))
+    part.register_full_backward_hook(lambda *_: seen.append("after"))
+    found = len(forward_hooks(part))
+    part.__dict__.update(NO_BACKWARD_HOOKS)
+    with torch.inference_mode(False), torch.enable_grad():
+        x = torch.ones(1, dtype=torch.float32, device="cpu", requires_grad=True)
+        part(x).sum().backward()
+    if found < len(FORWARD_HOOKS) or seen:
+        warn(
+            f"PyTorch {torch.__version__} keeps hooks where they are not found: those that other "
+            "tools left on the network run in every pass and may change numbers; remove them, or "
+            "use a version of PyTorch that this version of vtcav was tested with"
+        )
+
+
 def compiled_inner(module: nn.Module) -> nn.Module | None:
     """Return the module inside of one that `torch.compile` returned, or None."""
-    inner = getattr(module, "_orig_mod", None)
+    inner = getattr(module, "_orig_mod", None)  # the only way back, and known by this name alone
     return inner if isinstance(inner, nn.Module) else None
 
 
 def is_compiled(module: nn.Module) -> bool:
     """Tell whether a module itself (not a part of it) was compiled by torch.compile."""
+    # `Module.compile` leaves nothing else behind
     in_place = getattr(module, "_compiled_call_impl", None)
     return in_place is not None or compiled_inner(module) is not None
 
 
 def writes_to(tensor: Tensor) -> int | None:
     """Return how often a tensor was written to in place; None where PyTorch does not count."""
+    # a count can be raised in public (`torch.autograd.graph.increment_version`), not read
     return None if tensor.is_inference() else getattr(tensor, "_version", None)

@@ -109,7 +109,7 @@ class _Recorder:
         self.nodes: dict[Call, Any] = {}
         self.rows: dict[Call, Tensor] = {}
         self.runs: dict[str, int] = {}
-        self._running: list[tuple[Call, int]] = []  # with the number of writes to its inputs
+        self._running: list[tuple[Call, list[int | None]]] = []  # with writes to its inputs
         self._clock = count()
 
     def begin(self, name: str) -> Callable[..., None]:
@@ -137,7 +137,7 @@ class _Recorder:
             return None
         call.part, tensor = found
         call.shape, call.tensors = tuple(tensor.shape), tensor_count(output)
-        untouched = _writes(inputs) == writes
+        untouched = None not in writes and _writes(inputs) == writes
         call.hands_on = untouched and any(_same_values(tensor, value) for value in inputs)
         # A clone gives every output a node of its own: an Identity returns the very tensor
         # that a skip connection may also carry around it.
@@ -168,9 +168,9 @@ def _same_values(output: Tensor, value: Any) -> bool:
     )
 
 
-def _writes(inputs: tuple[Any, ...]) -> int:
-    """Return how often the inputs have been written to in place."""
-    return sum(writes_to(value) or 0 for value in inputs if isinstance(value, Tensor))
+def _writes(inputs: tuple[Any, ...]) -> list[int | None]:
+    """Return how often each input has been written to in place."""
+    return [writes_to(value) for value in inputs if isinstance(value, Tensor)]
 
 
 def record(module: nn.Module, x: Tensor, read_logits: Callable[[Any], Tensor]) -> Trace:

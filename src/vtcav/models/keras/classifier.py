@@ -32,7 +32,7 @@ class KerasLayers(UsableLayers):
     def infos(self) -> dict[str, LayerInfo]:
         """The usable layers by name, in the order in which they finish."""
         module = cast("ChannelsFirst", self.network.original)
-        weighted = {name for name, child in module.named_children() if child._parameters}
+        weighted = {name for name, child in module.named_children() if list(child.parameters())}
         layers = end_stages_at_joints(list(super().infos.values()), weighted, self.image)
         if module.channels_last:
             layers = [replace(x, layout=x.layout.replace("NCHW", "NHWC")) for x in layers]

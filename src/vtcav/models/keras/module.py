@@ -38,10 +38,10 @@ class ChannelsFirst(nn.Module):
         self._hidden = (network,)  # in a tuple, where torch does not take it for a child
         self.channels_last = _channels_last(network)
         own: set[int] = set()
-        for name, layer in _layers(network).items():
-            kind = _mirror_class(type(layer).__name__)
+        for name, layer in layers_by_path(network).items():
+            mirror = _mirror_class(type(layer).__name__)(layer, self.channels_last)
             # not add_module, which refuses the dots that Keras allows
-            self._modules[name] = mirror = kind(layer, self.channels_last)
+            setattr(self, f"{name}'" if name in vars(self) else name, mirror)
             own.update(map(id, mirror.parameters()))
         for i, variable in enumerate(network.weights):
             if id(variable.value) not in own:  # of a network that has weights beside its layers
@@ -60,7 +60,7 @@ class ChannelsFirst(nn.Module):
 
     def get_submodule(self, target: str) -> nn.Module:
         """Return the child that stands for a Keras layer."""
-        child = self._modules.get(target)
+        child = dict(self.named_children()).get(target)
         return super().get_submodule(target) if child is None else child
 
     def extra_repr(self) -> str:
@@ -81,7 +81,7 @@ class ChannelsFirst(nn.Module):
     @contextmanager
     def _through_children(self) -> Iterator[None]:
         """Make every Keras layer compute through the child that stands for it."""
-        mirrors = [child for child in self._modules.values() if isinstance(child, _Mirror)]
+        mirrors = [child for child in self.children() if isinstance(child, _Mirror)]
         with ExitStack() as stack:
             for mirror in mirrors:
                 for part in mirror.layer.modules() if isinstance(mirror.layer, nn.Module) else ():
@@ -107,8 +107,10 @@ class _Mirror(nn.Module):
         self.method = "forward" if is_layer else "call"
         self._compute: Callable[..., Any] = getattr(layer, self.method)
         if is_layer:
-            for variable in [*layer._trainable_variables, *layer._non_trainable_variables]:
-                _register(self, variable.name, variable.value)
+            inner = {id(weight) for part in _sublayers(layer) for weight in part.weights}
+            for variable in layer.weights:
+                if id(variable) not in inner:
+                    _register(self, variable.name, variable.value)
 
     @property
     def layer(self) -> Any:
@@ -146,14 +148,13 @@ def _register(module: nn.Module, name: str, value: Tensor) -> None:
         module.register_buffer(name, value)
 
 
-def _layers(network: Any) -> dict[str, Any]:
-    """Return all layers and operations inside a network by path, each once, outer before inner."""
+def layers_by_path(network: Any) -> dict[str, Any]:
+    """Return all layers and operations inside a network, each once, outer before inner."""
     found: dict[str, Any] = {}
     seen: set[int] = set()
 
     def walk(outer: Any, prefix: str) -> None:
-        layers = outer._flatten_layers(include_self=False, recursive=False)
-        for layer in [*getattr(outer, "operations", ()), *layers]:
+        for layer in [*getattr(outer, "operations", ()), *_sublayers(outer)]:
             if id(layer) in seen:
                 continue
             seen.add(id(layer))
@@ -168,11 +169,28 @@ def _layers(network: Any) -> dict[str, Any]:
     return found
 
 
+def _sublayers(layer: Any) -> list[Any]:
+    """Return the layers that a layer is made of: those of a model, or among its attributes."""
+    keras = import_keras()
+    if isinstance(layer, keras.Model):
+        return list(layer.layers)
+    held = {id(part): part for value in vars(layer).values() for part in _layers_in(value, keras)}
+    return list(held.values())
+
+
+def _layers_in(value: Any, keras: Any) -> Iterator[Any]:
+    if isinstance(value, keras.Layer):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _layers_in(part, keras)
+
+
 def _channels_last(network: Any) -> bool:
     """Tell whether the network has its channels last, or raise where its layers disagree."""
     formats = {
         layer.data_format: name
-        for name, layer in _layers(network).items()
+        for name, layer in layers_by_path(network).items()
         if isinstance(getattr(layer, "data_format", None), str)
     }
     if len(formats) > 1:
@@ -191,7 +209,7 @@ def _architecture(network: Any) -> str:
         config = keras.saving.serialize_keras_object(network)
     except Exception:  # noqa: BLE001  (a hand-written network may have no configuration)
         config = None
-    layers = [(name, type(layer).__name__) for name, layer in _layers(network).items()]
+    layers = [(name, type(layer).__name__) for name, layer in layers_by_path(network).items()]
     return json.dumps([_essential(config), layers], sort_keys=True, default=repr)
 
 

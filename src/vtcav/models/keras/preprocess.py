@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vtcav.errors import ModelError
 from vtcav.images.preprocess import Preprocess
+from vtcav.models.keras.module import layers_by_path
 from vtcav.models.sources.source import imagenet_names
 
 # Arguments of a Preprocess, by the names that keras.applications uses, and "pixels" for none.
@@ -108,7 +109,7 @@ def advise(network: Any, *, channels_last: bool) -> Advice:
 def _application(network: Any) -> tuple[str, str]:
     """Return the name and the scale of the architecture; no name if it is inside another."""
     outer = {layer.name for layer in network.layers}
-    names = {layer.name for layer in network._flatten_layers()}
+    names = {network.name, *(layer.name for layer in layers_by_path(network).values())}
     for pattern, layer, scale in _APPLICATIONS:
         if layer in names:
             whole = layer in outer and re.fullmatch(pattern, network.name)
