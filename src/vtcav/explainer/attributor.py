@@ -27,9 +27,17 @@ from vtcav.images.references import ImageRef
 from vtcav.method import attribution
 from vtcav.method.cav import Cavs
 from vtcav.method.integral.adaptive import integrate_adaptive
-from vtcav.method.integral.constants import COMPLETENESS
+from vtcav.method.integral.constants import COMPLETENESS, ROUGH
 from vtcav.method.integral.integrand import Integrand
-from vtcav.method.integral.trapezoid import FLOOR, Integral, completeness_gap, integrate, trapezoid
+from vtcav.method.integral.trapezoid import (
+    FLOOR,
+    Integral,
+    coarser,
+    completeness_gap,
+    fixed_rule_error,
+    integrate,
+    trapezoid,
+)
 from vtcav.models.base import Head, Model
 from vtcav.models.foreign_errors import network_errors
 from vtcav.models.heads.mixed_precision import mixed
@@ -113,7 +121,8 @@ class LayerImages:
             integrand = Integrand(head, self.F, logits, self._logit_difference, self.attributions)
             return integrate_adaptive(integrand, tolerance=settings.tolerance, batch_size=size)
         alpha, weight = trapezoid(settings.steps)
-        return integrate(head, self.F, logits, alpha, weight, batch_size=size)
+        coarse = coarser(settings.steps)
+        return integrate(head, self.F, logits, alpha, weight, batch_size=size, coarse=coarse)
 
     def relevance(self, IG: Tensor, on: Tensor) -> tuple[Tensor, Tensor]:
         """Return B [n, T, C, h, w] and s [n, T] of the images at positions `on` [n]."""
@@ -146,6 +155,8 @@ class LayerImages:
             )
         gap = completeness_gap(integral.IG, self.F, self._logit_difference)
         fixed = integral.error.isnan()
+        error = torch.where(fixed, self._fixed_error(integral, gap, a, B), integral.error)
+        error = error.expand(a.shape)
         return LayerResult(
             layer=self.head.layer,
             bank=self.bank,
@@ -155,11 +166,20 @@ class LayerImages:
             a_resampled=_resampled(self.cavs.resampled, self.F, B, share).cpu(),
             raised=(share > 0).cpu(),
             pointed=(self.pooled.amax(2) > 0).cpu(),
-            error=torch.where(fixed, gap[:, None, None], integral.error).expand(a.shape),
+            error=error,
             incomplete=fixed.flatten(1).all(1) & (gap > COMPLETENESS),
+            rough=fixed & (error > ROUGH),
             converged=integral.converged,
             evaluations=integral.evaluations,
         )
+
+    def _fixed_error(self, integral: Integral, gap: Tensor, a: Tensor, B: Tensor) -> Tensor:
+        """Return the estimated relative error of a fixed rule [N, 1 or T, 1 or K]."""
+        if integral.coarse is None:
+            return gap[:, None, None]
+        coarse_B, share = self.relevance(integral.coarse, self.all)
+        coarse = attribution.concept_attribution(coarse_B, share, self.concept_maps, self.pooled)
+        return fixed_rule_error(gap, a, coarse, B, coarse_B)
 
 
 class Attributor:

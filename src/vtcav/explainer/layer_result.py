@@ -21,6 +21,7 @@ NO_DIRECTION = "no channel points towards the concept, so the attribution is 0"
 NOT_RAISED = f"the image {CLASS_NOT_RAISED} above zero feature maps, so all are 0"
 NOT_CONVERGED = "quadrature stopped above the tolerance"
 INCOMPLETE = "the integral misses or adds more than 2 % of z(F) - z(0): take adaptive or more steps"
+ROUGH = "the number may change by more than 5 % with finer steps: take adaptive or more steps"
 NOT_TESTED = "not tested: "
 LEARNED_FROM = "the image, or a part of it, is among those that the concept was learned from"
 
@@ -38,9 +39,9 @@ class LayerResult:
         a_resampled: Those of the J null and bootstrap CAVs [N, T, J].
         raised: Whether the image raises the class's logit above that of zero feature maps [N, T].
         pointed: Whether any channel points towards the concept [N, K].
-        error: Estimated relative error of the integral [N, T, K]; for a fixed rule, which gives no
-            estimate, the completeness gap: what is missing of z(F) - z(0), or too much.
-        incomplete: Whether a fixed rule leaves more than 2 % of that [N].
+        error: Estimated relative error of the integral [N, T, K].
+        incomplete: Whether a fixed rule misses or adds more than 2 % of z(F) - z(0) [N].
+        rough: Whether the error of a fixed rule may be above 5 % [N, T, K].
         converged: Whether the tolerance was reached [N].
         evaluations: The number of gradient evaluations [N].
     """
@@ -55,6 +56,7 @@ class LayerResult:
     pointed: Tensor
     error: Tensor
     incomplete: Tensor
+    rough: Tensor
     converged: Tensor
     evaluations: Tensor
 
@@ -117,6 +119,8 @@ class LayerResult:
             notes.append(NOT_CONVERGED)
         if self.incomplete[n]:
             notes.append(INCOMPLETE)
+        elif self.rough[n, t, k] and self.a[n, t, k] > 0:
+            notes.append(ROUGH)
         if untested:
             notes.append(NOT_TESTED + untested)
         elif no_effect and self.raised[n, t]:

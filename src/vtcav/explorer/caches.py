@@ -272,27 +272,23 @@ class IntegralCache:
         known = {t: self._kept.get((picture, layer, t)) for t in logits}
         return [t for t, pair in known.items() if pair is None]
 
-    def find(
-        self, picture: str, layer: str, logits: Sequence[int]
-    ) -> tuple[Integral, Tensor | None] | None:
-        """Return the integral of T logits, and IG with half the steps.
+    def find(self, picture: str, layer: str, logits: Sequence[int]) -> Integral | None:
+        """Return the integral of T logits; None if one of them is not known.
 
-        Returns:
-            The integral, and IG [1, T, C, h, w] of the rule with half the steps, which is None if
-            the number of steps is odd; or None if one of the integrals is not known.
+        With an odd number of steps it has none with half the steps.
         """
         found = [self._kept.get((picture, layer, t)) for t in logits]
         pairs = [pair for pair in found if pair is not None]
         if len(pairs) < len(found):
             return None
         halves = [half for _, half in pairs if half is not None]
-        integral = Integral(
+        return Integral(
             torch.stack([whole for whole, _ in pairs])[None],
             torch.full((1, 1, 1), torch.nan, dtype=torch.float32),
             torch.ones(1, dtype=torch.bool),
             torch.full((1,), self._steps + 1),
+            torch.stack(halves)[None] if len(halves) == len(pairs) else None,
         )
-        return integral, torch.stack(halves)[None] if len(halves) == len(pairs) else None
 
     def compute(
         self, picture: str, head: Head, F: Tensor, logits: Sequence[int], report: Report

@@ -266,23 +266,22 @@ class Session:
         check()
         missing = self._integrals.missing(picture, layer, self._logits(classes))
         ready = [t for t in classes if not missing or (not self.model.binary and t not in missing)]
-        found = self._integrals.find(picture, layer, self._logits(ready)) if ready else None
+        integral = self._integrals.find(picture, layer, self._logits(ready)) if ready else None
         name = concept if isinstance(concept, str) else _name(concept)
         k = bank.names.index(name)
         rows: list[Row] = []
         rough: dict[int, float] = {}
         with self.lock.hold():
             check()
-            if found is not None:
-                integral, half = found
+            if integral is not None:
                 attributor = Attributor(self.model, bank, self.settings)
                 here = attributor.layer_images(layer, images, ready)
                 ref = self.pictures.get(picture).ref
                 rows = here.result(integral).rows(
                     ref.name, self.model.class_names, learned_from=bank.concepts_of(ref.digest())
                 )
-                if half is not None:
-                    a = here.attributions(half, here.all)[0, :, k].tolist()
+                if integral.coarse is not None:
+                    a = here.attributions(integral.coarse, here.all)[0, :, k].tolist()
                     rough = dict(zip(ready, a, strict=True))
                 M = here.concept_maps
             else:
@@ -294,7 +293,7 @@ class Session:
             separated=bool(bank.layers[layer].separated[k]),
             rows=tuple(row for row in rows if row.concept == name),
             rough=rough,
-            pending=tuple(t for t in classes if found is None or t not in ready),
+            pending=tuple(t for t in classes if integral is None or t not in ready),
             record=bank.concepts[k],
         )
 

@@ -83,8 +83,7 @@ class LocalExplanation:
 
         Columns, by what they mean: layer, concept, class_index, class_name, attribution (0 to 1:
         the share of the best class's logit difference, image minus zero feature maps, that the
-        concept accounts for), error (estimated quadrature error, absolute; empty for a fixed number
-        of steps, which does not estimate it), evaluations (of the gradient), separated (whether the
+        concept accounts for), error (estimated quadrature error, absolute), evaluations (of the gradient), separated (whether the
         layer tells the concept from its negatives), cav_low and cav_high (95 % interval over the
         choice of examples and negatives, from bootstrap CAVs), null_mean (mean attribution of null
         CAVs), effect (how many of their standard deviations the attribution lies above it), p_value

@@ -121,7 +121,7 @@ class _Refinement:
             n, T, *integrand.F.shape[1:], dtype=torch.float32, device=integrand.F.device
         )
         no, infinite = torch.zeros(n, dtype=torch.bool), torch.full((n,), torch.inf)
-        self.integral = Integral(IG, infinite, no, torch.zeros(n, dtype=torch.int64))
+        self.integral = Integral(IG, infinite, no, torch.zeros(n, dtype=torch.int64), None)
         self.unresolved = no.clone()
         self._integrand, self._spacing = integrand, spacing
         self._tolerance, self._batch_size = tolerance, batch_size

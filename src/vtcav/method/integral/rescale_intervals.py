@@ -59,7 +59,11 @@ def integrate_by_rescale_rule(
         results += rule.integrate(range(first, min(first + at_once, N)), n)
     IG, error, converged, evaluations = zip(*results, strict=True)
     return Integral(
-        torch.stack(IG), torch.stack(error), torch.tensor(converged), torch.tensor(evaluations)
+        torch.stack(IG),
+        torch.stack(error),
+        torch.tensor(converged),
+        torch.tensor(evaluations),
+        None,
     )
 
 
