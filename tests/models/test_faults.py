@@ -528,6 +528,7 @@ def test_private_names_of_pytorch_and_keras_are_in_one_place():
     )
     for path in Path(vtcav.__file__).parent.rglob("*.py"):
         words = set(re.findall(r"[\"'.](_\w+)", path.read_text("utf-8")))
+        words -= {"_orig_mod"} if path.name == "checkpoints.py" else set()  # in keys of files
         assert path.name == "torch_internals.py" or not words & set(names.split()), path
 
 
