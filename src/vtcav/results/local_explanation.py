@@ -83,14 +83,15 @@ class LocalExplanation:
 
         Columns, by what they mean: layer, concept, class_index, class_name, attribution (0 to 1:
         the share of the best class's logit difference, image minus zero feature maps, that the
-        concept accounts for), error (estimated quadrature error, absolute), evaluations (of the gradient), separated (whether the
-        layer tells the concept from its negatives), cav_low and cav_high (95 % interval over the
-        choice of examples and negatives, from bootstrap CAVs), null_mean (mean attribution of null
-        CAVs), effect (how many of their standard deviations the attribution lies above it), p_value
-        (one-sided: the share of null CAVs that get as much), q_value (p adjusted for all rows of
-        this table, Benjamini and Hochberg), note (why a value is 0, missing or uncertain; empty
-        where all is well). The main number stands last, because a terminal that is too narrow hides
-        the columns in the middle; `wide()` is the smaller table to print.
+        concept accounts for), error (estimated quadrature error, absolute), evaluations (of the
+        gradient), separated (whether the layer tells the concept from its negatives), cav_low and
+        cav_high (95 % interval over the choice of examples and negatives, from bootstrap CAVs),
+        null_mean (mean attribution of null CAVs), effect (how many of their standard deviations the
+        attribution lies above it), p_value (one-sided: the share of null CAVs that get as much),
+        q_value (p adjusted for all rows of this table, Benjamini and Hochberg), note (why a value
+        is 0, missing or uncertain; empty where all is well). The main number stands last, because a
+        terminal that is too narrow hides the columns in the middle; `wide()` is the smaller table
+        to print.
         """
         return printable(
             self._rows.drop(columns="image"), "effect", "p_value", "q_value", "attribution"
