@@ -68,6 +68,21 @@ def test_what_is_seen_and_hardly_used():
     assert "falls by 1 % (-1 to 3 %)" in found.sentence
 
 
+def test_what_does_no_more_than_any_region_is_hardly_used():
+    rises = {"drop": -0.6, "drop_low": -1.1, "drop_high": 0.0, "share": -0.12}
+    rises |= {"fill_low": -0.7, "fill_high": -0.5, "placebo_mean": -0.5, "q_value": 0.6}
+    found = verdict(**rises)
+    assert found.kind == "not used"
+    assert "rises by 12 % (0 to 22 %)" in found.sentence
+    assert found.sentence.endswith("regions of the same size elsewhere: 10 %.")
+    assert verdict(**rises | {"placebo_mean": 0.5}).kind == "cannot be told"
+    assert verdict(**rises | {"drop_low": -1.9}).kind == "cannot be told"
+
+
+def test_regions_elsewhere_that_do_more_are_no_sign_of_use():
+    assert verdict(placebo_mean=4.5).kind == "not used"
+
+
 def test_zero_has_no_sign():
     found = verdict(**SMALL | {"drop": -0.001, "drop_low": -0.002, "drop_high": 0.001})
     assert "-0" not in found.sentence

@@ -143,7 +143,6 @@ def _verdict(row: dict[Any, Any], class_name: str) -> Verdict:
     effect = (
         f"Without {concept} the score of {target} {verb} by {change} on average over "
         f"{count(int(row['n']), 'image')}; regions of the same size elsewhere: {chance}."
-        + ("" if row["drop"] > 0 else f" It counts against {target}.")
     )
     doubt = _doubt(row, small)
     if row["present"] < RARE:
@@ -158,14 +157,15 @@ def _verdict(row: dict[Any, Any], class_name: str) -> Verdict:
     if doubt:
         sentence = f"Whether {target} uses {concept} cannot be told, because {doubt}. {effect}"
         return Verdict(row["concept"], "cannot be told", sentence, size)
-    if abs(size) < small or row["q_value"] > SIGNIFICANT or _chance_does_more(row):
+    if abs(size) < small or not row["q_value"] <= SIGNIFICANT or _chance_does_more(row):
         sentence = (
             f"The network sees {concept} but hardly uses it for {target}: without it the score "
             f"{verb} by {change} on average over {count(int(row['n']), 'image')}; regions of the "
             f"same size elsewhere: {chance}."
         )
         return Verdict(row["concept"], "not used", sentence, size)
-    return Verdict(row["concept"], "used", effect, size)
+    against = "" if row["drop"] > 0 else f" It counts against {target}."
+    return Verdict(row["concept"], "used", effect + against, size)
 
 
 def _doubt(row: dict[Any, Any], small: float) -> str:
@@ -175,10 +175,14 @@ def _doubt(row: dict[Any, Any], small: float) -> str:
     if row["area"] > LARGE:
         area = f"{row['area'] * 100:.0f} %"
         return f"its region covers {area} of the picture, and more than the concept goes with it"
-    spread = row["fill_high"] - row["fill_low"]
-    if row["fill_low"] < 0 < row["fill_high"] and spread > small * scale:
+    widest = max(abs(row["fill_low"]), abs(row["fill_high"]))
+    if row["fill_low"] < 0 < row["fill_high"] and widest > 2 * small * scale:
         return "the answer depends on how its region is filled in"
-    if max(abs(low), abs(high)) <= 2 * small * scale or row["q_value"] <= SIGNIFICANT:
+    largest = max(abs(low), abs(high)) / scale
+    if largest <= 2 * small or row["q_value"] <= SIGNIFICANT:
+        return ""
+    beyond = abs(row["drop"] - row["placebo_mean"]) / scale
+    if beyond <= 2 * small and largest <= 5 * small:  # it does what any region does
         return ""
     if isnan(row["q_value"]):
         return "it was not compared with regions elsewhere; placebos would tell"
@@ -221,11 +225,13 @@ def _change(row: dict[Any, Any]) -> str:
 
 
 def _chance(row: dict[Any, Any]) -> str:
+    """Return what regions elsewhere do, in the direction of the concept's own change."""
     if isnan(row["placebo_mean"]):
         return "not tried"
+    change = row["placebo_mean"] if row["drop"] > 0 else -row["placebo_mean"]
     if isnan(row["share"]):
-        return f"{row['placebo_mean']:.2f} logits"
-    return f"{_percent(row['placebo_mean'] / _scale(row))} %"
+        return f"{change:.2f} logits"
+    return f"{_percent(change / _scale(row))} %"
 
 
 def _percent(share: float) -> str:
