@@ -76,7 +76,7 @@ quadrature=method.integral.trapezoid runs=explainer.runs saved=files.manifest sc
 shortcuts=models.settings shown=images.input_box storage=files.atomic tables=results.tables
 diagnostics.place=diagnostics.location diagnostics.trust=diagnostics.levels
 evaluation.comparison=evaluation.compare.result evaluation.command=cli.evaluate
-evaluation.concept_removal=evaluation.removal.concept_part
+evaluation.concept_removal=evaluation.removal.curves,method.concept_part
 evaluation.insertion=evaluation.removal.compute evaluation.masks=images.masks
 evaluation.insertion_result=evaluation.removal.result
 evaluation.localisation_result=evaluation.localisation.result

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from vtcav.evaluation.removal.concept_part import area, coefficient, concept_part, curves
+from vtcav.evaluation.removal.curves import area, curves
+from vtcav.method.concept_part import coefficient, concept_part
 
 # two channels at three positions, a direction of length 5
 F = torch.tensor([[[[3.0, 6.0, 0.0]], [[4.0, 8.0, 5.0]]]])

@@ -22,9 +22,10 @@ from tests.helpers.small import (
 from tests.helpers.tokens import Transformer
 from vtcav.evaluation import insertion_deletion
 from vtcav.evaluation.removal.compute import NO_DIRECTION, NOT_SEPARATED, NOTHING_THERE
-from vtcav.evaluation.removal.concept_part import area, coefficient, concept_part
+from vtcav.evaluation.removal.curves import area
 from vtcav.evaluation.removal.result import NO_CONTROLS, NOT_RAISED, ONE_IMAGE, removal_row
 from vtcav.method.attribution import pooled_cav
+from vtcav.method.concept_part import coefficient, concept_part
 
 # -- a network whose classes are colours -------------------------------------------------------
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from vtcav.errors import ExplanationError, ImageError, warn
 from vtcav.explainer.allotment import Allotment
 from vtcav.explainer.erasure import Eraser, Regions, Targets
+from vtcav.explainer.feature_removal import FeatureRemoval
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.layer_result import LayerResult
 from vtcav.explainer.settings import ErasureSettings, IntegralSettings
@@ -231,6 +232,7 @@ class Attributor:
         self.settings = settings
         self.erasure = erasure or ErasureSettings(fill=None)
         self.eraser = Eraser(model, Targets.of(cavs), self.erasure, settings.images)
+        self._removal = FeatureRemoval(model, cavs, self.erasure, settings.images)
         self.layers = model.check_layers(list(cavs.layers))
         self.precision_error: dict[str, float] | None = None
         self._budget = Budget(settings.batch_size)
@@ -274,7 +276,8 @@ class Attributor:
             ModelError: When the network gives infinite values or NaN.
         """
         with network_errors("for an image without a concept"):
-            return self.eraser.rows(images, regions, classes, allotment, shown)
+            found = self.eraser.rows(images, regions, classes, allotment, shown)
+            return found + self._removal.rows(images, classes)
 
     def class_rows(
         self,

@@ -106,13 +106,12 @@ class Targets:
         # the first layer finds colours and edges, the last has hardly any place
         joined = layers[1:-1] if len(layers) > 3 else layers
         known = {layer: found for layer in joined if (found := places[layer]) is not None}
-        logits = [cavs.sets[i].logits for i in dict.fromkeys(i for _, i in cavs.contrast)]
-        if not known or not all(map(len, logits)):
+        reference = reference_logits(cavs)
+        if not known or not len(reference):
             return None
         null = {layer: v for layer in known if (v := _null_directions(cavs, layer)) is not None}
         seen = torch.stack([found.seen for found in known.values()]).amax(0)
-        # one reference for all concepts, so that their shares can be compared
-        return cls(TOGETHER, cavs.names, known, null, seen, torch.stack(logits).mean(0))
+        return cls(TOGETHER, cavs.names, known, null, seen, reference)
 
 
 class Eraser:
@@ -304,6 +303,15 @@ class Eraser:
         return (
             list(torch.split(torch.cat(found), [len(each) for each in erasures])) if found else []
         )
+
+
+def reference_logits(cavs: CavBank) -> Tensor:
+    """Return the mean logits of all negatives [T]; empty where a set has none.
+
+    There is one reference for all concepts, so that their shares can be compared.
+    """
+    logits = [cavs.sets[i].logits for i in dict.fromkeys(i for _, i in cavs.contrast)]
+    return torch.stack(logits).mean(0) if all(map(len, logits)) else torch.zeros(0)
 
 
 def _null_directions(cavs: CavBank, layer: str) -> Tensor | None:

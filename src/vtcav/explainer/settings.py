@@ -83,6 +83,7 @@ class ErasureSettings(Settings):
         fill: How a region is filled in; None erases nothing.
         placebos: Regions of the same size elsewhere in an image, or in the images of a class, which
             say what chance does.
+        features: Whether concepts are also taken out of the feature maps of every layer.
 
     Raises:
         ExplanationError: For a value out of range.
@@ -97,11 +98,25 @@ class ErasureSettings(Settings):
     placebos: int = parameter(
         20, Whole(0), "regions elsewhere that the effect of each concept is compared with"
     )
+    features: bool = parameter(
+        False,
+        Flag(),
+        "also take each concept out of the feature maps of every layer: a second opinion",
+    )
+
+    @property
+    def asked(self) -> bool:
+        """Whether anything is erased."""
+        return self.fill is not None or self.features
 
     def describe(self) -> dict[str, Any]:
         """Return the settings as JSON data; a callable by its name."""
         name = getattr(self.fill, "__qualname__", type(self.fill).__name__)
-        return {"fill": name if callable(self.fill) else self.fill, "placebos": self.placebos}
+        return {
+            "fill": name if callable(self.fill) else self.fill,
+            "placebos": self.placebos,
+            "features": self.features,
+        }
 
 
 @dataclass(frozen=True)

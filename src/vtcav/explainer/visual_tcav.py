@@ -66,6 +66,9 @@ class VisualTCAV:
             filled inputs. None erases nothing.
         placebos: Regions of the same size elsewhere that the effect of each concept is compared
             with: in an image, or in the images of a class together.
+        features: Whether concepts are also taken out of the feature maps of every layer, which is
+            more specific than filling in and finds less (docs/erasure.md); `effects` then has rows
+            of single layers.
         progress: Whether to show progress bars; None shows them where the output is a terminal.
         cache: Where to keep intermediate results of `fit`, so that fitting again, or adding a
             concept, is fast: a folder or a `vtcav.Cache`, True for the user's cache folder, False
@@ -112,6 +115,7 @@ class VisualTCAV:
         precision: Precision | None = None,
         fill: Fill | None = ErasureSettings.fill,
         placebos: int = ErasureSettings.placebos,
+        features: bool = ErasureSettings.features,
         progress: bool | None = None,
         cache: bool | str | Path | Cache | None = None,
     ) -> None:
@@ -121,7 +125,7 @@ class VisualTCAV:
                 "vtcav.Classifier(module, class_names, preprocess)"
             )
         self._settings = IntegralSettings(steps, tolerance, batch_size, precision)
-        self._erasure = ErasureSettings(fill, placebos)
+        self._erasure = ErasureSettings(fill, placebos, features)
         self.model = model
         self.progress = progress
         self._cache = cache_of(cache, unset=False)
@@ -223,8 +227,7 @@ class VisualTCAV:
             concepts, negatives, limit=fit.limit, seed=fit.seed, min_examples=fit.min_examples
         )
         batch_size = self._settings.batch_size or examples_per_pass(self.model.device)
-        erasure = self._erasure.fill is not None
-        run = Pass(self.model, self.layers, batch_size, erasure=erasure)
+        run = Pass(self.model, self.layers, batch_size, erasure=self._erasure.asked)
         cavs = learn(run, gathered, fit, self.variant, cache=self._cache, shown=self.progress)
         self._attributor = Attributor(self.model, cavs, self._settings, self._erasure)
         return self

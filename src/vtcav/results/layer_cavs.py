@@ -52,7 +52,7 @@ class LayerCavs(Cavs):
         if self.resampled is not None:
             named |= {f"resampled/{name}": t for name, t in self.resampled.by_name().items()}
         if self.places is not None:
-            named |= {f"places/{name}": t for name, t in vars(self.places).items()}
+            named |= {f"places/{name}": t for name, t in self.places.by_name().items()}
         return {name: tensor.contiguous() for name, tensor in named.items()}
 
     @classmethod
@@ -71,7 +71,7 @@ class LayerCavs(Cavs):
         places = {
             field.name: tensors[f"{prefix}places/{field.name}"]
             for field in fields(PlaceFilters)
-            if f"{prefix}places/w" in tensors
+            if f"{prefix}places/{field.name}" in tensors
         }
         return cls(
             **cavs.by_name(),

@@ -26,13 +26,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.errors import ExplanationError
-from vtcav.evaluation.removal.concept_part import coefficient, concept_part, curves
+from vtcav.evaluation.removal.curves import curves
 from vtcav.evaluation.removal.result import InsertionDeletion, mean_controls, removal_row
 from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.images.batches import Batch, Batches
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.progress import progress_bar
 from vtcav.method.attribution import pooled_cav
+from vtcav.method.concept_part import coefficient, concept_part
 from vtcav.models.base import Head, Model
 from vtcav.models.finite import check_finite
 from vtcav.parameters import Whole, check

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.evaluation.removal.concept_part import area
+from vtcav.evaluation.removal.curves import area
 from vtcav.evaluation.result import EvaluationResult, by_group, mean_interval
 from vtcav.parameters import Between, check
 from vtcav.results.tables import printable

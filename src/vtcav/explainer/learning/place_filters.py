@@ -19,6 +19,7 @@ from torch import Tensor
 from vtcav.explainer.learning.drawn_filters import DrawnFilters, OwnFilter
 from vtcav.explainer.learning.example_passes import LearnedSet, Pass, feature_maps
 from vtcav.images.concepts import Concept, ImageSet
+from vtcav.method.cav import emblem
 from vtcav.method.discriminant_map import discriminant_directions
 from vtcav.method.erasure.place_filter import (
     REFINEMENTS,
@@ -28,6 +29,7 @@ from vtcav.method.erasure.place_filter import (
     best_step,
     highest,
     outer_products,
+    pattern,
     top_means,
 )
 from vtcav.method.resampling import Draws
@@ -51,11 +53,13 @@ class _Learned:
         w: Filters of every step and fold [S, 3, C]; the first step is that which refinement began
             with.
         offset: Their w.m- [S, 3].
+        pattern: The patterns of the filters from all images [S, C].
         highest: Highest responses of examples and negatives [n, S, 3], by set.
     """
 
     w: Tensor
     offset: Tensor
+    pattern: Tensor
     highest: dict[ImageSet, Tensor] = field(default_factory=dict)
 
 
@@ -90,16 +94,20 @@ class PlaceLearning:
     ) -> dict[str, _Learned]:
         """Return the filters of every step by layer, refined from directions [3, C]."""
         w = {layer: [first] for layer, first in start.items()}
+        differences: dict[str, list[Tensor]] = {layer: [] for layer in start}
         for _ in range(REFINEMENTS):
             m_pos = self._top_means(examples, {layer: steps[-1] for layer, steps in w.items()})
             for layer, folds in backgrounds.items():
                 pairs = zip(folds, m_pos[layer], strict=True)
                 w[layer].append(torch.cat([fold.filters(m[None]) for fold, m in pairs]))
+                differences[layer].append(m_pos[layer][0] - folds[0].mean)
         learned = {}
         for layer, steps in w.items():
             m_neg = torch.stack([fold.mean for fold in backgrounds[layer]])
-            stacked = torch.stack(steps)
-            learned[layer] = _Learned(stacked, (stacked * m_neg).sum(2))
+            stacked, found = torch.stack(steps), differences[layer]
+            # the locations of the start are those that the first step was learned from
+            own = pattern(stacked[:, 0], torch.stack([found[0], *found]))
+            learned[layer] = _Learned(stacked, (stacked * m_neg).sum(2), own)
         return learned
 
     def respond(self, learned: LearnedSet) -> None:
@@ -153,6 +161,7 @@ class PlaceLearning:
                 tensors = {
                     "w": each.w,
                     "offset": each.offset,
+                    "pattern": each.pattern,
                     "examples": each.highest[concept.examples],
                     "negatives": each.highest[concept.negatives],
                 }
@@ -167,13 +176,13 @@ class PlaceLearning:
         here = {}
         for layer, w in start.items():
             kept = examples.entries.get("places", layer, w)
-            if kept is None:
+            if kept is None or "pattern" not in kept:
                 return None
             highest_of = {
                 concept.examples: kept["examples"],
                 concept.negatives: kept["negatives"],
             }
-            here[layer] = _Learned(kept["w"], kept["offset"], highest_of)
+            here[layer] = _Learned(kept["w"], kept["offset"], kept["pattern"], highest_of)
         return here
 
     def _background(self, negatives: LearnedSet) -> Backgrounds:
@@ -260,10 +269,11 @@ def _filters(concept: Concept, here: _Learned) -> PlaceFilters:
         for f, other in ((1, _FOLDS[2]), (2, _FOLDS[1]))
     ]
     own = slice(steps[0], steps[0] + 1)
-    return PlaceFilters.of(
-        here.w[own, 0].cpu(),
-        here.offset[own, 0].cpu(),
-        examples[:, own, 0],
-        negatives[:, own, 0],
-        torch.tensor([sum(halves) / 2]).nan_to_num(0.0),  # nothing is held out of one image
+    return PlaceFilters(
+        w=here.w[own, 0].cpu(),
+        offset=here.offset[own, 0].cpu(),
+        low=emblem(negatives[:, own, 0]),
+        high=emblem(examples[:, own, 0]),
+        seen=torch.tensor([sum(halves) / 2]).nan_to_num(0.0),  # nothing is held out of one image
+        pattern=here.pattern[own].cpu(),
     )

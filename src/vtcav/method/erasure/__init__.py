@@ -9,6 +9,8 @@ map say where, and the network itself say how much, in five steps:
    layers see another concept (`region`).
 4. H is filled in from around it (`fill`).
 5. The drop is z_t(x) - z_t(filled x), and its share that of z_t(x) - z_t(negatives) (`effect`).
+6. By request, the concept's pattern is taken out of the feature maps of single layers as well: a
+   second opinion, which tells things in one place apart and finds too little (`concept_part`).
 
 A concept that the filter does not tell from the negatives on held-out images is not seen: it gets
 no number. Regions of the same size elsewhere in the image, placebos, say what chance would do.

@@ -15,14 +15,13 @@ so that r is 0 on average over the negatives, and 1 on average at the concept's 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from vtcav.method.cav import emblem
 from vtcav.method.concept_map import concept_map, response
 
 __all__ = [
@@ -35,6 +34,7 @@ __all__ = [
     "best_step",
     "highest",
     "outer_products",
+    "pattern",
     "top_means",
 ]
 
@@ -107,6 +107,21 @@ class Background:
         differ = (scale > 0) & (difference.square().sum(1, keepdim=True) > least)
         w = torch.where(differ, w / torch.where(differ, scale, 1.0), 0.0)
         return w.to(m_pos.dtype)
+
+
+def pattern(w: Tensor, difference: Tensor) -> Tensor:
+    """Return what concepts add to feature maps [K, C]: m+ - m-, scaled so that w.pattern = 1.
+
+    Args:
+        w: Filters, or the directions that refinement begins with [K, C].
+        difference: m+ - m- [K, C].
+
+    Example:
+        >>> pattern(torch.tensor([[0.5, 0.0]]), torch.tensor([[4.0, 2.0]]))
+        tensor([[2., 1.]])
+    """
+    amount = (w * difference).sum(1, keepdim=True)
+    return torch.where(amount > 0, difference / torch.where(amount > 0, amount, 1.0), 0.0)
 
 
 def outer_products(F: Tensor, mean: Tensor) -> Tensor:
@@ -199,6 +214,8 @@ class PlaceFilters:
         high: The same over the examples [K].
         seen: AUC of the highest response on held-out images [K]: learned on one half of examples
             and negatives and tested on the other, both ways, and averaged.
+        pattern: What the concept adds to the feature maps [K, C]: m+ - m-, scaled so that
+            w.pattern = 1; 0 for a filter of zeros. None in older files.
     """
 
     w: Tensor
@@ -206,31 +223,30 @@ class PlaceFilters:
     low: Tensor
     high: Tensor
     seen: Tensor
-
-    @classmethod
-    def of(
-        cls, w: Tensor, offset: Tensor, examples: Tensor, negatives: Tensor, seen: Tensor
-    ) -> PlaceFilters:
-        """Return filters with the range of their maps from highest responses [n, K], [m, K]."""
-        return cls(w, offset, emblem(negatives), emblem(examples), seen)
+    pattern: Tensor | None = None
 
     @staticmethod
     def joined(parts: list[PlaceFilters]) -> PlaceFilters:
         """Return the filters of several parts in order."""
-        return PlaceFilters(*(torch.cat(same) for same in zip(*map(_fields, parts), strict=True)))
+        named = [part.by_name() for part in parts]
+        return PlaceFilters(
+            **{name: torch.cat([part[name] for part in named]) for name in named[0]}
+        )
+
+    def by_name(self) -> dict[str, Tensor]:
+        """Return the tensors by name: those that there are."""
+        return {name: tensor for name, tensor in vars(self).items() if tensor is not None}
 
     def to(self, device: torch.device) -> PlaceFilters:
         """Return the filters on a device."""
-        return self._each(lambda tensor: tensor.to(device))
+        return PlaceFilters(**{name: tensor.to(device) for name, tensor in self.by_name().items()})
 
     def maps(self, F: Tensor) -> Tensor:
         """Return M = clip((r - low) / (high - low), 0, 1) [n, K, h, w]; 0 where low >= high."""
         here = self.to(F.device)
         return concept_map(response(F, here.w, here.offset), here.high, here.low)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> PlaceFilters:
-        return PlaceFilters(*map(change, _fields(self)))
-
-
-def _fields(filters: PlaceFilters) -> tuple[Tensor, ...]:
-    return filters.w, filters.offset, filters.low, filters.high, filters.seen
+    def highest(self, F: Tensor) -> Tensor:
+        """Return the highest response of each image [n, K] in feature maps F [n, C, h, w]."""
+        here = self.to(F.device)
+        return highest(F, here.w, here.offset)

@@ -13,6 +13,18 @@ from torch.nn import functional
 
 from vtcav.method.erasure.place_filter import BETTER
 
+__all__ = [
+    "LEVEL",
+    "SEEN",
+    "elsewhere",
+    "grown",
+    "highest_elsewhere",
+    "joined_map",
+    "region",
+    "resized",
+    "seen_map",
+]
+
 LEVEL = 0.25
 SEEN = 0.8
 """The held-out AUC below which a layer does not see a concept."""
