@@ -1,7 +1,8 @@
 """How often the highest point of a concept map lies on the concept, for every variant of the map.
 
 The controlled experiment in its quick mode: tags in networks that use them (q of at least 50 %),
-and textures in networks that use these (q of at most 50 %). Photographs: letters on a tag and drawn
+and textures in networks that use these (q of at most 50 %). A map of zeros counts as a miss; how
+many there are is told beside it. Photographs: letters on a tag and drawn
 textures, pasted at random places, in EfficientNet-Lite0 with ImageNet weights; concepts are learned
 on some photographs and looked for on others.
 
@@ -23,7 +24,7 @@ from vtcav.evaluation.experiment.evaluate import default_settings
 from vtcav.evaluation.experiment.tags import put_tags
 from vtcav.evaluation.metrics import at_resolution, localise
 from vtcav.images.listing import collect
-from vtcav.method.variants import VARIANTS
+from vtcav.method.variants import PLACES, VARIANTS
 
 TOGETHER = "layers together"
 USED = {"tag": (0.5, 1.0), "texture": (0.0, 0.5)}
@@ -42,12 +43,16 @@ def main():
     found = [*drawn(options.seeds), *on_photographs(options.photographs)]
     table = pd.DataFrame(found)
     keys = ["images", "cue", "method", "layer"]
-    means = table.groupby(keys, sort=False)["hit"].agg(hit="mean", maps="count").reset_index()
-    shown = means.pivot_table("hit", keys[:3], "layer", sort=False)
-    print(shown.round(2).to_string())
+    table["zero"] = table["hit"].isna()
+    table["hit"] = table["hit"].fillna(0.0)
+    means = table.groupby(keys, sort=False).agg(
+        hit=("hit", "mean"), zero=("zero", "mean"), maps=("hit", "size")
+    )
+    for value in ("hit", "zero"):
+        print(value, means[value].unstack("layer").round(2).to_string(), sep="\n")
     rows = [
-        {"what": ", ".join(each[:4]), "value": round(each.hit, 3), "maps": int(each.maps)}
-        for each in means.itertuples(index=False)
+        {"what": ", ".join(key), "value": round(hit, 3), "zero": round(zero, 3), "maps": int(maps)}
+        for key, (hit, zero, maps) in zip(means.index, means.to_numpy(), strict=True)
     ]
     write("localisation", rows, seeds=options.seeds, folder=bool(options.photographs))
 
@@ -89,7 +94,7 @@ def on_photographs(folder):
         other = next(n for n in pasted if kind(n) == kind(name) and n != name)
         negatives[name] = np.concatenate([learn[::2], pasted[other](learn, 100 + seed)[0][1::2]])
     model = vtcav.load_model("demo")
-    layers = [f"_blocks.{n}" for n in (1, 2, 4, 6, 8, 10, 13, 15)]
+    layers = [f"_blocks.{n}" for n in (2, 4, 6, 9, 12, 15)]
     explainers = fitted(model, layers, examples, negatives)
     for seed, (name, paste) in enumerate(pasted.items()):
         shown, masks = paste(test, 200 + seed)
@@ -102,7 +107,12 @@ def on_photographs(folder):
 
 def fitted(model, layers, examples, negatives):
     """Return an explainer of every variant."""
-    explainers = [vtcav.VisualTCAV(model, layers, variant=v, progress=False) for v in VARIANTS]
+    explainers = [
+        vtcav.VisualTCAV(
+            model, layers, variant=v, fill="convolution" if v == PLACES else None, progress=False
+        )
+        for v in VARIANTS
+    ]
     for explainer in explainers:
         explainer.fit(examples, negatives, null_cavs=0, bootstraps=0)
     return explainers
@@ -119,9 +129,8 @@ def maps_of(explainers, x):
 
 
 def points(M, mask):
-    """Return whether a map points at a mask; a map of zeros does not."""
-    hit = localise(M, at_resolution(mask, M.shape)).pointing_game
-    return 0.0 if np.isnan(hit) else hit
+    """Return whether a map points at a mask; NaN for a map of zeros."""
+    return localise(M, at_resolution(mask, M.shape)).pointing_game
 
 
 def row(images, cue, method, layer, hit):

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vtcav.cli.options import Arguments, Parser, class_of, names
-from vtcav.cli.terminal import by_class, print_frame, print_line
+from vtcav.cli.terminal import by_class, print_frame, print_line, print_removed
 from vtcav.method.variants import suffix
 from vtcav.results.words import SIGNIFICANT, not_significant
 
@@ -79,17 +79,21 @@ def run(arguments: Arguments) -> None:
 
 def _print(local: LocalExplanation) -> None:
     """Print what erasing each concept says, the predictions and the attributions."""
+    from vtcav.results.effect_tables import of_pictures
+
     for sentence in local.sentences():
         print_line(sentence)
     best, columns = local.predictions.head(5), "class_name: class, probability"
     print_frame(f"Predictions for {local.image}", best, columns)
-    if not local.effects.empty:
+    filled = of_pictures(local.effects)
+    if not filled.empty:
         print_frame(
             "Effect of each concept: the class's logit falls by so much when the concept's region "
             f"is filled in\n{_MEANING}",
-            local.effects,
+            filled,
             f"concept, {_COLUMNS}",
         )
+    print_removed(local.effects.drop(filled.index), "logit, drop, share, note")
     title = f"Concept attributions by class{suffix(local.provenance.variant)}"
     print_frame(title, *by_class(local.attributions))
     if found := not_significant(local.attributions, local.provenance.null_cavs):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcav.cli.options import IMAGES_HELP, Arguments, Parser, UsageError, class_of, positive
-from vtcav.cli.terminal import print_line, print_summary
+from vtcav.cli.terminal import print_line, print_removed, print_summary
 from vtcav.method.variants import suffix
 
 if TYPE_CHECKING:
@@ -73,8 +73,13 @@ def run(arguments: Arguments) -> None:
 
 def _print(glob: GlobalExplanation) -> None:
     """Print the verdicts and the summary."""
+    from vtcav.results.effect_tables import of_pictures
+
     for verdict in glob.verdicts():
         print_line(f"{verdict.kind}: {verdict.sentence}")
+    effects = glob.class_effects()
+    removed = effects.drop(of_pictures(effects).index)
+    print_removed(removed.assign(class_name=glob.class_name), "drop, drop_low, drop_high, share")
     used = int(glob.images["used"].sum())
     title = (
         f"{glob.class_name}: concept attributions over {used} images, {len(glob.skipped)} skipped"

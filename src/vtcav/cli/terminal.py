@@ -105,6 +105,22 @@ def print_frame(title: str, frame: pd.DataFrame, columns: Mapping[Any, str] | st
     print_table(title, [columns[key] for key in shown], rows, numeric)
 
 
+def print_removed(effects: pd.DataFrame, columns: str) -> None:
+    """Print the effects of taking concepts out of feature maps, if there are any.
+
+    Args:
+        effects: The rows of single layers of a table of effects.
+        columns: The columns beside layer, concept and class.
+    """
+    if not effects.empty:
+        print_frame(
+            "A second opinion: each concept taken out of the feature maps of a layer; specific "
+            "where things are in one place, and finds too little",
+            effects,
+            f"layer, concept, class_name: class, {columns}",
+        )
+
+
 def by_class(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     """Return attributions with a column for each class, and the columns' titles.
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from vtcav.report.rows import AttributionRow, attribution_rows
 from vtcav.report.trust import Trust
+from vtcav.results.effect_tables import of_pictures
 from vtcav.results.erased import change_text
 from vtcav.results.explanation import LocalExplanation
 from vtcav.results.figures.data_uri import data_uri
@@ -75,7 +76,9 @@ def image_part(explained: LocalExplanation, trust: Trust) -> ImagePart:
             "findings": [
                 *explained.sentences(),
                 *_sentences(
-                    claims, {row.verdict for row in rows}, erased=not explained.effects.empty
+                    claims,
+                    {row.verdict for row in rows},
+                    erased=not of_pictures(explained.effects).empty,
                 ),
             ],
         },
@@ -114,7 +117,8 @@ def _erased(explained: LocalExplanation) -> list[dict[str, str]]:
 
 def _erased_concept(explained: LocalExplanation, concept: str) -> dict[str, str]:
     picture, quoted = explained.erased(concept), f"“{clear(concept)}”"
-    rows = explained.effects[explained.effects["concept"] == concept].to_dict("records")
+    effects = of_pictures(explained.effects)
+    rows = effects[effects["concept"] == concept].to_dict("records")
     if math.isnan(rows[0]["drop"]):
         return {"text": f"{quoted} is not seen at these layers: nothing was erased."}
     if not picture.region.any():

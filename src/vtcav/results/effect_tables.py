@@ -28,6 +28,15 @@ def effect_table(rows: Sequence[EffectRow] = ()) -> pd.DataFrame:
     return table.assign(q_value=q_values(table["p_value"].to_numpy(float)))
 
 
+def of_pictures(effects: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table of effects that come from filled-in pictures.
+
+    The others, of single layers, come from feature maps: they find too little, and nothing but
+    tables may speak of them.
+    """
+    return effects[effects["layer"] == TOGETHER]
+
+
 def read_effects(folder: str | Path, name: str) -> pd.DataFrame:
     """Return the effects of a saved explanation; older ones have none."""
     stem = Path(folder) / name

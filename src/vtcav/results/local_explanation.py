@@ -19,7 +19,12 @@ from vtcav.files.manifest import (
     save_result,
     write_table,
 )
-from vtcav.results.effect_tables import TOGETHER, effect_table, read_effects
+from vtcav.results.effect_tables import (
+    TOGETHER,
+    effect_table,
+    of_pictures,
+    read_effects,
+)
 from vtcav.results.erased import ErasedPicture
 from vtcav.results.notebook.explanations import local_html, local_text
 from vtcav.results.provenance import Provenance
@@ -147,7 +152,8 @@ class LocalExplanation:
                 "this explanation has no pictures without its concepts: an earlier version made "
                 "it; explain the image again"
             )
-        first = self._effects[self._effects["concept"] == concept].iloc[0]
+        effects = of_pictures(self._effects)
+        first = effects[effects["concept"] == concept].iloc[0]
         after = self._filled.get(concept, self._input)
         numbers = float(first["drop"]), float(first["share"])
         return ErasedPicture(self.image, concept, self._input, region, after, *numbers)
@@ -161,13 +167,13 @@ class LocalExplanation:
         Raises:
             ExplanationError: For another class.
         """
-        if self._effects.empty:
+        effects = of_pictures(self._effects)
+        if effects.empty:
             return []
-        names = list(self._effects["class_name"].unique())
+        names = list(effects["class_name"].unique())
         if class_name is not None:
             _known("class", class_name, names)
-        chosen = self._effects["class_name"] == (class_name or names[0])
-        return image_sentences(self._effects[chosen])
+        return image_sentences(effects[effects["class_name"] == (class_name or names[0])])
 
     @property
     def predictions(self) -> pd.DataFrame:

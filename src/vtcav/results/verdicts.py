@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import isnan
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from vtcav.results.effect_tables import TOGETHER
+from vtcav.results.effect_tables import of_pictures
 from vtcav.results.words import SIGNIFICANT, clear, count
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ def verdicts(effects: pd.DataFrame, class_name: str) -> list[Verdict]:
         >>> verdicts(pd.DataFrame([row]), "animal")[0].sentence[:62]
         "Without 'ruler' the score of 'animal' falls by 78 % (70 to 84 "
     """
-    if "layer" in effects:  # removal from the maps of single layers finds too little
-        effects = effects[effects["layer"] == TOGETHER]
+    effects = of_pictures(effects) if "layer" in effects else effects
     found = [_verdict(row, class_name) for row in effects.to_dict("records")]
     return sorted(found, key=lambda verdict: verdict.rank)
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from vtcav.results.effect_tables import of_pictures
 from vtcav.results.figures.page import cross_out
 from vtcav.results.figures.palette import BLUE, MUTED
 from vtcav.results.figures.protocols import ExplainedClass
@@ -30,13 +31,13 @@ class EffectsPanel:
     """
 
     def __init__(self, explanation: ExplainedClass) -> None:
-        table = explanation.class_effects()
+        table = of_pictures(explanation.class_effects())
         rows: list[Any] = list(table.itertuples(index=False))
         self._rows = {row.concept: row for row in rows}
         gap = float(table["gap"].max())
         self._shares = gap > 0
         scale = 100 / gap if self._shares else 1.0
-        drops = explanation.effects.groupby("concept", sort=False)["drop"]
+        drops = of_pictures(explanation.effects).groupby("concept", sort=False)["drop"]
         self._points = {str(name): values.to_numpy(float) * scale for name, values in drops}
         self._scale = scale
         self.label = "score that is gone, in %" if self._shares else "score that is gone, in logits"

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from vtcav.method.variants import suffix
+from vtcav.results.effect_tables import of_pictures
 from vtcav.results.figures.effects_panel import EffectsPanel
 from vtcav.results.figures.footnotes import Marks, ns_means
 from vtcav.results.figures.lettering import LINE, LINE_HEIGHT, text_width, wrap
@@ -81,7 +82,7 @@ class _Global:
         self.otherwise = bool((table["predicted_class"] != explanation.class_name).any())
         self.summary = explanation.summary()
         self.rows = {(row.layer, row.concept): row for row in self.summary.itertuples(index=False)}
-        effects = explanation.effects
+        effects = of_pictures(explanation.effects)
         self.effects = None if effects.empty else EffectsPanel(explanation)
         self.panels: list[str | None] = [*([None] if self.effects else []), *explanation.layers]
         self.marks = Marks(self.summary["note"])

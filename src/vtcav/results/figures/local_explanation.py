@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vtcav.method.variants import suffix
+from vtcav.results.effect_tables import of_pictures
 from vtcav.results.erased import change_text
 from vtcav.results.figures.footnotes import Marks, ns_means
 from vtcav.results.figures.lettering import (
@@ -90,7 +91,7 @@ class _Local:
         self.classes = dict(zip(classes["class_index"], classes["class_name"], strict=True))
         self.fills = {index: _fill(k) for k, index in enumerate(self.classes)}
         self.erased = explanation.shows_erased
-        effects = explanation.effects.groupby("concept", sort=False)
+        effects = of_pictures(explanation.effects).groupby("concept", sort=False)
         self.changes: dict[object, list[Any]] = {
             concept: list(rows.itertuples(index=False)) for concept, rows in effects
         }

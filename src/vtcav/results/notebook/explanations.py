@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vtcav.results import words
+from vtcav.results.effect_tables import of_pictures
 from vtcav.results.figures.protocols import ExplainedClass, ExplainedImage
 from vtcav.results.notebook.display import MOST_ROWS, Cell, Display, Figure, cell
 from vtcav.results.notebook.erasure import before_and_after
@@ -75,7 +76,8 @@ def _erased(explanation: ExplainedImage) -> list[Figure]:
     """Return the picture without the concepts whose erasure changes most."""
     if not explanation.shows_erased:
         return []
-    found = explanation.effects[explanation.effects["area"] > 0].drop_duplicates("concept")
+    effects = of_pictures(explanation.effects)
+    found = effects[effects["area"] > 0].drop_duplicates("concept")
     largest = found.loc[found["drop"].abs().sort_values(ascending=False).index]
     return [
         figure
