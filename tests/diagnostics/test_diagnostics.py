@@ -1,10 +1,12 @@
 import hashlib
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from tests.helpers.banks import cloud, made_bank, made_set
 from tests.helpers.small import concepts, pictures, small_explainer
@@ -12,6 +14,7 @@ from vtcav.diagnostics.diagnosis import diagnose
 from vtcav.diagnostics.levels import CHECKS, LEVELS, NOT_APPLICABLE
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.errors import CavError, ExplanationError
+from vtcav.results.zero_maps import ZeroMaps
 
 
 def axis(k, length=4.0, C=20):
@@ -48,7 +51,7 @@ def check_sound(found):
     """What holds for every table of findings."""
     table = found.table
     assert list(table.columns) == [
-        *("layer", "concept", "check", "meaning", "note", "low", "high", "value", "level"),
+        *("layer", "concept", "check", "meaning", "note", "other", "low", "high", "value", "level"),
     ]
     assert set(table["level"]) <= {*LEVELS, NOT_APPLICABLE}
     assert set(table["check"]) <= set(CHECKS)
@@ -146,13 +149,13 @@ def test_a_direction_that_is_another_concepts_is_seen():
         "strong": (made_set("strong", cloud(30, shift=axis(0, 6.0), seed=1)), negatives),
     }
     found = diagnose(made_bank(pairs))
-    row = one(found, "entanglement", "weak")
-    assert row["level"] == "do not use"
-    assert "'strong'" in row["meaning"]
-    row = one(found, "other concepts", "weak")
-    assert row["level"] == "do not use"
-    assert row["value"] < 0.1
-    assert "points to 'strong' rather than to its own" in row["meaning"]
+    for check in ("entanglement", "other concepts"):
+        row = one(found, check, "weak")
+        assert (row["level"], row["other"]) == ("look", "strong")
+        assert "does not tell 'weak' from 'strong' apart" in row["meaning"]
+        assert "erasing each in turn tells which one counts" in row["meaning"]
+    assert one(found, "other concepts", "weak")["value"] < 0.1
+    assert found.not_apart() == [("a", "weak", "strong")]
     assert one(found, "other concepts", "strong")["level"] == "fine"
 
 
@@ -533,3 +536,47 @@ def test_images_are_sought_among_those_that_concepts_were_learned_from():
     assert one(found, "leakage", "cold")["level"] == "fine"
     assert len(found.duplicates) == 4
     assert one(found, "other negatives", "cold", "3")["value"] > 0.5
+
+
+def zero_maps(scores, raised=40):
+    """Zero maps of a layer: 40 images, some of which score no higher; their classes lie 1 apart."""
+    spread = torch.ones(40)
+    return ZeroMaps(torch.tensor([scores]), spread, torch.arange(40) < raised)
+
+
+def test_a_layer_whose_zero_maps_tell_classes_apart_is_not_read_first():
+    gap = {layer: cloud(30, shift=axis(0), seed=1) for layer in "ab"}
+    pair = made_set("c", gap), made_set("n", {layer: cloud(60, seed=9) for layer in "ab"})
+    zero = {"a": zero_maps([0.0, 6.0], raised=36), "b": zero_maps([0.0, 0.2])}
+    found = diagnose(made_bank({"c": pair}, zero=zero))
+    row = one(found, "zero maps", layer="a")
+    assert (row["value"], row["level"]) == (pytest.approx(3.0), "look")
+    assert "300 % as far apart" in row["meaning"]
+    assert "read layer 'b' first" in row["meaning"]
+    row = one(found, "not raised", layer="a")
+    assert (row["value"], row["level"]) == (pytest.approx(0.1), "look")
+    assert "Of 40 examples 4 scored no higher" in row["meaning"]
+    assert row["low"] < 0.1 < row["high"]
+    for check in ("zero maps", "not raised"):
+        assert one(found, check, layer="b")["level"] == "fine"
+    assert found.level("a", "c") == "look"
+    check_sound(found)
+    worst = diagnose(made_bank({"c": pair}, zero=zero | {"a": zero_maps([0.0, 9.0], raised=9)}))
+    assert one(worst, "not raised", layer="a")["level"] == "do not use"
+    check_sound(worst)
+
+
+def test_scores_at_zero_maps_that_are_not_known_or_not_finite():
+    pair = made_set("c", cloud(30, shift=axis(0), seed=1)), made_set("n", cloud(60, seed=9))
+    found = diagnose(made_bank({"c": pair}))
+    assert one(found, "zero maps")["level"] == "not applicable"
+    assert "fit again" in one(found, "zero maps")["meaning"]
+    found = diagnose(made_bank({"c": pair}, zero={"a": zero_maps([0.0, math.nan])}))
+    assert one(found, "zero maps")["level"] == "look"
+    check_sound(found)
+
+
+def test_findings_saved_before_pairs_were_named_are_read(tmp_path, found):
+    replace(found, _findings=found._findings.drop(columns="other")).save(tmp_path)
+    assert Diagnostics.load(tmp_path).not_apart() == []
+    pd.testing.assert_frame_equal(Diagnostics.load(tmp_path).table, found.table)

@@ -441,6 +441,18 @@ def test_the_classes_are_no_part_of_it(folder, passes):
     assert isinstance(Path(folder), Path)
 
 
+def test_logits_are_those_of_the_network(folder):
+    def learned(seed, cache):
+        explainer = vtcav.VisualTCAV(small_model(small_net(seed=seed)), LAYERS, cache=cache)
+        return explainer.fit(concepts(), negatives(), null_cavs=0, bootstraps=0).cavs.sets[-1]
+
+    expected = learned(0, False)
+    for seed in (0, 1, 0):  # another network writes in between
+        found = learned(seed, folder)
+    assert torch.equal(found.logits, expected.logits)
+    assert torch.equal(found.logits_std, expected.logits_std)
+
+
 # -- the command line ---------------------------------------------------------------------------
 
 MODEL = """

@@ -1,5 +1,7 @@
 """Banks of CAVs made from arrays, without a network."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -24,10 +26,11 @@ def made_set(role, gap, *, prints=None, digests=None, seed=0):
     )
 
 
-def made_bank(pairs, *, places=None):
+def made_bank(pairs, *, places=None, zero=None):
     """A bank of concepts: name -> (examples, negatives), each an ImageSetRecord.
 
-    Raw maps are taken to be even: the value of an image is its projection, no less than 0.
+    Raw maps are taken to be even: the value of an image is its projection, no less than 0. `zero`
+    has the scores at zero feature maps by layer.
     """
     sets, contrast = [], []
     for pair in pairs.values():
@@ -35,7 +38,10 @@ def made_bank(pairs, *, places=None):
             if not any(images is known for known in sets):
                 sets.append(images)
         contrast.append(tuple(next(i for i, k in enumerate(sets) if k is s) for s in pair))
-    layers = {layer: _cavs(list(pairs.values()), layer, places) for layer in sets[0].gap}
+    layers = {
+        layer: replace(_cavs(list(pairs.values()), layer, places), zero=(zero or {}).get(layer))
+        for layer in sets[0].gap
+    }
     return CavBank(
         concepts=tuple(ConceptRecord(n, e.names, m.names) for n, (e, m) in pairs.items()),
         layers=layers,

@@ -600,5 +600,6 @@ def test_a_class_that_does_not_rise_is_noted(explainer):
     local = explainer.explain(IMAGES[0], classes=3)
     zero = values(local, "note").str.contains("does not raise this class")
     assert zero.any()
+    assert (values(local, "raised") == ~zero).all()
     assert (values(local)[zero] == 0).all()
     assert (values(local).xs(2, level="class_index") > 0.1).all()

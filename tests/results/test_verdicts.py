@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from vtcav.results.verdicts import verdicts
+from vtcav.results.verdicts import in_turn, verdicts
 
 NAN = float("nan")
 USED = {
@@ -59,7 +59,9 @@ def test_a_concept_against_the_class_is_used_too():
 def test_without_a_gap_logits_are_told():
     found = verdict(share=NAN, gap=-1.0)
     assert "falls by 3.90 logits (3.50 to 4.20)" in found.sentence
+    assert "scores hardly higher here than for the negatives" in found.sentence
     assert found.kind == "used"
+    assert "hardly higher" not in verdict().sentence
 
 
 def test_what_is_seen_and_hardly_used():
@@ -132,3 +134,28 @@ def test_what_is_used_comes_first_and_the_largest_of_it():
 
 def test_names_are_only_text():
     assert "\n" not in verdict(concept="x\ny").sentence
+
+
+@pytest.mark.parametrize("changes", [{}, SMALL, {"area": 0.7}])
+def test_things_in_one_place_are_not_told_apart(changes):
+    found = verdict(**changes, same_region="square")
+    assert found.kind == verdict(**changes).kind
+    end = "'ruler' and 'square' have the same region, so erasing them cannot tell the two apart."
+    assert found.sentence.endswith(end)
+
+
+def test_two_concepts_are_erased_in_turn():
+    table = pd.DataFrame(
+        [
+            USED | {"same_region": ""},
+            USED | {"concept": "pore", "drop": -1.0, "share": NAN, "same_region": ""},
+            USED | {"concept": "none", "drop": NAN, "same_region": ""},
+        ]
+    )
+    assert in_turn(table, ("ruler", "pore"), "animal") == (
+        "Erasing each in turn, the score of 'animal' falls by 78 % (70 to 84 %) without 'ruler' "
+        "and rises by 1.00 logits (-4.20 to 1.00) without 'pore'."
+    )
+    assert in_turn(table, ("ruler", "none"), "animal") == ""
+    table["same_region"] = ["pore", "", ""]
+    assert "the same, so this does not tell" in in_turn(table, ("ruler", "pore"), "animal")

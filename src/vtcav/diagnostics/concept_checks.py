@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 from vtcav.diagnostics.direction_checks import Subject
 from vtcav.diagnostics.entanglement import Entanglement
 from vtcav.diagnostics.levels import (
-    BAD,
     FINE,
     LIMITS,
     LOOK,
     NOT_APPLICABLE,
     Finding,
-    by_level,
     percent,
 )
 from vtcav.diagnostics.location import effective_share, middle, words
@@ -63,19 +61,29 @@ def _neighbour(subjects: Sequence[Subject], k: int, found: Entanglement) -> Find
     other = int(np.nanargmax(cosines))
     value = float(cosines[other])
     low, high = float(found.low[k, other]), float(found.high[k, other])
-    level = FINE if value < LIMITS.neighbour.fine else LOOK
-    # a cosine that could as well be half as large condemns nothing
-    if value >= LIMITS.neighbour.usable and low >= LIMITS.neighbour.fine:
-        level = BAD
+    level = LIMITS.neighbour.level(value)
+    # not where the cosine could as well be half as large
+    one = value >= LIMITS.one_direction and low >= LIMITS.neighbour.fine
     text = (
         f"The nearest other direction is that of {subjects[other].concept!r}, cosine "
         f"{found.raw[k, other]:.2f}; {value:.2f} is to be expected with many images, without the "
         f"{found.chance[k, other]:.2f} that shared negatives add by chance"
     )
-    look = ": the larger part of the two is one direction."
-    text += by_level(level, ".", look, ": the layer has one direction for both.")
+    end = "." if level == FINE else ": the larger part of the two is one direction."
+    text += _not_apart(subjects[k].concept, subjects[other].concept) if one else end
     note = "" if math.isfinite(low) else "no interval: many resampled directions are chance"
-    return subjects[k].finding("entanglement", value, level, text, ends=(low, high), note=note)
+    found_in = subjects[other].concept if one else ""
+    return subjects[k].finding(
+        "entanglement", value, level, text, ends=(low, high), note=note, other=found_in
+    )
+
+
+def _not_apart(concept: str, other: str) -> str:
+    """Return the end of a sentence on two concepts that have one direction."""
+    return (
+        f": this layer does not tell {concept!r} from {other!r} apart, so that one may stand for "
+        "the other; erasing each in turn tells which one counts."
+    )
 
 
 def _confused(subjects: Sequence[Subject], k: int) -> Finding:
@@ -88,19 +96,16 @@ def _confused(subjects: Sequence[Subject], k: int) -> Finding:
     worst = int(np.argmin(values))
     value, other = values[worst], others[worst]
     low, high = auc_interval(value, len(mine.examples), len(other.examples))
-    level = FINE if value >= LIMITS.other.fine else LOOK
-    level = BAD if high < LIMITS.other.usable else level
+    level, one = LIMITS.other.level(value), high < 0.5
     text = (
         f"From a pair of its own example and one of {other.concept!r}, the direction picks its own "
         f"in {percent(value)} of cases ({percent(low)} to {percent(high)})"
     )
-    text += by_level(
-        level,
-        ".",
-        f": where {other.concept!r} is, it will often show this concept too.",
-        f": it points to {other.concept!r} rather than to its own concept.",
-    )
-    return mine.finding(check, value, level, text, ends=(low, high))
+    look = f": where {other.concept!r} is, it will often show this concept too."
+    end = "." if level == FINE else look
+    text += _not_apart(mine.concept, other.concept) if one else end
+    found_in = other.concept if one else ""
+    return mine.finding(check, value, level, text, ends=(low, high), other=found_in)
 
 
 def _common_part(subjects: Sequence[Subject], found: Entanglement) -> list[Finding]:

@@ -32,6 +32,7 @@ from vtcav.diagnostics.levels import LIMITS, Finding
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.diagnostics.stability import Resamples
 from vtcav.diagnostics.stability_checks import CurvePoint, stability_checks, stability_curve
+from vtcav.diagnostics.zero_map_checks import zero_map_checks
 from vtcav.errors import CavError
 from vtcav.files.hashing import text_hash
 from vtcav.results.bank import CavBank
@@ -150,6 +151,7 @@ def _diagnose_layer(
         findings += [separability, *emblem_checks(subject, separability.level, after)]
         findings += stability_checks(subject, own, other)
         findings.append(location_check(subject, maps[0][k], maps[1][k]))
+    findings += zero_map_checks(layer, bank)
     cosines = entanglement(pairs, drawn)
     findings += entanglement_checks(subjects, cosines)
     scores = [None if subject.why_not() else subject.scores() for subject in subjects]

@@ -78,9 +78,10 @@ class Subject:
         *,
         ends: tuple[float, float] = (math.nan, math.nan),
         note: str = "",
+        other: str = "",
     ) -> Finding:
         """Return a finding about this concept at this layer."""
-        return Finding(self.layer, self.concept, check, value, *ends, level, meaning, note)
+        return Finding(self.layer, self.concept, check, value, *ends, level, meaning, note, other)
 
     def untested(self, check: str, what: str, reason: str) -> Finding:
         """Return the finding that something could not be tested, which is never fine."""

@@ -32,6 +32,8 @@ CHECKS = (
     "other negatives",
     "shared with concepts",
     "layer agreement",
+    "not raised",
+    "zero maps",
 )
 """All checks, the gravest first: the order decides between findings of one level."""
 
@@ -88,16 +90,23 @@ class Limits(NamedTuple):
             default.
         overlap: Of the share of negatives at or above e+, or of examples at or below e-: one in
             ten; and one in two, as for images that do not differ.
-        neighbour: Of the cosine between the directions of two concepts: half, and nine tenths, of
-            the squared length in common.
+        neighbour: Of the cosine between the directions of two concepts: half of the squared length
+            in common.
+        one_direction: The cosine from which on two concepts have one direction, nine tenths of the
+            squared length in common. That is a finding, and no fault of the concepts: a network
+            that takes a mark for a disease has one direction for both.
         common: Of the mean cosine between all concepts: the part they share is as long as the part
             that is each one's own.
-        other: Of the AUC of a concept's examples against another's, as for the negatives; and of
-            its upper end, below which the direction points to the other concept.
+        other: Of the AUC of a concept's examples against another's, as for the negatives. Where its
+            upper end is below one half, the direction points to the other concept.
         negatives: Of the cosine between directions with other negatives: 26 degrees; and where the
             part that changes is as long as the part that stays.
         place: Of the effective share of the image that the mean map fills; 1 where it is even.
         agreement: Of the rank correlation of projections between layers.
+        not_raised: Of the share of images whose most probable class scores no higher than at zero
+            feature maps, so that every concept gets 0: beyond chance for one in twenty, and half.
+        zero_maps: Of how far the classes' scores lie apart at zero feature maps, as a share of that
+            for images: a quarter of their variance.
         copies: Of the share of images that are copies: one is worth a look, one in five changes the
             numbers.
         curve_most: The replication cosine above which more examples are not worth asking for.
@@ -109,20 +118,23 @@ class Limits(NamedTuple):
     bootstrap: Limit = Limit(1 / math.sqrt(2 - _FINE), 1 / math.sqrt(2 - _USABLE))
     examples: Limit = Limit(10, 5)
     overlap: Limit = Limit(0.1, 0.5)
-    neighbour: Limit = Limit(math.sqrt(0.5), 0.95)
+    neighbour: Limit = Limit(math.sqrt(0.5))
     common: Limit = Limit(0.5)
-    other: Limit = Limit(0.8, 0.5)
+    other: Limit = Limit(0.8)
     negatives: Limit = Limit(0.9, 0.5)
     place: Limit = Limit(0.6)
     agreement: Limit = Limit(0.5)
+    not_raised: Limit = Limit(0.05, 0.5)
+    zero_maps: Limit = Limit(0.5)
     copies: Limit = Limit(0.0, 0.2)
     curve_most: float = 0.95
+    one_direction: float = 0.95
 
     def to_dict(self) -> dict[str, float]:
         """Return every limit by its name in capitals, for provenance."""
-        *limits, (name, most) = self._asdict().items()
+        *limits, most, one = self._asdict().items()
         ends = {f"{name}_{end}": x for name, limit in limits for end, x in limit._asdict().items()}
-        named = {**ends, name: most}
+        named = {**ends, **dict((most, one))}
         return {name.upper(): float(x) for name, x in named.items() if math.isfinite(x)}
 
 
@@ -142,6 +154,7 @@ class Finding(NamedTuple):
         level: One of `LEVELS`, or `NOT_APPLICABLE`.
         meaning: The finding in one plain sentence.
         note: Why a number is missing.
+        other: The other concept that the layer does not tell from this one; empty for none.
     """
 
     layer: str
@@ -153,6 +166,7 @@ class Finding(NamedTuple):
     level: str
     meaning: str
     note: str = ""
+    other: str = ""
 
 
 def worst(levels: Iterable[str]) -> str:

@@ -67,9 +67,10 @@ class Diagnostics:
 
         Columns: layer (empty where it concerns all), concept (the same), check, value, low, high
         (95 % interval), level (fine, look, do not use; not applicable where a check needs a second
-        concept), meaning (one sentence), note (why a number is missing).
+        concept), meaning (one sentence), note (why a number is missing), other (another concept
+        that the layer does not tell from this one).
         """
-        return printable(self._findings, "value", "level", middle=("meaning", "note"))
+        return printable(self._findings, "value", "level", middle=("meaning", "note", "other"))
 
     @property
     def curve(self) -> pd.DataFrame:
@@ -88,6 +89,17 @@ class Diagnostics:
         An image with several copies in one set has a row for the closest.
         """
         return self._copies.copy()
+
+    def not_apart(self) -> list[tuple[str, str, str]]:
+        """Return the pairs of concepts that a layer has one direction for: layer and both names.
+
+        That is a finding and no fault: one may stand for the other, and erasing each in turn tells
+        which one counts.
+        """
+        found = self._findings[self._findings["other"] != ""]
+        pairs = zip(found["layer"], found["concept"], found["other"], strict=True)
+        order = self.concepts.index
+        return list(dict.fromkeys((layer, *sorted(both, key=order)) for layer, *both in pairs))
 
     def summary(self) -> pd.DataFrame:
         """Return one row per layer and concept: the worst level, and what decides it.
@@ -244,8 +256,13 @@ class Diagnostics:
             layers=tuple(manifest["layers"]),
             concepts=tuple(manifest["concepts"]),
             provenance=Provenance.from_dict(manifest["provenance"]),
-            _findings=read_table(folder / "diagnostics_findings"),
+            _findings=_with_other(read_table(folder / "diagnostics_findings")),
             _curve=read_table(folder / "diagnostics_curve"),
             _copies=read_table(folder / "diagnostics_duplicates"),
             _arrays=read_arrays(folder / "diagnostics.npz"),
         )
+
+
+def _with_other(findings: pd.DataFrame) -> pd.DataFrame:
+    """Return findings with the column `other`, which older files lack."""
+    return findings if "other" in findings else findings.assign(other="")

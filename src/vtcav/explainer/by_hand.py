@@ -37,7 +37,8 @@ class HandEraser:
         model: The network.
         settings: How to fill.
         batch_size: Pictures per pass through the network.
-        reference: The mean logits of negatives [T_all], for shares; None where none are known.
+        reference: Mean and standard deviation of the logits of negatives [2, T_all], for shares;
+            None where none are known.
     """
 
     model: Model
@@ -77,7 +78,7 @@ class HandEraser:
         marked = marked_region(region, picture, self.model.preprocess, x)
         reference = self.reference
         if reference is None:
-            reference = torch.full_like(z, torch.nan).cpu()
+            reference = torch.full((2, len(z)), torch.nan)
         targets = Targets(BY_HAND, (marked.name,), {}, {}, torch.tensor([torch.nan]), reference)
         eraser = Eraser(self.model, targets, self.settings, self.batch_size)
         shown: dict[tuple[int, int], Tensor] = {}

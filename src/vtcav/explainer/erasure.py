@@ -17,7 +17,7 @@ from vtcav.explainer.allotment import Allotment
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.learning.drawn_cavs import seed_of
 from vtcav.explainer.settings import ErasureSettings
-from vtcav.method.erasure.effect import class_scores, placebo_p_value, share
+from vtcav.method.erasure.effect import class_scores, placebo_p_value, pooled_logits, share
 from vtcav.method.erasure.fill import Fill, filled, others
 from vtcav.method.erasure.place_filter import PlaceFilters
 from vtcav.method.erasure.region import (
@@ -26,6 +26,7 @@ from vtcav.method.erasure.region import (
     highest_elsewhere,
     region,
     resized,
+    same_regions,
     seen_map,
 )
 from vtcav.method.significance import effect_size
@@ -39,6 +40,10 @@ NOT_SEEN = "not seen at these layers (held-out AUC {:.2f}, below {:g}): no numbe
 NO_REGION = "the concept is nowhere in this image"
 NO_REFERENCE = "the class scores no higher than for the negatives, so there is no share"
 NO_NEGATIVES = "no negatives are known, so there is no share"
+HARDLY_HIGHER = (
+    "the class scores hardly higher than for the negatives (by less than their spread of {:.2g} "
+    "logits), so there is no share: read the drop in logits"
+)
 LARGE = "the region covers half of the picture or more: more than the concept is gone"
 _LARGE = 0.5
 RANDOM_CONCEPTS = 10
@@ -88,7 +93,8 @@ class Targets:
         places: The place filters of the layers that look for them; none for what is marked.
         random: The directions of some null CAVs at these layers [J, C], as far as there are any.
         seen: The highest held-out AUC of the filters [K]; NaN for what is marked.
-        reference: The mean logits of the negatives [T_all]; NaN where there are none.
+        reference: Mean and standard deviation of the negatives' logits [2, T_all]; NaN where there
+            are none.
     """
 
     layer: str
@@ -107,7 +113,7 @@ class Targets:
         joined = layers[1:-1] if len(layers) > 3 else layers
         known = {layer: found for layer in joined if (found := places[layer]) is not None}
         reference = reference_logits(cavs)
-        if not known or not len(reference):
+        if not known or reference is None:
             return None
         null = {layer: v for layer in known if (v := _null_directions(cavs, layer)) is not None}
         seen = torch.stack([found.seen for found in known.values()]).amax(0)
@@ -198,12 +204,14 @@ class Eraser:
         rows: list[EffectRow] = []
         for n, H in enumerate(regions.H):
             z = images.z[n : n + 1]
-            unchanged = z.expand(len(self._fills), -1)
+            unchanged, same = z.expand(len(self._fills), -1), same_regions(H)
             for k, own in enumerate(H):
                 each, after = done.get((n, k), (None, unchanged))
                 fills = len(each.fills) if each else len(self._fills)
                 scores = torch.cat([z, after])
-                rows += self._rows(images.names[n], k, own, scores, classes, fills)
+                other = "" if (j := same[k]) is None else self._names[j]
+                for row in self._rows(images.names[n], k, own, scores, classes, fills):
+                    rows.append(row._replace(same_region=other))
         return rows
 
     def _planned(self, regions: Regions, allotment: Allotment) -> Iterator[_Erasure]:
@@ -218,7 +226,7 @@ class Eraser:
     def _rows(
         self, image: str, k: int, H: Tensor, z: Tensor, classes: Sequence[int], fills: int
     ) -> Iterator[EffectRow]:
-        """Yield the rows of concept k.
+        """Yield the rows of concept k, without another concept of the same region.
 
         Args:
             image: The image's name.
@@ -229,7 +237,7 @@ class Eraser:
             fills: In how many ways it was filled.
         """
         binary, index = self._model.binary, list(classes)
-        reference = class_scores(self._targets.reference, index, binary=binary)
+        mean, spread = class_scores(self._targets.reference, index, binary=binary).tolist()
         scores = class_scores(z.cpu(), index, binary=binary).double().numpy()
         probabilities = self._model.probabilities(z[:2])[:, index].cpu().double().numpy()
         seen, area = float(self._targets.seen[k]), float(H.mean())
@@ -245,10 +253,11 @@ class Eraser:
                 probability=probabilities[0, t],
                 probability_without=probabilities[1, t],
                 area=area,
+                same_region="",
                 seen=seen,
-                **_effect(scores[:, t], float(reference[t]), fills),
+                **_effect(scores[:, t], (mean[t], abs(spread[t])), fills),
                 q_value=nan,
-                note=_note(seen, area, float(scores[0, t] - reference[t])),
+                note=_note(seen, area, scores[0, t] - mean[t], abs(spread[t])),
             )
 
     def _pictures(self, x: Tensor, regions: Regions, erasure: _Erasure) -> Tensor:
@@ -305,13 +314,27 @@ class Eraser:
         )
 
 
-def reference_logits(cavs: CavBank) -> Tensor:
-    """Return the mean logits of all negatives [T]; empty where a set has none.
+def reference_logits(cavs: CavBank) -> Tensor | None:
+    """Return mean and standard deviation of all negatives' logits [2, T]; None if a set has none.
 
     There is one reference for all concepts, so that their shares can be compared.
     """
-    logits = [cavs.sets[i].logits for i in dict.fromkeys(i for _, i in cavs.contrast)]
-    return torch.stack(logits).mean(0) if all(map(len, logits)) else torch.zeros(0)
+    negatives = [cavs.sets[i] for i in dict.fromkeys(i for _, i in cavs.contrast)]
+    return pooled_logits([(images.logits, images.logits_std) for images in negatives])
+
+
+def gap_note(gap: float, spread: float) -> str:
+    """Return why a class has no share; empty where it has one.
+
+    Args:
+        gap: How far it scores above the mean of the negatives.
+        spread: The standard deviation of their scores.
+    """
+    if isnan(gap):
+        return NO_NEGATIVES
+    if gap <= 0:
+        return NO_REFERENCE
+    return HARDLY_HIGHER.format(spread) if gap <= spread else ""
 
 
 def _null_directions(cavs: CavBank, layer: str) -> Tensor | None:
@@ -354,13 +377,15 @@ def _placebos(H: Tensor, every: Tensor, chance: Tensor, numbers: range) -> Tenso
     return torch.cat(placebos) if placebos else H.new_zeros(0, height, width)
 
 
-def _effect(scores: NDArray[np.float64], reference: float, fills: int) -> dict[str, Any]:
+def _effect(
+    scores: NDArray[np.float64], reference: tuple[float, float], fills: int
+) -> dict[str, Any]:
     """Return the numbers of a row.
 
     Args:
         scores: Of the class, for the image, without the region filled in each way, and without
             each placebo.
-        reference: The mean score of the negatives.
+        reference: Mean and standard deviation of the scores of the negatives.
         fills: In how many ways it was filled.
     """
     before, drops = scores[0], scores[0] - scores[1:]
@@ -372,8 +397,9 @@ def _effect(scores: NDArray[np.float64], reference: float, fills: int) -> dict[s
         "drop": own[0],
         "drop_low": own.min() if several else nan,
         "drop_high": own.max() if several else nan,
-        "reference": reference,
-        "share": share(own[0], before, reference),
+        "reference": reference[0],
+        "reference_std": reference[1],
+        "share": share(own[0], before, *reference),
         "placebos": len(chance),
         "placebo_mean": chance.mean() if tested else nan,
         "placebo_std": chance.std() if tested else nan,
@@ -382,16 +408,13 @@ def _effect(scores: NDArray[np.float64], reference: float, fills: int) -> dict[s
     }
 
 
-def _note(seen: float, area: float, gap: float) -> str:
+def _note(seen: float, area: float, gap: float, spread: float) -> str:
     notes = []
     if seen < SEEN:
         notes.append(NOT_SEEN.format(seen, SEEN))
     elif not area:
         notes.append(NO_REGION)
-    if isnan(gap):
-        notes.append(NO_NEGATIVES)
-    elif gap <= 0:
-        notes.append(NO_REFERENCE)
+    notes.append(gap_note(gap, spread))
     if area > _LARGE:
         notes.append(LARGE)
-    return "; ".join(notes)
+    return "; ".join(filter(None, notes))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vtcav.explainer.erasure import NO_REFERENCE, reference_logits
+from vtcav.explainer.erasure import gap_note, reference_logits
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.settings import ErasureSettings
 from vtcav.method.concept_part import excess, without
@@ -67,7 +67,7 @@ class FeatureRemoval:
             if found.places is not None and found.places.pattern is not None
         }
         self._reference = reference_logits(cavs)
-        self.works = bool(settings.features and self._places and len(self._reference))
+        self.works = bool(settings.features and self._places and self._reference is not None)
 
     def rows(self, images: ForwardPass, classes: Sequence[int]) -> list[EffectRow]:
         """Return the effects of taking concepts out, layer by layer, without p-values.
@@ -87,7 +87,8 @@ class FeatureRemoval:
         """Yield the rows of a layer, image by image."""
         removed = self._removed(layer, images)
         binary, index = self._model.binary, list(classes)
-        reference = class_scores(self._reference, index, binary=binary)
+        assert self._reference is not None
+        reference, spread = class_scores(self._reference, index, binary=binary).tolist()
         for n, k in product(range(len(images.names)), range(len(self._names))):
             seen = float(self._places[layer].seen[k])
             after = removed.get((n, k), _Removed(images.z[n], 0.0))
@@ -98,7 +99,7 @@ class FeatureRemoval:
                 scores[1], probabilities[1] = nan, nan
             for t, c in enumerate(classes):
                 before, left = scores[:, t].tolist()
-                gap = before - float(reference[t])
+                gap, std = before - reference[t], abs(spread[t])
                 yield EffectRow(
                     image=images.names[n],
                     layer=layer,
@@ -110,11 +111,13 @@ class FeatureRemoval:
                     drop=before - left,
                     drop_low=nan,
                     drop_high=nan,
-                    reference=float(reference[t]),
-                    share=share(before - left, before, float(reference[t])),
+                    reference=reference[t],
+                    reference_std=std,
+                    share=share(before - left, before, reference[t], std),
                     probability=float(probabilities[0, t]),
                     probability_without=float(probabilities[1, t]),
                     area=after.area,
+                    same_region="",
                     seen=seen,
                     placebos=0,
                     placebo_mean=nan,
@@ -122,7 +125,7 @@ class FeatureRemoval:
                     effect=nan,
                     p_value=nan,
                     q_value=nan,
-                    note=_note(seen, after.area, gap),
+                    note=_note(seen, after.area, gap_note(gap, std)),
                 )
 
     def _removed(self, layer: str, images: ForwardPass) -> dict[tuple[int, int], _Removed]:
@@ -144,9 +147,9 @@ class FeatureRemoval:
         return found
 
 
-def _note(seen: float, area: float, gap: float) -> str:
+def _note(seen: float, area: float, no_share: str) -> str:
     if seen < SEEN:
         notes = [NOT_SEEN_HERE.format(seen, SEEN)]
     else:
         notes = [FROM_MAPS] if area else [NOT_THERE]
-    return "; ".join(notes + [NO_REFERENCE] * (gap <= 0))
+    return "; ".join(filter(None, [*notes, no_share]))

@@ -8,6 +8,7 @@ from math import isnan, nan
 
 from torch import Tensor
 
+from vtcav.method.erasure.region import SEEN
 from vtcav.method.integral.trapezoid import FLOOR
 from vtcav.method.resampling import tested_examples
 from vtcav.method.significance import ALL_EQUAL, significance
@@ -18,7 +19,13 @@ from vtcav.results.words import CLASS_NOT_RAISED
 # Rows join several notes with "; ", so none holds it.
 NOT_SEPARATED = "not separated: e+ <= e-, so the map and the attribution are 0"
 NO_DIRECTION = "no channel points towards the concept, so the attribution is 0"
-NOT_RAISED = f"the image {CLASS_NOT_RAISED} above zero feature maps, so all are 0"
+NOT_RAISED = (
+    f"the image {CLASS_NOT_RAISED} above zero feature maps, so every concept gets 0, which is no "
+    "finding: read another layer"
+)
+NOT_SEEN = (
+    "not seen at this layer (held-out AUC {:.2f}, below {:g}): the number may be something else's"
+)
 NOT_CONVERGED = "quadrature stopped above the tolerance"
 INCOMPLETE = "the integral misses or adds more than 2 % of z(F) - z(0): take adaptive or more steps"
 ROUGH = "the number may change by more than 5 % with finer steps: take adaptive or more steps"
@@ -77,6 +84,7 @@ class LayerResult:
         """
         rows, resampling = [], self.bank.resampling
         separated = self.bank.layers[self.layer].separated.tolist()
+        seen = self.bank.layers[self.layer].seen.tolist()
         for k, concept in enumerate(self.bank.names):
             resampled = [
                 self.a_resampled[n, :, draws[k].start : draws[k].stop].numpy()
@@ -99,6 +107,8 @@ class LayerResult:
                     error=float(self.error[n, t, k]) * max(a, FLOOR),
                     evaluations=int(self.evaluations[n]),
                     separated=separated[k],
+                    seen=seen[k],
+                    raised=bool(self.raised[n, t]),
                     **judged,
                     q_value=nan,
                     note="; ".join(notes),
@@ -113,6 +123,9 @@ class LayerResult:
             notes.append(NOT_SEPARATED)
         elif not self.pointed[n, k]:
             notes.append(NO_DIRECTION)
+        seen = float(self.bank.layers[self.layer].seen[k])
+        if seen < SEEN:
+            notes.append(NOT_SEEN.format(seen, SEEN))
         if not self.raised[n, t]:
             notes.append(NOT_RAISED)
         if not self.converged[n]:

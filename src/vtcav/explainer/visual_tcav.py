@@ -21,6 +21,7 @@ from vtcav.images.concepts import ImageSet, gather
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.marked_region import RegionSource
 from vtcav.images.signature import signature
+from vtcav.method.erasure.effect import pooled_logits
 from vtcav.method.erasure.fill import Fill
 from vtcav.method.variants import PAPER, Variant, check_variant
 from vtcav.models.base import Model
@@ -299,7 +300,8 @@ class VisualTCAV:
         known = Targets.of(cavs) if cavs is not None and negatives is None else None
         reference = None if known is None else known.reference
         if negatives is not None:
-            reference = self._look("negatives", negatives, self.layers[:1], erasure=True).logits
+            found = self._look("negatives", negatives, self.layers[:1], erasure=True)
+            reference = pooled_logits([(found.logits, found.logits_std)])
         hand = HandEraser(self.model, self._erasure, self._settings.images, reference)
         return one.erased(hand, region, images, wanted, cavs)
 

@@ -200,7 +200,7 @@ class FeatureCache:
             whole = takewhile(lambda entry: entry.maps.keys() >= set(layers), entries.values())
             kept = [[entry.maps[layer] for layer in layers] for entry in whole]
         known = [entry.logits for entry in entries.values() if entry.logits is not None]
-        whole_pass = len(known) == len(entries)
+        z = torch.stack(known).double() if len(known) == len(entries) else None
         gap = {la: torch.stack([e.pooled[la] for e in entries.values()]) for la in layers}
         maps = {la: torch.stack(F) for la, F in zip(layers, zip(*kept, strict=True), strict=False)}
         return LearnedSet(
@@ -208,7 +208,8 @@ class FeatureCache:
             used=list(entries),
             skipped=skipped,
             gap=gap,
-            logits=torch.stack(known).mean(0) if whole_pass else torch.zeros(0),
+            logits=torch.zeros(0) if z is None else z.mean(0).float(),
+            logits_std=torch.zeros(0) if z is None else z.std(0, correction=0).float(),
             hashes=[entry.hash for entry in entries.values()],
             maps=[Spilled(maps)] if kept else [],
             thumbnails=[entry.thumbnail for entry in entries.values()][:THUMBNAILS],

@@ -30,6 +30,7 @@ from vtcav.images.listing import ImageSource, collect
 from vtcav.images.preprocess import Preprocess, to_tensor
 from vtcav.images.references import ImageRef, Skipped, with_reasons
 from vtcav.images.signature import signature
+from vtcav.method.erasure.effect import pooled_logits
 from vtcav.models.base import LayerInfo, Model
 from vtcav.results.bank import CavBank, ConceptRecord
 from vtcav.results.rows import Row
@@ -343,11 +344,11 @@ class Session:
         return bank
 
     def reference(self, check: Check = lambda: None) -> Tensor | None:
-        """Return the mean logits of the common negatives [T_all]; None where none can be read."""
+        """Return mean and deviation of the common negatives' logits [2, T_all]; None for none."""
         self._pass(self.shared, self.names, check=check, logits=True)
         images = ImageSet("negatives", self.shared)
-        logits = self._features.learned(images, self.names).logits
-        return logits if len(logits) else None
+        learned = self._features.learned(images, self.names)
+        return pooled_logits([(learned.logits, learned.logits_std)])
 
     def diagnose(self, concept: ConceptSpec | str, layers: Sequence[str]) -> Diagnostics:
         """Find out how far a concept can be trusted, as `VisualTCAV.diagnostics` does."""

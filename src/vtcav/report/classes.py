@@ -10,7 +10,7 @@ from vtcav.report.trust import Trust
 from vtcav.results.explanation import GlobalExplanation
 from vtcav.results.figures.data_uri import data_uri
 from vtcav.results.figures.overlay import outlined
-from vtcav.results.verdicts import Verdict, verdicts
+from vtcav.results.verdicts import Verdict, in_turn, verdicts
 from vtcav.results.words import distinct_names, short_names
 
 _SIDE = 224
@@ -31,6 +31,8 @@ class ClassPart:
             (the attribution of each image).
         verdicts: What erasing each concept says; none where nothing was erased.
         erased: Pictures without the concepts, in the order of the verdicts.
+        not_apart: What erasing each in turn says of concepts that a layer does not tell apart, by
+            the two concepts.
     """
 
     number: int
@@ -42,6 +44,7 @@ class ClassPart:
     rows: tuple[AttributionRow, ...]
     verdicts: tuple[Verdict, ...]
     erased: tuple[ErasedPart, ...]
+    not_apart: dict[tuple[str, str], str]
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,10 @@ def class_part(number: int, name: str, explained: GlobalExplanation, trust: Trus
     pairs = zip(summary["layer"], summary["concept"], strict=True)
     images: Any = [by_image[pair] for pair in pairs]  # pandas' stubs know no column of tuples
     summary = summary.assign(class_number=number, class_name=name, images=images)
-    found = verdicts(explained.class_effects(), name)
     used = explained.images[explained.images["used"].astype(bool)]
+    effects = explained.class_effects()
+    found = verdicts(effects, name)
+    pairs_not_apart = trust.about(explained.provenance).not_apart()
     return ClassPart(
         number=number,
         name=name,
@@ -85,6 +90,7 @@ def class_part(number: int, name: str, explained: GlobalExplanation, trust: Trus
         rows=attribution_rows(summary, explained.provenance, trust),
         verdicts=tuple(found),
         erased=tuple(part for verdict in found if (part := _erased(verdict, explained)).images),
+        not_apart={pair: in_turn(effects, pair, name) for pair in pairs_not_apart},
     )
 
 

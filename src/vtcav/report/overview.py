@@ -54,6 +54,7 @@ class Overview:
 
     Attributes:
         verdicts: What erasing the concepts says about each class, those that are used first.
+        not_apart: Concepts that a layer does not tell apart, and what erasing each in turn says.
         findings: Significant attributions of concepts that can be used.
         unusable: Significant attributions of concepts that must not be used.
         nothing: Classes and images without a finding.
@@ -62,6 +63,7 @@ class Overview:
     """
 
     verdicts: list[Verdict]
+    not_apart: list[str]
     findings: list[Statement]
     unusable: list[Statement]
     nothing: list[str]
@@ -97,6 +99,7 @@ def overview(
     erased = [verdict for part in parts for verdict in part.verdicts]
     return Overview(
         verdicts=sorted(erased, key=lambda verdict: verdict.rank),
+        not_apart=list(_not_apart(parts, trust)),
         findings=claims + _image_findings(images),
         unusable=[_claim(row) for row in significant if row.level == BAD],
         nothing=list(_nothing(parts, images)),
@@ -162,6 +165,21 @@ def _nothing(parts: Sequence[ClassPart], images: Sequence[ImagePart]) -> Iterato
             yield f"For “{clear(part.name)}” {why}."
     if without := sum(not image.claims for image in images):
         yield f"In {without} of {count(len(images), 'image')} no concept can be claimed to count."
+
+
+def _not_apart(parts: Sequence[ClassPart], trust: Trust) -> Iterator[str]:
+    """Yield what is known about each pair of concepts that a layer does not tell apart."""
+    for pair, layers in trust.not_apart().items():
+        first, second = map(clear, pair)
+        where = listed(list(map(clear, layers)))
+        measured = [part.not_apart[pair] for part in parts if part.not_apart.get(pair)]
+        yield " ".join(
+            [
+                f"“{first}” and “{second}” are one direction at {where}: "
+                "the network does not tell them apart there, and one may stand for the other.",
+                *(measured or ["Erasing each in turn would tell which one counts."]),
+            ]
+        )
 
 
 def _diagnosed(trust: Trust) -> str:

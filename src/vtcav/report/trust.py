@@ -25,6 +25,7 @@ class Trust:
             )
             for row in summary
         }
+        self._not_apart = [] if diagnostics is None else diagnostics.not_apart()
         self._diagnosed = None if diagnostics is None else diagnostics.provenance
 
     def about(self, provenance: Provenance) -> Trust:
@@ -39,6 +40,7 @@ class Trust:
             same = {(c.name, c.examples, c.negatives) for c in provenance.concepts} & learned
             names = {name for name, _, _ in same}
             own._judged = {key: found for key, found in self._judged.items() if key[1] in names}
+            own._not_apart = [(k, a, b) for k, a, b in self._not_apart if {a, b} <= names]
         return own
 
     def of(self, layer: str, concept: str) -> tuple[str, str]:
@@ -47,6 +49,13 @@ class Trust:
         The level may be "not diagnosed". The sentence is empty where it is fine or unknown.
         """
         return self._judged.get((layer, concept), (NOT_DIAGNOSED, ""))
+
+    def not_apart(self) -> dict[tuple[str, str], list[str]]:
+        """Return the layers that do not tell two concepts apart, by the two concepts."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for layer, a, b in self._not_apart:
+            found.setdefault((a, b), []).append(layer)
+        return found
 
     def levels(self) -> list[str]:
         """Return the levels of all concepts at all layers."""

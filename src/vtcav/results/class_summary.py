@@ -60,6 +60,8 @@ def _row(
         **judged,
         "q_value": nan,
         "separated": bool(rows["separated"].iloc[0]),
+        "seen": float(rows["seen"].iloc[0]),
+        "raised": float(rows["raised"].mean()),
         "note": _note(rows["note"], n, no_effect=no_effect),
     }
 

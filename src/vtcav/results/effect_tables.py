@@ -40,7 +40,12 @@ def of_pictures(effects: pd.DataFrame) -> pd.DataFrame:
 def read_effects(folder: str | Path, name: str) -> pd.DataFrame:
     """Return the effects of a saved explanation; older ones have none."""
     stem = Path(folder) / name
-    return read_table(stem) if stem.with_suffix(".parquet").exists() else effect_table()
+    if not stem.with_suffix(".parquet").exists():
+        return effect_table()
+    table = read_table(stem)
+    if "same_region" not in table:  # older files
+        table = table.assign(reference_std=math.nan, same_region="")
+    return table
 
 
 def class_effects(effects: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
@@ -81,7 +86,8 @@ def _row(rows: pd.DataFrame, confidence: float) -> dict[str, Any]:
     present = float((rows["area"] > 0).mean())
     # the share of means: an image whose own gap is below 0 counts with what it has
     gap = float((rows["logit"] - rows["reference"]).mean())
-    total = gap if gap > 0 else math.nan
+    spread = float(rows["reference_std"].mean())
+    total = math.nan if gap <= 0 or gap <= spread else gap
     tested = rows[rows["placebos"] > 0]
     effect, p_value = _test(tested)
     return {
@@ -99,6 +105,7 @@ def _row(rows: pd.DataFrame, confidence: float) -> dict[str, Any]:
         "probability_without": float(rows["probability_without"].mean()),
         "present": present,
         "area": float(rows["area"].mean()),
+        "same_region": _same_region(rows),
         "seen": float(rows["seen"].mean()),
         # as if the others, where nothing is erased, had placebos as well
         "placebo_mean": float(tested["placebo_mean"].mean()) * present,
@@ -121,6 +128,13 @@ def _fill_offset(rows: pd.DataFrame, end: str, present: float) -> float:
     if filled.empty:
         return math.nan if present else 0.0
     return float((filled[end] - filled["drop"]).mean()) * present
+
+
+def _same_region(rows: pd.DataFrame) -> str:
+    """Return the concept with the same region in most images that show both; empty for none."""
+    found = rows.loc[rows["area"] > 0, "same_region"]
+    names = found[found != ""].value_counts()
+    return str(names.index[0]) if len(names) and 2 * names.iloc[0] > len(found) else ""
 
 
 def _interval(values: NDArray[np.float64], confidence: float) -> tuple[float, float]:

@@ -25,7 +25,15 @@ from vtcav.results.erased import ErasedPicture
 from vtcav.results.local_explanation import LocalExplanation, freeze, numbered
 from vtcav.results.notebook.explanations import global_html, global_text
 from vtcav.results.provenance import Provenance
-from vtcav.results.tables import BOOTSTRAP, EFFECT_NUMBERS, NULL, by_image, json_text, printable
+from vtcav.results.tables import (
+    BOOTSTRAP,
+    EFFECT_NUMBERS,
+    NULL,
+    by_image,
+    json_text,
+    printable,
+    read_attributions,
+)
 from vtcav.results.verdicts import Verdict, verdicts
 
 if TYPE_CHECKING:
@@ -98,10 +106,12 @@ class GlobalExplanation:
         Columns: layer, concept, n (images), drop (mean, in logits), drop_low and drop_high
         (Student t interval over images), fill_low and fill_high (over the ways to fill, which
         some images are filled in), gap (the mean of logit - reference), share (drop as a share of
-        gap; none where gap is not above 0), share_low, share_high, probability,
-        probability_without, present (the share of images where the concept was found), area, seen,
-        placebo_mean (of regions of the same size elsewhere), effect (how many standard deviations
-        the mean is from what these give), p_value and q_value (against these, two-sided), note.
+        gap; none where gap is not above the standard deviation of the negatives' logits),
+        share_low, share_high, probability, probability_without, present (the share of images where
+        the concept was found), area, same_region (a concept that has the same region in most
+        images), seen, placebo_mean (of regions of the same size elsewhere), effect (how many
+        standard deviations the mean is from what these give), p_value and q_value (against these,
+        two-sided), note.
 
         Raises:
             ExplanationError: For a confidence out of range.
@@ -243,7 +253,7 @@ class GlobalExplanation:
             skipped=tuple(Skipped(**skip) for skip in manifest["skipped"]),
             thumbnails={name: stored[f"thumbnails/{k}"] for k, name in enumerate(concepts)},
             provenance=Provenance.from_dict(manifest["provenance"]),
-            _rows=read_table(Path(folder) / "global_attributions"),
+            _rows=read_attributions(folder, "global_attributions"),
             _resampled=_named_draws(read_table(Path(folder) / "global_resampled")),
             _effects=read_effects(folder, "global_effects"),
             erased=tuple(

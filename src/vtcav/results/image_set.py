@@ -34,6 +34,7 @@ class ImageSetRecord:
         origins: Digests of the photographs that images were cut out of [n], each empty for a whole
             image; no digests at all if no image was cut out.
         logits: The mean of the network's logits over the images [T]; empty in older files.
+        logits_std: Their standard deviation over the images [T]; empty in older files.
     """
 
     role: str
@@ -43,6 +44,7 @@ class ImageSetRecord:
     gap: Mapping[str, Tensor] = field(repr=False)
     origins: tuple[str, ...] = ()
     logits: Tensor = field(default_factory=lambda: torch.zeros(0), repr=False)
+    logits_std: Tensor = field(default_factory=lambda: torch.zeros(0), repr=False)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -57,6 +59,7 @@ class ImageSetRecord:
         return {
             "prints": torch.tensor(self.perceptual_hashes, device="cpu"),
             "logits": self.logits,
+            "logits_std": self.logits_std,
             **arrays,
         }
 
@@ -92,6 +95,7 @@ class ImageSetRecord:
             {layer: tensors[f"{prefix}gap/{layer}"] for layer in layers},
             tuple(data.get("origins", ())),
             tensors.get(f"{prefix}logits", torch.zeros(0)),
+            tensors.get(f"{prefix}logits_std", torch.zeros(0)),
         )
 
 

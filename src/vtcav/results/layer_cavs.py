@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from vtcav.method.cav import Cavs
 from vtcav.method.erasure.place_filter import PlaceFilters
+from vtcav.results.zero_maps import ZeroMaps
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -31,6 +33,7 @@ class LayerCavs(Cavs):
         resampled: Null and bootstrap CAVs, J of them; `Resampling` assigns them to concepts. None
             if nothing was resampled.
         places: Place filters of the concepts, which erasure needs; None in older files.
+        zero: Scores at zero feature maps beside those of examples; None in older files.
     """
 
     values_pos: tuple[Tensor, ...]
@@ -39,6 +42,12 @@ class LayerCavs(Cavs):
     location_neg: Tensor
     resampled: Cavs | None = None
     places: PlaceFilters | None = None
+    zero: ZeroMaps | None = None
+
+    @property
+    def seen(self) -> Tensor:
+        """Held-out AUC of the place filters [K]; NaN where there are none."""
+        return torch.full_like(self.e_pos, torch.nan) if self.places is None else self.places.seen
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors by name, for a file."""
@@ -53,6 +62,8 @@ class LayerCavs(Cavs):
             named |= {f"resampled/{name}": t for name, t in self.resampled.by_name().items()}
         if self.places is not None:
             named |= {f"places/{name}": t for name, t in self.places.by_name().items()}
+        if self.zero is not None:
+            named |= {f"zero/{name}": t for name, t in self.zero.tensors().items()}
         return {name: tensor.contiguous() for name, tensor in named.items()}
 
     @classmethod
@@ -68,11 +79,8 @@ class LayerCavs(Cavs):
             KeyError: When a tensor is missing.
         """
         cavs, resampled = _cavs(tensors, prefix), f"{prefix}resampled/"
-        places = {
-            field.name: tensors[f"{prefix}places/{field.name}"]
-            for field in fields(PlaceFilters)
-            if f"{prefix}places/{field.name}" in tensors
-        }
+        places = _kept(PlaceFilters, tensors, f"{prefix}places/")
+        zero = _kept(ZeroMaps, tensors, f"{prefix}zero/")
         return cls(
             **cavs.by_name(),
             values_pos=tuple(tensors[f"{prefix}values_pos/{k}"] for k in range(concepts)),
@@ -81,6 +89,7 @@ class LayerCavs(Cavs):
             location_neg=tensors[f"{prefix}place_neg"],
             resampled=_cavs(tensors, resampled) if f"{resampled}v" in tensors else None,
             places=PlaceFilters(**places) if places else None,
+            zero=ZeroMaps(**zero) if zero else None,
         )
 
 
@@ -123,6 +132,12 @@ class Resampling:
             tuple(data["untested"]),
             tuple(range(*pair) for pair in data.get("subset", [[0]] * len(data["null"]))),
         )
+
+
+def _kept(kind: type[Any], tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the fields of a data class that a file has; none in files older than it."""
+    names = [field.name for field in fields(kind)]
+    return {name: tensors[prefix + name] for name in names if prefix + name in tensors}
 
 
 def _cavs(tensors: Mapping[str, Tensor], prefix: str) -> Cavs:

@@ -28,7 +28,13 @@ from vtcav.results.effect_tables import (
 from vtcav.results.erased import ErasedPicture
 from vtcav.results.notebook.explanations import local_html, local_text
 from vtcav.results.provenance import Provenance
-from vtcav.results.tables import EFFECT_NUMBERS, by_class, json_text, printable
+from vtcav.results.tables import (
+    EFFECT_NUMBERS,
+    by_class,
+    json_text,
+    printable,
+    read_attributions,
+)
 from vtcav.results.verdicts import image_sentences
 
 if TYPE_CHECKING:
@@ -89,7 +95,11 @@ class LocalExplanation:
         Columns, by what they mean: layer, concept, class_index, class_name, attribution (0 to 1:
         the share of the best class's logit difference, image minus zero feature maps, that the
         concept accounts for), error (estimated quadrature error, absolute), evaluations (of the
-        gradient), separated (whether the layer tells the concept from its negatives), cav_low and
+        gradient), separated (whether the layer tells the concept from its negatives), seen
+        (held-out AUC of the concept's place filter at the layer: below 0.8 the number may be
+        something else's, and the note says so; empty where no filters were learned), raised
+        (whether the image's score exceeds that at zero feature maps; where it does not, every
+        concept gets 0, which is no finding), cav_low and
         cav_high (95 % interval over the choice of examples and negatives, from bootstrap CAVs),
         null_mean (mean attribution of null CAVs), effect (how many of their standard deviations the
         attribution lies above it), p_value (one-sided: the share of null CAVs that get as much),
@@ -110,12 +120,14 @@ class LocalExplanation:
         (docs/erasure.md). Columns: layer (those whose maps give the region), concept, class_index,
         class_name, logit (before), without (after), drop (their difference: below 0 where the
         concept speaks against the class), drop_low and drop_high (over the ways to fill; NaN where
-        only one was tried), reference (the mean logit of the negatives, of all sets alike), share
-        (drop as a share of logit - reference), probability and probability_without, area (the
-        share of the picture that was filled in), seen (held-out AUC of the place filter; below 0.8
-        there is no number), placebos, placebo_mean and placebo_std (drops of regions of the same
-        size elsewhere), effect (how many standard deviations the drop is from their mean), p_value
-        and q_value (against the placebos, two-sided), note. Empty where nothing was erased.
+        only one was tried), reference and reference_std (mean and standard deviation of the
+        negatives' logits, all sets alike), share (drop as a share of logit - reference; none where
+        that is not above reference_std), probability and probability_without, area (the share of
+        the picture that was filled in), same_region (another concept with the same region), seen
+        (held-out AUC of the place filter; below 0.8 there is no number), placebos, placebo_mean
+        and placebo_std (drops of regions of the same size elsewhere), effect (how many standard
+        deviations the drop is from their mean), p_value and q_value (against the placebos,
+        two-sided), note. Empty where nothing was erased.
         """
         return printable(self._effects.drop(columns="image"), *EFFECT_NUMBERS)
 
@@ -293,7 +305,7 @@ class LocalExplanation:
             box=tuple(manifest["box"]),
             thumbnails={name: stored[f"thumbnails/{k}"] for k, name in enumerate(concepts)},
             provenance=Provenance.from_dict(manifest["provenance"]),
-            _rows=read_table(Path(folder) / "local_attributions"),
+            _rows=read_attributions(folder, "local_attributions"),
             _predictions=read_table(Path(folder) / "local_predictions"),
             _maps={layer: stored[f"map/{layer}"] for layer in manifest["layers"]},
             _effects=read_effects(folder, "local_effects"),

@@ -17,6 +17,8 @@ class Row(NamedTuple):
     error: float
     evaluations: int
     separated: bool
+    seen: float
+    raised: bool
     cav_low: float
     cav_high: float
     null_mean: float
@@ -40,10 +42,12 @@ class EffectRow(NamedTuple):
     drop_low: float
     drop_high: float
     reference: float
+    reference_std: float
     share: float
     probability: float
     probability_without: float
     area: float
+    same_region: str
     seen: float
     placebos: int
     placebo_mean: float

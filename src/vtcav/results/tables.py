@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vtcav.files.manifest import read_table
 from vtcav.method.significance import q_values, unreachable
 from vtcav.results.bank import CavBank
-from vtcav.results.words import distinct_names
+from vtcav.results.words import CLASS_NOT_RAISED, distinct_names
 
 NULL, BOOTSTRAP = "null_cav", "bootstrap_cav"  # pandas reads a bare "null" as a missing value
 SUBSET = "subset_cav"
@@ -32,6 +34,17 @@ def table(
         null_cavs: How many null CAVs there are, to note what they cannot show.
     """
     return with_q_values(pd.DataFrame(rows, columns=columns), null_cavs)
+
+
+def read_attributions(folder: str | Path, name: str) -> pd.DataFrame:
+    """Return the attributions of a saved explanation, with the columns that older ones lack."""
+    rows = read_table(Path(folder) / name)
+    if "raised" not in rows:
+        raised = ~rows["note"].str.contains(CLASS_NOT_RAISED, regex=False).astype(bool)
+        after = list(rows).index("separated") + 1
+        rows.insert(after, "seen", np.nan)
+        rows.insert(after + 1, "raised", raised)
+    return rows
 
 
 def with_q_values(made: pd.DataFrame, null_cavs: int | None) -> pd.DataFrame:

@@ -74,6 +74,29 @@ def verdicts(effects: pd.DataFrame, class_name: str) -> list[Verdict]:
     return sorted(found, key=lambda verdict: verdict.rank)
 
 
+def in_turn(effects: pd.DataFrame, concepts: tuple[str, str], class_name: str) -> str:
+    """Return what erasing each of two concepts in turn does; empty where it was not measured.
+
+    Args:
+        effects: The table of `GlobalExplanation.class_effects`.
+        concepts: The two concepts.
+        class_name: The class.
+    """
+    rows = {row["concept"]: row for row in effects.to_dict("records") if not isnan(row["drop"])}
+    if not rows.keys() >= set(concepts):
+        return ""
+    parts = [
+        f"{'falls' if rows[name]['drop'] > 0 else 'rises'} by {_change(rows[name])} without "
+        f"{clear(name)!r}"
+        for name in concepts
+    ]
+    text = f"Erasing each in turn, the score of {clear(class_name)!r} {' and '.join(parts)}."
+    first, second = concepts
+    if (first, second) in {(name, row.get("same_region")) for name, row in rows.items()}:
+        text += " Their regions are the same, so this does not tell the two apart either."
+    return text
+
+
 def image_sentences(effects: pd.DataFrame, what: str = "") -> list[str]:
     """Return what erasing from one image says about one class, a sentence for each concept.
 
@@ -122,7 +145,7 @@ def _image_sentence(row: dict[Any, Any], what: str) -> str:
             sentence += " Chance may explain it."
     if row["area"] > LARGE:
         sentence += f" The region covers {row['area'] * 100:.0f} % of the picture."
-    return sentence
+    return sentence + _in_logits(row, target)
 
 
 def _not_seen(row: dict[Any, Any], concept: str, target: str) -> str:
@@ -146,6 +169,7 @@ def _verdict(row: dict[Any, Any], class_name: str) -> Verdict:
         f"Without {concept} the score of {target} {verb} by {change} on average over "
         f"{count(int(row['n']), 'image')}; regions of the same size elsewhere: {chance}."
     )
+    more = _same_region(row, concept) + _in_logits(row, target)
     doubt = _doubt(row, small)
     if row["present"] < RARE:
         found = round(row["present"] * row["n"])
@@ -158,16 +182,34 @@ def _verdict(row: dict[Any, Any], class_name: str) -> Verdict:
         )
     if doubt:
         sentence = f"Whether {target} uses {concept} cannot be told, because {doubt}. {effect}"
+        sentence += more
         return Verdict(row["concept"], "cannot be told", sentence, size)
     if abs(size) < small or not row["q_value"] <= SIGNIFICANT or _chance_does_more(row):
         sentence = (
             f"The network sees {concept} but hardly uses it for {target}: without it the score "
             f"{verb} by {change} on average over {count(int(row['n']), 'image')}; regions of the "
-            f"same size elsewhere: {chance}."
+            f"same size elsewhere: {chance}.{more}"
         )
         return Verdict(row["concept"], "not used", sentence, size)
     against = "" if row["drop"] > 0 else f" It counts against {target}."
-    return Verdict(row["concept"], "used", effect + against, size)
+    return Verdict(row["concept"], "used", effect + against + more, size)
+
+
+def _same_region(row: dict[Any, Any], concept: str) -> str:
+    """Return the sentence on another concept in the same place; empty where there is none."""
+    if not (other := row.get("same_region")):
+        return ""
+    return (
+        f" In most images {concept} and {clear(other)!r} have the same region, so erasing them "
+        "cannot tell the two apart."
+    )
+
+
+def _in_logits(row: dict[Any, Any], target: str) -> str:
+    """Return why there is no share; empty where there is one, and where no negatives are known."""
+    if not isnan(row["share"]) or isnan(row["gap"]):
+        return ""
+    return f" In logits, because {target} scores hardly higher here than for the negatives."
 
 
 def _doubt(row: dict[Any, Any], small: float) -> str:

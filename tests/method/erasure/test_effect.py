@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from vtcav.method.erasure.effect import class_scores, mean_test, placebo_p_value, share
+from vtcav.results.effect_tables import class_effects, effect_table
+from vtcav.results.rows import EffectRow
 
 
 def test_the_negative_class_of_a_single_logit_has_its_negative():
@@ -17,6 +19,8 @@ def test_there_is_no_share_without_a_gap():
     assert share(1.0, 4.0, 2.0) == 0.5
     assert share(-2.0, 4.0, 3.0) == -2.0
     assert np.isnan(share(1.0, 2.0, 2.0))
+    assert np.isnan(share(2.0, 3.0, 2.0, spread=1.0))  # an ordinary score for a negative
+    assert share(2.0, 3.0, 2.0, spread=0.9) == share(2.0, 3.0, 2.0, spread=np.nan) == 2.0
 
 
 def test_p_values_count_both_sides():
@@ -64,3 +68,24 @@ def test_regions_that_all_have_one_drop_show_nothing():
     effect, p = mean_test(np.ones(4), np.ones(4), np.zeros(4), np.full(4, 20))
     assert np.isnan(effect)
     assert p == 1.0
+
+
+def effects(**columns):
+    row = dict.fromkeys(EffectRow._fields, 0.0) | {"concept": "c", "layer": "l", "note": ""}
+    count = len(next(iter(columns.values())))
+    rows = [row | {name: x[i] for name, x in columns.items()} for i in range(count)]
+    return class_effects(effect_table([EffectRow(**row) for row in rows])).iloc[0]
+
+
+def test_of_a_class_that_scores_as_the_negatives_do_there_is_no_share():
+    columns = {"logit": [1.0, 1.4], "drop": [0.5, 0.7], "reference_std": [1.0, 1.0]}
+    assert effects(**columns)["share"] == pytest.approx(0.5)
+    found = effects(**columns | {"reference_std": [1.3, 1.3]})
+    assert np.isnan(found["share"])
+    assert found["drop"] == pytest.approx(0.6)
+
+
+def test_the_same_region_is_that_of_most_images_with_the_concept():
+    area, same = [0.1, 0.1, 0.1, 0.0], ["b", "b", "", ""]
+    assert effects(area=area, same_region=same)["same_region"] == "b"
+    assert effects(area=area, same_region=["b", "", "c", ""])["same_region"] == ""

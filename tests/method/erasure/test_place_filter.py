@@ -90,6 +90,22 @@ def test_noise_is_not_seen(network, pictures):
     assert effects.loc["none", "note"].str.contains("not seen at these layers").all()
 
 
+def test_what_a_layer_does_not_see_is_flagged_in_every_row(network, pictures):
+    explainer = explainer_of(network).fit(*pictures)
+    local, glob = explainer.explain(pictures[1][0]), explainer.explain_class("a", pictures[1][:2])
+    for table in (local.attributions, glob.attributions, glob.summary()):
+        for layer, found in explainer.cavs.layers.items():
+            rows = table[table["layer"] == layer].set_index("concept")
+            for concept, seen in zip(("red", "none"), found.places.seen.tolist(), strict=True):
+                row = rows.loc[[concept]]
+                assert (row["seen"] == seen).all()
+                assert (row["note"].str.contains("not seen at this layer") == (seen < 0.8)).all()
+        assert (table.loc[table["concept"] == "none", "seen"] < 0.8).all()
+    plain = explainer_of(network, fill=None).fit(*pictures).explain(pictures[1][0]).attributions
+    assert plain["seen"].isna().all()
+    assert plain["attribution"].equals(local.attributions["attribution"])
+
+
 def test_batches_and_the_buffer_change_nothing(network, pictures):
     whole = explainer_of(network).fit(*pictures).cavs.layers["3"].places
     small = explainer_of(network, batch_size=3).fit(*pictures).cavs.layers["3"].places

@@ -49,6 +49,7 @@ class LearnedSet:
         skipped: The others, with reasons.
         gap: GAP activations [n, C] by layer.
         logits: The mean of the logits over the images [T].
+        logits_std: Their standard deviation over the images [T].
         hashes: Perceptual hashes [16, 16] of the n images.
         thumbnails: A few of the images.
         digests: Digests of the images, as far as they are known.
@@ -62,6 +63,7 @@ class LearnedSet:
     skipped: list[Skipped] = field(default_factory=list)
     gap: dict[str, Tensor] = field(default_factory=dict)
     logits: Tensor = field(default_factory=lambda: torch.zeros(0))
+    logits_std: Tensor = field(default_factory=lambda: torch.zeros(0))
     hashes: list[NDArray[np.uint8]] = field(default_factory=list)
     thumbnails: list[NDArray[np.uint8]] = field(default_factory=list)
     digests: dict[ImageRef, str] = field(default_factory=dict)
@@ -79,6 +81,7 @@ class LearnedSet:
             gap={layer: gap.cpu() for layer, gap in self.gap.items()},
             origins=origins if any(origins) else (),
             logits=self.logits.cpu(),
+            logits_std=self.logits_std.cpu(),
         )
 
 
@@ -184,7 +187,7 @@ def _computed(run: Pass, images: ImageSet, batches: Batches, layers: Sequence[st
         with network_errors(f"for examples such as {batch.names[0]!r}"):
             if run.erasure:
                 maps, z = run.model.activations_and_logits(batch.x, layers)
-                logits.append(z.double().sum(0))
+                logits.append(z.double())
             else:
                 maps, z = run.model.activations(batch.x, layers), None
         check_finite(batch.names, maps, z)
@@ -205,7 +208,8 @@ def _computed(run: Pass, images: ImageSet, batches: Batches, layers: Sequence[st
     learned.thumbnails = learned.thumbnails[:THUMBNAILS]
     learned.gap = {layer: torch.cat(pooled.pop(layer)) for layer in layers}
     if logits:
-        learned.logits = torch.stack(logits).sum(0).float() / len(learned.used)
+        z = torch.cat(logits)
+        learned.logits, learned.logits_std = z.mean(0).float(), z.std(0, correction=0).float()
     return learned
 
 
@@ -255,7 +259,7 @@ def _recalled(run: Pass, entries: SetEntries, *, strict: bool) -> LearnedSet | N
         if found := entries.get("gap", layer):
             learned.gap[layer] = found["gap"].to(run.model.device)
     if run.erasure and (found := entries.get("logits")):
-        learned.logits = found["logits"]
+        learned.logits, learned.logits_std = found["logits"], found["std"]
     if len(learned.gap) == len(run.layers):  # otherwise the pass reports them
         report_skipped(len(images.refs), len(learned.used), learned.skipped)
     return learned
@@ -277,7 +281,7 @@ def _keep(entries: SetEntries, learned: LearnedSet, layers: Sequence[str]) -> No
     prints = torch.tensor(np.stack(learned.hashes))
     entries.keep("look", {"used": torch.tensor(positions), "prints": prints})
     if len(learned.logits):
-        entries.keep("logits", {"logits": learned.logits})
+        entries.keep("logits", {"logits": learned.logits, "std": learned.logits_std})
     for layer in layers:
         entries.keep("gap", {"gap": learned.gap[layer]}, layer)
 

@@ -30,6 +30,7 @@ from vtcav.explainer.learning.example_passes import (
 from vtcav.explainer.learning.learning_cache import learning_cache
 from vtcav.explainer.learning.place_filters import PlaceLearning
 from vtcav.explainer.learning.raw_values import RawValuesOf, raw_values
+from vtcav.explainer.learning.zero_maps import zero_maps
 from vtcav.explainer.settings import FitSettings
 from vtcav.files.cache import Cache
 from vtcav.files.spill import SpillFile
@@ -45,6 +46,7 @@ from vtcav.models.memory import free_memory
 from vtcav.results.bank import CavBank, ConceptRecord, describe
 from vtcav.results.layer_cavs import LayerCavs
 from vtcav.results.provenance import versions
+from vtcav.results.zero_maps import ZeroMaps
 
 _CLASSES = 3  # that `explain` explains by default
 _MEMORY = 0.1  # share of a GPU's free memory for feature maps between the passes
@@ -94,11 +96,12 @@ def learn(
     ):
         run = replace(run, spill=spill, cache=known)
         raw, places = _pass_all(run, concepts, fit, drawn, learned, progress)
+        zero = zero_maps(run, [learned[s] for s in dict.fromkeys(c.examples for c in concepts)])
     if known is not None:
         known.cache.trim()
     return CavBank(
         concepts=tuple(_concept_record(c, learned) for c in concepts),
-        layers={layer: _layer_cavs(layer, drawn, raw, places) for layer in run.layers},
+        layers={layer: _layer_cavs(layer, drawn, raw, places, zero[layer]) for layer in run.layers},
         thumbnails={c.name: np.stack(learned[c.examples].thumbnails) for c in concepts},
         fingerprint=run.model.fingerprint,
         preprocessing=signature(run.model.preprocess),
@@ -187,7 +190,11 @@ def _gpu_bytes(device: torch.device, most: int) -> int:
 
 
 def _layer_cavs(
-    layer: str, drawn: ConceptCavs, raw: RawValuesOf, places: PlaceLearning | None
+    layer: str,
+    drawn: ConceptCavs,
+    raw: RawValuesOf,
+    places: PlaceLearning | None,
+    zero: ZeroMaps,
 ) -> LayerCavs:
     """Return the CAVs of a layer."""
     cavs = {each: _cavs(layer, each, raw) for each in drawn.drawn}
@@ -203,6 +210,7 @@ def _layer_cavs(
         location_neg=torch.stack([found.location for found in neg]),
         resampled=resampled if len(resampled.v) else None,
         places=None if places is None else places.filters(layer),
+        zero=zero,
     )
 
 

@@ -4,13 +4,14 @@ These are the kinds of entries:
 
 - "look", for a set of images: `used` [n], positions of the readable images, and `prints`
   [n, 16, 16], their perceptual hashes;
+- "logits", for a set: mean and standard deviation of the network's logits over it, each [T];
 - "gap", for a set and a layer: `gap` [n, C], the pooled activations;
 - "raw", for a set, a layer and the directions of J CAVs: `values` [n, J], the contraharmonic means
   of the raw maps, and `place` [h, w], the location of the first CAV's; "response" holds the
   same of place filters, with the highest responses;
-- "logits", for a set: their mean [T];
 - "places", for examples, a layer and the directions that refinement begins with: place filters of
-  a concept; "drawn", for the set that plays the concept: those of J draws.
+  a concept; "drawn", for the set that plays the concept: those of J draws;
+- "zero", for examples and a layer: scores at zero feature maps and of some examples.
 
 So one more concept, or one more layer, leaves the other entries valid. No picture and no feature
 map is kept.
@@ -35,6 +36,9 @@ from vtcav.images.references import ImageRef
 from vtcav.images.signature import probe_picture
 from vtcav.models.base import Model
 from vtcav.results.provenance import versions
+
+_OF_LOGITS = {"logits", "zero"}
+"""Kinds of entries that depend on the whole network."""
 
 
 def preprocess_key(preprocess: object) -> str:
@@ -99,21 +103,21 @@ class LearningCache:
         self.cache = cache
         self.taken: dict[str, dict[str, list[int]]] = {}
         x = to_tensor(without_window(model.preprocess), probe_picture(), "a test picture")
-        maps = model.activations(x[None].expand(2, -1, -1, -1), layers)
+        maps, z = model.activations_and_logits(x[None].expand(2, -1, -1, -1), layers)
         self._images: dict[str, Any] = {
             "preprocess": preprocess_key(model.preprocess),
             # a patch release of Python changes no number
             "versions": {name: v for name, v in versions().items() if name != "python"},
             "behaves": _hash(x),
         }
+        network = {
+            "fingerprint": model.fingerprint,
+            "device": _device(model.device),
+            "batch_size": batch_size,
+        }
+        self._network = {**network, "logits_behave": _hash(z)}
         self._layers = {
-            layer: {
-                "fingerprint": model.fingerprint,
-                "device": _device(model.device),
-                "batch_size": batch_size,
-                "layer": layer,
-                "layer_behaves": _hash(F),
-            }
+            layer: {**network, "layer": layer, "layer_behaves": _hash(F)}
             for layer, F in maps.items()
         }
 
@@ -122,9 +126,10 @@ class LearningCache:
         facts = {ref: fact_of(ref) for ref in images.refs}
         return SetEntries(self, images, facts) if all(f.digest for f in facts.values()) else None
 
-    def key(self, digests: str, layer: str | None, V: Tensor | None) -> dict[str, Any]:
+    def key(self, kind: str, digests: str, layer: str | None, V: Tensor | None) -> dict[str, Any]:
         """Return the key of an entry: everything that it depends on."""
         key = self._images | {"images": text_hash(digests)}
+        key |= self._network if kind in _OF_LOGITS else {}
         key |= {} if layer is None else self._layers[layer]
         return key if V is None else key | {"V": _hash(V)}
 
@@ -159,7 +164,7 @@ class SetEntries:
             layer: The layer, where it belongs to one.
             V: The directions that it depends on.
         """
-        found = self._cache.cache.get(kind, self._cache.key(self._all, layer, V))
+        found = self._cache.cache.get(kind, self._cache.key(kind, self._all, layer, V))
         count = self._cache.taken.setdefault(self.images.role, {}).setdefault(kind, [0, 0])
         count[0] += found is not None
         count[1] += 1
@@ -173,7 +178,7 @@ class SetEntries:
         V: Tensor | None = None,
     ) -> None:
         """Keep the tensors of an entry; see `get`."""
-        self._cache.cache.put(kind, self._cache.key(self._all, layer, V), tensors)
+        self._cache.cache.put(kind, self._cache.key(kind, self._all, layer, V), tensors)
 
 
 def _device(device: torch.device) -> str:

@@ -63,6 +63,10 @@ def bank_digest(bank: CavBank) -> str:
         digest.update(json.dumps(layer).encode())
         for part in (cavs, cavs.resampled):
             digest.update(b"-" if part is None else _cavs_bytes(part))
+        for tensor in () if cavs.places is None else vars(cavs.places).values():
+            digest.update(tensor.cpu().numpy().tobytes())
+    for images in bank.sets:
+        digest.update(images.logits.numpy().tobytes() + images.logits_std.numpy().tobytes())
     return digest.hexdigest()
 
 

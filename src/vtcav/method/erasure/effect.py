@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["class_scores", "mean_test", "placebo_p_value", "share"]
+__all__ = ["class_scores", "mean_test", "placebo_p_value", "pooled_logits", "share"]
 
 
 def class_scores(z: Tensor, classes: list[int], *, binary: bool) -> Tensor:
@@ -26,24 +27,52 @@ def class_scores(z: Tensor, classes: list[int], *, binary: bool) -> Tensor:
     return z[..., classes]
 
 
-def share(drop: float, before: float, reference: float) -> float:
+def pooled_logits(negatives: Sequence[tuple[Tensor, Tensor]]) -> Tensor | None:
+    """Return the logits that shares refer to, over several sets of negatives of the same weight.
+
+    Args:
+        negatives: Mean and standard deviation of the logits over each set, [T] each; empty where
+            they are not known.
+
+    Returns:
+        Mean and standard deviation [2, T], the second NaN where it is not known; None without
+        means.
+
+    Example:
+        >>> pooled_logits([(torch.tensor([1.0]), torch.tensor([1.0])),
+        ...                   (torch.tensor([3.0]), torch.tensor([1.0]))])
+        tensor([[2.0000],
+                [1.4142]])
+    """
+    means, deviations = [mean for mean, _ in negatives], [deviation for _, deviation in negatives]
+    if not means or not all(map(len, means)):
+        return None
+    mean, between = torch.stack(means).mean(0), torch.stack(means).var(0, correction=0)
+    if not all(map(len, deviations)):
+        return torch.stack([mean, torch.full_like(mean, torch.nan)])
+    within = torch.stack(deviations).square().mean(0)
+    return torch.stack([mean, (within + between).sqrt()])
+
+
+def share(drop: float, before: float, reference: float, spread: float = 0.0) -> float:
     """Return a drop as a share of z_t(x) - z_t(reference).
 
     Args:
         drop: z_t(x) - z_t(filled x), in logits; below 0 where the concept speaks against the class.
         before: z_t(x).
         reference: The mean of z_t over the negatives.
+        spread: Their standard deviation; NaN where it is not known.
 
     Returns:
-        NaN where the class does not score higher than for the reference: there is nothing to
-        share.
+        NaN where the class does not score higher than for the reference by more than the spread:
+        the score is that of a negative, and there is nothing to share.
 
     Example:
-        >>> share(1.0, 3.0, 1.0), share(1.0, 0.5, 1.0)
-        (0.5, nan)
+        >>> share(1.0, 3.0, 1.0), share(1.0, 0.5, 1.0), share(1.0, 1.5, 1.0, spread=0.6)
+        (0.5, nan, nan)
     """
     gap = before - reference
-    return drop / gap if gap > 0 else math.nan
+    return math.nan if gap <= 0 or gap <= spread else drop / gap
 
 
 def placebo_p_value(drop: float, placebos: NDArray[np.float64]) -> float:

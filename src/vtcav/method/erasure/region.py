@@ -34,6 +34,8 @@ CONTEST = 0.75
 """How high a map must be, as a share of the highest of all concepts, for a location to count."""
 FAINT = 0.1
 """The mean map below which a layer has nothing in a part of a region."""
+SAME = 0.5
+"""The share of either region that two must have in common to be one."""
 _TRIES = 32
 
 
@@ -136,6 +138,29 @@ def _is_anothers(means: NDArray[np.float32], k: int, seen: NDArray[np.float32]) 
     weights = layer_weight(torch.from_numpy(seen[:, k])).numpy() * (highest > FAINT)
     lost = means[:, k] < CONTEST * highest
     return bool(2 * (weights * lost).sum() >= weights.sum() > 0)
+
+
+def same_regions(H: Tensor) -> list[int | None]:
+    """Return for each concept the other one whose region is the same.
+
+    Two regions are the same where each has more than half of the other; of several others the one
+    that has most in common is taken.
+
+    Args:
+        H: Regions of one image [K, H, W] of 0 and 1.
+
+    Example:
+        >>> same_regions(torch.tensor([[[1.0, 1.0, 1.0]], [[1.0, 1.0, 0.0]], [[0.0, 0.0, 1.0]]]))
+        [1, 0, None]
+    """
+    if not len(H):
+        return []
+    flat = H.flatten(1)
+    common = flat @ flat.T
+    common = common / common.diagonal().clamp(min=1)
+    common = torch.minimum(common, common.T).fill_diagonal_(0)
+    most, other = common.max(1)
+    return [j if m > SAME else None for m, j in zip(most.tolist(), other.tolist(), strict=True)]
 
 
 def elsewhere(H: Tensor, count: int, seed: int, avoid: Tensor | None = None) -> Tensor:
