@@ -530,7 +530,7 @@ def test_the_command_shows_verifies_and_clears(place, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["kinds"] == {"look": 3, "gap": 6, "raw": 12}
     assert main(["cache", "verify"]) == 0
-    assert "21 entries, all intact" in capsys.readouterr().out
+    assert "25 entries, all intact" in capsys.readouterr().out
     path = next((place / "user").glob("raw-*"))
     path.write_bytes(path.read_bytes()[:-1])
     assert main(["cache", "verify"]) == 1
@@ -538,7 +538,7 @@ def test_the_command_shows_verifies_and_clears(place, capsys):
     assert explain() == 0
     assert f"warning: the entry '{path}' is damaged" in capsys.readouterr().err
     assert main(["cache", "clear"]) == 0
-    assert "Removed 21 entries" in capsys.readouterr().out
+    assert "Removed 25 entries" in capsys.readouterr().out
     assert list((place / "user").iterdir()) == []
     assert main(["cache", "clear", "--cache", str(place / "random"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["removed"] == 0

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.diagnostics.direction_checks import Subject
+from vtcav.diagnostics.direction_checks import Subject, separability_check
 from vtcav.diagnostics.entanglement import Entanglement
 from vtcav.diagnostics.levels import (
+    BAD,
     FINE,
     LIMITS,
     LOOK,
@@ -96,13 +97,18 @@ def _confused(subjects: Sequence[Subject], k: int) -> Finding:
     worst = int(np.argmin(values))
     value, other = values[worst], others[worst]
     low, high = auc_interval(value, len(mine.examples), len(other.examples))
-    level, one = LIMITS.other.level(value), high < 0.5
+    level, points = LIMITS.other.level(value), high < 0.5
+    # a direction that tells nothing from anything is not the other concept's
+    one = points and separability_check(mine).level != BAD
     text = (
         f"From a pair of its own example and one of {other.concept!r}, the direction picks its own "
         f"in {percent(value)} of cases ({percent(low)} to {percent(high)})"
     )
-    look = f": where {other.concept!r} is, it will often show this concept too."
-    end = "." if level == FINE else look
+    end = "."
+    if level == LOOK:
+        end = f": where {other.concept!r} is, it will often show this concept too."
+    if points:
+        end = f": it points to {other.concept!r} rather than to its own concept."
     text += _not_apart(mine.concept, other.concept) if one else end
     found_in = other.concept if one else ""
     return mine.finding(check, value, level, text, ends=(low, high), other=found_in)

@@ -118,14 +118,14 @@ class Limits(NamedTuple):
     bootstrap: Limit = Limit(1 / math.sqrt(2 - _FINE), 1 / math.sqrt(2 - _USABLE))
     examples: Limit = Limit(10, 5)
     overlap: Limit = Limit(0.1, 0.5)
-    neighbour: Limit = Limit(math.sqrt(0.5))
+    neighbour: Limit = Limit(math.sqrt(0.5), math.inf)
     common: Limit = Limit(0.5)
     other: Limit = Limit(0.8)
     negatives: Limit = Limit(0.9, 0.5)
     place: Limit = Limit(0.6)
     agreement: Limit = Limit(0.5)
     not_raised: Limit = Limit(0.05, 0.5)
-    zero_maps: Limit = Limit(0.5)
+    zero_maps: Limit = Limit(0.5, math.inf)
     copies: Limit = Limit(0.0, 0.2)
     curve_most: float = 0.95
     one_direction: float = 0.95
