@@ -39,7 +39,7 @@ def test_local_table(local):
     table = local.attributions
     assert list(table.columns) == [
         *("layer", "concept", "class_name", "class_index", "note"),
-        *("error", "evaluations", "separated", "cav_low", "cav_high"),
+        *("error", "evaluations", "separated", "seen", "raised", "cav_low", "cav_high"),
         *("null_mean", "effect", "p_value", "q_value", "attribution"),
     ]
     assert len(table) == 2 * 2 * 2

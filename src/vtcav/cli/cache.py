@@ -29,6 +29,7 @@ _KINDS = {
     "places": "place filters of a concept at a layer",
     "drawn": "place filters of resampled CAVs at a layer",
     "response": "highest responses of place filters at a layer",
+    "zero": "scores at zero feature maps of a layer",
 }
 
 
