@@ -12,7 +12,6 @@ from vtcav.diagnostics.levels import (
     LOOK,
     NOT_APPLICABLE,
     Finding,
-    by_level,
     percent,
 )
 from vtcav.results.bank import CavBank
@@ -50,12 +49,9 @@ def _not_raised(where: tuple[str, str], zero: ZeroMaps) -> Finding:
         f"Of {count(n, 'example')} {found or 'none'} scored no higher for the most probable class "
         "than zero feature maps do"
     )
-    text += by_level(
-        level,
-        "." if not found else "; such images get 0 for every concept, which is no finding.",
-        ": such images get 0 for every concept, which is no finding; read another layer.",
-        ": most images get 0 for every concept here, which is no finding; read another layer.",
-    )
+    if found:
+        text += "; such images get 0 for every concept, which is no finding"
+    text += "." if level == FINE else ": read another layer."
     return Finding(*where, "not raised", value, ends.low, ends.high, level, text)
 
 
