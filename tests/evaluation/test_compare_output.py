@@ -17,7 +17,7 @@ from vtcav.cli.compare import class_folders
 from vtcav.errors import ExplanationError, ImageError, ModelError
 from vtcav.evaluation.compare.compute import compare
 from vtcav.evaluation.compare.figure import plot_comparison
-from vtcav.evaluation.compare.methods import METHODS, UNITS
+from vtcav.evaluation.compare.methods import ERASURE, METHODS, UNITS
 
 IMAGES = {"cat": pictures(3, seed=5), "fox": pictures(2, seed=6)}
 
@@ -43,7 +43,11 @@ def texts(figure):
 def test_a_panel_for_every_method_and_layer(found):
     figure = plot_comparison(found, found.methods, found.classes, Figure())
     panels = [axes.get_label() for axes in figure.axes]
-    assert panels == [f"{method} {layer}" for layer in ("1", "3") for method in METHODS]
+    layered = [method for method in METHODS if method not in ERASURE]
+    expected = [f"{method} {layer}" for layer in ("1", "3") for method in layered]
+    assert [name for name in panels if name] == [
+        *expected, *(f"{method} layers together" for method in ERASURE)
+    ]  # fmt: skip
     told = " ".join(texts(figure)).replace("\n", " ")
     for part in ("Units differ", "Hollow mark", "TCAV's test is overconfident", "Vertical stroke"):
         assert part in told

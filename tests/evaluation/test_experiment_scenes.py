@@ -175,6 +175,21 @@ def test_the_network_has_the_layers_it_says_and_keeps_the_generator():
     assert net.eval()(x).shape == (2, 4)
 
 
+def test_generic_sets_are_not_pairs_of_the_same_scenes():
+    """Examples and negatives share no scene, as those of matched sets do."""
+    sets = draw_concept_sets(60, 5, generic=True)
+    assert list(sets.examples) == list(draw_concept_sets(2, 5).examples)
+    matched = draw_concept_sets(60, 5)
+    for name, examples in sets.examples.items():
+        negatives = sets.negatives[name]
+        assert examples.shape == negatives.shape == (60, 64, 64, 3)
+        # no scene is shared: corners, which hardly ever show a cue, differ
+        shared = (examples[:, :2, :2] == negatives[:, :2, :2]).all((1, 2, 3))
+        assert shared.mean() < 0.1
+        paired = matched.examples[name][:, :2, :2] == matched.negatives[name][:, :2, :2]
+        assert paired.all((1, 2, 3)).mean() > 0.5
+
+
 def test_a_filter_leaves_out_what_varies_and_a_pattern_does_not():
     """Channel 0 is the concept and a nuisance together, channel 1 the nuisance alone."""
     rng = np.random.default_rng(0)

@@ -20,7 +20,7 @@ from vtcav.evaluation.experiment.network import Training
 from vtcav.evaluation.experiment.photo_network import Frozen, Samples, input_of
 from vtcav.evaluation.experiment.photo_unit import PhotoExperiment, PhotoSettings
 from vtcav.evaluation.experiment.photographs import read_photographs
-from vtcav.evaluation.experiment.scenes import PREPROCESS
+from vtcav.evaluation.experiment.scenes import PREPROCESS, scene_seed
 from vtcav.evaluation.experiment.tags import GLYPHS, put_tags
 from vtcav.images.references import SkippedImageWarning
 
@@ -156,17 +156,28 @@ def test_agreements_share_the_frozen_features(folder, model):
     learn, test = photographs.split(3, seed=0)
     assert not set(learn) & set(test)
     assert np.bincount(photographs.labels[test]).tolist() == [3, 3]
-    samples = Samples(photographs, learn, 0, 60, Frozen.of(model), model.preprocess)
+    samples = Samples(photographs, learn, 0, 60, Frozen.of(model), model.preprocess, 1.0)
     assert np.bincount(samples.labels).tolist() == [30, 30]
+    assert (photographs.labels[learn][samples.chosen] == samples.labels).all()
     shares = [np.mean(samples.letters(q) == samples.labels) for q in (0.0, 0.5, 1.0)]
     assert shares[0] < 0.4 < shares[1] < shares[2] == 1
     F = {q: samples.features(q, lambda: None) for q in (0.0, 0.5, 1.0)}
     expected = Frozen.of(model).maps(
-        input_of(samples.tagged(samples.letters(0.5), 0), model.preprocess)
+        input_of(samples.tagged(samples.letters(0.5), scene_seed(0, "epochs")), model.preprocess)
     )
     # letters do not change noise and places, so q = 0.5 is a mixture of 0 and 1
     assert torch.allclose(F[0.5].float(), expected, atol=5e-3)
     assert not torch.equal(F[0.0], F[1.0])
+
+
+def test_most_training_photographs_say_nothing_of_their_class(folder, model):
+    """Or networks would not need tags: two in five are of the class, the others of any."""
+    photographs = read_photographs(folder, model.preprocess)
+    learn, _ = photographs.split(3, seed=0)
+    samples = Samples(photographs, learn, 0, 2000, None, model.preprocess, 0.4)
+    of_class = photographs.labels[learn][samples.chosen] == samples.labels
+    assert of_class.mean() == pytest.approx(0.4 + 0.6 / 2, abs=0.03)
+    assert np.bincount(samples.labels).tolist() == [1000, 1000]
 
 
 def test_tags_cover_what_they_say():
@@ -220,7 +231,7 @@ def test_models_and_settings_that_do_not_fit_are_refused(folder, model, tmp_path
     large = Frozen(model, "features", 2**20, 2**10)
     photographs = read_photographs(folder, model.preprocess)
     with pytest.raises(ExplanationError, match="too large to be kept"):
-        Samples(photographs, np.arange(4), 0, 99, large, model.preprocess)
+        Samples(photographs, np.arange(4), 0, 99, large, model.preprocess, 0.4)
     assert not any(tmp_path.iterdir())
 
 

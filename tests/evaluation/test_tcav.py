@@ -138,6 +138,10 @@ def test_the_table_has_the_means_over_the_cavs():
     row = table.query("layer == '3' and concept == 'cold' and class_name == 'cat'").iloc[0]
     assert row["sign_count"] == pytest.approx(expected.sign_count.mean())
     assert row["magnitude"] == pytest.approx(expected.magnitude.mean(), rel=1e-5)
+    derivative = compare(explainer, IMAGES, methods=["tcav_derivative"], runs=5, seed=2).table
+    row_of = "layer == '3' and concept == 'cold' and class_name == 'cat'"
+    mean = float(sensitivities(G, draws.concept).mean())
+    assert derivative.query(row_of)["value"].item() == pytest.approx(mean, rel=1e-4)
     random = scores(sensitivities(G, draws.random)).sign_count
     p = score_test(expected.sign_count, random).p_value
     assert row["p_value"] == pytest.approx(p, nan_ok=True)
@@ -279,7 +283,7 @@ def test_captum_on_the_same_cavs(tmp_path):
             found = theirs.interpret(x, [sets], target=1)["0-1"][layer]
         assert float(found["sign_count"][0]) == pytest.approx(ours.sign_count[run], abs=1e-6)
         # Captum 0.9 documents the share and returns the mean under the name of magnitude
-        assert float(found["magnitude"][0]) == pytest.approx(float(S[:, run].mean()), abs=1e-6)
+        assert float(found["magnitude"][0]) == pytest.approx(ours.derivative[run], abs=1e-6)
         slope = LayerGradientXActivation(net, net[3], multiply_by_inputs=False)
         steps = slope.attribute(x, target=1).flatten(1) @ given
         documented = (steps * (steps > 0)).abs().sum() / steps.abs().sum()

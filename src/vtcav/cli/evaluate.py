@@ -44,7 +44,7 @@ def add_options(command: Parser) -> None:
 def run(arguments: Arguments) -> None:
     """Carry out the command."""
     from vtcav.evaluation.experiment.evaluate import evaluate
-    from vtcav.evaluation.experiment.report import HEADER, headline
+    from vtcav.evaluation.experiment.report import headlines
 
     if arguments.images is None and (arguments.model or arguments.layer or arguments.limit):
         raise UsageError("--model, --layer and --limit need photographs: --images DIR")
@@ -58,7 +58,8 @@ def run(arguments: Arguments) -> None:
     )
     page, maps = str(found.page.resolve()), found.summary["localisation"]
     if not arguments.json:
-        title = "Agreement with the causal effects (95 % interval over seeds)"
-        print_table(title, HEADER, headline(found.summary), HEADER[1:])
+        for title, table in headlines(found.summary).items():
+            title, header = f"Agreement with the measured effects. {title}", list(table.columns)
+            print_table(title, header, table.to_numpy().tolist(), header[1:])
     lines = [f"Pointing game {maps['pointing_game']:.2f}: {maps['of']}", f"Done. Open {page}"]
     arguments.answer({**found.summary, "report": page}, *lines)

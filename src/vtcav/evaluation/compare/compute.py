@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.errors import ExplanationError
-from vtcav.evaluation.compare.methods import INPUT_MAPS, METHODS, TCAV
+from vtcav.evaluation.compare.methods import ERASURE, INPUT_MAPS, METHODS, TCAV
 from vtcav.evaluation.compare.observation import Observation, Observer
 from vtcav.evaluation.compare.result import CompareRow, Comparison
 from vtcav.evaluation.compare.settings import CompareSettings
@@ -37,11 +38,15 @@ from vtcav.images.listing import ImageSource, collect, draw
 from vtcav.images.progress import progress_bar
 from vtcav.images.references import ImageRef
 from vtcav.method.variants import method_of
+from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.explanation import GlobalExplanation
 from vtcav.results.provenance import versions
 
 if TYPE_CHECKING:
     from vtcav.explainer.visual_tcav import VisualTCAV
+
+
+NOTHING_ERASED = "nothing was erased: fill is None, or the CAVs were saved without place filters"
 
 
 def compare(
@@ -69,11 +74,13 @@ def compare(
         explainer: With its concepts learned; its layers, examples and negatives are used by
             every method.
         images: Images of each class, by its name or index. Each is explained for its own class.
-        methods: The methods: "visual_tcav" (attribution), "tcav" (sign count),
-            "tcav_magnitude", "saliency" (gradient), "integrated_gradients", "grad_cam" (the last
-            three as the share of their positive mass inside the concept's region) and
-            "bottleneck" (post-hoc concept bottleneck). An explainer with a variant of Visual-TCAV
-            gives it under that variant's name: "visual_tcav_filter", "visual_tcav_places".
+        methods: The methods: "visual_tcav" (attribution), "erasure" (the drop without the
+            concept's region, as a share) and "erasure_drop" (in logits), "tcav" (sign count),
+            "tcav_magnitude", "tcav_derivative" (mean derivative along the CAV), "saliency"
+            (gradient), "integrated_gradients", "grad_cam" (the last three as the share of their
+            positive mass inside the concept's region) and "bottleneck" (post-hoc concept
+            bottleneck). An explainer with a variant of Visual-TCAV gives it under that variant's
+            name: "visual_tcav_filter".
         masks: The true location of concepts: by concept, by class, a mask [H, W] for every image of
             the class in order, boolean or in [0, 1], of the picture's size or of the network's
             input. Without a mask the region is the concept's map M at the layer, brought to the
@@ -126,7 +133,8 @@ def compare(
     observer = Observer(model, bank, wanted, draws, true, settings)
     with progress_bar("comparing methods", sum(map(len, chosen.values())), shown=progress) as bar:
         observations = {t: observer.observe(t, own, bar) for t, own in chosen.items()}
-    refs = {t: seen.refs for t, seen in observations.items() if "visual_tcav" in wanted}
+    explains = bool(set(wanted) & {"visual_tcav", *ERASURE})
+    refs = {t: seen.refs for t, seen in observations.items() if explains}
     explained = {t: explainer.explain_class(t, own) for t, own in refs.items()}
     rows = _Rows(explainer, wanted, settings, draws, observations, explained)
     names = {model.class_names[t]: seen.names for t, seen in observations.items()}
@@ -144,7 +152,7 @@ class _Rows:
         settings: How the methods are computed.
         draws: TCAV's CAVs by layer and concept.
         observations: By class.
-        explained: By class, where Visual-TCAV is wanted.
+        explained: By class, where Visual-TCAV or erasure is wanted.
     """
 
     explainer: VisualTCAV
@@ -165,7 +173,7 @@ class _Rows:
         methods = tuple(self.ours if name == "visual_tcav" else name for name in self.wanted)
         orders: dict[str, list[Any]] = {
             "method": list(methods),
-            "layer": ["", *explainer.layers],
+            "layer": ["", *explainer.layers, TOGETHER],
             "concept": list(explainer.cavs.names),
             "class_index": list(self.observations),
         }
@@ -184,11 +192,7 @@ class _Rows:
             skipped=tuple(skip for seen in self.observations.values() for skip in seen.skipped),
             provenance=replace(explainer.provenance(settings), versions=versions(*packages)),
             _rows=table,
-            _class_p={
-                (self.ours, row["layer"], row["concept"], t): row["p_value"]
-                for t, glob in self.explained.items()
-                for row in glob.summary().to_dict("records")
-            },
+            _class_p=self._class_p(),
         )
 
     def _all(self) -> Iterator[CompareRow]:
@@ -197,22 +201,38 @@ class _Rows:
             yield from seen.rows
             yield from self._tcav(t, seen)
         for t, glob in self.explained.items():
-            yield from self._visual_tcav(t, glob)
+            if "visual_tcav" in self.wanted:
+                yield from self._visual_tcav(t, glob)
+            yield from self._erasure(t, glob)
         if "bottleneck" in self.wanted:
             for layer in self.explainer.layers:
                 yield from self._bottleneck(layer)
+
+    def _class_p(self) -> dict[tuple[Any, ...], float]:
+        """Return the p-values of classes by method, layer, concept and class."""
+        found = {}
+        for t, glob in self.explained.items():
+            if self.explainer.cavs.null_cavs:
+                for row in glob.summary().to_dict("records"):
+                    found[self.ours, row["layer"], row["concept"], t] = row["p_value"]
+            erased = [method for method in ERASURE if method in self.wanted]
+            effects = glob.class_effects().to_dict("records") if erased else []
+            for method, row in product(erased, effects):
+                found[method, row["layer"], row["concept"], t] = row["p_value"]
+        return found
 
     def _name(self, index: int) -> str:
         return self.explainer.model.class_names[index]
 
     def _tcav(self, t: int, seen: Observation) -> Iterator[CompareRow]:
-        """Yield sign counts and magnitudes, means over the CAVs of a concept."""
+        """Yield the scores of TCAV, means over the CAVs of a concept."""
         for layer, parts in seen.S.items():
             for found in class_scores(torch.cat(parts), self.draws[layer]):
                 key = layer, found.concept, t, self._name(t), ""
                 for method, value, p in (
                     ("tcav", found.sign_count, found.p_value),
                     ("tcav_magnitude", found.magnitude, found.p_value_magnitude),
+                    ("tcav_derivative", found.derivative, found.p_value_derivative),
                 ):
                     if method in self.wanted:
                         yield CompareRow(method, *key, value, p, note=found.note)
@@ -226,6 +246,23 @@ class _Rows:
             key = row["layer"], row["concept"], t, self._name(t), image
             p = row.get("p_value", math.nan)
             yield CompareRow(self.ours, *key, row["attribution"], p, note=row["note"])
+
+    def _erasure(self, t: int, glob: GlobalExplanation) -> Iterator[CompareRow]:
+        """Yield the effects of erasing concepts, as shares and in logits."""
+        wanted = [method for method in ERASURE if method in self.wanted]
+        names = self.observations[t].names
+        pairs = [(image, concept) for image in names for concept in glob.concepts]
+        rows = glob.effects.to_dict("records") or [{}] * len(pairs)
+        for (image, concept), row in zip(pairs, rows, strict=True):
+            key = TOGETHER, concept, t, self._name(t), image
+            p, note = row.get("p_value", math.nan), row.get("note", NOTHING_ERASED)
+            drop, share = row.get("drop", math.nan), row.get("share", math.nan)
+            for method in wanted:
+                if method == "erasure_drop":
+                    yield CompareRow(method, *key, drop, p, note=note)
+                else:
+                    gap = 0.0 if math.isnan(share) else row["logit"] - row["reference"]
+                    yield CompareRow(method, *key, share, p, weight=gap, note=note)
 
     def _bottleneck(self, layer: str) -> Iterator[CompareRow]:
         """Yield the values of a concept bottleneck at a layer, fitted to the predictions."""

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from vtcav.evaluation.compare.methods import OURS, TCAV, TITLES
+from vtcav.evaluation.compare.methods import ERASURE, OURS, TITLES
 from vtcav.evaluation.panels import frame, panels
+from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.figures.lettering import SMALL, labels, wrap
 from vtcav.results.figures.page import nice_limit, own_style
 from vtcav.results.figures.palette import GRID, MUTED, PALETTE
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
 _MARKERS = "osD^vP*"
 _LEVEL = 0.05
 
-_HALF = set(TCAV)  # their neutral value is 0.5
-_NEUTRAL = {*_HALF, "bottleneck"}
-_TESTED = {*OURS, *_HALF}
+_HALF = {"tcav", "tcav_magnitude"}  # their neutral value is 0.5
+_SIGNED = {*ERASURE, "tcav_derivative", "bottleneck"}  # theirs is 0
+_NEUTRAL = _HALF | _SIGNED
+_TESTED = {*OURS, *ERASURE, *_HALF, "tcav_derivative"}
 _INPUT = "input"
 
 
@@ -59,7 +61,8 @@ class _Drawing:
     ) -> None:
         self.comparison, self.methods, self.concepts = comparison, methods, comparison.concepts
         self.table, self.summary = comparison.table, comparison.summary()
-        self.bands = [*([""] if (self.table["layer"] == "").any() else []), *comparison.layers]
+        found = set(self.table["layer"])
+        self.bands = [layer for layer in ("", *comparison.layers, TOGETHER) if layer in found]
         self.scales = {method: self._scale(method) for method in methods}
         index = dict(zip(self.table["class_name"], self.table["class_index"], strict=True))
         indices = [int(index[name]) for name in classes]
@@ -90,6 +93,7 @@ class _Drawing:
             axes.set_title("\n".join(TITLES[method]), loc="left", size=SMALL)
         for layer, band in zip(self.bands, grid, strict=True):
             name = f"layer {layer}" if layer else f"{_INPUT} (no layer)"
+            name = layer if layer == TOGETHER else name
             band[0].set_ylabel(wrap(name, row * len(lines) + 0.5, most=1)[0], weight="bold")
             for method, axes in zip(self.methods, band, strict=True):
                 self._draw_panel(axes, method, layer)
@@ -119,7 +123,7 @@ class _Drawing:
         largest = float(np.abs(values).max(initial=0))
         if method in _HALF:
             return 0, 1, 0.5
-        if method == "bottleneck":
+        if method in _SIGNED:
             end = largest * 1.05 or 1.0
             return -end, end, 0
         return 0, nice_limit(largest), None
@@ -158,8 +162,8 @@ class _Drawing:
         methods = set(self.methods)
         if methods & _TESTED:
             texts.append(
-                f"Hollow mark (Visual-TCAV, TCAV): p >= {_LEVEL} in the method's own test, not "
-                "corrected, or no test was possible."
+                f"Hollow mark (Visual-TCAV, erasure, TCAV): p >= {_LEVEL} in the method's own "
+                "test, not corrected, or no test was possible."
                 + (" TCAV's test is overconfident: see docs/peers.md." * bool(methods & _HALF))
             )
         if methods & _NEUTRAL:

@@ -21,16 +21,22 @@ OURS = ("visual_tcav", *VARIANT_OF)
 _SHARE = "share of the best class's logit difference, 0 to 1"
 _IN_REGION = "share of the map's mass inside the region, 0 to 1"
 _POSITIVE = "share of the map's positive mass inside the region, 0 to 1"
+_ERASED = "drop as a share of the logit difference from the negatives"
+_DROP = "drop of the class's logit without the concept's region, in logits"
 _COUNT = "share of images whose score increases along the CAV, 0 to 1"
 _MAGNITUDE = "share of all sensitivity that is positive, 0 to 1"
+_DERIVATIVE = "mean derivative of the logit along the CAV, in logits per unit of activation"
 _WEIGHTED = "weight times centred concept score, in logits of the bottleneck"
 
 _ALL = {
     "visual_tcav": _Method("Visual-TCAV", "attribution", _SHARE),
     "visual_tcav_filter": _Method("Visual-TCAV, filter map", "attribution", _SHARE),
     "visual_tcav_places": _Method("Visual-TCAV, place map", "attribution", _SHARE),
+    "erasure": _Method("erasure", "share", _ERASED),
+    "erasure_drop": _Method("erasure", "drop", _DROP),
     "tcav": _Method("TCAV", "sign count", _COUNT),
     "tcav_magnitude": _Method("TCAV", "magnitude", _MAGNITUDE),
+    "tcav_derivative": _Method("TCAV", "mean derivative", _DERIVATIVE),
     "saliency": _Method("gradient saliency", "share in region", _IN_REGION),
     "integrated_gradients": _Method("integrated gradients", "share in region", _POSITIVE),
     "grad_cam": _Method("Grad-CAM", "share in region", _IN_REGION),
@@ -39,7 +45,8 @@ _ALL = {
 
 METHODS = tuple(name for name in _ALL if name not in VARIANT_OF)
 """All methods, in the order of the tables."""
-TCAV = ("tcav", "tcav_magnitude")
+ERASURE = ("erasure", "erasure_drop")
+TCAV = ("tcav", "tcav_magnitude", "tcav_derivative")
 INPUT_MAPS = ("saliency", "integrated_gradients")
 MAPS = (*INPUT_MAPS, "grad_cam")
 UNITS = {name: method.unit for name, method in _ALL.items()}

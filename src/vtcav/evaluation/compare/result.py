@@ -12,6 +12,7 @@ from vtcav.evaluation.compare.methods import OURS, UNITS
 from vtcav.evaluation.correlation import spearman
 from vtcav.evaluation.result import EvaluationResult, by_group
 from vtcav.files.manifest import records
+from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.tables import printable
 from vtcav.results.words import counted_notes
 
@@ -42,7 +43,22 @@ class CompareRow(NamedTuple):
     p_value: float = math.nan
     region: str = ""
     area: float = math.nan
+    weight: float = 1.0
     note: str = ""
+
+
+def weighted_mean(rows: pd.DataFrame) -> float:
+    """Return the mean of the values of rows that have one, each with its weight; NaN without any.
+
+    Example:
+        >>> import pandas as pd
+        >>> weighted_mean(pd.DataFrame({"value": [0.2, 0.5, None], "weight": [2.0, 1.0, 9.0]}))
+        0.3
+    """
+    known = rows.dropna(subset=["value"])
+    if known.empty:
+        return math.nan
+    return float((known["value"] * known["weight"]).sum() / known["weight"].sum())
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -74,12 +90,13 @@ class Comparison(EvaluationResult):
         """One row per method, layer, concept, class and image.
 
         Columns: method, layer (empty where the value depends on none: a map of the input inside a
-        true mask), concept, class_index, class_name, image (empty for methods that judge a class
-        as a whole), value (`UNITS`), p_value (of the method's own test, not corrected; empty for
-        methods that have none), region ("true mask" or "concept map", for the shares of saliency
-        maps), area (share of the image that the region covers, which is the value of an
-        uninformative map; empty for other methods), note (the reason for every missing value, and
-        reasons for caution).
+        true mask; "layers together" for erasure), concept, class_index, class_name, image (empty
+        for methods that judge a class as a whole), value (`UNITS`), p_value (of the method's own
+        test, not corrected; empty for methods that have none), region ("true mask" or "concept
+        map", for the shares of saliency maps), area (share of the image that the region covers,
+        which is the value of an uninformative map; empty for other methods), weight (of the image
+        in the mean of its class: for a share of erasure the logit difference that it is a share
+        of, 1 elsewhere), note (the reason for every missing value, and reasons for caution).
         """
         return printable(self._rows, "p_value", "value")
 
@@ -87,9 +104,9 @@ class Comparison(EvaluationResult):
         """Return one row per method, layer, concept and class.
 
         Columns: method, layer, concept, class_index, class_name, n (images with a value; 0 where
-        the method judges the class as a whole), mean, std (sample standard deviation over images,
-        empty for fewer than two), p_value (of the class, where the method has a test), note (also
-        why there is no std).
+        the method judges the class as a whole), mean (with the table's weights), std (sample
+        standard deviation over images, empty for fewer than two), p_value (of the class, where the
+        method has a test), note (also why there is no std).
         """
 
         def over_images(group: pd.DataFrame) -> dict[str, Any]:
@@ -100,7 +117,7 @@ class Comparison(EvaluationResult):
             notes = counted_notes(group["note"]) + [ONE_VALUE] * (not single and len(values) == 1)
             return {
                 "n": 0 if single else len(values),
-                "mean": float(values.mean()) if len(values) else math.nan,
+                "mean": weighted_mean(group),
                 "std": float(values.std(ddof=1)) if len(values) > 1 else math.nan,
                 "p_value": self._class_p.get(key, own),
                 "note": "; ".join(notes),
@@ -112,9 +129,9 @@ class Comparison(EvaluationResult):
         """Return the rank correlation of every two methods, at each layer.
 
         Spearman's coefficient over the class means of all classes and concepts: do two methods
-        rank them in the same order? A method without layers is compared at every layer. Where the
-        regions are concept maps, Visual-TCAV and the saliency methods agree in part because all of
-        them depend on these maps; the note says so.
+        rank them in the same order? A method without layers, or with all layers together, is
+        compared at every layer. Where the regions are concept maps, Visual-TCAV and the saliency
+        methods agree in part because all of them depend on these maps; the note says so.
 
         Columns: layer, method, other, n (points), spearman (-1 to 1), note (why it is missing, or a
         reason for caution).
@@ -124,7 +141,7 @@ class Comparison(EvaluationResult):
         summary = self.summary()
         rows = []
         for layer in self.layers:
-            here = summary[summary["layer"].isin([layer, ""])]
+            here = summary[summary["layer"].isin([layer, "", TOGETHER])]
             wide = here.pivot_table(
                 index=["class_index", "concept"],
                 columns="method",

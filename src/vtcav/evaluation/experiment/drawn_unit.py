@@ -74,19 +74,28 @@ class DrawnExperiment(Experiment):
         labels = np.arange((each or self.settings.test_images) * len(CLASSES)) % len(CLASSES)
         own = scene_seed(seed, "test")
         test = with_tags(draw_scenes(labels, own), labels, own)
+        others = (labels + 1) % len(CLASSES)
         versions = {
             "whole": test.images(),
             "without_tag": test.images(tag=False),
             "without_texture": test.images(texture=False),
             "without_both": test.images(tag=False, texture=False),
+            "against": with_tags(test, others, own).images(),
         }
         masks = {"tag": test.tag_mask, "texture": test.texture_mask}
         concepts = {cue: tuple(concept_name(cue, t) for t in range(len(CLASSES))) for cue in CUES}
-        return Trial(CLASSES, labels, versions, self.input(versions["whole"]), masks, concepts)
+        x = self.input(versions["whole"])
+        return Trial(CLASSES, labels, versions, x, masks, concepts, others)
 
-    def concepts(self, seed: int) -> ConceptSets:
+    def concepts(self, seed: int, *, generic: bool = False) -> ConceptSets:
         """Draw the examples and negatives of all concepts."""
-        return draw_concept_sets(self.settings.examples, seed)
+        return draw_concept_sets(self.settings.examples, seed, generic=generic)
+
+    def design(self, agreement: float) -> dict[str, float]:
+        """Return how often each cue goes with the class in training, relative to both."""
+        texture = self.settings.texture_agreement
+        total = agreement + texture
+        return {"tag": agreement / total, "texture": texture / total} if total else {}
 
     def input(self, pictures: NDArray[np.uint8]) -> torch.Tensor:
         """Return pictures as the network's input [N, 3, 64, 64]."""

@@ -13,8 +13,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vtcav.evaluation.experiment.methods import TITLES
+from vtcav.evaluation.experiment.methods import CONTROLS, TITLES
 from vtcav.evaluation.panels import frame, panels
+from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.figures.palette import BLUE, MUTED, PALETTE, VERMILION
 
 if TYPE_CHECKING:
@@ -77,13 +78,17 @@ def plot_points(figure: Figure, points: pd.DataFrame, layers: pd.DataFrame, meth
 
 
 def plot_layers(figure: Figure, layers: pd.DataFrame, coefficient: str) -> Figure:
-    """Draw a coefficient by layer, a line for each method, a point for each seed."""
-    frame(figure, (_WIDTH, 2.7))
+    """Draw a coefficient by layer, a line for each method, a point for each seed.
+
+    Methods without layers, or with all of them together, are dotted lines.
+    """
+    drawn = layers[~layers["method"].isin(CONTROLS)]
+    frame(figure, (_WIDTH, 0.9 + max(1.8, 0.2 * drawn["method"].nunique())))
     [[axes]] = panels(figure, 1, 1)
-    names = [layer for layer in layers["layer"].unique() if layer]
-    for k, (method, own) in enumerate(layers.groupby("method", sort=False)):
+    names = [layer for layer in drawn["layer"].unique() if layer not in ("", TOGETHER)]
+    for k, (method, own) in enumerate(drawn.groupby("method", sort=False)):
         look = _look(k) | {"label": TITLES.get(str(method), method)}
-        if (own["layer"] == "").all():
+        if own["layer"].isin(["", TOGETHER]).all():
             axes.plot([-0.7, len(names) - 0.3], [own[coefficient].mean()] * 2, ":", **look)
             continue
         means = own.groupby("layer")[coefficient].mean().reindex(names)
@@ -93,7 +98,7 @@ def plot_layers(figure: Figure, layers: pd.DataFrame, coefficient: str) -> Figur
     axes.axhline(0, color=MUTED, linewidth=0.6)
     axes.set_xticks(range(len(names)), names)
     axes.set_title(f"{coefficient.capitalize()} with the causal effect, by layer")
-    axes.set_ylim(min(-0.1, float(layers[coefficient].min()) - 0.05), 1.03)
+    axes.set_ylim(min(-0.1, float(drawn[coefficient].min()) - 0.05), 1.03)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
@@ -134,7 +139,9 @@ def plot_maps(
 
 def _look(k: int) -> dict[str, Any]:
     """Return colour and marker of the k-th line."""
-    return {"color": _COLOURS[k % len(_COLOURS)], "marker": _MARKERS[k % len(_MARKERS)]}
+    # the second round of colours has other markers
+    marker = _MARKERS[(k + 3 * (k // len(_COLOURS))) % len(_MARKERS)]
+    return {"color": _COLOURS[k % len(_COLOURS)], "marker": marker}
 
 
 def _pictures(figure: Figure, names: list[str], columns: int) -> list[list[Axes]]:

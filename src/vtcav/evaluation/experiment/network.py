@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vtcav.evaluation.experiment.scenes import Scenes, with_tags
+from vtcav.evaluation.experiment.scenes import Scenes, scene_seed, with_tags
 from vtcav.evaluation.experiment.tags import ABSENT
 
 Convolution: TypeAlias = tuple[int, int, int]
@@ -147,7 +147,7 @@ def train(
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
     def draw(epoch: int, rng: np.random.Generator) -> Inputs:
-        pictures = augmented(scenes, rng, seed * 1000 + epoch)
+        pictures = augmented(scenes, rng, scene_seed(seed, "epochs") + epoch)
         return lambda chosen: to_input(pictures[chosen])
 
     fit(net, scenes.labels, draw, seed, settings, device, advance)

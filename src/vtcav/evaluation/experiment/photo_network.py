@@ -32,6 +32,7 @@ from vtcav.evaluation.experiment.network import (
     to_input,
 )
 from vtcav.evaluation.experiment.photographs import Photographs
+from vtcav.evaluation.experiment.scenes import scene_seed
 from vtcav.evaluation.experiment.tags import put_tags
 from vtcav.images.preprocess import Preprocess
 from vtcav.models.base import Model
@@ -166,8 +167,10 @@ def input_of(pictures: NDArray[np.uint8], preprocess: Preprocess) -> Tensor:
 class Samples:
     """Training photographs with their tags, of one seed and every agreement.
 
-    Classes are balanced: photographs of small classes are repeated more often. Half of the samples
-    are mirrored.
+    In a share of the samples the photograph is of the sample's class, in the others of any class:
+    a network that could tell every class by its photograph would hardly need tags. Classes are
+    balanced: photographs of small classes are repeated more often. Half of the samples are
+    mirrored.
 
     Args:
         photographs: All photographs.
@@ -176,6 +179,7 @@ class Samples:
         count: The number of samples.
         frozen: The given network, or None.
         preprocess: From a picture to the network's input.
+        agreement: The share of samples whose photograph is of their class.
     """
 
     STEPS: ClassVar[int] = 8
@@ -189,6 +193,7 @@ class Samples:
         count: int,
         frozen: Frozen | None,
         preprocess: Preprocess,
+        agreement: float,
     ) -> None:
         classes, labels = len(photographs.classes), photographs.labels[learn]
         if frozen is not None:
@@ -200,10 +205,13 @@ class Samples:
                 )
         rng = np.random.default_rng([seed, 7])
         self.labels = np.arange(count) % classes
+        shown = np.array(self.labels)
+        others = rng.permutation(count)[round(agreement * count) :]
+        shown[others] = rng.integers(0, classes, len(others))
         self.chosen = np.zeros(count, np.intp)
         for t in range(classes):
             own = np.flatnonzero(labels == t)
-            self.chosen[t::classes] = rng.permutation(np.resize(own, len(self.labels[t::classes])))
+            self.chosen[shown == t] = rng.permutation(np.resize(own, int((shown == t).sum())))
         self.mirrored = rng.random(count) < 0.5
         self.pictures, self.classes, self.seed = photographs.pictures[learn], classes, seed
         self.frozen, self.preprocess = frozen, preprocess
@@ -237,7 +245,7 @@ class Samples:
 
     def _computed(self, letters: NDArray[np.intp], advance: Callable[[], None]) -> Tensor:
         """Return the frozen features of the samples with tags; advances STEPS / 2 times."""
-        pictures = self.tagged(letters, self.seed)
+        pictures = self.tagged(letters, scene_seed(self.seed, "epochs"))
         batches = [pictures[i : i + _BATCH] for i in range(0, len(pictures), _BATCH)]
         parts = []
         for some in np.array_split(np.arange(len(batches)), self.STEPS // 2):
@@ -282,7 +290,7 @@ def train_photo_network(
         letters = samples.letters(agreement)
 
         def draw(epoch: int, rng: np.random.Generator) -> Inputs:
-            pictures = samples.tagged(letters, seed * 1000 + epoch)
+            pictures = samples.tagged(letters, scene_seed(seed, "epochs") + epoch)
             return lambda chosen: to_input(pictures[chosen])
     else:
         learning, F = net[1:], samples.features(agreement, advance)

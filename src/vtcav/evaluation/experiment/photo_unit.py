@@ -47,12 +47,15 @@ class PhotoSettings(ExperimentSettings):
     """Settings for photographs, which are repeated among training samples and examples.
 
     Attributes:
+        photo_agreement: Share of training samples whose photograph is of their class. The others
+            show a photograph of any class, or the network would hardly need tags.
         steps: Quadrature points of the peers' integrated gradients.
     """
 
     training: Training = field(default_factory=lambda: Training(scenes=1200, epochs=12))
     examples: int = 60
     test_images: int = 30
+    photo_agreement: float = 0.4
     steps: int = 32
 
     @property
@@ -70,6 +73,8 @@ class PhotoExperiment(Experiment):
         preprocess: The preprocessing that cropped the photographs.
         settings: Everything else that the numbers depend on.
     """
+
+    settings: PhotoSettings
 
     def __init__(
         self,
@@ -121,17 +126,20 @@ class PhotoExperiment(Experiment):
             few = [positions[labels == t][:each] for t in range(len(classes))]
             positions = np.concatenate(few)
         plain, labels = self.photographs.pictures[positions], self.photographs.labels[positions]
+        others = (labels + 1) % len(classes)
         tagged, masks = put_tags(plain, labels, _tag_seed(seed, _TEST))
-        versions = {"whole": tagged, f"without_{CUE}": plain}
+        against, _ = put_tags(plain, others, _tag_seed(seed, _TEST))
+        versions = {"whole": tagged, f"without_{CUE}": plain, "against": against}
         x = self.input(tagged)
-        return Trial(classes, labels, versions, x, {CUE: masks}, {CUE: self._names})
+        return Trial(classes, labels, versions, x, {CUE: masks}, {CUE: self._names}, others)
 
-    def concepts(self, seed: int) -> ConceptSets:
+    def concepts(self, seed: int, *, generic: bool = False) -> ConceptSets:
         """Return examples and negatives of every class's tag, made as those of drawn scenes.
 
         Half of the examples show the tag on photographs of its own class, half on those of others;
         negatives are photographs of the class with another tag or none, so that the content of the
-        class's photographs is not mistaken for the tag.
+        class's photographs is not mistaken for the tag. Generic sets have photographs of all
+        classes alike.
         """
         learn, _ = self._split(seed)
         count, K = self.settings.examples, len(self.photographs.classes)
@@ -140,6 +148,8 @@ class PhotoExperiment(Experiment):
         examples, negatives = {}, {}
         for t, name in enumerate(self._names):
             own, others = learn[labels == t], learn[labels != t]
+            if generic:
+                own = others = learn
             half = np.arange(count) % 2 == 0
             on = np.where(half, _drawn(own, count, rng), _drawn(others, count, rng))
             letters, its_seed = np.full(count, t), _tag_seed(seed, _EXAMPLES, t)
@@ -160,6 +170,10 @@ class PhotoExperiment(Experiment):
         """Return the mean logits [N, T] of other classes' photographs without tags."""
         plain, K = z[f"without_{CUE}"], len(self.photographs.classes)
         return np.stack([plain[labels != t].mean(0) for t in range(K)])[labels]
+
+    def design(self, agreement: float) -> dict[str, float]:
+        """Return how often the tag goes with the class in training."""
+        return {CUE: agreement}
 
     def facts(self, seed: int) -> dict[str, Any]:
         """Return how many photographs and samples there are."""
@@ -190,7 +204,13 @@ class PhotoExperiment(Experiment):
         if self._samples is None or self._samples.seed != seed:
             learn, count = self._split(seed)[0], self.settings.training.scenes
             self._samples = Samples(
-                self.photographs, learn, seed, count, self.frozen, self.preprocess
+                self.photographs,
+                learn,
+                seed,
+                count,
+                self.frozen,
+                self.preprocess,
+                self.settings.photo_agreement,
             )
         return self._samples
 

@@ -14,21 +14,21 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from vtcav.evaluation.experiment import figures
-from vtcav.evaluation.experiment.agreement import COEFFICIENTS
+from vtcav.evaluation.experiment.agreement import HALF_ABSENT, IMAGE_BY_IMAGE, LAYERS, MEASURES
 from vtcav.evaluation.experiment.methods import TITLES
 from vtcav.evaluation.experiment.result import Evaluation
 from vtcav.evaluation.experiment.unit import Experiment, UnitResult
 from vtcav.files.manifest import save_result, write_table
 from vtcav.results.figures.page import save_figure
 
-HEADER = (
-    "method",
-    *(
-        title
-        for coefficient in COEFFICIENTS.values()
-        for title in (f"{coefficient.title}, best layer", "median layer")
-    ),
-)
+HEADLINES = {
+    "Class means": ("spearman", "pearson", "pair_order"),
+    "Class means: size": ("error", "slope", "weaker", "kept"),
+    "Class means: order inside a network and cue": ("inside",),
+    "Image by image: Spearman inside a class, network and cue": tuple(IMAGE_BY_IMAGE),
+    "Every second image without the cue": tuple(HALF_ABSENT),
+}
+"""The tables of the page's head and of the terminal, with their coefficients."""
 
 Figures: TypeAlias = Mapping[str, Callable[[Figure], Figure]]
 """Functions that draw on an empty figure, by name."""
@@ -47,7 +47,7 @@ def write_report(
     Raises:
         ExplanationError: When they cannot be written.
     """
-    names = ("points", "layers", "seeds", "local", "localisation")
+    names = ("points", "layers", "seeds", "local", "presence", "opposition", "localisation")
     tables = {name: getattr(found, name) for name in names}
     seed = next(iter(units))[0]
     q = min((q for own, q in units if own == seed), key=lambda q: abs(q - 0.75))
@@ -82,29 +82,40 @@ def _figures(found: Evaluation, shown: Mapping[str, Any]) -> Figures:
         f"points_{method}": partial(
             figures.plot_points, points=points, layers=layers, method=method
         )
-        for method in found.summary["methods"]
+        for method, entry in found.summary["methods"].items()
+        if not entry["control"]
     }
 
 
-def headline(summary: Mapping[str, Any]) -> list[list[str]]:
-    """Return a row for each method: its name and its coefficients, as texts."""
-    return [
-        [TITLES.get(method, method)]
-        + [
-            _with_interval(entry[name][which], entry[name][f"{which}_interval"])
-            for name in COEFFICIENTS
-            for which in ("best_layer", "median_layer")
+def headlines(summary: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Return the tables of the head by title: a row for each method, with coefficients as texts."""
+    shown = dict(LAYERS)
+    if len(summary["run"]["seeds"]) == 1:
+        del shown["chosen_layer"]
+    tables = {}
+    for title, names in HEADLINES.items():
+        header = ["method"]
+        for name in names:
+            first, *others = shown.values()
+            header += [f"{MEASURES[name].title}, {first}", *others]
+        rows = [
+            [TITLES.get(method, method)]
+            + [_with_interval(entry.get(name), which) for name in names for which in shown]
+            for method, entry in summary["methods"].items()
+            if any(name in entry for name in names)
         ]
-        for method, entry in summary["methods"].items()
-    ]
+        if rows:
+            tables[title] = pd.DataFrame(rows, columns=header)
+    return tables
 
 
-def _with_interval(value: float | None, interval: Mapping[str, Any]) -> str:
-    if value is None:
+def _with_interval(entry: Mapping[str, Any] | None, which: str) -> str:
+    if entry is None or entry[which] is None:
         return "-"
+    interval = entry[f"{which}_interval"]
     if interval["low"] is None:
-        return f"{value:.2f}"
-    return f"{value:.2f} [{interval['low']:.2f}, {interval['high']:.2f}]"
+        return f"{entry[which]:.2f}"
+    return f"{entry[which]:.2f} [{interval['low']:.2f}, {interval['high']:.2f}]"
 
 
 def _page(
@@ -126,7 +137,7 @@ def _page(
         run=summary["run"],
         shown=shown,
         titles=TITLES,
-        headline=pd.DataFrame(headline(summary), columns=HEADER),
+        headlines=headlines(summary),
         pictures=pictures,
         tables={**tables, "maps": maps.replace({"method": TITLES})},
         provenance=json.dumps([summary["run"], summary["versions"]], indent=1),

@@ -9,8 +9,18 @@ from typing import Any
 
 import pandas as pd
 
-from vtcav.evaluation.experiment.agreement import by_image, by_layer, by_seed, plain, summarise
-from vtcav.evaluation.experiment.methods import GIVEN_TRUE_MASKS
+from vtcav.evaluation.experiment.agreement import (
+    HALF_ABSENT,
+    IMAGE_BY_IMAGE,
+    by_image,
+    by_layer,
+    by_opposition,
+    by_presence,
+    by_seed,
+    plain,
+    summarise,
+)
+from vtcav.evaluation.experiment.methods import CONTROLS, GIVEN_TRUE_MASKS, LOGITS, SHARES
 from vtcav.evaluation.experiment.unit import UnitResult
 from vtcav.evaluation.metrics import METRICS
 from vtcav.evaluation.result import by_group
@@ -30,8 +40,11 @@ class Evaluation:
         points: One row per seed, q, class, cue, method and layer: the mean value and the causal
             effect (share, centred_share, effect, centred_effect, gap).
         layers: Coefficients by seed, method and layer.
-        seeds: Their best and median over layers, by seed and method.
-        local: The same over single images.
+        seeds: Their best and median over layers, and their values at the layer that is best on
+            the other seeds, by seed and method.
+        local: Coefficients over single images, by seed, method and layer.
+        presence: Coefficients over images half of which lack the cue, by seed, method and layer.
+        opposition: How often the tag of another class counts against the class, by seed and method.
         localisation: Means of the map metrics by seed, q, cue and layer.
     """
 
@@ -41,6 +54,8 @@ class Evaluation:
     layers: pd.DataFrame = field(repr=False)
     seeds: pd.DataFrame = field(repr=False)
     local: pd.DataFrame = field(repr=False)
+    presence: pd.DataFrame = field(repr=False)
+    opposition: pd.DataFrame = field(repr=False)
     localisation: pd.DataFrame = field(repr=False)
 
     @property
@@ -50,16 +65,22 @@ class Evaluation:
 
 
 def collect_tables(units: Mapping[tuple[int, float], UnitResult]) -> dict[str, pd.DataFrame]:
-    """Return the tables points, layers, seeds, local and localisation of all units."""
-    points = pd.concat([unit.classes for unit in units.values()], ignore_index=True)
-    images = pd.concat([unit.images for unit in units.values()], ignore_index=True)
-    maps = pd.concat([unit.maps for unit in units.values()], ignore_index=True)
-    layers = by_layer(points, TRUTH)
+    """Return the tables of an `Evaluation` of all units, by name."""
+    points, images, absent, against, maps = (
+        pd.concat([getattr(unit, name) for unit in units.values()], ignore_index=True)
+        for name in ("classes", "images", "absent", "against", "maps")
+    )
+    layers, local = by_layer(points, TRUTH, SHARES), by_image(images[images["per_image"]])
+    presence = by_presence(images, absent)
+    seeds = [by_seed(layers), by_seed(local, IMAGE_BY_IMAGE)]
+    seeds += [by_seed(presence, HALF_ABSENT)] * bool(len(presence))
     return {
         "points": points,
         "layers": layers,
-        "seeds": by_seed(layers),
-        "local": by_image(images[images["per_image"]]),
+        "seeds": pd.concat(seeds, ignore_index=True),
+        "local": local,
+        "presence": presence,
+        "opposition": by_opposition(against),
         "localisation": by_group(maps, ["seed", "q", "method", "cue", "layer"], _map_means),
     }
 
@@ -86,9 +107,11 @@ def summary_of(
     for name, entry in methods.items():
         entry["local"] = _local(tables["local"], name)
         entry["given_true_masks"] = name in GIVEN_TRUE_MASKS
+        entry["control"] = name in CONTROLS
+    units_of = {"effect": LOGITS, "centred_share": SHARES, "centred_effect": LOGITS}
     other = {
-        truth: summarise(by_seed(by_layer(tables["points"], truth)))
-        for truth in ("effect", "centred_share", "centred_effect")
+        truth: summarise(by_seed(by_layer(tables["points"], truth, sized)))
+        for truth, sized in units_of.items()
     }
     return plain(
         {
@@ -96,6 +119,7 @@ def summary_of(
             "truth": "causal effect as a share of the class's logit gap",
             "points_per_layer": tables["layers"]["n"].max(),
             "methods": methods,
+            "opposition": tables["opposition"].to_dict("records"),
             "localisation": _localisation(tables["localisation"]),
             "other_truths": other,
             "networks": [{"seed": seed, "q": q, **unit.facts} for (seed, q), unit in units.items()],
@@ -106,10 +130,18 @@ def summary_of(
 
 
 def _local(local: pd.DataFrame, method: str) -> dict[str, Any]:
-    """Return per-image agreement by layer, means over seeds; empty for class-level methods."""
+    """Return per-image agreement by layer, means over seeds; empty for class-level methods.
+
+    A seed in which no group has a coefficient counts as 0, as such a group does.
+    """
     own = local[local["method"] == method]
     return {
-        str(layer): {"spearman": rows["spearman"].mean(), "within_class": rows["within"].mean()}
+        str(layer): {
+            "spearman": rows["spearman"].mean(),
+            "within_class": rows["within_share"].fillna(0.0).mean(),
+            "within_class_effect": rows["within_effect"].fillna(0.0).mean(),
+            "undefined_groups": rows["undefined"].sum() / rows["groups"].sum(),
+        }
         for layer, rows in own.groupby("layer", sort=False)
     }
 

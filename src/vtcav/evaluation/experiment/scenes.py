@@ -144,12 +144,13 @@ def with_tags(scenes: Scenes, letters: NDArray[np.intp], seed: int) -> Scenes:
     )
 
 
-def scene_seed(seed: int, purpose: Literal["train", "test", "concepts"]) -> int:
+def scene_seed(seed: int, purpose: Literal["train", "test", "concepts", "epochs"]) -> int:
     """Return the seed that draws an experiment's scenes of one purpose, so that none is shared.
 
-    Those of "concepts" may be counted up from there, to 989 further.
+    Those of "concepts" may be counted up from there, to 989 further, those of "epochs" (the tags
+    of each epoch of training) to 999 further.
     """
-    return seed * 1000 + {"train": 0, "test": 1, "concepts": 10}[purpose]
+    return seed * 1000 + {"train": 0, "test": 1, "concepts": 10, "epochs": 1 << 40}[purpose]
 
 
 # -- parts ------------------------------------------------------------------------------------

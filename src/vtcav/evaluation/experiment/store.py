@@ -3,7 +3,8 @@
 ```
 OUT/run.json                         everything that the run's numbers depend on
 OUT/units/seed-0_q-025/unit.json     facts and the hash of each other file; written last
-                       classes.parquet, images.parquet, maps.parquet, network.safetensors
+                       classes.parquet, images.parquet, absent.parquet, against.parquet,
+                       maps.parquet, network.safetensors
 ```
 """
 
@@ -19,8 +20,8 @@ from vtcav.evaluation.experiment.unit import UnitResult
 from vtcav.files.claim import claim
 from vtcav.files.manifest import load_manifest, read_table, save_result
 
-FORMAT = 2
-_TABLES = ("classes", "images", "maps")
+FORMAT = 3
+_TABLES = ("classes", "images", "absent", "against", "maps")
 _WEIGHTS = "network.safetensors"
 
 

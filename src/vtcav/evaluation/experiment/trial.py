@@ -31,10 +31,11 @@ class Trial:
         classes: The classes' names.
         labels: The class of each image [N].
         versions: The images, uint8 [N, H, W, 3]: "whole" with the cues of their classes, and
-            "without_tag", ... without some of them.
+            "without_tag", ... without some of them; "against" with the tag of another class.
         x: The whole images as the network's input [N, 3, H, W].
         masks: The location of each cue, bool [N, H, W].
         concepts: By cue, the name of the concept that is the cue of each class.
+        others: The class whose tag each of the images "against" shows [N].
     """
 
     classes: tuple[str, ...]
@@ -43,6 +44,7 @@ class Trial:
     x: Tensor
     masks: Mapping[str, NDArray[np.bool_]]
     concepts: Mapping[str, tuple[str, ...]]
+    others: NDArray[np.intp]
 
     @property
     def pictures(self) -> NDArray[np.uint8]:

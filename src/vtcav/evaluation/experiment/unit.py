@@ -22,13 +22,25 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from vtcav.evaluation.compare.methods import OURS
 from vtcav.evaluation.experiment.concept_sets import ConceptSets
 from vtcav.evaluation.experiment.effects import Effects, causal_effects
-from vtcav.evaluation.experiment.methods import ALL_METHODS, Explained, fitted, method_values
+from vtcav.evaluation.experiment.methods import (
+    ALL_METHODS,
+    Explained,
+    absent_values,
+    fitted,
+    method_values,
+    opposition_values,
+)
 from vtcav.evaluation.experiment.network import Training
 from vtcav.evaluation.experiment.trial import Trial, map_table, own_maps
 from vtcav.evaluation.experiment.values import class_means, image_values
 from vtcav.models.classifier import Classifier
+
+DESIGN = 2
+"""The version of the design: of what is drawn and trained for a seed. In the first the tags of
+epoch 1 had the noise of the test tags, and every photograph was of its sample's class."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,9 @@ class UnitResult:
     Attributes:
         classes: One row per class, cue, method and layer: value, share, effect, gap, ...
         images: The same per image.
+        absent: Values of concept methods for every second image, shown without the cue.
+        against: One row per image that shows another class's tag: the drop without that tag, and
+            its effect.
         maps: One row per image, cue and layer: the metrics of the concept map, and a note.
         facts: Accuracies with and without the cues, and other single numbers.
         weights: The weights of the trained network.
@@ -69,6 +84,8 @@ class UnitResult:
 
     classes: pd.DataFrame
     images: pd.DataFrame
+    absent: pd.DataFrame
+    against: pd.DataFrame
     maps: pd.DataFrame
     facts: dict[str, Any]
     weights: dict[str, torch.Tensor]
@@ -91,11 +108,12 @@ class Experiment(ABC):
     @property
     def steps(self) -> int:
         """The number of times a unit calls `advance`."""
-        return self.settings.training.epochs + 3
+        return self.settings.training.epochs + 4
 
     def identity(self) -> dict[str, Any]:
         """Return everything that every unit's numbers depend on, as JSON data."""
-        return {"vtcav": version("vtcav"), "settings": asdict(self.settings)}
+        about = {"vtcav": version("vtcav"), "design": DESIGN}
+        return about | {"settings": asdict(self.settings)}
 
     @abstractmethod
     def trained(
@@ -112,8 +130,12 @@ class Experiment(ABC):
         """Return the test images, or `each` of every class."""
 
     @abstractmethod
-    def concepts(self, seed: int) -> ConceptSets:
-        """Return the examples and negatives of all concepts."""
+    def concepts(self, seed: int, *, generic: bool = False) -> ConceptSets:
+        """Return the examples and negatives of all concepts, matched or generic."""
+
+    @abstractmethod
+    def design(self, agreement: float) -> dict[str, float]:
+        """Return what the design alone says of each cue, without any network."""
 
     @abstractmethod
     def input(self, pictures: NDArray[np.uint8]) -> torch.Tensor:
@@ -151,15 +173,27 @@ class Experiment(ABC):
         """
         settings = self.settings
         model, trial = self.trained(seed, agreement, device, advance), self.trial(seed)
-        effects, facts = self._truth(model, trial)
+        z = {name: self._logits(model, pictures) for name, pictures in trial.versions.items()}
+        effects, facts = self._truth(z, trial)
         advance()
-        explainers = fitted(model, self.layers, self.concepts(seed), settings.methods)
-        network = Explained(explainers, trial, seed, settings.options)
+        explainers = fitted(
+            model,
+            self.layers,
+            self.concepts(seed),
+            settings.methods,
+            self.concepts(seed, generic=True),
+        )
+        network = Explained(explainers, trial, seed, settings.options, self.design(agreement))
         images = image_values(method_values(network, settings.methods), trial, effects)
         advance()
-        maps = map_table(explainers, trial)
+        absent = absent_values(network, settings.methods)
+        against = self._against(network, z)
         advance()
-        tables = {"classes": class_means(images, effects, trial), "images": images, "maps": maps}
+        maps = map_table({name: explainers[name] for name in OURS if name in explainers}, trial)
+        advance()
+        classes = class_means(images, effects, trial)
+        tables = {"classes": classes, "images": images, "absent": absent, "against": against}
+        tables["maps"] = maps
         for table in tables.values():
             table.insert(0, "q", agreement)
             table.insert(0, "seed", seed)
@@ -179,14 +213,28 @@ class Experiment(ABC):
         maps = own_maps(explainers["visual_tcav"], trial)
         return {"versions": self.trial(seed, 2).versions, "trial": trial, "maps": maps}
 
-    def _truth(self, model: Classifier, trial: Trial) -> tuple[dict[str, Effects], dict[str, Any]]:
-        """Return the effects by cue, and how well the network classifies each version."""
+    def _truth(
+        self, z: Mapping[str, NDArray[np.float64]], trial: Trial
+    ) -> tuple[dict[str, Effects], dict[str, Any]]:
+        """Return the effects by cue, and how well the network classifies each version.
+
+        Args:
+            z: Logits of each version [N, T].
+            trial: The test images.
+        """
         labels = trial.labels
-        z = {name: self._logits(model, pictures) for name, pictures in trial.versions.items()}
         without = {cue: z[f"without_{cue}"] for cue in trial.cues}
         effects = causal_effects(z["whole"], without, self.nothing(z, labels), labels)
         right = {name: float((z[name].argmax(1) == labels).mean()) for name in z}
         return effects, {"accuracy": right, "mean_gap": float(effects["tag"].gap.mean())}
+
+    def _against(self, network: Explained, z: Mapping[str, NDArray[np.float64]]) -> pd.DataFrame:
+        """Return the drops without another class's tag, beside its effects."""
+        trial = network.trial
+        x = self.input(trial.versions["against"])
+        table = opposition_values(network, x, self.settings.methods)
+        effects = (z["against"] - z["without_tag"])[np.arange(len(x)), trial.labels]
+        return table.assign(effect=effects[table["image"].to_numpy(int)])
 
     def _logits(self, model: Classifier, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return the logits [N, T] of pictures."""

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from vtcav.errors import ExplanationError
+from vtcav.evaluation.compare.result import weighted_mean
 from vtcav.evaluation.experiment.effects import Effects
 from vtcav.evaluation.experiment.trial import Trial
 from vtcav.evaluation.result import by_group
@@ -62,6 +63,7 @@ def _of_cue(
                 "image": images,
                 "per_image": len(rows) > 1,
                 "value": repeated["value"].to_numpy(np.float64),
+                "weight": repeated["weight"].to_numpy(np.float64),
                 "effect": truth.effect[images],
                 "share": shares,
                 "gap": truth.gap[images],
@@ -86,7 +88,7 @@ def class_means(images: pd.DataFrame, effects: Mapping[str, Effects], trial: Tri
         notes += [*counted_notes(group["note"]), *[NO_GAP] * math.isnan(share)]
         return {
             "n": len(values),
-            "value": float(values.mean()) if len(values) else math.nan,
+            "value": weighted_mean(group),
             "share": share,
             "centred_share": truth.share(chosen, centred=True),
             "effect": float(truth.effect[chosen].mean()),

@@ -33,10 +33,12 @@ class Scores(NamedTuple):
     Attributes:
         sign_count: Share of images with S > 0, [R] in [0, 1].
         magnitude: sum(S where S > 0) / sum |S|, [R] in [0, 1]; NaN where every S is 0.
+        derivative: The mean of S, [R].
     """
 
     sign_count: NDArray[np.float64]
     magnitude: NDArray[np.float64]
+    derivative: NDArray[np.float64]
 
 
 class ScoreTest(NamedTuple):
@@ -96,9 +98,9 @@ def sensitivities(G: Tensor, U: Tensor) -> Tensor:
 
 
 def scores(S: Tensor) -> Scores:
-    """Return the sign count (equation 2) and magnitude of each CAV over images.
+    """Return the sign count (equation 2), magnitude and mean derivative of each CAV over images.
 
-    The magnitude is the formula that Captum documents. Captum 0.9 returns the plain mean of S
+    The magnitude is the formula that Captum documents. Captum 0.9 returns the mean derivative
     under that name.
 
     Args:
@@ -106,15 +108,15 @@ def scores(S: Tensor) -> Scores:
 
     Example:
         >>> import torch
-        >>> count, magnitude = scores(torch.tensor([[3.0], [1.0], [-1.0], [0.0]]))
-        >>> float(count[0]), float(magnitude[0])
-        (0.5, 0.8)
+        >>> found = scores(torch.tensor([[3.0], [1.0], [-1.0], [0.0]]))
+        >>> [float(each[0]) for each in found]
+        [0.5, 0.8, 0.75]
     """
     values = S.double().cpu().numpy()
     total = np.abs(values).sum(0)
     positive = values.clip(min=0).sum(0)
     share = np.divide(positive, total, out=np.full(len(total), math.nan), where=total > 0)
-    return Scores((values > 0).mean(0), share)
+    return Scores((values > 0).mean(0), share, values.mean(0))
 
 
 def score_test(concept: NDArray[np.float64], random: NDArray[np.float64]) -> ScoreTest:
@@ -167,16 +169,20 @@ class ConceptScores(NamedTuple):
         concept: Its name.
         sign_count: Share of images whose score increases along the CAV.
         magnitude: Share of all sensitivity that is positive; NaN where every sensitivity is 0.
+        derivative: The mean derivative of the logit along the CAV.
         p_value: Of the sign count against random CAVs, not corrected.
         p_value_magnitude: Of the magnitude.
+        p_value_derivative: Of the mean derivative.
         note: The reason for every NaN, and reasons for caution.
     """
 
     concept: str
     sign_count: float
     magnitude: float
+    derivative: float
     p_value: float
     p_value_magnitude: float
+    p_value_derivative: float
     note: str
 
 
@@ -197,7 +203,7 @@ def class_scores(S: Tensor, cavs: Mapping[str, CavDraws]) -> Iterator[ConceptSco
         R = len(draws.concept)
         own, random = (scores(S[:, start + k * R : start + (k + 1) * R]) for k in (0, 1))
         start += 2 * R
-        count, magnitude = (score_test(own[k], random[k]) for k in (0, 1))
+        count, magnitude, derivative = (score_test(own[k], random[k]) for k in range(3))
         unknown = int(np.isnan(own.magnitude).sum())
         notes = [draws.note, ONE_IMAGE if len(S) == 1 else "", count.note]
         if unknown:
@@ -205,11 +211,15 @@ def class_scores(S: Tensor, cavs: Mapping[str, CavDraws]) -> Iterator[ConceptSco
             notes.append(some + NO_SENSITIVITY)
         if magnitude.note:
             notes.append(f"magnitude: {magnitude.note}")
+        if derivative.note:
+            notes.append(f"mean derivative: {derivative.note}")
         yield ConceptScores(
             concept,
             float(own.sign_count.mean()),
             math.nan if unknown == R else float(np.nanmean(own.magnitude)),
+            float(own.derivative.mean()),
             count.p_value,
             magnitude.p_value,
+            derivative.p_value,
             "; ".join(filter(None, notes)),
         )
