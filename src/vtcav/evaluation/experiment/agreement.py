@@ -46,7 +46,7 @@ LAYERS = {
 """The layers whose coefficients are reported."""
 
 
-class Answer(NamedTuple):
+class Agreement(NamedTuple):
     """A number, and why it is missing or what was left out.
 
     Attributes:
@@ -73,7 +73,7 @@ class Measure(NamedTuple):
     """
 
     title: str
-    of: Callable[[pd.DataFrame, str], Answer]
+    of: Callable[[pd.DataFrame, str], Agreement]
     chance: float
     goal: float = 1.0
     correlation: bool = True
@@ -86,20 +86,20 @@ def _known(rows: pd.DataFrame, truth: str) -> pd.DataFrame:
 
 def _of_all(
     coefficient: Callable[[ArrayLike, ArrayLike], Correlation | PairOrder],
-) -> Callable[[pd.DataFrame, str], Answer]:
+) -> Callable[[pd.DataFrame, str], Agreement]:
     """Return a coefficient over all rows that have a value and a truth."""
 
-    def of(rows: pd.DataFrame, truth: str) -> Answer:
+    def of(rows: pd.DataFrame, truth: str) -> Agreement:
         known = _known(rows, truth)
         found = coefficient(known["value"], known[truth])
-        return Answer(found.value, found.note)
+        return Agreement(found.value, found.note)
 
     return of
 
 
 def _inside(
     keys: Sequence[str], name: str, only: str | None = None
-) -> Callable[[pd.DataFrame, str], Answer]:
+) -> Callable[[pd.DataFrame, str], Agreement]:
     """Return the mean of Spearman's coefficient inside groups; an undefined one counts as 0.
 
     Args:
@@ -108,49 +108,49 @@ def _inside(
         only: The truth; None takes the one that is asked for.
     """
 
-    def of(rows: pd.DataFrame, truth: str) -> Answer:
+    def of(rows: pd.DataFrame, truth: str) -> Agreement:
         pairs = rows[["value", only or truth]].to_numpy(float)
         known = ~np.isnan(pairs).any(1)
         groups = [pairs[at[known[at]]] for at in rows.groupby(list(keys)).indices.values()]
         found = np.array([spearman(*group.T).value for group in groups])
         undefined = int(np.isnan(found).sum())
         if undefined == len(found):
-            return Answer(math.nan, f"no {name} has a coefficient", undefined)
+            return Agreement(math.nan, f"no {name} has a coefficient", undefined)
         note = f"{undefined} of {len(found)} {name}s have no coefficient, counted as 0"
-        return Answer(float(np.nan_to_num(found).mean()), note * bool(undefined), undefined)
+        return Agreement(float(np.nan_to_num(found).mean()), note * bool(undefined), undefined)
 
     return of
 
 
-def _error(rows: pd.DataFrame, truth: str) -> Answer:
+def _error(rows: pd.DataFrame, truth: str) -> Agreement:
     """Return the mean absolute difference from the truth."""
     known = _known(rows, truth)
     if known.empty:
-        return Answer(math.nan, "no point has a value")
-    return Answer(float((known["value"] - known[truth]).abs().mean()))
+        return Agreement(math.nan, "no point has a value")
+    return Agreement(float((known["value"] - known[truth]).abs().mean()))
 
 
-def _slope(rows: pd.DataFrame, truth: str) -> Answer:
+def _slope(rows: pd.DataFrame, truth: str) -> Agreement:
     """Return the slope of the straight line of values over truths (least squares)."""
     known = _known(rows, truth)
     if len(known) < FEWEST or known[truth].nunique() < 2:
-        return Answer(math.nan, "no slope: fewer than 3 points, or all truths are the same")
-    return Answer(float(np.polyfit(known[truth], known["value"], 1)[0]))
+        return Agreement(math.nan, "no slope: fewer than 3 points, or all truths are the same")
+    return Agreement(float(np.polyfit(known[truth], known["value"], 1)[0]))
 
 
-def _weaker(rows: pd.DataFrame, truth: str) -> Answer:
+def _weaker(rows: pd.DataFrame, truth: str) -> Agreement:
     """Return the size of the weaker cue: the sum of values over that of truths."""
     known = _known(rows[(rows["cue"] == "tag") & (rows["q"] > 0) & (rows["q"] <= 0.5)], truth)
     if known[truth].sum() <= 0:
-        return Answer(math.nan, "no tags with q above 0 and up to 50 %, or they have no effect")
-    return Answer(float(known["value"].sum() / known[truth].sum()))
+        return Agreement(math.nan, "no tags with q above 0 and up to 50 %, or they have no effect")
+    return Agreement(float(known["value"].sum() / known[truth].sum()))
 
 
-def _kept(rows: pd.DataFrame, truth: str) -> Answer:
-    return Answer(float(rows["value"].notna().mean()))
+def _kept(rows: pd.DataFrame, truth: str) -> Agreement:
+    return Agreement(float(rows["value"].notna().mean()))
 
 
-def _presence(rows: pd.DataFrame, truth: str) -> Answer:
+def _presence(rows: pd.DataFrame, truth: str) -> Agreement:
     """Return how often an image with the cue gets more than one without, inside groups.
 
     The AUC; a group without values counts as chance.
@@ -163,15 +163,15 @@ def _presence(rows: pd.DataFrame, truth: str) -> Answer:
     defined = [value for value in found if not math.isnan(value)]
     lost = groups - len(defined)
     note = f"{lost} of {groups} groups have no AUC, counted as 0.5" if lost else ""
-    return Answer((sum(defined) + 0.5 * lost) / groups, note, lost)
+    return Agreement((sum(defined) + 0.5 * lost) / groups, note, lost)
 
 
-def _absent(rows: pd.DataFrame, truth: str) -> Answer:
+def _absent(rows: pd.DataFrame, truth: str) -> Agreement:
     """Return the mean absolute value of images without the cue."""
     values = rows.loc[~rows["shown"], "value"].dropna().abs()
     if values.empty:
-        return Answer(math.nan, "no image without the cue has a value")
-    return Answer(float(values.mean()))
+        return Agreement(math.nan, "no image without the cue has a value")
+    return Agreement(float(values.mean()))
 
 
 COEFFICIENTS = {
@@ -220,7 +220,7 @@ def by_layer(
     def coefficients(group: pd.DataFrame) -> dict[str, Any]:
         has_size = group["method"].iloc[0] in sized
         found = {
-            name: measure.of(group, truth) if has_size or not measure.sized else Answer(math.nan)
+            name: measure.of(group, truth) if has_size or not measure.sized else Agreement(math.nan)
             for name, measure in COEFFICIENTS.items()
         }
         known = len(_known(group, truth))
