@@ -1,6 +1,7 @@
 """Draw the README's picture of the explorer: python pictures/explorer.py (needs Chromium).
 
-A person's way: three patches of a cat's coat, cut out of a photograph, become a concept.
+A person's way: five patches of a cat's coat, cut out of a photograph, become a concept, and the
+page says what the network answers without it.
 """
 
 import secrets
@@ -20,7 +21,10 @@ from vtcav.explorer.server import listen, samples
 
 HERE = Path(__file__).parent
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-PATCHES = [(0.24, 0.06, 0.2, 0.2), (0.48, 0.02, 0.2, 0.2), (0.2, 0.62, 0.12, 0.18)]
+PATCHES = [
+    *((0.24, 0.06, 0.2, 0.2), (0.48, 0.02, 0.2, 0.2), (0.2, 0.62, 0.12, 0.18)),
+    *((0.7, 0.1, 0.15, 0.2), (0.3, 0.75, 0.15, 0.2)),
+]
 
 
 def main():
@@ -51,6 +55,7 @@ def main():
                 page.mouse.move(x + width * area["width"], y + height * area["height"])
                 page.mouse.up()
                 page.wait_for_selector("html[data-done]", state="attached")
+            page.wait_for_selector("#said .said", timeout=120_000)
             time.sleep(2)
             page.mouse.move(2, 2)
             page.screenshot(path=HERE / "explorer.png")

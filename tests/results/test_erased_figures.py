@@ -154,6 +154,12 @@ def test_sentences_on_one_image():
     assert sky.endswith("The region covers 70 % of the picture.")
     assert fur == "'fur' is nowhere in this image: nothing was erased."
     assert "AUC of 0.60" in grass
+    two = [row(concept="fur", area=0.0, drop=0.0), row(concept="ink", area=0.0, drop=0.0)]
+    assert image_sentences(pd.DataFrame(two)) == [
+        "'fur' and 'ink' are nowhere in this image: nothing was erased."
+    ]
+    same = row(drop_low=3.9, drop_high=3.9)
+    assert "falls by 78 %, whatever the fill, in this" in image_sentences(pd.DataFrame([same]))[0]
     (alone,) = image_sentences(
         pd.DataFrame([row(share=nan, reference=nan, p_value=nan)]), "the marked region"
     )

@@ -42,6 +42,7 @@ from vtcav.method.significance import q_values
 from vtcav.results.erased import change_text
 from vtcav.results.figures.data_uri import data_uri
 from vtcav.results.figures.overlay import hex_colours, outlined
+from vtcav.results.words import notes_by_class
 
 _STATIC = Path(__file__).with_name("static")
 _LARGEST_SHOWN = 1600
@@ -302,7 +303,7 @@ def _erased(found: Erased) -> dict[str, Any]:
     )
     return {
         "sentences": found.sentences,
-        "notes": list(dict.fromkeys(note for note in found.effects["note"] if note)),
+        "notes": list(filter(None, notes_by_class(found.effects).split("; "))),
         "changes": [
             {"class_index": int(t), "change": change_text(drop, share)}
             for t, drop, share in found.effects[["class_index", "drop", "share"]].itertuples(

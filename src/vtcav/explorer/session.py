@@ -173,7 +173,7 @@ class Session:
 
     def warm(self) -> None:
         """Pass the negatives through the network before they are needed."""
-        self._pass(self.shared, self.names, urgent=False)
+        self._pass(self.shared, self.names, urgent=False, logits=True)
 
     def look(self, picture: str) -> PictureView:
         """Pass a picture through the network, and return its feature maps and probabilities.

@@ -12,7 +12,7 @@ from math import isnan
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from vtcav.results.effect_tables import of_pictures
-from vtcav.results.words import SIGNIFICANT, clear, count
+from vtcav.results.words import SIGNIFICANT, clear, count, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,9 +98,10 @@ def in_turn(effects: pd.DataFrame, concepts: tuple[str, str], class_name: str) -
 
 
 def image_sentences(effects: pd.DataFrame, what: str = "") -> list[str]:
-    """Return what erasing from one image says about one class, a sentence for each concept.
+    """Return what erasing each concept from one image says about one class.
 
-    The largest change comes first; an image is too little for a verdict.
+    The largest change comes first; concepts that are nowhere in the image share a sentence. An
+    image is too little for a verdict.
 
     Args:
         effects: Rows of `LocalExplanation.effects` of one class.
@@ -123,18 +124,24 @@ def image_sentences(effects: pd.DataFrame, what: str = "") -> list[str]:
         }
         for row in effects.to_dict("records")
     ]
-    rows.sort(key=lambda row: (isnan(row["drop"]), not row["area"], -abs(row["drop"])))
-    return [_image_sentence(row, what) for row in rows]
+    seen = [row for row in rows if not isnan(row["drop"])]
+    seen.sort(key=lambda row: -abs(row["drop"]))
+    nowhere = [repr(clear(row["concept"])) for row in seen if not row["area"]]
+    sentences = [_image_sentence(row, what) for row in seen if row["area"]]
+    if nowhere:
+        verb = "is" if len(nowhere) == 1 else "are"
+        sentences.append(f"{listed(nowhere)} {verb} nowhere in this image: nothing was erased.")
+    for row in rows:
+        if isnan(row["drop"]):
+            names = what or repr(clear(row["concept"])), repr(clear(row["class_name"]))
+            sentences.append(_not_seen(row, *names))
+    return sentences
 
 
 def _image_sentence(row: dict[Any, Any], what: str) -> str:
     concept, target = what or repr(clear(row["concept"])), repr(clear(row["class_name"]))
-    if isnan(row["drop"]):
-        return _not_seen(row, concept, target)
-    if not row["area"]:
-        return f"{concept} is nowhere in this image: nothing was erased."
     verb = "falls" if row["drop"] > 0 else "rises"
-    change = _change(row).replace(")", ", depending on the fill)")
+    change = _change_by_fill(row)
     sentence = f"Without {concept} the score of {target} {verb} by {change} in this image"
     if isnan(row["p_value"]):
         sentence += "; it was not compared with regions elsewhere."
@@ -259,13 +266,28 @@ def _ends(row: dict[Any, Any]) -> tuple[float, float]:
 
 def _change(row: dict[Any, Any]) -> str:
     """Return the size of a change with its interval, as a share or in logits."""
-    sign, (low, high) = (1 if row["drop"] > 0 else -1), _ends(row)
-    low, high = sorted((sign * low, sign * high))
-    drop = abs(row["drop"])
+    size, low, high, unit = _numbers(row)
+    return f"{size} {unit} ({low} to {high}{' %' if unit == '%' else ''})"
+
+
+def _change_by_fill(row: dict[Any, Any]) -> str:
+    """Return the size of a change in one image, with its interval over the ways to fill."""
+    size, low, high, unit = _numbers(row)
+    if low == high:
+        return f"{size} {unit}, whatever the fill,"
+    return f"{size} {unit} ({low} to {high}{' %' if unit == '%' else ''}, depending on the fill)"
+
+
+def _numbers(row: dict[Any, Any]) -> tuple[str, str, str, str]:
+    """Return the size of a change, the ends of its interval, and their unit, as texts."""
+    sign, ends = (1 if row["drop"] > 0 else -1), _ends(row)
+    low, high = sorted(sign * end for end in ends)
+    values = abs(row["drop"]), low, high
     if isnan(row["share"]):
-        return f"{drop:.2f} logits ({low:.2f} to {high:.2f})"
-    scale = _scale(row)
-    return f"{_percent(drop / scale)} % ({_percent(low / scale)} to {_percent(high / scale)} %)"
+        size, least, most = (f"{x:.2f}" for x in values)
+        return size, least, most, "logits"
+    size, least, most = (_percent(x / _scale(row)) for x in values)
+    return size, least, most, "%"
 
 
 def _chance(row: dict[Any, Any]) -> str:

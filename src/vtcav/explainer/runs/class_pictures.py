@@ -15,6 +15,7 @@ from vtcav.explainer.erasure import Regions
 from vtcav.images.input_box import shown_input
 from vtcav.images.preprocess import to_tensor
 from vtcav.images.references import ImageRef
+from vtcav.results.effect_tables import of_pictures
 from vtcav.results.erased import ErasedPicture
 
 if TYPE_CHECKING:
@@ -57,11 +58,14 @@ def erased_examples(
 
 def _chosen(effects: pd.DataFrame) -> list[tuple[str, str]]:
     """Return which images are shown without which concept."""
-    found = effects[(effects["area"] > 0) & effects["drop"].notna()]
+    found = of_pictures(effects)
+    found = found[(found["area"] > 0) & found["drop"].notna()]
     means = found.groupby("concept")["drop"].mean().abs().sort_values(ascending=False)
+    # as the change is told, with the images first that have a share
+    order = ["share", "drop"]
     pairs = []
     for concept in list(means.index)[:_CONCEPTS]:
-        rows = found[found["concept"] == concept].sort_values("drop", ascending=False)
+        rows = found[found["concept"] == concept].sort_values(order, ascending=False)
         for place in dict.fromkeys((0, len(rows) // 2, len(rows) - 1)):
             pairs.append((str(rows["image"].iloc[place]), str(concept)))
     return list(dict.fromkeys(pairs))
@@ -79,7 +83,7 @@ def _without(
     regions = Regions(found.H * wanted.to(found.H)[:, None, None], found.chance)
     filled: dict[tuple[int, int], Tensor] = {}
     nothing_else = Allotment(placebos=0, filled=0)
-    rows = attributor.effects(images, regions, [index], nothing_else, filled)
+    rows = attributor.eraser.rows(images, regions, [index], nothing_else, filled)
     before = shown_input(x, preprocess, x)
     return [
         ErasedPicture(

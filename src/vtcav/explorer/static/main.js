@@ -46,6 +46,7 @@ const explain = async (since = performance.now()) => {
   if (!picture || !ids.length || !state.looks.has(picture)) { tell(""); return; }
   const slow = setTimeout(() => { if (mine === number) watch(() => mine === number && running?.signal === signal && root.dataset.done !== String(mine)); }, 400);
   const ask = async (path, more, about = { layer }) => {
+    if (mine !== number) throw new DOMException("superseded", "AbortError");
     const answer = await send(path, { page, number: mine, picture, classes: wantedClasses, ...about, ...more }, "POST", signal);
     if (mine !== number) throw new DOMException("superseded", "AbortError");
     return answer;
@@ -79,24 +80,24 @@ const explain = async (since = performance.now()) => {
 // how far the scores fall without each concept, which comes last because it takes longest
 const say = async (ids, ask) => {
   const { picture } = state;
+  const { erased: fewest } = state.about.limits;
+  const tellOf = (id, said) => { state.said.set(id, { picture, ...said }); paintSaid(); };
+  const few = (id) => concept(id)?.id !== undefined && concept(id).examples.length < fewest;
   for (const id of ids) {
-    const c = concept(id);
-    if (!c) continue;
-    const { erased: fewest } = state.about.limits;
-    let said = { picture, text: "Erasing it from the photo…" };
-    if (c.id !== undefined && c.examples.length < fewest) said.text = `From ${fewest} examples on, a sentence here says how far the score falls without the concept.`;
-    else {
-      state.said.set(id, said);
-      paintSaid();
-      try {
-        said = { picture, answer: await ask("api/erase", { concept: spec(c) }, {}) };
-      } catch (error) {
-        if (!(error instanceof Trouble) || error.answer.superseded) throw error;
-        said = { picture, text: error.message };
-      }
+    tellOf(id, { text: few(id)
+      ? `From ${fewest} examples on, a sentence here says how far the score falls without the concept.`
+      : "Erasing it from the photo…" });
+  }
+  const able = ids.filter((id) => !few(id));
+  // whoever goes on cutting need not wait for it
+  if (able.length) await new Promise((done) => { setTimeout(done, 800); });
+  for (const id of able) {
+    try {
+      tellOf(id, { answer: await ask("api/erase", { concept: spec(concept(id)) }, {}) });
+    } catch (error) {
+      if (!(error instanceof Trouble) || error.answer.superseded) throw error;
+      tellOf(id, { text: error.message });
     }
-    state.said.set(id, said);
-    paintSaid();
   }
 };
 

@@ -125,7 +125,7 @@
       place(frame, data.box, view);
     }
     find("original").querySelector("img").alt = `The image ${name}`;
-    find("original-caption").textContent = framed ? "The image; the frame is what the network saw." : "The image.";
+    state.framed = framed;
     place(find("overlay").querySelector(".map"), data.box, view);
     for (const erased of all(".stage .erased")) place(erased, data.box, view);
     find("without").hidden = !data.erased.length;
@@ -187,6 +187,8 @@
       if (source) find(id).src = source;
     }
     find("without-caption").textContent = text;
+    const about = [outline && `the region of “${data.concepts[k]}” is outlined`, state.framed && "the frame is what the network saw"].filter(Boolean);
+    find("original-caption").textContent = `The image${about.length ? `; ${about.join("; ")}` : ""}.`;
     find("without").querySelector(".photo").alt = text;
     bars(rows, layer, concept);
     fade();

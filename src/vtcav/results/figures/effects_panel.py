@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 
 from vtcav.results.effect_tables import of_pictures
 from vtcav.results.figures.page import cross_out
-from vtcav.results.figures.palette import BLUE, MUTED
+from vtcav.results.figures.palette import MUTED
 from vtcav.results.figures.protocols import ExplainedClass
 from vtcav.results.words import SIGNIFICANT
 
 _EDGES = 5, 95
 """The percentiles of the images that the axis reaches at least; others lie on its ends."""
+
+_SHORTEST = 0.1
+"""The shortest axis, as a share or in logits, so that nothing does not look like much."""
 
 
 class EffectsPanel:
@@ -49,7 +52,7 @@ class EffectsPanel:
             "regions of the same size elsewhere. Images beyond the axis lie on its ends. ns: not "
             f"more than elsewhere (q > {SIGNIFICANT})."
         )
-        ends = [0.0]
+        ends = [0.0, _SHORTEST * scale * (gap if self._shares else 1.0)]
         for concept, row in self._rows.items():
             if not np.isnan(row.drop):
                 inner = np.nanpercentile(self._points[concept], _EDGES)
@@ -71,16 +74,18 @@ class EffectsPanel:
             mean += " ns"
         return [mean] if np.isnan(low) else [mean, f"[{self._text(low)}, {self._text(high)}]"]
 
-    def draw(
-        self, axes: Axes, k: int, concept: str, jitter: NDArray[np.float64], look: dict[str, Any]
-    ) -> None:
-        """Draw a concept's row.
+    def points(self, concept: str) -> NDArray[np.float64]:
+        """Return the images' values within the axis; none where the concept is not seen."""
+        values = np.clip(self._points[concept], *self.limits)
+        return values[:0] if np.isnan(values).any() else values
+
+    def draw(self, axes: Axes, k: int, concept: str, look: dict[str, Any]) -> None:
+        """Draw a concept's mean with its intervals.
 
         Args:
             axes: Of the panel.
             k: The position of the row.
             concept: The concept.
-            jitter: The height of each image within its row.
             look: The keywords of "band", "bar" and "mean", those of the other panels.
         """
         row = self._rows[concept]
@@ -89,19 +94,6 @@ class EffectsPanel:
             reason = f"not seen (AUC {row.seen:.2f})"
             cross_out(axes, (low, k - 0.5, high - low, 1), reason)
             return
-        values = np.clip(self._points[concept], low, high)
-        many = len(values) > 50
-        axes.scatter(
-            values,
-            k + jitter[: len(values)],
-            s=5 if many else 12,
-            facecolors=BLUE,
-            edgecolors=BLUE,
-            linewidths=0.5,
-            alpha=0.3 if many else 0.6,
-            clip_on=False,
-            zorder=2,
-        )
         fills = [row.fill_low * self._scale, row.fill_high * self._scale]
         axes.plot(np.clip(fills, low, high), [k, k], **look["band"], alpha=0.8, zorder=2.5)
         interval = self._interval(row)

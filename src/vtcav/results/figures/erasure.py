@@ -9,6 +9,7 @@ from vtcav.results.figures.overlay import Overlay
 from vtcav.results.figures.page import MARGIN, Page, own_style
 from vtcav.results.figures.palette import MUTED
 from vtcav.results.figures.protocols import ErasedRegion
+from vtcav.results.words import notes_by_class
 
 # Inches.
 _SIDE = 2.8
@@ -34,7 +35,7 @@ def plot_erasure(erasure: ErasedRegion, figure: Figure) -> Figure:
     step = 8 * LINE / 72
     first = MARGIN + 0.35 + sum(map(len, said)) * step + 0.05 * len(said) + 0.1
     top = first + LINE_HEIGHT + 0.05
-    notes = [note for note in dict.fromkeys(erasure.effects["note"]) if note]
+    notes = list(filter(None, notes_by_class(erasure.effects).split("; ")))
     notes.append(
         "The region is filled in from around it, and the network looks again. Judge the fill by "
         "eye: what it leaves, or adds, counts as well."

@@ -183,11 +183,6 @@ class _Global:
         axes.set(xlim=(ends[0] - edge, ends[1] + edge), ylim=(rows - 0.5, -0.5))
         return axes
 
-    @property
-    def _jitter(self) -> NDArray[np.float64]:
-        """The height of the images within their rows: the same in every panel."""
-        return np.random.default_rng(0).uniform(-_JITTER, _JITTER, self.images)
-
     def _draw_effects(self, page: Page, left: float, top: float) -> None:
         """Draw how far the score falls without each concept."""
         assert self.effects is not None
@@ -198,7 +193,10 @@ class _Global:
         axes.set_xlabel(self.effects.label, labelpad=1, color=MUTED)
         look = {"band": _BAND, "bar": _BAR, "mean": _MEAN}
         for k, concept in enumerate(self.explanation.concepts):
-            self.effects.draw(axes, k, concept, self._jitter, look)
+            values = self.effects.points(concept)
+            predicted = self._predicted(self.explanation.layers[0], concept)
+            self._draw_points(axes, k, values, predicted[: len(values)])
+            self.effects.draw(axes, k, concept, look)
             right = left + self.panel + _GAP / 2
             numbers = self.effects.numbers(concept)
             page.text(right, top + (k + 0.5) * self.row, numbers, centred=True)
@@ -213,21 +211,28 @@ class _Global:
         edge = 0.04 * self.limit
         show_axis(axes, [0, self.limit / 2, self.limit], rows=len(concepts))
         axes.set_xlabel("attribution", labelpad=1, color=MUTED)
-        jitter = self._jitter
         for k, concept in enumerate(concepts):
             row = self.rows[layer, concept]
             if row.separated:
-                self._draw_points(axes, k, layer, jitter)
+                values = self.points[layer, concept]["attribution"].to_numpy()
+                self._draw_points(axes, k, values, self._predicted(layer, concept))
                 self._draw_interval(axes, k, row)
             else:
                 box = -edge, k - 0.5, self.limit + 2 * edge, 1
                 cross_out(axes, box, "not separated (e+ <= e-)")
             page.text(right, top + (k + 0.5) * self.row, self._numbers(row), centred=True)
 
-    def _draw_points(self, axes: Axes, k: int, layer: str, jitter: NDArray[np.float64]) -> None:
-        table = self.points[layer, self.explanation.concepts[k]]
-        values = table["attribution"].to_numpy()
-        predicted = (table["predicted_class"] == self.explanation.class_name).to_numpy()
+    def _predicted(self, layer: str, concept: str) -> NDArray[np.bool_]:
+        """Return which images are predicted as the class."""
+        predicted = self.points[layer, concept]["predicted_class"]
+        return (predicted == self.explanation.class_name).to_numpy(bool)
+
+    def _draw_points(
+        self, axes: Axes, k: int, values: NDArray[np.float64], predicted: NDArray[np.bool_]
+    ) -> None:
+        """Draw the images of row k, those that are predicted otherwise hollow."""
+        # the same for every panel: an image keeps its height across layers
+        jitter = np.random.default_rng(0).uniform(-_JITTER, _JITTER, self.images)
         many = len(values) > 50
         for chosen, fill in ((predicted, BLUE), (~predicted, "none")):
             axes.scatter(

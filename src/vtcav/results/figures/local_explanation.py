@@ -29,7 +29,7 @@ from vtcav.results.figures.overlay import Overlay, show_scale
 from vtcav.results.figures.page import MARGIN, Page, nice_limit, own_style
 from vtcav.results.figures.palette import MUTED, PALETTE
 from vtcav.results.figures.protocols import ExplainedImage
-from vtcav.results.words import number
+from vtcav.results.words import listed, notes_by_class, number
 
 # Inches.
 _GAP = 0.22
@@ -43,7 +43,7 @@ _VISIBLE = 0.01
 _TRACK = "0.93"
 _HATCHES = "", "//////", "......"  # when the colours are used up
 _PREDICTIONS = 3
-_CHANGE = 0.98  # the longest change: "+12.34 logits", "-100 % (p = 0.048)"
+_CHANGE = 0.98  # the longest change beside a bar: "-100 % (p = 0.048)"
 _ERASED = (
     "Without the concept: its region, outlined in the picture, is filled in from around it, and "
     "the network looks again. Bars from 0 to -100 %: the share of the class's logit above that of "
@@ -241,12 +241,14 @@ class _Local:
             text = change_text(row.drop, row.share)
             if seen and found and row.placebos:
                 text += f" (p = {row.p_value:.2g})"
-            full = self.cell - _CHANGE
-            page.bar(left, y, full, 0.6 * _BAR, color=_TRACK)
-            if row.share > 0:
-                width = full * min(row.share, 1.0)
+            start = left
+            if not np.isnan(row.share):
+                full = self.cell - _CHANGE
+                width = full * min(max(row.share, 0.0), 1.0)
+                page.bar(left, y, full, 0.6 * _BAR, color=_TRACK)
                 page.bar(left, y, width, 0.6 * _BAR, gid=f"fall {concept}", **fill)
-            page.text(left + full + 0.06, y, text, centred=True, gid=f"change {concept}")
+                start += full + 0.06
+            page.text(start, y, text, centred=True, gid=f"change {concept}")
 
     def _draw_class_names(self, page: Page, below: float) -> None:
         """Draw the names of the classes under the picture, beside the bars of all layers."""
@@ -277,6 +279,15 @@ class _Local:
 
     # -- below the rows
 
+    def _erased_notes(self) -> list[str]:
+        """Return what is to be known of single concepts that were erased."""
+        about: dict[str, list[str]] = {}
+        effects = of_pictures(self.explanation.effects)
+        for concept, rows in effects.groupby("concept", sort=False):
+            if rows["area"].iloc[0] > 0 and (note := notes_by_class(rows)):
+                about.setdefault(note, []).append(str(concept))
+        return [f"Without {listed(names)}: {note}." for note, names in about.items()]
+
     def _notes(self) -> list[str]:
         """Return what a reader needs to know, a paragraph each."""
         cells = (
@@ -305,7 +316,7 @@ class _Local:
             shown = "." if self.resampled else "; whiskers show it where it is large enough."
             texts[-1] += f" Estimated quadrature error: at most {number(self.error)}{shown}"
         if self.erased:
-            texts.insert(0, _ERASED)
+            texts[:0] = [_ERASED, *self._erased_notes()]
         texts += ns_means(self.explanation.attributions, self.explanation.provenance.null_cavs)
         return texts + self.marks.legend()
 

@@ -92,10 +92,12 @@ class Overlay:
         axes.imshow(self._picture, extent=_WHOLE.extent, aspect="auto")
         if region is not None and region.any():
             left, top, right, bottom = self._box
-            down, across = ((np.arange(n) + 0.5) / n for n in region.shape)
+            # a pixel more on every side, so that the line closes at the edge of the input
+            down, across = ((np.arange(n + 2) - 0.5) / n for n in region.shape)
             x, y = left + across * (right - left), top + down * (bottom - top)
+            closed = np.pad(region.astype(float), 1)
             for colour, width in (("white", 2.4), (_OUTLINE, 1.2)):
-                axes.contour(x, y, region.astype(float), [0.5], colors=[colour], linewidths=width)
+                axes.contour(x, y, closed, [0.5], colors=[colour], linewidths=width)
         self._finish(axes)
 
     def show_erased(self, axes: Axes, after: NDArray[np.uint8]) -> None:
@@ -184,7 +186,7 @@ def outlined(picture: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[n
 def outline(region: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Return the outline of a region [H, W] on nothing, uint8 [H, W, 4]."""
     width = max(1, round(max(region.shape) / 110))
-    inside = region & ~ndimage.binary_erosion(region, iterations=width, border_value=1)
+    inside = region & ~ndimage.binary_erosion(region, iterations=width)
     around = ndimage.binary_dilation(region, iterations=width) & ~region
     line = np.zeros((*region.shape, 4), np.uint8)
     line[around] = 255
