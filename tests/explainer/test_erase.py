@@ -17,6 +17,7 @@ from tests.helpers.small import (
 )
 from vtcav.errors import ExplanationError
 from vtcav.files.manifest import load_manifest
+from vtcav.method.erasure.effect import share
 from vtcav.method.erasure.fill import filled
 from vtcav.results.erasure import Erasure
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
@@ -70,14 +71,14 @@ def test_without_concepts_the_drop_is_what_the_network_says():
 
 def test_shares_are_of_the_negatives():
     model = small_model()
-    found = vtcav.VisualTCAV(model, ["1"]).erase(IMAGE, BOX, [1], negatives=negatives())
-    row = found.effects.iloc[0]
-    reference = logits(model, negatives())[:, 1].mean().item()
-    assert row["reference"] == pytest.approx(reference, abs=1e-5)
-    if row["logit"] > reference:
-        assert row["share"] == pytest.approx(row["drop"] / (row["logit"] - reference), abs=1e-5)
-    else:
-        assert np.isnan(row["share"])
+    found = vtcav.VisualTCAV(model, ["1"]).erase(IMAGE, BOX, [0, 1, 2], negatives=negatives())
+    z = logits(model, negatives())
+    for row in found.effects.to_dict("records"):
+        own = z[:, row["class_index"]]
+        assert row["reference"] == pytest.approx(own.mean().item(), abs=1e-5)
+        spread = own.std(correction=0).item()
+        expected = share(row["drop"], row["logit"], own.mean().item(), spread)
+        assert row["share"] == pytest.approx(expected, abs=1e-5, nan_ok=True)
 
 
 def test_a_concepts_region_by_hand_gives_the_concepts_numbers(explainer, local):
