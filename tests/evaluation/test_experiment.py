@@ -25,6 +25,7 @@ from vtcav.evaluation.experiment.agreement import (
 )
 from vtcav.evaluation.experiment.drawn_unit import DrawnExperiment, UnitSettings
 from vtcav.evaluation.experiment.evaluate import default_settings, evaluate
+from vtcav.evaluation.experiment.methods import ALL_METHODS
 from vtcav.evaluation.experiment.network import LAYERS, Training
 from vtcav.evaluation.experiment.scenes import draw_scenes, scene_seed, with_tags
 from vtcav.evaluation.experiment.store import claim_folder, load_unit, unit_folder
@@ -54,7 +55,7 @@ def finished(tmp_path_factory):
 
 def test_the_summary_has_what_is_promised(finished):
     summary = json.loads((finished.folder / "summary.json").read_text())
-    assert set(summary["methods"]) == set(METHODS)
+    assert sorted(METHODS, key=ALL_METHODS.index) == list(summary["methods"])
     for method in summary["methods"].values():
         for name in ("spearman", "pearson"):
             entry = method[name]

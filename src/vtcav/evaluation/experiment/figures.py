@@ -49,7 +49,7 @@ def plot_truth(figure: Figure, points: pd.DataFrame, networks: list[dict[str, An
     shares = sorted({network["q"] for network in networks})
     for k, name in enumerate(networks[0]["accuracy"]):
         means = [np.mean([n["accuracy"][name] for n in networks if n["q"] == q]) for q in shares]
-        right.plot(shares, means, "-", label=name.replace("_", " "), **_look(k))
+        right.plot(shares, means, "-", label=_version(name), **_look(k))
     for axes in (left, right):
         axes.set_xlabel("share q of training images with their class's tag")
         axes.legend(frameon=False)
@@ -106,7 +106,7 @@ def plot_layers(figure: Figure, layers: pd.DataFrame, coefficient: str) -> Figur
 def plot_scenes(figure: Figure, rows: Mapping[str, NDArray[np.uint8]]) -> Figure:
     """Draw test images: a row for each version, by its name."""
     columns = len(next(iter(rows.values())))
-    grid = _pictures(figure, [name.replace("_", " ") for name in rows], columns)
+    grid = _pictures(figure, [_version(name) for name in rows], columns)
     for line, images in zip(grid, rows.values(), strict=True):
         for axes, picture in zip(line, images, strict=True):
             axes.imshow(picture, interpolation="nearest")
@@ -135,6 +135,11 @@ def plot_maps(
     for axes, layer in zip(grid[0][1:], maps, strict=True):
         axes.set_title(layer)
     return figure
+
+
+def _version(name: str) -> str:
+    """Return the name of a version of the test images in words."""
+    return "another tag" if name == "against" else name.replace("_", " ")
 
 
 def _look(k: int) -> dict[str, Any]:

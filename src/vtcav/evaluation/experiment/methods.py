@@ -28,7 +28,7 @@ from vtcav.evaluation.compare.methods import TITLES as NAMES
 from vtcav.evaluation.experiment.concept_sets import ConceptSets
 from vtcav.evaluation.experiment.trial import Trial
 from vtcav.explainer.allotment import Allotment
-from vtcav.explainer.erasure import NO_REFERENCE, Targets
+from vtcav.explainer.erasure import gap_note, reference_logits
 from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.method.erasure.fill import Fill, filled
 from vtcav.models.base import Model
@@ -164,8 +164,15 @@ def method_values(network: Explained, methods: Sequence[str]) -> pd.DataFrame:
     for source, names in _SOURCES.items():
         if wanted := [name for name in names if name in methods]:
             tables.append(source(network, wanted))
-    table = pd.concat(tables, ignore_index=True)
-    return table.assign(weight=table["weight"].fillna(1.0))
+    table = pd.concat(tables, ignore_index=True).assign(weight=_filled_weights)
+    return table.sort_values(
+        "method", key=lambda column: column.map(ALL_METHODS.index), kind="stable", ignore_index=True
+    )
+
+
+def _filled_weights(table: pd.DataFrame) -> pd.Series[float]:
+    """Return the weights; images whose source gives none count alike."""
+    return table["weight"].astype(float).fillna(1.0)
 
 
 def absent_values(network: Explained, methods: Sequence[str]) -> pd.DataFrame:
@@ -265,10 +272,11 @@ def _ceilings(network: Explained, methods: Sequence[str]) -> pd.DataFrame:
     """Return the effects of filling in the true masks: what erasure could reach at most."""
     explainer, trial = network.explainers["visual_tcav"], network.trial
     before = _scores(explainer.model, trial.x, trial.labels)
-    targets = Targets.of(explainer.cavs)
-    assert targets is not None  # its concepts were learned with place filters
-    gaps = before - targets.reference.double().numpy()[trial.labels]
-    gaps = np.where(gaps > 0, gaps, np.nan)
+    reference = reference_logits(explainer.cavs)
+    assert reference is not None  # the logits of negatives are learned where concepts are erased
+    mean, spread = reference.double().numpy()[:, trial.labels]
+    whys = np.array([gap_note(*pair) for pair in zip(before - mean, spread, strict=True)])
+    gaps = np.where(whys == "", before - mean, np.nan)
     tables = []
     for method, cue in product(methods, trial.cues):
         ceiling = _CEILINGS[method]
@@ -278,7 +286,7 @@ def _ceilings(network: Explained, methods: Sequence[str]) -> pd.DataFrame:
         for t, concept in enumerate(trial.concepts[cue]):
             own = trial.of_class(t)
             table = pd.DataFrame({"value": values[own]})
-            notes = np.where(np.isnan(values[own]), NO_REFERENCE, "")
+            notes = whys[own] if ceiling.is_share else ""
             weights = np.nan_to_num(gaps[own]) if ceiling.is_share else 1.0
             table = table.assign(method=method, layer="", concept=concept, class_index=t)
             tables.append(table.assign(weight=weights, note=notes))

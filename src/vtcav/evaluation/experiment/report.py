@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -21,14 +21,44 @@ from vtcav.evaluation.experiment.unit import Experiment, UnitResult
 from vtcav.files.manifest import save_result, write_table
 from vtcav.results.figures.page import save_figure
 
+
+class _Headline(NamedTuple):
+    """A table of the head: its coefficients, and what they mean."""
+
+    names: tuple[str, ...]
+    note: str
+
+
 HEADLINES = {
-    "Class means": ("spearman", "pearson", "pair_order"),
-    "Class means: size": ("error", "slope", "weaker", "kept"),
-    "Class means: order inside a network and cue": ("inside",),
-    "Image by image: Spearman inside a class, network and cue": tuple(IMAGE_BY_IMAGE),
-    "Every second image without the cue": tuple(HALF_ABSENT),
+    "Class means: order": _Headline(
+        ("spearman", "pearson", "pair_order"),
+        "A coefficient that is not defined (all values the same) counts as chance.",
+    ),
+    "Class means: size": _Headline(
+        ("error", "slope", "weaker", "kept"),
+        "For values in the unit of the truth: the mean absolute difference from it; the slope of "
+        "the line through the points, 1 where sizes are right; the value over the truth for the "
+        "weaker tag, with q above 0 and up to 50 %. Points without a value are left out: the "
+        "layers do not see the concept.",
+    ),
+    "Class means: order inside a network and cue": _Headline(
+        ("inside",),
+        "Spearman's coefficient over the classes of one network and cue, averaged. Differences "
+        "between networks and cues, which q alone explains to a large part, do not help here.",
+    ),
+    "Image by image": _Headline(
+        tuple(IMAGE_BY_IMAGE),
+        "Spearman's coefficient over the images of one class, network and cue, averaged over "
+        "these groups. A group without a coefficient counts as 0.",
+    ),
+    "Every second image without the cue": _Headline(
+        tuple(HALF_ABSENT),
+        "Of networks that use the cue: the rank correlation with the effect, which is 0 without "
+        "it; how often an image with the cue gets more than one without; and the mean absolute "
+        "value without it, in the method's own unit.",
+    ),
 }
-"""The tables of the page's head and of the terminal, with their coefficients."""
+"""The tables of the page's head and of the terminal."""
 
 Figures: TypeAlias = Mapping[str, Callable[[Figure], Figure]]
 """Functions that draw on an empty figure, by name."""
@@ -93,7 +123,7 @@ def headlines(summary: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     if len(summary["run"]["seeds"]) == 1:
         del shown["chosen_layer"]
     tables = {}
-    for title, names in HEADLINES.items():
+    for title, (names, _) in HEADLINES.items():
         header = ["method"]
         for name in names:
             first, *others = shown.values()
@@ -138,6 +168,7 @@ def _page(
         shown=shown,
         titles=TITLES,
         headlines=headlines(summary),
+        meanings={title: own.note for title, own in HEADLINES.items()},
         pictures=pictures,
         tables={**tables, "maps": maps.replace({"method": TITLES})},
         provenance=json.dumps([summary["run"], summary["versions"]], indent=1),
