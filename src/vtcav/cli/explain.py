@@ -68,6 +68,7 @@ def run(arguments: Arguments) -> None:
         **(_erased(erasure) if erasure else {}),
         "predictions": local.predictions.head(10),
         "sentences": local.sentences(),
+        "best_layers": dict(local.best_layers),
         "effects": local.effects,
         "attributions": local.attributions,
         "variant": local.provenance.variant,
@@ -80,6 +81,7 @@ def run(arguments: Arguments) -> None:
 def _print(local: LocalExplanation) -> None:
     """Print what erasing each concept says, the predictions and the attributions."""
     from vtcav.results.effect_tables import of_pictures
+    from vtcav.results.reading import best_first, read_first
 
     for sentence in local.sentences():
         print_line(sentence)
@@ -95,7 +97,9 @@ def _print(local: LocalExplanation) -> None:
         )
     print_removed(local.effects.drop(filled.index), "logit, drop, share, note")
     title = f"Concept attributions by class{suffix(local.provenance.variant)}"
-    print_frame(title, *by_class(local.attributions))
+    print_frame(title, *by_class(best_first(local.attributions, local.best_layers)))
+    if first := read_first(local.best_layers, local.layers):
+        print_line(first)
     if found := not_significant(local.attributions, local.provenance.null_cavs):
         print_line(f"ns: not significant (q > {SIGNIFICANT}). {found}")
 

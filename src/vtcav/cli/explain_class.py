@@ -62,6 +62,7 @@ def run(arguments: Arguments) -> None:
         "class": glob.class_name,
         "variant": glob.provenance.variant,
         "verdicts": [asdict(verdict) for verdict in glob.verdicts()],
+        "best_layers": dict(glob.best_layers),
         "effects": glob.class_effects(),
         "summary": glob.summary(),
         "images": glob.images,
@@ -74,6 +75,7 @@ def run(arguments: Arguments) -> None:
 def _print(glob: GlobalExplanation) -> None:
     """Print the verdicts and the summary."""
     from vtcav.results.effect_tables import of_pictures
+    from vtcav.results.reading import best_first, read_first
 
     for verdict in glob.verdicts():
         print_line(f"{verdict.kind}: {verdict.sentence}")
@@ -87,4 +89,7 @@ def _print(glob: GlobalExplanation) -> None:
         "images: 95 % interval of the mean for other images; examples: the same for other examples "
         "and negatives; q: false discovery rate against CAVs of random images"
     )
-    print_summary(title, glob.summary(), glob.provenance.null_cavs)
+    summary = best_first(glob.summary(), glob.best_layers)
+    print_summary(title, summary, glob.provenance.null_cavs)
+    if first := read_first(glob.best_layers, glob.layers):
+        print_line(first)

@@ -99,6 +99,7 @@ class OneImage:
                 cavs.names[k]: shown_input(x, model.preprocess, self.x)
                 for (_, k), x in filled.items()
             },
+            best_layers=cavs.best_layers,
         )
 
     def erased(

@@ -372,7 +372,17 @@ class VisualTCAV:
             _resampled=resampled_means(self.cavs, done.sums, done.used),
             _effects=effects,
             erased=erased_examples(self.attributor, refs, effects, index),
+            best_layers=self.cavs.best_layers,
         )
+
+    def best_layer(self, concept: str) -> str:
+        """Return the layer to read first for a concept, as `CavBank.best_layer` does.
+
+        Raises:
+            CavError: Before `fit`, for an unknown concept, and with CAVs that were learned before
+                what the choice needs was kept.
+        """
+        return self.cavs.best_layer(concept)
 
     @unaffected
     def diagnostics(

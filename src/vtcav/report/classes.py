@@ -10,6 +10,7 @@ from vtcav.report.trust import Trust
 from vtcav.results.explanation import GlobalExplanation
 from vtcav.results.figures.data_uri import data_uri
 from vtcav.results.figures.overlay import outlined
+from vtcav.results.reading import read_first, reading_order
 from vtcav.results.verdicts import Verdict, in_turn, verdicts
 from vtcav.results.words import distinct_names, short_names
 
@@ -23,12 +24,13 @@ class ClassPart:
     Attributes:
         number: Its position in the report, from 0.
         name: Its name in the report.
-        layers: Layer names.
+        layers: Layer names, those to read first in front.
+        read_first: Which layer to read first for each concept, as a sentence; empty for none.
         used: The number of images used.
         skipped: The images that could not be read, and why.
         otherwise: The number of images that the network predicts as another class.
-        rows: One per layer and concept: the summary, with class_number, class_name and images
-            (the attribution of each image).
+        rows: One per layer and concept: the summary, with class_number, class_name, images (the
+            attribution of each image) and first (whether the layer is read first for the concept).
         verdicts: What erasing each concept says; none where nothing was erased.
         erased: Pictures without the concepts, in the order of the verdicts.
         not_apart: What erasing each in turn says of concepts that a layer does not tell apart, by
@@ -38,6 +40,7 @@ class ClassPart:
     number: int
     name: str
     layers: tuple[str, ...]
+    read_first: str
     used: int
     skipped: tuple[tuple[str, str], ...]
     otherwise: int
@@ -75,7 +78,9 @@ def class_part(number: int, name: str, explained: GlobalExplanation, trust: Trus
     summary = explained.summary()
     pairs = zip(summary["layer"], summary["concept"], strict=True)
     images: Any = [by_image[pair] for pair in pairs]  # pandas' stubs know no column of tuples
-    summary = summary.assign(class_number=number, class_name=name, images=images)
+    best = explained.best_layers
+    first = (summary["layer"] == summary["concept"].map(dict(best))) & (len(explained.layers) > 1)
+    summary = summary.assign(class_number=number, class_name=name, images=images, first=first)
     used = explained.images[explained.images["used"].astype(bool)]
     effects = explained.class_effects()
     found = verdicts(effects, name)
@@ -83,7 +88,8 @@ def class_part(number: int, name: str, explained: GlobalExplanation, trust: Trus
     return ClassPart(
         number=number,
         name=name,
-        layers=explained.layers,
+        layers=reading_order(explained.layers, best),
+        read_first=read_first(best, explained.layers),
         used=len(used),
         skipped=tuple((skip.name, skip.reason) for skip in explained.skipped),
         otherwise=int((used["predicted_class"] != explained.class_name).sum()),

@@ -22,6 +22,7 @@ from vtcav.results.erased import change_text
 from vtcav.results.explanation import LocalExplanation
 from vtcav.results.figures.data_uri import data_uri
 from vtcav.results.figures.overlay import outline
+from vtcav.results.reading import read_first, reading_order
 from vtcav.results.words import NS, SIGNIFICANTLY, clear, count, value
 
 _SIDE = 480
@@ -66,7 +67,7 @@ def image_part(explained: LocalExplanation, trust: Trust) -> ImagePart:
         probability=float(top["probability"]),
         claims=claims,
         data={
-            "layers": [clear(name) for name in explained.layers],
+            "layers": [clear(name) for name in _layers(explained)],
             "concepts": [clear(name) for name in explained.concepts],
             "classes": [clear(name) for name in classes.values()],
             "predictions": _predictions(explained, list(classes)),
@@ -75,6 +76,7 @@ def image_part(explained: LocalExplanation, trust: Trust) -> ImagePart:
             "rows": _table(explained, rows, list(classes)),
             "findings": [
                 *explained.sentences(),
+                *filter(None, [read_first(explained.best_layers, explained.layers)]),
                 *_sentences(
                     claims,
                     {row.verdict for row in rows},
@@ -83,6 +85,10 @@ def image_part(explained: LocalExplanation, trust: Trust) -> ImagePart:
             ],
         },
     )
+
+
+def _layers(explained: LocalExplanation) -> tuple[str, ...]:
+    return reading_order(explained.layers, explained.best_layers)
 
 
 def _predictions(explained: LocalExplanation, classes: list[int]) -> list[list[str]]:
@@ -97,7 +103,7 @@ def _predictions(explained: LocalExplanation, classes: list[int]) -> list[list[s
 
 def _pictures(explained: LocalExplanation) -> dict[str, Any]:
     """Return the picture and the concept maps on it."""
-    maps = [explained.maps[layer] for layer in explained.layers]
+    maps = [explained.maps[layer] for layer in _layers(explained)]
     return {
         "size": explained.picture.shape[1::-1],
         "box": [round(float(x), 6) for x in explained.box],
@@ -139,9 +145,10 @@ def _table(
     explained: LocalExplanation, rows: Sequence[AttributionRow], classes: list[int]
 ) -> list[list[Any]]:
     """Return the rows as the page reads them: indices, numbers to draw and texts to show."""
+    layers = _layers(explained)
     return [
         [
-            explained.layers.index(row["layer"]),
+            layers.index(row["layer"]),
             explained.concepts.index(row["concept"]),
             classes.index(row["class_index"]),
             _finite(row["attribution"]),

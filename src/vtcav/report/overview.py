@@ -93,7 +93,9 @@ def overview(
             "there is nothing to report: expected at least one explanation of an image or a class"
         )
     rows = [row for part in parts for row in part.rows]
-    significant = sorted((row for row in rows if row.significant), key=lambda row: -row["mean"])
+    significant = sorted(
+        (row for row in rows if row.significant), key=lambda row: (not row["first"], -row["mean"])
+    )
     claims = [_claim(row) for row in significant if row.level != BAD]
     tested = [_tested(rows, len(parts))] if rows else []
     erased = [verdict for part in parts for verdict in part.verdicts]
@@ -126,8 +128,9 @@ def _claim(row: AttributionRow) -> Statement:
     ]
     text = (
         f"“{clear(row['concept'])}” counts for “{clear(row['class_name'])}” at "
-        f"{clear(row['layer'])}: on average {value(row['mean'])} of the logit difference of the "
-        f"best class, over {count(row['n'], 'image')}."
+        f"{clear(row['layer'])}{' (read first)' if row['first'] else ''}: on average "
+        f"{value(row['mean'])} of the logit difference of the best class, over "
+        f"{count(row['n'], 'image')}."
     )
     return Statement(text, "; ".join(filter(None, certainty)), row.level, row.reason)
 

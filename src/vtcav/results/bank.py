@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -128,6 +129,42 @@ class CavBank:
             raise CavError(f"the bank has no concept {concept!r}; it has {_names(self.names)}")
         examples, negatives = self.contrast[self.names.index(concept)]
         return self.sets[examples], self.sets[negatives]
+
+    def best_layer(self, concept: str) -> str:
+        """Return the layer to read first for a concept, chosen without knowing what it should say.
+
+        Of the layers that see the concept (separated, and with a held-out AUC of at least 0.8,
+        where place filters were learned) it is the one at which the classes' scores at zero feature
+        maps lie closest together, because attributions begin there. Where no layer sees it, all are
+        considered, and every row of the concept says so.
+
+        Raises:
+            CavError: For a concept that the bank does not have, and for a bank that was learned
+                before these scores were kept.
+        """
+        self.evidence(concept)
+        k, apart = self.names.index(concept), {}
+        for layer, cavs in self.layers.items():
+            if cavs.zero is None:
+                raise CavError(
+                    "these CAVs were learned before the scores at zero feature maps were kept, by "
+                    "which a layer is chosen; fit again, or choose a layer yourself"
+                )
+            spread = cavs.zero.apart
+            apart[layer] = (not cavs.sees(k), math.inf if math.isnan(spread) else spread)
+        return min(apart, key=apart.__getitem__)
+
+    @property
+    def best_layers(self) -> dict[str, str]:
+        """The layer to read first for every concept that a layer sees; empty in older files."""
+        if any(cavs.zero is None for cavs in self.layers.values()):
+            return {}
+        best = {name: self.best_layer(name) for name in self.names}
+        return {
+            name: layer
+            for k, (name, layer) in enumerate(best.items())
+            if self.layers[layer].sees(k)
+        }
 
     def concepts_of(self, digest: str) -> frozenset[str]:
         """Return the concepts that have an image, or a part of it, as example or negative.

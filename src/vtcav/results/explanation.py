@@ -58,6 +58,8 @@ class GlobalExplanation:
         thumbnails: A few examples of each concept, uint8 [n, 96, 96, 3].
         provenance: Everything that the numbers depend on.
         erased: A few images without each concept that was found, at most 224 pixels a side.
+        best_layers: The layer to read first for each concept that a layer sees
+            (`CavBank.best_layer`); empty in older results.
     """
 
     class_index: int
@@ -71,6 +73,7 @@ class GlobalExplanation:
     _resampled: pd.DataFrame = field(repr=False)
     _effects: pd.DataFrame = field(repr=False, default_factory=effect_table)
     erased: tuple[ErasedPicture, ...] = field(repr=False, default=())
+    best_layers: Mapping[str, str] = field(repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         freeze(*self.thumbnails.values())
@@ -226,6 +229,7 @@ class GlobalExplanation:
             "class_name": self.class_name,
             "layers": self.layers,
             "concepts": self.concepts,
+            "best_layers": dict(self.best_layers),
             "skipped": [asdict(skip) for skip in self.skipped],
             "summary": records(self.summary()),
             "effects": records(self.class_effects()),
@@ -256,6 +260,7 @@ class GlobalExplanation:
             _rows=read_attributions(folder, "global_attributions"),
             _resampled=_named_draws(read_table(Path(folder) / "global_resampled")),
             _effects=read_effects(folder, "global_effects"),
+            best_layers=manifest.get("best_layers", {}),
             erased=tuple(
                 ErasedPicture.of(numbers, stored, f"erased/{i}/")
                 for i, numbers in enumerate(manifest.get("erased", ()))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vtcav.method.cav import Cavs
 from vtcav.method.erasure.place_filter import PlaceFilters
+from vtcav.method.erasure.region import SEEN
 from vtcav.results.zero_maps import ZeroMaps
 
 
@@ -48,6 +49,14 @@ class LayerCavs(Cavs):
     def seen(self) -> Tensor:
         """Held-out AUC of the place filters [K]; NaN where there are none."""
         return torch.full_like(self.e_pos, torch.nan) if self.places is None else self.places.seen
+
+    def sees(self, k: int) -> bool:
+        """Whether the layer separates concept k, and no place filter says that it does not see it.
+
+        Args:
+            k: The position of the concept.
+        """
+        return bool(self.separated[k]) and not float(self.seen[k]) < SEEN
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors by name, for a file."""

@@ -61,6 +61,8 @@ class LocalExplanation:
             width and height (beyond 0..1 where it was padded).
         thumbnails: A few examples of each concept, uint8 [n, 96, 96, 3].
         provenance: Everything that the numbers depend on.
+        best_layers: The layer to read first for each concept that a layer sees
+            (`CavBank.best_layer`); empty in older results.
     """
 
     image: str
@@ -78,6 +80,7 @@ class LocalExplanation:
     _together: NDArray[np.float32] = field(repr=False, default_factory=lambda: _NO_MAPS)
     _input: NDArray[np.uint8] = field(repr=False, default_factory=lambda: _NO_PICTURE)
     _filled: Mapping[str, NDArray[np.uint8]] = field(repr=False, default_factory=dict)
+    best_layers: Mapping[str, str] = field(repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         freeze(self.picture, self._input, *self.thumbnails.values(), *self._filled.values())
@@ -278,6 +281,7 @@ class LocalExplanation:
             "image": self.image,
             "layers": self.layers,
             "concepts": self.concepts,
+            "best_layers": dict(self.best_layers),
             "box": self.box,
             "attributions": records(self.attributions),
             "predictions": records(self._predictions),
@@ -309,6 +313,7 @@ class LocalExplanation:
             _predictions=read_table(Path(folder) / "local_predictions"),
             _maps={layer: stored[f"map/{layer}"] for layer in manifest["layers"]},
             _effects=read_effects(folder, "local_effects"),
+            best_layers=manifest.get("best_layers", {}),
             _regions=regions,
             _together=stored.get("together", _NO_MAPS),
             _input=seen,

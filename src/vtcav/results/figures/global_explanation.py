@@ -26,6 +26,7 @@ from vtcav.results.figures.page import (
 )
 from vtcav.results.figures.palette import BLUE, MUTED, ORANGE
 from vtcav.results.figures.protocols import ExplainedClass
+from vtcav.results.reading import read_first, reading_order
 from vtcav.results.words import count, number
 
 # Inches.
@@ -84,7 +85,8 @@ class _Global:
         self.rows = {(row.layer, row.concept): row for row in self.summary.itertuples(index=False)}
         effects = of_pictures(explanation.effects)
         self.effects = None if effects.empty else EffectsPanel(explanation)
-        self.panels: list[str | None] = [*([None] if self.effects else []), *explanation.layers]
+        layers = reading_order(explanation.layers, explanation.best_layers)
+        self.panels: list[str | None] = [*([None] if self.effects else []), *layers]
         self.marks = Marks(self.summary["note"])
         self.resampled = bool(self.summary["cav_low"].notna().any())
         # Attributions lie between 0 and 1; an interval that reaches beyond is cut off there.
@@ -285,4 +287,5 @@ class _Global:
         texts += ns_means(self.summary, self.explanation.provenance.null_cavs)
         if skipped := len(self.explanation.skipped):
             texts.append(f"Skipped, because they cannot be read: {count(skipped, 'image')}.")
-        return texts + self.marks.legend()
+        first = read_first(self.explanation.best_layers, self.explanation.layers)
+        return [*texts, *filter(None, [first]), *self.marks.legend()]

@@ -29,6 +29,7 @@ from vtcav.results.figures.overlay import Overlay, show_scale
 from vtcav.results.figures.page import MARGIN, Page, nice_limit, own_style
 from vtcav.results.figures.palette import MUTED, PALETTE
 from vtcav.results.figures.protocols import ExplainedImage
+from vtcav.results.reading import read_first, reading_order
 from vtcav.results.words import listed, notes_by_class, number
 
 # Inches.
@@ -73,6 +74,7 @@ class _Local:
 
     def __init__(self, explanation: ExplainedImage, smooth: bool) -> None:
         self.explanation = explanation
+        self.layers = reading_order(explanation.layers, explanation.best_layers)
         self.smooth = smooth
         table = explanation.attributions
         self.resampled = bool(table["cav_low"].notna().any())
@@ -119,9 +121,7 @@ class _Local:
         """Draw everything."""
         explanation = self.explanation
         predictions = self._predictions()
-        heads = {
-            layer: wrap(layer, self.cell, 8, most=3, bold=True) for layer in explanation.layers
-        }
+        heads = {layer: wrap(layer, self.cell, 8, most=3, bold=True) for layer in self.layers}
         top = MARGIN + 0.35 + max(0.75, (len(predictions) + 1) * _BAR) + 0.2
         first = top + (max(map(len, heads.values())) + 1) * 8 * LINE / 72 + 0.05
         end = first + len(explanation.concepts) * self.row
@@ -212,7 +212,7 @@ class _Local:
         self._draw_class_names(page, below)
         if self.erased:
             self._draw_erased(page, top, concept)
-        for k, layer in enumerate(self.explanation.layers, self._first_layer):
+        for k, layer in enumerate(self.layers, self._first_layer):
             bars = self.bars[layer, concept]
             axes = page.axes(self._column(k), top, *self.view, f"map {layer} {concept}")
             if all(bar.separated for bar in bars):
@@ -318,7 +318,8 @@ class _Local:
         if self.erased:
             texts[:0] = [_ERASED, *self._erased_notes()]
         texts += ns_means(self.explanation.attributions, self.explanation.provenance.null_cavs)
-        return texts + self.marks.legend()
+        first = read_first(self.explanation.best_layers, self.explanation.layers)
+        return [*texts, *filter(None, [first]), *self.marks.legend()]
 
 
 def _fill(k: int) -> dict[str, Any]:

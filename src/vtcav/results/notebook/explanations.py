@@ -10,6 +10,7 @@ from vtcav.results.figures.protocols import ExplainedClass, ExplainedImage
 from vtcav.results.notebook.display import MOST_ROWS, Cell, Display, Figure, cell
 from vtcav.results.notebook.erasure import before_and_after
 from vtcav.results.notebook.pictures import examples, overlay, picture
+from vtcav.results.reading import best_first, read_first
 from vtcav.results.words import count, value
 
 if TYPE_CHECKING:
@@ -40,10 +41,15 @@ def local_html(explanation: ExplainedImage) -> str:
         notes.append(f"ns: not significant. {found}.")
     if (more := len(classes) - len(shown)) > 0:
         notes.insert(0, f"{count(more, 'more class', 'more classes')} not shown.")
-    groups = table.groupby(["layer", "concept"], sort=False)
+    first = read_first(explanation.best_layers, explanation.layers)
+    groups = best_first(table, explanation.best_layers).groupby(["layer", "concept"], sort=False)
     return Display(
         title=f"Explanation of {explanation.image}",
-        lines=[f"Predicted: {'; '.join(predicted)}", *explanation.sentences()[:_MOST_SAID]],
+        lines=[
+            f"Predicted: {'; '.join(predicted)}",
+            *explanation.sentences()[:_MOST_SAID],
+            *filter(None, [first]),
+        ],
         figures=_maps(explanation, groups),
         header=["layer", "concept", *map(str, shown["class_name"]), "note"],
         rows=[
@@ -119,13 +125,14 @@ def global_html(explanation: ExplainedClass) -> str:
             cell(_test(row, explanation.provenance.null_cavs, tests)),
             cell(row.note),
         ]
-        for row in _rows(summary.head(MOST_ROWS))
+        for row in _rows(best_first(summary, explanation.best_layers).head(MOST_ROWS))
     ]
     return Display(
         title=f"Class {explanation.class_name}",
         lines=[
             f"{count(_images(summary), 'image')} used, {len(explanation.skipped)} left out",
             *(verdict.sentence for verdict in explanation.verdicts()[:_MOST_SAID]),
+            *filter(None, [read_first(explanation.best_layers, explanation.layers)]),
         ],
         figures=[*examples(explanation.thumbnails, explanation.concepts), *_without(explanation)],
         header=["layer", "concept", "mean", "other images", "other examples", "test", "note"],
