@@ -75,7 +75,8 @@ def make_local(
             for index, name in enumerate(names):
                 parts = ([] if separated else [NOTE]) + [FLAT] * ((layer, index) in notes)
                 value = float(rng.gamma(1, 0.08)) if separated else 0.0
-                about = value, error, 51, separated, *evidence, "; ".join(parts)
+                raised = (layer, index) not in notes
+                about = value, error, 51, separated, 0.9, raised, *evidence, "; ".join(parts)
                 rows.append(Row(image, layer, concept, 10 * index, name, *about))
     chances = np.sort(rng.dirichlet(np.ones(len(names) + 2)))[::-1]
     predictions = pd.DataFrame(
@@ -123,7 +124,8 @@ def make_global(
                 value = np.clip(rng.normal(centres[i, k], spread), 0, 1) if separated else 0.0
                 note = "" if separated else NOTE
                 note = FLAT if notes and separated and j == 0 else note
-                about = layer, concept, 340, name, value, 0.001, 51, separated
+                raised = note != FLAT
+                about = layer, concept, 340, name, value, 0.001, 51, separated, 0.9, raised
                 rows.append((*Row(f"{j}.jpg", *about, *EVIDENCE, note), 0.9, best))
     return GlobalExplanation(
         class_index=340,
