@@ -46,13 +46,21 @@ def test_empty_rows_at_the_end_of_a_spreadsheet(tmp_path):
     assert repr(datasets.from_table(again, root=tmp_path)) == "ConceptImages(cat: 1)"
 
 
+@pytest.mark.parametrize("name", ["t.parquet", "T.PARQUET"])
 @pytest.mark.parametrize("kind", [pa.string_view(), pa.dictionary(pa.int8(), pa.string())])
-def test_parquet_files_in_capitals_with_texts_of_every_kind(tmp_path, kind):
+def test_parquet_files_with_texts_of_every_kind(tmp_path, kind, name):
     PICTURE.save(tmp_path / "a.png")
     columns = {"path": pa.array(["a.png"]).cast(kind), "label": pa.array(["cat"]).cast(kind)}
-    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "T.PARQUET")
-    found = datasets.from_table(tmp_path / "T.PARQUET")
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / name)
+    found = datasets.from_table(tmp_path / name)
     assert found["cat"][0].load().size == (8, 8)
+
+
+def test_parquet_files_of_hugging_face_in_capitals(tmp_path):
+    columns = {"image": [{"bytes": png(), "path": None}] * 2, "label": ["cat", "dog"]}
+    pyarrow.parquet.write_table(pa.table(columns), tmp_path / "HF.PARQUET")
+    found = datasets.from_table(tmp_path / "HF.PARQUET")
+    assert found["dog"][0].load().size == (8, 8)
 
 
 def test_cells_may_hold_bytes_pictures_and_lists_of_labels():

@@ -527,7 +527,9 @@ def test_private_names_of_pytorch_and_keras_are_in_one_place():
         "_parameters _flatten_layers _trainable_variables _non_trainable_variables"
     )
     for path in Path(vtcav.__file__).parent.rglob("*.py"):
-        words = set(re.findall(r"[\"'.](_\w+)", path.read_text("utf-8")))
+        text = path.read_text("utf-8")
+        assert not re.search(r"\btorch(\.\w+)*\.(_[a-z]|experimental)", text), path
+        words = set(re.findall(r"[\"'.](_\w+)", text))
         words -= {"_orig_mod"} if path.name == "checkpoints.py" else set()  # in keys of files
         assert path.name == "torch_internals.py" or not words & set(names.split()), path
 

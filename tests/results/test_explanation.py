@@ -186,6 +186,8 @@ def test_saved_and_loaded_global(glob, tmp_path):
     assert again.summary().equals(glob.summary())
     assert again.images.equals(glob.images)
     assert (again.class_index, again.class_name) == (2, "fox")
+    kinds = set(pd.read_csv(tmp_path / "global_resampled.csv")["kind"])
+    assert kinds == {"null_cav", "bootstrap_cav", "subset_cav"}  # pandas reads "null" as missing
 
 
 def test_every_file_tells_the_same(local, glob, tmp_path):
