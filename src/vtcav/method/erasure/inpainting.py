@@ -17,6 +17,8 @@ from torch import Tensor
 
 from vtcav.method.erasure.fill_names import check_installed
 
+__all__ = ["navier_stokes", "telea"]
+
 RADIUS = 0.03
 """How far around a pixel is looked, as a share of the shorter side; at least 3 pixels."""
 _HIGHEST = 255.0
