@@ -441,6 +441,10 @@ def test_axe_finds_nothing_serious(open_page, scheme, width):
         intro=True, color_scheme=scheme, viewport={"width": width, "height": 900}, bypass_csp=True
     )
     three_patches(page)
+    page.focus(".stage")
+    for key in ("x", "Enter", "Enter"):  # a region in the middle, erased by keyboard
+        page.keyboard.press(key)
+    page.wait_for_selector("#erased-said img >> nth=1")
     page.evaluate(axe_core())
     page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
     for dialog in (False, True):

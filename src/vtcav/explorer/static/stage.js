@@ -93,7 +93,7 @@ const paintPane = (p, id) => {
   p.map.hidden = !p.found;
   p.patches.hidden = asInput;
   const empty = !c || (c.id !== undefined && !c.examples.length);
-  p.noMap.hidden = Boolean(p.found) || !(empty || (fits && !found.separated));
+  p.noMap.hidden = Boolean(p.found) || state.tool === "erase" || !(empty || (fits && !found.separated));
   p.noMap.textContent = empty ? "No examples yet: cut one out" : "No map: this layer does not separate the examples from the counter-examples";
   p.stage.setAttribute("aria-label", `The photo ${info.name}. ${p.found
     ? `Map of ${c.name} at ${state.layer}: ${found.height} rows by ${found.width} columns, largest value ${value(Math.max(...found.values))}.`
