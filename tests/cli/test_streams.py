@@ -105,6 +105,11 @@ def test_a_failed_command_leaves_no_empty_folder(here, capsys):
     explain = ["explain", "x.png", "--model", "python:no_module:build", "--cavs", "no.safetensors"]
     assert main([*explain, "-o", "new/inner"]) == 1
     assert [path.name for path in here.iterdir()] == ["kept"]
+    (here / "loudmodel3.py").write_text(LOUD)
+    diagnose = ["diagnose", "--model", "python:loudmodel3:build", "--preprocess", "{size: 32}"]
+    assert main([*diagnose, "--cavs", "no.safetensors", "-o", "new/inner"]) == 1
+    assert "no file of CAVs" in capsys.readouterr().err
+    assert not (here / "new").exists()
 
 
 def test_names_that_no_encoding_holds_are_refused_before_the_work(here, capsys):
