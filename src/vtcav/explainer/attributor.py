@@ -37,6 +37,7 @@ from vtcav.method.integral.trapezoid import (
     completeness_gap,
     fixed_rule_error,
     integrate,
+    rows_of,
     trapezoid,
 )
 from vtcav.models.base import Head, Model
@@ -114,8 +115,32 @@ class LayerImages:
     def _index(self) -> Tensor:
         return torch.tensor(self.classes, device=self.F.device)
 
+    @property
+    def _unraised(self) -> Tensor:
+        """The cells [N, T] whose attributions are 0 whatever the integral is."""
+        return torch.zeros_like(self._logits, dtype=torch.bool) if self.binary else self.shares == 0
+
     def integral(self, settings: IntegralSettings, size: BatchSize) -> Integral:
-        """Integrate the gradients of the classes' logits, step 5."""
+        """Integrate the gradients of the classes' logits, step 5.
+
+        Images that raise no class above zero maps, and classes that no image raises, are left out.
+        """
+        needed = ~self._unraised
+        [images], [classes] = (needed.any(i).nonzero(as_tuple=True) for i in (1, 0))
+        if len(images) * len(classes) == needed.numel():
+            return self._integrated(settings, size)
+        fixed = settings.steps != "adaptive"
+        whole = Integral.zeros(self.F, needed.shape[1], self.concept_maps.shape[1], fixed=fixed)
+        if len(images):
+            kept = tuple(self.classes[t] for t in classes.tolist())
+            z0 = self.z0 if len(self.z0) == 1 else self.z0[images]
+            head, F, z = rows_of(self.head, images), self.F[images], self.z[images]
+            own = replace(self, head=head, F=F, z=z, z0=z0, classes=kept)
+            whole.replace_cells(images, classes, own._integrated(settings, size))
+        return whole
+
+    def _integrated(self, settings: IntegralSettings, size: BatchSize) -> Integral:
+        """Integrate the gradients of all classes at all images."""
         head = mixed(self.head, settings.precision)
         logits = self._logits
         if settings.steps == "adaptive":
@@ -154,7 +179,9 @@ class LayerImages:
                 "those of the image the network gives infinite scores or gradients, or NaN. Does "
                 "it divide by the size of these maps? Choose a layer after that"
             )
-        gap = completeness_gap(integral.IG, self.F, self._logit_difference)
+        left_out = self._unraised & ~integral.IG.flatten(2).any(2)
+        difference = self._logit_difference.masked_fill(left_out, 0)
+        gap = completeness_gap(integral.IG, self.F, difference)
         fixed = integral.error.isnan()
         error = torch.where(fixed, self._fixed_error(integral, gap, a, B), integral.error)
         error = error.expand(a.shape)
@@ -168,7 +195,7 @@ class LayerImages:
             raised=(share > 0).cpu(),
             pointed=(self.pooled.amax(2) > 0).cpu(),
             error=error,
-            incomplete=fixed.flatten(1).all(1) & (gap > COMPLETENESS),
+            incomplete=fixed.flatten(1).any(1) & (gap > COMPLETENESS),
             rough=fixed & (error > ROUGH),
             converged=integral.converged,
             evaluations=integral.evaluations,

@@ -55,6 +55,35 @@ class Integral:
     evaluations: Tensor
     coarse: Tensor | None
 
+    @classmethod
+    def zeros(cls, F: Tensor, classes: int, concepts: int, *, fixed: bool) -> Integral:
+        """Return the integral of images F [N, C, h, w] of which nothing is needed.
+
+        Args:
+            F: Feature maps.
+            classes: T, the number of logits.
+            concepts: K, the number of concepts.
+            fixed: Whether it is that of a fixed rule.
+        """
+        IG = torch.zeros(len(F), classes, *F.shape[1:], dtype=torch.float32, device=F.device)
+        return cls(
+            IG,
+            torch.zeros(len(F), classes, concepts, dtype=torch.float32),
+            torch.ones(len(F), dtype=torch.bool),
+            torch.zeros(len(F), dtype=torch.int64),
+            torch.zeros_like(IG) if fixed else None,
+        )
+
+    def replace_cells(self, images: Tensor, classes: Tensor, part: Integral) -> None:
+        """Write the integrals of some images [m] and some classes [n] over earlier ones."""
+        self.IG[images[:, None], classes] = part.IG
+        if self.coarse is not None and part.coarse is not None:
+            self.coarse[images[:, None], classes] = part.coarse
+        images, classes = images.cpu(), classes.cpu()
+        error = part.error.cpu().expand(-1, len(classes), self.error.shape[2])
+        self.error[images[:, None], classes] = error
+        self.converged[images], self.evaluations[images] = part.converged, part.evaluations
+
     def replace_images(self, images: Tensor, part: Integral) -> None:
         """Write the integrals of some images [m] over earlier ones; the cost of both counts."""
         self.IG[images.to(self.IG.device)] = part.IG
