@@ -121,6 +121,16 @@ class Model(ABC):
     def fingerprint(self) -> str:
         """SHA-256 over the architecture and every weight."""
 
+    @property
+    def runtime(self) -> str:
+        """What computes forward passes, in words."""
+        return "torch"
+
+    @property
+    def runtime_differences(self) -> dict[str, dict[str, float]]:
+        """How far its first results were from those of the plain pass, by what computed them."""
+        return {}
+
     @abstractmethod
     def layers(self) -> list[LayerInfo]:
         """Return the layers that can be explained, in the order in which they compute."""

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vtcav.errors import LayerError, ModelError, warn
-from vtcav.images.preprocess import Preprocess, to_tensor
+from vtcav.errors import ExtraError, LayerError, ModelError, warn
+from vtcav.images.preprocess import Preprocess, to_tensor, without_window
+from vtcav.images.signature import probe_picture
 from vtcav.models.base import LayerInfo, Model
 from vtcav.models.foreign_errors import network_errors
 from vtcav.models.heads.channels_last import images_channels_last
 from vtcav.models.heads.resumed import ModuleHead, resume
-from vtcav.models.inspection.activations import outputs_of, recording
 from vtcav.models.inspection.ambient import unaffected
 from vtcav.models.inspection.fingerprint import checksums, fingerprint
 from vtcav.models.inspection.layout import Layout
@@ -28,7 +28,9 @@ from vtcav.models.inspection.probing import COMMON_SHAPES, first_pass, noise, sh
 from vtcav.models.inspection.unwrapping import eager, place, tensors_of
 from vtcav.models.inspection.usable_layers import UsableLayers
 from vtcav.models.memory import BatchSize
-from vtcav.models.settings import Task
+from vtcav.models.passes.forward import Forward
+from vtcav.models.passes.onnx_runtime import runtime_version
+from vtcav.models.settings import Runtime, Task
 from vtcav.parameters import Words, check
 
 
@@ -58,11 +60,15 @@ class Classifier(Model):
             sigmoid.
         output: Which of several outputs holds the scores: its index, key or attribute. None takes
             the `logits`, or the only output that can be scores.
+        runtime: What computes forward passes on a processor. "auto" takes ONNX Runtime (extra
+            `fast`) for passes that are worth it, where it is installed and gives the same numbers.
+            "torch" never takes it; "onnxruntime" is an error where it is not installed.
 
     Raises:
         ModelError: When the network's output is not a vector of scores, does not fit `class_names`
             or `binary`, cannot be computed for the preprocessing's size, or differs between an
             image alone and in a batch; or when the module is not an eager one with loaded weights.
+        ExtraError: When `runtime` asks for ONNX Runtime and it is not installed.
 
     Example:
         >>> import torch, vtcav
@@ -89,13 +95,14 @@ class Classifier(Model):
         layouts: Mapping[str, str | Layout] | None = None,
         task: Task = "auto",
         output: int | str | None = None,
+        runtime: Runtime = "auto",
     ) -> None:
-        _check(module, preprocess, task)
+        _check(module, preprocess, task, runtime)
         self.module, self.device = place(eager(module), device)
         self.dtype = next(
             (t.dtype for t in tensors_of(self.module) if t.is_floating_point()), torch.float32
         )
-        self.output = output
+        self.output, self._runtime = output, runtime
         self.task, self.binary = task, binary or task == "regression"
         if preprocess is None:
             warn(
@@ -143,6 +150,16 @@ class Classifier(Model):
             self._fingerprint = state, fingerprint(self.module)
         return self._fingerprint[1]
 
+    @property
+    def runtime(self) -> str:
+        """What computes forward passes, and which batch norms are folded, in words."""
+        return self.forward.described
+
+    @property
+    def runtime_differences(self) -> dict[str, dict[str, float]]:
+        """How far its first results were from those of the plain pass, by what computed them."""
+        return self.forward.measured
+
     @network_errors("while its layers are inspected")
     def layers(self) -> list[LayerInfo]:
         """Return the layers that can be explained, in the order in which they compute.
@@ -186,9 +203,7 @@ class Classifier(Model):
         self.check_layers(layers)
 
         def work(rows: slice) -> dict[str, Tensor]:
-            with torch.no_grad(), self.network.running() as network:
-                outputs = outputs_of(network, self._batch(images[rows]), set(layers))
-            return self._maps(outputs, layers, images[rows].shape)
+            return self.forward.run(self._batch(images[rows]), layers, whole=False).maps
 
         return _joined(list(self._pass.run(len(images), work)))
 
@@ -288,13 +303,9 @@ class Classifier(Model):
         """Return F of each layer (none, if none is asked for) and the logits."""
 
         def work(rows: slice) -> tuple[dict[str, Tensor], Tensor]:
-            with (
-                torch.no_grad(),
-                self.network.running() as network,
-                recording(network, set(layers)) as outputs,
-            ):
-                logits = self._reader.run(network, self._batch(images[rows])).float()
-            return self._maps(outputs, layers, images[rows].shape), logits
+            maps, z = self.forward.run(self._batch(images[rows]), layers)
+            assert z is not None
+            return maps, z
 
         maps, logits = zip(*self._pass.run(len(images), work), strict=True)
         return _joined(maps), torch.cat(logits) if len(logits) > 1 else logits[0]
@@ -330,6 +341,20 @@ class Classifier(Model):
             raise
 
     @cached_property
+    def forward(self) -> Forward:
+        """The forward passes."""
+        probe = self._probe[:1]
+        with suppress(Exception):  # a user's preprocessing may not take the picture
+            x = to_tensor(without_window(self.preprocess), probe_picture(), "a test picture")
+            probe = self._input(x[None]) if x.shape == probe.shape[1:] else probe
+        layers = self._cuts
+        return Forward(self.network, self._reader, self._maps, layers, probe, self._runtime)
+
+    def _cuts(self) -> frozenset[str]:
+        """Return the layers that every path crosses: usable ones are among them."""
+        return self._layers.trace.cuts
+
+    @cached_property
     def _probes(self) -> list[Tensor]:
         """Images to check heads with: of a second size too, where pictures keep their own."""
         probes = [self._probe[:-1]]
@@ -350,7 +375,7 @@ def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {name: torch.cat([maps[name] for maps in parts]) for name in parts[0]}
 
 
-def _check(module: object, preprocess: object, task: object) -> None:
+def _check(module: object, preprocess: object, task: object, runtime: object) -> None:
     """Refuse arguments of the wrong kind."""
     if not isinstance(module, nn.Module):
         what = "for a model by name use vtcav.load_model"
@@ -369,6 +394,11 @@ def _check(module: object, preprocess: object, task: object) -> None:
             f"tensor [3, H, W], got {type(preprocess).__name__}"
         )
     check("task", task, Words(*get_args(Task)), error=ModelError)
+    check("runtime", runtime, Words(*get_args(Runtime)), error=ModelError)
+    if runtime == "onnxruntime" and runtime_version() is None:
+        raise ExtraError(
+            "runtime=\"onnxruntime\" needs onnxruntime and onnx: pip install 'vtcav[fast]'"
+        )
 
 
 def _class_names(

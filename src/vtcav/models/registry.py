@@ -16,7 +16,7 @@ from vtcav.errors import ExtraError, ModelError
 from vtcav.models.base import Model
 from vtcav.models.classifier import Classifier
 from vtcav.models.inspection.layout import Layout
-from vtcav.models.settings import LoadSettings, Task
+from vtcav.models.settings import LoadSettings, Runtime, Task
 from vtcav.models.sources.checkpoints import build_with_weights
 from vtcav.models.sources.source import Source
 from vtcav.parameters import did_you_mean
@@ -33,6 +33,7 @@ def load_model(
     layouts: Mapping[str, str | Layout] | None = None,
     task: Task = "auto",
     output: int | str | None = None,
+    runtime: Runtime = "auto",
 ) -> Model:
     """Load a model by name. Nothing is ever downloaded.
 
@@ -59,6 +60,7 @@ def load_model(
         layouts: As `Classifier` takes them.
         task: As `Classifier` takes it.
         output: As `Classifier` takes it.
+        runtime: As `Classifier` takes it.
 
     Raises:
         ModelError: For an unknown name, for weights that are not on this machine or do not fit,
@@ -66,7 +68,18 @@ def load_model(
         ExtraError: When the package that the model needs is not installed.
     """
     return load_network(
-        LoadSettings(name, weights, class_names, binary, task, device, layouts, preprocess, output)
+        LoadSettings(
+            name,
+            weights,
+            class_names,
+            binary,
+            task,
+            device,
+            layouts,
+            preprocess,
+            output,
+            runtime,
+        )
     )
 
 
@@ -95,7 +108,13 @@ def _keras(path: str, settings: LoadSettings) -> Model:
     if settings.layouts or settings.task != "auto" or settings.output is not None:
         raise ModelError("keras: tells layouts, task and output itself: drop them")
     network = read_network(path, device=settings.device, weights=settings.weights)
-    return KerasClassifier(network, settings.names, settings.preprocess, settings.binary)
+    return KerasClassifier(
+        network,
+        settings.names,
+        settings.preprocess,
+        settings.binary,
+        runtime=settings.runtime,
+    )
 
 
 def _python(target: str, settings: LoadSettings) -> Model:
@@ -135,6 +154,7 @@ def _classifier(source: Source, settings: LoadSettings) -> Model:
         layouts=settings.layouts,
         task=settings.task,
         output=settings.output,
+        runtime=settings.runtime,
     )
     known = source.class_names or ()
     # another number of classes has other names

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Task: TypeAlias = Literal["auto", "classes", "labels", "regression"]
 """The kind of scores that a network gives."""
 
+Runtime: TypeAlias = Literal["auto", "onnxruntime", "torch"]
+"""What computes the forward passes (`vtcav.models.passes.forward`)."""
+
 Precision: TypeAlias = Literal["bf16", "fp16"]
 """The types that mixed precision computes in (`vtcav.models.heads.mixed_precision`)."""
 
@@ -101,6 +104,7 @@ class LoadSettings(Settings):
         layouts: The layouts of layers, by name or pattern, where they cannot be detected.
         preprocess: The preprocessing, in place of the network's own.
         output: Which of several outputs holds the scores.
+        runtime: What computes the forward passes.
 
     Raises:
         ModelError: For a value of the wrong kind.
@@ -166,6 +170,15 @@ class LoadSettings(Settings):
         Constraint("the index or key of an output", _output, _parse_output, metavar="KEY"),
         "which of several outputs of the network holds the scores: an index, or a key",
         none="its logits, or the only one that can be scores",
+    )
+    runtime: Runtime = parameter(
+        "auto",
+        Words(*get_args(Runtime)),
+        (
+            "what computes forward passes on a processor: auto takes ONNX Runtime where it is "
+            "installed and gives the same numbers, else PyTorch; torch, never ONNX Runtime; "
+            "onnxruntime, an error where it is not installed"
+        ),
     )
 
     @property

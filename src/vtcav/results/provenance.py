@@ -24,12 +24,16 @@ class Provenance:
 
     Attributes:
         versions: Versions of vtcav, torch, numpy, Pillow and Python.
-        model: The network: description, fingerprint, how its logits are read, preprocessing.
+        model: The network: description, fingerprint, how its logits are read, what computes its
+            forward passes, preprocessing.
         layers: Name, kind and shape of each layer, and how the network resumes from it.
         concepts: The images that each concept was learned from, and those skipped.
         settings: Quadrature, limits, seeds, classes.
         from_cache: What the cache contributed to learning (`CavBank.from_cache`). No number depends
             on it, and it is not compared.
+        runtime_differences: How far the first results of what computes forward passes were from
+            those of the network as it is written: relative differences of maps, logits and
+            directions. Not compared either.
     """
 
     versions: Mapping[str, str]
@@ -38,6 +42,7 @@ class Provenance:
     concepts: tuple[ConceptRecord, ...]
     settings: Mapping[str, Any]
     from_cache: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    runtime_differences: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(
@@ -60,6 +65,7 @@ class Provenance:
                 "logits": model.logits_source,
                 "binary": model.binary,
                 "device": str(model.device),
+                "runtime": model.runtime,
                 "preprocess": described,
             },
             layers=tuple(
@@ -76,6 +82,7 @@ class Provenance:
             from_cache={}
             if cavs is None
             else {role: dict(kinds) for role, kinds in cavs.from_cache.items()},
+            runtime_differences=model.runtime_differences,
         )
 
     @property
@@ -103,6 +110,7 @@ class Provenance:
             concepts=tuple(ConceptRecord.from_dict(entry) for entry in data["concepts"]),
             settings=data["settings"],
             from_cache=data.get("from_cache", {}),
+            runtime_differences=data.get("runtime_differences", {}),
         )
 
 

@@ -226,7 +226,11 @@ def feature_maps(
         yield maps
     if rest := learned.used[done:]:
         for batch in Batches(rest, run.model.preprocess, run.batch_size, strict=True):
-            yield run.model.activations(batch.x, layers)
+            # as in the first pass, so that every bit is the same
+            whole = run.model.activations_and_logits
+            yield (
+                whole(batch.x, layers)[0] if run.erasure else run.model.activations(batch.x, layers)
+            )
 
 
 # -- the cache --------------------------------------------------------------------------------

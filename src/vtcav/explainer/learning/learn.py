@@ -107,7 +107,7 @@ def learn(
         preprocessing=signature(run.model.preprocess),
         described=describe(run.model),
         versions=versions(),
-        settings=_settings(drawn.fit, variant),
+        settings=_settings(drawn.fit, variant) | {"runtime": run.model.runtime},
         sets=tuple(learned[images].record() for images in sets),
         contrast=tuple((sets.index(c.examples), sets.index(c.negatives)) for c in concepts),
         resampling=drawn.resampling,

@@ -113,6 +113,7 @@ class LearningCache:
         network = {
             "fingerprint": model.fingerprint,
             "device": _device(model.device),
+            "runtime": model.runtime,
             "batch_size": batch_size,
         }
         self._network = {**network, "logits_behave": _hash(z)}

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vtcav.errors import warn
+from vtcav.models.instance_attributes import replaced
 
 # PyTorch gives whoever registers a hook a handle, and nobody a list (pytorch issue 2847).
 FORWARD_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
@@ -76,3 +78,11 @@ def writes_to(tensor: Tensor) -> int | None:
     """Return how often a tensor was written to in place; None where PyTorch does not count."""
     # a count can be raised in public (`torch.autograd.graph.increment_version`), not read
     return None if tensor.is_inference() else getattr(tensor, "_version", None)
+
+
+def quiet_export() -> AbstractContextManager[None]:
+    """Keep the ONNX exporter from printing a graph that it fails at.
+
+    It prints to the standard output of the process, past `sys.stdout`, and turns its log on itself.
+    """
+    return replaced(torch._C, _jit_onnx_log=lambda *_: None)

@@ -23,6 +23,7 @@ from vtcav.models.keras.files import import_keras
 from vtcav.models.keras.module import ChannelsFirst
 from vtcav.models.keras.preprocess import Advice, advise, named_preprocess
 from vtcav.models.keras.stages import end_stages_at_joints
+from vtcav.models.settings import Runtime
 
 
 class KerasLayers(UsableLayers):
@@ -57,6 +58,7 @@ class KerasClassifier(Classifier):
             Otherwise it warns, resizes to the network's input and scales to [0, 1].
         binary: Whether the network has a single logit, positive above 0.
         device: Where to compute. "auto" is where the network's weights are.
+        runtime: As `Classifier` takes it.
 
     Raises:
         ModelError: When this is not a built Keras network with one image as its input, when Keras
@@ -73,6 +75,8 @@ class KerasClassifier(Classifier):
         preprocess: Callable[[Image.Image], Tensor] | str | None = None,
         binary: bool = False,
         device: str | torch.device = "auto",
+        *,
+        runtime: Runtime = "auto",
     ) -> None:
         module = ChannelsFirst(_checked(network))
         advice = advise(network, channels_last=module.channels_last)
@@ -86,7 +90,13 @@ class KerasClassifier(Classifier):
             class_names = advice.class_names
         # 4-D outputs are channels first at the boundary, whatever their shapes suggest
         super().__init__(
-            module, class_names, preprocess, binary=binary, device=device, layouts={"*": "NCHW"}
+            module,
+            class_names,
+            preprocess,
+            binary=binary,
+            device=device,
+            layouts={"*": "NCHW"},
+            runtime=runtime,
         )
         self.described = f"Keras {self.described}"
 
