@@ -156,6 +156,8 @@ def test_a_direction_that_is_another_concepts_is_seen():
         assert "erasing each in turn tells which one counts" in row["meaning"]
     assert one(found, "other concepts", "weak")["value"] < 0.1
     assert found.not_apart() == [("a", "weak", "strong")]
+    decided = found.summary().set_index("concept").loc["weak"]
+    assert "does not tell 'weak' from 'strong' apart" in decided["meaning"]
     assert one(found, "other concepts", "strong")["level"] == "fine"
 
 
@@ -573,7 +575,9 @@ def test_scores_at_zero_maps_that_are_not_known_or_not_finite():
     check_sound(found)
 
 
-def test_findings_saved_before_pairs_were_named_are_read(tmp_path, found):
-    replace(found, _findings=found._findings.drop(columns="other")).save(tmp_path)
+def test_findings_saved_before_pairs_were_named_are_read(tmp_path, found, monkeypatch):
+    older = found._tables() | {"findings": found._findings.drop(columns="other")}
+    monkeypatch.setattr(Diagnostics, "_tables", lambda self: older)
+    found.save(tmp_path)
     assert Diagnostics.load(tmp_path).not_apart() == []
     pd.testing.assert_frame_equal(Diagnostics.load(tmp_path).table, found.table)

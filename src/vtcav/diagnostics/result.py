@@ -119,9 +119,12 @@ class Diagnostics:
         found = self._findings
         found = found[found["layer"].isin(["", layer]) & found["concept"].isin(["", concept])]
         found = found[found["level"] != NOT_APPLICABLE]
+        # of one level what confuses the concept with another decides, then the order of the checks
         gravity = [
-            (-LEVELS.index(level), CHECKS.index(check))
-            for level, check in zip(found["level"], found["check"], strict=True)
+            (-LEVELS.index(level), not other, CHECKS.index(check))
+            for level, check, other in zip(
+                found["level"], found["check"], found["other"], strict=True
+            )
         ]
         first = found.iloc[min(range(len(found)), key=gravity.__getitem__)]
         counts = found["level"].value_counts()
