@@ -50,6 +50,7 @@ def main():
     print(scores.round(3).to_string(index=False))
     print(pd.DataFrame(squares).round(3).to_string(index=False))
     rows = [{"what": row["way"], "value": row["effect"], **row} for row in plain(scores)]
+    squares = plain(pd.DataFrame(squares))
     rows += [{"what": f"square, {row['way']}", "value": row["share"], **row} for row in squares]
     write("fills", rows, seeds=options.seeds, agreements=options.agreements)
 
@@ -191,11 +192,9 @@ def score(rows):
 
 
 def plain(table):
-    """Return rows of plain numbers."""
-    return [
-        {name: round(v, 4) if isinstance(v, float) else v for name, v in row.items()}
-        for row in table.to_dict("records")
-    ]
+    """Return rows of plain numbers; a missing one is None."""
+    rounded = table.round(4).astype(object)
+    return rounded.where(rounded.notna(), None).to_dict("records")
 
 
 if __name__ == "__main__":
