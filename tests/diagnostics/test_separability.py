@@ -8,7 +8,6 @@ from sklearn.metrics import roc_auc_score
 from tests.helpers.banks import cloud, made_set
 from vtcav.diagnostics.entanglement import entanglement
 from vtcav.diagnostics.separability import (
-    auc,
     auc_interval,
     held_out_margins,
     held_out_scores,
@@ -16,6 +15,7 @@ from vtcav.diagnostics.separability import (
 )
 from vtcav.diagnostics.stability import Resamples
 from vtcav.errors import CavError
+from vtcav.method.auc import auc
 
 
 def without(X, i):

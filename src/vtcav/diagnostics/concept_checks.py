@@ -20,7 +20,8 @@ from vtcav.diagnostics.levels import (
     percent,
 )
 from vtcav.diagnostics.location import effective_share, middle, words
-from vtcav.diagnostics.separability import Z95, auc, auc_interval, margins_from
+from vtcav.diagnostics.separability import Z95, auc_interval, margins_from
+from vtcav.method.auc import auc
 
 _NAN = math.nan
 _FEW = 30  # small things at random locations then seem to gather

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.diagnostics.levels import BAD, FINE, LIMITS, LOOK, Finding, by_level, percent
-from vtcav.diagnostics.separability import auc, auc_interval, held_out_margins, held_out_scores
+from vtcav.diagnostics.separability import auc_interval, held_out_margins, held_out_scores
 from vtcav.diagnostics.stability import Resamples, is_zero
+from vtcav.method.auc import auc
 from vtcav.method.cav import direction, emblem
 from vtcav.results.image_set import ImageSetRecord
 from vtcav.results.words import count

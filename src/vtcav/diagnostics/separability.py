@@ -81,16 +81,6 @@ def margins_from(X: Tensor, Y: Tensor, B: Tensor) -> Tensor:
     return own[:, None] - other
 
 
-def auc(D: Tensor) -> float:
-    """Return the share of pairs in the right order: margins above 0, ties counting half.
-
-    Example:
-        >>> auc(torch.tensor([[1.0, 2.0], [0.0, -1.0]]))
-        0.625
-    """
-    return float(((D > 0).double() + (D == 0).double() / 2).mean())
-
-
 def auc_interval(value: float, n: int, m: int, z: float = Z95) -> tuple[float, float]:
     """Return the interval of an AUC from its size and the numbers of images.
 

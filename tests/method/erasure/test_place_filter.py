@@ -11,7 +11,8 @@ from tests.helpers.literal_places import (
     refined,
     square_network,
 )
-from vtcav.method.erasure.place_filter import Background, auc, outer_products, top_means
+from vtcav.method.auc import auc
+from vtcav.method.erasure.place_filter import Background, outer_products, top_means
 
 
 @pytest.fixture(scope="module")
@@ -150,4 +151,4 @@ def test_the_highest_locations_are_at_least_one():
 def test_auc_is_the_share_of_pairs():
     a, b = torch.randn(13), torch.randn(9)
     pairs = [(x > y) + 0.5 * (x == y) for x in a for y in b]
-    assert auc(a, b) == pytest.approx(float(sum(pairs)) / len(pairs))
+    assert auc(a[:, None] - b) == pytest.approx(float(sum(pairs)) / len(pairs))

@@ -19,13 +19,13 @@ from torch import Tensor
 from vtcav.explainer.learning.drawn_filters import DrawnFilters, OwnFilter
 from vtcav.explainer.learning.example_passes import LearnedSet, Pass, feature_maps
 from vtcav.images.concepts import Concept, ImageSet
+from vtcav.method.auc import auc
 from vtcav.method.cav import emblem
 from vtcav.method.discriminant_map import discriminant_directions
 from vtcav.method.erasure.place_filter import (
     REFINEMENTS,
     Background,
     PlaceFilters,
-    auc,
     best_step,
     highest,
     outer_products,
@@ -265,7 +265,7 @@ def _filters(concept: Concept, here: _Learned) -> PlaceFilters:
     examples, negatives = here.highest[concept.examples], here.highest[concept.negatives]
     steps = [_kept_step(concept, here, f) for f in range(len(_FOLDS))]
     halves = [
-        auc(examples[other, steps[f], f], negatives[other, steps[f], f])
+        auc(examples[other, steps[f], f][:, None] - negatives[other, steps[f], f])
         for f, other in ((1, _FOLDS[2]), (2, _FOLDS[1]))
     ]
     own = slice(steps[0], steps[0] + 1)

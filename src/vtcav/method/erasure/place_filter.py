@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from vtcav.method.auc import auc
 from vtcav.method.concept_map import concept_map, response
 
 __all__ = [
@@ -30,7 +31,6 @@ __all__ = [
     "TOP",
     "Background",
     "PlaceFilters",
-    "auc",
     "best_step",
     "highest",
     "outer_products",
@@ -168,21 +168,6 @@ def highest(F: Tensor, w: Tensor, offset: Tensor) -> Tensor:
     return response(F, w, offset).amax((2, 3))
 
 
-def auc(positives: Tensor, negatives: Tensor) -> float:
-    """Return the share of pairs in which a positive exceeds a negative; ties count as half.
-
-    Args:
-        positives: Values [n].
-        negatives: Values [m].
-
-    Example:
-        >>> auc(torch.tensor([1.0, 3.0]), torch.tensor([1.0, 2.0]))
-        0.625
-    """
-    above = (positives[:, None] > negatives).double() + (positives[:, None] == negatives) / 2
-    return float(above.mean())
-
-
 def best_step(responses: Sequence[tuple[Tensor, Tensor]]) -> int:
     """Return the step of the refinement to keep: the last, unless an earlier one is clearly better.
 
@@ -198,7 +183,7 @@ def best_step(responses: Sequence[tuple[Tensor, Tensor]]) -> int:
         >>> best_step([(high, low), (low, high)]), best_step([(high, low), (high, low)])
         (0, 1)
     """
-    values = [auc(*pair) for pair in responses]
+    values = [auc(high[:, None] - low) for high, low in responses]
     best = max(range(len(values)), key=values.__getitem__)
     return best if values[best] > values[-1] + BETTER else len(values) - 1
 
