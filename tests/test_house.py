@@ -146,3 +146,22 @@ def test_every_public_function_has_a_caller_or_a_page():
             if everywhere[node.name] < 2 and node.name not in shown | {"__getattr__", "__dir__"}:
                 unused.append(f"{module}.{node.name}")
     assert not unused, "\n".join(unused)
+
+
+def test_lists_of_names_stand_only_in_public_namespaces():
+    """Elsewhere an underscore says what is private."""
+    pages = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "docs" / "api").glob("*.rst"))
+    public = {
+        f"{module}.py".replace("vtcav.textures", "vtcav.datasets.textures")
+        for module in re.findall(r"automodule:: ([\w.]+)", pages)
+    }
+    public.add("vtcav.datasets.demo_photographs.py")  # vtcav.demo
+    lists = [
+        path
+        for path, tree in TREES.items()
+        if "__all__"
+        in {ast.unparse(node.targets[0]) for node in tree.body if isinstance(node, ast.Assign)}
+    ]
+    names = {".".join(path.relative_to(SRC.parent).parts): path.name for path in lists}
+    wrong = {name for name, file in names.items() if file != "__init__.py"} - public
+    assert not wrong, wrong

@@ -22,7 +22,8 @@ from vtcav.images.references import Skipped
 from vtcav.parameters import Between, check
 from vtcav.results.effect_tables import class_effects, effect_table, read_effects, with_effects
 from vtcav.results.erased import ErasedPicture
-from vtcav.results.local_explanation import LocalExplanation, freeze, numbered
+from vtcav.results.local_explanation import LocalExplanation as LocalExplanation
+from vtcav.results.local_explanation import freeze, numbered
 from vtcav.results.notebook.explanations import global_html, global_text
 from vtcav.results.provenance import Provenance
 from vtcav.results.tables import (
@@ -39,8 +40,6 @@ from vtcav.results.verdicts import Verdict, verdicts
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-__all__ = ["GlobalExplanation", "LocalExplanation"]
 
 _NUMBERS = "effect", "p_value", "q_value", "attribution"
 
