@@ -119,3 +119,11 @@ def test_networks_that_say_nothing_warn(first):
     with pytest.warns(UserWarning, match=r"no preprocess given.*\[0, 1\]"):
         model = KerasClassifier(built_in(*first))
     assert model.preprocess == vtcav.Preprocess(16)
+
+
+@pytest.mark.parametrize("name", ["pixels", "caffe"])
+def test_inputs_become_the_pictures_that_they_were(name):
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    preprocess = named_preprocess(name, 8)
+    x = preprocess(Image.fromarray(picture))
+    assert (preprocess.pixels(x[None])[0] == picture).all()

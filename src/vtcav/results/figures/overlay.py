@@ -177,7 +177,7 @@ def outlined(picture: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[n
         >>> picture, region = np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), bool)
         >>> region[3:6, 3:6] = True
         >>> outlined(picture, region)[4, :, 0]
-        array([  0,   0, 255, 213,   0, 213, 255,   0,   0], dtype=uint8)
+        array([  0,   0, 255, 230,   0, 230, 255,   0,   0], dtype=uint8)
     """
     line = outline(region)
     return np.where(line[..., 3:] > 0, line[..., :3], picture)
