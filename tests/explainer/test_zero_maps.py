@@ -38,6 +38,13 @@ def test_scores_are_those_of_the_network(explainer):
             assert zero.apart == pytest.approx(expected, rel=1e-5)
 
 
+def test_scores_that_depend_on_the_image_are_kept_for_every_batch():
+    z = torch.tensor([[1.0, 3.0], [2.0, 0.0]])
+    own = [ZeroMaps.of(z0[None], z[:1], binary=False) for z0 in z]
+    assert torch.equal(ZeroMaps.joined(own).scores, z)
+    assert torch.equal(ZeroMaps.joined([own[0], own[0]]).scores, z[:1])
+
+
 def shape(layer):
     return {"1": (4, 8, 8), "3": (6, 4, 4)}[layer]
 

@@ -53,7 +53,8 @@ class ZeroMaps:
     def joined(cls, parts: Sequence[ZeroMaps]) -> ZeroMaps:
         """Return what several sets of images give together."""
         scores = torch.cat([part.scores for part in parts])
-        same = all(len(part.scores) == 1 for part in parts)
+        # a batch may have one image, whose prefix tokens change the scores
+        same = all(torch.equal(part.scores, scores[:1]) for part in parts)
         return cls(
             scores[:1] if same else scores,
             torch.cat([part.spread for part in parts]),
