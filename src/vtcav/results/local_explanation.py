@@ -131,6 +131,8 @@ class LocalExplanation:
         and placebo_std (drops of regions of the same size elsewhere), effect (how many standard
         deviations the drop is from their mean), p_value and q_value (against the placebos,
         two-sided), note. Empty where nothing was erased.
+        With `features=True` rows of single layers follow: the concept taken out of their feature
+        maps, without p-values.
         """
         return printable(self._effects.drop(columns="image"), *EFFECT_NUMBERS)
 
