@@ -528,7 +528,8 @@ def test_private_names_of_pytorch_and_keras_are_in_one_place():
     )
     for path in Path(vtcav.__file__).parent.rglob("*.py"):
         text = path.read_text("utf-8")
-        assert not re.search(r"\btorch(\.\w+)*\.(_[a-z]|experimental)", text), path
+        private = re.search(r"\btorch(\.\w+)*\.(_[a-z]|experimental)", text)
+        assert path.name == "torch_internals.py" or not private, path
         words = set(re.findall(r"[\"'.](_\w+)", text))
         words -= {"_orig_mod"} if path.name == "checkpoints.py" else set()  # in keys of files
         assert path.name == "torch_internals.py" or not words & set(names.split()), path

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcav.errors import ExplanationError, ExtraError, VtcavError
+from vtcav.explorer.scheduling import SupersededError
 from vtcav.explorer.session import Session
 from vtcav.images.listing import ImageSource
 from vtcav.models.base import Model
@@ -63,7 +64,9 @@ def serve(
             say(f"left out: {skip.name} ({skip.reason})")
         say(f"The explorer is at {address}")
         say("Ctrl+C ends it.")
-        threading.Thread(target=_warm, args=(session, say), daemon=True).start()
+        ended = threading.Event()
+        warming = threading.Thread(target=_warm, args=(session, say, ended), daemon=True)
+        warming.start()
         if open_browser:
             threading.Timer(0.5, webbrowser.open, [address]).start()
         config = uvicorn.Config(
@@ -76,7 +79,12 @@ def serve(
             limit_concurrency=100,
             ws="none",
         )
-        uvicorn.Server(config).run(sockets=[listening])
+        try:
+            uvicorn.Server(config).run(sockets=[listening])
+        finally:
+            # a thread that is inside of PyTorch when Python ends takes the process down with it
+            ended.set()
+            warming.join()
 
 
 def samples(names: tuple[str, ...]) -> Mapping[str, ImageSource]:
@@ -106,9 +114,16 @@ def listen(port: int) -> socket.socket:
         ) from error
 
 
-def _warm(session: Session, say: Callable[[str], None]) -> None:
+def _warm(session: Session, say: Callable[[str], None], ended: threading.Event) -> None:
     """Prepare the negatives. A page that comes first requests what it needs itself."""
+
+    def check() -> None:
+        if ended.is_set():
+            raise SupersededError("the explorer has ended")
+
     try:
-        session.warm()
+        session.warm(check)
+    except SupersededError:
+        pass
     except VtcavError as error:
         say(f"the negatives cannot be used: {error}")

@@ -171,9 +171,13 @@ class Session:
 
     # -- pictures -----------------------------------------------------------------------------
 
-    def warm(self) -> None:
-        """Pass the negatives through the network before they are needed."""
-        self._pass(self.shared, self.names, urgent=False, logits=True)
+    def warm(self, check: Check = lambda: None) -> None:
+        """Pass the negatives through the network before they are needed.
+
+        Args:
+            check: Called before every pass; it raises an error where they are needed no more.
+        """
+        self._pass(self.shared, self.names, urgent=False, check=check, logits=True)
 
     def look(self, picture: str) -> PictureView:
         """Pass a picture through the network, and return its feature maps and probabilities.

@@ -52,6 +52,11 @@ class ChannelsFirst(nn.Module):
         """The Keras network."""
         return self._hidden[0]
 
+    @property
+    def layers_inside(self) -> tuple[Any, ...]:
+        """The layers of the Keras network, which torch does not take for children."""
+        return tuple(layers_by_path(self.network).values())
+
     def forward(self, x: Tensor) -> Any:
         """Return the network's output for images [N, C, H, W]."""
         keras = import_keras()

@@ -21,6 +21,7 @@ from vtcav.models.inspection.activations import outputs_of, recording
 from vtcav.models.inspection.logits import LogitReader
 from vtcav.models.inspection.network import Network
 from vtcav.models.inspection.probing import first_line
+from vtcav.models.inspection.torch_internals import forward_hooks
 from vtcav.models.passes import onnx_runtime
 from vtcav.models.passes.folding import FoldedNorms, find_folds, structure
 from vtcav.models.passes.onnx_runtime import OnnxSession
@@ -133,7 +134,7 @@ class Forward:
         self.differences: dict[str, Difference] = {}
         self._network, self._probe, self._runtime = network, probe, runtime
         self._plain, self._layers = _Plain(network, reader, maps_of), layers
-        self._ways: list[_Way] | None = None
+        self._opened: dict[str, list[_Way]] = {}
         self._checked: set[tuple[str, bool]] = set()  # ways, and whether to the logits
 
     @property
@@ -148,11 +149,17 @@ class Forward:
 
     def ways(self) -> list[_Way]:
         """Return the ways that are open, the fastest first."""
-        if self._ways is None:
-            self._ways = []  # for good, if this is interrupted
-            found = (self._in_runtime(), self._folded())
-            self._ways = [way for way in found if way is not None]
-        return self._ways
+        return [*self._open(_InRuntime.name), *self._open(_Folded.name)]
+
+    def _open(self, name: str) -> list[_Way]:
+        """Return a way, found out at its first use; none where it is not open."""
+        if _is_hooked(self._network.original):
+            return []
+        if name not in self._opened:
+            self._opened[name] = []  # for good, if this is interrupted
+            way = self._in_runtime() if name == _InRuntime.name else self._folded()
+            self._opened[name] = [] if way is None else [way]
+        return self._opened[name]
 
     def run(self, x: Tensor, layers: Sequence[str], *, whole: bool = True) -> Passed:
         """Pass images through the network.
@@ -162,7 +169,8 @@ class Forward:
             layers: Layers whose maps are asked for.
             whole: Whether to pass on to the logits.
         """
-        for way in list(self.ways()):
+        # few images pass without finding out what only many need
+        for way in self.ways() if len(x) >= FEWEST else self._open(_Folded.name):
             if way.takes(x):
                 try:
                     found = way.run(x, layers, whole=whole)
@@ -185,7 +193,7 @@ class Forward:
             self.differences[way.name] = difference
             return True
         _log.warning("not in %s: the results differ too much, %s", way.name, difference)
-        self.ways().remove(way)
+        self._opened[way.name] = []
         return False
 
     def _folded(self) -> _Folded | None:
@@ -309,7 +317,7 @@ class _InRuntime:
     name = "ONNX Runtime"
 
     def __init__(self, version: str, network: Network, plain: _Plain, work: float) -> None:
-        self._version, self._network, self._plain, self._work = version, network, plain, work
+        self._of_runtime, self._network, self._plain, self._work = version, network, plain, work
         self._sessions: dict[_Key, OnnxSession | None] = {}
         self._snapshot: Snapshot | None = None
 
@@ -319,7 +327,7 @@ class _InRuntime:
     @property
     def described(self) -> str:
         least = f"{FEWEST} images and {LEAST_WORK:.0e} multiply-adds"
-        return f"ONNX Runtime {self._version} for {least} or more"
+        return f"ONNX Runtime {self._of_runtime} for {least} or more"
 
     def takes(self, x: Tensor) -> bool:
         return len(x) >= FEWEST and x.numel() * self._work >= LEAST_WORK
@@ -357,6 +365,12 @@ class _InRuntime:
         if session is None:
             raise RefusedError
         return session
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    """Whether a network has forward hooks, which run with its modules only."""
+    inside = getattr(module, "layers_inside", ())  # of a Keras network
+    return any(forward_hooks(part) for part in (*module.modules(), *inside))
 
 
 _Key: TypeAlias = tuple[tuple[str, ...], bool, tuple[int, ...]]

@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from vtcav.models.inspection.torch_internals import quiet_export
+from vtcav.models.inspection.torch_internals import DispatchMode, quiet_export
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,7 +49,7 @@ class ReadsValuesError(Exception):
     """The code of a network looks at values on the way, so that no trace can stand for it."""
 
 
-class _Look(TorchDispatchMode):  # type: ignore[no-untyped-call]  # untyped
+class _Look(DispatchMode):  # type: ignore[no-untyped-call]  # untyped
     """Refuses operations that take values out of tensors."""
 
     def __torch_dispatch__(
