@@ -20,10 +20,11 @@ def test_all_layers_come_from_one_pass_that_stops_after_the_deepest():
     maps = model.activations(noise(2), ["2", "0"])
     assert [conv.runs for conv in convs] == [1, 1, 1, 0]
     assert list(maps) == ["2", "0"]
-    assert equal(maps, hooked(net, noise(2), ["2", "0"]))
+    # channels last: rounding, on some processors
+    torch.testing.assert_close(maps, hooked(net, noise(2), ["2", "0"]))
     maps, logits = model.activations_and_logits(noise(2), ["2", "0"])
-    assert equal(maps, hooked(net, noise(2), ["2", "0"]))
-    torch.testing.assert_close(logits, net(noise(2)).detach())  # channels last: rounding
+    torch.testing.assert_close(maps, hooked(net, noise(2), ["2", "0"]))
+    torch.testing.assert_close(logits, net(noise(2)).detach())
 
 
 def test_relu_in_place_does_not_reach_the_recorded_maps():
