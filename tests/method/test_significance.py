@@ -369,7 +369,8 @@ def calibration_explainer(variant="paper"):
     )
     preprocess = vtcav.Preprocess(16, mean=(0.5,) * 3, std=(0.25,) * 3)
     model = vtcav.Classifier(net, list("abcd"), preprocess)
-    return vtcav.VisualTCAV(model, ["3"], steps=4, variant=variant, progress=False, batch_size=64)
+    settings = {"steps": 4, "batch_size": 64, "fill": None, "progress": False}
+    return vtcav.VisualTCAV(model, ["3"], variant=variant, **settings)
 
 
 @pytest.mark.parametrize("variant", ["paper", "filter"])
