@@ -82,7 +82,12 @@ def test_what_does_no_more_than_any_region_is_hardly_used():
 
 
 def test_regions_elsewhere_that_do_more_are_no_sign_of_use():
-    assert verdict(placebo_mean=4.5).kind == "not used"
+    found = verdict(placebo_mean=4.5)
+    assert found.kind == "cannot be told"  # never nothing over a large number
+    assert "regions of the same size elsewhere change the score as much or more" in found.sentence
+    small = {"drop": 0.3, "drop_low": 0.1, "drop_high": 0.45, "share": 0.06, "placebo_mean": 0.7}
+    assert verdict(**SMALL | small | {"q_value": 0.001}).kind == "not used"
+    assert verdict(**SMALL | small | {"q_value": NAN}).kind == "cannot be told"
 
 
 def test_zero_has_no_sign():

@@ -199,7 +199,7 @@ class Eraser:
             ModelError: When the network gives infinite values or NaN.
         """
         erasures = list(self._planned(regions, allotment))
-        zs = self._logits(images, regions, erasures, {} if shown is None else shown)
+        zs = self._logits(images, regions, erasures, shown)
         done = {(each.n, each.k): (each, z) for each, z in zip(erasures, zs, strict=True)}
         rows: list[EffectRow] = []
         for n, H in enumerate(regions.H):
@@ -285,7 +285,7 @@ class Eraser:
         images: ForwardPass,
         regions: Regions,
         erasures: Sequence[_Erasure],
-        shown: dict[tuple[int, int], Tensor],
+        shown: dict[tuple[int, int], Tensor] | None,
     ) -> list[Tensor]:
         """Return the logits of the pictures of every erasure, and keep the first picture of each.
 
@@ -297,11 +297,10 @@ class Eraser:
         for erasure in erasures:
             n = erasure.n
             pictures = self._pictures(images.x[n : n + 1], regions, erasure)
-            shown[n, erasure.k] = pictures[0]
-            waiting, names = (
-                torch.cat([waiting, pictures]),
-                names + [images.names[n]] * len(pictures),
-            )
+            if shown is not None:
+                shown[n, erasure.k] = pictures[0].clone()  # not all of them
+            waiting = torch.cat([waiting, pictures])
+            names += [images.names[n]] * len(pictures)
             last = erasure is erasures[-1]
             while len(waiting) >= self._batch_size or (last and len(waiting)):
                 x, waiting = waiting[: self._batch_size], waiting[self._batch_size :]

@@ -191,7 +191,7 @@ def _verdict(row: dict[Any, Any], class_name: str) -> Verdict:
         sentence = f"Whether {target} uses {concept} cannot be told, because {doubt}. {effect}"
         sentence += more
         return Verdict(row["concept"], "cannot be told", sentence, size)
-    if abs(size) < small or not row["q_value"] <= SIGNIFICANT or _chance_does_more(row):
+    if abs(size) < small or not _beyond_chance(row):
         sentence = (
             f"The network sees {concept} but hardly uses it for {target}: without it the score "
             f"{verb} by {change} on average over {count(int(row['n']), 'image')}; regions of the "
@@ -230,22 +230,28 @@ def _doubt(row: dict[Any, Any], small: float) -> str:
     if row["fill_low"] < 0 < row["fill_high"] and widest > 2 * small * scale:
         return "the answer depends on how its region is filled in"
     largest = max(abs(low), abs(high)) / scale
-    if largest <= 2 * small or row["q_value"] <= SIGNIFICANT:
+    if _beyond_chance(row):
+        return ""
+    if isnan(row["q_value"]):
+        compared = "it was not compared with regions elsewhere; placebos would tell"
+        return compared if abs(row["drop"]) >= small * scale or largest > 2 * small else ""
+    if largest <= 2 * small:
         return ""
     beyond = abs(row["drop"] - row["placebo_mean"]) / scale
     if beyond <= 2 * small and largest <= 5 * small:  # it does what any region does
         return ""
-    if isnan(row["q_value"]):
-        return "it was not compared with regions elsewhere; placebos would tell"
+    if row["q_value"] <= SIGNIFICANT:
+        return "regions of the same size elsewhere change the score as much or more"
     return (
         f"chance may explain its effect (q = {row['q_value']:.2g}), and the images leave room for "
         "one; more images would tell"
     )
 
 
-def _chance_does_more(row: dict[Any, Any]) -> bool:
-    """Whether regions elsewhere change the score as far as the concept's, or further."""
-    return bool(row["drop"] * (row["drop"] - row["placebo_mean"]) < 0)
+def _beyond_chance(row: dict[Any, Any]) -> bool:
+    """Whether the score changes significantly further than without regions elsewhere."""
+    further = row["drop"] * (row["drop"] - row["placebo_mean"]) >= 0
+    return bool(row["q_value"] <= SIGNIFICANT and further)
 
 
 def _scale(row: dict[Any, Any]) -> float:
