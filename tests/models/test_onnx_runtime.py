@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import types
 
 import pytest
 import torch
@@ -133,6 +134,27 @@ def test_changes_of_the_network_are_followed(change, monkeypatch):
     assert not torch.allclose(before, after)
     with torch.no_grad():
         torch.testing.assert_close(after, module[:7](x), rtol=1e-4, atol=1e-5)
+
+
+@needs_runtime
+def test_what_no_comparison_of_modules_finds_is_followed_too(caplog):
+    class Configured(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.configuration = types.SimpleNamespace(factor=1.0)
+
+        def forward(self, x):
+            return x * self.configuration.factor
+
+    module = net()
+    module[3] = Configured().eval()
+    wrapped, x = model(module), noise(5, size=16)
+    wrapped.logits(x)
+    module[3].configuration.factor = 2.0
+    with caplog.at_level(logging.WARNING, "vtcav"):
+        z = wrapped.logits(x)
+    torch.testing.assert_close(z, model(module, runtime="torch").logits(x))
+    assert "not in ONNX Runtime" in caplog.text
 
 
 class Looks(nn.Module):
