@@ -605,3 +605,12 @@ def test_a_class_that_does_not_rise_is_noted(explainer):
     assert (values(local, "raised") == ~zero).all()
     assert (values(local)[zero] == 0).all()
     assert (values(local).xs(2, level="class_index") > 0.1).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 8, 31])
+def test_the_emblem_is_the_nearest_rank_where_the_count_is_odd(n):
+    # the first implementation takes the nearest rank, the paper says the median
+    values = torch.rand(n, dtype=torch.float64, generator=torch.Generator().manual_seed(n))
+    nearest = np.percentile(values.numpy(), 50, method="nearest")
+    assert emblem(values).item() == pytest.approx(np.median(values.numpy()), rel=1e-12)
+    assert (emblem(values).item() == pytest.approx(nearest, rel=1e-12)) == (n % 2 == 1)

@@ -4,6 +4,7 @@ import logging
 import pickle
 import types
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -162,6 +163,35 @@ class Looks(nn.Module):
 
     def forward(self, x):
         return x * 2 if float(x.mean()) > 0 else x
+
+
+READS = {
+    "float": lambda x: x * float(x.mean()),
+    "bool": lambda x: x if (x > 0).all() else -x,
+    "list": lambda x: x * x.mean().tolist(),
+    "array": lambda x: x * float(np.asarray(x).mean()),
+    "index": lambda x: x * [1, 2, 3][x.argmax() % 3],
+    "equal": lambda x: x if torch.equal(x, -x) else -x,
+    "nonzero": lambda x: x * len(torch.nonzero(x > 0)),
+    "mask": lambda x: x * x[x > 0].sum(),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_network_that_reads_values_is_refused(name):
+    x = noise(1, size=4)
+    with torch.no_grad(), pytest.raises(onnx_runtime.ReadsValuesError):
+        onnx_runtime.multiply_adds(lambda: READS[name](x))
+
+
+def test_multiply_adds():
+    x = noise(1, size=4)
+
+    def run():
+        y = nn.functional.conv2d(x, torch.ones(2, 3, 1, 1))
+        return y[:, :, : y.shape[-1] // 2].flatten(1) @ torch.ones(16, 5)
+
+    assert onnx_runtime.multiply_adds(run) == 4 * 4 * 3 * 2 + 16 * 5
 
 
 class Special(nn.Module):

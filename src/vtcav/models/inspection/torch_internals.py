@@ -13,12 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from vtcav.errors import warn
 from vtcav.models.instance_attributes import replaced
-
-DispatchMode = TorchDispatchMode  # PyTorch documents dispatch modes under this name alone
 
 # PyTorch gives whoever registers a hook a handle, and nobody a list (pytorch issue 2847).
 FORWARD_HOOKS = ("_forward_pre_hooks", "_forward_hooks")

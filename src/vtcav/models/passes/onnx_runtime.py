@@ -22,9 +22,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from vtcav.models.inspection.torch_internals import DispatchMode, quiet_export
+from vtcav.models.inspection.nested_tensors import map_tensors, tensor_count
+from vtcav.models.inspection.probing import first_line
+from vtcav.models.inspection.torch_internals import quiet_export
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,22 +52,28 @@ class ReadsValuesError(Exception):
     """The code of a network looks at values on the way, so that no trace can stand for it."""
 
 
-class _Look(DispatchMode):  # type: ignore[no-untyped-call]  # untyped
-    """Refuses operations that take values out of tensors."""
+class _Look(TorchFunctionMode):
+    """Refuses operations that take values out of tensors, or whose shape depends on values.
 
-    def __torch_dispatch__(
+    Such an operation cannot be done on a `meta` tensor, which has a shape and no values.
+    """
+
+    def __torch_function__(
         self,
-        func: Any,
+        func: Callable[..., Any],
         types: Sequence[type],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if (
-            torch.Tag.data_dependent_output in func.tags
-            or torch.Tag.dynamic_output_shape in func.tags
-        ):
-            raise ReadsValuesError(str(func))
-        return func(*args, **(kwargs or {}))
+        given = {} if kwargs is None else dict(kwargs)
+        if tensor_count((args, given)):
+            bare, named = map_tensors((args, given), lambda t: torch.empty_like(t, device="meta"))
+            try:
+                func(*bare, **named)
+            except Exception as error:
+                name = getattr(func, "__name__", func)
+                raise ReadsValuesError(f"{name}: {first_line(error)}") from error
+        return func(*args, **given)
 
 
 def multiply_adds(run: Callable[[], object]) -> int:
@@ -76,8 +85,11 @@ def multiply_adds(run: Callable[[], object]) -> int:
     Raises:
         ReadsValuesError: When the pass takes values out of tensors.
     """
-    with torch.no_grad(), FlopCounterMode(display=False) as counter, _Look():  # type: ignore[no-untyped-call]
-        run()
+    with torch.no_grad():
+        with _Look():
+            run()
+        with FlopCounterMode(display=False) as counter:
+            run()
     return int(counter.get_total_flops()) // 2
 
 
