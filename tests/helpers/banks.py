@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from vtcav.results.bank import CavBank, ConceptRecord
-from vtcav.results.image_set import ImageSetRecord
+from vtcav.results.bank import CavBank
+from vtcav.results.image_set import ConceptRecord, ImageSetRecord
 from vtcav.results.layer_cavs import LayerCavs, Resampling
 
 

@@ -20,7 +20,7 @@ from vtcav.diagnostics.levels import (
     percent,
 )
 from vtcav.diagnostics.location import effective_share, middle, words
-from vtcav.diagnostics.separability import Z95, auc_interval, margins_from
+from vtcav.diagnostics.separability import Z95, auc_interval
 from vtcav.method.auc import auc
 
 _NAN = math.nan
@@ -94,7 +94,7 @@ def _confused(subjects: Sequence[Subject], k: int) -> Finding:
     if reason := mine.why_not():
         return mine.untested(check, "against other concepts", reason)
     others = [subject for i, subject in enumerate(subjects) if i != k]
-    values = [auc(margins_from(mine.gap_pos, mine.gap_neg, other.gap_pos)) for other in others]
+    values = [auc(mine.margins_from(other.gap_pos)) for other in others]
     worst = int(np.argmin(values))
     value, other = values[worst], others[worst]
     low, high = auc_interval(value, len(mine.examples), len(other.examples))

@@ -137,8 +137,9 @@ def _diagnose_layer(
     drawn = Resamples(pairs[0][1].gap[layer][0], layer, seed, resamples)
     cavs = bank.layers[layer]
     maps = _mean_maps(cavs)
+    given = bank.given(layer)
     subjects = [
-        Subject(layer, name, *pairs[k], cavs.values_pos[k], cavs.values_neg[k], drawn)
+        Subject(layer, name, *pairs[k], cavs.values_pos[k], cavs.values_neg[k], drawn, given[k])
         for k, name in enumerate(bank.names)
     ]
     findings: list[Finding] = []
@@ -152,7 +153,7 @@ def _diagnose_layer(
         findings += stability_checks(subject, own, other)
         findings.append(location_check(subject, maps[0][k], maps[1][k]))
     findings += zero_map_checks(layer, bank)
-    cosines = entanglement(pairs, drawn)
+    cosines = entanglement(pairs, drawn, given)
     findings += entanglement_checks(subjects, cosines)
     scores = [None if subject.why_not() else subject.scores() for subject in subjects]
     return _LayerFound(findings, curve, cosines, scores)

@@ -11,12 +11,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.diagnostics.levels import BAD, FINE, LIMITS, LOOK, Finding, by_level, percent
-from vtcav.diagnostics.separability import auc_interval, held_out_margins, held_out_scores
+from vtcav.diagnostics.separability import (
+    auc_interval,
+    held_out_margins,
+    held_out_scores,
+    margins_from,
+)
 from vtcav.diagnostics.stability import Resamples, is_zero
 from vtcav.method.auc import auc
 from vtcav.method.cav import direction, emblem
 from vtcav.results.image_set import ImageSetRecord
 from vtcav.results.words import count
+
+_HELD_OUT = "both held out, the direction"
+_GIVEN = "from which it was not learned here, the given direction"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +39,7 @@ class Subject:
         values_pos: Contraharmonic means of the examples' raw maps [n].
         values_neg: The same for the negatives [m].
         resamples: The resamples of this layer.
+        given: The direction [C], if it was not learned from these images; None if it was.
     """
 
     layer: str
@@ -40,6 +49,7 @@ class Subject:
     values_pos: Tensor
     values_neg: Tensor
     resamples: Resamples
+    given: Tensor | None = None
 
     @property
     def gap_pos(self) -> Tensor:
@@ -54,7 +64,27 @@ class Subject:
     @property
     def v(self) -> Tensor:
         """The direction [C], in double precision."""
+        if self.given is not None:
+            return self.given.double()
         return direction(self.gap_pos.double(), self.gap_neg.double())
+
+    def margins(self) -> Tensor:
+        """Return how far examples project above negatives, held out where v was learned [n, m]."""
+        if self.given is not None:
+            return self.margins_from(self.gap_neg)
+        return held_out_margins(self.gap_pos, self.gap_neg)
+
+    def margins_from(self, others: Tensor) -> Tensor:
+        """Return how far the examples project above other images [n, k].
+
+        Args:
+            others: GAP activations of images that v was not learned from [k, C].
+        """
+        if self.given is not None:
+            projections = (images.double() @ self.v for images in (self.gap_pos, others))
+            own, other = projections
+            return own[:, None] - other
+        return margins_from(self.gap_pos, self.gap_neg, others)
 
     def why_not(self) -> str:
         """Return why the direction cannot be tested; empty where it can."""
@@ -68,7 +98,7 @@ class Subject:
 
     def scores(self) -> NDArray[np.float64]:
         """Return held-out projections of the examples, then the negatives [n + m]."""
-        return np.asarray(held_out_scores(held_out_margins(self.gap_pos, self.gap_neg)))
+        return np.asarray(held_out_scores(self.margins()))
 
     def finding(
         self,
@@ -96,18 +126,22 @@ def separability_check(subject: Subject) -> Finding:
         text = f"There is no direction that could tell the concept from its negatives: {reason}."
         level = BAD if "is 0" in reason else LOOK
         return subject.finding("separability", math.nan, level, text, note=reason)
-    value = auc(held_out_margins(subject.gap_pos, subject.gap_neg))
+    value = auc(subject.margins())
     low, high = auc_interval(value, len(subject.examples), len(subject.negatives))
     level = LIMITS.auc.level(low)
+    learned = subject.given is None
     text = (
-        "From a pair of an example and a negative, both held out, the direction picks the example "
-        f"in {percent(value)} of cases ({percent(low)} to {percent(high)}; guessing: 50 %); "
+        f"From a pair of an example and a negative, {_HELD_OUT if learned else _GIVEN} picks the "
+        f"example in {percent(value)} of cases ({percent(low)} to {percent(high)}; guessing: "
+        "50 %); "
     )
     text += by_level(
         level,
         "the layer tells the concept from its negatives.",
         "that is better than guessing, but less than one should ask for.",
-        "that is not shown to be better than guessing.",
+        "that is not shown to be better than guessing."
+        if learned or not high < 0.5
+        else "it points away from the concept: is its sign right, and the layer?",
     )
     return subject.finding("separability", value, level, text, ends=(low, high))
 
@@ -183,8 +217,12 @@ def _overlap(subject: Subject, e_pos: float, e_neg: float) -> Finding:
     level = LIMITS.overlap.level(value)
     text = (
         f"{percent(negatives)} of the negatives activate the direction as much as a typical "
-        f"example, {percent(examples)} of the examples no more than a typical negative (on the "
-        "images it was learned from, so somewhat too good)."
+        f"example, {percent(examples)} of the examples no more than a typical negative"
+    )
+    text += (
+        " (on the images it was learned from, so somewhat too good)."
+        if subject.given is None
+        else "."
     )
     note = "two shares in one sentence, no interval"
     return subject.finding("emblem overlap", value, level, text, note=note)

@@ -13,6 +13,7 @@ Letters and shapes: v [K, C] directions of K concepts at one layer.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,19 +45,30 @@ class Entanglement(NamedTuple):
 
 
 def entanglement(
-    pairs: list[tuple[ImageSetRecord, ImageSetRecord]], resamples: Resamples
+    pairs: list[tuple[ImageSetRecord, ImageSetRecord]],
+    resamples: Resamples,
+    given: Sequence[Tensor | None] = (),
 ) -> Entanglement:
     """Return the cosines between the directions of concepts at a layer.
 
     Args:
         pairs: Examples and negatives of each concept, K pairs.
         resamples: Of this layer.
+        given: For each concept its direction [C], if it was not learned from the images, so that
+            it has none of their chance errors. Empty where all were learned.
     """
     X, Y = ([resamples.centred(images) for images in sets] for sets in zip(*pairs, strict=True))
     v = [direction(x, y) for x, y in zip(X, Y, strict=True)]
     drawn = [resamples.bootstrap(a) - resamples.bootstrap(b) for a, b in pairs]
+    fixed = np.array([False] * len(pairs))
+    for k, known in enumerate(given):
+        if known is not None:
+            v[k] = known.double()
+            drawn[k], fixed[k] = v[k].expand_as(drawn[k]), True
     shared = np.array([[a is b for _, b in pairs] for _, a in pairs])
+    shared &= ~(fixed[:, None] | fixed)
     (own, own_draw), (common, common_draw) = _noise(X), _noise(Y)
+    own, own_draw = np.where(fixed, 0, own), np.where(fixed, 0, own_draw)
     noise = np.where(shared, common, 0) + np.diag(own)
     # a bootstrap direction has the chance errors of the study and once more those of the draw
     noise_of_draws = noise + (np.where(shared, common_draw, 0) + np.diag(own_draw))

@@ -10,11 +10,24 @@ import numpy as np
 from torch import Tensor
 
 from vtcav.diagnostics.direction_checks import Subject
-from vtcav.diagnostics.levels import BAD, FINE, LIMITS, LOOK, Finding, by_level, percent, worst
+from vtcav.diagnostics.levels import (
+    BAD,
+    FINE,
+    LIMITS,
+    LOOK,
+    NOT_APPLICABLE,
+    Finding,
+    by_level,
+    percent,
+    worst,
+)
 from vtcav.diagnostics.stability import cosine, curve_sizes, is_zero, replication, spearman_brown
 from vtcav.method.cav import direction
 from vtcav.results.image_set import ImageSetRecord
 from vtcav.results.words import count
+
+_OF_LEARNED = "split half", "standard error", "bootstrap", "negatives halves"
+"""Checks on a direction that is learned from the images."""
 
 
 class CurvePoint(NamedTuple):
@@ -46,7 +59,7 @@ def stability_curve(subject: Subject) -> list[CurvePoint]:
     takes the cosine between their directions. The Spearman-Brown formula extrapolates the mean and
     the percentiles to all examples, and to twice as many.
     """
-    if subject.why_not():
+    if subject.why_not() or subject.given is not None:
         return []
     n, m = len(subject.examples), len(subject.negatives)
     points = []
@@ -74,10 +87,11 @@ def stability_checks(
         curve: Its stability by number of examples.
         other: Other negatives to compare with.
     """
+    if subject.given is not None:
+        return _of_given(subject, other)
     findings = [_examples(subject, curve)]
     if reason := subject.why_not():
-        checks = ["split half", "standard error", "bootstrap", "negatives halves"]
-        checks += ["other negatives"] if other is not None else []
+        checks = [*_OF_LEARNED, *(["other negatives"] if other is not None else [])]
         what = "how far the direction depends on the choice of images"
         return findings + [subject.untested(check, what, reason) for check in checks]
     findings += [_split_half(subject, curve), _standard_error(subject), _bootstrap(subject)]
@@ -85,6 +99,28 @@ def stability_checks(
     if other is not None:
         findings.append(_other_negatives(subject, other))
     return findings
+
+
+def _of_given(subject: Subject, other: ImageSetRecord | None) -> list[Finding]:
+    """Return the findings on a direction that was not learned from the images."""
+    n, m = len(subject.examples), len(subject.negatives)
+    text = (
+        f"{count(n, 'example')} and {count(m, 'negative')}, from which the emblems come; the "
+        "direction was given and does not depend on them"
+    )
+    if min(n, m) < LIMITS.examples.fine:
+        text += f"; fewer than {LIMITS.examples.fine} images show little of how they vary"
+    level = LIMITS.examples.level(min(n, m))
+    examples = subject.finding("examples", n, level, f"{text}.", note="a count, no interval")
+    text = (
+        "Not available: the direction was given, so that what it was learned from is unknown here; "
+        "learn it again from other data to see how far it turns."
+    )
+    checks = [*_OF_LEARNED, *(["other negatives"] if other is not None else [])]
+    return [examples] + [
+        subject.finding(check, math.nan, NOT_APPLICABLE, text, note="the direction was given")
+        for check in checks
+    ]
 
 
 def _split_half(subject: Subject, curve: Sequence[CurvePoint]) -> Finding:

@@ -4,42 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from vtcav.errors import CavError, ModelError
-from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.by_hand import HandEraser
 from vtcav.explainer.erasure import Targets
 from vtcav.explainer.forward_pass import ForwardPass
-from vtcav.explainer.learning.example_passes import Pass, look_at
-from vtcav.explainer.learning.learn import learn
+from vtcav.explainer.learner import ConceptLearner
 from vtcav.explainer.one_image import OneImage, wanted_classes
-from vtcav.explainer.settings import ErasureSettings, FitSettings, IntegralSettings
-from vtcav.files.cache import Cache
-from vtcav.files.cache_location import cache_of
-from vtcav.images.concepts import ImageSet, gather
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.marked_region import RegionSource
-from vtcav.images.signature import signature
 from vtcav.method.erasure.effect import pooled_logits
-from vtcav.method.erasure.fill import Fill
-from vtcav.method.variants import PAPER, Variant, check_variant
-from vtcav.models.base import Model
 from vtcav.models.inspection.ambient import unaffected
-from vtcav.models.memory import examples_per_pass
-from vtcav.models.settings import Precision
-from vtcav.results.bank import CavBank
 from vtcav.results.erasure import Erasure
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
-from vtcav.results.image_set import ImageSetRecord
-from vtcav.results.provenance import Provenance
 from vtcav.results.tables import resampled_means
 
-if TYPE_CHECKING:
-    from vtcav.diagnostics.result import Diagnostics
 
-
-class VisualTCAV:
+class VisualTCAV(ConceptLearner):
     """Explains a classifier with concepts.
 
     Args:
@@ -101,137 +82,6 @@ class VisualTCAV:
         >>> local.attributions[["layer", "concept", "class_name"]].values.tolist()
         [['1', 'dark', 'cat'], ['1', 'dark', 'fox']]
     """
-
-    @unaffected
-    def __init__(
-        self,
-        model: Model,
-        layers: Sequence[str] | None = None,
-        steps: int | Literal["adaptive"] = IntegralSettings.steps,
-        *,
-        tolerance: float = IntegralSettings.tolerance,
-        cavs: CavBank | None = None,
-        variant: Variant | None = None,
-        batch_size: int | None = None,
-        precision: Precision | None = None,
-        fill: Fill | None = ErasureSettings.fill,
-        placebos: int = ErasureSettings.placebos,
-        features: bool = ErasureSettings.features,
-        progress: bool | None = None,
-        cache: bool | str | Path | Cache | None = None,
-    ) -> None:
-        if not isinstance(model, Model):
-            raise ModelError(
-                f"expected a vtcav model, got {type(model).__name__}; wrap the network: "
-                "vtcav.Classifier(module, class_names, preprocess)"
-            )
-        self._settings = IntegralSettings(steps, tolerance, batch_size, precision)
-        self._erasure = ErasureSettings(fill, placebos, features)
-        self.model = model
-        self.progress = progress
-        self._cache = cache_of(cache, unset=False)
-        self._preprocessing = signature(model.preprocess)
-        self.variant = check_variant(variant or (cavs.variant if cavs is not None else PAPER))
-        if cavs is not None:
-            cavs.check_fits(model, self._preprocessing)
-            cavs.check_behaviour(model)
-            cavs.check_variant(self.variant)
-            layers = list(cavs.layers) if layers is None else layers
-        self.layers = [layer.name for layer in model.check_layers(layers)]
-        self._attributor: Attributor | None = None
-        if cavs is not None:
-            self._attributor = Attributor(
-                model, cavs.select(self.layers), self._settings, self._erasure
-            )
-
-    def __repr__(self) -> str:
-        learned = f", concepts={list(self.cavs.names)}" if self._attributor else ""
-        variant = "" if self.variant == PAPER else f", variant={self.variant!r}"
-        return f"VisualTCAV({self.model.described}, layers={self.layers}{variant}{learned})"
-
-    @property
-    def attributor(self) -> Attributor:
-        """The attributor, which computes explanations with the learned CAVs.
-
-        Raises:
-            CavError: Before `fit`.
-        """
-        if self._attributor is None:
-            raise CavError("no concepts are learned yet: call fit(concepts, negatives) first")
-        return self._attributor
-
-    @property
-    def cavs(self) -> CavBank:
-        """The learned CAVs.
-
-        Raises:
-            CavError: Before `fit`.
-        """
-        return self.attributor.cavs
-
-    def check_cavs(self) -> None:
-        """Check that the CAVs still fit the network.
-
-        Raises:
-            CavError: Before `fit`, or when the weights have changed since.
-        """
-        self.cavs.check_fits(self.model, self._preprocessing)
-
-    @unaffected
-    def fit(
-        self,
-        concepts: Mapping[str, ImageSource],
-        negatives: ImageSource | Mapping[str, ImageSource] | None = None,
-        *,
-        limit: int | None = None,
-        seed: int = 0,
-        strict: bool = False,
-        min_examples: int = FitSettings.min_examples,
-        null_cavs: int | None = FitSettings.null_cavs,
-        bootstraps: int = FitSettings.bootstraps,
-    ) -> VisualTCAV:
-        """Learn concepts (steps 1 to 3), with null and bootstrap CAVs to judge them by.
-
-        Args:
-            concepts: Example images by concept name: a folder, paths, a glob, a URI, a Parquet
-                file, PIL images or a uint8 array [N, H, W, 3]; see `vtcav.images.collect`.
-            negatives: Images that do not show the concepts, one set for all or a set for each
-                concept by its name.
-            limit: At most this many images of each set, drawn at random with `seed`.
-            seed: Seeds every draw.
-            strict: Whether an unreadable image is an error. Otherwise it is named in a warning
-                and in `cavs.concepts`.
-            min_examples: The fewest readable images a set may have.
-            null_cavs: The number of null CAVs, which p-values are computed against: CAVs of
-                pseudo-concepts drawn from the negatives, as large as the concept. The smallest
-                possible p-value is 1 / (null_cavs + 1). None takes 500, or 40 for every value
-                that is tested together (layers, concepts, three classes), so that one true effect
-                can show. With fewer than twice as many negatives as examples, smaller CAVs
-                are tested, and every row says so.
-            bootstraps: The number of bootstrap CAVs, which the intervals from `cav_low` to
-                `cav_high` come from: CAVs of examples and negatives drawn with replacement.
-
-        Returns:
-            This explainer.
-
-        Raises:
-            ConceptError: For a concept without negatives, or with too few images.
-            ExplanationError: For `null_cavs` or `bootstraps` below 0.
-            ImageError: For a set without readable images, or an unreadable one when `strict`.
-            ModelError: When the network gives infinite values or NaN.
-
-        Warns:
-            CacheWarning: When the cache cannot be used; the result is the same.
-        """
-        fit = FitSettings(limit, seed, min_examples, strict, null_cavs, bootstraps)
-        gathered = gather(
-            concepts, negatives, limit=fit.limit, seed=fit.seed, min_examples=fit.min_examples
-        )
-        batch_size = self._settings.batch_size or examples_per_pass(self.model.device)
-        run = Pass(self.model, self.layers, batch_size, erasure=self._erasure.asked)
-        cavs = learn(run, gathered, fit, self.variant, cache=self._cache, shown=self.progress)
-        self._attributor = Attributor(self.model, cavs, self._settings, self._erasure)
-        return self
 
     @unaffected
     def explain(
@@ -374,67 +224,3 @@ class VisualTCAV:
             erased=erased_examples(self.attributor, refs, effects, index),
             best_layers=self.cavs.best_layers,
         )
-
-    def best_layer(self, concept: str) -> str:
-        """Return the layer to read first for a concept, as `CavBank.best_layer` does.
-
-        Raises:
-            CavError: Before `fit`, for an unknown concept, and with CAVs that were learned before
-                what the choice needs was kept.
-        """
-        return self.cavs.best_layer(concept)
-
-    @unaffected
-    def diagnostics(
-        self,
-        images: ImageSource | None = None,
-        negatives: ImageSource | None = None,
-        *,
-        seed: int = 0,
-        resamples: int = 100,
-    ) -> Diagnostics:
-        """Diagnose how far each concept can be trusted at each layer.
-
-        Args:
-            images: Images to explain, which are searched for among those of the concepts.
-            negatives: Another set of negatives, to compare the directions with.
-            seed: Seeds the resampling.
-            resamples: Draws of each kind, at least 20.
-
-        Returns:
-            Findings, each with a level: fine, look, do not use.
-
-        Raises:
-            CavError: Before `fit`, or when the weights have changed since.
-            ImageError: When no image of a set can be read.
-        """
-        from vtcav.diagnostics.diagnosis import diagnose
-
-        self.check_cavs()
-        return diagnose(
-            self.cavs,
-            images=self._record("images", images),
-            other_negatives=self._record("other negatives", negatives),
-            seed=seed,
-            resamples=resamples,
-        )
-
-    def provenance(self, settings: dict[str, Any]) -> Provenance:
-        """Return what a result of this explainer depends on, with its own settings.
-
-        Raises:
-            CavError: Before `fit`.
-        """
-        return self.attributor.provenance(settings)
-
-    # -- inside -------------------------------------------------------------------------------
-
-    def _record(self, role: str, source: ImageSource | None) -> ImageSetRecord | None:
-        """Return the record of an image set that diagnostics need."""
-        return None if source is None else self._look(role, source, self.layers)
-
-    def _look(
-        self, role: str, source: ImageSource, layers: Sequence[str], *, erasure: bool = False
-    ) -> ImageSetRecord:
-        run = Pass(self.model, layers, self._settings.images, erasure=erasure)
-        return look_at(run, ImageSet(role, tuple(collect(source))), self.progress)

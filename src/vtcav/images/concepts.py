@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vtcav.errors import ConceptError, ImageError
 from vtcav.images.file_names import is_parquet
 from vtcav.images.listing import ImageSource, collect, is_remote, subfolders
 from vtcav.images.references import ImageRef
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +37,15 @@ class Concept:
         name: The concept's name, any text.
         examples: Images that show the concept.
         negatives: Images that do not; several concepts may share one set.
+        directions: Its direction v [C] by layer where it is given; empty where it is learned.
+        origin: Where a given direction comes from, in words.
     """
 
     name: str
     examples: ImageSet
     negatives: ImageSet
+    directions: Mapping[str, Tensor] = field(default_factory=dict)
+    origin: str = ""
 
 
 def gather(

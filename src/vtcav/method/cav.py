@@ -15,9 +15,18 @@ from torch import Tensor
 from vtcav.method.concept_map import concept_map, raw_map, response
 from vtcav.method.resampling import Draws
 
-__all__ = ["Cavs", "direction", "directions", "draw_means", "emblem", "emblems"]
+__all__ = [
+    "Cavs",
+    "direction",
+    "directions",
+    "draw_means",
+    "emblem",
+    "emblems",
+    "points_along",
+]
 
 _CHANNELS, _DRAWS = 256, 64  # at a time, which bounds the memory for copies
+_ROUNDING = 1e-4  # of unit vectors: float32, and half precision on the way
 
 
 def direction(positives: Tensor, negatives: Tensor) -> Tensor:
@@ -37,6 +46,25 @@ def direction(positives: Tensor, negatives: Tensor) -> Tensor:
     """
     first, second = (G.double().sum(0) / len(G) for G in (positives, negatives))
     return (first - second).to(positives.dtype)
+
+
+def points_along(v: Tensor, learned: Tensor) -> bool:
+    """Return whether two directions are one, up to their length and rounding.
+
+    Nothing but the length of v differs then, which no concept map and no attribution depends on.
+
+    Args:
+        v: A direction [C].
+        learned: Another [C].
+
+    Example:
+        >>> import torch
+        >>> v = torch.tensor([3.0, 4.0])
+        >>> points_along(2 * v, v), points_along(-v, v)
+        (True, False)
+    """
+    unit, other = (each.double() / each.double().norm() for each in (v, learned.to(v.device)))
+    return bool((unit - other).norm() <= _ROUNDING)  # NaN of a vector of zeros is not
 
 
 def directions(positives: Tensor, negatives: Tensor, draws: Draws) -> Tensor:

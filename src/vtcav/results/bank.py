@@ -15,46 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.errors import CavError
-from vtcav.images.references import Skipped
 from vtcav.images.signature import same_preprocessing
+from vtcav.method.cav import direction, points_along
 from vtcav.method.variants import PAPER, Variant
 from vtcav.models.base import Model
 from vtcav.models.behaviour import Behaviour, behaviour, same_behaviour
 from vtcav.results import bank_file
-from vtcav.results.image_set import ImageSetRecord
+from vtcav.results.image_set import ConceptRecord, ImageSetRecord
 from vtcav.results.layer_cavs import LayerCavs, Resampling
 
 _PLAIN = "fingerprint", "described", "versions", "settings"  # fields that are JSON data
-
-
-@dataclass(frozen=True)
-class ConceptRecord:
-    """The images that a concept's CAVs were learned from.
-
-    Attributes:
-        name: The concept.
-        examples: Names of the example images used.
-        negatives: Names of the negatives used.
-        skipped_examples: Examples that could not be read, with reasons.
-        skipped_negatives: Negatives that could not be read, with reasons.
-    """
-
-    name: str
-    examples: tuple[str, ...]
-    negatives: tuple[str, ...]
-    skipped_examples: tuple[Skipped, ...] = ()
-    skipped_negatives: tuple[Skipped, ...] = ()
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> ConceptRecord:
-        """Return what `dataclasses.asdict` made of a record."""
-        return cls(
-            data["name"],
-            tuple(data["examples"]),
-            tuple(data["negatives"]),
-            tuple(Skipped(**skip) for skip in data["skipped_examples"]),
-            tuple(Skipped(**skip) for skip in data["skipped_negatives"]),
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +100,20 @@ class CavBank:
         examples, negatives = self.contrast[self.names.index(concept)]
         return self.sets[examples], self.sets[negatives]
 
+    def given(self, layer: str) -> list[Tensor | None]:
+        """Return the directions [C] at a layer that are not learned from the concepts' images.
+
+        Returns:
+            One for each concept; None where it is learned from them, or was given and is the same.
+        """
+        found: list[Tensor | None] = []
+        for k, record in enumerate(self.concepts):
+            v = self.layers[layer].v[k]
+            pair = (images.gap[layer] for images in self.evidence(record.name))
+            learned = not record.origin or points_along(v, direction(*pair))
+            found.append(None if learned else v)
+        return found
+
     def best_layer(self, concept: str) -> str:
         """Return the layer to read first for a concept, chosen without knowing what it should say.
 
@@ -188,6 +172,7 @@ class CavBank:
                 "examples": len(record.examples),
                 "negatives": len(record.negatives),
                 "skipped": len(record.skipped_examples) + len(record.skipped_negatives),
+                "direction": record.origin or "learned",
             }
             for layer, cavs in self.layers.items()
             for k, record in enumerate(self.concepts)
@@ -211,6 +196,81 @@ class CavBank:
             layers={name: self.layers[name] for name in layers},
             sets=tuple(images.select(layers) for images in self.sets),
         )
+
+    def of_concepts(self, concepts: Sequence[str]) -> CavBank:
+        """Return the bank with only these concepts, in this order.
+
+        The scores at zero feature maps stay, which say something of the layer and not of a concept.
+
+        Raises:
+            CavError: For a concept that the bank does not have, or for none.
+        """
+        missing = [name for name in concepts if name not in self.names]
+        if missing or not concepts:
+            raise CavError(
+                f"expected concepts of the bank, which are {_names(self.names)}; got "
+                f"{_names(missing or concepts)}"
+            )
+        ks = [self.names.index(name) for name in concepts]
+        kept = list(dict.fromkeys(i for k in ks for i in self.contrast[k]))
+        resampling, needed = self.resampling.chosen(ks)
+        return replace(
+            self,
+            concepts=tuple(self.concepts[k] for k in ks),
+            layers={name: cavs.chosen(ks, needed) for name, cavs in self.layers.items()},
+            thumbnails={name: self.thumbnails[name] for name in concepts},
+            sets=tuple(self.sets[i] for i in kept),
+            contrast=tuple(
+                (kept.index(first), kept.index(second))
+                for first, second in (self.contrast[k] for k in ks)
+            ),
+            resampling=resampling,
+        )
+
+    def followed_by(self, other: CavBank) -> CavBank:
+        """Return one bank of the concepts of this one, then those of another.
+
+        Both are of one network, preprocessing and variant, at the same layers. Sets of images that
+        both have are one set. The settings are those of this bank; those of the other are kept
+        with the names of its concepts, as `added`, where they differ.
+
+        Raises:
+            CavError: For banks of other networks, layers or variants, and for a concept that both
+                have.
+        """
+        self._check_joins(other)
+        sets = list(self.sets)
+        at = [_position(sets, images) for images in other.sets]
+        resampled = next(iter(self.layers.values())).resampled
+        count = 0 if resampled is None else len(resampled.v)
+        return replace(
+            self,
+            concepts=self.concepts + other.concepts,
+            layers={name: own.followed_by(other.layers[name]) for name, own in self.layers.items()},
+            thumbnails={**self.thumbnails, **other.thumbnails},
+            settings=_joined_settings(self, other),
+            sets=tuple(sets),
+            contrast=self.contrast + tuple((at[i], at[j]) for i, j in other.contrast),
+            resampling=self.resampling.followed_by(other.resampling, count),
+            from_cache={**self.from_cache, **other.from_cache},
+        )
+
+    def _check_joins(self, other: CavBank) -> None:
+        sides = [
+            ("networks", self.fingerprint, other.fingerprint),
+            ("layers", list(self.layers), list(other.layers)),
+            ("variants", self.variant, other.variant),
+        ]
+        for what, mine, others in sides:
+            if mine != others:
+                raise CavError(
+                    f"expected two banks of one network at the same layers, got other {what}: "
+                    f"{mine} and {others}; fit both in one way"
+                )
+        if not same_preprocessing(self.preprocessing, other.preprocessing):
+            raise CavError("the two banks were learned with other preprocessings; fit both in one")
+        if both := [name for name in other.names if name in self.names]:
+            raise CavError(f"both banks have a concept {_names(both)}; choose another name")
 
     def check_fits(self, model: Model, preprocessing: tuple[float, ...]) -> None:
         """Refuse a network or preprocessing other than the one the CAVs were learned with.
@@ -339,6 +399,24 @@ class CavBank:
 def describe(model: Model) -> dict[str, str]:
     """Return descriptions of a network and its preprocessing."""
     return {"network": model.described, "preprocess": repr(model.preprocess)}
+
+
+def _position(sets: list[ImageSetRecord], images: ImageSetRecord) -> int:
+    """Return the position of a set among others, at whose end it is put if it is new."""
+    for i, known in enumerate(sets):
+        if (known.role, known.digests, known.names) == (images.role, images.digests, images.names):
+            return i
+    sets.append(images)
+    return len(sets) - 1
+
+
+def _joined_settings(bank: CavBank, other: CavBank) -> dict[str, Any]:
+    """Return the settings of a bank that another is joined to."""
+    settings, added = dict(bank.settings), dict(other.settings)
+    later = [*settings.pop("added", []), *added.pop("added", [])]
+    if added != settings:
+        later.append({"concepts": list(other.names), **added})
+    return settings | ({"added": later} if later else {})
 
 
 def _names(names: Iterable[str]) -> str:

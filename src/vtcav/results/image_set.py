@@ -1,4 +1,4 @@
-"""The record of a set of images that a concept was learned from, so that its CAV can be judged.
+"""The records of concepts and of the images they were learned from, so that CAVs can be judged.
 
 Directions depend on the pooled activations alone, so they can be learned again from these, with
 other images or in cross-validation, without the network. Digests and perceptual hashes find images
@@ -17,8 +17,44 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from vtcav.images.references import Skipped
+
 HASH_SIDE = 16
 """The side in pixels of the small grey pictures that near-duplicates are found by."""
+
+
+@dataclass(frozen=True)
+class ConceptRecord:
+    """The images that a concept's CAVs were learned from.
+
+    Attributes:
+        name: The concept.
+        examples: Names of the example images used.
+        negatives: Names of the negatives used.
+        skipped_examples: Examples that could not be read, with reasons.
+        skipped_negatives: Negatives that could not be read, with reasons.
+        origin: Where the direction comes from, if it was given; empty where it was learned from
+            these images.
+    """
+
+    name: str
+    examples: tuple[str, ...]
+    negatives: tuple[str, ...]
+    skipped_examples: tuple[Skipped, ...] = ()
+    skipped_negatives: tuple[Skipped, ...] = ()
+    origin: str = ""
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ConceptRecord:
+        """Return what `dataclasses.asdict` made of a record."""
+        return cls(
+            data["name"],
+            tuple(data["examples"]),
+            tuple(data["negatives"]),
+            tuple(Skipped(**skip) for skip in data["skipped_examples"]),
+            tuple(Skipped(**skip) for skip in data["skipped_negatives"]),
+            data.get("origin", ""),
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ Letters and shapes as everywhere in vtcav: v [K, C] directions, e+ and e- [K] em
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -57,6 +57,48 @@ class LayerCavs(Cavs):
             k: The position of the concept.
         """
         return bool(self.separated[k]) and not float(self.seen[k]) < SEEN
+
+    def chosen(self, concepts: Sequence[int], resampled: Sequence[int]) -> LayerCavs:
+        """Return the CAVs of some concepts, with some of the resampled ones.
+
+        Args:
+            concepts: Positions among the K concepts.
+            resampled: Positions among the J resampled CAVs.
+        """
+        ks, js = torch.tensor(concepts), torch.tensor(resampled, dtype=torch.int64)
+        places = self.places and PlaceFilters(**_at(ks, self.places.by_name()))
+        return LayerCavs(
+            **_at(ks, self.by_name()),
+            values_pos=tuple(self.values_pos[k] for k in concepts),
+            values_neg=tuple(self.values_neg[k] for k in concepts),
+            location_pos=self.location_pos[ks],
+            location_neg=self.location_neg[ks],
+            resampled=Cavs(**_at(js, self.resampled.by_name()))
+            if self.resampled is not None and resampled
+            else None,
+            places=places,
+            zero=self.zero,
+        )
+
+    def followed_by(self, other: LayerCavs) -> LayerCavs:
+        """Return the CAVs of two banks at one layer: concepts and resampled ones in order.
+
+        Place filters and scores at zero maps are those of both, or none where either has none.
+        """
+        both = self, other
+        resampled = [each.resampled for each in both if each.resampled is not None]
+        places = [each.places for each in both if each.places is not None]
+        zero = [each.zero for each in both if each.zero is not None]
+        return LayerCavs(
+            **Cavs.joined(both).by_name(),
+            values_pos=self.values_pos + other.values_pos,
+            values_neg=self.values_neg + other.values_neg,
+            location_pos=torch.cat([each.location_pos for each in both]),
+            location_neg=torch.cat([each.location_neg for each in both]),
+            resampled=Cavs.joined(resampled) if resampled else None,
+            places=PlaceFilters.joined(places) if len(places) == len(both) else None,
+            zero=ZeroMaps.joined(zero) if len(zero) == len(both) else None,
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors by name, for a file."""
@@ -122,6 +164,43 @@ class Resampling:
     untested: tuple[str, ...]
     subset: tuple[range, ...]
 
+    def chosen(self, concepts: Sequence[int]) -> tuple[Resampling, list[int]]:
+        """Return the resampling of some concepts, and the positions of the CAVs that it needs.
+
+        Args:
+            concepts: Positions among the concepts.
+        """
+        kinds = self.null, self.bootstrap, self.subset
+        needed = sorted({j for kind in kinds for k in concepts for j in kind[k]})
+        at = {j: i for i, j in enumerate(needed)}
+        null, bootstrap, subset = (
+            tuple(
+                _moved(kind[k], at[kind[k].start] - kind[k].start if kind[k] else 0)
+                for k in concepts
+            )
+            for kind in kinds
+        )
+        return Resampling(
+            null, bootstrap, tuple(self.untested[k] for k in concepts), subset
+        ), needed
+
+    def followed_by(self, other: Resampling, resampled: int) -> Resampling:
+        """Return the resampling of two banks, of which the first has J resampled CAVs.
+
+        Args:
+            other: That of the second bank.
+            resampled: J.
+        """
+        null, bootstrap, subset = (
+            own + tuple(_moved(positions, resampled) for positions in new)
+            for own, new in (
+                (self.null, other.null),
+                (self.bootstrap, other.bootstrap),
+                (self.subset, other.subset),
+            )
+        )
+        return Resampling(null, bootstrap, self.untested + other.untested, subset)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
         subset = {"subset": [[r.start, r.stop] for r in self.subset]} if any(self.subset) else {}
@@ -141,6 +220,14 @@ class Resampling:
             tuple(data["untested"]),
             tuple(range(*pair) for pair in data.get("subset", [[0]] * len(data["null"]))),
         )
+
+
+def _moved(positions: range, by: int) -> range:
+    return range(positions.start + by, positions.stop + by) if positions else range(0)
+
+
+def _at(positions: Tensor, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor[positions] for name, tensor in named.items()}
 
 
 def _kept(kind: type[Any], tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,6 +1,8 @@
 """CAVs by the images they are drawn from: those of concepts, their bootstrap CAVs, null CAVs.
 
-All are of one kind. A concept's own CAV is one more draw: all examples against all negatives.
+All are of one kind. A concept's own CAV is one more draw: all examples against all negatives. A
+direction that was given stays as it is in every draw, whose images then decide the emblems alone;
+unless it is the one that these images teach, which is learned again from every draw.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from vtcav.explainer.learning.example_passes import LearnedSet
 from vtcav.explainer.settings import FitSettings
 from vtcav.images.concepts import Concept, ImageSet
 from vtcav.method import resampling
-from vtcav.method.cav import direction, directions
+from vtcav.method.cav import direction, directions, points_along
 from vtcav.method.discriminant_map import discriminant_directions
 from vtcav.method.resampling import Draws
 from vtcav.method.significance import enough_null_cavs
@@ -61,18 +63,25 @@ class DrawnCavs:
         *,
         own: bool = False,
         places: DrawnFilters | None = None,
+        given: Mapping[str, Tensor] | None = None,
     ) -> DrawnCavs:
         """Learn the directions of draws, step 1.
 
-        Those of resampled CAVs are matrix products; a concept's own is computed literally.
+        Those of resampled CAVs are matrix products; a concept's own is computed literally. `given`
+        are directions [C] by layer that are not to be learned.
         """
         v: dict[str, Tensor] = {}
         w: dict[str, Tensor] = {}
         offset: dict[str, Tensor] = {}
         for layer, gap in positives.gap.items():
             pair = gap, negatives.gap[layer]
-            resampled = directions(*pair, draws.part(range(own, len(draws))))
-            v[layer] = torch.cat([direction(*pair)[None]] * own + [resampled])
+            learned = direction(*pair)
+            first = given[layer].to(gap) if given else learned
+            if given and not points_along(first, learned):
+                resampled = first.expand(len(draws) - own, -1)
+            else:
+                resampled = directions(*pair, draws.part(range(own, len(draws))))
+            v[layer] = torch.cat([first[None]] * own + [resampled])
             if variant == FILTER:
                 w[layer] = discriminant_directions(*pair, draws)
         if places is not None:
@@ -139,13 +148,14 @@ class ConceptCavs:
             if size < n:
                 seed = seed_of("subset", fit.seed, n, m, concept.name)
                 draws = resampling.subset_draw(n, m, size, seed)
-                subset = self._add(examples, negatives, draws, places)
+                subset = self._add(examples, negatives, draws, places, given=concept.directions)
         seed = seed_of("bootstrap", fit.seed, n, m, concept.name)
         draws = Draws.whole(n, m).followed_by(
             resampling.bootstrap_draws(n, m, fit.bootstraps, seed)
         )
-        bootstrap = self._add(examples, negatives, draws, places, own=True) or range(0)
-        self._of_concepts.append((null, bootstrap, untested, subset))
+        given = concept.directions
+        bootstrap = self._add(examples, negatives, draws, places, own=True, given=given)
+        self._of_concepts.append((null, bootstrap or range(0), untested, subset))
 
     def of(self, images: ImageSet) -> list[DrawnCavs]:
         """Return the CAVs so far that are drawn from a set of images."""
@@ -169,10 +179,13 @@ class ConceptCavs:
         places: DrawnFilters | None,
         *,
         own: bool = False,
+        given: Mapping[str, Tensor] | None = None,
     ) -> range:
         """Learn CAVs, and return the positions of the resampled ones among all resampled CAVs."""
         start = sum(len(earlier.resampled) for earlier in self.drawn)
-        cavs = DrawnCavs.learn(positives, negatives, draws, self.variant, own=own, places=places)
+        cavs = DrawnCavs.learn(
+            positives, negatives, draws, self.variant, own=own, places=places, given=given
+        )
         self.drawn.append(cavs)
         return range(start, start + len(cavs.resampled))
 

@@ -43,12 +43,15 @@ from vtcav.method.erasure.place_filter import REFINEMENTS, TOP
 from vtcav.method.variants import PAPER, PLACES, Variant
 from vtcav.models.behaviour import behaviour
 from vtcav.models.memory import free_memory
-from vtcav.results.bank import CavBank, ConceptRecord, describe
+from vtcav.results.bank import CavBank, describe
+from vtcav.results.image_set import ConceptRecord
 from vtcav.results.layer_cavs import LayerCavs
 from vtcav.results.provenance import versions
 from vtcav.results.zero_maps import ZeroMaps
 
-_CLASSES = 3  # that `explain` explains by default
+CLASSES = 3
+"""The classes that `explain` explains by default, whose tests count together."""
+
 _MEMORY = 0.1  # share of a GPU's free memory for feature maps between the passes
 
 
@@ -87,7 +90,7 @@ def learn(
         ModelError: When the network gives infinite values or NaN.
     """
     sets = list(dict.fromkeys(s for c in concepts for s in (c.examples, c.negatives)))
-    drawn = ConceptCavs(fit, variant, len(run.layers) * len(concepts) * _CLASSES)
+    drawn = ConceptCavs(fit, variant, len(run.layers) * len(concepts) * CLASSES)
     learned: dict[ImageSet, LearnedSet] = dict(passes or {})
     known = learning_cache(cache, run.model, run.layers, run.batch_size)
     with (
@@ -233,4 +236,5 @@ def _concept_record(concept: Concept, learned: Mapping[ImageSet, LearnedSet]) ->
         tuple(ref.name for ref in negatives.used),
         tuple(examples.skipped),
         tuple(negatives.skipped),
+        concept.origin,
     )

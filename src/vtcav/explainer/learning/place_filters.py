@@ -4,11 +4,14 @@ A filter is refined over the examples' feature maps, which wait in the buffer be
 learned three times: from all images, and from each half of them, which says how well it tells the
 images of the other half apart. Refinement can settle on something else that the examples have in
 common with the negatives; so an earlier step is kept where it tells its own images apart better.
+
+A direction that was given, and is not the one that these images teach, is its own place filter:
+its region is where it responds, and nothing of it is learned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
@@ -20,7 +23,7 @@ from vtcav.explainer.learning.drawn_filters import DrawnFilters, OwnFilter
 from vtcav.explainer.learning.example_passes import LearnedSet, Pass, feature_maps
 from vtcav.images.concepts import Concept, ImageSet
 from vtcav.method.auc import auc
-from vtcav.method.cav import emblem
+from vtcav.method.cav import direction, emblem, points_along
 from vtcav.method.discriminant_map import discriminant_directions
 from vtcav.method.erasure.place_filter import (
     REFINEMENTS,
@@ -78,32 +81,45 @@ class PlaceLearning:
 
     def learn(self, concept: Concept, examples: LearnedSet, negatives: LearnedSet) -> None:
         """Learn the filters of the next concept at every layer."""
-        start = {
-            layer: torch.cat([_start(examples.gap[layer], negatives.gap[layer], f) for f in _FOLDS])
-            for layer in self._run.layers
-        }
+        start, fixed = {}, set()
+        for layer in self._run.layers:
+            pair, v = (examples.gap[layer], negatives.gap[layer]), concept.directions.get(layer)
+            if v is None or points_along(v, direction(*pair)):
+                start[layer] = torch.cat([_start(*pair, fold) for fold in _FOLDS])
+            else:
+                start[layer] = v.to(pair[0]).expand(len(_FOLDS), -1).clone()
+                fixed.add(layer)
         here = self._recalled(concept, examples, start)
         if here is None:
-            here = self._refined(examples, self._background(negatives), start)
+            here = self._refined(examples, self._background(negatives), start, fixed)
             if examples.entries is not None:
                 self._new.append((concept, here, examples.entries))
         self._concepts.append((concept, here))
 
     def _refined(
-        self, examples: LearnedSet, backgrounds: Backgrounds, start: Mapping[str, Tensor]
+        self,
+        examples: LearnedSet,
+        backgrounds: Backgrounds,
+        start: Mapping[str, Tensor],
+        fixed: Container[str],
     ) -> dict[str, _Learned]:
-        """Return the filters of every step by layer, refined from directions [3, C]."""
+        """Return the filters of every step by layer, refined from directions [3, C].
+
+        Those of layers in `fixed` stay as they are in every step.
+        """
         w = {layer: [first] for layer, first in start.items()}
         differences: dict[str, list[Tensor]] = {layer: [] for layer in start}
         for _ in range(REFINEMENTS):
             m_pos = self._top_means(examples, {layer: steps[-1] for layer, steps in w.items()})
             for layer, folds in backgrounds.items():
                 pairs = zip(folds, m_pos[layer], strict=True)
-                w[layer].append(torch.cat([fold.filters(m[None]) for fold, m in pairs]))
+                refined = [fold.filters(m[None]) for fold, m in pairs if layer not in fixed]
+                w[layer].append(torch.cat(refined) if refined else start[layer])
                 differences[layer].append(m_pos[layer][0] - folds[0].mean)
         learned = {}
         for layer, steps in w.items():
-            m_neg = torch.stack([fold.mean for fold in backgrounds[layer]])
+            folds = backgrounds[layer]
+            m_neg = torch.stack([folds[0 if layer in fixed else f].mean for f in range(len(folds))])
             stacked, found = torch.stack(steps), differences[layer]
             # the locations of the start are those that the first step was learned from
             own = pattern(stacked[:, 0], torch.stack([found[0], *found]))
