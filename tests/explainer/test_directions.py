@@ -173,8 +173,11 @@ def test_one_set_of_images_serves_many_directions():
     )
     assert len(explainer.cavs.sets) == 2
     assert not torch.equal(*explainer.cavs.layers["3"].places.w)
-    cosines = explainer.diagnostics().cosines("3")
-    assert abs(float(np.asarray(cosines)[0, 1])) < 1e-6
+    found = explainer.diagnostics()
+    assert abs(float(np.asarray(found.cosines("3"))[0, 1])) < 1e-6
+    of_a = found.table[found.table["concept"] == "a"].set_index("check")
+    assert "the same images as those of 'b'" in of_a.loc["shared with concepts", "meaning"]
+    assert of_a.loc["other concepts", "level"] == "not applicable"
 
 
 V = np.ones(6)

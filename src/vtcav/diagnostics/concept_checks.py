@@ -93,7 +93,10 @@ def _confused(subjects: Sequence[Subject], k: int) -> Finding:
     mine, check = subjects[k], "other concepts"
     if reason := mine.why_not():
         return mine.untested(check, "against other concepts", reason)
-    others = [subject for i, subject in enumerate(subjects) if i != k]
+    others = [subject for subject in subjects if subject.examples is not mine.examples]
+    if not others:
+        text = "Not applicable: all concepts take their emblems from one set of images."
+        return mine.finding(check, _NAN, NOT_APPLICABLE, text, note="no other images")
     values = [auc(mine.margins_from(other.gap_pos)) for other in others]
     worst = int(np.argmin(values))
     value, other = values[worst], others[worst]

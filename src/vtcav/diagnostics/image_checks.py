@@ -97,6 +97,13 @@ def concepts_check(concept: str, copies: Copies, examples: int, others: dict[str
         examples: Number of the set of its examples.
         others: Numbers of the other concepts' sets, by name; at least one.
     """
+    one_set = [name for name, s in others.items() if s == examples]
+    if one_set:
+        text = (
+            f"Its emblems come from the same images as those of {', '.join(map(repr, one_set))}; "
+            "that is right only where all of the images show each of these concepts"
+        )
+        return _share(concept, "shared with concepts", 1.0, LOOK, text)
     found = {name: copies.found(examples, s) for name, s in others.items()}
     most = max(found, key=lambda name: int(found[name].sum()))
     shared = found[most]
