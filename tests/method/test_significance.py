@@ -14,6 +14,7 @@ from tests.helpers.small import pictures, small_model
 from vtcav.explainer.learning.drawn_cavs import seed_of
 from vtcav.method.cav import emblems
 from vtcav.method.resampling import bootstrap_draws, null_draws
+from vtcav.method.erasure.effect import mean_test, placebo_p_value
 from vtcav.method.significance import (
     ALL_EQUAL,
     bootstrap_interval,
@@ -40,6 +41,15 @@ def test_p_value_counts_ties_and_is_never_zero():
     assert p_value(0.1, null) == pytest.approx(4 / 5)
     assert p_value(0.6, null) == pytest.approx(1 / 5)
     assert p_value(0.0, null) == 1
+
+
+@pytest.mark.parametrize("strange", [np.nan, np.inf, -np.inf])
+def test_no_strange_number_counts_as_smaller(strange):
+    null = np.append(np.linspace(0, 1, 19), strange)
+    assert np.isnan(p_value(2.0, null))
+    assert np.isnan(p_value(strange, null[:-1]))
+    assert np.isnan(placebo_p_value(2.0, null))
+    assert np.isnan(mean_test(np.array([1.0, strange]), *np.ones((3, 2)))[1])
 
 
 def test_effect_size_is_in_standard_deviations_of_the_null():
@@ -431,7 +441,8 @@ def bar_explainer(variant="paper"):
         net[4].weight[0, 0] = 4.0
     preprocess = vtcav.Preprocess(16, mean=(0.5,) * 3, std=(0.25,) * 3)
     model = vtcav.Classifier(net, list("abcd"), preprocess)
-    return vtcav.VisualTCAV(model, ["1"], steps=4, variant=variant, progress=False, batch_size=64)
+    settings = {"steps": 4, "batch_size": 64, "fill": None, "progress": False}
+    return vtcav.VisualTCAV(model, ["1"], variant=variant, **settings)
 
 
 @pytest.mark.parametrize(("variant", "fits"), [("paper", 40), ("filter", 40), ("places", 8)])

@@ -1,6 +1,7 @@
 """Models by name: preprocessing and class names come along, nothing downloads, files are strict."""
 
 import json
+import shutil
 import socket
 import sys
 import warnings
@@ -256,6 +257,40 @@ def test_hugging_face_what_is_not_there(vit, tmp_path):
     transformers.BertConfig().save_pretrained(text)
     with pytest.raises(ModelError, match=r"no image classifier of transformers .*'bert'"):
         vtcav.load_model(f"hf:{text}", weights="random")
+
+
+@pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json"])
+def test_hugging_face_with_code_of_its_own(vit, file, tmp_path):
+    folder = shutil.copytree(vit[0], tmp_path / "net")
+    content = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(content | {"auto_map": {"AutoConfig": "payload.C"}}))
+    trace = tmp_path / "was_here"
+    (folder / "payload.py").write_text(f"open({str(trace)!r}, 'w')\nclass C: ...\n")
+    with pytest.raises(ModelError, match=r"Python code of its own.*auto_map.*not run"):
+        vtcav.load_model(f"hf:{folder}", device="cpu")
+    assert not trace.exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_torchscript_archives_are_refused_unread(vit, tmp_path, monkeypatch):
+    script = tmp_path / "net.pt"
+    torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)).save(script)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(ModelError, match="TorchScript archive, which holds code"):
+        read_weights(script)
+    folder = shutil.copytree(vit[0], tmp_path / "vit")
+    (folder / "model.safetensors").unlink()
+    shutil.copy(script, folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="TorchScript archive"):
+        vtcav.load_model(f"hf:{folder}", device="cpu")
+
+
+@pytest.mark.parametrize("name", ["x.csv", "net.gguf", "model.safetensors", "net.pt"])
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"GGUF\x03\0\0\0", b"\xff" * 40])
+def test_files_that_are_no_weights(name, content, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=f"cannot read weights from .*{name}|more than tensors"):
+        read_weights(tmp_path / name)
 
 
 @pytest.mark.parametrize("weights", [None, "random"])

@@ -293,21 +293,21 @@ class Eraser:
         """
         found: list[Tensor] = []
         names: list[str] = []
-        waiting = images.x[:0]
+        waiting: list[Tensor] = []
+        most = self._model.images_together(self._batch_size)
         for erasure in erasures:
             n = erasure.n
             pictures = self._pictures(images.x[n : n + 1], regions, erasure)
             if shown is not None:
                 shown[n, erasure.k] = pictures[0].clone()  # not all of them
-            waiting = torch.cat([waiting, pictures])
+            waiting += torch.split(pictures, 1)
             names += [images.names[n]] * len(pictures)
             last = erasure is erasures[-1]
-            while len(waiting) >= self._batch_size or (last and len(waiting)):
-                x, waiting = waiting[: self._batch_size], waiting[self._batch_size :]
+            while len(waiting) >= most or (last and waiting):
                 with torch.no_grad():
-                    found.append(self._model.logits(x))
-                check_finite(names[: len(x)], {}, found[-1])
-                names = names[len(x) :]
+                    found.append(self._model.logits(torch.cat(waiting[:most])))
+                check_finite(names[:most], {}, found[-1])
+                waiting, names = waiting[most:], names[most:]
         return (
             list(torch.split(torch.cat(found), [len(each) for each in erasures])) if found else []
         )

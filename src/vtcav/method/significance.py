@@ -18,6 +18,7 @@ __all__ = [
     "bootstrap_interval",
     "effect_size",
     "enough_null_cavs",
+    "finite",
     "p_value",
     "q_values",
     "significance",
@@ -81,13 +82,25 @@ def p_value(observed: float, null: Array) -> float:
         null: Attributions of null CAVs [J].
 
     Returns:
-        In (0, 1].
+        In (0, 1]; NaN where any of the numbers is NaN or infinite: it would count as smaller.
 
     Example:
         >>> p_value(0.3, np.array([0.1, 0.2, 0.3, 0.4]))
         0.6
     """
+    if not finite(observed, null):
+        return math.nan
     return float((1 + np.count_nonzero(null >= observed)) / (1 + len(null)))
+
+
+def finite(observed: float, chance: Array) -> bool:
+    """Whether all numbers of a test are finite.
+
+    Example:
+        >>> finite(1.0, np.array([0.5, np.nan]))
+        False
+    """
+    return math.isfinite(observed) and bool(np.isfinite(chance).all())
 
 
 def effect_size(observed: float, null: Array) -> float:

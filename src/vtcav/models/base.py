@@ -160,6 +160,10 @@ class Model(ABC):
     def logits(self, images: Tensor) -> Tensor:
         """Return the pre-softmax scores z [N, T]."""
 
+    def images_together(self, count: int) -> int:
+        """Return how many images to give to `logits` where there is memory for `count`."""
+        return count
+
     @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return class probabilities [N, T] (for a binary network [N, 2]) of logits."""

@@ -245,6 +245,10 @@ class Classifier(Model):
         """Return the pre-softmax scores z [N, T] (float32) of preprocessed images."""
         return self._whole_pass(images, ())[1]
 
+    def images_together(self, count: int) -> int:
+        """Return how many images to give to `logits` where there is memory for `count`."""
+        return self.forward.together(count)
+
     @contextmanager
     def differentiable(self) -> Iterator[Callable[[Tensor], Tensor]]:
         """Yield the function from images to logits through which gradients reach the images.

@@ -21,6 +21,7 @@ from vtcav.method.variants import PAPER, Variant
 from vtcav.models.base import Model
 from vtcav.models.behaviour import Behaviour, behaviour, same_behaviour
 from vtcav.results import bank_file
+from vtcav.results.bank_check import faults
 from vtcav.results.image_set import ConceptRecord, ImageSetRecord
 from vtcav.results.layer_cavs import LayerCavs, Resampling
 
@@ -369,9 +370,13 @@ class CavBank:
         """
         tensors, data = bank_file.read(Path(path))
         try:
-            return cls._from(tensors, data)
-        except (KeyError, TypeError) as error:
+            bank = cls._from(tensors, data)
+            wrong = next(faults(bank), "")
+        except Exception as error:  # whatever a file of other software holds
             raise CavError(f"the CAVs in {str(path)!r} are incomplete: {error!r}") from error
+        if wrong:
+            raise CavError(f"the CAVs in {str(path)!r} cannot be used: {wrong}; fit again and save")
+        return bank
 
     @classmethod
     def _from(cls, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) -> CavBank:

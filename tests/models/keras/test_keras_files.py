@@ -332,6 +332,32 @@ def test_code_in_a_file_is_not_run(suffix, unsafe, tmp_path):
     assert not trace.exists()
 
 
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"module": "os", "class_name": "function", "config": "system", "registered_name": "system"},
+        {"module": "builtins_", "class_name": "Payload", "config": {}, "registered_name": "P"},
+        {"module": "keras.utils", "class_name": "function", "config": "get_file"},
+    ],
+)
+def test_what_only_a_file_names_is_not_imported(named, saved, tmp_path):
+    _, folder = saved
+
+    def change(config):
+        config["config"]["layers"][1]["config"]["activation"] = named
+        return config
+
+    rewrite_archive(folder / "net.keras", tmp_path / "net.keras", change)
+    with pytest.raises(ModelError, match=r"names '.*', which is neither part of Keras nor regist"):
+        read_network(tmp_path / "net.keras")
+
+
+def test_an_old_version_that_is_imported_already(monkeypatch):
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "3.8.0")
+    with pytest.raises(ModelError, match=r"expected Keras 3\.12 or later, but 3\.8\.0"):
+        read_network(DATA / "relu.keras")
+
+
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_tensorflow_operators(suffix, saved, tmp_path):
     _, folder = saved

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vtcav.evaluation.removal.curves import area
 from vtcav.evaluation.result import EvaluationResult, by_group, mean_interval
+from vtcav.method.significance import finite
 from vtcav.parameters import Between, check
 from vtcav.results.tables import printable
 from vtcav.results.words import counted_notes
@@ -191,7 +192,9 @@ def mean_controls(
 
 def _p_value(own: float, controls: NDArray[np.float64]) -> float:
     """Return how often a random direction leaves as small an area, the concept counted in."""
-    return float((1 + (controls <= own).sum()) / (1 + len(controls))) if len(controls) else NAN
+    if not len(controls) or not finite(own, controls):
+        return NAN
+    return float((1 + (controls <= own).sum()) / (1 + len(controls)))
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vtcav.method.significance import finite
+
 __all__ = ["class_scores", "mean_test", "placebo_p_value", "pooled_logits", "share"]
 
 
@@ -86,12 +88,14 @@ def placebo_p_value(drop: float, placebos: NDArray[np.float64]) -> float:
         placebos: Drops of the placebos [J].
 
     Returns:
-        At least 1 / (J + 1).
+        At least 1 / (J + 1); NaN where any of the numbers is NaN or infinite.
 
     Example:
         >>> placebo_p_value(2.0, np.linspace(-1, 1, 19))
         0.05
     """
+    if not finite(drop, placebos):
+        return math.nan
     away = np.abs(placebos - (drop + placebos.sum()) / (1 + len(placebos)))
     own = abs(drop - (drop + placebos.sum()) / (1 + len(placebos)))
     # rounding must not break ties
@@ -119,7 +123,7 @@ def mean_test(
 
     Returns:
         The effect, in standard deviations of the mean by chance, and the p-value in (0, 1]; NaN
-        and 1 where all regions of all images have the same drop.
+        and 1 where all regions of all images have the same drop, NaN both where any number is NaN.
 
     Example:
         >>> J = np.array([20, 20])
@@ -130,6 +134,8 @@ def mean_test(
     away = (drops - means) * placebos / (1 + placebos)
     variance = (deviations**2 + (drops - means) ** 2 / (1 + placebos)) * placebos / (1 + placebos)
     total = float(variance.sum())
+    if not math.isfinite(total):
+        return math.nan, math.nan
     if total <= 0:
         return math.nan, 1.0
     effect = float(away.sum()) / math.sqrt(total)

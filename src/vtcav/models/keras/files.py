@@ -44,6 +44,10 @@ _MODELS = {"Functional": "keras.src.models.functional", "Sequential": "keras", "
 _TF_OPERATORS = {"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "ClassMethod"}
 _TF_OPERATORS |= {"InstanceMethod", "InstanceProperty"}
 _CODE = {"Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer"}
+_FUNCTIONS = {"builtins", "keras"} | {
+    f"keras.{name}"
+    for name in ("activations", "initializers", "regularizers", "constraints", "ops", "losses")
+}
 _AGAIN = (
     "Where the network was made, save it again with Keras 3: build it there from keras 3 layers, "
     "load the old weights with load_weights, and call save('network.keras')"
@@ -60,8 +64,8 @@ def import_keras() -> Any:
         ExtraError: When keras is not installed.
         ModelError: When keras is older than 3.12, or was imported with another backend.
     """
+    _check_version()
     if "keras" not in sys.modules:
-        _check_version()
         before = os.environ.get("KERAS_BACKEND")
         os.environ["KERAS_BACKEND"] = "torch"
         try:
@@ -245,12 +249,47 @@ def _refuse(config: Any, path: Path) -> None:
             "keras.saving.register_keras_serializable, or build the network in Python and give "
             "it to vtcav.models.keras.classifier.KerasClassifier"
         )
+    if foreign := next(_foreign(config), None):
+        raise ModelError(
+            f"{str(path)!r} names {foreign!r}, which is neither part of Keras nor registered: "
+            "objects that only a file names are not imported, because they could do anything. "
+            "Import the module of your layer before, with the layer decorated by "
+            "keras.saving.register_keras_serializable"
+        )
     if operators := sorted(_TF_OPERATORS & set(found)):
         raise ModelError(
             f"{str(path)!r} was made by TF-Keras 2 with TensorFlow operators as layers "
             f"({found[operators[0]]!r} of type {operators[0]}), which Keras 3 does not know. "
             f"{_AGAIN}; a keras.applications network, ConvNeXt for one, is built by its function"
         )
+
+
+def _foreign(config: Any) -> Iterator[str]:
+    """Yield the objects of a description that Keras would look for in other modules."""
+    if isinstance(config, dict):
+        module, kind = config.get("module"), config.get("class_name")
+        if kind is not None and module is not None and not _is_known(config):
+            name = config.get("config") if kind == "function" else kind
+            yield f"{module}.{name}"
+        for value in config.values():
+            yield from _foreign(value)
+    elif isinstance(config, list):
+        for value in config:
+            yield from _foreign(value)
+
+
+def _is_known(config: dict[str, Any]) -> bool:
+    """Whether an object is one of Keras', or one that the user registered or imported."""
+    keras, module = import_keras(), str(config["module"])
+    registered = config.get("registered_name")
+    if isinstance(registered, str) and keras.saving.get_registered_object(registered) is not None:
+        return True
+    own = getattr(sys.modules.get(module), str(config["class_name"]), None)
+    if isinstance(own, type) and issubclass(own, keras.layers.Layer):
+        return True
+    if config["class_name"] == "function":
+        return module in _FUNCTIONS
+    return module == "builtins" or module.split(".")[0] == "keras"
 
 
 def _described(config: Any) -> Iterator[tuple[str, str]]:

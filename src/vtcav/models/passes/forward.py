@@ -35,6 +35,7 @@ FEWEST, LEAST_WORK = 4, 2e9
 """Images, and multiply-adds, of a pass in ONNX Runtime: it must be worth starting it."""
 
 MOST = 256  # images of a pass, to tell whether it can ever be worth it
+_TOGETHER, _BYTES = 4, 1 << 26  # of a pass of images that are computed one after another
 
 _log = logging.getLogger("vtcav")
 
@@ -150,6 +151,15 @@ class Forward:
     def ways(self) -> list[_Way]:
         """Return the ways that are open, the fastest first."""
         return [*self._open(_InRuntime.name), *self._open(_Folded.name)]
+
+    def together(self, count: int) -> int:
+        """Return how many images to pass to the logits where there is memory for `count`.
+
+        Where each passes by itself there may be more, so that fewer passes are compared.
+        """
+        image = self._probe[0].numel() * self._probe.element_size()
+        most = min(_TOGETHER * count, _BYTES // image)
+        return max(count, most) if count >= FEWEST and self._open(_InRuntime.name) else count
 
     def _open(self, name: str) -> list[_Way]:
         """Return a way, found out at its first use; none where it is not open."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,13 +69,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if not Path(path).is_file():
         raise ModelError(f"there is no file of weights at {str(path)!r}")
     if Path(path).suffix == ".safetensors":
-        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
             return load_file(path)
-        except (SafetensorError, OSError) as error:
+        except Exception as error:  # the parser of a foreign format, whatever the file holds
             raise ModelError(f"cannot read weights from {str(path)!r}: {error}") from error
+    refuse_torchscript(Path(path))
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -83,7 +84,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             "only the weights, torch.save(module.state_dict(), path) or safetensors, or build "
             "the network with python:MODULE:CALLABLE"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # the parser of a foreign format, whatever the file holds
         raise ModelError(
             f"cannot read weights from {str(path)!r}: {error}; expected a file of torch.save or "
             "safetensors"
@@ -103,6 +104,23 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if way:
         _say(path, f"took {'.'.join(way)!r} of {_form(content)}")
     return {str(key): value for key, value in state.items()}
+
+
+def refuse_torchscript(path: Path) -> None:
+    """Refuse an archive of TorchScript, whose code some versions of PyTorch run when it is read."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ModelError(f"cannot read weights from {str(path)!r}: {error}") from error
+    parts = {part for name in names for part in name.split("/")[:2]}
+    if parts & {"constants.pkl", "code"}:
+        raise ModelError(
+            f"{str(path)!r} is a TorchScript archive, which holds code beside the weights: save "
+            "only the weights, torch.save(torch.jit.load(path).state_dict(), new_path)"
+        )
 
 
 def _is_state(content: Mapping[Any, Any]) -> bool:

@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from vtcav.errors import ModelError, warn
 from vtcav.images.preprocess import Preprocess
 from vtcav.models.settings import LoadSettings
-from vtcav.models.sources.checkpoints import build_network
+from vtcav.models.sources.checkpoints import build_network, refuse_torchscript
 from vtcav.models.sources.source import Source, hub_file, package
 
+_LOCAL = {"local_files_only": True, "trust_remote_code": False}
+"""Arguments of every call that reads a folder: nothing is downloaded, and no code in it is run."""
+_DESCRIPTIONS = "config.json", "preprocessor_config.json", "processor_config.json"
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
@@ -34,9 +37,10 @@ def load(name: str, settings: LoadSettings) -> Source:
         ExtraError: When transformers is not installed.
     """
     transformers = package("transformers", "hf")
+    refuse_code(name)
     try:
-        config = transformers.AutoConfig.from_pretrained(name, local_files_only=True)
-    except (OSError, ValueError) as error:
+        config = transformers.AutoConfig.from_pretrained(name, **_LOCAL)
+    except Exception as error:  # the parser of a foreign format, whatever the folder holds
         raise ModelError(_absent(name, error)) from error
     auto = transformers.AutoModelForImageClassification
 
@@ -44,7 +48,7 @@ def load(name: str, settings: LoadSettings) -> Source:
         if count is not None and count != config.num_labels:
             config.num_labels = count
         with _errors(name, config):
-            module: nn.Module = auto.from_config(config)
+            module: nn.Module = auto.from_config(config, trust_remote_code=False)
         return module
 
     module = build_network(build, settings, lambda: _pretrained(auto, name, config))
@@ -53,10 +57,38 @@ def load(name: str, settings: LoadSettings) -> Source:
     return Source(module, names, preprocess)
 
 
+def refuse_code(name: str) -> None:
+    """Refuse a network that comes with Python code of its own, before anything reads it.
+
+    Raises:
+        ModelError: When a description names such code, or cannot be read.
+    """
+    folder = Path(name)
+    for file in _DESCRIPTIONS:
+        path = folder / file if folder.is_dir() else hub_file(name, [file])
+        if path is None or not path.is_file():
+            continue
+        try:
+            content = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ModelError(f"cannot read {file} of hf:{name}: {error}") from error
+        if not isinstance(content, dict):
+            raise ModelError(f"{file} of hf:{name} holds no JSON object")
+        if "auto_map" in content:
+            raise ModelError(
+                f"hf:{name} comes with Python code of its own ({file} has 'auto_map'), which is "
+                "not run because code from elsewhere could do anything. Read it, build the network "
+                "in a module of yours, and give it as python:MODULE:CALLABLE"
+            )
+    pickled = hub_file(name, ["pytorch_model.bin"]) if not folder.is_dir() else None
+    for path in [pickled] if pickled else sorted(folder.glob("*.bin")):
+        refuse_torchscript(path)
+
+
 def _pretrained(auto: Any, name: str, config: Any) -> nn.Module:
     """Return the network with its weights; raise where some would be random."""
     with _errors(name, config):
-        module, info = auto.from_pretrained(name, local_files_only=True, output_loading_info=True)
+        module, info = auto.from_pretrained(name, **_LOCAL, output_loading_info=True)
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"])[:3])
         raise ModelError(
@@ -79,7 +111,7 @@ def _errors(name: str, config: Any) -> Iterator[None]:
             f"transformers cannot import what hf:{name} needs: {error}. Do the versions of torch, "
             "torchvision and transformers fit each other?"
         ) from error
-    except (ValueError, RuntimeError) as error:
+    except Exception as error:  # the parser of a foreign format, whatever the folder holds
         raise ModelError(
             f"hf:{name} is no image classifier of transformers (its kind is "
             f"{getattr(config, 'model_type', 'unknown')!r}): {error}"
@@ -107,11 +139,11 @@ def _preprocess(transformers: Any, name: str, config: Any) -> Callable[[Image.Im
             "otherwise"
         )
         return Preprocess(size, resize="stretch", mean=0.5, std=0.5)
-    settings = json.loads(file.read_text("utf-8"))
-    found = preprocess_of(settings)
-    if found is not None:
-        return found
-    processor = transformers.AutoImageProcessor.from_pretrained(name, local_files_only=True)
+    with _errors(name, config):
+        found = preprocess_of(json.loads(file.read_text("utf-8")))
+        if found is not None:
+            return found
+        processor = transformers.AutoImageProcessor.from_pretrained(name, **_LOCAL)
 
     def preprocess(image: Image.Image) -> Tensor:
         tensor: Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]

@@ -1,0 +1,127 @@
+"""The check of a bank that comes from a file: shapes, kinds and values fit each other.
+
+A file with the right checksum may still have been written by other software, or on purpose. A NaN
+or a direction of the wrong length would give a wrong number later, or an error that names no file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+from torch import Tensor
+
+from vtcav.method.cav import Cavs
+from vtcav.method.variants import FILTER, PAPER, PLACES, VARIANTS
+
+if TYPE_CHECKING:
+    from vtcav.results.bank import CavBank
+    from vtcav.results.image_set import ImageSetRecord
+    from vtcav.results.layer_cavs import LayerCavs
+
+_Shape: TypeAlias = tuple[int | None, ...]  # None: any size
+_FIELDS = {PAPER: (), FILTER: ("w",), PLACES: ("w", "offset")}
+"""Fields of `Cavs` beside directions and emblems, by variant."""
+
+
+def faults(bank: CavBank) -> Iterator[str]:
+    """Yield what is wrong with a bank, one sentence each."""
+    if bank.settings.get("variant", PAPER) not in VARIANTS:
+        yield f"its variant is {bank.settings['variant']!r}, expected one of {VARIANTS}"
+        return
+    if not bank.concepts or not bank.layers:
+        yield "it has no concepts or no layers"
+        return
+    if len(set(bank.names)) < len(bank.names):
+        yield "two concepts have one name"
+    yield from _of_sets(bank)
+    for layer, cavs in bank.layers.items():
+        for fault in _of_layer(bank, cavs):
+            yield f"layer {layer!r}: {fault}"
+
+
+def _of_sets(bank: CavBank) -> Iterator[str]:
+    K, sets = len(bank.concepts), len(bank.sets)
+    if len(bank.contrast) != K or any(not 0 <= i < sets for pair in bank.contrast for i in pair):
+        yield f"its contrast does not name two of {sets} sets for each of {K} concepts"
+    counts = {name: len(kind) for name, kind in vars(bank.resampling).items()}
+    if any(count != K for count in counts.values()):
+        yield f"resampled CAVs belong to {counts} concepts, expected {K} each"
+    for images in bank.sets:
+        n = len(images.names)
+        if not n or len(images.digests) != n or len(images.origins) not in (0, n):
+            yield f"{images.role}: names, digests and origins are of different lengths"
+        shapes = {layer: (n, cavs.v.shape[-1]) for layer, cavs in bank.layers.items()}
+        for fault in _of_tensors({layer: images.gap[layer] for layer in shapes}, shapes):
+            yield f"{images.role}, mean activations: {fault}"
+        yield from _of_pictures(images)
+
+
+def _of_pictures(images: ImageSetRecord) -> Iterator[str]:
+    hashes = images.perceptual_hashes
+    if hashes.ndim != 3 or len(hashes) != len(images.names) or hashes.dtype.kind != "u":
+        yield f"{images.role}: perceptual hashes are {hashes.dtype} {list(hashes.shape)}"
+    if images.logits.dim() != 1 or images.logits_std.dim() != 1:
+        yield f"{images.role}: logits are no vectors"
+    if not bool(torch.isfinite(images.logits).all()):
+        yield f"{images.role}: logits are not finite"
+
+
+def _of_layer(bank: CavBank, cavs: LayerCavs) -> Iterator[str]:
+    K, C = len(bank.concepts), cavs.v.shape[-1] if cavs.v.dim() else 0
+    yield from _of_cavs(bank, cavs, (K, C))
+    J = max((r.stop for kind in _kinds(bank) for r in kind if r), default=0)
+    if cavs.resampled is not None:
+        yield from (f"resampled, {fault}" for fault in _of_cavs(bank, cavs.resampled, (None, C)))
+    known = 0 if cavs.resampled is None else len(cavs.resampled.v)
+    if known < J or any(r.start < 0 or r.step != 1 for kind in _kinds(bank) for r in kind):
+        yield f"expected {J} resampled CAVs or more, got {known}"
+    for name in ("location_pos", "location_neg"):
+        yield from _of_tensors({name: getattr(cavs, name)}, {name: (K, None, None)})
+    for each in (*cavs.values_pos, *cavs.values_neg):
+        yield from _of_tensors({"values": each}, {"values": (None,)})
+    if cavs.places is not None:
+        named = cavs.places.by_name()
+        shapes: dict[str, _Shape] = dict.fromkeys(named, (K,))
+        yield from (
+            f"place filters, {fault}"
+            for fault in _of_tensors(named, shapes | {"w": (K, C), "pattern": (K, C)})
+        )
+
+
+def _kinds(bank: CavBank) -> tuple[tuple[range, ...], ...]:
+    return bank.resampling.null, bank.resampling.bootstrap, bank.resampling.subset
+
+
+def _of_cavs(bank: CavBank, cavs: Cavs, shape: _Shape) -> Iterator[str]:
+    named = cavs.by_name()
+    wanted = {"v", "e_pos", "e_neg", *_FIELDS[bank.variant]}
+    if set(named) != wanted:
+        yield f"expected {sorted(wanted)} of variant {bank.variant!r}, got {sorted(named)}"
+        return
+    J = len(cavs.v) if shape[0] is None and cavs.v.dim() else shape[0]
+    shapes: dict[str, _Shape] = {
+        name: (J, shape[1]) if name in ("v", "w") else (J,) for name in named
+    }
+    yield from _of_tensors(named, shapes)
+
+
+def _of_tensors(named: Mapping[str, Tensor], shapes: Mapping[str, _Shape]) -> Iterator[str]:
+    for name, tensor in named.items():
+        found, expected = tuple(tensor.shape), shapes[name]
+        if len(found) != len(expected) or any(
+            b is not None and a != b for a, b in zip(found, expected, strict=True)
+        ):
+            sizes = ["any" if size is None else size for size in expected]
+            yield f"{name!r} has shape {list(found)}, expected {sizes}"
+        elif not tensor.is_floating_point():
+            yield f"{name!r} is {tensor.dtype}, expected floating point"
+        elif not bool(torch.isfinite(tensor).all()):
+            yield f"{name!r} holds {_strange(tensor)}, expected finite numbers"
+
+
+def _strange(tensor: Tensor) -> str:
+    value = float(tensor[~torch.isfinite(tensor)].flatten()[0])
+    return "NaN" if math.isnan(value) else "infinite values"
