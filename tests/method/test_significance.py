@@ -13,8 +13,8 @@ import vtcav
 from tests.helpers.small import pictures, small_model
 from vtcav.explainer.learning.drawn_cavs import seed_of
 from vtcav.method.cav import emblems
-from vtcav.method.resampling import bootstrap_draws, null_draws
 from vtcav.method.erasure.effect import mean_test, placebo_p_value
+from vtcav.method.resampling import bootstrap_draws, null_draws
 from vtcav.method.significance import (
     ALL_EQUAL,
     bootstrap_interval,

@@ -287,7 +287,7 @@ def test_torchscript_archives_are_refused_unread(vit, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["x.csv", "net.gguf", "model.safetensors", "net.pt"])
 @pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"GGUF\x03\0\0\0", b"\xff" * 40])
-def test_files_that_are_no_weights(name, content, tmp_path):
+def test_files_of_other_formats_as_weights(name, content, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ModelError, match=f"cannot read weights from .*{name}|more than tensors"):
         read_weights(tmp_path / name)
