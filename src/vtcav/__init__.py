@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from vtcav.images.references import SkippedImageWarning
     from vtcav.models.classifier import Classifier
     from vtcav.models.registry import load_model
-    from vtcav.results.bank import CavBank
+    from vtcav.results.bank.cav_bank import CavBank
     from vtcav.results.explanation import GlobalExplanation, LocalExplanation
     from vtcav.study import Study, StudyError, run_study
 

@@ -14,7 +14,7 @@ from vtcav.diagnostics.diagnosis import diagnose
 from vtcav.diagnostics.levels import CHECKS, LEVELS, NOT_APPLICABLE
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.errors import CavError, ExplanationError
-from vtcav.results.zero_maps import ZeroMaps
+from vtcav.results.bank.zero_maps import ZeroMaps
 
 
 def axis(k, length=4.0, C=20):

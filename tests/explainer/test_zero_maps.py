@@ -12,8 +12,8 @@ import vtcav
 from tests.helpers.small import concepts, pictures, small_explainer, small_net
 from vtcav.errors import CavError
 from vtcav.report import build_report
+from vtcav.results.bank.zero_maps import ZeroMaps
 from vtcav.results.reading import best_first, read_first, reading_order
-from vtcav.results.zero_maps import ZeroMaps
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from vtcav.results.bank import CavBank
+from vtcav.results.bank.layer_cavs import LayerCavs, Resampling
 from vtcav.results.image_set import ConceptRecord, ImageSetRecord
-from vtcav.results.layer_cavs import LayerCavs, Resampling
 
 
 def made_set(role, gap, *, prints=None, digests=None, seed=0):

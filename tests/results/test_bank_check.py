@@ -10,7 +10,7 @@ from safetensors import safe_open
 import vtcav
 from tests.helpers.small import small_explainer
 from vtcav.errors import CavError
-from vtcav.results import bank_file
+from vtcav.results.bank import file as bank_file
 
 LAYER = "cav/{}/"
 

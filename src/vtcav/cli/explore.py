@@ -48,7 +48,7 @@ def run(arguments: Arguments) -> None:
         raise UsageError(f"expected a port from 0 to 65535, got {arguments.port}")
     from vtcav.explorer import serve  # a missing extra shows before the network is loaded
     from vtcav.explorer.server import samples
-    from vtcav.results.bank import CavBank
+    from vtcav.results.bank.cav_bank import CavBank
 
     layers = arguments.layers
     if arguments.model == "demo" and layers is None and arguments.cavs is None:

@@ -218,7 +218,7 @@ class Arguments(argparse.Namespace):
         from vtcav.explainer.visual_tcav import VisualTCAV
         from vtcav.files.cache_location import cache_of
         from vtcav.images.concepts import concept_folders, negative_folders
-        from vtcav.results.bank import CavBank
+        from vtcav.results.bank.cav_bank import CavBank
 
         output = self.output
         if output is not None:

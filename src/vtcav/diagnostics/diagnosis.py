@@ -35,9 +35,9 @@ from vtcav.diagnostics.stability_checks import CurvePoint, stability_checks, sta
 from vtcav.diagnostics.zero_map_checks import zero_map_checks
 from vtcav.errors import CavError
 from vtcav.files.hashing import text_hash
-from vtcav.results.bank import CavBank
+from vtcav.results.bank.cav_bank import CavBank
+from vtcav.results.bank.layer_cavs import LayerCavs
 from vtcav.results.image_set import ImageSetRecord
-from vtcav.results.layer_cavs import LayerCavs
 from vtcav.results.provenance import Provenance, versions
 
 

@@ -14,9 +14,9 @@ from vtcav.diagnostics.levels import (
     Finding,
     percent,
 )
-from vtcav.results.bank import CavBank
+from vtcav.results.bank.cav_bank import CavBank
+from vtcav.results.bank.zero_maps import ZeroMaps
 from vtcav.results.words import count
-from vtcav.results.zero_maps import ZeroMaps
 
 _NAN = math.nan
 

@@ -44,8 +44,8 @@ from vtcav.models.base import Head, Model
 from vtcav.models.foreign_errors import network_errors
 from vtcav.models.heads.mixed_precision import mixed
 from vtcav.models.memory import BatchSize, Budget
-from vtcav.results.bank import CavBank
-from vtcav.results.layer_cavs import LayerCavs
+from vtcav.results.bank.cav_bank import CavBank
+from vtcav.results.bank.layer_cavs import LayerCavs
 from vtcav.results.provenance import Provenance
 from vtcav.results.rows import EffectRow
 

@@ -32,7 +32,7 @@ from vtcav.method.erasure.region import (
 from vtcav.method.significance import effect_size
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
-from vtcav.results.bank import CavBank
+from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.rows import EffectRow
 

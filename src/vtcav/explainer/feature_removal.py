@@ -24,7 +24,7 @@ from vtcav.method.erasure.effect import class_scores, share
 from vtcav.method.erasure.region import SEEN
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
-from vtcav.results.bank import CavBank
+from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.rows import EffectRow
 
 FROM_MAPS = "taken out of this layer's feature maps: the drop is too small, often by half or more"

@@ -12,7 +12,7 @@ from vtcav.method.erasure.region import SEEN
 from vtcav.method.integral.trapezoid import FLOOR
 from vtcav.method.resampling import tested_examples
 from vtcav.method.significance import ALL_EQUAL, significance
-from vtcav.results.bank import CavBank
+from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.rows import Row
 from vtcav.results.words import CLASS_NOT_RAISED
 

@@ -28,7 +28,7 @@ from vtcav.models.base import Model
 from vtcav.models.inspection.ambient import unaffected
 from vtcav.models.memory import examples_per_pass
 from vtcav.models.settings import Precision
-from vtcav.results.bank import CavBank
+from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.image_set import ImageSetRecord
 from vtcav.results.provenance import Provenance
 

@@ -20,7 +20,7 @@ from vtcav.images.listing import ImageSource, collect
 from vtcav.images.marked_region import RegionSource
 from vtcav.images.preprocess import to_tensor
 from vtcav.models.base import Model
-from vtcav.results.bank import CavBank
+from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.effect_tables import effect_table
 from vtcav.results.erasure import Erasure
 from vtcav.results.local_explanation import LocalExplanation

@@ -19,7 +19,7 @@ from vtcav.explorer.pictures import PictureRef
 from vtcav.explorer.schemas import Form
 from vtcav.images.file_names import hidden
 from vtcav.images.references import write_picture
-from vtcav.results.bank import CavBank
+from vtcav.results.bank.cav_bank import CavBank
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 

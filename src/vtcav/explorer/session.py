@@ -32,7 +32,7 @@ from vtcav.images.references import ImageRef, Skipped, with_reasons
 from vtcav.images.signature import signature
 from vtcav.method.erasure.effect import pooled_logits
 from vtcav.models.base import LayerInfo, Model
-from vtcav.results.bank import CavBank
+from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.image_set import ConceptRecord
 from vtcav.results.rows import Row
 

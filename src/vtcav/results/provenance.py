@@ -15,7 +15,7 @@ import torch
 from vtcav.images.preprocess import Preprocess
 from vtcav.method.variants import PAPER, Variant
 from vtcav.models.base import LayerInfo, Model
-from vtcav.results.bank import CavBank
+from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.image_set import ConceptRecord
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vtcav.files.manifest import read_table
 from vtcav.method.significance import q_values, unreachable
-from vtcav.results.bank import CavBank
+from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.words import CLASS_NOT_RAISED, distinct_names
 
 NULL, BOOTSTRAP = "null_cav", "bootstrap_cav"  # pandas reads a bare "null" as a missing value

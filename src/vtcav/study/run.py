@@ -20,7 +20,7 @@ from vtcav.files.cache_location import cache_of
 from vtcav.files.hashing import file_hash
 from vtcav.files.manifest import load_manifest, records, save_result
 from vtcav.images.listing import collect
-from vtcav.results.bank import CavBank
+from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.study.checkpoints import Steps, content, identity
 from vtcav.study.prepare import Prepared, prepare

@@ -29,7 +29,7 @@ from vtcav.images.progress import Progress
 from vtcav.images.references import ImageRef, Skipped
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
-from vtcav.results.bank import CavBank
+from vtcav.results.bank.cav_bank import CavBank
 
 NO_MASS = "the map has no positive mass, so there is no share inside the region"
 EMPTY_MASK = "the true mask is empty, so nothing lies inside"

@@ -37,7 +37,7 @@ from vtcav.method.concept_part import coefficient, concept_part
 from vtcav.models.base import Head, Model
 from vtcav.models.finite import check_finite
 from vtcav.parameters import Whole, check
-from vtcav.results.bank import CavBank
+from vtcav.results.bank.cav_bank import CavBank
 
 NOT_SEPARATED = "not separated: e+ <= e-, so the direction may not represent the concept"
 NO_DIRECTION = "no channel points towards the concept, so nothing is removed"

@@ -24,7 +24,7 @@ from vtcav.method.discriminant_map import discriminant_directions
 from vtcav.method.resampling import Draws
 from vtcav.method.significance import enough_null_cavs
 from vtcav.method.variants import FILTER, Variant
-from vtcav.results.layer_cavs import Resampling
+from vtcav.results.bank.layer_cavs import Resampling
 
 
 @dataclass(frozen=True, eq=False)

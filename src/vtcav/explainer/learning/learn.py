@@ -43,11 +43,11 @@ from vtcav.method.erasure.place_filter import REFINEMENTS, TOP
 from vtcav.method.variants import PAPER, PLACES, Variant
 from vtcav.models.behaviour import behaviour
 from vtcav.models.memory import free_memory
-from vtcav.results.bank import CavBank, describe
+from vtcav.results.bank.cav_bank import CavBank, describe
+from vtcav.results.bank.layer_cavs import LayerCavs
+from vtcav.results.bank.zero_maps import ZeroMaps
 from vtcav.results.image_set import ConceptRecord
-from vtcav.results.layer_cavs import LayerCavs
 from vtcav.results.provenance import versions
-from vtcav.results.zero_maps import ZeroMaps
 
 CLASSES = 3
 """The classes that `explain` explains by default, whose tests count together."""

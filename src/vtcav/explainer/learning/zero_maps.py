@@ -13,7 +13,7 @@ from vtcav.method.erasure.effect import class_scores
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
 from vtcav.models.foreign_errors import network_errors
-from vtcav.results.zero_maps import ZeroMaps
+from vtcav.results.bank.zero_maps import ZeroMaps
 
 _MOST = 12  # examples of each concept
 

@@ -13,7 +13,7 @@ from vtcav.images.references import ImageRef
 from vtcav.images.signature import signature
 from vtcav.method.cav import Cavs
 from vtcav.models.behaviour import behaviour
-from vtcav.results.bank import CavBank
+from vtcav.results.bank.cav_bank import CavBank
 
 
 def identity(

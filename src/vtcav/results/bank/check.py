@@ -7,26 +7,46 @@ or a direction of the wrong length would give a wrong number later, or an error 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from vtcav.method.cav import Cavs
-from vtcav.method.variants import FILTER, PAPER, PLACES, VARIANTS
+from vtcav.method.variants import FILTER, PAPER, PLACES, VARIANTS, Variant
 
 if TYPE_CHECKING:
-    from vtcav.results.bank import CavBank
-    from vtcav.results.image_set import ImageSetRecord
-    from vtcav.results.layer_cavs import LayerCavs
+    from vtcav.results.bank.layer_cavs import LayerCavs, Resampling
+    from vtcav.results.image_set import ConceptRecord, ImageSetRecord
 
 _Shape: TypeAlias = tuple[int | None, ...]  # None: any size
 _FIELDS = {PAPER: (), FILTER: ("w",), PLACES: ("w", "offset")}
 """Fields of `Cavs` beside directions and emblems, by variant."""
 
 
-def faults(bank: CavBank) -> Iterator[str]:
+class _Bank(Protocol):
+    """What is checked of a bank."""
+
+    @property
+    def concepts(self) -> Sequence[ConceptRecord]: ...
+    @property
+    def names(self) -> Sequence[str]: ...
+    @property
+    def layers(self) -> Mapping[str, LayerCavs]: ...
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+    @property
+    def sets(self) -> Sequence[ImageSetRecord]: ...
+    @property
+    def contrast(self) -> Sequence[tuple[int, int]]: ...
+    @property
+    def resampling(self) -> Resampling: ...
+    @property
+    def variant(self) -> Variant: ...
+
+
+def faults(bank: _Bank) -> Iterator[str]:
     """Yield what is wrong with a bank, one sentence each."""
     if bank.settings.get("variant", PAPER) not in VARIANTS:
         yield f"its variant is {bank.settings['variant']!r}, expected one of {VARIANTS}"
@@ -42,7 +62,7 @@ def faults(bank: CavBank) -> Iterator[str]:
             yield f"layer {layer!r}: {fault}"
 
 
-def _of_sets(bank: CavBank) -> Iterator[str]:
+def _of_sets(bank: _Bank) -> Iterator[str]:
     K, sets = len(bank.concepts), len(bank.sets)
     if len(bank.contrast) != K or any(not 0 <= i < sets for pair in bank.contrast for i in pair):
         yield f"its contrast does not name two of {sets} sets for each of {K} concepts"
@@ -69,7 +89,7 @@ def _of_pictures(images: ImageSetRecord) -> Iterator[str]:
         yield f"{images.role}: logits are not finite"
 
 
-def _of_layer(bank: CavBank, cavs: LayerCavs) -> Iterator[str]:
+def _of_layer(bank: _Bank, cavs: LayerCavs) -> Iterator[str]:
     K, C = len(bank.concepts), cavs.v.shape[-1] if cavs.v.dim() else 0
     yield from _of_cavs(bank, cavs, (K, C))
     J = max((r.stop for kind in _kinds(bank) for r in kind if r), default=0)
@@ -91,11 +111,11 @@ def _of_layer(bank: CavBank, cavs: LayerCavs) -> Iterator[str]:
         )
 
 
-def _kinds(bank: CavBank) -> tuple[tuple[range, ...], ...]:
+def _kinds(bank: _Bank) -> tuple[tuple[range, ...], ...]:
     return bank.resampling.null, bank.resampling.bootstrap, bank.resampling.subset
 
 
-def _of_cavs(bank: CavBank, cavs: Cavs, shape: _Shape) -> Iterator[str]:
+def _of_cavs(bank: _Bank, cavs: Cavs, shape: _Shape) -> Iterator[str]:
     named = cavs.by_name()
     wanted = {"v", "e_pos", "e_neg", *_FIELDS[bank.variant]}
     if set(named) != wanted:

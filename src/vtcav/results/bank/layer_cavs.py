@@ -15,7 +15,7 @@ from torch import Tensor
 from vtcav.method.cav import Cavs
 from vtcav.method.erasure.place_filter import PlaceFilters
 from vtcav.method.erasure.region import SEEN
-from vtcav.results.zero_maps import ZeroMaps
+from vtcav.results.bank.zero_maps import ZeroMaps
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -20,10 +20,10 @@ from vtcav.method.cav import direction, points_along
 from vtcav.method.variants import PAPER, Variant
 from vtcav.models.base import Model
 from vtcav.models.behaviour import Behaviour, behaviour, same_behaviour
-from vtcav.results import bank_file
-from vtcav.results.bank_check import faults
+from vtcav.results.bank import file as bank_file
+from vtcav.results.bank.check import faults
+from vtcav.results.bank.layer_cavs import LayerCavs, Resampling
 from vtcav.results.image_set import ConceptRecord, ImageSetRecord
-from vtcav.results.layer_cavs import LayerCavs, Resampling
 
 _PLAIN = "fingerprint", "described", "versions", "settings"  # fields that are JSON data
 
