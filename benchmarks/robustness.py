@@ -294,7 +294,7 @@ def main(wanted=30, seed=0):
     """Do all of it, print and write beside this file."""
     context = get_context("forkserver")
     context.set_forkserver_preload(
-        ["torch", "vtcav.explainer.visual_tcav", "vtcav.explainer.runs.class_table"]
+        ["torch", "vtcav.explainer.visual_tcav", "vtcav.explainer.runs.image_table"]
     )
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as name:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from vtcav.models.registry import load_model
     from vtcav.results.bank.cav_bank import CavBank
     from vtcav.results.explanation import GlobalExplanation, LocalExplanation
+    from vtcav.results.ranking import Ranking
     from vtcav.study import Study, StudyError, run_study
 
 _HOMES = {
@@ -54,6 +55,7 @@ _HOMES = {
         "models.registry": "load_model",
         "results.bank": "CavBank",
         "results.explanation": "GlobalExplanation LocalExplanation",
+        "results.ranking": "Ranking",
         "study": "Study StudyError run_study",
     }.items()
     for name in names.split()
@@ -106,6 +108,7 @@ __all__ = [
     "LocalExplanation",
     "ModelError",
     "Preprocess",
+    "Ranking",
     "SkippedImageWarning",
     "Study",
     "StudyError",

@@ -148,6 +148,7 @@ def test_a_note_about_one_class_does_not_stand_for_another():
             "class_index": [0, 1],
             "class_name": ["cat", "dog"],
             "attribution": [0.0, 0.4],
+            "presence": [0.5, 0.5],
             "error": [0.1, 0.1],
             "q_value": [0.5, 0.01],
             "note": ["too few draws; the class is not raised", "too few draws"],

@@ -15,7 +15,8 @@ import vtcav
 from tests.helpers.small import CLASSES, concepts, negatives, pictures, small_net, with_weights
 from vtcav.errors import CavError, ExplanationError, ExtraError, ImageError, ModelError
 from vtcav.explainer.runs import ray_engine as engine
-from vtcav.explainer.runs.part import Task, chunks_of
+from vtcav.explainer.runs.class_task import ClassTask
+from vtcav.explainer.runs.part import chunks_of
 from vtcav.explainer.runs.ray_engine import engine_of
 from vtcav.images.listing import collect
 
@@ -97,11 +98,20 @@ def here(monkeypatch):
     )
 
     def work(explainer, images, *, strict=False, name=None):
-        task, [chunk] = Task(explainer.attributor, 0, strict), chunks_of(collect(images), 16)
+        task, [chunk] = ClassTask(explainer.attributor, strict, 0), chunks_of(collect(images), 16)
         worker = engine._Worker(engine._packed(task, name, "cpu"))
         return engine._unpacked(worker({"chunk": pickle.dumps(chunk)}))[1]
 
     return work
+
+
+def test_images_are_ranked_by_workers(runtime):
+    explainer = fitted()
+    ranking = explainer.rank(IMAGES, "bright", "3", engine="ray", ray_options={"workers": 1})
+    own = explainer.rank(IMAGES, "bright", "3")
+    assert ranking.table["image"].tolist() == own.table["image"].tolist()
+    np.testing.assert_allclose(ranking.table["presence"], own.table["presence"], atol=1e-6)
+    assert [one.position for one in ranking.shown] == [one.position for one in own.shown]
 
 
 def test_a_killed_worker_loses_nothing(runtime, tmp_path):

@@ -15,9 +15,10 @@ from PIL import Image
 import vtcav
 from tests.helpers.small import CLASSES, concepts, negatives, pictures, small_explainer, small_net
 from vtcav.errors import ExplanationError, ImageError
-from vtcav.explainer.runs.class_table import explain_images, explain_parts
+from vtcav.explainer.runs.class_task import ClassTask
 from vtcav.explainer.runs.identity import bank_digest
-from vtcav.explainer.runs.part import Task, chunks_of
+from vtcav.explainer.runs.image_table import compute_images, compute_parts
+from vtcav.explainer.runs.part import chunks_of
 from vtcav.explainer.runs.run_folder import DamagedPartWarning, opened
 from vtcav.images.facts import Fact, fact_of
 from vtcav.images.listing import collect
@@ -144,12 +145,12 @@ def test_parts_come_in_any_order(explainer, whole, tmp_path):
         device = "cpu"
 
         def compute(self, task, chunks, progress=None):
-            return reversed(list(explain_parts(task, chunks, progress)))
+            return reversed(list(compute_parts(task, chunks, progress)))
 
-    task, refs = Task(explainer.attributor, 0, False), collect(IMAGES)
+    task, refs = ClassTask(explainer.attributor, False, 0), collect(IMAGES)
     for run in (None, tmp_path / "run"):
         engine = Backwards()
-        found = explain_images(task, refs, engine, run=run, shown=False)
+        found = compute_images(task, refs, engine, run=run, shown=False)
         assert found.rows()[list(whole.attributions)].equals(whole.attributions)
         assert found.used == 150
         assert engine.left

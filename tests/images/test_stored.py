@@ -13,8 +13,9 @@ import vtcav
 from tests.helpers.small import pictures, small_explainer
 from vtcav.cli import main
 from vtcav.errors import ExtraError, ImageError
-from vtcav.explainer.runs.class_table import explain_parts
-from vtcav.explainer.runs.part import Task, chunks_of
+from vtcav.explainer.runs.class_task import ClassTask
+from vtcav.explainer.runs.image_table import compute_parts
+from vtcav.explainer.runs.part import chunks_of
 from vtcav.explainer.runs.run_folder import DamagedPartWarning
 from vtcav.images import remote as stored
 from vtcav.images.concepts import concept_folders, negative_folders
@@ -177,9 +178,9 @@ def test_facts_are_those_of_the_file(folder):
     [ref] = collect((folder / "3 #é.png").as_uri())
     [file] = collect(folder / "3 #é.png")
     assert fact_of(ref) == fact_of(file)
-    task = Task(small_explainer(steps=1, progress=False).attributor, 0, False)
+    task = ClassTask(small_explainer(steps=1, progress=False).attributor, False, 0)
     for refs in ([ref], [file]):
-        [(_, part)] = explain_parts(task, chunks_of(refs, 16))
+        [(_, part)] = compute_parts(task, chunks_of(refs, 16))
         assert part.facts == (fact_of(file),)
 
 

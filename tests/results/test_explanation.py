@@ -15,7 +15,9 @@ from scipy import stats
 import vtcav
 from tests.helpers.small import concepts, negatives, pictures, small_explainer, small_model
 from vtcav.files.atomic import replace_files
+from vtcav.files.manifest import write_table
 from vtcav.results.figures import page as plotting
+from vtcav.results.tables import read_attributions
 
 IMAGES = pictures(6, seed=11)
 
@@ -39,8 +41,8 @@ def test_local_table(local):
     table = local.attributions
     assert list(table.columns) == [
         *("layer", "concept", "class_name", "class_index", "note"),
-        *("error", "evaluations", "separated", "seen", "raised", "cav_low", "cav_high"),
-        *("null_mean", "effect", "p_value", "q_value", "attribution"),
+        *("error", "evaluations", "separated", "seen", "raised", "presence"),
+        *("cav_low", "cav_high", "null_mean", "effect", "p_value", "q_value", "attribution"),
     ]
     assert len(table) == 2 * 2 * 2
     assert table["class_name"].unique().tolist() == ["fox", "cat"]
@@ -115,6 +117,8 @@ def test_a_concept_that_is_not_separated_is_flagged_everywhere(tmp_path):
     assert not mine["separated"].any()
     assert (mine["attribution"] == 0).all()
     assert mine["note"].str.startswith("not separated: e+ <= e-").all()
+    assert mine["presence"].isna().all()
+    assert local.attributions.query("concept != 'same'")["presence"].notna().all()
     assert (local.concept_map("3", "same") == 0).all()
     summary = explainer.explain_class("cat", IMAGES).summary().set_index("concept")
     assert summary.loc["same", "note"].startswith("not separated")
@@ -122,6 +126,26 @@ def test_a_concept_that_is_not_separated_is_flagged_everywhere(tmp_path):
     local.save(tmp_path)
     saved = pd.read_csv(tmp_path / "local_attributions.csv").query("concept == 'same'")
     assert saved["note"].str.startswith("not separated").all()
+
+
+def test_presence_is_the_peak_of_the_map(explainer, local, glob):
+    for row in local.attributions.itertuples():
+        M = local.concept_map(row.layer, row.concept).astype(float)
+        assert row.presence == pytest.approx((M**2).sum() / M.sum(), abs=1e-6)
+        assert 0 < row.presence < 1
+    keys = ["layer", "concept"]
+    means = glob.attributions.groupby(keys, sort=False)["presence"].mean()
+    np.testing.assert_allclose(glob.summary().set_index(keys)["presence"], means)
+    black = explainer.explain(np.zeros((16, 16, 3), np.uint8)).attributions
+    assert (black.query("concept == 'bright'")["presence"] == 0).all()
+
+
+def test_older_tables_have_no_presence(glob, tmp_path):
+    write_table(tmp_path / "old", glob.attributions.drop(columns="presence"))
+    rows = read_attributions(tmp_path, "old")
+    assert rows["presence"].isna().all()
+    assert list(rows)[list(rows).index("raised") + 1] == "presence"
+    assert dataclasses.replace(glob, _rows=rows).summary()["presence"].isna().all()
 
 
 def test_a_class_that_does_not_rise_says_so():

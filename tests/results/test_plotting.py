@@ -76,7 +76,7 @@ def make_local(
                 parts = ([] if separated else [NOTE]) + [FLAT] * ((layer, index) in notes)
                 value = float(rng.gamma(1, 0.08)) if separated else 0.0
                 raised = (layer, index) not in notes
-                about = value, error, 51, separated, 0.9, raised, *evidence, "; ".join(parts)
+                about = value, error, 51, separated, 0.9, raised, 0.6, *evidence, "; ".join(parts)
                 rows.append(Row(image, layer, concept, 10 * index, name, *about))
     chances = np.sort(rng.dirichlet(np.ones(len(names) + 2)))[::-1]
     predictions = pd.DataFrame(
@@ -125,7 +125,7 @@ def make_global(
                 note = "" if separated else NOTE
                 note = FLAT if notes and separated and j == 0 else note
                 raised = note != FLAT
-                about = layer, concept, 340, name, value, 0.001, 51, separated, 0.9, raised
+                about = layer, concept, 340, name, value, 0.001, 51, separated, 0.9, raised, 0.6
                 rows.append((*Row(f"{j}.jpg", *about, *EVIDENCE, note), 0.9, best))
     return GlobalExplanation(
         class_index=340,

@@ -174,7 +174,7 @@ def test_the_same_again_does_nothing_twice_and_gives_the_same(finished, uninterr
     monkeypatch.setattr(vtcav.VisualTCAV, "fit", None)
     monkeypatch.setattr(vtcav.VisualTCAV, "explain", None)
     monkeypatch.setattr(vtcav.VisualTCAV, "diagnostics", None)
-    monkeypatch.setattr("vtcav.explainer.runs.class_table.explain_parts", None)
+    monkeypatch.setattr("vtcav.explainer.runs.image_table.compute_parts", None)
     said = []
     out = carry_out(finished, said)
     assert sum(text.endswith("kept from before") for text in said) == 5

@@ -9,12 +9,10 @@ Example:
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vtcav.cli.options import IMAGES_HELP, Arguments, Parser, UsageError, class_of, positive
+from vtcav.cli.options import IMAGES_HELP, Arguments, Parser, class_of
 from vtcav.cli.terminal import print_line, print_removed, print_summary
 from vtcav.method.variants import suffix
 
@@ -27,36 +25,20 @@ def add_options(command: Parser) -> None:
     command.add_argument("class_name", metavar="CLASS", help="a class name, or index:N")
     images = f"images of the class: {IMAGES_HELP}"
     command.option("--images", images, required=True)
-    parts = "finished parts, to resume from (default: OUT/run until the tables are saved)"
-    command.option("--run", parts, Path, dest="run_folder", metavar="DIR")
-    command.flag("--no-resume", "do not keep finished parts")
-    command.option("--engine", "where to run", choices=("local", "ray"), default="local")
-    command.option("--address", "the Ray cluster (default: one of its own)")
-    command.option("--workers", "how many Ray actors to use", positive)
+    command.add_run()
     command.add_explainer("tables, maps and figure", integral=True, draws=True)
-
-
-def _ray_options(arguments: Arguments) -> dict[str, Any] | None:
-    given = arguments.chosen("address", "workers").items()
-    found = {name: value for name, value in given if value is not None}
-    if found and arguments.engine != "ray":
-        raise UsageError("--address and --workers need --engine ray")
-    return found if arguments.engine == "ray" else None
 
 
 def run(arguments: Arguments) -> None:
     """Carry out the command."""
-    ray_options = _ray_options(arguments)
+    arguments.check_run()
     model = arguments.load_checked(arguments.images)
-    own = arguments.output / "run" if arguments.output and not arguments.no_resume else None
     class_index = model.class_index(class_of(arguments.class_name))
     glob = arguments.prepared(model).explain_class(
         class_index,
         arguments.images,
         **arguments.chosen("limit", "seed", "strict"),
-        run=arguments.run_folder or own,
-        engine=arguments.engine,
-        ray_options=ray_options,
+        **arguments.running,
     )
     data = {
         "class": glob.class_name,
@@ -68,8 +50,7 @@ def run(arguments: Arguments) -> None:
         "images": glob.images,
     }
     arguments.present(glob, data, _print)
-    if own is not None and arguments.run_folder is None:
-        shutil.rmtree(own, ignore_errors=True)  # the tables are saved
+    arguments.end_run()
 
 
 def _print(glob: GlobalExplanation) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 from vtcav.cli.terminal import print_json, print_line
-from vtcav.errors import ExplanationError, VtcavError
+from vtcav.errors import ConceptError, ExplanationError, VtcavError
 from vtcav.explainer.settings import (
     ErasureSettings,
     ExplainerSettings,
@@ -149,6 +150,15 @@ class Parser(argparse.ArgumentParser):
         self.add_output(f"folder for {results}")
         self.add_common()
 
+    def add_run(self) -> None:
+        """Add how many images are computed: in parts that are kept, here or on a cluster."""
+        parts = "finished parts, to resume from (default: OUT/run until the tables are saved)"
+        self.option("--run", parts, Path, dest="run_folder", metavar="DIR")
+        self.flag("--no-resume", "do not keep finished parts")
+        self.option("--engine", "where to run", choices=("local", "ray"), default="local")
+        self.option("--address", "the Ray cluster (default: one of its own)")
+        self.option("--workers", "how many Ray actors to use", positive)
+
     def add_cache(self) -> None:
         """Add where learning keeps what it computes."""
         group = self.add_mutually_exclusive_group()
@@ -203,16 +213,51 @@ class Arguments(argparse.Namespace):
                 collect(source)
         return self.load()
 
-    def prepared(self, model: Model, **fit: int) -> VisualTCAV:
+    def check_run(self) -> None:
+        """Check the options of `Parser.add_run`.
+
+        Raises:
+            UsageError: For options of Ray without Ray.
+        """
+        if self.engine != "ray" and (self.address or self.workers):
+            raise UsageError("--address and --workers need --engine ray")
+
+    @property
+    def _own_run(self) -> Path | None:
+        """The folder of finished parts that is removed once the results are saved."""
+        if self.run_folder or self.output is None or self.no_resume:
+            return None
+        own: Path = self.output / "run"
+        return own
+
+    @property
+    def running(self) -> dict[str, Any]:
+        """How many images are computed, as `explain_class` and `rank` take it."""
+        given = self.chosen("address", "workers").items()
+        options = {name: value for name, value in given if value is not None}
+        return {
+            "run": self.run_folder or self._own_run,
+            "engine": self.engine,
+            "ray_options": options if self.engine == "ray" else None,
+        }
+
+    def end_run(self) -> None:
+        """Remove the finished parts, once the results are saved."""
+        if self._own_run is not None:
+            shutil.rmtree(self._own_run, ignore_errors=True)
+
+    def prepared(self, model: Model, only: str | None = None, **fit: int) -> VisualTCAV:
         """Return an explainer with its concepts learned or loaded, where there are some.
 
         The command has the options of `Parser.add_explainer`.
 
         Args:
             model: The network.
+            only: The one concept to learn; None learns all.
             fit: Settings of `FitSettings` that the command has no options for.
 
         Raises:
+            ConceptError: When there is no folder of the one concept.
             ExplanationError: When the folder for the results cannot be made.
         """
         from vtcav.explainer.visual_tcav import VisualTCAV
@@ -237,6 +282,8 @@ class Arguments(argparse.Namespace):
         )
         if self.concepts is not None:
             concepts = concept_folders(self.concepts, besides=self.negatives)
+            if only is not None:
+                concepts = {known_name(only, concepts): concepts[only]}
             negatives = negative_folders(self.negatives, concepts)
             explainer.fit(concepts, negatives, **vars(self.settings(FitSettings, **fit)))
             if output is not None:
@@ -321,6 +368,20 @@ def _output_folder(text: str) -> Path:
             "does not know; choose another name"
         ) from None
     return expanded(text)
+
+
+def known_name(concept: str, folders: Mapping[str, Any]) -> str:
+    """Return the name of a concept that has a folder.
+
+    Raises:
+        ConceptError: When it has none.
+    """
+    if concept not in folders:
+        raise ConceptError(
+            f"there is no folder of the concept {concept!r}; there are "
+            f"{', '.join(map(repr, folders))}"
+        )
+    return concept
 
 
 def names(text: str) -> list[str]:

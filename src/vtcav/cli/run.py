@@ -60,7 +60,7 @@ def run(arguments: Arguments) -> None:
 
 def _print_class(name: str, rows: Any, null_cavs: int) -> None:
     numbers = ["mean", "ci_low", "ci_high", "cav_low", "cav_high", "null_mean"]
-    numbers += ["p_value", "q_value"]
+    numbers += ["p_value", "q_value", "presence"]
     rows = rows.rename(columns={"attribution": "mean"}).astype(dict.fromkeys(numbers, float))
     title = f"{name}: concept attributions over {int(rows['n'].max())} images"
     print_summary(title, rows, null_cavs)

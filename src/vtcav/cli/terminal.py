@@ -133,11 +133,11 @@ def by_class(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     wide = wide[table["class_index"].unique()]
     names = table.drop_duplicates("class_index").set_index("class_index")["class_name"]
     groups = table.groupby(keys, sort=False)
-    rest = groups.agg(error=("error", "max"))
+    rest = groups.agg(presence=("presence", "first"), error=("error", "max"))
     rest["note"] = [notes_by_class(group) for _, group in groups]
     titles = {key: key for key in keys} | {index: str(names[index]) for index in wide.columns}
     found = rest.join(wide).reset_index()
-    return found, titles | {"error": "+- at most", "note": "note"}
+    return found, titles | {"presence": "presence", "error": "+- at most", "note": "note"}
 
 
 def print_summary(title: str, summary: pd.DataFrame, null_cavs: int) -> None:
@@ -147,7 +147,8 @@ def print_summary(title: str, summary: pd.DataFrame, null_cavs: int) -> None:
         return list(map(interval, summary[low], summary[high]))
 
     intervals = {"images": texts("ci_low", "ci_high"), "examples": texts("cav_low", "cav_high")}
-    columns = "layer, concept, mean, images, examples, null_mean: random, q_value: q, trust, note"
+    columns = "layer, concept, mean, images, examples, null_mean: random, q_value: q, presence"
+    columns += ", trust, note"
     print_frame(title, summary.assign(**intervals), columns)
     if found := not_significant(summary, null_cavs):
         print_line(f"not significant (q > {SIGNIFICANT}): {found}")

@@ -8,6 +8,7 @@ from math import isnan, nan
 
 from torch import Tensor
 
+from vtcav.method.concept_map import presence
 from vtcav.method.erasure.region import SEEN
 from vtcav.method.integral.trapezoid import FLOOR
 from vtcav.method.resampling import tested_examples
@@ -85,6 +86,7 @@ class LayerResult:
         rows, resampling = [], self.bank.resampling
         separated = self.bank.layers[self.layer].separated.tolist()
         seen = self.bank.layers[self.layer].seen.tolist()
+        shown = presence(self.M[n], self.bank.layers[self.layer].separated).tolist()
         for k, concept in enumerate(self.bank.names):
             resampled = [
                 self.a_resampled[n, :, draws[k].start : draws[k].stop].numpy()
@@ -109,6 +111,7 @@ class LayerResult:
                     separated=separated[k],
                     seen=seen[k],
                     raised=bool(self.raised[n, t]),
+                    presence=shown[k],
                     **judged,
                     q_value=nan,
                     note="; ".join(notes),

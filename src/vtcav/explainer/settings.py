@@ -10,7 +10,7 @@ from vtcav.errors import ExplanationError, VtcavError
 from vtcav.method.erasure.fill_names import FILL_NAMES, FillName, check_installed
 from vtcav.method.variants import PAPER, VARIANTS, Variant
 from vtcav.models.settings import Precision
-from vtcav.parameters import Between, Flag, Settings, Whole, Words, parameter
+from vtcav.parameters import Between, Flag, Settings, Text, Whole, Words, parameter
 
 
 @dataclass(frozen=True)
@@ -175,4 +175,32 @@ class FitSettings(Settings):
     )
     bootstraps: int = parameter(
         100, Whole(0), "CAVs of resampled examples that intervals come from"
+    )
+
+
+@dataclass(frozen=True)
+class RankSettings(Settings):
+    """How images are ranked by a concept.
+
+    Attributes:
+        layer: The layer whose maps are ranked; None takes the one to read first.
+        pictures: How many images are kept with their maps.
+
+    Raises:
+        ExplanationError: For a value out of range.
+    """
+
+    error: ClassVar[type[VtcavError]] = ExplanationError
+
+    layer: str | None = parameter(
+        None,
+        Text("the name of a layer"),
+        "the layer whose maps are ranked",
+        none="the one to read first for the concept",
+    )
+    pictures: int = parameter(
+        48,
+        Whole(0),
+        "images kept with their maps: half of them the first in order, a quarter spread over the "
+        "rest, a quarter the last",
     )

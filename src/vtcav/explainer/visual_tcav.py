@@ -11,12 +11,14 @@ from vtcav.explainer.erasure import Targets
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.learner import ConceptLearner
 from vtcav.explainer.one_image import OneImage, wanted_classes
+from vtcav.explainer.settings import RankSettings
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.marked_region import RegionSource
 from vtcav.method.erasure.effect import pooled_logits
 from vtcav.models.inspection.ambient import unaffected
 from vtcav.results.erasure import Erasure
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
+from vtcav.results.ranking import Ranking
 from vtcav.results.tables import resampled_means
 
 
@@ -195,16 +197,16 @@ class VisualTCAV(ConceptLearner):
             ExtraError: When Ray is asked for and not installed.
         """
         from vtcav.explainer.runs.class_pictures import erased_examples
-        from vtcav.explainer.runs.class_table import explain_images
-        from vtcav.explainer.runs.part import Task
+        from vtcav.explainer.runs.class_task import ClassTask
+        from vtcav.explainer.runs.image_table import compute_images
         from vtcav.explainer.runs.ray_engine import engine_of
 
         self.check_cavs()
         index = self.model.class_index(class_name)
         refs = collect(images, limit=limit, seed=seed)
         self.attributor.measure_precision_at(refs, index)
-        task = Task(self.attributor, index, strict, len(refs))
-        done = explain_images(
+        task = ClassTask(self.attributor, strict, index, len(refs))
+        done = compute_images(
             task, refs, engine_of(engine, ray_options), run=run, shown=self.progress
         )
         effects = done.effects()
@@ -224,3 +226,61 @@ class VisualTCAV(ConceptLearner):
             erased=erased_examples(self.attributor, refs, effects, index),
             best_layers=self.cavs.best_layers,
         )
+
+    @unaffected
+    def rank(
+        self,
+        images: ImageSource,
+        concept: str,
+        layer: str | None = None,
+        *,
+        limit: int | None = None,
+        seed: int = 0,
+        strict: bool = False,
+        pictures: int = RankSettings.pictures,
+        run: str | Path | None = None,
+        engine: Literal["local", "ray"] = "local",
+        ray_options: Mapping[str, Any] | None = None,
+    ) -> Ranking:
+        """Rank images by how strongly they show a concept: forward passes alone, no gradients.
+
+        Args:
+            images: Images, in any form that `fit` takes.
+            concept: A concept that was learned.
+            layer: The layer whose maps are ranked; None takes `best_layer(concept)`.
+            limit: At most this many images, drawn at random with `seed`.
+            seed: Seeds the draw.
+            strict: Whether an unreadable image is an error.
+            pictures: How many images are kept with their maps: half of them the first, a quarter
+                spread evenly over the rest, a quarter the last.
+            run: A folder that keeps finished parts, as for `explain_class`.
+            engine: As for `explain_class`.
+            ray_options: As for `explain_class`.
+
+        Returns:
+            The images in order.
+
+        Raises:
+            ImageError: When no image can be read, or one cannot when `strict`.
+            CavError: Before `fit`, when the weights have changed since, for an unknown concept or
+                layer, and for a layer that does not separate the concept.
+            ModelError: When the network gives infinite values or NaN.
+            ExplanationError: As for `explain_class`.
+            ExtraError: When Ray is asked for and not installed.
+
+        Warns:
+            UserWarning: When the layer does not see the concept.
+            SkippedImageWarning: When images are left out.
+        """
+        from vtcav.explainer.runs.rank_task import RankTask
+        from vtcav.explainer.runs.ranking import RankRun, rank_images
+        from vtcav.explainer.runs.ray_engine import engine_of
+
+        self.check_cavs()
+        chosen = RankSettings(layer, pictures)
+        where = self.best_layer(concept) if chosen.layer is None else chosen.layer
+        task = RankTask.of(self.attributor, concept, where, strict=strict)
+        refs = collect(images, limit=limit, seed=seed)
+        how = RankRun(chosen.pictures, engine_of(engine, ray_options), run, self.progress)
+        settings = {"limit": limit and int(limit), "seed": int(seed), "pictures": chosen.pictures}
+        return rank_images(task, refs, how, settings | {"layer_given": layer is not None})

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vtcav.method.guard import guarded
 
-__all__ = ["concept_map", "contraharmonic_mean", "raw_map", "response"]
+__all__ = ["concept_map", "contraharmonic_mean", "presence", "raw_map", "response"]
 
 _SMALL = 1e-12
 
@@ -102,3 +102,27 @@ def concept_map(R: Tensor, e_pos: Tensor, e_neg: Tensor) -> Tensor:
     # minimum before maximum: the clip is defined even if e+ < e-
     M = (torch.maximum(torch.minimum(R, high), low) - low) / width
     return torch.where(separated, M, 0.0).clamp(0.0, 1.0)
+
+
+def presence(M: Tensor, separated: Tensor) -> Tensor:
+    """Return how strongly an image shows each concept: sum(M^2) / sum(M), the peak of its map.
+
+    It is the value that emblems are medians of (step 3), taken of M instead of R, so that images
+    and concepts compare: 0 where the map is empty, 1 where every location that responds does so as
+    the concept's examples do.
+
+    Args:
+        M: Concept maps [..., K, h, w] in [0, 1].
+        separated: Whether the layer separates each concept, e+ > e- [K].
+
+    Returns:
+        One value in [0, 1] per map [..., K]; NaN for a concept that the layer does not separate,
+        whose maps are empty whatever the image shows.
+
+    Example:
+        >>> import torch
+        >>> M = torch.tensor([[[0.0, 0.5]], [[0.2, 0.8]], [[0.0, 0.0]], [[0.0, 0.0]]])
+        >>> presence(M, torch.tensor([True, True, True, False]))
+        tensor([0.5000, 0.6800, 0.0000,    nan])
+    """
+    return contraharmonic_mean(M).masked_fill(~separated.to(M.device), torch.nan)

@@ -6,5 +6,6 @@ security policy forbids everything else. All text from a user is shown as text.
 
 from vtcav.report.folder import write_report
 from vtcav.report.page import build_report
+from vtcav.report.ranking import write_ranking
 
-__all__ = ["build_report", "write_report"]
+__all__ = ["build_report", "write_ranking", "write_report"]

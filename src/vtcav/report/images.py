@@ -162,6 +162,7 @@ def _table(
             row.level,
             clear(row["note"]),
             row.as_much,
+            value(row["presence"]),
         ]
         for row in rows
     ]

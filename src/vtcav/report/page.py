@@ -50,7 +50,7 @@ def build_report(
     Raises:
         ExplanationError: When there is nothing to report.
     """
-    environment = _environment()
+    templates = environment()
     trust = Trust(diagnostics)
     names = distinct_names(explained.class_name for explained in global_)
     parts = [
@@ -64,8 +64,8 @@ def build_report(
     diagnosed = [] if diagnostics is None else [diagnostics.provenance]
     sources = [f"class {name}" for name in names] + ["images"] * len(provenances)
     sources += ["diagnostics"] * len(diagnosed)
-    page = environment.get_template("page.html.jinja").render(
-        **_frame(title),
+    page = templates.get_template("page.html.jinja").render(
+        **frame(title),
         **_charts(parts),
         **_viewer(images),
         overview=overview(parts, images, trust, explained + diagnosed),
@@ -95,9 +95,9 @@ def _read(
     return parts, provenances, thumbnails
 
 
-def _frame(title: str) -> dict[str, Any]:
-    """Return title, style and script, and the policy that allows only these."""
-    style, script = _text("style.css"), "\n".join(map(_text, _SCRIPTS))
+def frame(title: str, scripts: Sequence[str] = _SCRIPTS) -> dict[str, Any]:
+    """Return title, style and scripts of a page, and the policy that allows only these."""
+    style, script = _text("style.css"), "\n".join(map(_text, scripts))
     return {
         "title": title,
         "version": version("vtcav"),
@@ -169,17 +169,18 @@ def _text(name: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Return the templates of the pages."""
+    templates = Environment(
         loader=PackageLoader("vtcav.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"clear": clear, "value": value, "exact": _exact}
-    environment.globals |= {"count": count, "interval": interval, "in_words": in_words}
-    return environment
+    templates.filters |= {"clear": clear, "value": value, "exact": _exact}
+    templates.globals |= {"count": count, "interval": interval, "in_words": in_words}
+    return templates
 
 
 def _exact(x: float) -> str:

@@ -62,6 +62,7 @@ def _row(
         "separated": bool(rows["separated"].iloc[0]),
         "seen": float(rows["seen"].iloc[0]),
         "raised": float(rows["raised"].mean()),
+        "presence": float(rows["presence"].mean()),
         "note": _note(rows["note"], n, no_effect=no_effect),
     }
 

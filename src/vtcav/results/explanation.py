@@ -156,9 +156,9 @@ class GlobalExplanation:
         mean would vary with other images of this kind, not how certain the concept is), cav_low
         and cav_high (interval of the mean for other examples and negatives, from bootstrap CAVs),
         null_mean, effect, p_value (the mean against the means of null CAVs, one-sided), q_value
-        (adjusted for all rows of this table), separated, drop and share (the measured effect of
-        erasing the concept, with drop_low, drop_high, share_low and share_high: see
-        `class_effects`; the same at every layer), note.
+        (adjusted for all rows of this table), separated, presence (mean over the images), drop and
+        share (the measured effect of erasing the concept, with drop_low, drop_high, share_low and
+        share_high: see `class_effects`; the same at every layer), note.
 
         Args:
             confidence: Of the intervals, between 0 and 1.

@@ -19,6 +19,7 @@ class Row(NamedTuple):
     separated: bool
     seen: float
     raised: bool
+    presence: float
     cav_low: float
     cav_high: float
     null_mean: float
@@ -55,4 +56,17 @@ class EffectRow(NamedTuple):
     effect: float
     p_value: float
     q_value: float
+    note: str
+
+
+class RankedRow(NamedTuple):
+    """One image of a ranking: how strongly it shows a concept at a layer."""
+
+    image: str
+    layer: str
+    concept: str
+    presence: float
+    area: float
+    predicted_class: str
+    probability: float
     note: str

@@ -44,6 +44,8 @@ def read_attributions(folder: str | Path, name: str) -> pd.DataFrame:
         after = list(rows).index("separated") + 1
         rows.insert(after, "seen", np.nan)
         rows.insert(after + 1, "raised", raised)
+    if "presence" not in rows:
+        rows.insert(list(rows).index("raised") + 1, "presence", np.nan)
     return rows
 
 

@@ -15,7 +15,7 @@ from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 COLUMNS = (
     *("kind", "name", "folder", "layer", "concept", "class_index", "class_name", "n"),
     *("attribution", "std", "sem", "ci_low", "ci_high", "cav_low", "cav_high"),
-    *("null_mean", "effect", "p_value", "q_value", "separated", "trust", "note"),
+    *("null_mean", "effect", "p_value", "q_value", "separated", "presence", "trust", "note"),
 )
 NOT_DIAGNOSED = "not diagnosed"
 ONE_IMAGE = "one image: no spread, no interval"
@@ -37,8 +37,9 @@ def study_table(
         Columns: kind ("class" or "image"), name (of the class or photograph), folder (of its
         results), layer, concept, class_index, class_name, n (images), attribution (of a class the
         mean), std, sem, ci_low, ci_high (over images), cav_low, cav_high, null_mean, effect,
-        p_value, q_value (as in the tables of the class or photograph), separated, trust (level of
-        the diagnostics), note (why a number is missing or doubtful).
+        p_value, q_value (as in the tables of the class or photograph), separated, presence (of a
+        class the mean), trust (level of the diagnostics), note (why a number is missing or
+        doubtful).
     """
     tables = []
     for folder, glob in classes.items():

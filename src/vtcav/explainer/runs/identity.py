@@ -24,10 +24,10 @@ def identity(
     The content of the images is not included: each part records that of its own images.
     """
     attributor = task.attributor
-    data = attributor.provenance({"class": task.class_index}, measured=False).to_dict()
+    data = task.provenance().to_dict()
     model, names = attributor.model, attributor.model.class_names
     return {
-        "kind": "explain_class",
+        "kind": task.kind,
         # A patch release of Python changes no number.
         "versions": {name: v for name, v in data["versions"].items() if name != "python"},
         "model": {
@@ -38,7 +38,7 @@ def identity(
             "probabilities": getattr(model, "task", "auto"),
             # The fingerprint knows the weights, but not the code.
             "behaviour": behaviour(
-                model, [layer.name for layer in attributor.layers], gradients=True
+                model, [layer.name for layer in attributor.layers], gradients=task.gradients
             ),
             "preprocess_behaves": text_hash(repr(signature(model.preprocess))),
         },

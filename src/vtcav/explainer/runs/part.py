@@ -6,19 +6,22 @@ the same to the last bit in one process, after an interruption and on a cluster.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, get_type_hints
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vtcav.images.facts import Fact
 from vtcav.images.references import ImageRef, Skipped
-from vtcav.results.rows import EffectRow, Row
+from vtcav.results.provenance import Provenance
+from vtcav.results.rows import EffectRow
 
 if TYPE_CHECKING:
     from vtcav.explainer.attributor import Attributor
@@ -33,10 +36,8 @@ _TYPES = {
     float: pa.float64(),
     bool: pa.bool_(),
 }
-COLUMNS = {**get_type_hints(Row), "probability": float, "predicted_class": str}
-"""The columns of a part's table and of that of a class, with their types."""
 EFFECTS = get_type_hints(EffectRow)
-"""Those of a part's effects."""
+"""The columns of a part's effects, with their types."""
 
 
 @dataclass(frozen=True)
@@ -52,21 +53,55 @@ class Chunk:
     refs: tuple[ImageRef, ...]
 
 
-@dataclass(frozen=True)
-class Task:
-    """The explanation of one class, to be computed for many images.
+class BatchRows(NamedTuple):
+    """What a task gives for a batch of images.
 
     Attributes:
-        attributor: The attributor, with the concepts and the layers to explain.
-        class_index: The class.
+        rows: The table's rows, image by image.
+        effects: The rows of effects.
+        sums: By layer, the sums over the images of the resampled CAVs' attributions [J].
+    """
+
+    rows: Sequence[tuple[Any, ...]]
+    effects: Sequence[EffectRow] = ()
+    sums: Mapping[str, NDArray[np.float64]] = {}
+
+
+BatchComputer: TypeAlias = Callable[[Sequence[str], Sequence[str], Tensor], BatchRows]
+"""Computes a batch from the N images' names, digests and inputs [N, 3, H, W]."""
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """What is to be computed for every image of a list.
+
+    Attributes:
+        attributor: The attributor, with the concepts and the layers.
         strict: Whether an unreadable image is an error.
-        images: The number of images of the class.
+        kind: The task's name in run folders.
+        columns: The columns of its table, with their types.
+        gradients: Whether it takes gradients of the network.
     """
 
     attributor: Attributor
-    class_index: int
     strict: bool
-    images: int = 1
+
+    kind: ClassVar[str]
+    columns: ClassVar[Mapping[str, type[Any]]]
+    gradients: ClassVar[bool]
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What is being done, for the progress bar."""
+
+    @abstractmethod
+    def provenance(self) -> Provenance:
+        """Return what the numbers depend on."""
+
+    @abstractmethod
+    def part(self, images: int) -> BatchComputer:
+        """Return what computes the batches of a part of so many images, in their order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +109,7 @@ class Part:
     """The results of a chunk.
 
     Attributes:
-        rows: The rows of the class's table, without q-values, which need the rows of all parts.
+        rows: The table's rows, without q-values, which need the rows of all parts.
         effects: The rows of its effects, likewise.
         used: The number of images that could be read.
         skipped: The images that could not be read, with reasons.
@@ -110,9 +145,7 @@ def chunks_of(refs: Sequence[ImageRef], batch_size: int) -> list[Chunk]:
     return [Chunk(n, tuple(refs[start : start + size])) for n, start in enumerate(starts)]
 
 
-def table_of(
-    rows: Sequence[tuple[Any, ...]], columns: Mapping[str, type[Any]] = COLUMNS
-) -> pa.Table:
+def table_of(rows: Sequence[tuple[Any, ...]], columns: Mapping[str, type[Any]]) -> pa.Table:
     """Return rows by column, which takes a fifth of the memory."""
     schema = pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
     by_column = zip(*rows, strict=True) if rows else ((),) * len(schema)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from vtcav.errors import ExplanationError, ExtraError, VtcavError
 from vtcav.explainer.attributor import Attributor
-from vtcav.explainer.runs.class_table import explain_parts
+from vtcav.explainer.runs.image_table import compute_parts
 from vtcav.explainer.runs.part import Chunk, Part, Task
 from vtcav.images.signature import signature
 from vtcav.parameters import Whole, check
@@ -194,7 +194,7 @@ class _Worker:
         try:
             if self._task is None:
                 self._task = _task(_ray().get(self._payload))
-            [(number, part)] = explain_parts(self._task, [chunk])
+            [(number, part)] = compute_parts(self._task, [chunk])
         except VtcavError as error:
             return {"number": chunk.number, "part": b"", "error": pickle.dumps(error)}
         return {"number": number, "part": pickle.dumps(part), "error": b""}
@@ -221,9 +221,8 @@ def _packed(task: Task, name: str | None, device: str) -> bytes:
         "cavs": attributor.cavs,
         "settings": attributor.settings,
         "erasure": attributor.erasure,
-        "class_index": task.class_index,
-        "strict": task.strict,
-        "images": task.images,
+        "task": type(task),
+        "more": {f.name: getattr(task, f.name) for f in fields(task) if f.name != "attributor"},
     }
     try:
         packed: bytes = cloudpickle.dumps(recipe)  # type: ignore[no-untyped-call]  # Ray is untyped
@@ -249,7 +248,8 @@ def _task(packed: bytes) -> Task:
     cavs.check_fits(model, signature(model.preprocess))
     cavs.check_behaviour(model)
     attributor = Attributor(model, cavs, recipe["settings"], recipe["erasure"])
-    return Task(attributor, recipe["class_index"], recipe["strict"], recipe["images"])
+    task: Task = recipe["task"](attributor, **recipe["more"])
+    return task
 
 
 def _on_device(model: Model, device: str) -> Model:

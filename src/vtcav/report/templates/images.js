@@ -141,12 +141,12 @@
     const { data } = state;
     const body = find("image-table").querySelector("tbody");
     body.replaceChildren(...data.rows.map((row) => {
-      const [l, k, c, , text, , , range, random, q, verdict, level, note, reached] = row;
+      const [l, k, c, , text, , , range, random, q, verdict, level, note, reached, presence] = row;
       const line = make("tr");
       const head = make("th", data.layers[l]);
       head.scope = "row";
       line.append(head, ...[data.concepts[k], data.classes[c], text, range || "–", random, q,
-        `${stood[verdict] ?? "✕"} ${verdict}`, level, note].map((cell) => make("td", cell)));
+        `${stood[verdict] ?? "✕"} ${verdict}`, level, presence, note].map((cell) => make("td", cell)));
       return line;
     }));
   };

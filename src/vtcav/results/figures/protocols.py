@@ -119,3 +119,59 @@ class ExplainedClass(_Explained, Protocol):
     @property
     def erased(self) -> Sequence[ErasedPicture]:
         """A few images without each concept."""
+
+
+class RankedPicture(Protocol):
+    """An image of a ranking, as `vtcav.results.ranking.RankedImage` is."""
+
+    @property
+    def image(self) -> str:
+        """Its name."""
+
+    @property
+    def position(self) -> int:
+        """Its position in the order, from 1."""
+
+    @property
+    def presence(self) -> float:
+        """How strongly it shows the concept."""
+
+    @property
+    def picture(self) -> NDArray[np.uint8]:
+        """The image as shown, uint8 [H, W, 3]."""
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """The network's input on the picture, in shares."""
+
+    @property
+    def concept_map(self) -> NDArray[np.float32]:
+        """The concept map [h, w]."""
+
+
+class RankedImages(Protocol):
+    """Images in order, as `vtcav.results.ranking.Ranking` is."""
+
+    @property
+    def concept(self) -> str:
+        """The concept."""
+
+    @property
+    def layer(self) -> str:
+        """The layer."""
+
+    @property
+    def described(self) -> str:
+        """The number of images in words."""
+
+    @property
+    def caution(self) -> str:
+        """What casts doubt on the order."""
+
+    @property
+    def shown(self) -> Sequence[RankedPicture]:
+        """Some images with their maps, in order."""
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per image."""

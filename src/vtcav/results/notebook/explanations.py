@@ -51,7 +51,7 @@ def local_html(explanation: ExplainedImage) -> str:
             *filter(None, [first]),
         ],
         figures=_maps(explanation, groups),
-        header=["layer", "concept", *map(str, shown["class_name"]), "note"],
+        header=["layer", "concept", *map(str, shown["class_name"]), "presence", "note"],
         rows=[
             _local_row(group, list(shown["class_index"])) for _, group in list(groups)[:MOST_ROWS]
         ],
@@ -98,8 +98,8 @@ def _local_row(group: pd.DataFrame, classes: list[int]) -> list[Cell]:
         cell(float(row.attribution), bar=True, mark=_MARKS.get(_verdict(row), ""))
         for row in _rows(by_class)
     ]
-    note = words.notes_by_class(group)
-    return [cell(group["layer"].iloc[0]), cell(group["concept"].iloc[0]), *numbers, cell(note)]
+    last = cell(float(group["presence"].iloc[0])), cell(words.notes_by_class(group))
+    return [cell(group["layer"].iloc[0]), cell(group["concept"].iloc[0]), *numbers, *last]
 
 
 def _verdict(row: Any) -> str:
@@ -123,6 +123,7 @@ def global_html(explanation: ExplainedClass) -> str:
             cell(words.interval(row.ci_low, row.ci_high)),
             cell(words.interval(row.cav_low, row.cav_high)),
             cell(_test(row, explanation.provenance.null_cavs, tests)),
+            cell(float(row.presence)),
             cell(row.note),
         ]
         for row in _rows(best_first(summary, explanation.best_layers).head(MOST_ROWS))
@@ -135,7 +136,16 @@ def global_html(explanation: ExplainedClass) -> str:
             *filter(None, [read_first(explanation.best_layers, explanation.layers)]),
         ],
         figures=[*examples(explanation.thumbnails, explanation.concepts), *_without(explanation)],
-        header=["layer", "concept", "mean", "other images", "other examples", "test", "note"],
+        header=[
+            "layer",
+            "concept",
+            "mean",
+            "other images",
+            "other examples",
+            "test",
+            "presence",
+            "note",
+        ],
         rows=rows,
         total=len(summary),
         notes=[

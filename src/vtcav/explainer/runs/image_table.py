@@ -1,4 +1,4 @@
-"""The table of a class over many images, computed in parts that are kept when they are done.
+"""A table over many images, computed in parts that are kept when they are done.
 
 A run folder (`run_folder`) keeps the parts, so that the same call resumes where it was interrupted.
 Without one they are joined in memory, where only rows and sums stay.
@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtcav.explainer.allotment import Allotment
 from vtcav.explainer.runs.identity import identity
 from vtcav.explainer.runs.part import EFFECTS, Chunk, Part, Task, chunks_of, joined, table_of
 from vtcav.explainer.runs.run_folder import opened
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-class ClassTable:
-    """The table of a class over all its images, which parts are added to in any order.
+class ImageTable:
+    """The table of a task over all its images, which parts are added to in any order.
 
     Args:
         strict: Whether an unreadable image is an error.
@@ -79,7 +78,7 @@ class ClassTable:
             self.sums[layer] = self.sums.get(layer, 0.0) + values
 
     def rows(self) -> pd.DataFrame:
-        """Return the rows of all parts, with q-values over all of them."""
+        """Return the rows of all parts, with q-values over all of them where they have p-values."""
         return _with_q_values(self._rows)
 
     def effects(self) -> pd.DataFrame:
@@ -89,7 +88,8 @@ class ClassTable:
 
 def _with_q_values(tables: Sequence[pa.Table]) -> pd.DataFrame:
     frame = joined(tables)
-    frame["q_value"] = q_values(frame["p_value"].to_numpy())
+    if "p_value" in frame:
+        frame["q_value"] = q_values(frame["p_value"].to_numpy())
     return frame
 
 
@@ -112,18 +112,18 @@ class Engine(Protocol):
         """Yield the number and the part of every chunk, in any order."""
 
 
-def explain_images(
+def compute_images(
     task: Task,
     refs: Sequence[ImageRef],
     engine: Engine | None = None,
     *,
     run: str | Path | None = None,
     shown: bool | None = None,
-) -> ClassTable:
-    """Compute the table of a class over images.
+) -> ImageTable:
+    """Compute the table of a task over images.
 
     Args:
-        task: The class, and the attributor.
+        task: What to compute.
         refs: The images.
         engine: The engine that computes the parts; None computes them in this process.
         run: A folder that keeps the parts; None keeps them in memory.
@@ -142,10 +142,9 @@ def explain_images(
     """
     chunks = chunks_of(refs, task.attributor.settings.images)
     model = task.attributor.model
-    title = f"explaining {model.class_names[task.class_index]}"
-    compute = explain_parts if engine is None else engine.compute
-    whole = ClassTable(strict=task.strict)
-    with engine or nullcontext(), progress_bar(title, len(refs), shown=shown) as progress:
+    compute = compute_parts if engine is None else engine.compute
+    whole = ImageTable(strict=task.strict)
+    with engine or nullcontext(), progress_bar(task.title, len(refs), shown=shown) as progress:
         if run is None:
             for number, part in compute(task, chunks, progress):
                 whole.add(number, part)
@@ -166,7 +165,7 @@ def explain_images(
     return whole
 
 
-def explain_parts(
+def compute_parts(
     task: Task, chunks: Sequence[Chunk], progress: Progress | None = None
 ) -> Iterator[tuple[int, Part]]:
     """Compute chunks one after another, while images of the next are decoded.
@@ -183,9 +182,7 @@ def explain_parts(
     with closing(computed_ahead(prepare, refs, 2 * task.attributor.settings.images)) as arrivals:
         for chunk in chunks:
             own = islice(arrivals, len(chunk.refs))
-            erasure = task.attributor.erasure
-            allotment = Allotment.of_part(erasure.placebos, len(chunk.refs), task.images)
-            yield chunk.number, _explain(task, own, allotment, progress)
+            yield chunk.number, _computed(task, own, len(chunk.refs), progress)
 
 
 _Arrival: TypeAlias = tuple[ImageRef, Fact, Tensor | UnreadableError]
@@ -201,17 +198,16 @@ def _prepare(preprocess: Callable[[Image.Image], Tensor], ref: ImageRef) -> _Arr
         return ref, fact, error
 
 
-def _explain(
-    task: Task, arrivals: Iterable[_Arrival], allotment: Allotment, progress: Progress | None
+def _computed(
+    task: Task, arrivals: Iterable[_Arrival], count: int, progress: Progress | None
 ) -> Part:
-    """Compute one part."""
-    attributor = task.attributor
+    """Compute one part, of so many images."""
+    compute, size = task.part(count), task.attributor.settings.images
     facts: list[Fact] = []
     skipped: list[Skipped] = []
     rows: list[tuple[Any, ...]] = []
     effects: list[EffectRow] = []
-    layers = attributor.cavs.layers.items()
-    sums = {la: np.zeros(len(c.resampled.v) if c.resampled else 0) for la, c in layers}
+    sums: dict[str, NDArray[np.float64]] = {}
     shape: tuple[int, ...] = ()
     first = ""
 
@@ -228,20 +224,18 @@ def _explain(
                 progress.advance()
 
     images = readable()
-    while batch := list(islice(images, attributor.settings.images)):
+    while batch := list(islice(images, size)):
         names, digests, tensors = zip(*batch, strict=True)
         if not shape:
             shape, first = tuple(tensors[0].shape), names[0]
         for name, x in zip(names, tensors, strict=True):
             check_same_shape(x.shape, name, shape, first)
-        more, erased, added = attributor.class_rows(
-            names, digests, torch.stack(tensors), task.class_index, allotment
-        )
-        rows += more
-        effects += erased
-        sums = {layer: total + added[layer] for layer, total in sums.items()}
+        found = compute(names, digests, torch.stack(tensors))
+        rows += found.rows
+        effects += found.effects
+        sums = {layer: sums.get(layer, 0.0) + added for layer, added in found.sums.items()}
     return Part(
-        rows=table_of(rows),
+        rows=table_of(rows, task.columns),
         effects=table_of(effects, EFFECTS),
         used=len(facts) - len(skipped),
         skipped=tuple(skipped),

@@ -1,0 +1,105 @@
+"""Images in the order of how strongly they show a concept, some of them with their maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from vtcav.errors import ImageError, warn
+from vtcav.explainer.runs.image_table import Engine, compute_images
+from vtcav.explainer.runs.rank_task import RankTask
+from vtcav.images.input_box import shown_picture
+from vtcav.images.preprocess import to_tensor
+from vtcav.images.references import ImageRef
+from vtcav.results.ranking import RankedImage, Ranking, in_order, shown_positions
+
+_SIDE = 192  # most pixels of a picture that is kept
+
+
+@dataclass(frozen=True)
+class RankRun:
+    """How images are ranked.
+
+    Attributes:
+        pictures: How many are kept with their maps.
+        engine: The engine that computes the parts; None computes them in this process.
+        folder: A folder that keeps the parts; None keeps them in memory.
+        progress: Whether to show a progress bar; None shows it where the output is a terminal.
+    """
+
+    pictures: int
+    engine: Engine | None = None
+    folder: str | Path | None = None
+    progress: bool | None = None
+
+
+def rank_images(
+    task: RankTask, refs: Sequence[ImageRef], run: RankRun, settings: Mapping[str, Any]
+) -> Ranking:
+    """Rank images: one forward pass each, and another for those that are shown.
+
+    Args:
+        task: The concept and the layer.
+        refs: The images.
+        run: How to rank them.
+        settings: Settings for the provenance, beside the task's.
+
+    Raises:
+        ImageError: When no image can be read, or one cannot when the task is strict.
+        ExplanationError: When the folder holds a run with other settings, is in use or cannot be
+            written.
+        ModelError: When the network gives infinite values or NaN.
+    """
+    done = compute_images(task, refs, run.engine, run=run.folder, shown=run.progress)
+    table = in_order(done.rows(), done.skipped)
+    provenance = task.provenance()
+    positions = shown_positions(done.used, run.pictures)
+    return Ranking(
+        concept=task.concept,
+        layer=task.layer,
+        skipped=tuple(done.skipped),
+        shown=tuple(_with_maps(task, refs, table, positions)),
+        examples=task.attributor.cavs.thumbnails[task.concept],
+        caution=task.caution,
+        provenance=replace(provenance, settings={**provenance.settings, **settings}),
+        _rows=table,
+    )
+
+
+def _with_maps(
+    task: RankTask, refs: Sequence[ImageRef], table: pd.DataFrame, positions: Sequence[int]
+) -> Iterator[RankedImage]:
+    """Yield the images at some positions of the order with their maps, which are made anew."""
+    by_name = {ref.name: ref for ref in refs}
+    size = task.attributor.settings.images
+    for start in range(0, len(positions), size):
+        few = positions[start : start + size]
+        names, pictures, inputs = [], [], []
+        for position in few:
+            name = str(table["image"].iloc[position])
+            try:
+                picture = by_name[name].load()
+                x = to_tensor(task.attributor.model.preprocess, picture, name)
+            except ImageError as error:
+                warn(f"{name!r} is ranked, and not shown: {error}")
+                continue
+            names.append((position, name))
+            pictures.append(picture)
+            inputs.append(x)
+        if not names:
+            continue
+        images = task.attributor.forward([name for _, name in names], torch.stack(inputs))
+        M = task.maps(images).cpu().numpy().astype(np.float32)
+        for n, (position, name) in enumerate(names):
+            shown, box = shown_picture(pictures[n], inputs[n], task.attributor.model.preprocess)
+            small = Image.fromarray(shown)
+            small.thumbnail((_SIDE, _SIDE))
+            presence = float(table["presence"].iloc[position])
+            yield RankedImage(name, position + 1, presence, np.array(small), box, M[n])
