@@ -1,9 +1,11 @@
 """`vtcav run` and `vtcav init`: a tiny study from beginning to end, cut off, and taken up again."""
 
+import html
 import json
 import re
 import shutil
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -11,11 +13,12 @@ import pytest
 from PIL import Image
 
 import vtcav
-from vtcav.cli import parser
+from vtcav.cli import main, parser
 from vtcav.cli.options import Arguments, UsageError
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.explainer.runs.run_folder import DamagedPartWarning
 from vtcav.files.manifest import load_manifest
+from vtcav.report import write_report
 from vtcav.study import Study, StudyError, run_study
 
 MODEL = """
@@ -348,3 +351,75 @@ def test_a_study_ends_with_its_report(place, capsys):
     page = place / "out" / "report.html"
     assert f"Report: {page}" in capsys.readouterr().out
     assert "photo" in page.read_text("utf-8")
+
+
+# -- limits -----------------------------------------------------------------------------------
+
+LIMITS = """
+limits:
+  bright: {max_attribution: 0.0, layer: "3", classes: [a/b]}
+  dark: {max_share: 0.0, strict: true}
+output: out
+"""
+
+
+def test_a_broken_limit_ends_the_command_with_a_code_of_its_own(finished, capsys):
+    edit(finished, "\noutput: out\n", LIMITS)
+    out = finished / "out"
+    assert main(["run", str(finished / "study.yaml")]) == 3
+    said = capsys.readouterr()
+    limits = load_manifest(out, "study", "study")["limits"]
+    assert [(one["concept"], one["class_name"], one["quantity"]) for one in limits] == [
+        ("bright", "a/b", "attribution"),
+        ("dark", "a/b", "share"),
+        ("dark", "../x", "share"),
+    ]
+    table = pd.read_parquet(out / "summary.parquet").query(
+        "kind == 'class' and concept == 'bright'"
+    )
+    [row] = table[table["class_name"] == "a/b"].to_dict("records")
+    assert limits[0]["found"] == pytest.approx(row["attribution"], rel=1e-12)
+    assert limits[0]["low"] == pytest.approx(min(row["ci_low"], row["cav_low"]), rel=1e-12)
+    for one in limits:
+        assert (f"Limit broken: {one['sentence']}" in said.out) == one["failed"]
+    assert f"{sum(one['state'] == 'kept' for one in limits)} of 3 limits kept" in said.out
+    suite = ElementTree.parse(out / "limits.xml").getroot()[0]
+    assert suite.get("failures") == str(sum(one["failed"] for one in limits))
+    assert "limits:" in (out / "study.yaml").read_text()
+    page = write_report(out).read_text()
+    assert "<h3>Limits</h3>" in page
+    assert all(html.escape(one["sentence"], quote=False) in html.unescape(page) for one in limits)
+    # other limits need no other run
+    edit(finished, "max_attribution: 0.0, ", "max_attribution: 100, ")
+    edit(finished, "  dark: {max_share: 0.0, strict: true}\n", "")
+    assert main(["run", str(finished / "study.yaml")]) == 0
+    assert "1 of 1 limit kept" in capsys.readouterr().out
+    edit(finished, LIMITS.splitlines()[1], "# none")
+    edit(finished, '  bright: {max_attribution: 100, layer: "3", classes: [a/b]}\n', "")
+    assert main(["run", str(finished / "study.yaml")]) == 0
+    assert not (out / "limits.xml").exists()
+
+
+def test_what_cannot_be_told_is_a_warning(finished, capsys):
+    limit = "limits: {dark: {max_share: 0.1, classes: [../x]}}"
+    edit(finished, "\noutput: out\n", f"\n{limit}\noutput: out\n")
+    assert main(["run", str(finished / "study.yaml")]) == 0
+    [one] = load_manifest(finished / "out", "study", "study")["limits"]
+    assert one["state"] == "cannot tell"  # it has one image
+    assert f"limit: {one['sentence']}" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        ("grey: {max_share: 1}", "limits.grey: there is no concept 'grey'; expected bright, dark"),
+        ("dark: {strict: true}", "limits.dark: expected max_attribution, max_share or both"),
+        ("dark: {max_share: -1}", "limits.dark.max_share: expected a number of at least 0"),
+        ("dark: {max_share: 1, classes: [c]}", "limits.dark: there is no class 'c' in the study"),
+        ("dark: {most: 1}", "limits.dark: unknown key 'most'"),
+    ],
+)
+def test_limits_that_cannot_be(place, limit, message):
+    edit(place, "\noutput: out\n", f"\nlimits: {{{limit}}}\noutput: out\n")
+    with pytest.raises(StudyError, match=f"line 13, {re.escape(message)}"):
+        Study.load(place / "study.yaml")

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments; None takes the process's.
 
     Returns:
-        0 done, 1 the work failed, 2 wrong usage, 130 interrupted.
+        0 done, 1 the work failed, 2 wrong usage, 3 a limit of a study is broken, 130 interrupted.
     """
     arguments = parser().parse_args(argv, Arguments())
     output = results_alone() if getattr(arguments, "json", False) else nullcontext()
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.showwarning = show_warning
         try:
             with sound_streams(), _no_empty_folders(getattr(arguments, "output", None)), output:
-                arguments.run(arguments)
+                return arguments.run(arguments) or DONE
         except KeyboardInterrupt:
             return fail("interrupted; nothing half-written was left", INTERRUPTED)
         except UsageError as error:

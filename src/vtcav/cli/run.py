@@ -2,7 +2,8 @@
 
 Carry out a study: learn its concepts, diagnose how far they can be trusted, explain its classes
 and photographs, and write tables, figures and a report. Finished steps are kept: the same command
-resumes an interrupted study and gives the same tables.
+resumes an interrupted study and gives the same tables. Ends with exit code 3 when a concept counts
+more than the study's limits allow.
 
 Examples:
   vtcav init
@@ -11,11 +12,17 @@ Examples:
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vtcav.cli.options import Arguments, Parser
 from vtcav.cli.terminal import print_summary
+from vtcav.errors import warn
+from vtcav.results.words import count
+
+BROKEN = 3
+"""The exit code where a limit is broken."""
 
 
 def add_options(command: Parser) -> None:
@@ -28,8 +35,8 @@ def add_options(command: Parser) -> None:
     command.add_shared()
 
 
-def run(arguments: Arguments) -> None:
-    """Carry out the command."""
+def run(arguments: Arguments) -> int:
+    """Carry out the command, and return 3 when a limit is broken."""
     import pandas as pd
 
     from vtcav.files.cache_location import cache_of
@@ -52,10 +59,23 @@ def run(arguments: Arguments) -> None:
     if not arguments.json:
         for name, rows in table[table["kind"] == "class"].groupby("name", sort=False):
             _print_class(str(name), rows, null_cavs)
-    data = {key: found[key] for key in ("summary", "skipped")}
+    data = {key: found[key] for key in ("summary", "skipped", "limits")}
     data |= {"output": str(folder.resolve()), "report": report}
     lines = [f"Written to {folder.resolve()}", *([f"Report: {report}"] if report else [])]
+    limits = found["limits"]
+    lines = [*_limits(limits), *lines]
     arguments.answer(data, *lines)
+    for one in limits:
+        if one["state"] == "cannot tell" and not one["failed"]:
+            warn(f"limit: {one['sentence']}")
+    return BROKEN if any(one["failed"] for one in limits) else 0
+
+
+def _limits(limits: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line for each broken limit, and how many are kept."""
+    kept = sum(one["state"] == "kept" for one in limits)
+    lines = [f"Limit broken: {one['sentence']}" for one in limits if one["failed"]]
+    return [*lines, f"{kept} of {count(len(limits), 'limit')} kept"] if limits else []
 
 
 def _print_class(name: str, rows: Any, null_cavs: int) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.errors import ExplanationError
 from vtcav.files.atomic import atomic_path
+from vtcav.files.manifest import load_manifest
 from vtcav.report.page import build_report
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 
@@ -51,6 +53,7 @@ def write_report(
         list(map(GlobalExplanation.load, classes)),
         Diagnostics.load(diagnosed[0]) if diagnosed else None,
         folder.resolve().name if title is None else title,
+        _limits(folder),
     )
     output = folder / "report.html" if output is None else Path(output)
     try:
@@ -59,6 +62,14 @@ def write_report(
     except OSError as error:
         raise ExplanationError(f"cannot write the report {str(output)!r}: {error}") from error
     return output
+
+
+def _limits(folder: Path) -> list[dict[str, Any]]:
+    """Return what became of the limits of the study in a folder; none without a study."""
+    if not (folder / "study.json").is_file():
+        return []
+    found: list[dict[str, Any]] = load_manifest(folder, "study", "study").get("limits", [])
+    return found
 
 
 def _saved(folder: Path, kind: str) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from importlib.metadata import version
@@ -25,6 +25,7 @@ from vtcav.report.overview import overview
 from vtcav.report.trust import Trust
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.figures.overlay import hex_colours
+from vtcav.results.limits import STATES
 from vtcav.results.provenance import Provenance
 from vtcav.results.words import clear, count, distinct_names, interval, short_names, value
 
@@ -36,6 +37,7 @@ def build_report(
     global_: Sequence[GlobalExplanation] = (),
     diagnostics: Diagnostics | None = None,
     title: str = "Concepts of an image classifier",
+    limits: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Return the report on some explanations as the text of an HTML file.
 
@@ -46,6 +48,7 @@ def build_report(
         diagnostics: How far the concepts can be trusted; without them the report says that this is
             not known.
         title: The title of the page.
+        limits: What became of the limits of a study, as `LimitOutcome.to_dict` gives it.
 
     Raises:
         ExplanationError: When there is nothing to report.
@@ -69,6 +72,7 @@ def build_report(
         **_charts(parts),
         **_viewer(images),
         overview=overview(parts, images, trust, explained + diagnosed),
+        limits=sorted(limits, key=lambda one: STATES.index(one["state"])),
         concept_parts=concept_parts(thumbnails, diagnosed + explained, diagnostics, trust),
         diagnostics=diagnostics,
         methods=methods(explained, parts, len(images), diagnosed),

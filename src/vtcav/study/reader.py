@@ -40,6 +40,7 @@ from vtcav.parameters import (
     parameters,
     unknown_key,
 )
+from vtcav.results.limits import Limit
 from vtcav.study.spec import (
     FORMATS,
     TOP,
@@ -389,16 +390,38 @@ def _diagnostics(value: Any) -> Any:
     return {} if _take(value, Constraint(known, Flag().accept)) else None
 
 
+def _limited(limits: dict[str, Limit], info: ValidationInfo[Any]) -> dict[str, Limit]:
+    """Refuse limits of concepts and classes that the study does not have, and empty ones."""
+    if not {"concepts", "classes"} <= info.data.keys():
+        return {}  # a mistake is there
+    concepts, classes = list(info.data["concepts"]), list(info.data["classes"] or ())
+    for name, limit in limits.items():
+        with _mistakes(name):
+            if name not in concepts:
+                raise ValueError(f"there is no concept {name!r}; expected {', '.join(concepts)}")
+            if limit.max_attribution is None and limit.max_share is None:
+                raise ValueError("expected max_attribution, max_share or both")
+            if not classes:
+                raise ValueError("limits hold for classes: the study has none")
+            for given in limit.classes or ():
+                if given not in classes:
+                    known = ", ".join(classes)
+                    raise ValueError(f"there is no class {given!r} in the study; expected {known}")
+    return limits
+
+
 _SOURCE: Any = Annotated[Any, PlainValidator(_source)]
 _CONCEPT: Any = _part(ConceptSources, examples=_SOURCE, negatives=_SOURCE)
 _IMAGE: Any = _part(ImageSpec, file=Annotated[str, PlainValidator(_file)], classes=_taking(TOP))
 _DIAGNOSTICS: Any = _part(DiagnosticsSpec, resamples=_taking(Whole(20)), other_negatives=_SOURCE)
+_LIMIT: Any = _part(Limit)
 _IMAGES: Any = Annotated[dict[str, Annotated[_IMAGE, _under("file")]], BeforeValidator(_images)]
 _CONCEPTS: Any = Annotated[
     dict[str, Annotated[_CONCEPT, _under("examples")]],
     BeforeValidator(_concept_folders),
     AfterValidator(_contrasted),
 ]
+_BY_CONCEPT = "a mapping from concepts to max_attribution or max_share"
 _BY_CLASS = "a mapping from class names to folders of images"
 # Later keys look at the values of earlier ones. A key that is not required has its default in
 # `Study`, unless another key needs it.
@@ -410,6 +433,10 @@ _KEYS: dict[str, Any] = {
     "concepts": (_CONCEPTS, ...),
     "classes": (Annotated[dict[str, _SOURCE], _filled(dict, _BY_CLASS)], None),
     "images": (_IMAGES, None),
+    "limits": (
+        Annotated[dict[str, _LIMIT], _filled(dict, _BY_CONCEPT), AfterValidator(_limited)],
+        None,
+    ),
     "diagnostics": (Annotated[_DIAGNOSTICS | None, BeforeValidator(_diagnostics)], None),
     "peers": (_listed(f"a list among {', '.join(METHODS)}", *METHODS), None),
     "formats": (_listed(f"a list among {', '.join(FORMATS)}", *FORMATS), None),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ from vtcav.files.manifest import load_manifest, records, save_result
 from vtcav.images.listing import collect
 from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
+from vtcav.results.limits import LimitOutcome, outcomes
 from vtcav.study.checkpoints import Steps, content, identity
+from vtcav.study.junit import junit_xml
 from vtcav.study.prepare import Prepared, prepare
 from vtcav.study.spec import FORMATS, paths
 from vtcav.study.study import Study
-from vtcav.study.summary_table import study_table, write_tables
+from vtcav.study.summary_table import distrusted, study_table, write_tables
 from vtcav.study.yaml_file import StudyError
 
 _HEADER = (
@@ -103,7 +105,8 @@ class _Run:
         images = {folder: self._image(folder) for folder in self.prepared.images}
         if self.study.peers:
             self._compare()
-        self._write(study_table(classes, images, diagnostics))
+        limits = list(self._limits(classes, diagnostics))
+        self._write(study_table(classes, images, diagnostics), limits)
         if self.study.report:
             from vtcav.report import write_report
 
@@ -222,12 +225,29 @@ class _Run:
             ),
         )
 
-    def _write(self, table: pd.DataFrame) -> None:
+    def _limits(
+        self, classes: Mapping[str, GlobalExplanation], diagnostics: Diagnostics | None
+    ) -> Iterator[LimitOutcome]:
+        """Yield whether the classes keep to the study's limits."""
+        trust = {} if diagnostics is None else distrusted(diagnostics)
+        for folder, glob in classes.items():
+            # a class is named in limits as in the study
+            key = self.prepared.classes[folder].key
+            limits = {
+                concept: limit
+                for concept, limit in self.study.limits.items()
+                if limit.classes is None or key in limit.classes
+            }
+            yield from outcomes(limits, glob, trust)
+
+    def _write(self, table: pd.DataFrame, limits: Sequence[LimitOutcome]) -> None:
         """Write the summary table, the study as it was carried out, and its provenance."""
         study = self.study.resolved(self.explainer.layers)
 
         def write(folder: Path) -> dict[str, Any]:
             write_tables(folder / "summary", table, study.formats)
+            if limits:
+                (folder / "limits.xml").write_text(junit_xml(limits), encoding="utf-8")
             (folder / "study.yaml").write_text(_HEADER + study.to_yaml(), encoding="utf-8")
             return {
                 "study": study.to_dict(),
@@ -242,9 +262,12 @@ class _Run:
                 "skipped": [asdict(skip) for skip in self.prepared.skipped],
                 "cavs_sha256": file_hash(self.folder / "cavs.safetensors"),
                 "summary": records(table),
+                "limits": records(pd.DataFrame(limit.to_dict() for limit in limits)),
                 "provenance": self.explainer.provenance({}).to_dict(),
             }
 
         save_result(self.folder, "study", "the study", write)
         for other in set(FORMATS) - set(study.formats):  # of an earlier run
             (self.folder / f"summary.{other}").unlink(missing_ok=True)
+        if not limits:
+            (self.folder / "limits.xml").unlink(missing_ok=True)

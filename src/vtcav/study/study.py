@@ -13,6 +13,7 @@ import yaml
 
 from vtcav.errors import VtcavError
 from vtcav.models.settings import LoadSettings
+from vtcav.results.limits import Limit
 from vtcav.study.reader import read_study
 from vtcav.study.spec import ConceptSources, DiagnosticsSpec, ImageSpec, Options, Source
 from vtcav.study.yaml_file import StudyError, located
@@ -33,6 +34,7 @@ class Study:
         layers: Layer names; None takes the recommended ones.
         options: The settings of the method.
         diagnostics: How concepts are diagnosed; None for not at all.
+        limits: How much concepts may count, by concept.
         peers: Methods to compute beside Visual-TCAV.
         formats: Of the summary table.
         report: Whether to write the page.
@@ -50,6 +52,7 @@ class Study:
     layers: tuple[str, ...] | None = None
     options: Options = field(default_factory=Options)
     diagnostics: DiagnosticsSpec | None = field(default_factory=DiagnosticsSpec)
+    limits: Mapping[str, Limit] = field(default_factory=dict)
     peers: tuple[str, ...] = ()
     formats: tuple[str, ...] = ("csv", "parquet")
     report: bool = True
@@ -98,6 +101,7 @@ class Study:
             or None,
             "options": self.options,
             "diagnostics": self.diagnostics or False,
+            "limits": self.limits or None,
             "peers": self.peers or None,
             "formats": self.formats,
             "report": self.report,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from vtcav.diagnostics.levels import BAD
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 
@@ -58,6 +59,15 @@ def study_table(
     pairs = zip(whole["layer"], whole["concept"], strict=True)
     trust = [levels.get(pair, NOT_DIAGNOSED) for pair in pairs]
     return whole.assign(trust=trust)[list(COLUMNS)]
+
+
+def distrusted(diagnostics: Diagnostics) -> dict[tuple[str, str], str]:
+    """Return why attributions must not be used, by layer and concept."""
+    table = diagnostics.summary()
+    return {
+        (row["layer"], row["concept"]): f"by the diagnostics the concept is {BAD!r}"
+        for row in table[table["level"] == BAD].to_dict("records")
+    }
 
 
 def write_tables(stem: Path, table: pd.DataFrame, formats: tuple[str, ...]) -> None:

@@ -1,0 +1,143 @@
+"""Limits on how much a concept may count: broken, kept, and what cannot be told."""
+
+from dataclasses import dataclass, field
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+
+from vtcav.errors import VtcavError
+from vtcav.results.limits import Limit, outcomes
+from vtcav.study.junit import junit_xml
+
+NAN = float("nan")
+SUMMARY = {
+    "layer": "a",
+    "concept": "tag",
+    "mean": 0.30,
+    "ci_low": 0.25,
+    "ci_high": 0.35,
+    "cav_low": 0.2,
+    "cav_high": 0.32,
+    "separated": True,
+    "seen": 0.95,
+    "note": "",
+}
+EFFECTS = {
+    "layer": "layers together",
+    "concept": "tag",
+    "share": 0.5,
+    "share_low": 0.45,
+    "share_high": 0.55,
+    "fill_low": 2.0,
+    "fill_high": 2.6,
+    "gap": 5.0,
+    "note": "",
+}
+
+
+@dataclass
+class Explained:
+    """The explanation of a class with one concept."""
+
+    numbers: dict = field(default_factory=dict)
+    erased: dict = field(default_factory=dict)
+    class_name: str = "zebra"
+    best_layers: dict = field(default_factory=lambda: {"tag": "a"})
+
+    def summary(self):
+        other = SUMMARY | {"layer": "b", "mean": 9.0, "ci_low": 8.0, "ci_high": 10.0}
+        return pd.DataFrame([SUMMARY | self.numbers, other])
+
+    def class_effects(self):
+        return pd.DataFrame([EFFECTS | self.erased])
+
+
+def outcome(limit, trust=None, **given):
+    [found] = outcomes({"tag": limit}, Explained(**given), trust or {})
+    return found
+
+
+@pytest.mark.parametrize(
+    ("most", "state"),
+    [(0.19, "broken"), (0.2, "cannot tell"), (0.3, "cannot tell"), (0.35, "kept"), (1, "kept")],
+)
+def test_the_widest_interval_of_an_attribution_is_compared(most, state):
+    found = outcome(Limit(max_attribution=most))
+    assert (found.low, found.high, found.layer) == (0.2, 0.35, "a")
+    assert found.state == state
+    assert found.failed == (state == "broken")
+
+
+@pytest.mark.parametrize(
+    ("most", "state"), [(0.39, "broken"), (0.5, "cannot tell"), (0.55, "kept")]
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_share_counts_in_both_directions_and_over_all_fills(most, state, sign):
+    erased = {"share": sign * 0.5, "share_low": min(sign * 0.45, sign * 0.55)}
+    erased |= {"share_high": max(sign * 0.45, sign * 0.55)}
+    erased |= {"fill_low": min(sign * 2.0, sign * 2.6), "fill_high": max(sign * 2.0, sign * 2.6)}
+    found = outcome(Limit(max_share=most), erased=erased)
+    assert (found.low, found.high) == pytest.approx((0.4, 0.55))
+    assert found.state == state
+
+
+def test_a_share_around_zero_breaks_no_limit():
+    erased = {"share": 0.01, "share_low": -0.1, "share_high": 0.1, "fill_low": 0, "fill_high": 0.1}
+    assert outcome(Limit(max_share=0.05), erased=erased).state == "cannot tell"
+    assert outcome(Limit(max_share=0.1), erased=erased).state == "kept"
+
+
+DOUBTS = {
+    "negatives": {"numbers": {"separated": False}},
+    "does not see": {"numbers": {"seen": 0.7}},
+    "one image": {"numbers": {"ci_low": NAN, "note": "one image"}},
+    "no interval": {"numbers": {"mean": NAN}},
+    "no layer is known": {"best_layers": {}},
+}
+
+
+@pytest.mark.parametrize("reason", DOUBTS)
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_cannot_be_told_is_a_failure_only_if_strict(reason, strict):
+    found = outcome(Limit(max_attribution=0.01, strict=strict), **DOUBTS[reason])
+    assert found.state == "cannot tell"
+    assert found.failed == strict
+    assert reason in found.reason
+    assert found.sentence.startswith("cannot tell whether the attribution of 'tag' to 'zebra'")
+
+
+def test_concepts_that_must_not_be_used_and_shares_without_a_number():
+    found = outcome(Limit(max_attribution=9), {("a", "tag"): "do not use"})
+    assert (found.state, found.reason) == ("cannot tell", "do not use")
+    found = outcome(Limit(max_share=9), erased={"share": NAN, "note": "not seen"})
+    assert (found.state, found.reason) == ("cannot tell", "not seen")
+
+
+def test_sentences():
+    assert outcome(Limit(max_attribution=0.05)).sentence == (
+        "the attribution of 'tag' to 'zebra' breaks the limit of 0.050: 0.300 (0.200 to 0.350) at a"
+    )
+    assert outcome(Limit(max_share=0.6)).sentence == (
+        "what erasing 'tag' changes of the score of 'zebra' keeps to the limit of 60 %: 50 % "
+        "(40 % to 55 %)"
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"max_share": -1}, {"max_attribution": "x"}, {"classes": []}])
+def test_limits_are_checked(wrong):
+    with pytest.raises(VtcavError, match="expected"):
+        Limit(**wrong)
+
+
+def test_junit():
+    limits = [Limit(max_attribution=most) for most in (0.05, 0.3, 1)]
+    limits.append(Limit(max_attribution=0.3, strict=True))
+    names = Explained(class_name='<z> & "b"\x00')
+    found = [outcomes({"tag": limit}, names, {})[0] for limit in limits]
+    [suite] = ElementTree.fromstring(junit_xml(found))
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("4", "2", "1")
+    kinds = [[part.tag for part in case] for case in suite]
+    assert kinds == [["failure"], ["skipped"], [], ["failure"]]
+    assert suite[0].get("classname") == '<z> & "b"\\x00'
+    assert "breaks the limit" in suite[0][0].get("message")
