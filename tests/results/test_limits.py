@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from vtcav.errors import VtcavError
-from vtcav.results.limits import Limit, outcomes
+from vtcav.results.limits import ConceptLimit, outcomes
 from vtcav.study.junit import junit_xml
 
 NAN = float("nan")
@@ -63,7 +63,7 @@ def outcome(limit, trust=None, **given):
     [(0.19, "broken"), (0.2, "cannot tell"), (0.3, "cannot tell"), (0.35, "kept"), (1, "kept")],
 )
 def test_the_widest_interval_of_an_attribution_is_compared(most, state):
-    found = outcome(Limit(max_attribution=most))
+    found = outcome(ConceptLimit(max_attribution=most))
     assert (found.low, found.high, found.layer) == (0.2, 0.35, "a")
     assert found.state == state
     assert found.failed == (state == "broken")
@@ -77,15 +77,15 @@ def test_a_share_counts_in_both_directions_and_over_all_fills(most, state, sign)
     erased = {"share": sign * 0.5, "share_low": min(sign * 0.45, sign * 0.55)}
     erased |= {"share_high": max(sign * 0.45, sign * 0.55)}
     erased |= {"fill_low": min(sign * 2.0, sign * 2.6), "fill_high": max(sign * 2.0, sign * 2.6)}
-    found = outcome(Limit(max_share=most), erased=erased)
+    found = outcome(ConceptLimit(max_share=most), erased=erased)
     assert (found.low, found.high) == pytest.approx((0.4, 0.55))
     assert found.state == state
 
 
 def test_a_share_around_zero_breaks_no_limit():
     erased = {"share": 0.01, "share_low": -0.1, "share_high": 0.1, "fill_low": 0, "fill_high": 0.1}
-    assert outcome(Limit(max_share=0.05), erased=erased).state == "cannot tell"
-    assert outcome(Limit(max_share=0.1), erased=erased).state == "kept"
+    assert outcome(ConceptLimit(max_share=0.05), erased=erased).state == "cannot tell"
+    assert outcome(ConceptLimit(max_share=0.1), erased=erased).state == "kept"
 
 
 DOUBTS = {
@@ -100,7 +100,7 @@ DOUBTS = {
 @pytest.mark.parametrize("reason", DOUBTS)
 @pytest.mark.parametrize("strict", [False, True])
 def test_what_cannot_be_told_is_a_failure_only_if_strict(reason, strict):
-    found = outcome(Limit(max_attribution=0.01, strict=strict), **DOUBTS[reason])
+    found = outcome(ConceptLimit(max_attribution=0.01, strict=strict), **DOUBTS[reason])
     assert found.state == "cannot tell"
     assert found.failed == strict
     assert reason in found.reason
@@ -108,17 +108,17 @@ def test_what_cannot_be_told_is_a_failure_only_if_strict(reason, strict):
 
 
 def test_concepts_that_must_not_be_used_and_shares_without_a_number():
-    found = outcome(Limit(max_attribution=9), {("a", "tag"): "do not use"})
+    found = outcome(ConceptLimit(max_attribution=9), {("a", "tag"): "do not use"})
     assert (found.state, found.reason) == ("cannot tell", "do not use")
-    found = outcome(Limit(max_share=9), erased={"share": NAN, "note": "not seen"})
+    found = outcome(ConceptLimit(max_share=9), erased={"share": NAN, "note": "not seen"})
     assert (found.state, found.reason) == ("cannot tell", "not seen")
 
 
 def test_sentences():
-    assert outcome(Limit(max_attribution=0.05)).sentence == (
+    assert outcome(ConceptLimit(max_attribution=0.05)).sentence == (
         "the attribution of 'tag' to 'zebra' breaks the limit of 0.050: 0.300 (0.200 to 0.350) at a"
     )
-    assert outcome(Limit(max_share=0.6)).sentence == (
+    assert outcome(ConceptLimit(max_share=0.6)).sentence == (
         "what erasing 'tag' changes of the score of 'zebra' keeps to the limit of 60 %: 50 % "
         "(40 % to 55 %)"
     )
@@ -127,12 +127,12 @@ def test_sentences():
 @pytest.mark.parametrize("wrong", [{"max_share": -1}, {"max_attribution": "x"}, {"classes": []}])
 def test_limits_are_checked(wrong):
     with pytest.raises(VtcavError, match="expected"):
-        Limit(**wrong)
+        ConceptLimit(**wrong)
 
 
 def test_junit():
-    limits = [Limit(max_attribution=most) for most in (0.05, 0.3, 1)]
-    limits.append(Limit(max_attribution=0.3, strict=True))
+    limits = [ConceptLimit(max_attribution=most) for most in (0.05, 0.3, 1)]
+    limits.append(ConceptLimit(max_attribution=0.3, strict=True))
     names = Explained(class_name='<z> & "b"\x00')
     found = [outcomes({"tag": limit}, names, {})[0] for limit in limits]
     [suite] = ElementTree.fromstring(junit_xml(found))

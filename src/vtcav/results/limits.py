@@ -37,7 +37,7 @@ _CLASSES = Constraint("a list of different classes", _names)
 
 
 @dataclass(frozen=True)
-class Limit(Settings):
+class ConceptLimit(Settings):
     """How much a concept may count.
 
     Attributes:
@@ -131,7 +131,7 @@ class _Explanation(Protocol):
 
 
 def outcomes(
-    limits: Mapping[str, Limit],
+    limits: Mapping[str, ConceptLimit],
     explained: _Explanation,
     trust: Mapping[tuple[str, str], str],
 ) -> list[LimitOutcome]:
@@ -211,7 +211,7 @@ def _outcome(
     quantity: Quantity,
     most: float,
     reading: _Reading,
-    limit: Limit,
+    limit: ConceptLimit,
 ) -> LimitOutcome:
     state: State = "cannot tell"
     reason = reading.reason

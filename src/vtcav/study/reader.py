@@ -40,7 +40,7 @@ from vtcav.parameters import (
     parameters,
     unknown_key,
 )
-from vtcav.results.limits import Limit
+from vtcav.results.limits import ConceptLimit
 from vtcav.study.spec import (
     FORMATS,
     TOP,
@@ -390,7 +390,7 @@ def _diagnostics(value: Any) -> Any:
     return {} if _take(value, Constraint(known, Flag().accept)) else None
 
 
-def _limited(limits: dict[str, Limit], info: ValidationInfo[Any]) -> dict[str, Limit]:
+def _limited(limits: dict[str, ConceptLimit], info: ValidationInfo[Any]) -> dict[str, ConceptLimit]:
     """Refuse limits of concepts and classes that the study does not have, and empty ones."""
     if not {"concepts", "classes"} <= info.data.keys():
         return {}  # a mistake is there
@@ -414,7 +414,7 @@ _SOURCE: Any = Annotated[Any, PlainValidator(_source)]
 _CONCEPT: Any = _part(ConceptSources, examples=_SOURCE, negatives=_SOURCE)
 _IMAGE: Any = _part(ImageSpec, file=Annotated[str, PlainValidator(_file)], classes=_taking(TOP))
 _DIAGNOSTICS: Any = _part(DiagnosticsSpec, resamples=_taking(Whole(20)), other_negatives=_SOURCE)
-_LIMIT: Any = _part(Limit)
+_LIMIT: Any = _part(ConceptLimit)
 _IMAGES: Any = Annotated[dict[str, Annotated[_IMAGE, _under("file")]], BeforeValidator(_images)]
 _CONCEPTS: Any = Annotated[
     dict[str, Annotated[_CONCEPT, _under("examples")]],

@@ -13,7 +13,7 @@ import yaml
 
 from vtcav.errors import VtcavError
 from vtcav.models.settings import LoadSettings
-from vtcav.results.limits import Limit
+from vtcav.results.limits import ConceptLimit
 from vtcav.study.reader import read_study
 from vtcav.study.spec import ConceptSources, DiagnosticsSpec, ImageSpec, Options, Source
 from vtcav.study.yaml_file import StudyError, located
@@ -52,7 +52,7 @@ class Study:
     layers: tuple[str, ...] | None = None
     options: Options = field(default_factory=Options)
     diagnostics: DiagnosticsSpec | None = field(default_factory=DiagnosticsSpec)
-    limits: Mapping[str, Limit] = field(default_factory=dict)
+    limits: Mapping[str, ConceptLimit] = field(default_factory=dict)
     peers: tuple[str, ...] = ()
     formats: tuple[str, ...] = ("csv", "parquet")
     report: bool = True
