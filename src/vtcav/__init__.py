@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from vtcav.models.classifier import Classifier
     from vtcav.models.registry import load_model
     from vtcav.results.bank.cav_bank import CavBank
+    from vtcav.results.discovery.discovery import Discovery
     from vtcav.results.explanation import GlobalExplanation, LocalExplanation
     from vtcav.results.ranking import Ranking
     from vtcav.study import Study, StudyError, run_study
@@ -54,6 +55,7 @@ _HOMES = {
         "models.classifier": "Classifier",
         "models.registry": "load_model",
         "results.bank": "CavBank",
+        "results.discovery.discovery": "Discovery",
         "results.explanation": "GlobalExplanation LocalExplanation",
         "results.ranking": "Ranking",
         "study": "Study StudyError run_study",
@@ -100,6 +102,7 @@ __all__ = [
     "DamagedPartWarning",
     "DatasetError",
     "Diagnostics",
+    "Discovery",
     "ExplanationError",
     "ExtraError",
     "GlobalExplanation",

@@ -204,3 +204,29 @@ class RankSettings(Settings):
         "images kept with their maps: half of them the first in order, a quarter spread over the "
         "rest, a quarter the last",
     )
+
+
+@dataclass(frozen=True)
+class DiscoverySettings(Settings):
+    """How concepts that nobody named are looked for.
+
+    Attributes:
+        k: The number of concepts at each layer; "auto" takes the largest that is stable.
+        seed: Seeds every draw.
+        strict: Whether an unreadable image is an error.
+
+    Raises:
+        ExplanationError: For a value out of range.
+    """
+
+    error: ClassVar[type[VtcavError]] = ExplanationError
+
+    k: int | Literal["auto"] = parameter(
+        "auto",
+        Whole(2, "auto"),
+        "concepts at each layer; auto: the largest number of which most are stable",
+    )
+    seed: int = parameter(0, Whole(0), "the seed of every random choice")
+    strict: bool = parameter(
+        False, Flag(), "make an unreadable image an error instead of a warning"
+    )

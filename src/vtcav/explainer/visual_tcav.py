@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from vtcav.errors import CavError
 from vtcav.explainer.by_hand import HandEraser
 from vtcav.explainer.erasure import Targets
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.learner import ConceptLearner
+from vtcav.explainer.learning.example_passes import Pass
 from vtcav.explainer.one_image import OneImage, wanted_classes
-from vtcav.explainer.settings import RankSettings
+from vtcav.explainer.settings import DiscoverySettings, RankSettings
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.marked_region import RegionSource
+from vtcav.images.references import ImageRef
 from vtcav.method.erasure.effect import pooled_logits
 from vtcav.models.inspection.ambient import unaffected
+from vtcav.results.discovery.discovery import Discovery
 from vtcav.results.erasure import Erasure
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
+from vtcav.results.provenance import Provenance
 from vtcav.results.ranking import Ranking
 from vtcav.results.tables import resampled_means
+
+if TYPE_CHECKING:
+    from vtcav.explainer.discovery.naming import DiscoveryHome
 
 
 class VisualTCAV(ConceptLearner):
@@ -284,3 +293,74 @@ class VisualTCAV(ConceptLearner):
         how = RankRun(chosen.pictures, engine_of(engine, ray_options), run, self.progress)
         settings = {"limit": limit and int(limit), "seed": int(seed), "pictures": chosen.pictures}
         return rank_images(task, refs, how, settings | {"layer_given": layer is not None})
+
+    @unaffected
+    def discover(
+        self,
+        images: ImageSource,
+        layers: Sequence[str] | None = None,
+        k: int | Literal["auto"] = DiscoverySettings.k,
+        seed: int = 0,
+        *,
+        limit: int | None = None,
+        strict: bool = False,
+    ) -> Discovery:
+        """Find concepts that nobody named: what the network sees in images (docs/discovery.md).
+
+        Feature maps at a few places of every image are factorised into parts that places are made
+        of. It needs no concepts; where there are some, the nearest is told for each part.
+
+        Args:
+            images: The images, in any form that `fit` takes; a few dozen at least.
+            layers: Layer names; None takes the explainer's.
+            k: The number of concepts at each layer. "auto" takes the largest of which most are
+                found again from other random starts and in halves of the images.
+            seed: Seeds every draw.
+            limit: At most this many images, drawn at random with `seed`.
+            strict: Whether an unreadable image is an error.
+
+        Returns:
+            The found concepts; `name` puts one into the bank.
+
+        Raises:
+            ExplanationError: For a number of concepts that a layer cannot have.
+            ExtraError: Without scikit-learn (`pip install 'vtcav[discover]'`).
+            ImageError: For fewer than 10 readable images, or an unreadable one when `strict`.
+            LayerError: For a layer that is unknown or cannot be explained.
+            ModelError: When the network gives infinite values or NaN.
+        """
+        from vtcav.explainer.discovery.discover import discover
+
+        settings = DiscoverySettings(k, seed, strict)
+        names = [layer.name for layer in self.model.check_layers(layers or self.layers)]
+        refs = collect(images, limit=limit, seed=seed)
+        run = Pass(self.model, names, self._settings.images)
+        bank = None if self._attributor is None else self.cavs
+        found = discover(run, refs, settings, bank, self.progress)
+        return replace(found, _home=self._home(refs))
+
+    def discovered_in(self, images: ImageSource | None, provenance: Provenance) -> DiscoveryHome:
+        """Return what a loaded discovery needs to name its concepts: this explainer and images.
+
+        Raises:
+            CavError: When it is a discovery of another network.
+        """
+        found = provenance.model["fingerprint"]
+        if found != self.model.fingerprint:
+            raise CavError(
+                "the concepts were found in another network: expected "
+                f"{provenance.model['network']} (fingerprint {found[:12]}), got "
+                f"{self.model.described} (fingerprint {self.model.fingerprint[:12]})"
+            )
+        return self._home(None if images is None else collect(images))
+
+    def _home(self, refs: Sequence[ImageRef] | None) -> DiscoveryHome:
+        from vtcav.explainer.discovery.naming import DiscoveryHome
+
+        return DiscoveryHome(
+            self.model,
+            lambda: self.layers,
+            lambda *given, **more: self.fit_directions(*given, **more).cavs,
+            self._look,
+            refs,
+        )

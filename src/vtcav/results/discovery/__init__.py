@@ -1,0 +1,1 @@
+"""Concepts that nobody named, as a result."""

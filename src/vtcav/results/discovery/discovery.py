@@ -1,0 +1,285 @@
+"""Concepts that nobody named: what `VisualTCAV.discover` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from vtcav.errors import CavError, ExplanationError
+from vtcav.files.manifest import (
+    load_manifest,
+    read_arrays,
+    read_table,
+    records,
+    save_result,
+    write_table,
+)
+from vtcav.images.references import Skipped
+from vtcav.results.discovery.found import FoundConcept
+from vtcav.results.provenance import Provenance
+from vtcav.results.tables import json_text, printable
+from vtcav.results.words import count
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from vtcav.results.bank.cav_bank import CavBank
+
+FINE = "fine"
+"""The level of a concept that is stable, and that noise does not show."""
+
+
+class Home(Protocol):
+    """The explainer and the images that concepts were found with."""
+
+    def name(self, concept: FoundConcept, name: str) -> CavBank:
+        """Put a concept into the bank of the explainer, and return the bank."""
+
+    def concept_map(self, concept: FoundConcept, image: Any) -> NDArray[np.float32]:
+        """Return M [h, w] of a concept for an image."""
+
+
+class Finder(Protocol):
+    """An explainer, as a saved discovery needs it."""
+
+    def discovered_in(self, images: Any, provenance: Provenance) -> Home:
+        """Return the home of concepts that were found in these images."""
+
+
+@dataclass(frozen=True, eq=False)
+class Discovery:
+    """Concepts that nobody named, found in the feature maps of images.
+
+    Attributes:
+        layers: Layer names, in the order of the network.
+        images: The number of images.
+        skipped: Images that were left out, with reasons.
+        provenance: What the numbers depend on.
+    """
+
+    layers: tuple[str, ...]
+    images: int
+    skipped: tuple[Skipped, ...] = field(repr=False)
+    provenance: Provenance = field(repr=False)
+    _concepts: pd.DataFrame = field(repr=False)
+    _layers: pd.DataFrame = field(repr=False)
+    _tried: pd.DataFrame = field(repr=False)
+    _found: tuple[FoundConcept, ...] = field(repr=False)
+    _home: Home | None = field(repr=False, default=None)
+
+    def __repr__(self) -> str:
+        fine = int((self._concepts["level"] == FINE).sum())
+        return (
+            f"Discovery({count(len(self._found), 'concept')} at "
+            f"{count(len(self.layers), 'layer')} in {count(self.images, 'image')}, {fine} of them "
+            "stable)"
+        )
+
+    @property
+    def concepts(self) -> pd.DataFrame:
+        """One row per concept, layer by layer.
+
+        Columns: concept (its number, which `name` takes), layer, examples and negatives (how many
+        images stand for it, and for its absence), e_pos and e_neg (emblems), separated,
+        seeds (mean matched cosine with factorisations from other starts), halves (the lower matched
+        cosine with those of two halves of the images), stability (the lower of both), noise
+        (highest cosine with a direction found in noise), nearest (the named concept with the
+        closest direction), cosine (with its direction), auc (how well this direction tells the
+        named concept's examples from its negatives), prevalence (share of the images whose map is
+        above 0.5 somewhere), level (fine: stability of at least 0.8, and not found in noise; look,
+        do not use below 0.5), note (why).
+        """
+        return printable(
+            self._concepts, "stability", "prevalence", "level", middle=("note", "e_pos", "e_neg")
+        )
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """One row per layer: how it was factorised, and how much of it is stable.
+
+        Columns: layer, factorisation, channels, places (factorised), per_image, k, fine (concepts
+        of that level), median (stability), error (what the concepts do not explain, relative),
+        seconds.
+        """
+        return self._layers.copy()
+
+    @property
+    def tried(self) -> pd.DataFrame:
+        """One row per layer and number of concepts that was tried: layer, k, stable, median."""
+        return self._tried.copy()
+
+    @property
+    def best_layer(self) -> str:
+        """The layer with the most concepts of level fine; of several, the one with fewest others.
+
+        It is chosen by stability alone: nothing says that its concepts matter for a class.
+        """
+        table = self._layers
+        return str(table.loc[(table["fine"] - table["k"] / 1000).idxmax(), "layer"])
+
+    def __getitem__(self, concept: int) -> FoundConcept:
+        """Return a concept by its number.
+
+        Raises:
+            ExplanationError: For a number that no concept has.
+        """
+        numbers = range(len(self._found))
+        if isinstance(concept, bool) or concept not in numbers:
+            raise ExplanationError(
+                f"there is no found concept {concept!r}; they are numbered from 0 to "
+                f"{len(numbers) - 1} (see .concepts)"
+            )
+        return self._found[concept]
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def name(self, concept: int, name: str) -> CavBank:
+        """Put a concept into the bank of the explainer, after which it is like any other.
+
+        Its direction is the one that was found; emblems and null CAVs come from the images that
+        show it most, and from some of those that show it least. At the explainer's other layers its
+        direction is learned from these images, as `fit` does.
+
+        Args:
+            concept: Its number.
+            name: Its name.
+
+        Returns:
+            The bank.
+
+        Raises:
+            CavError: For a discovery that was loaded without its explainer and images.
+            ExplanationError: For a number that no concept has.
+        """
+        return self._at_home().name(self[concept], name)
+
+    def concept_map(self, concept: int, image: Any) -> NDArray[np.float32]:
+        """Return M of a concept for an image: [h, w] in [0, 1].
+
+        Args:
+            concept: Its number.
+            image: A path, URI, PIL image or uint8 array [H, W, 3].
+
+        Raises:
+            CavError: For a discovery that was loaded without its explainer and images.
+            ExplanationError: For a number that no concept has.
+            ImageError: When the image cannot be read.
+        """
+        return self._at_home().concept_map(self[concept], image)
+
+    def _at_home(self) -> Home:
+        if self._home is None:
+            raise CavError(
+                "this discovery was loaded by itself; load it with its explainer and images: "
+                "vtcav.Discovery.load(folder, explainer, images)"
+            )
+        return self._home
+
+    def plot(self, layer: str | None = None) -> Figure:
+        """Draw the patches that show each concept most, one row per concept.
+
+        Args:
+            layer: A layer; None draws those of all.
+
+        Raises:
+            ExplanationError: For a layer that nothing was found at.
+        """
+        from vtcav.results.figures.discovery import plot_discovery
+        from vtcav.results.figures.page import new_figure
+
+        if layer is not None and layer not in self.layers:
+            known = ", ".join(map(repr, self.layers))
+            raise ExplanationError(f"nothing was found at layer {layer!r}; layers are {known}")
+        return plot_discovery(self._rows_of(layer), self._title(), new_figure())
+
+    def _rows_of(self, layer: str | None) -> list[tuple[Mapping[str, Any], FoundConcept]]:
+        table = self._concepts if layer is None else self._concepts.query("layer == @layer")
+        return [(row, self._found[row["concept"]]) for row in table.to_dict("records")]
+
+    def _title(self) -> str:
+        network = self.provenance.model.get("network", "a network")
+        return f"What {network} sees in {count(self.images, 'image')}"
+
+    def to_json(self) -> str:
+        """Return numbers and provenance as JSON; missing numbers are null."""
+        return json_text(self._content())
+
+    def save(self, folder: str | Path) -> Path:
+        """Write tables, directions, patches, figure and provenance, all or nothing.
+
+        The files are `discovery.json` (numbers and provenance; written last, with a hash of each
+        other file), `discovery_concepts`, `discovery_layers` and `discovery_tried` (.csv,
+        .parquet), `discovery.npz` and `discovery.png`. An earlier discovery there is replaced.
+
+        Raises:
+            ExplanationError: When they cannot be written.
+        """
+        return save_result(folder, "discovery", "the discovery", self._write)
+
+    def _write(self, folder: Path) -> dict[str, Any]:
+        from vtcav.results.figures.discovery import plot_discovery
+        from vtcav.results.figures.page import save_figure
+
+        for name, table in self._tables().items():
+            write_table(folder / f"discovery_{name}", table)
+        arrays = {
+            f"{name}/{found.number}": array
+            for found in self._found
+            for name, array in found.arrays().items()
+        }
+        np.savez_compressed(folder / "discovery.npz", allow_pickle=False, **arrays)
+        rows, title = self._rows_of(None), self._title()
+        save_figure(lambda figure: plot_discovery(rows, title, figure), folder / "discovery.png")
+        return self._content()
+
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        return {"concepts": self._concepts, "layers": self._layers, "tried": self._tried}
+
+    def _content(self) -> dict[str, Any]:
+        """Return numbers and provenance as plain data."""
+        return {
+            "layers": self.layers,
+            "images": self.images,
+            "skipped": [asdict(skip) for skip in self.skipped],
+            "found": [found.to_dict() for found in self._found],
+            **{name: records(table) for name, table in self._tables().items() if name != "layers"},
+            "by_layer": records(self._layers),
+            "provenance": self.provenance.to_dict(),
+        }
+
+    @classmethod
+    def load(cls, folder: str | Path, explainer: Finder | None = None, images: Any = None) -> Self:
+        """Read what `save` wrote.
+
+        Args:
+            folder: Where it was saved.
+            explainer: An explainer of the same network, for `name` and `concept_map`.
+            images: The images that the concepts were found in, for `name`.
+
+        Raises:
+            ExplanationError: When it is missing, incomplete, damaged or of another version.
+            CavError: For an explainer of another network.
+        """
+        manifest = load_manifest(folder, "discovery", "discovery", "discover again and save")
+        folder = Path(folder)
+        arrays = read_arrays(folder / "discovery.npz")
+        loaded = cls(
+            layers=tuple(manifest["layers"]),
+            images=manifest["images"],
+            skipped=tuple(Skipped(**skip) for skip in manifest["skipped"]),
+            provenance=Provenance.from_dict(manifest["provenance"]),
+            _concepts=read_table(folder / "discovery_concepts"),
+            _layers=read_table(folder / "discovery_layers"),
+            _tried=read_table(folder / "discovery_tried"),
+            _found=tuple(FoundConcept.from_dict(entry, arrays) for entry in manifest["found"]),
+        )
+        if explainer is None:
+            return loaded
+        return replace(loaded, _home=explainer.discovered_in(images, loaded.provenance))

@@ -1,0 +1,71 @@
+"""One found concept: its direction, the images that stand for it, and patches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class ImageKey(NamedTuple):
+    """An image by its name and the SHA-256 of its content."""
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class FoundConcept:
+    """A concept that nobody named.
+
+    Attributes:
+        number: Its number among all.
+        layer: Where it was found.
+        v: Its direction [C].
+        e_pos: Its emblem e+: of the images that show it most.
+        e_neg: Its emblem e-: of some that show it least.
+        examples: The images that show it most, in order.
+        negatives: The images that it is contrasted with.
+        patches: The places of the first of these images that show it most, one of each, uint8
+            [n, 96, 96, 3].
+    """
+
+    number: int
+    layer: str
+    v: NDArray[np.float32] = field(repr=False)
+    e_pos: float
+    e_neg: float
+    examples: tuple[ImageKey, ...] = field(repr=False)
+    negatives: tuple[ImageKey, ...] = field(repr=False)
+    patches: NDArray[np.uint8] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        for array in self.arrays().values():
+            array.setflags(write=False)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what belongs into a file of arrays, by name."""
+        return {"v": self.v, "patches": self.patches}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the rest as plain data for JSON."""
+        return {
+            "number": self.number,
+            "layer": self.layer,
+            "e_pos": self.e_pos,
+            "e_neg": self.e_neg,
+            "examples": self.examples,
+            "negatives": self.negatives,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FoundConcept:
+        """Return what `to_dict` and `arrays` gave."""
+        named = {name: arrays[f"{name}/{data['number']}"] for name in ("v", "patches")}
+        keys = {
+            role: tuple(ImageKey(*key) for key in data[role]) for role in ("examples", "negatives")
+        }
+        return cls(**{**data, **named, **keys})

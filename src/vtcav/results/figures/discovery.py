@@ -1,0 +1,74 @@
+"""The contact sheet of a discovery: for every found concept the patches that show it most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from vtcav.results.figures.lettering import LINE_HEIGHT
+from vtcav.results.figures.page import MARGIN, Page, own_style
+from vtcav.results.figures.palette import MUTED, ORANGE
+from vtcav.results.words import clear
+
+PATCHES = 8
+_SIDE, _GAP, _TEXT = 0.68, 0.1, 2.3
+_WIDTH = 2 * MARGIN + _TEXT + PATCHES * (_SIDE + 0.05)
+_NOTES = (
+    "Each patch is the place of another image that shows the concept most, the strongest first. "
+    "stability: cosine with the direction that is found from another random start, or in half of "
+    "the images, whichever is lower; below 0.8 it is not found again reliably.",
+    "noise: cosine with a direction that the network has for noise too; from 0.8 on the concept "
+    "says little of the images. A concept is in an image where its map is above 0.5 somewhere.",
+)
+
+
+class _Found(Protocol):
+    """What the sheet needs of a found concept."""
+
+    @property
+    def patches(self) -> NDArray[np.uint8]:
+        """Patches [n, 96, 96, 3]."""
+
+
+@own_style()
+def plot_discovery(
+    rows: Sequence[tuple[Mapping[str, Any], _Found]], title: str, figure: Figure
+) -> Figure:
+    """Draw the contact sheet.
+
+    Args:
+        rows: For each concept its numbers, as in `Discovery.concepts`, and its patches.
+        title: The title.
+        figure: Emptied and drawn on.
+    """
+    step, top = _SIDE + _GAP, MARGIN + 0.6
+    names = [row["layer"] for row, _ in rows]
+    page = Page(figure, _WIDTH, top + step * len(rows), _NOTES, [title, *names])
+    page.title(title, "found concepts, by layer; a name is yours to give")
+    for i, (row, found) in enumerate(rows):
+        at = top + i * step
+        _describe(page, row, at)
+        box = MARGIN + _TEXT, at, _WIDTH - 2 * MARGIN - _TEXT, _SIDE + 0.05
+        page.thumbnails(box, found.patches[:PATCHES], [PATCHES])
+    return figure
+
+
+def _describe(page: Page, row: Mapping[str, Any], top: float) -> None:
+    """Write a concept's numbers beside its patches."""
+    fine = row["level"] == "fine"
+    page.text(MARGIN, top, f"{row['concept']}", 9, weight="bold")
+    page.text(MARGIN + 0.35, top + 0.01, clear(row["layer"]))
+    lines = [
+        f"stability {row['stability']:.2f}, noise {row['noise']:.2f}",
+        f"in {row['prevalence']:.0%} of the images".replace("%", " %"),
+    ]
+    if row["nearest"]:
+        lines.append(f"nearest: {clear(row['nearest'])} (cosine {row['cosine']:.2f})")
+    page.text(MARGIN + 0.35, top + LINE_HEIGHT, lines, color=MUTED)
+    if not fine:
+        below = top + (len(lines) + 1) * LINE_HEIGHT
+        page.text(MARGIN + 0.35, below, row["level"], color=ORANGE, weight="bold")
