@@ -101,7 +101,8 @@ def factorise(X: Array, k: int, seed: int) -> Factorisation:
     Y = non_negative(X)
     size = float(np.linalg.norm(Y))
     if not size:
-        return Factorisation(np.zeros((len(X), k), np.float32), np.zeros((k, X.shape[1])), 0.0)
+        U, v = np.zeros((len(X), k), np.float32), np.zeros((k, X.shape[1]), np.float32)
+        return Factorisation(U, v, 0.0)
     nmf = _sklearn_nmf()(k, init="random", random_state=seed, max_iter=ITERATIONS)
     with warnings.catch_warnings():
         # how well the iterations converged shows in the stability, and in the error

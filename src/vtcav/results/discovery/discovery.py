@@ -120,8 +120,8 @@ class Discovery:
 
         It is chosen by stability alone: nothing says that its concepts matter for a class.
         """
-        table = self._layers
-        return str(table.loc[(table["fine"] - table["k"] / 1000).idxmax(), "layer"])
+        counts = zip(self._layers["fine"], self._layers["k"], self.layers, strict=True)
+        return max(counts, key=lambda each: (each[0], -each[1]))[2]
 
     def __getitem__(self, concept: int) -> FoundConcept:
         """Return a concept by its number.
@@ -199,9 +199,9 @@ class Discovery:
             raise ExplanationError(f"nothing was found at layer {layer!r}; layers are {known}")
         return plot_discovery(self._rows_of(layer), self._title(), new_figure())
 
-    def _rows_of(self, layer: str | None) -> list[tuple[Mapping[str, Any], FoundConcept]]:
-        table = self._concepts if layer is None else self._concepts.query("layer == @layer")
-        return [(row, self._found[row["concept"]]) for row in table.to_dict("records")]
+    def _rows_of(self, layer: str | None) -> list[tuple[Mapping[Any, Any], FoundConcept]]:
+        rows = zip(self._concepts.to_dict("records"), self._found, strict=True)
+        return [(row, found) for row, found in rows if layer in (None, found.layer)]
 
     def _title(self) -> str:
         network = self.provenance.model.get("network", "a network")

@@ -36,7 +36,7 @@ class _Found(Protocol):
 
 @own_style()
 def plot_discovery(
-    rows: Sequence[tuple[Mapping[str, Any], _Found]], title: str, figure: Figure
+    rows: Sequence[tuple[Mapping[Any, Any], _Found]], title: str, figure: Figure
 ) -> Figure:
     """Draw the contact sheet.
 
@@ -57,7 +57,7 @@ def plot_discovery(
     return figure
 
 
-def _describe(page: Page, row: Mapping[str, Any], top: float) -> None:
+def _describe(page: Page, row: Mapping[Any, Any], top: float) -> None:
     """Write a concept's numbers beside its patches."""
     fine = row["level"] == "fine"
     page.text(MARGIN, top, f"{row['concept']}", 9, weight="bold")
