@@ -1,4 +1,4 @@
-"""Discovery, in order: places, parts, responses, and what is told of each found concept."""
+"""Discovery in order: places, parts, responses, and what is told of each found concept."""
 
 from __future__ import annotations
 
