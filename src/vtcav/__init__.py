@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from vtcav.images.preprocess import Preprocess
     from vtcav.images.references import SkippedImageWarning
     from vtcav.models.classifier import Classifier
+    from vtcav.models.joint_model import JointModel
     from vtcav.models.registry import load_model
     from vtcav.results.bank.cav_bank import CavBank
     from vtcav.results.discovery.discovery import Discovery
@@ -53,6 +54,7 @@ _HOMES = {
         "images.preprocess": "Preprocess",
         "images.references": "SkippedImageWarning",
         "models.classifier": "Classifier",
+        "models.joint_model": "JointModel",
         "models.registry": "load_model",
         "results.bank": "CavBank",
         "results.discovery.discovery": "Discovery",
@@ -107,6 +109,7 @@ __all__ = [
     "ExtraError",
     "GlobalExplanation",
     "ImageError",
+    "JointModel",
     "LayerError",
     "LocalExplanation",
     "ModelError",

@@ -19,7 +19,7 @@ from tests.helpers.small import pictures, small_net
 from vtcav.errors import ExtraError, ModelError
 from vtcav.models.class_names import read_class_names
 from vtcav.models.sources.checkpoints import build_with_weights, read_weights
-from vtcav.models.sources.from_huggingface import preprocess_of
+from vtcav.models.sources.image_processor import preprocess_of
 
 PICTURE = Image.fromarray(pictures(1, size=(70, 90))[0])
 

@@ -19,7 +19,12 @@ from vtcav.diagnostics.concept_checks import (
     location_check,
     rank_correlations,
 )
-from vtcav.diagnostics.direction_checks import Subject, emblem_checks, separability_check
+from vtcav.diagnostics.direction_checks import (
+    Subject,
+    emblem_checks,
+    separability_check,
+    text_check,
+)
 from vtcav.diagnostics.duplicates import Copies, find_copies
 from vtcav.diagnostics.entanglement import Entanglement, entanglement
 from vtcav.diagnostics.image_checks import (
@@ -139,8 +144,17 @@ def _diagnose_layer(
     maps = _mean_maps(cavs)
     given = bank.given(layer)
     subjects = [
-        Subject(layer, name, *pairs[k], cavs.values_pos[k], cavs.values_neg[k], drawn, given[k])
-        for k, name in enumerate(bank.names)
+        Subject(
+            layer,
+            record.name,
+            *pairs[k],
+            cavs.values_pos[k],
+            cavs.values_neg[k],
+            drawn,
+            given[k],
+            bool(record.texts),
+        )
+        for k, record in enumerate(bank.concepts)
     ]
     findings: list[Finding] = []
     curve: list[CurvePoint] = []
@@ -149,6 +163,8 @@ def _diagnose_layer(
         own = stability_curve(subject)
         curve += own
         separability = separability_check(subject)
+        if cavs.texts is not None and cavs.texts.level(k):
+            findings.append(text_check(subject, cavs.texts, k))
         findings += [separability, *emblem_checks(subject, separability.level, after)]
         findings += stability_checks(subject, own, other)
         findings.append(location_check(subject, maps[0][k], maps[1][k]))

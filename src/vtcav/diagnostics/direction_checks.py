@@ -20,11 +20,13 @@ from vtcav.diagnostics.separability import (
 from vtcav.diagnostics.stability import Resamples, is_zero
 from vtcav.method.auc import auc
 from vtcav.method.cav import direction, emblem
+from vtcav.results.bank.layer_cavs import TextAlignment
 from vtcav.results.image_set import ImageSetRecord
 from vtcav.results.words import count
 
 _HELD_OUT = "both held out, the direction"
 _GIVEN = "from which it was not learned here, the given direction"
+_OF_TEXT = "as the image-text model chose them, the direction of the text"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,7 @@ class Subject:
         values_neg: The same for the negatives [m].
         resamples: The resamples of this layer.
         given: The direction [C], if it was not learned from these images; None if it was.
+        text: Whether it is the direction of a text.
     """
 
     layer: str
@@ -50,6 +53,7 @@ class Subject:
     values_neg: Tensor
     resamples: Resamples
     given: Tensor | None = None
+    text: bool = False
 
     @property
     def gap_pos(self) -> Tensor:
@@ -130,10 +134,10 @@ def separability_check(subject: Subject) -> Finding:
     low, high = auc_interval(value, len(subject.examples), len(subject.negatives))
     level = LIMITS.auc.level(low)
     learned = subject.given is None
+    which = _HELD_OUT if learned else _OF_TEXT if subject.text else _GIVEN
     text = (
-        f"From a pair of an example and a negative, {_HELD_OUT if learned else _GIVEN} picks the "
-        f"example in {percent(value)} of cases ({percent(low)} to {percent(high)}; guessing: "
-        "50 %); "
+        f"From a pair of an example and a negative, {which} picks the example "
+        f"in {percent(value)} of cases ({percent(low)} to {percent(high)}; guessing: 50 %); "
     )
     text += by_level(
         level,
@@ -144,6 +148,30 @@ def separability_check(subject: Subject) -> Finding:
         else "it points away from the concept: is its sign right, and the layer?",
     )
     return subject.finding("separability", value, level, text, ends=(low, high))
+
+
+def text_check(subject: Subject, alignment: TextAlignment, k: int) -> Finding:
+    """Return how well the layer knows how similar images are to the text of a concept.
+
+    Args:
+        subject: The concept at a layer.
+        alignment: The alignment of the layer with the image-text model.
+        k: The position of the concept.
+    """
+    value, low, high = (float(x[k]) for x in (alignment.r2, alignment.low, alignment.high))
+    level = LIMITS.text.level(low)
+    text = (
+        f"The layer knows {percent(max(value, 0.0))} of how similar held-out images are to the "
+        f"text, as the image-text model sees it (R2, {low:.2f} to {high:.2f}; of whole embeddings "
+        f"{float(alignment.embedding[k]):.2f}); "
+    )
+    text += by_level(
+        level,
+        "what the text means is that model's opinion, which the layer shares.",
+        "it shares that opinion in part: look at the maps of the examples.",
+        "the direction is not that of the text here.",
+    )
+    return subject.finding("text", value, level, text, ends=(low, high))
 
 
 def emblem_checks(subject: Subject, separability: str, after: str = "") -> list[Finding]:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from vtcav.method.alignment import R2_FINE, R2_USABLE
+
 FINE, LOOK, BAD = "fine", "look", "do not use"
 NOT_APPLICABLE = "not applicable"
 """The level of a check that needs what is missing, such as a second concept. It lowers no level."""
@@ -14,6 +16,7 @@ LEVELS = FINE, LOOK, BAD
 """From the best to the worst."""
 
 CHECKS = (
+    "text",
     "separability",
     "emblem gap",
     "shared with negatives",
@@ -107,6 +110,7 @@ class Limits(NamedTuple):
             feature maps, so that every concept gets 0. That is no fault of a concept.
         zero_maps: Of how far the classes' scores lie apart at zero feature maps, as a share of that
             for images: a quarter of their variance.
+        text: Of the R2 of a text on held-out images: half of its similarities, or a fifth.
         copies: Of the share of images that are copies: one is worth a look, one in five changes the
             numbers.
         curve_most: The replication cosine above which more examples are not worth asking for.
@@ -126,6 +130,7 @@ class Limits(NamedTuple):
     agreement: Limit = Limit(0.5)
     not_raised: Limit = Limit(0.05, math.inf)
     zero_maps: Limit = Limit(0.5, math.inf)
+    text: Limit = Limit(R2_FINE, R2_USABLE)
     copies: Limit = Limit(0.0, 0.2)
     curve_most: float = 0.95
     one_direction: float = 0.95

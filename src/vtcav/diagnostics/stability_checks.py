@@ -106,20 +106,27 @@ def _of_given(subject: Subject, other: ImageSetRecord | None) -> list[Finding]:
     n, m = len(subject.examples), len(subject.negatives)
     text = (
         f"{count(n, 'example')} and {count(m, 'negative')}, from which the emblems come; the "
-        "direction was given and does not depend on them"
+        f"direction {'is that of a text' if subject.text else 'was given'} and does not depend on "
+        "them"
     )
     if min(n, m) < LIMITS.examples.fine:
         text += f"; fewer than {LIMITS.examples.fine} images show little of how they vary"
     level = LIMITS.examples.level(min(n, m))
     examples = subject.finding("examples", n, level, f"{text}.", note="a count, no interval")
+    note = "the direction was given"
     text = (
         "Not available: the direction was given, so that what it was learned from is unknown here; "
         "learn it again from other data to see how far it turns."
     )
+    if subject.text:
+        note = "the direction is that of a text"
+        text = (
+            "Not applicable: the direction is that of a text, and does not come from the examples; "
+            "the intervals of attributions hold how far it depends on the probe images."
+        )
     checks = [*_OF_LEARNED, *(["other negatives"] if other is not None else [])]
     return [examples] + [
-        subject.finding(check, math.nan, NOT_APPLICABLE, text, note="the direction was given")
-        for check in checks
+        subject.finding(check, math.nan, NOT_APPLICABLE, text, note=note) for check in checks
     ]
 
 

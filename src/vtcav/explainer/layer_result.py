@@ -27,6 +27,8 @@ NOT_RAISED = (
 NOT_SEEN = (
     "not seen at this layer (held-out AUC {:.2f}, below {:g}): the number may be something else's"
 )
+TEXT_LOOK = "the layer knows the text in part (R2 {:.2f} on held-out images): look closer"
+TEXT_UNKNOWN = "the layer is not shown to know the text (R2 {:.2f} on held-out images): do not use"
 NOT_CONVERGED = "quadrature stopped above the tolerance"
 INCOMPLETE = "the integral misses or adds more than 2 % of z(F) - z(0): take adaptive or more steps"
 ROUGH = "the number may change by more than 5 % with finer steps: take adaptive or more steps"
@@ -129,6 +131,9 @@ class LayerResult:
         seen = float(self.bank.layers[self.layer].seen[k])
         if seen < SEEN:
             notes.append(NOT_SEEN.format(seen, SEEN))
+        if texts := self.bank.layers[self.layer].texts:
+            text = {"look": TEXT_LOOK, "do not use": TEXT_UNKNOWN}.get(texts.level(k), "")
+            notes += [text.format(float(texts.r2[k]))] if text else []
         if not self.raised[n, t]:
             notes.append(NOT_RAISED)
         if not self.converged[n]:

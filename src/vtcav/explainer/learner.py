@@ -15,6 +15,7 @@ from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.learning.example_passes import Pass, look_at
 from vtcav.explainer.learning.given import Vectors, given_concepts, given_directions
 from vtcav.explainer.learning.learn import CLASSES, learn
+from vtcav.explainer.learning.words import NEUTRAL, SHARE, Words, word_concepts
 from vtcav.explainer.settings import ErasureSettings, FitSettings, IntegralSettings
 from vtcav.files.cache import Cache
 from vtcav.files.cache_location import cache_of
@@ -26,6 +27,7 @@ from vtcav.method.significance import enough_null_cavs
 from vtcav.method.variants import PAPER, Variant, check_variant
 from vtcav.models.base import Model
 from vtcav.models.inspection.ambient import unaffected
+from vtcav.models.joint_model import JointModel
 from vtcav.models.memory import examples_per_pass
 from vtcav.models.settings import Precision
 from vtcav.results.bank.cav_bank import CavBank
@@ -117,9 +119,14 @@ class ConceptLearner:
     @unaffected
     def fit(
         self,
-        concepts: Mapping[str, ImageSource],
+        concepts: Mapping[str, ImageSource] | None = None,
         negatives: ImageSource | Mapping[str, ImageSource] | None = None,
         *,
+        texts: Mapping[str, str | Sequence[str]] | None = None,
+        images: ImageSource | None = None,
+        text_model: str | Path | JointModel | None = None,
+        neutral: Sequence[str] = NEUTRAL,
+        share: float = SHARE,
         limit: int | None = None,
         seed: int = 0,
         strict: bool = False,
@@ -133,7 +140,17 @@ class ConceptLearner:
             concepts: Example images by concept name: a folder, paths, a glob, a URI, a Parquet
                 file, PIL images or a uint8 array [N, H, W, 3]; see `vtcav.images.collect`.
             negatives: Images that do not show the concepts, one set for all or a set for each
-                concept by its name.
+                concept by its name. For `texts` None takes the other probe images.
+            texts: Concepts as words: for each a text, or several of one meaning. An image-text
+                model tells how similar the probe images are to it; the direction is what the
+                layer does as that rises (docs/directions.md).
+            images: The probe images of `texts`, in the same forms: some hundred of the kind to
+                explain, of which some show each concept.
+            text_model: The image-text model: a folder of transformers with CLIP or SigLIP, or a
+                `vtcav.JointModel`. None takes the network itself, where it is one.
+            neutral: The texts that each text is compared with.
+            share: The share of the probe images, those most similar to a text, that are its
+                examples.
             limit: At most this many images of each set, drawn at random with `seed`.
             seed: Seeds every draw.
             strict: Whether an unreadable image is an error. Otherwise it is named in a warning
@@ -152,19 +169,33 @@ class ConceptLearner:
             This explainer.
 
         Raises:
-            ConceptError: For a concept without negatives, or with too few images.
+            ConceptError: For a concept without negatives, or with too few images; for texts
+                without probe images or image-text model.
             ExplanationError: For `null_cavs` or `bootstraps` below 0.
             ImageError: For a set without readable images, or an unreadable one when `strict`.
-            ModelError: When the network gives infinite values or NaN.
+            ModelError: When the network gives infinite values or NaN, and for an image-text model
+                that cannot be loaded.
 
         Warns:
             CacheWarning: When the cache cannot be used; the result is the same.
+            UserWarning: For a text that a layer is not shown to know.
         """
         fit = FitSettings(limit, seed, min_examples, strict, null_cavs, bootstraps)
-        gathered = gather(
-            concepts, negatives, limit=fit.limit, seed=fit.seed, min_examples=fit.min_examples
-        )
-        self._take(self._learned(gathered, self.layers, fit))
+        banks: list[CavBank] = []
+        if concepts is not None or not texts:
+            gathered = gather(
+                concepts or {},
+                negatives,
+                limit=fit.limit,
+                seed=fit.seed,
+                min_examples=fit.min_examples,
+            )
+            fit = self._settled(fit, self.layers, len(gathered) + len(texts or {}))
+            banks.append(self._learned(gathered, self.layers, fit))
+        if texts:
+            words = Words.of(self.model, texts, images, text_model, neutral, share)
+            banks.append(self._learned_words(words, negatives, fit))
+        self._take(banks[0] if len(banks) == 1 else banks[0].followed_by(banks[1]))
         return self
 
     @unaffected
@@ -235,19 +266,13 @@ class ConceptLearner:
             >>> bank.table()[["concept", "separated", "direction"]].values.tolist()
             [['bright', True, 'a linear probe']]
         """
-        if self.variant != PAPER:
-            raise CavError(
-                f"a direction that is given finds its concept itself: expected variant='paper', "
-                f"got an explainer of variant={self.variant!r}, which learns a filter from examples"
-            )
+        self._check_paper("a direction that is given")
         given = given_directions(directions, layer, self.model, self.layers)
         layers = list(next(iter(given.values())))
         others = self._others(given, layers)
         fit = FitSettings(limit, seed, min_examples, strict, null_cavs, bootstraps)
         concepts = given_concepts(given, images, negatives, fit, origin)
-        if fit.null_cavs is None:
-            count = len(concepts) + (len(others.names) if others else 0)
-            fit = replace(fit, null_cavs=enough_null_cavs(len(layers) * count * CLASSES))
+        fit = self._settled(fit, layers, len(concepts) + (len(others.names) if others else 0))
         new = self._learned(concepts, layers, fit)
         self.layers = layers
         self._take(others.followed_by(new) if others else new)
@@ -307,12 +332,45 @@ class ConceptLearner:
 
     # -- inside -------------------------------------------------------------------------------
 
+    def _pass(self, layers: Sequence[str]) -> Pass:
+        batch_size = self._settings.batch_size or examples_per_pass(self.model.device)
+        return Pass(self.model, layers, batch_size, erasure=self._erasure.asked)
+
     def _learned(
         self, concepts: Sequence[Concept], layers: Sequence[str], fit: FitSettings
     ) -> CavBank:
-        batch_size = self._settings.batch_size or examples_per_pass(self.model.device)
-        run = Pass(self.model, layers, batch_size, erasure=self._erasure.asked)
+        run = self._pass(layers)
         return learn(run, concepts, fit, self.variant, cache=self._cache, shown=self.progress)
+
+    def _learned_words(
+        self,
+        words: Words,
+        negatives: ImageSource | Mapping[str, ImageSource] | None,
+        fit: FitSettings,
+    ) -> CavBank:
+        """Return the bank of concepts that are texts.
+
+        Raises:
+            CavError: For another variant than "paper".
+        """
+        self._check_paper("the direction of a text")
+        run = self._pass(self.layers)
+        found = word_concepts(run, words, negatives, fit, shown=self.progress)
+        fit = self._settled(fit, self.layers, len(found.concepts))
+        return found.noted(self._learned(found.concepts, self.layers, fit))
+
+    def _settled(self, fit: FitSettings, layers: Sequence[str], concepts: int) -> FitSettings:
+        """Return settings with a number of null CAVs, which is to suffice for all concepts."""
+        if fit.null_cavs is not None:
+            return fit
+        return replace(fit, null_cavs=enough_null_cavs(len(layers) * concepts * CLASSES))
+
+    def _check_paper(self, what: str) -> None:
+        if self.variant != PAPER:
+            raise CavError(
+                f"{what} finds its concept itself: expected variant='paper', got an explainer of "
+                f"variant={self.variant!r}, which learns a filter from examples"
+            )
 
     def _take(self, cavs: CavBank) -> None:
         self._attributor = Attributor(self.model, cavs, self._settings, self._erasure)

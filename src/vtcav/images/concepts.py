@@ -38,14 +38,19 @@ class Concept:
         examples: Images that show the concept.
         negatives: Images that do not; several concepts may share one set.
         directions: Its direction v [C] by layer where it is given; empty where it is learned.
+        redrawn: The direction from as many other draws of the images that it comes from as there
+            are bootstrap CAVs [B, C], by layer; empty where it does not depend on images here.
         origin: Where a given direction comes from, in words.
+        texts: The texts that it is the direction of; empty for other concepts.
     """
 
     name: str
     examples: ImageSet
     negatives: ImageSet
     directions: Mapping[str, Tensor] = field(default_factory=dict)
+    redrawn: Mapping[str, Tensor] = field(default_factory=dict)
     origin: str = ""
+    texts: tuple[str, ...] = ()
 
 
 def gather(

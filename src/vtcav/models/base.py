@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from vtcav.errors import ModelError
+from vtcav.models.joint_model import JointModel
 from vtcav.parameters import did_you_mean
 
 __all__ = ["Head", "LayerInfo", "Model", "held", "recomputes"]
@@ -107,6 +108,7 @@ class Model(ABC):
         fingerprint: SHA-256 over the architecture and every weight.
         described: The network in words, for provenance and messages.
         logits_source: Where the pre-softmax scores were found, in words.
+        joint: The image-text model that the network is the vision tower of, if it is one.
     """
 
     class_names: tuple[str, ...]
@@ -115,6 +117,7 @@ class Model(ABC):
     device: torch.device
     described: str
     logits_source: str
+    joint: JointModel | None = None
 
     @property
     @abstractmethod

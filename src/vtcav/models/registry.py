@@ -41,7 +41,8 @@ def load_model(
     - "torchvision:NAME", as "torchvision:resnet50" or, for certain pretrained weights,
       "torchvision:resnet50:IMAGENET1K_V1"; extra `vtcav[torchvision]`.
     - "timm:NAME", as "timm:convnext_atto.d2_in1k"; extra `vtcav[timm]`.
-    - "hf:NAME_OR_FOLDER": an image classifier of transformers; extra `vtcav[hf]`.
+    - "hf:NAME_OR_FOLDER": an image classifier of transformers, or a CLIP or SigLIP model, whose
+      classes are the prompts in `class_names`; extra `vtcav[hf]`.
     - "keras:FILE": a .keras or .h5 file of Keras 3 or TF-Keras 2; extra `vtcav[keras]`.
     - "python:MODULE:CALLABLE": a function without arguments that returns a `Classifier` or a
       `torch.nn.Module`. The module is looked for in the working directory too.
@@ -161,6 +162,7 @@ def _classifier(source: Source, settings: LoadSettings) -> Model:
     same = len(known) == len(model.class_names) and not model.binary
     if settings.class_names is None and same:
         model.class_names = tuple(known)
+    model.joint = source.joint
     return model
 
 

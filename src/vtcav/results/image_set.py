@@ -35,6 +35,7 @@ class ConceptRecord:
         skipped_negatives: Negatives that could not be read, with reasons.
         origin: Where the direction comes from, if it was given; empty where it was learned from
             these images.
+        texts: The texts that the direction is that of; empty for other concepts.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ConceptRecord:
     skipped_examples: tuple[Skipped, ...] = ()
     skipped_negatives: tuple[Skipped, ...] = ()
     origin: str = ""
+    texts: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ConceptRecord:
@@ -54,6 +56,7 @@ class ConceptRecord:
             tuple(Skipped(**skip) for skip in data["skipped_examples"]),
             tuple(Skipped(**skip) for skip in data["skipped_negatives"]),
             data.get("origin", ""),
+            tuple(data.get("texts", ())),
         )
 
 

@@ -63,12 +63,12 @@ class DrawnCavs:
         *,
         own: bool = False,
         places: DrawnFilters | None = None,
-        given: Mapping[str, Tensor] | None = None,
+        concept: Concept | None = None,
     ) -> DrawnCavs:
         """Learn the directions of draws, step 1.
 
-        Those of resampled CAVs are matrix products; a concept's own is computed literally. `given`
-        are directions [C] by layer that are not to be learned.
+        Those of resampled CAVs are matrix products; a concept's own is computed literally. Those
+        that were given with `concept` are not learned.
         """
         v: dict[str, Tensor] = {}
         w: dict[str, Tensor] = {}
@@ -76,9 +76,12 @@ class DrawnCavs:
         for layer, gap in positives.gap.items():
             pair = gap, negatives.gap[layer]
             learned = direction(*pair)
-            first = given[layer].to(gap) if given else learned
-            if given and not points_along(first, learned):
+            given = None if concept is None else concept.directions.get(layer)
+            first = learned if given is None else given.to(gap)
+            if concept and given is not None and not points_along(first, learned):
                 resampled = first.expand(len(draws) - own, -1)
+                if own and concept.redrawn:
+                    resampled = concept.redrawn[layer].to(gap)
             else:
                 resampled = directions(*pair, draws.part(range(own, len(draws))))
             v[layer] = torch.cat([first[None]] * own + [resampled])
@@ -148,13 +151,12 @@ class ConceptCavs:
             if size < n:
                 seed = seed_of("subset", fit.seed, n, m, concept.name)
                 draws = resampling.subset_draw(n, m, size, seed)
-                subset = self._add(examples, negatives, draws, places, given=concept.directions)
+                subset = self._add(examples, negatives, draws, places, concept=concept)
         seed = seed_of("bootstrap", fit.seed, n, m, concept.name)
         draws = Draws.whole(n, m).followed_by(
             resampling.bootstrap_draws(n, m, fit.bootstraps, seed)
         )
-        given = concept.directions
-        bootstrap = self._add(examples, negatives, draws, places, own=True, given=given)
+        bootstrap = self._add(examples, negatives, draws, places, own=True, concept=concept)
         self._of_concepts.append((null, bootstrap or range(0), untested, subset))
 
     def of(self, images: ImageSet) -> list[DrawnCavs]:
@@ -179,12 +181,12 @@ class ConceptCavs:
         places: DrawnFilters | None,
         *,
         own: bool = False,
-        given: Mapping[str, Tensor] | None = None,
+        concept: Concept | None = None,
     ) -> range:
         """Learn CAVs, and return the positions of the resampled ones among all resampled CAVs."""
         start = sum(len(earlier.resampled) for earlier in self.drawn)
         cavs = DrawnCavs.learn(
-            positives, negatives, draws, self.variant, own=own, places=places, given=given
+            positives, negatives, draws, self.variant, own=own, places=places, concept=concept
         )
         self.drawn.append(cavs)
         return range(start, start + len(cavs.resampled))

@@ -237,4 +237,5 @@ def _concept_record(concept: Concept, learned: Mapping[ImageSet, LearnedSet]) ->
         tuple(examples.skipped),
         tuple(negatives.skipped),
         concept.origin,
+        concept.texts,
     )

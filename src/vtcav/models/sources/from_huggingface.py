@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,18 @@ from torch import Tensor, nn
 from vtcav.errors import ModelError, warn
 from vtcav.images.preprocess import Preprocess
 from vtcav.models.settings import LoadSettings
-from vtcav.models.sources.checkpoints import build_network, refuse_torchscript
-from vtcav.models.sources.source import Source, hub_file, package
-
-_LOCAL = {"local_files_only": True, "trust_remote_code": False}
-"""Arguments of every call that reads a folder: nothing is downloaded, and no code in it is run."""
-_DESCRIPTIONS = "config.json", "preprocessor_config.json", "processor_config.json"
-_FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+from vtcav.models.sources import zero_shot
+from vtcav.models.sources.checkpoints import build_network
+from vtcav.models.sources.hub_folder import LOCAL, refuse_code
+from vtcav.models.sources.image_processor import NEEDED, processor_of
+from vtcav.models.sources.joint_towers import is_joint
+from vtcav.models.sources.source import Source, package
 
 
 def load(name: str, settings: LoadSettings) -> Source:
     """Load an image classifier of transformers from a folder or the local cache.
+
+    An image-text model (CLIP, SigLIP) classifies by prompts, which are its class names.
 
     Args:
         name: A folder of `save_pretrained`, or the name of a repository that is in the cache.
@@ -39,9 +39,11 @@ def load(name: str, settings: LoadSettings) -> Source:
     transformers = package("transformers", "hf")
     refuse_code(name)
     try:
-        config = transformers.AutoConfig.from_pretrained(name, **_LOCAL)
+        config = transformers.AutoConfig.from_pretrained(name, **LOCAL)
     except Exception as error:  # the parser of a foreign format, whatever the folder holds
         raise ModelError(_absent(name, error)) from error
+    if is_joint(config):
+        return zero_shot.load(name, settings)
     auto = transformers.AutoModelForImageClassification
 
     def build(count: int | None) -> nn.Module:
@@ -57,38 +59,10 @@ def load(name: str, settings: LoadSettings) -> Source:
     return Source(module, names, preprocess)
 
 
-def refuse_code(name: str) -> None:
-    """Refuse a network that comes with Python code of its own, before anything reads it.
-
-    Raises:
-        ModelError: When a description names such code, or cannot be read.
-    """
-    folder = Path(name)
-    for file in _DESCRIPTIONS:
-        path = folder / file if folder.is_dir() else hub_file(name, [file])
-        if path is None or not path.is_file():
-            continue
-        try:
-            content = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise ModelError(f"cannot read {file} of hf:{name}: {error}") from error
-        if not isinstance(content, dict):
-            raise ModelError(f"{file} of hf:{name} holds no JSON object")
-        if "auto_map" in content:
-            raise ModelError(
-                f"hf:{name} comes with Python code of its own ({file} has 'auto_map'), which is "
-                "not run because code from elsewhere could do anything. Read it, build the network "
-                "in a module of yours, and give it as python:MODULE:CALLABLE"
-            )
-    pickled = hub_file(name, ["pytorch_model.bin"]) if not folder.is_dir() else None
-    for path in [pickled] if pickled else sorted(folder.glob("*.bin")):
-        refuse_torchscript(path)
-
-
 def _pretrained(auto: Any, name: str, config: Any) -> nn.Module:
     """Return the network with its weights; raise where some would be random."""
     with _errors(name, config):
-        module, info = auto.from_pretrained(name, **_LOCAL, output_loading_info=True)
+        module, info = auto.from_pretrained(name, **LOCAL, output_loading_info=True)
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"])[:3])
         raise ModelError(
@@ -128,76 +102,15 @@ def _absent(name: str, error: Exception) -> str:
 
 
 def _preprocess(transformers: Any, name: str, config: Any) -> Callable[[Image.Image], Tensor]:
-    """Return the preprocessing in the image processor's file beside the network."""
-    folder, needed = Path(name), "preprocessor_config.json"
-    file = folder / needed if folder.is_dir() else hub_file(name, [needed])
-    if file is None or not file.is_file():
-        size = getattr(config, "image_size", None) or 224
-        warn(
-            f"hf:{name} comes without {needed}: pictures are resized to {size} "
-            "and scaled to [-1, 1]; pass preprocess=vtcav.Preprocess(...) if it was trained "
-            "otherwise"
-        )
-        return Preprocess(size, resize="stretch", mean=0.5, std=0.5)
+    """Return the preprocessing beside the network, or a usual one with a warning."""
     with _errors(name, config):
-        found = preprocess_of(json.loads(file.read_text("utf-8")))
-        if found is not None:
-            return found
-        processor = transformers.AutoImageProcessor.from_pretrained(name, **_LOCAL)
-
-    def preprocess(image: Image.Image) -> Tensor:
-        tensor: Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]
-        return tensor
-
-    return preprocess
-
-
-def preprocess_of(settings: Mapping[str, Any]) -> Preprocess | None:
-    """Return the settings of an image processor as a `Preprocess`, or None where none is the same.
-
-    Args:
-        settings: The content of preprocessor_config.json.
-
-    Example:
-        >>> found = preprocess_of({"do_resize": True, "size": {"height": 224, "width": 224},
-        ...                        "resample": 2, "do_normalize": True,
-        ...                        "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]})
-        >>> found.size, found.resize, found.interpolation, found.mean
-        ((224, 224), 'stretch', 'bilinear', (0.5, 0.5, 0.5))
-    """
-    geometry = _geometry(settings)
-    scale = settings.get("rescale_factor", 1 / 255) if settings.get("do_rescale", True) else 0
-    interpolation = _FILTERS.get(settings.get("resample", 2))
-    if geometry is None or abs(scale * 255 - 1) > 1e-6 or interpolation is None:
-        return None
-    normal = settings.get("do_normalize", True)
-    return Preprocess(
-        interpolation=interpolation,  # type: ignore[arg-type]  # one of _FILTERS, by name
-        mean=settings.get("image_mean", 0.5) if normal else 0.0,
-        std=settings.get("image_std", 0.5) if normal else 1.0,
-        **geometry,
+        found = processor_of(transformers, name)
+    if found is not None:
+        return found
+    size = getattr(config, "image_size", None) or 224
+    warn(
+        f"hf:{name} comes without {NEEDED}: pictures are resized to {size} "
+        "and scaled to [-1, 1]; pass preprocess=vtcav.Preprocess(...) if it was trained "
+        "otherwise"
     )
-
-
-def _geometry(settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return size, resize and crop_pct of a `Preprocess`, or None for another geometry."""
-    size: Any = settings.get("size")
-    crop: Any = settings.get("crop_size")
-    if not settings.get("do_resize", True) or size is None:
-        return None
-    if isinstance(size, int):
-        size = {"height": size, "width": size}
-    cut = bool(settings.get("do_center_crop")) and crop is not None
-    short = size.get("shortest_edge")
-    if "ConvNext" in str(settings.get("image_processor_type")) and short:
-        # its own rule: small inputs are cut out of a picture that is larger by crop_pct
-        if short >= 384:
-            return {"size": short, "resize": "stretch"}
-        return {"size": short, "resize": "crop", "crop_pct": settings.get("crop_pct", 224 / 256)}
-    if {"height", "width"} <= size.keys() and not cut:
-        return {"size": (size["height"], size["width"]), "resize": "stretch"}
-    if short and cut:
-        high, wide = (crop, crop) if isinstance(crop, int) else (crop["height"], crop["width"])
-        if high == wide <= short:
-            return {"size": high, "resize": "crop", "crop_pct": high / short}
-    return None
+    return Preprocess(size, resize="stretch", mean=0.5, std=0.5)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor, nn
 
+    from vtcav.models.joint_model import JointModel
+
 
 @dataclass(frozen=True)
 class Source:
@@ -24,11 +26,13 @@ class Source:
         module: The network.
         class_names: Its class names by index, or None where the package does not know them.
         preprocess: Its preprocessing, or None where the package does not know it.
+        joint: The image-text model that it is the vision tower of, if it is one.
     """
 
     module: nn.Module
     class_names: Sequence[str] | None
     preprocess: Callable[[Image.Image], Tensor] | None
+    joint: JointModel | None = None
 
 
 def package(name: str, extra: str) -> Any:

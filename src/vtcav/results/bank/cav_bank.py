@@ -22,7 +22,7 @@ from vtcav.models.base import Model
 from vtcav.models.behaviour import Behaviour, behaviour, same_behaviour
 from vtcav.results.bank import file as bank_file
 from vtcav.results.bank.check import faults
-from vtcav.results.bank.layer_cavs import LayerCavs, Resampling
+from vtcav.results.bank.layer_cavs import LayerCavs, Resampling, TextAlignment
 from vtcav.results.image_set import ConceptRecord, ImageSetRecord
 
 _PLAIN = "fingerprint", "described", "versions", "settings"  # fields that are JSON data
@@ -162,7 +162,10 @@ class CavBank:
         return frozenset(name for name, pair in pairs if held & set(pair))
 
     def table(self) -> pd.DataFrame:
-        """Return one row per layer and concept: emblems, separation, counts of images."""
+        """Return one row per layer and concept: emblems, separation, counts of images.
+
+        Where concepts are texts it has their R2 on held-out images and the level that follows.
+        """
         rows = [
             {
                 "layer": layer,
@@ -174,6 +177,7 @@ class CavBank:
                 "negatives": len(record.negatives),
                 "skipped": len(record.skipped_examples) + len(record.skipped_negatives),
                 "direction": record.origin or "learned",
+                **({} if cavs.texts is None else _of_text(cavs.texts, k)),
             }
             for layer, cavs in self.layers.items()
             for k, record in enumerate(self.concepts)
@@ -404,6 +408,10 @@ class CavBank:
 def describe(model: Model) -> dict[str, str]:
     """Return descriptions of a network and its preprocessing."""
     return {"network": model.described, "preprocess": repr(model.preprocess)}
+
+
+def _of_text(texts: TextAlignment, k: int) -> dict[str, Any]:
+    return {"r2": float(texts.r2[k]), "r2_low": float(texts.low[k]), "level": texts.level(k)}
 
 
 def _position(sets: list[ImageSetRecord], images: ImageSetRecord) -> int:

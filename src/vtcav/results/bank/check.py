@@ -102,6 +102,10 @@ def _of_layer(bank: _Bank, cavs: LayerCavs) -> Iterator[str]:
         yield from _of_tensors({name: getattr(cavs, name)}, {name: (K, None, None)})
     for each in (*cavs.values_pos, *cavs.values_neg):
         yield from _of_tensors({"values": each}, {"values": (None,)})
+    if cavs.texts is not None:
+        for name, tensor in cavs.texts.tensors().items():
+            if tuple(tensor.shape) != (K,) or bool(tensor.isinf().any()):
+                yield f"texts, {name!r} has shape {list(tensor.shape)} or infinite values"
     if cavs.places is not None:
         named = cavs.places.by_name()
         shapes: dict[str, _Shape] = dict.fromkeys(named, (K,))

@@ -12,10 +12,47 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vtcav.method.alignment import text_level
 from vtcav.method.cav import Cavs
 from vtcav.method.erasure.place_filter import PlaceFilters
 from vtcav.method.erasure.region import SEEN
 from vtcav.results.bank.zero_maps import ZeroMaps
+
+
+@dataclass(frozen=True, eq=False)
+class TextAlignment:
+    """How well a layer knows how similar images are to the texts of concepts, on held-out images.
+
+    Attributes:
+        r2: R2 of each concept's text [K]; NaN where a concept is no text, or where the similarity
+            is the network's own score.
+        low: Lower end of its 95 % interval over the choice of images [K].
+        high: Upper end [K].
+        embedding: R2 of whole embeddings [K], of the same kind for all texts.
+    """
+
+    r2: Tensor
+    low: Tensor
+    high: Tensor
+    embedding: Tensor
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[float, float, float, float]]) -> TextAlignment:
+        """Return the alignment of concepts, each with r2, low, high and embedding."""
+        return cls(*torch.tensor(rows, dtype=torch.float64).T.contiguous())
+
+    @classmethod
+    def none(cls, concepts: int) -> TextAlignment:
+        """Return that of K concepts that are no texts."""
+        return cls.of([(torch.nan,) * 4] * concepts)
+
+    def level(self, k: int) -> str:
+        """Return "fine", "look" or "do not use" for a text; empty for another concept."""
+        return text_level(float(self.low[k]))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors by name, for a file."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -35,6 +72,7 @@ class LayerCavs(Cavs):
             if nothing was resampled.
         places: Place filters of the concepts, which erasure needs; None in older files.
         zero: Scores at zero feature maps beside those of examples; None in older files.
+        texts: How well the layer knows the concepts that are texts; None where there are none.
     """
 
     values_pos: tuple[Tensor, ...]
@@ -44,6 +82,7 @@ class LayerCavs(Cavs):
     resampled: Cavs | None = None
     places: PlaceFilters | None = None
     zero: ZeroMaps | None = None
+    texts: TextAlignment | None = None
 
     @property
     def seen(self) -> Tensor:
@@ -51,12 +90,15 @@ class LayerCavs(Cavs):
         return torch.full_like(self.e_pos, torch.nan) if self.places is None else self.places.seen
 
     def sees(self, k: int) -> bool:
-        """Whether the layer separates concept k, and no place filter says that it does not see it.
+        """Whether the layer separates concept k, and nothing says that it does not see it.
+
+        That is the AUC of its place filter, or R2 where it is a text.
 
         Args:
             k: The position of the concept.
         """
-        return bool(self.separated[k]) and not float(self.seen[k]) < SEEN
+        unknown = self.texts is not None and self.texts.level(k) == "do not use"
+        return bool(self.separated[k]) and not unknown and not float(self.seen[k]) < SEEN
 
     def chosen(self, concepts: Sequence[int], resampled: Sequence[int]) -> LayerCavs:
         """Return the CAVs of some concepts, with some of the resampled ones.
@@ -78,6 +120,7 @@ class LayerCavs(Cavs):
             else None,
             places=places,
             zero=self.zero,
+            texts=self.texts and TextAlignment(**_at(ks, self.texts.tensors())),
         )
 
     def followed_by(self, other: LayerCavs) -> LayerCavs:
@@ -98,6 +141,7 @@ class LayerCavs(Cavs):
             resampled=Cavs.joined(resampled) if resampled else None,
             places=PlaceFilters.joined(places) if len(places) == len(both) else None,
             zero=ZeroMaps.joined(zero) if len(zero) == len(both) else None,
+            texts=_joined_texts(both),
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -115,6 +159,8 @@ class LayerCavs(Cavs):
             named |= {f"places/{name}": t for name, t in self.places.by_name().items()}
         if self.zero is not None:
             named |= {f"zero/{name}": t for name, t in self.zero.tensors().items()}
+        if self.texts is not None:
+            named |= {f"texts/{name}": t for name, t in self.texts.tensors().items()}
         return {name: tensor.contiguous() for name, tensor in named.items()}
 
     @classmethod
@@ -132,6 +178,7 @@ class LayerCavs(Cavs):
         cavs, resampled = _cavs(tensors, prefix), f"{prefix}resampled/"
         places = _kept(PlaceFilters, tensors, f"{prefix}places/")
         zero = _kept(ZeroMaps, tensors, f"{prefix}zero/")
+        texts = _kept(TextAlignment, tensors, f"{prefix}texts/")
         return cls(
             **cavs.by_name(),
             values_pos=tuple(tensors[f"{prefix}values_pos/{k}"] for k in range(concepts)),
@@ -141,6 +188,7 @@ class LayerCavs(Cavs):
             resampled=_cavs(tensors, resampled) if f"{resampled}v" in tensors else None,
             places=PlaceFilters(**places) if places else None,
             zero=ZeroMaps(**zero) if zero else None,
+            texts=TextAlignment(**texts) if texts else None,
         )
 
 
@@ -224,6 +272,13 @@ class Resampling:
 
 def _moved(positions: range, by: int) -> range:
     return range(positions.start + by, positions.stop + by) if positions else range(0)
+
+
+def _joined_texts(both: Sequence[LayerCavs]) -> TextAlignment | None:
+    if all(each.texts is None for each in both):
+        return None
+    parts = [(each.texts or TextAlignment.none(len(each.v))).tensors() for each in both]
+    return TextAlignment(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
 
 def _at(positions: Tensor, named: Mapping[str, Tensor]) -> dict[str, Tensor]:

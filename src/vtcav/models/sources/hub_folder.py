@@ -1,0 +1,57 @@
+"""Folders of Hugging Face, here or in the local cache: nothing is downloaded, no code is run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from vtcav.errors import ModelError
+from vtcav.models.sources.checkpoints import refuse_torchscript
+from vtcav.models.sources.source import hub_file
+
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
+"""Arguments of every call that reads a folder: nothing is downloaded, and no code in it is run."""
+
+_DESCRIPTIONS = "config.json", "preprocessor_config.json", "processor_config.json"
+
+
+def saved_file(name: str, names: Sequence[str]) -> Path | None:
+    """Return the first of some files that is beside a network; None where none is.
+
+    Args:
+        name: A folder, or a repository in the local cache.
+        names: Names of files.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        return hub_file(name, names)
+    return next((folder / each for each in names if (folder / each).is_file()), None)
+
+
+def refuse_code(name: str) -> None:
+    """Refuse a network that comes with Python code of its own, before anything reads it.
+
+    Raises:
+        ModelError: When a description names such code, or cannot be read.
+    """
+    folder = Path(name)
+    for file in _DESCRIPTIONS:
+        path = saved_file(name, [file])
+        if path is None:
+            continue
+        try:
+            content = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ModelError(f"cannot read {file} of hf:{name}: {error}") from error
+        if not isinstance(content, dict):
+            raise ModelError(f"{file} of hf:{name} holds no JSON object")
+        if "auto_map" in content:
+            raise ModelError(
+                f"hf:{name} comes with Python code of its own ({file} has 'auto_map'), which is "
+                "not run because code from elsewhere could do anything. Read it, build the network "
+                "in a module of yours, and give it as python:MODULE:CALLABLE"
+            )
+    pickled = hub_file(name, ["pytorch_model.bin"]) if not folder.is_dir() else None
+    for path in [pickled] if pickled else sorted(folder.glob("*.bin")):
+        refuse_torchscript(path)
