@@ -15,7 +15,7 @@ from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.learning.example_passes import Pass, look_at
 from vtcav.explainer.learning.given import Vectors, given_concepts, given_directions
 from vtcav.explainer.learning.learn import CLASSES, learn
-from vtcav.explainer.learning.words import NEUTRAL, SHARE, Words, word_concepts
+from vtcav.explainer.learning.words import NEUTRAL, SHARE, Texts, word_concepts
 from vtcav.explainer.settings import ErasureSettings, FitSettings, IntegralSettings
 from vtcav.files.cache import Cache
 from vtcav.files.cache_location import cache_of
@@ -193,7 +193,7 @@ class ConceptLearner:
             fit = self._settled(fit, self.layers, len(gathered) + len(texts or {}))
             banks.append(self._learned(gathered, self.layers, fit))
         if texts:
-            words = Words.of(self.model, texts, images, text_model, neutral, share)
+            words = Texts.of(self.model, texts, images, text_model, neutral, share)
             banks.append(self._learned_words(words, negatives, fit))
         self._take(banks[0] if len(banks) == 1 else banks[0].followed_by(banks[1]))
         return self
@@ -344,7 +344,7 @@ class ConceptLearner:
 
     def _learned_words(
         self,
-        words: Words,
+        words: Texts,
         negatives: ImageSource | Mapping[str, ImageSource] | None,
         fit: FitSettings,
     ) -> CavBank:

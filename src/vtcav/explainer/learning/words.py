@@ -44,7 +44,7 @@ _SAME = 1e-6  # of vectors of length 1
 
 
 @dataclass(frozen=True, eq=False)
-class Words:
+class Texts:
     """Texts to make concepts of, and what they are understood with.
 
     Attributes:
@@ -73,7 +73,7 @@ class Words:
         text_model: Any,
         neutral: Sequence[str],
         share: float,
-    ) -> Words:
+    ) -> Texts:
         """Return the words of a call, checked.
 
         Args:
@@ -134,7 +134,7 @@ class Words:
 
 @dataclass(frozen=True, eq=False)
 class WordConcepts:
-    """Words as concepts with given directions.
+    """Texts as concepts with given directions.
 
     Attributes:
         concepts: The concepts.
@@ -156,7 +156,7 @@ class WordConcepts:
 
 def word_concepts(
     run: Pass,
-    words: Words,
+    words: Texts,
     negatives: ImageSource | Mapping[str, ImageSource] | None,
     fit: FitSettings,
     *,
@@ -274,7 +274,7 @@ def _embeddings(model: JointModel, run: Pass, refs: Sequence[ImageRef]) -> Tenso
 
 
 def _with_images(
-    words: Words,
+    words: Texts,
     refs: Sequence[ImageRef],
     S: Tensor,
     negatives: ImageSource | Mapping[str, ImageSource] | None,

@@ -59,7 +59,10 @@ def hub_file(repository: str, names: Sequence[str]) -> Path | None:
     hub = importlib.import_module("huggingface_hub")
     for name in names:
         cache = hub.constants.HF_HUB_CACHE
-        found = hub.try_to_load_from_cache(repository, name, cache_dir=cache)
+        try:
+            found = hub.try_to_load_from_cache(repository, name, cache_dir=cache)
+        except ValueError:  # a path, and no repository's name
+            return None
         if isinstance(found, str):
             return Path(found)
     return None
