@@ -265,6 +265,17 @@ class Attributor:
         self._budget = Budget(settings.batch_size)
         self._zero_logits: dict[tuple[object, ...], Tensor] = {}
 
+    @property
+    def missing(self) -> list[str]:
+        """What is asked for and cannot be measured with these CAVs, in sentences."""
+        again = "the CAVs do not hold what this needs: fit again"
+        found = []
+        if self.erasure.fill is not None and not self.eraser.works:
+            found.append(f"no concept is erased, so there are no verdicts, because {again}")
+        if self.erasure.features and not self._removal.works:
+            found.append(f"no concept is taken out of feature maps, because {again}")
+        return found
+
     def forward(self, names: Sequence[str], x: Tensor) -> ForwardPass:
         """Pass preprocessed images [N, 3, H, W] through the network.
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from vtcav.errors import CavError, ModelError
+from vtcav.errors import CavError, ModelError, warn
 from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.learning.example_passes import Pass, look_at
 from vtcav.explainer.learning.given import Vectors, given_concepts, given_directions
@@ -82,6 +82,8 @@ class ConceptLearner:
             self._attributor = Attributor(
                 model, cavs.select(self.layers), self._settings, self._erasure
             )
+            for missing in self._attributor.missing:
+                warn(missing)
 
     def __repr__(self) -> str:
         learned = f", concepts={list(self.cavs.names)}" if self._attributor else ""
