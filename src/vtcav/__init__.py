@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from vtcav.models.registry import load_model
     from vtcav.results.bank.cav_bank import CavBank
     from vtcav.results.discovery.discovery import Discovery
+    from vtcav.results.error_analysis import ErrorAnalysis
     from vtcav.results.explanation import GlobalExplanation, LocalExplanation
     from vtcav.results.ranking import Ranking
     from vtcav.study import Study, StudyError, run_study
@@ -58,6 +59,7 @@ _HOMES = {
         "models.registry": "load_model",
         "results.bank": "CavBank",
         "results.discovery.discovery": "Discovery",
+        "results.error_analysis": "ErrorAnalysis",
         "results.explanation": "GlobalExplanation LocalExplanation",
         "results.ranking": "Ranking",
         "study": "Study StudyError run_study",
@@ -105,6 +107,7 @@ __all__ = [
     "DatasetError",
     "Diagnostics",
     "Discovery",
+    "ErrorAnalysis",
     "ExplanationError",
     "ExtraError",
     "GlobalExplanation",

@@ -118,7 +118,7 @@ def test_trust_is_that_of_diagnostics():
     session = small_session()
     spec = concept(session)
     bank = session.bank(spec, ["1", "3"])
-    explainer = vtcav.VisualTCAV(session.model, cavs=bank)
+    explainer = vtcav.VisualTCAV(session.model, cavs=bank, fill=None)
     expected = explainer.diagnostics().summary().set_index("layer").loc["1"]
     got = session.diagnose(spec, ["1"]).summary().iloc[0]
     assert (got["level"], got["check"]) == (expected["level"], expected["check"])

@@ -25,7 +25,7 @@ __all__ = ["main", "parser"]
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 _COMMANDS = (
     *("demo", "layers", "explain", "explain_class", "concepts", "explore", "init", "run"),
-    *("find", "report", "diagnose", "localise", "compare", "evaluate", "cache"),
+    *("find", "errors", "report", "diagnose", "localise", "compare", "evaluate", "cache"),
 )
 
 

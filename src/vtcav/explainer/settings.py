@@ -179,6 +179,22 @@ class FitSettings(Settings):
 
 
 @dataclass(frozen=True)
+class ErrorSettings(Settings):
+    """How wrong images are compared with right ones.
+
+    Attributes:
+        pictures: How many wrong images of each finding are kept with their maps.
+
+    Raises:
+        ExplanationError: For a value out of range.
+    """
+
+    error: ClassVar[type[VtcavError]] = ExplanationError
+
+    pictures: int = parameter(6, Whole(0), "wrong images of each finding kept with their maps")
+
+
+@dataclass(frozen=True)
 class RankSettings(Settings):
     """How images are ranked by a concept.
 

@@ -104,6 +104,10 @@ def concept_map(R: Tensor, e_pos: Tensor, e_neg: Tensor) -> Tensor:
     return torch.where(separated, M, 0.0).clamp(0.0, 1.0)
 
 
+PRESENT = 0.5
+"""M above which a location counts as showing the concept."""
+
+
 def presence(M: Tensor, separated: Tensor) -> Tensor:
     """Return how strongly an image shows each concept: sum(M^2) / sum(M), the peak of its map.
 

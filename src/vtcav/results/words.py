@@ -66,6 +66,17 @@ def value(x: float) -> str:
     return "–" if math.isnan(x) else number(x)
 
 
+def equal_or_less(x: float) -> str:
+    """Return a number with its sign of comparison, for sentences like "q < 0.001".
+
+    Example:
+        >>> equal_or_less(0.0321), equal_or_less(0.0001)
+        ('= 0.032', '< 0.001')
+    """
+    text = value(x)
+    return f"< {text[1:]}" if text.startswith("<") else f"= {text}"
+
+
 def interval(low: float, high: float) -> str:
     """Return an interval as text; empty where there is none.
 

@@ -13,13 +13,11 @@ from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.layer_result import LEARNED_FROM, NOT_SEEN
 from vtcav.explainer.runs.part import BatchComputer, BatchRows, Task
-from vtcav.method.concept_map import presence
+from vtcav.method.concept_map import PRESENT, presence
 from vtcav.method.erasure.region import SEEN
 from vtcav.results.bank.layer_cavs import LayerCavs
 from vtcav.results.provenance import Provenance
 from vtcav.results.rows import RankedRow
-
-_PRESENT = 0.5  # M above which a location counts in the area
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ class RankTask(Task):
         images = attributor.forward(names, x)
         M = self.maps(images)
         shown = presence(M[:, None], self.cavs.separated)[:, 0].tolist()
-        areas = (M > _PRESENT).double().mean((1, 2)).tolist()
+        areas = (M > PRESENT).double().mean((1, 2)).tolist()
         best = images.probabilities.max(1)
         rows = []
         for n, name in enumerate(names):

@@ -65,7 +65,7 @@ def rank_images(
         concept=task.concept,
         layer=task.layer,
         skipped=tuple(done.skipped),
-        shown=tuple(_with_maps(task, refs, table, positions)),
+        shown=tuple(with_maps(task, refs, table, positions)),
         examples=task.attributor.cavs.thumbnails[task.concept],
         caution=task.caution,
         provenance=replace(provenance, settings={**provenance.settings, **settings}),
@@ -73,7 +73,7 @@ def rank_images(
     )
 
 
-def _with_maps(
+def with_maps(
     task: RankTask, refs: Sequence[ImageRef], table: pd.DataFrame, positions: Sequence[int]
 ) -> Iterator[RankedImage]:
     """Yield the images at some positions of the order with their maps, which are made anew."""
