@@ -114,8 +114,15 @@ def _draw_rows(page: Page, rows: Sequence[Mapping[Any, Any]]) -> None:
         sure = row["q_value"] <= SIGNIFICANT
         axes.plot([row["low"], row["high"]], [i + 0.5] * 2, color=BLUE, linewidth=1.2)
         face = BLUE if sure else "white"
-        look: dict[str, Any] = {"color": BLUE, "markerfacecolor": face, "markersize": 4, "clip_on": False}
-        axes.plot([row["auc"]], [i + 0.5], "o", **look)
+        axes.plot(
+            [row["auc"]],
+            [i + 0.5],
+            "o",
+            color=BLUE,
+            markerfacecolor=face,
+            markersize=4,
+            clip_on=False,
+        )
         middle = _TOP + (i + 0.5) * _ROW
         name = shorten(_named(row), _NAMES - 0.1)
         page.text(MARGIN, middle, name, centred=True, weight="bold" if sure else "normal")
