@@ -259,22 +259,11 @@ class Attributor:
         self.settings = settings
         self.erasure = erasure or ErasureSettings(fill=None)
         self.eraser = Eraser(model, Targets.of(cavs), self.erasure, settings.images)
-        self._removal = FeatureRemoval(model, cavs, self.erasure, settings.images)
+        self.removal = FeatureRemoval(model, cavs, self.erasure, settings.images)
         self.layers = model.check_layers(list(cavs.layers))
         self.precision_error: dict[str, float] | None = None
         self._budget = Budget(settings.batch_size)
         self._zero_logits: dict[tuple[object, ...], Tensor] = {}
-
-    @property
-    def missing(self) -> list[str]:
-        """What is asked for and cannot be measured with these CAVs, in sentences."""
-        again = "the CAVs do not hold what this needs: fit again"
-        found = []
-        if self.erasure.fill is not None and not self.eraser.works:
-            found.append(f"no concept is erased, so there are no verdicts, because {again}")
-        if self.erasure.features and not self._removal.works:
-            found.append(f"no concept is taken out of feature maps, because {again}")
-        return found
 
     def forward(self, names: Sequence[str], x: Tensor) -> ForwardPass:
         """Pass preprocessed images [N, 3, H, W] through the network.
@@ -315,7 +304,7 @@ class Attributor:
         """
         with network_errors("for an image without a concept"):
             found = self.eraser.rows(images, regions, classes, allotment, shown)
-            return found + self._removal.rows(images, classes)
+            return found + self.removal.rows(images, classes)
 
     def class_rows(
         self,

@@ -153,3 +153,18 @@ def _note(seen: float, area: float, no_share: str) -> str:
     else:
         notes = [FROM_MAPS] if area else [NOT_THERE]
     return "; ".join(filter(None, [*notes, no_share]))
+
+
+def unmeasured(settings: ErasureSettings, *, erases: bool, removes: bool) -> Iterator[str]:
+    """Yield what is asked for and cannot be measured with the CAVs at hand, in sentences.
+
+    Args:
+        settings: What is asked for.
+        erases: Whether pictures are filled in.
+        removes: Whether concepts are taken out of feature maps.
+    """
+    again = "the CAVs do not hold what this needs: fit again"
+    if settings.fill is not None and not erases:
+        yield f"no concept is erased, so there are no verdicts, because {again}"
+    if settings.features and not removes:
+        yield f"no concept is taken out of feature maps, because {again}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from vtcav.errors import CavError, ModelError, warn
 from vtcav.explainer.attributor import Attributor
+from vtcav.explainer.feature_removal import unmeasured
 from vtcav.explainer.learning.example_passes import Pass, look_at
 from vtcav.explainer.learning.given import Vectors, given_concepts, given_directions
 from vtcav.explainer.learning.learn import CLASSES, learn
@@ -82,8 +83,9 @@ class ConceptLearner:
             self._attributor = Attributor(
                 model, cavs.select(self.layers), self._settings, self._erasure
             )
-            for missing in self._attributor.missing:
-                warn(missing)
+            erases, removes = self._attributor.eraser.works, self._attributor.removal.works
+            for sentence in unmeasured(self._erasure, erases=erases, removes=removes):
+                warn(sentence)
 
     def __repr__(self) -> str:
         learned = f", concepts={list(self.cavs.names)}" if self._attributor else ""
