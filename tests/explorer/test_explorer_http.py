@@ -405,7 +405,8 @@ def test_saved_cavs_are_those_shown(client, session, folder):
     assert "--cavs" in answer["command"]
     bank = vtcav.CavBank.load(folder / "blob.safetensors")
     assert bank.names == ("blob",)
-    local = vtcav.VisualTCAV(session.model, cavs=bank, steps=10, fill=None).explain(photo(), classes=[0])
+    explainer = vtcav.VisualTCAV(session.model, cavs=bank, steps=10, fill=None)
+    local = explainer.explain(photo(), classes=[0])
     client.post("/api/integrate", json={"picture": key, "layer": "3", "classes": [0]})
     spec = concept(key, count=2)
     rows = explain(client, layer="3", classes=[0], concepts=[spec]).json()["concepts"][0]["rows"]
