@@ -1,9 +1,9 @@
 """Peak memory by the number of images: it must not grow with them.
 
 Each size runs in a process of its own: learning one concept from N / 2 examples and N / 2
-negatives (with null and bootstrap CAVs), and explaining a class of N images, with two concepts at
-three layers. Pictures are files of their own. They and the network are small on purpose: what is
-kept of each image weighs more beside them.
+negatives (with null and bootstrap CAVs), explaining a class of N images, with two concepts at
+three layers, and ranking N images. Pictures are files of their own. They and the network are small
+on purpose: what is kept of each image weighs more beside them.
 
     python benchmarks/memory.py            # 500 and 5,000 examples, 1,000 and 20,000 images
     python benchmarks/memory.py 100 400 100 400
@@ -74,6 +74,17 @@ def explain(folder, count):
     assert len(rows) == count * 6
 
 
+def rank(folder, count):
+    """Rank many images by a concept that the network sees."""
+    import numpy as np
+
+    files = sorted(folder.iterdir())[:count]
+    red = np.zeros((40, SIDE, SIDE, 3), np.uint8)
+    red[..., 0] = 200
+    fitted = explainer().fit({"red": red}, files[40:100], null_cavs=0, bootstraps=0)
+    assert len(fitted.rank(files, "red").table) == count
+
+
 def peak():
     """Return the most memory that this process held, in MB."""
     unit = 1 if sys.platform == "darwin" else 1024
@@ -97,7 +108,11 @@ def main(few=500, many=5000, some=1000, most=20000):
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        for what, counts in (("learn", (few, many)), ("explain", (some, most))):
+        for what, counts in (
+            ("learn", (few, many)),
+            ("explain", (some, most)),
+            ("rank", (some, most)),
+        ):
             peaks = {str(count): round(measured(what, folder, count), 1) for count in counts}
             results["peak_MB"][what] = peaks
             results["ratio"][what] = round(peaks[str(counts[1])] / peaks[str(counts[0])], 3)
@@ -109,7 +124,7 @@ def main(few=500, many=5000, some=1000, most=20000):
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--one"]:
-        work = {"draw": draw, "learn": learn, "explain": explain}[sys.argv[2]]
+        work = {"draw": draw, "learn": learn, "explain": explain, "rank": rank}[sys.argv[2]]
         work(Path(sys.argv[3]), int(sys.argv[4]))
         print(peak())
     else:

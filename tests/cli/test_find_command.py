@@ -56,7 +56,7 @@ def loads(place):
 def test_table_and_page_then_the_answer_without_the_network(place, capsys):
     assert find("--layer", "1", "--pictures", "8", "-o", "out") == 0
     said = capsys.readouterr()
-    assert "red at 1: 70 images, 40 with M > 0.5 somewhere, 0 with an empty map, 1" in said.out
+    assert "red, layer 1: 70 images, 40 with M > 0.5 somewhere, 0 with an empty map, 1" in said.out
     assert "50 more images in the table." in said.out
     assert "cannot be read: images/broken.png: it is not a picture" in said.out
     assert "1 of 71 images are left out" in said.err
@@ -89,7 +89,7 @@ def test_the_answer_is_computed_anew_on_demand_and_after_a_change(place, capsys)
         assert main([*words.split(), *more.split()]) == 0
     said = capsys.readouterr().out
     assert said.count("Answered from the table") == 1
-    assert f"red at {saved.best_layer('red')}" in said
+    assert "red, the layers together: 70 images" in said
     (place / "images/00.png").unlink()
     assert main([*words.split(), "-o", "out"]) == 0
     said = capsys.readouterr().out

@@ -63,11 +63,19 @@ def test_no_gradient_is_taken(explainer, monkeypatch):
     monkeypatch.setattr(Attributor, "class_rows", None)
     monkeypatch.setattr(torch.autograd, "grad", None)
     monkeypatch.setattr(torch.Tensor, "backward", None)
-    assert len(explainer.rank(IMAGES[:3], "red").table) == 3
+    assert len(explainer.rank(RED[:3], "red").table) == 3
 
 
-def test_the_layer_is_the_best_one_unless_it_is_named(explainer):
-    assert explainer.rank(IMAGES[:2], "red").layer == explainer.best_layer("red")
+def test_the_layers_together_are_ranked_unless_one_is_named(explainer):
+    ranking = explainer.rank(IMAGES, "red", pictures=4)
+    assert (ranking.layer, ranking.place) == ("layers together", "the layers together")
+    assert set(ranking.table["image"][:70]) == {f"array[{i}]" for i in range(30, 100)}
+    first = ranking.shown[0]
+    local = explainer.explain(IMAGES[int(first.image[6:-1])], ["a"])
+    M = local.concept_map("layers together", "red").astype(float)
+    assert first.presence == pytest.approx((M**2).sum() / M.sum(), abs=1e-6)
+    np.testing.assert_allclose(first.concept_map, M, atol=1e-6)
+    assert first.concept_map.shape == (16, 16)
     assert {explainer.rank(IMAGES[:2], "red", layer).layer for layer in ("1", "3")} == {"1", "3"}
     with pytest.raises(CavError, match="learned at '1', '3', not at '9'"):
         explainer.rank(IMAGES[:2], "red", "9")
@@ -75,6 +83,33 @@ def test_the_layer_is_the_best_one_unless_it_is_named(explainer):
         explainer.rank(IMAGES[:2], "green", "1")
     with pytest.raises(ExplanationError, match=r"pictures .*at least 0, got -1"):
         explainer.rank(IMAGES[:2], "red", pictures=-1)
+
+
+def test_images_without_the_concept_give_a_caution(explainer):
+    with pytest.warns(UserWarning, match=r"no image responds nearly as .* is 0\.0") as warned:
+        ranking = explainer.rank(BLUE[:5], "red")
+    assert f"layer={explainer.best_layer('red')!r}" in str(warned[0].message)
+    assert ranking.caution.startswith("no image responds")
+    assert ranking.table["presence"].max() < 0.1
+    assert explainer.rank(RED[:5], "red").caution == ""
+
+
+def test_without_place_filters_the_best_layer_is_ranked():
+    fitted = vtcav.VisualTCAV(model(), ["1", "3"], fill=None, progress=False)
+    fitted.fit({"red": RED[:8]}, BLUE[:8], null_cavs=0, bootstraps=0)
+    assert fitted.rank(IMAGES[:2], "red").layer == fitted.best_layer("red")
+    with pytest.raises(CavError, match="'layers together' needs place filters"):
+        fitted.rank(IMAGES[:2], "red", "layers together")
+
+
+def test_a_concept_that_no_layer_sees_gives_no_order():
+    noise = pictures(16, seed=4)
+    explainer = vtcav.VisualTCAV(small_model(), ["1", "3"], progress=False)
+    explainer.fit({"noise": noise[:8]}, noise[8:], null_cavs=0, bootstraps=0)
+    with pytest.raises(
+        CavError, match=r"no layer sees 'noise' .*below 0\.8\), so there is no order"
+    ):
+        explainer.rank(pictures(3), "noise")
 
 
 def test_a_layer_that_does_not_separate_the_concept_gives_no_order():

@@ -96,7 +96,7 @@ def _present(
         return
     first = table[table["presence"].notna()].head(_PRINTED)
     print_frame(
-        f"{found['concept']} at {found['layer']}: {found['described']}",
+        f"{found['concept']}, {found['place']}: {found['described']}",
         first.assign(position=range(1, len(first) + 1)),
         "position, image, presence, area, predicted_class: predicted, probability, note",
     )

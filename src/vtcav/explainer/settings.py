@@ -199,7 +199,7 @@ class RankSettings(Settings):
     """How images are ranked by a concept.
 
     Attributes:
-        layer: The layer whose maps are ranked; None takes the one to read first.
+        layer: The layer whose maps are ranked; None takes the layers together.
         pictures: How many images are kept with their maps.
 
     Raises:
@@ -212,7 +212,7 @@ class RankSettings(Settings):
         None,
         Text("the name of a layer"),
         "the layer whose maps are ranked",
-        none="the one to read first for the concept",
+        none="the layers together",
     )
     pictures: int = parameter(
         48,

@@ -317,7 +317,10 @@ class VisualTCAV(ConceptLearner):
         Args:
             images: Images, in any form that `fit` takes.
             concept: A concept that was learned.
-            layer: The layer whose maps are ranked; None takes `best_layer(concept)`.
+            layer: The layer whose maps are ranked. None takes the layers together: the map that
+                erasure finds the concept's region with. It finds the images of a concept far better
+                than the paper's map of one layer (docs/finding.md). Where no place filters were
+                learned (`fill=None`, older CAVs), None takes `best_layer(concept)`.
             limit: At most this many images, drawn at random with `seed`.
             seed: Seeds the draw.
             strict: Whether an unreadable image is an error.
@@ -333,13 +336,14 @@ class VisualTCAV(ConceptLearner):
         Raises:
             ImageError: When no image can be read, or one cannot when `strict`.
             CavError: Before `fit`, when the weights have changed since, for an unknown concept or
-                layer, and for a layer that does not separate the concept.
+                layer, and where no layer sees the concept, or the one named does not separate it.
             ModelError: When the network gives infinite values or NaN.
             ExplanationError: As for `explain_class`.
             ExtraError: When Ray is asked for and not installed.
 
         Warns:
-            UserWarning: When the layer does not see the concept.
+            UserWarning: When the layer that is named does not see the concept, or no image responds
+                nearly as the examples do.
             SkippedImageWarning: When images are left out.
         """
         from vtcav.explainer.runs.rank_task import RankTask
@@ -348,12 +352,11 @@ class VisualTCAV(ConceptLearner):
 
         self.check_cavs()
         chosen = RankSettings(layer, pictures)
-        where = self.best_layer(concept) if chosen.layer is None else chosen.layer
-        task = RankTask.of(self.attributor, concept, where, strict=strict)
+        task = RankTask.of(self.attributor, concept, chosen.layer, strict=strict)
         refs = collect(images, limit=limit, seed=seed)
         how = RankRun(chosen.pictures, engine_of(engine, ray_options), run, self.progress)
         settings = {"limit": limit and int(limit), "seed": int(seed), "pictures": chosen.pictures}
-        return rank_images(task, refs, how, settings | {"layer_given": layer is not None})
+        return rank_images(task, refs, how, settings)
 
     @unaffected
     def discover(

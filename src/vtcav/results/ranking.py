@@ -20,6 +20,7 @@ from vtcav.files.manifest import (
 )
 from vtcav.images.input_box import Shares
 from vtcav.images.references import Skipped
+from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.notebook.ranking import ranking_html
 from vtcav.results.provenance import Provenance
 from vtcav.results.tables import json_text
@@ -44,7 +45,7 @@ class RankedImage:
         presence: How strongly it shows the concept.
         picture: The image as shown in figures, uint8 [H, W, 3].
         box: The network's input on the picture: left, top, right and bottom in shares.
-        concept_map: M [h, w] in [0, 1].
+        concept_map: M [h, w] in [0, 1]; of the layers together means of cells, at most 64 a side.
     """
 
     image: str
@@ -61,7 +62,7 @@ class Ranking:
 
     Attributes:
         concept: The concept.
-        layer: The layer.
+        layer: The layer, or "layers together".
         skipped: Images that could not be read, with reasons.
         shown: Some images with their maps, in order: half of them the first, a quarter spread
             evenly over the rest, a quarter the last.
@@ -80,10 +81,15 @@ class Ranking:
     _rows: pd.DataFrame = field(repr=False)
 
     def __repr__(self) -> str:
-        return f"Ranking({self.concept!r} at {self.layer}: {self.described})"
+        return f"Ranking({self.concept!r}, {self.place}: {self.described})"
 
     def _repr_html_(self) -> str:
         return ranking_html(self)
+
+    @property
+    def place(self) -> str:
+        """Whose maps were ranked, in words."""
+        return f"the {TOGETHER}" if self.layer == TOGETHER else f"layer {self.layer}"
 
     @property
     def described(self) -> str:
@@ -123,6 +129,7 @@ class Ranking:
         return {
             "concept": self.concept,
             "layer": self.layer,
+            "place": self.place,
             "images": len(self._rows) - len(self.skipped),
             "present": self.present,
             "empty": self.empty,

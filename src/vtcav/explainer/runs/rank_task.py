@@ -1,4 +1,4 @@
-"""The presence of one concept at one layer, to be computed for many images without gradients."""
+"""The presence of one concept, to be computed for many images without gradients."""
 
 from __future__ import annotations
 
@@ -6,58 +6,73 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, get_type_hints
 
+import torch
 from torch import Tensor
 
 from vtcav.errors import CavError, warn
 from vtcav.explainer.attributor import Attributor
+from vtcav.explainer.erasure import Targets
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.layer_result import LEARNED_FROM, NOT_SEEN
 from vtcav.explainer.runs.part import BatchComputer, BatchRows, Task
+from vtcav.explainer.settings import ErasureSettings
 from vtcav.method.concept_map import PRESENT, presence
-from vtcav.method.erasure.region import SEEN
-from vtcav.results.bank.layer_cavs import LayerCavs
+from vtcav.method.erasure.region import LEVEL, SEEN
+from vtcav.results.bank import CavBank
+from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.provenance import Provenance
 from vtcav.results.rows import RankedRow
 
 
 @dataclass(frozen=True)
 class RankTask(Task):
-    """The presence of one concept at one layer: those that the attributor has."""
+    """The presence of the one concept that the attributor has.
+
+    Attributes:
+        layer: The layer whose maps are ranked, or "layers together".
+    """
+
+    layer: str
 
     kind: ClassVar = "rank"
     columns: ClassVar = get_type_hints(RankedRow)
     gradients: ClassVar = False
 
     @classmethod
-    def of(cls, attributor: Attributor, concept: str, layer: str, *, strict: bool) -> RankTask:
-        """Return the task of ranking by a concept at a layer.
+    def of(
+        cls, attributor: Attributor, concept: str, layer: str | None, *, strict: bool
+    ) -> RankTask:
+        """Return the task of ranking by a concept.
+
+        Args:
+            attributor: The network, and concepts of which this is one.
+            concept: The concept.
+            layer: A layer; None for the layers together where there are place filters, else for
+                the layer to read first.
+            strict: Whether an unreadable image is an error.
 
         Raises:
-            CavError: For an unknown concept or layer, or a layer that does not separate the
-                concept, where all maps are empty.
+            CavError: For an unknown concept or layer, or where all maps of the concept are empty,
+                whatever an image shows.
 
         Warns:
             UserWarning: When the layer does not see the concept.
         """
-        known = attributor.cavs
-        alone = known.of_concepts([concept]).select([layer])
-        task = cls(Attributor(attributor.model, alone, attributor.settings), strict)
-        if not bool(task.cavs.separated[0]):
-            k = known.names.index(concept)
-            others = [name for name, cavs in known.layers.items() if cavs.sees(k)]
-            raise CavError(
-                f"layer {layer!r} does not separate {concept!r} from its negatives (e+ <= e-): its "
-                "maps are empty, so there is no order of images; "
-                + (f"choose {' or '.join(map(repr, others))}" if others else "give other examples")
-            )
+        alone = attributor.cavs.of_concepts([concept])
+        targets = Targets.of(alone)
+        if layer is None:
+            layer = attributor.cavs.best_layer(concept) if targets is None else TOGETHER
+        if layer == TOGETHER:
+            _check_seen(targets, concept)
+        else:
+            alone = alone.select([layer])
+            _check_separated(attributor.cavs, concept, layer)
+        # the filling is not used, but the eraser's maps are
+        own = Attributor(attributor.model, alone, attributor.settings, ErasureSettings())
+        task = cls(own, strict, layer)
         if task.caution:
             warn(f"ranking by {concept!r} at layer {layer!r}: {task.caution}")
         return task
-
-    @property
-    def layer(self) -> str:
-        """The layer."""
-        return self.attributor.layers[0].name
 
     @property
     def concept(self) -> str:
@@ -65,15 +80,28 @@ class RankTask(Task):
         return self.attributor.cavs.names[0]
 
     @property
-    def cavs(self) -> LayerCavs:
-        """The concept's CAV at the layer."""
-        return self.attributor.cavs.layers[self.layer]
-
-    @property
     def caution(self) -> str:
         """What casts doubt on every row; empty where nothing does."""
-        seen = float(self.cavs.seen[0])
+        if self.layer == TOGETHER:
+            return ""
+        seen = float(self.attributor.cavs.layers[self.layer].seen[0])
         return NOT_SEEN.format(seen, SEEN) if seen < SEEN else ""
+
+    def caution_of(self, highest: float) -> str:
+        """Return what casts doubt on an order.
+
+        Args:
+            highest: The highest presence of its images.
+        """
+        if self.layer != TOGETHER or highest >= LEVEL:
+            return self.caution
+        best = self.attributor.cavs.best_layers.get(self.concept)
+        return (
+            f"no image responds nearly as the examples do (the highest presence is {highest:.2f}): "
+            "either none shows the concept, or the examples are of another kind than the images "
+            "(drawings, other cameras); take examples like the images"
+            + (f", or look at the order of layer={best!r}" if best else "")
+        )
 
     @property
     def title(self) -> str:
@@ -85,6 +113,7 @@ class RankTask(Task):
         attributor = self.attributor
         settings = {
             "concept": self.concept,
+            "layer": self.layer,
             "batch_size": attributor.settings.batch_size,
             "fit": dict(attributor.cavs.settings),
         }
@@ -92,7 +121,9 @@ class RankTask(Task):
 
     def maps(self, images: ForwardPass) -> Tensor:
         """Return the concept's maps M [N, h, w] of a pass."""
-        return self.cavs.maps(images.maps[self.layer])[:, 0]
+        if self.layer == TOGETHER:
+            return self.attributor.eraser.together(images)[:, 0]
+        return self.attributor.cavs.layers[self.layer].maps(images.maps[self.layer])[:, 0]
 
     def part(self, images: int) -> BatchComputer:
         """Return what computes the batches of a part."""
@@ -102,7 +133,7 @@ class RankTask(Task):
         attributor, class_names = self.attributor, self.attributor.model.class_names
         images = attributor.forward(names, x)
         M = self.maps(images)
-        shown = presence(M[:, None], self.cavs.separated)[:, 0].tolist()
+        shown = presence(M, torch.tensor(True)).tolist()
         areas = (M > PRESENT).double().mean((1, 2)).tolist()
         best = images.probabilities.max(1)
         rows = []
@@ -122,3 +153,31 @@ class RankTask(Task):
                 )
             )
         return BatchRows(rows)
+
+
+def _check_seen(targets: Targets | None, concept: str) -> None:
+    """Check that the layers together see a concept."""
+    if targets is None:
+        raise CavError(
+            f"{TOGETHER!r} needs place filters, which these CAVs do not have; fit again, with a "
+            "fill, or name a layer"
+        )
+    if (seen := float(targets.seen[0])) < SEEN:
+        raise CavError(
+            f"no layer sees {concept!r} (held-out AUC {seen:.2f} at most, below {SEEN:g}), so "
+            "there is no order of images; give more and more varied examples, or name a layer "
+            "whose map you want to rank by"
+        )
+
+
+def _check_separated(cavs: CavBank, concept: str, layer: str) -> None:
+    """Check that a layer separates a concept."""
+    k = cavs.names.index(concept)
+    if bool(cavs.layers[layer].separated[k]):
+        return
+    others = [repr(name) for name, here in cavs.layers.items() if here.sees(k)]
+    raise CavError(
+        f"layer {layer!r} does not separate {concept!r} from its negatives (e+ <= e-): its maps "
+        "are empty, so there is no order of images; "
+        + (f"choose {' or '.join(others)}" if others else "give other examples")
+    )

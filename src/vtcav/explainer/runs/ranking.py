@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from torch import Tensor
+from torch.nn import functional
 
 from vtcav.errors import ImageError, warn
 from vtcav.explainer.runs.image_table import Engine, compute_images
@@ -21,6 +23,7 @@ from vtcav.images.references import ImageRef
 from vtcav.results.ranking import RankedImage, Ranking, in_order, shown_positions
 
 _SIDE = 192  # most pixels of a picture that is kept
+_CELLS = 64  # and of its map
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,16 @@ def rank_images(
         ExplanationError: When the folder holds a run with other settings, is in use or cannot be
             written.
         ModelError: When the network gives infinite values or NaN.
+
+    Warns:
+        UserWarning: When no image responds nearly as the examples do.
     """
     done = compute_images(task, refs, run.engine, run=run.folder, shown=run.progress)
     table = in_order(done.rows(), done.skipped)
     provenance = task.provenance()
+    caution = task.caution_of(float(table["presence"].iloc[0]))
+    if caution != task.caution:  # the task has warned of its own
+        warn(f"ranking by {task.concept!r}: {caution}")
     positions = shown_positions(done.used, run.pictures)
     return Ranking(
         concept=task.concept,
@@ -67,7 +76,7 @@ def rank_images(
         skipped=tuple(done.skipped),
         shown=tuple(with_maps(task, refs, table, positions)),
         examples=task.attributor.cavs.thumbnails[task.concept],
-        caution=task.caution,
+        caution=caution,
         provenance=replace(provenance, settings={**provenance.settings, **settings}),
         _rows=table,
     )
@@ -96,10 +105,17 @@ def with_maps(
         if not names:
             continue
         images = task.attributor.forward([name for _, name in names], torch.stack(inputs))
-        M = task.maps(images).cpu().numpy().astype(np.float32)
+        M = _small(task.maps(images)).cpu().numpy()
         for n, (position, name) in enumerate(names):
             shown, box = shown_picture(pictures[n], inputs[n], task.attributor.model.preprocess)
             small = Image.fromarray(shown)
             small.thumbnail((_SIDE, _SIDE))
             presence = float(table["presence"].iloc[position])
             yield RankedImage(name, position + 1, presence, np.array(small), box, M[n])
+
+
+def _small(M: Tensor) -> Tensor:
+    """Return maps [N, h, w] of at most 64 cells a side, which are means where there are more."""
+    share = min(1.0, _CELLS / max(M.shape[1:]))
+    size = tuple(max(1, round(side * share)) for side in M.shape[1:])
+    return functional.interpolate(M[:, None].float(), size, mode="area")[:, 0]

@@ -157,8 +157,8 @@ class RankedImages(Protocol):
         """The concept."""
 
     @property
-    def layer(self) -> str:
-        """The layer."""
+    def place(self) -> str:
+        """Whose maps were ranked, in words."""
 
     @property
     def described(self) -> str:

@@ -22,8 +22,7 @@ _COLUMNS, _ROWS = 8, 2
 _TOP = MARGIN + 0.65
 _NOTES = (
     "Presence: the peak of the concept map M, sum(M²) / sum(M): 0 for an empty map, 1 where it "
-    "responds as the concept's examples do. Maps: every cell as it is, black M = 0, light yellow "
-    "M = 1."
+    "responds as the concept's examples do. Maps: black M = 0, light yellow M = 1."
 )
 
 
@@ -50,9 +49,9 @@ def plot_ranking(ranking: RankedImages, figure: Figure) -> Figure:
     first = _TOP + _CURVE + 0.55
     band = 2 * (_SIDE + 0.08) + 3 * LINE_HEIGHT + 0.1
     notes = [_NOTES, *filter(None, [ranking.caution])]
-    names = [ranking.concept, ranking.layer, *(one.image for b in bands for one in b.images)]
+    names = [ranking.concept, ranking.place, *(one.image for b in bands for one in b.images)]
     page = Page(figure, width, first + len(bands) * band, notes, names)
-    page.title(f"Images by presence of “{ranking.concept}” at {ranking.layer}", ranking.described)
+    page.title(f"Images by presence of “{ranking.concept}”: {ranking.place}", ranking.described)
     _draw_curve(page, ranking)
     for k, (images, text) in enumerate(bands):
         top = first + k * band

@@ -14,7 +14,7 @@ def ranking_html(ranking: RankedImages) -> str:
     """Return the display of a ranking."""
     table = ranking.table
     return Display(
-        title=f"Images by presence of “{ranking.concept}” at {ranking.layer}",
+        title=f"Images by presence of “{ranking.concept}”: {ranking.place}",
         lines=[ranking.described, *filter(None, [ranking.caution])],
         figures=[
             overlay(one.picture, one.box, one.concept_map, f"{one.position}: {value(one.presence)}")
