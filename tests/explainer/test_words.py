@@ -10,7 +10,7 @@ import vtcav
 from tests.helpers.joint import linear_joint, pictures_of, save_tiny, unrelated_joint
 from tests.helpers.small import pictures, small_model
 from vtcav.errors import CavError, ConceptError, ModelError
-from vtcav.explainer.learning.words import NEUTRAL
+from vtcav.explainer.settings import NEUTRAL
 from vtcav.method.alignment import Ridge, held_out, r2, text_direction, text_level
 from vtcav.models.joint_model import unit
 

@@ -14,7 +14,7 @@ from vtcav.errors import VtcavError
 from vtcav.files.safe_names import folder_names
 from vtcav.images.listing import collect
 from vtcav.study import Study, StudyError
-from vtcav.study.spec import ConceptSources, DiagnosticsSpec, ImageSpec, Options, paths
+from vtcav.study.spec import ConceptSources, DiagnosticsSpec, ImageSpec, Options, TextSpec, paths
 from vtcav.study.template import look_into, study_text
 
 LEAST = """model: demo
@@ -133,6 +133,50 @@ output: ../out
     assert study.diagnostics == DiagnosticsSpec(20, "zebras")
     assert (study.peers, study.formats, study.report) == (("tcav",), ("json",), False)
     assert read(study.to_yaml()) == study
+
+
+TEXTS = """
+texts:
+  concepts: {bright: a bright picture, no: [a dim picture, "dark"]}
+  images: zebras
+  model: clip
+"""
+WORDS = LEAST.replace("concepts: concepts\nnegatives: random\n", "") + TEXTS
+
+
+def test_concepts_from_words(read):
+    words = {"bright": ("a bright picture",), "no": ("a dim picture", "dark")}
+    study = read(WORDS)
+    assert study.texts == TextSpec(words, "zebras", "clip")
+    assert (study.concepts, study.names) == ({}, ("bright", "no"))
+    assert read(study.to_yaml()) == study
+    study = read(LEAST + TEXTS + "  neutral: [a photo]\n  share: 0.25\n")
+    assert study.texts == TextSpec(words, "zebras", "clip", "random", ("a photo",), 0.25)
+    assert study.names == ("dotted", "striped", "bright", "no")
+    assert read(study.to_yaml()) == study
+    own = read(LEAST.replace("random", "{dotted: random, striped: concepts/dotted}") + TEXTS)
+    assert own.texts.negatives is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (WORDS.replace("  images: zebras\n", ""), "line 7, texts: the key 'images' is missing"),
+        (WORDS.replace("images: zebras", "images: z"), "'z'"),
+        (WORDS.replace("no: [", "no: [[], "), "line 7, texts.concepts.no"),
+        (WORDS + "  share: 2\n", "expected a number between 0 and 1, got the number 2"),
+        (WORDS.replace("bright:", "1: "), None),
+        (LEAST + TEXTS.replace("bright:", "dotted:"), "is a concept of 'concepts' too"),
+        (WORDS.replace("classes:\n  zebra: zebras\n", ""), "there is nothing to explain"),
+    ],
+)
+def test_mistakes_in_words(read, text, message):
+    if message is None:
+        assert read(text).names[0] == "1"
+        return
+    with pytest.raises(StudyError) as caught:
+        read(text)
+    assert message in str(caught.value)
 
 
 def test_images_on_an_object_store(read, place):

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import sys
+import warnings
 from xml.etree import ElementTree
 
 import numpy as np
@@ -16,6 +17,7 @@ import vtcav
 from vtcav.cli import main, parser
 from vtcav.cli.options import Arguments, UsageError
 from vtcav.diagnostics.result import Diagnostics
+from vtcav.errors import ExplanationError
 from vtcav.explainer.runs.run_folder import DamagedPartWarning
 from vtcav.files.manifest import load_manifest
 from vtcav.report import write_report
@@ -423,3 +425,31 @@ def test_limits_that_cannot_be(place, limit, message):
     edit(place, "\noutput: out\n", f"\nlimits: {{{limit}}}\noutput: out\n")
     with pytest.raises(StudyError, match=f"line 13, {re.escape(message)}"):
         Study.load(place / "study.yaml")
+
+
+def test_a_study_of_words(data, tmp_path, libraries, monkeypatch):
+    from tests.helpers.joint import save_tiny
+
+    root = tmp_path / "study"
+    shutil.copytree(data, root)
+    monkeypatch.syspath_prepend(str(root))
+    rng = np.random.default_rng(1)
+    (root / "probe").mkdir()
+    for i in range(24):
+        pixels = rng.integers(0, 40 + 9 * i, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / "probe" / f"{i:02}.png")
+    save_tiny(root / "clip")
+    words = "texts: {concepts: {light: a bright picture}, images: probe, model: clip}\n"
+    text = re.sub("concepts: concepts\nnegatives: random\n", words, STUDY)
+    (root / "words.yaml").write_text(text.replace("output: out", "output: of-words"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # random weights mean little
+        run_study(Study.load(root / "words.yaml"), progress=False)
+    bank = vtcav.CavBank.load(root / "of-words" / "cavs.safetensors")
+    assert bank.concepts[0].texts == ("a bright picture",)
+    summary = pd.read_csv(root / "of-words" / "summary.csv")
+    assert set(summary["concept"]) == {"light"}
+    # another model is another study
+    (root / "clip" / "more.txt").write_text("changed")
+    with pytest.raises(ExplanationError, match=r"other settings: texts\.files\.more\.txt"):
+        run_study(Study.load(root / "words.yaml"), progress=False)

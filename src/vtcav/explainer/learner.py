@@ -16,8 +16,14 @@ from vtcav.explainer.feature_removal import unmeasured
 from vtcav.explainer.learning.example_passes import Pass, look_at
 from vtcav.explainer.learning.given import Vectors, given_concepts, given_directions
 from vtcav.explainer.learning.learn import CLASSES, learn
-from vtcav.explainer.learning.words import NEUTRAL, SHARE, Texts, word_concepts
-from vtcav.explainer.settings import ErasureSettings, FitSettings, IntegralSettings
+from vtcav.explainer.learning.words import Texts, word_concepts
+from vtcav.explainer.settings import (
+    NEUTRAL,
+    SHARE,
+    ErasureSettings,
+    FitSettings,
+    IntegralSettings,
+)
 from vtcav.files.cache import Cache
 from vtcav.files.cache_location import cache_of
 from vtcav.images.concepts import Concept, ImageSet, gather

@@ -135,6 +135,13 @@ class ExplainerSettings(IntegralSettings, ErasureSettings):
     )
 
 
+NEUTRAL = "a photo", "an image", "a picture of something", "a texture", "an object", "a scene"
+"""The texts that the text of a concept is compared with, where no others are given."""
+
+SHARE = 0.1
+"""The share of the probe images that are taken for examples of a text, where no other is given."""
+
+
 @dataclass(frozen=True)
 class FitSettings(Settings):
     """How concepts are learned (steps 1 to 3), and the CAVs that they are judged by.

@@ -12,13 +12,13 @@ from vtcav.errors import VtcavError, warn
 from vtcav.explainer.runs.run_folder import DamagedPartWarning
 from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.files.atomic import atomic_path
-from vtcav.files.hashing import json_hash
+from vtcav.files.hashing import file_hash, json_hash
 from vtcav.images.listing import collect
 from vtcav.images.references import ImageRef, UnreadableError
 from vtcav.images.signature import signature
 from vtcav.models.behaviour import behaviour
 from vtcav.results.provenance import versions
-from vtcav.study.spec import Source, paths
+from vtcav.study.spec import Options, Source, TextSpec, paths
 from vtcav.study.study import Study
 
 T = TypeVar("T")
@@ -126,8 +126,23 @@ def identity(study: Study, explainer: VisualTCAV) -> dict[str, Any]:
         },
         "layers": list(explainer.layers),
         "concepts": concepts,
+        **({} if study.texts is None else {"texts": _of_texts(study.texts, options)}),
         "options": asdict(options),
     }
+
+
+def _of_texts(texts: TextSpec, options: Options) -> dict[str, Any]:
+    """Return what concepts as words depend on, with the files of the image-text model."""
+    sources = {"images": texts.images, "negatives": texts.negatives or ()}
+    images = {
+        role: content(listed(source, options.limit, options.seed)) if source else None
+        for role, source in sources.items()
+    }
+    folder = Path(texts.model or "")
+    files = sorted(folder.iterdir()) if texts.model and folder.is_dir() else []
+    hashes = {file.name: file_hash(file) for file in files if file.is_file()}
+    data: dict[str, Any] = json.loads(json.dumps(asdict(texts)))
+    return {**data, **images, "files": hashes}
 
 
 def content(refs: Iterable[ImageRef]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, replace
 from pathlib import Path, PurePath
 from typing import Annotated, Any, NoReturn
@@ -30,13 +30,12 @@ from vtcav.images.concepts import check_enough, concept_folders, negative_folder
 from vtcav.images.listing import collect, is_remote
 from vtcav.models.settings import LoadSettings
 from vtcav.parameters import (
+    Between,
     Constraint,
     Flag,
     Settings,
     Text,
     Whole,
-    Words,
-    did_you_mean,
     parameters,
     unknown_key,
 )
@@ -49,21 +48,20 @@ from vtcav.study.spec import (
     ImageSpec,
     Options,
     Source,
+    TextSpec,
     paths,
 )
+from vtcav.study.values import (
+    MistakeError,
+    UnknownKeyError,
+    at,
+    filled,
+    listed,
+    mistakes,
+    take,
+    taking,
+)
 from vtcav.study.yaml_file import Scalar, StudyError, came, located, plain, read_yaml
-
-
-class _MistakeError(ValueError):
-    """A mistake and its keys, from the checked value or from the root of the file on."""
-
-    def __init__(self, message: str, *keys: str | int, below: bool = True) -> None:
-        super().__init__(message)
-        self.keys, self.below = keys, below
-
-
-class _UnknownKeyError(_MistakeError):
-    """An unknown key: the message names it, so only the key above is put in front."""
 
 
 def read_study(path: Path) -> dict[str, Any]:
@@ -77,8 +75,11 @@ def read_study(path: Path) -> dict[str, Any]:
     """
     data, lines = read_yaml(path)
     asked = data if isinstance(data, dict) else {}
-    purpose = any(plain(asked[key]) for key in ("classes", "images") if key in asked)
-    if {"model", "concepts", "output"} <= asked.keys() and not purpose:
+    given = {key for key, value in asked.items() if plain(value)}
+    purpose = given & {"classes", "images"}
+    words_alone = "texts" in given and "concepts" not in given
+    concepts = "texts" if words_alone else "concepts"
+    if {"model", concepts, "output"} <= asked.keys() and not purpose:
         message = (
             "there is nothing to explain: expected 'classes' (class names with folders of "
             "images) or 'images' (single photographs)"
@@ -86,14 +87,15 @@ def read_study(path: Path) -> dict[str, Any]:
         raise StudyError(located(str(path), lines[""], "", message))
     try:
         with contextlib.chdir(path.parent):  # messages name paths as they are written
-            study = _STUDY.model_validate(data, context=lines)
+            kind = _STUDY_OF_TEXTS if words_alone else _STUDY
+            study = kind.model_validate(data, context=lines)
     except ValidationError as error:
         _refuse(error, str(path), lines)
     shared = (data.get(key) for key in ("concepts", "negatives", "images"))
     roots = tuple(str(value) for value in shared if isinstance(value, Scalar) and value)
     # each concept has its own negatives
     found = {name: getattr(study, name) for name in study.model_fields_set - {"negatives"}}
-    return {**found, "lines": lines, "roots": roots}
+    return {"concepts": {}, **found, "lines": lines, "roots": roots}
 
 
 def _refuse(error: ValidationError, file: str, lines: Mapping[str, int]) -> NoReturn:
@@ -107,98 +109,9 @@ def _refuse(error: ValidationError, file: str, lines: Mapping[str, int]) -> NoRe
     for part in keys:
         inner = f"{key}[{part}]" if isinstance(part, int) else f"{key}.{part}".lstrip(".")
         if inner in lines:  # others are no keys of the file
-            shown = key if isinstance(cause, _UnknownKeyError) else inner
+            shown = key if isinstance(cause, UnknownKeyError) else inner
             key = inner
     raise StudyError(located(file, lines[key], shown, str(cause))) from error
-
-
-# -- values -----------------------------------------------------------------------------------
-
-
-def _take(value: Any, constraint: Constraint) -> Any:
-    """Return a value that a constraint accepts."""
-    if isinstance(value, list):
-        given: Any = [_at(i, _name, part) for i, part in enumerate(value)]
-    else:
-        given = plain(value)
-    try:
-        found = constraint.accept(given)
-    except VtcavError as error:
-        inner = [name for name in value if name in str(error)] if isinstance(value, dict) else []
-        raise _MistakeError(str(error), *sorted(inner, key=str(error).find)[:1]) from None
-    except (ValueError, TypeError):
-        message = f"expected {constraint.expected}, got {came(value)}"
-        raise ValueError(message + _cure(value, constraint)) from None
-    if isinstance(found, str) and not found.isprintable():
-        raise ValueError(f"expected {constraint.expected} in printable letters, got {found!r}")
-    return found
-
-
-def _cure(value: Any, constraint: Constraint) -> str:
-    """Return what to do about a value that is not accepted, if that is known."""
-    if not isinstance(value, Scalar) or value.value is None or value.tag:
-        return ""
-    if hint := did_you_mean(value, constraint.words):
-        return hint
-    with contextlib.suppress(ValueError, TypeError, VtcavError):
-        constraint.accept(value.bare if value.quoted else str(value))
-        if value.quoted:
-            return "; write it without quotes"
-        return f'; if this is meant, write "{value}" in quotes'
-    return ""
-
-
-def _name(value: Any) -> str:
-    """Return a name in a list as it is written, `1` and `no` too."""
-    if not isinstance(value, Scalar) or value.value is None:
-        raise ValueError(f"expected a name, got {came(value)}")
-    if not value.strip() or not value.isprintable():
-        raise ValueError(f"expected a name in printable letters, got {str(value)!r}")
-    return str(value)
-
-
-@contextlib.contextmanager
-def _mistakes(*keys: str | int, below: bool = True, hint: str = "") -> Iterator[None]:
-    """Turn the errors of a block into mistakes, with keys in front and a hint at the end."""
-    try:
-        yield
-    except (ValueError, VtcavError) as error:
-        inner = getattr(error, "keys", ())
-        raise _MistakeError(f"{error}{hint}", *keys, *inner, below=below) from error
-
-
-def _at(key: str | int, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function, and put a key in front of its mistake."""
-    with _mistakes(key):
-        return function(*arguments)
-
-
-def _taking(constraint: Constraint) -> Any:
-    return Annotated[Any, PlainValidator(lambda value: _take(value, constraint))]
-
-
-def _filled(kind: type, what: str) -> Any:
-    """Refuse a value that is empty or not of a kind."""
-
-    def check(value: Any) -> Any:
-        if not isinstance(value, kind) or not value:
-            raise ValueError(f"expected {what}, got {came(value)}")
-        return value
-
-    return BeforeValidator(check)
-
-
-def _listed(what: str, *among: str) -> Any:
-    """Return the type of a list of different names, which may have to be among some words."""
-
-    def different(found: tuple[str, ...]) -> tuple[str, ...]:
-        for i, name in enumerate(found):
-            if name in found[:i]:
-                raise _MistakeError(f"{name!r} is listed twice; remove one", i)
-        return found
-
-    name: Any = _taking(Words(*among)) if among else Annotated[str, PlainValidator(_name)]
-    return Annotated[tuple[name, ...], _filled(list, what), AfterValidator(different)]
 
 
 # -- paths ------------------------------------------------------------------------------------
@@ -207,21 +120,21 @@ def _listed(what: str, *among: str) -> Any:
 def _source(value: Any) -> Any:
     """Return a folder or file, or several of them, with images."""
     if isinstance(value, list) and value:
-        return tuple(_at(i, _source, part) for i, part in enumerate(value))
-    path = str(_take(value, Text("the path of a folder of images, or a list of image files")))
+        return tuple(at(i, _source, part) for i, part in enumerate(value))
+    path = str(take(value, Text("the path of a folder of images, or a list of image files")))
     _files(path)
     return path
 
 
 def _files(path: str) -> list[str]:
     """Return the files that a path stands for."""
-    with _mistakes(hint=_relative(path)):
+    with mistakes(hint=_relative(path)):
         return [ref.name for ref in collect(path)]
 
 
 def _file(value: Any) -> str:
     """Return an image file that exists."""
-    path = str(_take(value, Text("the path of an image file")))
+    path = str(take(value, Text("the path of an image file")))
     if Path(path).is_dir():
         whole = f"give a whole folder as 'images: {path}'"
         raise ValueError(f"expected an image file, got the folder {path!r}; {whole}")
@@ -255,7 +168,7 @@ class _Part(BaseModel):
             raise ValueError(f"expected a mapping with the keys {keys}, got {came(value)}")
         for name in value:
             if name not in known:
-                raise _UnknownKeyError(unknown_key(name, known), name)
+                raise UnknownKeyError(unknown_key(name, known), name)
         if missing := [name for name in required if name not in value]:
             message = f"the key {missing[0]!r} is missing; expected {', '.join(required)}"
             raise ValueError(message)
@@ -271,7 +184,7 @@ def _part(made: type, **keys: Any) -> Any:
         keys: The types of its keys. Those of settings follow from their declarations.
     """
     if issubclass(made, Settings):
-        keys = {name: _taking(each.constraint) for name, each in parameters(made).items()}
+        keys = {name: taking(each.constraint) for name, each in parameters(made).items()}
     known: dict[str, Any] = {
         field.name: (keys[field.name], ... if field.default is MISSING else field.default)
         for field in fields(made)
@@ -290,14 +203,14 @@ def _model(settings: LoadSettings) -> LoadSettings:
     for name in ("weights", "class_names"):
         path = getattr(settings, name)
         if isinstance(path, str) and path != "random":
-            _at(name, _existing, path)
+            at(name, _existing, path)
     return settings
 
 
 def _negatives(value: Any) -> Any:
     """Return negatives for all concepts, or by concept."""
     if isinstance(value, dict) and value:
-        return {name: _at(name, _source, part) for name, part in value.items()}
+        return {name: at(name, _source, part) for name, part in value.items()}
     return _source(value)
 
 
@@ -306,8 +219,8 @@ def _concept_folders(value: Any, info: ValidationInfo[Any]) -> Any:
     if isinstance(value, dict) and value:
         return value
     what = "a folder with one folder per concept, or concepts by name"
-    folder, negatives = str(_take(value, Text(what))), info.data.get("negatives")
-    with _mistakes():
+    folder, negatives = str(take(value, Text(what))), info.data.get("negatives")
+    with mistakes():
         found = concept_folders(folder, besides=negatives if isinstance(negatives, str) else None)
     return {name: Scalar(str(path), quoted=True) for name, path in found.items()}
 
@@ -324,17 +237,17 @@ def _contrasted(
     if missing := [name for name in concepts if name not in contrast]:
         lacks = f"no negatives for {', '.join(map(repr, missing))}"
         if given is not None:
-            raise _MistakeError(f"{lacks}; add a folder for each", "negatives", below=False)
+            raise MistakeError(f"{lacks}; add a folder for each", "negatives", below=False)
         raise ValueError(
             f"{lacks}: give a folder of images that do not show the concepts with the key "
             "'negatives'"
         )
     found = {name: replace(part, negatives=contrast[name]) for name, part in concepts.items()}
     for name, sources in found.items():
-        with _mistakes("concepts", name, below=False):
+        with mistakes("concepts", name, below=False):
             check_enough(f"concept {name!r}", len(collect(paths(sources.examples))), least)
     for name, sources in found.items():
-        with _mistakes("concepts" if name in own else "negatives", name, "negatives", below=False):
+        with mistakes("concepts" if name in own else "negatives", name, "negatives", below=False):
             check_enough(f"negatives of {name!r}", len(collect(paths(sources.negatives))), least)
     return found
 
@@ -343,7 +256,7 @@ def _shared(given: Any, names: list[str], own: Mapping[str, Source]) -> Mapping[
     """Return the negatives of concepts that have none of their own."""
     if isinstance(given, dict):
         for name in given:
-            with _mistakes("negatives", name, below=False):
+            with mistakes("negatives", name, below=False):
                 if name in own:
                     message = f"the concept {name!r} has negatives of its own already; remove one"
                     raise ValueError(message)
@@ -360,6 +273,32 @@ def _shared(given: Any, names: list[str], own: Mapping[str, Source]) -> Mapping[
     return dict.fromkeys(names, given)
 
 
+def _text(value: Any) -> str:
+    """Return a text."""
+    return str(take(value, Text("a text")))
+
+
+def _texts(value: Any) -> Any:
+    """Return one text as a list of one."""
+    return value if isinstance(value, list) and value else [value]
+
+
+def _understood(texts: TextSpec, info: ValidationInfo[Any]) -> TextSpec:
+    """Return concepts as words with the negatives of all concepts, where these are one set."""
+    if not {"negatives", "concepts"} <= info.data.keys():
+        return texts  # a mistake is there
+    for name in texts.concepts:
+        if name in info.data["concepts"]:
+            message = f"{name!r} is a concept of 'concepts' too; choose another name"
+            raise MistakeError(message, "concepts", name)
+    given = info.data["negatives"]
+    if texts.negatives is None and given is not None and not isinstance(given, dict):
+        every = _shared(given, list(info.data["concepts"]) or list(texts.concepts), {})
+        if len(set(every.values())) == 1:
+            return replace(texts, negatives=given)
+    return texts
+
+
 def _images(value: Any, info: ValidationInfo[Any]) -> Any:
     """Return photographs by the names of their results, and record the lines of these."""
     what = "a list of image files, a folder, or image files by name"
@@ -367,11 +306,11 @@ def _images(value: Any, info: ValidationInfo[Any]) -> Any:
         return value
     lines: dict[str, int] = info.context or {}
     if isinstance(value, list) and value:
-        files = {_at(i, _file, part): lines[f"images[{i}]"] for i, part in enumerate(value)}
+        files = {at(i, _file, part): lines[f"images[{i}]"] for i, part in enumerate(value)}
         if twice := [file for file, count in Counter(value).items() if count > 1]:
             raise ValueError(f"the image {str(twice[0])!r} is listed twice; remove one")
     else:
-        files = dict.fromkeys(_files(str(_take(value, Text(what)))), lines["images"])
+        files = dict.fromkeys(_files(str(take(value, Text(what)))), lines["images"])
     stems = Counter(PurePath(file).stem.casefold() for file in files)
     found = {}
     for file, line in files.items():
@@ -387,16 +326,17 @@ def _diagnostics(value: Any) -> Any:
     if not isinstance(value, Scalar):
         return value
     known = "true, false, or a mapping with the keys resamples, other_negatives"
-    return {} if _take(value, Constraint(known, Flag().accept)) else None
+    return {} if take(value, Constraint(known, Flag().accept)) else None
 
 
 def _limited(limits: dict[str, ConceptLimit], info: ValidationInfo[Any]) -> dict[str, ConceptLimit]:
     """Refuse limits of concepts and classes that the study does not have, and empty ones."""
     if not {"concepts", "classes"} <= info.data.keys():
         return {}  # a mistake is there
-    concepts, classes = list(info.data["concepts"]), list(info.data["classes"] or ())
+    texts, classes = info.data.get("texts"), list(info.data["classes"] or ())
+    concepts = [*info.data["concepts"], *(texts.concepts if texts else ())]
     for name, limit in limits.items():
-        with _mistakes(name):
+        with mistakes(name):
             if name not in concepts:
                 raise ValueError(f"there is no concept {name!r}; expected {', '.join(concepts)}")
             if limit.max_attribution is None and limit.max_share is None:
@@ -412,8 +352,8 @@ def _limited(limits: dict[str, ConceptLimit], info: ValidationInfo[Any]) -> dict
 
 _SOURCE: Any = Annotated[Any, PlainValidator(_source)]
 _CONCEPT: Any = _part(ConceptSources, examples=_SOURCE, negatives=_SOURCE)
-_IMAGE: Any = _part(ImageSpec, file=Annotated[str, PlainValidator(_file)], classes=_taking(TOP))
-_DIAGNOSTICS: Any = _part(DiagnosticsSpec, resamples=_taking(Whole(20)), other_negatives=_SOURCE)
+_IMAGE: Any = _part(ImageSpec, file=Annotated[str, PlainValidator(_file)], classes=taking(TOP))
+_DIAGNOSTICS: Any = _part(DiagnosticsSpec, resamples=taking(Whole(20)), other_negatives=_SOURCE)
 _LIMIT: Any = _part(ConceptLimit)
 _IMAGES: Any = Annotated[dict[str, Annotated[_IMAGE, _under("file")]], BeforeValidator(_images)]
 _CONCEPTS: Any = Annotated[
@@ -421,26 +361,38 @@ _CONCEPTS: Any = Annotated[
     BeforeValidator(_concept_folders),
     AfterValidator(_contrasted),
 ]
+_TEXT: Any = Annotated[tuple[Annotated[str, PlainValidator(_text)], ...], BeforeValidator(_texts)]
+_TEXTS: Any = _part(
+    TextSpec,
+    concepts=Annotated[dict[str, _TEXT], filled(dict, "a mapping from names to texts")],
+    images=_SOURCE,
+    model=taking(Text("the folder of an image-text model")),
+    negatives=_SOURCE,
+    neutral=_TEXT,
+    share=taking(Between(0, 1)),
+)
 _BY_CONCEPT = "a mapping from concepts to max_attribution or max_share"
 _BY_CLASS = "a mapping from class names to folders of images"
 # Later keys look at the values of earlier ones. A key that is not required has its default in
 # `Study`, unless another key needs it.
 _KEYS: dict[str, Any] = {
     "model": (Annotated[_part(LoadSettings), _under("name"), AfterValidator(_model)], ...),
-    "layers": (_listed("a list of layer names"), None),
+    "layers": (listed("a list of layer names"), None),
     "options": (_part(Options), Options()),
     "negatives": (Annotated[Any, PlainValidator(_negatives)], None),
     "concepts": (_CONCEPTS, ...),
-    "classes": (Annotated[dict[str, _SOURCE], _filled(dict, _BY_CLASS)], None),
+    "texts": (Annotated[_TEXTS, AfterValidator(_understood)], None),
+    "classes": (Annotated[dict[str, _SOURCE], filled(dict, _BY_CLASS)], None),
     "images": (_IMAGES, None),
     "limits": (
-        Annotated[dict[str, _LIMIT], _filled(dict, _BY_CONCEPT), AfterValidator(_limited)],
+        Annotated[dict[str, _LIMIT], filled(dict, _BY_CONCEPT), AfterValidator(_limited)],
         None,
     ),
     "diagnostics": (Annotated[_DIAGNOSTICS | None, BeforeValidator(_diagnostics)], None),
-    "peers": (_listed(f"a list among {', '.join(METHODS)}", *METHODS), None),
-    "formats": (_listed(f"a list among {', '.join(FORMATS)}", *FORMATS), None),
-    "report": (_taking(Flag()), None),
-    "output": (_taking(Text("the path of a folder for the results")), ...),
+    "peers": (listed(f"a list among {', '.join(METHODS)}", *METHODS), None),
+    "formats": (listed(f"a list among {', '.join(FORMATS)}", *FORMATS), None),
+    "report": (taking(Flag()), None),
+    "output": (taking(Text("the path of a folder for the results")), ...),
 }
 _STUDY = create_model("Study", __base__=_Part, **_KEYS)
+_STUDY_OF_TEXTS = create_model("Study", __base__=_Part, **_KEYS | {"concepts": (_CONCEPTS, {})})

@@ -131,8 +131,7 @@ class _Run:
     def _learn(self) -> None:
         """Learn the concepts, or load the CAVs that were learned before."""
         study = self.study
-        names = ", ".join(study.concepts)
-        title = f"Learning {len(study.concepts)} concepts: {names}"
+        title = f"Learning {len(study.names)} concepts: {', '.join(study.names)}"
         # `opened` has checked that the whole folder has the same settings
         bank = self.steps.take(
             "cavs.safetensors", "concepts", title, "", CavBank.load, lambda: self._fit().cavs
@@ -143,13 +142,19 @@ class _Run:
         self.learned = bank_digest(bank)
 
     def _fit(self) -> VisualTCAV:
-        concepts = self.study.concepts
+        concepts, texts = self.study.concepts, self.study.texts
+        contrast = {name: spec.negatives for name, spec in concepts.items()}
+        if texts is not None and texts.negatives is not None:
+            contrast |= dict.fromkeys(texts.concepts, texts.negatives)
         # concepts that are given the same object share one set
-        sets = {source: paths(source) for source in {c.negatives for c in concepts.values()}}
-        negatives = {name: sets[spec.negatives] for name, spec in concepts.items()}
+        sets = {source: paths(source) for source in set(contrast.values())}
+        one = len(sets) == 1 and len(contrast) == len(self.study.names)
         return self.explainer.fit(
-            {name: paths(spec.examples) for name, spec in concepts.items()},
-            negatives if len(sets) > 1 else next(iter(sets.values())),
+            {name: paths(spec.examples) for name, spec in concepts.items()} or None,
+            next(iter(sets.values()))
+            if one
+            else {name: sets[source] for name, source in contrast.items()},
+            **({} if texts is None else texts.arguments()),
             **self.study.options.part(FitSettings),
         )
 

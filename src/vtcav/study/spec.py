@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from vtcav.explainer.settings import ExplainerSettings, FitSettings
+from vtcav.explainer.settings import NEUTRAL, SHARE, ExplainerSettings, FitSettings
 from vtcav.images.listing import is_remote
 from vtcav.parameters import Constraint, parameter
 
@@ -26,6 +27,37 @@ class ConceptSources:
 
     examples: Source
     negatives: Source = ()
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """Concepts as words, and what they are understood with.
+
+    Attributes:
+        concepts: For each concept its texts, which are of one meaning.
+        images: The probe images.
+        model: The folder of the image-text model; None where it is the network itself.
+        negatives: Images that do not show the concepts; None takes the other probe images.
+        neutral: The texts that each text is compared with.
+        share: The share of the probe images that are examples of a text.
+    """
+
+    concepts: Mapping[str, tuple[str, ...]]
+    images: Source
+    model: str | None = None
+    negatives: Source | None = None
+    neutral: tuple[str, ...] = NEUTRAL
+    share: float = SHARE
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of `VisualTCAV.fit`, without negatives."""
+        return {
+            "texts": self.concepts,
+            "images": paths(self.images),
+            "text_model": self.model,
+            "neutral": self.neutral,
+            "share": self.share,
+        }
 
 
 @dataclass(frozen=True)

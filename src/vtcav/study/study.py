@@ -15,7 +15,14 @@ from vtcav.errors import VtcavError
 from vtcav.models.settings import LoadSettings
 from vtcav.results.limits import ConceptLimit
 from vtcav.study.reader import read_study
-from vtcav.study.spec import ConceptSources, DiagnosticsSpec, ImageSpec, Options, Source
+from vtcav.study.spec import (
+    ConceptSources,
+    DiagnosticsSpec,
+    ImageSpec,
+    Options,
+    Source,
+    TextSpec,
+)
 from vtcav.study.yaml_file import StudyError, located
 
 
@@ -28,6 +35,7 @@ class Study:
     Attributes:
         model: The network.
         concepts: By name.
+        texts: Concepts as words; None for none.
         output: The folder of the results.
         classes: Images of each class to explain, by the class's name or index.
         images: Single photographs to explain, by the name of their results.
@@ -47,6 +55,7 @@ class Study:
     model: LoadSettings
     concepts: Mapping[str, ConceptSources]
     output: str
+    texts: TextSpec | None = None
     classes: Mapping[str, Source] = field(default_factory=dict)
     images: Mapping[str, ImageSpec] = field(default_factory=dict)
     layers: tuple[str, ...] | None = None
@@ -73,6 +82,11 @@ class Study:
         study.check_output(study.base / study.output)
         return study
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all concepts."""
+        return (*self.concepts, *(self.texts.concepts if self.texts else ()))
+
     def resolved(self, layers: Sequence[str] | None = None) -> Study:
         """Return the study with the layers that are explained.
 
@@ -91,8 +105,9 @@ class Study:
         data = {
             "model": model,
             "layers": self.layers,
-            "concepts": {name: sources.examples for name, sources in self.concepts.items()},
-            "negatives": next(iter(negatives.values())) if alike else negatives,
+            "concepts": {name: sources.examples for name, sources in self.concepts.items()} or None,
+            "negatives": (next(iter(negatives.values())) if alike else negatives) or None,
+            "texts": self.texts,
             "classes": self.classes or None,
             "images": {
                 name: image.file if image.classes is None else image
@@ -136,6 +151,8 @@ class Study:
         sources: list[Source | None] = [*self.roots, *self.classes.values()]
         for concept in self.concepts.values():
             sources += [concept.examples, concept.negatives]
+        if self.texts is not None:
+            sources += [self.texts.images, self.texts.negatives]
         sources.append(self.diagnostics.other_negatives if self.diagnostics else None)
         for source in sources:
             yield from (source,) if isinstance(source, str) else source or ()

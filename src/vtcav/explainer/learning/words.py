@@ -33,12 +33,6 @@ from vtcav.parameters import Between, check
 from vtcav.results.bank import CavBank
 from vtcav.results.bank.layer_cavs import TextAlignment
 
-NEUTRAL = "a photo", "an image", "a picture of something", "a texture", "an object", "a scene"
-"""The texts that a text is compared with, where no others are given."""
-
-SHARE = 0.1
-"""The share of the probe images that are taken for examples of a text, where no other is given."""
-
 _FEWEST = 20  # probe images, of which each fold of the regression leaves out a fifth
 _SAME = 1e-6  # of vectors of length 1
 
