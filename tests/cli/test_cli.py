@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -157,7 +158,7 @@ def test_every_command_that_loads_a_network_says_how():
     loading = {name for name, own in options.items() if "--weights" in own}
     assert loading == {
         *("layers", "explain", "explain-class", "explore"),
-        *("find", "diagnose", "localise", "compare", "evaluate"),
+        *("diagnose", "localise", "compare", "evaluate"),
     }
     assert all(wanted <= options[name] for name in loading)
 
@@ -394,3 +395,38 @@ def test_every_public_name_can_be_imported():
     assert set(vtcav.__all__) <= set(dir(vtcav))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         vtcav.nonsense  # noqa: B018  (looking it up is what fails)
+
+
+def test_words(place, libraries, capsys):
+    from tests.helpers.joint import save_tiny
+
+    save_tiny(place / "clip")
+    rng = np.random.default_rng(1)
+    (place / "probe").mkdir()
+    for i in range(24):
+        pixels = rng.integers(0, 40 + 9 * i, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(place / "probe" / f"{i:02}.png")
+    command = ["explain", "cats/0.png", "--model", "python:mymodel:build", "--layers", "3"]
+    few = ["--null-cavs", "20", "--bootstraps", "5", "--fill", "none", "--json"]
+    words = ["--text", "bright=a bright picture", "--text", "bright=a photo of something bright"]
+    words += ["--probe", "probe", "--text-model", "clip"]
+    folders = ["--concepts", "concepts", "--negatives", "random"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # random weights mean little
+        assert main([*command, *few, *folders, *words, "-o", "out"]) == 0
+    rows = pd.DataFrame(json.loads(capsys.readouterr().out)["attributions"])
+    assert list(rows["concept"].unique()) == ["dark", "grey", "bright"]
+    bank = vtcav.CavBank.load("out/cavs.safetensors")
+    assert bank.concepts[2].texts == ("a bright picture", "a photo of something bright")
+    assert bank.concepts[2].negatives == bank.concepts[0].negatives
+    for wrong, message in (
+        (words[:4], "--text NAME=TEXT, --probe DIR and --text-model DIR go together"),
+        (["--cavs", "out/cavs.safetensors", *words], "give either --concepts DIR"),
+        (["--text", "bright"], "expected NAME=TEXT, got 'bright'"),
+    ):
+        try:
+            code = main([*command, *few, *wrong])
+        except SystemExit as end:
+            code = end.code
+        assert code == 2
+        assert message in capsys.readouterr().err

@@ -4,7 +4,6 @@ import importlib
 import json
 import math
 import re
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -103,33 +102,28 @@ def test_the_page_is_one_file_that_asks_for_nothing(finished):
     assert "<script" not in page
 
 
-def test_an_interrupted_run_goes_on_and_gives_the_same_tables(tmp_path, monkeypatch):
-    less = {**RUN, "settings": replace(TINY, methods=("visual_tcav", "erasure"))}
-    done = []
+def test_an_interrupted_run_goes_on_and_gives_the_same_tables(finished, tmp_path, monkeypatch):
+    known = [load_unit(unit_folder(finished.folder, 1000, 0.0))]
 
     def stop_at_the_second(*args, **options):
-        if done:
+        if not known:
             raise KeyboardInterrupt
-        done.append(1)
-        return run(*args, **options)
+        return known.pop()
 
-    run = DrawnExperiment.run
+    run, computed = DrawnExperiment.run, []
     monkeypatch.setattr(experiment, "write_report", lambda *_: None)
-    whole = evaluate(tmp_path / "whole", **less)
     monkeypatch.setattr(DrawnExperiment, "run", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(tmp_path, **less)
+        evaluate(tmp_path, **RUN)
     assert load_unit(unit_folder(tmp_path, 1000, 0.0)) is not None
     assert load_unit(unit_folder(tmp_path, 1000, 1.0)) is None
-
-    computed = []
     monkeypatch.setattr(
         DrawnExperiment, "run", lambda *a, **o: computed.append(a[2]) or run(*a, **o)
     )
-    again = evaluate(tmp_path, **less)
+    again = evaluate(tmp_path, **RUN)
     assert computed == [1.0]
     for name in TABLES:
-        pd.testing.assert_frame_equal(getattr(again, name), getattr(whole, name))
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(finished, name))
 
 
 def test_a_finished_run_computes_nothing_again(finished, monkeypatch):

@@ -14,6 +14,7 @@ import vtcav
 from tests.helpers.explorers import TOKEN, bomb, encoded, photo, small_session
 from tests.helpers.small import pictures, small_model
 from vtcav.explorer import create_app, limits
+from vtcav.explorer.export import command
 
 testclient = pytest.importorskip("starlette.testclient")
 
@@ -116,6 +117,34 @@ def test_another_origin_is_refused(client, origin):
         answer = client.request(method, path, headers={"Origin": origin})
         assert answer.status_code == 403
         assert "access-control-allow-origin" not in answer.headers
+
+
+def test_a_link_opens_the_page_with_its_token_and_nothing_else(client, stranger):
+    link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert stranger.get(f"/?token={TOKEN}", headers=link).status_code == 200
+    assert stranger.get("/?token=wrong", headers=link).status_code == 403
+    assert stranger.get("/", headers=link).status_code == 403
+    assert client.get("/api/session", headers=link).status_code == 403
+    assert client.post("/api/explain", headers=link, json={}).status_code == 403
+    fetched = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+    assert stranger.get(f"/?token={TOKEN}", headers=fetched).status_code == 403
+
+
+@pytest.mark.parametrize("name", ["$(touch was_here)", "`touch was_here`", "a'b; touch was_here"])
+@pytest.mark.parametrize("form", ["cavs", "folders"])
+def test_a_pasted_command_runs_nothing_else(name, form, tmp_path):
+    text = command(tmp_path / name, name, "python:a$b:build", form, 9)
+    ran = subprocess.run(
+        ["bash", "-c", f"vtcav() {{ printf '%s\\n' \"$@\"; }}; {text}"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    assert not (tmp_path / "was_here").exists()
+    words = ran.stdout.splitlines()
+    assert words[:4] == ["explain", "PHOTO", "--model", "python:a$b:build"]
+    assert any(word.startswith(str(tmp_path / name)) for word in words)
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
@@ -376,7 +405,8 @@ def test_saved_cavs_are_those_shown(client, session, folder):
     assert "--cavs" in answer["command"]
     bank = vtcav.CavBank.load(folder / "blob.safetensors")
     assert bank.names == ("blob",)
-    local = vtcav.VisualTCAV(session.model, cavs=bank, steps=10).explain(photo(), classes=[0])
+    explainer = vtcav.VisualTCAV(session.model, cavs=bank, steps=10, fill=None)
+    local = explainer.explain(photo(), classes=[0])
     client.post("/api/integrate", json={"picture": key, "layer": "3", "classes": [0]})
     spec = concept(key, count=2)
     rows = explain(client, layer="3", classes=[0], concepts=[spec]).json()["concepts"][0]["rows"]

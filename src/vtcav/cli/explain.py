@@ -47,7 +47,7 @@ def add_options(command: Parser) -> None:
 def run(arguments: Arguments) -> None:
     """Carry out the command."""
     classes = _classes(arguments.classes)
-    alone = bool(arguments.erase) and arguments.cavs is None and arguments.concepts is None
+    alone = bool(arguments.erase) and not (arguments.cavs or arguments.concepts or arguments.text)
     model = arguments.load_checked(arguments.image, concepts=not alone)
     for name in [] if isinstance(classes, int) else classes:
         model.class_index(name)

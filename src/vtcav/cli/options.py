@@ -10,7 +10,7 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
@@ -138,6 +138,7 @@ class Parser(argparse.ArgumentParser):
             "folder per concept, named like it",
         )
         self.option("--cavs", "saved CAVs, instead of --concepts", Path)
+        self._add_texts()
         self.add_settings(ExplainerSettings, "variant", "batch_size")
         self.add_settings(FitSettings, "limit", "min_examples", "strict")
         self.set_defaults(variant=None)  # with --cavs, that of the file
@@ -149,6 +150,16 @@ class Parser(argparse.ArgumentParser):
             self.add_settings(FitSettings, "null_cavs", "bootstraps")
         self.add_output(f"folder for {results}")
         self.add_common()
+
+    def _add_texts(self) -> None:
+        group = self.add_argument_group("concepts from words")
+        text = "a concept as a text; several of one name are of one meaning"
+        more: dict[str, Any] = {"action": "append", "metavar": "NAME=TEXT", "group": group}
+        self.option("--text", text, _named_text, **more)
+        model = "a folder of transformers with CLIP or SigLIP (default: the network, if it is one)"
+        self.option("--text-model", model, group=group, metavar="DIR")
+        probe = f"pictures of which some show each text: {IMAGES_HELP}"
+        self.option("--probe", probe, group=group, metavar="IMAGES")
 
     def add_run(self) -> None:
         """Add how many images are computed: in parts that are kept, here or on a cluster."""
@@ -204,11 +215,16 @@ class Arguments(argparse.Namespace):
         """
         from vtcav.images.listing import collect
 
-        if concepts and (self.cavs is None) == (self.concepts is None):
-            raise UsageError("give either --concepts DIR with --negatives DIR, or --cavs FILE")
+        if concepts and (self.cavs is None) == (self.concepts is None and not self.text):
+            raise UsageError(
+                "give either --concepts DIR with --negatives DIR, or --cavs FILE; or words with "
+                "--text NAME=TEXT and --probe DIR"
+            )
+        if bool(self.text) != bool(self.probe) or (self.text_model and not self.text):
+            raise UsageError("--text NAME=TEXT, --probe DIR and --text-model DIR go together")
         if self.concepts is not None and self.negatives is None:
             raise UsageError("--concepts needs --negatives DIR to contrast them with")
-        for source in images:
+        for source in (*images, self.probe):
             if source is not None:
                 collect(source)
         return self.load()
@@ -280,14 +296,24 @@ class Arguments(argparse.Namespace):
             progress=self.shown(),
             cache=cache_of(self.cache, unset=True) or False,
         )
-        if self.concepts is not None:
-            concepts = concept_folders(self.concepts, besides=self.negatives)
-            if only is not None:
-                concepts = {known_name(only, concepts): concepts[only]}
-            negatives = negative_folders(self.negatives, concepts)
-            explainer.fit(concepts, negatives, **vars(self.settings(FitSettings, **fit)))
-            if output is not None:
-                explainer.cavs.save(output / "cavs.safetensors")
+        if self.concepts is None and not self.text:
+            return explainer
+        texts = _by_name(self.text or ())
+        concepts = concept_folders(self.concepts, besides=self.negatives) if self.concepts else {}
+        if only is not None:
+            known_name(only, {**concepts, **texts})
+            concepts = {name: folder for name, folder in concepts.items() if name == only}
+            texts = {name: words for name, words in texts.items() if name == only}
+        negatives = negative_folders(self.negatives, concepts) if concepts else self.negatives
+        words = {"texts": texts, "images": self.probe, "text_model": self.text_model}
+        explainer.fit(
+            concepts or None,
+            negatives,
+            **(words if texts else {}),
+            **vars(self.settings(FitSettings, **fit)),
+        )
+        if output is not None:
+            explainer.cavs.save(output / "cavs.safetensors")
         return explainer
 
     def present(self, result: Any, data: Mapping[str, Any], show: Callable[[Any], None]) -> None:
@@ -350,6 +376,21 @@ def argument(constraint: Constraint) -> Accept:
 
 
 positive = argument(Whole(1))
+
+
+def _named_text(text: str) -> tuple[str, str]:
+    """Return the name and the text of a concept as words, NAME=TEXT."""
+    name, _, words = text.partition("=")
+    if not name.strip() or not words.strip():
+        raise argparse.ArgumentTypeError(f"expected NAME=TEXT, got {text!r}")
+    return name.strip(), words.strip()
+
+
+def _by_name(texts: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, words in texts:
+        found.setdefault(name, []).append(words)
+    return found
 
 
 def _output_folder(text: str) -> Path:

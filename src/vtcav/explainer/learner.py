@@ -195,7 +195,7 @@ class ConceptLearner:
         if concepts is not None or not texts:
             gathered = gather(
                 concepts or {},
-                negatives,
+                _negatives_of(negatives, set(texts or ()), inside=False),
                 limit=fit.limit,
                 seed=fit.seed,
                 min_examples=fit.min_examples,
@@ -204,7 +204,8 @@ class ConceptLearner:
             banks.append(self._learned(gathered, self.layers, fit))
         if texts:
             words = Texts.of(self.model, texts, images, text_model, neutral, share)
-            banks.append(self._learned_words(words, negatives, fit))
+            others = _negatives_of(negatives, set(texts), inside=True)
+            banks.append(self._learned_words(words, others, fit))
         self._take(banks[0] if len(banks) == 1 else banks[0].followed_by(banks[1]))
         return self
 
@@ -415,3 +416,12 @@ class ConceptLearner:
     ) -> ImageSetRecord:
         run = Pass(self.model, layers, self._settings.images, erasure=erasure)
         return look_at(run, ImageSet(role, tuple(collect(source))), self.progress)
+
+
+def _negatives_of(
+    negatives: ImageSource | Mapping[str, ImageSource] | None, names: set[str], *, inside: bool
+) -> ImageSource | Mapping[str, ImageSource] | None:
+    """Return negatives by concept for these names, or for all others; one set is for all."""
+    if not isinstance(negatives, Mapping):
+        return negatives
+    return {name: source for name, source in negatives.items() if (name in names) is inside} or None

@@ -7,8 +7,11 @@ FOLDER/concepts/NAME/001.png ...     FOLDER/negatives/NAME/001.png ...     FOLDE
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -86,17 +89,21 @@ def command(root: Path, name: str, model: str, form: Form, examples: int) -> str
     """Return the command that uses what was saved, or why it cannot be used yet."""
     if form == "cavs":
         path = root / f"{_file_name(name)}.safetensors"
-        return f'vtcav explain PHOTO --model {model} --cavs "{path}" -o out'
+        return _shell("vtcav", "explain", "PHOTO", "--model", model, "--cavs", path, "-o", "out")
     least = FitSettings.min_examples
     if examples < least:
         return (
             f"vtcav explain refuses a folder of fewer than {least} examples: add "
             f"{least - examples} more, or save a CAV file to continue with these"
         )
-    return (
-        f'vtcav explain PHOTO --model {model} --concepts "{root / "concepts"}" '
-        f'--negatives "{root / "negatives"}" -o out'
-    )
+    sets = "--concepts", root / "concepts", "--negatives", root / "negatives"
+    return _shell("vtcav", "explain", "PHOTO", "--model", model, *sets, "-o", "out")
+
+
+def _shell(*words: str | Path) -> str:
+    """Return a command to paste into a shell, whatever is in its words."""
+    texts = list(map(str, words))
+    return subprocess.list2cmdline(texts) if os.name == "nt" else shlex.join(texts)
 
 
 def _file_name(name: str) -> str:

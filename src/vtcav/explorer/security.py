@@ -89,9 +89,12 @@ class Guard:
         if host not in self._hosts:
             return 421, "this is not the explorer's address; open the one that it printed"
         own = headers.get("origin", f"http://{host}").lower() == f"http://{host}"
-        if not own or headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-            return 403, "another page cannot use the explorer"
         reads = scope["method"] in ("GET", "HEAD")
+        # the page itself may be opened from a link, as by the file that the browser is given
+        opened = reads and scope["path"] == "/" and headers.get("sec-fetch-mode") == "navigate"
+        site = headers.get("sec-fetch-site", "none")
+        if not own or (site not in ("same-origin", "none") and not opened):
+            return 403, "another page cannot use the explorer"
         if not (reads and scope["path"].startswith("/static/")):
             token = headers.get(TOKEN_HEADER, "")
             if not token and reads:

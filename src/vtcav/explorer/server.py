@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import html
 import secrets
 import socket
+import tempfile
 import threading
 import webbrowser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +70,6 @@ def serve(
         ended = threading.Event()
         warming = threading.Thread(target=_warm, args=(session, say, ended), daemon=True)
         warming.start()
-        if open_browser:
-            threading.Timer(0.5, webbrowser.open, [address]).start()
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -79,12 +80,32 @@ def serve(
             limit_concurrency=100,
             ws="none",
         )
-        try:
-            uvicorn.Server(config).run(sockets=[listening])
-        finally:
+        with contextlib.ExitStack() as stack:
+            if open_browser:
+                page = stack.enter_context(redirect(address))
+                threading.Timer(0.5, webbrowser.open, [page.as_uri()]).start()
+            stack.callback(warming.join)
             # a thread that is inside of PyTorch when Python ends takes the process down with it
-            ended.set()
-            warming.join()
+            stack.callback(ended.set)
+            uvicorn.Server(config).run(sockets=[listening])
+
+
+@contextlib.contextmanager
+def redirect(address: str) -> Iterator[Path]:
+    """Yield a page that leads to an address, which only its owner can read.
+
+    The token must not stand on the browser's command line, which every user of the machine can
+    read.
+    """
+    with tempfile.TemporaryDirectory(prefix="vtcav-") as folder:  # of mode 0700
+        page = Path(folder, "explorer.html")
+        text = html.escape(address)
+        page.write_text(
+            '<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer">'
+            f'<meta http-equiv="refresh" content="0;url={text}"><a href="{text}">the explorer</a>',
+            encoding="utf-8",
+        )
+        yield page
 
 
 def samples(names: tuple[str, ...]) -> Mapping[str, ImageSource]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vtcav.errors import ExplanationError
@@ -63,7 +64,10 @@ def save_unit(folder: Path, result: UnitResult) -> None:
     def write(staging: Path) -> dict[str, Any]:
         for name in _TABLES:
             getattr(result, name).to_parquet(staging / f"{name}.parquet", compression="zstd")
-        save_file(result.weights, staging / _WEIGHTS)
+        try:
+            save_file(result.weights, staging / _WEIGHTS)
+        except SafetensorError as error:  # of a full disk
+            raise OSError(str(error)) from error
         return {"facts": result.facts}
 
     save_result(folder, "unit", "the unit", write)

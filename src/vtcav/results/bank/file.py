@@ -27,13 +27,14 @@ def write(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) ->
     Raises:
         CavError: When the file cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     header = json.dumps({"format": FORMAT, **data, "sha256": digest(tensors)})
     try:
         with atomic_path(path) as partial:
             save_file(dict(tensors), partial, metadata={"vtcav": header})
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # of a full disk it is the second
         raise CavError(f"cannot write the CAVs to {str(path)!r}: {error}") from error
 
 
