@@ -44,6 +44,8 @@ def net(activation):
     with torch.no_grad():
         module[0].weight[:2] = -0.1
         module[0].weight[:2, 0] = 0.3
+        module[4].bias.zero_()
+        module[4].weight.abs_()  # every image raises every class
     return module
 
 
@@ -212,7 +214,7 @@ def test_wrong_uses_are_refused(found, tmp_path, monkeypatch):
         vtcav.Discovery.load(tmp_path, small_explainer(), scenes()[0])
     with pytest.raises(CavError, match="are missing or have changed"):
         vtcav.Discovery.load(tmp_path, own, scenes(20)[0]).name(0, "mark")
-    with pytest.raises(CavError, match="takes the images that it was found in"):
+    with pytest.raises(CavError, match="come from the images that it was found in"):
         vtcav.Discovery.load(tmp_path, own).name(0, "mark")
     monkeypatch.setitem(sys.modules, "sklearn.decomposition", None)
     with pytest.raises(ExtraError, match=r"pip install 'vtcav\[discover\]'"):
@@ -227,3 +229,28 @@ def test_the_network_is_left_as_it_was():
     assert own.model.module.training
     for name, t in own.model.module.state_dict().items():
         assert torch.equal(t, before[name])
+
+
+def test_attributions_are_those_of_the_named_concept(found, tmp_path):
+    result = found.attributed(images=8, null_cavs=20)
+    table = result.attributions
+    assert table["n"].groupby(table["concept"]).sum().tolist() == [8] * 4
+    tested = table.dropna(subset="p_value")
+    assert len(tested) >= 2
+    assert tested["p_value"].between(1 / 21, 1).all()
+    assert (tested["q_value"] >= tested["p_value"]).all()
+    # the same concept, named, on the same images
+    own = explainer(fill=None)
+    rng = np.random.default_rng(0).permutation(60)[:8]
+    shown = [scenes()[0][i] for i in sorted(rng.tolist())]
+    first = tested[tested["attribution"] > 0].iloc[0]
+    predicted = [
+        own.model.probabilities(own.model.logits(own.model.preprocess(picture)[None])).argmax()
+        for picture in as_pil(shown)
+    ]
+    mine = [p for p, c in zip(shown, predicted, strict=True) if int(c) == first["class_index"]]
+    home = result.__class__.load(result.save(tmp_path), own, scenes()[0])
+    assert home.attributions.equals(table)
+    home.name(int(first["concept"]), "one")
+    expected = own.explain_class(int(first["class_index"]), np.stack(mine)).summary()
+    assert first["attribution"] == pytest.approx(expected["mean"].iloc[0], rel=1e-4, abs=1e-6)

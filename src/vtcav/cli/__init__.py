@@ -25,7 +25,8 @@ __all__ = ["main", "parser"]
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 _COMMANDS = (
     *("demo", "layers", "explain", "explain_class", "concepts", "explore", "init", "run"),
-    *("find", "errors", "report", "diagnose", "localise", "compare", "evaluate", "cache"),
+    *("find", "discover", "errors", "report", "diagnose", "localise", "compare", "evaluate"),
+    "cache",
 )
 
 

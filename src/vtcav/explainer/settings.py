@@ -235,6 +235,7 @@ class DiscoverySettings(Settings):
 
     Attributes:
         k: The number of concepts at each layer; "auto" takes the largest that is stable.
+        attributed: Images whose attributions are computed; 0 for none.
         seed: Seeds every draw.
         strict: Whether an unreadable image is an error.
 
@@ -248,6 +249,9 @@ class DiscoverySettings(Settings):
         "auto",
         Whole(2, "auto"),
         "concepts at each layer; auto: the largest number of which most are stable",
+    )
+    attributed: int = parameter(
+        24, Whole(0), "images whose classes the concepts are attributed to; 0: none"
     )
     seed: int = parameter(0, Whole(0), "the seed of every random choice")
     strict: bool = parameter(

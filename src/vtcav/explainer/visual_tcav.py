@@ -395,7 +395,7 @@ class VisualTCAV(ConceptLearner):
         """
         from vtcav.explainer.discovery.discover import discover
 
-        settings = DiscoverySettings(k, seed, strict)
+        settings = DiscoverySettings(k, 0, seed, strict)
         names = [layer.name for layer in self.model.check_layers(layers or self.layers)]
         refs = collect(images, limit=limit, seed=seed)
         run = Pass(self.model, names, self._settings.images)
@@ -426,5 +426,11 @@ class VisualTCAV(ConceptLearner):
             lambda: self.layers,
             lambda *given, **more: self.fit_directions(*given, **more).cavs,
             self._look,
+            self._beside,
             refs,
         )
+
+    def _beside(self, layer: str) -> VisualTCAV:
+        """Return an explainer with these settings at one layer, without concepts and erasure."""
+        own = vars(self._settings) | {"fill": None, "progress": self.progress, "cache": False}
+        return VisualTCAV(self.model, [layer], **own)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from vtcav.diagnostics.result import Diagnostics
+from vtcav.errors import ExplanationError
+from vtcav.files.atomic import atomic_path
 from vtcav.report.charts import axis, in_words
 from vtcav.report.classes import ClassPart, class_part
 from vtcav.report.concepts import concept_parts
@@ -81,6 +84,23 @@ def build_report(
     )
     # A name may hold half a letter (a lone surrogate), which UTF-8 cannot encode.
     return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def write_page(text: str, output: str | Path) -> Path:
+    """Write the text of a page to a file, all or nothing, and return its path.
+
+    Raises:
+        ExplanationError: When it cannot be written.
+    """
+    output = Path(output)
+    # A name may hold half a letter (a lone surrogate), which UTF-8 cannot encode.
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    try:
+        with atomic_path(output) as partial:
+            partial.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise ExplanationError(f"cannot write the page {str(output)!r}: {error}") from error
+    return output
 
 
 def _read(

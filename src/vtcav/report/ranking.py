@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vtcav.errors import ExplanationError
-from vtcav.files.atomic import atomic_path
 from vtcav.report.methods import provenance_text
-from vtcav.report.page import environment, frame
+from vtcav.report.page import environment, frame, write_page
 from vtcav.results.figures.data_uri import data_uri
 from vtcav.results.figures.overlay import flat_overlay
 from vtcav.results.ranking import RankedImage, Ranking
@@ -50,20 +48,14 @@ def write_ranking(ranking: Ranking, output: str | Path) -> Path:
     Raises:
         ExplanationError: When it cannot be written.
     """
-    output = Path(output)
-    try:
-        with atomic_path(output) as partial:
-            partial.write_text(_page(ranking), encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise ExplanationError(f"cannot write the page {str(output)!r}: {error}") from error
-    return output
+    return write_page(_page(ranking), output)
 
 
 def _page(ranking: Ranking) -> str:
     table = ranking.table
     cards = [_card(one, table, ranking) for one in ranking.shown]
     title = f"Images by presence of “{ranking.concept}”"
-    page = (
+    page: str = (
         environment()
         .get_template("ranking.html.jinja")
         .render(
@@ -77,8 +69,7 @@ def _page(ranking: Ranking) -> str:
             provenance=provenance_text(["the ranking"], [ranking.provenance]),
         )
     )
-    # A name may hold half a letter (a lone surrogate), which UTF-8 cannot encode.
-    return page.encode("utf-8", "replace").decode("utf-8")
+    return page
 
 
 def _card(one: RankedImage, table: pd.DataFrame, ranking: Ranking) -> _Card:

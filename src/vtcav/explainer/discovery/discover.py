@@ -25,7 +25,7 @@ from vtcav.method.auc import auc
 from vtcav.method.discovery.factorisation import check_installed
 from vtcav.method.discovery.stability import STABLE, cosines
 from vtcav.results.bank.cav_bank import CavBank
-from vtcav.results.discovery.discovery import Discovery
+from vtcav.results.discovery.discovery import Discovery, no_attributions
 from vtcav.results.discovery.found import FoundConcept, ImageKey
 from vtcav.results.provenance import Provenance, versions
 
@@ -101,6 +101,7 @@ def discover(
         _layers=pd.DataFrame([_summary(layer, sample) for layer in layers]),
         _tried=pd.DataFrame([row for layer in layers for row in _tried(layer)]),
         _found=tuple(found),
+        _attributions=no_attributions(),
     )
 
 

@@ -7,20 +7,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from vtcav.errors import CavError
+from vtcav.explainer.discovery.attributions import ORIGIN, attribute, by_prediction
 from vtcav.images.listing import collect
 from vtcav.images.preprocess import to_tensor
 from vtcav.images.references import ImageRef
 from vtcav.method.cav import Cavs, direction
 from vtcav.models.base import Model
+from vtcav.models.memory import IMAGES
 from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.discovery.found import FoundConcept, ImageKey
 from vtcav.results.image_set import ImageSetRecord
 
-ORIGIN = "found in images (concept {number} at layer {layer})"
+WITHOUT_IMAGES = (
+    "the emblems of a found concept come from the images that it was found in; load the discovery "
+    "with them: vtcav.Discovery.load(folder, explainer, images)"
+)
 
 AddDirections = Callable[..., CavBank]
 LookAt = Callable[[str, Sequence[ImageRef], Sequence[str]], ImageSetRecord]
@@ -35,6 +41,7 @@ class DiscoveryHome:
         layers: Returns the explainer's layers.
         add: Puts directions into the explainer's bank, as `fit_directions` does.
         look: Returns the record of images at layers.
+        beside: Returns an explainer with the same settings at a layer, without concepts.
         refs: The images; None for a discovery that was loaded without them.
     """
 
@@ -42,6 +49,7 @@ class DiscoveryHome:
     layers: Callable[[], Sequence[str]]
     add: AddDirections
     look: LookAt
+    beside: Callable[[str], Any]
     refs: Sequence[ImageRef] | None
 
     def name(self, concept: FoundConcept, name: str) -> CavBank:
@@ -65,6 +73,23 @@ class DiscoveryHome:
         origin = ORIGIN.format(number=concept.number, layer=concept.layer)
         return self.add({name: v}, images=examples, negatives=negatives, origin=origin)
 
+    def attributions(
+        self, found: Sequence[FoundConcept], images: int, null_cavs: int | None, seed: int
+    ) -> pd.DataFrame:
+        """Return the attributions of found concepts to the classes predicted for some images.
+
+        Raises:
+            CavError: Without the images, or when some of them are missing.
+        """
+        if self.refs is None:
+            raise CavError(WITHOUT_IMAGES)
+        own = by_prediction(self.model, self.refs, images, seed, IMAGES)
+
+        def sets(concept: FoundConcept) -> tuple[list[ImageRef], list[ImageRef]]:
+            return self._of(concept.examples), self._of(concept.negatives)
+
+        return attribute(self.beside, found, sets, own, null_cavs)
+
     def concept_map(self, concept: FoundConcept, image: Any) -> NDArray[np.float32]:
         """Return M [h, w] of a concept for an image.
 
@@ -82,10 +107,7 @@ class DiscoveryHome:
     def _of(self, keys: Sequence[ImageKey]) -> list[ImageRef]:
         """Return the images that stand for a concept, or for its absence."""
         if self.refs is None:
-            raise CavError(
-                "naming a found concept takes the images that it was found in, for its emblems; "
-                "load the discovery with them: vtcav.Discovery.load(folder, explainer, images)"
-            )
+            raise CavError(WITHOUT_IMAGES)
         known = self._by_digest(self.refs, {key.name for key in keys})
         if missing := [key.name for key in keys if key.digest not in known]:
             raise CavError(

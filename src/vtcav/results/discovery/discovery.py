@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -21,6 +21,7 @@ from vtcav.files.manifest import (
     write_table,
 )
 from vtcav.images.references import Skipped
+from vtcav.parameters import Whole, check
 from vtcav.results.discovery.found import FoundConcept
 from vtcav.results.provenance import Provenance
 from vtcav.results.tables import json_text, printable
@@ -31,8 +32,18 @@ if TYPE_CHECKING:
 
     from vtcav.results.bank.cav_bank import CavBank
 
+_ATTRIBUTIONS = (
+    *("layer", "concept", "class_index", "class_name", "n", "null_mean", "effect", "raised"),
+    *("note", "p_value", "q_value", "attribution"),
+)
+
 FINE = "fine"
 """The level of a concept that is stable, and that noise does not show."""
+
+
+def no_attributions() -> pd.DataFrame:
+    """Return the table of attributions before there are any."""
+    return pd.DataFrame(columns=list(_ATTRIBUTIONS))
 
 
 class Home(Protocol):
@@ -40,6 +51,11 @@ class Home(Protocol):
 
     def name(self, concept: FoundConcept, name: str) -> CavBank:
         """Put a concept into the bank of the explainer, and return the bank."""
+
+    def attributions(
+        self, found: Sequence[FoundConcept], images: int, null_cavs: int | None, seed: int
+    ) -> pd.DataFrame:
+        """Return the attributions of concepts to the classes predicted for some images."""
 
     def concept_map(self, concept: FoundConcept, image: Any) -> NDArray[np.float32]:
         """Return M [h, w] of a concept for an image."""
@@ -71,6 +87,7 @@ class Discovery:
     _layers: pd.DataFrame = field(repr=False)
     _tried: pd.DataFrame = field(repr=False)
     _found: tuple[FoundConcept, ...] = field(repr=False)
+    _attributions: pd.DataFrame = field(repr=False)
     _home: Home | None = field(repr=False, default=None)
 
     def __repr__(self) -> str:
@@ -113,6 +130,44 @@ class Discovery:
     def tried(self) -> pd.DataFrame:
         """One row per layer and number of concepts that was tried: layer, k, stable, median."""
         return self._tried.copy()
+
+    @property
+    def attributions(self) -> pd.DataFrame:
+        """One row per concept and class, once `attributed` has computed them; empty before.
+
+        Columns: layer, concept (its number), class_index, class_name (predicted for the images), n
+        (images), null_mean (mean attribution of null CAVs), effect, raised (share of the images
+        that raise the class above zero feature maps), note, p_value (one-sided, against null
+        CAVs), q_value (adjusted for all rows), attribution (mean over the images).
+        """
+        return self._attributions.copy()
+
+    def attributed(
+        self, images: int = 24, layers: Sequence[str] | None = None, null_cavs: int | None = None
+    ) -> Self:
+        """Return the discovery with the attributions of its concepts to the predicted classes.
+
+        They are those of `explain_class`, for the up to five classes that are predicted most often.
+        This takes gradients, and passes the images that stand for each concept once more.
+
+        Args:
+            images: How many of the images are explained, drawn with the seed of the discovery.
+            layers: At which layers; None takes all.
+            null_cavs: As for `fit`.
+
+        Raises:
+            CavError: For a discovery that was loaded without its explainer and images.
+            ExplanationError: For a layer that nothing was found at.
+        """
+        check("images", images, Whole(1))
+        for layer in layers or ():
+            self._check_layer(layer)
+        chosen = [found for found in self._found if found.layer in (layers or self.layers)]
+        seed = int(self.provenance.settings["seed"])
+        rows = self._at_home().attributions(chosen, images, null_cavs, seed)
+        settings = dict(self.provenance.settings) | {"attributed": images}
+        provenance = replace(self.provenance, settings=settings)
+        return replace(self, _attributions=rows, provenance=provenance)
 
     @property
     def best_layer(self) -> str:
@@ -194,10 +249,14 @@ class Discovery:
         from vtcav.results.figures.discovery import plot_discovery
         from vtcav.results.figures.page import new_figure
 
-        if layer is not None and layer not in self.layers:
+        if layer is not None:
+            self._check_layer(layer)
+        return plot_discovery(self._rows_of(layer), self._title(), new_figure())
+
+    def _check_layer(self, layer: str) -> None:
+        if layer not in self.layers:
             known = ", ".join(map(repr, self.layers))
             raise ExplanationError(f"nothing was found at layer {layer!r}; layers are {known}")
-        return plot_discovery(self._rows_of(layer), self._title(), new_figure())
 
     def _rows_of(self, layer: str | None) -> list[tuple[Mapping[Any, Any], FoundConcept]]:
         rows = zip(self._concepts.to_dict("records"), self._found, strict=True)
@@ -215,8 +274,9 @@ class Discovery:
         """Write tables, directions, patches, figure and provenance, all or nothing.
 
         The files are `discovery.json` (numbers and provenance; written last, with a hash of each
-        other file), `discovery_concepts`, `discovery_layers` and `discovery_tried` (.csv,
-        .parquet), `discovery.npz` and `discovery.png`. An earlier discovery there is replaced.
+        other file), `discovery_concepts`, `discovery_layers`, `discovery_tried` and
+        `discovery_attributions` (.csv, .parquet), `discovery.npz` and `discovery.png`. An
+        earlier discovery there is replaced.
 
         Raises:
             ExplanationError: When they cannot be written.
@@ -240,7 +300,12 @@ class Discovery:
         return self._content()
 
     def _tables(self) -> dict[str, pd.DataFrame]:
-        return {"concepts": self._concepts, "layers": self._layers, "tried": self._tried}
+        return {
+            "concepts": self._concepts,
+            "layers": self._layers,
+            "tried": self._tried,
+            "attributions": self._attributions,
+        }
 
     def _content(self) -> dict[str, Any]:
         """Return numbers and provenance as plain data."""
@@ -279,6 +344,7 @@ class Discovery:
             _layers=read_table(folder / "discovery_layers"),
             _tried=read_table(folder / "discovery_tried"),
             _found=tuple(FoundConcept.from_dict(entry, arrays) for entry in manifest["found"]),
+            _attributions=read_table(folder / "discovery_attributions"),
         )
         if explainer is None:
             return loaded

@@ -1,0 +1,175 @@
+"""Whether discovery finds the tag of the controlled experiment, and nothing where there is none.
+
+Networks on drawn scenes, whose tag agrees with the class in half of the training scenes (with
+chance, 62 % show a tag), and networks trained without tags. Discovery sees fresh scenes of the same
+kind. A found concept is the tag of a class if, at the layer that stability chooses, it has no flag,
+its direction has a cosine of at least 0.7 with the tag's CAV (of matched or of generic examples),
+and the peak of its map lies on the tag in at least 0.8 of the test scenes of the class. Concepts
+found in images of noise must all have a flag.
+
+    python benchmarks/discovery.py --seeds 31,32 [--without 31] [--weights FOLDER]
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from measuring import write
+from safetensors.torch import load_file, save_file
+
+import vtcav
+from vtcav.evaluation.experiment.drawn_unit import DrawnExperiment, UnitSettings
+from vtcav.evaluation.experiment.network import LAYERS, Training, build, draw_cue, train
+from vtcav.evaluation.experiment.scenes import (
+    CLASSES,
+    PREPROCESS,
+    draw_scenes,
+    scene_seed,
+    with_tags,
+)
+from vtcav.evaluation.experiment.tags import ABSENT
+from vtcav.evaluation.metrics import at_resolution, localise
+from vtcav.method.cav import direction
+
+IMAGES, COSINE, POINTING = 300, 0.7, 0.8
+
+
+def drawn(seed, tags, count, own):
+    """Return scenes as a network is trained on them, with or without tags."""
+    labels = np.arange(count) % len(CLASSES)
+    rng = np.random.default_rng([own, 3])
+    letters = draw_cue(labels, 0.5, 4, rng) if tags else np.full(count, ABSENT)
+    return with_tags(draw_scenes(labels, own, textures=draw_cue(labels, 0.9, 4, rng)), letters, own)
+
+
+def network(seed, tags, weights):
+    """Return a trained network, from the folder of weights where it is there."""
+    kept = weights and weights / f"net-{seed}-{0.5 if tags else None}.safetensors"
+    if kept and kept.exists():
+        net = build(len(CLASSES), seed)
+        net.load_state_dict(load_file(kept))
+    else:
+        scenes = drawn(seed, tags, Training().scenes, scene_seed(seed, "train"))
+        net = train(scenes, len(CLASSES), seed, Training())
+        if kept:
+            save_file({k: v.contiguous() for k, v in net.state_dict().items()}, kept)
+    return vtcav.Classifier(net.eval(), CLASSES, PREPROCESS)
+
+
+def tag_directions(model, layer, seed):
+    """Return the CAVs of each class's tag at a layer: matched and generic [4, 2, C]."""
+    experiment = DrawnExperiment(UnitSettings())
+    found = []
+    for generic in (False, True):
+        sets = experiment.concepts(seed, generic=generic)
+        gaps = [
+            {
+                name: model.activations(experiment.input(pictures), [layer])[layer].mean((2, 3))
+                for name, pictures in each.items()
+                if name.startswith("tag")
+            }
+            for each in (sets.examples, sets.negatives)
+        ]
+        found.append(torch.stack([direction(gaps[0][n], gaps[1][n]) for n in gaps[0]]))
+    return torch.stack(found, 1).numpy()
+
+
+def judged(found, model, seed, layer):
+    """Return for each concept of a layer the best of the tags: cosine and pointing game."""
+    trial = DrawnExperiment(UnitSettings(test_images=25)).trial(seed)
+    tags = tag_directions(model, layer, seed)
+    F = model.activations(trial.x, [layer])[layer]
+    rows = []
+    for number in found.concepts.query("layer == @layer")["concept"]:
+        v = found[number].v
+        R = torch.einsum("c,nchw->nhw", torch.tensor(v), F).relu()
+        R = (R / R.amax((1, 2), keepdim=True).clamp(min=1e-12)).numpy()
+        for t in range(len(CLASSES)):
+            own = np.flatnonzero(trial.labels == t)
+            hits = [
+                localise(R[i], at_resolution(trial.masks["tag"][i], R[i].shape)).pointing_game
+                for i in own
+            ]
+            cosine = max(
+                float(v @ u / np.linalg.norm(u) / max(np.linalg.norm(v), 1e-12)) for u in tags[t]
+            )
+            level = found.concepts.set_index("concept").loc[number, "level"]
+            rows.append(
+                {
+                    "concept": int(number),
+                    "tag": t,
+                    "cosine": cosine,
+                    "pointing": float(np.mean(hits)),
+                    "level": level,
+                }
+            )
+    return rows
+
+
+def is_tag(row):
+    """Return whether a row of `judged` says that a concept is a tag."""
+    return row["cosine"] >= COSINE and row["pointing"] >= POINTING and row["level"] == "fine"
+
+
+def one(seed, tags, weights):
+    """Return what discovery finds in one network."""
+    model = network(seed, tags, weights)
+    pictures = drawn(seed, tags, IMAGES, scene_seed(seed, "concepts") + 500).images()
+    begun = time.process_time()
+    found = vtcav.VisualTCAV(model, LAYERS, progress=False).discover(pictures)
+    seconds = time.process_time() - begun
+    layer = found.best_layer
+    rows = judged(found, model, seed, layer)
+    tagged = [row for row in rows if is_tag(row)]
+    best = max(rows, key=lambda row: (is_tag(row), row["cosine"]))
+    return {
+        "seed": seed,
+        "tags": tags,
+        "layer": layer,
+        "fine": found.summary.set_index("layer")["fine"].to_dict(),
+        "k": found.summary.set_index("layer")["k"].to_dict(),
+        "found": bool(tagged),
+        "tags_found": sorted({row["tag"] for row in tagged}),
+        "best": best,
+        "seconds": round(seconds, 1),
+    }
+
+
+def noise(seed, weights):
+    """Return how many concepts of noise images have no flag."""
+    model = network(seed, True, weights)
+    pictures = np.random.default_rng(seed).integers(0, 256, (IMAGES, 64, 64, 3)).astype(np.uint8)
+    table = vtcav.VisualTCAV(model, LAYERS, progress=False).discover(pictures).concepts
+    return {"seed": seed, "concepts": len(table), "fine": int((table["level"] == "fine").sum())}
+
+
+def main():
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", default="31,32,33,34,35,36,37,38,39,40")
+    parser.add_argument("--without", default="31,32,33")
+    parser.add_argument("--noise", default="31,32")
+    parser.add_argument("--weights", type=Path, help="a folder to keep trained networks in")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+
+    def seeds(text):
+        return [int(part) for part in text.split(",") if part]
+
+    results = {"with_tags": [], "without_tags": [], "noise": []}
+    for seed in seeds(arguments.seeds):
+        results["with_tags"].append(one(seed, True, arguments.weights))
+        print(results["with_tags"][-1], flush=True)
+    for seed in seeds(arguments.without):
+        results["without_tags"].append(one(seed, False, arguments.weights))
+        print(results["without_tags"][-1], flush=True)
+    for seed in seeds(arguments.noise):
+        results["noise"].append(noise(seed, arguments.weights))
+        print(results["noise"][-1], flush=True)
+    write("discovery", results)
+
+
+if __name__ == "__main__":
+    main()

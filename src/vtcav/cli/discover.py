@@ -1,0 +1,68 @@
+"""`vtcav discover`: find concepts that nobody named.
+
+Find concepts that nobody named: what the network tells apart in images, with patches that show each
+concept most, how stable it is, and its attribution to the classes that are predicted. With
+--concepts or --cavs the nearest named concept is told too.
+
+Example:
+  vtcav discover --images photographs --model demo -o out
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vtcav.cli.options import IMAGES_HELP, Arguments, Parser, UsageError
+from vtcav.cli.terminal import print_frame, print_line
+from vtcav.explainer.settings import DiscoverySettings
+
+if TYPE_CHECKING:
+    from vtcav.results.discovery.discovery import Discovery
+
+
+def add_options(command: Parser) -> None:
+    """Add the options."""
+    command.option("--images", f"the images: {IMAGES_HELP}", required=True)
+    command.add_settings(DiscoverySettings, "k", "attributed")
+    command.add_explainer("tables, page and figure", integral=True)
+
+
+def run(arguments: Arguments) -> None:
+    """Carry out the command."""
+    if arguments.concepts is not None and arguments.cavs is not None:
+        raise UsageError("give either --concepts DIR with --negatives DIR, or --cavs FILE")
+    named = arguments.concepts is not None or arguments.cavs is not None
+    model = arguments.load_checked(arguments.images, concepts=named)
+    # the nearest concept needs neither integrals nor tests
+    explainer = arguments.prepared(model, null_cavs=0, bootstraps=0)
+    found = explainer.discover(arguments.images, **arguments.chosen("k", "seed", "limit", "strict"))
+    if arguments.attributed:
+        arguments.say("Attributing the found concepts to the predicted classes")
+        found = found.attributed(arguments.attributed)
+    data = {
+        "best_layer": found.best_layer,
+        "concepts": found.concepts,
+        "layers": found.summary,
+        "attributions": found.attributions,
+    }
+    if arguments.output is not None:
+        from vtcav.report.discovery import write_discovery
+
+        write_discovery(found, arguments.output / "discovery.html")
+    arguments.present(found, data, _print)
+
+
+def _print(found: Discovery) -> None:
+    """Print the layers, the concepts and their attributions."""
+    print_frame(
+        repr(found),
+        found.concepts,
+        "concept, layer, stability, noise, prevalence, nearest, cosine, level, note",
+    )
+    if not found.attributions.empty:
+        print_frame(
+            "Attributions to the predicted classes",
+            found.attributions,
+            "concept, layer, class_name: class, n: images, attribution, p_value, q_value: q",
+        )
+    print_line(f"The most concepts without a flag: {found.best_layer}")
