@@ -156,3 +156,8 @@ def test_a_note_about_one_class_does_not_stand_for_another():
     )
     found, _ = by_class(table)
     assert found["note"].tolist() == ["too few draws; the class is not raised (cat)"]
+
+
+def test_the_parser_loads_no_torch():
+    code = "import sys, vtcav.cli; vtcav.cli.parser(); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

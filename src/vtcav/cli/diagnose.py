@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from vtcav.cli.options import IMAGES_HELP, Arguments, Parser
 from vtcav.cli.terminal import print_frame, print_line
-from vtcav.diagnostics.levels import FINE
 from vtcav.files.manifest import records
 
 if TYPE_CHECKING:
@@ -44,6 +43,8 @@ def run(arguments: Arguments) -> None:
 
 def _print(found: Diagnostics) -> None:
     """Print the levels, and what was found about images."""
+    from vtcav.diagnostics.levels import FINE
+
     print_frame(
         "How far each concept can be trusted (fine, look, do not use)",
         found.summary(),
