@@ -1,5 +1,6 @@
 """Concepts from words: an image-text model is joined to the layer, and says how well."""
 
+import html
 import warnings
 
 import numpy as np
@@ -13,6 +14,7 @@ from vtcav.errors import CavError, ConceptError, ModelError
 from vtcav.explainer.settings import NEUTRAL
 from vtcav.method.alignment import Ridge, held_out, r2, text_direction, text_level
 from vtcav.models.joint_model import unit
+from vtcav.report import build_report
 
 FEW = {"null_cavs": 20, "bootstraps": 8}
 LAYER = "3"
@@ -103,7 +105,12 @@ def test_words_are_concepts_like_any_other(related, fitted, tmp_path):
     v = bank.layers[LAYER].resampled.v[drawn.start : drawn.stop]
     assert len(v.unique(dim=0)) == 8  # the probe images are drawn again
     assert all(cosine(each, bank.layers[LAYER].v[0]) > 0.8 for each in v)
-    findings = fitted.diagnostics().table.set_index("check")
+    found = fitted.diagnostics()
+    page = build_report([fitted.explain(image)], diagnostics=found)
+    said = "the text 'bright' against 6 neutral"
+    assert f"It comes from: {said}" in html.unescape(page)
+    assert said in html.unescape(bank._repr_html_())
+    findings = found.table.set_index("check")
     assert findings.loc["text", "level"] == "fine"
     assert findings.loc["split half", "level"] == "not applicable"
     assert "is that of a text" in findings.loc["split half", "meaning"]

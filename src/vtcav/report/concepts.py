@@ -28,6 +28,7 @@ class ConceptPart:
     Attributes:
         name: Its name.
         pictures: A few examples, as data URIs.
+        origin: Where its direction comes from, if it was given; empty where it was learned.
         examples: The number of examples that it was learned from.
         negatives: The number of negatives that it was contrasted with.
         levels: Layer, level and the reason for it; empty where it was not diagnosed.
@@ -38,6 +39,7 @@ class ConceptPart:
 
     name: str
     pictures: list[str]
+    origin: str
     examples: int
     negatives: int
     levels: list[tuple[str, str, str]]
@@ -72,6 +74,7 @@ def concept_parts(
             ConceptPart(
                 name=name,
                 pictures=[data_uri(picture, _SIDE) for picture in pictures],
+                origin=record.origin if record else "",
                 examples=len(record.examples) if record else 0,
                 negatives=len(record.negatives) if record else 0,
                 levels=[(layer, *trust.of(layer, name)) for layer in layers],

@@ -32,6 +32,7 @@ from vtcav.models.sources.joint_towers import load_joint_model
 from vtcav.parameters import Between, check
 from vtcav.results.bank import CavBank
 from vtcav.results.bank.layer_cavs import TextAlignment
+from vtcav.results.words import count
 
 _FEWEST = 20  # probe images, of which each fold of the regression leaves out a fifth
 _SAME = 1e-6  # of vectors of length 1
@@ -121,9 +122,8 @@ class Texts:
     def origin(self, name: str) -> str:
         """Return in words where the direction of a concept comes from."""
         text = " / ".join(map(repr, self.texts[name]))
-        return (
-            f"the text {text} against {len(self.neutral)} neutral texts, by {self.model.described}"
-        )
+        neutral = count(len(self.neutral), "neutral text")
+        return f"the text {text} against {neutral}, by {self.model.described}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,13 +275,13 @@ def _with_images(
     fit: FitSettings,
 ) -> list[Concept]:
     """Return concepts with their examples: the images of highest similarity S [n, K]."""
-    count = max(fit.min_examples, round(words.share * len(refs)))
+    n = max(fit.min_examples, round(words.share * len(refs)))
     order = S.argsort(dim=0, descending=True, stable=True)
     chosen = {name: order[:, k].tolist() for k, name in enumerate(words.texts)}
-    examples = {name: [refs[i] for i in sorted(rows[:count])] for name, rows in chosen.items()}
+    examples = {name: [refs[i] for i in sorted(rows[:n])] for name, rows in chosen.items()}
     others: Any = negatives
     if negatives is None:
-        others = {name: [refs[i] for i in sorted(rows[count:])] for name, rows in chosen.items()}
+        others = {name: [refs[i] for i in sorted(rows[n:])] for name, rows in chosen.items()}
     return gather(examples, others, min_examples=fit.min_examples)
 
 

@@ -31,11 +31,16 @@ def bank_html(
     table = table.assign(separated=table["separated"].map({True: "yes", False: "no"}))
     columns = ["layer", "concept", "e_pos", "e_neg", "separated"]
     columns += ["examples", "negatives", "skipped"]
+    header = ["layer", "concept", "e+", "e-", "separated", "examples", "negatives", "left out"]
+    # where directions come from, and how well a layer knows texts
+    more = [name for name in ("direction", "r2", "level") if name in table]
+    if "direction" in more and (table["direction"] != "learned").any():
+        columns, header = columns + more, header + more
     return Display(
         title="Learned concepts",
         lines=[f"{count(len(concepts), 'concept')} at {count(layers, 'layer')} of {network}"],
         figures=examples(thumbnails, concepts),
-        header=["layer", "concept", "e+", "e-", "separated", "examples", "negatives", "left out"],
+        header=header,
         rows=rows_of(table, columns),
         total=len(table),
         notes=[
