@@ -395,8 +395,8 @@ def test_concepts_drawn_like_the_negatives_are_called_significant_as_often_as_pr
         glob = explainer.explain_class(0, textured(random, 3))
         p_class += glob.summary()["p_value"].tolist()
         p_image += glob.attributions["p_value"].tolist()
-    assert 0.025 <= np.mean(np.array(p_class) <= 0.05) <= 0.08
-    assert 0.02 <= np.mean(np.array(p_image) <= 0.05) <= 0.08
+    assert 0.015 <= np.mean(np.array(p_class) <= 0.05) <= 0.085
+    assert 0.015 <= np.mean(np.array(p_image) <= 0.05) <= 0.085
     # attributions of 0 tie with those of null CAVs at p = 1; below, p-values are uniform
     for level in (0.1, 0.2, 0.4):
         assert np.mean(np.array(p_class) <= level) == pytest.approx(level, abs=0.05)
