@@ -254,3 +254,31 @@ def test_attributions_are_those_of_the_named_concept(found, tmp_path):
     home.name(int(first["concept"]), "one")
     expected = own.explain_class(int(first["class_index"]), np.stack(mine)).summary()
     assert first["attribution"] == pytest.approx(expected["mean"].iloc[0], rel=1e-4, abs=1e-6)
+
+
+def test_coverage_with_one_concept_is_its_concept_attribution(found, tmp_path):
+    own = explainer(fill=None)
+    home = vtcav.Discovery.load(found.save(tmp_path), own, scenes()[0])
+    home.name(0, "one")
+    result = home.attributed(images=6, null_cavs=20)
+    table = result.coverage
+    assert table["uncovered"].between(0, 1).all()
+    row = table.iloc[0]
+    rows = result._coverage[result._coverage["class_index"] == row["class_index"]]
+    expected = []
+    for name in rows["image"]:
+        picture = scenes()[0][int(name[6:-1])]
+        local = own.explain(picture, classes=[int(row["class_index"])])
+        expected.append(local.attributions["attribution"].iloc[0])
+        left = result.uncovered_map("1", name)
+        one = rows[rows["image"] == name].iloc[0]
+        assert left.sum() == pytest.approx(one["attribution"] - one["covered"], abs=1e-5)
+    np.testing.assert_allclose(rows["covered"], expected, rtol=2e-3, atol=1e-5)
+    assert row["uncovered"] == pytest.approx(
+        1 - sum(expected) / rows["attribution"].sum(), abs=1e-3
+    )
+    result.save(tmp_path)
+    assert vtcav.Discovery.load(tmp_path).coverage.equals(table)
+    with pytest.raises(ExplanationError, match="no map of what is uncovered"):
+        result.uncovered_map("1", "nowhere")
+    assert found.coverage.empty

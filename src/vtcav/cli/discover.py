@@ -44,6 +44,7 @@ def run(arguments: Arguments) -> None:
         "concepts": found.concepts,
         "layers": found.summary,
         "attributions": found.attributions,
+        "coverage": found.coverage,
     }
     if arguments.output is not None:
         from vtcav.report.discovery import write_discovery
@@ -64,5 +65,11 @@ def _print(found: Discovery) -> None:
             "Attributions to the predicted classes",
             found.attributions,
             "concept, layer, class_name: class, n: images, attribution, p_value, q_value: q",
+        )
+    if not found.coverage.empty:
+        print_frame(
+            "Share of each class's attribution that no named concept covers",
+            found.coverage,
+            "layer, class_name: class, n: images, uncovered",
         )
     print_line(f"The most concepts without a flag: {found.best_layer}")

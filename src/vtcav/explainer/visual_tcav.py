@@ -427,6 +427,7 @@ class VisualTCAV(ConceptLearner):
             lambda *given, **more: self.fit_directions(*given, **more).cavs,
             self._look,
             self._beside,
+            lambda: self._attributor,
             refs,
         )
 

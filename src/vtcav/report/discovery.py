@@ -61,6 +61,15 @@ def _page(found: Discovery) -> str:
                 for row in found.summary.to_dict("records")
             ],
             attributed=not attributions.empty,
+            coverage=[
+                {
+                    "layer": clear(row["layer"]),
+                    "name": clear(row["class_name"]),
+                    "n": row["n"],
+                    "uncovered": f"{row['uncovered']:.0%}".replace("%", " %"),
+                }
+                for row in found.coverage.to_dict("records")
+            ],
             provenance=provenance_text(["the discovery"], [found.provenance]),
         )
     )

@@ -12,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from vtcav.errors import CavError
+from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.discovery.attributions import ORIGIN, attribute, by_prediction
+from vtcav.explainer.discovery.uncovered import uncovered
 from vtcav.images.listing import collect
 from vtcav.images.preprocess import to_tensor
 from vtcav.images.references import ImageRef
@@ -42,6 +44,7 @@ class DiscoveryHome:
         add: Puts directions into the explainer's bank, as `fit_directions` does.
         look: Returns the record of images at layers.
         beside: Returns an explainer with the same settings at a layer, without concepts.
+        named: Returns the attributor of the named concepts; None where there are none.
         refs: The images; None for a discovery that was loaded without them.
     """
 
@@ -50,6 +53,7 @@ class DiscoveryHome:
     add: AddDirections
     look: LookAt
     beside: Callable[[str], Any]
+    named: Callable[[], Attributor | None]
     refs: Sequence[ImageRef] | None
 
     def name(self, concept: FoundConcept, name: str) -> CavBank:
@@ -89,6 +93,16 @@ class DiscoveryHome:
             return self._of(concept.examples), self._of(concept.negatives)
 
         return attribute(self.beside, found, sets, own, null_cavs)
+
+    def uncovered(
+        self, layers: Sequence[str], images: int, seed: int
+    ) -> tuple[pd.DataFrame, list[NDArray[np.float32]]]:
+        """Return what named concepts cover of the attributions, as `uncovered` does; or nothing."""
+        named = self.named()
+        own = [layer for layer in layers if named is not None and layer in named.cavs.layers]
+        if named is None or not own or self.refs is None:
+            return pd.DataFrame(), []
+        return uncovered(named, own, by_prediction(self.model, self.refs, images, seed, IMAGES))
 
     def concept_map(self, concept: FoundConcept, image: Any) -> NDArray[np.float32]:
         """Return M [h, w] of a concept for an image.

@@ -57,6 +57,11 @@ class Home(Protocol):
     ) -> pd.DataFrame:
         """Return the attributions of concepts to the classes predicted for some images."""
 
+    def uncovered(
+        self, layers: Sequence[str], images: int, seed: int
+    ) -> tuple[pd.DataFrame, list[NDArray[np.float32]]]:
+        """Return what named concepts cover of the attributions of images, and maps of the rest."""
+
     def concept_map(self, concept: FoundConcept, image: Any) -> NDArray[np.float32]:
         """Return M [h, w] of a concept for an image."""
 
@@ -88,6 +93,8 @@ class Discovery:
     _tried: pd.DataFrame = field(repr=False)
     _found: tuple[FoundConcept, ...] = field(repr=False)
     _attributions: pd.DataFrame = field(repr=False)
+    _coverage: pd.DataFrame = field(repr=False, default_factory=pd.DataFrame)
+    _uncovered: tuple[NDArray[np.float32], ...] = field(repr=False, default=())
     _home: Home | None = field(repr=False, default=None)
 
     def __repr__(self) -> str:
@@ -167,7 +174,54 @@ class Discovery:
         rows = self._at_home().attributions(chosen, images, null_cavs, seed)
         settings = dict(self.provenance.settings) | {"attributed": images}
         provenance = replace(self.provenance, settings=settings)
-        return replace(self, _attributions=rows, provenance=provenance)
+        covered, maps = self._at_home().uncovered(layers or self.layers, images, seed)
+        return replace(
+            self,
+            _attributions=rows,
+            _coverage=covered,
+            _uncovered=tuple(maps),
+            provenance=provenance,
+        )
+
+    @property
+    def coverage(self) -> pd.DataFrame:
+        """What the named concepts cover of each class's attribution: a row per layer and class.
+
+        Columns: layer, class_index, class_name, n (images that the class is predicted for and that
+        raise it above zero feature maps), attribution (mean sum of the attribution map), uncovered
+        (share of it that no named concept covers, in [0, 1]). Empty before `attributed`, and
+        where the explainer has no concepts at these layers.
+        """
+        rows = self._coverage
+        if rows.empty:
+            return rows.copy()
+        keys = ["layer", "class_index", "class_name"]
+        groups = rows[rows["attribution"] > 0].groupby(keys, sort=False)
+        table = groups.agg(
+            n=("image", "size"), attribution=("attribution", "mean"), covered=("covered", "mean")
+        ).reset_index()
+        return table.assign(uncovered=1 - table.pop("covered") / table["attribution"])
+
+    def uncovered_map(self, layer: str, image: str) -> NDArray[np.float32]:
+        """Return where an image has attribution that no named concept covers [h, w].
+
+        Its sum is the uncovered part of the predicted class's attribution.
+
+        Args:
+            layer: A layer of `coverage`.
+            image: The name of one of the images that were explained.
+
+        Raises:
+            ExplanationError: Where there is no such map.
+        """
+        for row, found in zip(self._coverage.itertuples(), self._uncovered, strict=True):
+            if (row.layer, row.image) == (layer, image):
+                return found.copy()
+        images = ", ".join(map(repr, self._coverage.get("image", pd.Series()).unique()[:5]))
+        raise ExplanationError(
+            f"there is no map of what is uncovered of {image!r} at {layer!r}; call attributed with "
+            f"an explainer that has concepts at this layer (there are {images or 'none'})"
+        )
 
     @property
     def best_layer(self) -> str:
@@ -274,9 +328,9 @@ class Discovery:
         """Write tables, directions, patches, figure and provenance, all or nothing.
 
         The files are `discovery.json` (numbers and provenance; written last, with a hash of each
-        other file), `discovery_concepts`, `discovery_layers`, `discovery_tried` and
-        `discovery_attributions` (.csv, .parquet), `discovery.npz` and `discovery.png`. An
-        earlier discovery there is replaced.
+        other file), `discovery_concepts`, `discovery_layers`, `discovery_tried`,
+        `discovery_attributions` and `discovery_coverage` (.csv, .parquet), `discovery.npz` and
+        `discovery.png`. An earlier discovery there is replaced.
 
         Raises:
             ExplanationError: When they cannot be written.
@@ -294,6 +348,7 @@ class Discovery:
             for found in self._found
             for name, array in found.arrays().items()
         }
+        arrays |= {f"uncovered/{i}": found for i, found in enumerate(self._uncovered)}
         np.savez_compressed(folder / "discovery.npz", allow_pickle=False, **arrays)
         rows, title = self._rows_of(None), self._title()
         save_figure(lambda figure: plot_discovery(rows, title, figure), folder / "discovery.png")
@@ -305,6 +360,7 @@ class Discovery:
             "layers": self._layers,
             "tried": self._tried,
             "attributions": self._attributions,
+            "coverage": self._coverage,
         }
 
     def _content(self) -> dict[str, Any]:
@@ -345,6 +401,10 @@ class Discovery:
             _tried=read_table(folder / "discovery_tried"),
             _found=tuple(FoundConcept.from_dict(entry, arrays) for entry in manifest["found"]),
             _attributions=read_table(folder / "discovery_attributions"),
+            _coverage=read_table(folder / "discovery_coverage"),
+            _uncovered=tuple(
+                arrays[f"uncovered/{i}"] for i in range(sum("uncovered/" in key for key in arrays))
+            ),
         )
         if explainer is None:
             return loaded
