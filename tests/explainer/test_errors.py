@@ -55,7 +55,7 @@ def test_the_planted_concept_comes_first(analysis, explainer, labels):
     assert (first["auc"], first["q_value"] < 0.05) in ((1.0, True), (0.0, True))
     red = table[table["concept"] == "red"].iloc[0]
     assert (red["auc"], red["present_wrong"], red["present_right"]) == (1, 1, 0)
-    assert red["layer"] == analysis.layers["red"] == explainer.best_layer("red")
+    assert red["layer"] == analysis.layers["red"] == "layers together"
     wrong = analysis.images.query("concept == 'red' and true_class != predicted_class")
     assert set(wrong["image"]) == {f"array[{i}]" for i in range(len(RED))}
     expected = explainer.rank(IMAGES, "red").table.set_index("image")["presence"]
@@ -123,12 +123,30 @@ def test_a_planted_slice_comes_first_and_nothing_is_found_by_chance():
     assert np.mean(np.array(found) <= 0.05) <= 0.12  # 5 % of 1,000 draws
 
 
+def test_without_place_filters_each_concept_is_read_at_its_best_layer():
+    examples = {"red": patches(0, 8, 1)[0], "blue": patches(2, 8, 2)[0]}
+    dark = np.random.default_rng(9).integers(0, 30, (12, 16, 16, 3)).astype(np.uint8)
+    explainer = vtcav.VisualTCAV(red_or_blue(), ["1", "3"], fill=None, progress=False)
+    explainer.fit(examples, dark, null_cavs=0, bootstraps=0)
+    analysis = explainer.errors(IMAGES, ["b"] * len(IMAGES), pictures=0)
+    assert analysis.layers == {name: explainer.best_layer(name) for name in ("red", "blue")}
+    red = analysis.images.query("concept == 'red'").set_index("image")["presence"]
+    expected = explainer.rank(IMAGES, "red").table.set_index("image")["presence"]
+    np.testing.assert_allclose(red, expected[red.index], atol=1e-6)
+    assert analysis.shown == ()
+
+
 def test_few_images_and_concepts_that_are_not_seen_are_not_tested():
     random = np.random.default_rng(0)
     table = compared(rows(random, (60, 15, 3)))
     few = table[table["predicted_class"] == "fox"]
     assert set(few["note"]) == {FEW.format(3, 60, 5)}
     assert few["auc"].isna().all()
+    faint = rows(random, (60, 15, 10))
+    faint.loc[faint["concept"] == "c1", "presence"] *= 0.2
+    own = compared(faint).query("concept == 'c1'")
+    assert own["auc"].isna().all()
+    assert own["note"].str.contains("no image responds nearly as the examples do").all()
     given = rows(random, (60, 15, 10))
     unseen = given["concept"] == "c1"
     given["area"] = given["area"].astype(float)

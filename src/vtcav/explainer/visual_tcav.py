@@ -254,8 +254,8 @@ class VisualTCAV(ConceptLearner):
         """Compare images that the network gets wrong with those it gets right, by their concepts.
 
         For every class, and every class that it is taken for, it is tested which concepts are
-        present in the wrong images more or less than in the right ones. Each concept's presence is
-        read at its best layer: forward passes alone, no gradients. A concept that goes with errors
+        present in the wrong images more or less than in the right ones. Presence is that of `rank`,
+        of the layers together: forward passes alone, no gradients. A concept that goes with errors
         need not cause them; erasing it (`explain`, `explain_class`) tells.
 
         Args:

@@ -20,6 +20,7 @@ from vtcav.files.manifest import (
     write_table,
 )
 from vtcav.images.references import Skipped
+from vtcav.method.erasure.region import LEVEL
 from vtcav.method.separation import separation
 from vtcav.method.significance import q_values
 from vtcav.results.provenance import Provenance
@@ -35,6 +36,10 @@ KIND = "errors"
 _WHAT = "the analysis of errors"
 LEAST = 5
 """The fewest wrong and right images that are compared."""
+FAINT = (
+    "not tested: no image responds nearly as the examples do (highest presence {:.2f}): none shows "
+    "the concept, or the examples are of another kind"
+)
 FEW = "not tested: {} wrong and {} right, expected at least {} each"
 
 
@@ -266,6 +271,8 @@ def _row(wrong: pd.DataFrame, right: pd.DataFrame) -> dict[str, Any]:
         return row | absent | {"note": str(notes.iloc[0])}
     if min(n, m) < LEAST:
         return row | {"note": FEW.format(n, m, LEAST)}
+    if (highest := max(wrong["presence"].max(), right["presence"].max())) < LEVEL:
+        return row | {"note": FAINT.format(highest)}
     found = separation(wrong["presence"].to_numpy(float), right["presence"].to_numpy(float))
     return row | found._asdict()
 

@@ -8,11 +8,14 @@ import pandas as pd
 
 from vtcav.errors import ExplanationError
 from vtcav.explainer.attributor import Attributor
+from vtcav.explainer.erasure import Targets
 from vtcav.explainer.runs.image_table import compute_images
 from vtcav.explainer.runs.presence_task import PresenceTask
 from vtcav.explainer.runs.rank_task import RankTask
 from vtcav.explainer.runs.ranking import RankRun, with_maps
+from vtcav.explainer.settings import ErasureSettings
 from vtcav.images.references import ImageRef
+from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.error_analysis import ErrorAnalysis, ErrorImages, compared
 from vtcav.results.words import SIGNIFICANT
 
@@ -45,8 +48,11 @@ def analyse_errors(
             f"errors are of networks that choose one class; this one's task is {task_kind!r}"
         )
     cavs, names = attributor.cavs, attributor.model.class_names
-    layers = {concept: cavs.best_layer(concept) for concept in cavs.names}
-    task = PresenceTask(attributor, strict, tuple(layers.values()))
+    # the layers together find the images of a concept; CAVs without place filters have no such map
+    together = Targets.of(cavs) is not None
+    layers = {name: TOGETHER if together else cavs.best_layer(name) for name in cavs.names}
+    own = Attributor(attributor.model, cavs, attributor.settings, ErasureSettings())
+    task = PresenceTask(own, strict, tuple(layers.values()))
     done = compute_images(task, refs, run.engine, run=run.folder, shown=run.progress)
     true = {ref.name: names[i] for ref, i in zip(refs, classes, strict=True)}
     rows = done.rows()

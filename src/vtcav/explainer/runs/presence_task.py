@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from math import nan
 from typing import ClassVar, get_type_hints
 
+import torch
 from torch import Tensor
 
+from vtcav.explainer.erasure import NOT_SEEN as NOT_SEEN_TOGETHER
+from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.layer_result import LEARNED_FROM, NOT_SEEN, NOT_SEPARATED
 from vtcav.explainer.runs.part import BatchComputer, BatchRows, Task
 from vtcav.method.concept_map import PRESENT, presence
 from vtcav.method.erasure.region import SEEN
+from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.provenance import Provenance
 from vtcav.results.rows import RankedRow
 
@@ -22,7 +26,7 @@ class PresenceTask(Task):
     """The presence of all concepts of an attributor.
 
     Attributes:
-        layers: The layer of each concept, in order.
+        layers: The layer of each concept, in order, or "layers together".
     """
 
     layers: tuple[str, ...] = ()
@@ -55,7 +59,7 @@ class PresenceTask(Task):
         images = self.attributor.forward(names, x)
         class_names = self.attributor.model.class_names
         best = images.probabilities.max(1)
-        concepts = list(self._concepts(images.maps))
+        concepts = list(self._concepts(images))
         rows = []
         for n, name in enumerate(names):
             learned = self.attributor.cavs.concepts_of(digests[n])
@@ -76,20 +80,33 @@ class PresenceTask(Task):
                 )
         return BatchRows(rows)
 
-    def _concepts(self, maps: dict[str, Tensor]) -> Iterator[tuple[list[float], list[float], str]]:
+    def _concepts(self, images: ForwardPass) -> Iterator[tuple[list[float], list[float], str]]:
         """Yield the presence and area of each concept in every image, and what casts doubt on it.
 
         There are no numbers where the layer does not see the concept.
         """
+        attributor, N = self.attributor, len(images.x)
+        together = attributor.eraser.together(images) if TOGETHER in self.layers else None
         for k, layer in enumerate(self.layers):
-            cavs = self.attributor.cavs.layers[layer]
-            seen = float(cavs.seen[k])
-            N = len(maps[layer])
-            if not bool(cavs.separated[k]):
-                yield [nan] * N, [nan] * N, NOT_SEPARATED
-            elif seen < SEEN:
-                yield [nan] * N, [nan] * N, NOT_SEEN.format(seen, SEEN)
+            if why := self._unseen(k):
+                yield [nan] * N, [nan] * N, why
+                continue
+            if together is not None and layer == TOGETHER:
+                M = together[:, k]
             else:
-                M = cavs.part(range(k, k + 1)).maps(maps[layer])
-                areas = (M[:, 0] > PRESENT).double().mean((1, 2)).tolist()
-                yield presence(M, cavs.separated[k : k + 1])[:, 0].tolist(), areas, ""
+                cavs = attributor.cavs.layers[layer].part(range(k, k + 1))
+                M = cavs.maps(images.maps[layer])[:, 0]
+            areas = (M > PRESENT).double().mean((1, 2)).tolist()
+            yield presence(M, torch.tensor(True)).tolist(), areas, ""
+
+    def _unseen(self, k: int) -> str:
+        """Return why concept k has no presence; empty where it has one."""
+        known = self.attributor.cavs.layers
+        if self.layers[k] == TOGETHER:
+            seen = max(float(cavs.seen[k]) for cavs in known.values())
+            return NOT_SEEN_TOGETHER.format(seen, SEEN) if seen < SEEN else ""
+        cavs = known[self.layers[k]]
+        if not bool(cavs.separated[k]):
+            return NOT_SEPARATED
+        seen = float(cavs.seen[k])
+        return NOT_SEEN.format(seen, SEEN) if seen < SEEN else ""
