@@ -453,3 +453,36 @@ def test_a_study_of_words(data, tmp_path, libraries, monkeypatch):
     (root / "clip" / "more.txt").write_text("changed")
     with pytest.raises(ExplanationError, match=r"other settings: texts\.files\.more\.txt"):
         run_study(Study.load(root / "words.yaml"), progress=False)
+
+
+# -- discovery --------------------------------------------------------------------------------
+
+
+def test_concepts_that_nobody_named_are_a_step_of_a_study(finished, uninterrupted):
+    pytest.importorskip("sklearn")
+    rng = np.random.default_rng(1)
+    (finished / "more").mkdir()
+    for i in range(24):
+        pixels = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+        pixels[4:12, 4:12, i % 3] = 250
+        Image.fromarray(pixels).save(finished / "more" / f"{i}.png")
+    discover = "discover: {images: more, k: 2, attributed: 3}"
+    edit(finished, "\noutput: out\n", f"\n{discover}\noutput: out\n")
+    said = []
+    out = carry_out(finished, said)
+    assert "Finding concepts that nobody named in 24 images" in said
+    found = vtcav.Discovery.load(out / "discovery")
+    assert len(found.concepts) == 2
+    assert not found.attributions.empty
+    assert "discover:" in (out / "study.yaml").read_text()
+    said.clear()
+    carry_out(finished, said)
+    assert "Finding concepts that nobody named in 24 images: kept from before" in said
+    others = {name: data for name, data in tables(out).items() if "discovery" not in name}
+    changed = {"study.yaml", "study.json"}
+    assert {n: d for n, d in others.items() if n not in changed} == {
+        n: d for n, d in uninterrupted.items() if n not in changed
+    }
+    edit(finished, f"{discover}\n", "")
+    with pytest.raises(StudyError, match="discovery' that the study does not ask for"):
+        carry_out(finished)

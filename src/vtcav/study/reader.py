@@ -26,6 +26,7 @@ from pydantic import (
 
 from vtcav.errors import VtcavError
 from vtcav.evaluation.compare.methods import METHODS
+from vtcav.explainer.settings import DiscoverySettings
 from vtcav.images.concepts import check_enough, concept_folders, negative_folders
 from vtcav.images.listing import collect, is_remote
 from vtcav.models.settings import LoadSettings
@@ -45,6 +46,7 @@ from vtcav.study.spec import (
     TOP,
     ConceptSources,
     DiagnosticsSpec,
+    DiscoverySpec,
     ImageSpec,
     Options,
     Source,
@@ -354,6 +356,13 @@ _SOURCE: Any = Annotated[Any, PlainValidator(_source)]
 _CONCEPT: Any = _part(ConceptSources, examples=_SOURCE, negatives=_SOURCE)
 _IMAGE: Any = _part(ImageSpec, file=Annotated[str, PlainValidator(_file)], classes=taking(TOP))
 _DIAGNOSTICS: Any = _part(DiagnosticsSpec, resamples=taking(Whole(20)), other_negatives=_SOURCE)
+_DISCOVERY: Any = _part(
+    DiscoverySpec,
+    images=_SOURCE,
+    **{
+        name: taking(parameters(DiscoverySettings)[name].constraint) for name in ("k", "attributed")
+    },
+)
 _LIMIT: Any = _part(ConceptLimit)
 _IMAGES: Any = Annotated[dict[str, Annotated[_IMAGE, _under("file")]], BeforeValidator(_images)]
 _CONCEPTS: Any = Annotated[
@@ -389,6 +398,7 @@ _KEYS: dict[str, Any] = {
         None,
     ),
     "diagnostics": (Annotated[_DIAGNOSTICS | None, BeforeValidator(_diagnostics)], None),
+    "discover": (Annotated[_DISCOVERY, _under("images")], None),
     "peers": (listed(f"a list among {', '.join(METHODS)}", *METHODS), None),
     "formats": (listed(f"a list among {', '.join(FORMATS)}", *FORMATS), None),
     "report": (taking(Flag()), None),

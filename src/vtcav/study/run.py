@@ -21,9 +21,10 @@ from vtcav.files.hashing import file_hash
 from vtcav.files.manifest import load_manifest, records, save_result
 from vtcav.images.listing import collect
 from vtcav.results.bank.cav_bank import CavBank
+from vtcav.results.discovery.discovery import Discovery
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.limits import LimitOutcome, outcomes
-from vtcav.study.checkpoints import Steps, content, identity
+from vtcav.study.checkpoints import Steps, content, identity, listed
 from vtcav.study.junit import junit_xml
 from vtcav.study.prepare import Prepared, prepare
 from vtcav.study.spec import FORMATS, paths
@@ -61,7 +62,8 @@ def run_study(
     Returns:
         The folder: `summary` (every number, in the study's formats), `report.html`, `study.yaml`
         (as it was carried out), `study.json` (provenance; written last), `cavs.safetensors`,
-        `diagnostics/`, `classes/NAME/`, `images/NAME/`, `comparison/`, and `run/` (finished steps).
+        `diagnostics/`, `classes/NAME/`, `images/NAME/`, `discovery/`, `comparison/`, and `run/`
+        (finished steps).
 
     Raises:
         StudyError: When a step fails or a setting does not fit the network; the message names
@@ -103,6 +105,7 @@ class _Run:
         diagnostics = self._diagnose()
         classes = {folder: self._class(folder) for folder in self.prepared.classes}
         images = {folder: self._image(folder) for folder in self.prepared.images}
+        self._discover()
         if self.study.peers:
             self._compare()
         limits = list(self._limits(classes, diagnostics))
@@ -119,7 +122,8 @@ class _Run:
         asked += [f"images/{folder}" for folder in self.prepared.images]
         asked += ["diagnostics"] * (self.study.diagnostics is not None)
         asked += ["comparison"] * bool(self.study.peers)
-        for pattern in ("diagnostics", "comparison", "classes/[!.]*", "images/[!.]*"):
+        asked += ["discovery"] * (self.study.discover is not None)
+        for pattern in ("diagnostics", "comparison", "discovery", "classes/[!.]*", "images/[!.]*"):
             for path in sorted(self.folder.glob(pattern)):
                 if path.is_dir() and path.relative_to(self.folder).as_posix() not in asked:
                     message = (
@@ -207,6 +211,33 @@ class _Run:
             LocalExplanation.load,
             lambda: self.explainer.explain(one.ref, classes=one.classes),
         )
+
+    def _discover(self) -> None:
+        """Find concepts that nobody named, and write their page."""
+        spec, options = self.study.discover, self.study.options
+        if spec is None:
+            return
+        refs = listed(spec.images, options.limit, options.seed)
+
+        def find() -> Discovery:
+            assert spec is not None
+            found = self.explainer.discover(
+                refs, k=spec.k, seed=options.seed, strict=options.strict
+            )
+            return found.attributed(spec.attributed) if spec.attributed else found
+
+        found = self.steps.take(
+            "discovery",
+            "discover",
+            f"Finding concepts that nobody named in {len(refs)} images",
+            [self.learned, asdict(spec), content(refs)],
+            Discovery.load,
+            find,
+        )
+        if self.study.report:
+            from vtcav.report.discovery import write_discovery
+
+            write_discovery(found, self.folder / "discovery" / "discovery.html")
 
     def _compare(self) -> None:
         from vtcav.evaluation.compare.compute import compare

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from vtcav.explainer.settings import NEUTRAL, SHARE, ExplainerSettings, FitSettings
+from vtcav.explainer.settings import (
+    NEUTRAL,
+    SHARE,
+    DiscoverySettings,
+    ExplainerSettings,
+    FitSettings,
+)
 from vtcav.images.listing import is_remote
 from vtcav.parameters import Constraint, parameter
 
@@ -58,6 +64,15 @@ class TextSpec:
             "neutral": self.neutral,
             "share": self.share,
         }
+
+
+@dataclass(frozen=True)
+class DiscoverySpec:
+    """Where concepts that nobody named are looked for, and how."""
+
+    images: Source
+    k: int | Literal["auto"] = DiscoverySettings.k
+    attributed: int = DiscoverySettings.attributed
 
 
 @dataclass(frozen=True)

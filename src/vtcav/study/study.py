@@ -18,6 +18,7 @@ from vtcav.study.reader import read_study
 from vtcav.study.spec import (
     ConceptSources,
     DiagnosticsSpec,
+    DiscoverySpec,
     ImageSpec,
     Options,
     Source,
@@ -43,6 +44,7 @@ class Study:
         options: The settings of the method.
         diagnostics: How concepts are diagnosed; None for not at all.
         limits: How much concepts may count, by concept.
+        discover: Where concepts that nobody named are looked for; None for nowhere.
         peers: Methods to compute beside Visual-TCAV.
         formats: Of the summary table.
         report: Whether to write the page.
@@ -62,6 +64,7 @@ class Study:
     options: Options = field(default_factory=Options)
     diagnostics: DiagnosticsSpec | None = field(default_factory=DiagnosticsSpec)
     limits: Mapping[str, ConceptLimit] = field(default_factory=dict)
+    discover: DiscoverySpec | None = None
     peers: tuple[str, ...] = ()
     formats: tuple[str, ...] = ("csv", "parquet")
     report: bool = True
@@ -117,6 +120,7 @@ class Study:
             "options": self.options,
             "diagnostics": self.diagnostics or False,
             "limits": self.limits or None,
+            "discover": self.discover,
             "peers": self.peers or None,
             "formats": self.formats,
             "report": self.report,
@@ -154,6 +158,7 @@ class Study:
         if self.texts is not None:
             sources += [self.texts.images, self.texts.negatives]
         sources.append(self.diagnostics.other_negatives if self.diagnostics else None)
+        sources.append(self.discover.images if self.discover else None)
         for source in sources:
             yield from (source,) if isinstance(source, str) else source or ()
 
