@@ -157,7 +157,7 @@ def test_every_command_that_loads_a_network_says_how():
     options = {name: set(c._option_string_actions) for name, c in action.choices.items()}
     loading = {name for name, own in options.items() if "--weights" in own}
     assert loading == {
-        *("layers", "explain", "explain-class", "explore"),
+        *("layers", "explain", "explain-class", "explore", "find", "discover", "errors"),
         *("diagnose", "localise", "compare", "evaluate"),
     }
     assert all(wanted <= options[name] for name in loading)

@@ -80,7 +80,7 @@ FOUR = pictures(4)
         (({"few": FOUR}, negatives()), "concept 'few': expected at least 5 images, got 4; a direc"),
         ((concepts(), FOUR), "negatives: expected at least 5 images, got 4"),
         ((concepts(), {"bright": negatives()}), "no negatives for 'cold': .* given for 'bright'"),
-        ((concepts(), {}), "no negatives for 'bright', 'cold': negatives are given for none"),
+        ((concepts(), {}), "expected negatives for 'bright', 'cold', got none"),
         (
             (concepts(), dict.fromkeys([*concepts(), "colt"], negatives())),
             "negatives are given for 'colt', which is no concept",

@@ -353,7 +353,7 @@ def test_what_only_a_file_names_is_not_imported(named, saved, tmp_path):
 
 
 def test_an_old_version_that_is_imported_already(monkeypatch):
-    monkeypatch.setattr("importlib.metadata.version", lambda name: "3.8.0")
+    monkeypatch.setattr(keras, "__version__", "3.8.0")
     with pytest.raises(ModelError, match=r"expected Keras 3\.12 or later, but 3\.8\.0"):
         read_network(DATA / "relu.keras")
 

@@ -64,8 +64,8 @@ def import_keras() -> Any:
         ExtraError: When keras is not installed.
         ModelError: When keras is older than 3.12, or was imported with another backend.
     """
-    _check_version()
     if "keras" not in sys.modules:
+        _check_installed()
         before = os.environ.get("KERAS_BACKEND")
         os.environ["KERAS_BACKEND"] = "torch"
         try:
@@ -80,13 +80,18 @@ def import_keras() -> Any:
             f"expected Keras on the torch backend, but keras was imported with {backend!r}; start "
             "Python with the environment variable KERAS_BACKEND=torch"
         )
+    # it may be another one than the installed package
+    _check_version(getattr(keras, "__version__", None) or importlib.metadata.version("keras"))
     return keras
 
 
-def _check_version() -> None:
+def _check_installed() -> None:
     if importlib.util.find_spec("keras") is None:
         raise ExtraError(f"a Keras network needs keras, which is not installed: {_HINT}")
-    version = importlib.metadata.version("keras")
+    _check_version(importlib.metadata.version("keras"))
+
+
+def _check_version(version: str) -> None:
     if tuple(map(int, version.split(".")[:2])) < _FLOOR:
         floor = ".".join(map(str, _FLOOR))
         raise ModelError(f"expected Keras {floor} or later, but {version} is installed: {_HINT}")
