@@ -159,7 +159,7 @@ def _not_seen(row: dict[Any, Any], concept: str, target: str) -> str:
     return (
         f"{concept} is not seen at these layers: held-out examples and negatives are told "
         f"apart with an AUC of {row['seen']:.2f}, and 0.8 is needed. Whether {target} depends "
-        "on it cannot be said; other layers, or more and more varied examples, would tell."
+        "on it cannot be said; other negatives or layers, or more varied examples, would tell."
     )
 
 
