@@ -13,6 +13,7 @@ import vtcav
 from tests.helpers.colours import explainer_of, model, patches
 from vtcav.cli import main
 from vtcav.errors import ExplanationError, ImageError, ModelError
+from vtcav.images.references import ImageRef
 from vtcav.results.error_analysis import FEW, ErrorAnalysis, compared
 from vtcav.results.figures.error_analysis import plot_errors
 from vtcav.results.figures.page import save_figure
@@ -123,6 +124,53 @@ def test_a_planted_slice_comes_first_and_nothing_is_found_by_chance():
     assert np.mean(np.array(found) <= 0.05) <= 0.12  # 5 % of 1,000 draws
 
 
+def test_labels_are_indices_or_names_as_they_are_given():
+    net = red_or_blue().module
+    explainer = explainer_of(vtcav.Classifier(net, ["1", "0"], vtcav.Preprocess(16)))
+    explainer.progress = False
+    for labels in ([1] * 40, ["0"] * 40, np.ones(40, int)):  # all of them the second class
+        images = explainer.errors(IMAGES, labels, pictures=0).images
+        assert set(images["true_class"]) == {"0"}
+        wrong = images[images["true_class"] != images["predicted_class"]]
+        assert set(wrong["image"]) == {f"array[{i}]" for i in range(len(RED))}
+
+
+def test_two_classes_of_one_name_are_told_apart():
+    net = red_or_blue().module
+    explainer = explainer_of(vtcav.Classifier(net, ["crane", "crane"], vtcav.Preprocess(16)))
+    explainer.progress = False
+    analysis = explainer.errors(IMAGES, [1] * 40, pictures=0)
+    assert analysis.described == "40 images, 12 predicted wrong"
+    assert set(analysis.table["true_class"]) == {"crane [2]"}
+
+
+def test_images_of_one_name_are_told_apart(explainer):
+    same = [ImageRef("b/same", RED[0]), ImageRef("same", RED[0]), ImageRef("same", BLUE[0])]
+    images = explainer.errors(same, ["b", "b", "a"]).images
+    assert images["image"].nunique() == 3
+    assert images.groupby("true_class")["image"].nunique().to_dict() == {"a": 1, "b": 2}
+
+
+def test_folders_are_named_as_in_studies(explainer):
+    net = explainer.model.module
+    made = explainer_of(vtcav.Classifier(net, ["red fox", "Blue jay"], vtcav.Preprocess(16)))
+    made.progress = False
+    images = made.errors({"Red_Fox": RED, "blue-jay": BLUE}, pictures=0).images
+    assert set(images["true_class"]) == {"red fox", "Blue jay"}
+
+
+def test_what_is_concluded_without_a_finding(explainer):
+    none_wrong = explainer.errors(BLUE, ["b"] * len(BLUE))
+    assert none_wrong.conclusion.startswith("The network gets every image right")
+    few = explainer.errors(np.concatenate([RED[:2], BLUE]), ["b"] * (2 + len(BLUE)))
+    assert few.conclusion == "Nothing could be compared; the notes in the table say why."
+    alike = replace(few, _findings=few.table.assign(q_value=0.4))
+    assert "none of 2 comparisons has q ≤ 0.05" in alike.conclusion
+    assert few.findings() == []
+    shown = explainer.errors(IMAGES, ["b"] * len(IMAGES), pictures=0)
+    assert shown.conclusion == ""
+
+
 def test_without_place_filters_each_concept_is_read_at_its_best_layer():
     examples = {"red": patches(0, 8, 1)[0], "blue": patches(2, 8, 2)[0]}
     dark = np.random.default_rng(9).integers(0, 30, (12, 16, 16, 3)).astype(np.uint8)
@@ -176,7 +224,7 @@ def test_folders_tables_and_mappings_give_the_same(explainer, labels, analysis, 
 
 
 def test_what_does_not_fit(explainer, labels, tmp_path):
-    with pytest.raises(ImageError, match="a label for each image: 40 and 3"):
+    with pytest.raises(ImageError, match="for each image, got 40 images and 3 labels"):
         explainer.errors(IMAGES, labels[:3])
     with pytest.raises(ImageError, match=r"expected labels=, or a folder .* got ndarray"):
         explainer.errors(IMAGES)

@@ -21,6 +21,7 @@ SUMMARY = {
     "cav_high": 0.32,
     "separated": True,
     "seen": 0.95,
+    "raised": 1.0,
     "note": "",
 }
 EFFECTS = {
@@ -91,6 +92,7 @@ def test_a_share_around_zero_breaks_no_limit():
 DOUBTS = {
     "negatives": {"numbers": {"separated": False}},
     "does not see": {"numbers": {"seen": 0.7}},
+    "no image raises the class": {"numbers": {"raised": 0.0, "mean": 0.0}},
     "one image": {"numbers": {"ci_low": NAN, "note": "one image"}},
     "no interval": {"numbers": {"mean": NAN}},
     "no layer is known": {"best_layers": {}},
@@ -112,6 +114,15 @@ def test_concepts_that_must_not_be_used_and_shares_without_a_number():
     assert (found.state, found.reason) == ("cannot tell", "do not use")
     found = outcome(ConceptLimit(max_share=9), erased={"share": NAN, "note": "not seen"})
     assert (found.state, found.reason) == ("cannot tell", "not seen")
+
+
+def test_images_that_do_not_raise_the_class_do_not_hide_the_others():
+    few = {
+        "numbers": {"raised": 0.25}
+    }  # 0.2 to 0.35 over all images: the others have four times that
+    assert outcome(ConceptLimit(max_attribution=0.35), **few).state == "cannot tell"
+    assert outcome(ConceptLimit(max_attribution=1.4), **few).state == "kept"
+    assert outcome(ConceptLimit(max_attribution=0.19), **few).state == "broken"
 
 
 def test_sentences():

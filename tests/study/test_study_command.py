@@ -411,6 +411,13 @@ def test_what_cannot_be_told_is_a_warning(finished, capsys):
     assert f"limit: {one['sentence']}" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_limit_at_a_layer_that_is_not_explained_is_refused(place):
+    limit = 'limits: {dark: {max_attribution: 0.1, layer: "1"}}'
+    edit(place, "\noutput: out\n", f"\n{limit}\noutput: out\n")
+    with pytest.raises(StudyError, match=r"limits\.dark\.layer: layer '1' is not explained; .* 3"):
+        carry_out(place)
+
+
 @pytest.mark.parametrize(
     ("limit", "message"),
     [

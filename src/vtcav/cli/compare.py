@@ -44,7 +44,6 @@ def class_folders(root: str | Path, model: Model) -> dict[int, str | Path]:
         ModelError: For a folder that is named after no class.
     """
     from vtcav.images.listing import subfolders
-    from vtcav.study.prepare import class_of_folder
 
     folders = subfolders(root, "a folder with one folder of images per class")
     if not folders:
@@ -54,7 +53,7 @@ def class_folders(root: str | Path, model: Model) -> dict[int, str | Path]:
         )
     found: dict[int, str | Path] = {}
     for name, folder in folders.items():
-        index = class_of_folder(model, name)
+        index = model.class_of_folder(name)
         if index in found:
             raise ImageError(
                 f"two folders are named like class {model.class_names[index]!r}: "

@@ -54,9 +54,10 @@ def run(arguments: Arguments) -> None:
             analysis.table.head(_PRINTED),
             _COLUMNS,
         )
-        for sentence in analysis.findings() or ["No concept separates wrong from right images."]:
+        for sentence in analysis.findings() or [analysis.conclusion]:
             print_line(sentence)
-        print_line("A concept that goes with errors need not cause them: erasing it tells.")
+        if not analysis.conclusion:
+            print_line("A concept that goes with errors need not cause them: erasing it tells.")
     where = None if output is None else str(output.resolve())
     data = analysis.summary() | {"table": analysis.table, "output": where}
     lines = ["Nothing was written; -o FOLDER keeps tables and figure."]

@@ -202,6 +202,24 @@ class Model(ABC):
             )
         return index
 
+    def class_of_folder(self, name: str) -> int:
+        """Return the class that a folder of images is named after.
+
+        Case and punctuation do not matter if the name then fits one class only ("Egyptian_cat"). It
+        may also be an index.
+
+        Raises:
+            ModelError: When there is no such class.
+        """
+
+        def plain(text: str) -> str:
+            return "".join(c if c.isalnum() else " " for c in text.casefold()).strip()
+
+        alike = [i for i, known in enumerate(self.class_names) if plain(known) == plain(name)]
+        if len(alike) == 1 and not name.isdecimal():
+            return alike[0]
+        return self.class_index(name)
+
 
 def _whole_number(value: object) -> int | None:
     """Return a whole number given as a number or as digits, or None for anything else."""

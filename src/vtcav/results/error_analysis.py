@@ -117,12 +117,26 @@ class ErrorAnalysis:
         """Return the significant rows of the table as sentences, the clearest first."""
         return list(_sentences(self._findings))
 
+    @property
+    def conclusion(self) -> str:
+        """What can be said where there is no finding; empty where there are some."""
+        if self.findings():
+            return ""
+        tested = int(self._findings["q_value"].notna().sum())
+        if tested:
+            pairs = count(tested, "comparison")
+            return f"No concept separates wrong from right images: none of {pairs} has q ≤ 0.05."
+        if self._findings.empty:
+            return "The network gets every image right, so there is nothing to compare."
+        return "Nothing could be compared; the notes in the table say why."
+
     def summary(self) -> dict[str, Any]:
         """Return the counts and findings as plain data."""
         return {
             "described": self.described,
             "layers": dict(self.layers),
             "findings": self.findings(),
+            "conclusion": self.conclusion,
             "skipped": [asdict(skip) for skip in self.skipped],
         }
 

@@ -75,7 +75,7 @@ class LimitOutcome:
         most: The limit.
         found: What was measured; NaN where there is no number.
         low: The lower end of its interval; NaN where there is none.
-        high: The upper end.
+        high: The upper end; of an attribution that of the images which raise the class at all.
         state: "broken" where the whole interval lies above the limit, "kept" where none of it does,
             else "cannot tell".
         failed: Whether the limit counts as broken: it is, or it is strict and cannot be told.
@@ -174,12 +174,16 @@ def _attribution(rows: list[dict[str, Any]], distrust: str) -> _Reading:
     [row] = rows
     low, high = _span(row["ci_low"], row["cav_low"]), _span(row["ci_high"], row["cav_high"])
     reason = next(_doubts(row, distrust), "")
-    return _Reading(row["mean"], min(low, default=math.nan), max(high, default=math.nan), reason)
+    # images that do not raise the class have 0 whatever they show: the others keep to it, or not
+    most = max(high, default=math.nan) / (row["raised"] or math.nan)
+    return _Reading(row["mean"], min(low, default=math.nan), most, reason)
 
 
 def _doubts(row: Mapping[str, Any], distrust: str) -> Iterator[str]:
     if not row["separated"]:
         yield "the layer does not tell the concept from its negatives"
+    if not row["raised"]:
+        yield "no image raises the class above zero feature maps: name another layer"
     if row["seen"] < SEEN:
         yield "the layer does not see the concept"
     if distrust:

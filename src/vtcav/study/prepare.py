@@ -77,6 +77,11 @@ def prepare(
     with study.at("layers"):
         settings = study.options.part(ExplainerSettings)
         explainer = VisualTCAV(model, study.layers, **settings, progress=progress, cache=cache)
+    for concept, limit in study.limits.items():
+        if limit.layer is not None and limit.layer not in explainer.layers:
+            known = ", ".join(explainer.layers)
+            message = f"layer {limit.layer!r} is not explained; expected one of {known}"
+            raise StudyError(study.located(f"limits.{concept}.layer", message))
     return Prepared(study, explainer, _classes(study, model), *_images(study, model))
 
 
@@ -85,7 +90,7 @@ def _classes(study: Study, model: Model) -> dict[str, ClassToExplain]:
     found: dict[int, ClassToExplain] = {}
     for key, source in study.classes.items():
         with study.at(f"classes.{key}"):
-            index = class_of_folder(model, key)
+            index = model.class_of_folder(key)
             if index in found:
                 raise ModelError(
                     f"{key!r} and {found[index].key!r} are the same class, "
@@ -97,25 +102,6 @@ def _classes(study: Study, model: Model) -> dict[str, ClassToExplain]:
     return {folders[str(index)]: one for index, one in found.items()}
 
 
-def class_of_folder(model: Model, name: str) -> int:
-    """Return the class that a folder is named after.
-
-    Case and punctuation do not matter if the name then fits one class only ("Egyptian_cat"). It may
-    also be an index.
-
-    Raises:
-        ModelError: When there is no such class.
-    """
-
-    def plain(text: str) -> str:
-        return "".join(c if c.isalnum() else " " for c in text.casefold()).strip()
-
-    alike = [i for i, known in enumerate(model.class_names) if plain(known) == plain(name)]
-    if len(alike) == 1 and not name.isdecimal():
-        return alike[0]
-    return model.class_index(name)
-
-
 def _images(study: Study, model: Model) -> tuple[dict[str, ImageToExplain], list[Skipped]]:
     """Return the photographs by the names of their folders, and those that are left out."""
     found: dict[str, ImageToExplain] = {}
@@ -123,7 +109,7 @@ def _images(study: Study, model: Model) -> tuple[dict[str, ImageToExplain], list
     for name, spec in study.images.items():
         top = study.options.top if spec.classes is None else spec.classes
         with study.at("options.top" if spec.classes is None else f"images.{name}"):
-            classes = top if isinstance(top, int) else [class_of_folder(model, t) for t in top]
+            classes = top if isinstance(top, int) else [model.class_of_folder(t) for t in top]
         [ref] = collect(paths(spec.file))
         try:
             ref.load()

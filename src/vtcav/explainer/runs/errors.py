@@ -17,7 +17,7 @@ from vtcav.explainer.settings import ErasureSettings
 from vtcav.images.references import ImageRef
 from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.error_analysis import ErrorAnalysis, ErrorImages, compared
-from vtcav.results.words import SIGNIFICANT
+from vtcav.results.words import SIGNIFICANT, distinct_names
 
 _GROUPS = 6  # findings whose images are shown
 
@@ -47,7 +47,7 @@ def analyse_errors(
         raise ExplanationError(
             f"errors are of networks that choose one class; this one's task is {task_kind!r}"
         )
-    cavs, names = attributor.cavs, attributor.model.class_names
+    cavs, names = attributor.cavs, distinct_names(attributor.model.class_names)
     # the layers together find the images of a concept; CAVs without place filters have no such map
     together = Targets.of(cavs) is not None
     layers = {name: TOGETHER if together else cavs.best_layer(name) for name in cavs.names}

@@ -43,22 +43,27 @@ def labelled(
         ModelError: For a class that the network does not have.
         DatasetError: For a table without images or labels.
     """
+    groups: dict[int, list[ImageRef]] = {}
     if labels is None:
         sources = images if isinstance(images, Mapping) else _by_class(images)
-        groups = {name: collect(source) for name, source in sources.items()}
+        for name, source in sources.items():
+            text = isinstance(name, str)
+            index = model.class_of_folder(name) if text else model.class_index(name)
+            groups.setdefault(index, []).extend(collect(source))
     else:
         refs = collect(images)
         if len(refs) != len(labels):
-            raise ImageError(f"expected a label for each image: {len(refs)} and {len(labels)}")
-        groups = {}
+            raise ImageError(
+                f"expected a label for each image, got {len(refs)} images and {len(labels)} labels"
+            )
         for ref, label in zip(refs, labels, strict=True):
-            groups.setdefault(str(label), []).append(ref)
+            groups.setdefault(model.class_index(label), []).append(ref)
     found: list[ImageRef] = []
     classes: list[int] = []
-    for name, refs in groups.items():
+    for index, refs in groups.items():
         few = draw(refs, limit, seed)
         found += few
-        classes += [model.class_index(name)] * len(few)
+        classes += [index] * len(few)
     return _named_apart(found, [model.class_names[i] for i in classes]), classes
 
 
@@ -82,9 +87,11 @@ def _named_apart(refs: Sequence[ImageRef], classes: Sequence[str]) -> list[Image
         ref if counts[ref.name] == 1 else replace(ref, name=f"{name}/{ref.name}")
         for ref, name in zip(refs, classes, strict=True)
     ]
-    taken: Counter[str] = Counter()
+    taken: set[str] = set()
     for i, ref in enumerate(named):
-        taken[ref.name] += 1
-        if taken[ref.name] > 1:
-            named[i] = replace(ref, name=f"{ref.name} ({taken[ref.name]})")
+        free = ref.name
+        while free in taken:
+            free += "*"
+        taken.add(free)
+        named[i] = ref if free == ref.name else replace(ref, name=free)
     return named

@@ -19,6 +19,7 @@ from vtcav.method.erasure.region import SEEN
 from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.provenance import Provenance
 from vtcav.results.rows import RankedRow
+from vtcav.results.words import distinct_names
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class PresenceTask(Task):
 
     def _rows(self, names: Sequence[str], digests: Sequence[str], x: Tensor) -> BatchRows:
         images = self.attributor.forward(names, x)
-        class_names = self.attributor.model.class_names
+        # right and wrong are told by these names, so no two classes may have one
+        class_names = distinct_names(self.attributor.model.class_names)
         best = images.probabilities.max(1)
         concepts = list(self._concepts(images))
         rows = []
