@@ -38,7 +38,9 @@ def first(tensors, ending):
 
 
 def test_what_was_saved_passes(saved, tmp_path):
-    load(tmp_path, *saved)
+    bank = load(tmp_path, *saved)
+    assert list(bank.layers) == saved[1]["layers"]
+    assert bank.names == tuple(concept["name"] for concept in saved[1]["concepts"])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
