@@ -18,7 +18,7 @@ pytest.importorskip("skimage")
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory):
-    """What the demonstration wrote of few crops, with every way to the network blocked."""
+    """What `vtcav demo` wrote, with every way to the network blocked."""
     folder = tmp_path_factory.mktemp("demo")
     connect = socket.socket.connect
 
@@ -27,8 +27,7 @@ def output(tmp_path_factory):
 
     socket.socket.connect = refuse
     try:
-        model = vtcav.load_model("demo", device="cpu")
-        assert demo.run_demo(folder, model, images=5, shown=False) == folder / "report.html"
+        assert main(["demo", "-o", str(folder), "--quiet", "--device", "cpu"]) == 0
     finally:
         socket.socket.connect = connect
     return folder
@@ -80,7 +79,7 @@ def test_adaptive_is_near_the_truth_on_real_weights(output):
 def test_the_class_is_explained_with_crops(output):
     glob = vtcav.GlobalExplanation.load(output / "class")
     assert glob.class_name == "Egyptian cat"
-    assert len(glob.images) == 5
+    assert len(glob.images) == 16
     assert glob.summary()["mean"].between(0, 0.1).all()
 
 

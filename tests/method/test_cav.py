@@ -113,7 +113,10 @@ def test_another_preprocessing_is_refused_with_both_named(explainer, path):
 def test_a_layer_of_other_width_is_refused(explainer, path):
     name, cavs = next(iter(explainer.cavs.layers.items()))
     narrow = {name: replace(cavs, v=cavs.v[:, :2])}
-    replace(explainer.cavs, layers=narrow).save(path)
+    bank = replace(explainer.cavs, layers=narrow)
+    with pytest.raises(vtcav.CavError, match=r"have 2 channels, the network has \d+"):
+        vtcav.VisualTCAV(explainer.model, cavs=bank)
+    bank.save(path)
     with pytest.raises(vtcav.CavError, match=r"'1' has shape \[7, 4\], expected \[7, 2\]"):
         vtcav.VisualTCAV(explainer.model, cavs=vtcav.CavBank.load(path))
 

@@ -33,6 +33,9 @@ EFFECTS = {
     "fill_low": 2.0,
     "fill_high": 2.6,
     "gap": 5.0,
+    "present": 1.0,
+    "n": 20,
+    "p_value": 0.001,
     "note": "",
 }
 
@@ -83,6 +86,21 @@ def test_a_share_counts_in_both_directions_and_over_all_fills(most, state, sign)
     assert found.state == state
 
 
+def test_a_concept_that_the_images_do_not_show_tells_nothing():
+    erased = {"present": 0.05, "n": 20, "share": 0.0, "share_low": 0.0, "share_high": 0.0}
+    found = outcome(ConceptLimit(max_share=0.5), erased=erased | {"fill_low": 0, "fill_high": 0})
+    assert (found.state, found.failed) == ("cannot tell", False)
+    assert found.reason == "the concept is found in 1 of 20 images: give images that show it"
+
+
+@pytest.mark.parametrize(("p", "state"), [(0.04, "broken"), (0.2, "cannot tell"), (NAN, "broken")])
+def test_what_any_region_of_its_size_changes_breaks_no_limit(p, state):
+    found = outcome(ConceptLimit(max_share=0.1), erased={"p_value": p})
+    assert found.state == state
+    assert ("chance may explain it" in found.reason) == (state == "cannot tell")
+    assert outcome(ConceptLimit(max_share=0.6), erased={"p_value": p}).state == "kept"
+
+
 def test_a_share_around_zero_breaks_no_limit():
     erased = {"share": 0.01, "share_low": -0.1, "share_high": 0.1, "fill_low": 0, "fill_high": 0.1}
     assert outcome(ConceptLimit(max_share=0.05), erased=erased).state == "cannot tell"
@@ -127,7 +145,7 @@ def test_images_that_do_not_raise_the_class_do_not_hide_the_others():
 
 def test_sentences():
     assert outcome(ConceptLimit(max_attribution=0.05)).sentence == (
-        "the attribution of 'tag' to 'zebra' breaks the limit of 0.050: 0.300 (0.200 to 0.350) at a"
+        "the attribution of 'tag' to 'zebra' breaks the limit of 0.05: 0.300 (0.200 to 0.350) at a"
     )
     assert outcome(ConceptLimit(max_share=0.6)).sentence == (
         "what erasing 'tag' changes of the score of 'zebra' keeps to the limit of 60 %: 50 % "

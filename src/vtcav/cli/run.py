@@ -74,7 +74,8 @@ def run(arguments: Arguments) -> int:
 def _limits(limits: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a line for each broken limit, and how many are kept."""
     kept = sum(one["state"] == "kept" for one in limits)
-    lines = [f"Limit broken: {one['sentence']}" for one in limits if one["failed"]]
+    said = {"broken": "Limit broken", "cannot tell": "Limit failed (strict)"}
+    lines = [f"{said[one['state']]}: {one['sentence']}" for one in limits if one["failed"]]
     return [*lines, f"{kept} of {count(len(limits), 'limit')} kept"] if limits else []
 
 

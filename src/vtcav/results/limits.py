@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 from vtcav.method.erasure.region import SEEN
 from vtcav.parameters import Constraint, Flag, Settings, Text, parameter
 from vtcav.results.effect_tables import of_pictures
-from vtcav.results.words import value
+from vtcav.results.verdicts import RARE
+from vtcav.results.words import SIGNIFICANT, count, value
 
 if TYPE_CHECKING:
     import pandas as pd
 
 State: TypeAlias = Literal["broken", "cannot tell", "kept"]
 STATES: tuple[State, ...] = get_args(State)
+CHANCE = "regions of the same size elsewhere change it as much, so chance may explain it"
 Quantity: TypeAlias = Literal["attribution", "share"]
 
 
@@ -103,12 +105,13 @@ class LimitOutcome:
     def sentence(self) -> str:
         """The outcome as a sentence."""
         number: Callable[[float], str] = value
+        most = f"{self.most:g}"
         what = f"the attribution of {self.concept!r} to {self.class_name!r}"
         if self.quantity == "share":
-            number = _percent
+            number, most = _percent, f"{100 * self.most:g} %"
             what = f"what erasing {self.concept!r} changes of the score of {self.class_name!r}"
         where = f" at {self.layer}" * bool(self.layer)
-        limit = f"the limit of {number(self.most)}"
+        limit = f"the limit of {most}"
         span = f" ({number(self.low)} to {number(self.high)})" * (not math.isnan(self.low))
         shown = "" if math.isnan(self.found) else f": {number(self.found)}{span}{where}"
         if self.state == "cannot tell":
@@ -160,12 +163,21 @@ def outcomes(
 
 @dataclass(frozen=True)
 class _Reading:
-    """A measured value with its interval, or why there is none."""
+    """A measured value with its interval, or why there is none.
+
+    Attributes:
+        found: The value.
+        low: The lower end.
+        high: The upper end.
+        reason: Why nothing can be told.
+        by_chance: Why a high value tells nothing; a low one does.
+    """
 
     found: float = math.nan
     low: float = math.nan
     high: float = math.nan
     reason: str = ""
+    by_chance: str = ""
 
 
 def _attribution(rows: list[dict[str, Any]], distrust: str) -> _Reading:
@@ -196,6 +208,10 @@ def _share(rows: list[dict[str, Any]]) -> _Reading:
     if not rows:
         return _Reading(reason="nothing was erased")
     [row] = rows
+    if row["present"] < RARE:
+        found = round(row["present"] * row["n"])
+        of = count(int(row["n"]), "image")
+        return _Reading(reason=f"the concept is found in {found} of {of}: give images that show it")
     if math.isnan(row["share"]) or math.isnan(row["share_low"]):
         return _Reading(abs(row["share"]), reason=row["note"] or "there is no interval")
     fills = _span(row["fill_low"] / row["gap"], row["fill_high"] / row["gap"])
@@ -203,7 +219,8 @@ def _share(rows: list[dict[str, Any]]) -> _Reading:
     low, high = min(ends), max(ends)
     # a concept that speaks against the class is used, too
     inner = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
-    return _Reading(abs(row["share"]), inner, max(abs(low), abs(high)))
+    chance = CHANCE if row["p_value"] > SIGNIFICANT else ""
+    return _Reading(abs(row["share"]), inner, max(abs(low), abs(high)), by_chance=chance)
 
 
 def _span(*numbers: float) -> list[float]:
@@ -220,7 +237,8 @@ def _outcome(
     state: State = "cannot tell"
     reason = reading.reason
     if not reason and reading.low > most:
-        state = "broken"
+        state = "cannot tell" if reading.by_chance else "broken"
+        reason = reading.by_chance
     elif not reason and reading.high <= most:
         state = "kept"
     elif not reason:
