@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, get_type_hints
 
-import torch
 from torch import Tensor
 
 from vtcav.errors import CavError, warn
 from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.erasure import Targets
 from vtcav.explainer.forward_pass import ForwardPass
-from vtcav.explainer.layer_result import LEARNED_FROM, NOT_SEEN
+from vtcav.explainer.layer_result import NOT_SEEN
 from vtcav.explainer.runs.part import BatchComputer, BatchRows, Task
+from vtcav.explainer.runs.presence_task import Presence, presence_rows
 from vtcav.explainer.settings import ErasureSettings
-from vtcav.method.concept_map import PRESENT, presence
 from vtcav.method.erasure.region import LEVEL, SEEN
 from vtcav.results.bank import CavBank
 from vtcav.results.effect_tables import TOGETHER
@@ -130,29 +129,9 @@ class RankTask(Task):
         return self._rows
 
     def _rows(self, names: Sequence[str], digests: Sequence[str], x: Tensor) -> BatchRows:
-        attributor, class_names = self.attributor, self.attributor.model.class_names
-        images = attributor.forward(names, x)
-        M = self.maps(images)
-        shown = presence(M, torch.tensor(True)).tolist()
-        areas = (M > PRESENT).double().mean((1, 2)).tolist()
-        best = images.probabilities.max(1)
-        rows = []
-        for n, name in enumerate(names):
-            learned = bool(attributor.cavs.concepts_of(digests[n]))
-            notes = filter(None, [self.caution, LEARNED_FROM * learned])
-            rows.append(
-                RankedRow(
-                    image=name,
-                    layer=self.layer,
-                    concept=self.concept,
-                    presence=shown[n],
-                    area=areas[n],
-                    predicted_class=class_names[int(best.indices[n])],
-                    probability=float(best.values[n]),
-                    note="; ".join(notes),
-                )
-            )
-        return BatchRows(rows)
+        images = self.attributor.forward(names, x)
+        shown = Presence.of(self.concept, self.layer, self.maps(images), self.caution)
+        return BatchRows(presence_rows(self.attributor, images, digests, [shown]))
 
 
 def _check_seen(targets: Targets | None, concept: str) -> None:
