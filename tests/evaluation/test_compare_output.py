@@ -18,6 +18,7 @@ from vtcav.errors import ExplanationError, ImageError, ModelError
 from vtcav.evaluation.compare.compute import compare
 from vtcav.evaluation.compare.figure import plot_comparison
 from vtcav.evaluation.compare.methods import ERASURE, METHODS, UNITS
+from vtcav.models.base import Model
 
 IMAGES = {"cat": pictures(3, seed=5), "fox": pictures(2, seed=6)}
 
@@ -195,11 +196,8 @@ def test_wrong_usage(place, capsys, arguments, message):
 def test_folders_are_named_like_classes(place):
     class Named:
         class_names = ("Egyptian cat", "black-and-tan coonhound", "crane", "crane")
-
-        def class_index(self, wanted):
-            from vtcav.models.base import Model
-
-            return Model.class_index(self, wanted)
+        class_index = Model.class_index
+        class_of_folder = Model.class_of_folder
 
     for name in ("egyptian_cat", "Black-and-tan coonhound", "3"):
         (place / "named" / name).mkdir(parents=True)
