@@ -15,7 +15,7 @@ import uvicorn
 from playwright.sync_api import sync_playwright
 
 from vtcav import load_model
-from vtcav.cli.demo import LAYERS
+from vtcav.cli.commands.demo import LAYERS
 from vtcav.explorer import Session, create_app
 from vtcav.explorer.server import listen, samples
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import vtcav
-from vtcav.cli import demo
+from vtcav.cli.commands import demo
 from vtcav.datasets import demo_photographs, textures
 from vtcav.results.figures.global_explanation import plot_global
 from vtcav.results.figures.local_explanation import plot_local

@@ -83,7 +83,7 @@ learning=explainer.learning plotting=results.figures precision=models.heads.mixe
 quadrature=method.integral.trapezoid runs=explainer.runs saved=files.manifest scratch=files.spill
 shortcuts=models.settings shown=images.input_box storage=files.atomic tables=results.tables
 diagnostics.place=diagnostics.location diagnostics.trust=diagnostics.levels
-evaluation.comparison=evaluation.compare.result evaluation.command=cli.evaluate
+evaluation.comparison=evaluation.compare.result evaluation.command=cli.commands.evaluate
 evaluation.concept_removal=evaluation.removal.curves,method.concept_part
 evaluation.insertion=evaluation.removal.compute evaluation.masks=images.masks
 evaluation.insertion_result=evaluation.removal.result

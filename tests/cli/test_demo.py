@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 import vtcav
-from vtcav.cli import demo, main
+from vtcav.cli import main
+from vtcav.cli.commands import demo
 from vtcav.datasets import demo_photographs, textures
 
 pytestmark = pytest.mark.demo

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.helpers.small import concepts, negatives, pictures, small_explainer
 from vtcav.cli import main
-from vtcav.cli.compare import class_folders
+from vtcav.cli.commands.compare import class_folders
 from vtcav.errors import ExplanationError, ImageError, ModelError
 from vtcav.evaluation.compare.compute import compare
 from vtcav.evaluation.compare.figure import plot_comparison
@@ -219,6 +219,8 @@ def test_folders_are_named_like_classes(place):
 
 
 def test_the_command_is_light_to_import():
-    code = "import sys, vtcav.cli.compare; print({'torch', 'matplotlib'} & set(sys.modules))"
+    code = (
+        "import sys, vtcav.cli.commands.compare; print({'torch', 'matplotlib'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -117,7 +117,7 @@ def test_figures_sentences_and_terminal_speak_of_pictures(explainer, tmp_path, c
     assert drawn[0] == drawn[1]
     glob = explainer.explain_class("b", red[:3])
     assert glob.plot().axes
-    from vtcav.cli import explain_class
+    from vtcav.cli.commands import explain_class
 
     explain_class._print(glob)
     said = capsys.readouterr().out

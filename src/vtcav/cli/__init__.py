@@ -1,7 +1,7 @@
 """The command line: a thin shell over the API.
 
-Each command is a module of its name: its docstring is the help, `add_options` declares the options
-and `run` does the work.
+Each command is a module of its name in `commands`: its docstring is the help, `add_options`
+declares the options and `run` does the work.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def parser() -> Parser:
     root.add_argument("--version", action="version", version=f"vtcav {version('vtcav')}")
     commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in _COMMANDS:
-        _add_command(commands, import_module(f"vtcav.cli.{name}"))
+        _add_command(commands, import_module(f"vtcav.cli.commands.{name}"))
     return root
 
 

@@ -52,7 +52,7 @@ def run(arguments: Arguments) -> None:
 
     layers = arguments.layers
     if arguments.model == "demo" and layers is None and arguments.cavs is None:
-        from vtcav.cli.demo import LAYERS
+        from vtcav.cli.commands.demo import LAYERS
 
         layers = list(LAYERS)
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends the server

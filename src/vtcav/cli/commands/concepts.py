@@ -20,7 +20,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcav.cli.localise import mask_value
+from vtcav.cli.commands.localise import mask_value
 from vtcav.cli.options import Arguments, Parser, UsageError, names, positive
 from vtcav.explainer.settings import FitSettings
 
