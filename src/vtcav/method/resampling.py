@@ -21,6 +21,7 @@ __all__ = [
     "Draws",
     "bootstrap_draws",
     "counts",
+    "halves",
     "null_draws",
     "subset_draw",
     "tested_examples",
@@ -162,3 +163,27 @@ def bootstrap_draws(examples: int, negatives: int, count: int, seed: int) -> Dra
         torch.randint(examples, (count, examples), generator=generator).int(),
         torch.randint(negatives, (count, negatives), generator=generator).int(),
     )
+
+
+def halves(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Divide positions at random into two halves, each in ascending order.
+
+    Every second position would not do: images often alternate between kinds (two views, two
+    classes in turn), and each half would then hold one kind alone.
+
+    Args:
+        count: Number of positions; one alone is in both halves.
+        seed: Seeds the division.
+
+    Returns:
+        Positions [ceil(count / 2)] and the others.
+
+    Example:
+        >>> halves(5)
+        (tensor([2, 3, 4]), tensor([0, 1]))
+    """
+    if count == 1:
+        return torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    first, second = order[: (count + 1) // 2], order[(count + 1) // 2 :]
+    return first.sort().values, second.sort().values

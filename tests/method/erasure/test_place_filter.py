@@ -13,6 +13,7 @@ from tests.helpers.literal_places import (
 )
 from vtcav.method.auc import auc
 from vtcav.method.erasure.place_filter import Background, outer_products, top_means
+from vtcav.method.resampling import halves
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +53,10 @@ def test_filters_are_those_of_the_literal_reading(network, pictures):
         assert float(places.high[0]) == pytest.approx(high, rel=2e-3)
         held_out = []
         for half in (0, 1):
-            own = E[half::2], N[half::2]
+            own = [F[halves(len(F))[half].numpy()] for F in (E, N)]
+            others = [F[halves(len(F))[1 - half].numpy()] for F in (E, N)]
             w, *_ = refined(*own, pooled_discriminant(*own))
-            top = [
-                np.einsum("c,nchw->nhw", w, F[1 - half :: 2]).reshape(len(F[1 - half :: 2]), -1)
-                for F in (E, N)
-            ]
+            top = [np.einsum("c,nchw->nhw", w, F).reshape(len(F), -1) for F in others]
             pairs = top[0].max(1)[:, None] - top[1].max(1)
             held_out.append((pairs > 0).mean())
         assert float(places.seen[0]) == pytest.approx(np.mean(held_out), abs=0.02)
@@ -89,6 +88,15 @@ def test_noise_is_not_seen(network, pictures):
         .all(axis=None)
     )
     assert effects.loc["none", "note"].str.contains("not seen at these layers").all()
+
+
+def test_negatives_that_alternate_between_two_kinds(network):
+    """Every second position would leave each half one kind of negatives."""
+    examples, negatives = red_squares()
+    bright = [np.clip(picture.astype(int) + 90, 0, 255).astype(np.uint8) for picture in examples]
+    mixed = [negatives[i] if i % 2 else bright[i] for i in range(min(len(bright), len(negatives)))]
+    explainer = explainer_of(network).fit({"red": examples}, mixed)
+    assert all(float(found.places.seen) > 0.95 for found in explainer.cavs.layers.values())
 
 
 def test_what_a_layer_does_not_see_is_flagged_in_every_row(network, pictures):

@@ -19,6 +19,7 @@ from vtcav.images.batches import Batches
 from vtcav.images.concepts import ImageSet
 from vtcav.images.progress import Progress
 from vtcav.images.references import ImageRef
+from vtcav.method.resampling import halves
 from vtcav.models.finite import check_finite
 from vtcav.models.foreign_errors import network_errors
 
@@ -59,9 +60,12 @@ class Sample:
         return len(self.places[layer][0])
 
     def halves(self, layer: str) -> tuple[Array, Array]:
-        """Return the places [n, C] of every second image, and those of the others."""
+        """Return the places [n, C] of a random half of the images, and those of the others."""
         own = self.places[layer]
-        return np.concatenate(own[::2]), np.concatenate(own[1::2])
+        first, second = (
+            np.concatenate([own[image] for image in half.tolist()]) for half in halves(len(own))
+        )
+        return first, second
 
     def all(self, layer: str) -> Array:
         """Return the places of all images [n, C]."""

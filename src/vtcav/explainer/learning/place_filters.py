@@ -11,7 +11,7 @@ its region is where it responds, and nothing of it is learned.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
@@ -35,14 +35,13 @@ from vtcav.method.erasure.place_filter import (
     pattern,
     top_means,
 )
-from vtcav.method.resampling import Draws
+from vtcav.method.resampling import Draws, halves
 
 if TYPE_CHECKING:
     from vtcav.explainer.learning.learning_cache import SetEntries
 
-
-_FOLDS = (slice(None), slice(0, None, 2), slice(1, None, 2))
-"""The images that a filter is learned from: all, and either half."""
+_FOLDS = 3
+"""What filters are learned from: all images, and either half of them."""
 
 Backgrounds: TypeAlias = dict[str, list[Background]]
 """The background of each fold, by layer."""
@@ -85,9 +84,9 @@ class PlaceLearning:
         for layer in self._run.layers:
             pair, v = (examples.gap[layer], negatives.gap[layer]), concept.directions.get(layer)
             if v is None or points_along(v, direction(*pair)):
-                start[layer] = torch.cat([_start(*pair, fold) for fold in _FOLDS])
+                start[layer] = torch.cat([_start(*pair, fold) for fold in range(_FOLDS)])
             else:
-                start[layer] = v.to(pair[0]).expand(len(_FOLDS), -1).clone()
+                start[layer] = v.to(pair[0]).expand(_FOLDS, -1).clone()
                 fixed.add(layer)
         here = self._recalled(concept, examples, start)
         if here is None:
@@ -144,7 +143,7 @@ class PlaceLearning:
                 offset = torch.cat([here[layer].offset.flatten() for here in wanted])
                 parts[layer].append(highest(F, w, offset))
         for layer, values in parts.items():
-            own = torch.cat(values).cpu().reshape(-1, len(wanted), REFINEMENTS + 1, len(_FOLDS))
+            own = torch.cat(values).cpu().reshape(-1, len(wanted), REFINEMENTS + 1, _FOLDS)
             for here, responses in zip(wanted, own.unbind(1), strict=True):
                 here[layer].highest[images] = responses
 
@@ -208,24 +207,26 @@ class PlaceLearning:
 
     def _learn_background(self, negatives: LearnedSet) -> Backgrounds:
         centre = {layer: negatives.gap[layer].mean(0) for layer in self._run.layers}
-        halves: dict[str, list[Tensor]] = {}
+        in_first = torch.zeros(len(negatives.used), dtype=torch.bool)
+        in_first[halves(len(in_first))[0]] = True
+        sums: dict[str, list[Tensor]] = {}
         locations: dict[str, int] = {}
-        first = 0
+        done = 0
         for maps in self._maps(negatives):
             for layer, F in maps.items():
                 locations[layer] = F[0, 0].numel()
                 # positions in the whole set decide, whatever the batches
-                even = (torch.arange(first, first + len(F)) % 2 == 0).to(F.device)
-                own = [outer_products(F[half], centre[layer]) for half in (even, ~even)]
-                before = halves.get(layer, [torch.zeros_like(sums) for sums in own])
-                halves[layer] = [a + b for a, b in zip(before, own, strict=True)]
-            first += len(F)
+                half = in_first[done : done + len(F)].to(F.device)
+                own = [outer_products(F[part], centre[layer]) for part in (half, ~half)]
+                before = sums.get(layer, [torch.zeros_like(each) for each in own])
+                sums[layer] = [a + b for a, b in zip(before, own, strict=True)]
+            done += len(F)
         return {
             layer: [
-                _fold(locations[layer], negatives.gap[layer], fold, centre[layer], sums)
-                for fold, sums in zip(_FOLDS, _sums(even, odd, len(negatives.used)), strict=True)
+                _background(locations[layer], negatives.gap[layer], fold, centre[layer], outer)
+                for fold, outer in enumerate(_by_fold(first, second, len(in_first)))
             ]
-            for layer, (even, odd) in halves.items()
+            for layer, (first, second) in sums.items()
         }
 
     def _top_means(self, examples: LearnedSet, w: dict[str, Tensor]) -> dict[str, list[Tensor]]:
@@ -236,7 +237,7 @@ class PlaceLearning:
                 parts[layer].append(top_means(F, w[layer]))
         tops = {layer: torch.cat(values) for layer, values in parts.items()}
         return {
-            layer: [_taken(top[:, k], fold).mean(0) for k, fold in enumerate(_FOLDS)]
+            layer: [_taken(top[:, fold], fold).mean(0) for fold in range(_FOLDS)]
             for layer, top in tops.items()
         }
 
@@ -245,23 +246,25 @@ class PlaceLearning:
             yield from passing
 
 
-def _start(positives: Tensor, negatives: Tensor, fold: slice) -> Tensor:
+def _start(positives: Tensor, negatives: Tensor, fold: int) -> Tensor:
     """Return the discriminant of pooled activations [1, C], which refinement begins with."""
     positives, negatives = _taken(positives, fold), _taken(negatives, fold)
     draws = Draws.whole(len(positives), len(negatives))
     return discriminant_directions(positives, negatives, draws)
 
 
-def _taken(values: Tensor, fold: slice) -> Tensor:
-    """Return the values of a fold; of a single image, its value for every fold."""
-    return values[fold] if len(values[fold]) else values
+def _taken(values: Tensor, fold: int) -> Tensor:
+    """Return the values of a fold's images; of a single image, its value for every fold."""
+    return values if fold == 0 else values[halves(len(values))[fold - 1].to(values.device)]
 
 
-def _sums(even: Tensor, odd: Tensor, images: int) -> tuple[Tensor, Tensor, Tensor]:
-    return even + odd, even, odd if images > 1 else even
+def _by_fold(first: Tensor, second: Tensor, images: int) -> tuple[Tensor, Tensor, Tensor]:
+    return first + second, first, second if images > 1 else first
 
 
-def _fold(locations: int, gap: Tensor, fold: slice, centre: Tensor, outer: Tensor) -> Background:
+def _background(
+    locations: int, gap: Tensor, fold: int, centre: Tensor, outer: Tensor
+) -> Background:
     """Return the background of a fold from outer products about the mean of all."""
     part = _taken(gap, fold)
     mean, count = part.mean(0), locations * len(part)
@@ -272,24 +275,40 @@ def _fold(locations: int, gap: Tensor, fold: slice, centre: Tensor, outer: Tenso
 def _kept_step(concept: Concept, here: _Learned, f: int) -> int:
     """Return the step of the refinement that is kept of fold f."""
     pair = here.highest[concept.examples], here.highest[concept.negatives]
-    own = [_taken(highest[:, :, f], _FOLDS[f]) for highest in pair]
+    own = [_taken(highest[:, :, f], f) for highest in pair]
     return best_step([(own[0][:, s], own[1][:, s]) for s in range(len(here.w))])
 
 
 def _filters(concept: Concept, here: _Learned) -> PlaceFilters:
     """Return the filter of one concept, from all images."""
     examples, negatives = here.highest[concept.examples], here.highest[concept.negatives]
-    steps = [_kept_step(concept, here, f) for f in range(len(_FOLDS))]
-    halves = [
-        auc(examples[other, steps[f], f][:, None] - negatives[other, steps[f], f])
-        for f, other in ((1, _FOLDS[2]), (2, _FOLDS[1]))
-    ]
+    steps = [_kept_step(concept, here, f) for f in range(_FOLDS)]
     own = slice(steps[0], steps[0] + 1)
     return PlaceFilters(
         w=here.w[own, 0].cpu(),
         offset=here.offset[own, 0].cpu(),
         low=emblem(negatives[:, own, 0]),
         high=emblem(examples[:, own, 0]),
-        seen=torch.tensor([sum(halves) / 2]).nan_to_num(0.0),  # nothing is held out of one image
+        seen=torch.tensor([_held_out_auc(examples, negatives, steps)]),
         pattern=here.pattern[own].cpu(),
     )
+
+
+def _held_out_auc(examples: Tensor, negatives: Tensor, steps: Sequence[int]) -> float:
+    """Return how well filters of either half tell the images of the other half apart.
+
+    Args:
+        examples: Highest responses [n, S, 3].
+        negatives: Highest responses [m, S, 3].
+        steps: The step of the refinement that is kept of each fold [3].
+
+    Returns:
+        The mean AUC; 0 where nothing can be held out, of one image.
+    """
+    if min(len(examples), len(negatives)) < 2:
+        return 0.0
+    aucs = []
+    for fold, other in ((1, 2), (2, 1)):
+        high, low = (_taken(each[:, steps[fold], fold], other) for each in (examples, negatives))
+        aucs.append(auc(high[:, None] - low))
+    return sum(aucs) / 2
