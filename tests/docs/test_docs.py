@@ -51,7 +51,12 @@ def place(tmp_path, monkeypatch, libraries):
         torch.nn.Flatten(),
         torch.nn.Linear(16, 3),
     )
-    names = {"vtcav": vtcav, "module": module, "class_names": ["zebra", "dog", "fox"]}
+    names = {
+        "vtcav": vtcav,
+        "torch": torch,
+        "module": module,
+        "class_names": ["zebra", "dog", "fox"],
+    }
     model = vtcav.Classifier(module, names["class_names"], vtcav.Preprocess(64))
     explainer = vtcav.VisualTCAV(model)
     concepts = {"striped": "concepts/striped", "dotted": "concepts/dotted"}

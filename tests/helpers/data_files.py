@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import tifffile
 from PIL import Image
 
 
@@ -33,3 +34,16 @@ def write_data_files():
         "annotations": [annotation | {"id": i, "image_id": i} for i in range(6)],
     }
     Path("instances.json").write_text(json.dumps(content))
+    _write_tiles()
+
+
+def _write_tiles():
+    """Tiles of 13 bands, of which some have a clearing."""
+    random = np.random.default_rng(0)
+    for name, bright in (("clearing", 3000), ("random", 0)):
+        Path("tiles", name).mkdir(parents=True)
+        for i in range(6):
+            values = random.integers(500, 1500, (40, 40, 13)).astype(np.uint16)
+            values[10:25, 10:30, 3:6] += np.uint16(bright)
+            options = {"photometric": "minisblack", "planarconfig": "contig"}
+            tifffile.imwrite(f"tiles/{name}/{i}.tif", values, **options)

@@ -137,14 +137,14 @@ def test_callables_for_rgb_alone_get_rgb(tmp_path):
         assert to_tensor(own, picture, str(tmp_path / "x.png")).shape == (3, 1, 5)
 
 
-def test_sixteen_bits_of_colour_are_no_match_for_a_window(tmp_path):
-    values = np.full((4, 4, 3), 4000, np.uint16)
+def test_sixteen_bits_of_colour_go_through_a_window(tmp_path):
+    values = np.random.default_rng(0).integers(0, 4096, (4, 5, 3), np.uint16)
     cv2 = pytest.importorskip("cv2")
-    cv2.imwrite(str(tmp_path / "x.png"), values)
+    cv2.imwrite(str(tmp_path / "x.png"), values[..., ::-1])
     ref = collect(tmp_path / "x.png")[0]
-    with pytest.raises(ImageError, match="only the upper 8 are left"):
-        prepared(Preprocess(None, window=(0, 4095)), ref)
-    with pytest.warns(UserWarning, match="no value above 4095: .* save it in grey"):
+    _, x = prepared(Preprocess(None, window=(0, 4095)), ref)
+    assert (x.permute(1, 2, 0).numpy() == (values / 4095).astype(np.float32)).all()
+    with pytest.warns(UserWarning, match=r"no value above 4095: .* window=\(0, 4095\)"):
         prepared(Preprocess(None), ref)
 
 
@@ -217,7 +217,8 @@ def test_values_are_those_of_the_file_whatever_pillow_makes_of_them(tmp_path):
     dark = np.array([[0, 16384, 65535]], np.uint16)
     tifffile.imwrite(tmp_path / "x.tif", dark, photometric="miniswhite")  # as of X-ray films
     assert greys(tmp_path / "x.tif", Preprocess(None)) == [255, 191, 0]
-    assert greys(tmp_path / "x.tif", Preprocess(None, window=(0, 32768))) == [255, 127, 0]
+    # 16384 / 32768 is 0.5, of which nothing is rounded: 127.5, to the even number
+    assert greys(tmp_path / "x.tif", Preprocess(None, window=(0, 32768))) == [255, 128, 0]
     tifffile.imwrite(tmp_path / "i.tif", np.array([[-100, 0, 100]], np.int8))
     assert greys(tmp_path / "i.tif", Preprocess(None, window=(-100, 100))) == [0, 128, 255]
     tifffile.imwrite(tmp_path / "u.tif", np.array([[3_000_000_000]], np.uint32))

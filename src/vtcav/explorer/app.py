@@ -36,7 +36,8 @@ from vtcav.explorer.schemas import (
 )
 from vtcav.explorer.security import Guard
 from vtcav.explorer.session import Answer, Session
-from vtcav.images.preprocess import Preprocess, viewed
+from vtcav.images.input_box import viewed
+from vtcav.images.preprocess import Preprocess
 from vtcav.images.references import Skipped
 from vtcav.method.significance import q_values
 from vtcav.results.erased import change_text

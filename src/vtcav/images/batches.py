@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from vtcav.errors import ImageError
-from vtcav.images.preprocess import to_tensor, viewed
+from vtcav.images.input_box import viewed
+from vtcav.images.preprocess import to_tensor
 from vtcav.images.progress import Progress
 from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_skipped
 

@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, ImageOps, TiffImagePlugin
+from PIL import ExifTags, Image, ImageFile, ImageOps, PngImagePlugin, TiffImagePlugin
 
-from vtcav.errors import ImageError, warn
+from vtcav.errors import ImageError
 
 # The errors by which Pillow's plugins say that a file is not theirs.
 _NOT_MINE = (SyntaxError, IndexError, TypeError, struct.error)
 # In the info of a picture: it had 16 bits a channel, of which the upper 8 are left; the value of
 # white, where it is not 65535; large values are dark.
-_CUT, _WHITE, _INVERTED = "upper bits", "white", "inverted"
-_WINDOW = "say which values are black and white: vtcav.Preprocess(..., window=(low, high))"
-_DARK = 2**14  # values below fill a quarter of 16 bits at most
-_WARNED: set[Path] = set()  # folders of dark files of 16 bits
+CUT, WHITE, INVERTED = "upper bits", "white", "inverted"
+WINDOW = "say which values are black and white: vtcav.Preprocess(..., window=(low, high))"
 _LIFT = "if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS (None: no limit)"
 
 
@@ -53,50 +51,125 @@ def _deepened(image: Image.Image) -> DeepPicture:
     return cast("DeepPicture", image)
 
 
+class BandPicture(DeepPicture):
+    """A picture with `values` [H, W, C] of any C, in the type of its file.
+
+    Attributes:
+        holds: What it is beside these as a PIL image. "values": nothing; `np.asarray` gives the
+            values, and it cannot become RGB. "colours": a picture in RGB of 8 bits, of a file with
+            more bits or with transparency. "pages": the first page of a file of several.
+
+    Example:
+        >>> picture = BandPicture.of(np.zeros((4, 6, 13), np.uint16))
+        >>> picture.size, np.asarray(picture).shape, picture.crop((0, 0, 2, 2)).values.shape
+        ((6, 4), (4, 6, 13), (2, 2, 13))
+    """
+
+    holds: Literal["values", "colours", "pages"]
+    _read: Callable[[], NDArray[Any]]
+
+    @classmethod
+    def of(
+        cls,
+        values: NDArray[Any] | Callable[[], NDArray[Any]],
+        base: Image.Image | None = None,
+        holds: Literal["values", "colours", "pages"] = "values",
+    ) -> BandPicture:
+        """Return the picture of values, or of a function that reads them when they are needed."""
+        if base is None:
+            assert isinstance(values, np.ndarray)
+            base = Image.new("F", values.shape[1::-1])
+        picture = cast("BandPicture", base)
+        picture.__class__ = cls
+        picture.holds, picture._read = holds, values if callable(values) else lambda: values
+        return picture
+
+    @property
+    def values(self) -> NDArray[Any]:
+        """The values [H, W, C]."""
+        values = self._read()
+        self._read = lambda: values
+        return values
+
+    @property
+    def in_bytes(self) -> bool:
+        """Whether it is a picture in RGB of 8 bits with transparency or in CMYK."""
+        return self.holds == "colours" and self.values.dtype == np.uint8
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        if self.holds != "values":
+            return dict(super().__array_interface__)
+        shape, kind = self.values.shape, self.values.dtype.str
+        return {"version": 3, "shape": shape, "typestr": kind, "data": self.tobytes()}
+
+    def tobytes(self, *args: Any, **options: Any) -> bytes:
+        """Return the values as bytes; of a picture that is one without them, its pixels."""
+        if self.holds != "values":
+            return super().tobytes(*args, **options)
+        return self.values.tobytes()
+
+    def copy(self) -> Image.Image:
+        """Copy the picture."""
+        return BandPicture.of(self._read, super().copy(), self.holds)
+
+    def crop(self, box: tuple[float, float, float, float] | None = None) -> Image.Image:
+        """Return a part; what is beyond the edges is 0, as in Pillow."""
+        made = super().crop(box)
+        left, top, right, bottom = map(round, box or (0, 0, *self.size))
+
+        def values() -> NDArray[Any]:
+            high, wide, count = self.values.shape
+            part = np.zeros((bottom - top, right - left, count), self.values.dtype)
+            within = self.values[max(top, 0) : min(bottom, high), max(left, 0) : min(right, wide)]
+            down, across = max(-top, 0), max(-left, 0)
+            part[down : down + within.shape[0], across : across + within.shape[1]] = within
+            return part
+
+        return BandPicture.of(values, made, self.holds)
+
+    def transpose(self, method: Image.Transpose) -> Image.Image:
+        """Return the picture turned."""
+        turn = _TURNS[method]
+        return BandPicture.of(lambda: turn(self.values), super().transpose(method), self.holds)
+
+    def convert(self, mode: str | None = None, *args: Any, **options: Any) -> Image.Image:
+        """Convert to another mode, without the values."""
+        if shallow(self):
+            return Image.Image.convert(self, mode, *args, **options)
+        return super().convert(mode, *args, **options)
+
+    def _new(self, im: Any) -> Any:
+        made = Image.Image._new(self, im)
+        return made if shallow(made) else _deepened(made)
+
+    def resize(self, *args: Any, **options: Any) -> Image.Image:
+        """Resize the picture without its values."""
+        if self.holds == "values":
+            raise ImageError("a picture of many channels is resized by its `values`, an array")
+        return super().resize(*args, **options)
+
+
+_METHODS = Image.Transpose
+_TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    _METHODS.FLIP_LEFT_RIGHT: lambda v: v[:, ::-1],
+    _METHODS.FLIP_TOP_BOTTOM: lambda v: v[::-1],
+    _METHODS.ROTATE_90: np.rot90,
+    _METHODS.ROTATE_180: lambda v: v[::-1, ::-1],
+    _METHODS.ROTATE_270: lambda v: np.rot90(v, 3),
+    _METHODS.TRANSPOSE: lambda v: v.swapaxes(0, 1),
+    _METHODS.TRANSVERSE: lambda v: v[::-1, ::-1].swapaxes(0, 1),
+}
+
+
 def shallow(image: Image.Image) -> bool:
     """Tell whether a picture has 8 bits per channel, so that no depth can be lost."""
     return not image.mode.startswith(("I", "F"))
 
 
-def windowed(image: Image.Image, low: float, high: float) -> Image.Image:
-    """Map values linearly from `low` to `high` to 0..255, and convert to RGB.
-
-    Args:
-        image: A PIL image of any depth; it is not changed.
-        low: The value that becomes 0, as all below.
-        high: The value that becomes 255, as all above.
-
-    Raises:
-        ImageError: Values are not finite, the window is of deeper pictures, or bits were lost
-            before.
-
-    Example:
-        >>> grey = Image.fromarray(np.array([[0, 1000, 4095, 5000]], np.uint16))
-        >>> np.asarray(windowed(grey, 0, 4095))[0, :, 0].tolist()
-        [0, 62, 255, 255]
-    """
-    deep = not shallow(image)
-    advice = "leave such pictures out, or make all of one depth"
-    if _CUT in image.info:
-        raise ImageError(
-            f"of its 16 bits only the upper 8 are left, so the window ({low:g}, {high:g}) cannot "
-            "be applied: grey pictures alone are read at full depth, and patches alone that keep "
-            "their surroundings (outside='keep')"
-        )
-    if not deep and high > 255:
-        raise ImageError(
-            f"it has 8 bits, and the window ({low:g}, {high:g}) is of deeper pictures; {advice}"
-        )
-    values = np.asarray(image if deep else as_rgb(image)).astype(np.float64)
-    if not np.isfinite(values).all():
-        raise ImageError(f"it holds values that are not finite; {advice}")
-    shades = np.rint(((values - low) / (high - low)).clip(0, 1) * 255).astype(np.uint8)
-    return _of_shades(shades, image) if deep else Image.fromarray(shades)
-
-
-def _of_shades(shades: NDArray[np.uint8], image: Image.Image) -> Image.Image:
+def of_shades(shades: NDArray[np.uint8], image: Image.Image) -> Image.Image:
     """Return shades of grey [H, W] in RGB, as the picture that they are made of is to be shown."""
-    if image.info.get(_INVERTED):
+    if image.info.get(INVERTED):
         shades = 255 - shades
     if "transparency" in image.info:
         shades[np.asarray(image) == image.info["transparency"]] = 255
@@ -124,14 +197,19 @@ def as_rgb(image: Image.Image) -> Image.Image:
         (255, 255, 255)
     """
     _check_pixels(image)
+    if isinstance(image, BandPicture) and image.holds == "values":
+        raise ImageError(
+            f"expected a picture in RGB or grey, got {described(image)}; say how many channels the "
+            f"network takes: vtcav.Preprocess(..., channels={image.values.shape[2]})"
+        )
     if image.mode == "F":
         values = np.asarray(image)
         if not (values.min() >= 0 and values.max() <= 1):  # so that NaN fails
             raise ImageError(
                 "a floating-point picture must hold values in 0..1, got "
-                f"[{values.min():g}, {values.max():g}]; {_WINDOW}"
+                f"[{values.min():g}, {values.max():g}]; {WINDOW}"
             )
-        return _of_shades(np.rint(values * 255).astype(np.uint8), image)
+        return of_shades(np.rint(values * 255).astype(np.uint8), image)
     if image.mode.startswith("I"):
         return _sixteen_bits(image)
     if not image.has_transparency_data:
@@ -143,49 +221,12 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, picture).convert("RGB")
 
 
-def eight_bits(image: Image.Image, name: str) -> Image.Image:
-    """Convert a picture of more than 8 bits as `as_rgb` does; say where few grey levels are left.
-
-    Args:
-        image: A picture; one of 8 bits is returned as it is.
-        name: Its name, for the warning.
-
-    Raises:
-        ImageError: As `as_rgb`.
-
-    Warns:
-        UserWarning: Once a folder, where 16 bits hold values of 14 or fewer.
-    """
-    cut = _CUT in image.info
-    if shallow(image) and not cut:
-        return image
-    picture = as_rgb(image)
-    picture.info.clear()
-    if image.mode == "F":
-        return picture
-    largest = int(np.asarray(image).max()) * (256 if cut else 1) + 255 * cut
-    if _WHITE in image.info:
-        return picture
-    folder = Path(name).parent
-    if 0 < largest < _DARK and folder not in _WARNED:
-        _WARNED.add(folder)
-        most = 2 ** largest.bit_length() - 1
-        cure = f"say which value is white, for example vtcav.Preprocess(..., window=(0, {most}))"
-        warn(
-            f"{name!r} has 16 bits and no value above {largest}: as 65535 is white, "
-            f"{largest // 257 + 1} of 256 grey levels are left; "
-            f"{'save it in grey, or with 8 bits a channel' if cut else cure}. "
-            "Further files in this folder are not reported"
-        )
-    return picture
-
-
 def reduced(image: Image.Image) -> Image.Image:
     """Return a picture of 8 bits per channel, which no window can be applied to if it had more."""
     if shallow(image):
         return image
     picture = as_rgb(image)
-    picture.info[_CUT] = True
+    picture.info[CUT] = True
     return picture
 
 
@@ -194,12 +235,12 @@ def _sixteen_bits(image: Image.Image) -> Image.Image:
     if values.min() < 0 or values.max() > 65535:
         raise ImageError(
             f"an integer picture must hold values in 0..65535, got [{values.min()}, "
-            f"{values.max()}]; {_WINDOW}"
+            f"{values.max()}]; {WINDOW}"
         )
-    if white := image.info.get(_WHITE):
+    if white := image.info.get(WHITE):
         values = np.rint(values * (65535 / white))
     grey = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 / 255 = 257
-    return _of_shades(grey, image)
+    return of_shades(grey, image)
 
 
 def open_file(path: Path) -> BufferedReader:
@@ -251,32 +292,62 @@ def upright(image: Image.Image) -> Image.Image:
     Raises:
         ImageError: When it has too many pixels or none.
     """
+    if isinstance(image, BandPicture):
+        return image.copy()
     tiles = list(getattr(image, "tile", []))  # how the file holds the values; loading forgets it
     cut = ";16" in str(tiles)
     _check_size(image)
+    low_bytes = _low_bytes(image) if cut else None
     image.load()
     _check_size(image)  # an icon shows its real size only now
     turned = orientation(image)
-    if shallow(image) and not _signed(image):
+    if shallow(image) and not signed(image):
         picture = as_rgb(image)
         # An orientation or a profile that is still attached would be applied a second time.
         picture.info.clear()
-        picture.info |= {_CUT: True} if cut else {}
+        picture.info |= {CUT: True} if cut else {}
+        if low_bytes is not None:
+            values = np.asarray(image).astype(np.uint16) * 256 + low_bytes
+            picture = BandPicture.of(values, picture, "colours")
+        elif image.mode in ("LA", "RGBA", "RGBX", "CMYK") and not cut:
+            picture = BandPicture.of(np.array(image), picture, "colours")
     else:
-        picture = _deep(image, tiles)
+        picture = deep(image, tiles)
+    return put_upright(picture, turned)
+
+
+def put_upright(picture: Image.Image, turned: int) -> Image.Image:
+    """Return an independent picture of an EXIF orientation upright."""
     if turned != 1:
         picture.getexif()[ExifTags.Base.Orientation] = turned
-        ImageOps.exif_transpose(picture, in_place=True)
+        picture = ImageOps.exif_transpose(picture)
     return picture
 
 
-def _signed(image: Image.Image) -> bool:
+def _low_bytes(image: Image.Image) -> NDArray[np.uint8] | None:
+    """Return the lower 8 bits of a PNG file's 16, which Pillow leaves out; None for other files.
+
+    Of values with the upper byte first Pillow takes the lower one if told that it comes last.
+    """
+    if image.mode not in ("RGB", "RGBA") or not isinstance(image, PngImagePlugin.PngImageFile):
+        return None
+    assert image.fp is not None  # it was not loaded yet
+    start = image.fp.tell()
+    image.fp.seek(0)
+    again = PngImagePlugin.PngImageFile(BytesIO(image.fp.read()))
+    image.fp.seek(start)
+    again.tile = [tile._replace(args=f"{image.mode};16L") for tile in again.tile]
+    again.load()
+    return np.array(again)
+
+
+def signed(image: Image.Image) -> bool:
     """Tell whether the 8 bits of a TIFF file are signed, which Pillow does not heed."""
     kind = getattr(image, "tag_v2", {}).get(TiffImagePlugin.SAMPLEFORMAT, 1)
     return image.mode == "L" and 2 in np.ravel(kind)
 
 
-def _deep(image: Image.Image, tiles: Sequence[Any]) -> DeepPicture:
+def deep(image: Image.Image, tiles: Sequence[Any]) -> DeepPicture:
     """Return an independent copy of a grey picture, with the values of its file.
 
     Raises:
@@ -286,17 +357,17 @@ def _deep(image: Image.Image, tiles: Sequence[Any]) -> DeepPicture:
     values, tags = np.array(image), getattr(image, "tag_v2", {})
     info: dict[str | tuple[int, int], Any] = {}
     info |= {"transparency": image.info["transparency"]} if "transparency" in image.info else {}
-    if _signed(image):
+    if signed(image):
         values = values.view(np.int8).astype(np.int32)
     elif image.mode.startswith("I;16"):
         values = values.astype(np.uint16)
     elif image.mode == "I" and "I;32N" in str(tiles) and values.min() < 0:
         raise ImageError("it holds values above 2147483647, which Pillow cannot read")
     elif image.format == "PPM" and str(tiles[0][0]).startswith("ppm"):  # scaled to 65535 by Pillow
-        white = info[_WHITE] = tiles[0][3][1]
+        white = info[WHITE] = tiles[0][3][1]
         values = np.rint(values * (white / 65535)).astype(np.int32)
     if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:  # heeded for 8 bits alone
-        info[_INVERTED] = True
+        info[INVERTED] = True
     deep = Image.fromarray(values)
     deep.info = info
     return _deepened(deep)
@@ -312,6 +383,15 @@ def orientation(image: Image.Image) -> int:
     except (*_NOT_MINE, OSError, ValueError, KeyError):
         return 1
     return value if value in range(1, 9) else 1
+
+
+def described(image: Image.Image) -> str:
+    """Return the number of channels, the size and the type of a picture's values, in words."""
+    if isinstance(image, BandPicture):
+        high, wide, count = image.values.shape
+        return f"{count} channels ({wide} x {high}, {image.values.dtype})"
+    count, size = len(image.getbands()), f"{image.width} x {image.height}"
+    return f"{'RGB' if image.mode == 'RGB' else f'{count} channel' + 's' * (count > 1)} ({size})"
 
 
 def _check_pixels(image: Image.Image) -> None:

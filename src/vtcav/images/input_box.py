@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from vtcav.images.decoding import as_rgb, shallow
 from vtcav.images.preprocess import Preprocess
+from vtcav.images.scaling import windowed
+from vtcav.images.signature import channel_count
 
 Shares: TypeAlias = tuple[float, float, float, float]
 """Left, top, right and bottom of a box, as shares of a picture's width and height."""
@@ -50,6 +53,14 @@ def shown_picture(
     return shown_input(x, preprocess, x), (0.0, 0.0, 1.0, 1.0)
 
 
+def shown_as(preprocess: object) -> str:
+    """Return which channels figures show, in words; empty where they show grey or RGB."""
+    if isinstance(preprocess, Preprocess):
+        return preprocess.shown_as
+    count = channel_count(preprocess)
+    return "" if count in (1, 3) else f"the mean of the {count} channels, in grey"
+
+
 def shown_input(x: Tensor, preprocess: object, like: Tensor) -> NDArray[np.uint8]:
     """Return network inputs [..., C, H, W] as pictures, uint8 [..., H, W, 3].
 
@@ -72,3 +83,26 @@ def shown_input(x: Tensor, preprocess: object, like: Tensor) -> NDArray[np.uint8
         shown = shown.mean(-3, keepdim=True).expand(*shown.shape[:-3], 3, -1, -1)
     grey = ((shown - low) / max(high - low, 1e-12) * 255).round().clamp(0, 255).byte()
     return grey.movedim(-3, -1).cpu().numpy()
+
+
+def viewed(preprocess: object, image: Image.Image) -> Image.Image:
+    """Return a picture in RGB as it is shown beside results.
+
+    Args:
+        preprocess: A `Preprocess`, whose window counts; another callable, for which pictures of
+            more than 8 bits are stretched from their own minimum to their maximum.
+        image: The picture, upright.
+
+    Raises:
+        ImageError: As `Preprocess.rgb`.
+    """
+    if isinstance(preprocess, Preprocess):
+        return preprocess.rgb(image)
+    if shallow(image):
+        return as_rgb(image)
+    values = np.asarray(image)
+    if values.ndim == 3:
+        values = values.mean(2, dtype=np.float32)
+        image = Image.fromarray(values)
+    low, high = float(values.min()), float(values.max())
+    return windowed(image, low, high if high > low else low + 1)

@@ -18,7 +18,8 @@ from torch import Tensor
 from vtcav.errors import ImageError
 from vtcav.images.decoding import identify, open_file, reason_of
 from vtcav.images.listing import collect
-from vtcav.images.preprocess import Preprocess, to_tensor
+from vtcav.images.preprocess import Preprocess
+from vtcav.images.signature import tensor_of_rgb
 
 RegionSource: TypeAlias = (
     "Sequence[int] | str | os.PathLike[str] | Image.Image | NDArray[np.bool_ | np.number[Any]]"
@@ -204,7 +205,7 @@ def _on_input(
     inverse = ImageOps.invert(white)
     all_black, all_white = (Image.new("RGB", white.size, tone) for tone in ("black", "white"))
     low, high, marked, others = (
-        to_tensor(preprocess, tried, "a mask").float()
+        tensor_of_rgb(preprocess, tried, "a mask").float()
         for tried in (all_black, all_white, white, inverse)
     )
     span = high - low

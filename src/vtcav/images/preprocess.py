@@ -1,42 +1,65 @@
-"""Preprocessing: RGB pictures become the tensors that a network expects."""
+"""Preprocessing: pictures become the tensors that a network expects."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from vtcav.errors import ImageError
-from vtcav.images.decoding import as_rgb, eight_bits, shallow, windowed
-from vtcav.parameters import Whole, Words, check
+from vtcav.images.decoding import WHITE, BandPicture, as_rgb, shallow
+from vtcav.images.geometry import Window, plan
+from vtcav.images.preprocess_checks import (
+    colour_of,
+    number,
+    per_channel,
+    percentiles_of,
+    ranges_of,
+    shown_of,
+    size_of,
+)
+from vtcav.images.scaling import (
+    Range,
+    Scale,
+    channels_of,
+    eight_bits,
+    in_bytes,
+    luma,
+    warn_of_darkness,
+)
+from vtcav.parameters import Flag, Whole, Words, check
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-_Window: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_LARGEST = 2**27  # pixels of a resized picture before its crop; a strip of 1 x 2048 reaches it
+_FIRST_OPTION = 7  # the position of the window among the fields
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Resize, scale to 0..1 and normalise: a picture becomes a float32 tensor [3, H, W].
+    """Resize, scale to 0..1 and normalise: a picture becomes a float32 tensor [C, H, W].
 
-    The values are (rgb / 255 - mean) / std, where `rgb` comes from the window if there is
-    one. With `resize="crop"` they equal torchvision's `Resize`, `CenterCrop`, `ToTensor` and
+    The values are (value - mean) / std, where the values of a picture of 8 bits are divided by
+    255. With `resize="crop"` they equal torchvision's `Resize`, `CenterCrop`, `ToTensor` and
     `Normalize` for a square size. A picture that has the right size already is not resampled.
+
+    Of grey pictures and those in RGB each goes into a network of the other: grey is repeated
+    three times, and RGB becomes its luma (ITU-R 601, as Pillow's "L"). For any other number of
+    channels the file must hold as many: as samples of a pixel, as pages of a TIFF file, or as the
+    channels of a NumPy array.
 
     Attributes:
         size: Height and width of the tensor, or one number for a square; None keeps the
@@ -44,15 +67,24 @@ class Preprocess:
         resize: "crop" scales the picture until it covers `size / crop_pct` and takes the centre,
             "stretch" ignores the aspect ratio, "pad" fits the whole picture and fills the rest.
         interpolation: "nearest", "bilinear", "bicubic" or "lanczos", with antialiasing.
-        mean: The value subtracted, one for all channels or one per channel (RGB), on the scale
-            0..1.
+        mean: The value subtracted, one for all channels or one per channel, on the scale 0..1.
         std: The divisor, one for all channels or one per channel, on the scale 0..1.
         crop_pct: The part in (0, 1] of the resized picture's shorter side that a crop keeps.
-        fill: The RGB colour in 0..255 of the borders that "pad" adds.
-        window: The values of a picture that become 0 and 255, such as (0, 4095) for 12 bits in a
-            file of 16, or (-160, 240) for a range of Hounsfield units; others are mapped linearly
-            between and clipped. It comes before everything else and at the depth of the file.
-            None takes 0 to 65535 for integers of more than 8 bits, 0 to 1 for floating point.
+        fill: The colour in 0..255 of the borders that "pad" adds, a number per channel (RGB).
+        window: The values of a picture that become 0 and 1, such as (0, 4095) for 12 bits in a
+            file of 16, or (-160, 240) for a range of Hounsfield units; or such a pair for each
+            channel. Values between are mapped linearly, before everything else and without being
+            rounded. None takes 0 to 65535 for integers of more than 8 bits, 0 to 1 for floating
+            point.
+        channels: C, the number of channels that the network takes. None is 3 of pictures in RGB or
+            grey, which are rounded to 8 bits where no window is stated, and of the first page of a
+            file of several. Given as a number, no value is rounded, and pages are channels where
+            there are as many.
+        percentiles: In place of a window, the percentiles of each channel that become 0 and 1,
+            such as (1, 99), of every picture by itself.
+        clip: Whether values outside of the window are moved to its ends.
+        shown: The channel that figures show in grey, or the three that they show as red, green and
+            blue, counted from 0. None takes the first three of 3 and 4, or else the first.
 
     Raises:
         ImageError: A value is out of the range given above.
@@ -69,33 +101,49 @@ class Preprocess:
     mean: float | Sequence[float] = 0.0
     std: float | Sequence[float] = 1.0
     crop_pct: float = 1.0
-    fill: Sequence[int] = (0, 0, 0)
-    window: tuple[float, float] | None = None
+    fill: int | Sequence[int] = (0, 0, 0)
+    window: Range | Sequence[Range] | None = None
+    channels: int | None = None
+    percentiles: Range | None = None
+    clip: bool = True
+    shown: int | Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         check("resize", self.resize, Words("crop", "stretch", "pad"), error=ImageError)
         check("interpolation", self.interpolation, Words(*_FILTERS), error=ImageError)
-        if not 0 < _number("crop_pct", self.crop_pct) <= 1:
+        check("channels", self.channels, Whole(1), none="3, of RGB or grey", error=ImageError)
+        check("clip", self.clip, Flag(), error=ImageError)
+        if not 0 < number("crop_pct", self.crop_pct) <= 1:
             raise ImageError(f"expected crop_pct in (0, 1], got {self.crop_pct}")
         if self.crop_pct != 1 and (self.resize != "crop" or self.size is None):
             raise ImageError(
                 f'crop_pct={self.crop_pct} needs a size and resize="crop", got size={self.size} '
                 f'and resize="{self.resize}"; leave crop_pct at 1.0'
             )
-        mean, std = _triple("mean", self.mean), _triple("std", self.std)
+        if self.window is not None and self.percentiles is not None:
+            raise ImageError("expected a window or percentiles, got both")
+        C = self.count
+        mean, std = per_channel("mean", self.mean, C), per_channel("std", self.std, C)
         if max(map(abs, mean)) > 1:
             raise ImageError(
                 f"expected a mean on the scale 0..1, got {self.mean}; divide mean and std by 255"
             )
         if min(std) <= 0:
             raise ImageError(f"expected a std above 0, got {self.std}")
+        windows = ranges_of(self.window, C)
         # One form for each value, so that equal preprocessings compare and hash equal.
-        object.__setattr__(self, "size", None if self.size is None else _size(self.size))
-        object.__setattr__(self, "mean", mean)
-        object.__setattr__(self, "std", std)
-        object.__setattr__(self, "crop_pct", float(self.crop_pct))
-        object.__setattr__(self, "fill", _colour(self.fill))
-        object.__setattr__(self, "window", None if self.window is None else _range(self.window))
+        one_form = {
+            "size": None if self.size is None else size_of(self.size),
+            "mean": mean,
+            "std": std,
+            "crop_pct": float(self.crop_pct),
+            "fill": colour_of(self.fill, C),
+            "window": windows[0] if len(set(windows)) == 1 else windows or None,
+            "percentiles": None if self.percentiles is None else percentiles_of(self.percentiles),
+            "shown": None if self.shown is None else shown_of(self.shown, C),
+        }
+        for name, value in one_form.items():
+            object.__setattr__(self, name, value)
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Turn one picture into a tensor.
@@ -104,30 +152,31 @@ class Preprocess:
             image: A PIL image of any depth.
 
         Returns:
-            A float32 tensor [3, H, W] on the CPU.
+            A float32 tensor [C, H, W] on the CPU.
 
         Raises:
             ImageError: This is no PIL image, its colours cannot be converted, it is too elongated
-                to be resized, or its values are no match for the window.
+                to be resized, or its values are no match for the window or the channels.
         """
         import torch
 
         if not isinstance(image, Image.Image):
             raise ImageError(f"expected a PIL image, got {_describe(image)}")
-        pixels = np.asarray(self._fit(self.rgb(image)))
+        pixels = self._fitted(image)
         # The operations and their order are torchvision's, so that the rounding is too. NumPy
         # does them: several threads prepare pictures, and PyTorch would start its own in each.
         values = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
         mean, std = (
-            np.asarray(numbers, np.float32).reshape(3, 1, 1) for numbers in (self.mean, self.std)
+            np.asarray(numbers, np.float32).reshape(-1, 1, 1) for numbers in (self.mean, self.std)
         )
-        values /= np.float32(255)
+        if pixels.dtype == np.uint8:
+            values /= np.float32(255)
         values -= mean
         values /= std
         return torch.from_numpy(values)
 
     def rgb(self, image: Image.Image) -> Image.Image:
-        """Return a picture in RGB, through the window where there is one.
+        """Return a picture in RGB as it is shown, through the window where there is one.
 
         Raises:
             ImageError: As the call.
@@ -137,9 +186,27 @@ class Preprocess:
             >>> preprocess.rgb(Image.new("L", (1, 1), 150)).getpixel((0, 0))
             (128, 128, 128)
         """
-        if self.window is not None:
-            return windowed(image, *self.window)
-        return image if image.mode == "RGB" else as_rgb(image)
+        if self.rounds:
+            return image if type(image) is Image.Image and image.mode == "RGB" else as_rgb(image)
+        values = self._values(image)
+        tones = values.astype(np.uint8) if values.dtype == np.uint8 else in_bytes(values)
+        return Image.fromarray(np.ascontiguousarray(self._colours(tones)))
+
+    @property
+    def count(self) -> int:
+        """C, the number of channels of the tensor."""
+        return 3 if self.channels is None else int(self.channels)
+
+    @property
+    def shown_as(self) -> str:
+        """The channels that figures show, in words; empty where they show all of grey or RGB."""
+        chosen = shown_of(self.shown, self.count)
+        if chosen == tuple(range(self.count)):
+            return ""
+        if len(chosen) == 1:
+            return f"channel {chosen[0]} of 0 to {self.count - 1}, in grey"
+        listed = ", ".join(map(str, chosen))
+        return f"channels {listed} of 0 to {self.count - 1}, as red, green and blue"
 
     def box(self, width: int, height: int) -> tuple[float, float, float, float]:
         """Return where in the original picture the tensor's edges lie.
@@ -168,7 +235,7 @@ class Preprocess:
         )
 
     def pixels(self, x: Tensor) -> NDArray[np.uint8]:
-        """Return tensors [..., 3, H, W] as RGB pictures, uint8 [..., H, W, 3]: the call undone.
+        """Return tensors [..., C, H, W] as RGB pictures, uint8 [..., H, W, 3]: the call undone.
 
         Example:
             >>> preprocess = Preprocess(8, mean=0.5, std=0.25)
@@ -177,27 +244,67 @@ class Preprocess:
         """
         values = np.moveaxis(x.detach().float().cpu().numpy(), -3, -1)
         mean, std = (np.asarray(numbers, np.float32) for numbers in (self.mean, self.std))
-        rgb: NDArray[np.uint8] = np.rint(((values * std + mean) * 255).clip(0, 255)).astype(
-            np.uint8
-        )
-        return rgb
+        return self._colours(np.rint(((values * std + mean) * 255).clip(0, 255)).astype(np.uint8))
 
     def describe(self) -> dict[str, object]:
         """Return the settings as JSON data, for provenance; `Preprocess(**...)` restores them.
 
-        A window that is None is left out.
+        The window and all after it are left out where they are at their defaults.
 
         Example:
             >>> Preprocess((2, 3)).describe()["size"]
             [2, 3]
         """
-        settings = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        if self.window is None:
-            del settings["window"]
-        return settings
+        defaults = {field.name: field.default for field in fields(self)[_FIRST_OPTION:]}
+        return {
+            name: _listed(value)
+            for name, value in asdict(self).items()
+            if name not in defaults or value != defaults[name]
+        }
 
-    def _fit(self, image: Image.Image) -> Image.Image:
-        """Return the picture as the network sees it, before its values are scaled."""
+    @cached_property
+    def _scale(self) -> Scale:
+        return Scale(ranges_of(self.window, self.count), self.percentiles, self.clip)
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """The windows that are stated, or the percentiles."""
+        return (*self._scale.windows, *filter(None, [self._scale.percentiles]))
+
+    @property
+    def rounds(self) -> bool:
+        """Whether pictures become RGB of 8 bits before everything else."""
+        return self.channels is None and not self._scale.stated
+
+    def _values(self, image: Image.Image) -> NDArray[np.uint8 | np.float32]:
+        """Return a picture's values [H, W, C]: bytes, or on the scale 0..1."""
+        values = channels_of(image, self.channels)
+        if values.dtype == np.uint8 and not self._scale.stated:
+            return values
+        unit = self._scale.unit(values, {} if shallow(image) else image.info)
+        return luma(unit) if unit.shape[2] == 3 and self.count == 1 else unit
+
+    def _colours(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the shown channels of [..., H, W, C] as red, green and blue."""
+        return values[..., [*(shown_of(self.shown, self.count) * 3)[:3]]]
+
+    def _fitted(self, image: Image.Image) -> NDArray[np.uint8 | np.float32]:
+        """Return the picture as the network sees it, before its values are normalised."""
+        if self.rounds:
+            return np.asarray(self._fit(self.rgb(image), cast("Sequence[int]", self.fill)))
+        values, fill = self._values(image), cast("Sequence[int]", self.fill)
+        whole = values.dtype == np.uint8
+        bands = (np.ascontiguousarray(values[..., c]) for c in range(self.count))
+        return np.stack(
+            [
+                np.asarray(self._fit(Image.fromarray(band), [fill[c] if whole else fill[c] / 255]))
+                for c, band in enumerate(bands)
+            ],
+            axis=-1,
+        )
+
+    def _fit(self, image: Image.Image, fill: Sequence[float]) -> Image.Image:
+        """Resize, crop and pad a picture."""
         resized, window = self._plan(image.width, image.height)
         if image.size != resized:
             image = image.resize(resized, _FILTERS[self.interpolation])
@@ -206,48 +313,15 @@ class Preprocess:
             return image
         if self.resize == "crop":
             return image.crop(window)
-        padded = Image.new("RGB", (right - left, bottom - top), tuple(self.fill))
+        colour = tuple(map(int, fill)) if image.mode == "RGB" else fill[0]
+        padded = Image.new(image.mode, (right - left, bottom - top), colour)
         padded.paste(image, (-left, -top))
         return padded
 
-    def _plan(self, width: int, height: int) -> tuple[tuple[int, int], _Window]:
+    def _plan(self, width: int, height: int) -> tuple[tuple[int, int], Window]:
         """Return the size to resize to, and the window of the resized picture that is kept."""
-        if width < 1 or height < 1:
-            raise ImageError(f"expected a picture of at least 1 x 1 pixel, got {width} x {height}")
-        if self.size is None:
-            return (width, height), (0, 0, width, height)
-        high, wide = cast("tuple[int, int]", self.size)
-        resized = wide, high
-        left = top = 0
-        if self.resize == "crop":
-            resized = self._cover(width, height, wide, high)
-            # torchvision rounds the corner half to even, as Python does.
-            left, top = round((resized[0] - wide) / 2), round((resized[1] - high) / 2)
-        elif self.resize == "pad":
-            if width * high >= height * wide:  # the width is what limits it
-                resized = wide, max(1, round(height * wide / width))
-            else:
-                resized = max(1, round(width * high / height)), high
-            left, top = -((wide - resized[0]) // 2), -((high - resized[1]) // 2)
-        return resized, (left, top, left + wide, top + high)
-
-    def _cover(self, width: int, height: int, wide: int, high: int) -> tuple[int, int]:
-        """Return the size of the resized picture that a crop of `wide` x `high` is taken from."""
-        # Without the millionth, 224 / (224 / 232) could be a hair below the 232 that it means.
-        cover_wide = math.floor(wide / self.crop_pct + 1e-6)
-        cover_high = math.floor(high / self.crop_pct + 1e-6)
-        # torchvision rounds the longer side down.
-        if width * cover_high >= height * cover_wide:
-            resized = int(cover_high * width / height), cover_high
-        else:
-            resized = cover_wide, int(cover_wide * height / width)
-        if resized[0] * resized[1] > _LARGEST:
-            raise ImageError(
-                f"a picture of {width} x {height} is too elongated for a crop of {wide} x {high}: "
-                f"it would be resized to {resized[0]} x {resized[1]}; crop it before, or use "
-                'resize="pad" or "stretch"'
-            )
-        return resized
+        size = cast("tuple[int, int] | None", self.size)
+        return plan(width, height, size, self.resize, self.crop_pct)
 
 
 def to_tensor(preprocess: Callable[[Image.Image], Tensor], image: Image.Image, name: str) -> Tensor:
@@ -274,9 +348,11 @@ def to_tensor(preprocess: Callable[[Image.Image], Tensor], image: Image.Image, n
     if not isinstance(preprocess, Preprocess) and not shallow(image):
         return _deep_tensor(preprocess, image, name)
     try:
-        if not (isinstance(preprocess, Preprocess) and preprocess.window):
+        if not isinstance(preprocess, Preprocess) or preprocess.rounds:
             image = eight_bits(image, name)
         output = preprocess(image)
+        if isinstance(preprocess, Preprocess) and not preprocess.rounds | bool(preprocess.ranges):
+            _warn_of_darkness(image, name)
         fault = _fault(output)
     except Exception as error:
         kind = "" if isinstance(error, ImageError) else f"{type(error).__name__}: "
@@ -287,6 +363,15 @@ def to_tensor(preprocess: Callable[[Image.Image], Tensor], image: Image.Image, n
             f"got {fault}"
         )
     return output.detach()
+
+
+def _warn_of_darkness(image: Image.Image, name: str) -> None:
+    """Say where the values of a picture of 16 bits are small, and no window is stated."""
+    deep = image.mode.startswith("I") and WHITE not in image.info
+    if deep or (isinstance(image, BandPicture) and image.holds != "pages"):
+        values = image.values if isinstance(image, BandPicture) else np.asarray(image)
+        if values.dtype.kind in "iu" and values.dtype != np.uint8:
+            warn_of_darkness(name, int(values.max()))
 
 
 def _deep_tensor(
@@ -308,30 +393,10 @@ def _deep_tensor(
 def without_window(
     preprocess: Callable[[Image.Image], Tensor],
 ) -> Callable[[Image.Image], Tensor]:
-    """Return a preprocessing for pictures in RGB, which passed its window or never had one."""
-    if isinstance(preprocess, Preprocess) and preprocess.window is not None:
-        return replace(preprocess, window=None)
+    """Return a preprocessing for pictures of 8 bits, which passed its window or never had one."""
+    if isinstance(preprocess, Preprocess) and preprocess.ranges:
+        return replace(preprocess, window=None, percentiles=None)
     return preprocess
-
-
-def viewed(preprocess: object, image: Image.Image) -> Image.Image:
-    """Return a picture in RGB as it is shown beside results.
-
-    Args:
-        preprocess: A `Preprocess`, whose window counts; another callable, for which pictures of
-            more than 8 bits are stretched from their own minimum to their maximum.
-        image: The picture, upright.
-
-    Raises:
-        ImageError: As `Preprocess.rgb`.
-    """
-    if isinstance(preprocess, Preprocess):
-        return preprocess.rgb(image)
-    if shallow(image):
-        return as_rgb(image)
-    values = np.asarray(image)
-    low, high = float(values.min()), float(values.max())
-    return windowed(image, low, high if high > low else low + 1)
 
 
 def _fault(output: object) -> str:
@@ -356,66 +421,13 @@ def _fault(output: object) -> str:
     return ""
 
 
+def _listed(value: object) -> object:
+    """Return a value with lists for tuples."""
+    return [_listed(item) for item in value] if isinstance(value, tuple) else value
+
+
 def _describe(value: object) -> str:
     """Return the type of a value, with shape and dtype where it has them."""
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     name = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
     return name if shape is None else f"{name} of shape {list(shape)} and {dtype}"
-
-
-def _number(field: str, value: object) -> float:
-    try:
-        number = float(cast("float", value))
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, str | bool) or not math.isfinite(number):
-        raise ImageError(f"expected {field} to be a finite number, got {value!r}")
-    return number
-
-
-def _triple(field: str, value: object) -> tuple[float, float, float]:
-    """Return three numbers from one for all channels, or from three."""
-    if not hasattr(value, "__len__") or isinstance(value, str):
-        return (_number(field, value),) * 3
-    numbers = [_number(field, number) for number in cast("Sequence[object]", value)]
-    if len(numbers) == 1:
-        numbers *= 3
-    if len(numbers) != 3:
-        raise ImageError(f"expected {field} to be 1 or 3 numbers, got {len(numbers)}: {value!r}")
-    return numbers[0], numbers[1], numbers[2]
-
-
-def _whole_numbers(value: object, count: int, least: int) -> tuple[int, ...] | None:
-    """Return so many whole numbers of at least `least`, or None for something else."""
-    try:
-        numbers = tuple(Whole(least).accept(item) for item in cast("Iterable[object]", value))
-    except (TypeError, ValueError):
-        return None
-    return numbers if len(numbers) == count else None
-
-
-def _range(value: object) -> tuple[float, float]:
-    pair = list(cast("Sequence[object]", value)) if hasattr(value, "__len__") else []
-    if len(pair) != 2 or isinstance(value, str):
-        raise ImageError(f"expected window to be two numbers, (low, high), got {value!r}")
-    low, high = (_number("window", end) for end in pair)
-    if low >= high:
-        raise ImageError(f"expected window to be (low, high) with low < high, got {value!r}")
-    return low, high
-
-
-def _size(value: object) -> tuple[int, ...]:
-    pair = _whole_numbers(value if hasattr(value, "__len__") else (value, value), 2, 1)
-    if pair is None:
-        raise ImageError(
-            "expected size to be a whole number of pixels above 0, (height, width) or None, "
-            f"got {value!r}"
-        )
-    return pair
-
-
-def _colour(value: object) -> tuple[int, ...]:
-    colour = _whole_numbers(value, 3, 0)
-    if colour is None or max(colour) > 255:
-        raise ImageError(f"expected fill to be 3 whole numbers in 0..255, got {value!r}")
-    return colour

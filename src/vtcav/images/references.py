@@ -6,7 +6,6 @@ import hashlib
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from vtcav.errors import ImageError, warn
-from vtcav.images.decoding import eight_bits, identify, open_file, reason_of, shallow, upright
+from vtcav.images.decoding import BandPicture, open_file, reason_of, shallow, upright
+from vtcav.images.opening import decoded
+from vtcav.images.scaling import eight_bits
 
 _NAMED = 5  # pictures that a warning names
 # Two entries of a list may be one lazily opened picture, whose loading is not thread safe.
@@ -90,11 +91,8 @@ class ImageRef:
 
     def _decoded(self) -> Image.Image:
         source = self.source
-        if isinstance(source, Path):
-            with open_file(source) as file:
-                return upright(identify(file))
-        if isinstance(source, bytes):
-            return upright(identify(BytesIO(source)))
+        if isinstance(source, Path | bytes):
+            return decoded(source)
         if isinstance(source, Image.Image):
             with _SHARED:
                 return upright(source)
@@ -188,7 +186,7 @@ def read(ref: ImageRef) -> Image.Image:
 
 
 def write_picture(picture: Image.Image, folder: Path, stem: str, *, source: str = "") -> Path:
-    """Write a picture without loss, as PNG, or as TIFF where PNG cannot hold its values.
+    """Write a picture without loss: as PNG, TIFF or, of other channels, as a NumPy array.
 
     Args:
         picture: A picture from `ImageRef.load`.
@@ -199,7 +197,10 @@ def write_picture(picture: Image.Image, folder: Path, stem: str, *, source: str 
     Returns:
         The file.
     """
-    if shallow(picture) or picture.mode == "I;16":
+    if isinstance(picture, BandPicture) and picture.holds != "pages" and not picture.in_bytes:
+        with (file := folder / f"{stem}.npy").open("wb") as opened:
+            np.save(opened, picture.values)
+    elif shallow(picture) or picture.mode == "I;16":
         note = PngImagePlugin.PngInfo()
         if source:
             note.add_itxt("Source", source)
@@ -249,4 +250,8 @@ def pixel_digest(image: Image.Image) -> str:
     """Return the SHA-256 of a picture's size and pixels."""
     kind = "" if shallow(image) else image.mode
     pixels = f"{image.width}x{image.height}{kind}:".encode() + image.tobytes()
-    return hashlib.sha256(pixels).hexdigest()
+    digest = hashlib.sha256(pixels)
+    if isinstance(image, BandPicture):
+        digest.update(f"{image.values.shape}{image.values.dtype.str}".encode())
+        digest.update(image.values.tobytes())
+    return digest.hexdigest()

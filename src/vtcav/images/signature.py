@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from vtcav.errors import ImageError
-from vtcav.images.preprocess import to_tensor, without_window
+from vtcav.images.decoding import BandPicture, as_rgb
+from vtcav.images.preprocess import Preprocess, to_tensor, without_window
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +31,7 @@ def signature(preprocess: Callable[[Image.Image], Tensor]) -> tuple[float, ...]:
 
     Returns:
         The tensor's C, H and W, then 64 of its values, rounded to 4 decimals; then four numbers
-        of its window where there is one.
+        of its window where there is one, or its percentiles.
 
     Raises:
         ImageError: As `to_tensor`, or the preprocessing is random.
@@ -43,12 +44,10 @@ def signature(preprocess: Callable[[Image.Image], Tensor]) -> tuple[float, ...]:
     import torch
 
     name = "a probe of 389 x 283"
-    window = getattr(preprocess, "window", None)
-    preprocess = without_window(preprocess)
     picture = probe_picture()
-    first = to_tensor(preprocess, picture.copy(), name).cpu()
+    first = tensor_of_rgb(preprocess, picture.copy(), name).cpu()
     for _ in range(_TRIALS - 1):
-        again = to_tensor(preprocess, picture.copy(), name).cpu()
+        again = tensor_of_rgb(preprocess, picture.copy(), name).cpu()
         if first.shape != again.shape or not torch.allclose(first, again, rtol=1e-4, atol=1e-4):
             raise ImageError(
                 "the preprocessing is random: applied twice to one picture, it returned different "
@@ -62,10 +61,10 @@ def signature(preprocess: Callable[[Image.Image], Tensor]) -> tuple[float, ...]:
         )
         for k in range(1, 65)
     ]
-    if window is not None:
-        low, width = window[0], window[1] - window[0]
+    for start, end in preprocess.ranges if isinstance(preprocess, Preprocess) else ():
+        extent = end - start
         # small windows and large ones are to differ by more than `same_preprocessing` allows
-        values += [low, width, 1 / width, low / width]
+        values += [start, extent, 1 / extent, start / extent]
     return (*map(float, first.shape), *(round(value, 4) for value in values))
 
 
@@ -99,3 +98,36 @@ def probe_picture() -> Image.Image:
     rings = (x * x + y * y) // 211 % 2 * 255
     red, green, blue = (gradient + 2 * checks) // 3, (255 - gradient + 2 * rings) // 3, speckle
     return Image.fromarray(np.stack([red, green, blue], axis=-1).astype(np.uint8))
+
+
+def channel_count(preprocess: object) -> int:
+    """Return how many channels the pictures for a preprocessing have.
+
+    A callable other than `Preprocess` says it by an attribute `channels`, or takes RGB.
+    """
+    if isinstance(preprocess, Preprocess):
+        return preprocess.count
+    count = getattr(preprocess, "channels", 3)
+    return count if isinstance(count, int) and count > 0 else 3
+
+
+def tensor_of_rgb(
+    preprocess: Callable[[Image.Image], Tensor], picture: Image.Image, name: str
+) -> Tensor:
+    """Apply a preprocessing to a test picture in RGB, whatever channels it takes.
+
+    Where it takes neither 1 nor 3 channels, red, green and blue are repeated. There is no window.
+
+    Raises:
+        ImageError: As `to_tensor`.
+
+    Example:
+        >>> preprocess = Preprocess(8, channels=5, window=(0, 10000))
+        >>> tensor_of_rgb(preprocess, Image.new("RGB", (9, 9), "red"), "red")[:, 0, 0].tolist()
+        [1.0, 0.0, 0.0, 1.0, 0.0]
+    """
+    count = channel_count(preprocess)
+    if count not in (1, 3):
+        values = np.asarray(as_rgb(picture))
+        picture = BandPicture.of(values[..., [c % 3 for c in range(count)]])
+    return to_tensor(without_window(preprocess), picture, name)

@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from vtcav.images.preprocess import to_tensor, without_window
-from vtcav.images.signature import probe_picture
+from vtcav.images.signature import probe_picture, tensor_of_rgb
 from vtcav.models.base import Model, held, recomputes
 from vtcav.models.heads.gradient import gradient
 
@@ -37,7 +36,7 @@ def behaviour(
         gradients: Whether to add the means and norms of the gradients of the logits at the layers.
     """
     try:
-        x = to_tensor(without_window(model.preprocess), probe_picture(), "the probe picture")
+        x = tensor_of_rgb(model.preprocess, probe_picture(), "the probe picture")
         x = x[None]
         maps, z = model.activations_and_logits(x, list(layers))
         found = {_LOGITS: z[0]} | {f"layer {name}": F[0].mean((1, 2)) for name, F in maps.items()}

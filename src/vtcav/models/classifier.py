@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vtcav.errors import ExtraError, LayerError, ModelError, warn
-from vtcav.images.preprocess import Preprocess, to_tensor, without_window
-from vtcav.images.signature import probe_picture
+from vtcav.images.preprocess import Preprocess, to_tensor
+from vtcav.images.signature import probe_picture, tensor_of_rgb
 from vtcav.models.base import LayerInfo, Model
 from vtcav.models.foreign_errors import network_errors
 from vtcav.models.heads.channels_last import images_channels_last
@@ -24,7 +24,13 @@ from vtcav.models.inspection.fingerprint import checksums, fingerprint
 from vtcav.models.inspection.layout import Layout
 from vtcav.models.inspection.logits import LogitReader, find_logits
 from vtcav.models.inspection.network import open_network
-from vtcav.models.inspection.probing import COMMON_SHAPES, first_pass, noise, shape_of
+from vtcav.models.inspection.probing import (
+    COMMON_SHAPES,
+    first_pass,
+    noise,
+    shape_of,
+    with_channels,
+)
 from vtcav.models.inspection.unwrapping import eager, place, tensors_of
 from vtcav.models.inspection.usable_layers import UsableLayers
 from vtcav.models.memory import BatchSize
@@ -43,12 +49,13 @@ class Classifier(Model):
     afterwards, also after an exception.
 
     Args:
-        module: Any `torch.nn.Module` that maps images [N, 3, H, W] to class scores [N, T]. Scores
+        module: Any `torch.nn.Module` that maps images [N, C, H, W] to class scores [N, T]. Scores
             before a final softmax or sigmoid are found and used (see `logits_source`). The module
             inside `nn.DataParallel` or `torch.compile` is unwrapped.
         class_names: T names by class index. For a binary network [negative, positive].
-        preprocess: A `Preprocess`, or any callable from a PIL image to a tensor [3, H, W]. None
-            takes pictures at their own size, scaled to [0, 1], and warns.
+        preprocess: A `Preprocess`, or any callable from a PIL image to a tensor [C, H, W], which
+            gets pictures of many channels as `BandPicture`, whose `values` [H, W, C] are those of
+            the file. None takes pictures at their own size, scaled to [0, 1], and warns.
         binary: Whether the network has a single logit, positive above 0.
         device: Where to compute. "auto" is where the module's weights are. For another device the
             module is copied and the original stays where it is.
@@ -104,15 +111,7 @@ class Classifier(Model):
         )
         self.output, self._runtime = output, runtime
         self.task, self.binary = task, binary or task == "regression"
-        if preprocess is None:
-            warn(
-                "no preprocess given: pictures are used at their own size, scaled to [0, 1]. "
-                "Pass the preprocessing the network was trained with, for example "
-                "vtcav.Preprocess(224, mean=..., std=...)"
-            )
-        self.preprocess = Preprocess(None) if preprocess is None else preprocess
-        # not square, so that a preprocessing that keeps the shape of the picture shows
-        shapes = COMMON_SHAPES if preprocess is None else [shape_of(preprocess, 320, 288)]
+        self.preprocess, shapes = self._preprocessing(preprocess)
         self.network, (self._probe, self._reader) = open_network(
             self.module,
             lambda network: first_pass(network, self._input, shapes, self._find_logits),
@@ -333,6 +332,21 @@ class Classifier(Model):
                 )
         return {name: F.float().contiguous() for name, F in maps.items()}
 
+    def _preprocessing(
+        self, preprocess: Callable[[Image.Image], Tensor] | None
+    ) -> tuple[Callable[[Image.Image], Tensor], Sequence[tuple[int, ...]]]:
+        """Return the preprocessing, and the shapes of input that it may make."""
+        if preprocess is None:
+            warn(
+                "no preprocess given: pictures are used at their own size, scaled to [0, 1]. "
+                "Pass the preprocessing the network was trained with, for example "
+                "vtcav.Preprocess(224, mean=..., std=...)"
+            )
+            return Preprocess(None), COMMON_SHAPES
+        preprocess = with_channels(preprocess, self.module)
+        # not square, so that a preprocessing that keeps the shape of the picture shows
+        return preprocess, [shape_of(preprocess, 320, 288)]
+
     def _find_logits(self, network: nn.Module, probe: Tensor) -> LogitReader:
         try:
             return find_logits(network, probe, binary=self.binary, output=self.output)
@@ -349,7 +363,7 @@ class Classifier(Model):
         """The forward passes."""
         probe = self._probe[:1]
         with suppress(Exception):  # a user's preprocessing may not take the picture
-            x = to_tensor(without_window(self.preprocess), probe_picture(), "a test picture")
+            x = tensor_of_rgb(self.preprocess, probe_picture(), "a test picture")
             probe = self._input(x[None]) if x.shape == probe.shape[1:] else probe
         layers = self._cuts
         return Forward(self.network, self._reader, self._maps, layers, probe, self._runtime)

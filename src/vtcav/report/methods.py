@@ -82,6 +82,7 @@ def _computed(provenance: Provenance) -> str:
         f"{', '.join(layers)}. A concept's direction is the mean pooled activation of its examples "
         f"minus that of its negatives: {', '.join(concepts)}. {_VARIANTS[provenance.variant]}"
         f"{_integral(settings)} {' '.join(_resampled(settings.get('fit', {})))}"
+        f"{''.join(f' {note}' for note in provenance.picture_notes)}"
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import PIL
 import torch
 
+from vtcav.images.input_box import shown_as
 from vtcav.images.preprocess import Preprocess
 from vtcav.method.variants import PAPER, Variant
 from vtcav.models.base import LayerInfo, Model
@@ -58,6 +59,7 @@ class Provenance:
         described = (
             preprocess.describe() if isinstance(preprocess, Preprocess) else repr(preprocess)
         )
+        shown = {"shown": text} if (text := shown_as(preprocess)) else {}
         return cls(
             versions=versions(),
             model={
@@ -68,6 +70,7 @@ class Provenance:
                 "device": str(model.device),
                 "runtime": model.runtime,
                 "preprocess": described,
+                **shown,
             },
             layers=tuple(
                 {
@@ -91,6 +94,12 @@ class Provenance:
         """How concepts are found in an image: "paper", "filter" or "places"."""
         variant: Variant = self.settings.get("fit", {}).get("variant", PAPER)
         return variant
+
+    @property
+    def picture_notes(self) -> list[str]:
+        """Which channels the pictures show, as a footnote; none where they show grey or RGB."""
+        shown = self.model.get("shown")
+        return [f"Pictures show {shown}."] if shown else []
 
     @property
     def null_cavs(self) -> int:

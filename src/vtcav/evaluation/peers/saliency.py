@@ -25,7 +25,7 @@ from torch import Tensor
 
 from vtcav.errors import ExplanationError
 from vtcav.evaluation.peers.extras import needed
-from vtcav.images.preprocess import to_tensor, without_window
+from vtcav.images.signature import tensor_of_rgb
 from vtcav.models.base import Model
 from vtcav.models.classifier import Classifier
 from vtcav.parameters import Words, check
@@ -202,7 +202,7 @@ def _baseline(model: Model, x: Tensor, baseline: Baseline) -> Tensor:
     if check("baseline", baseline, Words("black", "zero")) == "zero":
         return torch.zeros_like(_leaf(model, x[:1]).detach())
     black = Image.new("RGB", (x.shape[3], x.shape[2]))
-    made = to_tensor(without_window(model.preprocess), black, "a black picture")
+    made = tensor_of_rgb(model.preprocess, black, "a black picture")
     if made.shape != x.shape[1:]:
         raise ExplanationError(
             f"the preprocessing makes a black picture of the input's size {tuple(made.shape)}, "

@@ -22,7 +22,7 @@ from vtcav.explainer.settings import FitSettings
 from vtcav.files.spill import Spilled, SpillFile
 from vtcav.images.batches import Batches, prepared
 from vtcav.images.concepts import ImageSet, check_enough
-from vtcav.images.preprocess import viewed
+from vtcav.images.input_box import viewed
 from vtcav.images.progress import Progress, progress_bar
 from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_skipped
 from vtcav.models.base import Model

@@ -31,9 +31,9 @@ from vtcav.files.cache import Cache, CacheWarning
 from vtcav.files.hashing import digest, text_hash
 from vtcav.images.concepts import ImageSet
 from vtcav.images.facts import Fact, fact_of
-from vtcav.images.preprocess import Preprocess, to_tensor, without_window
+from vtcav.images.preprocess import Preprocess
 from vtcav.images.references import ImageRef
-from vtcav.images.signature import probe_picture
+from vtcav.images.signature import probe_picture, tensor_of_rgb
 from vtcav.models.base import Model
 from vtcav.results.provenance import versions
 
@@ -56,7 +56,8 @@ def preprocess_key(preprocess: object) -> str:
     kind = type(preprocess)
     if isinstance(preprocess, Preprocess) and kind.__module__.startswith("vtcav."):
         settings = json.dumps(preprocess.describe(), sort_keys=True)
-        return f"vtcav.{kind.__qualname__} {settings}"
+        unrounded = " unrounded" if preprocess.ranges and preprocess.channels is None else ""
+        return f"vtcav.{kind.__qualname__} {settings}{unrounded}"
     key = getattr(preprocess, "cache_key", "")
     return f"{kind.__qualname__} {key}" if isinstance(key, str) and key else ""
 
@@ -102,7 +103,7 @@ class LearningCache:
     def __init__(self, cache: Cache, model: Model, layers: Sequence[str], batch_size: int) -> None:
         self.cache = cache
         self.taken: dict[str, dict[str, list[int]]] = {}
-        x = to_tensor(without_window(model.preprocess), probe_picture(), "a test picture")
+        x = tensor_of_rgb(model.preprocess, probe_picture(), "a test picture")
         maps, z = model.activations_and_logits(x[None].expand(2, -1, -1, -1), layers)
         self._images: dict[str, Any] = {
             "preprocess": preprocess_key(model.preprocess),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vtcav.errors import ModelError
-from vtcav.images.preprocess import to_tensor, without_window
+from vtcav.errors import ImageError, ModelError
+from vtcav.images.preprocess import Preprocess
+from vtcav.images.signature import tensor_of_rgb
 from vtcav.models.inspection.logits import LogitReader
 from vtcav.models.inspection.network import FirstPass, Network
 
@@ -19,7 +22,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-COMMON_SHAPES = [(3, size, size) for size in (224, 299, 384, 256, 512, 128, 96, 64, 32, 28)]
+COMMON_SHAPES: Sequence[tuple[int, ...]] = [
+    (3, size, size) for size in (224, 299, 384, 256, 512, 128, 96, 64, 32, 28)
+]
 """The shapes to try in turn when no preprocessing tells the size of the network's input."""
 
 _BOLD = re.compile(r"\x1b\[1m(.+?)\x1b\[0m", re.DOTALL)
@@ -94,13 +99,67 @@ def _advice(module: nn.Module, error: Exception | None, shape: tuple[int, ...]) 
 
 def _hint(module: nn.Module, shape: tuple[int, ...]) -> str:
     """Say where the network takes another number of channels."""
-    first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
-    if first is None or first.in_channels == shape[0]:
+    count = _first_channels(module)
+    if count in (None, shape[0]):
         return ""
     return (
-        f" (its first convolution takes {first.in_channels} channels, the preprocessing gives "
-        f"{shape[0]})"
+        f" (its first convolution takes {count} channels, the preprocessing gives {shape[0]}: "
+        f"vtcav.Preprocess(..., channels={count}))"
     )
+
+
+def _first_channels(module: nn.Module) -> int | None:
+    """Return how many channels the first convolution of a network takes."""
+    first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
+    return None if first is None else first.in_channels
+
+
+@dataclass(frozen=True)
+class OfChannels:
+    """A callable preprocessing for pictures of another number of channels than RGB has.
+
+    Attributes:
+        preprocess: The callable.
+        channels: The number of channels of its pictures.
+    """
+
+    preprocess: Callable[[Image.Image], Tensor]
+    channels: int
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Turn one picture into a tensor."""
+        return self.preprocess(image)
+
+    def __repr__(self) -> str:
+        return repr(self.preprocess)
+
+    @property
+    def cache_key(self) -> str:
+        """That of the callable."""
+        return str(getattr(self.preprocess, "cache_key", ""))
+
+
+def with_channels(
+    preprocess: Callable[[Image.Image], Tensor], module: nn.Module
+) -> Callable[[Image.Image], Tensor]:
+    """Return a preprocessing that says how many channels its pictures have, where RGB does not fit.
+
+    Where a callable fails on RGB or gives another number of channels than the first convolution
+    takes, its pictures have as many as that.
+    """
+    count = _first_channels(module)
+    if isinstance(preprocess, Preprocess) or count in (None, 1, 3) or count is None:
+        return preprocess
+    if hasattr(preprocess, "channels"):
+        return preprocess
+    with suppress(ImageError):
+        if shape_of(preprocess, 320, 288)[0] == count:
+            return preprocess
+    own = OfChannels(preprocess, count)
+    with suppress(ImageError):
+        if shape_of(own, 320, 288)[0] == count:
+            return own
+    return preprocess
 
 
 def shape_of(
@@ -110,7 +169,7 @@ def shape_of(
     from PIL import Image
 
     picture = Image.new("RGB", (width, height), (120, 130, 140))
-    return tuple(to_tensor(without_window(preprocess), picture, "a grey probe picture").shape)
+    return tuple(tensor_of_rgb(preprocess, picture, "a grey probe picture").shape)
 
 
 def noise(count: int, shape: Sequence[int]) -> Tensor:

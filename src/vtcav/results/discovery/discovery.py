@@ -305,7 +305,9 @@ class Discovery:
 
         if layer is not None:
             self._check_layer(layer)
-        return plot_discovery(self._rows_of(layer), self._title(), new_figure())
+        return plot_discovery(
+            self._rows_of(layer), self._title(), new_figure(), self.provenance.picture_notes
+        )
 
     def _check_layer(self, layer: str) -> None:
         if layer not in self.layers:
@@ -350,8 +352,10 @@ class Discovery:
         }
         arrays |= {f"uncovered/{i}": found for i, found in enumerate(self._uncovered)}
         np.savez_compressed(folder / "discovery.npz", allow_pickle=False, **arrays)
-        rows, title = self._rows_of(None), self._title()
-        save_figure(lambda figure: plot_discovery(rows, title, figure), folder / "discovery.png")
+        rows, title, notes = self._rows_of(None), self._title(), self.provenance.picture_notes
+        save_figure(
+            lambda figure: plot_discovery(rows, title, figure, notes), folder / "discovery.png"
+        )
         return self._content()
 
     def _tables(self) -> dict[str, pd.DataFrame]:

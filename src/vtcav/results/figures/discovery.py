@@ -36,7 +36,10 @@ class _Found(Protocol):
 
 @own_style()
 def plot_discovery(
-    rows: Sequence[tuple[Mapping[Any, Any], _Found]], title: str, figure: Figure
+    rows: Sequence[tuple[Mapping[Any, Any], _Found]],
+    title: str,
+    figure: Figure,
+    notes: Sequence[str] = (),
 ) -> Figure:
     """Draw the contact sheet.
 
@@ -44,10 +47,11 @@ def plot_discovery(
         rows: For each concept its numbers, as in `Discovery.concepts`, and its patches.
         title: The title.
         figure: Emptied and drawn on.
+        notes: Further paragraphs at the foot.
     """
     step, top = _SIDE + _GAP, MARGIN + 0.6
     names = [row["layer"] for row, _ in rows]
-    page = Page(figure, _WIDTH, top + step * len(rows), _NOTES, [title, *names])
+    page = Page(figure, _WIDTH, top + step * len(rows), [*_NOTES, *notes], [title, *names])
     page.title(title, "found concepts, by layer; a name is yours to give")
     for i, (row, found) in enumerate(rows):
         at = top + i * step

@@ -40,6 +40,7 @@ def plot_erasure(erasure: ErasedRegion, figure: Figure) -> Figure:
         "The region is filled in from around it, and the network looks again. Judge the fill by "
         "eye: what it leaves, or adds, counts as well."
     )
+    notes += erasure.provenance.picture_notes
     image = basename(erasure.image)
     page = Page(figure, width, top + high + 0.15, notes, [image, erasure.region])
     page.title(image)

@@ -12,7 +12,7 @@ from vtcav.results.figures.lettering import LINE_HEIGHT, basename, shorten
 from vtcav.results.figures.overlay import Overlay
 from vtcav.results.figures.page import MARGIN, Page, own_style, show_axis
 from vtcav.results.figures.palette import BLUE, MUTED
-from vtcav.results.figures.protocols import RankedPicture
+from vtcav.results.figures.protocols import HasNotes, RankedPicture
 from vtcav.results.words import SIGNIFICANT, equal_or_less, value
 
 # Inches.
@@ -54,6 +54,9 @@ class _Errors(Protocol):
     def described(self) -> str: ...
 
     @property
+    def provenance(self) -> HasNotes: ...
+
+    @property
     def table(self) -> pd.DataFrame: ...
 
     @property
@@ -77,7 +80,8 @@ def plot_errors(errors: _Errors, figure: Figure) -> Figure:
     first = _TOP + (len(rows) + 2.5) * _ROW
     band = 2 * (_SIDE + 0.08) + 3 * LINE_HEIGHT + 0.1
     names = [str(name) for row in rows for name in (row["concept"], row["true_class"])]
-    page = Page(figure, width, first + len(errors.shown) * band, [_NOTES], names)
+    notes = [_NOTES, *errors.provenance.picture_notes]
+    page = Page(figure, width, first + len(errors.shown) * band, notes, names)
     page.title("Concepts that go with wrong predictions", errors.described)
     if rows:
         _draw_rows(page, rows)

@@ -288,4 +288,5 @@ class _Global:
         if skipped := len(self.explanation.skipped):
             texts.append(f"Skipped, because they cannot be read: {count(skipped, 'image')}.")
         first = read_first(self.explanation.best_layers, self.explanation.layers)
-        return [*texts, *filter(None, [first]), *self.marks.legend()]
+        shown = self.explanation.provenance.picture_notes
+        return [*texts, *shown, *filter(None, [first]), *self.marks.legend()]

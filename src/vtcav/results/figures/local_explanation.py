@@ -319,6 +319,7 @@ class _Local:
             texts[:0] = [_ERASED, *self._erased_notes()]
         texts += ns_means(self.explanation.attributions, self.explanation.provenance.null_cavs)
         first = read_first(self.explanation.best_layers, self.explanation.layers)
+        texts += self.explanation.provenance.picture_notes
         return [*texts, *filter(None, [first]), *self.marks.legend()]
 
 

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class _Provenance(Protocol):
+class HasNotes(Protocol):
+    """Where results come from, as `vtcav.results.provenance.Provenance` says it."""
+
+    @property
+    def picture_notes(self) -> list[str]:
+        """Which channels the pictures show."""
+
+
+class _Provenance(HasNotes, Protocol):
     @property
     def variant(self) -> Variant: ...
     @property
@@ -68,6 +76,10 @@ class _Image(Protocol):
 
 class ErasedRegion(_Image, Protocol):
     """A region erased by hand, as `vtcav.results.erasure.Erasure` is."""
+
+    @property
+    def provenance(self) -> HasNotes:
+        """What the numbers depend on."""
 
     @property
     def region(self) -> str:
@@ -155,6 +167,10 @@ class RankedImages(Protocol):
     @property
     def concept(self) -> str:
         """The concept."""
+
+    @property
+    def provenance(self) -> HasNotes:
+        """What the numbers depend on."""
 
     @property
     def place(self) -> str:

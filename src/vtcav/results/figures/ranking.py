@@ -48,7 +48,7 @@ def plot_ranking(ranking: RankedImages, figure: Figure) -> Figure:
     width = 2 * MARGIN + _COLUMNS * _CELL
     first = _TOP + _CURVE + 0.55
     band = 2 * (_SIDE + 0.08) + 3 * LINE_HEIGHT + 0.1
-    notes = [_NOTES, *filter(None, [ranking.caution])]
+    notes = [_NOTES, *filter(None, [ranking.caution]), *ranking.provenance.picture_notes]
     names = [ranking.concept, ranking.place, *(one.image for b in bands for one in b.images)]
     page = Page(figure, width, first + len(bands) * band, notes, names)
     page.title(f"Images by presence of “{ranking.concept}”: {ranking.place}", ranking.described)

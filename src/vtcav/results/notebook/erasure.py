@@ -19,7 +19,10 @@ def erasure_html(erasure: ErasedRegion) -> str:
         header=["class", "logit", "without", "drop", "share", "elsewhere", "p", "note"],
         rows=rows_of(effects, columns),
         total=len(effects),
-        notes=["Share: of the logit above that of the negatives. Judge the fill by eye."],
+        notes=[
+            "Share: of the logit above that of the negatives. Judge the fill by eye.",
+            *erasure.provenance.picture_notes,
+        ],
     ).html()
 
 

@@ -41,6 +41,7 @@ def local_html(explanation: ExplainedImage) -> str:
         notes.append(f"ns: not significant. {found}.")
     if (more := len(classes) - len(shown)) > 0:
         notes.insert(0, f"{count(more, 'more class', 'more classes')} not shown.")
+    notes += explanation.provenance.picture_notes
     first = read_first(explanation.best_layers, explanation.layers)
     groups = best_first(table, explanation.best_layers).groupby(["layer", "concept"], sort=False)
     return Display(
@@ -150,7 +151,8 @@ def global_html(explanation: ExplainedClass) -> str:
         total=len(summary),
         notes=[
             "Mean attribution over images; 95 % intervals for other images of the kind and for "
-            "other examples of the concepts. Pictures: examples of the concepts. plot() draws it."
+            "other examples of the concepts. Pictures: examples of the concepts. plot() draws it.",
+            *explanation.provenance.picture_notes,
         ],
     ).html()
 

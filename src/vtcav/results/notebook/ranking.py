@@ -23,5 +23,8 @@ def ranking_html(ranking: RankedImages) -> str:
         header=["image", "presence", "area", "predicted", "note"],
         rows=rows_of(table, ["image", "presence", "area", "predicted_class", "note"]),
         total=len(table),
-        notes=["Presence: the peak of the map, 1 where it responds as the examples do."],
+        notes=[
+            "Presence: the peak of the map, 1 where it responds as the examples do.",
+            *ranking.provenance.picture_notes,
+        ],
     ).html()
