@@ -49,6 +49,7 @@ _HOMES = {
         "diagnostics.result": "Diagnostics",
         "errors": "CavError ConceptError DatasetError ExplanationError ExtraError ImageError"
         " LayerError ModelError VtcavError",
+        "explainer.correction.corrected_network": "CorrectedNetwork",
         "explainer.runs.run_folder": "DamagedPartWarning",
         "explainer.visual_tcav": "VisualTCAV",
         "files.cache": "Cache CacheWarning",
@@ -103,6 +104,7 @@ __all__ = [
     "CavError",
     "Classifier",
     "ConceptError",
+    "CorrectedNetwork",
     "DamagedPartWarning",
     "DatasetError",
     "Diagnostics",

@@ -158,7 +158,7 @@ def test_every_command_that_loads_a_network_says_how():
     loading = {name for name, own in options.items() if "--weights" in own}
     assert loading == {
         *("layers", "explain", "explain-class", "explore", "find", "discover", "errors"),
-        *("diagnose", "localise", "compare", "evaluate"),
+        *("diagnose", "localise", "compare", "evaluate", "correct"),
     }
     assert all(wanted <= options[name] for name in loading)
 

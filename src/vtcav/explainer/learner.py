@@ -85,6 +85,7 @@ class ConceptLearner:
             layers = list(cavs.layers) if layers is None else layers
         self.layers = [layer.name for layer in model.check_layers(layers)]
         self._attributor: Attributor | None = None
+        self._examples: dict[str, Concept] = {}  # of what is learned in this process
         if cavs is not None:
             self._attributor = Attributor(
                 model, cavs.select(self.layers), self._settings, self._erasure
@@ -351,7 +352,9 @@ class ConceptLearner:
         self, concepts: Sequence[Concept], layers: Sequence[str], fit: FitSettings
     ) -> CavBank:
         run = self._pass(layers)
-        return learn(run, concepts, fit, self.variant, cache=self._cache, shown=self.progress)
+        found = learn(run, concepts, fit, self.variant, cache=self._cache, shown=self.progress)
+        self._examples |= {concept.name: concept for concept in concepts}
+        return found
 
     def _learned_words(
         self,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from vtcav.errors import ExplanationError, VtcavError
 from vtcav.method.erasure.fill_names import FILL_NAMES, FillName, check_installed
 from vtcav.method.variants import PAPER, VARIANTS, Variant
 from vtcav.models.settings import Precision
 from vtcav.parameters import Between, Flag, Settings, Text, Whole, Words, parameter
+
+When: TypeAlias = Literal["present", "always"]
+"""Which images a correction changes."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,40 @@ class ErrorSettings(Settings):
     error: ClassVar[type[VtcavError]] = ExplanationError
 
     pictures: int = parameter(6, Whole(0), "wrong images of each finding kept with their maps")
+
+
+@dataclass(frozen=True)
+class CorrectionSettings(Settings):
+    """How concepts are taken out of a network.
+
+    Attributes:
+        layer: The layer; None takes the one that sees them best.
+        when: "present" corrects images that show a concept, where it is; "always" every image at
+            every location.
+        rounds: How often, at most, what is left of the concepts is learned again and taken out.
+        anyway: Whether to take out a concept that diagnostics advise not to use.
+
+    Raises:
+        ExplanationError: For a value out of range.
+    """
+
+    error: ClassVar[type[VtcavError]] = ExplanationError
+
+    layer: str | None = parameter(
+        None,
+        Text("the name of a layer"),
+        "the layer whose feature maps are corrected",
+        none="the one that sees the concepts best",
+    )
+    when: When = parameter(
+        "present",
+        Words(*get_args(When)),
+        "present: correct images that show a concept, where it is; always: every image everywhere",
+    )
+    rounds: int = parameter(
+        3, Whole(1), "how often, at most, what is left of the concepts is learned and taken out"
+    )
+    anyway: bool = parameter(False, Flag(), "take out a concept that diagnostics advise not to use")
 
 
 @dataclass(frozen=True)

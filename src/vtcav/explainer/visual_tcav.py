@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vtcav.errors import CavError
 from vtcav.explainer.by_hand import HandEraser
+from vtcav.explainer.concept_auditor import ConceptAuditor
 from vtcav.explainer.erasure import Targets
 from vtcav.explainer.forward_pass import ForwardPass
-from vtcav.explainer.learner import ConceptLearner
 from vtcav.explainer.learning.example_passes import Pass
 from vtcav.explainer.one_image import OneImage, wanted_classes
-from vtcav.explainer.settings import DiscoverySettings, ErrorSettings, RankSettings
+from vtcav.explainer.settings import DiscoverySettings, RankSettings
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.marked_region import RegionSource
 from vtcav.images.references import ImageRef
@@ -22,7 +22,6 @@ from vtcav.method.erasure.effect import pooled_logits
 from vtcav.models.inspection.ambient import unaffected
 from vtcav.results.discovery.discovery import Discovery
 from vtcav.results.erasure import Erasure
-from vtcav.results.error_analysis import ErrorAnalysis
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.provenance import Provenance
 from vtcav.results.ranking import Ranking
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from vtcav.explainer.discovery.naming import DiscoveryHome
 
 
-class VisualTCAV(ConceptLearner):
+class VisualTCAV(ConceptAuditor):
     """Explains a classifier with concepts.
 
     Args:
@@ -236,66 +235,6 @@ class VisualTCAV(ConceptLearner):
             erased=erased_examples(self.attributor, refs, effects, index),
             best_layers=self.cavs.best_layers,
         )
-
-    @unaffected
-    def errors(
-        self,
-        images: ImageSource | Mapping[str, ImageSource],
-        labels: Sequence[str | int] | None = None,
-        *,
-        limit: int | None = None,
-        seed: int = 0,
-        strict: bool = False,
-        pictures: int = ErrorSettings.pictures,
-        run: str | Path | None = None,
-        engine: Literal["local", "ray"] = "local",
-        ray_options: Mapping[str, Any] | None = None,
-    ) -> ErrorAnalysis:
-        """Compare images that the network gets wrong with those it gets right, by their concepts.
-
-        For every class, and every class that it is taken for, it is tested which concepts are
-        present in the wrong images more or less than in the right ones. Presence is that of `rank`,
-        of the layers together: forward passes alone, no gradients. A concept that goes with errors
-        need not cause them; erasing it (`explain`, `explain_class`) tells.
-
-        Args:
-            images: A folder with one folder of images per class; a table (CSV, TSV, Parquet) of
-                paths and labels; images by class; or, with labels, images in any form that `fit`
-                takes.
-            labels: The class of each image, by name or index.
-            limit: At most this many images of each class, drawn at random with `seed`.
-            seed: Seeds the draw.
-            strict: Whether an unreadable image is an error.
-            pictures: How many wrong images of each finding are kept with their maps.
-            run: A folder that keeps finished parts, as for `explain_class`.
-            engine: As for `explain_class`.
-            ray_options: As for `explain_class`.
-
-        Returns:
-            The table of findings, and some wrong images.
-
-        Raises:
-            ImageError: When images or labels cannot be read or do not fit each other.
-            ModelError: For a class that the network does not have, and when it gives infinite
-                values or NaN.
-            CavError: Before `fit`, when the weights have changed since, and with CAVs that were
-                learned before what the choice of layers needs was kept.
-            ExplanationError: For a network that does not choose one class; else as for
-                `explain_class`.
-
-        Warns:
-            SkippedImageWarning: When images are left out.
-        """
-        from vtcav.explainer.runs.errors import analyse_errors
-        from vtcav.explainer.runs.labelled import labelled
-        from vtcav.explainer.runs.ranking import RankRun
-        from vtcav.explainer.runs.ray_engine import engine_of
-
-        self.check_cavs()
-        chosen = ErrorSettings(pictures)
-        refs, classes = labelled(images, labels, self.model, limit=limit, seed=seed)
-        how = RankRun(chosen.pictures, engine_of(engine, ray_options), run, self.progress)
-        return analyse_errors(self.attributor, refs, classes, how, strict=strict)
 
     @unaffected
     def rank(

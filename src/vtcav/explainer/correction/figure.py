@@ -1,0 +1,113 @@
+"""The figure of a correction: accuracies and effects, before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from vtcav.results.figures.lettering import shorten
+from vtcav.results.figures.page import MARGIN, Page, nice_limit, own_style, show_axis
+from vtcav.results.figures.palette import BLUE, MUTED
+from vtcav.results.words import value
+
+# Inches.
+_NAMES, _BARS, _NUMBERS = 3.6, 3.2, 1.9
+_ROW = 0.24
+_TOP = MARGIN + 0.65
+_BAND = 0.75
+_NOTES = (
+    "Effect: how far the logit of the true class falls when the concept's region is erased from "
+    "the picture, the same region before and after. A network may have other ways to the same "
+    "information: what is left of the effect tells."
+)
+
+
+class _Report(Protocol):
+    """A report, as `vtcav.explainer.correction.report.CorrectionReport` is."""
+
+    @property
+    def described(self) -> str: ...
+
+    @property
+    def accuracy(self) -> pd.DataFrame: ...
+
+    @property
+    def effects(self) -> pd.DataFrame: ...
+
+
+@own_style()
+def plot_correction(report: _Report, figure: Figure) -> Figure:
+    """Draw a report on a correction.
+
+    Args:
+        report: The report.
+        figure: Emptied and sized to fit.
+
+    Returns:
+        The figure.
+    """
+    accuracy, effects = _measured(report.accuracy), _measured(report.effects)
+    bands = [
+        ("accuracy", [_of_class(row) for row in accuracy], accuracy),
+        ("effect (logits)", [_of_concept(row) for row in effects], effects),
+    ]
+    bands = [band for band in bands if band[2]]
+    width = 2 * MARGIN + _NAMES + _BARS + _NUMBERS
+    height = _TOP + sum(len(rows) * _ROW + _BAND for _, _, rows in bands) + 0.2
+    names = [name for _, texts, _ in bands for name in texts]
+    page = Page(figure, width, height, [_NOTES] * bool(bands), names)
+    page.title("The network before and after its correction", report.described)
+    top = _TOP + 0.25
+    if bands:
+        page.legend([_mark("white", "before"), _mark(BLUE, "after")], MARGIN + 0.45)
+    else:
+        page.text(MARGIN, top, "Nothing was measured: no labelled images were given.")
+    for what, texts, rows in bands:
+        _draw(page, what, texts, rows, top)
+        top += len(rows) * _ROW + _BAND
+    return figure
+
+
+def _measured(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    return table[table["n"] > 0].to_dict("records")
+
+
+def _of_class(row: dict[Any, Any]) -> str:
+    return f"{row['class_name'] or 'all classes'}, {row['shown']} (n = {row['n']})"
+
+
+def _of_concept(row: dict[Any, Any]) -> str:
+    taken = "taken out" if row["corrected"] else "not taken out"
+    return f"“{row['concept']}”, {taken} (n = {row['n']})"
+
+
+def _mark(face: str, label: str) -> Line2D:
+    look: dict[str, Any] = {"color": BLUE, "markerfacecolor": face, "markersize": 4}
+    return Line2D([], [], linestyle="none", marker="o", label=label, **look)
+
+
+def _draw(
+    page: Page, what: str, texts: Sequence[str], rows: Sequence[dict[Any, Any]], top: float
+) -> None:
+    """Draw a band: for every row the values before and after, joined by a line."""
+    values = [row[when] for row in rows for when in ("before", "after")]
+    low = min(0.0, *values)
+    most = nice_limit(max(*values, 1e-9)) if what != "accuracy" else 1.0
+    axes = page.axes(MARGIN + _NAMES, top, _BARS, len(rows) * _ROW, what)
+    axes.set(xlim=(low, most), ylim=(len(rows), 0))
+    for i, (text, row) in enumerate(zip(texts, rows, strict=True)):
+        middle, pair = i + 0.5, (row["before"], row["after"])
+        axes.plot(pair, [middle] * 2, color=BLUE, linewidth=1.2)
+        for face, x in zip(("white", BLUE), pair, strict=True):
+            look: dict[str, Any] = {"markerfacecolor": face, "markersize": 4, "clip_on": False}
+            axes.plot([x], [middle], "o", color=BLUE, **look)
+        place = top + middle * _ROW
+        page.text(MARGIN, place, shorten(text, _NAMES - 0.1), centred=True)
+        text = f"{value(row['before'])} → {value(row['after'])}"
+        page.text(MARGIN + _NAMES + _BARS + 0.15, place, text, centred=True)
+    show_axis(axes, [0, most / 2, most])
+    page.text(MARGIN + _NAMES, top + len(rows) * _ROW + 0.3, what, color=MUTED)

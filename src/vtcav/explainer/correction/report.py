@@ -1,0 +1,275 @@
+"""What a correction changes: accuracy, effects, and images that do not show the concept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from math import nan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from vtcav.explainer.settings import When
+from vtcav.files.manifest import read_table, records, write_table
+from vtcav.images.references import Skipped
+from vtcav.method.significance import student_interval
+from vtcav.results.provenance import Provenance
+from vtcav.results.tables import json_text
+from vtcav.results.words import count
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+WITH, WITHOUT, ALL = "with the concept", "without the concept", "all"
+NO_IMAGES = "No labelled images were given, so nothing was measured."
+
+
+class CorrectedRow(NamedTuple):
+    """What a correction changes for an image, and for a concept in it.
+
+    Attributes:
+        image: The image's name.
+        true_class: Its class.
+        predicted_class: The class that the network predicts.
+        predicted_after: The class that the corrected network predicts.
+        shows: Whether it shows a concept that is taken out, at the layer.
+        same: Whether its logits are the same to the last bit.
+        change: The largest change of a logit.
+        concept: A concept.
+        area: The share of the picture that its region takes.
+        drop: How far the logit of the true class falls when the region is erased; NaN where there
+            is no region.
+        drop_after: The same in the corrected network, with the same region.
+    """
+
+    image: str
+    true_class: str
+    predicted_class: str
+    predicted_after: str
+    shows: bool
+    same: bool
+    change: float
+    concept: str
+    area: float
+    drop: float
+    drop_after: float
+
+
+class Doubt(NamedTuple):
+    """What diagnostics say of a concept that is taken out.
+
+    Attributes:
+        concept: The concept.
+        level: "fine", "look" or "do not use".
+        meaning: The finding that decides it; empty where it is fine.
+    """
+
+    concept: str
+    level: str
+    meaning: str
+
+
+@dataclass(frozen=True, eq=False)
+class CorrectionReport:
+    """What a correction takes out, how far its concepts can be trusted, and what it changes.
+
+    Attributes:
+        concepts: What is taken out.
+        layer: Where.
+        when: "present" or "always".
+        seen: For each round, the held-out AUC of the concepts that it takes out.
+        doubts: What diagnostics say of each concept.
+        skipped: Images that could not be read, with reasons.
+        provenance: Everything that the numbers depend on.
+    """
+
+    concepts: tuple[str, ...]
+    layer: str
+    when: When
+    seen: tuple[Mapping[str, float], ...]
+    doubts: tuple[Doubt, ...]
+    skipped: tuple[Skipped, ...]
+    provenance: Provenance = field(repr=False)
+    _rows: pd.DataFrame = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"CorrectionReport({self.described})"
+
+    @property
+    def described(self) -> str:
+        """What is taken out where, in words."""
+        names = ", ".join(map(repr, self.concepts))
+        where = "everywhere" if self.when == "always" else "where it is present"
+        return f"{names} taken out at {self.layer}, {where}, in {count(len(self.seen), 'round')}"
+
+    @property
+    def images(self) -> pd.DataFrame:
+        """One row per image and concept; the columns are those of `CorrectedRow`."""
+        return self._rows.copy()
+
+    @property
+    def accuracy(self) -> pd.DataFrame:
+        """Accuracy before and after.
+
+        Columns: class_name (empty: all classes), shown ("with the concept", "without the concept":
+        whether the layer finds one that is taken out, or "all"), n, before, after, change, low and
+        high (95 % interval of the change, over images).
+        """
+        import pandas as pd
+
+        one = self._rows.drop_duplicates("image")
+        right = {
+            "before": one["predicted_class"] == one["true_class"],
+            "after": one["predicted_after"] == one["true_class"],
+        }
+        one = one.assign(**{name: found.astype(float) for name, found in right.items()})
+        rows = []
+        for name, of_class in [("", one), *one.groupby("true_class", sort=False)]:
+            shows = of_class["shows"].astype(bool)
+            for shown, group in (
+                (ALL, of_class),
+                (WITH, of_class[shows]),
+                (WITHOUT, of_class[~shows]),
+            ):
+                rows.append(
+                    {"class_name": name, "shown": shown, **_compared(group, "before", "after")}
+                )
+        columns = ["class_name", "shown", "n", "before", "after", "change", "low", "high"]
+        table = pd.DataFrame(rows, columns=columns)
+        return table.assign(low=table["low"].clip(-1, 1), high=table["high"].clip(-1, 1))
+
+    @property
+    def effects(self) -> pd.DataFrame:
+        """Effects before and after: how far the true class's logit falls without a concept.
+
+        The concept's region is erased from the picture, the same for both networks. Columns:
+        concept, corrected (whether it is taken out), n (images with a region), before, after,
+        change, low and high (95 % interval of the change, over images), relative (the change as a
+        share of the effect before; missing where that is not above 0).
+        """
+        import pandas as pd
+
+        known = self._rows[self._rows["drop"].notna() & self._rows["drop_after"].notna()]
+        rows = []
+        for concept in self._rows["concept"].drop_duplicates():
+            found = _compared(known[known["concept"] == concept], "drop", "drop_after")
+            relative = found["change"] / found["before"] if found["before"] > 0 else nan
+            corrected = concept in self.concepts
+            rows.append({"concept": concept, "corrected": corrected, **found, "relative": relative})
+        columns = ["concept", "corrected", "n", "before", "after", "change", "low", "high"]
+        return pd.DataFrame(rows, columns=[*columns, "relative"])
+
+    @property
+    def unchanged(self) -> dict[str, Any]:
+        """Images that do not show the concept: how many there are, and what changes for them.
+
+        Keys: images, same (logits the same to the last bit), other_class (predicted otherwise),
+        largest_change (of a logit).
+        """
+        one = self._rows.drop_duplicates("image")
+        one = one[~one["shows"].astype(bool)]
+        return {
+            "images": len(one),
+            "same": int(one["same"].sum()),
+            "other_class": int((one["predicted_class"] != one["predicted_after"]).sum()),
+            "largest_change": float(one["change"].max()) if len(one) else 0.0,
+        }
+
+    def findings(self) -> list[str]:
+        """Return what was measured, in sentences."""
+        return list(_sentences(self))
+
+    def summary(self) -> dict[str, Any]:
+        """Return what is taken out, the doubts and the findings as plain data."""
+        return {
+            "described": self.described,
+            "concepts": list(self.concepts),
+            "layer": self.layer,
+            "when": self.when,
+            "seen": [dict(each) for each in self.seen],
+            "doubts": [doubt._asdict() for doubt in self.doubts],
+            "findings": self.findings(),
+            "unchanged": self.unchanged,
+            "skipped": [asdict(skip) for skip in self.skipped],
+        }
+
+    def to_json(self) -> str:
+        """Return tables and provenance as JSON; missing numbers are null."""
+        tables = {name: records(table) for name, table in self._tables().items()}
+        return json_text(self.summary() | tables | {"provenance": self.provenance.to_dict()})
+
+    def plot(self) -> Figure:
+        """Draw accuracies and effects before and after."""
+        from vtcav.explainer.correction.figure import plot_correction
+        from vtcav.results.figures.page import new_figure
+
+        return plot_correction(self, new_figure())
+
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        tables = {"accuracy": self.accuracy, "effects": self.effects, "images": self._rows}
+        return {f"correction_{name}": table for name, table in tables.items()}
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write tables and figure into a folder, and return the rest as JSON data."""
+        from vtcav.explainer.correction.figure import plot_correction
+        from vtcav.results.figures.page import save_figure
+
+        for name, table in self._tables().items():
+            write_table(folder / name, table)
+        save_figure(lambda figure: plot_correction(self, figure), folder / "correction.png")
+        return self.summary() | {"provenance": self.provenance.to_dict()}
+
+    @classmethod
+    def read(cls, folder: Path, data: Mapping[str, Any]) -> Self:
+        """Return what `write` wrote."""
+        return cls(
+            concepts=tuple(data["concepts"]),
+            layer=data["layer"],
+            when=data["when"],
+            seen=tuple(data["seen"]),
+            doubts=tuple(Doubt(**doubt) for doubt in data["doubts"]),
+            skipped=tuple(Skipped(**skip) for skip in data["skipped"]),
+            provenance=Provenance.from_dict(data["provenance"]),
+            _rows=read_table(folder / "correction_images"),
+        )
+
+
+def _compared(group: pd.DataFrame, before: str, after: str) -> dict[str, Any]:
+    """Return the means of two columns, and their difference with its interval."""
+    n = len(group)
+    if not n:
+        return {"n": 0, **dict.fromkeys(("before", "after", "change", "low", "high"), nan)}
+    first, second = group[before].to_numpy(float), group[after].to_numpy(float)
+    change, low, high = (
+        student_interval(second - first) if n > 1 else (float(second[0] - first[0]), nan, nan)
+    )
+    means = {"before": float(first.mean()), "after": float(second.mean())}
+    return {"n": n, **means, "change": change, "low": low, "high": high}
+
+
+def _sentences(report: CorrectionReport) -> Iterator[str]:
+    for doubt in report.doubts:
+        if doubt.level == "do not use":
+            yield f"Diagnostics say of {doubt.concept!r}: do not use. {doubt.meaning}"
+    if report.images.empty:
+        yield NO_IMAGES
+        return
+    accuracy = report.accuracy
+    for row in accuracy[(accuracy["class_name"] == "") & (accuracy["n"] > 0)].to_dict("records"):
+        which = "" if row["shown"] == ALL else f" {row['shown']}"
+        yield (
+            f"Accuracy on {count(row['n'], 'image')}{which}: {row['before']:.1%} before, "
+            f"{row['after']:.1%} after."
+        ).replace("%", " %")
+    for row in report.effects.query("n > 0").to_dict("records"):
+        taken = "" if row["corrected"] else " (not taken out)"
+        yield (
+            f"Effect of {row['concept']!r}{taken} in {count(row['n'], 'image')}: "
+            f"{row['before']:.2f} before, {row['after']:.2f} after."
+        )
+    found = report.unchanged
+    if found["images"]:
+        yield (
+            f"Of {count(found['images'], 'image')} without the concept, {found['same']} have the "
+            f"same logits to the last bit, and {found['other_class']} are predicted otherwise."
+        )

@@ -1,0 +1,322 @@
+"""A network without a concept: against a literal projection, what stays, and what is said."""
+
+import copy
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import vtcav
+from tests.explainer.test_errors import red_or_blue
+from tests.helpers.colours import patches
+from tests.helpers.literal_places import red_squares, square_network
+from tests.helpers.tokens import ChannelsLast, Transformer
+from vtcav.cli import main
+from vtcav.errors import CavError, ExplanationError, ModelError
+from vtcav.explainer.correction.projections import ConceptRemoval, Direction
+from vtcav.explainer.correction.report import CorrectionReport, Doubt
+from vtcav.models.inspection.layout import Layout
+
+RED, NOISE = red_squares()
+BLUE = RED[..., ::-1].copy()
+OPTIONS = {"progress": False, "batch_size": 8, "placebos": 0}
+
+
+@pytest.fixture(scope="module")
+def explainer():
+    net = square_network()
+    torch.manual_seed(1)
+    nn.init.normal_(net[6].weight)
+    model = vtcav.Classifier(net, ["a", "b", "c"], vtcav.Preprocess(32))
+    made = vtcav.VisualTCAV(model, ["1", "3"], 2, **OPTIONS)
+    return made.fit({"red": RED, "blue": BLUE}, NOISE, null_cavs=0, bootstraps=0)
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    return {"a": np.concatenate([RED[:6], NOISE[:5]]), "b": np.concatenate([BLUE[:4], NOISE[5:9]])}
+
+
+@pytest.fixture(scope="module")
+def fixed(explainer, labelled):
+    return explainer.correct("red", "1", "present", labelled, anyway=True)
+
+
+def inputs(explainer, pictures):
+    preprocess = explainer.model.preprocess
+    return torch.stack([preprocess(Image.fromarray(picture)) for picture in pictures])
+
+
+def literal(F, direction, when):
+    """Take concepts out of maps, location by location."""
+    left = F.copy()
+    w, offset, P, low, _ = (t.double().numpy() for t in direction)
+    for n, i, j in np.ndindex(len(F), *F.shape[2:]):
+        r = w @ F[n, :, i, j] - offset
+        if when == "always" or (r > low).any():
+            left[n, :, i, j] = F[n, :, i, j] - sum(r[k] * P[k] for k in range(len(r)))
+    return left
+
+
+def shows(F, direction):
+    w, offset, _, _, level = (t.double().numpy() for t in direction)
+    r = np.einsum("kc,nchw->nkhw", w, F) - offset[:, None, None]
+    return (r.max((2, 3)) > level).any(1)
+
+
+@pytest.mark.parametrize("when", ["present", "always"])
+@pytest.mark.parametrize("concepts", ["red", ["red", "blue"]])
+def test_it_is_the_literal_projection(explainer, when, concepts):
+    fixed = explainer.correct(concepts, "1", when, rounds=2, anyway=True)
+    network = copy.deepcopy(explainer.model.module).double()
+    x = inputs(explainer, np.concatenate([RED[:3], BLUE[:2], NOISE[:3]])).double()
+    with torch.no_grad():
+        F = network[:2](x).numpy()
+        left, shown = F, shows(F, fixed.removal.directions[0])
+        for direction in fixed.removal.directions:
+            left = literal(left, direction, when)
+        left = np.where(shown[:, None, None, None] | (when == "always"), left, F)
+        expected = network[2:](torch.from_numpy(left))
+        found = fixed.double()(x)
+    assert shown.tolist() == [True] * (3 if concepts == "red" else 5) + [False] * (
+        len(x) - (3 if concepts == "red" else 5)
+    )
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+    assert (found - network(x)).abs().max() > 1e-3
+
+
+def test_afterwards_no_filter_responds(explainer):
+    fixed = explainer.correct(["red", "blue"], "1", "always", rounds=1, anyway=True)
+    places = explainer.cavs.layers["1"].places
+    F = explainer.model.activations(inputs(explainer, RED[:4]), ["1"])["1"]
+    assert places.highest(F).abs().max() > 0.5
+    left = fixed.removal(F)
+    r = torch.einsum("kc,nchw->nkhw", places.w, left) - places.offset[:, None, None]
+    assert r.abs().max() < 1e-4
+
+
+def test_images_without_the_concept_keep_their_logits_to_the_last_bit(explainer, fixed):
+    network = explainer.model.module
+    x = inputs(explainer, np.concatenate([NOISE, RED[:5]]))
+    for given in (x, x.contiguous(memory_format=torch.channels_last)):
+        with torch.no_grad():
+            before, after = network(given), fixed(given)
+        assert torch.equal(before[:31], after[:31])
+        assert (before[31:] != after[31:]).any(1).all()
+
+
+def direction_of(C):
+    torch.manual_seed(0)
+    w, d = torch.randn(2, C), torch.randn(2, C)
+    return Direction(w, torch.zeros(2), d, torch.zeros(2), torch.full((2,), 2.5))
+
+
+@pytest.mark.parametrize(
+    ("net", "layer", "layout"),
+    [
+        (Transformer(), "blocks.1", "tokens(1+4x4)"),
+        (Transformer(prefix=0, pool="mean"), "blocks.1", "tokens(4x4)"),
+        (ChannelsLast(), "mlp", "NHWC"),
+    ],
+    ids=["tokens", "no prefix", "channels last"],
+)
+def test_layouts(net, layer, layout):
+    own = Layout.parse(layout, (16, 16))
+    module = net.get_submodule(layer)
+    x = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    outputs = []
+    with module.register_forward_hook(lambda *given: outputs.append(given[2])):
+        net(x)
+    F = own.to_maps(outputs[0].detach(), (16, 16))
+    direction = direction_of(F.shape[1])
+    highest = torch.einsum("kc,nchw->nkhw", direction.w, F).amax((1, 2, 3))
+    direction = direction._replace(level=highest.sort()[0][2:4].mean().expand(2))
+    shown = torch.from_numpy(shows(F.double().numpy(), direction))
+    assert shown.sum() == 3
+    removal = ConceptRemoval([direction], "present", own)
+    found = removal.corrected(module, (x,), outputs[0].detach())
+    changed = own.to_maps(found, (16, 16))
+    expected = literal(F.double().numpy(), direction, "present")
+    np.testing.assert_allclose(changed[shown], expected[shown], atol=1e-5)
+    assert torch.equal(changed[~shown], F[~shown])
+    if own.prefix:
+        assert torch.equal(found[:, : own.prefix], outputs[0][:, : own.prefix])
+
+
+def test_half_precision_and_whole_images_alike():
+    removal = ConceptRemoval([direction_of(4)], "always", Layout())
+    F = torch.randn(3, 4, 2, 2)
+    half = removal(F.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), removal(F.bfloat16().float()), atol=0.05, rtol=0.02)
+
+
+def test_the_network_is_left_as_it_was(explainer, fixed):
+    network = explainer.model.module
+    assert not any(part._forward_hooks for part in network.modules())
+    assert all(
+        torch.equal(own, fixed.network.get_parameter(name))
+        and own is not fixed.network.get_parameter(name)
+        for name, own in network.named_parameters()
+    )
+    x = inputs(explainer, RED[:2])
+    with fixed.uncorrected(), torch.no_grad():
+        assert torch.equal(fixed(x), network(x))
+    for again in (copy.deepcopy(fixed), pickle.loads(pickle.dumps(fixed))):
+        with torch.no_grad():
+            assert torch.equal(again(x), fixed(x))
+            assert not torch.equal(again(x), network(x))
+
+
+def test_saved_loaded_and_exported(explainer, fixed, tmp_path):
+    network = explainer.model.module
+    x = inputs(explainer, np.concatenate([RED[:2], NOISE[:2]]))
+    fixed.save(tmp_path / "out")
+    for given in (network, explainer.model):
+        again = vtcav.CorrectedNetwork.load(tmp_path / "out", given)
+        assert torch.equal(again(x), fixed(x))
+        assert again.report.to_json() == fixed.report.to_json()
+    names = {f"network.{name}" for name in network.state_dict()}
+    assert names < set(fixed.state_dict())
+    exported = vtcav.CorrectedNetwork.load(tmp_path / "out", network)
+    for parameter in exported.parameters():
+        nn.init.zeros_(parameter)
+    exported.load_state_dict(fixed.state_dict())
+    assert torch.equal(exported(x), fixed(x))
+    other = square_network()
+    with pytest.raises(CavError, match=r"was made for Sequential .* got another network, or other"):
+        vtcav.CorrectedNetwork.load(tmp_path / "out", other)
+    with pytest.raises(CavError, match="got another network"):
+        vtcav.CorrectedNetwork.load(tmp_path / "out", "a name")
+    (tmp_path / "out" / "correction.safetensors").write_bytes(b"")
+    with pytest.raises(ExplanationError, match=r"correction.safetensors.* was changed"):
+        vtcav.CorrectedNetwork.load(tmp_path / "out", network)
+
+
+def test_the_report_counts_what_changes(explainer, fixed, labelled):
+    report, network = fixed.report, explainer.model.module
+    rows = report.images.drop_duplicates("image").set_index("image")
+    pictures = np.concatenate(list(labelled.values()))
+    names = np.array([*"aaaaaaaaaaa", *"bbbbbbbb"])
+    x = inputs(explainer, pictures)
+    with torch.no_grad():
+        before, after = network(x), fixed(x)
+    right = [(z.argmax(1).numpy() == (names == "b")) for z in (before, after)]
+    assert rows["shows"].tolist() == [True] * 6 + [False] * 13
+    assert rows["same"].tolist() == [False] * 6 + [True] * 13
+    np.testing.assert_allclose(rows["change"], (before - after).abs().amax(1), atol=1e-5)
+    table = report.accuracy.set_index(["class_name", "shown"])
+    for group, chosen in (("all", names == names), ("with the concept", np.arange(19) < 6)):
+        own = table.loc[("", group)]
+        assert own["n"] == chosen.sum()
+        means = [own["before"], own["after"]]
+        np.testing.assert_allclose(means, [found[chosen].mean() for found in right])
+    assert table.loc[("b", "all"), "n"] == 8
+    assert report.unchanged == {"images": 13, "same": 13, "other_class": 0, "largest_change": 0}
+    effects = report.effects.set_index("concept")
+    assert effects.loc["red", "corrected"]
+    assert not effects.loc["blue", "corrected"]
+    glob = explainer.explain_class("a", RED[:6])
+    expected = glob.effects.query("concept == 'red'")["drop"].mean()
+    own = report.images.query("concept == 'red' and shows and true_class == 'a'")
+    np.testing.assert_allclose(own["drop"].mean(), expected, rtol=1e-4)
+    sentences = " ".join(report.findings())
+    assert "Of 13 images without the concept, 13 have the same logits to the last bit" in sentences
+    assert "Accuracy on 6 images with the concept" in sentences
+
+
+def test_figures(fixed, explainer):
+    texts = [text.get_text() for text in fixed.report.plot().axes[0].texts]
+    assert any(text.startswith("“red”, taken out (n =") for text in texts)
+    nothing = explainer.correct("red", "1", rounds=1, anyway=True).report
+    assert nothing.findings()[-1] == "No labelled images were given, so nothing was measured."
+    texts = [text.get_text() for text in nothing.plot().axes[0].texts]
+    assert "Nothing was measured: no labelled images were given." in texts
+
+
+def test_what_is_refused(explainer, tmp_path):
+    with pytest.raises(CavError, match="expected concepts of the bank"):
+        explainer.correct("green")
+    with pytest.raises(CavError, match="not at '5'"):
+        explainer.correct("red", "5")
+    with pytest.raises(ExplanationError, match="expected when to be 'present' or 'always'"):
+        explainer.correct("red", "1", "sometimes")
+    other = vtcav.VisualTCAV(explainer.model, ["1", "3"], **OPTIONS)
+    other.fit({"red": RED[:5], "none": NOISE[:12]}, NOISE[12:], null_cavs=0, bootstraps=0)
+    with pytest.raises(CavError, match=r"diagnostics say of 'none' at layer '1': do not use\. .*"):
+        other.correct("none", "1")
+    with pytest.raises(CavError, match=r"layer '1' does not see 'none' \(held-out AUC"):
+        other.correct("none", "1", anyway=True)
+    explainer.cavs.save(tmp_path / "cavs.safetensors")
+    loaded = vtcav.VisualTCAV(
+        explainer.model, cavs=vtcav.CavBank.load(tmp_path / "cavs.safetensors"), **OPTIONS
+    )
+    with pytest.raises(CavError, match="the examples of 'red', which saved CAVs do not hold"):
+        loaded.correct("red", "1", anyway=True)
+    x = inputs(explainer, RED[:2])
+    one = [each.correct("red", "1", rounds=1, anyway=True) for each in (loaded, explainer)]
+    assert torch.equal(one[0](x), one[1](x))
+    plain = vtcav.VisualTCAV(explainer.model, ["1"], fill=None, progress=False)
+    plain.fit({"red": RED}, NOISE, null_cavs=0, bootstraps=0)
+    with pytest.raises(CavError, match="fit again, with a fill"):
+        plain.correct("red", anyway=True)
+    fragile = square_network()
+    fragile.register_buffer("kept", None)
+    fragile.lock = __import__("threading").Lock()
+    with pytest.raises(ModelError, match="the network cannot be copied"):
+        vtcav.CorrectedNetwork(fragile, "1", one[0].removal, one[0].report)
+
+
+def test_what_diagnostics_advise_against_is_said(fixed):
+    report = fixed.report
+    assert [doubt.concept for doubt in report.doubts] == ["red"]
+    bad = CorrectionReport(
+        **{name: value for name, value in vars(report).items() if name != "doubts"},
+        doubts=(Doubt("red", "do not use", "Too few."),),
+    )
+    assert bad.findings()[0] == "Diagnostics say of 'red': do not use. Too few."
+
+
+def test_rounds_end_where_the_layer_sees_the_concept_no_more(explainer):
+    report = explainer.correct("red", "1", rounds=9, anyway=True).report
+    assert 1 <= len(report.seen) < 9
+    assert all(seen >= 0.8 for each in report.seen for seen in each.values())
+    assert report.layer == "1"
+
+
+def test_the_layer_that_sees_the_concepts_best(explainer):
+    seen = {layer: float(found.seen[0]) for layer, found in explainer.cavs.layers.items()}
+    layer = explainer.correct("red", rounds=1, anyway=True).report.layer
+    assert seen[layer] == max(seen.values())
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    (tmp_path / "correctnet.py").write_text(
+        "from tests.explainer.test_errors import red_or_blue\n\n\n"
+        "def build():\n    return red_or_blue()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    red, blue = patches(0, 12, 5)[0], patches(2, 12, 6)[0]
+    dark = np.random.default_rng(9).integers(0, 30, (12, 16, 16, 3)).astype(np.uint8)
+    sets = {"concepts/red": red, "random": dark, "test/a": red[:5], "test/b": blue[:5]}
+    for folder, images in sets.items():
+        (tmp_path / folder).mkdir(parents=True)
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(tmp_path / folder / f"{i}.png")
+    command = ["correct", "red", "--images", "test", "--model", "python:correctnet:build"]
+    command += ["--layers", "1", "--concepts", "concepts", "--negatives", "random", "--anyway"]
+    assert main([*command, "--quiet", "--rounds", "1", "-o", "out"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "'red' taken out at 1, where it is present, in 1 round." in said
+    assert "Effect of 'red'" in said
+    fixed = vtcav.CorrectedNetwork.load("out", red_or_blue())
+    table = pd.read_csv("out/correction_effects.csv")
+    assert table["after"].abs().max() < 0.2 * table["before"].abs().max()
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["findings"][:2] == fixed.report.findings()[:2]
