@@ -50,6 +50,8 @@ _HOMES = {
         "errors": "CavError ConceptError DatasetError ExplanationError ExtraError ImageError"
         " LayerError ModelError VtcavError",
         "explainer.correction.corrected_network": "CorrectedNetwork",
+        "explainer.versus.result": "Versus",
+        "explainer.versus.versus": "versus",
         "explainer.runs.run_folder": "DamagedPartWarning",
         "explainer.visual_tcav": "VisualTCAV",
         "files.cache": "Cache CacheWarning",
@@ -123,11 +125,13 @@ __all__ = [
     "SkippedImageWarning",
     "Study",
     "StudyError",
+    "Versus",
     "VisualTCAV",
     "VtcavError",
     "__version__",
     "load_model",
     "run_study",
+    "versus",
 ]
 
 

@@ -26,7 +26,7 @@ DONE, FAILED, INTERRUPTED = 0, 1, 130
 _COMMANDS = (
     *("demo", "layers", "explain", "explain_class", "concepts", "explore", "init", "run"),
     *("find", "discover", "errors", "report", "diagnose", "localise", "compare", "evaluate"),
-    *("correct", "cache"),
+    *("correct", "versus", "cache"),
 )
 
 

@@ -10,10 +10,23 @@ from vtcav.errors import ExplanationError, VtcavError
 from vtcav.method.erasure.fill_names import FILL_NAMES, FillName, check_installed
 from vtcav.method.variants import PAPER, VARIANTS, Variant
 from vtcav.models.settings import Precision
-from vtcav.parameters import Between, Flag, Settings, Text, Whole, Words, parameter
+from vtcav.parameters import Between, Constraint, Flag, Settings, Text, Whole, Words, parameter
 
 When: TypeAlias = Literal["present", "always"]
 """Which images a correction changes."""
+
+MARGIN = 0.1
+"""The difference that two networks may have and still count as alike, where none is given."""
+
+
+def _margin(value: Any) -> float:
+    if isinstance(value, str | bool) or not 0 <= float(value) < 1:
+        raise ValueError
+    return float(value)
+
+
+MARGINS = Constraint("a number from 0 to below 1", _margin, float, metavar="X")
+"""The values that a margin may have."""
 
 
 @dataclass(frozen=True)

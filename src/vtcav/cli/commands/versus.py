@@ -1,0 +1,60 @@
+r"""`vtcav versus`: compare what concepts count for in two networks.
+
+Carry out the concepts and classes of a study with two networks, or with two checkpoints of its
+network, and tell what differs: paired differences of attributions and of measured shares, image by
+image, with intervals and q-values, and the maps of both side by side.
+
+Example:
+  vtcav versus old.safetensors new.safetensors --study study.yaml -o out
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vtcav.cli.options import Arguments, Parser, argument
+from vtcav.cli.terminal import print_frame, print_line
+
+_PRINTED = 20
+_COLUMNS = (
+    "class_name: class, quantity, layer_a: layer a, layer_b: layer b, concept, n: images, a, b, "
+    "difference, low, high, q_value: q"
+)
+
+
+def add_options(command: Parser) -> None:
+    """Add the options."""
+    from vtcav.explainer.settings import MARGIN, MARGINS
+
+    network = "a network's name, or a file of weights for the study's network"
+    command.add_argument("a", metavar="A", help=network)
+    command.add_argument("b", metavar="B", help=network)
+    command.option("--study", "the study file", Path, required=True, metavar="FILE")
+    meaning = "a difference of attributions or shares that counts as none"
+    command.option("--margin", meaning, argument(MARGINS), default=MARGIN, metavar="X")
+    command.add_output("folder for the results", required=True)
+    command.add_shared()
+
+
+def run(arguments: Arguments) -> None:
+    """Carry out the command."""
+    from vtcav.study.study import Study
+    from vtcav.study.versus import versus_study
+
+    found = versus_study(
+        Study.load(arguments.study),
+        (arguments.a, arguments.b),
+        arguments.output,
+        margin=arguments.margin,
+        progress=arguments.shown(),
+        say=arguments.say,
+    )
+    found.save(arguments.output)
+    if not arguments.json:
+        table = found.differences.head(_PRINTED)
+        print_frame(found.described, table, _COLUMNS)
+        for sentence in found.findings() or [found.conclusion]:
+            print_line(sentence)
+    where = str(arguments.output.resolve())
+    data = found.summary() | {"differences": found.differences, "output": where}
+    arguments.answer(data, f"Written to {where}")

@@ -1,0 +1,1 @@
+"""Two networks with the same concepts and images: where and how much they differ."""

@@ -1,0 +1,229 @@
+"""Two networks side by side: a frozen result, saved and loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vtcav.explainer.versus.differences import ATTRIBUTION
+from vtcav.explainer.versus.layer_pairs import LayerPairs
+from vtcav.files.manifest import (
+    load_manifest,
+    read_arrays,
+    read_table,
+    records,
+    save_result,
+    write_table,
+)
+from vtcav.images.input_box import Shares
+from vtcav.results.provenance import Provenance
+from vtcav.results.tables import json_text, printable
+from vtcav.results.words import SIGNIFICANT, clear, count, equal_or_less, interval, value
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+KIND = "versus"
+_WHAT = "the comparison of two networks"
+
+
+@dataclass(frozen=True, eq=False)
+class SideBySide:
+    """An image with the map of a concept in both networks.
+
+    Attributes:
+        class_name: Its class.
+        concept: The concept.
+        image: Its name.
+        layer_a: The layer of the first network, or "layers together".
+        layer_b: That of the second.
+        picture: The image as shown in figures, uint8 [H, W, 3].
+        box: The network's input on the picture: left, top, right and bottom in shares.
+        map_a: M of the first network [h, w] in [0, 1].
+        map_b: M of the second.
+    """
+
+    class_name: str
+    concept: str
+    image: str
+    layer_a: str
+    layer_b: str
+    picture: NDArray[np.uint8] = field(repr=False)
+    box: Shares = field(repr=False)
+    map_a: NDArray[np.float32] = field(repr=False)
+    map_b: NDArray[np.float32] = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Versus:
+    """How much two networks differ in what their concepts count for.
+
+    Attributes:
+        names: What the two networks are called.
+        layers: Which layers were compared, and how they were paired.
+        margin: Differences from -margin to margin count as none.
+        shown: Images of the clearest differences with both maps.
+        provenance: Everything that the numbers of each network depend on.
+    """
+
+    names: tuple[str, str]
+    layers: LayerPairs
+    margin: float
+    shown: tuple[SideBySide, ...] = field(repr=False)
+    provenance: tuple[Provenance, Provenance] = field(repr=False)
+    _table: pd.DataFrame = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"Versus({self.described})"
+
+    @property
+    def described(self) -> str:
+        """The networks and the layers, in words."""
+        pairs = ", ".join(a if a == b else f"{a} and {b}" for a, b in self.layers.pairs)
+        first, second = map(clear, self.names)
+        return f"{first} (a) and {second} (b), layers paired {self.layers.how}: {pairs}"
+
+    @property
+    def differences(self) -> pd.DataFrame:
+        """One row per class, quantity, pair of layers and concept; the clearest first.
+
+        Columns: class_name, quantity ("attribution", or "share": what erasing the concept takes of
+        the logit), layer_a, layer_b, concept, n (images), a and b (means over them), difference
+        (b - a), low and high (95 % interval over images, or groups of them, and for attributions
+        also over the choice of examples), p_value (of a difference within the margin), q_value
+        (adjusted for the whole table), note_a and note_b (why there is no number).
+        """
+        order = self._table["difference"].abs()
+        table = self._table.assign(order=-order)
+        table = table.sort_values(["q_value", "order"], kind="stable", ignore_index=True)
+        return printable(
+            table.drop(columns="order"), "a", "b", "difference", "low", "high", "q_value"
+        )
+
+    def findings(self) -> list[str]:
+        """Return the significant differences as sentences, the clearest first."""
+        return list(_sentences(self.differences))
+
+    @property
+    def conclusion(self) -> str:
+        """What can be said where no difference is significant; empty where one is."""
+        if self.findings():
+            return ""
+        tested = int(self._table["q_value"].notna().sum())
+        if not tested:
+            return "Nothing could be compared; the notes in the table say why."
+        return (
+            f"No difference beyond {self.margin:g} was found: none of "
+            f"{count(tested, 'comparison')} has q ≤ {SIGNIFICANT:g}."
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Return what was compared and found, as plain data."""
+        return {
+            "described": self.described,
+            "names": list(self.names),
+            "paired": self.layers.how,
+            "layers": [list(pair) for pair in self.layers.pairs],
+            "left_out": [list(names) for names in self.layers.left_out],
+            "margin": self.margin,
+            "findings": self.findings(),
+            "conclusion": self.conclusion,
+        }
+
+    def to_json(self) -> str:
+        """Return table and provenance as JSON; missing numbers are null."""
+        return json_text(self._content() | {"differences": records(self._table)})
+
+    def plot(self) -> Figure:
+        """Draw the differences with their intervals, and images with the maps of both."""
+        from vtcav.explainer.versus.figure import plot_versus
+        from vtcav.results.figures.page import new_figure
+
+        return plot_versus(self, new_figure())
+
+    def save(self, folder: str | Path) -> Path:
+        """Write table, pictures, figure and provenance, all or nothing.
+
+        The files are `versus.json` (findings and provenance; written last, with a hash of each
+        other file), `versus_differences` (.csv, .parquet), `versus_pictures.npz` and `versus.png`.
+        An earlier comparison there is replaced.
+
+        Raises:
+            ExplanationError: When they cannot be written.
+        """
+        return save_result(folder, KIND, _WHAT, self._write)
+
+    def _write(self, folder: Path) -> dict[str, Any]:
+        from vtcav.explainer.versus.figure import plot_versus
+        from vtcav.results.figures.page import save_figure
+
+        write_table(folder / "versus_differences", self._table)
+        arrays: dict[str, NDArray[Any]] = {}
+        for i, one in enumerate(self.shown):
+            arrays |= {f"{name}/{i}": getattr(one, name) for name in _ARRAYS}
+        np.savez_compressed(folder / "versus_pictures.npz", allow_pickle=False, **arrays)
+        save_figure(lambda figure: plot_versus(self, figure), folder / "versus.png")
+        return self._content()
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            **self.summary(),
+            "shown": [{name: getattr(one, name) for name in _NAMES} for one in self.shown],
+            "provenance": [each.to_dict() for each in self.provenance],
+        }
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote; the networks are not needed.
+
+        Raises:
+            ExplanationError: When it is missing, incomplete, damaged or of another version.
+        """
+        manifest = load_manifest(folder, KIND, _WHAT)
+        stored = read_arrays(Path(folder) / "versus_pictures.npz")
+        first, second = manifest["names"]
+        rest = [tuple(names) for names in manifest["left_out"]]
+        pairs = tuple((a, b) for a, b in manifest["layers"])
+        return cls(
+            names=(first, second),
+            layers=LayerPairs(pairs, manifest["paired"], (rest[0], rest[1])),
+            margin=manifest["margin"],
+            shown=tuple(_shown(one, stored, i) for i, one in enumerate(manifest["shown"])),
+            provenance=_both(manifest["provenance"]),
+            _table=read_table(Path(folder) / "versus_differences"),
+        )
+
+
+_ARRAYS = "picture", "map_a", "map_b"
+_NAMES = "class_name", "concept", "image", "layer_a", "layer_b", "box"
+
+
+def _shown(one: Mapping[str, Any], stored: Mapping[str, Any], i: int) -> SideBySide:
+    arrays = {name: stored[f"{name}/{i}"] for name in _ARRAYS}
+    return SideBySide(**{**one, "box": tuple(one["box"])}, **arrays)
+
+
+def _both(data: list[dict[str, Any]]) -> tuple[Provenance, Provenance]:
+    first, second = (Provenance.from_dict(each) for each in data)
+    return first, second
+
+
+def _sentences(table: pd.DataFrame) -> Iterator[str]:
+    for row in table[table["q_value"] <= SIGNIFICANT].to_dict("records"):
+        more = "more" if row["difference"] > 0 else "less"
+        what = f"attribution at {row['layer_a']}"
+        if row["layer_a"] != row["layer_b"]:
+            what += f" and {row['layer_b']}"
+        if row["quantity"] != ATTRIBUTION:
+            what = "share of the logit that erasing takes"
+        yield (
+            f"{row['concept']!r} counts {more} for {row['class_name']!r} in b than in a: {what} "
+            f"{value(row['a'])} in a, {value(row['b'])} in b (difference "
+            f"{interval(row['low'], row['high'])}; q {equal_or_less(row['q_value'])})."
+        )

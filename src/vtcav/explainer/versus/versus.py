@@ -1,0 +1,180 @@
+"""Comparing two networks with the same concepts and images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from vtcav.errors import ExplanationError
+from vtcav.explainer.attributor import Attributor
+from vtcav.explainer.runs.rank_task import RankTask
+from vtcav.explainer.runs.ranking import with_maps
+from vtcav.explainer.settings import MARGIN, MARGINS, ErasureSettings
+from vtcav.explainer.versus.differences import SHARE, differences, paired
+from vtcav.explainer.versus.layer_pairs import pair_layers
+from vtcav.explainer.versus.result import SideBySide, Versus
+from vtcav.images.listing import ImageSource, collect
+from vtcav.images.references import ImageRef
+from vtcav.models.inspection.ambient import unaffected
+from vtcav.parameters import check
+from vtcav.results.effect_tables import TOGETHER
+from vtcav.results.explanation import GlobalExplanation
+from vtcav.results.words import SIGNIFICANT
+
+if TYPE_CHECKING:
+    from vtcav.explainer.visual_tcav import VisualTCAV
+
+_FINDINGS, _EACH = 4, 3  # findings whose images are shown, and images of each
+
+
+@unaffected
+def versus(
+    explainer_a: VisualTCAV,
+    explainer_b: VisualTCAV,
+    images: ImageSource | Mapping[str, ImageSource],
+    class_name: str | int | None = None,
+    *,
+    margin: float = MARGIN,
+    limit: int | None = None,
+    seed: int = 0,
+    names: tuple[str, str] = ("a", "b"),
+) -> Versus:
+    """Compare what concepts count for in two networks, or two checkpoints, on the same images.
+
+    Both explain each class with the same images (`explain_class`), and their numbers are compared
+    image by image. Swapping the two flips signs and nothing else. Two trainings of one recipe
+    differ, too: `margin` is the difference that still counts as none (docs/versus.md).
+
+    Args:
+        explainer_a: The first network, with its concepts learned.
+        explainer_b: The second network, with concepts of the same names.
+        images: Images of `class_name` in any form that `fit` takes, or images by class.
+        class_name: The class, which both networks have, by name or index; None where images are
+            given by class.
+        margin: A difference from -margin to margin counts as none, at least 0 and below 1.
+        limit: At most this many images of each class, drawn at random with `seed`.
+        seed: Seeds the draw.
+        names: What to call the two.
+
+    Returns:
+        The table of differences, and images with the maps of both.
+
+    Raises:
+        CavError: Before `fit`.
+        ExplanationError: Where no concept, or no class, is in both, and for a margin out of range.
+        ImageError: When no image can be read.
+        ModelError: For a class that a network does not have.
+    """
+    check("margin", margin, MARGINS)
+    sources = images if isinstance(images, Mapping) else None
+    if (sources is None) == (class_name is None):
+        raise ExplanationError(
+            "expected images of one class with class_name, or a mapping from classes to images "
+            "without; got " + ("both" if sources is not None else "images without class_name")
+        )
+    by_class: Mapping[Any, Any] = {class_name: images} if sources is None else sources
+    both = explainer_a, explainer_b
+    refs: dict[str, list[ImageRef]] = {}
+    pairs = []
+    for name, source in by_class.items():
+        first, second = (each.explain_class(name, source, limit=limit, seed=seed) for each in both)
+        pairs.append((first, second))
+        refs[first.class_name] = collect(source, limit=limit, seed=seed)
+    return compared(both, pairs, refs, margin=margin, names=names)
+
+
+def compared(
+    explainers: tuple[VisualTCAV, VisualTCAV],
+    pairs: Sequence[tuple[GlobalExplanation, GlobalExplanation]],
+    refs: Mapping[str, Sequence[ImageRef]],
+    *,
+    margin: float,
+    names: tuple[str, str],
+) -> Versus:
+    """Compare classes that both networks have explained already.
+
+    Args:
+        explainers: The two networks with their concepts.
+        pairs: Each class explained by both, with the same images.
+        refs: The images by class.
+        margin: As for `versus`.
+        names: What to call the two.
+
+    Raises:
+        ExplanationError: Where no concept, or no class, is in both.
+    """
+    a, b = explainers
+    concepts = [name for name in a.cavs.names if name in b.cavs.names]
+    if not concepts:
+        raise ExplanationError(
+            f"expected concepts of the same names; a has {list(a.cavs.names)}, b has "
+            f"{list(b.cavs.names)}"
+        )
+    for first, second in pairs:
+        if first.class_name != second.class_name:
+            raise ExplanationError(
+                f"expected a class that both networks have; it is {first.class_name!r} in a and "
+                f"{second.class_name!r} in b"
+            )
+    layers = pair_layers(a.model, a.layers, b.model, b.layers)
+    table = differences(pairs, layers, margin)
+    return Versus(
+        names=names,
+        layers=layers,
+        margin=float(margin),
+        shown=tuple(_shown(explainers, pairs, refs, table)),
+        provenance=(pairs[0][0].provenance, pairs[0][1].provenance),
+        _table=table,
+    )
+
+
+def _shown(
+    explainers: tuple[VisualTCAV, VisualTCAV],
+    pairs: Sequence[tuple[GlobalExplanation, GlobalExplanation]],
+    refs: Mapping[str, Sequence[ImageRef]],
+    table: pd.DataFrame,
+) -> Iterator[SideBySide]:
+    """Yield images of the clearest differences in attribution or share, with both maps."""
+    by_class = {first.class_name: (first, second) for first, second in pairs}
+    clear = table[table["q_value"] <= SIGNIFICANT]
+    clear = clear.reindex((-clear["difference"].abs()).sort_values(kind="stable").index)
+    for row in clear.head(_FINDINGS).to_dict("records"):
+        name, concept = str(row["class_name"]), str(row["concept"])
+        layers = str(row["layer_a"]), str(row["layer_b"])
+        what = "drop" if row["quantity"] == SHARE else "attribution"
+        own = []
+        for each, layer in zip(by_class[name], layers, strict=True):
+            found = each.effects if row["quantity"] == SHARE else each.attributions
+            own.append(found[(found["layer"] == layer) & (found["concept"] == concept)])
+        both = paired(*own)
+        change = (both[f"{what}_b"] - both[f"{what}_a"]).abs().to_numpy(float)
+        few = both.iloc[np.argsort(-change, kind="stable")[:_EACH]].assign(presence=0.0)
+        maps = [
+            with_maps(_task(each, concept, layer), refs[name], few, range(len(few)))
+            for each, layer in zip(explainers, layers, strict=True)
+        ]
+        for one, other in zip(*maps, strict=True):
+            yield SideBySide(
+                class_name=name,
+                concept=concept,
+                image=one.image,
+                layer_a=layers[0],
+                layer_b=layers[1],
+                picture=one.picture,
+                box=one.box,
+                map_a=one.concept_map,
+                map_b=other.concept_map,
+            )
+
+
+def _task(explainer: VisualTCAV, concept: str, layer: str) -> RankTask:
+    """Return what computes the maps of a concept."""
+    alone = explainer.cavs.of_concepts([concept])
+    if layer != TOGETHER:
+        alone = alone.select([layer])
+    # the filling is not used, but the eraser's maps are
+    own = Attributor(explainer.model, alone, explainer.attributor.settings, ErasureSettings())
+    return RankTask(own, False, layer)

@@ -1,0 +1,293 @@
+"""Two networks side by side: what differs, and that swapping them flips signs alone."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.stats import ttest_rel
+from torch import nn
+
+import vtcav
+from tests.helpers.colours import colour_net, patches
+from vtcav.cli import main
+from vtcav.errors import ExplanationError
+from vtcav.explainer.versus.differences import ATTRIBUTION, SHARE
+from vtcav.explainer.versus.layer_pairs import BY_DEPTH, BY_NAME, pair_layers
+from vtcav.explainer.versus.versus import compared
+from vtcav.images.listing import collect
+from vtcav.method.clusters import mean_estimate, ratio_values
+from vtcav.results.effect_tables import TOGETHER
+
+RED, BLUE = patches(0, 6, 5)[0], patches(2, 6, 6)[0]
+BOTH = np.maximum(RED, BLUE)
+DARK = np.random.default_rng(9).integers(0, 30, (14, 16, 16, 3)).astype(np.uint8)
+
+
+def network(red, blue):
+    """Scores "a" by so much red and blue, "b" by the blue."""
+    net = colour_net()
+    with torch.no_grad():
+        net[6].weight.copy_(torch.tensor([[red, 0, blue], [0, 0, 0.3]]))
+        net[6].bias.zero_()
+    return net
+
+
+def build_red():
+    return vtcav.Classifier(network(1.0, 0.2), ["a", "b"], vtcav.Preprocess(16))
+
+
+def build_blue():
+    return vtcav.Classifier(network(0.2, 1.0), ["a", "b"], vtcav.Preprocess(16))
+
+
+def fitted(model, layers=("1", "3"), bootstraps=5):
+    explainer = vtcav.VisualTCAV(model, layers, 2, placebos=0, progress=False)
+    examples = {"red": patches(0, 8, 1)[0], "blue": patches(2, 8, 2)[0]}
+    return explainer.fit(examples, DARK, null_cavs=0, bootstraps=bootstraps)
+
+
+@pytest.fixture(scope="module")
+def explainers():
+    return fitted(build_red()), fitted(build_blue())
+
+
+@pytest.fixture(scope="module")
+def found(explainers):
+    return vtcav.versus(*explainers, BOTH, "a")
+
+
+def test_the_differences_are_paired_and_named(found, explainers):
+    table = found.differences
+    assert found.layers.how == BY_NAME
+    assert set(zip(table["layer_a"], table["layer_b"], strict=True)) == {
+        *(("1", "1"), ("3", "3"), (TOGETHER, TOGETHER))
+    }
+    row = table.query("layer_a == '3' and concept == 'red'").iloc[0]
+    globs = [each.explain_class("a", BOTH) for each in explainers]
+    values = []
+    for glob in globs:
+        own = glob.attributions.query("layer == '3' and concept == 'red'")
+        values.append(own["attribution"].to_numpy())
+    assert row["n"] == len(BOTH)
+    np.testing.assert_allclose([row["a"], row["b"]], [own.mean() for own in values])
+    np.testing.assert_allclose(row["difference"], values[1].mean() - values[0].mean())
+    assert row["difference"] < -0.3
+    assert row["q_value"] < 0.05
+    share = table.query(f"quantity == '{SHARE}' and concept == 'red'").iloc[0]
+    for side, glob in zip("ab", globs, strict=True):
+        expected = glob.class_effects().set_index("concept").loc["red", "share"]
+        np.testing.assert_allclose(share[side], expected)
+    assert any(
+        text.startswith("'red' counts less for 'a' in b than in a") for text in found.findings()
+    )
+    assert found.conclusion == ""
+
+
+def test_the_interval_is_that_of_the_paired_test_and_of_the_examples(explainers):
+    plain = [fitted(each.model, bootstraps=0) for each in explainers]
+    row = vtcav.versus(*plain, BOTH, "a", margin=0).differences
+    row = row.query("layer_a == '3' and concept == 'blue'").iloc[0]
+    values = [
+        each.explain_class("a", BOTH)
+        .attributions.query("layer == '3' and concept == 'blue'")["attribution"]
+        .to_numpy()
+        for each in plain
+    ]
+    expected = ttest_rel(values[1], values[0])
+    ends = expected.confidence_interval()
+    np.testing.assert_allclose([row["low"], row["high"]], [ends.low, ends.high], rtol=1e-6)
+    np.testing.assert_allclose(row["p_value"], expected.pvalue, rtol=1e-6, atol=1e-12)
+    wider = vtcav.versus(*explainers, BOTH, "a", margin=0).differences
+    wider = wider.query("layer_a == '3' and concept == 'blue'").iloc[0]
+    assert wider["high"] - wider["low"] > row["high"] - row["low"]
+
+
+def mirrored(table):
+    """The table as it should be with a and b swapped."""
+    swapped = {
+        f"{name}{one}": f"{name}{other}"
+        for name in ("layer_", "note_")
+        for one, other in (("a", "b"), ("b", "a"))
+    } | {"a": "b", "b": "a", "low": "high", "high": "low"}
+    table = table.rename(columns=swapped)
+    table[["difference", "low", "high"]] *= -1
+    return table
+
+
+@pytest.fixture(scope="module")
+def explained(explainers):
+    """Both classes explained by both networks."""
+    return {
+        name: tuple(each.explain_class(name, images) for each in explainers)
+        for name, images in (("a", BOTH), ("b", BLUE))
+    }
+
+
+def some(glob, chosen):
+    """The explanation with some of its images."""
+    names = [f"array[{i}]" for i in chosen]
+    tables = {"_rows": glob._rows, "_effects": glob._effects}
+    return replace(glob, **{key: t[t["image"].isin(names)] for key, t in tables.items()})
+
+
+@settings(max_examples=4, deadline=None)
+@given(
+    chosen=st.lists(st.integers(0, 5), min_size=3, max_size=6, unique=True),
+    margin=st.sampled_from([0.0, 0.1, 0.3]),
+)
+def test_swapping_flips_signs_and_nothing_else(explainers, explained, chosen, margin):
+    a, b = explainers
+    refs = {"a": collect(BOTH), "b": collect(BLUE)}
+    pairs = [[some(glob, chosen) for glob in pair] for pair in explained.values()]
+    more = {"margin": margin, "names": ("one", "other")}
+    one = compared((a, b), [(first, second) for first, second in pairs], refs, **more)
+    other = compared((b, a), [(second, first) for first, second in pairs], refs, **more)
+    keys = ["class_name", "quantity", "layer_a", "layer_b", "concept"]
+    expected = mirrored(one.differences).sort_values(keys, ignore_index=True)
+    got = other.differences.sort_values(keys, ignore_index=True)
+    pd.testing.assert_frame_equal(got, expected[got.columns], check_exact=True)
+    assert len(one.shown) == len(other.shown)
+    for first, second in zip(one.shown, other.shown, strict=True):
+        np.testing.assert_array_equal(first.map_a, second.map_b)
+        assert first.image == second.image
+
+
+def test_one_network_does_not_differ_from_itself(explainers):
+    same = vtcav.versus(explainers[0], explainers[0], BOTH, "a")
+    tested = same.differences.dropna(subset="p_value")
+    assert len(tested) == 6
+    assert (tested["difference"] == 0).all()
+    assert (tested["p_value"] == 1).all()
+    assert same.conclusion.startswith("No difference beyond 0.1 was found: none of 6 comparisons")
+    assert same.shown == ()
+    assert same.plot().axes
+
+
+def test_maps_side_by_side(found, explainers, tmp_path):
+    assert found.shown
+    for one in found.shown:
+        n = int(one.image[6:-1])
+        np.testing.assert_array_equal(one.picture, BOTH[n])
+        for explainer, layer, M in zip(
+            explainers, (one.layer_a, one.layer_b), (one.map_a, one.map_b), strict=True
+        ):
+            expected = explainer.explain(BOTH[n], ["a"]).concept_map(layer, one.concept)
+            np.testing.assert_allclose(M, expected, atol=1e-6)
+    found.save(tmp_path)
+    again = vtcav.Versus.load(tmp_path)
+    assert again.to_json() == found.to_json()
+    pd.testing.assert_frame_equal(again.differences, found.differences)
+    np.testing.assert_array_equal(again.shown[0].map_b, found.shown[0].map_b)
+    (tmp_path / "versus_differences.csv").write_text("")
+    with pytest.raises(ExplanationError, match="versus_differences"):
+        vtcav.Versus.load(tmp_path)
+
+
+def test_layers_of_other_names_are_paired_by_depth(explainers):
+    deeper = nn.Sequential(nn.Identity(), *network(1.0, 1.0), nn.Identity())
+    model = vtcav.Classifier(deeper, ["a", "b"], vtcav.Preprocess(16))
+    names = [layer.name for layer in model.layers()]
+    pairs = pair_layers(explainers[0].model, ["1", "3"], model, ["2", "4"])
+    assert pairs.how == BY_DEPTH
+    assert pairs.pairs == (("1", "2"), ("3", "4"))
+    assert names.index("2") < names.index("4")
+    fewer = pair_layers(explainers[0].model, ["1", "3"], model, ["4"])
+    assert fewer.pairs == (("3", "4"),)
+    assert fewer.left_out == (("1",), ())
+    back = pair_layers(model, ["4"], explainers[0].model, ["1", "3"])
+    assert back.pairs == (("4", "3"),)
+    assert back.left_out == ((), ("1",))
+
+
+def test_what_does_not_fit(explainers):
+    a, b = explainers
+    with pytest.raises(ExplanationError, match="got images without class_name"):
+        vtcav.versus(a, b, BOTH)
+    with pytest.raises(ExplanationError, match="got both"):
+        vtcav.versus(a, b, {"a": BOTH}, "a")
+    with pytest.raises(ExplanationError, match="margin to be a number from 0 to below 1, got -1"):
+        vtcav.versus(a, b, BOTH, "a", margin=-1)
+    other = vtcav.VisualTCAV(b.model, ["1"], progress=False)
+    other.fit({"green": RED[:5]}, DARK, null_cavs=0, bootstraps=0)
+    with pytest.raises(ExplanationError, match=r"concepts of the same names; a has \['red', 'blue"):
+        vtcav.versus(a, other, BOTH, "a")
+    renamed = vtcav.Classifier(b.model.module, ["c", "d"], vtcav.Preprocess(16))
+    with pytest.raises(ExplanationError, match="it is 'a' in a and 'c' in b"):
+        vtcav.versus(a, vtcav.VisualTCAV(renamed, cavs=b.cavs, progress=False), BOTH, 0)
+
+
+def test_what_is_not_seen_has_no_number(explainers):
+    a, b = explainers
+    odd = vtcav.VisualTCAV(b.model, ["1", "3"], 2, placebos=0, progress=False)
+    odd.fit({"red": DARK[:6], "blue": patches(2, 8, 2)[0]}, DARK[6:], null_cavs=0, bootstraps=0)
+    table = vtcav.versus(a, odd, BOTH, "a").differences
+    row = table.query(f"quantity == '{SHARE}' and concept == 'red'").iloc[0]
+    assert (row["note_a"], row["note_b"]) == ("", "not seen")
+    assert row[["b", "p_value", "low"]].isna().all()
+    assert row["a"] > 0
+
+
+def test_groups_widen_what_is_alike_within_them():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(12), 5)
+    values = rng.normal(size=12)[groups] + 0.1 * rng.normal(size=60)
+    alone, together = mean_estimate(values), mean_estimate(values, groups.tolist())
+    assert together.value == alone.value
+    assert together.error > 1.5 * alone.error
+    means = values.reshape(12, 5).mean(1)
+    np.testing.assert_allclose(together.error, means.std(ddof=1) / 12**0.5)
+    part, whole = rng.normal(1, 1, 60), rng.normal(5, 1, 60)
+    ratio = mean_estimate(ratio_values(part, whole))
+    np.testing.assert_allclose(ratio.value, part.mean() / whole.mean())
+    draws = rng.integers(0, 60, (4000, 60))
+    spread = (part[draws].mean(1) / whole[draws].mean(1)).std()
+    np.testing.assert_allclose(ratio.error, spread, rtol=0.05)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.2])
+def test_the_test_holds_its_level_at_the_margin(margin):
+    rng = np.random.default_rng(1)
+    p = np.array([mean_estimate(rng.normal(margin, 1, 12)).p_beyond(margin) for _ in range(2000)])
+    assert 0.035 < (p <= 0.05).mean() < 0.065
+    assert mean_estimate(np.full(3, 0.3)).p_beyond(0.2) == 0
+    assert mean_estimate(np.full(3, 0.1)).p_beyond(0.2) == 1
+    assert np.isnan(mean_estimate(np.ones(1)).p_beyond())
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    (tmp_path / "versusnet.py").write_text(
+        "from tests.explainer.test_versus import network\n\n\n"
+        "def build():\n    return network(1.0, 0.2)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("vtcav.results.figures.page.new_figure", lambda: None)
+    monkeypatch.setattr("vtcav.results.figures.page.save_figure", lambda draw, path: None)
+    sets = {"concepts/red": patches(0, 8, 1)[0], "concepts/blue": patches(2, 8, 2)[0]}
+    for folder, images in (sets | {"random": DARK, "both": BOTH[:5]}).items():
+        (tmp_path / folder).mkdir(parents=True)
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(tmp_path / folder / f"{i}.png")
+    (tmp_path / "study.yaml").write_text(
+        "model: {name: 'python:versusnet:build', class_names: [a, b], preprocess: {size: 16}}\n"
+        "layers: [3]\nconcepts: concepts\nnegatives: random\nclasses: {a: both}\noutput: out\n"
+        "options: {steps: 4, null_cavs: 0, bootstraps: 5, placebos: 0}\n"
+    )
+    torch.save(network(0.2, 1.0).state_dict(), "blue.pt")
+    command = ["versus", "python:versusnet:build", "blue.pt", "--study", "study.yaml", "-o", "two"]
+    assert main([*command, "--quiet"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "'red' counts less for 'a' in b than in a" in said
+    assert "layers paired by name: 3" in said
+    assert main([*command, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["names"] == ["python:versusnet:build", "blue.pt"]
+    again = vtcav.Versus.load("two")
+    assert data["findings"] == again.findings()
+    assert set(again.differences["quantity"]) == {ATTRIBUTION, SHARE}
