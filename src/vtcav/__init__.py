@@ -74,6 +74,7 @@ _MODULES = {
     "datasets": "vtcav.datasets",
     "demo": "vtcav.datasets.demo_photographs",
     "explorer": "vtcav.explorer",
+    "scores": "vtcav.models.scores",
     "textures": "vtcav.datasets.textures",
 }
 

@@ -6,23 +6,24 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vtcav.errors import ExtraError, LayerError, ModelError, warn
+from vtcav.errors import LayerError, ModelError, warn
 from vtcav.images.preprocess import Preprocess, to_tensor
 from vtcav.images.signature import probe_picture, tensor_of_rgb
 from vtcav.models.base import LayerInfo, Model
+from vtcav.models.classifier_checks import check_arguments, checked_names
 from vtcav.models.foreign_errors import network_errors
 from vtcav.models.heads.channels_last import images_channels_last
 from vtcav.models.heads.resumed import ModuleHead, resume
 from vtcav.models.inspection.ambient import unaffected
 from vtcav.models.inspection.fingerprint import checksums, fingerprint
 from vtcav.models.inspection.layout import Layout
-from vtcav.models.inspection.logits import LogitReader, find_logits
+from vtcav.models.inspection.logits import LogitReader, Score, find_logits
 from vtcav.models.inspection.network import open_network
 from vtcav.models.inspection.probing import (
     COMMON_SHAPES,
@@ -35,9 +36,7 @@ from vtcav.models.inspection.unwrapping import eager, place, tensors_of
 from vtcav.models.inspection.usable_layers import UsableLayers
 from vtcav.models.memory import BatchSize
 from vtcav.models.passes.forward import Forward
-from vtcav.models.passes.onnx_runtime import runtime_version
 from vtcav.models.settings import Runtime, Task
-from vtcav.parameters import Words, check
 
 
 class Classifier(Model):
@@ -70,6 +69,10 @@ class Classifier(Model):
         runtime: What computes forward passes on a processor. "auto" takes ONNX Runtime (extra
             `fast`) for passes that are worth it, where it is installed and gives the same numbers.
             "torch" never takes it; "onnxruntime" is an error where it is not installed.
+        score: A score of your own: a function of the network's output for N images that returns
+            scores [N, T], which are explained as they are; or one of `vtcav.scores`, for
+            detectors, segmentation and embeddings. `class_names` then name the scores. They have
+            no probabilities, unless `task` says so.
 
     Raises:
         ModelError: When the network's output is not a vector of scores, does not fit `class_names`
@@ -103,13 +106,14 @@ class Classifier(Model):
         task: Task = "auto",
         output: int | str | None = None,
         runtime: Runtime = "auto",
+        score: Score | None = None,
     ) -> None:
-        _check(module, preprocess, task, runtime)
+        check_arguments(module, preprocess, task, runtime, score)
         self.module, self.device = place(eager(module), device)
         self.dtype = next(
             (t.dtype for t in tensors_of(self.module) if t.is_floating_point()), torch.float32
         )
-        self.output, self._runtime = output, runtime
+        self.output, self.score, self._runtime = output, score, runtime
         self.task, self.binary = task, binary or task == "regression"
         self.preprocess, shapes = self._preprocessing(preprocess)
         self.network, (self._probe, self._reader) = open_network(
@@ -118,7 +122,7 @@ class Classifier(Model):
             private=self._runs_a_copy,
         )
         self.logits_source = self._reader.source
-        self.class_names = _class_names(
+        self.class_names = checked_names(
             class_names, 2 if self.binary else self._reader.classes, self._ends
         )
         count = sum(p.numel() for p in self.module.parameters())
@@ -260,14 +264,18 @@ class Classifier(Model):
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return probabilities [N, T] of logits; [N, 2] (negative, positive) when binary.
 
-        For a regression, which has none, the predicted number and before it its negative [N, 2].
+        For a regression, which has none, the predicted number and before it its negative [N, 2];
+        for scores of one's own, these.
         """
         if self.task == "regression":
             return torch.cat([-logits[:, :1], logits[:, :1]], 1)
         if self.binary:
             positive = torch.sigmoid(logits[:, :1])
             return torch.cat([1 - positive, positive], 1)
-        if self.task == "labels" or (self.task == "auto" and self._reader.activation == "sigmoid"):
+        activation = self._reader.activation if self.task == "auto" else ""
+        if activation == "none":
+            return logits
+        if self.task == "labels" or activation == "sigmoid":
             return torch.sigmoid(logits)
         return torch.softmax(logits, 1)
 
@@ -349,7 +357,9 @@ class Classifier(Model):
 
     def _find_logits(self, network: nn.Module, probe: Tensor) -> LogitReader:
         try:
-            return find_logits(network, probe, binary=self.binary, output=self.output)
+            return find_logits(
+                network, probe, binary=self.binary, output=self.output, score=self.score
+            )
         except ModelError as error:
             if self.task == "regression" and "binary=True expects" in str(error):
                 raise ModelError(
@@ -391,47 +401,3 @@ def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     if len(parts) == 1:
         return parts[0]
     return {name: torch.cat([maps[name] for maps in parts]) for name in parts[0]}
-
-
-def _check(module: object, preprocess: object, task: object, runtime: object) -> None:
-    """Refuse arguments of the wrong kind."""
-    if not isinstance(module, nn.Module):
-        what = "for a model by name use vtcav.load_model"
-        if type(module).__name__ == "ExportedProgram":
-            what = "of an exported program take torch.export.unflatten(program)"
-        raise ModelError(f"expected a torch.nn.Module, got {type(module).__name__}; {what}")
-    keras = sys.modules.get("keras")
-    if keras is not None and isinstance(module, keras.Model):
-        raise ModelError(
-            "a Keras network goes into vtcav.models.keras.KerasClassifier, or by its file into "
-            'vtcav.load_model("keras:FILE")'
-        )
-    if preprocess is not None and not callable(preprocess):
-        raise ModelError(
-            "preprocess must be vtcav.Preprocess(...) or a callable from a PIL image to a "
-            f"tensor [3, H, W], got {type(preprocess).__name__}"
-        )
-    check("task", task, Words(*get_args(Task)), error=ModelError)
-    check("runtime", runtime, Words(*get_args(Runtime)), error=ModelError)
-    if runtime == "onnxruntime" and runtime_version() is None:
-        raise ExtraError(
-            "runtime=\"onnxruntime\" needs onnxruntime and onnx: pip install 'vtcav[fast]'"
-        )
-
-
-def _class_names(
-    names: Sequence[str] | None, count: int, ends: tuple[str, str] | None
-) -> tuple[str, ...]:
-    """Return the class names; for a single logit those of its two ends."""
-    if names is None:
-        return ends or tuple(f"class {i}" for i in range(count))
-    if not isinstance(names, str):
-        names = list(names)
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise ModelError("class_names must be a list of texts, one per class index")
-    if len(names) != count:
-        order = f" ([{', '.join(ends)}])" if ends else ""
-        raise ModelError(
-            f"expected {count} class names{order}, one per score of the network, got {len(names)}"
-        )
-    return tuple(names)

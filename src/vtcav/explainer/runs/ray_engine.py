@@ -272,6 +272,7 @@ def _on_device(model: Model, device: str) -> Model:
         layouts=model.layouts,
         task=model.task,
         output=model.output,
+        score=model.score,
     )
 
 

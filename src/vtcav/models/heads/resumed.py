@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,7 @@ from vtcav.models.inspection.activations import (
 )
 from vtcav.models.inspection.layout import Layout
 from vtcav.models.inspection.logits import LogitReader
-from vtcav.models.inspection.nested_tensors import map_tensors
+from vtcav.models.inspection.nested_tensors import map_tensors, tensors_in
 from vtcav.models.inspection.network import Network
 from vtcav.models.inspection.probing import first_line
 from vtcav.models.inspection.trace import Trace
@@ -64,6 +64,7 @@ class ModuleHead:
         outputs: The outputs of each module before the layer (and of the layer) for the dummy image,
             run by run, by module path.
         prefix: The prefix tokens [N, prefix, C] of N images, or None before `of`.
+        state: What the reader's score holds of N images, or None before `of`.
         channels_last: Whether feature maps are passed on with their channels last in memory.
         recomputes: Whether parts run again when a gradient is taken (activation checkpointing), or
             only one gradient can be taken of a pass.
@@ -80,6 +81,7 @@ class ModuleHead:
     like: Tensor
     outputs: dict[str, list[Any]]
     prefix: Tensor | None = None
+    state: Any = None
     channels_last: bool = False
     recomputes: bool = False
     _held: ExitStack | None = None
@@ -87,34 +89,48 @@ class ModuleHead:
     @property
     def per_image(self) -> bool:
         """Whether the head is bound to N images and takes maps of these, row by row."""
-        return self.prefix is not None
+        return self.prefix is not None or self.state is not None
+
+    @property
+    def _count(self) -> int | None:
+        """The number of images that the head is bound to; None where it is to none."""
+        held = next((part for _, part in tensors_in((self.prefix, self.state))), None)
+        return None if held is None else len(held)
 
     def of(self, images: Tensor) -> ModuleHead:
         """Return the head for feature maps of these images, row by row.
 
-        It holds the prefix tokens at their values for the images. For a layer without prefix
-        tokens nothing is computed and the head itself is returned.
+        It holds the prefix tokens at their values for the images, and what the score holds of
+        them. Where there is neither, nothing is computed and the head itself is returned.
 
         Args:
             images: Preprocessed images [N, 3, H, W]. One image stands for any number of maps.
         """
-        if not self.layout.prefix:
+        if not self.layout.prefix and not self.reader.holds:
             return self
         x = images.to(self.dummy)
         with torch.no_grad(), self.network.running(fresh=False) as module:
-            [output] = outputs_of(module, x, [self.layer]).values()
-        return self._holding(output)
+            if not self.reader.holds:
+                [output] = outputs_of(module, x, [self.layer]).values()
+                return self._holding(output, None)
+            with recording(module, [self.layer]) as outputs:
+                state = self.reader.held(module, x)
+        return self._holding(outputs[self.layer], state)
 
     def rows(self, index: Tensor) -> ModuleHead:
         """Return the head for maps of the images at these positions [n] among those of `of`."""
-        if self.prefix is None or len(self.prefix) == 1:
+        if self._count in (None, 1):
             return self
-        return replace(self, prefix=self.prefix[index.to(self.prefix.device)])
+        prefix, state = map_tensors(
+            (self.prefix, self.state), lambda held: held[index.to(held.device)]
+        )
+        return replace(self, prefix=prefix, state=state)
 
-    def _holding(self, output: Any) -> ModuleHead:
-        """Return the head with the prefix tokens that are in an output of the layer."""
+    def _holding(self, output: Any, state: Any) -> ModuleHead:
+        """Return the head with a state and the prefix tokens in an output of the layer."""
         prefix = self.layout.prefix_of(output)
-        return self if prefix is None else replace(self, prefix=prefix.detach().clone())
+        prefix = None if prefix is None else prefix.detach().clone()
+        return replace(self, prefix=prefix, state=state)
 
     def __call__(self, F: Tensor) -> Tensor:
         """Return the logits z [N, T] (float32) for feature maps F [N, C, h, w]."""
@@ -139,7 +155,7 @@ class ModuleHead:
                 stack.enter_context(replaced(child, forward=_replay(child.forward, outputs, size)))
             handle = module.get_submodule(self.layer).register_forward_hook(exchange)
             stack.callback(handle.remove)
-            return self.reader.run(module, images, len(F))
+            return self.reader.run(module, images, len(F), _expand(self.state, len(F)))
 
     @contextmanager
     def held(self) -> Iterator[ModuleHead]:
@@ -158,9 +174,14 @@ class ModuleHead:
                 f"({self.layout}), which the rest of the network reads, too: pass the images of "
                 "the maps first, head.of(images)"
             )
-        if self.prefix is not None and len(self.prefix) not in (1, len(F)):
+        if self.reader.holds and self.state is None:
             raise LayerError(
-                f"expected maps of the {len(self.prefix)} images that the head was given, "
+                f"{self.reader.source} holds what the plain pass of each image decides: pass the "
+                "images of the maps first, head.of(images)"
+            )
+        if self._count not in (None, 1, len(F)):
+            raise LayerError(
+                f"expected maps of the {self._count} images that the head was given, "
                 f"got {len(F)}; choose the rows with head.rows(index)"
             )
 
@@ -215,17 +236,21 @@ def resume(
         LayerError: When no way agrees with the plain pass.
     """
     plain = [_plain(network, layer, reader, probe) for probe in probes]
-    like = layout.tensor(plain[0][0])[:0]
+    like = layout.tensor(plain[0].output)[:0]
     failure: Exception | None = None
     for way in WAYS:
         try:
             outputs = {} if way == "replay" else _recorded(network, layer, trace, reader, dummy)
             head = ModuleHead(layer, way, network, reader, layout, dummy, like, outputs)
             if all(
-                _agrees(head._holding(output), layout.to_maps(output, probe.shape[2:]), expected)
-                for probe, (output, expected) in zip(probes, plain, strict=True)
+                _agrees(
+                    head._holding(first.output, first.state),
+                    layout.to_maps(first.output, probe.shape[2:]),
+                    first.logits,
+                )
+                for probe, first in zip(probes, plain, strict=True)
             ):
-                head = _with_checked_gradient(head, probes[0], plain[0][0])
+                head = _with_checked_gradient(head, probes[0], plain[0])
                 return _channels_last(head, trace, plain)
             failure = None
         except Exception as error:  # noqa: BLE001  (a user's forward may raise anything)
@@ -238,9 +263,7 @@ def resume(
     ) from failure
 
 
-def _channels_last(
-    head: ModuleHead, trace: Trace, plain: Sequence[tuple[Any, Tensor]]
-) -> ModuleHead:
+def _channels_last(head: ModuleHead, trace: Trace, plain: Sequence[_PlainPass]) -> ModuleHead:
     """Return the head with the channels last in memory, where that is faster and as accurate."""
     module = head.network.module
     start = module.get_submodule(head.layer)
@@ -252,12 +275,12 @@ def _channels_last(
     faster = replace(head, channels_last=True)
     try:
         with torch.enable_grad():  # backward, too, because a view may fail only there
-            for output, expected in plain:
-                F = head.layout.to_maps(output, head.dummy.shape[2:]).detach().requires_grad_()
-                with faster.held() as held:
+            for one in plain:
+                F = head.layout.to_maps(one.output, head.dummy.shape[2:]).detach().requires_grad_()
+                with faster._holding(one.output, one.state).held() as held:
                     logits = held.native(F)
                     gradient(logits, F)
-                if not within_rounding(logits.detach(), expected):
+                if not within_rounding(logits.detach(), one.logits):
                     return head
     except Exception:  # noqa: BLE001  (the network may take views that need the usual order)
         return head
@@ -276,17 +299,18 @@ def _agrees(head: ModuleHead, F: Tensor, expected: Tensor) -> bool:
     return within_rounding(logits, expected, 200 if precise else 4)
 
 
-def _with_checked_gradient(head: ModuleHead, images: Tensor, output: Any) -> ModuleHead:
+def _with_checked_gradient(head: ModuleHead, images: Tensor, plain: _PlainPass) -> ModuleHead:
     """Compare one gradient of the head with a plain pass's, and note whether modules run again.
 
     Raises:
         LayerError: When they differ.
     """
-    layout, size = head.layout, images.shape[2:]
+    layout, size, output = head.layout, images.shape[2:], plain.output
     plain_head = replace(head, resume="replay", dummy=images[:1], outputs={})
     F = layout.to_maps(output, size)[:1].detach()
     (found, again), (expected, _) = (
-        _gradient(each._holding(output).rows(torch.tensor([0])), F) for each in (head, plain_head)
+        _gradient(each._holding(output, plain.state).rows(torch.tensor([0])), F)
+        for each in (head, plain_head)
     )
     most = float(expected.abs().max())
     eps = torch.finfo(expected.dtype).eps
@@ -316,15 +340,21 @@ def _gradient(head: ModuleHead, F: Tensor) -> tuple[Tensor, bool]:
         return G, again or len(ran) > before
 
 
-def _plain(network: Network, layer: str, reader: LogitReader, images: Tensor) -> tuple[Any, Tensor]:
-    """Return the layer's output and the logits of a plain pass, in the network's own precision."""
-    with (
-        torch.no_grad(),
-        network.running() as module,
-        recording(module, [layer]) as outputs,
-    ):
-        logits = reader.run(module, images)
-    return outputs[layer], logits
+class _PlainPass(NamedTuple):
+    """What a plain pass gives: the layer's output, the logits, and what the score holds."""
+
+    output: Any
+    logits: Tensor
+    state: Any
+
+
+def _plain(network: Network, layer: str, reader: LogitReader, images: Tensor) -> _PlainPass:
+    """Return what a plain pass gives, in the network's own precision."""
+    with torch.no_grad(), network.running() as module:
+        state = reader.held(module, images) if reader.holds else None
+        with recording(module, [layer]) as outputs:
+            logits = reader.run(module, images)
+    return _PlainPass(outputs[layer], logits, state)
 
 
 def _recorded(

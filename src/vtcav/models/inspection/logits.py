@@ -6,9 +6,10 @@ a module or as a function, its input is taken; the network is not changed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +17,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vtcav.errors import ModelError
-from vtcav.models.inspection.nested_tensors import parts_of, tensors_in
+from vtcav.models.inspection.nested_tensors import map_tensors, parts_of, tensors_in
 
-Activation = Literal["softmax", "sigmoid"]
+Activation = Literal["softmax", "sigmoid", "none"]
+
+Score: TypeAlias = Callable[[Any], Tensor]
+"""Takes a network's output for N images to scores [N, T]."""
 
 _IN_PLACE = (torch.sigmoid_, Tensor.sigmoid_)
 _NAMES: dict[Callable[..., Any], str] = {
@@ -108,9 +112,11 @@ class LogitReader:
     Attributes:
         classes: T, the number of logits.
         final: The softmax or sigmoid that ends the network, or None.
-        activation: The function that turns the logits into probabilities.
+        activation: The function that turns the logits into probabilities; "none" where there is
+            none.
         source: Where the logits are, in words, for provenance.
         output: The one of several outputs that holds the scores: an index, a key or an attribute.
+        score: A score of the user's own, in place of what is found.
     """
 
     classes: int
@@ -118,18 +124,31 @@ class LogitReader:
     activation: Activation
     source: str
     output: int | str | None = None
+    score: Score | None = None
 
-    def run(self, module: nn.Module, x: Tensor, rows: int | None = None) -> Tensor:
+    @property
+    def holds(self) -> bool:
+        """Whether the score depends on something that the plain pass decides (`vtcav.scores`)."""
+        return hasattr(self.score, "hold")
+
+    def held(self, module: nn.Module, x: Tensor) -> Any:
+        """Run the network on x, and return what its score holds of each image."""
+        return _held(self.score, module(x), len(x))
+
+    def run(
+        self, module: nn.Module, x: Tensor, rows: int | None = None, state: Any = None
+    ) -> Tensor:
         """Run the network on x and return the logits z [N, T].
 
         Args:
             module: The network.
-            x: Images [N, 3, H, W].
+            x: Images [N, C, H, W].
             rows: N, where it differs from the length of x (because feature maps are replaced).
+            state: What the score holds of the images; None for what this pass decides.
         """
         rows = len(x) if rows is None else rows
         if self.final is None:
-            return self.read(module(x), rows)
+            return self.read(module(x), rows, state)
         with _Activations() as mode:
             output = module(x)
         activated = mode.that_gave(_scores(output, self.output)[0])
@@ -140,8 +159,10 @@ class LogitReader:
             )
         return self._rows(activated.source, rows)
 
-    def read(self, output: Any, rows: int) -> Tensor:
+    def read(self, output: Any, rows: int, state: Any = None) -> Tensor:
         """Return the scores [N, T] in the module's output for N images."""
+        if self.score is not None:
+            return self._rows(_own_scores(output, self.score, rows, state), rows)
         return self._rows(_scores(output, self.output)[0], rows)
 
     def _rows(self, scores: Tensor, rows: int) -> Tensor:
@@ -180,6 +201,63 @@ def _scores(output: Any, wanted: int | str | None) -> tuple[Tensor, str]:
         f"got {came}; wrap the network in a module that returns the scores, or name the output "
         "that holds them: output=1, or output='KEY'"
     )
+
+
+def _held(score: Any, output: Any, rows: int) -> Any:
+    """Return what a score holds of each of N images: tensors [N, ...].
+
+    Raises:
+        ModelError: When it fails, or holds something else.
+    """
+    with _explained(score, output):
+        state = score.hold(output)
+    held = [part for _, part in tensors_in(state)]
+    if not held or any(part.ndim == 0 or len(part) != rows for part in held):
+        raise ModelError(
+            f"expected the score to hold tensors [N, ...] of {rows} images, got "
+            f"{', '.join(str(tuple(part.shape)) for part in held) or 'none'}"
+        )
+    return map_tensors(state, Tensor.detach)
+
+
+def _own_scores(output: Any, score: Any, rows: int, state: Any) -> Tensor:
+    """Return the user's scores of N images.
+
+    Raises:
+        ModelError: When the score fails, or is no tensor [N, T].
+    """
+    if hasattr(score, "hold") and state is None:
+        state = _held(score, output, rows)
+    with _explained(score, output):
+        found: Any = score(output) if state is None else score.read(output, state)
+    if not _can_be_scores(found) or not found.ndim or len(found) != rows:
+        came = type(found).__name__
+        if isinstance(found, Tensor):
+            came = f"a {found.dtype} tensor of shape {tuple(found.shape)}"
+        raise ModelError(
+            f"expected score to return scores [N, T] of {rows} image{'s' * (rows > 1)}, got {came}"
+        )
+    scores: Tensor = found
+    return scores
+
+
+@contextmanager
+def _explained(score: object, output: Any) -> Iterator[None]:
+    """Say what a score was given where it fails."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"the score {name_of(score)} failed on the network's output: "
+            f"{type(error).__name__}: {error}. It got {_described(output)}"
+        ) from error
+
+
+def name_of(score: object) -> str:
+    """Return a score in words."""
+    return getattr(score, "__qualname__", None) or repr(score)
 
 
 def _can_be_scores(value: object) -> bool:
@@ -243,7 +321,12 @@ def _described(output: Any) -> str:
 
 
 def find_logits(
-    module: nn.Module, x: Tensor, *, binary: bool, output: int | str | None = None
+    module: nn.Module,
+    x: Tensor,
+    *,
+    binary: bool,
+    output: int | str | None = None,
+    score: Score | None = None,
 ) -> LogitReader:
     """Find out how to read the logits of a network.
 
@@ -252,11 +335,14 @@ def find_logits(
         x: A few images [N, 3, H, W].
         binary: Whether there is a single logit, according to the user.
         output: The one of several outputs that holds the scores, according to the user.
+        score: The user's own score, which is taken as it is.
 
     Raises:
         ModelError: When the output is no score vector, is probabilities whose softmax cannot be
             found, has a size that contradicts `binary`, or is no function of each image alone.
     """
+    if score is not None:
+        return _own_reader(module, x, score, binary=binary)
     with torch.no_grad(), _Activations() as mode:
         scores, where = _scores(module(x), output)
     size = _count_classes(scores, len(x), binary=binary)
@@ -279,6 +365,21 @@ def find_logits(
     with torch.no_grad():
         alone = reader.run(module, x[:1])
     _refuse_unsteady(logits[:1].float(), alone.float(), 8 * torch.finfo(x.dtype).eps)
+    return reader
+
+
+def _own_reader(module: nn.Module, x: Tensor, score: Score, *, binary: bool) -> LogitReader:
+    """Return how to read the user's own scores."""
+    with torch.no_grad():
+        scores = _own_scores(module(x), score, len(x), None)
+        size = scores.shape[1] if scores.ndim == 2 else 1
+        if binary and size != 1:
+            raise ModelError(f"binary=True expects a single score per image, score gives {size}")
+        source = f"the score {name_of(score)}"
+        reader = LogitReader(size, None, "sigmoid" if binary else "none", source, score=score)
+        alone = reader.run(module, x[:1])
+    together = scores.reshape(len(x), size)[:1]
+    _refuse_unsteady(together.float(), alone.float(), 8 * torch.finfo(x.dtype).eps)
     return reader
 
 
