@@ -9,6 +9,8 @@ differently.
 
 import argparse
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from vtcav.cli import parser
@@ -25,7 +27,13 @@ results to standard output; `--json` makes these JSON.
 | command | |
 |---|---|
 {commands}
+
+## Options of many commands
+
+{shared}
 """
+SHARED = 4
+"""An option that this many commands have, in the same words, is described once for all."""
 
 
 def page() -> str:
@@ -35,9 +43,32 @@ def page() -> str:
         f"| [`vtcav {choice.dest}`](#vtcav-{choice.dest}) | {escaped(choice.help)} |"
         for choice in action._choices_actions
     ]
-    parts = [HEAD.format(commands="\n".join(rows))]
-    parts += [section(name, command) for name, command in action.choices.items()]
-    return "\n".join(parts)
+    shared = shared_rows(action)
+    head = HEAD.format(
+        commands="\n".join(rows), shared="\n".join(["| option | |", "|---|---|", *shared])
+    )
+    return "\n".join([head, *(section(n, each, shared) for n, each in action.choices.items())])
+
+
+def shared_rows(action: argparse._SubParsersAction) -> list[str]:
+    """Return the rows of options that many commands have, in the order in which they appear.
+
+    What a command writes stands beside it, though several write the same.
+    """
+    every = Counter(row(a) for command in action.choices.values() for a in options_of(command))
+    return [each for each, count in every.items() if count >= SHARED and "`--output" not in each]
+
+
+def options_of(command: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Yield the options of a command, without --help."""
+    for action in command._actions:
+        if action.option_strings and not isinstance(action, argparse._HelpAction):
+            yield action
+
+
+def row(action: argparse.Action) -> str:
+    """Return the row of an option in a table."""
+    return f"| {spelled(action)} | {escaped(action.help)} |"
 
 
 def subcommands() -> argparse._SubParsersAction:
@@ -45,11 +76,12 @@ def subcommands() -> argparse._SubParsersAction:
     return next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
 
 
-def section(name: str, command: argparse.ArgumentParser) -> str:
-    """Return a command's heading, description, usage, options and examples."""
-    actions = [a for a in command._actions if not isinstance(a, argparse._HelpAction)]
-    positional = [a for a in actions if not a.option_strings]
-    options = [a for a in actions if a.option_strings]
+def section(name: str, command: argparse.ArgumentParser, shared: list[str]) -> str:
+    """Return a command's heading, description, usage, own options and examples."""
+    positional = [a for a in command._actions if not a.option_strings]
+    options = list(options_of(command))
+    own = [a for a in options if row(a) not in shared]
+    common = [f"`{a.option_strings[-1]}`" for a in options if row(a) in shared]
     required = [f"{a.option_strings[-1]} {metavar(a)}" for a in options if a.required]
     usage = ["vtcav", name, *map(placed, positional), *required, "[options]"]
     lines = [f"## vtcav {name}", "", command.description or "", ""]
@@ -58,9 +90,10 @@ def section(name: str, command: argparse.ArgumentParser) -> str:
         lines += ["| argument | |", "|---|---|"]
         lines += [f"| `{metavar(a)}` | {escaped(a.help)} |" for a in positional]
         lines.append("")
-    lines += ["| option | |", "|---|---|"]
-    lines += [f"| {spelled(a)} | {described(a)} |" for a in options]
-    lines.append("")
+    if own:
+        lines += ["| option | |", "|---|---|", *map(row, own), ""]
+    if common:
+        lines += [f"Also {', '.join(common)} ([described above](#options-of-many-commands)).", ""]
     if command.epilog:
         title, *examples = command.epilog.strip().splitlines()
         lines += [title.capitalize(), "", "```"]
@@ -88,11 +121,6 @@ def spelled(action: argparse.Action) -> str:
     value = "" if action.nargs == 0 else f" {metavar(action)}"
     *short, last = action.option_strings
     return ", ".join([*(f"`{s}`" for s in short), f"`{last}{value}`"])
-
-
-def described(action: argparse.Action) -> str:
-    """Return the help of an option, and whether it must be given."""
-    return escaped(action.help) + (" **Required.**" if action.required else "")
 
 
 def escaped(text: str | None) -> str:

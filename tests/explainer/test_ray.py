@@ -82,7 +82,16 @@ def same(one, another):
     np.testing.assert_allclose(one.resampled["mean"], another.resampled["mean"], atol=1e-6)
 
 
-@pytest.fixture
+# before the runtime of the tests below starts
+def test_two_workers_of_a_runtime_of_our_own():
+    explainer = fitted(module=wide_net())
+    assert explainer.model._channels_last
+    glob = explainer.explain_class("cat", IMAGES, engine="ray", ray_options={"workers": 2})
+    same(glob, explainer.explain_class("cat", IMAGES))
+    assert not ray.is_initialized()
+
+
+@pytest.fixture(scope="module")
 def runtime():
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, address="local")
@@ -158,14 +167,6 @@ def test_what_keeps_actors_from_working_is_said(runtime):
     explainer = fitted(Lost())
     with pytest.raises(ExplanationError, match=r"cannot work: .*No module named 'their_network'"):
         explainer.explain_class("cat", IMAGES[:3], engine="ray", ray_options={"workers": 1})
-
-
-def test_two_workers_of_a_runtime_of_our_own():
-    explainer = fitted(module=wide_net())
-    assert explainer.model._channels_last
-    glob = explainer.explain_class("cat", IMAGES, engine="ray", ray_options={"workers": 2})
-    same(glob, explainer.explain_class("cat", IMAGES))
-    assert not ray.is_initialized()
 
 
 def test_errors_are_those_of_this_process(here, tmp_path):
