@@ -2,12 +2,16 @@
 
 import logging
 import pickle
+import subprocess
+import sys
 import types
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend
+from torch.utils.flop_counter import FlopCounterMode
 
 import vtcav
 from tests.helpers.nets import noise
@@ -181,7 +185,7 @@ READS = {
 def test_a_network_that_reads_values_is_refused(name):
     x = noise(1, size=4)
     with torch.no_grad(), pytest.raises(onnx_runtime.ReadsValuesError):
-        onnx_runtime.multiply_adds(lambda: READS[name](x))
+        onnx_runtime.reads_no_values(lambda: READS[name](x))
 
 
 def test_multiply_adds():
@@ -192,6 +196,34 @@ def test_multiply_adds():
         return y[:, :, : y.shape[-1] // 2].flatten(1) @ torch.ones(16, 5)
 
     assert onnx_runtime.multiply_adds(run) == 4 * 4 * 3 * 2 + 16 * 5
+    onnx_runtime.reads_no_values(run)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, groups=4)
+        ),
+        nn.Sequential(nn.Flatten(2), nn.TransformerEncoderLayer(16, 4, 8, batch_first=True)),
+    ],
+    ids=["convolutions", "attention"],
+)
+def test_multiply_adds_are_those_that_pytorch_counts(module):
+    x = noise(1, size=4)
+    with FlopCounterMode(display=False) as counter, nn.attention.sdpa_kernel(SDPBackend.MATH):
+        module.train()(x.requires_grad_())  # attention's fast path counts nothing
+    assert onnx_runtime.multiply_adds(lambda: module.eval()(x)) == counter.get_total_flops() // 2
+
+
+def test_explaining_does_not_import_the_compiler():
+    code = (
+        "import sys; from tests.helpers.small import pictures, small_explainer\n"
+        "small_explainer().explain(pictures(1, seed=3)[0])\n"
+        "print({'torch._dynamo', 'sympy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 class Special(nn.Module):

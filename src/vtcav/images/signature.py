@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from vtcav.images.decoding import BandPicture, as_rgb
 from vtcav.images.preprocess import Preprocess, to_tensor, without_window
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -91,13 +93,18 @@ def same_preprocessing(a: Sequence[float], b: Sequence[float]) -> bool:
 
 def probe_picture() -> Image.Image:
     """Return a picture of gradients, edges and detail that is the same on every machine."""
+    return Image.fromarray(_probe_pixels())
+
+
+@cache
+def _probe_pixels() -> NDArray[np.uint8]:
     y, x = np.mgrid[0:283, 0:389]
     gradient = (x * 255 // 388 + y * 255 // 282) // 2
     checks = (x // 7 + y // 5) % 2 * 255
     speckle = (x // 2 * 7919 ^ y // 2 * 10477) * 31 // 64 % 2 * 255
     rings = (x * x + y * y) // 211 % 2 * 255
     red, green, blue = (gradient + 2 * checks) // 3, (255 - gradient + 2 * rings) // 3, speckle
-    return Image.fromarray(np.stack([red, green, blue], axis=-1).astype(np.uint8))
+    return np.stack([red, green, blue], axis=-1).astype(np.uint8)
 
 
 def channel_count(preprocess: object) -> int:

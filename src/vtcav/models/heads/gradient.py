@@ -32,12 +32,13 @@ def gradient(
         >>> gradient((3 * F).sum((1, 2, 3)), F).flatten()
         tensor([3., 3.])
     """
-    if weight is None:
-        weight = torch.ones_like(z)
+    with torch.enable_grad():
+        # weights as `grad_outputs` would be the same, but import a part of PyTorch's compiler
+        total = (z if weight is None else z * weight).sum()
     if not recomputes:
-        return torch.autograd.grad(z, F, weight, retain_graph=retain_graph)[0]
+        return torch.autograd.grad(total, F, retain_graph=retain_graph)[0]
     F.grad = None
-    torch.autograd.backward(z, weight, retain_graph=retain_graph)
+    torch.autograd.backward(total, retain_graph=retain_graph)
     found, F.grad = F.grad, None
     assert found is not None
     return found

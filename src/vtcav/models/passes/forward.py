@@ -238,10 +238,11 @@ class Forward:
         try:
             with self._network.running() as module:
                 work = onnx_runtime.multiply_adds(lambda: module(self._probe))
+                if work < LEAST_WORK / MOST:
+                    return None
+                onnx_runtime.reads_no_values(lambda: module(self._probe))
         except Exception as error:  # noqa: BLE001  (a user's forward may raise anything)
             _log.info("not in ONNX Runtime: %s", first_line(error))
-            return None
-        if work < LEAST_WORK / MOST:
             return None
         return _InRuntime(version, self._network, self._plain, work / self._probe[0].numel())
 

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from vtcav.models.inspection.nested_tensors import map_tensors, tensor_count
 from vtcav.models.inspection.probing import first_line
@@ -52,6 +52,40 @@ class ReadsValuesError(Exception):
     """The code of a network looks at values on the way, so that no trace can stand for it."""
 
 
+_BLIND = frozenset(
+    (
+        *(
+            torch.conv1d,
+            torch.conv2d,
+            torch.conv3d,
+            torch.conv_transpose2d,
+            torch.relu,
+            torch.relu_,
+        ),
+        *(torch.add, torch.sub, torch.mul, torch.div, torch.cat, torch.flatten, torch.matmul),
+        *(torch.mean, torch.sigmoid, torch.tanh, torch.permute, torch.reshape, torch.transpose),
+        *(torch.max_pool2d, torch.batch_norm, torch.clamp),
+        *(functional.relu, functional.relu6, functional.hardtanh, functional.silu),
+        *(functional.gelu, functional.hardswish, functional.hardsigmoid, functional.leaky_relu),
+        *(functional.batch_norm, functional.layer_norm, functional.group_norm, functional.linear),
+        *(functional.max_pool2d, functional.avg_pool2d, functional.adaptive_avg_pool2d),
+        *(functional.dropout, functional.softmax, functional.pad, functional.interpolate),
+        *(functional.scaled_dot_product_attention, functional.softplus, functional.elu),
+        *(Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__, Tensor.sub),
+        *(Tensor.__sub__, Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__rmul__, Tensor.div),
+        *(Tensor.__truediv__, Tensor.matmul, Tensor.__matmul__, Tensor.mean, Tensor.sum),
+        *(Tensor.flatten, Tensor.view, Tensor.reshape, Tensor.permute, Tensor.transpose),
+        *(Tensor.contiguous, Tensor.relu, Tensor.sigmoid, Tensor.softmax, Tensor.clamp),
+        *(Tensor.size, Tensor.dim, Tensor.shape.__get__, Tensor.ndim.__get__),
+        *(Tensor.dtype.__get__, Tensor.device.__get__, Tensor.is_floating_point, Tensor.numel),
+    )
+)
+"""Operations whose outcome is a tensor of a shape that no value changes, or a shape.
+
+They need no try on `meta` tensors, whose first use imports most of PyTorch: seconds.
+"""
+
+
 class _Look(TorchFunctionMode):
     """Refuses operations that take values out of tensors, or whose shape depends on values.
 
@@ -66,7 +100,7 @@ class _Look(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         given = {} if kwargs is None else dict(kwargs)
-        if tensor_count((args, given)):
+        if func not in _BLIND and tensor_count((args, given)):
             bare, named = map_tensors((args, given), lambda t: torch.empty_like(t, device="meta"))
             try:
                 func(*bare, **named)
@@ -76,21 +110,62 @@ class _Look(TorchFunctionMode):
         return func(*args, **given)
 
 
+class _Count(TorchFunctionMode):
+    """Counts the multiplications of convolutions, matrix products and attention.
+
+    PyTorch's own counter imports its compiler, which takes seconds.
+    """
+
+    total = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        found = func(*args, **({} if kwargs is None else kwargs))
+        if func in _CONVOLUTIONS:
+            self.total += found.numel() * args[1][0].numel()
+        elif func in _PRODUCTS:
+            self.total += found.numel() * args[0].shape[-1]
+        elif func is functional.scaled_dot_product_attention:
+            self.total += 2 * found.numel() * args[1].shape[-2]
+        elif func is functional.multi_head_attention_forward:
+            length, *_, width = args[0].shape
+            self.total += args[0].numel() * (4 * width + 2 * length)
+        return found
+
+
+_CONVOLUTIONS = frozenset((torch.conv1d, torch.conv2d, torch.conv3d))
+_PRODUCTS = frozenset(
+    (functional.linear, torch.matmul, torch.bmm, Tensor.matmul, Tensor.__matmul__, Tensor.bmm)
+)
+
+
 def multiply_adds(run: Callable[[], object]) -> int:
-    """Return the multiplications and additions of convolutions and matrix products in a pass.
+    """Return the multiplications of convolutions and matrix products in a pass.
+
+    Args:
+        run: Makes the pass.
+    """
+    with torch.no_grad(), _Count() as counter:
+        run()
+    return int(counter.total)
+
+
+def reads_no_values(run: Callable[[], object]) -> None:
+    """Check that a pass takes no values out of tensors, so that a trace can stand for it.
 
     Args:
         run: Makes the pass.
 
     Raises:
-        ReadsValuesError: When the pass takes values out of tensors.
+        ReadsValuesError: When it does.
     """
-    with torch.no_grad():
-        with _Look():
-            run()
-        with FlopCounterMode(display=False) as counter:
-            run()
-    return int(counter.get_total_flops()) // 2
+    with torch.no_grad(), _Look():
+        run()
 
 
 class _Exported(nn.Module):
