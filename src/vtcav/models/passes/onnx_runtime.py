@@ -76,8 +76,7 @@ _BLIND = frozenset(
         *(Tensor.__truediv__, Tensor.matmul, Tensor.__matmul__, Tensor.mean, Tensor.sum),
         *(Tensor.flatten, Tensor.view, Tensor.reshape, Tensor.permute, Tensor.transpose),
         *(Tensor.contiguous, Tensor.relu, Tensor.sigmoid, Tensor.softmax, Tensor.clamp),
-        *(Tensor.size, Tensor.dim, Tensor.shape.__get__, Tensor.ndim.__get__),
-        *(Tensor.dtype.__get__, Tensor.device.__get__, Tensor.is_floating_point, Tensor.numel),
+        *(Tensor.size, Tensor.dim, Tensor.is_floating_point, Tensor.numel),
     )
 )
 """Operations whose outcome is a tensor of a shape that no value changes, or a shape.
@@ -100,7 +99,8 @@ class _Look(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         given = {} if kwargs is None else dict(kwargs)
-        if func not in _BLIND and tensor_count((args, given)):
+        is_property = getattr(func, "__name__", "") == "__get__"
+        if func not in _BLIND and not is_property and tensor_count((args, given)):
             bare, named = map_tensors((args, given), lambda t: torch.empty_like(t, device="meta"))
             try:
                 func(*bare, **named)
