@@ -8,6 +8,8 @@ import pandas as pd
 import tifffile
 from PIL import Image
 
+from tests.helpers.medical import dicom, volume
+
 
 def write_data_files():
     """Write them into the current folder, beside concepts/ and random/."""
@@ -35,6 +37,21 @@ def write_data_files():
     }
     Path("instances.json").write_text(json.dumps(content))
     _write_tiles()
+    _write_scans()
+
+
+def _write_scans():
+    """A series of DICOM slices, films, and a volume."""
+    random = np.random.default_rng(0)
+    place = {"WindowCenter": 0, "WindowWidth": 2000, "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+    for name in ("nodules", "films", "ct"):
+        Path("chest", name).mkdir(parents=True)
+        for i in range(6):
+            values = random.integers(-900, 0, (32, 32)).astype(np.int16)
+            values[10:20, 10:20] += np.int16(900 * (name == "nodules"))
+            own = {"ImagePositionPatient": [0, 0, i], "SeriesInstanceUID": f"1.2.{len(name)}"}
+            dicom(f"chest/{name}/{i}.dcm", values, **place, **own)
+    volume("scan.nii.gz", random.integers(-900, 900, (16, 16, 16)).astype(np.int16))
 
 
 def _write_tiles():

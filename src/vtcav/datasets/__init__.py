@@ -13,6 +13,7 @@ from vtcav.datasets.folders import from_folders
 from vtcav.datasets.huggingface import from_huggingface
 from vtcav.datasets.masks import from_masks
 from vtcav.datasets.patches import Patches
+from vtcav.datasets.slices import slices
 from vtcav.datasets.tables import from_table
 from vtcav.datasets.torch_datasets import from_torch
 
@@ -27,4 +28,5 @@ __all__ = [
     "from_masks",
     "from_table",
     "from_torch",
+    "slices",
 ]

@@ -24,6 +24,7 @@ _NOT_MINE = (SyntaxError, IndexError, TypeError, struct.error)
 # In the info of a picture: it had 16 bits a channel, of which the upper 8 are left; the value of
 # white, where it is not 65535; large values are dark.
 CUT, WHITE, INVERTED = "upper bits", "white", "inverted"
+VOI = "window"  # a function that takes its values to 0..1 as its file states
 WINDOW = "say which values are black and white: vtcav.Preprocess(..., window=(low, high))"
 _LIFT = "if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS (None: no limit)"
 
@@ -202,6 +203,9 @@ def as_rgb(image: Image.Image) -> Image.Image:
             f"expected a picture in RGB or grey, got {described(image)}; say how many channels the "
             f"network takes: vtcav.Preprocess(..., channels={image.values.shape[2]})"
         )
+    if VOI in image.info:
+        unit = np.asarray(image.info[VOI](np.asarray(image, np.float64)))
+        return of_shades(np.rint(unit.clip(0, 1) * 255).astype(np.uint8), image)
     if image.mode == "F":
         values = np.asarray(image)
         if not (values.min() >= 0 and values.max() <= 1):  # so that NaN fails

@@ -1,4 +1,4 @@
-"""Picture files opened by their content: what Pillow reads, NumPy arrays, TIFF of any kind."""
+"""Picture files opened by their content: what Pillow reads, NumPy, TIFF, DICOM and NIfTI."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from PIL import Image, TiffImagePlugin
 
 from vtcav.errors import ImageError
 from vtcav.images.decoding import (
-    CUT,
     BandPicture,
     deep,
     identify,
@@ -25,6 +24,9 @@ from vtcav.images.decoding import (
     signed,
     upright,
 )
+from vtcav.images.medical.arrays import in_colour
+from vtcav.images.medical.dicom import is_dicom, read_dicom
+from vtcav.images.medical.nifti import is_nifti, read_slice, shape_of_volume
 
 _NPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
 _TIFF = b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"
@@ -54,8 +56,13 @@ def decoded(source: Path | bytes) -> Image.Image:
 
 
 def _decoded(file: BufferedReader | BytesIO, source: Path | bytes) -> Image.Image:
-    prefix = file.read(6)
+    prefix = file.read(1024)
     file.seek(0)
+    named = isinstance(source, Path) and source.suffix.lower() in (".dcm", ".dicom")
+    if is_dicom(prefix) or (named and not prefix.startswith((*_TIFF, _NPY, _ZIP))):
+        return read_dicom(source)
+    if is_nifti(prefix):
+        return _volume(source)
     if prefix.startswith(_NPY):
         return picture_of(_read_array(file))
     if prefix.startswith(_ZIP):
@@ -63,6 +70,19 @@ def _decoded(file: BufferedReader | BytesIO, source: Path | bytes) -> Image.Imag
     if prefix.startswith(_TIFF):
         return _tiff(file, source)
     return upright(identify(file))
+
+
+def _volume(source: Path | bytes) -> Image.Image:
+    """Refuse a volume as one picture, unless it is a single slice."""
+    if not isinstance(source, Path):
+        raise ImageError("it is a NIfTI volume: list its slices with vtcav.datasets.slices")
+    shape = shape_of_volume(source)
+    if shape[2] > 1:
+        raise ImageError(
+            f"it is a volume of {' x '.join(map(str, shape))}: list its slices with "
+            "vtcav.datasets.slices"
+        )
+    return read_slice(source, "axial", 0)
 
 
 def picture_of(values: NDArray[Any]) -> Image.Image:
@@ -97,11 +117,7 @@ def picture_of(values: NDArray[Any]) -> Image.Image:
 
 def _of_colours(values: NDArray[Any]) -> Image.Image | None:
     """Return the picture of values [H, W, 3] of 16 bits, in RGB for other programs."""
-    if values.shape[2] != 3 or values.dtype != np.uint16:
-        return None
-    base = Image.fromarray((values >> 8).astype(np.uint8))
-    base.info[CUT] = True
-    return BandPicture.of(values, base, "colours")
+    return in_colour(values) if values.shape[2] == 3 and values.dtype == np.uint16 else None
 
 
 def _check(shape: Sequence[int], kind: np.dtype[Any]) -> None:

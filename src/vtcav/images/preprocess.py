@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vtcav.errors import ImageError
-from vtcav.images.decoding import WHITE, BandPicture, as_rgb, shallow
+from vtcav.images.decoding import VOI, WHITE, BandPicture, as_rgb, shallow
 from vtcav.images.geometry import Window, plan
 from vtcav.images.preprocess_checks import (
     colour_of,
@@ -74,8 +74,8 @@ class Preprocess:
         window: The values of a picture that become 0 and 1, such as (0, 4095) for 12 bits in a
             file of 16, or (-160, 240) for a range of Hounsfield units; or such a pair for each
             channel. Values between are mapped linearly, before everything else and without being
-            rounded. None takes 0 to 65535 for integers of more than 8 bits, 0 to 1 for floating
-            point.
+            rounded. None takes the window that a DICOM file states; 0 to 65535 for integers of
+            more than 8 bits, 0 to 1 for floating point.
         channels: C, the number of channels that the network takes. None is 3 of pictures in RGB or
             grey, which are rounded to 8 bits where no window is stated, and of the first page of a
             file of several. Given as a number, no value is rounded, and pages are channels where
@@ -367,7 +367,7 @@ def to_tensor(preprocess: Callable[[Image.Image], Tensor], image: Image.Image, n
 
 def _warn_of_darkness(image: Image.Image, name: str) -> None:
     """Say where the values of a picture of 16 bits are small, and no window is stated."""
-    deep = image.mode.startswith("I") and WHITE not in image.info
+    deep = image.mode.startswith("I") and not {WHITE, VOI} & set(image.info)
     if deep or (isinstance(image, BandPicture) and image.holds != "pages"):
         values = image.values if isinstance(image, BandPicture) else np.asarray(image)
         if values.dtype.kind in "iu" and values.dtype != np.uint8:

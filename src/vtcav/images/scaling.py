@@ -15,6 +15,7 @@ from vtcav.errors import ImageError, warn
 from vtcav.images.decoding import (
     CUT,
     INVERTED,
+    VOI,
     WHITE,
     WINDOW,
     BandPicture,
@@ -63,8 +64,11 @@ class Scale:
         """
         if not np.isfinite(values).all():
             raise ImageError(f"it holds values that are not finite; {_ADVICE}")
-        low, high = self._ends(values, info)
-        unit = (values.astype(np.float64) - low) / (high - low)
+        if VOI in info and not self.stated:
+            unit = np.asarray(info[VOI](values.astype(np.float64)))
+        else:
+            low, high = self._ends(values, info)
+            unit = (values.astype(np.float64) - low) / (high - low)
         unit = unit.clip(0, 1) if self.clip else unit
         if info.get(INVERTED):
             unit = 1 - unit
@@ -203,7 +207,7 @@ def eight_bits(image: Image.Image, name: str) -> Image.Image:
         return image
     picture = as_rgb(image)
     picture.info.clear()
-    if image.mode != "F" and WHITE not in image.info:
+    if image.mode != "F" and WHITE not in image.info and VOI not in image.info:
         largest = int(np.asarray(image).max()) * (256 if cut else 1) + 255 * cut
         warn_of_darkness(name, largest, f"{largest // 257 + 1} of 256 grey levels are left")
     return picture

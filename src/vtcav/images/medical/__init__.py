@@ -1,0 +1,1 @@
+"""Medical images: DICOM and NIfTI, as slices."""
