@@ -7,11 +7,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 # With two busy processes OpenMP's spinning threads slow each other down many times over.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: demo test lint types unit coverage bench docs pictures clean help
+TRIES ?= 10000
+SEED ?= 0
+
+.PHONY: demo test lint types unit fuzz coverage bench docs pictures clean help
 
 help:
 	@echo "make demo      explain photographs with a real network; ends with the path of a page"
 	@echo "make test      lint, types and tests (make lint | types | unit)"
+	@echo "make fuzz      ten thousand tries of every kind of file and request (TRIES=, SEED=)"
 	@echo "make coverage  tests with line and branch coverage of src"
 	@echo "make bench     time, memory and evaluations; writes benchmarks/results.json and docs/performance.md"
 	@echo "make docs      the documentation site; ends with the path of its first page"
@@ -48,6 +52,10 @@ types: $(VENV)/dev.stamp
 
 unit: $(VENV)/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
+
+# TRIES and SEED may be given; two processes, about half an hour
+fuzz: $(VENV)/dev.stamp
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --tries $(TRIES) --seed $(SEED) --output build/fuzz.json
 
 coverage: $(VENV)/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/pytest --cov --cov-report=term --cov-fail-under=90

@@ -20,7 +20,11 @@ import contextlib
 import inspect
 import os
 import warnings
+from contextvars import ContextVar
 from pathlib import Path
+
+SUBJECT: ContextVar[str] = ContextVar("SUBJECT", default="")
+"""The file that is being read, which warnings of other packages do not name."""
 
 # Frames that a warning passes over on its way to the user's code.
 _INNER = (f"{Path(__file__).parent}{os.sep}", contextlib.__file__)

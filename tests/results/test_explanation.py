@@ -17,6 +17,7 @@ from tests.helpers.small import concepts, negatives, pictures, small_explainer, 
 from vtcav.files.atomic import replace_files
 from vtcav.files.manifest import write_table
 from vtcav.results.figures import page as plotting
+from vtcav.results.rows import Row
 from vtcav.results.tables import read_attributions
 
 IMAGES = pictures(6, seed=11)
@@ -142,7 +143,8 @@ def test_presence_is_the_peak_of_the_map(explainer, local, glob):
 
 def test_older_tables_have_no_presence(glob, tmp_path):
     write_table(tmp_path / "old", glob.attributions.drop(columns="presence"))
-    rows = read_attributions(tmp_path, "old")
+    names = {"layer": glob.layers, "concept": glob.concepts}
+    rows = read_attributions(tmp_path, "old", Row._fields, names)
     assert rows["presence"].isna().all()
     assert list(rows)[list(rows).index("raised") + 1] == "presence"
     assert dataclasses.replace(glob, _rows=rows).summary()["presence"].isna().all()

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from vtcav.errors import SUBJECT
 from vtcav.files.manifest import records
 from vtcav.results.words import SIGNIFICANT, interval, not_significant, notes_by_class
 
@@ -187,8 +188,13 @@ def print_table(
 
 
 def show_warning(message: Warning | str, *place: Any, **more: Any) -> None:
-    """Print a warning as one line, without its location in the code."""
-    _complain(f"warning: {message}")
+    """Print a warning as one line, without its location in the code.
+
+    One of another package, such as a decoder, is given the name of the file that is being read.
+    """
+    subject = SUBJECT.get()
+    where = "" if subject in str(message) else f"{subject!r}: "
+    _complain(" ".join(f"warning: {where}{message}".split()))
 
 
 def fail(message: str, code: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from vtcav.datasets.patches import (
 )
 from vtcav.datasets.tables import check_there, file_in
 from vtcav.errors import DatasetError, ImageError
+from vtcav.files.json_text import parsed
 from vtcav.images.references import ImageRef
 
 T = TypeVar("T")
@@ -68,7 +68,9 @@ def from_coco(
             for entry in data["annotations"]
             if not entry.get("iscrowd")
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except DatasetError as error:
+        raise DatasetError(f"{str(annotations)!r}: {error}") from error
+    except Exception as error:  # whatever the JSON holds
         raise DatasetError(
             f"{str(annotations)!r} is not of COCO's form: {type(error).__name__} {error}"
         ) from error
@@ -106,7 +108,7 @@ def _name(entry: Mapping[str, Any]) -> str:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        data = json.loads(path.read_text("utf-8-sig"))
+        data = parsed(path.read_text("utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DatasetError(f"cannot read the annotations {str(path)!r}: {error}") from error
     needed = ("images", "annotations", "categories")
@@ -121,6 +123,11 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 def _picture(entry: Mapping[str, Any], folder: Path) -> tuple[ImageRef, tuple[int, int] | None]:
     path = file_in(folder, entry["file_name"])
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise DatasetError(
+            f"the image {entry['file_name']!r} leads out of {str(folder)!r}: annotations name "
+            "files of their folder; give the folder that holds all of them"
+        )
     sized = "width" in entry and "height" in entry
     size = (int(entry["width"]), int(entry["height"])) if sized else None
     return ImageRef(str(path), path), size
@@ -147,7 +154,10 @@ def _region(segmentation: Any, where: str, cut: Patches) -> Region | None:
     if not segmentation or cut.outside == "keep":
         return None
     if isinstance(segmentation, list):
-        return Polygons(tuple(tuple(map(float, ring)) for ring in segmentation))
+        rings = tuple(tuple(map(float, ring)) for ring in segmentation if ring)
+        if any(len(ring) < 6 or len(ring) % 2 or not np.isfinite(ring).all() for ring in rings):
+            raise DatasetError(f"a polygon {where} has not x and y of three points or more")
+        return Polygons(rings) if rings else None
     counts = segmentation["counts"]
     if isinstance(counts, str):
         raise DatasetError(
@@ -155,7 +165,10 @@ def _region(segmentation: Any, where: str, cut: Patches) -> Region | None:
             "outside='keep'"
         )
     high, wide = segmentation["size"]
-    return RunLengths(tuple(map(int, counts)), (int(wide), int(high)))
+    lengths = tuple(map(int, counts))
+    if min(lengths, default=0) < 0 or sum(lengths) != int(wide) * int(high):
+        raise DatasetError(f"run lengths {where} are not of {wide} x {high} pixels")
+    return RunLengths(lengths, (int(wide), int(high)))
 
 
 @dataclass(frozen=True)

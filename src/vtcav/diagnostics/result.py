@@ -22,16 +22,25 @@ from vtcav.files.manifest import (
     load_manifest,
     read_arrays,
     read_table,
+    reading,
     records,
     save_result,
     write_table,
 )
+from vtcav.files.schema import Saved, checked, checked_array, checked_table
 from vtcav.results.provenance import Provenance
+from vtcav.results.saved import COLUMNS, Names, read_columns
 from vtcav.results.tables import json_text, printable
 from vtcav.results.words import count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_FINDINGS = (
+    *("layer", "concept", "check", "value", "low", "high", "level", "meaning", "note", "other"),
+)
+_CURVE = "layer", "concept", "n", "stability", "low", "high", "measured"
+_COPIES = "set", "image", "other_set", "other_image", "kind", "similarity"
 
 
 @dataclass(frozen=True, eq=False)
@@ -255,17 +264,56 @@ class Diagnostics:
         kind, again = "diagnostics", "diagnose again and save"
         manifest = load_manifest(folder, kind, kind, again, formats=(1, FORMAT))
         folder = Path(folder)
-        return cls(
-            layers=tuple(manifest["layers"]),
-            concepts=tuple(manifest["concepts"]),
-            provenance=Provenance.from_dict(manifest["provenance"]),
-            _findings=_with_other(read_table(folder / "diagnostics_findings")),
-            _curve=read_table(folder / "diagnostics_curve"),
-            _copies=read_table(folder / "diagnostics_duplicates"),
-            _arrays=read_arrays(folder / "diagnostics.npz"),
-        )
+        with reading(folder, kind, again):
+            data = checked(_Saved, manifest)
+            names = {"layer": data.layers, "concept": data.concepts}
+            return cls(
+                layers=data.layers,
+                concepts=data.concepts,
+                provenance=Provenance.read(manifest.get("provenance")),
+                _findings=_read_findings(folder, data),
+                _curve=read_columns(folder, "diagnostics_curve", _CURVE, names),
+                _copies=read_columns(folder, "diagnostics_duplicates", _COPIES),
+                _arrays=_read_arrays(folder, data),
+            )
 
 
-def _with_other(findings: pd.DataFrame) -> pd.DataFrame:
-    """Return findings with the column `other`, which older files lack."""
-    return findings if "other" in findings else findings.assign(other="")
+class _Saved(Saved):
+    layers: Names
+    concepts: Names
+
+
+def _read_findings(folder: Path, data: _Saved) -> pd.DataFrame:
+    """Return the findings with the column `other`, which older files lack."""
+    findings = read_table(folder / "diagnostics_findings")
+    findings = findings if "other" in findings else findings.assign(other="")
+    values = {
+        "layer": ("", *data.layers),
+        "concept": ("", *data.concepts),
+        "other": ("", *data.concepts),
+        "check": CHECKS,
+        "level": (*LEVELS, NOT_APPLICABLE),
+    }
+    columns = {name: COLUMNS[name] for name in _FINDINGS}
+    findings = checked_table(findings, "diagnostics_findings", columns, values)
+    for layer in data.layers:
+        here = findings[findings["layer"].isin(["", layer]) & (findings["level"] != NOT_APPLICABLE)]
+        missing = set(data.concepts) - set(here["concept"])
+        if missing and "" not in set(here["concept"]):
+            raise ValueError(f"diagnostics_findings: {missing} have none at layer {layer!r}")
+    return findings
+
+
+def _read_arrays(folder: Path, data: _Saved) -> dict[str, NDArray[np.float64]]:
+    """Return the matrices of each layer and concept."""
+    arrays, K = read_arrays(folder / "diagnostics.npz"), len(data.concepts)
+    for i in range(len(data.layers)):
+        for name in ("cosines", "corrected"):
+            checked_array(arrays, f"{name}/{i}", "float64", K, K, gaps=True)
+        for name in ("place_pos", "place_neg"):
+            checked_array(arrays, f"{name}/{i}", "float64", K, -1, -1, gaps=True)
+    if len(data.layers) > 1:
+        for k in range(K):
+            sides = len(data.layers), len(data.layers)
+            checked_array(arrays, f"agreement/{k}", "float64", *sides, gaps=True)
+    return arrays

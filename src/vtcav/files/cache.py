@@ -10,11 +10,13 @@ and a second computation, never a result.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
@@ -24,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from vtcav.errors import warn
 from vtcav.files.atomic import atomic_path
 from vtcav.files.hashing import digest, json_hash
+from vtcav.files.json_text import parsed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,6 +66,10 @@ class _DamagedError(Exception):
     """An entry differs from what was written; the argument says how."""
 
 
+class _ForeignError(Exception):
+    """An entry belongs to another user; the argument says to whom."""
+
+
 class Cache:
     """Tensors on disk, keyed by everything that they depend on.
 
@@ -88,12 +95,18 @@ class Cache:
     def __repr__(self) -> str:
         return f"Cache({str(self.folder)!r})"
 
-    def get(self, kind: str, key: Mapping[str, Any]) -> dict[str, Tensor] | None:
+    def get(
+        self,
+        kind: str,
+        key: Mapping[str, Any],
+        misfit: Callable[[Mapping[str, Tensor]], str] = lambda tensors: "",
+    ) -> dict[str, Tensor] | None:
         """Return the tensors kept under a key, or None.
 
         Args:
             kind: The kind of content, in one word of lower-case letters.
             key: Everything that the tensors depend on, as JSON data.
+            misfit: Returns why tensors are none of this kind; empty where they are.
 
         Warns:
             CacheWarning: When they are damaged, or the folder cannot be read.
@@ -101,12 +114,16 @@ class Cache:
         path = self._path(kind, key)
         try:
             tensors = _read(path)
+            if fault := misfit(tensors):
+                raise _DamagedError(fault)
         except FileNotFoundError:
+            return None
+        except _ForeignError as error:
+            self._warn(f"entries of {self.folder} are not used: {error}", "foreign")
             return None
         except _DamagedError as error:
             self._warn(f"the entry {str(path)!r} is damaged ({error}): it is computed again", path)
-            with suppress(OSError):
-                path.unlink()
+            _remove([path])
             return None
         except OSError as error:
             self._warn(f"cannot read the cache: {error}; what it holds is computed again", "read")
@@ -179,7 +196,7 @@ class Cache:
                 _read(entry.path)
             except FileNotFoundError:
                 pass  # another process removed it
-            except (_DamagedError, OSError) as error:
+            except (_DamagedError, _ForeignError, OSError) as error:
                 found[entry.path] = str(error)
         return found
 
@@ -194,7 +211,7 @@ class Cache:
         for path in paths:
             if pattern.fullmatch(path.name):
                 with suppress(FileNotFoundError):  # another process removed it
-                    yield path, path.stat()
+                    yield path, path.lstat()
 
     def _warn(self, text: str, once: object) -> None:
         if str(once) not in self._warned:
@@ -218,22 +235,55 @@ def _read(path: Path) -> dict[str, Tensor]:
         _DamagedError: When it differs from what was written under its name.
         OSError: When it cannot be read.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load
 
-    data = path.read_bytes()
+    data = _content_of(path)
     try:
         size = int.from_bytes(data[:8], "little")
-        metadata = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["vtcav-cache"])
+        metadata = parsed(parsed(data[8 : 8 + size])["__metadata__"]["vtcav-cache"])
         tensors: dict[str, Tensor] = load(data)
         found = digest(tensors)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # the parser of a foreign format, whatever the file holds
         raise _DamagedError(f"{type(error).__name__}: {error}") from error
     if not isinstance(metadata, dict) or metadata.get("sha256") != found:
         raise _DamagedError("its tensors are not those that were written")
     if path.name != _name(metadata.get("format"), str(metadata.get("kind")), metadata.get("key")):
         raise _DamagedError("its key is not that of its name")
     return tensors
+
+
+def _content_of(path: Path) -> bytes:
+    """Return the bytes of an entry's file.
+
+    Raises:
+        _DamagedError: When it is no file: a folder, a pipe or a link to itself.
+        _ForeignError: When another user owns it, who could decide the CAVs.
+        OSError: When it cannot be read.
+    """
+    try:
+        # a pipe that nobody writes to would be waited for
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise _DamagedError("it is no file") from error
+        raise
+    with os.fdopen(handle, "rb") as file:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise _DamagedError("it is no file")
+        if _is_foreign(status.st_uid, path.parent):
+            raise _ForeignError(
+                f"{path.name} belongs to another user (number {status.st_uid}), and whoever writes "
+                "an entry decides the CAVs. Use a folder of your own"
+            )
+        return file.read()
+
+
+def _is_foreign(owner: int, folder: Path) -> bool:
+    """Whether a file's owner is neither this user, nor root, nor the owner of its folder."""
+    if not hasattr(os, "getuid"):  # Windows
+        return False
+    return owner not in (os.getuid(), 0, folder.stat().st_uid)
 
 
 def _name(version: object, kind: str, key: object) -> str:
@@ -246,6 +296,6 @@ def _remove(paths: list[Path]) -> int:
     count = 0
     for path in paths:
         with suppress(OSError):
-            path.unlink()
+            path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
             count += 1
     return count

@@ -9,6 +9,7 @@ from typing import Any
 
 from vtcav.errors import ExplanationError
 from vtcav.files.atomic import atomic_path
+from vtcav.files.json_text import parsed
 
 
 def claim(path: Path, identity: Mapping[str, Any]) -> None:
@@ -28,7 +29,7 @@ def claim(path: Path, identity: Mapping[str, Any]) -> None:
         with atomic_path(path) as partial:
             partial.write_text(text, encoding="utf-8")
         return
-    known = json.loads(path.read_text(encoding="utf-8"))
+    known = parsed(path.read_text(encoding="utf-8"))
     if lines := _differences(known, json.loads(text), path.name):
         raise ExplanationError(
             f"the folder {str(path.parent)!r} holds a run with other settings: {'; '.join(lines)}. "

@@ -6,13 +6,15 @@ The manifest `KIND.json` holds the format, a hash of every other file, and a has
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcav.errors import ExplanationError
+from vtcav.errors import ExplanationError, VtcavError
 from vtcav.files.atomic import replace_files
 from vtcav.files.hashing import file_hash, text_hash
+from vtcav.files.json_text import parsed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +81,7 @@ def load_manifest(
     if not path.is_file():
         raise ExplanationError(f"{str(folder)!r} holds no complete {what}: {path.name} is missing")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = parsed(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise ExplanationError(f"cannot read {str(path)!r}: {error}; {again}") from error
     came = manifest.get("format") if isinstance(manifest, dict) else None
@@ -88,14 +90,38 @@ def load_manifest(
         raise ExplanationError(
             f"{str(path)!r} is of format {came}, expected {expected}; {again} with this version"
         )
-    if manifest.pop("sha256", None) != _content_hash(manifest) or manifest.get("kind") != kind:
+    if not _own(manifest) or manifest.get("kind") != kind:
         raise ExplanationError(f"{str(path)!r} was changed after it was saved; {again}")
-    for name, digest in manifest["files"].items():
-        if not (folder / name).is_file() or file_hash(folder / name) != digest:
+    for name, digest in _files(manifest, path):
+        if not _is_file(folder / name) or file_hash(folder / name) != digest:
             raise ExplanationError(
                 f"{str(folder / name)!r} is missing or was changed after it was saved; {again}"
             )
     return manifest
+
+
+@contextmanager
+def reading(folder: str | Path, what: str, again: str = "save it again") -> Iterator[None]:
+    """Turn every exception of reading a saved result into one that names its folder.
+
+    Args:
+        folder: Where the result was saved.
+        what: The result in words, for messages: "local explanation".
+        again: What to do.
+
+    Raises:
+        ExplanationError: When something in it does not fit its declaration.
+    """
+    try:
+        yield
+    except VtcavError:
+        raise
+    except Exception as error:  # whatever files of other software hold
+        fault = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+        fault = " ".join(fault.split())[:500]
+        raise ExplanationError(
+            f"the {what} in {str(folder)!r} cannot be used: {fault}; {again}"
+        ) from error
 
 
 def write_table(stem: Path, table: pd.DataFrame) -> None:
@@ -127,6 +153,29 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=15))
     return rows
+
+
+def _own(manifest: dict[str, Any]) -> bool:
+    """Whether a manifest has its own hash, which is taken out."""
+    try:
+        return bool(manifest.pop("sha256", None) == _content_hash(manifest))
+    except (ValueError, RecursionError):  # NaN, letters that are none, or nested too deep
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # names that no file can have
+        return False
+
+
+def _files(manifest: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:
+    """Return the names of the files of a manifest, with their hashes."""
+    files = manifest.get("files")
+    if not isinstance(files, dict) or any(Path(name).name != name for name in files):
+        raise ExplanationError(f"{str(path)!r} does not list its files by name; save it again")
+    return list(files.items())
 
 
 def _content_hash(manifest: Mapping[str, Any]) -> str:

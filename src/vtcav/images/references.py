@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from vtcav.errors import ImageError, warn
+from vtcav.errors import SUBJECT, ImageError, warn
 from vtcav.images.decoding import BandPicture, open_file, reason_of, shallow, upright
 from vtcav.images.opening import decoded
 from vtcav.images.scaling import eight_bits
@@ -83,11 +83,14 @@ class ImageRef:
         """
         if (here := self.fetch()) is not self:
             return here.load()
+        token = SUBJECT.set(self.name)
         try:
             return self._decoded()
         except Exception as error:
             # Decoders meet damaged files with exceptions of every kind; all are this picture's.
             raise UnreadableError(self.name, reason_of(error)) from error
+        finally:
+            SUBJECT.reset(token)
 
     def _decoded(self) -> Image.Image:
         source = self.source

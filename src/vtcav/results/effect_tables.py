@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vtcav.files.manifest import read_table
+from vtcav.files.schema import checked_table
 from vtcav.method.erasure.effect import mean_test
 from vtcav.method.significance import q_values, student_interval
 from vtcav.results.rows import EffectRow
+from vtcav.results.saved import COLUMNS
 from vtcav.results.words import counted_notes
 
 TOGETHER = "layers together"
 """The layer of an effect whose region comes from the maps of several layers."""
+_COLUMNS = EffectRow._fields
 _SUMMARY = ["drop", "drop_low", "drop_high", "share", "share_low", "share_high"]
 
 
@@ -37,15 +40,29 @@ def of_pictures(effects: pd.DataFrame) -> pd.DataFrame:
     return effects[effects["layer"] == TOGETHER]
 
 
-def read_effects(folder: str | Path, name: str) -> pd.DataFrame:
-    """Return the effects of a saved explanation; older ones have none."""
+def read_effects(
+    folder: str | Path, name: str, names: Mapping[str, Sequence[str]] | None = None
+) -> pd.DataFrame:
+    """Return the effects of a saved explanation; older ones have none.
+
+    Args:
+        folder: The folder.
+        name: The table's name.
+        names: Its layers and concepts; None for any.
+
+    Raises:
+        ValueError: Naming the first column that does not fit.
+    """
     stem = Path(folder) / name
     if not stem.with_suffix(".parquet").exists():
         return effect_table()
     table = read_table(stem)
     if "same_region" not in table:  # older files
         table = table.assign(reference_std=math.nan, same_region="")
-    return table
+    known = dict(names or {})
+    if "layer" in known:
+        known["layer"] = (*known["layer"], TOGETHER)
+    return checked_table(table, name, {column: COLUMNS[column] for column in _COLUMNS}, known)
 
 
 def class_effects(effects: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:

@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vtcav.files.schema import checked_array
+from vtcav.results.saved import ErasedNumbers, read_picture
+
 
 @dataclass(frozen=True, eq=False)
 class ErasedPicture:
@@ -51,14 +54,26 @@ class ErasedPicture:
         return {"image": self.image, "concept": self.concept, "drop": self.drop, "share": share}
 
     @classmethod
-    def of(
-        cls, numbers: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], prefix: str = ""
+    def read(
+        cls, numbers: ErasedNumbers, arrays: Mapping[str, NDArray[Any]], prefix: str = ""
     ) -> ErasedPicture:
-        """Return what `numbers` and `arrays` gave; the names of the arrays have a prefix."""
-        before, region, after = (arrays[prefix + name] for name in ("before", "region", "after"))
-        share = math.nan if numbers["share"] is None else numbers["share"]
-        after = np.where(region[..., None], after, before)
-        return cls(**{**numbers, "share": share}, before=before, region=region, after=after)
+        """Return what `numbers` and `arrays` gave; the names of the arrays have a prefix.
+
+        Raises:
+            ValueError: When an array is missing or of another size.
+        """
+        before = read_picture(arrays, f"{prefix}before")
+        region = checked_array(arrays, f"{prefix}region", "bool", *before.shape[:2])
+        after = checked_array(arrays, f"{prefix}after", "uint8", *before.shape)
+        return cls(
+            image=numbers.image,
+            concept=numbers.concept,
+            before=before,
+            region=region,
+            after=np.where(region[..., None], after, before),
+            drop=numbers.drop,
+            share=math.nan if numbers.share is None else numbers.share,
+        )
 
     def shrunk(self, side: int) -> ErasedPicture:
         """Return the same with at most so many pixels along the longer edge."""

@@ -12,15 +12,23 @@ from numpy.typing import NDArray
 from vtcav.files.manifest import (
     load_manifest,
     read_arrays,
-    read_table,
+    reading,
     records,
     save_result,
     write_table,
 )
+from vtcav.files.schema import Saved, checked
 from vtcav.images.input_box import Shares
+from vtcav.results.effect_tables import read_effects
 from vtcav.results.erased import ErasedPicture
 from vtcav.results.notebook.erasure import erasure_html
 from vtcav.results.provenance import Provenance
+from vtcav.results.saved import (
+    ErasedNumbers,
+    read_box,
+    read_picture,
+    read_predictions,
+)
 from vtcav.results.tables import EFFECT_NUMBERS, json_text, printable
 from vtcav.results.verdicts import image_sentences
 
@@ -132,14 +140,31 @@ class Erasure:
             ExplanationError: When it is missing, incomplete, damaged or of another version.
         """
         manifest = load_manifest(folder, "erasure", "erasure")
-        stored = read_arrays(Path(folder) / "erasure_pictures.npz")
-        return cls(
-            image=manifest["image"],
-            region=manifest["region"],
-            picture=stored["picture"],
-            box=tuple(manifest["box"]),
-            erased=ErasedPicture.of(manifest["erased"], stored),
-            provenance=Provenance.from_dict(manifest["provenance"]),
-            _effects=read_table(Path(folder) / "erasure_effects"),
-            _predictions=read_table(Path(folder) / "erasure_predictions"),
-        )
+        with reading(folder, "erasure"):
+            data = checked(_Saved, manifest)
+            stored = read_arrays(Path(folder) / "erasure_pictures.npz")
+            return cls(
+                image=data.image,
+                region=data.region,
+                picture=read_picture(stored, "picture"),
+                box=read_box(data.box),
+                erased=ErasedPicture.read(data.erased, stored),
+                provenance=Provenance.read(manifest.get("provenance")),
+                _effects=_read_effects(folder),
+                _predictions=read_predictions(folder, "erasure_predictions"),
+            )
+
+
+def _read_effects(folder: str | Path) -> pd.DataFrame:
+    """Return the effects: one row for each class."""
+    effects = read_effects(folder, "erasure_effects")
+    if effects.empty or not effects["class_index"].is_unique:
+        raise ValueError("erasure_effects: expected one row for each class")
+    return effects
+
+
+class _Saved(Saved):
+    image: str
+    region: str
+    box: Shares
+    erased: ErasedNumbers

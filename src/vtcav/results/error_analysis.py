@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -14,17 +14,19 @@ from numpy.typing import NDArray
 from vtcav.files.manifest import (
     load_manifest,
     read_arrays,
-    read_table,
+    reading,
     records,
     save_result,
     write_table,
 )
+from vtcav.files.schema import Saved, checked
 from vtcav.images.references import Skipped
 from vtcav.method.erasure.region import LEVEL
 from vtcav.method.separation import separation
 from vtcav.method.significance import q_values
 from vtcav.results.provenance import Provenance
-from vtcav.results.ranking import RankedImage
+from vtcav.results.ranking import RankedImage, ShownNumbers
+from vtcav.results.saved import read_columns
 from vtcav.results.tables import json_text
 from vtcav.results.words import SIGNIFICANT, count, equal_or_less, value
 
@@ -34,6 +36,14 @@ if TYPE_CHECKING:
 
 KIND = "errors"
 _WHAT = "the analysis of errors"
+_FINDINGS = (
+    *("true_class", "predicted_class", "concept", "layer", "wrong", "right", "auc"),
+    *("low", "high", "p_value", "q_value", "present_wrong", "present_right", "note"),
+)
+_IMAGES = (
+    *("image", "true_class", "layer", "concept", "presence", "area", "predicted_class"),
+    *("probability", "note"),
+)
 LEAST = 5
 """The fewest wrong and right images that are compared."""
 FAINT = (
@@ -202,25 +212,36 @@ class ErrorAnalysis:
             ExplanationError: When it is missing, incomplete, damaged or of another version.
         """
         manifest = load_manifest(folder, KIND, _WHAT)
-        stored = read_arrays(Path(folder) / "errors_pictures.npz")
+        with reading(folder, "analysis of errors"):
+            data = checked(_Saved, manifest)
+            stored = read_arrays(Path(folder) / "errors_pictures.npz")
+            names = {"concept": list(data.layers)}
+            return cls(
+                layers=data.layers,
+                skipped=data.skipped,
+                shown=tuple(group.read(stored, i) for i, group in enumerate(data.shown)),
+                provenance=Provenance.read(manifest.get("provenance")),
+                _findings=read_columns(folder, "errors_table", _FINDINGS, names),
+                _rows=read_columns(folder, "errors_images", _IMAGES, names),
+            )
 
-        def images(i: int, shown: Sequence[dict[str, Any]]) -> Iterator[RankedImage]:
-            for j, one in enumerate(shown):
-                picture, concept_map = stored[f"picture/{i}/{j}"], stored[f"map/{i}/{j}"]
-                box = {"box": tuple(one["box"])}
-                yield RankedImage(**one | box, picture=picture, concept_map=concept_map)
 
-        return cls(
-            layers=manifest["layers"],
-            skipped=tuple(Skipped(**skip) for skip in manifest["skipped"]),
-            shown=tuple(
-                ErrorImages(**group | {"shown": tuple(images(i, group["shown"]))})
-                for i, group in enumerate(manifest["shown"])
-            ),
-            provenance=Provenance.from_dict(manifest["provenance"]),
-            _findings=read_table(Path(folder) / "errors_table"),
-            _rows=read_table(Path(folder) / "errors_images"),
-        )
+class _Group(Saved):
+    true_class: str
+    predicted_class: str
+    concept: str
+    shown: tuple[ShownNumbers, ...]
+
+    def read(self, stored: Mapping[str, NDArray[Any]], i: int) -> ErrorImages:
+        """Return the images with their pictures."""
+        shown = tuple(one.read(stored, f"{i}/{j}") for j, one in enumerate(self.shown))
+        return ErrorImages(self.true_class, self.predicted_class, self.concept, shown)
+
+
+class _Saved(Saved):
+    layers: dict[str, str]
+    skipped: tuple[Skipped, ...]
+    shown: tuple[_Group, ...]
 
 
 def compared(rows: pd.DataFrame) -> pd.DataFrame:
@@ -255,9 +276,7 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
                 key | _row(own, right[right["concept"] == concept])
                 for concept, own in group.groupby("concept", sort=False)
             ]
-    columns = ["true_class", "predicted_class", "concept", "layer", "wrong", "right", "auc"]
-    columns += ["low", "high", "p_value", "q_value", "present_wrong", "present_right", "note"]
-    table = pd.DataFrame(found, columns=columns)
+    table = pd.DataFrame(found, columns=list(_FINDINGS))
     table["q_value"] = q_values(table["p_value"].to_numpy(float))
     order = (table["auc"].astype(float) - 0.5).abs()
     return (

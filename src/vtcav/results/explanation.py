@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from vtcav.files.manifest import (
     load_manifest,
     read_arrays,
-    read_table,
+    reading,
     records,
     save_result,
     write_table,
 )
+from vtcav.files.schema import Saved, checked
 from vtcav.images.references import Skipped
 from vtcav.parameters import Between, check
 from vtcav.results.effect_tables import class_effects, effect_table, read_effects, with_effects
@@ -26,11 +28,21 @@ from vtcav.results.local_explanation import LocalExplanation as LocalExplanation
 from vtcav.results.local_explanation import freeze, numbered
 from vtcav.results.notebook.explanations import global_html, global_text
 from vtcav.results.provenance import Provenance
+from vtcav.results.rows import Row
+from vtcav.results.saved import (
+    ErasedNumbers,
+    Names,
+    check_order,
+    read_best,
+    read_columns,
+    read_thumbnails,
+)
 from vtcav.results.tables import (
     BOOTSTRAP,
     EFFECT_NUMBERS,
     NULL,
     by_image,
+    class_summary,
     json_text,
     printable,
     read_attributions,
@@ -41,6 +53,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+_ROW = *Row._fields, "probability", "predicted_class"
 _NUMBERS = "effect", "p_value", "q_value", "attribution"
 
 
@@ -167,8 +180,6 @@ class GlobalExplanation:
             ExplanationError: For a confidence out of range.
         """
         check("confidence", confidence, Between(0, 1))
-        from vtcav.results.class_summary import class_summary
-
         table = class_summary(self._rows, self._resampled, confidence)
         table = with_effects(table, self.class_effects(confidence))
         return printable(table, "ci_low", "ci_high", "p_value", "q_value", "mean")
@@ -245,26 +256,42 @@ class GlobalExplanation:
         Raises:
             ExplanationError: When it is missing, incomplete, damaged or of another version.
         """
-        manifest = load_manifest(folder, "global", "global explanation")
-        stored = read_arrays(Path(folder) / "global_examples.npz")
-        concepts = tuple(manifest["concepts"])
-        return cls(
-            class_index=manifest["class_index"],
-            class_name=manifest["class_name"],
-            layers=tuple(manifest["layers"]),
-            concepts=concepts,
-            skipped=tuple(Skipped(**skip) for skip in manifest["skipped"]),
-            thumbnails={name: stored[f"thumbnails/{k}"] for k, name in enumerate(concepts)},
-            provenance=Provenance.from_dict(manifest["provenance"]),
-            _rows=read_attributions(folder, "global_attributions"),
-            _resampled=_named_draws(read_table(Path(folder) / "global_resampled")),
-            _effects=read_effects(folder, "global_effects"),
-            best_layers=manifest.get("best_layers", {}),
-            erased=tuple(
-                ErasedPicture.of(numbers, stored, f"erased/{i}/")
-                for i, numbers in enumerate(manifest.get("erased", ()))
-            ),
-        )
+        what = "global explanation"
+        manifest = load_manifest(folder, "global", what)
+        with reading(folder, what):
+            data = checked(_Saved, manifest)
+            stored = read_arrays(Path(folder) / "global_examples.npz")
+            names = {"layer": data.layers, "concept": data.concepts}
+            rows = read_attributions(folder, "global_attributions", _ROW, names)
+            check_order(rows, "global_attributions", **names)
+            columns = ("layer", "concept", "kind", "draw", "mean")
+            return cls(
+                class_index=data.class_index,
+                class_name=data.class_name,
+                layers=data.layers,
+                concepts=data.concepts,
+                skipped=data.skipped,
+                thumbnails=read_thumbnails(stored, data.concepts),
+                provenance=Provenance.read(manifest.get("provenance")),
+                _rows=rows,
+                _resampled=_named_draws(read_columns(folder, "global_resampled", columns, names)),
+                _effects=read_effects(folder, "global_effects", names),
+                best_layers=read_best(data.best_layers, data.layers, data.concepts),
+                erased=tuple(
+                    ErasedPicture.read(numbers, stored, f"erased/{i}/")
+                    for i, numbers in enumerate(data.erased)
+                ),
+            )
+
+
+class _Saved(Saved):
+    class_index: Annotated[int, Field(ge=0)]
+    class_name: str
+    layers: Names
+    concepts: Names
+    skipped: tuple[Skipped, ...]
+    best_layers: Mapping[str, str] = Field(default_factory=dict)
+    erased: tuple[ErasedNumbers, ...] = ()
 
 
 def _named_draws(resampled: pd.DataFrame) -> pd.DataFrame:

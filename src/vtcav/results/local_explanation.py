@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from vtcav.errors import ExplanationError
 from vtcav.files.manifest import (
     load_manifest,
     read_arrays,
-    read_table,
+    reading,
     records,
     save_result,
     write_table,
 )
+from vtcav.files.schema import Saved, checked, checked_array
+from vtcav.images.input_box import Shares
 from vtcav.results.effect_tables import (
     TOGETHER,
     effect_table,
@@ -28,6 +31,17 @@ from vtcav.results.effect_tables import (
 from vtcav.results.erased import ErasedPicture
 from vtcav.results.notebook.explanations import local_html, local_text
 from vtcav.results.provenance import Provenance
+from vtcav.results.rows import Row
+from vtcav.results.saved import (
+    Names,
+    check_order,
+    read_best,
+    read_box,
+    read_map,
+    read_picture,
+    read_predictions,
+    read_thumbnails,
+)
 from vtcav.results.tables import (
     EFFECT_NUMBERS,
     by_class,
@@ -300,32 +314,62 @@ class LocalExplanation:
         Raises:
             ExplanationError: When it is missing, incomplete, damaged or of another version.
         """
-        manifest = load_manifest(folder, "local", "local explanation")
-        stored = read_arrays(Path(folder) / "local_maps.npz")
-        concepts = tuple(manifest["concepts"])
-        regions, seen = stored.get("regions", _NO_REGIONS), stored.get("input", _NO_PICTURE)
-        return cls(
-            image=manifest["image"],
-            layers=tuple(manifest["layers"]),
-            concepts=concepts,
-            picture=stored["picture"],
-            box=tuple(manifest["box"]),
-            thumbnails={name: stored[f"thumbnails/{k}"] for k, name in enumerate(concepts)},
-            provenance=Provenance.from_dict(manifest["provenance"]),
-            _rows=read_attributions(folder, "local_attributions"),
-            _predictions=read_table(Path(folder) / "local_predictions"),
-            _maps={layer: stored[f"map/{layer}"] for layer in manifest["layers"]},
-            _effects=read_effects(folder, "local_effects"),
-            best_layers=manifest.get("best_layers", {}),
-            _regions=regions,
-            _together=stored.get("together", _NO_MAPS),
-            _input=seen,
-            _filled={
-                name: np.where(regions[k, ..., None], stored[f"filled/{k}"], seen)
-                for k, name in enumerate(concepts)
-                if f"filled/{k}" in stored
-            },
-        )
+        what = "local explanation"
+        manifest = load_manifest(folder, "local", what)
+        with reading(folder, what):
+            data = checked(_Saved, manifest)
+            stored = read_arrays(Path(folder) / "local_maps.npz")
+            K = len(data.concepts)
+            names = {"layer": data.layers, "concept": data.concepts}
+            rows = read_attributions(folder, "local_attributions", Row._fields, names)
+            classes = list(dict.fromkeys(rows["class_index"]))
+            check_order(rows, "local_attributions", **names, class_index=classes)
+            return cls(
+                image=data.image,
+                layers=data.layers,
+                concepts=data.concepts,
+                picture=read_picture(stored, "picture"),
+                box=read_box(data.box),
+                thumbnails=read_thumbnails(stored, data.concepts),
+                provenance=Provenance.read(manifest.get("provenance")),
+                _rows=rows,
+                _predictions=read_predictions(folder, "local_predictions"),
+                _maps={layer: read_map(stored, f"map/{layer}", K, -1, -1) for layer in data.layers},
+                _effects=read_effects(folder, "local_effects", names),
+                best_layers=read_best(data.best_layers, data.layers, data.concepts),
+                **_read_erased(stored, data.concepts),
+            )
+
+
+class _Saved(Saved):
+    image: str
+    layers: Names
+    concepts: Names
+    box: Shares
+    best_layers: Mapping[str, str] = Field(default_factory=dict)
+
+
+def _read_erased(stored: Mapping[str, NDArray[Any]], concepts: Sequence[str]) -> dict[str, Any]:
+    """Return what was erased, where a result has it."""
+    if stored.get("regions", _NO_REGIONS).size == 0:
+        return {}
+    seen = read_picture(stored, "input")
+    side = seen.shape[:2]
+    regions = checked_array(stored, "regions", "bool", len(concepts), *side)
+    filled = {
+        name: checked_array(stored, f"filled/{k}", "uint8", *seen.shape)
+        for k, name in enumerate(concepts)
+        if f"filled/{k}" in stored
+    }
+    return {
+        "_regions": regions,
+        "_together": read_map(stored, "together", len(concepts), -1, -1),
+        "_input": seen,
+        "_filled": {
+            name: np.where(regions[concepts.index(name), ..., None], picture, seen)
+            for name, picture in filled.items()
+        },
+    }
 
 
 def freeze(*arrays: NDArray[Any]) -> None:

@@ -6,12 +6,14 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import PIL
 import torch
+from pydantic import Field
 
+from vtcav.files.schema import Saved, checked_as
 from vtcav.images.input_box import shown_as
 from vtcav.images.preprocess import Preprocess
 from vtcav.method.variants import PAPER, Variant
@@ -111,8 +113,13 @@ class Provenance:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Provenance:
-        """Return what `to_dict` wrote."""
+    def read(cls, data: Any) -> Provenance:
+        """Return what `to_dict` wrote.
+
+        Raises:
+            ValueError: Naming the first field that does not fit its declaration.
+        """
+        checked_as(_Saved, data, "provenance")
         return cls(
             versions=data["versions"],
             model=data["model"],
@@ -122,6 +129,40 @@ class Provenance:
             from_cache=data.get("from_cache", {}),
             runtime_differences=data.get("runtime_differences", {}),
         )
+
+
+class _Fit(Saved):
+    variant: Variant = PAPER
+    null_cavs: Annotated[int, Field(ge=0, le=10**6)] | None = 0
+    bootstraps: Annotated[int, Field(ge=0, le=10**6)] | None = 0
+
+
+class _Settings(Saved):
+    fit: _Fit = _Fit()
+    seed: int | None = None
+    steps: int | Literal["adaptive"] | None = None
+    resamples: Annotated[int, Field(ge=0)] = 0
+    fill: str | None = None
+    placebos: int | None = None
+
+
+class _Network(Saved):
+    network: str
+    fingerprint: str
+
+
+class _Layer(Saved):
+    name: str
+
+
+class _Saved(Saved):
+    versions: dict[str, str]
+    model: _Network
+    layers: tuple[_Layer, ...]
+    concepts: tuple[ConceptRecord, ...]
+    settings: _Settings
+    from_cache: Mapping[str, Any] = Field(default_factory=dict)
+    runtime_differences: Mapping[str, Any] = Field(default_factory=dict)
 
 
 def versions(*packages: str) -> dict[str, str]:

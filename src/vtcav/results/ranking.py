@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from vtcav.files.manifest import (
     load_manifest,
     read_arrays,
     read_table,
+    reading,
     records,
     save_result,
     write_table,
 )
+from vtcav.files.schema import Saved, checked, checked_array, checked_table
 from vtcav.images.input_box import Shares
 from vtcav.images.references import Skipped
 from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.notebook.ranking import ranking_html
 from vtcav.results.provenance import Provenance
+from vtcav.results.rows import RankedRow
+from vtcav.results.saved import (
+    COLUMNS,
+    THUMBNAIL,
+    Number,
+    read_box,
+    read_map,
+    read_picture,
+)
 from vtcav.results.tables import json_text
 from vtcav.results.words import count
 
@@ -190,24 +202,62 @@ class Ranking:
             ExplanationError: When it is missing, incomplete, damaged or of another version.
         """
         manifest = load_manifest(folder, KIND, KIND)
-        stored = read_arrays(Path(folder) / "ranking_pictures.npz")
-        return cls(
-            concept=manifest["concept"],
-            layer=manifest["layer"],
-            skipped=tuple(Skipped(**skip) for skip in manifest["skipped"]),
-            shown=tuple(
-                RankedImage(
-                    **one | {"box": tuple(one["box"])},
-                    picture=stored[f"picture/{i}"],
-                    concept_map=stored[f"map/{i}"],
-                )
-                for i, one in enumerate(manifest["shown"])
-            ),
-            examples=stored["examples"],
-            caution=manifest["caution"],
-            provenance=Provenance.from_dict(manifest["provenance"]),
-            _rows=read_table(Path(folder) / "ranking_table"),
+        with reading(folder, KIND):
+            data = checked(_Saved, manifest)
+            stored = read_arrays(Path(folder) / "ranking_pictures.npz")
+            return cls(
+                concept=data.concept,
+                layer=data.layer,
+                skipped=data.skipped,
+                shown=tuple(one.read(stored, str(i)) for i, one in enumerate(data.shown)),
+                examples=checked_array(stored, "examples", "uint8", 0, THUMBNAIL, THUMBNAIL, 3),
+                caution=data.caution,
+                provenance=Provenance.read(manifest.get("provenance")),
+                _rows=_read_rows(folder, data),
+            )
+
+
+class ShownNumbers(Saved):
+    """The numbers of an image that is shown with its map."""
+
+    image: str
+    position: Annotated[int, Field(ge=1)]
+    presence: Number
+    box: Shares
+
+    def read(self, stored: Mapping[str, NDArray[Any]], key: str) -> RankedImage:
+        """Return the image with its picture and map.
+
+        Raises:
+            ValueError: When these are missing or no pictures.
+        """
+        return RankedImage(
+            image=self.image,
+            position=self.position,
+            presence=self.presence,
+            box=read_box(self.box),
+            picture=read_picture(stored, f"picture/{key}"),
+            concept_map=read_map(stored, f"map/{key}", -1, -1),
         )
+
+
+class _Saved(Saved):
+    concept: str
+    layer: str
+    skipped: tuple[Skipped, ...]
+    shown: tuple[ShownNumbers, ...]
+    caution: str
+
+
+def _read_rows(folder: str | Path, data: _Saved) -> pd.DataFrame:
+    """Return the table; the images at its end could not be read and have no numbers."""
+    rows = read_table(Path(folder) / "ranking_table")
+    used = len(rows) - len(data.skipped)
+    columns = {name: COLUMNS[name] for name in RankedRow._fields}
+    names = {"layer": [data.layer], "concept": [data.concept]}
+    checked_table(rows.iloc[: max(used, 0)], "ranking_table", columns, names)
+    texts = {"image": COLUMNS["image"], "note": COLUMNS["note"]}
+    return checked_table(rows, "ranking_table", texts)
 
 
 def in_order(rows: pd.DataFrame, skipped: Sequence[Skipped]) -> pd.DataFrame:

@@ -1,9 +1,10 @@
-"""Tables of an explanation: from rows, in other shapes, and as JSON that every reader accepts."""
+"""Tables of an explanation: from rows, in other shapes, as a summary (step 10), and as JSON."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.files.manifest import read_table
-from vtcav.method.significance import q_values, unreachable
+from vtcav.files.schema import checked_table
+from vtcav.method.significance import (
+    ALL_EQUAL,
+    q_values,
+    significance,
+    student_interval,
+    unreachable,
+)
 from vtcav.results.bank.cav_bank import CavBank
-from vtcav.results.words import CLASS_NOT_RAISED, distinct_names
+from vtcav.results.saved import COLUMNS
+from vtcav.results.words import CLASS_NOT_RAISED, counted_notes, distinct_names
 
 NULL, BOOTSTRAP = "null_cav", "bootstrap_cav"  # pandas reads a bare "null" as a missing value
 SUBSET = "subset_cav"
@@ -36,8 +45,20 @@ def table(
     return with_q_values(pd.DataFrame(rows, columns=columns), null_cavs)
 
 
-def read_attributions(folder: str | Path, name: str) -> pd.DataFrame:
-    """Return the attributions of a saved explanation, with the columns that older ones lack."""
+def read_attributions(
+    folder: str | Path, name: str, columns: Sequence[str], names: Mapping[str, Sequence[str]]
+) -> pd.DataFrame:
+    """Return the attributions of a saved explanation, with the columns that older ones lack.
+
+    Args:
+        folder: The folder.
+        name: The table's name.
+        columns: Its columns.
+        names: Its layers and concepts.
+
+    Raises:
+        ValueError: Naming the first column that does not fit.
+    """
     rows = read_table(Path(folder) / name)
     if "raised" not in rows:
         raised = ~rows["note"].str.contains(CLASS_NOT_RAISED, regex=False).astype(bool)
@@ -46,7 +67,7 @@ def read_attributions(folder: str | Path, name: str) -> pd.DataFrame:
         rows.insert(after + 1, "raised", raised)
     if "presence" not in rows:
         rows.insert(list(rows).index("raised") + 1, "presence", np.nan)
-    return rows
+    return checked_table(rows, name, {column: COLUMNS[column] for column in columns}, names)
 
 
 def with_q_values(made: pd.DataFrame, null_cavs: int | None) -> pd.DataFrame:
@@ -150,3 +171,64 @@ def by_image(rows: pd.DataFrame, layers: Sequence[str], concepts: Sequence[str])
     values = rows["attribution"].to_numpy().reshape(-1, len(columns))
     images = pd.Index(rows["image"].iloc[:: len(columns)], name="image")
     return pd.DataFrame(values, index=images, columns=columns)
+
+
+def class_summary(rows: pd.DataFrame, resampled: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """Return one row per layer and concept.
+
+    Args:
+        rows: Attributions, one row per image, layer and concept.
+        resampled: Means over the same images of null, bootstrap and subset CAVs: layer,
+            concept, kind, draw, mean.
+        confidence: Of the intervals, between 0 and 1.
+
+    Returns:
+        The columns of `GlobalExplanation.summary`.
+    """
+    draws = dict(iter(resampled.groupby(["layer", "concept", "kind"], sort=False)))
+    summary = []
+    for (layer, concept), group in rows.groupby(["layer", "concept"], sort=False):
+        means = [
+            draws.get((layer, concept, kind), resampled[:0])["mean"].to_numpy()
+            for kind in (NULL, BOOTSTRAP, SUBSET)
+        ]
+        row = _row(group, means, confidence)
+        summary.append({"layer": layer, "concept": concept, **row})
+    most = max((len(null) for (_, _, kind), null in draws.items() if kind == NULL), default=0)
+    return with_q_values(pd.DataFrame(summary), most)
+
+
+def _row(
+    rows: pd.DataFrame, resampled: list[NDArray[np.float64]], confidence: float
+) -> dict[str, Any]:
+    """Return the mean over images of one concept at one layer, with intervals and test."""
+    values = rows["attribution"].to_numpy()
+    n, mean = len(values), float(values.mean())
+    std = float(values.std(ddof=1)) if n > 1 else nan
+    _, low, high = student_interval(values, confidence) if n > 1 else (mean, nan, nan)
+    testable = bool(rows["p_value"].notna().any())
+    judged = significance(mean, *resampled, testable=testable, confidence=confidence)
+    no_effect = len(resampled[0]) > 0 and isnan(judged["effect"])
+    return {
+        "n": n,
+        "mean": mean,
+        "std": std,
+        "sem": std / n**0.5,
+        "ci_low": low,
+        "ci_high": high,
+        **judged,
+        "q_value": nan,
+        "separated": bool(rows["separated"].iloc[0]),
+        "seen": float(rows["seen"].iloc[0]),
+        "raised": float(rows["raised"].mean()),
+        "presence": float(rows["presence"].mean()),
+        "note": _note(rows["note"], n, no_effect=no_effect),
+    }
+
+
+def _note(notes: pd.Series[str], n: int, *, no_effect: bool) -> str:
+    """Return the notes on the mean, and those of the images with their counts."""
+    found = ["one image: no spread, no interval"] if n == 1 else []
+    found += [ALL_EQUAL] if no_effect else []
+    found += [part for part in counted_notes(notes) if not part.endswith(ALL_EQUAL)]
+    return "; ".join(found)

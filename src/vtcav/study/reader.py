@@ -144,13 +144,20 @@ def _file(value: Any) -> str:
 
 
 def _existing(path: str) -> str:
-    if not is_remote(path) and not Path(path).exists():
+    if not is_remote(path) and not _is_there(path):
         raise ValueError(f"{path!r} does not exist{_relative(path)}")
     return path
 
 
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def _relative(path: str) -> str:
-    here = PurePath(path).is_absolute() or Path(path).exists()
+    here = PurePath(path).is_absolute() or _is_there(path)
     return "" if here else "; paths are relative to the folder of the study file"
 
 

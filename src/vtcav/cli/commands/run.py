@@ -55,7 +55,7 @@ def run(arguments: Arguments) -> int:
     report = str((folder / "report.html").resolve()) if study.report else None
     found = load_manifest(folder, "study", "study")
     table = pd.DataFrame(found["summary"])
-    null_cavs = Provenance.from_dict(found["provenance"]).null_cavs
+    null_cavs = Provenance.read(found["provenance"]).null_cavs
     if not arguments.json:
         for name, rows in table[table["kind"] == "class"].groupby("name", sort=False):
             _print_class(str(name), rows, null_cavs)

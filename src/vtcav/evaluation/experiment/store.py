@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from vtcav.errors import ExplanationError
 from vtcav.evaluation.experiment.unit import UnitResult
 from vtcav.files.claim import claim
-from vtcav.files.manifest import load_manifest, read_table, save_result
+from vtcav.files.manifest import load_manifest, read_table, reading, save_result
 
 FORMAT = 3
 _TABLES = ("classes", "images", "absent", "against", "maps")
@@ -83,5 +83,7 @@ def load_unit(folder: Path) -> UnitResult | None:
         return None
     again = "delete that folder and run again: only this unit is computed anew"
     manifest = load_manifest(folder, "unit", "unit", again)
-    tables = {name: read_table(folder / name) for name in _TABLES}
-    return UnitResult(**tables, facts=manifest["facts"], weights=load_file(folder / _WEIGHTS))
+    with reading(folder, "unit", again):
+        tables = {name: read_table(folder / name) for name in _TABLES}
+        facts: dict[str, Any] = dict(manifest["facts"])
+        return UnitResult(**tables, facts=facts, weights=load_file(folder / _WEIGHTS))

@@ -91,7 +91,7 @@ class DrawnFilters:
     ) -> dict[str, Tensor]:
         """Return the filters of draws, refined from directions [J, C], by layer."""
         keys = {layer: _key(w, m_neg[layer], self.own[layer].step) for layer, w in start.items()}
-        kept = _recalled(positives, keys)
+        kept = _recalled(positives, keys, len(draws.positives))
         w = {layer: each for layer, each in start.items() if layer not in kept}
         for step in range(max((self.own[layer].step for layer in w), default=0)):
             layers = [layer for layer in w if step < self.own[layer].step]
@@ -130,11 +130,12 @@ def _key(start: Tensor, m_neg: Tensor, step: int) -> Tensor:
     return torch.cat([start.flatten().double(), m_neg.flatten(), m_neg.new_tensor([step])])
 
 
-def _recalled(positives: LearnedSet, keys: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the filters that are in the cache, by layer."""
+def _recalled(positives: LearnedSet, keys: Mapping[str, Tensor], J: int) -> dict[str, Tensor]:
+    """Return the filters of J draws that are in the cache, by layer."""
     if positives.entries is None:
         return {}
-    found = {layer: positives.entries.get("drawn", layer, key) for layer, key in keys.items()}
+    get = positives.entries.get
+    found = {layer: get("drawn", layer, key, {"J": J}) for layer, key in keys.items()}
     return {
         layer: kept["w"].to(keys[layer].device) for layer, kept in found.items() if kept is not None
     }

@@ -241,7 +241,10 @@ def _recalled(run: Pass, entries: SetEntries, *, strict: bool) -> LearnedSet | N
     images, look = entries.images, entries.get("look")
     if look is None:
         return None
-    learned = LearnedSet(images, [images.refs[i] for i in look["used"].tolist()])
+    positions = look["used"].tolist()
+    if positions != sorted(set(positions) & set(range(len(images.refs)))) or not positions:
+        return None
+    learned = LearnedSet(images, [images.refs[i] for i in positions])
     learned.hashes = list(look["prints"].numpy())
     learned.digests, learned.entries = entries.digests, entries
     readable = set(learned.used)
@@ -260,7 +263,7 @@ def _recalled(run: Pass, entries: SetEntries, *, strict: bool) -> LearnedSet | N
     except ImageError:
         return None
     for layer in run.layers:
-        if found := entries.get("gap", layer):
+        if found := entries.get("gap", layer, None, {"n": len(positions)}):
             learned.gap[layer] = found["gap"].to(run.model.device)
     if run.erasure and (found := entries.get("logits")):
         learned.logits, learned.logits_std = found["logits"], found["std"]

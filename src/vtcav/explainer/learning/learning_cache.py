@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from vtcav.errors import warn
+from vtcav.explainer.learning.entry_forms import misfit
 from vtcav.files.cache import Cache, CacheWarning
 from vtcav.files.hashing import digest, text_hash
 from vtcav.images.concepts import ImageSet
@@ -118,6 +119,8 @@ class LearningCache:
             "batch_size": batch_size,
         }
         self._network = {**network, "logits_behave": _hash(z)}
+        self._sizes = {"outputs": z.shape[1], "T": len(model.class_names)}
+        self._shapes = {layer: F.shape[1:] for layer, F in maps.items()}
         self._layers = {
             layer: {**network, "layer": layer, "layer_behaves": _hash(F)}
             for layer, F in maps.items()
@@ -127,6 +130,13 @@ class LearningCache:
         """Return the entries of a set of images; None if an image cannot be opened."""
         facts = {ref: fact_of(ref) for ref in images.refs}
         return SetEntries(self, images, facts) if all(f.digest for f in facts.values()) else None
+
+    def sizes(self, layer: str | None) -> dict[str, int]:
+        """Return the sizes of the network that entries depend on, by their names."""
+        sizes = dict(self._sizes)
+        if layer is not None:
+            sizes |= zip("Chw", self._shapes[layer], strict=True)
+        return sizes
 
     def key(self, kind: str, digests: str, layer: str | None, V: Tensor | None) -> dict[str, Any]:
         """Return the key of an entry: everything that it depends on."""
@@ -157,7 +167,11 @@ class SetEntries:
         return all(fact_of(ref, fact).digest == fact.digest for ref, fact in self._facts.items())
 
     def get(
-        self, kind: str, layer: str | None = None, V: Tensor | None = None
+        self,
+        kind: str,
+        layer: str | None = None,
+        V: Tensor | None = None,
+        sizes: Mapping[str, int] = {},
     ) -> dict[str, Tensor] | None:
         """Return the tensors of an entry, or None.
 
@@ -165,8 +179,14 @@ class SetEntries:
             kind: The kind of entry.
             layer: The layer, where it belongs to one.
             V: The directions that it depends on.
+            sizes: Sizes of its tensors, by their names in `entry_forms`.
         """
-        found = self._cache.cache.get(kind, self._cache.key(kind, self._all, layer, V))
+        whole = self._cache.sizes(layer) | dict(sizes)
+        found = self._cache.cache.get(
+            kind,
+            self._cache.key(kind, self._all, layer, V),
+            lambda tensors: misfit(kind, tensors, whole),
+        )
         count = self._cache.taken.setdefault(self.images.role, {}).setdefault(kind, [0, 0])
         count[0] += found is not None
         count[1] += 1

@@ -88,7 +88,7 @@ class PlaceLearning:
             else:
                 start[layer] = v.to(pair[0]).expand(_FOLDS, -1).clone()
                 fixed.add(layer)
-        here = self._recalled(concept, examples, start)
+        here = self._recalled(concept, examples, negatives, start)
         if here is None:
             here = self._refined(examples, self._background(negatives), start, fixed)
             if examples.entries is not None:
@@ -183,15 +183,20 @@ class PlaceLearning:
                 entries.keep("places", tensors, layer, each.w[0])
 
     def _recalled(
-        self, concept: Concept, examples: LearnedSet, start: dict[str, Tensor]
+        self,
+        concept: Concept,
+        examples: LearnedSet,
+        negatives: LearnedSet,
+        start: dict[str, Tensor],
     ) -> dict[str, _Learned] | None:
         """Return the filters of a concept from the cache, or None if one is missing."""
         if examples.entries is None:
             return None
         here = {}
         for layer, w in start.items():
-            kept = examples.entries.get("places", layer, w)
-            if kept is None or "pattern" not in kept:
+            sizes = {"n": len(examples.used), "m": len(negatives.used)}
+            kept = examples.entries.get("places", layer, w, sizes)
+            if kept is None:
                 return None
             highest_of = {
                 concept.examples: kept["examples"],

@@ -51,7 +51,8 @@ def raw_values(run: Pass, learned: LearnedSet, drawn: Sequence[DrawnCavs]) -> Ra
     found: RawValuesOf = {}
     missing: dict[tuple[str, DrawnCavs], list[tuple[Tensor, Tensor]]] = {}
     for layer, cavs in product(run.layers, drawn):
-        kept = entries.get(*_entry(cavs, layer)) if entries else None
+        sizes = {"n": len(learned.used), "J": len(cavs.finding(layer))}
+        kept = entries.get(*_entry(cavs, layer), sizes) if entries else None
         if kept is None:
             missing[layer, cavs] = []
         else:

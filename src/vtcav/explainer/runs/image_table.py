@@ -150,7 +150,7 @@ def compute_images(
                 whole.add(number, part)
         else:
             device = model.device.type if engine is None else engine.device
-            with opened(Path(run), identity(task, refs, chunks, device)) as folder:
+            with opened(Path(run), identity(task, refs, chunks, device), task.columns) as folder:
                 missing = []
                 for chunk in chunks:
                     if folder.holds(chunk):

@@ -21,18 +21,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
+from pydantic import Field
 
 from vtcav.errors import ExplanationError, warn
-from vtcav.explainer.runs.part import Chunk, Part
+from vtcav.explainer.runs.part import EFFECTS, Chunk, Part, table_of
 from vtcav.files.atomic import atomic_path
 from vtcav.files.claim import claim
 from vtcav.files.hashing import file_hash, json_hash
+from vtcav.files.json_text import parsed
+from vtcav.files.schema import Saved, checked
 from vtcav.images.facts import Fact, fact_of
 from vtcav.images.references import Skipped
 from vtcav.models.behaviour import same_behaviour
@@ -47,12 +50,15 @@ class DamagedPartWarning(UserWarning):
 
 
 @contextmanager
-def opened(path: Path, identity: Mapping[str, Any]) -> Iterator[RunFolder]:
+def opened(
+    path: Path, identity: Mapping[str, Any], columns: Mapping[str, type[Any]] = {}
+) -> Iterator[RunFolder]:
     """Open a run folder and hold its lock.
 
     Args:
         path: The folder; created when missing.
         identity: The run's settings and other dependencies, as JSON data.
+        columns: The columns of the tables of its parts, with their types.
 
     Raises:
         ExplanationError: When the folder holds a run with other settings, naming what differs;
@@ -68,15 +74,16 @@ def opened(path: Path, identity: Mapping[str, Any]) -> Iterator[RunFolder]:
             _claim(path, identity)
             if alone:
                 _remove_half_written(path)
-        yield RunFolder(path, json_hash(identity))
+        yield RunFolder(path, json_hash(identity), columns)
 
 
 class RunFolder:
     """The parts of a run on disk."""
 
-    def __init__(self, path: Path, identity: str) -> None:
+    def __init__(self, path: Path, identity: str, columns: Mapping[str, type[Any]]) -> None:
         self._path = path
         self._identity = identity
+        self._columns = {"rows": columns, "effects": EFFECTS}
 
     def holds(self, chunk: Chunk) -> bool:
         """Whether a chunk is finished and intact, and its images have not changed since.
@@ -93,7 +100,8 @@ class RunFolder:
                 f"{record.stem} of the run in {str(self._path)!r} is computed again: {fault}",
                 DamagedPartWarning,
             )
-            record.unlink(missing_ok=True)
+            with _usable(self._path):
+                record.unlink(missing_ok=True)
         return not fault
 
     def load(self, number: int) -> Part:
@@ -103,25 +111,36 @@ class RunFolder:
             ExplanationError: When it is damaged.
         """
         try:
-            record = self._record(number)
-            rows, effects = (
-                parquet.read_table(file, memory_map=False) for file in self._tables(number).values()
-            )
-        except (ValueError, KeyError, OSError, pa.ArrowException) as error:
+            return self._loaded(number)
+        except Exception as error:  # whatever files of other software hold
             raise ExplanationError(
                 f"part {number} of the run in {str(self._path)!r} was damaged while it was used "
                 f"({error}); repeat the call"
             ) from error
+
+    def _loaded(self, number: int) -> Part:
+        record = self._record(number)
         return Part(
-            rows=rows,
-            effects=effects,
-            used=record["used"],
-            skipped=tuple(Skipped(**skip) for skip in record["skipped"]),
-            sums={layer: _decoded(text) for layer, text in record["sums"].items()},
-            shape=tuple(record["shape"]),
-            first=record["first"],
-            facts=tuple(Fact(*fact) for fact in record["facts"]),
+            **{name: self._table(name, number) for name in self._columns},
+            used=record.used,
+            skipped=record.skipped,
+            sums={layer: _decoded(text) for layer, text in record.sums.items()},
+            shape=record.shape,
+            first=record.first,
+            facts=tuple(Fact(*fact) for fact in record.facts),
         )
+
+    def _table(self, name: str, number: int) -> pa.Table:
+        """Return a table of a part.
+
+        Raises:
+            ValueError: When its columns or their kinds are others.
+        """
+        table = parquet.read_table(self._tables(number)[name], memory_map=False)
+        wanted = table_of((), self._columns[name]).schema
+        if not table.schema.equals(wanted):
+            raise ValueError(f"its {name} have other columns")
+        return table
 
     def save(self, number: int, part: Part) -> None:
         """Write a part, all or nothing: it counts once its record is written.
@@ -150,10 +169,12 @@ class RunFolder:
     def _fault(self, chunk: Chunk) -> str:
         """Return why a part cannot be used; empty where it can."""
         try:
-            record = self._record(chunk.number)
-        except (ValueError, KeyError, OSError) as error:
+            part = self._loaded(chunk.number)
+        except Exception as error:  # noqa: BLE001 - whatever files of other software hold
             return f"it is damaged ({error})"
-        known = [Fact(*fact) for fact in record["facts"]]
+        known = part.facts
+        if part.used + len(part.skipped) != len(chunk.refs):
+            return "it is of another number of images"
         if len(known) != len(chunk.refs):
             return "it is of other images"
         for ref, was in zip(chunk.refs, known, strict=True):
@@ -161,21 +182,22 @@ class RunFolder:
                 return f"the image {ref.name!r} has changed since"
         return ""
 
-    def _record(self, number: int) -> dict[str, Any]:
+    def _record(self, number: int) -> _Record:
         """Return the record of a part.
 
         Raises:
             ValueError: When it or its rows are damaged, or were written by another run.
         """
-        record = json.loads(self._file(number, "json").read_text(encoding="utf-8"))
+        record = parsed(self._file(number, "json").read_text(encoding="utf-8"))
         if not isinstance(record, dict) or record.pop("sha256", None) != json_hash(record):
             raise ValueError("its record is damaged")
-        if record["run"] != self._identity:
+        found = checked(_Record, record)
+        if found.run != self._identity:
             raise ValueError("it belongs to a run with other settings")
         for name, file in self._tables(number).items():
-            if file_hash(file) != record[name]:
+            if file_hash(file) != getattr(found, name):
                 raise ValueError(f"its {name} are damaged")
-        return record
+        return found
 
     def _tables(self, number: int) -> dict[str, Path]:
         """Return the files of a part's tables."""
@@ -184,6 +206,18 @@ class RunFolder:
 
     def _file(self, number: int, kind: str) -> Path:
         return self._path / f"part-{number:05d}.{kind}"
+
+
+class _Record(Saved):
+    run: str
+    rows: str
+    effects: str
+    used: Annotated[int, Field(ge=0)]
+    skipped: tuple[Skipped, ...]
+    sums: Mapping[str, str]
+    shape: tuple[int, ...]
+    first: str
+    facts: tuple[tuple[int, int, str], ...]
 
 
 def _claim(path: Path, identity: Mapping[str, Any]) -> None:
@@ -204,7 +238,7 @@ def _with_known_behaviour(path: Path, identity: dict[str, Any]) -> dict[str, Any
     Threads and processors change the last digits.
     """
     try:
-        known = json.loads((path / _MANIFEST).read_text("utf-8"))["model"]["behaviour"]
+        known = parsed((path / _MANIFEST).read_text("utf-8"))["model"]["behaviour"]
         alike = same_behaviour(known, identity["model"]["behaviour"], _ALIKE)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return identity
@@ -274,4 +308,7 @@ def _encoded(values: NDArray[np.float64]) -> str:
 
 
 def _decoded(text: str) -> NDArray[np.float64]:
-    return np.frombuffer(base64.b64decode(text), "<f8").astype(np.float64)
+    values = np.frombuffer(base64.b64decode(text, validate=True), "<f8").astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("its sums are not finite")
+    return values

@@ -24,7 +24,9 @@ import torch
 
 from vtcav.errors import ExtraError, ModelError
 from vtcav.files.home import expanded
+from vtcav.files.json_text import parsed
 from vtcav.models.inspection.unwrapping import usable_device
+from vtcav.models.keras.hdf5_reading import check_sizes, largest_side, sound_copy
 
 _HINT = "pip install 'vtcav[keras]'"
 _FLOOR = 3, 12  # as in the package's metadata
@@ -121,7 +123,9 @@ def read_network(
     if importlib.util.find_spec("h5py") is None:
         raise ExtraError(f"a Keras file needs h5py, which is not installed: {_HINT}")
     with contextlib.nullcontext() if device == "auto" else keras.device(str(device)):
-        network = _from_archive(path) if zipfile.is_zipfile(path) else _from_hdf5(path)
+        with sound_copy(path) as copy:
+            from_file = _from_archive if zipfile.is_zipfile(path) else _from_hdf5
+            network = from_file(path, copy)
         if weights is not None:
             _load_weights(network, _existing(weights))
     return network
@@ -137,37 +141,37 @@ def _existing(path: str | Path) -> Path:
     return path
 
 
-def _from_archive(path: Path) -> Any:
-    """Return the network in a `.keras` archive."""
+def _from_archive(path: Path, copy: Path) -> Any:
+    """Return the network in a `.keras` archive, from a sound copy."""
     keras = import_keras()
     try:
-        with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))
-            version = str(json.loads(archive.read("metadata.json"))["keras_version"])
+        with zipfile.ZipFile(copy) as archive:
+            config = parsed(archive.read("config.json"))
+            version = str(parsed(archive.read("metadata.json"))["keras_version"])
     except Exception as error:
         raise ModelError(
             f"expected a .keras archive with config.json and metadata.json, but {str(path)!r} "
             f"cannot be read: {error!r}"
         ) from error
-    _refuse(config, path)
+    _refuse(config, path, copy)
     if path.suffix != ".keras":
         raise ModelError(f"{str(path)!r} is a Keras archive: rename it to end in .keras")
     with _explained(path, version):
         if not version.startswith("2."):
-            return keras.saving.load_model(path, compile=False, safe_mode=True)
+            return keras.saving.load_model(copy, compile=False, safe_mode=True)
         network = keras.saving.deserialize_keras_object(translate(config), safe_mode=True)
-        network.load_weights(path)
+        network.load_weights(copy)
         return network
 
 
-def _from_hdf5(path: Path) -> Any:
-    """Return the network in a `.h5` file."""
+def _from_hdf5(path: Path, copy: Path) -> Any:
+    """Return the network in a `.h5` file, from a sound copy."""
     keras, h5py = import_keras(), importlib.import_module("h5py")
     try:
-        with h5py.File(path) as file:
+        with h5py.File(copy) as file:
             config, version = file.attrs.get("model_config"), file.attrs.get("keras_version", "2")
             weights_only = "layer_names" in file.attrs or "layers" in file
-    except OSError as error:
+    except Exception as error:  # the parser of a foreign format, whatever the file holds
         raise ModelError(
             f"expected a .keras or .h5 file, but {str(path)!r} is neither: {error}"
         ) from error
@@ -177,12 +181,16 @@ def _from_hdf5(path: Path) -> Any:
             f"{str(path)!r} holds {what}, without the layers; expected what model.save writes. "
             "Give the network's file, and this one as weights="
         )
-    _refuse(json.loads(config), path)
+    try:
+        described = parsed(config)
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"the description in {str(path)!r} is no JSON: {error}") from error
+    _refuse(described, path, copy)
     if path.suffix not in (".h5", ".hdf5"):
         raise ModelError(f"{str(path)!r} is an HDF5 file: rename it to end in .h5")
     with _explained(path, str(version)):
         custom = {} if str(version).startswith("3") else _tolerant_layers(keras)
-        return keras.saving.load_model(path, custom_objects=custom, compile=False, safe_mode=True)
+        return keras.saving.load_model(copy, custom_objects=custom, compile=False, safe_mode=True)
 
 
 def _tolerant_layers(keras: Any) -> dict[str, type]:
@@ -201,7 +209,10 @@ def _tolerant_layers(keras: Any) -> dict[str, type]:
 
 def _load_weights(network: Any, path: Path) -> None:
     try:
-        network.load_weights(path)
+        with sound_copy(path) as copy:
+            network.load_weights(copy)
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(
             f"the weights in {str(path)!r} do not fit the network {network.name!r}: "
@@ -243,8 +254,11 @@ def _translated(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def _refuse(config: Any, path: Path) -> None:
+def _refuse(config: Any, path: Path, copy: Path) -> None:
     """Refuse what Keras 3 cannot load, and what would run code from the file."""
+    if not isinstance(config, dict):
+        raise ModelError(f"the description in {str(path)!r} is no JSON object; save it again")
+    check_sizes(config, largest_side(copy), path)
     found = dict(_described(config))
     if code := sorted(_CODE & set(found)):
         where = found[code[0]] or "a function"

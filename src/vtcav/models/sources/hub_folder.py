@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from vtcav.errors import ModelError
+from vtcav.files.json_text import parsed
 from vtcav.models.sources.checkpoints import refuse_torchscript
 from vtcav.models.sources.source import hub_file
 
@@ -41,8 +41,8 @@ def refuse_code(name: str) -> None:
         if path is None:
             continue
         try:
-            content = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
+            content = parsed(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
             raise ModelError(f"cannot read {file} of hf:{name}: {error}") from error
         if not isinstance(content, dict):
             raise ModelError(f"{file} of hf:{name} holds no JSON object")

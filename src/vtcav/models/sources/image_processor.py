@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 from PIL import Image
+from pydantic import Field
 from torch import Tensor
 
+from vtcav.errors import ModelError
+from vtcav.files.json_text import parsed
+from vtcav.files.schema import Saved, checked
 from vtcav.images.preprocess import Preprocess
 from vtcav.models.sources.hub_folder import LOCAL, saved_file
 
@@ -47,11 +50,33 @@ def processor_of(transformers: Any, name: str) -> Callable[[Image.Image], Tensor
 def _settings(name: str) -> Mapping[str, Any] | None:
     for needed in (NEEDED, _OR_PART_OF):
         if file := saved_file(name, [needed]):
-            content: Any = json.loads(file.read_text("utf-8"))
+            content: Any = parsed(file.read_text("utf-8"))
             settings = content if needed == NEEDED else content.get("image_processor")
             if isinstance(settings, Mapping):
+                try:
+                    checked(_Processor, settings)
+                except ValueError as error:
+                    raise ModelError(f"{needed} of hf:{name}: {error}") from error
                 return settings
     return None
+
+
+_Numbers: TypeAlias = tuple[float, float, float] | float
+_Size: TypeAlias = Mapping[str, Annotated[int, Field(ge=1, le=1 << 14)] | None] | int
+
+
+class _Processor(Saved):
+    do_resize: bool | None = True
+    do_rescale: bool | None = True
+    do_normalize: bool | None = True
+    do_center_crop: bool | None = None
+    size: _Size | None = None
+    crop_size: _Size | None = None
+    crop_pct: Annotated[float, Field(gt=0, le=10)] | None = None
+    resample: int | None = 2
+    rescale_factor: float | None = None
+    image_mean: _Numbers | None = None
+    image_std: _Numbers | None = None
 
 
 def preprocess_of(settings: Mapping[str, Any]) -> Preprocess | None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.errors import CavError
+from vtcav.files.schema import checked
 from vtcav.images.signature import same_preprocessing
 from vtcav.method.cav import direction, points_along
 from vtcav.method.variants import PAPER, Variant
@@ -22,6 +23,7 @@ from vtcav.models.base import Model
 from vtcav.models.behaviour import Behaviour, behaviour, same_behaviour
 from vtcav.results.bank import file as bank_file
 from vtcav.results.bank.check import faults
+from vtcav.results.bank.header import BankData
 from vtcav.results.bank.layer_cavs import LayerCavs, Resampling, TextAlignment
 from vtcav.results.image_set import ConceptRecord, ImageSetRecord
 
@@ -374,8 +376,11 @@ class CavBank:
         """
         tensors, data = bank_file.read(Path(path))
         try:
+            checked(BankData, data)
             bank = cls._from(tensors, data)
             wrong = next(faults(bank), "")
+        except ValueError as error:
+            wrong = str(error)
         except Exception as error:  # whatever a file of other software holds
             raise CavError(f"the CAVs in {str(path)!r} are incomplete: {error!r}") from error
         if wrong:

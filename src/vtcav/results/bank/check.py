@@ -10,7 +10,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.method.cav import Cavs
@@ -18,6 +20,7 @@ from vtcav.method.variants import FILTER, PAPER, PLACES, VARIANTS, Variant
 
 if TYPE_CHECKING:
     from vtcav.results.bank.layer_cavs import LayerCavs, Resampling
+    from vtcav.results.bank.zero_maps import ZeroMaps
     from vtcav.results.image_set import ConceptRecord, ImageSetRecord
 
 _Shape: TypeAlias = tuple[int | None, ...]  # None: any size
@@ -43,6 +46,8 @@ class _Bank(Protocol):
     @property
     def resampling(self) -> Resampling: ...
     @property
+    def thumbnails(self) -> Mapping[str, NDArray[np.uint8]]: ...
+    @property
     def variant(self) -> Variant: ...
 
 
@@ -56,7 +61,10 @@ def faults(bank: _Bank) -> Iterator[str]:
         return
     if len(set(bank.names)) < len(bank.names):
         yield "two concepts have one name"
-    yield from _of_sets(bank)
+    wrong = [*_of_sets(bank), *_of_thumbnails(bank)]
+    yield from wrong
+    if wrong:  # layers are checked against sets that fit
+        return
     for layer, cavs in bank.layers.items():
         for fault in _of_layer(bank, cavs):
             yield f"layer {layer!r}: {fault}"
@@ -79,14 +87,23 @@ def _of_sets(bank: _Bank) -> Iterator[str]:
         yield from _of_pictures(images)
 
 
+def _of_thumbnails(bank: _Bank) -> Iterator[str]:
+    for name, pictures in bank.thumbnails.items():
+        if pictures.dtype != "uint8" or pictures.ndim != 4 or pictures.shape[1:] != (96, 96, 3):
+            yield f"thumbnails of {name!r} are {pictures.dtype} {list(pictures.shape)}"
+
+
 def _of_pictures(images: ImageSetRecord) -> Iterator[str]:
     hashes = images.perceptual_hashes
     if hashes.ndim != 3 or len(hashes) != len(images.names) or hashes.dtype.kind != "u":
         yield f"{images.role}: perceptual hashes are {hashes.dtype} {list(hashes.shape)}"
     if images.logits.dim() != 1 or images.logits_std.dim() != 1:
         yield f"{images.role}: logits are no vectors"
-    if not bool(torch.isfinite(images.logits).all()):
-        yield f"{images.role}: logits are not finite"
+    if len(images.logits) != len(images.logits_std):
+        yield f"{images.role}: logits and their deviations are of different lengths"
+    for name, tensor in (("logits", images.logits), ("logits_std", images.logits_std)):
+        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+            yield f"{images.role}: {name} are not finite"
 
 
 def _of_layer(bank: _Bank, cavs: LayerCavs) -> Iterator[str]:
@@ -98,10 +115,14 @@ def _of_layer(bank: _Bank, cavs: LayerCavs) -> Iterator[str]:
     known = 0 if cavs.resampled is None else len(cavs.resampled.v)
     if known < J or any(r.start < 0 or r.step != 1 for kind in _kinds(bank) for r in kind):
         yield f"expected {J} resampled CAVs or more, got {known}"
+    for role, values in (("values_pos", cavs.values_pos), ("values_neg", cavs.values_neg)):
+        sizes = [len(bank.sets[pair[role == "values_neg"]]) for pair in bank.contrast]
+        for k, each in enumerate(values):
+            yield from _of_tensors({f"{role}/{k}": each}, {f"{role}/{k}": (sizes[k],)})
     for name in ("location_pos", "location_neg"):
         yield from _of_tensors({name: getattr(cavs, name)}, {name: (K, None, None)})
-    for each in (*cavs.values_pos, *cavs.values_neg):
-        yield from _of_tensors({"values": each}, {"values": (None,)})
+    if cavs.zero is not None:
+        yield from _of_zero_maps(cavs.zero)
     if cavs.texts is not None:
         for name, tensor in cavs.texts.tensors().items():
             if tuple(tensor.shape) != (K,) or bool(tensor.isinf().any()):
@@ -113,6 +134,17 @@ def _of_layer(bank: _Bank, cavs: LayerCavs) -> Iterator[str]:
             f"place filters, {fault}"
             for fault in _of_tensors(named, shapes | {"w": (K, C), "pattern": (K, C)})
         )
+
+
+def _of_zero_maps(zero: ZeroMaps) -> Iterator[str]:
+    n = len(zero.spread) if zero.spread.dim() else 0
+    rows = len(zero.scores) if zero.scores.dim() else 0
+    yield from _of_tensors(
+        {"zero/scores": zero.scores, "zero/spread": zero.spread},
+        {"zero/scores": (rows if rows in (1, n) else n, None), "zero/spread": (n,)},
+    )
+    if zero.raised.dtype != torch.bool or tuple(zero.raised.shape) != (n,) or not n:
+        yield f"'zero/raised' is {zero.raised.dtype} {list(zero.raised.shape)}"
 
 
 def _kinds(bank: _Bank) -> tuple[tuple[range, ...], ...]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from vtcav.errors import CavError
 from vtcav.files.atomic import atomic_path
 from vtcav.files.hashing import digest
+from vtcav.files.json_text import parsed
 
 FORMAT = 3
 
@@ -44,16 +45,16 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         CavError: When the file is missing, damaged, or no bank of CAVs.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     if not path.is_file():
         raise CavError(f"there is no file of CAVs at {str(path)!r}")
     try:
         with safe_open(path, framework="pt") as file:
-            data = json.loads((file.metadata() or {}).get("vtcav", "null"))
+            data = parsed((file.metadata() or {}).get("vtcav", "null"))
             names = file.keys()  # the file itself cannot be iterated over
             tensors = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError, ValueError) as error:
+    except Exception as error:  # the parser of a foreign format, whatever the file holds
         raise CavError(
             f"cannot read CAVs from {str(path)!r}: {error}; expected a safetensors file "
             "written by CavBank.save"

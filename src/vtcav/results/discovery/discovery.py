@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from vtcav.errors import CavError, ExplanationError
 from vtcav.files.manifest import (
     load_manifest,
-    read_arrays,
-    read_table,
+    reading,
     records,
     save_result,
     write_table,
 )
+from vtcav.files.schema import checked
 from vtcav.images.references import Skipped
 from vtcav.parameters import Whole, check
 from vtcav.results.discovery.found import FoundConcept
+from vtcav.results.discovery.saved import ATTRIBUTIONS, SavedDiscovery, read_parts
 from vtcav.results.provenance import Provenance
 from vtcav.results.tables import json_text, printable
 from vtcav.results.words import count
@@ -32,18 +33,13 @@ if TYPE_CHECKING:
 
     from vtcav.results.bank.cav_bank import CavBank
 
-_ATTRIBUTIONS = (
-    *("layer", "concept", "class_index", "class_name", "n", "null_mean", "effect", "raised"),
-    *("note", "p_value", "q_value", "attribution"),
-)
-
 FINE = "fine"
 """The level of a concept that is stable, and that noise does not show."""
 
 
 def no_attributions() -> pd.DataFrame:
     """Return the table of attributions before there are any."""
-    return pd.DataFrame(columns=list(_ATTRIBUTIONS))
+    return pd.DataFrame(columns=list(ATTRIBUTIONS))
 
 
 class Home(Protocol):
@@ -393,23 +389,15 @@ class Discovery:
             CavError: For an explainer of another network.
         """
         manifest = load_manifest(folder, "discovery", "discovery", "discover again and save")
-        folder = Path(folder)
-        arrays = read_arrays(folder / "discovery.npz")
-        loaded = cls(
-            layers=tuple(manifest["layers"]),
-            images=manifest["images"],
-            skipped=tuple(Skipped(**skip) for skip in manifest["skipped"]),
-            provenance=Provenance.from_dict(manifest["provenance"]),
-            _concepts=read_table(folder / "discovery_concepts"),
-            _layers=read_table(folder / "discovery_layers"),
-            _tried=read_table(folder / "discovery_tried"),
-            _found=tuple(FoundConcept.from_dict(entry, arrays) for entry in manifest["found"]),
-            _attributions=read_table(folder / "discovery_attributions"),
-            _coverage=read_table(folder / "discovery_coverage"),
-            _uncovered=tuple(
-                arrays[f"uncovered/{i}"] for i in range(sum("uncovered/" in key for key in arrays))
-            ),
-        )
+        with reading(folder, "discovery", "discover again and save"):
+            data = checked(SavedDiscovery, manifest)
+            loaded = cls(
+                layers=data.layers,
+                images=data.images,
+                skipped=data.skipped,
+                provenance=Provenance.read(manifest.get("provenance")),
+                **read_parts(Path(folder), data),
+            )
         if explainer is None:
             return loaded
         return replace(loaded, _home=explainer.discovered_in(images, loaded.provenance))

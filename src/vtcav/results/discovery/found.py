@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -60,12 +59,3 @@ class FoundConcept:
             "examples": self.examples,
             "negatives": self.negatives,
         }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FoundConcept:
-        """Return what `to_dict` and `arrays` gave."""
-        named = {name: arrays[f"{name}/{data['number']}"] for name in ("v", "patches")}
-        keys = {
-            role: tuple(ImageKey(*key) for key in data[role]) for role in ("examples", "negatives")
-        }
-        return cls(**{**data, **named, **keys})

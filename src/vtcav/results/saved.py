@@ -1,0 +1,174 @@
+"""The declarations of saved results: columns of their tables, pictures, maps and provenance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import Field
+
+from vtcav.files.manifest import read_table
+from vtcav.files.schema import Column, Saved, checked_array, checked_table
+from vtcav.images.input_box import Shares
+
+THUMBNAIL = 96
+_TEXT, _NUMBER = Column(str), Column(float, gaps=True)
+_SHARE = Column(float, 0, 1 + 1e-6, gaps=True)
+_COUNT = Column(int, 0)
+
+COLUMNS: Mapping[str, Column] = {
+    **dict.fromkeys(
+        ("image", "layer", "concept", "class_name", "predicted_class", "true_class"), _TEXT
+    ),
+    **dict.fromkeys(("note", "same_region", "kind", "check", "level", "meaning", "other"), _TEXT),
+    **dict.fromkeys(("set", "other_set", "other_image", "nearest", "factorisation"), _TEXT),
+    **dict.fromkeys(
+        ("class_index", "evaluations", "placebos", "draw", "n", "wrong", "right"), _COUNT
+    ),
+    **dict.fromkeys(("examples", "negatives", "k", "stable", "fine"), _COUNT),
+    **dict.fromkeys(("separated", "raised", "measured"), Column(bool)),
+    **dict.fromkeys(("p_value", "q_value", "probability", "probability_without"), _SHARE),
+    **dict.fromkeys(("presence", "area", "seen", "auc", "present_wrong", "present_right"), _SHARE),
+    **dict.fromkeys(("attribution", "mean"), Column(float)),
+    **dict.fromkeys(("error", "reference_std", "placebo_std"), Column(float, 0, gaps=True)),
+    **dict.fromkeys(("cav_low", "cav_high", "null_mean", "effect", "low", "high"), _NUMBER),
+    **dict.fromkeys(("logit", "without", "drop", "drop_low", "drop_high", "share"), _NUMBER),
+    **dict.fromkeys(("reference", "placebo_mean", "value", "stability", "similarity"), _NUMBER),
+    **dict.fromkeys(("e_pos", "e_neg", "seeds", "halves", "noise", "cosine"), _NUMBER),
+    **dict.fromkeys(("prevalence", "median"), _NUMBER),
+}
+"""The columns of saved tables: a name means the same in all of them."""
+
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+Name = Annotated[str, Field(min_length=1)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class ErasedNumbers(Saved):
+    """The numbers of a picture without a region."""
+
+    image: str
+    concept: str
+    drop: Number
+    share: Number | None
+
+
+def read_columns(
+    folder: str | Path, name: str, columns: Iterable[str], values: Mapping[str, Any] = {}
+) -> pd.DataFrame:
+    """Return a table of a saved result, with its columns in their kinds.
+
+    Args:
+        folder: The folder.
+        name: The table's name.
+        columns: Its columns.
+        values: The only texts of some columns.
+
+    Raises:
+        ValueError: Naming the first column that does not fit.
+    """
+    return checked_table(
+        read_table(Path(folder) / name), name, {c: COLUMNS[c] for c in columns}, values
+    )
+
+
+def read_predictions(folder: str | Path, name: str) -> pd.DataFrame:
+    """Return the predictions of a saved result, the most probable class first.
+
+    Raises:
+        ValueError: When there are none, or two of a class.
+    """
+    table = read_columns(folder, name, ("class_index", "class_name", "probability"))
+    if table.empty or not table["class_index"].is_unique:
+        raise ValueError(f"{name}: expected one row for each class")
+    return table
+
+
+def read_best(
+    best: Mapping[str, str], layers: Sequence[str], concepts: Sequence[str]
+) -> Mapping[str, str]:
+    """Return the layers to read first, by concept.
+
+    Raises:
+        ValueError: When one is unknown.
+    """
+    if not (set(best) <= set(concepts) and set(best.values()) <= set(layers)):
+        raise ValueError(f"best_layers: expected concepts and layers of this result, got {best}")
+    return best
+
+
+def read_picture(arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[np.uint8]:
+    """Return a picture, uint8 [H, W, 3].
+
+    Raises:
+        ValueError: When it is missing, or is none.
+    """
+    return checked_array(arrays, name, "uint8", -1, -1, 3)
+
+
+def read_thumbnails(
+    arrays: Mapping[str, NDArray[Any]], concepts: Sequence[str]
+) -> dict[str, NDArray[np.uint8]]:
+    """Return the thumbnails of concepts by name, uint8 [n, 96, 96, 3].
+
+    Raises:
+        ValueError: When some are missing, or are none.
+    """
+    if len(set(concepts)) < len(concepts):
+        raise ValueError("two concepts have one name")
+    shape = 0, THUMBNAIL, THUMBNAIL, 3
+    return {
+        name: checked_array(arrays, f"thumbnails/{k}", "uint8", *shape)
+        for k, name in enumerate(concepts)
+    }
+
+
+def read_map(arrays: Mapping[str, NDArray[Any]], name: str, *shape: int) -> NDArray[np.float32]:
+    """Return concept maps, float32 in [0, 1].
+
+    Raises:
+        ValueError: When they are missing, or are none.
+    """
+    return checked_array(arrays, name, "float32", *shape, within=(-1e-6, 1 + 1e-6))
+
+
+def read_box(box: Shares) -> Shares:
+    """Return the network's input on a picture.
+
+    Raises:
+        ValueError: When it is no box.
+    """
+    left, top, right, bottom = box
+    if not (left < right and top < bottom and all(map(math.isfinite, box))):
+        raise ValueError(f"box: expected left, top, right and bottom, got {box}")
+    return box
+
+
+def check_order(rows: pd.DataFrame, name: str, **keys: Sequence[Any]) -> None:
+    """Check that a table has a row for each combination of values, in order, once an image.
+
+    Args:
+        rows: Ordered by image, then by the keys.
+        name: The table's name, for messages.
+        keys: The values of columns, in their order.
+
+    Raises:
+        ValueError: When rows are missing, double or elsewhere.
+    """
+    block = pd.MultiIndex.from_product(list(keys.values()), names=list(keys))
+    fits = len(block) > 0 and len(rows) > 0 and len(rows) % len(block) == 0
+    for column in keys if fits else ():
+        found = rows[column].to_numpy(object).reshape(-1, len(block))
+        fits = fits and bool((found == block.get_level_values(column).to_numpy(object)).all())
+    if fits:
+        images = rows["image"].to_numpy(object).reshape(-1, len(block))
+        fits = bool((images == images[:, :1]).all())
+    if not fits:
+        raise ValueError(
+            f"{name}: expected one row an image for each {' and '.join(keys)}, in order"
+        )
