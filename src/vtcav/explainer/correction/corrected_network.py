@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vtcav.errors import CavError, ModelError
 from vtcav.explainer.correction.projections import ConceptRemoval, Direction
 from vtcav.explainer.correction.report import CorrectionReport
-from vtcav.files.manifest import load_manifest, save_result
+from vtcav.files.manifest import load_manifest, reading, save_result
 from vtcav.models.classifier import Classifier
 from vtcav.models.inspection.fingerprint import fingerprint
 from vtcav.models.inspection.layout import Layout
@@ -122,18 +122,19 @@ class CorrectedNetwork(nn.Module):
 
         manifest = load_manifest(folder, KIND, _WHAT)
         module = network.module if isinstance(network, Classifier) else network
-        report = CorrectionReport.read(Path(folder), manifest["report"])
-        expected = report.provenance.model
-        if not isinstance(module, nn.Module) or fingerprint(module) != expected["fingerprint"]:
-            raise CavError(
-                f"the correction in {str(folder)!r} was made for {expected['network']} "
-                f"(fingerprint {expected['fingerprint'][:12]}), got another network, or other "
-                "weights; load that network, or correct this one"
-            )
-        tensors = load_file(Path(folder) / "correction.safetensors")
-        rounds = [_direction(tensors, i) for i in range(manifest["rounds"])]
-        removal = ConceptRemoval(rounds, manifest["when"], _layout(manifest["layout"]))
-        return cls(module, manifest["layer"], removal, report)
+        with reading(folder, _WHAT.removeprefix("the ")):
+            report = CorrectionReport.read(Path(folder), manifest["report"])
+            expected = report.provenance.model
+            if not isinstance(module, nn.Module) or fingerprint(module) != expected["fingerprint"]:
+                raise CavError(
+                    f"the correction in {str(folder)!r} was made for {expected['network']} "
+                    f"(fingerprint {expected['fingerprint'][:12]}), got another network, or other "
+                    "weights; load that network, or correct this one"
+                )
+            tensors = load_file(Path(folder) / "correction.safetensors")
+            rounds = [_direction(tensors, i) for i in range(manifest["rounds"])]
+            removal = ConceptRemoval(rounds, manifest["when"], _layout(manifest["layout"]))
+            return cls(module, manifest["layer"], removal, report)
 
 
 def _direction(tensors: Mapping[str, Tensor], i: int) -> Direction:

@@ -229,7 +229,7 @@ class CorrectionReport:
             seen=tuple(data["seen"]),
             doubts=tuple(Doubt(**doubt) for doubt in data["doubts"]),
             skipped=tuple(Skipped(**skip) for skip in data["skipped"]),
-            provenance=Provenance.from_dict(data["provenance"]),
+            provenance=Provenance.read(data["provenance"]),
             _rows=read_table(folder / "correction_images"),
         )
 

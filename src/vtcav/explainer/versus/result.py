@@ -16,6 +16,7 @@ from vtcav.files.manifest import (
     load_manifest,
     read_arrays,
     read_table,
+    reading,
     records,
     save_result,
     write_table,
@@ -186,18 +187,19 @@ class Versus:
             ExplanationError: When it is missing, incomplete, damaged or of another version.
         """
         manifest = load_manifest(folder, KIND, _WHAT)
-        stored = read_arrays(Path(folder) / "versus_pictures.npz")
-        first, second = manifest["names"]
-        rest = [tuple(names) for names in manifest["left_out"]]
-        pairs = tuple((a, b) for a, b in manifest["layers"])
-        return cls(
-            names=(first, second),
-            layers=LayerPairs(pairs, manifest["paired"], (rest[0], rest[1])),
-            margin=manifest["margin"],
-            shown=tuple(_shown(one, stored, i) for i, one in enumerate(manifest["shown"])),
-            provenance=_both(manifest["provenance"]),
-            _table=read_table(Path(folder) / "versus_differences"),
-        )
+        with reading(folder, _WHAT.removeprefix("the ")):
+            stored = read_arrays(Path(folder) / "versus_pictures.npz")
+            first, second = manifest["names"]
+            rest = [tuple(names) for names in manifest["left_out"]]
+            pairs = tuple((a, b) for a, b in manifest["layers"])
+            return cls(
+                names=(first, second),
+                layers=LayerPairs(pairs, manifest["paired"], (rest[0], rest[1])),
+                margin=manifest["margin"],
+                shown=tuple(_shown(one, stored, i) for i, one in enumerate(manifest["shown"])),
+                provenance=_both(manifest["provenance"]),
+                _table=read_table(Path(folder) / "versus_differences"),
+            )
 
 
 _ARRAYS = "picture", "map_a", "map_b"
@@ -210,7 +212,7 @@ def _shown(one: Mapping[str, Any], stored: Mapping[str, Any], i: int) -> SideByS
 
 
 def _both(data: list[dict[str, Any]]) -> tuple[Provenance, Provenance]:
-    first, second = (Provenance.from_dict(each) for each in data)
+    first, second = (Provenance.read(each) for each in data)
     return first, second
 
 

@@ -50,7 +50,7 @@ def sound_copy(path: Path) -> Iterator[Path]:
             RuntimeError,
         ) as error:
             raise ModelError(
-                f"expected a .keras or .h5 file, but {str(path)!r} is neither, or is damaged: {error}"
+                f"expected a .keras or .h5 file, but {str(path)!r} is neither, or damaged: {error}"
             ) from error
         yield copy
 
