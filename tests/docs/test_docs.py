@@ -40,6 +40,11 @@ def place(tmp_path, monkeypatch, libraries):
             noise = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
             Image.fromarray(noise).resize((64, 64)).save(f"{folder}/{i}.jpg")
     Image.open("zebras/0.jpg").save("zebra.jpg")
+    Path("zebras without").mkdir()
+    for i in range(6):  # the upper left corner is edited
+        picture = np.array(Image.open(f"zebras/{i}.jpg"))
+        picture[:20, :20] = 128
+        Image.fromarray(picture).save(f"zebras without/{i}.png")
     write_data_files()
     torch.manual_seed(0)
     module = torch.nn.Sequential(

@@ -131,18 +131,7 @@ class Parser(argparse.ArgumentParser):
             draws: Whether it computes p-values and intervals.
         """
         self.add_model()
-        self.option("--concepts", "a folder or URI with one folder of example images per concept")
-        self.option(
-            "--negatives",
-            f"images that do not show the concepts: {IMAGES_HELP}; or a folder with one "
-            "folder per concept, named like it",
-        )
-        self.option("--cavs", "saved CAVs, instead of --concepts", Path)
-        self._add_texts()
-        self.add_settings(ExplainerSettings, "variant", "batch_size")
-        self.add_settings(FitSettings, "limit", "min_examples", "strict")
-        self.set_defaults(variant=None)  # with --cavs, that of the file
-        self.add_cache()
+        self.add_concepts("limit", "min_examples", "strict")
         if integral:
             self.add_settings(IntegralSettings, "steps", "tolerance", "precision")
             self.add_settings(ErasureSettings)
@@ -150,6 +139,18 @@ class Parser(argparse.ArgumentParser):
             self.add_settings(FitSettings, "null_cavs", "bootstraps")
         self.add_output(f"folder for {results}")
         self.add_common()
+
+    def add_concepts(self, *fit: str) -> None:
+        """Add how concepts are learned or loaded, with some parameters of `FitSettings`."""
+        self.option("--concepts", "a folder or URI with one folder of example images per concept")
+        negatives = f"images that do not show the concepts: {IMAGES_HELP}; or a folder with one "
+        self.option("--negatives", f"{negatives}folder per concept, named like it")
+        self.option("--cavs", "saved CAVs, instead of --concepts", Path)
+        self._add_texts()
+        self.add_settings(ExplainerSettings, "variant", "batch_size")
+        self.add_settings(FitSettings, *fit)
+        self.set_defaults(variant=None)  # with --cavs, that of the file
+        self.add_cache()
 
     def _add_texts(self) -> None:
         group = self.add_argument_group("concepts from words")

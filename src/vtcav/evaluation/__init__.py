@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from vtcav.evaluation.metrics import localise as localise
     from vtcav.evaluation.metrics import pointing_game as pointing_game
     from vtcav.evaluation.metrics import soft_iou as soft_iou
+    from vtcav.evaluation.pairs.compute import measure_pairs as measure_pairs
+    from vtcav.evaluation.pairs.result import Pairs as Pairs
     from vtcav.evaluation.removal.compute import insertion_deletion as insertion_deletion
     from vtcav.evaluation.removal.result import InsertionDeletion as InsertionDeletion
 
@@ -45,6 +47,8 @@ _HOMES = {
         "localisation.result": "FolderLocalisation",
         "metrics": "Localisation at_resolution balanced_mse cell_auc covered energy_inside"
         " localise pointing_game soft_iou",
+        "pairs.compute": "measure_pairs",
+        "pairs.result": "Pairs",
         "removal.compute": "insertion_deletion",
         "removal.result": "InsertionDeletion",
     }.items()

@@ -5,18 +5,27 @@ and in a tag, measure which of the two they use by removing it, and compare with
 and other methods say. With --images, do the same on your photographs, for the tag alone. Needs
 the extra vtcav[evaluation]. The same command resumes an interrupted run.
 
+With --pairs, measure what a thing does in photographs that you have with and without it, and
+compare with what is attributed to concepts.
+
 Examples:
   vtcav evaluate -o evaluation --quick
   vtcav evaluate -o evaluation --seeds 0,1,2
   vtcav evaluate --images photographs --model demo -o evaluation --quick
+  vtcav evaluate --pairs with without --model demo --concepts concepts --negatives random -o out
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from vtcav.cli.options import Arguments, Parser, UsageError, numbers, positive
-from vtcav.cli.terminal import print_table
+from vtcav.cli.options import Arguments, Parser, UsageError, class_of, names, numbers, positive
+from vtcav.cli.terminal import print_frame, print_line, print_table
+
+_PAIRS = (
+    "layer, concept, n: pairs, measured, measured_low: low, measured_high: high, placebo, "
+    "attribution, spearman: rho, spearman_low: rho low, spearman_high: rho high, note"
+)
 
 
 def add_options(command: Parser) -> None:
@@ -35,6 +44,12 @@ def add_options(command: Parser) -> None:
     )
     command.option("--model", "train on the features of this network (default: on the pixels)")
     command.add_loading()
+    pairs = "two folders of the same photographs, with and without a thing, under the same names"
+    command.add_argument("--pairs", nargs=2, type=Path, metavar=("WITH", "WITHOUT"), help=pairs)
+    meaning = "with --pairs, the class by name or index:N (default: the predicted one)"
+    command.option("--class", meaning, class_of, dest="class_name")
+    command.option("--layers", "with --pairs, layers: a,b (default: recommended)", names)
+    command.add_concepts("min_examples", "strict")
     command.option(
         "--layer", "the layer of --model with the features (default: the deepest of 12 x 12)"
     )
@@ -43,6 +58,8 @@ def add_options(command: Parser) -> None:
 
 def run(arguments: Arguments) -> None:
     """Carry out the command."""
+    if arguments.pairs is not None:
+        return _run_pairs(arguments)
     from vtcav.evaluation.experiment.evaluate import evaluate
     from vtcav.evaluation.experiment.report import headlines
 
@@ -62,4 +79,31 @@ def run(arguments: Arguments) -> None:
             title, header = f"Agreement with the measured effects. {title}", list(table.columns)
             print_table(title, header, table.to_numpy().tolist(), header[1:])
     lines = [f"Pointing game {maps['pointing_game']:.2f}: {maps['of']}", f"Done. Open {page}"]
-    arguments.answer({**found.summary, "report": page}, *lines)
+    return arguments.answer({**found.summary, "report": page}, *lines)
+
+
+def _run_pairs(arguments: Arguments) -> None:
+    """Measure pairs of photographs."""
+    from vtcav.evaluation.pairs.compute import measure_pairs
+
+    if arguments.model is None:
+        raise UsageError("--pairs needs the network whose scores are measured: --model")
+    if not (arguments.concepts or arguments.text or arguments.cavs):
+        raise UsageError(
+            "--pairs needs the concepts: --concepts DIR with --negatives DIR, or --cavs"
+        )
+    model = arguments.load_checked(*arguments.pairs)
+    explainer = arguments.prepared(model, null_cavs=0, bootstraps=0)
+    images, without = arguments.pairs
+    found = measure_pairs(
+        explainer, images, without, arguments.class_name, **arguments.chosen("limit", "seed")
+    )
+    found.save(arguments.output)
+    summary = found.summary()
+    if not arguments.json:
+        print_frame("Measured effects and attributions", summary, _PAIRS)
+        for skip in found.skipped:
+            print_line(f"Left out: {skip.name}: {skip.reason}")
+    where = str(arguments.output.resolve())
+    data = {"summary": summary, "table": found.table, "output": where}
+    arguments.answer(data, f"Written to {where}")

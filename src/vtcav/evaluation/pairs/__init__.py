@@ -1,0 +1,1 @@
+"""Photographs with and without a thing: its measured effect beside what is attributed to it."""
