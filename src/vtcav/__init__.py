@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from vtcav.models.classifier import Classifier
     from vtcav.models.joint_model import JointModel
     from vtcav.models.registry import load_model
+    from vtcav.models.second_input import SecondInput
     from vtcav.results.bank.cav_bank import CavBank
     from vtcav.results.discovery.discovery import Discovery
     from vtcav.results.error_analysis import ErrorAnalysis
@@ -60,6 +61,7 @@ _HOMES = {
         "models.classifier": "Classifier",
         "models.joint_model": "JointModel",
         "models.registry": "load_model",
+        "models.second_input": "SecondInput",
         "results.bank": "CavBank",
         "results.discovery.discovery": "Discovery",
         "results.error_analysis": "ErrorAnalysis",
@@ -123,6 +125,7 @@ __all__ = [
     "ModelError",
     "Preprocess",
     "Ranking",
+    "SecondInput",
     "SkippedImageWarning",
     "Study",
     "StudyError",

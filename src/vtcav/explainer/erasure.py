@@ -263,10 +263,18 @@ class Eraser:
     def _pictures(self, x: Tensor, regions: Regions, erasure: _Erasure) -> Tensor:
         """Return the image [1, 3, H, W] filled in each way, and in the first at every placebo."""
         H, fill = regions.H[erasure.n, erasure.k], erasure.fills[0]
-        own = [filled(x, H[None], fill) for fill in erasure.fills]
+        own = [self._filled(x, H[None], fill) for fill in erasure.fills]
         every = regions.H[erasure.n].amax(0)
         placebos = _placebos(H, every, regions.chance[erasure.n], erasure.placebos)
-        return torch.cat([*own, filled(x.expand(len(placebos), -1, -1, -1), placebos, fill)])
+        elsewhere = self._filled(x.expand(len(placebos), -1, -1, -1), placebos, fill)
+        return torch.cat([*own, elsewhere])
+
+    def _filled(self, x: Tensor, H: Tensor, fill: Fill) -> Tensor:
+        """Return images filled in; a second input stays as it is."""
+        count = self._model.picture_channels
+        if count is None:
+            return filled(x, H, fill)
+        return torch.cat([filled(x[:, :count], H, fill), x[:, count:]], 1)
 
     def _chance(self, images: ForwardPass) -> Tensor:
         """Return the mean response over layers to random concepts [N, J, h, w]."""

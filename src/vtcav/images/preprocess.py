@@ -350,7 +350,9 @@ def to_tensor(preprocess: Callable[[Image.Image], Tensor], image: Image.Image, n
     try:
         if not isinstance(preprocess, Preprocess) or preprocess.rounds:
             image = eight_bits(image, name)
-        output = preprocess(image)
+        output = (
+            preprocess.named(name)(image) if hasattr(preprocess, "named") else preprocess(image)
+        )
         if isinstance(preprocess, Preprocess) and not preprocess.rounds | bool(preprocess.ranges):
             _warn_of_darkness(image, name)
         fault = _fault(output)

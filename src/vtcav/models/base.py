@@ -134,6 +134,11 @@ class Model(ABC):
         """How far its first results were from those of the plain pass, by what computed them."""
         return {}
 
+    @property
+    def picture_channels(self) -> int | None:
+        """How many channels of the input are the picture's; None for all."""
+        return None
+
     @abstractmethod
     def layers(self) -> list[LayerInfo]:
         """Return the layers that can be explained, in the order in which they compute."""

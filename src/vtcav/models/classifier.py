@@ -36,6 +36,7 @@ from vtcav.models.inspection.unwrapping import eager, place, tensors_of
 from vtcav.models.inspection.usable_layers import UsableLayers
 from vtcav.models.memory import BatchSize
 from vtcav.models.passes.forward import Forward
+from vtcav.models.second_input import SecondInput, TwoInputs, Values, with_second
 from vtcav.models.settings import Runtime, Task
 
 
@@ -73,6 +74,9 @@ class Classifier(Model):
             scores [N, T], which are explained as they are; or one of `vtcav.scores`, for
             detectors, segmentation and embeddings. `class_names` then name the scores. They have
             no probabilities, unless `task` says so.
+        second: The second input of `module(images, second)` for each image, by its name: a
+            mapping, a table or a `SecondInput`. It is held fixed along the integral, and where a
+            region is erased. Names of layers then begin with "network.".
 
     Raises:
         ModelError: When the network's output is not a vector of scores, does not fit `class_names`
@@ -107,8 +111,12 @@ class Classifier(Model):
         output: int | str | None = None,
         runtime: Runtime = "auto",
         score: Score | None = None,
+        second: SecondInput | Values | None = None,
     ) -> None:
         check_arguments(module, preprocess, task, runtime, score)
+        self.second = second
+        if second is not None:
+            module, preprocess = with_second(eager(module), preprocess, second)
         self.module, self.device = place(eager(module), device)
         self.dtype = next(
             (t.dtype for t in tensors_of(self.module) if t.is_floating_point()), torch.float32
@@ -189,6 +197,11 @@ class Classifier(Model):
     def layout(self, layer: str) -> Layout:
         """Return how the output of a layer holds its feature maps."""
         return self._layers.layout_of(layer)
+
+    @property
+    def picture_channels(self) -> int | None:
+        """How many channels of the input are the picture's; None for all."""
+        return self.module.channels if isinstance(self.module, TwoInputs) else None
 
     # -- computation --------------------------------------------------------------------------
 

@@ -85,6 +85,10 @@ def integrated_gradients(
             picture does not get the shape of x.
         ExtraError: When Captum is absent.
     """
+    if model.picture_channels is not None:
+        raise ExplanationError(
+            "integrated gradients of the input are not for networks with a second input"
+        )
     start = _baseline(model, x, baseline)
     with differentiable_scores(model) as score:
         found: Tensor = (

@@ -55,6 +55,8 @@ def preprocess_key(preprocess: object) -> str:
         ''
     """
     kind = type(preprocess)
+    if hasattr(preprocess, "named"):  # a second input goes by names, which are in no key
+        return ""
     if isinstance(preprocess, Preprocess) and kind.__module__.startswith("vtcav."):
         settings = json.dumps(preprocess.describe(), sort_keys=True)
         unrounded = " unrounded" if preprocess.ranges and preprocess.channels is None else ""

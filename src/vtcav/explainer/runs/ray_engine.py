@@ -255,6 +255,7 @@ def _task(packed: bytes) -> Task:
 def _on_device(model: Model, device: str) -> Model:
     """Return a model that computes on a kind of device."""
     from vtcav.models.classifier import Classifier
+    from vtcav.models.second_input import given
 
     if model.device.type == device:
         return model
@@ -263,16 +264,20 @@ def _on_device(model: Model, device: str) -> Model:
             f"a {type(model).__name__} on {model.device.type} cannot be moved to {device}: have "
             "the actors load it, ray_options={'model': ...}, or set num_gpus to 0"
         )
+    module, preprocess = model.module, model.preprocess
+    if model.second is not None:
+        module, preprocess = given(module, preprocess)
     return Classifier(
-        model.module,
+        module,
         model.class_names,
-        model.preprocess,
+        preprocess,
         model.binary,
         device,
         layouts=model.layouts,
         task=model.task,
         output=model.output,
         score=model.score,
+        second=model.second,
     )
 
 

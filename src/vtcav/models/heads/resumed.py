@@ -65,6 +65,7 @@ class ModuleHead:
             run by run, by module path.
         prefix: The prefix tokens [N, prefix, C] of N images, or None before `of`.
         state: What the reader's score holds of N images, or None before `of`.
+        own: The N images themselves, where the network takes more than a picture of each.
         channels_last: Whether feature maps are passed on with their channels last in memory.
         recomputes: Whether parts run again when a gradient is taken (activation checkpointing), or
             only one gradient can be taken of a pass.
@@ -82,6 +83,7 @@ class ModuleHead:
     outputs: dict[str, list[Any]]
     prefix: Tensor | None = None
     state: Any = None
+    own: Tensor | None = None
     channels_last: bool = False
     recomputes: bool = False
     _held: ExitStack | None = None
@@ -89,12 +91,12 @@ class ModuleHead:
     @property
     def per_image(self) -> bool:
         """Whether the head is bound to N images and takes maps of these, row by row."""
-        return self.prefix is not None or self.state is not None
+        return self._count is not None
 
     @property
     def _count(self) -> int | None:
         """The number of images that the head is bound to; None where it is to none."""
-        held = next((part for _, part in tensors_in((self.prefix, self.state))), None)
+        held = next((part for _, part in tensors_in((self.prefix, self.state, self.own))), None)
         return None if held is None else len(held)
 
     def of(self, images: Tensor) -> ModuleHead:
@@ -106,31 +108,33 @@ class ModuleHead:
         Args:
             images: Preprocessed images [N, 3, H, W]. One image stands for any number of maps.
         """
-        if not self.layout.prefix and not self.reader.holds:
+        takes_images = _takes_images(self.network)
+        if not (self.layout.prefix or self.reader.holds or takes_images):
             return self
         x = images.to(self.dummy)
         with torch.no_grad(), self.network.running(fresh=False) as module:
             if not self.reader.holds:
                 [output] = outputs_of(module, x, [self.layer]).values()
-                return self._holding(output, None)
+                return self._holding(output, None, x)
             with recording(module, [self.layer]) as outputs:
                 state = self.reader.held(module, x)
-        return self._holding(outputs[self.layer], state)
+        return self._holding(outputs[self.layer], state, x)
 
     def rows(self, index: Tensor) -> ModuleHead:
         """Return the head for maps of the images at these positions [n] among those of `of`."""
         if self._count in (None, 1):
             return self
-        prefix, state = map_tensors(
-            (self.prefix, self.state), lambda held: held[index.to(held.device)]
+        prefix, state, own = map_tensors(
+            (self.prefix, self.state, self.own), lambda held: held[index.to(held.device)]
         )
-        return replace(self, prefix=prefix, state=state)
+        return replace(self, prefix=prefix, state=state, own=own)
 
-    def _holding(self, output: Any, state: Any) -> ModuleHead:
-        """Return the head with a state and the prefix tokens in an output of the layer."""
+    def _holding(self, output: Any, state: Any, images: Tensor) -> ModuleHead:
+        """Return the head with what it holds of images, and an output of the layer for them."""
+        own = images if _takes_images(self.network) else None
         prefix = self.layout.prefix_of(output)
         prefix = None if prefix is None else prefix.detach().clone()
-        return replace(self, prefix=prefix, state=state)
+        return replace(self, prefix=prefix, state=state, own=own)
 
     def __call__(self, F: Tensor) -> Tensor:
         """Return the logits z [N, T] (float32) for feature maps F [N, C, h, w]."""
@@ -140,7 +144,8 @@ class ModuleHead:
         """Return the logits z [N, T] in the network's own precision."""
         self._check_rows(F)
         size = 1 if self.resume == "single" else len(F)
-        images = self.dummy.expand(size, *self.dummy.shape[1:])
+        one = self.dummy if self.own is None else self.own
+        images = one.expand(size, *one.shape[1:])
 
         def exchange(_module: nn.Module, _inputs: Any, output: Any) -> Any:
             # a copy, because the next layers may work in place
@@ -179,11 +184,21 @@ class ModuleHead:
                 f"{self.reader.source} holds what the plain pass of each image decides: pass the "
                 "images of the maps first, head.of(images)"
             )
+        if self.own is None and _takes_images(self.network):
+            raise LayerError(
+                "the network takes a second input of each image: pass the images of the maps "
+                "first, head.of(images)"
+            )
         if self._count not in (None, 1, len(F)):
             raise LayerError(
                 f"expected maps of the {self._count} images that the head was given, "
                 f"got {len(F)}; choose the rows with head.rows(index)"
             )
+
+
+def _takes_images(network: Network) -> bool:
+    """Tell whether what follows a layer reads more of an image than its maps."""
+    return bool(getattr(network.original, "takes_images", False))
 
 
 def _replay(forward: Callable[..., Any], outputs: list[Any], size: int) -> Callable[..., Any]:
@@ -238,20 +253,20 @@ def resume(
     plain = [_plain(network, layer, reader, probe) for probe in probes]
     like = layout.tensor(plain[0].output)[:0]
     failure: Exception | None = None
-    for way in WAYS:
+    for way in WAYS[-1:] if _takes_images(network) else WAYS:
         try:
             outputs = {} if way == "replay" else _recorded(network, layer, trace, reader, dummy)
             head = ModuleHead(layer, way, network, reader, layout, dummy, like, outputs)
             if all(
                 _agrees(
-                    head._holding(first.output, first.state),
+                    head._holding(first.output, first.state, probe),
                     layout.to_maps(first.output, probe.shape[2:]),
                     first.logits,
                 )
                 for probe, first in zip(probes, plain, strict=True)
             ):
                 head = _with_checked_gradient(head, probes[0], plain[0])
-                return _channels_last(head, trace, plain)
+                return _channels_last(head, trace, plain, probes)
             failure = None
         except Exception as error:  # noqa: BLE001  (a user's forward may raise anything)
             failure = error  # this way does not suit the network's code; the next may
@@ -263,7 +278,9 @@ def resume(
     ) from failure
 
 
-def _channels_last(head: ModuleHead, trace: Trace, plain: Sequence[_PlainPass]) -> ModuleHead:
+def _channels_last(
+    head: ModuleHead, trace: Trace, plain: Sequence[_PlainPass], probes: Sequence[Tensor]
+) -> ModuleHead:
     """Return the head with the channels last in memory, where that is faster and as accurate."""
     module = head.network.module
     start = module.get_submodule(head.layer)
@@ -275,9 +292,9 @@ def _channels_last(head: ModuleHead, trace: Trace, plain: Sequence[_PlainPass]) 
     faster = replace(head, channels_last=True)
     try:
         with torch.enable_grad():  # backward, too, because a view may fail only there
-            for one in plain:
+            for one, images in zip(plain, probes, strict=True):
                 F = head.layout.to_maps(one.output, head.dummy.shape[2:]).detach().requires_grad_()
-                with faster._holding(one.output, one.state).held() as held:
+                with faster._holding(one.output, one.state, images).held() as held:
                     logits = held.native(F)
                     gradient(logits, F)
                 if not within_rounding(logits.detach(), one.logits):
@@ -309,7 +326,7 @@ def _with_checked_gradient(head: ModuleHead, images: Tensor, plain: _PlainPass) 
     plain_head = replace(head, resume="replay", dummy=images[:1], outputs={})
     F = layout.to_maps(output, size)[:1].detach()
     (found, again), (expected, _) = (
-        _gradient(each._holding(output, plain.state).rows(torch.tensor([0])), F)
+        _gradient(each._holding(output, plain.state, images).rows(torch.tensor([0])), F)
         for each in (head, plain_head)
     )
     most = float(expected.abs().max())
