@@ -86,8 +86,8 @@ def _advice(module: nn.Module, error: Exception | None, shape: tuple[int, ...]) 
     text = first_line(error).lower()
     if isinstance(error, TypeError) and "argument" in text:
         return (
-            "expected a network that takes the images alone; give a second input of each image by "
-            "second=, or wrap it in a module whose forward gives the other inputs"
+            "expected a network that takes the images alone; wrap it in a module whose forward "
+            "gives the other inputs, or give one of each image by second="
         )
     if any(word in text for word in ("shape", "size", "channels", "dimension")):
         return f"give the preprocess that makes the input the network expects{_hint(module, shape)}"
