@@ -5,6 +5,7 @@ out. It returns `ConceptImages`, a mapping from labels to references, which `fit
 concepts; one of its values serves as negatives or as the images of a class.
 """
 
+from vtcav.datasets.arrays import from_arrays
 from vtcav.datasets.boxes import from_boxes
 from vtcav.datasets.broden import from_broden
 from vtcav.datasets.coco import from_coco
@@ -13,6 +14,7 @@ from vtcav.datasets.folders import from_folders
 from vtcav.datasets.huggingface import from_huggingface
 from vtcav.datasets.masks import from_masks
 from vtcav.datasets.patches import Patches
+from vtcav.datasets.shards import from_webdataset
 from vtcav.datasets.slices import slices
 from vtcav.datasets.tables import from_table
 from vtcav.datasets.torch_datasets import from_torch
@@ -20,6 +22,7 @@ from vtcav.datasets.torch_datasets import from_torch
 __all__ = [
     "ConceptImages",
     "Patches",
+    "from_arrays",
     "from_boxes",
     "from_broden",
     "from_coco",
@@ -28,5 +31,6 @@ __all__ = [
     "from_masks",
     "from_table",
     "from_torch",
+    "from_webdataset",
     "slices",
 ]
