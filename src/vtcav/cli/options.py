@@ -171,6 +171,10 @@ class Parser(argparse.ArgumentParser):
         self.option("--address", "the Ray cluster (default: one of its own)")
         self.option("--workers", "how many Ray actors to use", positive)
 
+    def add_groups(self) -> None:
+        """Add which images are alike."""
+        self.option("--groups", "images that are alike: a pattern in their names, or TABLE:COLUMN")
+
     def add_cache(self) -> None:
         """Add where learning keeps what it computes."""
         group = self.add_mutually_exclusive_group()

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from vtcav.explainer.groups import Groups
 from vtcav.explainer.learner import ConceptLearner
 from vtcav.explainer.settings import CorrectionSettings, ErrorSettings, When
 from vtcav.images.listing import ImageSource
@@ -31,6 +32,7 @@ class ConceptAuditor(ConceptLearner):
         limit: int | None = None,
         seed: int = 0,
         strict: bool = False,
+        groups: Groups | None = None,
         pictures: int = ErrorSettings.pictures,
         run: str | Path | None = None,
         engine: Literal["local", "ray"] = "local",
@@ -51,6 +53,7 @@ class ConceptAuditor(ConceptLearner):
             limit: At most this many images of each class, drawn at random with `seed`.
             seed: Seeds the draw.
             strict: Whether an unreadable image is an error.
+            groups: Which images are alike (of one patient, one scanner), as for `explain_class`.
             pictures: How many wrong images of each finding are kept with their maps.
             run: A folder that keeps finished parts, as for `explain_class`.
             engine: As for `explain_class`.
@@ -80,7 +83,7 @@ class ConceptAuditor(ConceptLearner):
         chosen = ErrorSettings(pictures)
         refs, classes = labelled(images, labels, self.model, limit=limit, seed=seed)
         how = RankRun(chosen.pictures, engine_of(engine, ray_options), run, self.progress)
-        return analyse_errors(self.attributor, refs, classes, how, strict=strict)
+        return analyse_errors(self.attributor, refs, classes, how, strict=strict, groups=groups)
 
     @unaffected
     def correct(

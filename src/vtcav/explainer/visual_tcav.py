@@ -12,6 +12,7 @@ from vtcav.explainer.by_hand import HandEraser
 from vtcav.explainer.concept_auditor import ConceptAuditor
 from vtcav.explainer.erasure import Targets
 from vtcav.explainer.forward_pass import ForwardPass
+from vtcav.explainer.groups import Groups, groups_of
 from vtcav.explainer.learning.example_passes import Pass
 from vtcav.explainer.one_image import OneImage, wanted_classes
 from vtcav.explainer.settings import DiscoverySettings, RankSettings
@@ -175,6 +176,7 @@ class VisualTCAV(ConceptAuditor):
         limit: int | None = None,
         seed: int = 0,
         strict: bool = False,
+        groups: Groups | None = None,
         run: str | Path | None = None,
         engine: Literal["local", "ray"] = "local",
         ray_options: Mapping[str, Any] | None = None,
@@ -188,6 +190,10 @@ class VisualTCAV(ConceptAuditor):
             limit: At most this many images, drawn at random with `seed`.
             seed: Seeds the draw.
             strict: Whether an unreadable image is an error.
+            groups: Which images are alike, because they are of one patient, scanner or
+                photographer: a regular expression in the images' names, "TABLE:COLUMN" or a mapping
+                from names. Intervals are then over groups, and `by_group` and `group_tests` tell
+                them apart.
             run: A folder that keeps finished parts. The same call resumes where it was
                 interrupted, and gives the same table to the last bit.
             engine: "local" computes in this process, "ray" on a Ray cluster or in several
@@ -213,6 +219,7 @@ class VisualTCAV(ConceptAuditor):
         self.check_cavs()
         index = self.model.class_index(class_name)
         refs = collect(images, limit=limit, seed=seed)
+        by_name = groups_of((ref.name for ref in refs), groups)
         self.attributor.measure_precision_at(refs, index)
         task = ClassTask(self.attributor, strict, index, len(refs))
         done = compute_images(
@@ -234,6 +241,7 @@ class VisualTCAV(ConceptAuditor):
             _effects=effects,
             erased=erased_examples(self.attributor, refs, effects, index),
             best_layers=self.cavs.best_layers,
+            groups=by_name,
         )
 
     @unaffected

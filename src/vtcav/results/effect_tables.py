@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vtcav.files.manifest import read_table
 from vtcav.files.schema import checked_table
+from vtcav.method.clusters import mean_estimate
 from vtcav.method.erasure.effect import mean_test
 from vtcav.method.significance import q_values, student_interval
 from vtcav.results.rows import EffectRow
@@ -22,6 +23,8 @@ from vtcav.results.words import counted_notes
 TOGETHER = "layers together"
 """The layer of an effect whose region comes from the maps of several layers."""
 _COLUMNS = EffectRow._fields
+GROUP = "group"
+"""The column that images of a group have in common."""
 _SUMMARY = ["drop", "drop_low", "drop_high", "share", "share_low", "share_high"]
 
 
@@ -99,7 +102,10 @@ def _row(rows: pd.DataFrame, confidence: float) -> dict[str, Any]:
     """Return the mean effect over images of one concept."""
     drops = rows["drop"].to_numpy(float)
     drop = float(drops.mean()) if len(drops) else math.nan
-    low, high = _interval(drops, confidence)
+    if GROUP in rows and len(drops):
+        low, high = mean_estimate(drops, rows[GROUP].tolist()).interval(confidence)
+    else:
+        low, high = _interval(drops, confidence)
     present = float((rows["area"] > 0).mean())
     # the share of means: an image whose own gap is below 0 counts with what it has
     gap = float((rows["logit"] - rows["reference"]).mean())

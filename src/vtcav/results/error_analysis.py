@@ -24,6 +24,7 @@ from vtcav.images.references import Skipped
 from vtcav.method.erasure.region import LEVEL
 from vtcav.method.separation import separation
 from vtcav.method.significance import q_values
+from vtcav.results.effect_tables import GROUP
 from vtcav.results.provenance import Provenance
 from vtcav.results.ranking import RankedImage, ShownNumbers
 from vtcav.results.saved import read_columns
@@ -251,7 +252,7 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         rows: One row per image and concept: true_class, predicted_class, concept, layer, presence
-            (NaN where the concept is not seen), area, note.
+            (NaN where the concept is not seen), area, note; with groups, that of the image.
 
     Example:
         >>> import pandas as pd
@@ -306,7 +307,9 @@ def _row(wrong: pd.DataFrame, right: pd.DataFrame) -> dict[str, Any]:
         return row | {"note": FEW.format(n, m, LEAST)}
     if (highest := max(wrong["presence"].max(), right["presence"].max())) < LEVEL:
         return row | {"note": FAINT.format(highest)}
-    found = separation(wrong["presence"].to_numpy(float), right["presence"].to_numpy(float))
+    values = [each["presence"].to_numpy(float) for each in (wrong, right)]
+    groups = (wrong[GROUP].tolist(), right[GROUP].tolist()) if GROUP in wrong else None
+    found = separation(values[0], values[1], groups=groups)
     return row | found._asdict()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -22,7 +22,13 @@ from vtcav.files.manifest import (
 from vtcav.files.schema import Saved, checked
 from vtcav.images.references import Skipped
 from vtcav.parameters import Between, check
-from vtcav.results.effect_tables import class_effects, effect_table, read_effects, with_effects
+from vtcav.results.effect_tables import (
+    class_effects,
+    effect_table,
+    of_pictures,
+    read_effects,
+    with_effects,
+)
 from vtcav.results.erased import ErasedPicture
 from vtcav.results.local_explanation import LocalExplanation as LocalExplanation
 from vtcav.results.local_explanation import freeze, numbered
@@ -43,6 +49,8 @@ from vtcav.results.tables import (
     NULL,
     by_image,
     class_summary,
+    group_means,
+    group_tests,
     json_text,
     printable,
     read_attributions,
@@ -72,6 +80,7 @@ class GlobalExplanation:
         erased: A few images without each concept that was found, at most 224 pixels a side.
         best_layers: The layer to read first for each concept that a layer sees
             (`CavBank.best_layer`); empty in older results.
+        groups: The group of each image by its name; empty where every image is its own.
     """
 
     class_index: int
@@ -86,6 +95,7 @@ class GlobalExplanation:
     _effects: pd.DataFrame = field(repr=False, default_factory=effect_table)
     erased: tuple[ErasedPicture, ...] = field(repr=False, default=())
     best_layers: Mapping[str, str] = field(repr=False, default_factory=dict)
+    groups: Mapping[str, str] = field(repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         freeze(*self.thumbnails.values())
@@ -132,7 +142,7 @@ class GlobalExplanation:
             ExplanationError: For a confidence out of range.
         """
         check("confidence", confidence, Between(0, 1))
-        return class_effects(self._effects, confidence)
+        return class_effects(self._grouped(self._effects), confidence)
 
     def verdicts(self) -> list[Verdict]:
         """Return what erasing each concept says, in a sentence; what is used comes first."""
@@ -180,9 +190,47 @@ class GlobalExplanation:
             ExplanationError: For a confidence out of range.
         """
         check("confidence", confidence, Between(0, 1))
-        table = class_summary(self._rows, self._resampled, confidence)
+        table = class_summary(self._grouped(self._rows), self._resampled, confidence)
         table = with_effects(table, self.class_effects(confidence))
         return printable(table, "ci_low", "ci_high", "p_value", "q_value", "mean")
+
+    def by_group(self, confidence: float = 0.95) -> pd.DataFrame:
+        """Return one row per group of images, layer and concept: the mean attribution.
+
+        Columns: group, layer, concept, n (images), mean, ci_low and ci_high (Student t interval
+        over the images of the group). Rows of the "layers together" have the mean drop in logits
+        when the concept's region is erased. Without groups there are no rows.
+
+        Raises:
+            ExplanationError: For a confidence out of range.
+        """
+        check("confidence", confidence, Between(0, 1))
+        return self._of_groups(lambda rows, value: group_means(rows, value, confidence))
+
+    def group_tests(self) -> pd.DataFrame:
+        """Return one row per layer and concept: whether it counts differently between groups.
+
+        Columns: layer, concept, groups (of at least two images), n (their images), p_value (rank
+        test of Kruskal and Wallis), q_value (adjusted for the layers, or for the "layers together",
+        whose drops are tested), note.
+        """
+        return self._of_groups(group_tests)
+
+    def _grouped(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Return a table of images with their groups, where there are any."""
+        return table.assign(group=table["image"].map(self.groups)) if self.groups else table
+
+    def _of_groups(self, made: Callable[[pd.DataFrame, str], pd.DataFrame]) -> pd.DataFrame:
+        import pandas as pd
+
+        effects = of_pictures(self._effects)
+        tables = [
+            made(self._grouped(rows) if self.groups else rows[:0].assign(group=""), value)
+            for rows, value in ((self._rows, "attribution"), (effects, "drop"))
+        ]
+        full = [table for table in tables if len(table)] or tables[:1]
+        joined: pd.DataFrame = pd.concat(full, ignore_index=True)
+        return joined
 
     def wide(self) -> pd.DataFrame:
         """Return the attributions with a row per image and a column per (layer, concept).
@@ -240,6 +288,7 @@ class GlobalExplanation:
             "layers": self.layers,
             "concepts": self.concepts,
             "best_layers": dict(self.best_layers),
+            "groups": dict(self.groups),
             "skipped": [asdict(skip) for skip in self.skipped],
             "summary": records(self.summary()),
             "effects": records(self.class_effects()),
@@ -276,6 +325,7 @@ class GlobalExplanation:
                 _rows=rows,
                 _resampled=_named_draws(read_columns(folder, "global_resampled", columns, names)),
                 _effects=read_effects(folder, "global_effects", names),
+                groups=data.groups,
                 best_layers=read_best(data.best_layers, data.layers, data.concepts),
                 erased=tuple(
                     ErasedPicture.read(numbers, stored, f"erased/{i}/")
@@ -291,6 +341,7 @@ class _Saved(Saved):
     concepts: Names
     skipped: tuple[Skipped, ...]
     best_layers: Mapping[str, str] = Field(default_factory=dict)
+    groups: Mapping[str, str] = Field(default_factory=dict)
     erased: tuple[ErasedNumbers, ...] = ()
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vtcav.files.manifest import read_table
 from vtcav.files.schema import checked_table
+from vtcav.method.clusters import mean_estimate
 from vtcav.method.significance import (
     ALL_EQUAL,
     q_values,
@@ -23,6 +24,7 @@ from vtcav.method.significance import (
     unreachable,
 )
 from vtcav.results.bank.cav_bank import CavBank
+from vtcav.results.effect_tables import GROUP
 from vtcav.results.saved import COLUMNS
 from vtcav.results.words import CLASS_NOT_RAISED, counted_notes, distinct_names
 
@@ -205,7 +207,12 @@ def _row(
     values = rows["attribution"].to_numpy()
     n, mean = len(values), float(values.mean())
     std = float(values.std(ddof=1)) if n > 1 else nan
-    _, low, high = student_interval(values, confidence) if n > 1 else (mean, nan, nan)
+    sem, (low, high) = std / n**0.5, (nan, nan)
+    if GROUP in rows:
+        estimate = mean_estimate(values, rows[GROUP].tolist())
+        sem, (low, high) = estimate.error, estimate.interval(confidence)
+    elif n > 1:
+        _, low, high = student_interval(values, confidence)
     testable = bool(rows["p_value"].notna().any())
     judged = significance(mean, *resampled, testable=testable, confidence=confidence)
     no_effect = len(resampled[0]) > 0 and isnan(judged["effect"])
@@ -213,7 +220,7 @@ def _row(
         "n": n,
         "mean": mean,
         "std": std,
-        "sem": std / n**0.5,
+        "sem": sem,
         "ci_low": low,
         "ci_high": high,
         **judged,
@@ -224,6 +231,58 @@ def _row(
         "presence": float(rows["presence"].mean()),
         "note": _note(rows["note"], n, no_effect=no_effect),
     }
+
+
+def group_means(rows: pd.DataFrame, value: str, confidence: float) -> pd.DataFrame:
+    """Return one row per group, layer and concept: the mean of a column with its interval.
+
+    Args:
+        rows: One row per image, layer and concept, with the image's group.
+        value: The column.
+        confidence: Of the intervals, between 0 and 1.
+    """
+    found = []
+    for (group, layer, concept), own in rows.groupby([GROUP, "layer", "concept"], sort=False):
+        estimate = mean_estimate(own[value].to_numpy(float))
+        low, high = estimate.interval(confidence)
+        row = {GROUP: group, "layer": layer, "concept": concept, "n": len(own)}
+        found.append(row | {"mean": estimate.value, "ci_low": low, "ci_high": high})
+    columns = [GROUP, "layer", "concept", "n", "mean", "ci_low", "ci_high"]
+    return pd.DataFrame(found, columns=columns)
+
+
+def group_tests(rows: pd.DataFrame, value: str) -> pd.DataFrame:
+    """Return one row per layer and concept: whether a column differs between groups of images.
+
+    It is the rank test of Kruskal and Wallis over the groups of at least two images.
+
+    Args:
+        rows: One row per image, layer and concept, with the image's group.
+        value: The column.
+    """
+    from scipy.stats import kruskal
+
+    found = []
+    for (layer, concept), own in rows.groupby(["layer", "concept"], sort=False):
+        parts = [part.to_numpy(float) for _, part in own.groupby(GROUP)[value] if len(part) > 1]
+        row = {"layer": layer, "concept": concept, "groups": len(parts)}
+        row |= {"n": sum(map(len, parts)), "p_value": nan, "note": ""}
+        if len(parts) < 2:
+            row["note"] = FEW_GROUPS
+        elif np.isnan(np.concatenate(parts)).any():
+            row["note"] = NO_VALUES
+        elif np.ptp(np.concatenate(parts)) == 0:
+            row["note"] = ALL_EQUAL
+        else:
+            row["p_value"] = float(kruskal(*parts).pvalue)
+        found.append(row)
+    table = pd.DataFrame(found, columns=["layer", "concept", "groups", "n", "p_value", "note"])
+    table.insert(5, "q_value", q_values(table["p_value"].to_numpy(float)))
+    return table
+
+
+FEW_GROUPS = "fewer than two groups of at least two images"
+NO_VALUES = "some images have no value"
 
 
 def _note(notes: pd.Series[str], n: int, *, no_effect: bool) -> str:

@@ -29,6 +29,7 @@ def add_options(command: Parser) -> None:
         required=True,
     )
     command.add_settings(ErrorSettings)
+    command.add_groups()
     command.add_run()
     command.add_explainer("tables and figure")
 
@@ -41,7 +42,7 @@ def run(arguments: Arguments) -> None:
     explainer = arguments.prepared(model, null_cavs=0, bootstraps=0)
     analysis = explainer.errors(
         arguments.images,
-        **arguments.chosen("pictures", "limit", "seed", "strict"),
+        **arguments.chosen("pictures", "limit", "seed", "strict", "groups"),
         **arguments.running,
     )
     output = arguments.output

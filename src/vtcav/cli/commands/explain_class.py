@@ -25,6 +25,7 @@ def add_options(command: Parser) -> None:
     command.add_argument("class_name", metavar="CLASS", help="a class name, or index:N")
     images = f"images of the class: {IMAGES_HELP}"
     command.option("--images", images, required=True)
+    command.add_groups()
     command.add_run()
     command.add_explainer("tables, maps and figure", integral=True, draws=True)
 
@@ -37,7 +38,7 @@ def run(arguments: Arguments) -> None:
     glob = arguments.prepared(model).explain_class(
         class_index,
         arguments.images,
-        **arguments.chosen("limit", "seed", "strict"),
+        **arguments.chosen("limit", "seed", "strict", "groups"),
         **arguments.running,
     )
     data = {

@@ -9,6 +9,7 @@ import pandas as pd
 from vtcav.errors import ExplanationError
 from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.erasure import Targets
+from vtcav.explainer.groups import Groups, groups_of
 from vtcav.explainer.runs.image_table import compute_images
 from vtcav.explainer.runs.presence_task import PresenceTask
 from vtcav.explainer.runs.rank_task import RankTask
@@ -29,6 +30,7 @@ def analyse_errors(
     run: RankRun,
     *,
     strict: bool,
+    groups: Groups | None = None,
 ) -> ErrorAnalysis:
     """Compare the images that the network gets wrong with those that it gets right.
 
@@ -38,8 +40,10 @@ def analyse_errors(
         classes: The index of each one's class.
         run: How to run; `pictures` wrong images are shown of each finding.
         strict: Whether an unreadable image is an error.
+        groups: The groups of images that are alike.
 
     Raises:
+        ImageError: For an image without a group.
         ExplanationError: When the network's scores are not of classes of which one is right.
     """
     task_kind = getattr(attributor.model, "task", "auto")
@@ -57,7 +61,8 @@ def analyse_errors(
     true = {ref.name: names[i] for ref, i in zip(refs, classes, strict=True)}
     rows = done.rows()
     rows.insert(1, "true_class", rows["image"].map(true))
-    findings = compared(rows)
+    by_name = groups_of(true, groups)
+    findings = compared(rows.assign(group=rows["image"].map(by_name)) if by_name else rows)
     return ErrorAnalysis(
         layers=layers,
         skipped=tuple(done.skipped),

@@ -29,7 +29,6 @@ def differences(
     pairs: Sequence[tuple[GlobalExplanation, GlobalExplanation]],
     layers: LayerPairs,
     margin: float,
-    groups: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Return the table of differences, with q-values over all of it.
 
@@ -37,12 +36,11 @@ def differences(
         pairs: Each class explained with the same images by both networks.
         layers: The layers that are compared.
         margin: A difference from -margin to margin counts as none.
-        groups: The group of each image by its name; None where every image is its own.
 
     Returns:
         The columns of `Versus.differences`.
     """
-    rows = [row for pair in pairs for row in _of_class(*pair, layers, margin, groups)]
+    rows = [row for pair in pairs for row in _of_class(*pair, layers, margin)]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table["q_value"] = q_values(table["p_value"].to_numpy(float))
     return table
@@ -65,7 +63,6 @@ def _of_class(
     b: GlobalExplanation,
     layers: LayerPairs,
     margin: float,
-    groups: Mapping[str, str] | None,
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of a class."""
     concepts = [name for name in a.concepts if name in b.concepts]
@@ -77,7 +74,7 @@ def _of_class(
             values = [both[f"attribution_{side}"].to_numpy(float) for side in "ab"]
             draws = _draws(a, layer_a, concept), _draws(b, layer_b, concept)
             key = {"quantity": ATTRIBUTION, "layer_a": layer_a, "layer_b": layer_b}
-            estimate = None if any(notes) else _estimate(both, values, groups)
+            estimate = None if any(notes) else _estimate(both, values, a.groups)
             if estimate is not None:
                 estimate = estimate.wider(_draw_error(*draws))
             yield _row(a, key | {"concept": concept}, values, notes, estimate, margin)
@@ -93,7 +90,7 @@ def _of_class(
         notes = [note for _, note in found]
         values = [each for each, _ in found]
         key = {"quantity": SHARE, "layer_a": TOGETHER, "layer_b": TOGETHER, "concept": concept}
-        estimate = None if any(notes) else _estimate(both, values, groups)
+        estimate = None if any(notes) else _estimate(both, values, a.groups)
         yield _row(a, key, values, notes, estimate, margin)
 
 
@@ -128,12 +125,12 @@ def _row(
 def _estimate(
     both: pd.DataFrame,
     values: Sequence[np.ndarray[Any, np.dtype[np.float64]]],
-    groups: Mapping[str, str] | None,
+    groups: Mapping[str, str],
 ) -> Estimate | None:
     """Return the mean difference of values of the same images; None without images."""
     if both.empty:
         return None
-    own = None if groups is None else [groups[name] for name in both["image"]]
+    own = None if not groups else [groups[name] for name in both["image"]]
     return mean_estimate(values[1] - values[0], own)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from vtcav.errors import ExplanationError
 from vtcav.explainer.attributor import Attributor
+from vtcav.explainer.groups import Groups
 from vtcav.explainer.runs.rank_task import RankTask
 from vtcav.explainer.runs.ranking import with_maps
 from vtcav.explainer.settings import MARGIN, MARGINS, ErasureSettings
@@ -38,6 +39,7 @@ def versus(
     class_name: str | int | None = None,
     *,
     margin: float = MARGIN,
+    groups: Groups | None = None,
     limit: int | None = None,
     seed: int = 0,
     names: tuple[str, str] = ("a", "b"),
@@ -55,6 +57,7 @@ def versus(
         class_name: The class, which both networks have, by name or index; None where images are
             given by class.
         margin: A difference from -margin to margin counts as none, at least 0 and below 1.
+        groups: Which images are alike, as for `explain_class`.
         limit: At most this many images of each class, drawn at random with `seed`.
         seed: Seeds the draw.
         names: What to call the two.
@@ -80,7 +83,9 @@ def versus(
     refs: dict[str, list[ImageRef]] = {}
     pairs = []
     for name, source in by_class.items():
-        first, second = (each.explain_class(name, source, limit=limit, seed=seed) for each in both)
+        first, second = (
+            each.explain_class(name, source, limit=limit, seed=seed, groups=groups) for each in both
+        )
         pairs.append((first, second))
         refs[first.class_name] = collect(source, limit=limit, seed=seed)
     return compared(both, pairs, refs, margin=margin, names=names)

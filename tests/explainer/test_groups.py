@@ -1,0 +1,186 @@
+"""Groups of images that are alike: intervals and tests over groups, and tables of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import kruskal
+
+import vtcav
+from tests.explainer.test_errors import red_or_blue
+from tests.explainer.test_versus import BLUE, BOTH, RED, build_blue, build_red, fitted
+from vtcav.errors import ImageError
+from vtcav.explainer.groups import groups_of
+from vtcav.method.clusters import mean_estimate
+from vtcav.method.separation import separation
+from vtcav.method.significance import student_interval
+from vtcav.results.effect_tables import TOGETHER
+from vtcav.results.error_analysis import compared
+from vtcav.results.explanation import GlobalExplanation
+
+BY_NAME = {f"array[{i}]": "xyz"[i // 2] for i in range(6)}
+
+
+@pytest.fixture(scope="module")
+def explainer():
+    return fitted(build_red())
+
+
+@pytest.fixture(scope="module")
+def grouped(explainer):
+    return explainer.explain_class("a", BOTH, groups=BY_NAME)
+
+
+def test_groups_come_from_names_tables_and_mappings(tmp_path):
+    names = ["s/p1_a.png", "s/p1_b.png", "s/p2_a.png"]
+    expected = dict(zip(names, ["p1", "p1", "p2"], strict=True))
+    assert groups_of(names, r"(p\d)_") == groups_of(names, r"p\d") == expected
+    pd.DataFrame({"file": ["p1_a.png", "p1_b.png", "p2_a.png"], "who": [1, 1, 2]}).to_csv(
+        tmp_path / "who.csv", index=False
+    )
+    found = groups_of(names, f"{tmp_path / 'who.csv'}:who")
+    assert found == dict(zip(names, "112", strict=True))
+    assert groups_of(names, None) == {}
+    with pytest.raises(ImageError, match=r"'s/p1_b.png' has no group: expected '_a' in its name"):
+        groups_of(names, "_a")
+    with pytest.raises(ImageError, match="has no group: expected one for every image"):
+        groups_of(names, {"p1_a.png": "p1"})
+    with pytest.raises(ImageError, match=r"'\(' is no regular expression"):
+        groups_of(names, "(")
+    with pytest.raises(ImageError, match=r"no column 'whom'; it has \['file', 'who'\]"):
+        groups_of(names, f"{tmp_path / 'who.csv'}:whom")
+
+
+def test_intervals_of_a_class_are_over_groups(grouped, explainer):
+    plain = explainer.explain_class("a", BOTH)
+    pd.testing.assert_frame_equal(grouped.attributions, plain.attributions)
+    for name, table, low in (
+        ("attribution", "summary", "ci_low"),
+        ("drop", "class_effects", "drop_low"),
+    ):
+        own, other = (getattr(each, table)() for each in (grouped, plain))
+        source = grouped.attributions if name == "attribution" else grouped.effects
+        for (_, row), (_, before) in zip(own.iterrows(), other.iterrows(), strict=True):
+            chosen = (source["layer"] == row["layer"]) & (source["concept"] == row["concept"])
+            values = source.loc[chosen, name].to_numpy(float)
+            groups = [BY_NAME[image] for image in source.loc[chosen, "image"]]
+            expected = mean_estimate(values, groups).interval()[0]
+            assert row[low] == pytest.approx(expected, nan_ok=True)
+            assert before[low] == pytest.approx(student_interval(values)[1], nan_ok=True)
+    own, other = grouped.summary(), plain.summary()
+    rest = own.columns.difference(["sem", "ci_low", "ci_high", "drop_low", "drop_high"])
+    rest = rest.difference(["share_low", "share_high"])
+    pd.testing.assert_frame_equal(own[rest], other[rest])
+
+
+def test_tables_and_tests_of_groups(grouped, explainer, tmp_path):
+    table = grouped.by_group().set_index(["group", "layer", "concept"])
+    assert len(table) == 3 * 3 * 2
+    rows = grouped.attributions.query("layer == '3' and concept == 'red'")
+    values = rows["attribution"].to_numpy()
+    row = table.loc[("y", "3", "red")]
+    assert (row["n"], row["mean"]) == (2, pytest.approx(values[2:4].mean()))
+    assert row["ci_low"] == pytest.approx(student_interval(values[2:4])[1])
+    assert ("y", TOGETHER, "blue") in table.index
+    tests = grouped.group_tests().set_index(["layer", "concept"])
+    row = tests.loc[("3", "red")]
+    assert (row["groups"], row["n"]) == (3, 6)
+    expected = kruskal(values[:2], values[2:4], values[4:]).pvalue
+    assert row["p_value"] == pytest.approx(expected)
+    grouped.save(tmp_path)
+    again = GlobalExplanation.load(tmp_path)
+    assert again.groups == BY_NAME
+    pd.testing.assert_frame_equal(again.summary(), grouped.summary())
+    alone = replace(grouped, groups={})
+    assert alone.by_group().empty
+    assert alone.group_tests().empty
+    single = replace(grouped, groups=dict.fromkeys(BY_NAME, "x"))
+    assert single.summary()["ci_low"].isna().all()
+    assert set(single.group_tests()["note"]) == {"fewer than two groups of at least two images"}
+
+
+def test_versus_takes_groups(explainer):
+    other = fitted(build_blue())
+    one, alone = (
+        vtcav.versus(explainer, other, BOTH, "a", groups=groups).differences
+        for groups in (BY_NAME, None)
+    )
+    keys = ["layer_a", "concept"]
+    both = one.merge(alone, on=keys, suffixes=("", "_alone"))
+    np.testing.assert_array_equal(both["difference"], both["difference_alone"])
+    assert (both["low"] != both["low_alone"]).all()
+
+
+def test_errors_take_groups():
+    images, explainer = np.concatenate([RED, BLUE]), fitted(red_or_blue(), bootstraps=0)
+    names = {f"array[{i}]": str(i // 3) for i in range(12)}
+    found, alone = (
+        explainer.errors(images, ["b"] * 12, groups=groups, pictures=0) for groups in (names, None)
+    )
+    assert alone.table["p_value"].notna().all()
+    assert (found.table["p_value"] > alone.table["p_value"]).all()
+    with pytest.raises(ImageError, match="has no group"):
+        explainer.errors(images, ["b"] * 12, groups="nowhere")
+
+
+def alike(rng, groups=30, each=8):
+    """Values with an intraclass correlation of 0.5."""
+    return rng.normal(size=groups).repeat(each) + rng.normal(size=groups * each)
+
+
+def test_intervals_cover_where_images_of_a_group_are_alike():
+    rng, names = np.random.default_rng(0), np.arange(30).repeat(8).tolist()
+    inside = np.zeros(2)
+    for _ in range(600):
+        values = alike(rng)
+        low, high = mean_estimate(values, names).interval()
+        _, *before = student_interval(values)
+        inside += low < 0 < high, before[0] < 0 < before[1]
+    assert 0.93 <= inside[0] / 600 <= 0.97
+    assert inside[1] / 600 < 0.75
+
+
+def test_errors_are_not_found_by_chance_where_groups_are_wrong_together():
+    rng, names = np.random.default_rng(1), np.arange(30).repeat(8)
+    found = []
+    for _ in range(250):
+        values, wrong = alike(rng), (rng.random(30) < 0.3).repeat(8)
+        if not 8 <= wrong.sum() <= 232:
+            continue
+        groups = names[wrong].tolist(), names[~wrong].tolist()
+        pair = values[wrong], values[~wrong]
+        found.append([separation(*pair, groups=each).p_value <= 0.05 for each in (groups, None)])
+    clustered, before = np.mean(found, 0)
+    assert clustered <= 0.1
+    assert before > 0.2
+
+
+def test_separation_of_groups():
+    rng = np.random.default_rng(2)
+    first, second = rng.normal(0.5, 1, 40), rng.normal(0, 1, 50)
+    own = list(range(40)), list(range(40, 90))
+    one, plain = separation(first, second, groups=own), separation(first, second)
+    assert one.auc == pytest.approx(plain.auc)
+    np.testing.assert_allclose(one[1:3], plain[1:3], atol=0.02)
+    assert one.low < one.auc < one.high
+    apart = separation(np.ones(6), np.zeros(6), groups=(list("aabbcc"), list("ddeeff")))
+    assert apart.auc == 1
+    assert apart == separation(np.ones(3), np.zeros(3))
+    alone = separation(np.ones(3), np.zeros(3), groups=(["a"] * 3, ["a"] * 3))
+    assert np.isnan(alone.p_value)
+
+
+def test_errors_table_by_hand():
+    rows = pd.DataFrame({"presence": [0.9, 0.8, 0.7, 0.9, 0.8, 0.1, 0.2, 0.1, 0.75, 0.3]})
+    rows = rows.assign(true_class="cat", concept="tag", layer="a", area=rows["presence"], note="")
+    rows["predicted_class"], rows["image"] = ["dog"] * 5 + ["cat"] * 5, range(10)
+    rows["group"] = list("aabbccddee")
+    [row] = compared(rows).to_dict("records")
+    own = rows["presence"].to_numpy()
+    expected = separation(own[:5], own[5:], groups=(list("aabbc"), list("cddee")))
+    assert (row["auc"], row["low"], row["p_value"]) == (
+        expected.auc,
+        expected.low,
+        expected.p_value,
+    )
