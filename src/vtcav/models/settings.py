@@ -151,7 +151,8 @@ class LoadSettings(Settings):
         Constraint("layouts by layer, such as layer3=NHWC", _layouts, _parse_layouts),
         (
             "how layers lay out their output, by name or pattern: layer3=NHWC,"
-            "blocks.*=tokens(1+14x14) (NCHW, NHWC, or tokens: prefix + height x width)"
+            "blocks.*=tokens(1+14x14) (NCHW, NHWC, tokens: prefix + height x width, or "
+            "tiles(2x3): rows x columns of a network that cuts pictures into tiles)"
         ),
         none="what is found from their shapes",
     )

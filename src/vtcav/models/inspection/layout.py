@@ -21,7 +21,11 @@ from vtcav.models.inspection.nested_tensors import Part, replaced, tensor_at
 
 LARGEST_PREFIX = 16
 _TOKENS = re.compile(r"tokens\((?:(\d+)\+)?(\d+)x(\d+)\)")
-_FORMS = '"NCHW", "NHWC", "tokens(14x14)" or "tokens(1+14x14)" (prefix tokens + height x width)'
+_TILES = re.compile(r"tiles\((\d+)x(\d+)\)")
+_FORMS = (
+    '"NCHW", "NHWC", "tokens(14x14)", "tokens(1+14x14)" (prefix tokens + height x width) or '
+    '"tiles(2x3)" (rows x columns that the network cuts a picture into)'
+)
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,11 @@ class Layout:
     """The form of a layer's output.
 
     Attributes:
-        order: "NCHW" [N, C, h, w], "NHWC" [N, h, w, C] or "tokens" [N, prefix + h w, C].
+        order: "NCHW" [N, C, h, w], "NHWC" [N, h, w, C], "tokens" [N, prefix + h w, C] or "tiles"
+            [N rows columns, C, h, w] of a network that cuts each picture into tiles.
         prefix: Tokens before those of the grid (class, registers, distillation).
-        grid: (h, w) of the tokens, for images of `image`; row by row.
+        grid: (h, w) of the tokens, for images of `image`, or rows and columns of the tiles; row by
+            row.
         image: (H, W) of the images that the grid is for; None for any.
         part: The path to the tensor in the output of layers that return a tuple, dict or dataclass.
 
@@ -46,7 +52,7 @@ class Layout:
                   [7., 9.]]]])
     """
 
-    order: Literal["NCHW", "NHWC", "tokens"] = "NCHW"
+    order: Literal["NCHW", "NHWC", "tokens", "tiles"] = "NCHW"
     prefix: int = 0
     grid: tuple[int, int] | None = None
     image: tuple[int, int] | None = None
@@ -56,7 +62,7 @@ class Layout:
         if self.grid is None:
             return self.order
         prefix = f"{self.prefix}+" if self.prefix else ""
-        return f"tokens({prefix}{self.grid[0]}x{self.grid[1]})"
+        return f"{self.order}({prefix}{self.grid[0]}x{self.grid[1]})"
 
     @classmethod
     def parse(cls, text: str, image: tuple[int, int] | None = None) -> Layout:
@@ -73,6 +79,10 @@ class Layout:
             return cls("NCHW")
         if text == "NHWC":
             return cls("NHWC")
+        if isinstance(text, str) and (match := _TILES.fullmatch(text)):
+            rows, columns = map(int, match.groups())
+            if rows * columns:
+                return cls("tiles", grid=(rows, columns))
         match = _TOKENS.fullmatch(text) if isinstance(text, str) else None
         if match is None:
             raise LayerError(f"unknown layout {text!r}: expected {_FORMS}")
@@ -84,6 +94,9 @@ class Layout:
         if self.grid is None:
             return None if len(shape) == 4 else f"{self.order} needs four dimensions"
         count = self.prefix + self.grid[0] * self.grid[1]
+        if self.order == "tiles":
+            fits = len(shape) == 4 and shape[0] == count
+            return None if fits else f"{self} needs a shape [{count} N, C, h, w]"
         if len(shape) != 3 or shape[1] != count:
             return f"{self} needs a shape [N, {count}, C]"
         return None
@@ -117,6 +130,11 @@ class Layout:
             return tensor.permute(0, 3, 1, 2)
         if self.order == "NCHW":
             return tensor
+        if self.order == "tiles":
+            assert self.grid is not None
+            cut = tensor.unflatten(0, (-1, *self.grid))  # type: ignore[no-untyped-call]  # untyped
+            whole: Tensor = cut.permute(0, 3, 1, 4, 2, 5).flatten(2, 3).flatten(3, 4)
+            return whole
         grid = self._grid_of(tensor.shape[1] - self.prefix, image)
         return tensor[:, self.prefix :].transpose(1, 2).reshape(len(tensor), -1, *grid)
 
@@ -134,6 +152,11 @@ class Layout:
         """
         if self.order == "NHWC":
             F = F.permute(0, 2, 3, 1).contiguous()
+        elif self.order == "tiles":
+            assert self.grid is not None
+            (rows, columns), (n, c, h, w) = self.grid, F.shape
+            cut = F.reshape(n, c, rows, h // rows, columns, w // columns)
+            F = cut.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
         elif self.order == "tokens":
             F = F.flatten(2).transpose(1, 2)
             if prefix is not None:
@@ -204,6 +227,8 @@ def find_layout(shape: Sequence[int], evidence: Evidence) -> Layout | None:
 
 def map_shape(layout: Layout, shape: Sequence[int]) -> tuple[int, int, int]:
     """Return (C, h, w) of the maps in a tensor of this shape."""
+    if layout.order == "tiles" and layout.grid is not None:
+        return shape[1], layout.grid[0] * shape[2], layout.grid[1] * shape[3]
     if layout.grid is not None:
         return shape[2], *layout.grid
     channels, height, width = (

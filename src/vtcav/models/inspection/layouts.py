@@ -54,9 +54,14 @@ def find_layouts(
     grids: set[tuple[int, int]] = set()
     for call in sorted(trace.calls, key=lambda call: call.end):
         shape = call.shape
-        if shape is None or len(shape) not in (3, 4) or shape[0] != 1 or 0 in shape:
+        if shape is None or len(shape) not in (3, 4) or 0 in shape:
             continue
-        layout = _named(call, shape, named)
+        fitting = named
+        if several := shape[0] != 1:  # for one image: these can only be its tiles
+            fitting = {name: each for name, each in named.items() if each.order == "tiles"}
+        layout = _named(call, shape, fitting)
+        if several and layout is None:
+            continue
         if layout is None:
             ambiguous = is_ambiguous(shape, image)
             other = wide().get(call.name) if ambiguous else None

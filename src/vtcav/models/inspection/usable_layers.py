@@ -194,7 +194,10 @@ class UsableLayers:
             return f"gives no tensor, expected {_FORMS}"
         if call not in self.layouts:
             where = f"a tensor of shape {call.shape} for one image"
-            return f"gives {where}, expected {_FORMS}; what holds maps can be named by layouts="
+            tiles = " (tiles of the picture: 'tiles(2x3)')" if call.shape[0] > 1 else ""
+            return (
+                f"gives {where}, expected {_FORMS}; what holds maps can be named by layouts={tiles}"
+            )
         layout = self.layouts[call]
         _, height, width = map_shape(layout, call.shape)
         if height * width == 1:
