@@ -2,7 +2,7 @@
 
 All four tags are taken out of a network that was trained with them, at several layers. Removing tag
 and texture from test scenes measures their effects before and after. As a control the same is done
-along the same directions with their channels permuted.
+along patterns with permuted channels, with the filters that find these as well.
 
     python benchmarks/correction.py WEIGHTS 71 72 --q 0.75 1 --layers block4,block5 --rounds 1,2,3
 """
@@ -21,6 +21,8 @@ from vtcav.errors import CavError
 from vtcav.evaluation.experiment.drawn_unit import DrawnExperiment, UnitSettings
 from vtcav.explainer.correction.corrected_network import CorrectedNetwork
 from vtcav.explainer.correction.projections import ConceptRemoval, Direction
+from vtcav.method.erasure.place_filter import Background, outer_products
+from vtcav.method.projection import joint_patterns
 
 EACH = 100
 """Test scenes of each class."""
@@ -44,14 +46,19 @@ def measured(net, inputs, labels):
     return row | {k: float((v.argmax(1) == labels).double().mean()) for k, v in z.items()}, z
 
 
-def permuted(direction, mean, seed):
-    """Return a direction with the channels of its filters and patterns permuted alike."""
+def control(direction, F, seed):
+    """Return patterns with permuted channels, and the filters that find these as well."""
+    mean = F.mean((0, 2, 3))
+    locations = F.shape[0] * F.shape[2] * F.shape[3]
+    background = Background.of(locations, mean, outer_products(F, mean))
     order = torch.randperm(len(mean), generator=torch.Generator().manual_seed(seed))
-    w, P = direction.w[:, order], direction.P[:, order]
-    return Direction(w, w @ mean, P, direction.low, direction.level)
+    d = direction.P[:, order]
+    w = background.filters(mean + d)
+    everywhere = torch.full((len(w),), -torch.inf)
+    return Direction(w, w @ mean, joint_patterns(w, d).to(w), everywhere, everywhere)
 
 
-def corrections(explainer, tags, layer, when, rounds):
+def corrections(explainer, tags, negatives, layer, when, rounds):
     """Yield the number of rounds and the network corrected in so many."""
     fixed = explainer.correct(tags, layer, when, rounds=max(rounds), anyway=True)
     own, module = fixed.removal, explainer.model.module
@@ -60,12 +67,11 @@ def corrections(explainer, tags, layer, when, rounds):
             removal = ConceptRemoval(own.directions[:count], when, own.layout)
             report = replace(fixed.report, seen=fixed.report.seen[:count])
             yield str(count), CorrectedNetwork(module, layer, removal, report)
-    mean = explainer.cavs.evidence(tags[0])[1].gap[layer].mean(0)
-    control = [permuted(direction, mean, i) for i, direction in enumerate(own.directions)]
-    yield (
-        "control",
-        CorrectedNetwork(module, layer, ConceptRemoval(control, when, own.layout), fixed.report),
-    )
+    if when == "always":
+        F = explainer.model.activations(negatives, [layer])[layer]
+        random = [control(direction, F, i) for i, direction in enumerate(own.directions)]
+        removal = ConceptRemoval(random, when, own.layout)
+        yield "control", CorrectedNetwork(module, layer, removal, fixed.report)
 
 
 def rows(experiment, seed, q, options):
@@ -78,13 +84,16 @@ def rows(experiment, seed, q, options):
     explainer.fit(*chosen, null_cavs=0, bootstraps=0)
     inputs = {name: experiment.input(pictures) for name, pictures in trial.versions.items()}
     labels = torch.tensor(trial.labels)
+    negatives = experiment.input(sets.negatives[tags[0]])
     before, z0 = measured(model.module, inputs, labels)
     key = {"seed": seed, "q": q}
     yield key | {"layer": "", "when": "", "rounds": "", **before}
     for layer in options.layers:
         for when in options.when:
             try:
-                for count, fixed in corrections(explainer, tags, layer, when, options.rounds):
+                for count, fixed in corrections(
+                    explainer, tags, negatives, layer, when, options.rounds
+                ):
                     after, z = measured(fixed, inputs, labels)
                     same = (z["without_tag"] == z0["without_tag"]).all(1).double().mean()
                     yield key | {

@@ -164,7 +164,7 @@ def test_one_network_does_not_differ_from_itself(explainers):
     assert len(tested) == 6
     assert (tested["difference"] == 0).all()
     assert (tested["p_value"] == 1).all()
-    assert same.conclusion.startswith("No difference beyond 0.1 was found: none of 6 comparisons")
+    assert same.conclusion.startswith("No difference beyond 0.15 was found: none of 6 comparisons")
     assert same.shown == ()
     assert same.plot().axes
 

@@ -15,7 +15,7 @@ from vtcav.parameters import Between, Constraint, Flag, Settings, Text, Whole, W
 When: TypeAlias = Literal["present", "always"]
 """Which images a correction changes."""
 
-MARGIN = 0.1
+MARGIN = 0.15
 """The difference that two networks may have and still count as alike, where none is given."""
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import TYPE_CHECKING
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from vtcav.evaluation.panels import frame, panels
@@ -12,7 +12,7 @@ from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.figures.lettering import SMALL, labels
 from vtcav.results.figures.page import own_style
 from vtcav.results.figures.palette import BLUE
-from vtcav.results.words import count, value
+from vtcav.results.words import count, interval, value
 
 if TYPE_CHECKING:
     from vtcav.evaluation.result import EvaluationResult
@@ -55,11 +55,9 @@ def plot_pairs(pairs: EvaluationResult, figure: Figure) -> Figure:
             x = own["attribution"].to_numpy(float)
             axes.plot(x, own["placebo"], "o", color="0.75", markersize=2.5)
             axes.plot(x, own["measured"], "o", color=BLUE, markersize=3)
-            if np.isnan(row["spearman"]):
-                text = "no correlation"
-            else:
-                ends = f"{value(row['spearman_low'])} to {value(row['spearman_high'])}"
-                text = f"rho {value(row['spearman'])} ({ends})"
+            ends = interval(row["spearman_low"], row["spearman_high"])
+            text = f"rho {value(row['spearman'])}" + f" ({ends})" * bool(ends)
+            text = "no correlation" if isnan(row["spearman"]) else text
             head = f"{columns[j]}\n{text}" if i == 0 else text
             axes.set_title(head, loc="left", size=SMALL)
     for axes in grid[-1]:

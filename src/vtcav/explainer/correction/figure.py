@@ -8,9 +8,10 @@ from typing import Any, Protocol
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from vtcav.results.figures.lettering import shorten
-from vtcav.results.figures.page import MARGIN, Page, nice_limit, own_style, show_axis
+from vtcav.results.figures.page import MARGIN, Page, own_style, show_axis
 from vtcav.results.figures.palette import BLUE, MUTED
 from vtcav.results.words import value
 
@@ -51,6 +52,8 @@ def plot_correction(report: _Report, figure: Figure) -> Figure:
         The figure.
     """
     accuracy, effects = _measured(report.accuracy), _measured(report.effects)
+    # of a class both parts, or the one that it has
+    accuracy = [row for row in accuracy if not row["class_name"] or row["shown"] != "all"]
     bands = [
         ("accuracy", [_of_class(row) for row in accuracy], accuracy),
         ("effect (logits)", [_of_concept(row) for row in effects], effects),
@@ -95,10 +98,10 @@ def _draw(
 ) -> None:
     """Draw a band: for every row the values before and after, joined by a line."""
     values = [row[when] for row in rows for when in ("before", "after")]
-    low = min(0.0, *values)
-    most = nice_limit(max(*values, 1e-9)) if what != "accuracy" else 1.0
+    ends = min(0.0, *values), max(*values, 1.0 if what == "accuracy" else 1e-9)
+    ticks = [tick for tick in MaxNLocator(4).tick_values(*ends) if ends[0] <= tick <= ends[1]]
     axes = page.axes(MARGIN + _NAMES, top, _BARS, len(rows) * _ROW, what)
-    axes.set(xlim=(low, most), ylim=(len(rows), 0))
+    axes.set(xlim=ends, ylim=(len(rows), 0))
     for i, (text, row) in enumerate(zip(texts, rows, strict=True)):
         middle, pair = i + 0.5, (row["before"], row["after"])
         axes.plot(pair, [middle] * 2, color=BLUE, linewidth=1.2)
@@ -109,5 +112,5 @@ def _draw(
         page.text(MARGIN, place, shorten(text, _NAMES - 0.1), centred=True)
         text = f"{value(row['before'])} → {value(row['after'])}"
         page.text(MARGIN + _NAMES + _BARS + 0.15, place, text, centred=True)
-    show_axis(axes, [0, most / 2, most])
+    show_axis(axes, ticks)
     page.text(MARGIN + _NAMES, top + len(rows) * _ROW + 0.3, what, color=MUTED)

@@ -21,8 +21,8 @@ from vtcav.results.words import SIGNIFICANT, equal_or_less, value
 # Inches.
 _NAMES, _BARS, _NUMBERS = 4.4, 3.0, 1.7
 _ROW = 0.24
-_SIDE = 1.05
-_CELL = _SIDE + 0.12
+_SIDE, _GAP = 0.95, 0.03
+_CELL = 3 * _SIDE + 2 * _GAP + 0.12
 _TOP = MARGIN + 0.65
 _MOST = 20
 _NOTE = (
@@ -109,7 +109,8 @@ def _named(row: Mapping[Any, Any]) -> str:
 def _draw_rows(page: Page, rows: Sequence[Mapping[Any, Any]], margin: float) -> None:
     """Draw a point with its interval for every row."""
     ends = [abs(row[name]) for row in rows for name in ("low", "high")]
-    most = nice_limit(max(margin, *ends))
+    most = max(margin, *ends)
+    most = nice_limit(most) if most < 1 else most
     axes = page.axes(MARGIN + _NAMES, _TOP, _BARS, len(rows) * _ROW, "differences")
     axes.set(xlim=(-most, most), ylim=(len(rows), 0))
     axes.axvspan(-margin, margin, color="0.93", zorder=0)
@@ -137,14 +138,14 @@ def _draw_group(page: Page, group: Sequence[_Shown], top: float) -> None:
     text = f"“{one.concept}” in {one.class_name}: picture, {one.layer_a} of a, {one.layer_b} of b"
     page.text(MARGIN, top, text, color=MUTED)
     for i, each in enumerate(group):
-        left = MARGIN + i * 3.2 * _CELL * 0.9
+        left = MARGIN + i * _CELL
         overlay = Overlay(each.picture, each.box)
         wide, high = overlay.size(_SIDE)
         scale = min(1.0, _SIDE / wide, _SIDE / high)
         wide, high = wide * scale, high * scale
-        head, step = top + LINE_HEIGHT, _CELL * 0.9
+        head, step = top + LINE_HEIGHT, _SIDE + _GAP
         overlay.show_picture(page.axes(left, head, wide, high))
         for j, M in enumerate((each.map_a, each.map_b), 1):
             overlay.show_map(page.axes(left + j * step, head, wide, high), M, smooth=False)
-        name = shorten(basename(each.image), 3 * step)
+        name = shorten(basename(each.image), _CELL - 0.1)
         page.text(left, head + _SIDE + 0.04, name)
