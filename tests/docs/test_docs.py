@@ -130,6 +130,29 @@ def test_every_command_and_option_in_the_pages_exists():
         assert set(re.findall(r"\s(--?[a-z][a-z-]*)", command)) <= options, command
 
 
+RETIRED = {
+    "secant": "rescale multiplier",
+    "mean gradient": "rescale multiplier",
+    "doubling": "successive refinement",
+    "+- at most": "error",
+    "concepts of random images": "random concepts, null CAVs",
+    "perceptual print": "perceptual hash",
+    "rise of the best class": "logit difference",
+    "looks surer": "is overconfident",
+    "heatmap": "concept map",
+    "heat map": "concept map",
+}
+
+
+def test_words_are_those_of_the_glossary():
+    texts = [*PAGES, ROOT / "CHANGELOG.md", *(ROOT / "src").rglob("*.py")]
+    texts += (ROOT / "src").rglob("*.jinja")
+    for path in texts:
+        text = path.read_text(encoding="utf-8").lower()
+        found = {word: better for word, better in RETIRED.items() if word in text}
+        assert not found, path
+
+
 def test_every_make_target_in_the_pages_exists():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
     named = {t for page in PAGES for t in re.findall(r"^make ([a-z]+)", page.read_text(), re.M)}

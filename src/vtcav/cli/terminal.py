@@ -138,7 +138,7 @@ def by_class(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     rest["note"] = [notes_by_class(group) for _, group in groups]
     titles = {key: key for key in keys} | {index: str(names[index]) for index in wide.columns}
     found = rest.join(wide).reset_index()
-    return found, titles | {"presence": "presence", "error": "+- at most", "note": "note"}
+    return found, titles | {"presence": "presence", "error": "error", "note": "note"}
 
 
 def print_summary(title: str, summary: pd.DataFrame, null_cavs: int) -> None:

@@ -191,7 +191,7 @@ def _sentence(row: AttributionRow) -> str:
     return (
         f"“{clear(row['concept'])}” counts for “{clear(row['class_name'])}” at "
         f"{clear(row['layer'])}: {value(row['attribution'])} (q = {value(row['q_value'])}"
-        f"{examples}; concepts of random images get {value(row['null_mean'])}; "
+        f"{examples}; random concepts get {value(row['null_mean'])}; "
         f"diagnostics: {row.level})."
     )
 

@@ -124,7 +124,7 @@ def _claim(row: AttributionRow) -> Statement:
         f"{row.as_much} (q = {value(row['q_value'])})",
         images and f"95 % interval for other images {images}",
         row.examples and f"for other examples {row.examples}",
-        f"concepts of random images get {value(row['null_mean'])}",
+        f"random concepts get {value(row['null_mean'])}",
     ]
     text = (
         f"“{clear(row['concept'])}” counts for “{clear(row['class_name'])}” at "
@@ -205,7 +205,7 @@ def _tested(rows: Sequence[AttributionRow], classes: int) -> str:
     tested = sum(n for verdict, n in counts.items() if verdict not in (NOT_TESTED, NOT_SEPARATED))
     if not tested:
         return (
-            "No attribution to a class was tested against concepts of random images: none can be "
+            "No attribution to a class was tested against random concepts: none can be "
             "told from chance."
         )
     sentence = (
