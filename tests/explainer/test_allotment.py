@@ -28,6 +28,15 @@ def test_the_budget_is_spent_evenly(images):
     assert sum(every for _, every in found) == min(10, images)
 
 
+def test_images_that_alternate_between_two_kinds_share_alike():
+    found = taken(Allotment(20, 40), [True] * 40)
+    placebos = [bool(numbers) for numbers, _ in found]
+    fills = [every for _, every in found]
+    for given, total in ((placebos, 20), (fills, 10)):
+        assert sum(given) == total
+        assert total / 4 <= sum(given[::2]) <= 3 * total / 4
+
+
 def test_the_few_images_that_show_a_concept_get_more():
     found = taken(Allotment(20, 40), [position % 10 == 9 for position in range(40)])
     assert [len(each[0]) for each in found if each] == [5, 5, 5, 5]

@@ -1,13 +1,17 @@
 """The allotment of placebos and ways to fill to the images of a class.
 
 Every image is filled in for every concept. What tells how sure the answer is costs more passes and
-is about the mean over images, so that some images are enough.
+is about the mean over images, so that some images are enough. They are drawn, one from each stretch
+of the images: every second image would be of one kind alone where kinds alternate.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
 
 FILL_IMAGES = 10
 """The images of a class that are filled in all ways."""
@@ -32,8 +36,11 @@ class Allotment:
     """
 
     def __init__(self, placebos: int, images: int = 1, filled: int = FILL_IMAGES) -> None:
-        self._budget = {"placebos": placebos, "fills": min(filled, images)}
-        self._images = max(1, images)
+        images = max(1, images)
+        self._due = {
+            "placebos": _due(placebos, images, seed=0),
+            "fills": _due(min(filled, images), images, seed=1),
+        }
         self._given: dict[tuple[str, str], int] = defaultdict(int)
         self._position = 0
 
@@ -55,15 +62,24 @@ class Allotment:
 
     def placebos(self, concept: str) -> range:
         """Take the placebos that are due at this image, which shows the concept, by number."""
-        return self._taken(concept, "placebos", self._budget["placebos"])
+        return self._taken(concept, "placebos")
 
     def all_fills(self, concept: str) -> bool:
         """Take whether this image, which shows the concept, is filled in all ways."""
-        return bool(self._taken(concept, "fills", 1))
+        return bool(self._taken(concept, "fills", most=1))
 
-    def _taken(self, concept: str, what: str, most: int) -> range:
-        given = self._given[concept, what]
-        due = ceil(self._budget[what] * min(1, self._position / self._images))
-        taken = range(given, max(given, min(due, given + most)))
+    def _taken(self, concept: str, what: str, most: int | None = None) -> range:
+        given, each = self._given[concept, what], self._due[what]
+        due = int(each[min(self._position, len(each)) - 1])
+        taken = range(given, max(given, due if most is None else min(due, given + most)))
         self._given[concept, what] = taken.stop
         return taken
+
+
+def _due(budget: int, images: int, seed: int) -> NDArray[np.intp]:
+    """Return how much of a budget is due by each image [images], alike for all but a draw."""
+    counts = np.full(images, budget // images)
+    if rest := budget % images:
+        ends = np.arange(rest + 1) * images // rest
+        counts[np.random.default_rng(seed).integers(ends[:-1], ends[1:])] += 1
+    return counts.cumsum()

@@ -43,8 +43,8 @@ def _of_set(run: Pass, learned: LearnedSet) -> dict[str, ZeroMaps]:
 
 def _computed(run: Pass, learned: LearnedSet, layers: list[str]) -> dict[str, ZeroMaps]:
     model, parts = run.model, {layer: list[ZeroMaps]() for layer in layers}
-    spread = max(1, len(learned.used) // _MOST)
-    refs = learned.used[::spread][:_MOST]
+    order = torch.randperm(len(learned.used), generator=torch.Generator().manual_seed(0))
+    refs = [learned.used[image] for image in order[:_MOST].sort().values.tolist()]
     for batch in Batches(refs, model.preprocess, run.batch_size, strict=True):
         with network_errors(f"for examples such as {batch.names[0]!r}"):
             maps, z = model.activations_and_logits(batch.x, layers)
