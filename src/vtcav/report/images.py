@@ -82,6 +82,7 @@ def image_part(explained: LocalExplanation, trust: Trust) -> ImagePart:
                     {row.verdict for row in rows},
                     erased=not of_pictures(explained.effects).empty,
                 ),
+                *explained.provenance.picture_notes,
             ],
         },
     )
