@@ -93,8 +93,6 @@ class CorrectedNetwork(nn.Module):
         save_file(tensors, folder / "correction.safetensors")
         layout = asdict(self.removal.layout)
         return {
-            "layer": self.layer,
-            "when": self.removal.when,
             "rounds": len(self.removal.rounds),
             "layout": layout | {"part": list(layout["part"])},
             "report": self.report.write(folder),
@@ -124,21 +122,24 @@ class CorrectedNetwork(nn.Module):
         module = network.module if isinstance(network, Classifier) else network
         with reading(folder, _WHAT.removeprefix("the ")):
             report = CorrectionReport.read(Path(folder), manifest["report"])
-            expected = report.provenance.model
-            if not isinstance(module, nn.Module) or fingerprint(module) != expected["fingerprint"]:
-                raise CavError(
-                    f"the correction in {str(folder)!r} was made for {expected['network']} "
-                    f"(fingerprint {expected['fingerprint'][:12]}), got another network, or other "
-                    "weights; load that network, or correct this one"
-                )
             tensors = load_file(Path(folder) / "correction.safetensors")
             rounds = [_direction(tensors, i) for i in range(manifest["rounds"])]
-            removal = ConceptRemoval(rounds, manifest["when"], _layout(manifest["layout"]))
-            return cls(module, manifest["layer"], removal, report)
+            removal = ConceptRemoval(rounds, report.when, _layout(manifest["layout"]))
+        expected = report.provenance.model
+        if not isinstance(module, nn.Module) or fingerprint(module) != expected["fingerprint"]:
+            raise CavError(
+                f"the correction in {str(folder)!r} was made for {expected['network']} "
+                f"(fingerprint {expected['fingerprint'][:12]}), got another network, or other "
+                "weights; load that network, or correct this one"
+            )
+        return cls(module, report.layer, removal, report)
 
 
 def _direction(tensors: Mapping[str, Tensor], i: int) -> Direction:
-    return Direction(*(tensors[f"rounds.{i}.{name}"] for name in Direction._fields))
+    found = Direction(*(tensors[f"rounds.{i}.{name}"] for name in Direction._fields))
+    if not all(bool(tensor.isfinite().all()) for tensor in found):
+        raise ValueError(f"round {i} holds numbers that are not finite")
+    return found
 
 
 def _layout(data: Mapping[str, Any]) -> Layout:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from math import nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, get_type_hints
 
 from vtcav.explainer.settings import When
 from vtcav.files.manifest import read_table, records, write_table
+from vtcav.files.schema import Column, Saved, checked, checked_table
 from vtcav.images.references import Skipped
 from vtcav.method.significance import student_interval
 from vtcav.results.provenance import Provenance
@@ -221,17 +222,44 @@ class CorrectionReport:
 
     @classmethod
     def read(cls, folder: Path, data: Mapping[str, Any]) -> Self:
-        """Return what `write` wrote."""
+        """Return what `write` wrote.
+
+        Raises:
+            ValueError: When something does not fit its declaration.
+        """
+        saved = checked(_Saved, data)
+        rows = read_table(folder / "correction_images")
+        if len(rows):
+            rows = checked_table(rows, "correction_images", _COLUMNS, {})
         return cls(
-            concepts=tuple(data["concepts"]),
-            layer=data["layer"],
-            when=data["when"],
-            seen=tuple(data["seen"]),
-            doubts=tuple(Doubt(**doubt) for doubt in data["doubts"]),
-            skipped=tuple(Skipped(**skip) for skip in data["skipped"]),
-            provenance=Provenance.read(data["provenance"]),
-            _rows=read_table(folder / "correction_images"),
+            concepts=saved.concepts,
+            layer=saved.layer,
+            when=saved.when,
+            seen=saved.seen,
+            doubts=saved.doubts,
+            skipped=saved.skipped,
+            provenance=Provenance.read(data.get("provenance")),
+            _rows=rows,
         )
+
+
+_COLUMNS = {
+    **{
+        name: Column(kind, gaps=kind is float)
+        for name, kind in get_type_hints(CorrectedRow).items()
+    },
+    "change": Column(float, 0),
+    "area": Column(float, 0, 1 + 1e-6, gaps=True),
+}
+
+
+class _Saved(Saved):
+    concepts: tuple[str, ...]
+    layer: str
+    when: When
+    seen: tuple[dict[str, float], ...]
+    doubts: tuple[Doubt, ...]
+    skipped: tuple[Skipped, ...]
 
 
 def _compared(group: pd.DataFrame, before: str, after: str) -> dict[str, Any]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from vtcav.explainer.versus.differences import ATTRIBUTION
+from vtcav.explainer.versus.differences import ATTRIBUTION, COLUMNS
 from vtcav.explainer.versus.layer_pairs import LayerPairs
 from vtcav.files.manifest import (
     load_manifest,
@@ -21,6 +22,7 @@ from vtcav.files.manifest import (
     save_result,
     write_table,
 )
+from vtcav.files.schema import Column, Saved, checked, checked_table
 from vtcav.images.input_box import Shares
 from vtcav.results.provenance import Provenance
 from vtcav.results.tables import json_text, printable
@@ -188,32 +190,52 @@ class Versus:
         """
         manifest = load_manifest(folder, KIND, _WHAT)
         with reading(folder, _WHAT.removeprefix("the ")):
+            data = checked(_Saved, manifest)
             stored = read_arrays(Path(folder) / "versus_pictures.npz")
-            first, second = manifest["names"]
-            rest = [tuple(names) for names in manifest["left_out"]]
-            pairs = tuple((a, b) for a, b in manifest["layers"])
+            table = read_table(Path(folder) / "versus_differences")
+            first, second = (Provenance.read(each) for each in manifest["provenance"])
             return cls(
-                names=(first, second),
-                layers=LayerPairs(pairs, manifest["paired"], (rest[0], rest[1])),
-                margin=manifest["margin"],
-                shown=tuple(_shown(one, stored, i) for i, one in enumerate(manifest["shown"])),
-                provenance=_both(manifest["provenance"]),
-                _table=read_table(Path(folder) / "versus_differences"),
+                names=data.names,
+                layers=LayerPairs(data.layers, data.paired, data.left_out),
+                margin=data.margin,
+                shown=tuple(one.read(stored, i) for i, one in enumerate(data.shown)),
+                provenance=(first, second),
+                _table=checked_table(table, "versus_differences", _COLUMNS, {}),
             )
 
 
-_ARRAYS = "picture", "map_a", "map_b"
 _NAMES = "class_name", "concept", "image", "layer_a", "layer_b", "box"
+_ARRAYS = "picture", "map_a", "map_b"
+_COLUMNS = {
+    **dict.fromkeys(COLUMNS, Column(float, gaps=True)),
+    **dict.fromkeys(("class_name", "quantity", "layer_a", "layer_b", "concept"), Column(str)),
+    **dict.fromkeys(("note_a", "note_b"), Column(str)),
+    **dict.fromkeys(("p_value", "q_value"), Column(float, 0, 1, gaps=True)),
+    "n": Column(int, 0),
+}
 
 
-def _shown(one: Mapping[str, Any], stored: Mapping[str, Any], i: int) -> SideBySide:
-    arrays = {name: stored[f"{name}/{i}"] for name in _ARRAYS}
-    return SideBySide(**{**one, "box": tuple(one["box"])}, **arrays)
+class _Shown(Saved):
+    class_name: str
+    concept: str
+    image: str
+    layer_a: str
+    layer_b: str
+    box: Shares
+
+    def read(self, stored: Mapping[str, NDArray[Any]], i: int) -> SideBySide:
+        """Return the image with its pictures."""
+        content: dict[str, Any] = {name: stored[f"{name}/{i}"] for name in _ARRAYS}
+        return SideBySide(**content | {name: getattr(self, name) for name in _NAMES})
 
 
-def _both(data: list[dict[str, Any]]) -> tuple[Provenance, Provenance]:
-    first, second = (Provenance.read(each) for each in data)
-    return first, second
+class _Saved(Saved):
+    names: tuple[str, str]
+    layers: tuple[tuple[str, str], ...]
+    paired: str
+    left_out: tuple[tuple[str, ...], tuple[str, ...]]
+    margin: Annotated[float, Field(ge=0, lt=1)]
+    shown: tuple[_Shown, ...]
 
 
 def _sentences(table: pd.DataFrame) -> Iterator[str]:
