@@ -2,19 +2,26 @@
 
 import io
 import json
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import vtcav
-from tests.helpers.explorers import TOKEN, bomb, encoded, photo, small_session
+from tests.helpers.explorers import TOKEN, bomb, encoded, photo, served, small_session
 from tests.helpers.small import pictures, small_model
-from vtcav.explorer import create_app, limits
-from vtcav.explorer.export import command
+from vtcav.errors import ConceptError, ImageError
+from vtcav.explorer import create_app, limits, server
+from vtcav.explorer.export import command, save_folders
+from vtcav.explorer.pictures import PictureRef, Pictures
+from vtcav.explorer.scheduling import LatestRequests, SupersededError
 
 testclient = pytest.importorskip("starlette.testclient")
 
@@ -362,7 +369,13 @@ def test_odd_requests_get_one_sentence(client, change, status):
 
 def test_a_page_that_is_loaded_again_finds_its_concepts(client):
     work = {"concepts": [concept(shown(client), name="<b>striped</b>", negatives=[], shared=False)]}
-    assert client.put("/api/work", json=work).json() == {"kept": True}
+    edition = client.get("/api/session").json()["edition"]
+    assert client.put("/api/work", json={**work, "edition": edition}).json() == {
+        "edition": edition + 1
+    }
+    other = client.put("/api/work", json={"concepts": [], "edition": edition})  # of another tab
+    assert (other.status_code, other.json()["outdated"]) == (409, True)
+    assert "another tab has changed" in other.json()["error"]
     (found,) = client.get("/api/session").json()["concepts"]
     assert found["name"] == "<b>striped</b>"
     assert len(found["examples"]) == 5
@@ -568,3 +581,58 @@ def test_the_page_is_in_the_package():
     assert {"index.html", "style.css", "main.js"} <= names
     assert "http://" not in page
     assert "https://" not in page
+
+
+def test_replacing_puts_the_old_folders_back_where_it_fails(tmp_path, monkeypatch):
+    ref = PictureRef("one.png", encoded(photo()))
+    places = save_folders(tmp_path, "blob", {"concepts": [ref], "negatives": [ref]}, replace=False)
+    kept = {path: path.read_bytes() for place in places for path in place.iterdir()}
+    rename = Path.rename
+
+    def failing(self, target):
+        if self.name == "negatives" and Path(target).parent.name == "negatives":
+            raise OSError("no more")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    sets = {"concepts": [ref] * 2, "negatives": [ref] * 2}
+    with pytest.raises(ConceptError, match="no more"):
+        save_folders(tmp_path, "blob", sets, replace=True)
+    assert {path: path.read_bytes() for place in places for path in place.iterdir()} == kept
+
+
+def test_uploads_at_once_keep_to_the_limit(monkeypatch):
+    monkeypatch.setattr(limits, "PICTURES", 3)
+    held, data = Pictures(), encoded(photo())
+
+    def upload(number):
+        with suppress(ImageError):
+            held.upload(data, f"{number}.png")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(upload, range(12)))
+    assert len(held.listed("upload")) == 3
+
+
+def test_computations_end_with_the_program(session):
+    check = LatestRequests().check("explain", 1)
+    check()
+    latest = LatestRequests()
+    check = latest.check("explain", 1)
+    latest.end()
+    with pytest.raises(SupersededError, match="has ended"):
+        check()
+
+
+def test_sockets_that_say_nothing(session, tmp_path, monkeypatch):
+    """Of another user of the machine; neither do they make answers fail, nor do they stay."""
+    monkeypatch.setattr(server, "_IDLE", 0.5)
+    with served(session, tmp_path) as address:
+        port = int(address.split(":")[2].split("/")[0])
+        idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(150)]
+        with urlopen(address) as answer:
+            assert answer.status == 200
+        idle[0].settimeout(10)
+        assert idle[0].recv(1) == b""
+        for each in idle:
+            each.close()

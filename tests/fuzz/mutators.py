@@ -141,6 +141,8 @@ def mutated_array(random, array):
 def mutated_dict(random, data, mutate):
     """Return a mapping with one value mutated, dropped, renamed or put in another's place."""
     data = dict(data)
+    if not data:
+        return {"x": np.zeros(2)}
     name = random.choice(sorted(data))
     kind = random.randrange(6)
     if kind == 0:

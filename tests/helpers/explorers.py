@@ -36,13 +36,12 @@ def served(session, output):
     """Serve an explorer on a free port, as `vtcav explore` does."""
     import uvicorn
 
-    from vtcav.explorer.server import listen
+    from vtcav.explorer.server import configured, listen
 
     with listen(0) as listening:
         port = listening.getsockname()[1]
         app = create_app(session, token=TOKEN, hosts=[f"127.0.0.1:{port}"], output=output)
-        config = uvicorn.Config(app, log_level="error", access_log=False, ws="none")
-        server = uvicorn.Server(config)
+        server = uvicorn.Server(configured(app))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         try:

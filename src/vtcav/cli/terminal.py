@@ -7,12 +7,12 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from vtcav.errors import SUBJECT
+from vtcav.errors import SUBJECT, ExplanationError
 from vtcav.files.manifest import records
 from vtcav.results.words import SIGNIFICANT, interval, not_significant, notes_by_class
 
@@ -77,8 +77,32 @@ def print_line(text: str) -> None:
     """Print a line at once."""
     stream = _RESULTS.get() or sys.stdout
     if stream is not None:  # it is, in a program without a console
-        stream.write(f"{text}\n")
-        stream.flush()
+        with _written(stream):
+            stream.write(f"{text}\n")
+            stream.flush()
+
+
+@contextmanager
+def _written(stream: TextIO) -> Iterator[None]:
+    """Turn errors of writing, as on a full disk, into one sentence.
+
+    What is left in the stream goes nowhere: Python would try again at its end.
+    """
+    try:
+        yield
+    except BrokenPipeError:  # the reader had enough, as `head` has
+        _leave(stream)
+        raise
+    except OSError as error:
+        _leave(stream)
+        raise ExplanationError(f"cannot write the output: {error.strerror or error}") from error
+
+
+def _leave(stream: TextIO) -> None:
+    if number := _number(stream):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, number)
+        os.close(nowhere)
 
 
 def print_json(data: Any) -> None:
@@ -183,8 +207,10 @@ def print_table(
     for row in rows:
         table.add_row(*map(Text, row))
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
-    console.print(Text(f"\n{title}", style="bold"))
-    console.print(table)
+    with _written(sys.stdout):
+        console.print(Text(f"\n{title}", style="bold"))
+        console.print(table)
+        sys.stdout.flush()
 
 
 def show_warning(message: Warning | str, *place: Any, **more: Any) -> None:
@@ -205,4 +231,5 @@ def fail(message: str, code: int) -> int:
 
 def _complain(message: str) -> None:
     if sys.stderr is not None:
-        sys.stderr.write(f"vtcav: {message}\n")
+        with suppress(OSError):  # there is nowhere left to say it
+            sys.stderr.write(f"vtcav: {message}\n")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vtcav.datasets.patches import PatchImage
 from vtcav.errors import DatasetError, ImageError
 from vtcav.files.atomic import atomic_path, replace_files
+from vtcav.files.csv_text import unmarked, write_csv
 from vtcav.files.safe_names import folder_names
 from vtcav.images.references import ImageRef, write_picture
 
@@ -75,7 +76,7 @@ def _write(concepts: Mapping[str, Sequence[ImageRef]], folder: Path) -> dict[str
         table = pd.DataFrame(rows)
         if sources.is_file():
             table = pd.concat([_earlier(sources, table), table])
-        table.to_csv(partial, index=False)
+        write_csv(partial, table)
     return {name: folder / name for name in concepts}
 
 
@@ -84,7 +85,7 @@ def _earlier(sources: Path, table: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        found = pd.read_csv(sources, dtype=str, keep_default_na=False)
+        found = pd.read_csv(sources, dtype=str, keep_default_na=False).map(unmarked)
     except ValueError as error:
         raise DatasetError(f"cannot add to the table {str(sources)!r}: {error}") from error
     if list(found.columns) != list(table.columns):

@@ -35,7 +35,7 @@ from vtcav.explorer.schemas import (
     Work,
 )
 from vtcav.explorer.security import Guard
-from vtcav.explorer.session import Answer, Session
+from vtcav.explorer.session import Answer, OutdatedError, Session
 from vtcav.images.input_box import viewed
 from vtcav.images.preprocess import Preprocess
 from vtcav.images.references import Skipped
@@ -82,7 +82,11 @@ def create_app(
 
 def _errors(app: FastAPI) -> None:
     """Answer every error with one sentence."""
-    conflicts = {SupersededError: "superseded", ExistsError: "exists"}
+    conflicts: dict[type[VtcavError], str] = {
+        SupersededError: "superseded",
+        ExistsError: "exists",
+        OutdatedError: "outdated",
+    }
 
     @app.exception_handler(VtcavError)
     def failed(request: Request, error: VtcavError) -> Response:
@@ -121,14 +125,15 @@ def _pictures(app: FastAPI, session: Session) -> None:
 
     @app.get("/api/pictures/{key}")
     def show(key: str, size: int = _LARGEST_SHOWN, box: str = "", seen: bool = False) -> Response:
-        picture = session.pictures.decoded(key)
-        if box:
-            picture = picture.crop(_edges(box, session.pictures.get(key)))
-        if seen:
-            picture = _as_seen(session, picture)
-        shown = viewed(session.model.preprocess, picture).copy()
-        side = min(max(size, 16), _LARGEST_SHOWN)
-        shown.thumbnail((side, side))
+        with session.pictures.turn():
+            picture = session.pictures.decoded(key)
+            if box:
+                picture = picture.crop(_edges(box, session.pictures.get(key)))
+            if seen:
+                picture = _as_seen(session, picture)
+            shown = viewed(session.model.preprocess, picture).copy()
+            side = min(max(size, 16), _LARGEST_SHOWN)
+            shown.thumbnail((side, side))
         return _picture(shown, "webp", quality=85 if side > 200 else 80)
 
     @app.get("/api/inputs/{key}")
@@ -164,6 +169,7 @@ def _session(app: FastAPI, session: Session) -> None:
             "classes": session.model.class_names,
             "pictures": [_described(p) for p in session.pictures.listed()],
             "concepts": [spec.model_dump() for spec in session.work],
+            "edition": session.edition,
             "concept_pictures": [_described(p) for p in session.pictures.listed("concept")],
             "learned": [{"name": name} for name in session.learned],
             "negatives": {
@@ -187,9 +193,8 @@ def _session(app: FastAPI, session: Session) -> None:
         return asdict(session.status)
 
     @app.put("/api/work")
-    def keep(work: Work) -> dict[str, bool]:
-        session.work = list(work.concepts)
-        return {"kept": True}
+    def keep(work: Work) -> dict[str, int]:
+        return {"edition": session.keep(work.concepts, work.edition)}
 
 
 def _explanations(app: FastAPI, session: Session) -> None:

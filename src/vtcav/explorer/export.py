@@ -7,6 +7,7 @@ FOLDER/concepts/NAME/001.png ...     FOLDER/negatives/NAME/001.png ...     FOLDE
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -61,13 +62,28 @@ def save_folders(
             for part, refs in sets.items():
                 _write(Path(staging, part), refs)
                 targets[part].parent.mkdir(exist_ok=True)
-            for part, target in targets.items():
-                if target.exists():
-                    target.rename(Path(staging, f"old {part}"))
-                Path(staging, part).rename(target)
+            _replace(Path(staging), targets)
     except OSError as error:
         raise ConceptError(f"cannot write to {str(root)!r}: {error}") from error
     return list(targets.values())
+
+
+def _replace(staging: Path, targets: Mapping[str, Path]) -> None:
+    """Move folders to their places, all or none: what was there comes back when one fails.
+
+    Raises:
+        OSError: When one cannot be moved.
+    """
+    undo = contextlib.ExitStack()
+    with undo:
+        for part, target in targets.items():
+            if target.exists():
+                old = staging / f"old {part}"
+                target.rename(old)
+                undo.callback(old.rename, target)
+            (staging / part).rename(target)
+            undo.callback(target.rename, staging / part)
+        undo.pop_all()
 
 
 def save_bank(root: Path, name: str, bank: CavBank, *, replace: bool) -> Path:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeAlias
@@ -83,6 +84,8 @@ class Pictures:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
+        # a picture of 49 megapixels takes a gigabyte while it is decoded
+        self._decoding = threading.RLock()
         self._all: dict[str, Picture] = {}
         self._decoded: RecentlyUsed[str, Image.Image] = RecentlyUsed(_DECODED_BYTES, _bytes)
         self._patches: RecentlyUsed[tuple[str, Box], PictureRef] = RecentlyUsed(
@@ -105,6 +108,10 @@ class Pictures:
         Raises:
             ImageError: When they are not a picture of an accepted format, or too large.
         """
+        with self._decoding:  # so that limits hold for uploads that come at once
+            return self._uploaded(data, name)
+
+    def _uploaded(self, data: bytes, name: str) -> Picture:
         uploads = [picture.ref.source for picture in self.listed("upload")]
         held = [source for source in uploads if isinstance(source, bytes)]
         if len(held) >= limits.PICTURES:
@@ -160,11 +167,18 @@ class Pictures:
             ImageError: For an unknown key, or a picture that cannot be read.
         """
         picture = self.get(key)
-        decoded = self._decoded.get(key)
-        if decoded is None:
-            decoded = picture.ref.load()
-            self._decoded.put({key: decoded})
+        with self._decoding:
+            decoded = self._decoded.get(key)
+            if decoded is None:
+                decoded = picture.ref.load()
+                self._decoded.put({key: decoded})
         return decoded
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait until no other request works on whole pictures."""
+        with self._decoding:
+            yield
 
     def ref(self, key: str, box: Sequence[int] | None = None) -> PictureRef:
         """Return a reference to a picture, or to a patch of it, to learn concepts from.

@@ -53,6 +53,11 @@ class LatestRequests:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._newest: LRUCache[str, int] = LRUCache(200)
+        self._ended = False
+
+    def end(self) -> None:
+        """Let every check raise, as nobody waits for an answer any more."""
+        self._ended = True
 
     def check(self, kind: str, number: int) -> Callable[[], None]:
         """Record a request, and return a check that raises `SupersededError` after a newer one."""
@@ -62,6 +67,8 @@ class LatestRequests:
         def check() -> None:
             with self._lock:
                 newest = self._newest.get(kind, 0)
+            if self._ended:
+                raise SupersededError("the explorer has ended")
             if newest > number:
                 raise SupersededError("a newer request has come")
 

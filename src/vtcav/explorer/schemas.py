@@ -104,6 +104,10 @@ class SaveRequest(_Strict):
 
 
 class Work(_Strict):
-    """The concepts of a page, for when it is loaded again."""
+    """The concepts of a page, for when it is loaded again.
 
+    Without `edition`, that which the page began with, they replace those of any other page.
+    """
+
+    edition: int | None = Field(default=None, ge=0)
     concepts: list[ConceptSpec] = Field(max_length=limits.CONCEPTS)

@@ -11,7 +11,8 @@ import threading
 import webbrowser
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from vtcav.errors import ExplanationError, ExtraError, VtcavError
 from vtcav.explorer.scheduling import SupersededError
@@ -19,7 +20,11 @@ from vtcav.explorer.session import Session
 from vtcav.images.listing import ImageSource
 from vtcav.models.base import Model
 
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
 HOST = "127.0.0.1"
+_IDLE = 20.0  # seconds after which a connection without a request is closed
 
 
 def serve(
@@ -49,8 +54,6 @@ def serve(
     Raises:
         ExplanationError: When the port is taken.
     """
-    import uvicorn
-
     from vtcav.explorer.app import create_app
 
     session = model if isinstance(model, Session) else Session(model, **settings)
@@ -70,16 +73,6 @@ def serve(
         ended = threading.Event()
         warming = threading.Thread(target=_warm, args=(session, say, ended), daemon=True)
         warming.start()
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=1,
-            limit_concurrency=100,
-            ws="none",
-        )
         with contextlib.ExitStack() as stack:
             if open_browser:
                 page = stack.enter_context(redirect(address))
@@ -87,7 +80,58 @@ def serve(
             stack.callback(warming.join)
             # a thread that is inside of PyTorch when Python ends takes the process down with it
             stack.callback(ended.set)
-            uvicorn.Server(config).run(sockets=[listening])
+            _server(configured(app), session).run(sockets=[listening])
+
+
+def configured(app: ASGIApp) -> Any:
+    """Return how uvicorn serves an application."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        http=_protocol(),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=3,
+        ws="none",
+    )
+
+
+def _protocol() -> type[Any]:
+    """Return uvicorn's protocol, which hangs up where no request comes.
+
+    Otherwise sockets that say nothing, of any user of the machine, use up all there are.
+    """
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class PatientProtocol(H11Protocol):
+        """Closes a connection that has not asked for anything within some seconds."""
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self.loop.call_later(_IDLE, self._hang_up)
+
+        def _hang_up(self) -> None:
+            if self.cycle is None and not self.transport.is_closing():
+                self.transport.close()
+
+    return PatientProtocol
+
+
+def _server(config: Any, session: Session) -> Any:
+    """Return uvicorn's server, whose first signal also ends the computations it would wait for."""
+    import uvicorn
+
+    class EndingServer(uvicorn.Server):
+        """Tells the session that nobody waits for an answer any more."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            session.latest.end()
+            super().handle_exit(sig, frame)
+
+    return EndingServer(config)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from vtcav.diagnostics.diagnosis import diagnose
 from vtcav.diagnostics.result import Diagnostics
-from vtcav.errors import ConceptError, ExplanationError
+from vtcav.errors import ConceptError, ExplanationError, VtcavError
 from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.erasure import RANDOM_CONCEPTS
 from vtcav.explainer.forward_pass import ForwardPass
@@ -100,6 +101,10 @@ class Status:
     total: int = 0
 
 
+class OutdatedError(VtcavError):
+    """Another page has changed the concepts since this one read them."""
+
+
 class Session:
     """A network, pictures and concepts, and caches of what was computed from them.
 
@@ -154,6 +159,8 @@ class Session:
         self._views: RecentlyUsed[str, PictureView] = RecentlyUsed(_VIEWS)
         self._banks: RecentlyUsed[tuple[object, ...], CavBank] = RecentlyUsed(_BANKS)
         self.work: list[ConceptSpec] = []
+        self.edition = 0
+        self._keeping = threading.Lock()
         self.skipped: list[Skipped] = []
         for name, source in (samples or {}).items():
             self.pictures.add(collect(source)[0], name, "sample")
@@ -169,6 +176,26 @@ class Session:
     def learned(self) -> tuple[str, ...]:
         """The names of the concepts in the file of CAVs, which can be shown but not changed."""
         return self._bank.names if self._bank else ()
+
+    def keep(self, concepts: Sequence[ConceptSpec], edition: int | None) -> int:
+        """Keep the concepts of a page for when it is loaded again, and return their edition.
+
+        Args:
+            concepts: The concepts.
+            edition: The edition that the page began with; None replaces any.
+
+        Raises:
+            OutdatedError: When another page has kept others since.
+        """
+        with self._keeping:
+            if edition is not None and edition != self.edition:
+                raise OutdatedError(
+                    "another tab has changed the concepts: those of this tab are not kept for when "
+                    "it is loaded again. Load it again to go on with those of the other tab"
+                )
+            self.work = list(concepts)
+            self.edition += 1
+            return self.edition
 
     # -- pictures -----------------------------------------------------------------------------
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
+
+_STAGING, _OLD = ".vtcav-", ".old"
+_ABANDONED = 3600.0  # seconds after which a result that is being written counts as abandoned
+_PATIENCE = 60.0  # seconds to wait for another writer
 
 
 @contextmanager
@@ -40,20 +46,76 @@ def replace_files(folder: Path, manifest: str = "") -> Iterator[Path]:
     folder = folder.absolute()  # pandas takes a relative "~" for the home folder
     created = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".vtcav-", dir=folder))
+    with _alone(folder) as alone:
+        _remove_abandoned(folder, 0 if alone else _ABANDONED)
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
+        try:
+            yield staging
+            _move_in(staging, folder, manifest)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+            if created and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Wait until no other process writes to a folder; yield whether that is sure.
+
+    The system ends the lock with the process, however that ends. Windows and some network file
+    systems have no locks of folders.
+
+    Raises:
+        OSError: When another process does not come to an end.
+    """
     try:
-        yield staging
-        _move_in(staging, folder, manifest)
+        import fcntl
+    except ImportError:
+        yield False
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        yield _locked(fcntl, handle, folder)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        if created and not any(folder.iterdir()):
-            folder.rmdir()
+        os.close(handle)
+
+
+def _locked(fcntl: ModuleType, handle: int, folder: Path) -> bool:
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise OSError(f"another process is writing to {str(folder)!r}") from None
+            time.sleep(0.05)
+        except OSError:
+            return False
+        else:
+            return True
+
+
+def _remove_abandoned(folder: Path, age: float) -> None:
+    """Remove what killed processes left of a result, where it is older than so many seconds."""
+    for left in folder.glob(f"{_STAGING}*"):
+        with suppress(OSError):
+            if left.stat().st_mtime <= time.time() - age:
+                _restore(left / _OLD, folder)
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _restore(old: Path, folder: Path) -> None:
+    """Put back what a killed process had moved aside and not replaced."""
+    if old.is_dir():
+        for path in old.iterdir():
+            if not (folder / path.name).exists():
+                path.replace(folder / path.name)
 
 
 def _move_in(staging: Path, folder: Path, manifest: str) -> None:
     """Move the content of `staging` into `folder`, all or nothing."""
     names = sorted((path.name for path in staging.iterdir()), key=lambda name: name == manifest)
-    old = staging / ".old"
+    old = staging / _OLD
     old.mkdir()
     try:
         for name in reversed(names):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtcav.errors import ExplanationError, VtcavError
 from vtcav.files.atomic import replace_files
+from vtcav.files.csv_text import write_csv
 from vtcav.files.hashing import file_hash, text_hash
 from vtcav.files.json_text import parsed
 
@@ -93,7 +94,7 @@ def load_manifest(
     if not _own(manifest) or manifest.get("kind") != kind:
         raise ExplanationError(f"{str(path)!r} was changed after it was saved; {again}")
     for name, digest in _files(manifest, path):
-        if not _is_file(folder / name) or file_hash(folder / name) != digest:
+        if _hash_of(folder / name) != digest:
             raise ExplanationError(
                 f"{str(folder / name)!r} is missing or was changed after it was saved; {again}"
             )
@@ -125,8 +126,8 @@ def reading(folder: str | Path, what: str, again: str = "save it again") -> Iter
 
 
 def write_table(stem: Path, table: pd.DataFrame) -> None:
-    """Write a table as CSV and Parquet."""
-    table.to_csv(stem.with_suffix(".csv"), index=False)
+    """Write a table as CSV (`files.csv_text` says how) and Parquet."""
+    write_csv(stem.with_suffix(".csv"), table)
     table.to_parquet(stem.with_suffix(".parquet"), index=False)
 
 
@@ -163,11 +164,12 @@ def _own(manifest: dict[str, Any]) -> bool:
         return False
 
 
-def _is_file(path: Path) -> bool:
+def _hash_of(path: Path) -> str:
+    """Return a file's hash; empty where there is none, also since a moment ago."""
     try:
-        return path.is_file()
-    except (OSError, ValueError):  # names that no file can have
-        return False
+        return file_hash(path) if path.is_file() else ""
+    except (OSError, ValueError):  # of ValueError: names that no file can have
+        return ""
 
 
 def _files(manifest: Mapping[str, Any], path: Path) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from vtcav.errors import ImageError
+from vtcav.errors import SUBJECT, ImageError
 from vtcav.images.decoding import (
     BandPicture,
     deep,
@@ -222,6 +223,13 @@ def _pages(source: Path | bytes) -> NDArray[Any]:
     return picture.values
 
 
+def _with_name(record: logging.LogRecord) -> bool:
+    """Put the name of the file into a message of a decoder."""
+    if subject := SUBJECT.get():
+        record.msg, record.args = f"{subject!r}: {record.getMessage()}", ()
+    return True
+
+
 def _by_tifffile(file: IO[bytes], *, needed: bool) -> Image.Image:
     """Decode the first page of a TIFF file whose pixels have many samples, or deep ones.
 
@@ -238,6 +246,7 @@ def _by_tifffile(file: IO[bytes], *, needed: bool) -> Image.Image:
             "'vtcav[tiff]'"
         ) from None
     file.seek(0)
+    logging.getLogger("tifffile").addFilter(_with_name)  # a second time it changes nothing
     with tifffile.TiffFile(file) as whole:
         page: Any = whole.pages[0]
         _check(page.shape, np.dtype(page.dtype))

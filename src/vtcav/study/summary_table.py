@@ -11,6 +11,7 @@ import pandas as pd
 
 from vtcav.diagnostics.levels import BAD
 from vtcav.diagnostics.result import Diagnostics
+from vtcav.files.csv_text import write_csv
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 
 COLUMNS = (
@@ -73,7 +74,7 @@ def distrusted(diagnostics: Diagnostics) -> dict[tuple[str, str], str]:
 def write_tables(stem: Path, table: pd.DataFrame, formats: tuple[str, ...]) -> None:
     """Write a table in some of the formats csv, parquet and json."""
     if "csv" in formats:
-        table.to_csv(stem.with_suffix(".csv"), index=False)
+        write_csv(stem.with_suffix(".csv"), table)
     if "parquet" in formats:
         table.to_parquet(stem.with_suffix(".parquet"), index=False)
     if "json" in formats:

@@ -27,6 +27,8 @@ _FORMATS = {
     "ppm": ("RGB", "L"),
     "tga": ("RGB",),
     "ico": ("RGBA",),
+    "npy": ("RGB", "L"),
+    "npz": ("RGB",),
 }
 
 
@@ -82,6 +84,9 @@ def _saved(pixels, kind, mode):
     else:
         image = image.convert(mode)
     data = io.BytesIO()
+    if kind in ("npy", "npz"):
+        (np.save if kind == "npy" else np.savez)(data, np.asarray(image))
+        return data.getvalue()
     exif = Image.Exif()
     exif[0x0112] = 6
     name = {"jpg": "JPEG", "tif": "TIFF"}.get(kind, kind.upper())

@@ -215,7 +215,7 @@ class _Record(Saved):
     used: Annotated[int, Field(ge=0)]
     skipped: tuple[Skipped, ...]
     sums: Mapping[str, str]
-    shape: tuple[int, ...]
+    shape: tuple[()] | tuple[int, int, int]
     first: str
     facts: tuple[tuple[int, int, str], ...]
 

@@ -1,5 +1,5 @@
 // The state of the page, and the history of its concepts.
-import { send } from "./core.js";
+import { notice, send } from "./core.js";
 
 export const state = {
   about: null, pictures: new Map(), picture: null, looks: new Map(),
@@ -13,6 +13,7 @@ const future = [];
 const MOST = 200;
 let serial = 0;
 let keeping = Promise.resolve();
+let apart = false;
 
 const snapshot = () => JSON.stringify({ concepts: state.concepts, selected: state.selected });
 const restore = (text) => {
@@ -42,7 +43,14 @@ export const freeName = () => {
 
 const kept = () => {
   const concepts = state.concepts.map(spec);
-  keeping = keeping.then(() => send("api/work", { concepts }, "PUT")).catch(() => {});
+  keeping = keeping.then(async () => {
+    const { edition } = await send("api/work", { concepts, edition: state.about.edition }, "PUT");
+    state.about.edition = edition;
+  }).catch((error) => {
+    // said once: from then on this tab works for itself
+    if (error.answer?.outdated && !apart) notice(error.message, { lasting: true });
+    apart ||= Boolean(error.answer?.outdated);
+  });
 };
 export const settled = () => keeping;
 

@@ -56,7 +56,12 @@ def build_with_weights(
     if classes is None and (found := _class_count(state, module.state_dict())) is not None:
         module = build(found)
     _check(state, module.state_dict(), path)
-    module.load_state_dict(state)
+    try:
+        module.load_state_dict(state)
+    except Exception as error:  # of sparse tensors and other kinds that no parameter takes
+        raise ModelError(
+            f"the weights in {str(path)!r} cannot be loaded into this network: {error}"
+        ) from error
     return module
 
 
