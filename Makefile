@@ -10,12 +10,14 @@ export OMP_WAIT_POLICY := passive
 TRIES ?= 10000
 SEED ?= 0
 
-.PHONY: demo test lint types unit fuzz coverage bench docs pictures clean help
+.PHONY: demo test lint types unit fuzz test-floor supply coverage bench docs pictures clean help
 
 help:
 	@echo "make demo      explain photographs with a real network; ends with the path of a page"
 	@echo "make test      lint, types and tests (make lint | types | unit)"
 	@echo "make fuzz      ten thousand tries of every kind of file and request (TRIES=, SEED=)"
+	@echo "make test-floor  tests with the lowest versions that pyproject.toml allows"
+	@echo "make supply    what the extras bring, licences, a bill of materials"
 	@echo "make coverage  tests with line and branch coverage of src"
 	@echo "make bench     time, memory and evaluations; writes benchmarks/results.json and docs/performance.md"
 	@echo "make docs      the documentation site; ends with the path of its first page"
@@ -56,6 +58,24 @@ unit: $(VENV)/dev.stamp
 # TRIES and SEED may be given; two processes, about half an hour
 fuzz: $(VENV)/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --tries $(TRIES) --seed $(SEED) --output build/fuzz.json
+
+# the lowest versions that the metadata allow, in a virtual environment of their own
+FLOOR := build/floor
+FLOOR_INDEX ?= https://download.pytorch.org/whl/cpu
+test-floor:
+	$(PYTHON) -m venv $(FLOOR)
+	$(PYTHON) tests/floors.py > $(FLOOR)/floors.txt
+	grep '^torch==' $(FLOOR)/floors.txt | $(FLOOR)/bin/python -m pip install --quiet \
+		--extra-index-url $(FLOOR_INDEX) --requirement /dev/stdin
+	$(FLOOR)/bin/python -m pip install --quiet --requirement $(FLOOR)/floors.txt \
+		pytest hypothesis httpx
+	$(FLOOR)/bin/python -m pip install --quiet --no-deps --editable .
+	OMP_NUM_THREADS=1 $(FLOOR)/bin/python -m pytest tests --ignore tests/docs -m "not browser and not demo"
+
+# what the extras bring, the licences, and a bill of materials
+supply: $(VENV)/dev.stamp
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/supply.py
+	$(BIN)/cyclonedx-py environment $(BIN)/python --output-file build/sbom.json
 
 coverage: $(VENV)/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/pytest --cov --cov-report=term --cov-fail-under=90

@@ -4,11 +4,14 @@ Whatever happens, the tables that come out in the end have to be those of a run 
 disturbed, byte for byte, and what is left on disk has to be whole:
 
 - **kills**: a run with resume (its concepts learned through a cache) is killed with SIGKILL at
-  random moments and begun again, until it was killed often enough and then once more to the end;
+  random moments and begun again. After every kill a copy of what it left is finished and compared,
+  and the run itself is once more in the end;
+- **studies**: `vtcav run` is killed or interrupted by Ctrl-C at random moments, in turn, and begun
+  again; the same command goes on, and Ctrl-C ends with exit code 130 and one line;
 - **shared cache**: four processes learn overlapping concepts at once with one cache that is too
   small for all of them, so that they also remove each other's entries;
-- **full disk**: cache, run folder and temporary files on a file system of a few kilobytes (of its
-  own for root; for others a limit of the size of files);
+- **full disk**: cache, run folder, temporary files and a file of CAVs on a file system of a few
+  kilobytes (of its own for root; for others a limit of the size of files);
 - **read-only disk**: a cache with entries and one without.
 
     python benchmarks/robustness.py [kills] [seed]
@@ -105,7 +108,7 @@ def learning(cache, seed, expected, rounds, failures):
 def kills(place, wanted, seed, expected, context):
     """Kill runs and begin them again."""
     chance = random.Random(seed)
-    done, same, rounds, kept = 0, 0, 0, []
+    done, same, rounds, kept, half = 0, 0, 0, [], 0
     while done < wanted:
         rounds += 1
         run, out = place / f"run{rounds}", place / f"out{rounds}"
@@ -124,19 +127,101 @@ def kills(place, wanted, seed, expected, context):
                 process.join()
                 done += 1
                 kept.append(parts(run))
+                copy = place / f"copy{done}"
+                if run.exists():
+                    shutil.copytree(run, copy)
+                explained(place / "cache", copy, place / f"finished{done}")
+                same += tables(place / f"finished{done}") == expected
+                half += len(list(copy.glob(".*part*")))
             elif process.exitcode:
                 raise SystemExit("a run that was begun again failed")
         explained(place / "cache", run, out)
         same += tables(out) == expected
+        half += len(list(run.glob(".*part*")))
     found = damaged(place / "cache")
     return {
         "kills": done,
         "runs": rounds,
-        "runs_with_the_same_tables": same,
+        "comparisons": done + rounds,
+        "with_the_same_tables": same,
         "parts_kept_when_killed": " ".join(map(str, kept)),
         "damaged_entries": len(found),
-        "half_written_in_runs": len(list(place.glob("run*/.*part*"))),
-        "passed": same == rounds and not found,
+        "half_written_in_finished_runs": half,
+        "passed": same == done + rounds and not found and not half,
+    }
+
+
+MODEL = """
+import torch, vtcav
+def build():
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 2))
+    return vtcav.Classifier(net, ["a", "b"], vtcav.Preprocess(32), device="cpu")
+"""
+STUDY = """
+model: python:mymodel:build
+layers: ["1"]
+concepts: {some: some}
+negatives: rest
+classes: {a: seen, b: rest}
+options: {null_cavs: 20, bootstraps: 10, steps: 20}
+report: false
+output: out
+"""
+
+
+def studies(place, wanted, seed):
+    """Kill and interrupt `vtcav run`, and begin it again."""
+    from PIL import Image
+
+    chance, place = random.Random(seed), place / "study"
+    place.mkdir()
+    for number, (name, count) in enumerate((("some", 10), ("rest", 30), ("seen", 150))):
+        (place / name).mkdir()
+        for i, pixels in enumerate(pictures(count, number)):
+            Image.fromarray(pixels).save(place / name / f"{i}.png")
+    (place / "mymodel.py").write_text(MODEL)
+    (place / "study.yaml").write_text(STUDY)
+    start = time.monotonic()
+    assert begun(place, "expected").wait() == 0
+    whole, done, codes = time.monotonic() - start, 0, []
+    while done < wanted:
+        process = begun(place, "out")
+        try:
+            process.wait(chance.uniform(0.3, 1) * whole)
+        except subprocess.TimeoutExpired:
+            done += 1
+            process.send_signal(signal.SIGINT if done % 2 else signal.SIGKILL)
+            said = process.communicate()[1].strip()
+            codes.append([process.returncode, said.count(b"Traceback")])
+        else:
+            process.communicate()
+            shutil.rmtree(place / "out")
+    assert begun(place, "out").wait() == 0
+    clean = all(code in ([130, 0], [-signal.SIGINT, 0], [-signal.SIGKILL, 0]) for code in codes)
+    same = all_tables(place / "out") == all_tables(place / "expected")
+    left = [str(path.relative_to(place)) for path in (place / "out").rglob(".vtcav-*")]
+    return {
+        "interruptions": done,
+        "exit_codes_and_tracebacks": codes,
+        "same_tables": same,
+        "left_over": left,
+        "passed": same and clean and not left,
+    }
+
+
+def begun(place, output):
+    """Begin the study."""
+    command = [sys.executable, "-m", "vtcav", "run", "study.yaml", "-o", output, "--no-cache"]
+    return subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def all_tables(out):
+    """Return the SHA-256 of every table in a folder, at any depth."""
+    return {
+        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(out.rglob("*.csv"))
     }
 
 
@@ -183,8 +268,6 @@ def shared(place, seed, context, processes=4, rounds=6):
 
 def full_disk(place, expected, expected_bank):
     """Work where nothing fits."""
-    import vtcav
-
     with small_disk(place / "small", 64) as (disk, kind):
         found, told = warned(lambda: explainer(disk / "cache"))
         cache = bank_is(found, expected_bank) and told == ["cannot write to the cache"]
@@ -196,11 +279,9 @@ def full_disk(place, expected, expected_bank):
             tempfile.tempdir = None
             os.environ.pop("TMPDIR") if before is None else os.environ.update(TMPDIR=before)
         shutil.rmtree(disk / "cache", ignore_errors=True)
-        try:
-            explained(False, disk / "run", place / "never")
-            said = "nothing"
-        except vtcav.VtcavError as error:
-            said = f"{type(error).__name__}: {error}".split(". ")[0]
+        saved = refused(lambda: found.cavs.save(disk / "cavs.safetensors"))
+        whole = not list(disk.glob("*cavs*"))
+        said = refused(lambda: explained(False, disk / "run", place / "never"))
         moved = place / "moved"
         shutil.copytree(disk / "run", moved)
     kept = len(list(moved.glob("part-*.json")))
@@ -209,10 +290,17 @@ def full_disk(place, expected, expected_bank):
         "disk": kind,
         "cache_same_cavs_one_warning": cache,
         "temporary_files_same_cavs": aside,
+        "cavs_said": saved.replace(str(disk), "DISK"),
+        "no_half_file_of_cavs": whole,
         "run_said": said.replace(str(disk), "DISK"),
         "parts_kept": kept,
         "run_same_tables_elsewhere": tables(place / "full") == expected,
-        "passed": cache and aside and said != "nothing" and tables(place / "full") == expected,
+        "passed": cache
+        and aside
+        and whole
+        and saved.startswith("CavError")
+        and said.startswith("ExplanationError")
+        and tables(place / "full") == expected,
     }
 
 
@@ -230,6 +318,17 @@ def read_only(place, expected_bank):
         "warnings_where_some_is_missing": told,
         "passed": passed and told == ["cannot write to the cache"],
     }
+
+
+def refused(work):
+    """Return the first sentence of the error that work raises."""
+    import vtcav
+
+    try:
+        work()
+    except vtcav.VtcavError as error:
+        return f"{type(error).__name__}: {error}".split(". ")[0]
+    return "nothing"
 
 
 def warned(work):
@@ -305,6 +404,7 @@ def main(wanted=30, seed=0):
             "machine": f"{platform.machine()}, {platform.system()}",
             "seed": seed,
             "kills": kills(place, wanted, seed, expected, context),
+            "studies": studies(place, max(2, wanted // 3), seed),
             "shared_cache": shared(place, seed, context),
             "full_disk": full_disk(place, expected, expected_bank),
             "read_only": read_only(place, expected_bank),
