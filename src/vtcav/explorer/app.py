@@ -24,6 +24,7 @@ from vtcav.errors import ImageError, VtcavError
 from vtcav.explorer import limits
 from vtcav.explorer.erasing import FEWEST, Erased, erase_concept, erase_region
 from vtcav.explorer.export import ExistsError, command, save_bank, save_folders
+from vtcav.explorer.kept_concepts import OutdatedError
 from vtcav.explorer.pictures import Box, Picture
 from vtcav.explorer.scheduling import SupersededError
 from vtcav.explorer.schemas import (
@@ -35,7 +36,7 @@ from vtcav.explorer.schemas import (
     Work,
 )
 from vtcav.explorer.security import Guard
-from vtcav.explorer.session import Answer, OutdatedError, Session
+from vtcav.explorer.session import Answer, Session
 from vtcav.images.input_box import viewed
 from vtcav.images.preprocess import Preprocess
 from vtcav.images.references import Skipped
@@ -168,8 +169,8 @@ def _session(app: FastAPI, session: Session) -> None:
             "layers": [asdict(layer) for layer in session.layers],
             "classes": session.model.class_names,
             "pictures": [_described(p) for p in session.pictures.listed()],
-            "concepts": [spec.model_dump() for spec in session.work],
-            "edition": session.edition,
+            "concepts": [spec.model_dump() for spec in session.work.concepts],
+            "edition": session.work.edition,
             "concept_pictures": [_described(p) for p in session.pictures.listed("concept")],
             "learned": [{"name": name} for name in session.learned],
             "negatives": {
@@ -194,7 +195,7 @@ def _session(app: FastAPI, session: Session) -> None:
 
     @app.put("/api/work")
     def keep(work: Work) -> dict[str, int]:
-        return {"edition": session.keep(work.concepts, work.edition)}
+        return {"edition": session.work.keep(work.concepts, work.edition)}
 
 
 def _explanations(app: FastAPI, session: Session) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from vtcav.diagnostics.diagnosis import diagnose
 from vtcav.diagnostics.result import Diagnostics
-from vtcav.errors import ConceptError, ExplanationError, VtcavError
+from vtcav.errors import ConceptError, ExplanationError
 from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.erasure import RANDOM_CONCEPTS
 from vtcav.explainer.forward_pass import ForwardPass
@@ -22,6 +21,7 @@ from vtcav.explainer.learning.learn import learn
 from vtcav.explainer.settings import FitSettings, IntegralSettings
 from vtcav.explorer.caches import FeatureCache, IntegralCache, RecentlyUsed
 from vtcav.explorer.initial_sets import Negatives, find_negatives, first_concepts
+from vtcav.explorer.kept_concepts import KeptConcepts
 from vtcav.explorer.pictures import PictureRef, Pictures
 from vtcav.explorer.scheduling import LatestRequests, PriorityLock
 from vtcav.explorer.schemas import ConceptSpec, Example
@@ -101,10 +101,6 @@ class Status:
     total: int = 0
 
 
-class OutdatedError(VtcavError):
-    """Another page has changed the concepts since this one read them."""
-
-
 class Session:
     """A network, pictures and concepts, and caches of what was computed from them.
 
@@ -158,14 +154,12 @@ class Session:
         self._integrals = IntegralCache(steps, batch_size, memory // 4, self.lock)
         self._views: RecentlyUsed[str, PictureView] = RecentlyUsed(_VIEWS)
         self._banks: RecentlyUsed[tuple[object, ...], CavBank] = RecentlyUsed(_BANKS)
-        self.work: list[ConceptSpec] = []
-        self.edition = 0
-        self._keeping = threading.Lock()
+        self.work = KeptConcepts()
         self.skipped: list[Skipped] = []
         for name, source in (samples or {}).items():
             self.pictures.add(collect(source)[0], name, "sample")
         if concepts is not None:
-            self.work, self.skipped = first_concepts(concepts, negatives, self.pictures)
+            self.work.concepts, self.skipped = first_concepts(concepts, negatives, self.pictures)
 
     @property
     def names(self) -> list[str]:
@@ -176,26 +170,6 @@ class Session:
     def learned(self) -> tuple[str, ...]:
         """The names of the concepts in the file of CAVs, which can be shown but not changed."""
         return self._bank.names if self._bank else ()
-
-    def keep(self, concepts: Sequence[ConceptSpec], edition: int | None) -> int:
-        """Keep the concepts of a page for when it is loaded again, and return their edition.
-
-        Args:
-            concepts: The concepts.
-            edition: The edition that the page began with; None replaces any.
-
-        Raises:
-            OutdatedError: When another page has kept others since.
-        """
-        with self._keeping:
-            if edition is not None and edition != self.edition:
-                raise OutdatedError(
-                    "another tab has changed the concepts: those of this tab are not kept for when "
-                    "it is loaded again. Load it again to go on with those of the other tab"
-                )
-            self.work = list(concepts)
-            self.edition += 1
-            return self.edition
 
     # -- pictures -----------------------------------------------------------------------------
 
