@@ -50,7 +50,7 @@ def browser():
 def open_page(browser, address, session):
     """Open the page without concepts; nothing may go wrong, and no request may leave it."""
     contexts, trouble, requests = [], [], []
-    session.work = []
+    session.work.concepts = []
 
     def open_page(*, intro=False, allowed="", **options):
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
@@ -128,7 +128,7 @@ def painted(page, pane=0):
 
 
 def shows_what_the_library_says(session, first_map, first):
-    (spec,) = session.work
+    (spec,) = session.work.concepts
     assert spec.name == "spots"
     key = session.pictures.listed()[0].key
     top = session.look(key).top(3)
@@ -348,7 +348,7 @@ def test_everything_by_keyboard(open_page, session):
     for key in ("ArrowLeft", "ArrowLeft", "ArrowUp", "Shift+ArrowRight", "Shift+ArrowDown"):
         page.keyboard.press(key)
     doing(page, lambda: page.keyboard.press("Enter"))
-    (spec,) = session.work
+    (spec,) = session.work.concepts
     assert spec.examples[0].box == (46, 33, 73, 60)
     page.keyboard.press("Escape")
     page.keyboard.press("l")
@@ -397,7 +397,7 @@ def test_another_origin_cannot_drive_it(browser, address, session, tmp_path):
     page = browser.new_context().new_page()
     other = tmp_path / "other.html"
     other.write_text("<!doctype html><title>other</title>")
-    session.work = []
+    session.work.concepts = []
     work = ConceptSpec(name="hacked").model_dump()
     page.goto(other.as_uri())
     host, token = address.split("?token=")
@@ -421,7 +421,7 @@ def test_another_origin_cannot_drive_it(browser, address, session, tmp_path):
     )
     assert tried[:2] == ["refused", "refused"]
     assert tried[2] in ("refused", [0, "opaque"])
-    assert session.work == []
+    assert session.work.concepts == []
     assert {p.origin for p in session.pictures.listed()} <= {"sample", "upload"}
 
 

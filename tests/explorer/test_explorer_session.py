@@ -131,7 +131,7 @@ def test_concepts_and_cavs_of_files(tmp_path):
             (tmp_path / "concepts" / name / f"{i}.png").write_bytes(encoded(photo(i)))
     (tmp_path / "concepts" / "dark" / "broken.png").write_bytes(b"no picture")
     session = small_session(concepts=tmp_path / "concepts")
-    assert [(spec.name, len(spec.examples)) for spec in session.work] == [
+    assert [(spec.name, len(spec.examples)) for spec in session.work.concepts] == [
         ("bright", 6),
         ("dark", 6),
     ]
