@@ -133,7 +133,11 @@ def subfolders(
         names = folders_of(base, error)
         return {name: f"{base}/{name}" for name in names if not hidden(name)}
     root = Path(root)
-    if not root.is_dir():
+    try:
+        there = root.is_dir()
+    except (OSError, ValueError) as problem:  # a name that no folder can have
+        raise error(f"expected {expected}, got {str(root)[:200]!r}: {problem}"[:400]) from problem
+    if not there:
         raise error(
             f"expected {expected}, got {str(root)!r}, which "
             f"{'is a file' if root.exists() else 'does not exist'}"

@@ -48,7 +48,9 @@ class Caches(Kind):
                 arrays = storable(mutated_dict(random, arrays, mutated_array))
                 data["sha256"] = digest({k: torch.from_numpy(a.copy()) for k, a in arrays.items()})
             path.write_bytes(packed(arrays, {"vtcav-cache": json_bytes(data)}))
-        return Trial(f"{path.name[:8]}, {kind}", lambda: self.use(place, kind), (place.name,))
+        return Trial(
+            f"{path.name[:8]}, {kind}", lambda: self.use(place, kind), (place.name, "CAVs")
+        )
 
     def use(self, place, kind):
         found = self.learned(place)

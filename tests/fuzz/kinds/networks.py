@@ -125,4 +125,6 @@ class Folders(_Networks):
             path.write_bytes(
                 packed(storable(mutated_dict(random, arrays, mutated_array)), {"format": b"pt"})
             )
-        return Trial(f"{path.name}, {kind}", lambda: self.use(f"hf:{place}"), (place.name,))
+        return Trial(
+            f"{path.name}, {kind}", lambda: self.use(f"hf:{place}"), (place.name, "network")
+        )

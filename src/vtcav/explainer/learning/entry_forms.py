@@ -28,15 +28,22 @@ _FORMS: Mapping[str, Mapping[str, tuple[str | int, ...]]] = {
 name of a size is the same size, also of what asks for the entry."""
 
 _KINDS = {torch.int64: "i", torch.uint8: "u", torch.bool: "b"}
+_KINDS |= {torch.float32: "f", torch.float64: "f"}
 
 
-def misfit(kind: str, tensors: Mapping[str, Tensor], sizes: Mapping[str, int]) -> str:
+def misfit(
+    kind: str,
+    tensors: Mapping[str, Tensor],
+    sizes: Mapping[str, int],
+    dtype: torch.dtype | None = None,
+) -> str:
     """Return why tensors are no entry of a kind; empty where they are.
 
     Args:
         kind: The kind of entry.
         tensors: Its tensors.
         sizes: Known sizes by their names in the declaration.
+        dtype: That of the layer's maps, which pooled activations have as well.
 
     Example:
         >>> misfit("gap", {"gap": torch.zeros(5, 8)}, {"n": 5, "C": 8})
@@ -49,8 +56,8 @@ def misfit(kind: str, tensors: Mapping[str, Tensor], sizes: Mapping[str, int]) -
         return f"expected {sorted(form)}, got {sorted(tensors)}"
     for name, (letter, *shape) in form.items():
         tensor = tensors[name]
-        found = "f" if tensor.is_floating_point() else _KINDS.get(tensor.dtype, "")
-        if found != letter:
+        found = _KINDS.get(tensor.dtype, "")
+        if found != letter or (kind == "gap" and dtype not in (None, tensor.dtype)):
             return f"{name!r} is {tensor.dtype}"
         if tensor.dim() != len(shape) or any(
             size != (known.setdefault(wanted, size) if isinstance(wanted, str) else wanted)

@@ -122,6 +122,7 @@ class LearningCache:
         }
         self._network = {**network, "logits_behave": _hash(z)}
         self._sizes = {"outputs": z.shape[1], "T": len(model.class_names)}
+        self._dtypes = {layer: F.dtype for layer, F in maps.items()}
         self._shapes = {layer: F.shape[1:] for layer, F in maps.items()}
         self._layers = {
             layer: {**network, "layer": layer, "layer_behaves": _hash(F)}
@@ -139,6 +140,10 @@ class LearningCache:
         if layer is not None:
             sizes |= zip("Chw", self._shapes[layer], strict=True)
         return sizes
+
+    def dtype(self, layer: str | None) -> torch.dtype | None:
+        """Return the kind of numbers of a layer's maps."""
+        return None if layer is None else self._dtypes[layer]
 
     def key(self, kind: str, digests: str, layer: str | None, V: Tensor | None) -> dict[str, Any]:
         """Return the key of an entry: everything that it depends on."""
@@ -187,7 +192,7 @@ class SetEntries:
         found = self._cache.cache.get(
             kind,
             self._cache.key(kind, self._all, layer, V),
-            lambda tensors: misfit(kind, tensors, whole),
+            lambda tensors: misfit(kind, tensors, whole, self._cache.dtype(layer)),
         )
         count = self._cache.taken.setdefault(self.images.role, {}).setdefault(kind, [0, 0])
         count[0] += found is not None

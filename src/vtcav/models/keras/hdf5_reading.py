@@ -20,7 +20,7 @@ from vtcav.errors import ModelError
 from vtcav.models.keras import hdf5_copy
 
 _TIMES, _LEAST = 20, 64 << 20  # a file's values may be so many times its size, and this
-_SECONDS, _PER_SECOND = 60, 10 << 20  # the copy's time, and what it copies in a second at least
+_SECONDS, _PER_SECOND = 20, 10 << 20  # the copy's time, and what it copies in a second at least
 _WEIGHTS = "model.weights.h5"
 _SIZES = {
     *("units", "filters", "input_dim", "output_dim", "kernel_size", "pool_size", "num_heads"),

@@ -376,8 +376,9 @@ class CavBank:
         """
         tensors, data = bank_file.read(Path(path))
         try:
-            checked(BankData, data)
-            bank = cls._from(tensors, data)
+            header = checked(BankData, data)
+            numbers = {"behaviour": header.behaviour, "preprocessing": header.preprocessing}
+            bank = cls._from(tensors, {**data, **numbers, "contrast": header.contrast})
             wrong = next(faults(bank), "")
         except ValueError as error:
             wrong = str(error)
