@@ -353,8 +353,10 @@ def _read_erased(stored: Mapping[str, NDArray[Any]], concepts: Sequence[str]) ->
     """Return what was erased, where a result has it."""
     if stored.get("regions", _NO_REGIONS).size == 0:
         return {}
-    seen = read_picture(stored, "input")
-    side = seen.shape[:2]
+    # an earlier version kept regions without pictures
+    kept = stored.get("input", _NO_PICTURE).size > 0
+    seen = read_picture(stored, "input") if kept else _NO_PICTURE
+    side = seen.shape[:2] if kept else (-1, -1)
     regions = checked_array(stored, "regions", "bool", len(concepts), *side)
     filled = {
         name: checked_array(stored, f"filled/{k}", "uint8", *seen.shape)
@@ -363,7 +365,9 @@ def _read_erased(stored: Mapping[str, NDArray[Any]], concepts: Sequence[str]) ->
     }
     return {
         "_regions": regions,
-        "_together": read_map(stored, "together", len(concepts), -1, -1),
+        "_together": read_map(stored, "together", len(concepts), -1, -1)
+        if "together" in stored
+        else _NO_MAPS,
         "_input": seen,
         "_filled": {
             name: np.where(regions[concepts.index(name), ..., None], picture, seen)
