@@ -10,6 +10,7 @@ from vtcav.errors import ExplanationError
 from vtcav.files.atomic import replace_files
 from vtcav.files.csv_text import unmarked, write_csv
 from vtcav.files.manifest import load_manifest, save_result
+from vtcav.files.schema import checked_array
 
 NAMES = ["a\rb", "a\nb", "nan", "NULL", "=1+1", "+x", "-x", "@x", "\tx", "'quoted'", 'q"z', "plain"]
 
@@ -60,3 +61,11 @@ def test_a_folder_that_stays_locked(tmp_path, monkeypatch):
         pytest.raises(ExplanationError, match="another process is writing"),
     ):
         save_result(tmp_path, "thing", "the thing", lambda folder: {})
+
+
+def test_an_array_whose_numbers_are_all_missing():
+    """As the correlations of a single concept are."""
+    empty = {"x": np.full((1, 1), np.nan)}
+    assert checked_array(empty, "x", "float64", 1, 1, gaps=True) is empty["x"]
+    with pytest.raises(ValueError, match="holds numbers"):
+        checked_array(empty, "x", "float64", 1, 1)

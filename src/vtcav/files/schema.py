@@ -189,6 +189,8 @@ def checked_array(
         )
     if array.dtype.kind == "f" and array.size:
         numbers = array[~np.isnan(array)] if gaps else array
+        if not numbers.size:  # all of them are missing
+            return array
         low, high = float(numbers.min(initial=within[1])), float(numbers.max(initial=within[0]))
         if not (np.isfinite([low, high]).all() and within[0] <= low and high <= within[1]):
             raise ValueError(
