@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from vtcav.diagnostics.levels import BAD, FINE, LOOK
 from vtcav.errors import ExplanationError
-from vtcav.report.classes import ClassPart
+from vtcav.report.classes import ClassPart, ErasedPart
 from vtcav.report.images import ImagePart
 from vtcav.report.rows import AttributionRow
 from vtcav.report.trust import NOT_DIAGNOSED, Trust
@@ -54,6 +54,7 @@ class Overview:
 
     Attributes:
         verdicts: What erasing the concepts says about each class, those that are used first.
+        strongest: Pictures of the first of them, if it says that a concept is used.
         not_apart: Concepts that a layer does not tell apart, and what erasing each in turn says.
         findings: Significant attributions of concepts that can be used.
         unusable: Significant attributions of concepts that must not be used.
@@ -63,6 +64,7 @@ class Overview:
     """
 
     verdicts: list[Verdict]
+    strongest: ErasedPart | None
     not_apart: list[str]
     findings: list[Statement]
     unusable: list[Statement]
@@ -98,9 +100,14 @@ def overview(
     )
     claims = [_claim(row) for row in significant if row.level != BAD]
     tested = [_tested(rows, len(parts))] if rows else []
-    erased = [verdict for part in parts for verdict in part.verdicts]
+    ranked = sorted(
+        (verdict for part in parts for verdict in part.verdicts), key=lambda verdict: verdict.rank
+    )
+    pictures = {id(each.verdict): each for part in parts for each in part.erased}
+    first = ranked[0] if ranked and ranked[0].kind == "used" else None
     return Overview(
-        verdicts=sorted(erased, key=lambda verdict: verdict.rank),
+        verdicts=ranked,
+        strongest=pictures.get(id(first)),
         not_apart=list(_not_apart(parts, trust)),
         findings=claims + _image_findings(images),
         unusable=[_claim(row) for row in significant if row.level == BAD],
