@@ -1,6 +1,7 @@
 """Modules under their old names: found, or an error that names the new place."""
 
 import importlib
+import json
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -39,26 +40,51 @@ def test_statements_of_old_code(statement, place):
         exec(statement)
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import vtcav.textures; assert vtcav.textures.draw('dotted', 1).shape == (1, 224, 224, 3)",
-        "from vtcav.textures import draw, write, NAMES",
-        "import vtcav.demo; from vtcav import demo; from vtcav.demo import negatives, photograph",
-        "import vtcav, vtcav.datasets.textures as t; assert vtcav.textures is t",
-        "from vtcav.images import ImageRef, ImageSource, Skipped, UnreadableError, collect, read",
-        "from vtcav.explainer import VisualTCAV",
-        "from vtcav.evaluation.compare import compare",
-        "from vtcav.evaluation.experiment import Evaluation, evaluate",
-        "from vtcav.evaluation.localisation import FolderLocalisation, localise_folder",
-        "from vtcav.cli import main",
-        "from vtcav.study import Study, run_study",
-        "from vtcav.report import build_report, write_report",
-    ],
-)
-def test_what_keeps_working(statement):
-    """In a process of its own: nothing else has imported the parts before."""
-    subprocess.run([sys.executable, "-c", statement], check=True)
+STATEMENTS = [
+    "import vtcav.textures; assert vtcav.textures.draw('dotted', 1).shape == (1, 224, 224, 3)",
+    "from vtcav.textures import draw, write, NAMES",
+    "import vtcav.demo; from vtcav import demo; from vtcav.demo import negatives, photograph",
+    "import vtcav, vtcav.datasets.textures as t; assert vtcav.textures is t",
+    "from vtcav.images import ImageRef, ImageSource, Skipped, UnreadableError, collect, read",
+    "from vtcav.explainer import VisualTCAV",
+    "from vtcav.evaluation.compare import compare",
+    "from vtcav.evaluation.experiment import Evaluation, evaluate",
+    "from vtcav.evaluation.localisation import FolderLocalisation, localise_folder",
+    "from vtcav.cli import main",
+    "from vtcav.study import Study, run_study",
+    "from vtcav.report import build_report, write_report",
+]
+FORKED = """
+import json, os, sys, traceback
+import matplotlib, pandas, scipy.ndimage, torch
+
+def run(statement):
+    process = os.fork()
+    if process:
+        return os.waitpid(process, 0)[1]
+    try:
+        exec(statement)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+print(json.dumps([run(statement) for statement in json.loads(sys.argv[1])]))
+"""
+
+
+@pytest.fixture(scope="module")
+def exit_codes():
+    """Of every statement in a process where no part of vtcav has been imported before."""
+    command = [sys.executable, "-c", FORKED, json.dumps(STATEMENTS)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return dict(zip(STATEMENTS, json.loads(done.stdout), strict=True)), done.stderr
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_what_keeps_working(exit_codes, statement):
+    codes, errors = exit_codes
+    assert codes[statement] == 0, errors
 
 
 def test_names_that_never_were_fail_as_ever():

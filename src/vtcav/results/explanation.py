@@ -96,6 +96,8 @@ class GlobalExplanation:
     erased: tuple[ErasedPicture, ...] = field(repr=False, default=())
     best_layers: Mapping[str, str] = field(repr=False, default_factory=dict)
     groups: Mapping[str, str] = field(repr=False, default_factory=dict)
+    # by confidence; the rows never change, and a save asks for them seven times
+    _class_effects: dict[float, pd.DataFrame] = field(repr=False, init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         freeze(*self.thumbnails.values())
@@ -142,7 +144,10 @@ class GlobalExplanation:
             ExplanationError: For a confidence out of range.
         """
         check("confidence", confidence, Between(0, 1))
-        return class_effects(self._grouped(self._effects), confidence)
+        if confidence not in self._class_effects:
+            found = class_effects(self._grouped(self._effects), confidence)
+            self._class_effects[confidence] = found
+        return self._class_effects[confidence].copy()
 
     def verdicts(self) -> list[Verdict]:
         """Return what erasing each concept says, in a sentence; what is used comes first."""
