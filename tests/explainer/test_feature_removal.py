@@ -22,14 +22,14 @@ class Colours(Counts):
 @pytest.fixture(scope="module")
 def explainer():
     model = vtcav.Classifier(square_network(), ["a", "b", "c"], vtcav.Preprocess(32))
-    red, noise = red_squares()
+    red, noise = red_squares(40)
     settings = {"features": True, "progress": False, "batch_size": 5}
     explainer = vtcav.VisualTCAV(model, ["1", "3"], 2, **settings)
     return explainer.fit({"red": red, "none": noise[:8]}, noise[8:], null_cavs=0, bootstraps=0)
 
 
 def test_rows_are_those_of_the_literal_reading(explainer):
-    red, noise = red_squares()
+    red, noise = red_squares(40)
     images = np.concatenate([red[:3], noise[:3]])
     found = explainer.explain_class("b", images).effects
     model, moved = explainer.model, 0.0
@@ -63,7 +63,7 @@ def pil(array):
 
 
 def test_what_is_not_seen_has_no_number_and_verdicts_are_of_pictures(explainer):
-    glob = explainer.explain_class("b", red_squares()[0][:3])
+    glob = explainer.explain_class("b", red_squares(40)[0][:3])
     rows = glob.effects[glob.effects["layer"] != TOGETHER]
     assert set(rows["layer"]) == {"1", "3"}
     none = rows[rows["concept"] == "none"]
@@ -102,13 +102,13 @@ def test_it_works_where_pictures_are_not_filled_in(explainer):
     alone = vtcav.VisualTCAV(
         explainer.model, steps=2, cavs=explainer.cavs, fill=None, features=True, progress=False
     )
-    effects = alone.explain(red_squares()[0][0], classes=["a", "b"]).effects
+    effects = alone.explain(red_squares(40)[0][0], classes=["a", "b"]).effects
     assert set(effects["layer"]) == {"1", "3"}
     assert len(effects) == 8
 
 
 def test_figures_sentences_and_terminal_speak_of_pictures(explainer, tmp_path, capsys):
-    red, _ = red_squares()
+    red, _ = red_squares(40)
     plain = vtcav.VisualTCAV(explainer.model, steps=2, cavs=explainer.cavs, progress=False)
     ours, others = (each.explain(red[0], classes=["b"]) for each in (explainer, plain))
     assert len(ours.effects) == len(others.effects) + 4

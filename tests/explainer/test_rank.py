@@ -121,10 +121,10 @@ def test_a_layer_that_does_not_separate_the_concept_gives_no_order():
 
 def test_a_layer_that_does_not_see_the_concept_says_so_everywhere(tmp_path):
     explainer = small_explainer(progress=False)
-    with pytest.warns(UserWarning, match=r"ranking by 'cold' at layer '3': not seen .*0.34"):
+    with pytest.warns(UserWarning, match=r"ranking by 'cold' at layer '3': not seen .*0.73"):
         ranking = explainer.rank(pictures(4), "cold", "3")
     assert ranking.table["note"].str.startswith("not seen at this layer").all()
-    assert "not seen at this layer (held-out AUC 0.34" in ranking._repr_html_()
+    assert "not seen at this layer (held-out AUC 0.73" in ranking._repr_html_()
     assert ranking.caution.startswith("not seen")
 
 

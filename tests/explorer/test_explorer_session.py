@@ -136,12 +136,12 @@ def test_concepts_and_cavs_of_files(tmp_path):
         ("dark", 6),
     ]
     assert "broken.png" in session.skipped[0].name
-    bank = session.bank(session.work[0], ["1", "3"])
+    bank = session.bank(session.work.concepts[0], ["1", "3"])
     second = small_session(cavs=bank)
     key = second.pictures.listed()[0].key
     second.integrate(key, "3", [0])
     learned = second.explain(key, "bright", "3", [0])
-    made = session.explain(session.pictures.listed()[0].key, session.work[0], "3", [0])
+    made = session.explain(session.pictures.listed()[0].key, session.work.concepts[0], "3", [0])
     np.testing.assert_array_equal(learned.M, made.M)
     with pytest.raises(ConceptError, match="no learned concept 'nothing'"):
         second.explain(key, "nothing", "3", [0])
@@ -171,7 +171,7 @@ def test_negatives_by_concept(tmp_path):
         for i in range(6):
             (tmp_path / part / "bright" / f"{i}.png").write_bytes(encoded(photo(i)))
     session = small_session(concepts=tmp_path / "concepts", negatives=tmp_path / "negatives")
-    (spec,) = session.work
+    (spec,) = session.work.concepts
     assert not spec.shared
     assert len(spec.negatives) == 6
 

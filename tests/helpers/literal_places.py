@@ -19,11 +19,11 @@ def square_network():
     )
 
 
-def red_squares():
+def red_squares(count=17):
     """Examples: noise with a red square at a random place. Negatives: noise."""
     rng = np.random.default_rng(0)
     negatives = rng.integers(0, 255, (31, 32, 32, 3)).astype(np.uint8)
-    examples = rng.integers(0, 255, (17, 32, 32, 3)).astype(np.uint8)
+    examples = rng.integers(0, 255, (count, 32, 32, 3)).astype(np.uint8)
     for picture in examples:
         i, j = rng.integers(0, 24, 2)
         picture[i : i + 8, j : j + 8] = (255, 0, 0)

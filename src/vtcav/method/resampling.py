@@ -180,7 +180,7 @@ def halves(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
     Example:
         >>> halves(5)
-        (tensor([2, 3, 4]), tensor([0, 1]))
+        (tensor([0, 1, 4]), tensor([2, 3]))
     """
     if count == 1:
         return torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long)

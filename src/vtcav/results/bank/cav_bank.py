@@ -407,7 +407,7 @@ class CavBank:
             ),
             contrast=tuple((first, second) for first, second in data["contrast"]),
             resampling=Resampling.from_dict(data["resampling"]),
-            behaviour=data.get("behaviour", {}),
+            behaviour={name: list(each) for name, each in data.get("behaviour", {}).items()},
         )
 
 
