@@ -34,8 +34,8 @@ def sound_streams() -> Iterator[None]:
     with ExitStack() as stack:
         for stream, redirect in ((sys.stdout, redirect_stdout), (sys.stderr, redirect_stderr)):
             if stream is None:
-                nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
-                stack.enter_context(redirect(stack.enter_context(nowhere)))
+                nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+                stack.enter_context(redirect(nowhere))
             elif isinstance(stream, io.TextIOWrapper) and stream.errors in _FAILING:
                 stream.reconfigure(errors="backslashreplace")
         yield
@@ -53,7 +53,7 @@ def results_alone() -> Iterator[None]:
         if isinstance(results, io.TextIOWrapper) and _number(results) == 1 and _number(sys.stderr):
             results.flush()
             kept = stack.enter_context(
-                open(os.dup(1), "w", encoding=results.encoding, errors=results.errors)  # noqa: PTH123
+                os.fdopen(os.dup(1), "w", encoding=results.encoding, errors=results.errors)
             )
             os.dup2(sys.stderr.fileno(), 1)
             stack.callback(os.dup2, kept.fileno(), 1)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 2 * 10**9
 
-FORMAT = 1
+FORMAT = 2
 _SUFFIX = ".safetensors"
 _NAME = re.compile(r"[a-z]+-[0-9a-f]{64}\.safetensors")
 _HALF = re.compile(r"\.[a-z]+-[0-9a-f]{64}\.safetensors-.+")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -139,6 +139,5 @@ def tensor_of_rgb(
         picture = BandPicture.of(values[..., [c % 3 for c in range(count)]])
     preprocess = without_window(preprocess)
     if hasattr(preprocess, "named"):  # a test picture has no second input of its own
-        own = preprocess
-        preprocess = lambda image: own(image)  # noqa: E731
+        preprocess = partial(preprocess)
     return to_tensor(preprocess, picture, name)

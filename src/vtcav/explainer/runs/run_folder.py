@@ -40,7 +40,7 @@ from vtcav.images.facts import Fact, fact_of
 from vtcav.images.references import Skipped
 from vtcav.models.behaviour import same_behaviour
 
-FORMAT = 4
+FORMAT = 5
 _ALIKE = 0.002  # tolerance of a behaviour; device and versions are the same
 _MANIFEST, _LOCK = "run.json", ".lock"
 

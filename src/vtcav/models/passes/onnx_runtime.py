@@ -52,33 +52,24 @@ class ReadsValuesError(Exception):
     """The code of a network looks at values on the way, so that no trace can stand for it."""
 
 
-_BLIND = frozenset(
-    (
-        *(
-            torch.conv1d,
-            torch.conv2d,
-            torch.conv3d,
-            torch.conv_transpose2d,
-            torch.relu,
-            torch.relu_,
-        ),
-        *(torch.add, torch.sub, torch.mul, torch.div, torch.cat, torch.flatten, torch.matmul),
-        *(torch.mean, torch.sigmoid, torch.tanh, torch.permute, torch.reshape, torch.transpose),
-        *(torch.max_pool2d, torch.batch_norm, torch.clamp),
-        *(functional.relu, functional.relu6, functional.hardtanh, functional.silu),
-        *(functional.gelu, functional.hardswish, functional.hardsigmoid, functional.leaky_relu),
-        *(functional.batch_norm, functional.layer_norm, functional.group_norm, functional.linear),
-        *(functional.max_pool2d, functional.avg_pool2d, functional.adaptive_avg_pool2d),
-        *(functional.dropout, functional.softmax, functional.pad, functional.interpolate),
-        *(functional.scaled_dot_product_attention, functional.softplus, functional.elu),
-        *(Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__, Tensor.sub),
-        *(Tensor.__sub__, Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__rmul__, Tensor.div),
-        *(Tensor.__truediv__, Tensor.matmul, Tensor.__matmul__, Tensor.mean, Tensor.sum),
-        *(Tensor.flatten, Tensor.view, Tensor.reshape, Tensor.permute, Tensor.transpose),
-        *(Tensor.contiguous, Tensor.relu, Tensor.sigmoid, Tensor.softmax, Tensor.clamp),
-        *(Tensor.size, Tensor.dim, Tensor.is_floating_point, Tensor.numel),
-    )
-)
+_BLIND: frozenset[Callable[..., Any]] = frozenset({
+    torch.add, torch.batch_norm, torch.cat, torch.clamp, torch.conv1d, torch.conv2d, torch.conv3d,
+    torch.conv_transpose2d, torch.div, torch.flatten, torch.matmul, torch.max_pool2d, torch.mean,
+    torch.mul, torch.permute, torch.relu, torch.relu_, torch.reshape, torch.sigmoid, torch.sub,
+    torch.tanh, torch.transpose,
+    functional.adaptive_avg_pool2d, functional.avg_pool2d, functional.batch_norm,
+    functional.dropout, functional.elu, functional.gelu, functional.group_norm,
+    functional.hardsigmoid, functional.hardswish, functional.hardtanh, functional.interpolate,
+    functional.layer_norm, functional.leaky_relu, functional.linear, functional.max_pool2d,
+    functional.pad, functional.relu, functional.relu6, functional.scaled_dot_product_attention,
+    functional.silu, functional.softmax, functional.softplus,
+    Tensor.__add__, Tensor.__iadd__, Tensor.__matmul__, Tensor.__mul__, Tensor.__radd__,
+    Tensor.__rmul__, Tensor.__sub__, Tensor.__truediv__, Tensor.add, Tensor.add_, Tensor.clamp,
+    Tensor.contiguous, Tensor.dim, Tensor.div, Tensor.flatten, Tensor.is_floating_point,
+    Tensor.matmul, Tensor.mean, Tensor.mul, Tensor.mul_, Tensor.numel, Tensor.permute, Tensor.relu,
+    Tensor.reshape, Tensor.sigmoid, Tensor.size, Tensor.softmax, Tensor.sub, Tensor.sum,
+    Tensor.transpose, Tensor.view,
+})  # fmt: skip
 """Operations whose outcome is a tensor of a shape that no value changes, or a shape.
 
 They need no try on `meta` tensors, whose first use imports most of PyTorch: seconds.
@@ -125,16 +116,18 @@ class _Count(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        found = func(*args, **({} if kwargs is None else kwargs))
+        given = {} if kwargs is None else dict(kwargs)
+        found = func(*args, **given)
+        operands = [each for each in (*args, *given.values()) if isinstance(each, Tensor)]
         if func in _CONVOLUTIONS:
-            self.total += found.numel() * args[1][0].numel()
+            self.total += found.numel() * operands[1][0].numel()
         elif func in _PRODUCTS:
-            self.total += found.numel() * args[0].shape[-1]
+            self.total += found.numel() * operands[0].shape[-1]
         elif func is functional.scaled_dot_product_attention:
-            self.total += 2 * found.numel() * args[1].shape[-2]
+            self.total += 2 * found.numel() * operands[1].shape[-2]
         elif func is functional.multi_head_attention_forward:
-            length, *_, width = args[0].shape
-            self.total += args[0].numel() * (4 * width + 2 * length)
+            length, *_, width = operands[0].shape
+            self.total += operands[0].numel() * (4 * width + 2 * length)
         return found
 
 
