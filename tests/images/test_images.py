@@ -4,6 +4,7 @@ import hashlib
 import os
 import pickle
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -657,10 +658,10 @@ def test_no_readable_picture_at_all_is_an_error(tmp_path):
     assert len(batches.skipped) == 2
 
 
-@given(count=st.integers(0, 40), threads=st.integers(1, 5), ahead=st.integers(1, 9))
+@given(count=st.integers(0, 40), ahead=st.integers(1, 9))
 @settings(max_examples=20, deadline=None)
-def test_the_order_does_not_depend_on_the_threads(count, threads, ahead):
-    results = computed_ahead(lambda item: item**2, range(count), ahead, threads=threads)
+def test_the_order_does_not_depend_on_the_threads(count, ahead):
+    results = computed_ahead(lambda item: item**2, range(count), ahead)
     assert list(results) == [item**2 for item in range(count)]
 
 
@@ -691,36 +692,71 @@ def test_slow_pictures_keep_their_place_and_few_are_in_flight():
         time.sleep(0.01 if item == 0 else 0.001)
         return item
 
-    for index, item in enumerate(computed_ahead(slow, range(30), 5, threads=3)):
+    for index, item in enumerate(computed_ahead(slow, range(30), 5)):
         assert item == index
         handed_out += 1
     assert 2 <= most <= 6
 
 
-def image_threads():
-    return [t for t in threading.enumerate() if t.name.startswith("vtcav-images")]
+class Slow:
+    """A preprocess that takes a while and counts its calls."""
+
+    def __init__(self):
+        self.begun = self.ended = 0
+
+    def __call__(self, image):
+        self.begun += 1
+        time.sleep(0.005)
+        x = tensor(image)
+        self.ended += 1
+        return x
+
+    def idle(self):
+        """Return whether nothing runs, and nothing that waits begins later."""
+        begun = self.begun
+        time.sleep(0.05)
+        return self.begun == self.ended == begun < 50
 
 
-def test_leaving_the_loop_ends_the_threads(tmp_path):
+def test_leaving_the_loop_ends_the_work(tmp_path):
     (tmp_path / "empty.png").touch()
-    batches = batches_of(collect(tmp_path) + refs_of(50))
+    slow = Slow()
+    batches = batches_of(collect(tmp_path) + refs_of(50), slow)
     iterator = iter(batches)
     next(iterator)
-    assert image_threads()
     iterator.close()  # without a warning: the loop did not end
-    assert not image_threads()
+    assert slow.idle()
     assert batches.used == ["array[0]"]
     assert len(batches.skipped) == 1
 
 
-def test_an_error_in_the_loop_ends_the_threads():
+def test_an_error_in_the_loop_ends_the_work():
+    slow = Slow()
+
     def consume():
-        for _ in batches_of(refs_of(50)):
+        for _ in batches_of(refs_of(50), slow):
             raise KeyError("consumer")
 
     with pytest.raises(KeyError, match="consumer"):
         consume()
-    assert not image_threads()
+    assert slow.idle()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
+def test_loops_share_threads_and_a_forked_process_has_its_own():
+    def names(_):
+        time.sleep(0.001)
+        return threading.current_thread().name
+
+    here = set(computed_ahead(names, range(30), 8)) | set(computed_ahead(names, range(30), 8))
+    assert len(here) <= 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12: threads and forks
+        child = os.fork()
+    if not child:
+        signal.alarm(30)  # a lost thread would be waited for without end
+        os._exit(0 if not here & set(computed_ahead(names, range(9), 2)) else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_an_error_that_is_no_pictures_fault_comes_through_in_order(monkeypatch):
@@ -736,7 +772,6 @@ def test_an_error_that_is_no_pictures_fault_comes_through_in_order(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         list(batches)
     assert batches.used == ["array[0]", "array[1]"]
-    assert not image_threads()
 
 
 def test_pictures_are_preprocessed_in_the_threads_and_an_image_error_skips_one():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -197,22 +199,22 @@ def check_same_shape(shape: Sequence[int], name: str, known: Sequence[int], firs
         )
 
 
-def computed_ahead(
-    function: Callable[[T], U], items: Iterable[T], ahead: int, *, threads: int = _THREADS
-) -> Generator[U]:
+def computed_ahead(function: Callable[[T], U], items: Iterable[T], ahead: int) -> Generator[U]:
     """Apply a function to items in threads, ahead of the loop that consumes the results.
+
+    The threads are those of the process and stay for the next loop: starting some for every loop
+    took longer than small sets of images do. When the loop ends, nothing of it runs any more.
 
     Args:
         function: The function. Its error ends the loop where its result would have come.
         items: The items.
         ahead: The most results that may wait.
-        threads: The number of threads.
 
     Yields:
         The results in the order of the items.
     """
     waiting: deque[Future[U]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="vtcav-images")
+    pool = _pool(os.getpid())
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
@@ -221,4 +223,10 @@ def computed_ahead(
         while waiting:
             yield waiting.popleft().result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        wait([future for future in waiting if not future.cancel()])
+
+
+@functools.cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    """Return the threads of a process. A forked one has not inherited those of its parent."""
+    return ThreadPoolExecutor(_THREADS, thread_name_prefix=f"vtcav-images-{process}")
