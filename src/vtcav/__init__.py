@@ -84,10 +84,10 @@ _MODULES = {
 _RENAMES = """
 cache=files.cache cav=results.bank,method.cav concepts=images.concepts engines=explainer.runs
 evidence=results.image_set
-export=results.tables filter_map=method.discriminant_map integration=method.integral
+export=results.tables.shapes filter_map=method.discriminant_map integration=method.integral
 learning=explainer.learning plotting=results.figures precision=models.heads.mixed_precision
 quadrature=method.integral.trapezoid runs=explainer.runs saved=files.manifest scratch=files.spill
-shortcuts=models.settings shown=images.input_box storage=files.atomic tables=results.tables
+shortcuts=models.settings shown=images.input_box storage=files.atomic tables=results.tables.shapes
 diagnostics.place=diagnostics.location diagnostics.trust=diagnostics.levels
 evaluation.comparison=evaluation.compare.result evaluation.command=cli.commands.evaluate
 evaluation.concept_removal=evaluation.removal.curves,method.concept_part

@@ -18,7 +18,7 @@ from vtcav.files.atomic import replace_files
 from vtcav.files.manifest import write_table
 from vtcav.results.figures import page as plotting
 from vtcav.results.rows import Row
-from vtcav.results.tables import read_attributions
+from vtcav.results.tables.shapes import read_attributions
 
 IMAGES = pictures(6, seed=11)
 

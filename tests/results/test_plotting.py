@@ -30,7 +30,7 @@ from vtcav.results.figures.overlay import Overlay
 from vtcav.results.figures.page import nice_limit, save_figure
 from vtcav.results.provenance import Provenance
 from vtcav.results.rows import Row
-from vtcav.results.tables import BOOTSTRAP, NULL
+from vtcav.results.tables.class_summary import BOOTSTRAP, NULL
 from vtcav.results.words import number
 
 NOTE = "not separated: e+ <= e-, so the map and the attribution are 0"

@@ -30,7 +30,7 @@ from vtcav.files.manifest import (
 from vtcav.files.schema import Saved, checked, checked_array, checked_table
 from vtcav.results.provenance import Provenance
 from vtcav.results.saved import COLUMNS, Names, read_columns
-from vtcav.results.tables import json_text, printable
+from vtcav.results.tables.shapes import json_text, printable
 from vtcav.results.words import count
 
 if TYPE_CHECKING:

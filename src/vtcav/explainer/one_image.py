@@ -26,7 +26,7 @@ from vtcav.results.erasure import Erasure
 from vtcav.results.local_explanation import LocalExplanation
 from vtcav.results.provenance import Provenance
 from vtcav.results.rows import Row
-from vtcav.results.tables import predictions, table
+from vtcav.results.tables.shapes import predictions, table
 
 
 @dataclass(frozen=True, eq=False)

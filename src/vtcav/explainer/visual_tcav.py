@@ -26,7 +26,7 @@ from vtcav.results.erasure import Erasure
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.provenance import Provenance
 from vtcav.results.ranking import Ranking
-from vtcav.results.tables import resampled_means
+from vtcav.results.tables.class_summary import resampled_means
 
 if TYPE_CHECKING:
     from vtcav.explainer.discovery.naming import DiscoveryHome

@@ -29,7 +29,7 @@ from vtcav.results.saved import (
     read_picture,
     read_predictions,
 )
-from vtcav.results.tables import EFFECT_NUMBERS, json_text, printable
+from vtcav.results.tables.shapes import EFFECT_NUMBERS, json_text, printable
 from vtcav.results.verdicts import image_sentences
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from vtcav.results.effect_tables import GROUP
 from vtcav.results.provenance import Provenance
 from vtcav.results.ranking import RankedImage, ShownNumbers
 from vtcav.results.saved import read_columns
-from vtcav.results.tables import json_text
+from vtcav.results.tables.shapes import json_text
 from vtcav.results.words import SIGNIFICANT, count, equal_or_less, value
 
 if TYPE_CHECKING:

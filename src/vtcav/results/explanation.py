@@ -43,14 +43,16 @@ from vtcav.results.saved import (
     read_columns,
     read_thumbnails,
 )
-from vtcav.results.tables import (
+from vtcav.results.tables.class_summary import (
     BOOTSTRAP,
-    EFFECT_NUMBERS,
     NULL,
-    by_image,
     class_summary,
     group_means,
     group_tests,
+)
+from vtcav.results.tables.shapes import (
+    EFFECT_NUMBERS,
+    by_image,
     json_text,
     printable,
     read_attributions,

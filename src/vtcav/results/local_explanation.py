@@ -42,7 +42,7 @@ from vtcav.results.saved import (
     read_predictions,
     read_thumbnails,
 )
-from vtcav.results.tables import (
+from vtcav.results.tables.shapes import (
     EFFECT_NUMBERS,
     by_class,
     json_text,

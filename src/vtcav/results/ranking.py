@@ -35,7 +35,7 @@ from vtcav.results.saved import (
     read_map,
     read_picture,
 )
-from vtcav.results.tables import json_text
+from vtcav.results.tables.shapes import json_text
 from vtcav.results.words import count
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from vtcav.evaluation.correlation import spearman
 from vtcav.evaluation.result import EvaluationResult, by_group
 from vtcav.files.manifest import records
 from vtcav.results.effect_tables import TOGETHER
-from vtcav.results.tables import printable
+from vtcav.results.tables.shapes import printable
 from vtcav.results.words import counted_notes
 
 if TYPE_CHECKING:

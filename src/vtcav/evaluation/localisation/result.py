@@ -10,7 +10,7 @@ from vtcav.evaluation.localisation.masked_image import MaskedImage
 from vtcav.evaluation.metrics import METRICS
 from vtcav.evaluation.result import EvaluationResult, by_group, mean_interval
 from vtcav.parameters import Between, check
-from vtcav.results.tables import printable
+from vtcav.results.tables.shapes import printable
 from vtcav.results.words import counted_notes
 
 if TYPE_CHECKING:

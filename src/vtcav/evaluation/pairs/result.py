@@ -12,7 +12,7 @@ from vtcav.evaluation.correlation import Correlation, pearson, spearman
 from vtcav.evaluation.result import EvaluationResult, by_group, mean_interval
 from vtcav.method.clusters import mean_estimate
 from vtcav.parameters import Between, check
-from vtcav.results.tables import printable
+from vtcav.results.tables.shapes import printable
 
 if TYPE_CHECKING:
     import pandas as pd

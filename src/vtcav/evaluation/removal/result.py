@@ -13,7 +13,7 @@ from vtcav.evaluation.removal.curves import area
 from vtcav.evaluation.result import EvaluationResult, by_group, mean_interval
 from vtcav.method.significance import finite
 from vtcav.parameters import Between, check
-from vtcav.results.tables import printable
+from vtcav.results.tables.shapes import printable
 from vtcav.results.words import counted_notes
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from vtcav.files.schema import Column, Saved, checked, checked_table
 from vtcav.images.references import Skipped
 from vtcav.method.significance import student_interval
 from vtcav.results.provenance import Provenance
-from vtcav.results.tables import json_text
+from vtcav.results.tables.shapes import json_text
 from vtcav.results.words import count
 
 if TYPE_CHECKING:

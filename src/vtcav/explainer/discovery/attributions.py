@@ -14,7 +14,7 @@ from vtcav.images.batches import Batches
 from vtcav.images.references import ImageRef
 from vtcav.models.base import Model
 from vtcav.results.discovery.found import FoundConcept
-from vtcav.results.tables import with_q_values
+from vtcav.results.tables.shapes import with_q_values
 
 ORIGIN = "found in images (concept {number} at layer {layer})"
 CLASSES = 5

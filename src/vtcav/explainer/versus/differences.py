@@ -14,7 +14,7 @@ from vtcav.method.clusters import Estimate, mean_estimate, ratio_values
 from vtcav.method.significance import q_values
 from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.explanation import GlobalExplanation
-from vtcav.results.tables import BOOTSTRAP
+from vtcav.results.tables.class_summary import BOOTSTRAP
 
 ATTRIBUTION, SHARE = "attribution", "share"
 NOT_SEPARATED, NOT_SEEN = "not separated", "not seen"

@@ -25,7 +25,7 @@ from vtcav.files.manifest import (
 from vtcav.files.schema import Column, Saved, checked, checked_table
 from vtcav.images.input_box import Shares
 from vtcav.results.provenance import Provenance
-from vtcav.results.tables import json_text, printable
+from vtcav.results.tables.shapes import json_text, printable
 from vtcav.results.words import SIGNIFICANT, clear, count, equal_or_less, interval, value
 
 if TYPE_CHECKING:

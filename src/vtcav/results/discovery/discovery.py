@@ -25,7 +25,7 @@ from vtcav.parameters import Whole, check
 from vtcav.results.discovery.found import FoundConcept
 from vtcav.results.discovery.saved import ATTRIBUTIONS, SavedDiscovery, read_parts
 from vtcav.results.provenance import Provenance
-from vtcav.results.tables import json_text, printable
+from vtcav.results.tables.shapes import json_text, printable
 from vtcav.results.words import count
 
 if TYPE_CHECKING:
