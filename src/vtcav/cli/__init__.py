@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with sound_streams(), _no_empty_folders(getattr(arguments, "output", None)), output:
                 return arguments.run(arguments) or DONE
         except KeyboardInterrupt:
-            return fail("interrupted; nothing half-written was left", INTERRUPTED)
+            return fail(_interrupted(getattr(arguments, "output", None)), INTERRUPTED)
         except UsageError as error:
             return fail(str(error), USAGE)
         except BrokenPipeError:
@@ -64,6 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             kind = type(error).__name__
             return fail(f"{kind}: {error} (unexpected; --debug shows where)", FAILED)
     return DONE
+
+
+def _interrupted(output: Path | None) -> str:
+    """Return the message of an interrupted command that writes a folder, or another."""
+    if output is None or not Path(output).is_dir():
+        return "interrupted; nothing is left half-written"
+    return f"interrupted; every file in {str(output)!r} is whole: run the same command to go on"
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from vtcav.method.erasure.fill import Fill, filled, others
 from vtcav.method.erasure.place_filter import PlaceFilters
 from vtcav.method.erasure.region import (
     SEEN,
+    below_seen,
     elsewhere,
     highest_elsewhere,
     region,
@@ -36,7 +37,7 @@ from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.rows import EffectRow
 
-NOT_SEEN = "not seen at these layers (held-out AUC {:.2f}, below {:g}): no number"
+NOT_SEEN = "not seen at these layers ({}): no number"
 NO_REGION = "the concept is nowhere in this image"
 NO_REFERENCE = "the class scores no higher than for the negatives, so there is no share"
 NO_NEGATIVES = "no negatives are known, so there is no share"
@@ -418,7 +419,7 @@ def _effect(
 def _note(seen: float, area: float, gap: float, spread: float) -> str:
     notes = []
     if seen < SEEN:
-        notes.append(NOT_SEEN.format(seen, SEEN))
+        notes.append(NOT_SEEN.format(below_seen(seen)))
     elif not area:
         notes.append(NO_REGION)
     notes.append(gap_note(gap, spread))

@@ -21,14 +21,14 @@ from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.settings import ErasureSettings
 from vtcav.method.concept_part import excess, without
 from vtcav.method.erasure.effect import class_scores, share
-from vtcav.method.erasure.region import SEEN
+from vtcav.method.erasure.region import SEEN, below_seen
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
 from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.rows import EffectRow
 
 FROM_MAPS = "taken out of this layer's feature maps: the drop is too small, often by half or more"
-NOT_SEEN_HERE = "not seen at this layer (held-out AUC {:.2f}, below {:g}): no number"
+NOT_SEEN_HERE = "not seen at this layer ({}): no number"
 NOT_THERE = "no location responds more than those of the negatives do"
 
 
@@ -149,7 +149,7 @@ class FeatureRemoval:
 
 def _note(seen: float, area: float, no_share: str) -> str:
     if seen < SEEN:
-        notes = [NOT_SEEN_HERE.format(seen, SEEN)]
+        notes = [NOT_SEEN_HERE.format(below_seen(seen))]
     else:
         notes = [FROM_MAPS] if area else [NOT_THERE]
     return "; ".join(filter(None, [*notes, no_share]))

@@ -9,7 +9,7 @@ from math import isnan, nan
 from torch import Tensor
 
 from vtcav.method.concept_map import presence
-from vtcav.method.erasure.region import SEEN
+from vtcav.method.erasure.region import SEEN, below_seen
 from vtcav.method.integral.trapezoid import FLOOR
 from vtcav.method.resampling import tested_examples
 from vtcav.method.significance import ALL_EQUAL, significance
@@ -24,9 +24,7 @@ NOT_RAISED = (
     f"the image {CLASS_NOT_RAISED} above zero feature maps, so every concept gets 0, which is no "
     "finding: read another layer"
 )
-NOT_SEEN = (
-    "not seen at this layer (held-out AUC {:.2f}, below {:g}): the number may be something else's"
-)
+NOT_SEEN = "not seen at this layer ({}): the number may be something else's"
 TEXT_LOOK = "the layer knows the text in part (R2 {:.2f} on held-out images): look closer"
 TEXT_UNKNOWN = "the layer is not shown to know the text (R2 {:.2f} on held-out images): do not use"
 NOT_CONVERGED = "quadrature stopped above the tolerance"
@@ -130,7 +128,7 @@ class LayerResult:
             notes.append(NO_DIRECTION)
         seen = float(self.bank.layers[self.layer].seen[k])
         if seen < SEEN:
-            notes.append(NOT_SEEN.format(seen, SEEN))
+            notes.append(NOT_SEEN.format(below_seen(seen)))
         if texts := self.bank.layers[self.layer].texts:
             text = {"look": TEXT_LOOK, "do not use": TEXT_UNKNOWN}.get(texts.level(k), "")
             notes += [text.format(float(texts.r2[k]))] if text else []

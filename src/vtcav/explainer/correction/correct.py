@@ -24,7 +24,7 @@ from vtcav.explainer.settings import CorrectionSettings, FitSettings
 from vtcav.images.concepts import Concept
 from vtcav.images.references import ImageRef
 from vtcav.method.erasure.place_filter import PlaceFilters
-from vtcav.method.erasure.region import SEEN
+from vtcav.method.erasure.region import SEEN, below_seen
 from vtcav.models.base import Model
 from vtcav.models.classifier import Classifier
 from vtcav.results.bank.cav_bank import CavBank
@@ -140,7 +140,7 @@ def _places(cavs: CavBank, concepts: Sequence[str], layer: str) -> PlaceFilters:
                 if float(found.seen[cavs.names.index(name)]) >= SEEN
             ]
             raise CavError(
-                f"layer {layer!r} does not see {name!r} (held-out AUC {seen:.2f}, below {SEEN:g}), "
+                f"layer {layer!r} does not see {name!r} ({below_seen(seen)}), "
                 "so it cannot be taken out there; "
                 + (f"choose {' or '.join(others)}" if others else "give more and better examples")
             )

@@ -16,7 +16,7 @@ from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.layer_result import LEARNED_FROM, NOT_SEEN, NOT_SEPARATED
 from vtcav.explainer.runs.part import BatchComputer, BatchRows, Task
 from vtcav.method.concept_map import PRESENT, presence
-from vtcav.method.erasure.region import SEEN
+from vtcav.method.erasure.region import SEEN, below_seen
 from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.provenance import Provenance
 from vtcav.results.rows import RankedRow
@@ -143,9 +143,9 @@ class PresenceTask(Task):
         known = self.attributor.cavs.layers
         if self.layers[k] == TOGETHER:
             seen = max(float(cavs.seen[k]) for cavs in known.values())
-            return NOT_SEEN_TOGETHER.format(seen, SEEN) if seen < SEEN else ""
+            return NOT_SEEN_TOGETHER.format(below_seen(seen)) if seen < SEEN else ""
         cavs = known[self.layers[k]]
         if not bool(cavs.separated[k]):
             return NOT_SEPARATED
         seen = float(cavs.seen[k])
-        return NOT_SEEN.format(seen, SEEN) if seen < SEEN else ""
+        return NOT_SEEN.format(below_seen(seen)) if seen < SEEN else ""

@@ -16,7 +16,7 @@ from vtcav.explainer.layer_result import NOT_SEEN
 from vtcav.explainer.runs.part import BatchComputer, BatchRows, Task
 from vtcav.explainer.runs.presence_task import Presence, presence_rows
 from vtcav.explainer.settings import ErasureSettings
-from vtcav.method.erasure.region import LEVEL, SEEN
+from vtcav.method.erasure.region import LEVEL, SEEN, below_seen
 from vtcav.results.bank import CavBank
 from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.provenance import Provenance
@@ -84,7 +84,7 @@ class RankTask(Task):
         if self.layer == TOGETHER:
             return ""
         seen = float(self.attributor.cavs.layers[self.layer].seen[0])
-        return NOT_SEEN.format(seen, SEEN) if seen < SEEN else ""
+        return NOT_SEEN.format(below_seen(seen)) if seen < SEEN else ""
 
     def caution_of(self, highest: float) -> str:
         """Return what casts doubt on an order.
@@ -143,7 +143,7 @@ def _check_seen(targets: Targets | None, concept: str) -> None:
         )
     if (seen := float(targets.seen[0])) < SEEN:
         raise CavError(
-            f"no layer sees {concept!r} (held-out AUC {seen:.2f} at most, below {SEEN:g}), so "
+            f"no layer sees {concept!r} ({below_seen(seen)}), so "
             "there is no order of images; give more and more varied examples, or name a layer "
             "whose map you want to rank by"
         )

@@ -16,6 +16,7 @@ from vtcav.method.erasure.place_filter import BETTER
 __all__ = [
     "LEVEL",
     "SEEN",
+    "below_seen",
     "elsewhere",
     "grown",
     "highest_elsewhere",
@@ -37,6 +38,18 @@ FAINT = 0.1
 SAME = 0.5
 """The share of either region that two must have in common to be one."""
 _TRIES = 32
+
+
+def below_seen(auc: float) -> str:
+    """Return that an AUC is below what a layer must reach to see a concept.
+
+    It is never rounded up to the limit itself.
+
+    Example:
+        >>> below_seen(0.796)
+        'held-out AUC 0.79, below 0.8'
+    """
+    return f"held-out AUC {min(auc, SEEN - 0.01):.2f}, below {SEEN:g}"
 
 
 def grown(H: Tensor, pixels: int) -> Tensor:
