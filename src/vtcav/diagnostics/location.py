@@ -38,12 +38,14 @@ def effective_share(mean_map: NDArray[np.floating]) -> float:
 def middle(mean_map: NDArray[np.floating]) -> tuple[float, float]:
     """Return the centre of what is above a map's median: right and down, -1 to 1 at the edges.
 
-    Activation that is everywhere says nothing about the location. (0, 0) for an even map.
+    Activation that is everywhere says nothing about the location. (0, 0) for an even map. Of a
+    volume [d, h, w] it is the centre in its slices.
 
     Example:
         >>> middle(np.array([[1.0, 1.0], [1.0, 3.0]]))
         (0.5, 0.5)
     """
+    mean_map = mean_map if mean_map.ndim == 2 else mean_map.mean(0)
     above = (mean_map - np.median(mean_map)).clip(0).astype(np.float64)
     if above.sum() <= 0:
         return 0.0, 0.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -435,11 +436,11 @@ class Attributor:
 
 def _resampled(cavs: Cavs | None, F: Tensor, B: Tensor, s: Tensor) -> Tensor:
     """Return the attributions of resampled CAVs [N, T, J], a few CAVs at a time."""
-    N, T, C, h, w = B.shape
+    N, T, C, *sides = B.shape
     if cavs is None:
         return torch.zeros(N, T, 0, dtype=torch.float32)
     J = len(cavs.v)
-    size = max(1, _RESAMPLED_BYTES // (4 * N * max(T * h * w, C)))
+    size = max(1, _RESAMPLED_BYTES // (4 * N * max(T * prod(sides), C)))
     parts = []
     for first in range(0, J, size):
         here = cavs.part(range(first, min(first + size, J))).to(F.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan, nan
+from math import isnan, nan, prod
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from vtcav.method.erasure.region import (
     same_regions,
     seen_map,
 )
+from vtcav.method.positions import axes
 from vtcav.method.significance import effect_size
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
@@ -152,9 +153,9 @@ class Eraser:
         Args:
             images: A pass of N images that still has its maps.
         """
-        N, _, height, width = images.x.shape
+        N, _, *size = images.x.shape
         if not self.works:
-            return Regions(*images.x.new_zeros(2, N, 0, height, width))
+            return Regions(*images.x.new_zeros(2, N, 0, *size))
         H = region(self._maps(images), [found.seen for found in self._targets.places.values()])
         return Regions(H, self._chance(images))
 
@@ -166,15 +167,15 @@ class Eraser:
         Args:
             images: A pass of N images that still has its maps.
         """
-        N, _, height, width = images.x.shape
+        N, _, *size = images.x.shape
         if not self.works:
-            return images.x.new_zeros(N, 0, height, width)
+            return images.x.new_zeros(N, 0, *size)
         return seen_map(self._maps(images), [found.seen for found in self._targets.places.values()])
 
     def _maps(self, images: ForwardPass) -> list[Tensor]:
         """Return the concepts' maps of every layer at the size of the input [N, K, H, W]."""
         return [
-            resized(found.maps(images.maps[layer]), (images.x.shape[2], images.x.shape[3]))
+            resized(found.maps(images.maps[layer]), images.x.shape[2:])
             for layer, found in self._targets.places.items()
         ]
 
@@ -267,7 +268,7 @@ class Eraser:
         own = [self._filled(x, H[None], fill) for fill in erasure.fills]
         every = regions.H[erasure.n].amax(0)
         placebos = _placebos(H, every, regions.chance[erasure.n], erasure.placebos)
-        elsewhere = self._filled(x.expand(len(placebos), -1, -1, -1), placebos, fill)
+        elsewhere = self._filled(x.expand(len(placebos), *x.shape[1:]), placebos, fill)
         return torch.cat([*own, elsewhere])
 
     def _filled(self, x: Tensor, H: Tensor, fill: Fill) -> Tensor:
@@ -282,9 +283,9 @@ class Eraser:
         if not self._targets.random:
             return images.x.new_zeros(len(images.x), 0, 1, 1)
         F = [images.maps[layer] for layer in self._targets.random]
-        h, w = max((maps.shape[2:] for maps in F), key=lambda hw: hw[0] * hw[1])
+        size = max((maps.shape[2:] for maps in F), key=prod)
         responses = [
-            resized(_standardised(torch.einsum("jc,nchw->njhw", v.to(maps), maps)), (h, w))
+            resized(_standardised(torch.einsum("jc,nc...->nj...", v.to(maps), maps)), size)
             for v, maps in zip(self._targets.random.values(), F, strict=True)
         ]
         return torch.stack(responses).mean(0)
@@ -354,8 +355,8 @@ def _null_directions(cavs: CavBank, layer: str) -> Tensor | None:
 
 def _standardised(r: Tensor) -> Tensor:
     """Return responses [N, J, h, w] less their mean over the locations, over their deviation."""
-    deviation = r.std((2, 3), keepdim=True, correction=0)
-    return (r - r.mean((2, 3), keepdim=True)) / deviation.clamp(min=torch.finfo(r.dtype).tiny)
+    deviation = r.std(axes(r, 2), keepdim=True, correction=0)
+    return (r - r.mean(axes(r, 2), keepdim=True)) / deviation.clamp(min=torch.finfo(r.dtype).tiny)
 
 
 def _placebos(H: Tensor, every: Tensor, chance: Tensor, numbers: range) -> Tensor:
@@ -373,16 +374,15 @@ def _placebos(H: Tensor, every: Tensor, chance: Tensor, numbers: range) -> Tenso
     """
     # drawn by the region and their numbers, whatever the batches
     region_alone = zlib.crc32(H.bool().cpu().numpy().tobytes())
-    height, width = H.shape
     placebos = []
     for number in numbers:
         if number % 2 and len(chance):
             response = chance[number // 2 % len(chance)][None, None]
-            placebos.append(highest_elsewhere(H, resized(response, (height, width))[0], every))
+            placebos.append(highest_elsewhere(H, resized(response, H.shape)[0], every))
         else:
             seed = seed_of("placebo", region_alone, number)
             placebos.append(elsewhere(H.cpu(), 1, seed, every.cpu()).to(H))
-    return torch.cat(placebos) if placebos else H.new_zeros(0, height, width)
+    return torch.cat(placebos) if placebos else H.new_zeros(0, *H.shape)
 
 
 def _effect(

@@ -22,6 +22,7 @@ from vtcav.explainer.settings import ErasureSettings
 from vtcav.method.concept_part import excess, without
 from vtcav.method.erasure.effect import class_scores, share
 from vtcav.method.erasure.region import SEEN, below_seen
+from vtcav.method.positions import broadcast
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
 from vtcav.results.bank.cav_bank import CavBank
@@ -136,12 +137,13 @@ class FeatureRemoval:
         pairs = (there & (places.seen >= SEEN)).nonzero()
         head, found = self._model.head(layer).of(images.x), {}
         for n, k in (few.unbind(1) for few in torch.split(pairs, self._batch_size)):
-            alpha = torch.einsum("nc,nchw->nhw", places.w[k], F[n]) - places.offset[k, None, None]
+            alpha = torch.einsum("nc,nc...->n...", places.w[k], F[n])
+            alpha -= broadcast(places.offset[k], alpha)
             D = excess(alpha, places.low[k], places.pattern[k])
             with torch.no_grad():
                 z = head.rows(n)(without(F[n], D))
             check_finite([images.names[i] for i in n.tolist()], {}, z)
-            areas = (alpha > places.low[k, None, None]).float().mean((1, 2)).tolist()
+            areas = (alpha > broadcast(places.low[k], alpha)).float().flatten(1).mean(1).tolist()
             for i, pair in enumerate(zip(n.tolist(), k.tolist(), strict=True)):
                 found[pair] = _Removed(z[i], areas[i])
         return found

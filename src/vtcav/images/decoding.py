@@ -24,6 +24,7 @@ _NOT_MINE = (SyntaxError, IndexError, TypeError, struct.error)
 # In the info of a picture: it had 16 bits a channel, of which the upper 8 are left; the value of
 # white, where it is not 65535; large values are dark.
 CUT, WHITE, INVERTED = "upper bits", "white", "inverted"
+AXES_MOVED = "first axis"  # an array's channels were its first axis, and are its last now
 VOI = "window"  # a function that takes its values to 0..1 as its file states
 WINDOW = "say which values are black and white: vtcav.Preprocess(..., window=(low, high))"
 _LIFT = "if you trust it, raise PIL.Image.MAX_IMAGE_PIXELS (None: no limit)"
@@ -198,6 +199,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
         (255, 255, 255)
     """
     _check_pixels(image)
+    check_flat(image)
     if isinstance(image, BandPicture) and image.holds == "values":
         raise ImageError(
             f"expected a picture in RGB or grey, got {described(image)}; say how many channels the "
@@ -223,6 +225,16 @@ def as_rgb(image: Image.Image) -> Image.Image:
     picture = image.convert("RGBA")
     white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, picture).convert("RGB")
+
+
+def check_flat(image: Image.Image) -> None:
+    """Raise `ImageError` for a volume where a picture is needed."""
+    if isinstance(image, BandPicture) and image.holds == "values" and image.values.ndim > 3:
+        sides = " x ".join(map(str, reversed(image.values.shape[:-1])))
+        raise ImageError(
+            f"it is a volume of {sides}: list its slices with vtcav.datasets.slices; a network of "
+            "volumes takes it whole, vtcav.Preprocess((slices, height, width), ...)"
+        )
 
 
 def reduced(image: Image.Image) -> Image.Image:
@@ -392,8 +404,9 @@ def orientation(image: Image.Image) -> int:
 def described(image: Image.Image) -> str:
     """Return the number of channels, the size and the type of a picture's values, in words."""
     if isinstance(image, BandPicture):
-        high, wide, count = image.values.shape
-        return f"{count} channels ({wide} x {high}, {image.values.dtype})"
+        *sides, count = image.values.shape
+        size = " x ".join(map(str, reversed(sides)))
+        return f"{count} channel{'s' * (count > 1)} ({size}, {image.values.dtype})"
     count, size = len(image.getbands()), f"{image.width} x {image.height}"
     return f"{'RGB' if image.mode == 'RGB' else f'{count} channel' + 's' * (count > 1)} ({size})"
 

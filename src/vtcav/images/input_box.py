@@ -13,6 +13,7 @@ from vtcav.images.decoding import as_rgb, shallow
 from vtcav.images.preprocess import Preprocess
 from vtcav.images.scaling import windowed
 from vtcav.images.signature import channel_count
+from vtcav.images.volumes import takes_volumes
 
 Shares: TypeAlias = tuple[float, float, float, float]
 """Left, top, right and bottom of a box, as shares of a picture's width and height."""
@@ -44,9 +45,10 @@ def shown_picture(
 
     Returns:
         uint8 [H, W, 3] of at most 1024 pixels a side, and the box of the input. For another
-        callable the picture is the network's input, stretched to the full range of grey.
+        callable the picture is the network's input, stretched to the full range of grey. Of a
+        volume it is the input, too, slice by slice [D, H, W, 3].
     """
-    if isinstance(preprocess, Preprocess):
+    if isinstance(preprocess, Preprocess) and not preprocess.volumes:
         small = preprocess.rgb(picture).copy()
         small.thumbnail((SIDE, SIDE))
         return np.array(small), input_box(picture, preprocess)
@@ -78,11 +80,11 @@ def shown_input(x: Tensor, preprocess: object, like: Tensor) -> NDArray[np.uint8
     if isinstance(preprocess, Preprocess):
         return preprocess.pixels(x)
     low, high = float(like.min()), float(like.max())
-    shown = x.float()
-    if shown.shape[-3] != 3:
-        shown = shown.mean(-3, keepdim=True).expand(*shown.shape[:-3], 3, -1, -1)
+    shown = x.float().movedim(-4 if takes_volumes(preprocess) else -3, -1)
+    if shown.shape[-1] != 3:
+        shown = shown.mean(-1, keepdim=True).expand(*shown.shape[:-1], 3)
     grey = ((shown - low) / max(high - low, 1e-12) * 255).round().clamp(0, 255).byte()
-    return grey.movedim(-3, -1).cpu().numpy()
+    return grey.cpu().numpy()
 
 
 def viewed(preprocess: object, image: Image.Image) -> Image.Image:
@@ -101,6 +103,8 @@ def viewed(preprocess: object, image: Image.Image) -> Image.Image:
     if shallow(image):
         return as_rgb(image)
     values = np.asarray(image)
+    if values.ndim == 4:
+        values = values[len(values) // 2]
     if values.ndim == 3:
         values = values.mean(2, dtype=np.float32)
         image = Image.fromarray(values)

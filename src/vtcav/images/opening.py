@@ -16,6 +16,7 @@ from PIL import Image, TiffImagePlugin
 
 from vtcav.errors import SUBJECT, ImageError
 from vtcav.images.decoding import (
+    AXES_MOVED,
     BandPicture,
     deep,
     identify,
@@ -27,7 +28,8 @@ from vtcav.images.decoding import (
 )
 from vtcav.images.medical.arrays import in_colour
 from vtcav.images.medical.dicom import is_dicom, read_dicom
-from vtcav.images.medical.nifti import is_nifti, read_slice, shape_of_volume
+from vtcav.images.medical.nifti import is_nifti, read_slice, read_volume, shape_of_volume
+from vtcav.images.volumes import VolumePicture
 
 _NPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
 _TIFF = b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"
@@ -74,22 +76,20 @@ def _decoded(file: BufferedReader | BytesIO, source: Path | bytes) -> Image.Imag
 
 
 def _volume(source: Path | bytes) -> Image.Image:
-    """Refuse a volume as one picture, unless it is a single slice."""
+    """Return a volume; one of a single slice as a picture."""
     if not isinstance(source, Path):
         raise ImageError("it is a NIfTI volume: list its slices with vtcav.datasets.slices")
-    shape = shape_of_volume(source)
-    if shape[2] > 1:
-        raise ImageError(
-            f"it is a volume of {' x '.join(map(str, shape))}: list its slices with "
-            "vtcav.datasets.slices"
-        )
+    if shape_of_volume(source)[2] > 1:
+        return read_volume(source)
     return read_slice(source, "axial", 0)
 
 
 def picture_of(values: NDArray[Any]) -> Image.Image:
     """Return the picture of an array: [H, W] in grey, else [H, W, C], or [C, H, W].
 
-    The channels are the last axis, or the first where that is the shortest of the three.
+    The channels are the last axis, or the first where that is the shortest of the three. An array
+    [D, H, W, C] or [C, D, H, W] is a volume, and so is one of three axes, [D, H, W], for a
+    preprocessing that takes volumes.
 
     Raises:
         ImageError: For an array of another shape or type.
@@ -99,13 +99,17 @@ def picture_of(values: NDArray[Any]) -> Image.Image:
         (64, 64, 13)
     """
     _check(values.shape, values.dtype)
-    if values.ndim == 3 and values.shape[0] < min(values.shape[1:]):
+    if moved := values.ndim > 2 and values.shape[0] < min(values.shape[1:]):
         values = np.moveaxis(values, 0, -1)
+    if values.ndim == 4:
+        return VolumePicture.of(np.ascontiguousarray(values))
     if values.ndim == 3 and values.shape[2] > 1:
         values = np.ascontiguousarray(values)
         if values.shape[2] == 3 and values.dtype == np.uint8:
             return Image.fromarray(values)
-        return _of_colours(values) or BandPicture.of(values)
+        picture = _of_colours(values) or BandPicture.of(values)
+        picture.info |= {AXES_MOVED: True} if moved else {}
+        return picture
     grey = values.reshape(values.shape[:2])
     if grey.dtype.kind in "iu" and grey.dtype not in (np.uint8, np.uint16):
         if grey.min() < -(2**31) or grey.max() >= 2**31:
@@ -125,8 +129,11 @@ def _check(shape: Sequence[int], kind: np.dtype[Any]) -> None:
     """Refuse an array that is no picture, before it is read."""
     if kind.kind not in "iuf":
         raise ImageError(f"expected an array of integers or floating point, got {kind}")
-    if len(shape) not in (2, 3) or 0 in shape:
-        raise ImageError(f"expected an array [H, W], [H, W, C] or [C, H, W], got {list(shape)}")
+    if len(shape) not in (2, 3, 4) or 0 in shape:
+        raise ImageError(
+            "expected an array [H, W], [H, W, C] or [C, H, W], or a volume [D, H, W, C] or "
+            f"[C, D, H, W], got {list(shape)}"
+        )
     most, pixels = Image.MAX_IMAGE_PIXELS, int(np.prod(sorted(shape)[-2:], dtype=object))
     if most is not None and (pixels > most or np.prod(shape, dtype=object) > 16 * most):
         raise ImageError(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,7 @@ from PIL import Image
 
 from vtcav.errors import ImageError
 from vtcav.images.decoding import VOI, WHITE, BandPicture, as_rgb, shallow
-from vtcav.images.geometry import Window, plan
-from vtcav.images.preprocess_checks import (
+from vtcav.images.fitting.checks import (
     colour_of,
     number,
     per_channel,
@@ -24,6 +23,8 @@ from vtcav.images.preprocess_checks import (
     shown_of,
     size_of,
 )
+from vtcav.images.fitting.geometry import Window, plan
+from vtcav.images.fitting.outputs import described_type, fault_of
 from vtcav.images.scaling import (
     Range,
     Scale,
@@ -33,6 +34,7 @@ from vtcav.images.scaling import (
     luma,
     warn_of_darkness,
 )
+from vtcav.images.volumes import fitted, middle_slice, takes_volumes, volume_of
 from vtcav.parameters import Flag, Whole, Words, check
 
 if TYPE_CHECKING:
@@ -61,9 +63,12 @@ class Preprocess:
     channels the file must hold as many: as samples of a pixel, as pages of a TIFF file, or as the
     channels of a NumPy array.
 
+    With a size of three numbers a volume becomes a tensor [C, D, H, W]: every slice is fitted as a
+    picture is, then the slices are resampled to D.
+
     Attributes:
         size: Height and width of the tensor, or one number for a square; None keeps the
-            picture's own size.
+            picture's own size. Three numbers, (slices, height, width), take volumes.
         resize: "crop" scales the picture until it covers `size / crop_pct` and takes the centre,
             "stretch" ignores the aspect ratio, "pad" fits the whole picture and fills the rest.
         interpolation: "nearest", "bilinear", "bicubic" or "lanczos", with antialiasing.
@@ -76,10 +81,10 @@ class Preprocess:
             channel. Values between are mapped linearly, before everything else and without being
             rounded. None takes the window that a DICOM file states; 0 to 65535 for integers of
             more than 8 bits, 0 to 1 for floating point.
-        channels: C, the number of channels that the network takes. None is 3 of pictures in RGB or
-            grey, which are rounded to 8 bits where no window is stated, and of the first page of a
-            file of several. Given as a number, no value is rounded, and pages are channels where
-            there are as many.
+        channels: C, the number of channels that the network takes. None is 1 of volumes, and 3 of
+            pictures in RGB or grey, which are rounded to 8 bits where no window is stated, and of
+            the first page of a file of several. Given as a number, no value is rounded, and pages
+            are channels where there are as many.
         percentiles: In place of a window, the percentiles of each channel that become 0 and 1,
             such as (1, 99), of every picture by itself.
         clip: Whether values outside of the window are moved to its ends.
@@ -152,7 +157,7 @@ class Preprocess:
             image: A PIL image of any depth.
 
         Returns:
-            A float32 tensor [C, H, W] on the CPU.
+            A float32 tensor [C, H, W], of a volume [C, D, H, W], on the CPU.
 
         Raises:
             ImageError: This is no PIL image, its colours cannot be converted, it is too elongated
@@ -161,13 +166,14 @@ class Preprocess:
         import torch
 
         if not isinstance(image, Image.Image):
-            raise ImageError(f"expected a PIL image, got {_describe(image)}")
-        pixels = self._fitted(image)
+            raise ImageError(f"expected a PIL image, got {described_type(image)}")
+        pixels = self._fitted_volume(image) if self.volumes else self._fitted(image)
         # The operations and their order are torchvision's, so that the rounding is too. NumPy
         # does them: several threads prepare pictures, and PyTorch would start its own in each.
-        values = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
+        values = np.ascontiguousarray(np.moveaxis(pixels, -1, 0)).astype(np.float32)
         mean, std = (
-            np.asarray(numbers, np.float32).reshape(-1, 1, 1) for numbers in (self.mean, self.std)
+            np.asarray(numbers, np.float32).reshape(-1, *(1,) * (values.ndim - 1))
+            for numbers in (self.mean, self.std)
         )
         if pixels.dtype == np.uint8:
             values /= np.float32(255)
@@ -177,6 +183,8 @@ class Preprocess:
 
     def rgb(self, image: Image.Image) -> Image.Image:
         """Return a picture in RGB as it is shown, through the window where there is one.
+
+        Of a volume it is the slice in the middle.
 
         Raises:
             ImageError: As the call.
@@ -188,6 +196,9 @@ class Preprocess:
         """
         if self.rounds:
             return image if type(image) is Image.Image and image.mode == "RGB" else as_rgb(image)
+        if self.volumes:
+            middle = middle_slice(volume_of(image), self._scale, self.count)
+            return Image.fromarray(np.ascontiguousarray(self._colours(middle)))
         values = self._values(image)
         tones = values.astype(np.uint8) if values.dtype == np.uint8 else in_bytes(values)
         return Image.fromarray(np.ascontiguousarray(self._colours(tones)))
@@ -195,7 +206,14 @@ class Preprocess:
     @property
     def count(self) -> int:
         """C, the number of channels of the tensor."""
-        return 3 if self.channels is None else int(self.channels)
+        if self.channels is None:
+            return 1 if self.volumes else 3
+        return int(self.channels)
+
+    @property
+    def volumes(self) -> bool:
+        """Whether it takes volumes."""
+        return isinstance(self.size, Sequence) and len(self.size) == 3
 
     @property
     def shown_as(self) -> str:
@@ -237,12 +255,14 @@ class Preprocess:
     def pixels(self, x: Tensor) -> NDArray[np.uint8]:
         """Return tensors [..., C, H, W] as RGB pictures, uint8 [..., H, W, 3]: the call undone.
 
+        Of volumes [..., C, D, H, W] they are [..., D, H, W, 3].
+
         Example:
             >>> preprocess = Preprocess(8, mean=0.5, std=0.25)
             >>> preprocess.pixels(preprocess(Image.new("RGB", (8, 8), (7, 8, 9))))[0, 0].tolist()
             [7, 8, 9]
         """
-        values = np.moveaxis(x.detach().float().cpu().numpy(), -3, -1)
+        values = np.moveaxis(x.detach().float().cpu().numpy(), -4 if self.volumes else -3, -1)
         mean, std = (np.asarray(numbers, np.float32) for numbers in (self.mean, self.std))
         return self._colours(np.rint(((values * std + mean) * 255).clip(0, 255)).astype(np.uint8))
 
@@ -274,7 +294,7 @@ class Preprocess:
     @property
     def rounds(self) -> bool:
         """Whether pictures become RGB of 8 bits before everything else."""
-        return self.channels is None and not self._scale.stated
+        return self.channels is None and not self._scale.stated and not self.volumes
 
     def _values(self, image: Image.Image) -> NDArray[np.uint8 | np.float32]:
         """Return a picture's values [H, W, C]: bytes, or on the scale 0..1."""
@@ -292,7 +312,16 @@ class Preprocess:
         """Return the picture as the network sees it, before its values are normalised."""
         if self.rounds:
             return np.asarray(self._fit(self.rgb(image), cast("Sequence[int]", self.fill)))
-        values, fill = self._values(image), cast("Sequence[int]", self.fill)
+        return self._fitted_values(self._values(image))
+
+    def _fitted_volume(self, image: Image.Image) -> NDArray[np.float32]:
+        """Return a volume as the network sees it, before its values are normalised."""
+        shape = cast("tuple[int, int, int]", self.size)[0], self.count
+        fit, resample = self._fitted_values, _FILTERS[self.interpolation]
+        return fitted(volume_of(image), self._scale, shape, fit, resample)
+
+    def _fitted_values(self, values: NDArray[Any]) -> NDArray[Any]:
+        fill = cast("Sequence[int]", self.fill)
         whole = values.dtype == np.uint8
         bands = (np.ascontiguousarray(values[..., c]) for c in range(self.count))
         return np.stack(
@@ -320,12 +349,13 @@ class Preprocess:
 
     def _plan(self, width: int, height: int) -> tuple[tuple[int, int], Window]:
         """Return the size to resize to, and the window of the resized picture that is kept."""
-        size = cast("tuple[int, int] | None", self.size)
-        return plan(width, height, size, self.resize, self.crop_pct)
+        size = cast("tuple[int, ...] | None", self.size)
+        in_plane = None if size is None else cast("tuple[int, int]", size[-2:])
+        return plan(width, height, in_plane, self.resize, self.crop_pct)
 
 
 def to_tensor(preprocess: Callable[[Image.Image], Tensor], image: Image.Image, name: str) -> Tensor:
-    """Apply any preprocessing to one picture and check what it returns.
+    """Apply any preprocessing to one picture, or volume, and check what it returns.
 
     Args:
         preprocess: A `Preprocess` or any callable from a PIL image to a tensor. A callable gets a
@@ -345,24 +375,25 @@ def to_tensor(preprocess: Callable[[Image.Image], Tensor], image: Image.Image, n
         >>> to_tensor(Preprocess(8), Image.new("RGB", (9, 9)), "black.png").shape
         torch.Size([3, 8, 8])
     """
-    if not isinstance(preprocess, Preprocess) and not shallow(image):
+    volume = takes_volumes(preprocess)
+    if not (isinstance(preprocess, Preprocess) or volume or shallow(image)):
         return _deep_tensor(preprocess, image, name)
     try:
-        if not isinstance(preprocess, Preprocess) or preprocess.rounds:
+        if not volume and (not isinstance(preprocess, Preprocess) or preprocess.rounds):
             image = eight_bits(image, name)
         output = (
             preprocess.named(name)(image) if hasattr(preprocess, "named") else preprocess(image)
         )
         if isinstance(preprocess, Preprocess) and not preprocess.rounds | bool(preprocess.ranges):
             _warn_of_darkness(image, name)
-        fault = _fault(output)
+        fault = fault_of(output, volume=volume)
     except Exception as error:
         kind = "" if isinstance(error, ImageError) else f"{type(error).__name__}: "
         raise ImageError(f"the preprocessing failed on {name!r}: {kind}{error}") from error
     if fault:
         raise ImageError(
-            f"the preprocessing failed on {name!r}: expected a floating-point tensor [C, H, W], "
-            f"got {fault}"
+            f"the preprocessing failed on {name!r}: expected a floating-point tensor "
+            f"{'[C, D, H, W]' if volume else '[C, H, W]'}, got {fault}"
         )
     return output.detach()
 
@@ -384,7 +415,7 @@ def _deep_tensor(
         deep: Tensor | None = preprocess(image)
     except Exception:  # noqa: BLE001  (a callable for RGB may raise anything)
         deep = None
-    if deep is None or _fault(deep):
+    if deep is None or fault_of(deep):
         return to_tensor(preprocess, eight_bits(image, name), name)
     with suppress(ImageError):  # where it has no RGB form, or the callable takes none
         if (shallow_ := to_tensor(preprocess, as_rgb(image), name)).shape != deep.shape:
@@ -401,35 +432,6 @@ def without_window(
     return preprocess
 
 
-def _fault(output: object) -> str:
-    """Return what is wrong with a preprocessing's output and what to do; empty if nothing is."""
-    import torch
-
-    if not isinstance(output, torch.Tensor):
-        if "pixel_values" in dir(output) or (isinstance(output, dict) and "pixel_values" in output):
-            return f'{_describe(output)}; return its ["pixel_values"][0] as a tensor'
-        return f"{_describe(output)}; convert it to a torch tensor"
-    came, shape = _describe(output), output.shape
-    if output.ndim == 4 and shape[0] == 1:
-        return f"{came}; drop the batch dimension: return x[0]"
-    if output.ndim != 3 or 0 in shape:
-        return f"{came}; return one tensor with a channel, a height and a width"
-    if shape[0] > 4 and shape[2] in (1, 3):
-        return f"{came}; put the channels first: return x.permute(2, 0, 1)"
-    if not output.is_floating_point():
-        return f"{came}; convert it: return x.float() / 255, then normalise"
-    if not output.isfinite().all():
-        return f"{came} with values that are not finite; does it divide by zero?"
-    return ""
-
-
 def _listed(value: object) -> object:
     """Return a value with lists for tuples."""
     return [_listed(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _describe(value: object) -> str:
-    """Return the type of a value, with shape and dtype where it has them."""
-    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    name = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
-    return name if shape is None else f"{name} of shape {list(shape)} and {dtype}"

@@ -20,6 +20,7 @@ from vtcav.images.decoding import (
     WINDOW,
     BandPicture,
     as_rgb,
+    check_flat,
     described,
     shallow,
 )
@@ -114,6 +115,7 @@ def channels_of(image: Image.Image, channels: int | None) -> NDArray[Any]:
     Raises:
         ImageError: When the picture has another number of channels, and there is no rule for it.
     """
+    check_flat(image)
     C = 3 if channels is None else channels
     values = _own_values(image, C, asked=channels is not None)
     if values.shape[2] == C:

@@ -12,6 +12,7 @@ from PIL import Image
 from vtcav.errors import ImageError
 from vtcav.images.decoding import BandPicture, as_rgb
 from vtcav.images.preprocess import Preprocess, to_tensor, without_window
+from vtcav.images.volumes import probe_volume, takes_volumes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 
 _TRIALS = 8  # a random flip then looks fixed once in 128 times
+# Multiples of irrational numbers spread the positions evenly over any slices, height and width.
+_STEPS = 0.8191725134, 0.7548776662, 0.569840291
 _TOLERANCE = 0.03  # between the values of two signatures
 
 
@@ -32,8 +35,8 @@ def signature(preprocess: Callable[[Image.Image], Tensor]) -> tuple[float, ...]:
         preprocess: A `Preprocess` or any callable from a PIL image to a tensor.
 
     Returns:
-        The tensor's C, H and W, then 64 of its values, rounded to 4 decimals; then four numbers
-        of its window where there is one, or its percentiles.
+        The tensor's C, H and W (or C, D, H and W), then 64 of its values, rounded to 4 decimals;
+        then four numbers of its window where there is one, or its percentiles.
 
     Raises:
         ImageError: As `to_tensor`, or the preprocessing is random.
@@ -55,12 +58,10 @@ def signature(preprocess: Callable[[Image.Image], Tensor]) -> tuple[float, ...]:
                 "the preprocessing is random: applied twice to one picture, it returned different "
                 "tensors; use the evaluation transform, without augmentation"
             )
-    channels, high, wide = first.shape
+    channels, *sides = first.shape
+    steps = _STEPS[-len(sides) :]
     values = [
-        # Multiples of irrational numbers spread the positions evenly over any height and width.
-        float(
-            first[k % channels, int(k * 0.7548776662 % 1 * high), int(k * 0.569840291 % 1 * wide)]
-        )
+        float(first[k % channels, *(int(k * s % 1 * n) for s, n in zip(steps, sides, strict=True))])
         for k in range(1, 65)
     ]
     for start, end in preprocess.ranges if isinstance(preprocess, Preprocess) else ():
@@ -134,7 +135,9 @@ def tensor_of_rgb(
         [1.0, 0.0, 0.0, 1.0, 0.0]
     """
     count = channel_count(preprocess)
-    if count not in (1, 3):
+    if takes_volumes(preprocess):
+        picture = probe_volume(as_rgb(picture), count)
+    elif count not in (1, 3):
         values = np.asarray(as_rgb(picture))
         picture = BandPicture.of(values[..., [c % 3 for c in range(count)]])
     preprocess = without_window(preprocess)

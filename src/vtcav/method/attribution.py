@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vtcav.method.guard import guarded
+from vtcav.method.positions import axes
 
 __all__ = [
     "attribution_scale",
@@ -82,7 +83,7 @@ def relevance_share(B: Tensor) -> Tensor:
     Returns:
         s [N, 2] in [0, 1].
     """
-    total = B.sum((2, 3, 4))
+    total = B.sum(axes(B, 2))
     highest = total.amax(1, keepdim=True)
     return total / torch.where(highest > 0, highest, 1.0)
 
@@ -105,7 +106,7 @@ def attribution_scale(B: Tensor, s: Tensor) -> Tensor:
         >>> attribution_scale(B, torch.tensor([[0.5]]))
         tensor([[0.1250]])
     """
-    return s / guarded(B.sum((2, 3, 4)))
+    return s / guarded(B.sum(axes(B, 2)))
 
 
 def pooled_cav(v: Tensor, F: Tensor, M: Tensor) -> Tensor:
@@ -122,10 +123,10 @@ def pooled_cav(v: Tensor, F: Tensor, M: Tensor) -> Tensor:
     Returns:
         p [N, K, C] in [0, 1]; all 0 for a direction with no positive entry.
     """
-    has_negative = (F.amin((1, 2, 3)) < 0)[:, None, None]
+    has_negative = (F.amin(axes(F, 1)) < 0)[:, None, None]
     p = v[None].relu()
     if has_negative.any():
-        inside = torch.einsum("nchw,nkhw->nkc", F, M)
+        inside = torch.einsum("nc...,nk...->nkc", F, M)
         p = torch.where((inside < 0) & has_negative, -v, v).relu()
     highest = p.amax(2, keepdim=True)
     return (p / torch.where(highest > 0, highest, 1.0)).expand(len(F), -1, -1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vtcav.method.guard import guarded
+from vtcav.method.positions import axes, broadcast
 
 __all__ = ["concept_map", "contraharmonic_mean", "presence", "raw_map", "response"]
 
@@ -34,7 +35,7 @@ def raw_map(F: Tensor, v: Tensor) -> Tensor:
         <BLANKLINE>
                  [[0., 3.]]]])
     """
-    return torch.einsum("kc,nchw->nkhw", v, F).relu()
+    return torch.einsum("kc,nc...->nk...", v, F).relu()
 
 
 def response(F: Tensor, w: Tensor, offset: Tensor) -> Tensor:
@@ -54,14 +55,16 @@ def response(F: Tensor, w: Tensor, offset: Tensor) -> Tensor:
         >>> response(F, torch.tensor([[1.0, 0.5]]), torch.tensor([2.0]))
         tensor([[[[0.5000, 0.0000]]]])
     """
-    return torch.einsum("kc,nchw->nkhw", w, F) - offset[:, None, None]
+    r = torch.einsum("kc,nc...->nk...", w, F)
+    return r - broadcast(offset[None], r)
 
 
-def contraharmonic_mean(R: Tensor) -> Tensor:
+def contraharmonic_mean(R: Tensor, sides: int = 2) -> Tensor:
     """Return sum(R^2) / (sum(R) + 1e-7) of each map, step 3 (`guard`: 1e-7 in the units of R).
 
     Args:
         R: Raw maps [..., h, w].
+        sides: The number of axes of positions: 2, or 3 of maps [..., d, h, w].
 
     Returns:
         One value per map [...], close to the map's high values; 0 for an empty map.
@@ -75,7 +78,8 @@ def contraharmonic_mean(R: Tensor) -> Tensor:
     # squares must stay in the range of float32
     scale = highest if highest > 0 and not _SMALL < highest < 1 / _SMALL else 1.0
     R = R / scale if scale != 1.0 else R
-    return R.square().sum((-2, -1)) / guarded(R.sum((-2, -1))) * scale
+    positions = axes(R, R.ndim - sides)
+    return R.square().sum(positions) / guarded(R.sum(positions)) * scale
 
 
 def concept_map(R: Tensor, e_pos: Tensor, e_neg: Tensor) -> Tensor:
@@ -96,7 +100,7 @@ def concept_map(R: Tensor, e_pos: Tensor, e_neg: Tensor) -> Tensor:
         >>> concept_map(R, torch.tensor([3.0]), torch.tensor([1.0]))
         tensor([[[[0.0000, 0.0000, 0.5000, 1.0000]]]])
     """
-    low, high = e_neg[:, None, None], e_pos[:, None, None]
+    low, high = broadcast(e_neg[None], R), broadcast(e_pos[None], R)
     separated = high > low
     width = torch.where(separated, high - low, 1.0)
     # minimum before maximum: the clip is defined even if e+ < e-
@@ -116,11 +120,11 @@ def presence(M: Tensor, separated: Tensor) -> Tensor:
     the concept's examples do.
 
     Args:
-        M: Concept maps [..., K, h, w] in [0, 1].
+        M: Concept maps [K, h, w] in [0, 1].
         separated: Whether the layer separates each concept, e+ > e- [K].
 
     Returns:
-        One value in [0, 1] per map [..., K]; NaN for a concept that the layer does not separate,
+        One value in [0, 1] per map [K]; NaN for a concept that the layer does not separate,
         whose maps are empty whatever the image shows.
 
     Example:
@@ -129,4 +133,4 @@ def presence(M: Tensor, separated: Tensor) -> Tensor:
         >>> presence(M, torch.tensor([True, True, True, False]))
         tensor([0.5000, 0.6800, 0.0000,    nan])
     """
-    return contraharmonic_mean(M).masked_fill(~separated.to(M.device), torch.nan)
+    return contraharmonic_mean(M, M.ndim - 1).masked_fill(~separated.to(M.device), torch.nan)

@@ -18,6 +18,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vtcav.method.positions import broadcast
+
 
 def coefficient(F: Tensor, d: Tensor) -> Tensor:
     """Return alpha = F'd / |d|^2: the amount of a direction at each position.
@@ -37,8 +39,8 @@ def coefficient(F: Tensor, d: Tensor) -> Tensor:
     """
     d = d.expand(len(F), -1)
     length = d.square().sum(1)
-    dot = torch.einsum("nchw,nc->nhw", F, d)
-    return dot / torch.where(length > 0, length, 1.0)[:, None, None]
+    dot = torch.einsum("nc...,nc->n...", F, d)
+    return dot / broadcast(torch.where(length > 0, length, 1.0), dot)
 
 
 def concept_part(F: Tensor, d: Tensor, beta: Tensor | float) -> Tensor:
@@ -77,8 +79,10 @@ def excess(alpha: Tensor, beta: Tensor | float, d: Tensor) -> Tensor:
     Returns:
         D [N, C, h, w].
     """
-    usual = torch.as_tensor(beta, dtype=alpha.dtype, device=alpha.device).reshape(-1, 1, 1)
-    return torch.einsum("nhw,nc->nchw", (alpha - usual).relu(), d.expand(len(alpha), -1))
+    usual = torch.as_tensor(beta, dtype=alpha.dtype, device=alpha.device).reshape(-1)
+    return torch.einsum(
+        "n...,nc->nc...", (alpha - broadcast(usual, alpha)).relu(), d.expand(len(alpha), -1)
+    )
 
 
 def without(F: Tensor, D: Tensor) -> Tensor:

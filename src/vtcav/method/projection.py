@@ -20,6 +20,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vtcav.method.positions import broadcast
+
 
 def joint_patterns(w: Tensor, d: Tensor) -> Tensor:
     """Return P [K, C]: patterns by which several concepts are taken out at once.
@@ -58,7 +60,7 @@ def projected(F: Tensor, r: Tensor, P: Tensor) -> Tensor:
         tensor([[ 1.0000,  0.5000],
                 [-1.0000, -0.5000]])
     """
-    return F - torch.einsum("nkhw,kc->nchw", r, P)
+    return F - torch.einsum("nk...,kc->nc...", r, P)
 
 
 def beyond(r: Tensor, level: Tensor) -> Tensor:
@@ -68,4 +70,4 @@ def beyond(r: Tensor, level: Tensor) -> Tensor:
         r: Responses [N, K, h, w].
         level: One for each filter [K].
     """
-    return (r > level[:, None, None]).any(1, keepdim=True)
+    return (r > broadcast(level[None], r)).any(1, keepdim=True)

@@ -30,7 +30,7 @@ class LayerInfo:
     Attributes:
         name: The name to pass in `layers`.
         kind: The class of the layer's module.
-        shape: (C, h, w) of its feature maps for one input image.
+        shape: (C, h, w) of its feature maps for one input image; (C, d, h, w) for a volume.
         recommended: Whether `layers=None` uses it (the last layer of each stage).
         layout: How the layer itself holds its maps: "NCHW", "NHWC", or for example
             "tokens(1+14x14)": one prefix token (the class token) before a grid of 14 x 14.
@@ -38,7 +38,7 @@ class LayerInfo:
 
     name: str
     kind: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     recommended: bool = False
     layout: str = "NCHW"
 

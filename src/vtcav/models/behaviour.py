@@ -39,7 +39,9 @@ def behaviour(
         x = tensor_of_rgb(model.preprocess, probe_picture(), "the probe picture")
         x = x[None]
         maps, z = model.activations_and_logits(x, list(layers))
-        found = {_LOGITS: z[0]} | {f"layer {name}": F[0].mean((1, 2)) for name, F in maps.items()}
+        found = {_LOGITS: z[0]} | {
+            f"layer {name}": F[0].flatten(1).mean(1) for name, F in maps.items()
+        }
         for name, F in maps.items() if gradients else ():
             G = _gradient(model, name, x, F)[0].flatten(1)
             found |= {f"gradient at {name}": G.mean(1), f"its size at {name}": G.norm(dim=1)}

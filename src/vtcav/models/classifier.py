@@ -399,7 +399,7 @@ class Classifier(Model):
     def _probes(self) -> list[Tensor]:
         """Images to check heads with: of a second size too, where pictures keep their own."""
         probes = [self._probe[:-1]]
-        height, width = self._probe.shape[2:]
+        height, width = self._probe.shape[-2:]
         shape = shape_of(self.preprocess, width * 5 // 4, height)
         if shape != self._probe.shape[1:]:
             images = self._input(noise(2, shape))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vtcav.files.schema import checked_array
+from vtcav.images.volumes import slice_name, strongest_slice
 from vtcav.results.saved import ErasedNumbers, read_picture
 
 
@@ -28,6 +29,7 @@ class ErasedPicture:
         drop: How far the class's logit falls.
         share: The drop as a share of the logit above that of the negatives; NaN where there is
             none.
+        slice: The slice that is shown of a volume, in words; empty for a picture.
     """
 
     image: str
@@ -37,10 +39,35 @@ class ErasedPicture:
     after: NDArray[np.uint8] = field(repr=False)
     drop: float
     share: float
+    slice: str = ""
 
     def __post_init__(self) -> None:
         for array in (self.before, self.region, self.after):
             array.setflags(write=False)
+
+    @classmethod
+    def shown(
+        cls,
+        names: tuple[str, str],
+        before: NDArray[np.uint8],
+        region: NDArray[np.bool_],
+        after: NDArray[np.uint8],
+        numbers: tuple[float, float],
+    ) -> ErasedPicture:
+        """Return it as it is shown: of a volume, the slice with most of the region.
+
+        Args:
+            names: Those of the picture and the concept.
+            before: uint8 [H, W, 3], or slices [D, H, W, 3].
+            region: bool [H, W], or [D, H, W].
+            after: As `before`.
+            numbers: The drop and the share.
+        """
+        if region.ndim == 2:
+            return cls(*names, before, region, after, *numbers)
+        k = strongest_slice(region)
+        text = slice_name(k, len(region))
+        return cls(*names, before[k], region[k], after[k], *numbers, text)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return its arrays by name, to be saved; outside of the region `after` is black."""
@@ -51,7 +78,8 @@ class ErasedPicture:
     def numbers(self) -> dict[str, Any]:
         """Return the rest of it as JSON data."""
         share = None if math.isnan(self.share) else self.share
-        return {"image": self.image, "concept": self.concept, "drop": self.drop, "share": share}
+        numbers = {"image": self.image, "concept": self.concept, "drop": self.drop, "share": share}
+        return numbers | ({"slice": self.slice} if self.slice else {})
 
     @classmethod
     def read(
@@ -73,6 +101,7 @@ class ErasedPicture:
             after=np.where(region[..., None], after, before),
             drop=numbers.drop,
             share=math.nan if numbers.share is None else numbers.share,
+            slice=numbers.slice,
         )
 
     def shrunk(self, side: int) -> ErasedPicture:

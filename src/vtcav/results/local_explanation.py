@@ -70,7 +70,8 @@ class LocalExplanation:
         layers: Layer names, in the order of the network.
         concepts: Concept names.
         picture: The image as shown in figures, uint8 [H, W, 3], at most 1024 pixels a side; the
-            network's input where the preprocessing is a callable of unknown geometry.
+            network's input where the preprocessing is a callable of unknown geometry, and of a
+            volume, [D, H, W, 3].
         box: The network's input on the picture: left, top, right and bottom as shares of its
             width and height (beyond 0..1 where it was padded).
         thumbnails: A few examples of each concept, uint8 [n, 96, 96, 3].
@@ -152,7 +153,9 @@ class LocalExplanation:
         return printable(self._effects.drop(columns="image"), *EFFECT_NUMBERS)
 
     def region(self, concept: str) -> NDArray[np.bool_]:
-        """Return the region of a concept that was erased [H, W], on the network's input.
+        """Return the region of a concept that was erased, on the network's input: [H, W].
+
+        Of a volume it is [D, H, W].
 
         Raises:
             ExplanationError: For a concept that is not in this explanation, or where nothing was
@@ -172,7 +175,8 @@ class LocalExplanation:
     def erased(self, concept: str) -> ErasedPicture:
         """Return the picture before and after the region of a concept was filled in.
 
-        Its drop and share are those of the first class that was explained.
+        Its drop and share are those of the first class that was explained. Of a volume it is the
+        slice with most of the region.
 
         Raises:
             ExplanationError: For a concept that is not in this explanation, or where nothing was
@@ -188,7 +192,7 @@ class LocalExplanation:
         first = effects[effects["concept"] == concept].iloc[0]
         after = self._filled.get(concept, self._input)
         numbers = float(first["drop"]), float(first["share"])
-        return ErasedPicture(self.image, concept, self._input, region, after, *numbers)
+        return ErasedPicture.shown((self.image, concept), self._input, region, after, numbers)
 
     def sentences(self, class_name: str | None = None) -> list[str]:
         """Return what erasing each concept says about a class, the largest change first.
@@ -215,6 +219,8 @@ class LocalExplanation:
     def concept_map(self, layer: str, concept: str) -> NDArray[np.float32]:
         """Return M of a concept at a layer: [h, w] in [0, 1] (0 where it is not separated).
 
+        Of a volume it is [d, h, w].
+
         Args:
             layer: A layer, or "layers together": the mean of the place filters' maps, which the
                 concept's region comes from (docs/erasure.md), at the size of the network's input
@@ -234,7 +240,7 @@ class LocalExplanation:
 
     @property
     def maps(self) -> dict[str, NDArray[np.float32]]:
-        """M of all concepts by layer: [K, h, w], in the order of `concepts`."""
+        """M of all concepts by layer: [K, h, w], of a volume [K, d, h, w], by `concepts`."""
         return {layer: M.copy() for layer, M in self._maps.items()}
 
     def wide(self) -> pd.DataFrame:
@@ -324,17 +330,19 @@ class LocalExplanation:
             rows = read_attributions(folder, "local_attributions", Row._fields, names)
             classes = list(dict.fromkeys(rows["class_index"]))
             check_order(rows, "local_attributions", **names, class_index=classes)
+            picture = read_picture(stored, "picture", volume=True)
+            sides = [-1] * (picture.ndim - 1)
             return cls(
                 image=data.image,
                 layers=data.layers,
                 concepts=data.concepts,
-                picture=read_picture(stored, "picture"),
+                picture=picture,
                 box=read_box(data.box),
                 thumbnails=read_thumbnails(stored, data.concepts),
                 provenance=Provenance.read(manifest.get("provenance")),
                 _rows=rows,
                 _predictions=read_predictions(folder, "local_predictions"),
-                _maps={layer: read_map(stored, f"map/{layer}", K, -1, -1) for layer in data.layers},
+                _maps={layer: read_map(stored, f"map/{layer}", K, *sides) for layer in data.layers},
                 _effects=read_effects(folder, "local_effects", names),
                 best_layers=read_best(data.best_layers, data.layers, data.concepts),
                 **_read_erased(stored, data.concepts),
@@ -355,8 +363,8 @@ def _read_erased(stored: Mapping[str, NDArray[Any]], concepts: Sequence[str]) ->
         return {}
     # an earlier version kept regions without pictures
     kept = stored.get("input", _NO_PICTURE).size > 0
-    seen = read_picture(stored, "input") if kept else _NO_PICTURE
-    side = seen.shape[:2] if kept else (-1, -1)
+    seen = read_picture(stored, "input", volume=True) if kept else _NO_PICTURE
+    side = seen.shape[:-1] if kept else (-1, -1)
     regions = checked_array(stored, "regions", "bool", len(concepts), *side)
     filled = {
         name: checked_array(stored, f"filled/{k}", "uint8", *seen.shape)
@@ -365,7 +373,7 @@ def _read_erased(stored: Mapping[str, NDArray[Any]], concepts: Sequence[str]) ->
     }
     return {
         "_regions": regions,
-        "_together": read_map(stored, "together", len(concepts), -1, -1)
+        "_together": read_map(stored, "together", len(concepts), *[-1] * (regions.ndim - 1))
         if "together" in stored
         else _NO_MAPS,
         "_input": seen,

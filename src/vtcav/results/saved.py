@@ -56,6 +56,7 @@ class ErasedNumbers(Saved):
     concept: str
     drop: Number
     share: Number | None
+    slice: str = ""
 
 
 def read_columns(
@@ -102,13 +103,16 @@ def read_best(
     return best
 
 
-def read_picture(arrays: Mapping[str, NDArray[Any]], name: str) -> NDArray[np.uint8]:
-    """Return a picture, uint8 [H, W, 3].
+def read_picture(
+    arrays: Mapping[str, NDArray[Any]], name: str, *, volume: bool = False
+) -> NDArray[np.uint8]:
+    """Return a picture, uint8 [H, W, 3], or the slices of a volume [D, H, W, 3] where allowed.
 
     Raises:
         ValueError: When it is missing, or is none.
     """
-    return checked_array(arrays, name, "uint8", -1, -1, 3)
+    sides = 3 if volume and name in arrays and arrays[name].ndim == 4 else 2
+    return checked_array(arrays, name, "uint8", *[-1] * sides, 3)
 
 
 def read_thumbnails(

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from vtcav.explainer.settings import When
 from vtcav.method.concept_map import PRESENT, response
 from vtcav.method.erasure.place_filter import PlaceFilters
+from vtcav.method.positions import broadcast
 from vtcav.method.projection import beyond, joint_patterns, projected
-from vtcav.models.inspection.layout import Layout
+from vtcav.models.inspection.layout import CHANNELS_LAST, Layout
 
 
 class Direction(NamedTuple):
@@ -118,7 +119,7 @@ class ConceptRemoval(nn.Module):
             left = each(left, everywhere)
         left = left.to(F)
         if not everywhere:
-            left = torch.where(self.shows(F)[:, None, None, None], left, F)
+            left = torch.where(broadcast(self.shows(F), F), left, F)
         # the same order in memory, or the next layer might round otherwise
         return torch.empty_like(F).copy_(left)
 
@@ -136,7 +137,7 @@ class ConceptRemoval(nn.Module):
         if layout.order == "tokens":  # each for itself, so that their grid does not matter
             F = tensor[:, layout.prefix :].transpose(1, 2)[..., None]
         else:
-            F = tensor.permute(0, 3, 1, 2) if layout.order == "NHWC" else tensor
+            F = tensor.movedim(-1, 1) if layout.order in CHANNELS_LAST else tensor
         return layout.from_maps(self(F), output, layout.prefix_of(output))
 
     @contextmanager

@@ -84,7 +84,8 @@ def respond(run: Pass, learned: LearnedSet, v: Mapping[str, Array]) -> dict[str,
                 F = maps[layer]
                 R = raw_map(F, torch.from_numpy(v[layer]).to(F))
                 peaks, cells = R.flatten(2).max(2)
-                own.append(tuple(t.cpu() for t in (contraharmonic_mean(R), peaks, cells)))
+                values = contraharmonic_mean(R, R.ndim - 2)
+                own.append(tuple(t.cpu() for t in (values, peaks, cells)))
     return {
         layer: Responses(*map(torch.cat, zip(*own, strict=True))) for layer, own in parts.items()
     }

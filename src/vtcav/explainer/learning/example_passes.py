@@ -25,6 +25,7 @@ from vtcav.images.concepts import ImageSet, check_enough
 from vtcav.images.input_box import viewed
 from vtcav.images.progress import Progress, progress_bar
 from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_skipped
+from vtcav.method.positions import axes
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
 from vtcav.models.foreign_errors import network_errors
@@ -192,7 +193,7 @@ def _computed(run: Pass, images: ImageSet, batches: Batches, layers: Sequence[st
                 maps, z = run.model.activations(batch.x, layers), None
         check_finite(batch.names, maps, z)
         for layer, F in maps.items():
-            pooled[layer].append(F.mean((2, 3)))
+            pooled[layer].append(F.mean(axes(F, 2)))
         # the maps that are kept are the first of the set, without gaps
         each = sum(F[0].nbytes for F in maps.values())
         spilled = run.spill.add(maps, run.reserved * each) if spills else None

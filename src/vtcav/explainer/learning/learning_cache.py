@@ -107,7 +107,7 @@ class LearningCache:
         self.cache = cache
         self.taken: dict[str, dict[str, list[int]]] = {}
         x = tensor_of_rgb(model.preprocess, probe_picture(), "a test picture")
-        maps, z = model.activations_and_logits(x[None].expand(2, -1, -1, -1), layers)
+        maps, z = model.activations_and_logits(x.expand(2, *x.shape), layers)
         self._images: dict[str, Any] = {
             "preprocess": preprocess_key(model.preprocess),
             # a patch release of Python changes no number

@@ -18,6 +18,7 @@ from vtcav.explainer.learning.drawn_cavs import DrawnCavs
 from vtcav.explainer.learning.example_passes import LearnedSet, Pass, feature_maps
 from vtcav.images.concepts import ImageSet
 from vtcav.method.concept_map import contraharmonic_mean, raw_map, response
+from vtcav.method.positions import axes
 
 _BYTES = 1 << 26  # of raw maps at a time
 
@@ -92,12 +93,12 @@ def _values(F: Tensor, cavs: DrawnCavs, layer: str) -> tuple[Tensor, Tensor]:
         few = slice(i, i + size)
         if cavs.offset:
             R = response(F, V[few], cavs.offset[layer][few])
-            values.append(R.amax((2, 3)))
+            values.append(R.flatten(2).amax(2))
         else:
             R = raw_map(F, V[few])
-            values.append(contraharmonic_mean(R))
+            values.append(contraharmonic_mean(R, R.ndim - 2))
         if i == 0:
             first = R[:, 0].relu()
-            total = first.sum((1, 2), keepdim=True).clamp(min=torch.finfo(R.dtype).tiny)
+            total = first.sum(axes(first, 1), keepdim=True).clamp(min=torch.finfo(R.dtype).tiny)
             location = (first / total).sum(0).cpu()
     return torch.cat(values, 1).cpu(), location

@@ -15,6 +15,7 @@ from vtcav.explainer.erasure import Regions
 from vtcav.images.input_box import shown_input
 from vtcav.images.preprocess import to_tensor
 from vtcav.images.references import ImageRef
+from vtcav.method.positions import broadcast
 from vtcav.results.effect_tables import of_pictures
 from vtcav.results.erased import ErasedPicture
 
@@ -80,20 +81,18 @@ def _without(
     images = attributor.forward([ref.name], x[None])
     wanted = torch.tensor([name in concepts for name in names])
     found = attributor.eraser.regions(images)
-    regions = Regions(found.H * wanted.to(found.H)[:, None, None], found.chance)
+    regions = Regions(found.H * broadcast(wanted.to(found.H)[None], found.H), found.chance)
     filled: dict[tuple[int, int], Tensor] = {}
     nothing_else = Allotment(placebos=0, filled=0)
     rows = attributor.eraser.rows(images, regions, [index], nothing_else, filled)
     before = shown_input(x, preprocess, x)
     return [
-        ErasedPicture(
-            ref.name,
-            names[k],
+        ErasedPicture.shown(
+            (ref.name, names[k]),
             before,
             regions.H[0, k].bool().cpu().numpy(),
             shown_input(after, preprocess, x),
-            rows[k].drop,
-            rows[k].share,
+            (rows[k].drop, rows[k].share),
         ).shrunk(_SIDE)
         for (_, k), after in filled.items()
     ]

@@ -43,7 +43,7 @@ class Presence(NamedTuple):
     @classmethod
     def of(cls, concept: str, layer: str, M: Tensor, caution: str = "") -> Presence:
         """Return the presence in concept maps M [N, h, w]."""
-        areas = (M > PRESENT).double().mean((1, 2)).tolist()
+        areas = (M > PRESENT).double().flatten(1).mean(1).tolist()
         return cls(concept, layer, presence(M, torch.tensor(True)).tolist(), areas, caution)
 
 

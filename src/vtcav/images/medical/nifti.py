@@ -1,4 +1,4 @@
-"""NIfTI volumes as slices, turned as films are hung."""
+"""NIfTI volumes, whole or as slices, turned as films are hung."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from PIL import Image
 
 from vtcav.errors import ExtraError, ImageError
 from vtcav.images.medical.arrays import grey_picture
+from vtcav.images.volumes import VolumePicture
 
 Axis: TypeAlias = Literal["axial", "coronal", "sagittal"]
 """The direction that a volume is cut in."""
@@ -71,6 +72,31 @@ def read_slice(file: Path, axis: Axis, index: int) -> Image.Image:
     return grey_picture(values)
 
 
+def read_volume(file: Path) -> VolumePicture:
+    """Return a whole volume: its axial slices from below, each as `read_slice` turns it.
+
+    Its values are read when they are needed.
+
+    Args:
+        file: The file.
+
+    Raises:
+        ImageError: When it cannot be decoded.
+        ExtraError: When nibabel is not installed.
+    """
+    image = _open(file)
+    right, anterior, _ = image.shape[:3]
+    # from (slice, row, column): rows descend to posterior, columns to the left
+    turned = np.array(
+        [[0, 0, -1, right - 1], [0, -1, 0, anterior - 1], [1, 0, 0, 0], [0, 0, 0, 1]], float
+    )
+
+    def read() -> NDArray[Any]:
+        return _values(image).transpose(2, 1, 0)[:, ::-1, ::-1, None]
+
+    return VolumePicture.read_by(read, anterior, right, np.asarray(image.affine) @ turned)
+
+
 def shape_of_volume(file: Path) -> tuple[int, ...]:
     """Return the shape of a volume, right, anterior and superior."""
     return _header(file)
@@ -112,7 +138,10 @@ def _header(file: Path) -> tuple[int, ...]:
 @lru_cache(maxsize=1)
 def _volume(file: Path, changed: int) -> NDArray[Any]:
     """Return the values of a volume; the last one is kept, for its other slices."""
-    image = _open(file)
+    return _values(_open(file))
+
+
+def _values(image: Any) -> NDArray[Any]:
     try:
         values: NDArray[Any] = np.asanyarray(image.dataobj).reshape(image.shape[:3])
     except MemoryError:

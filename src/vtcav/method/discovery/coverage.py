@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vtcav.method.attribution import attribution_scale
+from vtcav.method.positions import broadcast
 
 
 def coverage(B: Tensor, s: Tensor, M: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
@@ -31,8 +32,8 @@ def coverage(B: Tensor, s: Tensor, M: Tensor, p: Tensor) -> tuple[Tensor, Tensor
         >>> [part.flatten().tolist() for part in coverage(B, s, M, p)]
         [[0.75, 0.25], [0.75, 0.0]]
     """
-    A = B * attribution_scale(B, s)[:, :, None, None, None]
+    A = B * broadcast(attribution_scale(B, s), B)
     highest = torch.zeros_like(B[:, 0])
     for k in range(M.shape[1]):
-        highest = torch.maximum(highest, p[:, k, :, None, None] * M[:, k, None])
+        highest = torch.maximum(highest, broadcast(p[:, k], highest) * M[:, k, None])
     return A.sum(2), (A * highest[:, None]).sum(2)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vtcav.method.erasure.fill_names import PLAIN, FillName
 from vtcav.method.erasure.inpainting import navier_stokes, telea
+from vtcav.method.positions import axes
 
 __all__ = ["FILLS", "Fill", "filled", "others"]
 
@@ -63,10 +64,11 @@ def others(fill: Fill) -> list[Fill]:
 
 def _mean(x: Tensor, H: Tensor) -> Tensor:
     keep = 1 - H
-    total = keep.sum((2, 3), keepdim=True)
-    outside = (x * keep).sum((2, 3), keepdim=True) / total.clamp(min=1.0)
+    positions = axes(x, 2)
+    total = keep.sum(positions, keepdim=True)
+    outside = (x * keep).sum(positions, keepdim=True) / total.clamp(min=1.0)
     # nothing is outside of a region that covers all
-    return torch.where(total > 0, outside, x.mean((2, 3), keepdim=True)).expand_as(x)
+    return torch.where(total > 0, outside, x.mean(positions, keepdim=True)).expand_as(x)
 
 
 def _convolution(x: Tensor, H: Tensor) -> Tensor:
@@ -88,11 +90,18 @@ FILLS: dict[FillName, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _blurred(x: Tensor) -> Tensor:
-    """Return x [..., H, W] blurred with a Gaussian of a tenth of the shorter side, 0 outside."""
-    sigma = SIGMA * min(x.shape[2:])
-    rows, columns = (_gaussian(side, sigma).to(x) for side in x.shape[2:])
+    """Return x [n, c, H, W] blurred with a Gaussian of a tenth of the shorter side, 0 outside.
+
+    A volume is blurred across its slices by a tenth of their number.
+    """
+    sigma = SIGMA * min(x.shape[-2:])
+    rows, columns = (_gaussian(side, sigma).to(x) for side in x.shape[-2:])
     # as matrix products, which are faster than wide depthwise convolutions
-    return rows @ x @ columns
+    blurred = rows @ x @ columns
+    if x.ndim == 4:
+        return blurred
+    slices = _gaussian(x.shape[2], SIGMA * x.shape[2]).to(x)
+    return torch.einsum("de,ncehw->ncdhw", slices, blurred)
 
 
 @lru_cache(maxsize=8)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vtcav.errors import ExplanationError
 from vtcav.method.erasure.fill_names import check_installed
 
 __all__ = ["navier_stokes", "telea"]
@@ -44,6 +45,10 @@ def navier_stokes(x: Tensor, H: Tensor) -> Tensor:
 
 def _inpainted(x: Tensor, H: Tensor, method: str) -> Tensor:
     check_installed(method)
+    if x.ndim != 4:
+        raise ExplanationError(
+            f'fill="{method}" fills pictures: for volumes expected "convolution", "mean" or "blur"'
+        )
     import cv2
 
     flag = cv2.INPAINT_TELEA if method == "telea" else cv2.INPAINT_NS

@@ -24,6 +24,7 @@ from torch.nn.functional import embedding_bag
 
 from vtcav.method.auc import auc
 from vtcav.method.concept_map import concept_map, response
+from vtcav.method.positions import broadcast
 
 __all__ = [
     "REFINEMENTS",
@@ -131,7 +132,7 @@ def outer_products(F: Tensor, mean: Tensor) -> Tensor:
         F: Feature maps [n, C, h, w].
         mean: About their mean [C]; centring keeps float32 accurate.
     """
-    X = (F - mean[:, None, None]).transpose(0, 1).flatten(1)
+    X = (F - broadcast(mean[None], F)).transpose(0, 1).flatten(1)
     return (X @ X.T).double()
 
 
@@ -165,7 +166,7 @@ def highest(F: Tensor, w: Tensor, offset: Tensor) -> Tensor:
         w: Filters [K, C].
         offset: w.m- [K].
     """
-    return response(F, w, offset).amax((2, 3))
+    return response(F, w, offset).flatten(2).amax(2)
 
 
 def best_step(responses: Sequence[tuple[Tensor, Tensor]]) -> int:

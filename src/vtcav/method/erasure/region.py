@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vtcav.method.erasure.place_filter import BETTER
+from vtcav.method.positions import broadcast
 
 __all__ = [
     "LEVEL",
@@ -69,9 +70,20 @@ def grown(H: Tensor, pixels: int) -> Tensor:
     return functional.max_pool2d(H, (1, side), 1, (0, pixels))
 
 
-def resized(M: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return maps [n, K, h, w] at the size of the network's input [n, K, H, W], bilinear."""
-    return functional.interpolate(M, size, mode="bilinear", align_corners=False)
+def _grown_by(H: Tensor, growth: float) -> Tensor:
+    """Return regions grown by a share of the shorter side; of volumes, of the slices too."""
+    pixels = round(growth * min(H.shape[-2:]))
+    if H.ndim == 4:
+        return grown(H, pixels)
+    slices = round(growth * H.shape[2])
+    H = functional.max_pool3d(H, (2 * slices + 1, 1, 1), 1, (slices, 0, 0))
+    return grown(H.flatten(1, 2), pixels).reshape(H.shape)
+
+
+def resized(M: Tensor, size: Sequence[int]) -> Tensor:
+    """Return maps [n, K, h, w] at the size of the network's input [n, K, H, W], linear."""
+    mode = "bilinear" if M.ndim == 4 else "trilinear"
+    return functional.interpolate(M, tuple(size), mode=mode, align_corners=False)
 
 
 def joined_map(maps: Sequence[Tensor], seen: Sequence[Tensor]) -> Tensor:
@@ -86,7 +98,7 @@ def joined_map(maps: Sequence[Tensor], seen: Sequence[Tensor]) -> Tensor:
     """
     weights = torch.stack([layer_weight(A).to(maps[0]) for A in seen])
     shares = weights / weights.sum(0).clamp(min=1e-6)
-    return torch.einsum("lnkij,lk->nkij", torch.stack(list(maps)), shares)
+    return torch.einsum("lnk...,lk->nk...", torch.stack(list(maps)), shares)
 
 
 def seen_map(maps: Sequence[Tensor], seen: Sequence[Tensor]) -> Tensor:
@@ -97,7 +109,7 @@ def seen_map(maps: Sequence[Tensor], seen: Sequence[Tensor]) -> Tensor:
         seen: Held-out AUC of each layer [K]; one of them must be 0.8 or more.
     """
     known = torch.stack(list(seen)).amax(0) >= SEEN
-    return joined_map(maps, seen) * known.to(maps[0])[:, None, None]
+    return joined_map(maps, seen) * broadcast(known.to(maps[0])[None], maps[0])
 
 
 def layer_weight(seen: Tensor) -> Tensor:
@@ -134,7 +146,7 @@ def region(
             means = heights[n][:, :, inside].mean(2)
             if _is_anothers(means, k, aucs):
                 H[n, k][torch.from_numpy(inside).to(H.device)] = 0
-    return grown(H, round(growth * min(H.shape[2:])))
+    return _grown_by(H, growth)
 
 
 def _is_anothers(means: NDArray[np.float32], k: int, seen: NDArray[np.float32]) -> bool:
@@ -195,27 +207,31 @@ def elsewhere(H: Tensor, count: int, seed: int, avoid: Tensor | None = None) -> 
         >>> elsewhere(torch.tensor([[1.0, 0.0, 0.0]]), 2, seed=0).sum((1, 2))
         tensor([1., 1.])
     """
-    rows, columns = H.any(1).nonzero()[:, 0], H.any(0).nonzero()[:, 0]
-    placebos = H.new_zeros(count, *H.shape)
-    if not len(rows):
+    placebos, inside = H.new_zeros(count, *H.shape), H.nonzero()
+    if not len(inside):
         return placebos
     kept = H if avoid is None else torch.maximum(H, avoid)
-    shape = H[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    (h, w), generator = shape.shape, torch.Generator().manual_seed(seed)
-    tries = torch.rand(count, _TRIES, 4, generator=generator)
+    first, last = inside.amin(0).tolist(), inside.amax(0).tolist()
+    shape = H[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))]
+    generator = torch.Generator().manual_seed(seed)
+    tries = torch.rand(count, _TRIES, 2 * H.ndim, generator=generator)
     for placebo, draws in zip(placebos, tries.tolist(), strict=True):
         best = None
-        for up, left, flip, mirror in draws:
-            turned = shape.flip([axis for axis, draw in enumerate((flip, mirror)) if draw < 0.5])
-            i, j = int(up * (H.shape[0] - h + 1)), int(left * (H.shape[1] - w + 1))
-            overlap = float((turned * kept[i : i + h, j : j + w]).sum())
+        for draw in draws:
+            positions, flips = draw[: H.ndim], draw[H.ndim :]
+            turned = shape.flip([axis for axis, flip in enumerate(flips) if flip < 0.5])
+            at = tuple(
+                slice(start := int(position * (whole - side + 1)), start + side)
+                for position, whole, side in zip(positions, H.shape, shape.shape, strict=True)
+            )
+            overlap = float((turned * kept[at]).sum())
             if best is None or overlap < best[0]:
-                best = overlap, turned, i, j
+                best = overlap, turned, at
             if not overlap:
                 break
         assert best is not None
-        _, turned, i, j = best
-        placebo[i : i + h, j : j + w] = turned
+        _, turned, at = best
+        placebo[at] = turned
     return placebos
 
 

@@ -53,15 +53,20 @@ IN_PLACE: Mapping[Callable[..., Any], Callable[..., Any]] = (
 PRODUCTS = _functions(torch, "mul multiply") | _functions(
     Tensor, "mul multiply __mul__ __rmul__ __imul__"
 )
-MAX_POOL = frozenset({nnF.max_pool2d, torch.max_pool2d, nnF.max_pool2d_with_indices})
+MAX_POOL = frozenset(
+    {nnF.max_pool2d, torch.max_pool2d, nnF.max_pool2d_with_indices}
+    | {nnF.max_pool3d, torch.max_pool3d, nnF.max_pool3d_with_indices}
+)
 
 _LINEAR = _names(
     """
-    AccumulateGrad AdaptiveAvgPool2D Add Alias AsStrided AvgPool2D Cat Clone Col2Im ConstantPadNd
-    Copy Diagonal Expand Flip Im2Col Mean MkldnnAvgPool2D Mt Neg Permute PixelShuffle PixelUnshuffle
-    ReflectionPad2D Repeat ReplicationPad2D ReshapeAlias Roll Rsub Select Slice Split SplitWithSizes
-    Squeeze Stack Sub Sum T ToCopy Transpose Unbind Unfold UnsafeSplit UnsafeSplitWithSizes
-    UnsafeView Unsqueeze UpsampleBicubic2D UpsampleBilinear2D UpsampleNearest2D View
+    AccumulateGrad AdaptiveAvgPool2D AdaptiveAvgPool3D Add Alias AsStrided AvgPool2D AvgPool3D
+    Cat Clone Col2Im ConstantPadNd Copy Diagonal Expand Flip Im2Col Mean MkldnnAvgPool2D Mt Neg
+    Permute PixelShuffle PixelUnshuffle ReflectionPad2D ReflectionPad3D Repeat ReplicationPad2D
+    ReplicationPad3D ReshapeAlias Roll Rsub Select Slice Split SplitWithSizes Squeeze Stack Sub
+    Sum T ToCopy Transpose Unbind Unfold UnsafeSplit UnsafeSplitWithSizes UnsafeView Unsqueeze
+    UpsampleBicubic2D UpsampleBilinear2D UpsampleNearest2D UpsampleNearest3D UpsampleTrilinear3D
+    View
     """
 )
 """Operations that are linear in all their inputs, by the names of their autograd nodes."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vtcav.method.integral import constants
 from vtcav.method.integral.trapezoid import FLOOR, to_device
+from vtcav.method.positions import axes, broadcast
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +35,7 @@ class Partition:
     @cached_property
     def integral(self) -> Tensor:
         """Integrated gradients [T, C, h, w]."""
-        return torch.einsum("tmchw,m->tchw", self.G, self._to_device(self.widths.to(self.G.dtype)))
+        return torch.einsum("tm...,m->t...", self.G, self._to_device(self.widths.to(self.G.dtype)))
 
     def refined(self, chosen: Tensor, halves: Tensor) -> Partition:
         """Return the partition with some intervals halved.
@@ -82,7 +83,7 @@ class Partition:
             both = (_squares(low * F) + _squares(high * F)) / 2
             dissimilarity = _squares(step * F) / torch.where(both > 0, both, 1.0)
             dissimilarity = dissimilarity.clamp(min=constants.LEAST_DISSIMILARITY)
-            as_neighbour = IG + (step * apart[pairs, None, None, None]).movedim(1, 0)
+            as_neighbour = IG + (step * broadcast(apart[pairs][None], step)).movedim(1, 0)
             change = (attributions(as_neighbour) - a).square() * dissimilarity.T[..., None] / 2
             for side in (pairs, slice(pairs.start + 1, pairs.stop + 1)):
                 # the interval's share of the change, less of it for the narrower of the two
@@ -129,4 +130,4 @@ def intervals_to_halve(squares: Tensor, target: float) -> Tensor:
 
 def _squares(D: Tensor) -> Tensor:
     """Return the sums of squares over channels and positions [T, n]."""
-    return D.square().sum((2, 3, 4))
+    return D.square().sum(axes(D, 2))

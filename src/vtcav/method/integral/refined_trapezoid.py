@@ -25,6 +25,7 @@ from vtcav.method.integral.trapezoid import (
     trapezoid,
     weighted_gradients,
 )
+from vtcav.method.positions import axes, broadcast
 from vtcav.models.memory import BatchSize
 
 
@@ -211,7 +212,8 @@ class _Refinement:
 
 def _size(IG: Tensor, F: Tensor) -> Tensor:
     """Return the sum of |IG F| over channels and positions [n, T]."""
-    return (IG * F[:, None]).abs().sum((2, 3, 4))
+    D = (IG * F[:, None]).abs()
+    return D.sum(axes(D, 2))
 
 
 def _relative_change(a: Tensor, before: Tensor) -> Tensor:
@@ -231,7 +233,7 @@ def _logits_at(
     def work(part: slice) -> Tensor:
         rows = image[part]
         with torch.no_grad():
-            maps = F[rows] * scale[part][:, None, None, None]
+            maps = F[rows] * broadcast(scale[part], F)
             return rows_of(integrand.head, rows)(maps).gather(1, classes[rows])
 
     parts = list(BatchSize.from_(batch_size).run(len(image), work))

@@ -160,7 +160,8 @@ class MaxPool(torch.autograd.Function):
         ctx: Any, x: Tensor, zero: Tensor, first: Tensor, options: tuple[Any, ...]
     ) -> Tensor:
         """Pool x [P, C, h, w]; the options are PyTorch's, from the kernel's size on."""
-        pool = torch.ops.aten.max_pool2d_with_indices
+        aten = torch.ops.aten
+        pool = aten.max_pool3d_with_indices if x.ndim == 5 else aten.max_pool2d_with_indices
         y: Tensor
         (y, now), (y_zero, now_zero) = pool(x, *options), pool(zero, *options)
         then = _rows_before(now, now_zero, first)
@@ -175,7 +176,12 @@ class MaxPool(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradient at the maxima of both points."""
         x, now, then, share = ctx.saved_tensors
-        back = torch.ops.aten.max_pool2d_with_indices_backward
+        aten, volumes = torch.ops.aten, x.ndim == 5
+        back = (
+            aten.max_pool3d_with_indices_backward
+            if volumes
+            else aten.max_pool2d_with_indices_backward
+        )
         before = back(g * share, x, *ctx.options, then)
         return before + back(g * (1 - share), x, *ctx.options, now), None, None, None
 

@@ -35,6 +35,7 @@ from vtcav.method.integral.operations import (
 )
 from vtcav.method.integral.rescale_functions import Activation, Entrywise, MaxPool, Product
 from vtcav.method.integral.trapezoid import rows_of
+from vtcav.method.positions import broadcast
 from vtcav.models.base import Head, held
 from vtcav.models.heads.gradient import logit_gradients
 
@@ -174,20 +175,21 @@ def _pooling(args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Any, ...] | N
     """Return the options of a max-pooling for aten, or None where it is not a plain one of maps."""
     names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
     options = dict(zip(names, args[1:], strict=False)) | kwargs
-    if options.get("return_indices") or args[0].ndim != 4:
+    if options.get("return_indices") or args[0].ndim not in (4, 5):
         return None
-    size, stride = _pair(options["kernel_size"]), options.get("stride")
+    sides = args[0].ndim - 2
+    size, stride = _sides(options["kernel_size"], sides), options.get("stride")
     return (
         size,
-        _pair(stride) if stride not in (None, [], ()) else size,
-        _pair(options.get("padding", 0)),
-        _pair(options.get("dilation", 1)),
+        _sides(stride, sides) if stride not in (None, [], ()) else size,
+        _sides(options.get("padding", 0), sides),
+        _sides(options.get("dilation", 1), sides),
         bool(options.get("ceil_mode")),
     )
 
 
-def _pair(value: Any) -> list[int]:
-    return [int(value)] * 2 if not isinstance(value, Sequence) else [int(v) for v in value]
+def _sides(value: Any, count: int) -> list[int]:
+    return [int(value)] * count if not isinstance(value, Sequence) else [int(v) for v in value]
 
 
 def _reads_values(func: Callable[..., Any], args: Sequence[Any], result: Any) -> bool:
@@ -248,7 +250,7 @@ def rescale_multipliers(
     Raises:
         OperationsChangedError: When the network runs other operations than at zero feature maps.
     """
-    maps = F[points.image] * points.alpha[:, None, None, None]
+    maps = F[points.image] * broadcast(points.alpha, F)
     weight = torch.zeros(len(maps), dtype=torch.float32, device=maps.device)
     weight[points.ends] = 1
     with held(rows_of(head, points.image)) as own:

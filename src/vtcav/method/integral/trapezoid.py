@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vtcav.method.integral import constants
+from vtcav.method.positions import axes, broadcast
 from vtcav.models.base import Head, held, recomputes
 from vtcav.models.heads.gradient import logit_gradients
 from vtcav.models.memory import BatchSize
@@ -211,7 +212,7 @@ def _gradients(
 
     def work(part: slice) -> tuple[slice, list[Tensor]]:
         rows = image[part]
-        maps = F[rows] * flat_alpha[part][:, None, None, None]
+        maps = F[rows] * broadcast(flat_alpha[part], F)
         own, again = rows_of(head, rows), recomputes(head)
         gradients: list[Tensor] = []
         # what runs again may do so only once: then each class has a pass of its own
@@ -238,8 +239,8 @@ def _gradients(
 def completeness_gap(IG: Tensor, F: Tensor, logit_difference: Tensor) -> Tensor:
     """Return how far sum(IG F) is from z(F) - z(0), relative to what moves the logits [n]."""
     D = IG * F[:, None]
-    gap = (D.sum((2, 3, 4)) - logit_difference).abs().amax(1)
-    moved = torch.maximum(D.abs().sum((2, 3, 4)), logit_difference.abs()).amax(1)
+    gap = (D.sum(axes(D, 2)) - logit_difference).abs().amax(1)
+    moved = torch.maximum(D.abs().sum(axes(D, 2)), logit_difference.abs()).amax(1)
     return (gap / torch.where(moved > 0, moved, 1.0)).cpu()
 
 
@@ -264,9 +265,9 @@ def fixed_rule_error(gap: Tensor, a: Tensor, coarse: Tensor, B: Tensor, coarse_B
         tensor([[[0.5000]]])
     """
     change = (a - coarse).abs() / a.clamp(min=FLOOR)
-    total, other = B.sum((2, 3, 4)), coarse_B.sum((2, 3, 4))
+    total, other = B.sum(axes(B, 2)), coarse_B.sum(axes(B, 2))
     scale = total / torch.where(other > 0, other, 1.0)
-    moved = coarse_B.mul_(scale[:, :, None, None, None]).sub_(B).abs_().sum((2, 3, 4))
+    moved = coarse_B.mul_(broadcast(scale, B)).sub_(B).abs_().sum(axes(B, 2))
     moved /= torch.where(total > 0, total, 1.0)
     error = torch.maximum(constants.SAFETY * change, moved[:, :, None])
     return torch.maximum(error.cpu(), gap[:, None, None])

@@ -1,17 +1,18 @@
 """The layout of a layer's output: channels first, channels last, or tokens of a grid.
 
-Above `vtcav.models` feature maps are F [N, C, h, w]. A `Layout` converts a layer's output to F and
-back. `find_layout` finds it from the shape where that is enough, and else from the maps before it,
-the widths of its weights or a second image size.
+Above `vtcav.models` feature maps are F [N, C, h, w], of volumes [N, C, d, h, w]. A `Layout`
+converts a layer's output to F and back. `find_layout` finds it from the shape where that is enough,
+and else from the maps before it, the widths of its weights or a second image size.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -20,12 +21,18 @@ from vtcav.errors import LayerError
 from vtcav.models.inspection.nested_tensors import Part, replaced, tensor_at
 
 LARGEST_PREFIX = 16
-_TOKENS = re.compile(r"tokens\((?:(\d+)\+)?(\d+)x(\d+)\)")
+_TOKENS = re.compile(r"tokens\((?:(\d+)\+)?(\d+(?:x\d+){1,2})\)")
 _TILES = re.compile(r"tiles\((\d+)x(\d+)\)")
 _FORMS = (
     '"NCHW", "NHWC", "tokens(14x14)", "tokens(1+14x14)" (prefix tokens + height x width) or '
-    '"tiles(2x3)" (rows x columns that the network cuts a picture into)'
+    '"tiles(2x3)" (rows x columns that the network cuts a picture into); of volumes "NCDHW", '
+    '"NDHWC" or "tokens(8x8x8)"'
 )
+Order: TypeAlias = Literal["NCHW", "NHWC", "tokens", "tiles", "NCDHW", "NDHWC"]
+"""How a layer's output holds its maps."""
+
+_AXES = {"NCHW": 4, "NHWC": 4, "NCDHW": 5, "NDHWC": 5}
+CHANNELS_LAST = ("NHWC", "NDHWC")
 
 
 @dataclass(frozen=True)
@@ -34,10 +41,11 @@ class Layout:
 
     Attributes:
         order: "NCHW" [N, C, h, w], "NHWC" [N, h, w, C], "tokens" [N, prefix + h w, C] or "tiles"
-            [N rows columns, C, h, w] of a network that cuts each picture into tiles.
+            [N rows columns, C, h, w] of a network that cuts each picture into tiles; of volumes
+            "NCDHW", "NDHWC" or "tokens".
         prefix: Tokens before those of the grid (class, registers, distillation).
-        grid: (h, w) of the tokens, for images of `image`, or rows and columns of the tiles; row by
-            row.
+        grid: (h, w), or (d, h, w), of the tokens, for images of `image`, or rows and columns of the
+            tiles; row by row.
         image: (H, W) of the images that the grid is for; None for any.
         part: The path to the tensor in the output of layers that return a tuple, dict or dataclass.
 
@@ -52,20 +60,20 @@ class Layout:
                   [7., 9.]]]])
     """
 
-    order: Literal["NCHW", "NHWC", "tokens", "tiles"] = "NCHW"
+    order: Order = "NCHW"
     prefix: int = 0
-    grid: tuple[int, int] | None = None
-    image: tuple[int, int] | None = None
+    grid: tuple[int, ...] | None = None
+    image: tuple[int, ...] | None = None
     part: Part = field(default=(), compare=False)
 
     def __str__(self) -> str:
         if self.grid is None:
             return self.order
         prefix = f"{self.prefix}+" if self.prefix else ""
-        return f"{self.order}({prefix}{self.grid[0]}x{self.grid[1]})"
+        return f"{self.order}({prefix}{'x'.join(map(str, self.grid))})"
 
     @classmethod
-    def parse(cls, text: str, image: tuple[int, int] | None = None) -> Layout:
+    def parse(cls, text: str, image: tuple[int, ...] | None = None) -> Layout:
         """Return the layout that a text describes.
 
         Args:
@@ -75,10 +83,8 @@ class Layout:
         Raises:
             LayerError: For any other text.
         """
-        if text == "NCHW":
-            return cls("NCHW")
-        if text == "NHWC":
-            return cls("NHWC")
+        if text in _AXES:
+            return cls(cast("Order", text))
         if isinstance(text, str) and (match := _TILES.fullmatch(text)):
             rows, columns = map(int, match.groups())
             if rows * columns:
@@ -86,14 +92,17 @@ class Layout:
         match = _TOKENS.fullmatch(text) if isinstance(text, str) else None
         if match is None:
             raise LayerError(f"unknown layout {text!r}: expected {_FORMS}")
-        prefix, height, width = (int(number or 0) for number in match.groups())
-        return cls("tokens", prefix, (height, width), image)
+        prefix, grid = match.groups()
+        return cls("tokens", int(prefix or 0), tuple(map(int, grid.split("x"))), image)
 
     def fault(self, shape: Sequence[int]) -> str | None:
         """Say why an output tensor of this shape cannot have this layout, or None."""
         if self.grid is None:
-            return None if len(shape) == 4 else f"{self.order} needs four dimensions"
-        count = self.prefix + self.grid[0] * self.grid[1]
+            axes = _AXES[self.order]
+            if len(shape) == axes:
+                return None
+            return f"{self.order} needs {'four' if axes == 4 else 'five'} dimensions"
+        count = self.prefix + math.prod(self.grid)
         if self.order == "tiles":
             fits = len(shape) == 4 and shape[0] == count
             return None if fits else f"{self} needs a shape [{count} N, C, h, w]"
@@ -126,9 +135,9 @@ class Layout:
             image: (H, W) of the network's input.
         """
         tensor = self.tensor(output)
-        if self.order == "NHWC":
-            return tensor.permute(0, 3, 1, 2)
-        if self.order == "NCHW":
+        if self.order in CHANNELS_LAST:
+            return tensor.movedim(-1, 1)
+        if self.order in _AXES:
             return tensor
         if self.order == "tiles":
             assert self.grid is not None
@@ -150,8 +159,8 @@ class Layout:
             like: An output of the layer, whose other parts are kept.
             prefix: Prefix tokens [N, prefix, C] or [1, prefix, C].
         """
-        if self.order == "NHWC":
-            F = F.permute(0, 2, 3, 1).contiguous()
+        if self.order in CHANNELS_LAST:
+            F = F.movedim(1, -1).contiguous()
         elif self.order == "tiles":
             assert self.grid is not None
             (rows, columns), (n, c, h, w) = self.grid, F.shape
@@ -163,24 +172,23 @@ class Layout:
                 F = torch.cat([prefix.to(F).expand(len(F), -1, -1), F], 1)
         return replaced(like, self.part, F)
 
-    def _grid_of(self, count: int, image: Sequence[int]) -> tuple[int, int]:
+    def _grid_of(self, count: int, image: Sequence[int]) -> tuple[int, ...]:
         """Return the grid of some tokens for images that may have another size than the first."""
         assert self.grid is not None
         if self.image is None or tuple(image) == self.image:
             candidates = [self.grid]
         else:
             sides = [
-                (size * cells / known, math.floor, math.ceil)
+                [each(size * cells / known) for each in (math.floor, math.ceil)]
                 for size, cells, known in zip(image, self.grid, self.image, strict=True)
             ]
-            (high, down, up), (wide, _, _) = sides
-            candidates = [(h(high), w(wide)) for h in (down, up) for w in (down, up)]
-        for height, width in candidates:
-            if height * width == count:
-                return height, width
+            candidates = list(itertools.product(*sides))
+        for grid in candidates:
+            if math.prod(grid) == count:
+                return grid
         raise LayerError(
-            f"{count} tokens of an image of {image[0]} x {image[1]} form no grid like "
-            f"{self.grid[0]} x {self.grid[1]}; expected images of the size the network was "
+            f"{count} tokens of an image of {' x '.join(map(str, image))} form no grid like "
+            f"{' x '.join(map(str, self.grid))}; expected images of the size the network was "
             "first run with"
         )
 
@@ -190,15 +198,15 @@ class Evidence:
     """What is known besides the shape of a layer's output.
 
     Attributes:
-        image: (H, W) of the network's input.
-        grids: (h, w) of the earlier maps [1, C, h, w] or [1, h, w, C] of the network.
+        image: (H, W) of the network's input, or (D, H, W).
+        grids: (h, w), or (d, h, w), of the earlier maps of the network.
         widths: Numbers of features of the linear and normalisation layers inside the layer.
         prefixes: Numbers of prefix tokens that modules of the network state.
         other: Shape of the output for an image of double width, or None where unknown.
     """
 
-    image: tuple[int, int]
-    grids: Collection[tuple[int, int]] = ()
+    image: tuple[int, ...]
+    grids: Collection[tuple[int, ...]] = ()
     widths: Collection[int] = ()
     prefixes: Collection[int] = ()
     other: tuple[int, ...] | None = None
@@ -217,32 +225,34 @@ def find_layout(shape: Sequence[int], evidence: Evidence) -> Layout | None:
         ...  [(1, 768, 14, 14), (1, 7, 7, 768), (1, 197, 768), (1, 201, 768), (1, 768)]]
         ['NCHW', 'NHWC', 'tokens(1+14x14)', 'tokens(5+14x14)', 'None']
     """
-    if len(shape) == 4:
-        return Layout("NHWC" if _channels_last(shape, evidence) else "NCHW")
+    if len(shape) == len(evidence.image) + 2:
+        last = _channels_last(shape, evidence)
+        if len(shape) == 4:
+            return Layout("NHWC" if last else "NCHW")
+        return Layout("NDHWC" if last else "NCDHW")
     if len(shape) != 3 or shape[2] == 1:  # [1, C, 1] is pooled
         return None
     found = _tokens(shape[1], shape[2], evidence)
     return found and Layout("tokens", found[0], found[1], evidence.image)
 
 
-def map_shape(layout: Layout, shape: Sequence[int]) -> tuple[int, int, int]:
-    """Return (C, h, w) of the maps in a tensor of this shape."""
+def map_shape(layout: Layout, shape: Sequence[int]) -> tuple[int, ...]:
+    """Return (C, h, w), or (C, d, h, w), of the maps in a tensor of this shape."""
     if layout.order == "tiles" and layout.grid is not None:
         return shape[1], layout.grid[0] * shape[2], layout.grid[1] * shape[3]
     if layout.grid is not None:
         return shape[2], *layout.grid
-    channels, height, width = (
-        shape[i] for i in ((3, 1, 2) if layout.order == "NHWC" else (1, 2, 3))
-    )
-    return channels, height, width
+    if layout.order in CHANNELS_LAST:
+        return shape[-1], *shape[1:-1]
+    return tuple(shape[1:])
 
 
-def is_ambiguous(shape: Sequence[int], image: tuple[int, int]) -> bool:
+def is_ambiguous(shape: Sequence[int], image: tuple[int, ...]) -> bool:
     """Tell whether a shape [1, a, b, c] could be in channels-first and in channels-last order."""
-    if len(shape) != 4:
+    if len(shape) != len(image) + 2:
         return False
     first, last = _distortions(shape, image)
-    return first <= _rounding(shape[2:]) and last <= _rounding(shape[1:3])
+    return first <= _rounding(shape[2:]) and last <= _rounding(shape[1:-1])
 
 
 def _channels_last(shape: Sequence[int], evidence: Evidence) -> bool:
@@ -250,20 +260,23 @@ def _channels_last(shape: Sequence[int], evidence: Evidence) -> bool:
 
     Where both fit, the dimension that grows with the width of the image is w.
     """
-    if is_ambiguous(shape, evidence.image) and evidence.other and len(evidence.other) == 4:
-        return evidence.other[3] == shape[3] and evidence.other[2] > shape[2]
+    other = evidence.other
+    if is_ambiguous(shape, evidence.image) and other and len(other) == len(shape):
+        return other[-1] == shape[-1] and other[-2] > shape[-2]
     first, last = _distortions(shape, evidence.image)
-    return last < min(_rounding(shape[1:3]), first)
+    return last < min(_rounding(shape[1:-1]), first)
 
 
-def _distortions(shape: Sequence[int], image: tuple[int, int]) -> tuple[float, float]:
+def _distortions(shape: Sequence[int], image: tuple[int, ...]) -> tuple[float, float]:
     """Return how far the aspect ratios of both orders are from that of the image."""
 
-    def distortion(height: int, width: int) -> float:
-        return abs(math.log(height / width) - math.log(image[0] / image[1]))
+    def distortion(sides: Sequence[int]) -> float:
+        return max(
+            abs(math.log(side / sides[-1]) - math.log(known / image[-1]))
+            for side, known in zip(sides[:-1], image[:-1], strict=True)
+        )
 
-    _, a, b, c = shape
-    return distortion(b, c), distortion(a, b)
+    return distortion(shape[2:]), distortion(shape[1:-1])
 
 
 def _rounding(sides: Sequence[int]) -> float:
@@ -271,24 +284,24 @@ def _rounding(sides: Sequence[int]) -> float:
     return 1.5 / min(sides)
 
 
-def _tokens(count: int, channels: int, evidence: Evidence) -> tuple[int, tuple[int, int]] | None:
+def _tokens(count: int, channels: int, evidence: Evidence) -> tuple[int, tuple[int, ...]] | None:
     """Return the number of prefix tokens and the grid of `count` tokens, or None."""
-    seen = [grid for grid in evidence.grids if grid[0] * grid[1] > 1]
+    seen = [grid for grid in evidence.grids if math.prod(grid) > 1]
     direct = [
-        (count - h * w, (h, w))
-        for h, w in seen
-        if 0 <= count - h * w <= min(LARGEST_PREFIX, h * w - 1)
+        (count - math.prod(grid), grid)
+        for grid in seen
+        if 0 <= count - math.prod(grid) <= min(LARGEST_PREFIX, math.prod(grid) - 1)
     ]
     if direct:
         return min(direct)
-    if channels in {h * w for h, w in seen} and channels not in evidence.widths:
+    if channels in set(map(math.prod, seen)) and channels not in evidence.widths:
         return None  # [1, C, h w]
-    for h, w in seen:
+    for grid in seen:
         for k in range(1, 6):
-            merged = math.ceil(h / 2**k), math.ceil(w / 2**k)
-            if merged[0] * merged[1] == count > 1:
+            merged = tuple(math.ceil(side / 2**k) for side in grid)
+            if math.prod(merged) == count > 1:
                 return 0, merged
-    return None if seen else _patches(count, evidence)
+    return None if seen or len(evidence.image) > 2 else _patches(count, evidence)
 
 
 def _patches(count: int, evidence: Evidence) -> tuple[int, tuple[int, int]] | None:

@@ -32,7 +32,7 @@ def check_names(named: Collection[str], modules: Collection[str]) -> None:
 
 def find_layouts(
     trace: Trace,
-    image: tuple[int, int],
+    image: tuple[int, ...],
     named: Mapping[str, Layout],
     prefixes: Collection[int],
     wide: Callable[[], Mapping[str, tuple[int, ...]]],
@@ -41,7 +41,7 @@ def find_layouts(
 
     Args:
         trace: A recorded pass.
-        image: (H, W) of its image.
+        image: (H, W) of its image, or (D, H, W).
         named: Layouts that the user names, by layer name or pattern.
         prefixes: Numbers of prefix tokens that modules of the network state.
         wide: Returns the shapes of all outputs by module, for an image of double width; empty
@@ -51,10 +51,10 @@ def find_layouts(
         LayerError: When the layout that the user names for a layer does not fit its output.
     """
     layouts: dict[Call, Layout] = {}
-    grids: set[tuple[int, int]] = set()
+    grids: set[tuple[int, ...]] = set()
     for call in sorted(trace.calls, key=lambda call: call.end):
         shape = call.shape
-        if shape is None or len(shape) not in (3, 4) or 0 in shape:
+        if shape is None or len(shape) not in (3, len(image) + 2) or 0 in shape:
             continue
         fitting = named
         if several := shape[0] != 1:  # for one image: these can only be its tiles
@@ -70,7 +70,7 @@ def find_layouts(
         if layout is None:
             continue
         layouts[call] = Layout(layout.order, layout.prefix, layout.grid, layout.image, call.part)
-        if len(shape) == 4:
+        if len(shape) == len(image) + 2:
             grids.add(map_shape(layout, shape)[1:])
     return layouts
 

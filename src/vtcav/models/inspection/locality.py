@@ -7,6 +7,7 @@ the maps must change most at that part.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
@@ -31,7 +32,9 @@ _NARROWEST = 0.6  # ratio of the aspect ratios of maps and picture
 _CERTAIN = (
     "Conv2d ConvTranspose2d Linear BatchNorm2d GroupNorm InstanceNorm2d Dropout Dropout2d Identity "
     "Flatten Upsample MaxPool2d AvgPool2d AdaptiveAvgPool2d AdaptiveMaxPool2d ReLU ReLU6 LeakyReLU "
-    "PReLU ELU SELU GELU SiLU Mish Hardswish Hardsigmoid Sigmoid Tanh Softmax Sequential"
+    "Conv3d ConvTranspose3d BatchNorm3d InstanceNorm3d Dropout3d MaxPool3d AvgPool3d "
+    "AdaptiveAvgPool3d AdaptiveMaxPool3d PReLU ELU SELU GELU SiLU Mish Hardswish Hardsigmoid "
+    "Sigmoid Tanh Softmax Sequential"
 )
 _KINDS = tuple(getattr(nn, name) for name in _CERTAIN.split())
 _SKIPPED = ("DropPath", "StochasticDepth")  # the identity in evaluation mode
@@ -50,29 +53,34 @@ def needs_test(module: nn.Module, layouts: Mapping[str, Layout], trace: Trace) -
     if any(call.kind == "Linear" and len(call.shape or ()) > 2 for call in trace.calls):
         return True
     leaves = (part for part in module.modules() if next(part.children(), None) is None)
-    return any(layout.order != "NCHW" for layout in layouts.values()) or not all(
+    return any(layout.order not in ("NCHW", "NCDHW") for layout in layouts.values()) or not all(
         isinstance(part, _KINDS) or type(part).__name__ in _SKIPPED for part in leaves
     )
 
 
-def reshaped(maps: Mapping[str, tuple[int, int]], image: tuple[int, int]) -> set[str]:
+def reshaped(maps: Mapping[str, tuple[int, ...]], image: tuple[int, ...]) -> set[str]:
     """Return the layers whose maps have other layers' positions in another shape, as windows do.
 
     Args:
-        maps: By layer, (h, w) of its maps.
-        image: (H, W) of the picture.
+        maps: By layer, (h, w) of its maps, or (d, h, w).
+        image: (H, W) of the picture, or (D, H, W).
 
     Example:
         >>> reshaped({"conv": (8, 8), "windows": (4, 16), "pooled": (4, 8)}, (32, 32))
         {'windows'}
     """
-    fitting = {h * w for h, w in maps.values() if _fits(h, w, image)}
-    return {name for name, (h, w) in maps.items() if h * w in fitting and not _fits(h, w, image)}
+    fitting = {math.prod(sides) for sides in maps.values() if _fits(sides, image)}
+    return {
+        name
+        for name, sides in maps.items()
+        if math.prod(sides) in fitting and not _fits(sides, image)
+    }
 
 
-def _fits(h: int, w: int, image: tuple[int, int]) -> bool:
-    """Tell whether maps have about the aspect ratio of the picture."""
-    return _NARROWEST <= (h * image[1]) / (w * image[0]) <= 1 / _NARROWEST
+def _fits(sides: tuple[int, ...], image: tuple[int, ...]) -> bool:
+    """Tell whether maps have about the aspect ratios of the picture."""
+    ratios = (h * image[-1] / (sides[-1] * H) for h, H in zip(sides, image, strict=True))
+    return all(_NARROWEST <= ratio <= 1 / _NARROWEST for ratio in ratios)
 
 
 def locality(
@@ -86,7 +94,8 @@ def locality(
     Args:
         module: The network, ready to run.
         run: Runs it on images [N, C, H, W].
-        probe: An image of noise [1, C, H, W].
+        probe: An image of noise [1, C, H, W]. Of a volume [1, C, D, H, W] parts are changed in all
+            slices alike.
         layouts: How the layers hold their maps, by name.
     """
     size = probe.shape[2:]
@@ -95,7 +104,10 @@ def locality(
 
     def keep(name: str, output: Any) -> None:
         F = layouts[name].to_maps(output, size).detach().float()
-        found[name] = _judge((F[1:] - F[:1]).abs(), tokens=layouts[name].order == "tokens")
+        change = (F[1:] - F[:1]).abs()
+        while change.ndim > 4:  # slices of a volume
+            change = change.mean(2)
+        found[name] = _judge(change, tokens=layouts[name].order == "tokens")
 
     with torch.no_grad(), watching(module, layouts, keep):
         run(images)
@@ -107,10 +119,10 @@ def _changed(probe: Tensor, part: tuple[int, int]) -> Tensor:
     image = probe.clone()
     rows, columns = (
         slice(i * side // _GRID, (i + 1) * side // _GRID)
-        for i, side in zip(part, probe.shape[2:], strict=True)
+        for i, side in zip(part, probe.shape[-2:], strict=True)
     )
-    window = image[:, :, rows, columns]
-    window.copy_(_STRENGTH * window.flip(1).flip(2).roll(1, 3))
+    window = image[..., rows, columns]  # of a volume, all slices of it
+    window.copy_(_STRENGTH * window.flip(1).flip(-2).roll(1, -1))
     return image
 
 

@@ -41,7 +41,7 @@ def first_pass(
     Args:
         network: The network.
         to_input: Brings images to the network's device and precision.
-        shapes: Shapes [C, H, W] to try.
+        shapes: Shapes [C, H, W] to try, or [C, D, H, W].
         find: Finds the logits of the network on images.
 
     Returns:
@@ -98,9 +98,14 @@ def _advice(module: nn.Module, error: Exception | None, shape: tuple[int, ...]) 
 
 
 def _hint(module: nn.Module, shape: tuple[int, ...]) -> str:
-    """Say where the network takes another number of channels."""
-    count = _first_channels(module)
-    if count in (None, shape[0]):
+    """Say where the network takes another number of channels, or volumes."""
+    first = _first_convolution(module)
+    if first is None:
+        return ""
+    sides, count = len(first.kernel_size), first.in_channels
+    if sides != len(shape) - 1:
+        return _volume_hint(count, volumes=sides == 3)
+    if count == shape[0]:
         return ""
     return (
         f" (its first convolution takes {count} channels, the preprocessing gives {shape[0]}: "
@@ -108,10 +113,15 @@ def _hint(module: nn.Module, shape: tuple[int, ...]) -> str:
     )
 
 
-def _first_channels(module: nn.Module) -> int | None:
-    """Return how many channels the first convolution of a network takes."""
-    first = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
-    return None if first is None else first.in_channels
+def _volume_hint(count: int, *, volumes: bool) -> str:
+    if volumes:
+        size = f"(slices, height, width), channels={count}"
+        return f" (its first convolution takes volumes: vtcav.Preprocess({size}))"
+    return " (its first convolution takes pictures: give the height and width alone)"
+
+
+def _first_convolution(module: nn.Module) -> nn.Conv2d | nn.Conv3d | None:
+    return next((p for p in module.modules() if isinstance(p, nn.Conv2d | nn.Conv3d)), None)
 
 
 @dataclass(frozen=True)
@@ -121,10 +131,12 @@ class OfChannels:
     Attributes:
         preprocess: The callable.
         channels: The number of channels of its pictures.
+        volumes: Whether they are volumes.
     """
 
     preprocess: Callable[[Image.Image], Tensor]
     channels: int
+    volumes: bool = False
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Turn one picture into a tensor."""
@@ -145,17 +157,20 @@ def with_channels(
     """Return a preprocessing that says how many channels its pictures have, where RGB does not fit.
 
     Where a callable fails on RGB or gives another number of channels than the first convolution
-    takes, its pictures have as many as that.
+    takes, its pictures have as many as that. One for a network of volumes takes these.
     """
-    count = _first_channels(module)
-    if isinstance(preprocess, Preprocess) or count in (None, 1, 3) or count is None:
+    first = _first_convolution(module)
+    if isinstance(preprocess, Preprocess) or first is None:
         return preprocess
-    if hasattr(preprocess, "channels"):
+    volumes, count = isinstance(first, nn.Conv3d), first.in_channels
+    if hasattr(preprocess, "volumes" if volumes else "channels"):
+        return preprocess
+    if not volumes and count in (1, 3):
         return preprocess
     with suppress(ImageError):
-        if shape_of(preprocess, 320, 288)[0] == count:
+        if not volumes and shape_of(preprocess, 320, 288)[0] == count:
             return preprocess
-    own = OfChannels(preprocess, count)
+    own = OfChannels(preprocess, count, volumes)
     with suppress(ImageError):
         if shape_of(own, 320, 288)[0] == count:
             return own
@@ -165,7 +180,7 @@ def with_channels(
 def shape_of(
     preprocess: Callable[[Image.Image], Tensor], width: int, height: int
 ) -> tuple[int, ...]:
-    """Return the shape [C, H, W] of a preprocessed picture."""
+    """Return the shape [C, H, W] of a preprocessed picture, or [C, D, H, W] of a volume."""
     from PIL import Image
 
     picture = Image.new("RGB", (width, height), (120, 130, 140))

@@ -9,14 +9,14 @@ from typing import TypeAlias
 
 from vtcav.models.inspection.trace import Call, Trace
 
-Maps: TypeAlias = Mapping[Call, tuple[int, int, int]]
-"""(C, h, w) of every call that gives maps."""
+Maps: TypeAlias = Mapping[Call, tuple[int, ...]]
+"""(C, h, w), or (C, d, h, w), of every call that gives maps."""
 
 FEWEST_BLOCKS = 4  # in a single stage, to recommend several of them
 
 
 def recommend(
-    usable: Sequence[Call], maps: Maps, trace: Trace, image: tuple[int, int]
+    usable: Sequence[Call], maps: Maps, trace: Trace, image: tuple[int, ...]
 ) -> set[Call]:
     """Return the last layer of each stage, from a quarter of the image's size on.
 
@@ -28,7 +28,7 @@ def recommend(
         usable: The usable layers, in the order in which they finish.
         maps: The shapes of their maps and of all others.
         trace: One recorded pass.
-        image: (H, W) of the network's input.
+        image: (H, W) of the network's input, or (D, H, W).
     """
     stages: list[list[Call]] = []
     for call in _candidates(usable, maps, trace, image) or usable:
@@ -66,7 +66,7 @@ def _siblings(call: Call) -> tuple[str, str]:
 
 
 def _candidates(
-    usable: Sequence[Call], maps: Maps, trace: Trace, image: tuple[int, int]
+    usable: Sequence[Call], maps: Maps, trace: Trace, image: tuple[int, ...]
 ) -> list[Call]:
     """Return the usable layers that could be the last of a stage.
 
@@ -78,7 +78,7 @@ def _candidates(
     sides = {maps[call][1:] for call in usable}
     # the weights of an attention [1, heads, L, L] have the shape of maps and are none
     real = [call for call in trace.calls if call in maps and maps[call][1:] in sides]
-    heights = {call: [maps[c][1] for c in real if call in c.parents] for call in usable}
+    heights = {call: [maps[c][-2] for c in real if call in c.parents] for call in usable}
     bypassed = [call for call in real if call not in usable]
     whole = {c for c in usable if any(c in part.parents for part in bypassed)}
 
@@ -107,7 +107,7 @@ def _candidates(
     ]
 
 
-def side(shape: tuple[int, int, int]) -> float:
-    """Return the side of a square with as many positions as maps of shape (C, h, w)."""
-    _, height, width = shape
-    return math.sqrt(height * width)
+def side(shape: tuple[int, ...]) -> float:
+    """Return the side of a square, or a cube, with as many positions as maps of this shape."""
+    _, *sides = shape
+    return float(math.prod(sides) ** (1 / len(sides)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -23,7 +24,10 @@ from vtcav.models.inspection.probing import noise
 from vtcav.models.inspection.stages import recommend
 from vtcav.models.inspection.trace import Call, Trace, record
 
-_FORMS = "feature maps [1, C, h, w] or [1, h, w, C], or the tokens [1, L, C] of a grid"
+_FORMS = (
+    "feature maps [1, C, h, w] or [1, h, w, C] (of volumes with d before h), or the tokens "
+    "[1, L, C] of a grid"
+)
 
 
 class UsableLayers:
@@ -34,7 +38,7 @@ class UsableLayers:
 
     Attributes:
         network: The network.
-        image: (H, W) of the network's input in that pass.
+        image: (H, W) of the network's input in that pass, or (D, H, W).
 
     Args:
         network: The network.
@@ -54,7 +58,7 @@ class UsableLayers:
         named: Mapping[str, str | Layout],
     ) -> None:
         self.network, self._reader, self._probe = network, reader, probe
-        self.image: tuple[int, int] = (probe.shape[2], probe.shape[3])
+        self.image: tuple[int, ...] = tuple(probe.shape[2:])
         self._named = {
             name: layout if isinstance(layout, Layout) else Layout.parse(layout, self.image)
             for name, layout in named.items()
@@ -127,8 +131,8 @@ class UsableLayers:
     @cached_property
     def _wide_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shapes of all outputs for a wide image; none where the network does not take one."""
-        height, width = self.image
-        wide = noise(1, (self._probe.shape[1], height, 2 * width)).to(self._probe)
+        *others, width = self.image
+        wide = noise(1, (self._probe.shape[1], *others, 2 * width)).to(self._probe)
         with suppress(Exception), torch.no_grad(), self.network.running() as module:
             return shapes_of(module, wide)
         return {}
@@ -199,17 +203,18 @@ class UsableLayers:
                 f"gives {where}, expected {_FORMS}; what holds maps can be named by layouts={tiles}"
             )
         layout = self.layouts[call]
-        _, height, width = map_shape(layout, call.shape)
-        if height * width == 1:
-            return "gives maps of 1 x 1, a single position"
-        if 1 in (height, width) and layout.order == "tokens":
-            return f"gives {height * width} tokens of no grid that fits the picture"
+        _, *sides = map_shape(layout, call.shape)
+        size = " x ".join(map(str, sides))
+        if math.prod(sides) == 1:
+            return f"gives maps of {size}, a single position"
+        if 1 in sides and layout.order == "tokens":
+            return f"gives {math.prod(sides)} tokens of no grid that fits the picture"
         read = self.trace.read.get(call.name)
         if layout.prefix and read is not None and not read[layout.prefix :].any():
             token = "class token" if layout.prefix == 1 else f"{layout.prefix} prefix tokens"
             return (
                 f"comes too late: after it the network only reads the {token}, and none of the "
-                f"{height} x {width} tokens of the grid"
+                f"{size} tokens of the grid"
             )
         return None
 

@@ -19,7 +19,7 @@ _PADDINGS = ("Cropping2D", "ZeroPadding2D")
 
 
 def end_stages_at_joints(
-    layers: Sequence[LayerInfo], weighted: Collection[str], image: tuple[int, int]
+    layers: Sequence[LayerInfo], weighted: Collection[str], image: tuple[int, ...]
 ) -> list[LayerInfo]:
     """Return the layers with the recommended ones moved back to where their blocks end.
 

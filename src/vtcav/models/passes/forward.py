@@ -102,7 +102,7 @@ def _relative(found: Tensor, expected: Tensor) -> float:
 
 def _direction(F: Tensor) -> Tensor:
     """Return from where one image's pooled maps lie to the other's; of one image, its own."""
-    gap = F.double().mean((2, 3))
+    gap = F.double().flatten(2).mean(2)
     alike = len(gap) < 2 or bool((gap[0] - gap[1]).norm() <= 1e-3 * gap[0].norm())
     return gap[0] if alike else gap[0] - gap[1]
 

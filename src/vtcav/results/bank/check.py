@@ -120,7 +120,9 @@ def _of_layer(bank: _Bank, cavs: LayerCavs) -> Iterator[str]:
         for k, each in enumerate(values):
             yield from _of_tensors({f"{role}/{k}": each}, {f"{role}/{k}": (sizes[k],)})
     for name in ("location_pos", "location_neg"):
-        yield from _of_tensors({name: getattr(cavs, name)}, {name: (K, None, None)})
+        location = getattr(cavs, name)
+        sides = 3 if location.dim() == 4 else 2  # of volumes, or of pictures
+        yield from _of_tensors({name: location}, {name: (K, *[None] * sides)})
     if cavs.zero is not None:
         yield from _of_zero_maps(cavs.zero)
     if cavs.texts is not None:

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
+from vtcav.images.volumes import slice_between, slice_name, strongest_slice
 from vtcav.method.variants import suffix
 from vtcav.results.effect_tables import of_pictures
 from vtcav.results.erased import change_text
@@ -103,10 +105,37 @@ class _Local:
 
         side = 1.9 if len(explanation.concepts) <= 8 else 1.4
         side = min(side, 1.6) if len(explanation.layers) > 4 else side
-        self.overlay = Overlay(explanation.picture, explanation.box)
+        # of a volume, the size that all slices have
+        self.slices = len(explanation.picture) if explanation.picture.ndim == 4 else 0
+        self.overlay = self._at(self.slices // 2)
         self.view = self.overlay.size(side)
         self.cell = max(self.view[0], _NARROWEST, self.numbers + 0.8)
-        self.row = self.view[1] + LINE_HEIGHT * 1.5 + len(self.classes) * _BAR + 0.25
+        self.named = LINE_HEIGHT if self.slices else 0.0  # the line that names the slice
+        self.row = self.view[1] + self.named + LINE_HEIGHT * 1.5 + len(self.classes) * _BAR + 0.25
+
+    def _at(self, k: int) -> Overlay:
+        """Return the picture; of a volume, a slice of it."""
+        picture = self.explanation.picture
+        return Overlay(picture[k] if self.slices else picture, self.explanation.box)
+
+    def _strongest(self, M: NDArray[np.float32]) -> tuple[NDArray[np.float32], int, str]:
+        """Return the slice of a map to draw, that of the volume under it, and what it is."""
+        if not self.slices:
+            return M, 0, ""
+        z = strongest_slice(M)
+        k = slice_between(z, len(M), self.slices)
+        return M[z], k, slice_name(k, self.slices)
+
+    def _shown_slice(self, concept: str) -> tuple[int, str]:
+        """Return the slice of a volume that is drawn beside a concept, and its name."""
+        if not self.slices:
+            return 0, ""
+        region = self.explanation.region(concept) if self.erased else np.zeros((1, 1, 1), bool)
+        if region.any():
+            k = strongest_slice(region)
+            return k, slice_name(k, self.slices)
+        _, k, text = self._strongest(self.explanation.concept_map(self.layers[0], concept))
+        return k, text
 
     def _column(self, k: int) -> float:
         """Return where column k begins: the picture, without the concept, then the layers."""
@@ -193,8 +222,8 @@ class _Local:
         if self.erased:
             head(self._column(1), ["without the concept"], "its region filled in")
         for k, (layer, title) in enumerate(heads.items(), self._first_layer):
-            h, w = self.explanation.concept_map(layer, self.explanation.concepts[0]).shape
-            head(self._column(k), title, f"M of {h} x {w} cells")
+            shape = self.explanation.concept_map(layer, self.explanation.concepts[0]).shape
+            head(self._column(k), title, f"M of {' x '.join(map(str, shape))} cells")
 
     # -- a row
 
@@ -207,8 +236,12 @@ class _Local:
         page.thumbnails(box, self.explanation.thumbnails[concept], (2, 3))
 
         region = self.explanation.erased(concept).region if self.erased else None
-        self.overlay.show_picture(page.axes(self._column(0), top, *self.view, "picture"), region)
+        slice_, name_of_slice = self._shown_slice(concept)
+        axes = page.axes(self._column(0), top, *self.view, "picture")
+        self._at(slice_).show_picture(axes, region)
         below = top + self.view[1] + 0.04
+        page.text(self._column(0), below, name_of_slice, color=MUTED)
+        below += self.named
         self._draw_class_names(page, below)
         if self.erased:
             self._draw_erased(page, top, concept)
@@ -216,8 +249,10 @@ class _Local:
             bars = self.bars[layer, concept]
             axes = page.axes(self._column(k), top, *self.view, f"map {layer} {concept}")
             if all(bar.separated for bar in bars):
-                M = self.explanation.concept_map(layer, concept)
-                self.overlay.show_map(axes, M, smooth=self.smooth)
+                whole = self.explanation.concept_map(layer, concept)
+                M, slice_, name_of_slice = self._strongest(whole)
+                self._at(slice_).show_map(axes, M, smooth=self.smooth)
+                page.text(self._column(k), below - self.named, name_of_slice, color=MUTED)
                 largest = f"largest M: {number(float(M.max()))}"
                 page.text(self._column(k), below, largest, color=MUTED)
             else:
@@ -230,11 +265,12 @@ class _Local:
         axes = page.axes(left, top, *self.view, f"without {concept}")
         seen, found = not np.isnan(rows[0].drop), rows[0].area > 0
         if seen and found:
-            self.overlay.show_erased(axes, self.explanation.erased(concept).after)
+            slice_, _ = self._shown_slice(concept)
+            self._at(slice_).show_erased(axes, self.explanation.erased(concept).after)
         else:
             reason = "nowhere in\nthis image" if seen else f"not seen\n(AUC {rows[0].seen:.2f})"
             self.overlay.show_crossed_out(axes, reason)
-        below = top + self.view[1] + 0.04
+        below = top + self.view[1] + 0.04 + self.named
         page.text(left, below, "change of the score", color=MUTED)
         for k, (row, fill) in enumerate(zip(rows, self.fills.values(), strict=True)):
             y = below + LINE_HEIGHT * 1.2 + (k + 0.5) * _BAR
@@ -300,6 +336,12 @@ class _Local:
             "Concept map M: where the layer sees the concept, whatever the class. One scale for "
             f"all maps, not stretched to their maxima; the picture lies under them in grey. {cells}"
         ]
+        if self.slices:
+            texts.append(
+                "A volume, shown at single slices of the network's input: under each map the one "
+                "where M is highest, beside the concept the one with most of its region. Examples "
+                "are shown by the slice in their middle. The report and notebooks show all slices."
+            )
         if self.overlay.padded:
             texts.append("Plain grey margin: padding, which the network saw too.")
         texts.append(

@@ -56,7 +56,7 @@ class _Image(Protocol):
 
     @property
     def picture(self) -> NDArray[np.uint8]:
-        """The image as shown, uint8 [H, W, 3]."""
+        """The image as shown, uint8 [H, W, 3]; of a volume [D, H, W, 3]."""
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -100,8 +100,11 @@ class ExplainedImage(_Explained, _Image, Protocol):
     def erased(self, concept: str) -> ErasedPicture:
         """Return the network's input before and after a concept was erased."""
 
+    def region(self, concept: str) -> NDArray[np.bool_]:
+        """Return the region of a concept that was erased."""
+
     def concept_map(self, layer: str, concept: str) -> NDArray[np.float32]:
-        """Return M of a concept at a layer [h, w]."""
+        """Return M of a concept at a layer [h, w]; of a volume [d, h, w]."""
 
 
 class ExplainedClass(_Explained, Protocol):

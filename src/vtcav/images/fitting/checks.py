@@ -95,14 +95,15 @@ def shown_of(value: object, channels: int) -> tuple[int, ...]:
 
 
 def size_of(value: object) -> tuple[int, ...]:
-    """Return height and width."""
-    pair = _whole_numbers(value if hasattr(value, "__len__") else (value, value), 2, 1)
-    if pair is None:
+    """Return height and width, of volumes the number of slices before them."""
+    sides = value if hasattr(value, "__len__") else (value, value)
+    size = _whole_numbers(sides, 2, 1) or _whole_numbers(sides, 3, 1)
+    if size is None:
         raise ImageError(
-            "expected size to be a whole number of pixels above 0, (height, width) or None, "
-            f"got {value!r}"
+            "expected size to be a whole number of pixels above 0, (height, width), of volumes "
+            f"(slices, height, width), or None, got {value!r}"
         )
-    return pair
+    return size
 
 
 def colour_of(value: object, channels: int) -> tuple[int, ...]:

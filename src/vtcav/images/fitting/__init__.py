@@ -1,0 +1,1 @@
+"""The parts of a `Preprocess`: its values checked, and the geometry of resizing."""
