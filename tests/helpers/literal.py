@@ -32,7 +32,7 @@ def attributions(net, layer, preprocess, concept, negatives, image, classes, ste
     """Return the concept attribution to each class, steps 1 to 8 of the method.
 
     Args:
-        net: In evaluation mode, with maps [N, C, h, w] at the layer.
+        net: In evaluation mode, with maps [N, C, h, w] or [N, C, d, h, w] at the layer.
         layer: Its name.
         preprocess: From a PIL image to a tensor.
         concept: PIL images.
@@ -47,12 +47,13 @@ def attributions(net, layer, preprocess, concept, negatives, image, classes, ste
 
     positive, negative = maps_of(concept), maps_of(negatives)
     pooled = [
-        torch.stack([F.mean((2, 3))[0] for F in each]).mean(0) for each in (positive, negative)
+        torch.stack([F.flatten(2).mean(2)[0] for F in each]).mean(0)
+        for each in (positive, negative)
     ]
     v = pooled[0] - pooled[1]
 
     def raw(F):
-        return torch.relu((F[0] * v[:, None, None]).sum(0))
+        return torch.relu(torch.einsum("c...,c->...", F[0], v))
 
     def emblem(each):
         return np.median([float((raw(F) ** 2).sum() / guarded(raw(F).sum())) for F in each])
@@ -65,11 +66,11 @@ def attributions(net, layer, preprocess, concept, negatives, image, classes, ste
     with torch.no_grad():
         s = torch.relu((z - scores(net, layer, x, torch.zeros_like(F)))[0].double())
     s = s / s.max() if s.max() > 0 else s
-    signs = torch.where((F[0].double() * M).sum((1, 2)) < 0, -1.0, 1.0)
+    signs = torch.where((F[0].double() * M).flatten(1).sum(1) < 0, -1.0, 1.0)
     p = torch.relu(v if F.min() >= 0 else v * signs)
     p = p / p.max() if p.max() > 0 else p
     return [
-        float((p * (_relevance(net, layer, x, F, t, steps) * s[t] * M).sum((1, 2))).sum())
+        float((p * (_relevance(net, layer, x, F, t, steps) * s[t] * M).flatten(1).sum(1)).sum())
         for t in classes
     ]
 

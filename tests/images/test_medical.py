@@ -174,7 +174,7 @@ def test_volumes_are_cut_as_films_are_hung(tmp_path, name):
     sagittal = np.asarray(datasets.slices(path, axis="sagittal")[1].load())
     assert (sagittal == canonical[1, ::-1, ::-1].T).all()
     with pytest.raises(ImageError, match="volume of 5 x 6 x 7: list its slices"):
-        collect(path)[0].load()
+        prepared(Preprocess(None, channels=1), collect(path)[0])
     x = prepared(Preprocess(None, channels=1, window=(-1000, 1000)), found[3])[1]
     np.testing.assert_allclose(x[0], (axial + 1000) / 2000, atol=1e-6)
 

@@ -219,6 +219,8 @@ class _Drawing:
         if mean_map.sum() <= 0:
             page.text(self.column(5), top + _ROW / 2, "empty", centred=True, color=MUTED)
             return
+        # of a volume, the mean of its slices
+        mean_map = mean_map if mean_map.ndim == 2 else mean_map.mean(0)
         h, w = mean_map.shape
         size = min(_PLACE / w, (_ROW - 0.1) / h)
         left = self.column(5) + (_PLACE - w * size) / 2

@@ -184,6 +184,8 @@ class Diagnostics:
     def place(self, layer: str, concept: str, *, negatives: bool = False) -> NDArray[np.float64]:
         """Return where a concept's examples activate: the mean of their maps [h, w], sum at most 1.
 
+        Of volumes it is [d, h, w].
+
         Args:
             layer: The layer.
             concept: The concept.

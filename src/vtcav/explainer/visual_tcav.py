@@ -19,6 +19,7 @@ from vtcav.explainer.settings import DiscoverySettings, RankSettings
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.marked_region import RegionSource
 from vtcav.images.references import ImageRef
+from vtcav.images.volumes import check_pictures
 from vtcav.method.erasure.effect import pooled_logits
 from vtcav.models.inspection.ambient import unaffected
 from vtcav.results.discovery.discovery import Discovery
@@ -153,6 +154,7 @@ class VisualTCAV(ConceptAuditor):
                 `fill=None`.
             CavError: When the weights have changed since `fit`.
         """
+        check_pictures(self.model.preprocess, "erasing a marked region")
         cavs = None if self._attributor is None else self.cavs
         if cavs is not None:
             self.check_cavs()
@@ -342,6 +344,7 @@ class VisualTCAV(ConceptAuditor):
         """
         from vtcav.explainer.discovery.discover import discover
 
+        check_pictures(self.model.preprocess, "discovery")
         settings = DiscoverySettings(k, 0, seed, strict)
         names = [layer.name for layer in self.model.check_layers(layers or self.layers)]
         refs = collect(images, limit=limit, seed=seed)

@@ -31,6 +31,7 @@ from vtcav.images.listing import ImageSource, collect
 from vtcav.images.preprocess import Preprocess, to_tensor
 from vtcav.images.references import ImageRef, Skipped, with_reasons
 from vtcav.images.signature import signature
+from vtcav.images.volumes import check_pictures
 from vtcav.method.erasure.effect import pooled_logits
 from vtcav.models.base import LayerInfo, Model
 from vtcav.results.bank.cav_bank import CavBank
@@ -139,6 +140,7 @@ class Session:
     ) -> None:
         self.settings = IntegralSettings(steps, batch_size=batch_size)
         self.model = model
+        check_pictures(model.preprocess, "the explorer")
         if cavs is not None:
             cavs.check_fits(model, signature(model.preprocess))
             cavs.check_behaviour(model)

@@ -19,6 +19,10 @@ Shares: TypeAlias = tuple[float, float, float, float]
 """Left, top, right and bottom of a box, as shares of a picture's width and height."""
 
 SIDE = 1024
+SLICES = (
+    "single slices of volumes: of an example the one in the middle, under a map the one where it "
+    "is highest"
+)
 
 
 def input_box(picture: Image.Image, preprocess: Preprocess) -> Shares:
@@ -56,11 +60,13 @@ def shown_picture(
 
 
 def shown_as(preprocess: object) -> str:
-    """Return which channels figures show, in words; empty where they show grey or RGB."""
+    """Return which channels and slices figures show; empty where they show all of grey or RGB."""
+    slices = SLICES if takes_volumes(preprocess) else ""
     if isinstance(preprocess, Preprocess):
-        return preprocess.shown_as
+        return "; ".join(filter(None, [preprocess.shown_as, slices]))
     count = channel_count(preprocess)
-    return "" if count in (1, 3) else f"the mean of the {count} channels, in grey"
+    mean = "" if count in (1, 3) else f"the mean of the {count} channels, in grey"
+    return "; ".join(filter(None, [mean, slices]))
 
 
 def shown_input(x: Tensor, preprocess: object, like: Tensor) -> NDArray[np.uint8]:

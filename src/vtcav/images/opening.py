@@ -28,7 +28,7 @@ from vtcav.images.decoding import (
 )
 from vtcav.images.medical.arrays import in_colour
 from vtcav.images.medical.dicom import is_dicom, read_dicom
-from vtcav.images.medical.nifti import is_nifti, read_slice, read_volume, shape_of_volume
+from vtcav.images.medical.nifti import is_nifti, read_volume
 from vtcav.images.volumes import VolumePicture
 
 _NPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
@@ -79,9 +79,7 @@ def _volume(source: Path | bytes) -> Image.Image:
     """Return a volume; one of a single slice as a picture."""
     if not isinstance(source, Path):
         raise ImageError("it is a NIfTI volume: list its slices with vtcav.datasets.slices")
-    if shape_of_volume(source)[2] > 1:
-        return read_volume(source)
-    return read_slice(source, "axial", 0)
+    return read_volume(source)
 
 
 def picture_of(values: NDArray[Any]) -> Image.Image:

@@ -379,7 +379,9 @@ def to_tensor(preprocess: Callable[[Image.Image], Tensor], image: Image.Image, n
     if not (isinstance(preprocess, Preprocess) or volume or shallow(image)):
         return _deep_tensor(preprocess, image, name)
     try:
-        if not volume and (not isinstance(preprocess, Preprocess) or preprocess.rounds):
+        if volume and not isinstance(preprocess, Preprocess):
+            image = volume_of(image)
+        elif not volume and (not isinstance(preprocess, Preprocess) or preprocess.rounds):
             image = eight_bits(image, name)
         output = (
             preprocess.named(name)(image) if hasattr(preprocess, "named") else preprocess(image)

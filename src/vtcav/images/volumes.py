@@ -209,3 +209,20 @@ def slice_between(k: int, count: int, among: int) -> int:
 def slice_name(k: int, count: int) -> str:
     """Return a slice in words: "slice 3 of 0 to 15"."""
     return f"slice {k} of 0 to {count - 1}"
+
+
+def check_pictures(preprocess: object, what: str) -> None:
+    """Refuse a network of volumes where only pictures are served.
+
+    Args:
+        preprocess: The network's preprocessing.
+        what: What serves pictures alone, as the beginning of a sentence.
+
+    Raises:
+        ImageError: When it takes volumes.
+    """
+    if takes_volumes(preprocess):
+        raise ImageError(
+            f"{what} takes pictures, and this network takes volumes; of volumes fit, explain, "
+            "explain_class, rank and diagnostics are served"
+        )

@@ -6,8 +6,9 @@ the network runs. So it goes wherever the image goes, and no gradient passes thr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from math import prod
 from pathlib import PurePath
 from typing import Any, TypeAlias
 
@@ -137,7 +138,7 @@ class PreprocessWithSecond(Preprocess):
 
     def pixels(self, x: Tensor) -> NDArray[np.uint8]:
         """Return tensors as RGB pictures, without the second input."""
-        return super().pixels(x[..., : self.count, :, :])
+        return super().pixels(x.narrow(-4 if self.volumes else -3, 0, self.count))
 
     def describe(self) -> dict[str, object]:
         """Return the settings as JSON data, for provenance."""
@@ -146,19 +147,18 @@ class PreprocessWithSecond(Preprocess):
         return Preprocess(**own).describe() | {"second": list(self.second.default.shape)}
 
 
-def planes_of(value: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+def planes_of(value: Tensor, size: Sequence[int]) -> Tensor:
     """Return numbers as planes [p, H, W], row by row, filled up with zeros.
 
     Example:
         >>> planes_of(torch.tensor([1.0, 2.0, 3.0]), (2, 2)).tolist()
         [[[1.0, 2.0], [3.0, 0.0]]]
     """
-    height, width = size
-    numbers = value.flatten()
-    count = -(-len(numbers) // (height * width))
-    planes = numbers.new_zeros(count * height * width)
+    numbers, positions = value.flatten(), prod(size)
+    count = -(-len(numbers) // positions)
+    planes = numbers.new_zeros(count * positions)
     planes[: len(numbers)] = numbers
-    return planes.reshape(count, height, width)
+    return planes.reshape(count, *size)
 
 
 class TwoInputs(nn.Module):

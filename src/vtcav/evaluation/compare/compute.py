@@ -37,6 +37,7 @@ from vtcav.evaluation.peers.tcav import class_scores
 from vtcav.images.listing import ImageSource, collect, draw
 from vtcav.images.progress import progress_bar
 from vtcav.images.references import ImageRef
+from vtcav.images.volumes import check_pictures
 from vtcav.method.variants import method_of
 from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.explanation import GlobalExplanation
@@ -118,6 +119,7 @@ def compare(
     settings = CompareSettings(limit, seed, runs, classifier, baseline, steps, batch_size, strict)
     wanted = _wanted(methods)
     explainer.check_cavs()
+    check_pictures(explainer.model.preprocess, "a comparison of methods")
     model, bank = explainer.model, explainer.cavs
     listed = _listed(explainer, images)
     true = {

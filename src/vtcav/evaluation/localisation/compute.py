@@ -26,6 +26,7 @@ from vtcav.images.masks import MaskReader, MaskSource, MaskValue, find_masks
 from vtcav.images.preprocess import Preprocess
 from vtcav.images.progress import progress_bar
 from vtcav.images.references import ImageRef, Skipped, SkippedImageWarning, with_reasons
+from vtcav.images.volumes import check_pictures
 from vtcav.models.finite import check_finite
 from vtcav.parameters import Words, check
 
@@ -102,6 +103,7 @@ def localise_folder(
             "network sees; use vtcav.Preprocess, or give masks of the network's input: at='input'"
         )
     explainer.check_cavs()
+    check_pictures(explainer.model.preprocess, "localisation by masks")
     names = _names(explainer, masks, concept, value)
     values = value if isinstance(value, Mapping) else dict.fromkeys(names, value)
     readers = {name: MaskReader(values[name]) for name in names}

@@ -20,6 +20,7 @@ from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.preprocess import to_tensor
 from vtcav.images.references import ImageRef, Skipped, SkippedImageWarning, with_reasons
+from vtcav.images.volumes import check_pictures
 from vtcav.method.erasure.effect import class_scores
 from vtcav.method.erasure.fill import filled
 from vtcav.method.erasure.region import elsewhere
@@ -91,6 +92,7 @@ def measure_pairs(
         ExplanationError: For a number of placebos below 0.
     """
     explainer.check_cavs()
+    check_pictures(explainer.model.preprocess, "a comparison of photographs")
     check("placebos", placebos, Whole(0))
     model = explainer.model
     wanted = None if class_name is None else model.class_index(class_name)

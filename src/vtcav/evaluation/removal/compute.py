@@ -32,6 +32,7 @@ from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.images.batches import Batch, Batches
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.progress import progress_bar
+from vtcav.images.volumes import check_pictures
 from vtcav.method.attribution import pooled_cav
 from vtcav.method.concept_part import coefficient, concept_part
 from vtcav.models.base import Head, Model
@@ -101,6 +102,7 @@ def insertion_deletion(
     controls = check("controls", controls, Whole(0))
     batch_size = check("batch_size", batch_size, Whole(1))
     explainer.check_cavs()
+    check_pictures(explainer.model.preprocess, "insertion and deletion")
     model = explainer.model
     index = model.class_index(class_name)
     refs = collect(images, limit=limit, seed=seed)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional
@@ -20,6 +21,7 @@ from vtcav.explainer.runs.rank_task import RankTask
 from vtcav.images.input_box import shown_picture
 from vtcav.images.preprocess import to_tensor
 from vtcav.images.references import ImageRef
+from vtcav.images.volumes import slice_between, strongest_slice
 from vtcav.results.ranking import RankedImage, Ranking, in_order, shown_positions
 
 _SIDE = 192  # most pixels of a picture that is kept
@@ -108,10 +110,21 @@ def with_maps(
         M = _small(task.maps(images)).cpu().numpy()
         for n, (position, name) in enumerate(names):
             shown, box = shown_picture(pictures[n], inputs[n], task.attributor.model.preprocess)
+            shown, own = _slice_shown(shown, M[n])
             small = Image.fromarray(shown)
             small.thumbnail((_SIDE, _SIDE))
             presence = float(table["presence"].iloc[position])
-            yield RankedImage(name, position + 1, presence, np.array(small), box, M[n])
+            yield RankedImage(name, position + 1, presence, np.array(small), box, own)
+
+
+def _slice_shown(
+    shown: NDArray[np.uint8], M: NDArray[np.float32]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Return a picture and its map; of a volume, the slice where the map is highest."""
+    if M.ndim == 2:
+        return shown, M
+    z = strongest_slice(M)
+    return shown[slice_between(z, len(M), len(shown))], M[z]
 
 
 def _small(M: Tensor) -> Tensor:

@@ -72,10 +72,10 @@ def read_slice(file: Path, axis: Axis, index: int) -> Image.Image:
     return grey_picture(values)
 
 
-def read_volume(file: Path) -> VolumePicture:
+def read_volume(file: Path) -> Image.Image:
     """Return a whole volume: its axial slices from below, each as `read_slice` turns it.
 
-    Its values are read when they are needed.
+    One of a single slice is that picture.
 
     Args:
         file: The file.
@@ -85,7 +85,9 @@ def read_volume(file: Path) -> VolumePicture:
         ExtraError: When nibabel is not installed.
     """
     image = _open(file)
-    right, anterior, _ = image.shape[:3]
+    right, anterior, superior = image.shape[:3]
+    if superior == 1:
+        return read_slice(file, "axial", 0)
     # from (slice, row, column): rows descend to posterior, columns to the left
     turned = np.array(
         [[0, 0, -1, right - 1], [0, -1, 0, anterior - 1], [1, 0, 0, 0], [0, 0, 0, 1]], float
@@ -95,11 +97,6 @@ def read_volume(file: Path) -> VolumePicture:
         return _values(image).transpose(2, 1, 0)[:, ::-1, ::-1, None]
 
     return VolumePicture.read_by(read, anterior, right, np.asarray(image.affine) @ turned)
-
-
-def shape_of_volume(file: Path) -> tuple[int, ...]:
-    """Return the shape of a volume, right, anterior and superior."""
-    return _header(file)
 
 
 def _nibabel() -> Any:

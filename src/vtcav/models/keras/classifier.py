@@ -125,6 +125,11 @@ def _checked(network: Any) -> Any:
             f"expected a network with one input, the image, got {len(inputs)}: {names}; "
             "make a keras.Model of the image alone"
         )
+    if inputs is not None and len(inputs[0].shape) == 5:
+        raise ModelError(
+            f"expected a network of images, and {network.name!r} takes volumes "
+            f"{list(inputs[0].shape[1:])}, which are served for PyTorch alone (vtcav.Classifier)"
+        )
     return network
 
 

@@ -338,9 +338,8 @@ class _Local:
         ]
         if self.slices:
             texts.append(
-                "A volume, shown at single slices of the network's input: under each map the one "
-                "where M is highest, beside the concept the one with most of its region. Examples "
-                "are shown by the slice in their middle. The report and notebooks show all slices."
+                "Slices are those of the network's input. Beside a concept stands the one with "
+                "most of its region. The report and notebooks show all slices."
             )
         if self.overlay.padded:
             texts.append("Plain grey margin: padding, which the network saw too.")
