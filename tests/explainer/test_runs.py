@@ -151,7 +151,7 @@ def test_parts_come_in_any_order(explainer, whole, tmp_path):
     for run in (None, tmp_path / "run"):
         engine = Backwards()
         found = compute_images(task, refs, engine, run=run, shown=False)
-        assert found.rows()[list(whole.attributions)].equals(whole.attributions)
+        assert found.rows().frame(list(whole.attributions)).equals(whole.attributions)
         assert found.used == 150
         assert engine.left
 
@@ -265,7 +265,7 @@ def test_a_folder_that_cannot_be_used(explainer, tmp_path):
 
 
 def test_a_full_disk(explainer, whole, counted, tmp_path, monkeypatch):
-    import vtcav.explainer.runs.run_folder as module
+    import vtcav.explainer.runs.part_files as module
 
     write, calls = module.parquet.write_table, []
 
@@ -382,8 +382,8 @@ def test_chunks():
     assert [chunk.number for chunk in chunks] == list(range(16))
     assert len(chunks_of(refs, 100)[0].refs) == 100
     long = chunks_of(refs[:1] * 1_000_000, 16)
-    assert len(long) <= 2048
-    assert len(long[0].refs) == 496
+    assert len(long) == 15_625
+    assert len(long[0].refs) == 64
 
 
 # -- flat ---------------------------------------------------------------------------------------

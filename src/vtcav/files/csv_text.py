@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +43,13 @@ def unmarked(text: str) -> str:
     return text.removeprefix("'")
 
 
-def write_csv(path: Path, table: pd.DataFrame) -> None:
+def write_csv(path: Path, table: pd.DataFrame, *, append: bool = False) -> None:
     """Write a table.
+
+    Args:
+        path: The file.
+        table: The table.
+        append: Whether to add the rows to those that are there, without a header.
 
     Raises:
         OSError: When it cannot be written.
@@ -60,4 +65,5 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
         if any(text != value for value, text in texts.items()):
             cells = [texts.get(value, value) for value in found]
             table = table.assign(**{str(column): cells})
-    table.to_csv(path, index=False, quoting=csv.QUOTE_MINIMAL if bare else csv.QUOTE_NONNUMERIC)
+    quoting: Literal[0, 2] = csv.QUOTE_MINIMAL if bare else csv.QUOTE_NONNUMERIC
+    table.to_csv(path, mode="a" if append else "w", header=not append, index=False, quoting=quoting)

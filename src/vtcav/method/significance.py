@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "ALL_EQUAL",
+    "PValueCounts",
     "bootstrap_interval",
     "effect_size",
     "enough_null_cavs",
@@ -29,6 +30,7 @@ __all__ = [
 ALL_EQUAL = "the attributions of all null CAVs are equal, so there is no effect size"
 
 Array = NDArray[np.floating]
+_WAITING = 100_000  # different p-values that wait to be merged
 
 
 def significance(
@@ -135,15 +137,62 @@ def q_values(p: Array) -> Array:
         >>> q_values(np.array([0.01, 0.04, float("nan"), 0.03])).round(3).tolist()
         [0.03, 0.04, nan, 0.04]
     """
-    q = np.full(len(p), np.nan)
-    [tested] = np.nonzero(~np.isnan(p))
-    # in falling order of p: the last of m tests has rank m. scipy.stats has the same function, and
-    # takes most of a second to import
-    falling = tested[np.argsort(-p[tested], kind="stable")]
-    m = len(tested)
-    scaled = p[falling] * (m / np.arange(m, 0, -1))
-    q[falling] = np.minimum.accumulate(np.minimum(scaled, 1.0))
-    return q
+    counts = PValueCounts()
+    counts.add(p)
+    return counts.q_values(p)
+
+
+class PValueCounts:
+    """How often each p-value occurs, which is all that q-values depend on.
+
+    Tests with one p-value have one q-value: that of the last of them in the order of p. So the
+    p-values of a table need not be in memory together. Permutation p-values are (1 + count) /
+    (1 + draws) and take few values, however many tests there are.
+
+    Example:
+        >>> counts = PValueCounts()
+        >>> counts.add(np.array([0.01, 0.04]))
+        >>> counts.add(np.array([0.03]))
+        >>> counts.q_values(np.array([0.03, 0.01])).round(3).tolist()
+        [0.04, 0.03]
+    """
+
+    def __init__(self) -> None:
+        self._p: Array = np.empty(0)
+        self._times: NDArray[np.int64] = np.empty(0, np.int64)
+        self._waiting: list[tuple[Array, NDArray[np.int64]]] = []
+        self._size = 0
+
+    def add(self, p: Array) -> None:
+        """Count p-values [n]; NaN is left out."""
+        values, times = np.unique(p[~np.isnan(p)], return_counts=True)
+        self._waiting.append((values, times.astype(np.int64)))
+        self._size += len(values)
+        if self._size > max(_WAITING, len(self._p)):
+            self._merge()
+
+    def q_values(self, p: Array) -> Array:
+        """Return the q-values of p-values that were counted [n]; NaN where p is NaN."""
+        self._merge()
+        # in falling order of p: the last of m tests has rank m. scipy.stats has the same function,
+        # and takes most of a second to import
+        ranks = self._times.cumsum()[::-1]
+        scaled = self._p[::-1] * (int(self._times.sum()) / ranks)
+        q = np.minimum.accumulate(np.minimum(scaled, 1.0))[::-1]
+        found = np.full(len(p), np.nan)
+        tested = ~np.isnan(p)
+        found[tested] = q[np.searchsorted(self._p, p[tested])]
+        return found
+
+    def _merge(self) -> None:
+        if not self._waiting:
+            return
+        known = [(self._p, self._times), *self._waiting]
+        p, times = (np.concatenate(parts) for parts in zip(*known, strict=True))
+        self._p, places = np.unique(p, return_inverse=True)
+        self._times = np.zeros(len(self._p), np.int64)
+        np.add.at(self._times, places, times)
+        self._waiting, self._size = [], 0
 
 
 def enough_null_cavs(tests: int) -> int:

@@ -30,7 +30,8 @@ class ClassPart:
         skipped: The images that could not be read, and why.
         otherwise: The number of images that the network predicts as another class.
         rows: One per layer and concept: the summary, with class_number, class_name, images (the
-            attribution of each image) and first (whether the layer is read first for the concept).
+            attribution of each image, or of 2,000 drawn at random) and first (whether the layer is
+            read first for the concept).
         verdicts: What erasing each concept says; none where nothing was erased.
         erased: Pictures without the concepts, in the order of the verdicts.
         not_apart: What erasing each in turn says of concepts that a layer does not tell apart, by
@@ -73,7 +74,7 @@ def class_part(number: int, name: str, explained: GlobalExplanation, trust: Trus
         explained: Its explanation.
         trust: The trust in the concepts.
     """
-    groups = explained.attributions.groupby(["layer", "concept"])["attribution"]
+    groups = explained.shown_attributions().groupby(["layer", "concept"])["attribution"]
     by_image = {key: tuple(values) for key, values in groups}
     summary = explained.summary()
     pairs = zip(summary["layer"], summary["concept"], strict=True)
@@ -81,7 +82,6 @@ def class_part(number: int, name: str, explained: GlobalExplanation, trust: Trus
     best = explained.best_layers
     first = (summary["layer"] == summary["concept"].map(dict(best))) & (len(explained.layers) > 1)
     summary = summary.assign(class_number=number, class_name=name, images=images, first=first)
-    used = explained.images[explained.images["used"].astype(bool)]
     effects = explained.class_effects()
     found = verdicts(effects, name)
     pairs_not_apart = trust.about(explained.provenance).not_apart()
@@ -90,9 +90,9 @@ def class_part(number: int, name: str, explained: GlobalExplanation, trust: Trus
         name=name,
         layers=reading_order(explained.layers, best),
         read_first=read_first(best, explained.layers),
-        used=len(used),
+        used=explained.used,
         skipped=tuple((skip.name, skip.reason) for skip in explained.skipped),
-        otherwise=int((used["predicted_class"] != explained.class_name).sum()),
+        otherwise=explained.predicted_otherwise,
         rows=attribution_rows(summary, explained.provenance, trust),
         verdicts=tuple(found),
         erased=tuple(part for verdict in found if (part := _erased(verdict, explained)).images),

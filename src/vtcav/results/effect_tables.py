@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ from vtcav.results.words import counted_notes
 TOGETHER = "layers together"
 """The layer of an effect whose region comes from the maps of several layers."""
 _COLUMNS = EffectRow._fields
+_ABOUT = "image", "layer", "concept", "class_index", "class_name", "share", "q_value"
+NEEDED = tuple(name for name in _COLUMNS if name not in _ABOUT)
+"""The columns of effects that those of a class take."""
 GROUP = "group"
 """The column that images of a group have in common."""
 _SUMMARY = ["drop", "drop_low", "drop_high", "share", "share_low", "share_high"]
@@ -62,17 +65,35 @@ def read_effects(
     table = read_table(stem)
     if "same_region" not in table:  # older files
         table = table.assign(reference_std=math.nan, same_region="")
+    return checked_effects(table, name, names)
+
+
+def checked_effects(
+    table: pd.DataFrame, name: str, names: Mapping[str, Sequence[str]] | None = None
+) -> pd.DataFrame:
+    """Return effects that were read from a file, with their columns in their kinds.
+
+    Args:
+        table: The rows.
+        name: The table's name.
+        names: Its layers and concepts; None for any.
+
+    Raises:
+        ValueError: Naming the first column that does not fit.
+    """
     known = dict(names or {})
     if "layer" in known:
         known["layer"] = (*known["layer"], TOGETHER)
     return checked_table(table, name, {column: COLUMNS[column] for column in _COLUMNS}, known)
 
 
-def class_effects(effects: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+def class_effects(
+    pairs: Iterable[tuple[tuple[str, str], pd.DataFrame]], confidence: float = 0.95
+) -> pd.DataFrame:
     """Return one row per layer and concept: the effect over the images of a class.
 
     Args:
-        effects: `GlobalExplanation.effects`.
+        pairs: Effects of each layer and concept, one row per image, with `NEEDED` columns.
         confidence: Of the intervals, between 0 and 1.
 
     Returns:
@@ -80,9 +101,9 @@ def class_effects(effects: pd.DataFrame, confidence: float = 0.95) -> pd.DataFra
     """
     summary = [
         {"layer": layer, "concept": concept, **_row(rows, confidence)}
-        for (layer, concept), rows in effects.groupby(["layer", "concept"], sort=False)
+        for (layer, concept), rows in pairs
     ]
-    columns = ["layer", "concept", *_row(effects[:0], confidence)]
+    columns = ["layer", "concept", *_row(effect_table(), confidence)]
     table = pd.DataFrame(summary, columns=columns)
     return table.assign(q_value=q_values(table["p_value"].to_numpy(float)))
 

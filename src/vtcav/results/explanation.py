@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from vtcav.errors import ExplanationError
 from vtcav.files.manifest import (
     load_manifest,
     read_arrays,
@@ -22,41 +24,37 @@ from vtcav.files.manifest import (
 from vtcav.files.schema import Saved, checked
 from vtcav.images.references import Skipped
 from vtcav.parameters import Between, check
-from vtcav.results.effect_tables import (
-    class_effects,
-    effect_table,
-    of_pictures,
-    read_effects,
-    with_effects,
-)
+from vtcav.results import effect_tables
+from vtcav.results.effect_tables import TOGETHER, class_effects, effect_table, with_effects
 from vtcav.results.erased import ErasedPicture
 from vtcav.results.local_explanation import LocalExplanation as LocalExplanation
 from vtcav.results.local_explanation import freeze, numbered
 from vtcav.results.notebook.explanations import global_html, global_text
 from vtcav.results.provenance import Provenance
-from vtcav.results.rows import Row
+from vtcav.results.rows import EffectRow, Row
 from vtcav.results.saved import (
     ErasedNumbers,
     Names,
-    check_order,
     read_best,
     read_columns,
     read_thumbnails,
 )
 from vtcav.results.tables.class_summary import (
     BOOTSTRAP,
+    NEEDED,
     NULL,
     class_summary,
     group_means,
     group_tests,
+    pairs_of,
 )
-from vtcav.results.tables.shapes import (
-    EFFECT_NUMBERS,
-    by_image,
-    json_text,
-    printable,
-    read_attributions,
+from vtcav.results.tables.image_rows import PAIR, HeldRows, ImageRows, Pair
+from vtcav.results.tables.saved_rows import (
+    read_effect_rows,
+    read_image_rows,
+    write_image_tables,
 )
+from vtcav.results.tables.shapes import EFFECT_NUMBERS, by_image, json_text, printable
 from vtcav.results.verdicts import Verdict, verdicts
 
 if TYPE_CHECKING:
@@ -65,11 +63,19 @@ if TYPE_CHECKING:
 
 _ROW = *Row._fields, "probability", "predicted_class"
 _NUMBERS = "effect", "p_value", "q_value", "attribution"
+_IMAGES = ["image", "used", "reason", "probability", "predicted_class"]
+
+MOST_SHOWN = 2000
+"""The most images of a class that figures show one by one; of more, so many are drawn."""
 
 
 @dataclass(frozen=True, eq=False)
 class GlobalExplanation:
     """One class explained with many images.
+
+    Tables of more than 500,000 rows stay on disk: in the folder of the run, in a temporary one, or
+    where the explanation was saved. All that is made of them reads them in parts; `attributions`,
+    `effects`, `images` and `wide` return all rows, and `batches` some at a time.
 
     Attributes:
         class_index: Its index.
@@ -92,17 +98,31 @@ class GlobalExplanation:
     skipped: tuple[Skipped, ...]
     thumbnails: Mapping[str, NDArray[np.uint8]] = field(repr=False)
     provenance: Provenance = field(repr=False)
-    _rows: pd.DataFrame = field(repr=False)
+    _rows: pd.DataFrame | ImageRows = field(repr=False)
     _resampled: pd.DataFrame = field(repr=False)
-    _effects: pd.DataFrame = field(repr=False, default_factory=effect_table)
+    _effects: pd.DataFrame | ImageRows = field(repr=False, default_factory=effect_table)
     erased: tuple[ErasedPicture, ...] = field(repr=False, default=())
     best_layers: Mapping[str, str] = field(repr=False, default_factory=dict)
     groups: Mapping[str, str] = field(repr=False, default_factory=dict)
     # by confidence; the rows never change, and a save asks for them seven times
     _class_effects: dict[float, pd.DataFrame] = field(repr=False, init=False, default_factory=dict)
+    _summaries: dict[float, pd.DataFrame] = field(repr=False, init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         freeze(*self.thumbnails.values())
+
+    @property
+    def _attribution_rows(self) -> ImageRows:
+        return self._rows if isinstance(self._rows, ImageRows) else HeldRows(self._rows)
+
+    @property
+    def _effect_rows(self) -> ImageRows:
+        return self._effects if isinstance(self._effects, ImageRows) else HeldRows(self._effects)
+
+    @property
+    def used(self) -> int:
+        """The number of images that could be read."""
+        return len(self._rows) // (len(self.layers) * len(self.concepts))
 
     def __repr__(self) -> str:
         return global_text(self)
@@ -119,7 +139,7 @@ class GlobalExplanation:
         (of the class for this image), predicted_class. The p-values of the class are in
         `summary`.
         """
-        return printable(self._rows, *_NUMBERS)
+        return printable(self._attribution_rows.frame(), *_NUMBERS)
 
     @property
     def effects(self) -> pd.DataFrame:
@@ -127,7 +147,12 @@ class GlobalExplanation:
 
         Columns: image, and those of `LocalExplanation.effects`.
         """
-        return printable(self._effects, *EFFECT_NUMBERS)
+        return printable(self._effect_rows.frame(), *EFFECT_NUMBERS)
+
+    def batches(self) -> Iterator[pd.DataFrame]:
+        """Yield `attributions` in parts, in order: those on disk at most 131,072 rows at a time."""
+        for part in self._attribution_rows.batches():
+            yield printable(part, *_NUMBERS)
 
     def class_effects(self, confidence: float = 0.95) -> pd.DataFrame:
         """Return one row per concept: the effect of erasing it over the images.
@@ -147,8 +172,8 @@ class GlobalExplanation:
         """
         check("confidence", confidence, Between(0, 1))
         if confidence not in self._class_effects:
-            found = class_effects(self._grouped(self._effects), confidence)
-            self._class_effects[confidence] = found
+            pairs = pairs_of(self._effect_rows, effect_tables.NEEDED, self.groups)
+            self._class_effects[confidence] = class_effects(pairs, confidence)
         return self._class_effects[confidence].copy()
 
     def verdicts(self) -> list[Verdict]:
@@ -168,15 +193,49 @@ class GlobalExplanation:
         """Every image listed: image, used, reason (why not), probability, predicted_class."""
         import pandas as pd
 
+        table: pd.DataFrame = pd.concat(self._image_parts(), ignore_index=True)
+        return table
+
+    def _image_parts(self) -> Iterator[pd.DataFrame]:
+        """Yield `images` in parts."""
+        import pandas as pd
+
         # each image once, also where two have one name
-        rows = self._rows.iloc[:: len(self.layers) * len(self.concepts)]
-        used = rows[["image", "probability", "predicted_class"]].assign(used=True, reason="")
-        lost = pd.DataFrame(
-            [(s.name, False, s.reason) for s in self.skipped], columns=["image", "used", "reason"]
-        )
-        table = pd.concat([used, lost], ignore_index=True) if len(lost) else used
-        columns = ["image", "used", "reason", "probability", "predicted_class"]
-        return table.reset_index(drop=True)[columns]
+        step = len(self.layers) * len(self.concepts)
+        known = ["image", "probability", "predicted_class"]
+        used = pd.DataFrame()
+        for rows in self._attribution_rows.every(step, known):
+            used = rows.assign(used=True, reason="")[_IMAGES]
+            yield used
+        if self.skipped:
+            lost = [(skip.name, False, skip.reason) for skip in self.skipped]
+            left = pd.DataFrame(lost, columns=_IMAGES[:3])
+            yield pd.concat([used[:1], left])[1:]
+
+    @property
+    def predicted_otherwise(self) -> int:
+        """The number of images that the network predicts as another class."""
+        step = len(self.layers) * len(self.concepts)
+        parts = self._attribution_rows.every(step, ["predicted_class"])
+        return sum(int((part["predicted_class"] != self.class_name).sum()) for part in parts)
+
+    def shown_attributions(self) -> pd.DataFrame:
+        """Return the attributions of the images that figures show: at most 2,000, drawn at random.
+
+        Columns: layer, concept, attribution, predicted_class.
+        """
+        return self._shown(self._attribution_rows, ["attribution", "predicted_class"])
+
+    def shown_effects(self) -> pd.DataFrame:
+        """Return the effects in the same images: layer, concept, drop."""
+        return self._shown(self._effect_rows, ["drop"])
+
+    def _shown(self, rows: ImageRows, columns: list[str]) -> pd.DataFrame:
+        if self.used <= MOST_SHOWN or not len(rows):
+            return rows.frame([*PAIR, *columns])
+        chosen = np.zeros(self.used, bool)
+        chosen[np.random.default_rng(0).choice(self.used, MOST_SHOWN, replace=False)] = True
+        return rows.of_images(chosen, columns)[[*PAIR, *columns]]
 
     def summary(self, confidence: float = 0.95) -> pd.DataFrame:
         """Return one row per layer and concept: the attribution over images.
@@ -197,8 +256,11 @@ class GlobalExplanation:
             ExplanationError: For a confidence out of range.
         """
         check("confidence", confidence, Between(0, 1))
-        table = class_summary(self._grouped(self._rows), self._resampled, confidence)
-        table = with_effects(table, self.class_effects(confidence))
+        if confidence not in self._summaries:
+            pairs = pairs_of(self._attribution_rows, NEEDED, self.groups)
+            table = class_summary(pairs, self._resampled, confidence)
+            self._summaries[confidence] = with_effects(table, self.class_effects(confidence))
+        table = self._summaries[confidence].copy()
         return printable(table, "ci_low", "ci_high", "p_value", "q_value", "mean")
 
     def by_group(self, confidence: float = 0.95) -> pd.DataFrame:
@@ -223,17 +285,18 @@ class GlobalExplanation:
         """
         return self._of_groups(group_tests)
 
-    def _grouped(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return a table of images with their groups, where there are any."""
-        return table.assign(group=table["image"].map(self.groups)) if self.groups else table
-
-    def _of_groups(self, made: Callable[[pd.DataFrame, str], pd.DataFrame]) -> pd.DataFrame:
+    def _of_groups(
+        self, made: Callable[[Iterable[tuple[Pair, pd.DataFrame]], str], pd.DataFrame]
+    ) -> pd.DataFrame:
         import pandas as pd
 
-        effects = of_pictures(self._effects)
         tables = [
-            made(self._grouped(rows) if self.groups else rows[:0].assign(group=""), value)
-            for rows, value in ((self._rows, "attribution"), (effects, "drop"))
+            made(pairs_of(rows, [value], self.groups, layer) if self.groups else (), value)
+            for rows, value, layer in (
+                (self._attribution_rows, "attribution", None),
+                # those of single layers come from feature maps: only tables may speak of them
+                (self._effect_rows, "drop", TOGETHER),
+            )
         ]
         full = [table for table in tables if len(table)] or tables[:1]
         joined: pd.DataFrame = pd.concat(full, ignore_index=True)
@@ -244,12 +307,27 @@ class GlobalExplanation:
 
         Two images of one name have two rows.
         """
-        return by_image(self._rows, self.layers, self.concepts)
+        rows = self._attribution_rows.frame(["image", "attribution"])
+        return by_image(rows, self.layers, self.concepts)
 
-    def to_json(self) -> str:
-        """Return the summary, all attributions and provenance as JSON; missing numbers are null."""
-        rows = {"attributions": records(self._rows), "images": records(self.images)}
-        return json_text(self._content() | rows)
+    def to_json(self, *, rows: bool = True) -> str:
+        """Return the summary, all attributions and provenance as JSON; missing numbers are null.
+
+        Args:
+            rows: Whether to include the attributions and the images.
+
+        Raises:
+            ExplanationError: For rows that are too many for memory.
+        """
+        if not rows:
+            return json_text(self._content())
+        if self._attribution_rows.on_disk:
+            raise ExplanationError(
+                f"{len(self._rows):,} attributions are too many for one text of JSON: take "
+                "to_json(rows=False) for all else, and batches() or a saved Parquet file for them"
+            )
+        tables = {"attributions": self._attribution_rows.frame(), "images": self.images}
+        return json_text(self._content() | {name: records(t) for name, t in tables.items()})
 
     def plot(self) -> Figure:
         """Draw concepts by layers, with the interval of the mean and each image as a point."""
@@ -258,7 +336,7 @@ class GlobalExplanation:
 
         return plot_global(self, new_figure())
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, csv: bool | None = None) -> Path:
         """Write tables, figure and provenance, all or nothing.
 
         The files are `global.json` (summary and provenance; written last, with a hash of each
@@ -266,20 +344,30 @@ class GlobalExplanation:
         `global_images` (.csv, .parquet), `global_examples.npz` and `global.png`. An earlier global
         explanation there is replaced.
 
+        Args:
+            folder: Where; created when missing.
+            csv: Whether to write tables with rows of images as CSV, too; None writes CSV of those
+                with up to 1,000,000 rows, and warns where there are more.
+
         Raises:
             ExplanationError: When they cannot be written.
         """
-        return save_result(folder, "global", "the global explanation", self._write)
+        write = partial(self._write, csv=csv)
+        return save_result(folder, "global", "the global explanation", write)
 
-    def _write(self, folder: Path) -> dict[str, Any]:
+    def _write(self, folder: Path, csv: bool | None) -> dict[str, Any]:
         from vtcav.results.figures.global_explanation import plot_global
         from vtcav.results.figures.page import save_figure
 
-        write_table(folder / "global_attributions", self._rows)
+        rows = {
+            "global_attributions": self._attribution_rows,
+            "global_effects": self._effect_rows,
+        }
+        count = self.used + len(self.skipped)
+        images = self._image_parts() if self._attribution_rows.on_disk else iter([self.images])
+        write_image_tables(folder, rows, images, count, csv)
         write_table(folder / "global_summary", self.summary())
         write_table(folder / "global_resampled", self._resampled)
-        write_table(folder / "global_effects", self._effects)
-        write_table(folder / "global_images", self.images)
         arrays = numbered(self.thumbnails, self.concepts)
         for i, picture in enumerate(self.erased):
             arrays |= {f"erased/{i}/{name}": array for name, array in picture.arrays().items()}
@@ -318,8 +406,6 @@ class GlobalExplanation:
             data = checked(_Saved, manifest)
             stored = read_arrays(Path(folder) / "global_examples.npz")
             names = {"layer": data.layers, "concept": data.concepts}
-            rows = read_attributions(folder, "global_attributions", _ROW, names)
-            check_order(rows, "global_attributions", **names)
             columns = ("layer", "concept", "kind", "draw", "mean")
             return cls(
                 class_index=data.class_index,
@@ -329,9 +415,9 @@ class GlobalExplanation:
                 skipped=data.skipped,
                 thumbnails=read_thumbnails(stored, data.concepts),
                 provenance=Provenance.read(manifest.get("provenance")),
-                _rows=rows,
+                _rows=read_image_rows(folder, "global_attributions", _ROW, names),
                 _resampled=_named_draws(read_columns(folder, "global_resampled", columns, names)),
-                _effects=read_effects(folder, "global_effects", names),
+                _effects=read_effect_rows(folder, "global_effects", EffectRow._fields, names),
                 groups=data.groups,
                 best_layers=read_best(data.best_layers, data.layers, data.concepts),
                 erased=tuple(

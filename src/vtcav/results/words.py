@@ -185,9 +185,12 @@ def counted_notes(notes: Iterable[str], what: str = "images", of: int | None = N
         >>> counted_notes(["odd; rough", "rough"])
         ['1 of 2 images: odd', 'rough']
     """
-    split = [note.split("; ") for note in notes]
-    counts = Counter(part for parts in split for part in parts if part)
-    total = len(split) if of is None else of
+    whole = Counter(notes)  # of a million notes few are different
+    counts: Counter[str] = Counter()
+    for note, times in whole.items():
+        for part in filter(None, note.split("; ")):
+            counts[part] += times
+    total = whole.total() if of is None else of
     return [part if n == total else f"{n} of {total} {what}: {part}" for part, n in counts.items()]
 
 

@@ -74,7 +74,8 @@ def effects(**columns):
     row = dict.fromkeys(EffectRow._fields, 0.0) | {"concept": "c", "layer": "l", "note": ""}
     count = len(next(iter(columns.values())))
     rows = [row | {name: x[i] for name, x in columns.items()} for i in range(count)]
-    return class_effects(effect_table([EffectRow(**row) for row in rows])).iloc[0]
+    table = effect_table([EffectRow(**row) for row in rows])
+    return class_effects([(("layers together", "letter"), table)]).iloc[0]
 
 
 def test_of_a_class_that_scores_as_the_negatives_do_there_is_no_share():

@@ -48,7 +48,7 @@ def run(arguments: Arguments) -> None:
         "best_layers": dict(glob.best_layers),
         "effects": glob.class_effects(),
         "summary": glob.summary(),
-        "images": glob.images,
+        "images": glob.images if arguments.json else None,
     }
     arguments.present(glob, data, _print)
     arguments.end_run()
@@ -64,10 +64,9 @@ def _print(glob: GlobalExplanation) -> None:
     effects = glob.class_effects()
     removed = effects.drop(of_pictures(effects).index)
     print_removed(removed.assign(class_name=glob.class_name), "drop, drop_low, drop_high, share")
-    used = int(glob.images["used"].sum())
     title = (
-        f"{glob.class_name}: concept attributions over {used} images, {len(glob.skipped)} skipped"
-        f"{suffix(glob.provenance.variant)}\n"
+        f"{glob.class_name}: concept attributions over {glob.used} images, "
+        f"{len(glob.skipped)} skipped{suffix(glob.provenance.variant)}\n"
         "images: 95 % interval of the mean for other images; examples: the same for other examples "
         "and negatives; q: false discovery rate against CAVs of random images"
     )

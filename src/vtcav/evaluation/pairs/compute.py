@@ -180,7 +180,7 @@ def _explained(explainer: VisualTCAV, refs: Sequence[ImageRef], index: int) -> p
     """
     task = ClassTask(explainer.attributor, False, index, len(refs))
     done = compute_images(task, refs, shown=explainer.progress)
-    effects = done.effects()
+    effects = done.effects().frame()
     effects = effects[effects["layer"] == TOGETHER].rename(columns={"drop": "attribution"})
     columns = ["image", "layer", "concept", "attribution", "note"]
-    return pd.concat([done.rows()[columns], effects[columns]], ignore_index=True)
+    return pd.concat([done.rows().frame(columns), effects[columns]], ignore_index=True)

@@ -198,7 +198,7 @@ def _measured(
     classes = {ref.name: label for ref, label in zip(images.refs, images.classes, strict=True)}
     task = CorrectedTask(attributor, False, fixed, classes)
     done = compute_images(task, images.refs, shown=progress)
-    fixed.report = replace(fixed.report, skipped=tuple(done.skipped), _rows=done.rows())
+    fixed.report = replace(fixed.report, skipped=tuple(done.skipped), _rows=done.rows().frame())
     return fixed
 
 

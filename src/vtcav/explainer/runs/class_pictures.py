@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,18 +16,16 @@ from vtcav.images.input_box import shown_input
 from vtcav.images.preprocess import to_tensor
 from vtcav.images.references import ImageRef
 from vtcav.method.positions import broadcast
-from vtcav.results.effect_tables import of_pictures
+from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.erased import ErasedPicture
-
-if TYPE_CHECKING:
-    import pandas as pd
+from vtcav.results.tables.image_rows import ImageRows
 
 _CONCEPTS = 6
 _SIDE = 224
 
 
 def erased_examples(
-    attributor: Attributor, refs: Sequence[ImageRef], effects: pd.DataFrame, index: int
+    attributor: Attributor, refs: Sequence[ImageRef], effects: ImageRows, index: int
 ) -> tuple[ErasedPicture, ...]:
     """Return pictures without a concept: where the score falls furthest, halfway and least.
 
@@ -37,14 +35,15 @@ def erased_examples(
     Args:
         attributor: The network and its concepts.
         refs: The images.
-        effects: `GlobalExplanation.effects`.
+        effects: The rows of `GlobalExplanation.effects`.
         index: The class.
 
     Warns:
         UserWarning: When an image cannot be read any more.
     """
     wanted = _chosen(effects)
-    by_name = {ref.name: ref for ref in refs}
+    names = {image for image, _ in wanted}
+    by_name = {ref.name: ref for ref in refs if ref.name in names}
     made: dict[tuple[str, str], ErasedPicture] = {}
     for name in dict.fromkeys(image for image, _ in wanted):
         here = [concept for image, concept in wanted if image == name]
@@ -57,18 +56,27 @@ def erased_examples(
     return tuple(made[pair] for pair in wanted if pair in made)
 
 
-def _chosen(effects: pd.DataFrame) -> list[tuple[str, str]]:
+def _chosen(effects: ImageRows) -> list[tuple[str, str]]:
     """Return which images are shown without which concept."""
-    found = of_pictures(effects)
-    found = found[(found["area"] > 0) & found["drop"].notna()]
-    means = found.groupby("concept")["drop"].mean().abs().sort_values(ascending=False)
+    means: dict[str, float] = {}
+    positions: dict[str, list[int]] = {}
     # as the change is told, with the images first that have a share
     order = ["share", "drop"]
-    pairs = []
-    for concept in list(means.index)[:_CONCEPTS]:
-        rows = found[found["concept"] == concept].sort_values(order, ascending=False)
-        for place in dict.fromkeys((0, len(rows) // 2, len(rows) - 1)):
-            pairs.append((str(rows["image"].iloc[place]), str(concept)))
+    for (_, concept), rows in effects.by_pair(["area", *order], TOGETHER):
+        found = rows[(rows["area"] > 0) & rows["drop"].notna()]
+        if len(found):
+            means[concept] = abs(float(found["drop"].mean()))
+            ordered = found.sort_values(order, ascending=False).index
+            places = dict.fromkeys((0, len(ordered) // 2, len(ordered) - 1))
+            positions[concept] = [int(ordered[place]) for place in places]
+    first = sorted(sorted(means), key=lambda concept: -means[concept])[:_CONCEPTS]
+    if not first:
+        return []
+    wanted = {position for concept in first for position in positions[concept]}
+    chosen = np.zeros(len(effects), bool)
+    chosen[list(wanted)] = True
+    names = effects.of_images(chosen, ["image"])["image"].groupby(level=0).first()
+    pairs = [(str(names[place]), concept) for concept in first for place in positions[concept]]
     return list(dict.fromkeys(pairs))
 
 

@@ -59,7 +59,7 @@ def analyse_errors(
     task = PresenceTask(own, strict, tuple(layers.values()))
     done = compute_images(task, refs, run.engine, run=run.folder, shown=run.progress)
     true = {ref.name: names[i] for ref, i in zip(refs, classes, strict=True)}
-    rows = done.rows()
+    rows = done.rows().frame()
     rows.insert(1, "true_class", rows["image"].map(true))
     by_name = groups_of(true, groups)
     findings = compared(rows.assign(group=rows["image"].map(by_name)) if by_name else rows)

@@ -6,7 +6,7 @@ Without one they are joined in memory, where only rows and sums stay.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from functools import partial
 from itertools import islice
@@ -14,21 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vtcav.explainer.runs.gathered_rows import GatheredRows
 from vtcav.explainer.runs.identity import identity
-from vtcav.explainer.runs.part import EFFECTS, Chunk, Part, Task, chunks_of, joined, table_of
+from vtcav.explainer.runs.part import EFFECTS, Chunk, Part, Task, chunks_of, table_of
 from vtcav.explainer.runs.run_folder import opened
 from vtcav.images.batches import check_same_shape, computed_ahead, prepared
 from vtcav.images.facts import Fact, fetched
 from vtcav.images.progress import Progress, progress_bar
 from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_skipped
-from vtcav.method.significance import q_values
 from vtcav.results.rows import EffectRow
+from vtcav.results.tables.image_rows import ImageRows
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -39,6 +38,7 @@ class ImageTable:
 
     Args:
         strict: Whether an unreadable image is an error.
+        kept: The files that keep the tables of all parts, in order, by the name of the table.
 
     Attributes:
         used: The number of images that could be read.
@@ -46,13 +46,14 @@ class ImageTable:
         sums: By layer, the sums over the images of the resampled CAVs' attributions [J].
     """
 
-    def __init__(self, *, strict: bool) -> None:
+    def __init__(self, *, strict: bool, kept: Mapping[str, Sequence[Path]] = {}) -> None:
         self.used = 0
         self.skipped: list[Skipped] = []
         self.sums: dict[str, NDArray[np.float64]] = {}
         self._strict = strict
-        self._rows: list[pa.Table] = []
-        self._effects: list[pa.Table] = []
+        self._rows = GatheredRows(kept.get("rows", ()))
+        self._effects = GatheredRows(kept.get("effects", ()))
+        self._next = 0
         self._shape: tuple[int, ...] = ()
         self._first = ""
         self._waiting: dict[int, Part] = {}
@@ -60,8 +61,9 @@ class ImageTable:
     def add(self, number: int, part: Part) -> None:
         """Add a part, or keep it until those before it have come."""
         self._waiting[number] = part
-        while len(self._rows) in self._waiting:
-            self._append(self._waiting.pop(len(self._rows)))
+        while self._next in self._waiting:
+            self._append(self._waiting.pop(self._next))
+            self._next += 1
 
     def _append(self, part: Part) -> None:
         if part.shape and self._shape:
@@ -72,25 +74,18 @@ class ImageTable:
             raise UnreadableError(part.skipped[0].name, part.skipped[0].reason)
         self.used += part.used
         self.skipped += part.skipped
-        self._rows.append(part.rows)
-        self._effects.append(part.effects)
+        self._rows.add(part.rows)
+        self._effects.add(part.effects)
         for layer, values in part.sums.items():
             self.sums[layer] = self.sums.get(layer, 0.0) + values
 
-    def rows(self) -> pd.DataFrame:
+    def rows(self) -> ImageRows:
         """Return the rows of all parts, with q-values over all of them where they have p-values."""
-        return _with_q_values(self._rows)
+        return self._rows.rows()
 
-    def effects(self) -> pd.DataFrame:
+    def effects(self) -> ImageRows:
         """Return the effects of all parts, likewise."""
-        return _with_q_values(self._effects)
-
-
-def _with_q_values(tables: Sequence[pa.Table]) -> pd.DataFrame:
-    frame = joined(tables)
-    if "p_value" in frame:
-        frame["q_value"] = q_values(frame["p_value"].to_numpy())
-    return frame
+        return self._effects.rows()
 
 
 class Engine(Protocol):
@@ -150,7 +145,8 @@ def compute_images(
                 whole.add(number, part)
         else:
             device = model.device.type if engine is None else engine.device
-            with opened(Path(run), identity(task, refs, chunks, device), task.columns) as folder:
+            known = identity(task, refs, chunks, device)
+            with opened(Path(run), known, task.columns, len(chunks)) as folder:
                 missing = []
                 for chunk in chunks:
                     if folder.holds(chunk):
@@ -159,8 +155,9 @@ def compute_images(
                         missing.append(chunk)
                 for number, part in compute(task, missing, progress) if missing else ():
                     folder.save(number, part)
-                for chunk in chunks:
-                    whole.add(chunk.number, folder.load(chunk.number))
+                whole = ImageTable(strict=task.strict, kept=folder.files())
+                for number, part in folder.parts():
+                    whole.add(number, part)
     report_skipped(len(refs), whole.used, whole.skipped)
     return whole
 

@@ -13,7 +13,6 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias, get_type_hints
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 from torch import Tensor
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 
 LEAST = 64  # images of a part
-MOST_PARTS = 2048  # folders with more files are slow, and so are longer lists of sums
 
 _TYPES = {
     str: pa.dictionary(pa.int32(), pa.string()),
@@ -132,15 +130,15 @@ class Part:
 def chunks_of(refs: Sequence[ImageRef], batch_size: int) -> list[Chunk]:
     """Divide a list of images; the same list and batch size always give the same chunks.
 
-    A chunk is a whole number of batches and has at least 64 images. In long lists it has more, so
-    that there are at most 2,048 chunks.
+    A chunk is a whole number of batches and has at least 64 images. It has no more in long lists:
+    it is what a worker that dies has done in vain.
 
     Example:
         >>> refs = [ImageRef(str(i), np.zeros((1, 1), np.uint8)) for i in range(150)]
         >>> [len(chunk.refs) for chunk in chunks_of(refs, 24)]
         [72, 72, 6]
     """
-    size = batch_size * ceil(max(LEAST, len(refs) / MOST_PARTS) / batch_size)
+    size = batch_size * ceil(LEAST / batch_size)
     starts = range(0, len(refs), size)
     return [Chunk(n, tuple(refs[start : start + size])) for n, start in enumerate(starts)]
 
@@ -154,15 +152,3 @@ def table_of(rows: Sequence[tuple[Any, ...]], columns: Mapping[str, type[Any]]) 
         for column, field in zip(by_column, schema, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
-
-
-def joined(tables: Sequence[pa.Table]) -> pd.DataFrame:
-    """Return the rows of several tables as a data frame with plain text columns."""
-    # large strings are what pandas uses; it would copy any other type
-    plain = [
-        field.with_type(pa.large_string() if field.type == _TYPES[str] else field.type)
-        for field in tables[0].schema
-    ]
-    table = pa.concat_tables(tables).unify_dictionaries().cast(pa.schema(plain))
-    frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True)
-    return frame

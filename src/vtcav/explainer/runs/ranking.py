@@ -66,7 +66,7 @@ def rank_images(
         UserWarning: When no image responds nearly as the examples do.
     """
     done = compute_images(task, refs, run.engine, run=run.folder, shown=run.progress)
-    table = in_order(done.rows(), done.skipped)
+    table = in_order(done.rows().frame(), done.skipped)
     provenance = task.provenance()
     caution = task.caution_of(float(table["presence"].iloc[0]))
     if caution != task.caution:  # the task has warned of its own

@@ -2,45 +2,39 @@
 
 ```
 RUN/run.json             what the numbers depend on; another run is refused
-    part-00000.parquet   rows
-    effects-00000.parquet
-    part-00000.json      the rest of the part, with the hashes of its tables; written last
+    part-00000.parquet, ...   the parts (`part_files`)
     .lock                held by the computing process, released when it ends in any way
 ```
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import socket
 import sys
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from io import TextIOWrapper
+from math import ceil
 from pathlib import Path
-from typing import Annotated, Any
-
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
-from pyarrow import parquet
-from pydantic import Field
+from typing import Any
 
 from vtcav.errors import ExplanationError, warn
-from vtcav.explainer.runs.part import EFFECTS, Chunk, Part, table_of
-from vtcav.files.atomic import atomic_path
+from vtcav.explainer.runs.part import EFFECTS, Chunk, Part
+from vtcav.explainer.runs.part_files import MergedParts, PartFiles, PartRecord, usable
 from vtcav.files.claim import claim
-from vtcav.files.hashing import file_hash, json_hash
+from vtcav.files.hashing import json_hash
 from vtcav.files.json_text import parsed
-from vtcav.files.schema import Saved, checked
 from vtcav.images.facts import Fact, fact_of
-from vtcav.images.references import Skipped
 from vtcav.models.behaviour import same_behaviour
 
-FORMAT = 5
+FORMAT = 6
+MOST_GROUPS = 256
+"""The most groups of parts: with three files each, a run of any length has fewer than 1,000."""
+_AHEAD = 2  # groups that wait to be merged
 _ALIKE = 0.002  # tolerance of a behaviour; device and versions are the same
 _MANIFEST, _LOCK = "run.json", ".lock"
 
@@ -51,7 +45,10 @@ class DamagedPartWarning(UserWarning):
 
 @contextmanager
 def opened(
-    path: Path, identity: Mapping[str, Any], columns: Mapping[str, type[Any]] = {}
+    path: Path,
+    identity: Mapping[str, Any],
+    columns: Mapping[str, type[Any]] = {},
+    parts: int = 1,
 ) -> Iterator[RunFolder]:
     """Open a run folder and hold its lock.
 
@@ -59,165 +56,181 @@ def opened(
         path: The folder; created when missing.
         identity: The run's settings and other dependencies, as JSON data.
         columns: The columns of the tables of its parts, with their types.
+        parts: How many parts it has.
 
     Raises:
         ExplanationError: When the folder holds a run with other settings, naming what differs;
             when another process holds the lock; or when it cannot be read or written.
     """
     identity = _with_known_behaviour(path, json.loads(json.dumps({"format": FORMAT, **identity})))
-    with _usable(path):
+    with usable(path):
         path.mkdir(parents=True, exist_ok=True)
         file = (path / _LOCK).open("a+", encoding="utf-8")
     with file:
         alone = _lock(file, path)
-        with _usable(path):
+        with usable(path):
             _claim(path, identity)
             if alone:
                 _remove_half_written(path)
-        yield RunFolder(path, json_hash(identity), columns)
+        tables = {"rows": columns, "effects": EFFECTS}
+        with closing(RunFolder(PartFiles(path, json_hash(identity), tables), parts)) as folder:
+            yield folder
 
 
 class RunFolder:
-    """The parts of a run on disk."""
+    """The parts of a run on disk, of which neighbours are merged in a thread where there are many.
 
-    def __init__(self, path: Path, identity: str, columns: Mapping[str, type[Any]]) -> None:
-        self._path = path
-        self._identity = identity
-        self._columns = {"rows": columns, "effects": EFFECTS}
+    Args:
+        files: The files of the parts.
+        parts: How many parts the run has.
+    """
+
+    def __init__(self, files: PartFiles, parts: int) -> None:
+        self._files = files
+        self._parts = parts
+        self._in_group = max(1, ceil(parts / MOST_GROUPS))
+        self._held: dict[int, set[int]] = defaultdict(set)
+        self._loose: dict[int, set[int]] = defaultdict(set)
+        self._hashes: dict[int, Mapping[str, str]] = {}  # of the tables of merged parts
+        self._opened: tuple[int, MergedParts] | None = None
+        self._merging: deque[Future[None]] = deque()
+        self._merger = ThreadPoolExecutor(1)
 
     def holds(self, chunk: Chunk) -> bool:
         """Whether a chunk is finished and intact, and its images have not changed since.
 
+        Chunks are asked for in order.
+
         Warns:
             DamagedPartWarning: When it was finished but cannot be used.
         """
-        record = self._file(chunk.number, "json")
-        if not record.exists():
+        loose = self._files.exists(chunk.number)
+        known = self._checked(chunk.number, loose=loose)
+        if known is None:
             return False
-        fault = self._fault(chunk)
-        if fault:
-            warn(
-                f"{record.stem} of the run in {str(self._path)!r} is computed again: {fault}",
-                DamagedPartWarning,
-            )
-            with _usable(self._path):
-                record.unlink(missing_ok=True)
-        return not fault
+        if fault := _fault(chunk, known):
+            self._warn(f"part-{chunk.number:05d}", fault)
+            if loose:
+                self._files.remove(chunk.number)
+            return False
+        self._keep(chunk.number, loose=loose)
+        return True
 
-    def load(self, number: int) -> Part:
-        """Read a finished part.
+    def _checked(self, number: int, *, loose: bool) -> PartRecord | None:
+        """Return the record of a finished part whose files are intact; None where there is none."""
+        if loose:
+            try:
+                return self._files.checked(number)
+            except Exception as error:  # noqa: BLE001 - whatever files of other software hold
+                self._warn(f"part-{number:05d}", f"it is damaged ({error})")
+                self._files.remove(number)
+                return None
+        group = number // self._in_group
+        if self._opened is None or self._opened[0] != group:
+            self._open(group)
+        return self._opened[1].parts.get(number) if self._opened else None
 
-        Raises:
-            ExplanationError: When it is damaged.
-        """
+    def _open(self, group: int) -> None:
+        """Read the record of merged parts, and check their files."""
+        self._opened = None
+        if not self._files.merged_exist(group):
+            return
         try:
-            return self._loaded(number)
-        except Exception as error:  # whatever files of other software hold
-            raise ExplanationError(
-                f"part {number} of the run in {str(self._path)!r} was damaged while it was used "
-                f"({error}); repeat the call"
-            ) from error
+            found = self._files.checked_group(group)
+            self._opened, self._hashes[group] = (group, found), found.hashes
+        except Exception as error:  # noqa: BLE001 - whatever files of other software hold
+            self._warn(f"merged-{group:05d}", f"it is damaged ({error})")
+            self._files.remove_group(group)
 
-    def _loaded(self, number: int) -> Part:
-        record = self._record(number)
-        return Part(
-            **{name: self._table(name, number) for name in self._columns},
-            used=record.used,
-            skipped=record.skipped,
-            sums={layer: _decoded(text) for layer, text in record.sums.items()},
-            shape=record.shape,
-            first=record.first,
-            facts=tuple(Fact(*fact) for fact in record.facts),
+    def _warn(self, what: str, fault: str) -> None:
+        warn(
+            f"{what} of the run in {str(self._files.path)!r} is computed again: {fault}",
+            DamagedPartWarning,
         )
-
-    def _table(self, name: str, number: int) -> pa.Table:
-        """Return a table of a part.
-
-        Raises:
-            ValueError: When its columns or their kinds are others.
-        """
-        table = parquet.read_table(self._tables(number)[name], memory_map=False)
-        wanted = table_of((), self._columns[name]).schema
-        if not table.schema.equals(wanted):
-            raise ValueError(f"its {name} have other columns")
-        return table
 
     def save(self, number: int, part: Part) -> None:
         """Write a part, all or nothing: it counts once its record is written.
 
         Raises:
-            ExplanationError: When it cannot be written.
+            ExplanationError: When it, or parts that are merged, cannot be written.
         """
-        record = {
-            "run": self._identity,
-            "used": part.used,
-            "skipped": [asdict(skip) for skip in part.skipped],
-            "sums": {layer: _encoded(values) for layer, values in part.sums.items()},
-            "shape": list(part.shape),
-            "first": part.first,
-            "facts": [[fact.size, fact.mtime_ns, fact.digest] for fact in part.facts],
-        }
-        with _usable(self._path):
-            for name, file in self._tables(number).items():
-                with atomic_path(file) as partial:
-                    parquet.write_table(getattr(part, name), partial, compression="zstd")
-                    record[name] = file_hash(partial)
-            with atomic_path(self._file(number, "json")) as partial:
-                text = json.dumps({**record, "sha256": json_hash(record)})
-                partial.write_text(text, encoding="utf-8")
+        self._files.save(number, part)
+        self._keep(number, loose=True)
 
-    def _fault(self, chunk: Chunk) -> str:
-        """Return why a part cannot be used; empty where it can."""
-        try:
-            part = self._loaded(chunk.number)
-        except Exception as error:  # noqa: BLE001 - whatever files of other software hold
-            return f"it is damaged ({error})"
-        known = part.facts
-        if part.used + len(part.skipped) != len(chunk.refs):
-            return "it is of another number of images"
-        if len(known) != len(chunk.refs):
-            return "it is of other images"
-        for ref, was in zip(chunk.refs, known, strict=True):
-            if fact_of(ref, was).digest != was.digest:
-                return f"the image {ref.name!r} has changed since"
-        return ""
+    def _keep(self, number: int, *, loose: bool) -> None:
+        """Note a part that is on disk, and merge those of its group once all are there."""
+        if self._in_group == 1:
+            return
+        group = number // self._in_group
+        self._held[group].add(number)
+        if loose:
+            self._loose[group].add(number)
+        numbers = self._numbers(group)
+        if len(self._held[group]) == len(numbers) and self._loose.pop(group, set()):
+            self._merging.append(self._merger.submit(self._merge, group, numbers))
+            self._wait(_AHEAD)
 
-    def _record(self, number: int) -> _Record:
-        """Return the record of a part.
+    def _numbers(self, group: int) -> range:
+        start = group * self._in_group
+        return range(start, min(start + self._in_group, self._parts))
+
+    def _merge(self, group: int, numbers: range) -> None:
+        self._hashes[group] = self._files.merge(group, numbers)
+
+    def _wait(self, most: int = 0) -> None:
+        """Wait until at most so many groups are being merged."""
+        while len(self._merging) > most:
+            self._merging.popleft().result()
+
+    def close(self) -> None:
+        """Wait for the end of merging."""
+        self._merger.shutdown()
+
+    def files(self) -> dict[str, list[Path]]:
+        """Return the files of the rows of all parts in order, by the name of the table."""
+        self._wait()
+        names: list[dict[str, Path]] = []
+        for group in range(ceil(self._parts / self._in_group)):
+            alone = self._in_group == 1
+            names.append(
+                self._files.tables(group)
+                if alone
+                else self._files.group_tables(group, self._hashes[group])
+            )
+        return {table: [each[table] for each in names] for table in self._files.columns}
+
+    def parts(self) -> Iterator[tuple[int, Part]]:
+        """Yield all parts in order.
 
         Raises:
-            ValueError: When it or its rows are damaged, or were written by another run.
+            ExplanationError: When one is damaged.
         """
-        record = parsed(self._file(number, "json").read_text(encoding="utf-8"))
-        if not isinstance(record, dict) or record.pop("sha256", None) != json_hash(record):
-            raise ValueError("its record is damaged")
-        found = checked(_Record, record)
-        if found.run != self._identity:
-            raise ValueError("it belongs to a run with other settings")
-        for name, file in self._tables(number).items():
-            if file_hash(file) != getattr(found, name):
-                raise ValueError(f"its {name} are damaged")
-        return found
-
-    def _tables(self, number: int) -> dict[str, Path]:
-        """Return the files of a part's tables."""
-        effects = self._path / f"effects-{number:05d}.parquet"
-        return {"rows": self._file(number, "parquet"), "effects": effects}
-
-    def _file(self, number: int, kind: str) -> Path:
-        return self._path / f"part-{number:05d}.{kind}"
+        self._wait()
+        for group in range(ceil(self._parts / self._in_group)):
+            try:
+                if self._in_group == 1:
+                    yield group, self._files.load(group)
+                else:
+                    yield from self._files.load_group(group)
+            except Exception as error:  # whatever files of other software hold
+                first, *_ = self._numbers(group)
+                raise ExplanationError(
+                    f"part {first} of the run in {str(self._files.path)!r} was damaged while it "
+                    f"was used ({error}); repeat the call"
+                ) from error
 
 
-class _Record(Saved):
-    run: str
-    rows: str
-    effects: str
-    used: Annotated[int, Field(ge=0)]
-    skipped: tuple[Skipped, ...]
-    sums: Mapping[str, str]
-    shape: tuple[()] | tuple[int, int, int]
-    first: str
-    facts: tuple[tuple[int, int, str], ...]
+def _fault(chunk: Chunk, known: PartRecord) -> str:
+    """Return why a part cannot be used; empty where it can."""
+    if known.used + len(known.skipped) != len(chunk.refs):
+        return "it is of another number of images"
+    if len(known.facts) != len(chunk.refs):
+        return "it is of other images"
+    for ref, fact in zip(chunk.refs, known.facts, strict=True):
+        was = Fact(*fact)
+        if fact_of(ref, was).digest != was.digest:
+            return f"the image {ref.name!r} has changed since"
+    return ""
 
 
 def _claim(path: Path, identity: Mapping[str, Any]) -> None:
@@ -248,7 +261,7 @@ def _with_known_behaviour(path: Path, identity: dict[str, Any]) -> dict[str, Any
 
 def _remove_half_written(path: Path) -> None:
     """Remove files that a killed process left unfinished."""
-    for name in (f".{_MANIFEST}-*", ".part-*", ".effects-*"):
+    for name in (f".{_MANIFEST}-*", ".part-*", ".effects-*", ".rows-*", ".merged-*"):
         for half in path.glob(name):
             half.unlink(missing_ok=True)
 
@@ -289,26 +302,3 @@ def _system_lock(file: TextIOWrapper) -> None:
         import fcntl
 
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-@contextmanager
-def _usable(path: Path) -> Iterator[None]:
-    """Turn errors of the file system into advice."""
-    try:
-        yield
-    except OSError as error:
-        raise ExplanationError(
-            f"cannot use the run folder {str(path)!r}: {error}. Finished parts are kept: solve the "
-            "problem and repeat the call, or choose another folder"
-        ) from error
-
-
-def _encoded(values: NDArray[np.float64]) -> str:
-    return base64.b64encode(values.astype("<f8").tobytes()).decode()
-
-
-def _decoded(text: str) -> NDArray[np.float64]:
-    values = np.frombuffer(base64.b64decode(text, validate=True), "<f8").astype(np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError("its sums are not finite")
-    return values

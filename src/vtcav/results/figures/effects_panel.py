@@ -40,7 +40,7 @@ class EffectsPanel:
         gap = float(table["gap"].max())
         self._shares = gap > 0
         scale = 100 / gap if self._shares else 1.0
-        drops = of_pictures(explanation.effects).groupby("concept", sort=False)["drop"]
+        drops = of_pictures(explanation.shown_effects()).groupby("concept", sort=False)["drop"]
         self._points = {str(name): values.to_numpy(float) * scale for name, values in drops}
         self._scale = scale
         self.label = "score that is gone, in %" if self._shares else "score that is gone, in logits"

@@ -77,13 +77,14 @@ class _Global:
 
     def __init__(self, explanation: ExplainedClass) -> None:
         self.explanation = explanation
-        table = explanation.attributions
+        table = explanation.shown_attributions()
         self.points = dict(list(table.groupby(["layer", "concept"], sort=False)))
-        self.images = max(map(len, self.points.values()))
+        self.images = explanation.used
+        self.shown = max(map(len, self.points.values()))
         self.otherwise = bool((table["predicted_class"] != explanation.class_name).any())
         self.summary = explanation.summary()
         self.rows = {(row.layer, row.concept): row for row in self.summary.itertuples(index=False)}
-        effects = of_pictures(explanation.effects)
+        effects = of_pictures(explanation.class_effects())
         self.effects = None if effects.empty else EffectsPanel(explanation)
         layers = reading_order(explanation.layers, explanation.best_layers)
         self.panels: list[str | None] = [*([None] if self.effects else []), *layers]
@@ -234,7 +235,7 @@ class _Global:
     ) -> None:
         """Draw the images of row k, those that are predicted otherwise hollow."""
         # the same for every panel: an image keeps its height across layers
-        jitter = np.random.default_rng(0).uniform(-_JITTER, _JITTER, self.images)
+        jitter = np.random.default_rng(0).uniform(-_JITTER, _JITTER, self.shown)
         many = len(values) > 50
         for chosen, fill in ((predicted, BLUE), (~predicted, "none")):
             axes.scatter(
@@ -269,6 +270,8 @@ class _Global:
             "whole logit difference (image minus zero feature maps) of the best class. The height "
             "of a point within its row means nothing."
         ]
+        if self.shown < self.images:
+            texts[0] += f" Points: {self.shown:,} of the {self.images:,} images, drawn at random."
         if self.images > 1:
             texts.append(
                 f"Thin bar: 95 % t interval of the mean over n = {count(self.images, 'image')}: "

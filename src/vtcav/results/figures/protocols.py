@@ -118,12 +118,18 @@ class ExplainedClass(_Explained, Protocol):
     def skipped(self) -> Sequence[object]:
         """Images that could not be read."""
 
+    @property
+    def used(self) -> int:
+        """The number of images that could be read."""
+
     def summary(self) -> pd.DataFrame:
         """Return one row per layer and concept."""
 
-    @property
-    def effects(self) -> pd.DataFrame:
-        """The measured effects of erasure, one row per image and concept."""
+    def shown_attributions(self) -> pd.DataFrame:
+        """Return the attributions of the images that are shown one by one."""
+
+    def shown_effects(self) -> pd.DataFrame:
+        """Return the effects of erasure in the same images."""
 
     def class_effects(self) -> pd.DataFrame:
         """Return the measured effects of erasure, one row per concept."""

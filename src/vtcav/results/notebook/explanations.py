@@ -132,7 +132,7 @@ def global_html(explanation: ExplainedClass) -> str:
     return Display(
         title=f"Class {explanation.class_name}",
         lines=[
-            f"{count(_images(summary), 'image')} used, {len(explanation.skipped)} left out",
+            f"{count(explanation.used, 'image')} used, {len(explanation.skipped)} left out",
             *(verdict.sentence for verdict in explanation.verdicts()[:_MOST_SAID]),
             *filter(None, [read_first(explanation.best_layers, explanation.layers)]),
         ],
@@ -180,24 +180,16 @@ def local_text(explanation: ExplainedImage) -> str:
 
 
 def global_text(explanation: ExplainedClass) -> str:
-    """Return an explained class in one line."""
-    summary = explanation.summary()
-    text = (
-        f"GlobalExplanation({explanation.class_name!r}: {count(_images(summary), 'image')}, "
-        f"{len(explanation.skipped)} left out; {_size(explanation)}"
+    """Return an explained class in one line, which computes nothing, however many images."""
+    return (
+        f"GlobalExplanation({explanation.class_name!r}: {count(explanation.used, 'image')}, "
+        f"{len(explanation.skipped)} left out; {_size(explanation)})"
     )
-    for top in _largest(summary, "mean"):
-        text += f"; most: {top.concept} at {top.layer} {value(top.mean)}"
-    return f"{text})"
 
 
 def _size(explanation: ExplainedImage | ExplainedClass) -> str:
     layers, concepts = len(explanation.layers), len(explanation.concepts)
     return f"{count(layers, 'layer')}, {count(concepts, 'concept')}"
-
-
-def _images(summary: pd.DataFrame) -> int:
-    return int(summary["n"].max()) if len(summary) else 0
 
 
 def _largest(table: pd.DataFrame, column: str) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isnan, nan
 from typing import Any
 
@@ -14,11 +14,14 @@ from vtcav.method.clusters import mean_estimate
 from vtcav.method.significance import ALL_EQUAL, q_values, significance, student_interval
 from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.effect_tables import GROUP
+from vtcav.results.tables.image_rows import ImageRows, Pair
 from vtcav.results.tables.shapes import with_q_values
 from vtcav.results.words import counted_notes
 
 NULL, BOOTSTRAP = "null_cav", "bootstrap_cav"  # pandas reads a bare "null" as a missing value
 SUBSET = "subset_cav"
+NEEDED = "attribution", "p_value", "separated", "seen", "raised", "presence", "note"
+"""The columns of attributions that a summary takes."""
 
 
 def resampled_means(
@@ -39,11 +42,29 @@ def resampled_means(
     return pd.DataFrame(rows, columns=["layer", "concept", "kind", "draw", "mean"])
 
 
-def class_summary(rows: pd.DataFrame, resampled: pd.DataFrame, confidence: float) -> pd.DataFrame:
+def pairs_of(
+    rows: ImageRows, columns: Sequence[str], groups: Mapping[str, str], layer: str | None = None
+) -> Iterator[tuple[Pair, pd.DataFrame]]:
+    """Yield the rows of each layer and concept, with the images' groups where there are any.
+
+    Args:
+        rows: The rows of images.
+        columns: The columns that are needed.
+        groups: The group of each image by its name; empty where every image is its own.
+        layer: The only layer; None for all.
+    """
+    wanted = list(dict.fromkeys([*columns, "image"])) if groups else columns
+    for pair, table in rows.by_pair(wanted, layer):
+        yield pair, table.assign(**{GROUP: table["image"].map(groups)}) if groups else table
+
+
+def class_summary(
+    pairs: Iterable[tuple[Pair, pd.DataFrame]], resampled: pd.DataFrame, confidence: float
+) -> pd.DataFrame:
     """Return one row per layer and concept.
 
     Args:
-        rows: Attributions, one row per image, layer and concept.
+        pairs: Attributions of each layer and concept, one row per image, with `NEEDED` columns.
         resampled: Means over the same images of null, bootstrap and subset CAVs: layer,
             concept, kind, draw, mean.
         confidence: Of the intervals, between 0 and 1.
@@ -53,7 +74,7 @@ def class_summary(rows: pd.DataFrame, resampled: pd.DataFrame, confidence: float
     """
     draws = dict(iter(resampled.groupby(["layer", "concept", "kind"], sort=False)))
     summary = []
-    for (layer, concept), group in rows.groupby(["layer", "concept"], sort=False):
+    for (layer, concept), group in pairs:
         means = [
             draws.get((layer, concept, kind), resampled[:0])["mean"].to_numpy()
             for kind in (NULL, BOOTSTRAP, SUBSET)
@@ -97,37 +118,41 @@ def _row(
     }
 
 
-def group_means(rows: pd.DataFrame, value: str, confidence: float) -> pd.DataFrame:
+def group_means(
+    pairs: Iterable[tuple[Pair, pd.DataFrame]], value: str, confidence: float
+) -> pd.DataFrame:
     """Return one row per group, layer and concept: the mean of a column with its interval.
 
     Args:
-        rows: One row per image, layer and concept, with the image's group.
+        pairs: Rows of each layer and concept, one an image, with the image's group.
         value: The column.
         confidence: Of the intervals, between 0 and 1.
     """
-    found = []
-    for (group, layer, concept), own in rows.groupby([GROUP, "layer", "concept"], sort=False):
-        estimate = mean_estimate(own[value].to_numpy(float))
-        low, high = estimate.interval(confidence)
-        row = {GROUP: group, "layer": layer, "concept": concept, "n": len(own)}
-        found.append(row | {"mean": estimate.value, "ci_low": low, "ci_high": high})
+    found: dict[Any, list[dict[str, Any]]] = {}  # by group, in the order of the images
+    for (layer, concept), rows in pairs:
+        for group, own in rows.groupby(GROUP, sort=False):
+            estimate = mean_estimate(own[value].to_numpy(float))
+            low, high = estimate.interval(confidence)
+            row = {GROUP: group, "layer": layer, "concept": concept, "n": len(own)}
+            row |= {"mean": estimate.value, "ci_low": low, "ci_high": high}
+            found.setdefault(group, []).append(row)
     columns = [GROUP, "layer", "concept", "n", "mean", "ci_low", "ci_high"]
-    return pd.DataFrame(found, columns=columns)
+    return pd.DataFrame([row for rows in found.values() for row in rows], columns=columns)
 
 
-def group_tests(rows: pd.DataFrame, value: str) -> pd.DataFrame:
+def group_tests(pairs: Iterable[tuple[Pair, pd.DataFrame]], value: str) -> pd.DataFrame:
     """Return one row per layer and concept: whether a column differs between groups of images.
 
     It is the rank test of Kruskal and Wallis over the groups of at least two images.
 
     Args:
-        rows: One row per image, layer and concept, with the image's group.
+        pairs: Rows of each layer and concept, one an image, with the image's group.
         value: The column.
     """
     from scipy.stats import kruskal
 
     found = []
-    for (layer, concept), own in rows.groupby(["layer", "concept"], sort=False):
+    for (layer, concept), own in pairs:
         parts = [part.to_numpy(float) for _, part in own.groupby(GROUP)[value] if len(part) > 1]
         row = {"layer": layer, "concept": concept, "groups": len(parts)}
         row |= {"n": sum(map(len, parts)), "p_value": nan, "note": ""}

@@ -59,6 +59,23 @@ def read_attributions(
         rows.insert(after + 1, "raised", raised)
     if "presence" not in rows:
         rows.insert(list(rows).index("raised") + 1, "presence", np.nan)
+    return checked_attributions(rows, name, columns, names)
+
+
+def checked_attributions(
+    rows: pd.DataFrame, name: str, columns: Sequence[str], names: Mapping[str, Sequence[str]]
+) -> pd.DataFrame:
+    """Return attributions that were read from a file, with their columns in their kinds.
+
+    Args:
+        rows: The rows.
+        name: The table's name.
+        columns: Its columns.
+        names: Its layers and concepts.
+
+    Raises:
+        ValueError: Naming the first column that does not fit.
+    """
     return checked_table(rows, name, {column: COLUMNS[column] for column in columns}, names)
 
 

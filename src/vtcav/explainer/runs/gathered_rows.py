@@ -1,0 +1,90 @@
+"""The rows of all parts of a run: in memory while they are few, beyond that on disk."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from vtcav.errors import ExplanationError
+from vtcav.method.significance import PValueCounts
+from vtcav.results.tables import stored_rows
+from vtcav.results.tables.image_rows import HeldRows, ImageRows
+from vtcav.results.tables.stored_rows import StoredRows, plain
+
+_FLUSHED = 1 << 17  # rows of a temporary file
+
+
+class GatheredRows:
+    """The rows of one table of a run, which parts are added to in order.
+
+    Args:
+        kept: The files that keep the rows anyway, in order; none where no run folder does.
+    """
+
+    def __init__(self, kept: Sequence[Path] = ()) -> None:
+        self._kept = list(kept)
+        self._tables: list[pa.Table] = []
+        self._held = self._length = 0
+        self._p_values: PValueCounts | None = None
+        self._home: _TemporaryFolder | None = None
+        self._on_disk = False
+
+    def add(self, table: pa.Table) -> None:
+        """Add the rows of a part."""
+        if "p_value" in table.schema.names:
+            self._p_values = self._p_values or PValueCounts()
+            self._p_values.add(table["p_value"].to_numpy())
+        self._length += len(table)
+        self._on_disk = self._on_disk or self._length > stored_rows.MOST_IN_MEMORY
+        if self._on_disk and self._kept:
+            self._tables = []
+            return
+        self._tables.append(table)
+        self._held += len(table)
+        if self._on_disk and self._held > _FLUSHED:
+            self._flush()
+
+    def rows(self) -> ImageRows:
+        """Return all rows, with q-values over all of them where they have p-values."""
+        if not self._on_disk:
+            frame = plain(pa.concat_tables(self._tables))
+            if self._p_values is not None:
+                frame["q_value"] = self._p_values.q_values(frame["p_value"].to_numpy())
+            return HeldRows(frame)
+        if not self._kept and self._tables:
+            self._flush()
+        files = sorted(self._home.path.iterdir()) if self._home else self._kept
+        return StoredRows(files, self._p_values, self._home)
+
+    def _flush(self) -> None:
+        """Write the rows in memory to a temporary file.
+
+        Raises:
+            ExplanationError: When it cannot be written.
+        """
+        try:
+            if self._home is None:
+                self._home = _TemporaryFolder()
+            path = self._home.path
+            path /= f"rows-{len(list(path.iterdir())):06d}.parquet"
+            table = pa.concat_tables(self._tables).unify_dictionaries()
+            parquet.write_table(table, path, compression="zstd")
+        except OSError as error:
+            raise ExplanationError(
+                f"cannot keep rows in a temporary file: {error}; give a folder with run="
+            ) from error
+        self._tables, self._held = [], 0
+
+
+class _TemporaryFolder:
+    """A folder that goes with the last result that needs it, or with the process."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="vtcav-rows-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
