@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.ndimage import gaussian_filter
 
 import vtcav
@@ -18,6 +19,7 @@ from vtcav.method.erasure.effect import mean_test, placebo_p_value
 from vtcav.method.resampling import bootstrap_draws, null_draws
 from vtcav.method.significance import (
     ALL_EQUAL,
+    PValueCounts,
     bootstrap_interval,
     effect_size,
     enough_null_cavs,
@@ -507,3 +509,23 @@ def test_results_are_frozen():
     assert (glob.resampled["mean"] <= 1).all()
     with pytest.raises(dataclasses.FrozenInstanceError):
         glob.layers = ()
+
+
+@pytest.mark.parametrize("null_cavs", [4, 100, 10**9])
+def test_q_values_of_p_values_that_come_in_parts(null_cavs):
+    """Equal to those of all p-values at once, which are scipy's."""
+    rng = np.random.default_rng(null_cavs)
+    p = (1 + rng.integers(0, null_cavs + 1, 250_000) ** 2 // (null_cavs + 1)) / (1 + null_cavs)
+    p[rng.random(len(p)) < 0.2] = np.nan
+    counts = PValueCounts()
+    parts = np.array_split(p, 700)
+    for part in parts:
+        counts.add(part)
+    found = np.concatenate([counts.q_values(part) for part in parts])
+    np.testing.assert_array_equal(found, q_values(p))
+    tested = ~np.isnan(p)
+    expected = stats.false_discovery_control(p[tested])
+    np.testing.assert_allclose(found[tested], expected, rtol=1e-12)
+    assert np.isnan(found[~tested]).all()
+    assert np.isnan(counts.q_values(np.array([np.nan]))).all()
+    assert not len(PValueCounts().q_values(np.empty(0)))

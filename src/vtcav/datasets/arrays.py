@@ -21,7 +21,7 @@ from vtcav.images.references import ImageRef, UnreadableError
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class ArrayRowImage(ImageRef):
     """A row of an array of images in a file.
 

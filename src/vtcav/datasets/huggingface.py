@@ -147,7 +147,7 @@ def _drawn(
     return [(label, ref) for _, label, ref in drawn]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class RowImage(ImageRef):
     """The image in a row of a data set.
 

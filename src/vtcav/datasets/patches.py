@@ -103,7 +103,7 @@ def _span(middle: float, length: float, most: int) -> tuple[int, int]:
     return start, start + whole
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class PatchImage(ImageRef):
     """A part of a picture.
 

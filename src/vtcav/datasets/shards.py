@@ -20,7 +20,7 @@ _IMAGES = ["jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "npy", "np
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class ShardImage(ImageRef):
     """An image in a tar file.
 

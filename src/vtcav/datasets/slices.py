@@ -19,7 +19,7 @@ from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_s
 from vtcav.parameters import Flag, Whole, Words, check
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class SliceImage(ImageRef):
     """A slice of a file.
 

@@ -235,7 +235,7 @@ def _name(label: Any, names: Sequence[str] | None, index: int) -> str | None:
     return str(names[number])
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class ItemImage(ImageRef):
     """An item of a data set.
 

@@ -47,9 +47,9 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class ImageRef:
-    """A picture that is listed and not opened yet.
+    """A picture that is listed and not opened yet. There may be millions, so it has slots.
 
     Subclasses read pictures from elsewhere: object stores, data sets, parts of other pictures.
 

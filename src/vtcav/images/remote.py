@@ -37,7 +37,7 @@ _GROUPS: OrderedDict[tuple[str, str, int, str, int], Any] = OrderedDict()  # und
 _APART = 256  # images between the threads that decode, at most; twice a batch is usual
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class StoredImage(ImageRef):
     """An image behind a URI, or in a row of a Parquet file.
 

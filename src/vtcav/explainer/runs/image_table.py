@@ -1,7 +1,7 @@
 """A table over many images, computed in parts that are kept when they are done.
 
 A run folder (`run_folder`) keeps the parts, so that the same call resumes where it was interrupted.
-Without one they are joined in memory, where only rows and sums stay.
+Without one only rows and sums stay, in memory while they are few (`gathered_rows`).
 """
 
 from __future__ import annotations
