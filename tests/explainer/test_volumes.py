@@ -9,6 +9,7 @@ from PIL import Image
 
 import vtcav
 from tests.helpers import literal, oracle
+from tests.helpers.medical import dicom
 from tests.helpers.volumes import PREPROCESS, SHAPE, cube_net, cubes, pictures
 from vtcav import ImageError, ModelError, Preprocess
 from vtcav.evaluation import insertion_deletion, localise_folder
@@ -242,3 +243,76 @@ def test_a_callable_gets_the_volume(explainer, shown, local, examples):
     columns = ["attribution", "p_value"]
     np.testing.assert_allclose(found.attributions[columns], local.attributions[columns], atol=1e-6)
     assert found.picture.shape == (*SHAPE, 3)
+
+
+def test_maps_are_saved_as_nifti_where_the_scan_lies(explainer, tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    [values], [start] = cubes(1, 8)
+    # stored as left, posterior, superior: rows and columns as pictures have them
+    affine = np.array([[-2.0, 0, 0, 40], [0, -2, 0, 30], [0, 0, 3, -20], [0, 0, 0, 1]])
+    scan = tmp_path / "scan.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(values.transpose(2, 1, 0).astype(np.int16), affine), scan)
+    local = explainer.explain(scan, classes=["cube"])
+    same = explainer.explain(picture_of(values), classes=["cube"])
+    columns = ["attribution", "p_value"]
+    assert local.attributions[columns].equals(same.attributions[columns])
+    local.save(tmp_path / "out")
+    saved = nibabel.load(tmp_path / "out" / "local_map_4_bright.nii.gz")
+    M = local.concept_map("4", "bright")
+    assert sorted(saved.shape) == sorted(M.shape)
+    highest = np.unravel_index(np.asarray(saved.dataobj).argmax(), saved.shape)
+    there = nibabel.affines.apply_affine(saved.affine, highest)
+    middle = nibabel.affines.apply_affine(affine, [s + 2 for s in start[::-1]])
+    assert (np.abs(there - middle) <= [8, 8, 12]).all()
+    # the cells together cover the scan
+    for image in (saved, nibabel.load(scan)):
+        ends = np.array([[-0.5] * 3, np.array(image.shape) - 0.5])
+        corners = nibabel.affines.apply_affine(image.affine, ends)
+        np.testing.assert_allclose(corners.min(0), [1, -1, -21.5])
+        np.testing.assert_allclose(corners.max(0), [41, 31, 14.5])
+    again = vtcav.LocalExplanation.load(tmp_path / "out")
+    np.testing.assert_allclose(again.affine, local.affine)
+
+
+def series(folder, values, positions):
+    folder.mkdir()
+    for k, z in enumerate(positions):
+        dicom(
+            folder / f"{k}.dcm", values[k % len(values)], SeriesInstanceUID="1.2.840.9",
+            InstanceNumber=99 - k, ImagePositionPatient=[-5, -7, z], PixelSpacing=[2, 2],
+            ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+        )  # fmt: skip
+    return folder
+
+
+def test_a_dicom_series_is_a_volume(explainer, tmp_path):
+    pytest.importorskip("pydicom")
+    [values], _ = cubes(1, 9)
+    [ref] = vtcav.datasets.volumes(series(tmp_path / "ct", values, [-3.0 * k for k in range(12)]))
+    assert ref.name.startswith("series-")
+    volume = ref.load()
+    assert (volume.values[..., 0] == values[::-1]).all()
+    # the lowest slice is first; DICOM's x and y are to the left and posterior
+    np.testing.assert_allclose(volume.affine @ [0, 0, 0, 1], [5, 7, -33, 1])
+    np.testing.assert_allclose(volume.affine @ [11, 1, 2, 1], [1, 5, 0, 1])
+    local = explainer.explain(ref, classes=["cube"])
+    same = explainer.explain(picture_of(values[::-1]), classes=["cube"])
+    assert local.attributions["attribution"].equals(same.attributions["attribution"])
+    [frames] = vtcav.datasets.volumes(dicom(tmp_path / "frames.dcm", values))
+    assert (frames.load().values[..., 0] == values).all()
+    assert ref.digest() != frames.digest()
+
+
+@pytest.mark.parametrize(
+    ("positions", "message"),
+    [
+        ([0, 3, 6, 12, 15], "do not lie evenly: they are 3 to 6 mm apart. Is one missing"),
+        ([0, 0, 3, 3, 6, 6], "do not lie evenly: they are 0 to 3 mm"),
+        ([0], "a single slice"),
+    ],
+)
+def test_a_series_with_a_gap_is_named(tmp_path, positions, message):
+    pytest.importorskip("pydicom")
+    scan = series(tmp_path / "ct", cubes(1, 9)[0][0], positions)
+    with pytest.raises(ImageError, match=rf"series-.*{message}"):
+        vtcav.datasets.volumes(scan)[0].load()

@@ -18,6 +18,7 @@ from vtcav.datasets.shards import from_webdataset
 from vtcav.datasets.slices import slices
 from vtcav.datasets.tables import from_table
 from vtcav.datasets.torch_datasets import from_torch
+from vtcav.datasets.volumes import volumes
 
 __all__ = [
     "ConceptImages",
@@ -33,4 +34,5 @@ __all__ = [
     "from_torch",
     "from_webdataset",
     "slices",
+    "volumes",
 ]

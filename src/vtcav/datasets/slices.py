@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
@@ -17,6 +18,8 @@ from vtcav.images.medical.dicom import DicomPlace, is_dicom, place_of, read_dico
 from vtcav.images.medical.nifti import AXES, Axis, is_nifti, read_slice, slice_count
 from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_skipped
 from vtcav.parameters import Flag, Whole, Words, check
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
@@ -90,56 +93,98 @@ def slices(
     check("axis", axis, Words(*AXES), error=DatasetError)
     check("every", every, Whole(1), error=DatasetError)
     check("hashed", hashed, Flag(), error=DatasetError)
-    refs = collect(source)
-    files = [ref.path for ref in refs if ref.path is not None]
+    places, volumes = medical_files(source, lambda file: slice_count(file, axis), hashed=hashed)
+    found = [*_of_series(places, every, hashed=hashed)]
+    found += [
+        SliceImage(f"{name_of(file, hashed=hashed)}[{axis} {i}]", file=file, index=i, axis=axis)
+        for file, count in volumes.items()
+        for i in range(0, count, every)
+    ]
+    return [*found]
+
+
+def medical_files(
+    source: str | Path, read: Callable[[Path], T], *, hashed: bool
+) -> tuple[dict[Path, DicomPlace], dict[Path, T]]:
+    """Return where the slices of DICOM files belong, and what is read of NIfTI files.
+
+    Args:
+        source: A folder or a file.
+        read: Reads what is wanted of a NIfTI file.
+        hashed: Whether files that are left out are named by hashes.
+
+    Raises:
+        ImageError: When there is neither.
+
+    Warns:
+        SkippedImageWarning: For files that are neither, or damaged, by name.
+    """
+    files = [ref.path for ref in collect(source) if ref.path is not None]
     places: dict[Path, DicomPlace] = {}
-    volumes: dict[Path, int] = {}
+    volumes: dict[Path, T] = {}
     skipped: list[Skipped] = []
     for file in files:
         try:
             with file.open("rb") as opened:
                 start = opened.read(1024)
             if is_nifti(start):
-                volumes[file] = slice_count(file, axis)
+                volumes[file] = read(file)
             elif is_dicom(start) or file.suffix.lower() in (".dcm", ".dicom"):
                 places[file] = place_of(file)
             else:
                 raise ImageError("it is neither DICOM nor NIfTI")
         except (ImageError, OSError) as error:
-            name = _name(file, hashed=hashed) if hashed else str(file)
-            skipped.append(Skipped(name, reason_of(error)))
-    found = [*_of_series(places, every, hashed=hashed)]
-    found += [
-        SliceImage(f"{_name(file, hashed=hashed)}[{axis} {i}]", file=file, index=i, axis=axis)
-        for file, count in volumes.items()
-        for i in range(0, count, every)
-    ]
+            skipped.append(Skipped(name_of(file, hashed=hashed), reason_of(error)))
     report_skipped(len(files), len(files) - len(skipped), skipped)
-    if not found:
+    if not places and not volumes:
         raise UnreadableError(str(source), "no DICOM or NIfTI file is in it")
-    return [*found]
+    return places, volumes
+
+
+@dataclass(frozen=True)
+class Series:
+    """The slices of a DICOM series, or of a file of many frames, in order.
+
+    Attributes:
+        name: A hash of its identifier, or of the file's name.
+        frames: Files, each with the slice in it; None for a file that holds one.
+        known: Whether they are in the order of their positions, or else of their numbers.
+    """
+
+    name: str
+    frames: tuple[tuple[Path, int | None], ...]
+    known: bool
+
+
+def series_of(places: Mapping[Path, DicomPlace]) -> list[Series]:
+    """Return the series of DICOM files."""
+    series: dict[str, list[Path]] = defaultdict(list)
+    for file, place in places.items():
+        series[place.series or _hash(file.name)].append(file)
+    found = []
+    for name, files in series.items():
+        known = all(places[file].position is not None for file in files)
+        files.sort(key=lambda f: (places[f].position if known else places[f].number, str(f)))
+        frames = tuple(
+            (file, frame if places[file].frames > 1 else None)
+            for file in files
+            for frame in range(places[file].frames)
+        )
+        found.append(Series(name, frames, known))
+    return found
 
 
 def _of_series(places: dict[Path, DicomPlace], every: int, *, hashed: bool) -> Iterable[SliceImage]:
     """Yield the slices of DICOM files, series by series, in order."""
-    series: dict[str, list[Path]] = defaultdict(list)
-    for file, place in places.items():
-        series[place.series or _hash(file.name)].append(file)
-    for name, files in series.items():
-        known = all(places[file].position is not None for file in files)
-        files.sort(key=lambda f: (places[f].position if known else places[f].number, str(f)))
-        frames = [
-            (file, frame if places[file].frames > 1 else None)
-            for file in files
-            for frame in range(places[file].frames)
-        ]
-        for i, (file, frame) in enumerate(frames[::every]):
-            label = f"series-{name}[slice {i * every}]" if hashed else str(file)
+    for series in series_of(places):
+        for i, (file, frame) in enumerate(series.frames[::every]):
+            label = f"series-{series.name}[slice {i * every}]" if hashed else str(file)
             label += f"[{frame}]" if not hashed and frame is not None else ""
             yield SliceImage(label, file=file, index=frame)
 
 
-def _name(file: Path, *, hashed: bool) -> str:
+def name_of(file: Path, *, hashed: bool) -> str:
+    """Return the name of a file, or a hash of it."""
     return f"file-{_hash(file.name)}" if hashed else str(file)
 
 

@@ -15,7 +15,7 @@ from vtcav.explainer.allotment import Allotment
 from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.by_hand import HandEraser
 from vtcav.explainer.forward_pass import ForwardPass
-from vtcav.images.input_box import shown_input, shown_picture
+from vtcav.images.input_box import input_affine, shown_input, shown_picture
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.marked_region import RegionSource
 from vtcav.images.preprocess import to_tensor
@@ -100,6 +100,7 @@ class OneImage:
                 for (_, k), x in filled.items()
             },
             best_layers=cavs.best_layers,
+            affine=input_affine(self.picture, model.preprocess),
         )
 
     def erased(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from vtcav.images.decoding import as_rgb, shallow
 from vtcav.images.preprocess import Preprocess
 from vtcav.images.scaling import windowed
 from vtcav.images.signature import channel_count
-from vtcav.images.volumes import takes_volumes
+from vtcav.images.volumes import VolumePicture, takes_volumes
 
 Shares: TypeAlias = tuple[float, float, float, float]
 """Left, top, right and bottom of a box, as shares of a picture's width and height."""
@@ -57,6 +58,48 @@ def shown_picture(
         small.thumbnail((SIDE, SIDE))
         return np.array(small), input_box(picture, preprocess)
     return shown_input(x, preprocess, x), (0.0, 0.0, 1.0, 1.0)
+
+
+def input_affine(picture: Image.Image, preprocess: object) -> NDArray[np.float64] | None:
+    """Return the matrix from (slice, row, column, 1) of the network's input to millimetres.
+
+    Args:
+        picture: The volume.
+        preprocess: A `Preprocess`, whose geometry is known.
+
+    Returns:
+        The matrix [4, 4]; None for a picture, and where the volume or a callable does not tell it.
+    """
+    affine = getattr(picture, "affine", None)
+    if not isinstance(picture, VolumePicture) or affine is None:
+        return None
+    if not isinstance(preprocess, Preprocess) or not preprocess.volumes:
+        return None
+    left, top, right, bottom = preprocess.box(*picture.size)
+    ends = (0, len(picture.values)), (top, bottom), (left, right)
+    return rescaled(affine, ends, cast("tuple[int, ...]", preprocess.size))
+
+
+def rescaled(
+    affine: NDArray[np.float64], ends: Sequence[tuple[float, float]], cells: Sequence[int]
+) -> NDArray[np.float64]:
+    """Return the affine matrix of cells that divide a part of a volume evenly.
+
+    Args:
+        affine: That of the volume, whose voxels have their centres at whole numbers.
+        ends: Where the part begins and ends along each axis, from the edge of the first voxel.
+        cells: The number of cells along each axis.
+
+    Example:
+        >>> rescaled(np.eye(4), [(0, 4), (0, 4), (2, 4)], (2, 4, 1))[:3].tolist()
+        [[2.0, 0.0, 0.0, 0.5], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 2.0, 2.5]]
+    """
+    to_volume = np.eye(4)
+    for axis, ((start, end), count) in enumerate(zip(ends, cells, strict=True)):
+        step = (end - start) / count
+        to_volume[axis, axis], to_volume[axis, 3] = step, start + step / 2 - 0.5
+    product: NDArray[np.float64] = affine @ to_volume
+    return product
 
 
 def shown_as(preprocess: object) -> str:

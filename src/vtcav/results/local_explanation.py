@@ -50,6 +50,7 @@ from vtcav.results.tables.shapes import (
     read_attributions,
 )
 from vtcav.results.verdicts import image_sentences
+from vtcav.results.volume_maps import read_affine, write_maps
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,6 +79,8 @@ class LocalExplanation:
         provenance: Everything that the numbers depend on.
         best_layers: The layer to read first for each concept that a layer sees
             (`CavBank.best_layer`); empty in older results.
+        affine: Of a volume, the matrix [4, 4] from (slice, row, column, 1) of the network's input
+            to right, anterior, superior in millimetres; None where the image does not tell it.
     """
 
     image: str
@@ -96,6 +99,7 @@ class LocalExplanation:
     _input: NDArray[np.uint8] = field(repr=False, default_factory=lambda: _NO_PICTURE)
     _filled: Mapping[str, NDArray[np.uint8]] = field(repr=False, default_factory=dict)
     best_layers: Mapping[str, str] = field(repr=False, default_factory=dict)
+    affine: NDArray[np.float64] | None = field(repr=False, default=None)
 
     def __post_init__(self) -> None:
         freeze(self.picture, self._input, *self.thumbnails.values(), *self._filled.values())
@@ -270,7 +274,8 @@ class LocalExplanation:
 
         The files are `local.json` (numbers and provenance; written last, with a hash of each
         other file), `local_attributions` and `local_predictions` (.csv, .parquet),
-        `local_maps.npz` and `local.png`. An earlier local explanation there is replaced.
+        `local_maps.npz` and `local.png`; of a volume, with nibabel, every concept map as
+        `local_map_LAYER_CONCEPT.nii.gz` too. An earlier local explanation there is replaced.
 
         Raises:
             ExplanationError: When they cannot be written.
@@ -296,6 +301,8 @@ class LocalExplanation:
         }
         np.savez_compressed(folder / "local_maps.npz", allow_pickle=False, **arrays)
         save_figure(lambda figure: plot_local(self, figure), folder / "local.png")
+        if self.picture.ndim == 4:
+            write_maps(folder, self._maps, self.concepts, self.picture.shape[:3], self.affine)
         return self._content()
 
     def _content(self) -> dict[str, Any]:
@@ -306,6 +313,7 @@ class LocalExplanation:
             "concepts": self.concepts,
             "best_layers": dict(self.best_layers),
             "box": self.box,
+            **({} if self.affine is None else {"affine": self.affine.tolist()}),
             "attributions": records(self.attributions),
             "predictions": records(self._predictions),
             "effects": records(self.effects),
@@ -345,6 +353,7 @@ class LocalExplanation:
                 _maps={layer: read_map(stored, f"map/{layer}", K, *sides) for layer in data.layers},
                 _effects=read_effects(folder, "local_effects", names),
                 best_layers=read_best(data.best_layers, data.layers, data.concepts),
+                affine=read_affine(data.affine),
                 **_read_erased(stored, data.concepts),
             )
 
@@ -355,6 +364,7 @@ class _Saved(Saved):
     concepts: Names
     box: Shares
     best_layers: Mapping[str, str] = Field(default_factory=dict)
+    affine: tuple[tuple[float, float, float, float], ...] | None = None
 
 
 def _read_erased(stored: Mapping[str, NDArray[Any]], concepts: Sequence[str]) -> dict[str, Any]:

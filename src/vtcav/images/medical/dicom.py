@@ -94,6 +94,29 @@ def place_of(file: Path) -> DicomPlace:
     )
 
 
+def frame_axes(file: Path) -> NDArray[np.float64] | None:
+    """Return where the rows and columns of a slice lie, in DICOM's coordinates [4, 4].
+
+    The second and third column are a step from row to row and from column to column, in
+    millimetres, and the last is the first pixel; the first column is left free. None where the file
+    does not say it.
+    """
+    header = _read(file, ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"))
+    position, along, spacing = (
+        _numbers(header.get(name))
+        for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+    )
+    if len(position) != 3 or len(along) != 6 or len(spacing) != 2:
+        return None
+    axes = np.eye(4)
+    axes[:3, 1], axes[:3, 2] = (
+        np.multiply(along[3:], spacing[0]),
+        np.multiply(along[:3], spacing[1]),
+    )
+    axes[:3, 3] = position
+    return axes
+
+
 def read_dicom(source: Path | bytes, frame: int | None = None) -> Image.Image:
     """Decode a slice of a DICOM file.
 
@@ -114,7 +137,8 @@ def read_dicom(source: Path | bytes, frame: int | None = None) -> Image.Image:
     _check(data)
     if frame is None and count > 1:
         raise ImageError(
-            f"it holds {count} slices: list them with vtcav.datasets.slices, or name one"
+            f"it holds {count} slices: list them with vtcav.datasets.slices, or take them whole "
+            "with vtcav.datasets.volumes"
         )
     data = _of_frame(data, frame or 0)
     values = _pixels(data, frame or 0)

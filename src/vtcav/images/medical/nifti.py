@@ -99,6 +99,23 @@ def read_volume(file: Path) -> Image.Image:
     return VolumePicture.read_by(read, anterior, right, np.asarray(image.affine) @ turned)
 
 
+def write_volume(file: Path, values: NDArray[Any], affine: NDArray[np.float64] | None) -> None:
+    """Write values [d, h, w] as NIfTI.
+
+    Args:
+        file: Ends in .nii or .nii.gz.
+        values: The values.
+        affine: The matrix [4, 4] from (slice, row, column, 1) to right, anterior, superior in
+            millimetres. None writes the axes as they are, a unit apart.
+
+    Raises:
+        ExtraError: When nibabel is not installed.
+    """
+    package = _nibabel()
+    image = package.Nifti1Image(values, np.eye(4) if affine is None else affine)
+    package.save(image if affine is None else package.as_closest_canonical(image), file)
+
+
 def _nibabel() -> Any:
     try:
         import nibabel
