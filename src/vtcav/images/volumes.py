@@ -186,13 +186,15 @@ def _of_all(scale: Scale, values: NDArray[Any]) -> Scale:
 def strongest_slice(M: NDArray[Any]) -> int:
     """Return the slice of a map or a region [d, h, w] with its highest value, from 0.
 
-    Of several such slices the one with the largest sum is taken.
+    Of several such slices the one with the largest sum is taken, and of an empty map the middle.
 
     Example:
         >>> strongest_slice(np.array([[[1.0, 0.0]], [[1.0, 0.5]], [[0.9, 0.9]]]))
         1
     """
     highest, total = M.max((1, 2)), M.sum((1, 2), dtype=float)
+    if not highest.any():
+        return len(M) // 2
     return int(np.where(highest == highest.max(), total, -1).argmax())
 
 

@@ -106,7 +106,7 @@ def _erased(verdict: Verdict, explained: GlobalExplanation) -> ErasedPart:
     images = [
         (
             name,
-            picture.change,
+            ", ".join(filter(None, [picture.change, picture.slice])),
             data_uri(outlined(picture.before, picture.region), _SIDE),
             data_uri(picture.after, _SIDE),
         )

@@ -15,17 +15,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vtcav.images.volumes import slice_between, strongest_slice
 from vtcav.report.rows import AttributionRow, attribution_rows
 from vtcav.report.trust import Trust
 from vtcav.results.effect_tables import of_pictures
 from vtcav.results.erased import change_text
 from vtcav.results.explanation import LocalExplanation
-from vtcav.results.figures.data_uri import data_uri
+from vtcav.results.figures.data_uri import data_uri, sheet
 from vtcav.results.figures.overlay import outline
 from vtcav.results.reading import read_first, reading_order
 from vtcav.results.words import NS, SIGNIFICANTLY, clear, count, value
 
 _SIDE = 480
+_SLICE = 256
 _PREDICTIONS = 3
 _TINY = 1001  # stands for more than 0 and less than half a thousandth
 _MOST_FINDINGS = 8
@@ -105,13 +107,26 @@ def _predictions(explained: LocalExplanation, classes: list[int]) -> list[list[s
 def _pictures(explained: LocalExplanation) -> dict[str, Any]:
     """Return the picture and the concept maps on it."""
     maps = [explained.maps[layer] for layer in _layers(explained)]
+    picture, volume = explained.picture, explained.picture.ndim == 4
     return {
-        "size": explained.picture.shape[1::-1],
+        "size": picture.shape[-2:-4:-1],
         "box": [round(float(x), 6) for x in explained.box],
-        "picture": data_uri(explained.picture, _SIDE),
+        **(_slices(picture, maps) if volume else {"picture": data_uri(picture, _SIDE)}),
         "shapes": [M.shape[1:] for M in maps],
         "maps": packed(list(map(_thousandths, maps))),
-        "largest": [[value(float(m)) for m in M.max((1, 2))] for M in maps],
+        "largest": [[value(float(m.max())) for m in M] for M in maps],
+    }
+
+
+def _slices(picture: NDArray[np.uint8], maps: Sequence[NDArray[np.float32]]) -> dict[str, Any]:
+    """Return the slices of a volume, and the strongest of every map."""
+    address, columns = sheet(picture, _SLICE)
+    strongest = [[slice_between(strongest_slice(m), len(m), len(picture)) for m in M] for M in maps]
+    return {
+        "picture": address,
+        "slices": len(picture),
+        "columns": columns,
+        "strongest": strongest,
     }
 
 
@@ -123,21 +138,26 @@ def _erased(explained: LocalExplanation) -> list[dict[str, str]]:
 
 
 def _erased_concept(explained: LocalExplanation, concept: str) -> dict[str, str]:
-    picture, quoted = explained.erased(concept), f"“{clear(concept)}”"
+    region, quoted = explained.region(concept), f"“{clear(concept)}”"
     effects = of_pictures(explained.effects)
     rows = effects[effects["concept"] == concept].to_dict("records")
     if math.isnan(rows[0]["drop"]):
         return {"text": f"{quoted} is not seen at these layers: nothing was erased."}
-    if not picture.region.any():
+    if not region.any():
         return {"text": f"{quoted} is nowhere in this image: nothing was erased."}
-    opacity = np.where(picture.region, 255, 0).astype(np.uint8)[..., None]
-    content = picture.after * picture.region[..., None]
+    opacity = np.where(region, 255, 0).astype(np.uint8)[..., None]
+    content = np.concatenate([explained.without(concept) * region[..., None], opacity], -1)
     changes = [
         f"{clear(row['class_name'])} {change_text(row['drop'], row['share'])}" for row in rows
     ]
+    if region.ndim == 3:
+        line, _ = sheet(np.stack(list(map(outline, region))), _SLICE)
+        filled, _ = sheet(content, _SLICE)
+    else:
+        line, filled = data_uri(outline(region), _SIDE), data_uri(content, _SIDE)
     return {
-        "outline": data_uri(outline(picture.region), _SIDE),
-        "filled": data_uri(np.concatenate([content, opacity], 2), _SIDE),
+        "outline": line,
+        "filled": filled,
         "text": f"Without {quoted} the scores change: {', '.join(changes)}.",
     }
 
@@ -202,7 +222,7 @@ def _finite(x: float) -> float | None:
 
 
 def _thousandths(M: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Return the concept maps of a layer in thousandths, uint16 [K, h, w]."""
+    """Return the concept maps of a layer in thousandths, uint16 of their shape."""
     thousandths = np.rint(M * 1000).astype(np.uint16)
     thousandths[(M > 0) & (thousandths == 0)] = _TINY
     return thousandths

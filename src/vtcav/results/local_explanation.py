@@ -198,6 +198,17 @@ class LocalExplanation:
         numbers = float(first["drop"]), float(first["share"])
         return ErasedPicture.shown((self.image, concept), self._input, region, after, numbers)
 
+    def without(self, concept: str) -> NDArray[np.uint8]:
+        """Return the network's input with the region of a concept filled in.
+
+        It is uint8 [H, W, 3], or the slices of a volume [D, H, W, 3].
+
+        Raises:
+            ExplanationError: As `erased`.
+        """
+        self.erased(concept)
+        return self._filled.get(concept, self._input)
+
     def sentences(self, class_name: str | None = None) -> list[str]:
         """Return what erasing each concept says about a class, the largest change first.
 

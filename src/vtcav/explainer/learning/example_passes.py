@@ -25,11 +25,12 @@ from vtcav.images.concepts import ImageSet, check_enough
 from vtcav.images.input_box import viewed
 from vtcav.images.progress import Progress, progress_bar
 from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_skipped
+from vtcav.images.volumes import takes_volumes
 from vtcav.method.positions import axes
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
 from vtcav.models.foreign_errors import network_errors
-from vtcav.results.image_set import ImageSetRecord, perceptual_hash
+from vtcav.results.image_set import HASH_SIDE, ImageSetRecord, perceptual_hash
 
 if TYPE_CHECKING:
     from vtcav.explainer.learning.learning_cache import LearningCache, SetEntries
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 KEPT_BYTES = 1 << 30  # on disk
 THUMBNAILS = 6
 THUMBNAIL_SIDE = 96
+# Slices of scans of one organ are alike, so that near copies are found of pictures alone.
+_NO_HASH = np.zeros((HASH_SIDE, HASH_SIDE), np.uint8)
 
 
 @dataclass(eq=False)
@@ -184,6 +187,7 @@ def _computed(run: Pass, images: ImageSet, batches: Batches, layers: Sequence[st
     pooled: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     logits: list[Tensor] = []
     spills = True
+    volumes = takes_volumes(run.model.preprocess)
     for batch in batches:
         with network_errors(f"for examples such as {batch.names[0]!r}"):
             if run.erasure:
@@ -202,7 +206,7 @@ def _computed(run: Pass, images: ImageSet, batches: Batches, layers: Sequence[st
         learned.used += batch.refs
         learned.digests |= dict(zip(batch.refs, batch.digests, strict=False))
         for ref, picture in zip(batch.refs, batch.pictures, strict=True):
-            learned.hashes.append(perceptual_hash(picture))
+            learned.hashes.append(_NO_HASH if volumes else perceptual_hash(picture))
             if ref in wanted or not learned.thumbnails:
                 learned.thumbnails.append(thumbnail(picture))
     learned.skipped = list(batches.skipped)

@@ -53,10 +53,40 @@
     const values = new Uint16Array(n);
     for (let i = 0; i < n; i += 1) values[i] = planes[i] + 256 * planes[n + i];
     let start = 0;
-    return data.shapes.map(([h, w]) => data.concepts.map(() => {
-      start += h * w;
-      return { h, w, values: values.subarray(start - h * w, start) };
+    return data.shapes.map((shape) => data.concepts.map(() => {
+      const [h, w] = shape.slice(-2);
+      const d = shape.length > 2 ? shape[0] : 1;
+      start += d * h * w;
+      return { d, h, w, values: values.subarray(start - d * h * w, start) };
     }));
+  };
+
+  // -- slices of a volume: cut out of a sheet that holds them row by row
+  const sheets = new Map();
+  const loaded = async (source) => {
+    if (!sheets.has(source)) {
+      const image = new Image();
+      image.src = source;
+      await image.decode();
+      sheets.set(source, image);
+    }
+    return sheets.get(source);
+  };
+  const cut = (source) => {
+    const { data, slice } = state;
+    if (!data.slices || !source) return source;
+    const image = sheets.get(source);
+    const width = image.width / data.columns;
+    const height = image.height / Math.ceil(data.slices / data.columns);
+    const canvas = make("canvas");
+    canvas.width = width;
+    canvas.height = height;
+    canvas.getContext("2d").drawImage(image, -width * (slice % data.columns), -height * Math.floor(slice / data.columns));
+    return canvas.toDataURL();
+  };
+  const inSlice = ({ d, h, w, values }) => {
+    const z = state.data.slices ? Math.floor(((state.slice + 0.5) * d) / state.data.slices) : 0;
+    return { z, values: values.subarray(z * h * w, (z + 1) * h * w) };
   };
 
   const trouble = (text) => {
@@ -91,13 +121,17 @@
     try {
       data = parsed(`image-data-${i}`);
       maps = await unpack(data);
+      sheets.clear();
+      if (data.slices) {
+        await Promise.all([data.picture, ...data.erased.flatMap((e) => [e.outline, e.filled])].filter(Boolean).map(loaded));
+      }
     } catch (error) {
       trouble(`This browser cannot unpack the maps (${error.message}); one from 2023 or later can.`);
       return;
     }
     if (call !== state.call) return;  // another was asked for meanwhile
     trouble("");
-    Object.assign(state, { i, data, maps, cell: null });
+    Object.assign(state, { i, data, maps, cell: null, slice: 0 });
     entries.forEach(({ link }, j) => (j === i ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current")));
     // only the list scrolls, not the page
     const { offsetTop, offsetHeight } = entries[i].item;
@@ -118,7 +152,7 @@
     for (const stage of all(".stage")) {
       stage.style.aspectRatio = String(ratio);
       const photo = stage.querySelector(".photo");
-      photo.src = data.picture;
+      if (!data.slices) photo.src = data.picture;
       place(photo, [0, 0, 1, 1], view);
       const frame = stage.querySelector(".frame");
       frame.hidden = !framed;
@@ -132,7 +166,10 @@
     state.view = view;
     find("image-findings").replaceChildren(...data.findings.map((text) => make("li", text)));
     table();
-    show();
+    find("slices").hidden = !data.slices;
+    find("slice-help").hidden = !data.slices;
+    find("slice").max = Math.max(0, (data.slices ?? 1) - 1);
+    strongest();
     find("image").hidden = false;
   };
 
@@ -156,11 +193,29 @@
     return m === 0 ? "0" : (m / 1000).toFixed(3);
   };
 
+  // the slice at which the map is highest
+  const strongest = () => {
+    const { data } = state;
+    to(data.slices ? data.strongest[Number(find("layer").value)][Number(find("concept").value)] : 0);
+  };
+  const to = (slice) => {
+    const { data } = state;
+    state.slice = Math.min(Math.max(slice, 0), (data.slices ?? 1) - 1);
+    if (data.slices) {
+      find("slice").value = state.slice;
+      find("slice-value").textContent = `${state.slice} of 0 to ${data.slices - 1}`;
+      const source = cut(data.picture);
+      for (const photo of all(".stage .photo")) photo.src = source;
+    }
+    show();
+  };
+
   const show = () => {
     const { data, maps } = state;
     const l = Number(find("layer").value);
     const k = Number(find("concept").value);
-    const { h, w, values } = maps[l][k];
+    const { d, h, w } = maps[l][k];
+    const { z, values } = inSlice(maps[l][k]);
     const rows = data.rows.filter((row) => row[0] === l && row[1] === k);
     const separated = rows.every((row) => row[10] !== "not separated");
     const canvas = find("overlay").querySelector(".map");
@@ -173,10 +228,12 @@
     find("overlay").querySelector(".no-map").hidden = separated;
     const [layer, concept] = [data.layers[l], data.concepts[k]];
     const most = data.largest[l][k];
-    find("overlay").setAttribute("aria-label", `Map of ${concept} at ${layer}: ${h} rows by ${w} columns, largest M ${most}`);
+    const inVolume = data.slices ? `slice ${state.slice} of 0 to ${data.slices - 1}, ` : "";
+    find("overlay").setAttribute("aria-label", `Map of ${concept} at ${layer}: ${inVolume}${h} rows by ${w} columns, largest M ${most}`);
     find("overlay").querySelector("img").alt = "";
     find("map-caption").textContent = separated
-      ? `Where ${layer} sees “${concept}”: ${h} × ${w} cells, largest M = ${most}.`
+      ? `Where ${layer} sees “${concept}”: ${data.slices ? `${d} × ` : ""}${h} × ${w} cells, largest M = ${most}.${
+        data.slices ? ` Slice ${state.slice} lies in slice ${z} of 0 to ${d - 1} of the map; largest M there: ${shown(values.reduce((a, b) => (b % TINY > a % TINY ? b : a)))}.` : ""}`
       : `${layer} does not separate “${concept}” from its negatives (e+ ≤ e-): there is no map.`;
     state.map = separated ? { h, w, values } : null;
     state.cell = null;
@@ -184,10 +241,10 @@
     const { outline = "", filled = "", text = "" } = data.erased[k] ?? {};
     for (const [id, source] of [["outline", outline], ["filled", filled]]) {
       find(id).hidden = !source;
-      if (source) find(id).src = source;
+      if (source) find(id).src = cut(source);
     }
     find("without-caption").textContent = text;
-    const about = [outline && `the region of “${data.concepts[k]}” is outlined`, state.framed && "the frame is what the network saw"].filter(Boolean);
+    const about = [data.slices && `slice ${state.slice} of 0 to ${data.slices - 1}`, outline && `the region of “${data.concepts[k]}” is outlined`, state.framed && "the frame is what the network saw"].filter(Boolean);
     find("original-caption").textContent = `The image${about.length ? `; ${about.join("; ")}` : ""}.`;
     find("without").querySelector(".photo").alt = text;
     bars(rows, layer, concept);
@@ -247,22 +304,31 @@
   overlay.addEventListener("pointerleave", () => { if (document.activeElement !== overlay) point(null); });
   overlay.addEventListener("keydown", (event) => {
     const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+    if (state.data.slices && ["PageUp", "PageDown"].includes(event.key)) {
+      event.preventDefault();
+      const { cell } = state;
+      to(state.slice + (event.key === "PageUp" ? 1 : -1));
+      point(cell);
+      return;
+    }
     if (!state.map) return;
-    const { h, w, values } = state.map;
+    const { h, w } = state.map;
     if (event.key === "Escape") { point(null); return; }
-    let to;
-    if (event.key === "Home") to = [0, 0];
-    else if (event.key === "End") to = [h - 1, w - 1];
+    let goal;
+    if (event.key === "Home") goal = [0, 0];
+    else if (event.key === "End") goal = [h - 1, w - 1];
     else if (event.key === "m" || event.key === "M") {
+      if (state.data.slices) strongest();
+      const { values } = state.map;
       let best = 0;
       values.forEach((m, i) => { if (m % TINY > values[best] % TINY) best = i; });
-      to = [Math.floor(best / w), best % w];
+      goal = [Math.floor(best / w), best % w];
     } else if (moves[event.key]) {
       const [row, column] = state.cell ?? [Math.floor(h / 2) - moves[event.key][0], Math.floor(w / 2) - moves[event.key][1]];
-      to = [row + moves[event.key][0], column + moves[event.key][1]];
+      goal = [row + moves[event.key][0], column + moves[event.key][1]];
     } else return;
     event.preventDefault();
-    point([Math.min(Math.max(to[0], 0), h - 1), Math.min(Math.max(to[1], 0), w - 1)]);
+    point([Math.min(Math.max(goal[0], 0), h - 1), Math.min(Math.max(goal[1], 0), w - 1)]);
   });
 
   const fade = () => {
@@ -274,7 +340,9 @@
   find("opacity").addEventListener("input", fade);
   find("grey").addEventListener("change", fade);
   find("layer").addEventListener("change", (event) => { chosen.layer = state.data.layers[event.target.value]; show(); });
-  find("concept").addEventListener("change", (event) => { chosen.concept = state.data.concepts[event.target.value]; show(); });
+  find("concept").addEventListener("change", (event) => { chosen.concept = state.data.concepts[event.target.value]; strongest(); });
+  find("slice").addEventListener("input", (event) => to(Number(event.target.value)));
+  find("strongest").addEventListener("click", strongest);
 
   const scale = find("scale").getContext("2d");
   colours.forEach(([r, g, b], i) => { scale.fillStyle = `rgb(${r} ${g} ${b})`; scale.fillRect(i, 0, 1, 1); });

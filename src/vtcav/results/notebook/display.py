@@ -25,6 +25,14 @@ class Figure(NamedTuple):
     text: str
 
 
+class Viewer(NamedTuple):
+    """The slices of a volume, the one that is shown first, and a caption."""
+
+    slices: Sequence[Figure]
+    first: int
+    text: str
+
+
 class Cell(NamedTuple):
     """A cell of a table: its text, a share to draw as a bar, and a level to mark."""
 
@@ -42,6 +50,7 @@ class Display:
         title: Its title.
         lines: Sentences under the title.
         figures: Pictures.
+        viewers: Volumes, slice by slice.
         header: Of the table.
         rows: Of the table, at most `MOST_ROWS`.
         total: How many rows the whole table has.
@@ -51,6 +60,7 @@ class Display:
     title: str
     lines: Sequence[str] = ()
     figures: Sequence[Figure] = ()
+    viewers: Sequence[Viewer] = ()
     header: Sequence[str] = ()
     rows: Sequence[Sequence[Cell]] = ()
     total: int = 0
@@ -65,6 +75,7 @@ class Display:
             title=shown(self.title),
             lines=[shown(line, 400) for line in self.lines],
             figures=[Figure(f.address, shown(f.text, 60)) for f in self.figures],
+            viewers=[viewer._replace(text=shown(viewer.text, 60)) for viewer in self.viewers],
             header=[shown(name, 60) for name in self.header],
             rows=self.rows,
             notes=[shown(note, 400) for note in notes],

@@ -35,7 +35,8 @@ def before_and_after(erased: ErasedPicture, what: str) -> list[Figure]:
     """
     from vtcav.results.figures.overlay import outlined
 
+    where = f" ({erased.slice})" if erased.slice else ""
     return [
-        picture(outlined(erased.before, erased.region), f"{what}, outlined"),
+        picture(outlined(erased.before, erased.region), f"{what}, outlined{where}"),
         picture(erased.after, f"without {what}: {erased.change}"),
     ]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from vtcav.results import words
 from vtcav.results.effect_tables import of_pictures
 from vtcav.results.figures.protocols import ExplainedClass, ExplainedImage
-from vtcav.results.notebook.display import MOST_ROWS, Cell, Display, Figure, cell
+from vtcav.results.notebook.display import MOST_ROWS, Cell, Display, Figure, Viewer, cell
 from vtcav.results.notebook.erasure import before_and_after
-from vtcav.results.notebook.pictures import examples, overlay, picture
+from vtcav.results.notebook.pictures import examples, overlay, picture, viewer
 from vtcav.results.reading import best_first, read_first
 from vtcav.results.words import count, value
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 
 _MOST_MAPS = 11
+_MOST_VIEWERS = 3
+_VOLUME = 4  # axes of its slices
 _MOST_CLASSES = 4
 _MOST_SAID = 3
 _MARKS = {words.NS: " ns", words.NOT_SEPARATED: f" {words.NOT_SEPARATED}"}
@@ -52,6 +56,7 @@ def local_html(explanation: ExplainedImage) -> str:
             *filter(None, [first]),
         ],
         figures=_maps(explanation, groups),
+        viewers=_viewers(explanation, groups),
         header=["layer", "concept", *map(str, shown["class_name"]), "presence", "note"],
         rows=[
             _local_row(group, list(shown["class_index"])) for _, group in list(groups)[:MOST_ROWS]
@@ -63,20 +68,36 @@ def local_html(explanation: ExplainedImage) -> str:
 
 def _maps(explanation: ExplainedImage, groups: Any) -> list[Figure]:
     """Return the picture, and the maps of the largest attributions in the order of the layers."""
-    largest = groups["attribution"].max()[groups["separated"].first()]
-    chosen = set(largest.sort_values(ascending=False, kind="stable").index[:_MOST_MAPS])
+    if explanation.picture.ndim == _VOLUME:
+        return _erased(explanation)
     maps = [
-        overlay(
-            explanation.picture,
-            explanation.box,
-            explanation.concept_map(layer, concept),
-            f"{concept} at {layer}",
-        )
-        for layer in explanation.layers
-        for concept in explanation.concepts
-        if (layer, concept) in chosen
+        overlay(explanation.picture, explanation.box, explanation.concept_map(*at), text)
+        for at, text in _largest_maps(explanation, groups, _MOST_MAPS)
     ]
     return [picture(explanation.picture, "the image"), *_erased(explanation), *maps]
+
+
+def _viewers(explanation: ExplainedImage, groups: Any) -> list[Viewer]:
+    """Return the slices of a volume, and the maps of the largest attributions over them."""
+    slices, box = explanation.picture, explanation.box
+    if slices.ndim != _VOLUME:
+        return []
+    maps = [
+        viewer(slices, box, explanation.concept_map(*at), text)
+        for at, text in _largest_maps(explanation, groups, _MOST_VIEWERS)
+    ]
+    return [viewer(slices, box, None, "the volume"), *maps]
+
+
+def _largest_maps(
+    explanation: ExplainedImage, groups: Any, most: int
+) -> Iterator[tuple[tuple[str, str], str]]:
+    """Yield layer and concept of the largest attributions, by layer, with a caption."""
+    largest = groups["attribution"].max()[groups["separated"].first()]
+    chosen = set(largest.sort_values(ascending=False, kind="stable").index[:most])
+    for layer, concept in product(explanation.layers, explanation.concepts):
+        if (layer, concept) in chosen:
+            yield (layer, concept), f"{concept} at {layer}"
 
 
 def _erased(explanation: ExplainedImage) -> list[Figure]:
