@@ -51,6 +51,12 @@ def _write_scans():
             values[10:20, 10:20] += np.int16(900 * (name == "nodules"))
             own = {"ImagePositionPatient": [0, 0, i], "SeriesInstanceUID": f"1.2.{len(name)}"}
             dicom(f"chest/{name}/{i}.dcm", values, **place, **own)
+    for name, bright in (("nodules", 1200), ("others", 0)):
+        Path("scans", name).mkdir(parents=True)
+        for i in range(6):
+            values = random.integers(-900, 0, (24, 24, 12)).astype(np.int16)
+            values[6:12, 8:14, 3:7] += np.int16(bright)
+            volume(f"scans/{name}/{i}.nii.gz", values)
     volume("scan.nii.gz", random.integers(-900, 900, (16, 16, 16)).astype(np.int16))
 
 
