@@ -35,12 +35,14 @@ from vtcav.results.rows import Row
 from vtcav.results.saved import (
     Names,
     check_order,
+    read_affine,
     read_best,
     read_box,
     read_map,
     read_picture,
     read_predictions,
     read_thumbnails,
+    write_maps,
 )
 from vtcav.results.tables.shapes import (
     EFFECT_NUMBERS,
@@ -50,7 +52,6 @@ from vtcav.results.tables.shapes import (
     read_attributions,
 )
 from vtcav.results.verdicts import image_sentences
-from vtcav.results.volume_maps import read_affine, write_maps
 
 if TYPE_CHECKING:
     import pandas as pd
