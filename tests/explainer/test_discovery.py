@@ -8,45 +8,10 @@ import torch
 from torch import nn
 
 import vtcav
-from tests.helpers.small import CLASSES, pictures, small_explainer, small_model, with_weights
+from tests.helpers.marked import SIDE, net, scenes
+from tests.helpers.small import pictures, small_explainer, small_model
 from vtcav.errors import CavError, ExplanationError, ExtraError, ImageError
 from vtcav.method.concept_map import contraharmonic_mean, raw_map
-
-SIDE = 24
-
-
-def scenes(count=60, seed=0, *, marked=0.5):
-    """Grey noise; some of the pictures have a red patch, and others a striped one."""
-    rng = np.random.default_rng(seed)
-    shown = rng.integers(90, 140, (count, SIDE, SIDE, 3)).astype(np.uint8)
-    corners = rng.integers(0, SIDE - 9, (count, 2))
-    for i, (y, x) in enumerate(corners):
-        patch = shown[i, y : y + 9, x : x + 9]
-        if i < marked * count:
-            patch[:] = [220, 20, 20]
-        else:
-            patch[:, ::2], patch[:, 1::2] = 20, 235
-    return shown, corners
-
-
-def net(activation):
-    """Two of its channels respond to red."""
-    module = with_weights(
-        nn.Sequential(
-            nn.Conv2d(3, 12, 5, stride=2, padding=2),
-            activation,
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(12, len(CLASSES)),
-        ),
-        seed=0,
-    )
-    with torch.no_grad():
-        module[0].weight[:2] = -0.1
-        module[0].weight[:2, 0] = 0.3
-        module[4].bias.zero_()
-        module[4].weight.abs_()  # every image raises every class
-    return module
 
 
 def explainer(activation=None, **options):
@@ -70,6 +35,14 @@ def test_a_mark_is_found_and_its_map_is_where_the_mark_is(found):
             hits += y - 2 <= 2 * row <= y + 10 and x - 2 <= 2 * column <= x + 10 and M.max() > 0
         best = max(best, hits / 20)
     assert best >= 0.9
+
+
+def test_what_no_image_responds_to_is_not_fine():
+    table = explainer().discover(scenes(32)[0], k=4).concepts
+    empty = table[~table["separated"]]
+    assert empty["stability"].max() >= 0.8  # found again, and of no use
+    assert empty["level"].tolist() == ["do not use"] * len(empty)
+    assert empty["note"].str.contains("no map: no image responds more").all()
 
 
 def test_numbers_are_those_of_the_definition(found):

@@ -6,10 +6,12 @@ import stat
 
 import numpy as np
 import pytest
+from torch import nn
 
 import vtcav
 from tests.helpers.browser import axe_core, chromium
 from tests.helpers.explorers import bomb, encoded, photo, served, small_session
+from tests.helpers.marked import SIDE, net, scenes
 from tests.helpers.small import pictures, small_model
 from vtcav.explorer.schemas import ConceptSpec
 
@@ -452,13 +454,105 @@ def test_axe_finds_nothing_serious(open_page, scheme, width):
     for dialog in (False, True):
         if dialog:
             page.click("#save")
-        found = page.evaluate("axe.run().then((r) => r.violations)")
-        serious = [
-            (v["id"], v["impact"], [re.sub(r"\s+", " ", n["html"])[:150] for n in v["nodes"][:3]])
-            for v in found
-            if v["impact"] in ("serious", "critical")
-        ]
-        assert serious == []
+        assert serious(page) == []
+
+
+def serious(page):
+    """What axe-core finds that is serious."""
+    return [
+        (v["id"], v["impact"], [re.sub(r"\s+", " ", n["html"])[:150] for n in v["nodes"][:3]])
+        for v in page.evaluate("axe.run().then((r) => r.violations)")
+        if v["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.fixture
+def found_page(browser, folder):
+    """A page over photographs with marks, for what is found in them."""
+    samples = {f"photo {i}": picture for i, picture in enumerate(scenes(32)[0])}
+    model = small_model(net(nn.ReLU()), preprocess=vtcav.Preprocess(SIDE))
+    own = small_session(model=model, layers=["1"], samples=samples)
+    with served(own, folder) as address:
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, bypass_csp=True)
+        page, trouble = context.new_page(), []
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("console", lambda m: _expected(m.text, "") or trouble.append(m.text))
+        page.goto(address)
+        page.wait_for_selector("html.ready")
+        page.click("#intro-close")
+        yield page, own
+        context.close()
+        assert trouble == []
+
+
+def ranked(page, act):
+    """Do something after which the photos are put in order anew; return their names."""
+    before = page.get_attribute("html", "data-ranked")
+    act()
+    again = f":not([data-ranked='{before}'])" if before else ""
+    page.wait_for_selector(f"html[data-ranked]{again}", state="attached")
+    return [text.split(". ")[1] for text in page.locator("#ranked .named").all_inner_texts()]
+
+
+def tile(page, number):
+    return page.locator("#tiles li").nth(number - 1)
+
+
+def test_found_concepts_are_named_merged_and_thrown_away(found_page):
+    page, session = found_page
+    assert "sees in these 32 photos" in page.locator("#find").inner_text()
+    page.focus("#find")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#tiles .tile")
+    page.get_by_text("4 things found at 1 in 32 photos").wait_for()
+    assert tile(page, 1).locator("img").count() == 5
+    # a name is needed, and is asked for where it is missing
+    tile(page, 1).get_by_role("button", name="Name thing 1").click()
+    assert tile(page, 1).locator(".trouble").inner_text() == "Type a name first."
+    tile(page, 1).locator("input").fill("red <b>")
+    first = ranked(page, lambda: page.keyboard.press("Enter"))
+    assert len(first) == 12
+    assert tile(page, 1).locator("h3").inner_text() == "Thing 1: red <b>"
+    assert "is the concept “red <b>” now" in page.locator("#find-said").inner_text()
+    assert page.evaluate("document.activeElement.textContent") == "Show"
+    (spec,) = session.work.concepts
+    assert (spec.name, len(spec.found), spec.shared) == ("red <b>", 1, False)
+    feedback_changes_the_order(page, first)
+    # thrown away, undone; thrown away again, and merged
+    tile(page, 2).get_by_role("button", name="Throw away").click()
+    assert tile(page, 2).inner_text().startswith("Thing 2: thrown away")
+    assert page.evaluate("document.activeElement.textContent") == "Put back"
+    page.keyboard.press("Control+z")
+    assert tile(page, 2).locator("img").count() == 5
+    tile(page, 2).get_by_role("button", name="Throw away").click()
+    tile(page, 4).locator("select").select_option(label="thing 3")
+    tile(page, 4).get_by_role("button", name="Merge").click()
+    assert "with thing 4" in tile(page, 3).inner_text()
+    # loaded again, all of it is there
+    page.reload()
+    page.wait_for_selector("html[data-ranked]", state="attached")
+    assert tile(page, 1).locator("h3").inner_text() == "Thing 1: red <b>"
+    assert tile(page, 2).inner_text().startswith("Thing 2: thrown away")
+    assert tile(page, 4).inner_text().startswith("Thing 4: merged into thing 3")
+    page.evaluate(axe_core())
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert serious(page) == []
+
+
+def feedback_changes_the_order(page, first):
+    refuse = page.locator("#ranked li").nth(1).get_by_role("button", name="Not like this")
+    after = ranked(page, lambda: (refuse.focus(), page.keyboard.press("Enter")))
+    said = page.locator("#ranked-said").inner_text()
+    assert re.match(rf"{first[1]} is a counter-example now, and number \d+ of 32\.", said)
+    assert "After your marks the direction has a cosine of" in said
+    assert after != first
+    assert page.evaluate("document.activeElement.closest('#ranking') !== null")
+    more = page.locator("#ranked li button:enabled", has_text="More like this").first
+    ranked(page, more.click)
+    assert "is an example now" in page.locator("#ranked-said").inner_text()
 
 
 def test_the_browser_is_given_a_file_that_only_its_owner_reads(browser, address):

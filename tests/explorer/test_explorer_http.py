@@ -72,6 +72,8 @@ ASKED = [
     ("POST", "/api/explain"),
     ("POST", "/api/integrate"),
     ("POST", "/api/erase"),
+    ("POST", "/api/discover"),
+    ("POST", "/api/rank"),
     ("PUT", "/api/work"),
     ("POST", "/api/save"),
     ("GET", "/anything"),
@@ -380,6 +382,38 @@ def test_a_page_that_is_loaded_again_finds_its_concepts(client):
     assert found["name"] == "<b>striped</b>"
     assert len(found["examples"]) == 5
     client.put("/api/work", json={"concepts": []})
+
+
+def test_what_became_of_tiles_is_kept(client):
+    client.put("/api/work", json={"concepts": [], "tiles": {"a-0": "", "a-1": "a-2"}})
+    assert client.get("/api/session").json()["tiles"] == {"a-0": "", "a-1": "a-2"}
+    client.put("/api/work", json={"concepts": []})  # says nothing of them
+    assert client.get("/api/session").json()["tiles"] == {"a-0": "", "a-1": "a-2"}
+    client.put("/api/work", json={"concepts": [], "tiles": {}})
+    assert client.get("/api/session").json()["tiles"] == {}
+
+
+def test_photos_in_the_order_of_a_concept(client):
+    key = shown(client)
+    answer = client.post(
+        "/api/rank", json={"concept": concept(key), "layer": "1", "maps": 0}
+    ).json()
+    photos = answer["photos"]
+    assert [photo["presence"] for photo in photos] == sorted(
+        (photo["presence"] for photo in photos), reverse=True
+    )
+    assert key in [photo["picture"] for photo in photos]
+    assert all("map" not in photo for photo in photos)
+    assert answer["agreement"] == []
+    nothing = client.post("/api/rank", json={"concept": {"name": "x"}, "layer": "1"})
+    assert (nothing.status_code, "cut a patch" in nothing.json()["error"]) == (400, True)
+
+
+def test_few_photos_are_too_few_to_find_anything_in(client):
+    answer = client.post("/api/discover", json={"layer": "1"})
+    assert answer.status_code == 400
+    assert "expected at least 10 readable images" in answer.json()["error"]
+    assert client.get("/api/session").json()["found"] == []
 
 
 # -- saving

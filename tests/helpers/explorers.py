@@ -27,7 +27,7 @@ def encoded(image, kind="PNG", **options):
 def small_session(**settings):
     settings = {"negatives": pictures(30, seed=3), "steps": 10, **settings}
     settings.setdefault("samples", {"blobs": photo()})
-    layers = None if "cavs" in settings else ["1", "3"]
+    layers = settings.pop("layers", None if "cavs" in settings else ["1", "3"])
     return Session(settings.pop("model", None) or small_model(), layers, **settings)
 
 

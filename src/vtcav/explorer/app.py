@@ -16,22 +16,28 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
+from numpy.typing import NDArray
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from vtcav.errors import ImageError, VtcavError
+from vtcav.explainer.discovery.sampling import FEWEST as FEWEST_PHOTOGRAPHS
 from vtcav.explorer import limits
 from vtcav.explorer.erasing import FEWEST, Erased, erase_concept, erase_region
 from vtcav.explorer.export import ExistsError, command, save_bank, save_folders
+from vtcav.explorer.findings import Findings, FoundTiles
 from vtcav.explorer.kept_concepts import OutdatedError
+from vtcav.explorer.photographs import PhotoOrder, RankedPhotograph
 from vtcav.explorer.pictures import Box, Picture
 from vtcav.explorer.scheduling import SupersededError
 from vtcav.explorer.schemas import (
     ConceptSpec,
+    DiscoverRequest,
     EraseRequest,
     ExplainRequest,
     IntegrateRequest,
+    RankRequest,
     SaveRequest,
     Work,
 )
@@ -74,9 +80,12 @@ def create_app(
 
     _errors(app)
     _pictures(app, session)
-    _session(app, session)
+    photographs = PhotoOrder(session)
+    findings = Findings(session, photographs)
+    _session(app, session, findings)
     _explanations(app, session)
     _erasing(app, session)
+    _finding(app, session, photographs, findings)
     _saving(app, session, output, described)
     return Guard(app, token, frozenset(host.lower() for host in hosts))
 
@@ -158,7 +167,7 @@ def _pictures(app: FastAPI, session: Session) -> None:
         }
 
 
-def _session(app: FastAPI, session: Session) -> None:
+def _session(app: FastAPI, session: Session, findings: Findings) -> None:
     @app.get("/api/session")
     def about() -> dict[str, Any]:
         """Return what the page needs when it is loaded."""
@@ -170,7 +179,9 @@ def _session(app: FastAPI, session: Session) -> None:
             "classes": session.model.class_names,
             "pictures": [_described(p) for p in session.pictures.listed()],
             "concepts": [spec.model_dump() for spec in session.work.concepts],
+            "tiles": session.work.tiles,
             "edition": session.work.edition,
+            "found": [_found(finding) for finding in findings.kept()],
             "concept_pictures": [_described(p) for p in session.pictures.listed("concept")],
             "learned": [{"name": name} for name in session.learned],
             "negatives": {
@@ -186,6 +197,7 @@ def _session(app: FastAPI, session: Session) -> None:
                 "classes": limits.CLASSES,
                 "side": limits.PATCH_SIDE,
                 "erased": FEWEST,
+                "found": FEWEST_PHOTOGRAPHS,
             },
         }
 
@@ -195,7 +207,7 @@ def _session(app: FastAPI, session: Session) -> None:
 
     @app.put("/api/work")
     def keep(work: Work) -> dict[str, int]:
-        return {"edition": session.work.keep(work.concepts, work.edition)}
+        return {"edition": session.work.keep(work.concepts, work.edition, work.tiles)}
 
 
 def _explanations(app: FastAPI, session: Session) -> None:
@@ -234,6 +246,25 @@ def _erasing(app: FastAPI, session: Session) -> None:
         else:
             raise ImageError("expected a box or a concept to erase")
         return _erased(found)
+
+
+def _finding(app: FastAPI, session: Session, photographs: PhotoOrder, findings: Findings) -> None:
+    @app.post("/api/discover")
+    def discover(asked: DiscoverRequest) -> dict[str, Any]:
+        check = session.latest.check(f"discover {asked.page}", asked.number)
+        return _found(findings.discover(asked.layer, check))
+
+    @app.post("/api/rank")
+    def rank(asked: RankRequest) -> dict[str, Any]:
+        check = session.latest.check(f"rank {asked.page}", asked.number)
+        concept, layer = asked.concept, asked.layer
+        ranked = photographs.rank(concept, layer, check)
+        return {
+            "layer": layer,
+            "photos": [_ranked(each, i < asked.maps) for i, each in enumerate(ranked)],
+            "skipped": _reasons(photographs.skipped.values()),
+            "agreement": [] if isinstance(concept, str) else findings.agreement(concept, layer),
+        }
 
 
 def _saving(app: FastAPI, session: Session, output: Path, described: str) -> None:
@@ -277,14 +308,11 @@ def _reasons(skipped: Iterable[Skipped]) -> list[str]:
 
 def _answered(answer: Answer) -> dict[str, Any]:
     """Return one concept on one picture, as the page takes it."""
-    map_bytes = np.ascontiguousarray(answer.M, "<f4").tobytes()
     record = answer.record
     return {
         "name": answer.concept,
         "separated": answer.separated,
-        "height": answer.M.shape[0],
-        "width": answer.M.shape[1],
-        "map": base64.b64encode(map_bytes).decode(),
+        **_map(answer.M),
         "examples": len(record.examples),
         "negatives": len(record.negatives),
         "skipped": _reasons([*record.skipped_examples, *record.skipped_negatives]),
@@ -295,6 +323,45 @@ def _answered(answer: Answer) -> dict[str, Any]:
         ],
         "pending": list(answer.pending),
     }
+
+
+def _found(finding: FoundTiles) -> dict[str, Any]:
+    """Return what was found at a layer, as the page takes it."""
+    return {
+        "layer": finding.layer,
+        "photos": len(finding.photographs),
+        "skipped": finding.skipped,
+        "tiles": [
+            {
+                "key": tile.key,
+                "number": tile.number,
+                "examples": [example.model_dump() for example in tile.examples],
+                "negatives": [example.model_dump() for example in tile.negatives],
+                "level": tile.level,
+                "note": tile.note,
+                "stability": _jsonable(tile.stability),
+                "prevalence": _jsonable(tile.prevalence),
+            }
+            for tile in finding.tiles
+        ],
+    }
+
+
+def _ranked(photograph: RankedPhotograph, shown: bool) -> dict[str, Any]:
+    """Return a photograph of an order, as the page takes it, with its map where it is shown."""
+    return {
+        "picture": photograph.picture,
+        "presence": photograph.presence,
+        "inside": photograph.inside,
+        "peak": photograph.peak.model_dump(),
+        **(_map(photograph.M) if shown else {}),
+    }
+
+
+def _map(M: NDArray[np.float32]) -> dict[str, Any]:
+    """Return a concept map [h, w], as the page takes it."""
+    packed = base64.b64encode(np.ascontiguousarray(M, "<f4").tobytes()).decode()
+    return {"height": M.shape[0], "width": M.shape[1], "map": packed}
 
 
 def _erased(found: Erased) -> dict[str, Any]:

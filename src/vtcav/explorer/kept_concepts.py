@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from vtcav.errors import VtcavError
 from vtcav.explorer.schemas import ConceptSpec
@@ -18,20 +18,29 @@ class KeptConcepts:
 
     Attributes:
         concepts: The concepts.
+        tiles: What became of tiles of found concepts, by their keys: "" for one that was thrown
+            away, else the key of the tile that it was merged into.
         edition: How often they were kept.
     """
 
     def __init__(self) -> None:
         self.concepts: list[ConceptSpec] = []
+        self.tiles: dict[str, str] = {}
         self.edition = 0
         self._lock = threading.Lock()
 
-    def keep(self, concepts: Sequence[ConceptSpec], edition: int | None) -> int:
+    def keep(
+        self,
+        concepts: Sequence[ConceptSpec],
+        edition: int | None,
+        tiles: Mapping[str, str] | None = None,
+    ) -> int:
         """Keep the concepts of a page for when it is loaded again, and return their edition.
 
         Args:
             concepts: The concepts.
             edition: The edition that the page began with; None replaces any.
+            tiles: What became of tiles; None leaves that as it is.
 
         Raises:
             OutdatedError: When another page has kept others since.
@@ -43,5 +52,6 @@ class KeptConcepts:
                     "it is loaded again. Load it again to go on with those of the other tab"
                 )
             self.concepts = list(concepts)
+            self.tiles = self.tiles if tiles is None else dict(tiles)
             self.edition += 1
             return self.edition

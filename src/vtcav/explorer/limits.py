@@ -27,6 +27,9 @@ NAME_LETTERS = 80
 CONCEPTS = 30
 """Concepts held at a time."""
 
+TILES = 1000
+"""Tiles of found concepts that were thrown away or merged."""
+
 EXAMPLES = 1000
 """Examples of one concept, and counter-examples of its own."""
 

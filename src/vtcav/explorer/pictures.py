@@ -20,7 +20,7 @@ from vtcav.errors import ImageError
 from vtcav.explorer import limits
 from vtcav.explorer.caches import RecentlyUsed
 from vtcav.images.decoding import identify, reason_of
-from vtcav.images.references import ImageRef
+from vtcav.images.references import ImageRef, Skipped, UnreadableError
 
 Box: TypeAlias = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels of the upright picture."""
@@ -101,6 +101,19 @@ class Pictures:
         picture = ref.load()
         key, own = secrets.token_hex(8), PictureRef.of(ref)
         return self._kept(Picture(key, own, clean_name(name), origin, picture.size))
+
+    def add_all(self, refs: Sequence[ImageRef]) -> list[Skipped]:
+        """Add pictures to choose from, and return those that were left out, with reasons."""
+        skipped = []
+        for ref in refs[: limits.PICTURES]:
+            try:
+                self.add(ref, ref.name, "sample")
+            except UnreadableError as error:
+                skipped.append(Skipped(*error.args))
+        if more := len(refs) - limits.PICTURES:
+            why = f"the explorer shows the first {limits.PICTURES}"
+            skipped += [Skipped(f"{more} more photos", why)] * (more > 0)
+        return skipped
 
     def upload(self, data: bytes, name: str) -> Picture:
         """Check the bytes of an uploaded file and keep them.

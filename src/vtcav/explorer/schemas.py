@@ -43,12 +43,14 @@ class ConceptSpec(_Frozen):
         examples: Pictures or patches that show it.
         negatives: Pictures or patches that do not.
         shared: Whether it is also contrasted with the negatives of all concepts.
+        found: The tiles of found concepts that it was made of.
     """
 
     name: str = Field(max_length=limits.NAME_LETTERS)
     examples: tuple[Example, ...] = Field(default=(), max_length=limits.EXAMPLES)
     negatives: tuple[Example, ...] = Field(default=(), max_length=limits.EXAMPLES)
     shared: bool = True
+    found: tuple[_Key, ...] = Field(default=(), max_length=limits.CONCEPTS)
 
     @field_validator("name")
     @classmethod
@@ -95,6 +97,24 @@ class EraseRequest(_Strict):
     number: int = Field(default=0, ge=0)
 
 
+class DiscoverRequest(_Strict):
+    """A request to find concepts that nobody named in the photographs.
+
+    It is superseded by one of the same page with a larger number.
+    """
+
+    layer: _Name
+    page: _Key = ""
+    number: int = Field(default=0, ge=0)
+
+
+class RankRequest(DiscoverRequest):
+    """A request for the photographs in the order of how strongly they show a concept."""
+
+    concept: ConceptSpec | _Name
+    maps: int = Field(default=24, ge=0, le=limits.PICTURES)
+
+
 class SaveRequest(_Strict):
     """A request to save a concept."""
 
@@ -106,8 +126,11 @@ class SaveRequest(_Strict):
 class Work(_Strict):
     """The concepts of a page, for when it is loaded again.
 
-    Without `edition`, that which the page began with, they replace those of any other page.
+    Without `edition`, that which the page began with, they replace those of any other page. `tiles`
+    has what became of tiles of found concepts: "" for one thrown away, else the tile that it was
+    merged into.
     """
 
     edition: int | None = Field(default=None, ge=0)
     concepts: list[ConceptSpec] = Field(max_length=limits.CONCEPTS)
+    tiles: dict[_Key, _Key] | None = Field(default=None, max_length=limits.TILES)

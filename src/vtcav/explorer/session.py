@@ -20,16 +20,25 @@ from vtcav.explainer.learning.example_passes import LearnedSet, Pass
 from vtcav.explainer.learning.learn import learn
 from vtcav.explainer.settings import FitSettings, IntegralSettings
 from vtcav.explorer.caches import FeatureCache, IntegralCache, RecentlyUsed
+from vtcav.explorer.concept_sets import (
+    FOUND,
+    Given,
+    check_is_learned,
+    examples_of,
+    name_of,
+    negatives_of,
+    nothing_found,
+)
 from vtcav.explorer.initial_sets import Negatives, find_negatives, first_concepts
 from vtcav.explorer.kept_concepts import KeptConcepts
 from vtcav.explorer.pictures import PictureRef, Pictures
 from vtcav.explorer.scheduling import LatestRequests, PriorityLock
-from vtcav.explorer.schemas import ConceptSpec, Example
+from vtcav.explorer.schemas import ConceptSpec
 from vtcav.images.concepts import Concept, ImageSet, gather
 from vtcav.images.input_box import shown_picture
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.preprocess import Preprocess, to_tensor
-from vtcav.images.references import ImageRef, Skipped, with_reasons
+from vtcav.images.references import ImageRef, with_reasons
 from vtcav.images.signature import signature
 from vtcav.images.volumes import check_pictures
 from vtcav.method.erasure.effect import pooled_logits
@@ -117,6 +126,7 @@ class Session:
         seed: Seeds stand-in negatives and the draws of null and bootstrap CAVs.
         memory: Bytes of feature maps to keep, and four times the bytes of integrated gradients.
         samples: Pictures to choose from.
+        images: More of them, such as a folder; the first 300.
 
     Raises:
         LayerError: For a layer that is unknown or cannot be explained.
@@ -137,6 +147,7 @@ class Session:
         seed: int = 0,
         memory: int = _MEMORY,
         samples: Mapping[str, ImageSource] | None = None,
+        images: ImageSource | None = None,
     ) -> None:
         self.settings = IntegralSettings(steps, batch_size=batch_size)
         self.model = model
@@ -157,11 +168,13 @@ class Session:
         self._views: RecentlyUsed[str, PictureView] = RecentlyUsed(_VIEWS)
         self._banks: RecentlyUsed[tuple[object, ...], CavBank] = RecentlyUsed(_BANKS)
         self.work = KeptConcepts()
-        self.skipped: list[Skipped] = []
+        self.given: Given = nothing_found
+        self.skipped = [] if images is None else self.pictures.add_all(collect(images))
         for name, source in (samples or {}).items():
             self.pictures.add(collect(source)[0], name, "sample")
         if concepts is not None:
-            self.work.concepts, self.skipped = first_concepts(concepts, negatives, self.pictures)
+            self.work.concepts, skipped = first_concepts(concepts, negatives, self.pictures)
+            self.skipped += skipped
 
     @property
     def names(self) -> list[str]:
@@ -276,7 +289,7 @@ class Session:
         missing = self._integrals.missing(picture, layer, self._logits(classes))
         ready = [t for t in classes if not missing or (not self.model.binary and t not in missing)]
         integral = self._integrals.find(picture, layer, self._logits(ready)) if ready else None
-        name = concept if isinstance(concept, str) else _name(concept)
+        name = concept if isinstance(concept, str) else name_of(concept)
         k = bank.names.index(name)
         rows: list[Row] = []
         rough: dict[int, float] = {}
@@ -329,16 +342,17 @@ class Session:
         """
         if isinstance(concept, str):
             return self._learned_bank(concept)
-        examples, negatives = self._refs(concept.examples), self._negatives(concept)
-        name = _name(concept)
-        key = (name, tuple(examples), tuple(negatives), tuple(layers), judge, erasure)
+        examples, negatives = self._sets(concept)
+        key = (concept, tuple(examples), tuple(negatives), tuple(layers), judge, erasure)
         if (known := self._banks.get(key)) is not None:
             return known
         if not examples:
             raise ConceptError("cut a patch out of a photo, or add a picture, to begin")
         if not negatives:
             raise ConceptError("there are no counter-examples: add some, or use the common ones")
-        [learned] = gather({name: examples}, negatives)
+        [learned] = gather({name_of(concept): examples}, negatives)
+        if concept.found:
+            learned = replace(learned, directions=self.given(concept, check), origin=FOUND)
         fit = replace(_JUDGED if judge else _FAST, seed=self.seed)
         # placebos of erasure lie where random concepts respond, too
         fit = replace(fit, null_cavs=RANDOM_CONCEPTS) if erasure else fit
@@ -363,8 +377,13 @@ class Session:
         return diagnose(self.bank(concept, layers).select(list(layers)), seed=self.seed)
 
     def refs_of(self, concept: ConceptSpec) -> dict[str, list[PictureRef]]:
-        """Return the examples ("concepts") and negatives of a concept that can be read."""
-        sets = {"concepts": self._refs(concept.examples), "negatives": self._negatives(concept)}
+        """Return the examples ("concepts") and negatives of a concept that can be read.
+
+        Raises:
+            ConceptError: For a found concept, whose direction is not that of its images.
+        """
+        check_is_learned(concept)
+        sets = dict(zip(("concepts", "negatives"), self._sets(concept), strict=True))
         self._pass([*sets["concepts"], *sets["negatives"]], self.names[:1])
         skipped = self._features.skipped
         return {part: [ref for ref in refs if not skipped([ref])] for part, refs in sets.items()}
@@ -418,11 +437,10 @@ class Session:
             raise ConceptError(f"there is no learned concept {name!r}")
         return self._bank
 
-    def _refs(self, examples: Sequence[Example]) -> list[PictureRef]:
-        return [self.pictures.ref(example.picture, example.box) for example in examples]
-
-    def _negatives(self, concept: ConceptSpec) -> list[PictureRef]:
-        return [*(self.shared if concept.shared else ()), *self._refs(concept.negatives)]
+    def _sets(self, concept: ConceptSpec) -> tuple[list[PictureRef], list[PictureRef]]:
+        """Return the examples and the negatives of a concept."""
+        negatives = negatives_of(concept, self.pictures, self.shared)
+        return examples_of(concept, self.pictures), negatives
 
     def _logits(self, classes: Sequence[int]) -> list[int]:
         return [0] if self.model.binary else list(classes)
@@ -430,8 +448,3 @@ class Session:
     def _check_layer(self, layer: str) -> None:
         if layer not in self.names:
             raise ExplanationError(f"expected one of the layers {self.names}, got {layer!r}")
-
-
-def _name(concept: ConceptSpec) -> str:
-    """Return a name that CAVs can have."""
-    return concept.name.strip() or "unnamed"

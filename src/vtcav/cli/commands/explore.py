@@ -7,6 +7,7 @@ machine.
 Examples:
   vtcav explore --model demo
   vtcav explore --model python:mymodel:build --concepts concepts --negatives random
+  vtcav explore --model demo --images photographs
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _SAMPLES = "chelsea", "coffee", "chessboard_RGB", "rocket", "brick"
 def add_options(command: Parser) -> None:
     """Add the options."""
     command.add_model()
+    command.option("--images", "photos to choose from, to find concepts in and to put in order")
     command.option("--concepts", "concepts to begin with: a folder or URI with one folder for each")
     command.option(
         "--negatives", "images that show no concept (default: stand-ins, with a note on the page)"
@@ -65,6 +67,6 @@ def run(arguments: Arguments) -> None:
             say=print_line,
             layers=layers,
             cavs=None if arguments.cavs is None else CavBank.load(arguments.cavs),
-            samples=samples(_SAMPLES),
-            **arguments.chosen("concepts", "negatives", "steps", "batch_size", "seed"),
+            samples=samples(_SAMPLES) if arguments.images is None else {},
+            **arguments.chosen("images", "concepts", "negatives", "steps", "batch_size", "seed"),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from vtcav.diagnostics.levels import FINE, LIMITS, LOOK
+from vtcav.diagnostics.levels import BAD, FINE, LIMITS, LOOK
 from vtcav.explainer.discovery.parts import STARTS, LayerParts, find_parts
 from vtcav.explainer.discovery.patches import PATCHES, patches
 from vtcav.explainer.discovery.responses import Responses, respond
@@ -92,13 +93,15 @@ def discover(
         first = sum(len(before.parts.v) for before in layers)
         layers.append(_Layer(layer, parts[layer], responses[layer], first))
     found = [concept for layer in layers for concept in _found(run, sample, layer, seed)]
+    rows = [row for layer in layers for row in _rows(layer, bank, seed)]
+    fine = Counter(row["layer"] for row in rows if row["level"] == FINE)
     return Discovery(
         layers=tuple(run.layers),
         images=len(sample.learned.used),
         skipped=tuple(sample.learned.skipped),
         provenance=_provenance(run, refs, settings),
-        _concepts=pd.DataFrame([row for layer in layers for row in _rows(layer, bank, seed)]),
-        _layers=pd.DataFrame([_summary(layer, sample) for layer in layers]),
+        _concepts=pd.DataFrame(rows),
+        _layers=pd.DataFrame([_summary(layer, sample, fine[layer.name]) for layer in layers]),
         _tried=pd.DataFrame([row for layer in layers for row in _tried(layer)]),
         _found=tuple(found),
         _attributions=no_attributions(),
@@ -137,7 +140,7 @@ def _rows(layer: _Layer, bank: CavBank | None, seed: int) -> Iterator[dict[str, 
     parts, responses = layer.parts, layer.responses
     for j, stability in enumerate(parts.stability.lower.tolist()):
         e_pos, e_neg = responses.emblems(j, seed)
-        level, note = judged(stability, float(parts.noise[j]))
+        level, note = judged(stability, float(parts.noise[j]), separated=e_pos > e_neg)
         yield {
             "concept": layer.first + j,
             "layer": layer.name,
@@ -157,12 +160,13 @@ def _rows(layer: _Layer, bank: CavBank | None, seed: int) -> Iterator[dict[str, 
         }
 
 
-def judged(stability: float, noise: float) -> tuple[str, str]:
+def judged(stability: float, noise: float, *, separated: bool = True) -> tuple[str, str]:
     """Return the level of a found concept, and why it is not fine.
 
     Args:
         stability: The lower of both matched cosines.
         noise: The highest cosine with a direction that is found in noise.
+        separated: Whether the images that show it most respond more than others, e+ > e-.
 
     Example:
         >>> judged(0.9, 0.1), judged(0.9, 0.85)[0], judged(0.3, 0.1)[0]
@@ -180,6 +184,12 @@ def judged(stability: float, noise: float) -> tuple[str, str]:
             f"found in noise too (cosine {noise:.2f}): it may be the network's own, and say "
             "nothing of these images"
         )
+    if not separated:
+        level = BAD
+        notes.append(
+            "no map: no image responds more than the others (e+ <= e-); it may stand for what is "
+            "missing"
+        )
     return level, "; ".join(notes)
 
 
@@ -195,10 +205,9 @@ def _nearest(bank: CavBank | None, layer: _Layer, j: int) -> dict[str, Any]:
     return {"nearest": name, "cosine": float(own.max()), "auc": auc(margins)}
 
 
-def _summary(layer: _Layer, sample: Sample) -> dict[str, Any]:
+def _summary(layer: _Layer, sample: Sample, fine: int) -> dict[str, Any]:
     parts, X = layer.parts, sample.all(layer.name)
-    lower, noise = parts.stability.lower, parts.noise
-    levels = [judged(*pair)[0] for pair in zip(lower.tolist(), noise.tolist(), strict=True)]
+    lower = parts.stability.lower
     return {
         "layer": layer.name,
         "factorisation": parts.method,
@@ -206,7 +215,7 @@ def _summary(layer: _Layer, sample: Sample) -> dict[str, Any]:
         "places": len(X),
         "per_image": sample.per_image(layer.name),
         "k": len(lower),
-        "fine": levels.count(FINE),
+        "fine": fine,
         "median": float(np.median(lower)),
         "error": parts.error,
         "seconds": parts.seconds,

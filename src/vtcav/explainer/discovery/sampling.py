@@ -93,7 +93,7 @@ def sample_places(
     giving = _giving(len(refs), seed)
     batches = Batches(refs, run.model.preprocess, run.batch_size, strict=strict, progress=progress)
     for batch in batches:
-        with network_errors(f"for images such as {batch.names[0]!r}"):
+        with run.turn(), network_errors(f"for images such as {batch.names[0]!r}"):
             maps = run.model.activations(batch.x, run.layers)
         check_finite(batch.names, maps, None)
         spilled = run.spill.add(maps) if spills else None
@@ -132,7 +132,8 @@ def noise_places(run: Pass, sample: Sample, seed: int) -> dict[str, Array]:
     for first in range(0, NOISE_IMAGES, run.batch_size):
         count = min(run.batch_size, NOISE_IMAGES - first)
         x = torch.randn(count, *sample.size, generator=generator) * std[:, None, None].float()
-        maps = run.model.activations(x + mean[:, None, None].float(), run.layers)
+        with run.turn():
+            maps = run.model.activations(x + mean[:, None, None].float(), run.layers)
         for n in range(count):
             drawn = np.random.default_rng([seed, first + n])
             _add_places(own, maps, n, drawn, NOISE_IMAGES)

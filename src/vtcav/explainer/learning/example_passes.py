@@ -6,8 +6,8 @@ through the network a second time. What stays in memory is pooled, whatever the 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -102,6 +102,7 @@ class Pass:
         cache: The cache of earlier passes.
         erasure: Whether to learn what erasure needs: place filters, and the logits of the images,
             for which a pass goes through the whole network.
+        turn: Held while the network runs, where others use it at the same time.
     """
 
     model: Model
@@ -111,6 +112,7 @@ class Pass:
     reserved: int = 0
     cache: LearningCache | None = None
     erasure: bool = False
+    turn: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 def first_passes(
@@ -232,10 +234,12 @@ def feature_maps(
     if rest := learned.used[done:]:
         for batch in Batches(rest, run.model.preprocess, run.batch_size, strict=True):
             # as in the first pass, so that every bit is the same
-            whole = run.model.activations_and_logits
-            yield (
-                whole(batch.x, layers)[0] if run.erasure else run.model.activations(batch.x, layers)
-            )
+            with run.turn():
+                if run.erasure:
+                    maps, _ = run.model.activations_and_logits(batch.x, layers)
+                else:
+                    maps = run.model.activations(batch.x, layers)
+            yield maps
 
 
 # -- the cache --------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 // The page's actions: what happens when something is chosen, cut, dropped or saved.
 import { all, find, get, keep, make, notice, recall, remove, send, tell, Trouble, upload } from "./core.js";
+import { paintFound, rank, start as startFound } from "./found.js";
 import { paintBars, paintConcepts, paintEditor, paintErased, paintPhotos, paintSaid, paintTrust } from "./panels.js";
 import { fade, hint, paint, start, unpack } from "./stage.js";
 import { change, classes, concept, editable, fresh, freeName, redo, spec, state, undo } from "./state.js";
@@ -20,6 +21,7 @@ const refresh = () => {
   paintErased();
   paintTrust();
   paintBars(dropClass);
+  paintFound();
   find("hint").textContent = hint();
   const look = state.looks.get(state.picture);
   const photo = state.pictures.get(state.picture);
@@ -43,7 +45,7 @@ const explain = async (since = performance.now()) => {
     const c = id === null ? null : concept(id);
     return c && (c.id === undefined || c.examples.length);
   });
-  if (!picture || !ids.length || !state.looks.has(picture)) { tell(""); return; }
+  if (!picture || !ids.length || !state.looks.has(picture)) { tell(""); rank(); return; }
   const slow = setTimeout(() => { if (mine === number) watch(() => mine === number && running?.signal === signal && root.dataset.done !== String(mine)); }, 400);
   const ask = async (path, more, about = { layer }) => {
     if (mine !== number) throw new DOMException("superseded", "AbortError");
@@ -57,6 +59,7 @@ const explain = async (since = performance.now()) => {
     // first the map, with the numbers where the integral is known; then how far to trust them
     const answer = await ask("api/explain", { concepts });
     take(ids, answer, picture, false);
+    rank();
     const took = performance.now() - since;
     root.dataset.took = took.toFixed(0);
     tell(`Map updated in ${(took / 1000).toFixed(2)} s.`);
@@ -239,6 +242,14 @@ const choose = (id) => {
   explain();
 };
 
+const toLayer = (layer) => {
+  state.layer = layer;
+  keep("vtcav-layer", layer);
+  find("layer").value = layer;
+  refresh();
+  explain();
+};
+
 const dropClass = (t) => {
   state.added = state.added.filter((other) => other !== t);
   state.dropped.push(t);
@@ -354,7 +365,7 @@ const listen = () => {
   });
   find("undo").addEventListener("click", () => after(undo()));
   find("redo").addEventListener("click", () => after(redo()));
-  find("layer").addEventListener("change", (event) => { state.layer = event.target.value; refresh(); explain(); });
+  find("layer").addEventListener("change", (event) => toLayer(event.target.value));
   find("opacity").addEventListener("input", fade);
   find("grey").addEventListener("change", fade);
   all("input[name=tool]").forEach((input) => input.addEventListener("change", () => tool(input.value)));
@@ -419,6 +430,7 @@ const begin = async () => {
   const { about } = state;
   for (const p of about.pictures) state.pictures.set(p.key, p);
   for (const p of about.concept_pictures) state.pictures.set(p.key, p);
+  state.tiles = about.tiles;
   state.concepts = about.concepts.map((c) => ({ ...fresh(c.name), ...c }));
   state.selected = state.concepts[0]?.id ?? (about.learned.length ? `learned ${about.learned[0].name}` : null);
   find("network").textContent = about.network;
@@ -428,7 +440,8 @@ const begin = async () => {
     made.textContent = `${name} (${kind}, ${shape[1]} × ${shape[2]} cells)`;
     return made;
   }));
-  state.layer = about.layers[Math.floor((about.layers.length - 1) / 2)].name;
+  const last = about.layers.find(({ name }) => name === recall("vtcav-layer"));
+  state.layer = (last ?? about.layers[Math.floor((about.layers.length - 1) / 2)]).name;
   find("layer").value = state.layer;
   find("classes").replaceChildren(...about.classes.map(option));
   for (const text of about.skipped) notice(`Left out: ${text}`, { bad: false, lasting: true });
@@ -436,6 +449,7 @@ const begin = async () => {
   start(about.colours, cut, (least) => {
     tell(`That patch is too small: drag over at least ${least} pixels of the photo.`);
   });
+  startFound({ after, choose, openPhoto, layer: toLayer });
   if (recall("vtcav-explorer-seen") !== "yes") intro(true);
   refresh();
   const first = about.pictures[0];

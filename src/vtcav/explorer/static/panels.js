@@ -2,7 +2,7 @@
 import { address, count, drawn, find, make, value } from "./core.js";
 import { can, classes, concept, editable, learned, selected, state } from "./state.js";
 
-const button = (text, label, act, name = "") => {
+export const button = (text, label, act, name = "") => {
   const made = make("button", text, name);
   made.type = "button";
   if (label) made.setAttribute("aria-label", label);
@@ -86,7 +86,7 @@ export const paintEditor = (takeOut) => {
   }
 };
 
-const LEVELS = { fine: ["fine", "✓"], look: ["look", "!"], "do not use": ["bad", "✕"] };
+export const LEVELS = { fine: ["fine", "✓"], look: ["look", "!"], "do not use": ["bad", "✕"] };
 const shownIds = () => (state.compare !== null ? [state.selected, state.compare] : [state.selected]);
 
 export const paintTrust = () => {

@@ -22,7 +22,7 @@ export const unpack = (text) => {
   return new Float32Array(bytes.buffer);
 };
 
-const place = (element, [left, top, right, bottom], [l, t, r, b]) => {
+export const place = (element, [left, top, right, bottom], [l, t, r, b]) => {
   element.style.left = `${(100 * (left - l)) / (r - l)}%`;
   element.style.top = `${(100 * (top - t)) / (b - t)}%`;
   element.style.width = `${(100 * (right - left)) / (r - l)}%`;
@@ -106,14 +106,17 @@ const paintPane = (p, id) => {
   point(p, p.cell);
 };
 
+export const drawMap = (canvas, { width, height, values }) => {
+  canvas.width = width;
+  canvas.height = height;
+  const pixels = new ImageData(width, height);
+  values.forEach((m, i) => pixels.data.set([...shade(m), 255], 4 * i));
+  canvas.getContext("2d").putImageData(pixels, 0, 0);
+};
+
 const paintMap = (p) => {
-  const { width, height, values } = p.found;
   if (p.painted !== p.found) {
-    p.map.width = width;
-    p.map.height = height;
-    const pixels = new ImageData(width, height);
-    values.forEach((m, i) => pixels.data.set([...shade(m), 255], 4 * i));
-    p.map.getContext("2d").putImageData(pixels, 0, 0);
+    drawMap(p.map, p.found);
     p.painted = p.found;
   }
   place(p.map, p.box, p.view);
@@ -141,7 +144,7 @@ const paintPatches = (p, c) => {
   p.patches.replaceChildren(...marks);
 };
 
-const shares = ([l, t, r, b], { width, height }) => [l / width, t / height, r / width, b / height];
+export const shares = ([l, t, r, b], { width, height }) => [l / width, t / height, r / width, b / height];
 
 export const fade = () => {
   const opacity = find("opacity").value;

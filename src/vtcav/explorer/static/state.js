@@ -7,6 +7,8 @@ export const state = {
   layer: "", added: [], dropped: [], tool: "look",
   // what erasing says: of concepts by id, and of the region marked by hand
   said: new Map(), erased: null,
+  // what was found, by layer, and what became of its tiles: "" for one thrown away, else where it was merged
+  found: new Map(), tiles: {},
 };
 const past = [];
 const future = [];
@@ -15,10 +17,11 @@ let serial = 0;
 let keeping = Promise.resolve();
 let apart = false;
 
-const snapshot = () => JSON.stringify({ concepts: state.concepts, selected: state.selected });
+const snapshot = () => JSON.stringify({ concepts: state.concepts, selected: state.selected, tiles: state.tiles });
 const restore = (text) => {
-  const { concepts, selected } = JSON.parse(text);
+  const { concepts, selected, tiles } = JSON.parse(text);
   state.concepts = concepts;
+  state.tiles = tiles;
   state.selected = concepts.some((c) => c.id === selected) || learned(selected) ? selected : concepts.at(-1)?.id ?? null;
   if (state.compare !== null && !concept(state.compare)) state.compare = null;
 };
@@ -29,11 +32,11 @@ export const selected = () => concept(state.selected);
 export const editable = () => state.concepts.find((c) => c.id === state.selected) ?? null;
 export const fresh = (name) => {
   serial += 1;
-  return { id: `c${serial}`, name, examples: [], negatives: [], shared: true };
+  return { id: `c${serial}`, name, examples: [], negatives: [], shared: true, found: [] };
 };
 // a concept as the program expects it
 export const spec = (c) => (c.id === undefined ? c.name
-  : { name: c.name, examples: c.examples, negatives: c.negatives, shared: c.shared });
+  : { name: c.name, examples: c.examples, negatives: c.negatives, shared: c.shared, found: c.found });
 export const freeName = () => {
   const names = new Set(state.concepts.map((c) => c.name));
   let n = state.concepts.length + 1;
@@ -43,8 +46,9 @@ export const freeName = () => {
 
 const kept = () => {
   const concepts = state.concepts.map(spec);
+  const tiles = { ...state.tiles };
   keeping = keeping.then(async () => {
-    const { edition } = await send("api/work", { concepts, edition: state.about.edition }, "PUT");
+    const { edition } = await send("api/work", { concepts, tiles, edition: state.about.edition }, "PUT");
     state.about.edition = edition;
   }).catch((error) => {
     // said once: from then on this tab works for itself
