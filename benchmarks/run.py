@@ -37,6 +37,7 @@ SCRIPTS = {
     "local_explanation": (["1"], ["5"]),
     "significance": (["2", "10", "2"], []),
     "memory": (["200", "1000", "200", "1000"], []),
+    "million": (["--copies"], ["--copies", "10000", "1000000"]),
     "robustness": (["3"], []),
     "ray_workers": (["256", "1"], ["512", "3"]),
 }

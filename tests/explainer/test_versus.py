@@ -132,7 +132,7 @@ def explained(explainers):
 def some(glob, chosen):
     """The explanation with some of its images."""
     names = [f"array[{i}]" for i in chosen]
-    tables = {"_rows": glob._rows, "_effects": glob._effects}
+    tables = {"_rows": glob.attributions, "_effects": glob.effects}
     return replace(glob, **{key: t[t["image"].isin(names)] for key, t in tables.items()})
 
 

@@ -30,7 +30,7 @@ class ClassPart:
         skipped: The images that could not be read, and why.
         otherwise: The number of images that the network predicts as another class.
         rows: One per layer and concept: the summary, with class_number, class_name, images (the
-            attribution of each image, or of 2,000 drawn at random) and first (whether the layer is
+            attribution of each image, or of 500 drawn at random) and first (whether the layer is
             read first for the concept).
         verdicts: What erasing each concept says; none where nothing was erased.
         erased: Pictures without the concepts, in the order of the verdicts.

@@ -65,7 +65,7 @@ _ROW = *Row._fields, "probability", "predicted_class"
 _NUMBERS = "effect", "p_value", "q_value", "attribution"
 _IMAGES = ["image", "used", "reason", "probability", "predicted_class"]
 
-MOST_SHOWN = 2000
+MOST_SHOWN = 500
 """The most images of a class that figures show one by one; of more, so many are drawn."""
 
 
@@ -220,7 +220,7 @@ class GlobalExplanation:
         return sum(int((part["predicted_class"] != self.class_name).sum()) for part in parts)
 
     def shown_attributions(self) -> pd.DataFrame:
-        """Return the attributions of the images that figures show: at most 2,000, drawn at random.
+        """Return the attributions of the images that figures show: at most 500, drawn at random.
 
         Columns: layer, concept, attribution, predicted_class.
         """
