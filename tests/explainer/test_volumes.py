@@ -142,7 +142,7 @@ def test_results_are_saved_and_read(local, explainer, tmp_path):
     assert bank.layers["4"].location_pos.shape == (1, 6, 8, 10)
     diagnostics = explainer.diagnostics(resamples=20)
     # slices in the middle of scans look alike, which makes no copies of them
-    assert not diagnostics.table()["meaning"].str.contains("cop(?:y|ies) of others").any()
+    assert not diagnostics.table["meaning"].str.contains("cop(?:y|ies) of others").any()
     assert diagnostics.place("4", "bright").shape == (6, 8, 10)
     diagnostics.save(tmp_path / "diagnostics")
 
