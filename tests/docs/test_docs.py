@@ -13,7 +13,7 @@ from PIL import Image
 
 import vtcav
 from tests.helpers.data_files import write_data_files
-from vtcav.cli import parser
+from vtcav.cli import main, parser
 from vtcav.datasets import textures
 
 ROOT = Path(__file__).parent.parent.parent
@@ -76,6 +76,19 @@ def test_snippet(place, name):
     plt.switch_backend("agg")
     exec(SNIPPETS[name], place)
     plt.close("all")
+
+
+def test_a_score_of_ones_own_is_explained_from_the_command_line(place, monkeypatch):
+    Path("mydetector.py").write_text(SNIPPETS["detector module"])
+    monkeypatch.delitem(sys.modules, "mydetector", raising=False)
+    page = (ROOT / "docs" / "scores.md").read_text()
+    commands = re.findall(r"^vtcav (.*python:mydetector.*)$", page, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        assert main(command.split()) == 0
+    monkeypatch.delitem(sys.modules, "mydetector")
+    local = vtcav.LocalExplanation.load("out")
+    assert set(local.attributions["class_name"]) <= {"background", "zebra", "horse"}
 
 
 def test_the_snippets_are_found():

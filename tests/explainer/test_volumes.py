@@ -9,7 +9,7 @@ from PIL import Image
 
 import vtcav
 from tests.helpers import literal, oracle
-from tests.helpers.medical import dicom
+from tests.helpers.medical import check_no_patient, dicom
 from tests.helpers.volumes import PREPROCESS, SHAPE, cube_net, cubes, pictures
 from vtcav import ImageError, ModelError, Preprocess
 from vtcav.evaluation import insertion_deletion, localise_folder
@@ -17,6 +17,7 @@ from vtcav.evaluation.compare.compute import compare
 from vtcav.explorer.session import Session
 from vtcav.images import picture_of
 from vtcav.images.volumes import strongest_slice
+from vtcav.report import write_report
 
 LAYERS = ["1", "4"]
 
@@ -300,6 +301,9 @@ def test_a_dicom_series_is_a_volume(explainer, tmp_path):
     local = explainer.explain(ref, classes=["cube"])
     same = explainer.explain(picture_of(values[::-1]), classes=["cube"])
     assert local.attributions["attribution"].equals(same.attributions["attribution"])
+    local.save(tmp_path / "out")
+    write_report(tmp_path / "out")
+    check_no_patient((tmp_path / "out").iterdir())
     [frames] = vtcav.datasets.volumes(dicom(tmp_path / "frames.dcm", values))
     assert (frames.load().values[..., 0] == values).all()
     assert ref.digest() != frames.digest()

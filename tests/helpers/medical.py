@@ -1,8 +1,48 @@
 """Small files of DICOM and NIfTI, of a patient with a name."""
 
+import base64
+import gzip
+import re
+import zipfile
+import zlib
+from contextlib import suppress
+from io import BytesIO
+
 import numpy as np
+import pandas as pd
 
 NAME = "Zweibrücken^Hieronymus"
+TEXTS = NAME, "Hieronymus", "QX-4711-Z", "1.2.840"
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]{40,}={0,2}")
+
+
+def contents(file):
+    """The bytes of a file, and what is packed in it: archives, tables, what a page embeds."""
+    whole = file.read_bytes()
+    yield whole
+    if whole[:2] == b"\x1f\x8b":
+        yield gzip.decompress(whole)
+    if whole[:2] == b"PK":
+        with zipfile.ZipFile(BytesIO(whole)) as archive:
+            yield from map(archive.read, archive.namelist())
+    if file.suffix == ".parquet":
+        yield pd.read_parquet(file).to_csv().encode()
+    if file.suffix == ".html":
+        for packed in _BASE64.findall(whole):
+            with suppress(ValueError):
+                yield (embedded := base64.b64decode(packed))
+                with suppress(zlib.error):
+                    yield zlib.decompress(embedded)
+
+
+def check_no_patient(files):
+    """Check that no file holds a text that tells the patient of `dicom`, packed or not."""
+    for file in files:
+        for content in contents(file):
+            for text in TEXTS:
+                escaped = text.encode("ascii", "backslashreplace")
+                for form in (text.encode(), escaped, text.encode("utf-32-le")):
+                    assert form not in content, (file, text)
 
 
 def dicom(path, values, **elements):

@@ -117,6 +117,16 @@ def test_a_regression_is_explained_towards_lower_and_higher_values():
     assert values(both).max() > 0
 
 
+def test_predicted_numbers_are_saved_and_read(tmp_path):
+    model = vtcav.Classifier(small_net(1), None, vtcav.Preprocess(16), task="regression")
+    model.module[-1].bias.data += 7
+    found = explained(model, [0, 1])
+    assert found.predictions["probability"].abs().max() > 1
+    found.save(tmp_path)
+    again = vtcav.LocalExplanation.load(tmp_path)
+    assert again.predictions.equals(found.predictions)
+
+
 def test_the_unit_of_a_regression_does_not_change_its_shares():
     class Scaled(nn.Module):
         def __init__(self):

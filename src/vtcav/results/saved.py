@@ -35,7 +35,9 @@ COLUMNS: Mapping[str, Column] = {
     ),
     **dict.fromkeys(("examples", "negatives", "k", "stable", "fine"), _COUNT),
     **dict.fromkeys(("separated", "raised", "measured"), Column(bool)),
-    **dict.fromkeys(("p_value", "q_value", "probability", "probability_without"), _SHARE),
+    **dict.fromkeys(("p_value", "q_value"), _SHARE),
+    # scores of one's own and those of a regression are no probabilities
+    **dict.fromkeys(("probability", "probability_without"), _NUMBER),
     **dict.fromkeys(("presence", "area", "seen", "auc", "present_wrong", "present_right"), _SHARE),
     **dict.fromkeys(("attribution", "mean"), Column(float)),
     **dict.fromkeys(("error", "reference_std", "placebo_std"), Column(float, 0, gaps=True)),
