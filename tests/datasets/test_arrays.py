@@ -52,7 +52,7 @@ def test_deep_arrays_of_many_channels_in_hdf5(tmp_path):
 
 def test_files_that_do_not_fit_are_refused(tmp_path):
     np.savez(tmp_path / "x.npz", images=np.zeros((3, 4, 4)), labels=np.zeros(2))
-    with pytest.raises(DatasetError, match=r"as many labels .* got 3 images .* labels \[2\]"):
+    with pytest.raises(DatasetError, match=r"as many labels .* got images .* labels \[2\]"):
         from_arrays(tmp_path / "x.npz")
     (tmp_path / "x.txt").write_text("no arrays")
     with pytest.raises(DatasetError, match="expected an NPZ archive or an HDF5 file"):
@@ -62,6 +62,32 @@ def test_files_that_do_not_fit_are_refused(tmp_path):
     (tmp_path / "short.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(40))
     with pytest.raises(DatasetError, match="cannot read"):
         from_arrays(tmp_path / "short.h5")
+
+
+def test_damaged_archives_are_named(tmp_path):
+    np.savez(tmp_path / "x.npz", images=np.ones((3, 4, 4)), labels=np.zeros(3))
+    whole = (tmp_path / "x.npz").read_bytes()
+    at = whole.index(np.ones(4).tobytes())
+    for name, data in (("cut.npz", whole[:-40]), ("changed.npz", whole[:at] + whole[at + 1 :])):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(DatasetError, match=f"cannot read '.*{name}'"):
+            from_arrays(tmp_path / name)
+    np.savez(tmp_path / "none.npz", images=np.ones((3, 4, 4)), labels=np.zeros((3, 2), int))
+    with pytest.raises(DatasetError, match=r"none of the 3 rows of '?.*none.npz'? has a label"):
+        from_arrays(tmp_path / "none.npz", classes=["wet", "dry"])
+
+
+def test_hdf5_arrays_of_other_files_and_groups_are_left_out(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["images"] = np.ones((2, 4, 4))
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["labels"] = [0, 1]
+        file["images"] = h5py.ExternalLink("secret.h5", "images")
+        file.create_group("more")
+    for name in ("images", "more"):
+        with pytest.raises(DatasetError, match=f"no array '{name}'.* there are 'labels' in .*x.h5"):
+            from_arrays(tmp_path / "x.h5", images=name)
 
 
 def shard(path, samples):

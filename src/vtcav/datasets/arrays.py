@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vtcav.datasets import hdf5_probe
 from vtcav.datasets.cells import LabelReader
-from vtcav.datasets.concept_images import ConceptImages, Wanted, check_known, group
+from vtcav.datasets.concept_images import ConceptImages, Wanted, group, unknown
 from vtcav.errors import DatasetError, ExtraError
 from vtcav.images.opening import picture_of
 from vtcav.images.references import ImageRef, UnreadableError
@@ -90,27 +93,43 @@ def from_arrays(
         ConceptImages(benign: 2, malignant: 1)
     """
     file = Path(file)
-    try:
-        with _opened(file) as arrays:
-            for name in (images, labels):
-                check_known("array", name, list(arrays))
-            cells: NDArray[Any] = np.asarray(arrays[labels][:])
-            count, ndim = len(arrays[images]), len(arrays[images].shape)
-    except (OSError, ValueError, EOFError) as error:
-        raise DatasetError(f"cannot read {str(file)!r}: {error}") from error
-    if ndim not in (3, 4) or cells.ndim not in (1, 2) or len(cells) != count:
-        raise DatasetError(
-            f"expected images [N, H, W] or [N, H, W, C] and as many labels [N] or [N, L], got "
-            f"{count} images of {ndim - 1} axes and labels {list(cells.shape)} in {str(file)!r}"
-        )
+    cells = _labels(file, images, labels)
     reader = LabelReader(str(file), classes)
     pairs = [
         (text, ArrayRowImage(f"{file}[{images}][{i}]", file=file, array=images, row=i))
-        for i, cell in enumerate(_cells(cells))
+        for i, cell in enumerate(cells)
         for text in reader.read(i, cell)
     ]
     reader.finish()
     return group(pairs, concepts, limit=limit, seed=seed, known=classes)
+
+
+def _labels(file: Path, images: str, labels: str) -> list[Any]:
+    """Return the label of each image.
+
+    Raises:
+        DatasetError: When the file cannot be read, or the arrays do not fit each other.
+        ExtraError: When h5py is needed and not installed.
+    """
+    try:
+        with _opened(file, images, labels) as arrays:
+            known = list(arrays)
+            missing = [name for name in (images, labels) if name not in known]
+            if missing:
+                raise DatasetError(f"{unknown('array', missing[0], known)} in {str(file)!r}")
+            shape = tuple(arrays[images].shape)
+            cells: NDArray[Any] = np.asarray(arrays[labels][...])
+        if len(shape) in (3, 4) and cells.ndim in (1, 2) and len(cells) == shape[0]:
+            return _cells(cells)
+    except (DatasetError, ExtraError):
+        raise
+    except Exception as error:
+        # zipfile, NumPy and HDF5 meet damaged files with exceptions of every kind
+        raise DatasetError(f"cannot read {str(file)!r}: {error or type(error).__name__}") from error
+    raise DatasetError(
+        f"expected images [N, H, W] or [N, H, W, C] and as many labels [N] or [N, L], got "
+        f"images {list(shape)} and labels {list(cells.shape)} in {str(file)!r}"
+    )
 
 
 def _cells(cells: NDArray[Any]) -> list[Any]:
@@ -125,8 +144,13 @@ def _cells(cells: NDArray[Any]) -> list[Any]:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Any]:
-    """Open a file as a mapping from names to arrays."""
+def _opened(file: Path, *arrays_to_probe: str) -> Iterator[Any]:
+    """Open a file as a mapping from names to arrays.
+
+    Args:
+        file: The file.
+        arrays_to_probe: Images and labels that another process reads first.
+    """
     with file.open("rb") as opened:
         start = opened.read(8)
     if start == _HDF5:
@@ -134,12 +158,52 @@ def _opened(file: Path) -> Iterator[Any]:
             import h5py
         except ModuleNotFoundError:
             raise ExtraError("HDF5 files need h5py: pip install h5py") from None
+        if arrays_to_probe:
+            _probe(file, *arrays_to_probe)
         with h5py.File(file, "r") as arrays:
-            yield arrays
+            yield _Hdf5(arrays)
     elif start.startswith(b"PK\x03\x04"):
         yield _Archive(file)
     else:
         raise DatasetError(f"expected an NPZ archive or an HDF5 file, got {str(file)!r}")
+
+
+class _Hdf5:
+    """The arrays of an HDF5 file by name; links to other files are left out.
+
+    Args:
+        file: The opened file.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._file if self._own(name))
+
+    def __getitem__(self, name: str) -> Any:
+        if not self._own(name):
+            raise ValueError(f"{name!r} is no array of this file")
+        return self._file[name]
+
+    def _own(self, name: str) -> bool:
+        import h5py
+
+        if not isinstance(self._file.get(name, getlink=True), h5py.HardLink):
+            return False
+        item = self._file[name]
+        return isinstance(item, h5py.Dataset) and not (item.is_virtual or item.external)
+
+
+def _probe(file: Path, images: str, labels: str) -> None:
+    """Read a file in a process of its own, which HDF5 may end where it is damaged."""
+    if getattr(sys, "frozen", False) or not sys.executable:  # there is no Python to run
+        return
+    program = [sys.executable, "-P", hdf5_probe.__file__, str(file), images, labels]
+    done = subprocess.run(program, capture_output=True, check=False)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise ValueError(said[0] if said and done.returncode == 1 else "HDF5 fails: it is damaged")
 
 
 class _Archive:
@@ -149,7 +213,7 @@ class _Archive:
         self._file = file
 
     def __iter__(self) -> Iterator[str]:
-        with np.load(self._file, allow_pickle=False) as arrays:
+        with self._file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             return iter(list(arrays.files))
 
     def __getitem__(self, name: str) -> NDArray[Any]:
@@ -158,6 +222,6 @@ class _Archive:
 
 @lru_cache(maxsize=2)
 def _array(file: Path, changed: int, name: str) -> NDArray[Any]:
-    with np.load(file, allow_pickle=False) as arrays:
+    with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
         values: NDArray[Any] = arrays[name]
     return values

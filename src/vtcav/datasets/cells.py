@@ -87,8 +87,11 @@ class LabelReader:
         """Warn of rows without a label, and refuse vectors.
 
         Raises:
-            DatasetError: When all labels are vectors of one length, which count as labels 0 and 1.
+            DatasetError: When no row has a label, or all labels are vectors of one length, which
+                count as labels 0 and 1.
         """
+        if self._rows and self._unlabelled == self._rows:
+            raise DatasetError(f"none of the {self._rows} rows of {self._source} has a label")
         report_unlabelled(self._unlabelled, self._rows, self._source)
         if len(self._lengths) == 1 and (length := max(self._lengths)):
             raise DatasetError(

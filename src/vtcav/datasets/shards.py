@@ -80,7 +80,8 @@ def from_webdataset(
             missing in all samples, or is unknown.
     """
     files = _files([shards] if isinstance(shards, str | Path) else list(shards))
-    reader = LabelReader(f"{len(files)} shards", classes)
+    shown = f"{len(files)} shards, {str(files[0])!r} first"
+    reader = LabelReader(shown, classes)
     pairs, samples = [], 0
     for file in files:
         for sample in _samples(file, label):
@@ -90,7 +91,7 @@ def from_webdataset(
             cell = None if sample.label is None else _cell(sample.label, label, key)
             pairs += [(text, sample.image) for text in reader.read(samples - 1, cell)]
     if not samples:
-        raise DatasetError(f"no images in {len(files)} shards; expected {', '.join(_IMAGES)}")
+        raise DatasetError(f"no images in {shown}; expected {', '.join(_IMAGES)}")
     reader.finish()
     return group(pairs, concepts, limit=limit, seed=seed, known=classes)
 

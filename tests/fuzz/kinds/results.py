@@ -17,6 +17,7 @@ from tests.fuzz.mutators import (
     mutated_table,
     table_bytes,
 )
+from tests.fuzz.safetensors import packed, storable, unpacked
 from tests.fuzz.trial import Kind, Trial
 from tests.helpers.small import concepts, negatives, pictures, small_model
 from vtcav.diagnostics.result import Diagnostics
@@ -53,7 +54,7 @@ class Results(Kind):
         data = json.loads(manifest.read_bytes())
         kept = sorted(path.name for path in place.iterdir() if path != manifest)
         data["files"] = {name: data["files"][name] for name in kept}
-        what = _changed(random, place, manifest, data)
+        what = changed_result(random, place, manifest, data)
         drawn = random.random() < _DRAWN
         return Trial(what, lambda: self.use(place, drawn), (place.name,))
 
@@ -77,7 +78,7 @@ class Results(Kind):
                 write_report(place, self.folder / "report.html")
 
 
-def _changed(random, place, manifest, data):
+def changed_result(random, place, manifest, data):
     """Change one file of a result and make the hashes right, but for damaged bytes."""
     files = [manifest.name, *data["files"]]
     name = random.choice(files)
@@ -94,6 +95,9 @@ def _changed(random, place, manifest, data):
         with np.load(path) as arrays:
             changed = mutated_dict(random, dict(arrays), mutated_array)
         np.savez(path, **changed)
+    elif path.suffix == ".safetensors":
+        tensors, _ = unpacked(path.read_bytes(), "format")
+        path.write_bytes(packed(storable(mutated_dict(random, tensors, mutated_array))))
     else:
         path.write_bytes(table_bytes(mutated_table(random, pd.read_parquet(path))))
     if isinstance(data, dict) and isinstance(data.get("files"), dict) and name in data["files"]:
@@ -125,6 +129,7 @@ def _made():
         "errors": explainer.errors(some, [0] * 6 + [1] * 6, pictures=2),
         "erasure": explainer.erase(some[0], (1, 1, 9, 9)),
         "diagnostics": explainer.diagnostics(),
+        "versus": vtcav.versus(explainer, explainer, {"cat": some[:6]}),
         "discovery": explainer.discover(pictures(30, seed=9), k=3).attributed(),
     }
 
@@ -136,5 +141,6 @@ _CLASSES = {
     "errors": ErrorAnalysis,
     "erasure": Erasure,
     "diagnostics": Diagnostics,
+    "versus": vtcav.Versus,
     "discovery": vtcav.Discovery,
 }

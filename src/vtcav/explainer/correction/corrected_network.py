@@ -9,15 +9,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from vtcav.errors import CavError, ModelError
 from vtcav.explainer.correction.projections import ConceptRemoval, Direction
 from vtcav.explainer.correction.report import CorrectionReport
 from vtcav.files.manifest import load_manifest, reading, save_result
+from vtcav.files.schema import Saved, checked, checked_array
 from vtcav.models.classifier import Classifier
 from vtcav.models.inspection.fingerprint import fingerprint
-from vtcav.models.inspection.layout import Layout
+from vtcav.models.inspection.layout import Layout, Order
 
 if TYPE_CHECKING:
     from vtcav.models.base import Model
@@ -123,8 +125,9 @@ class CorrectedNetwork(nn.Module):
         with reading(folder, _WHAT.removeprefix("the ")):
             report = CorrectionReport.read(Path(folder), manifest["report"])
             tensors = load_file(Path(folder) / "correction.safetensors")
-            rounds = [_direction(tensors, i) for i in range(manifest["rounds"])]
-            removal = ConceptRemoval(rounds, report.when, _layout(manifest["layout"]))
+            saved = checked(_Saved, manifest)
+            rounds = [_direction(tensors, i) for i in range(saved.rounds)]
+            removal = ConceptRemoval(rounds, report.when, Layout(**saved.layout.model_dump()))
         expected = report.provenance.model
         if not isinstance(module, nn.Module) or fingerprint(module) != expected["fingerprint"]:
             raise CavError(
@@ -135,17 +138,28 @@ class CorrectedNetwork(nn.Module):
         return cls(module, report.layer, removal, report)
 
 
+class _SavedLayout(Saved):
+    order: Order
+    prefix: NonNegativeInt
+    grid: tuple[PositiveInt, ...] | None
+    image: tuple[PositiveInt, ...] | None
+    part: tuple[str | int, ...]
+
+
+class _Saved(Saved):
+    rounds: PositiveInt
+    layout: _SavedLayout
+
+
 def _direction(tensors: Mapping[str, Tensor], i: int) -> Direction:
-    found = Direction(*(tensors[f"rounds.{i}.{name}"] for name in Direction._fields))
-    if not all(bool(tensor.isfinite().all()) for tensor in found):
-        raise ValueError(f"round {i} holds numbers that are not finite")
-    return found
+    """Return the filters and patterns of a round.
 
-
-def _layout(data: Mapping[str, Any]) -> Layout:
-    def pair(sides: list[int] | None) -> tuple[int, int] | None:
-        return None if sides is None else (sides[0], sides[1])
-
-    return Layout(
-        data["order"], data["prefix"], pair(data["grid"]), pair(data["image"]), tuple(data["part"])
-    )
+    Raises:
+        ValueError: When one is missing, of another shape, or not finite.
+    """
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    K, C = arrays[f"rounds.{i}.w"].shape
+    shapes = {"w": (K, C), "P": (K, C)}
+    for name in Direction._fields:
+        checked_array(arrays, f"rounds.{i}.{name}", "float32", *shapes.get(name, (K,)))
+    return Direction(*(tensors[f"rounds.{i}.{name}"] for name in Direction._fields))
