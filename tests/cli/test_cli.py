@@ -17,6 +17,7 @@ from PIL import Image
 
 import vtcav
 from vtcav.cli import main, parser
+from vtcav.results.tables import saved_rows
 
 MODEL = """
 import torch
@@ -198,7 +199,7 @@ def test_saved_cavs_need_no_concept_images(place, capsys):
     assert again["output"] is None
 
 
-def test_explain_class(place, capsys):
+def test_explain_class(place, capsys, monkeypatch):
     sources = ["--concepts", "concepts", "--negatives", "random", "--images", "cats"]
     command = ["explain-class", "cat", "--model", "python:mymodel:build", *sources, "--quiet"]
     assert main([*command, "--layers", "3", "-o", "out"]) == 0
@@ -210,6 +211,14 @@ def test_explain_class(place, capsys):
     assert main([*command, "--layers", "3", "--json", "--limit", "5", "--seed", "3"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert [row["n"] for row in data["summary"]] == [5, 5]
+    assert len(data["images"]) == 5
+    monkeypatch.setattr(saved_rows, "MOST_IN_CSV", 3)
+    few = [*command, "--layers", "3", "--limit", "2"]
+    with pytest.warns(UserWarning, match=r"not written as CSV.*global_attributions \(4 rows\)"):
+        assert main([*few, "-o", "long"]) == 0
+    assert not (place / "long/global_attributions.csv").exists()
+    assert main([*few, "--csv", "-o", "long"]) == 0
+    assert len(pd.read_csv(place / "long/global_attributions.csv")) == 4
 
 
 def test_binary_names_and_negatives_by_concept(place, capsys):

@@ -10,6 +10,8 @@ Example:
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from vtcav.cli.options import IMAGES_HELP, Arguments, Parser, class_of
@@ -27,6 +29,8 @@ def add_options(command: Parser) -> None:
     command.option("--images", images, required=True)
     command.add_groups()
     command.add_run()
+    csv = "write tables of images as CSV also where they have more than 1,000,000 rows"
+    command.add_argument("--csv", action="store_true", help=csv)
     command.add_explainer("tables, maps and figure", integral=True, draws=True)
 
 
@@ -50,7 +54,8 @@ def run(arguments: Arguments) -> None:
         "summary": glob.summary(),
         "images": glob.images if arguments.json else None,
     }
-    arguments.present(glob, data, _print)
+    saved = SimpleNamespace(save=partial(glob.save, csv=arguments.csv or None))
+    arguments.present(saved, data, lambda _: _print(glob))
     arguments.end_run()
 
 
