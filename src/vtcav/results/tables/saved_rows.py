@@ -80,7 +80,7 @@ def write_image_tables(
     if left:
         warn(
             f"not written as CSV, which is for up to {MOST_IN_CSV:,} rows: {', '.join(left)}; the "
-            "Parquet files have all of them, and save(folder, csv=True) writes both"
+            "Parquet files have all of them; save(folder, csv=True), or --csv, writes both"
         )
 
 
