@@ -7,7 +7,7 @@ its direction has a cosine of at least 0.7 with the tag's CAV (of matched or of 
 and the peak of its map lies on the tag in at least 0.8 of the test scenes of the class. Concepts
 found in images of noise must all have a flag.
 
-    python benchmarks/discovery.py --seeds 31,32 [--without 31] [--weights FOLDER]
+    python benchmarks/discovery.py --seeds 81,82 [--without 81] [--weights FOLDER]
 """
 
 import argparse
@@ -132,6 +132,7 @@ def one(seed, tags, weights):
         "k": found.summary.set_index("layer")["k"].to_dict(),
         "found": bool(tagged),
         "tags_found": sorted({row["tag"] for row in tagged}),
+        "tag_concepts": sorted({row["concept"] for row in tagged}),
         "best": best,
         "seconds": round(seconds, 1),
     }
@@ -148,9 +149,9 @@ def noise(seed, weights):
 def main():
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", default="31,32,33,34,35,36,37,38,39,40")
-    parser.add_argument("--without", default="31,32,33")
-    parser.add_argument("--noise", default="31,32")
+    parser.add_argument("--seeds", default="81,82,83,84,85,86,87,88,89,90")
+    parser.add_argument("--without", default="81,82,83,84,85,86,87,88,89,90")
+    parser.add_argument("--noise", default="81,82,83")
     parser.add_argument("--weights", type=Path, help="a folder to keep trained networks in")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -158,17 +159,23 @@ def main():
     def seeds(text):
         return [int(part) for part in text.split(",") if part]
 
-    results = {"with_tags": [], "without_tags": [], "noise": []}
+    rows = []
     for seed in seeds(arguments.seeds):
-        results["with_tags"].append(one(seed, True, arguments.weights))
-        print(results["with_tags"][-1], flush=True)
+        found = one(seed, True, arguments.weights)
+        what = f"seed {seed}, with tags: a concept is the tag"
+        rows.append({"what": what, "value": found["found"], "target": "True", **found})
+        print(rows[-1], flush=True)
     for seed in seeds(arguments.without):
-        results["without_tags"].append(one(seed, False, arguments.weights))
-        print(results["without_tags"][-1], flush=True)
+        found = one(seed, False, arguments.weights)
+        what = f"seed {seed}, without tags: a concept is the tag"
+        rows.append({"what": what, "value": found["found"], "target": "False", **found})
+        print(rows[-1], flush=True)
     for seed in seeds(arguments.noise):
-        results["noise"].append(noise(seed, arguments.weights))
-        print(results["noise"][-1], flush=True)
-    write("discovery", results)
+        found = noise(seed, arguments.weights)
+        what = f"seed {seed}: concepts of noise without a flag"
+        rows.append({"what": what, "value": found["fine"], "target": "0", **found})
+        print(rows[-1], flush=True)
+    write("discovery", rows)
 
 
 if __name__ == "__main__":

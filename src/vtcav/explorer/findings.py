@@ -42,7 +42,7 @@ class Tile:
         v: Its direction [C].
         mean: The mean of the feature maps over all places of the photographs [C].
         examples: The patches that show it most, each of another photograph, the first one most.
-        negatives: PhotoOrder that show it least.
+        negatives: Photographs that show it least.
         level: fine, look or do not use.
         note: Why it is not fine.
         stability: The lower of the cosines with what other starts and halves of the photographs
@@ -71,7 +71,7 @@ class FoundTiles:
         layer: The layer.
         photographs: The keys of the photographs that it was found in.
         tiles: The found concepts, in the order of their stability.
-        skipped: PhotoOrder that could not be read, with reasons.
+        skipped: Photographs that could not be read, with reasons.
     """
 
     layer: str
