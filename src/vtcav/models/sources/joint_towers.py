@@ -110,6 +110,11 @@ def load_towers(name: str) -> Towers:
         network, info = transformers.AutoModel.from_pretrained(
             name, **LOCAL, output_loading_info=True
         )
+    except ImportError as error:  # the folder is not to blame
+        raise ModelError(
+            f"transformers cannot import what the image-text model in {name!r} needs: {error} "
+            "Install versions of torch, torchvision and transformers that fit each other"
+        ) from error
     except Exception as error:  # the parser of a foreign format, whatever the folder holds
         raise ModelError(
             f"cannot load an image-text model from {name!r}: {error}. Expected a folder of "

@@ -54,7 +54,8 @@ def load(name: str, settings: LoadSettings) -> Source:
     if prompts is None:
         raise ModelError(
             f"hf:{name} is an image-text model, which has no classes of its own: pass prompts as "
-            "class names, class_names=['a photo of a cat', 'a photo of a dog']"
+            "class names, class_names=['a photo of a cat', 'a photo of a dog'], or a file with one "
+            "in each line (--class-names FILE)"
         )
     if settings.weights is not None or settings.binary or settings.output is not None:
         raise ModelError(
