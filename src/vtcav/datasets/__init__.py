@@ -10,6 +10,7 @@ from vtcav.datasets.boxes import from_boxes
 from vtcav.datasets.broden import from_broden
 from vtcav.datasets.coco import from_coco
 from vtcav.datasets.concept_images import ConceptImages
+from vtcav.datasets.databases import from_lmdb
 from vtcav.datasets.folders import from_folders
 from vtcav.datasets.huggingface import from_huggingface
 from vtcav.datasets.masks import from_masks
@@ -29,6 +30,7 @@ __all__ = [
     "from_coco",
     "from_folders",
     "from_huggingface",
+    "from_lmdb",
     "from_masks",
     "from_table",
     "from_torch",

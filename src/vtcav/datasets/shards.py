@@ -88,7 +88,7 @@ def from_webdataset(
             if sample.image is None:
                 continue
             samples += 1
-            cell = None if sample.label is None else _cell(sample.label, label, key)
+            cell = None if sample.label is None else label_cell(sample.label, label, key)
             pairs += [(text, sample.image) for text in reader.read(samples - 1, cell)]
     if not samples:
         raise DatasetError(f"no images in {shown}; expected {', '.join(_IMAGES)}")
@@ -128,8 +128,18 @@ def _samples(file: Path, label: str) -> Iterator[_Sample]:
     yield from found.values()
 
 
-def _cell(content: bytes, label: str, key: str | None) -> Any:
-    """Return the label in a file of a sample."""
+def label_cell(content: bytes, label: str, key: str | None) -> Any:
+    """Return the label that a file holds.
+
+    Args:
+        content: Its bytes.
+        label: Its suffix: JSON, or else a number or a text.
+        key: The key in JSON.
+
+    Example:
+        >>> label_cell(b"3", "cls", None), label_cell(b'{"kind": "cat"}', "json", "kind")
+        (3, 'cat')
+    """
     text = content.decode("utf-8", "replace").strip()
     if label.lower().endswith("json"):
         try:

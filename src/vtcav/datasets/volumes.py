@@ -22,7 +22,7 @@ _UNEVEN = 0.02  # of the usual distance between slices
 _FEWEST = 2
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class SeriesVolume(ImageRef):
     """A volume of DICOM slices.
 
