@@ -12,6 +12,7 @@ from tests.helpers import literal, oracle
 from tests.helpers.medical import check_no_patient, dicom
 from tests.helpers.volumes import PREPROCESS, SHAPE, cube_net, cubes, pictures
 from vtcav import ImageError, ModelError, Preprocess
+from vtcav.diagnostics.result import Diagnostics
 from vtcav.evaluation import insertion_deletion, localise_folder
 from vtcav.evaluation.compare.compute import compare
 from vtcav.explorer.session import Session
@@ -145,7 +146,41 @@ def test_results_are_saved_and_read(local, explainer, tmp_path):
     # slices in the middle of scans look alike, which makes no copies of them
     assert not diagnostics.table["meaning"].str.contains("cop(?:y|ies) of others").any()
     assert diagnostics.place("4", "bright").shape == (6, 8, 10)
-    diagnostics.save(tmp_path / "diagnostics")
+    folder = diagnostics.save(tmp_path / "diagnostics")
+    assert (Diagnostics.load(folder).place("4", "bright") == diagnostics.place("4", "bright")).all()
+
+
+def test_runs_and_the_cache_hold_volumes(model, examples, explainer, tmp_path):
+    concept, negatives = examples
+    images = pictures(cubes(3, 5)[0])
+    first = explainer.explain_class("cube", images, run=tmp_path / "run")
+    again = explainer.explain_class("cube", images, run=tmp_path / "run")
+    assert again.attributions.equals(first.attributions)
+    banks = []
+    for _ in range(2):
+        own = vtcav.VisualTCAV(model, ["4"], cache=tmp_path / "cache")
+        banks.append(own.fit({"bright": concept}, negatives, null_cavs=20, bootstraps=5).cavs)
+    taken = banks[1].from_cache["concept 'bright'"]
+    assert all(found == asked for found, asked in taken.values())
+    assert torch.equal(banks[0].layers["4"].location_pos, banks[1].layers["4"].location_pos)
+
+
+def test_a_second_input_travels_with_a_volume(examples):
+    class Aged(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = cube_net()
+
+        def forward(self, volumes, age):
+            return self.body(volumes) + age[:, :1]
+
+    given = {f"image[{i}]": [float(i)] for i in range(11)}
+    model = vtcav.Classifier(Aged().eval(), ["a", "b", "c"], PREPROCESS, second=given)
+    concept, negatives = examples
+    own = vtcav.VisualTCAV(model, ["network.body.4"]).fit({"b": concept}, negatives, null_cavs=0)
+    local = own.explain(concept[0], classes=["a"])
+    assert local.attributions["attribution"].item() > 0.5
+    assert local.picture.shape == (*SHAPE, 3)
 
 
 def test_one_slice_is_a_picture(examples):

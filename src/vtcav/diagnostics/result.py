@@ -313,9 +313,10 @@ def _read_arrays(folder: Path, data: _Saved) -> dict[str, NDArray[np.float64]]:
         for name in ("cosines", "corrected"):
             checked_array(arrays, f"{name}/{i}", "float64", K, K, gaps=True)
         for name in ("place_pos", "place_neg"):
-            checked_array(arrays, f"{name}/{i}", "float64", K, -1, -1, gaps=True)
+            sides = 3 if getattr(arrays.get(f"{name}/{i}"), "ndim", 3) == 4 else 2  # of volumes
+            checked_array(arrays, f"{name}/{i}", "float64", K, *[-1] * sides, gaps=True)
     if len(data.layers) > 1:
         for k in range(K):
-            sides = len(data.layers), len(data.layers)
-            checked_array(arrays, f"agreement/{k}", "float64", *sides, gaps=True)
+            square = len(data.layers), len(data.layers)
+            checked_array(arrays, f"agreement/{k}", "float64", *square, gaps=True)
     return arrays

@@ -25,7 +25,7 @@ _FORMS: Mapping[str, Mapping[str, tuple[str | int, ...]]] = {
     "zero": {"scores": ("f", "rows", "T"), "spread": ("f", "some"), "raised": ("b", "some")},
 }
 """A letter for the kind (floating point, whole, bytes, truth values), then the shape. The same
-name of a size is the same size, also of what asks for the entry."""
+name of a size is the same size, also of what asks for the entry. Of volumes d stands before h."""
 
 _KINDS = {torch.int64: "i", torch.uint8: "u", torch.bool: "b"}
 _KINDS |= {torch.float32: "f", torch.float64: "f"}
@@ -56,6 +56,8 @@ def misfit(
         return f"expected {sorted(form)}, got {sorted(tensors)}"
     for name, (letter, *shape) in form.items():
         tensor = tensors[name]
+        if "d" in sizes and "h" in shape:
+            shape.insert(shape.index("h"), "d")
         found = _KINDS.get(tensor.dtype, "")
         if found != letter or (kind == "gap" and dtype not in (None, tensor.dtype)):
             return f"{name!r} is {tensor.dtype}"

@@ -138,7 +138,8 @@ class LearningCache:
         """Return the sizes of the network that entries depend on, by their names."""
         sizes = dict(self._sizes)
         if layer is not None:
-            sizes |= zip("Chw", self._shapes[layer], strict=True)
+            C, *sides = self._shapes[layer]
+            sizes |= {"C": C, **dict(zip("dhw"[-len(sides) :], sides, strict=True))}
         return sizes
 
     def dtype(self, layer: str | None) -> torch.dtype | None:

@@ -47,7 +47,7 @@ class PartRecord(Saved):
     used: Annotated[int, Field(ge=0)]
     skipped: tuple[Skipped, ...]
     sums: Mapping[str, str]
-    shape: tuple[()] | tuple[int, int, int]
+    shape: tuple[()] | tuple[int, int, int] | tuple[int, int, int, int]
     first: str
     facts: tuple[tuple[int, int, str], ...]
 
@@ -58,7 +58,7 @@ class PartRecord(Saved):
             used=part.used,
             skipped=part.skipped,
             sums={layer: _encoded(values) for layer, values in part.sums.items()},
-            shape=part.shape,  # type: ignore[arg-type]  # the network's inputs have three sizes
+            shape=part.shape,  # type: ignore[arg-type]  # the network's inputs have three sizes, or four
             first=part.first,
             facts=tuple((fact.size, fact.mtime_ns, fact.digest) for fact in part.facts),
         )
