@@ -33,7 +33,6 @@ class GatheredRows:
         self._held = self._length = 0
         self._p_values: PValueCounts | None = None
         self._home: _TemporaryFolder | None = None
-        self._on_disk = False
 
     def add(self, table: pa.Table) -> None:
         """Add the rows of a part."""
@@ -41,26 +40,29 @@ class GatheredRows:
             self._p_values = self._p_values or PValueCounts()
             self._p_values.add(table["p_value"].to_numpy())
         self._length += len(table)
-        self._on_disk = self._on_disk or self._length > stored_rows.MOST_IN_MEMORY
-        if self._on_disk and self._kept:
-            self._tables = []
+        if self._kept:
             return
         self._tables.append(table)
         self._held += len(table)
         if self._on_disk and self._held > _FLUSHED:
             self._flush()
 
+    @property
+    def _on_disk(self) -> bool:
+        return self._length > stored_rows.MOST_IN_MEMORY
+
     def rows(self) -> ImageRows:
         """Return all rows, with q-values over all of them where they have p-values."""
-        if not self._on_disk:
-            frame = plain(pa.concat_tables(self._tables))
-            if self._p_values is not None:
-                frame["q_value"] = self._p_values.q_values(frame["p_value"].to_numpy())
-            return HeldRows(frame)
-        if not self._kept and self._tables:
-            self._flush()
-        files = sorted(self._home.path.iterdir()) if self._home else self._kept
-        return StoredRows(files, self._p_values, self._home)
+        if self._on_disk:
+            if self._tables:
+                self._flush()
+            files = sorted(self._home.path.iterdir()) if self._home else self._kept
+            return StoredRows(files, self._p_values, self._home)
+        tables = [parquet.read_table(path, memory_map=False) for path in self._kept]
+        frame = plain(pa.concat_tables(tables or self._tables))
+        if self._p_values is not None:
+            frame["q_value"] = self._p_values.q_values(frame["p_value"].to_numpy())
+        return HeldRows(frame)
 
     def _flush(self) -> None:
         """Write the rows in memory to a temporary file.

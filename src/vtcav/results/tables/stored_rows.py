@@ -151,15 +151,19 @@ class _PairFile:
 
     def rows(self, pair: Pair) -> pd.DataFrame:
         """Read the rows of a layer and a concept."""
+        import pandas as pd
+
         columns = {}
         for name in self._columns:
             parts = [self._read(*segment[name], name) for segment in self._segments[pair]]
-            column = pa.array(np.concatenate(parts))
+            column = np.concatenate(parts)
             if name in self._texts:
-                texts = pa.array(list(self._texts[name]), pa.large_string())
-                column = pa.DictionaryArray.from_arrays(column, texts)
-            columns[name] = column
-        return plain(pa.table(columns))
+                # one text for all rows that have it: notes are long
+                texts = np.array(list(self._texts[name]), object)
+                columns[name] = pd.Series(texts[column], dtype=object)
+            else:
+                columns[name] = pd.Series(column)
+        return pd.DataFrame(columns)
 
     def _read(self, start: int, length: int, name: str) -> NDArray[Any]:
         kind = self._kinds[name]
