@@ -8,6 +8,8 @@ disturbed, byte for byte, and what is left on disk has to be whole:
   and the run itself is once more in the end;
 - **studies**: `vtcav run` is killed or interrupted by Ctrl-C at random moments, in turn, and begun
   again; the same command goes on, and Ctrl-C ends with exit code 130 and one line;
+- **scarcity**: `vtcav run` with few descriptors, little address space, small files; it is refused
+  in a line, and the same command goes on when there is enough;
 - **shared cache**: four processes learn overlapping concepts at once with one cache that is too
   small for all of them, so that they also remove each other's entries;
 - **full disk**: cache, run folder, temporary files and a file of CAVs on a file system of a few
@@ -173,16 +175,7 @@ output: out
 
 def studies(place, wanted, seed):
     """Kill and interrupt `vtcav run`, and begin it again."""
-    from PIL import Image
-
-    chance, place = random.Random(seed), place / "study"
-    place.mkdir()
-    for number, (name, count) in enumerate((("some", 10), ("rest", 30), ("seen", 150))):
-        (place / name).mkdir()
-        for i, pixels in enumerate(pictures(count, number)):
-            Image.fromarray(pixels).save(place / name / f"{i}.png")
-    (place / "mymodel.py").write_text(MODEL)
-    (place / "study.yaml").write_text(STUDY)
+    chance, place = random.Random(seed), study_in(place / "study")
     start = time.monotonic()
     assert begun(place, "expected").wait() == 0
     whole, done, codes = time.monotonic() - start, 0, []
@@ -211,10 +204,67 @@ def studies(place, wanted, seed):
     }
 
 
-def begun(place, output):
-    """Begin the study."""
+def study_in(place):
+    """Make a folder with a study, its images and its network."""
+    from PIL import Image
+
+    place.mkdir()
+    for number, (name, count) in enumerate((("some", 10), ("rest", 30), ("seen", 150))):
+        (place / name).mkdir()
+        for i, pixels in enumerate(pictures(count, number)):
+            Image.fromarray(pixels).save(place / name / f"{i}.png")
+    (place / "mymodel.py").write_text(MODEL)
+    (place / "study.yaml").write_text(STUDY)
+    return place
+
+
+def begun(place, output, limit=None):
+    """Begin the study; `limit` is a resource and how much of it there is."""
     command = [sys.executable, "-m", "vtcav", "run", "study.yaml", "-o", output, "--no-cache"]
-    return subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command,
+        cwd=place,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=None if limit is None else lambda: resource.setrlimit(limit[0], [limit[1]] * 2),
+    )
+
+
+SCARCE = {
+    "descriptors": (resource.RLIMIT_NOFILE, (8, 12, 16, 20, 28, 40)),
+    "bytes of address space": (resource.RLIMIT_AS, (10**9, 2 * 10**9, 3 * 10**9, 4 * 10**9)),
+    "bytes of a file": (resource.RLIMIT_FSIZE, (100, 2_000, 8_000, 30_000)),
+}
+
+
+def scarcity(place):
+    """Run a study with too little of something, then the same command with enough.
+
+    With too little it ends whole, or is refused in a line; a system that has no memory left may
+    also kill it. Then it goes on to the tables of a run that lacked nothing.
+    """
+    place = study_in(place / "scarce")
+    assert begun(place, "expected").wait() == 0
+    expected, ends, wrong = all_tables(place / "expected"), {}, []
+    for what, (kind, amounts) in SCARCE.items():
+        for amount in amounts:
+            case = f"{amount} {what}"
+            process = begun(place, "out", (kind, amount))
+            said = process.communicate()[1].decode(errors="replace").strip()
+            ends[case] = f"{process.returncode}: {said.splitlines()[-1][:200] if said else ''}"
+            killed = process.returncode < 0 and kind == resource.RLIMIT_AS
+            if process.returncode not in (0, 1) and not killed:
+                wrong.append(f"{case}: exit code {process.returncode}")
+            if "Traceback" in said and "vtcav/cli" in said:
+                wrong.append(f"{case}: a traceback")
+            if process.returncode == 0 and all_tables(place / "out") != expected:
+                wrong.append(f"{case}: other tables")
+            if begun(place, "out").wait() or all_tables(place / "out") != expected:
+                wrong.append(f"{case}: does not go on to the same tables")
+            left = [path.name for path in (place / "out").rglob(".vtcav-*")]
+            wrong += [f"{case}: {name} is left over" for name in left]
+            shutil.rmtree(place / "out")
+    return {"ends": ends, "wrong": wrong, "passed": not wrong}
 
 
 def all_tables(out):
@@ -405,6 +455,7 @@ def main(wanted=30, seed=0):
             "seed": seed,
             "kills": kills(place, wanted, seed, expected, context),
             "studies": studies(place, max(2, wanted // 3), seed),
+            "scarcity": scarcity(place),
             "shared_cache": shared(place, seed, context),
             "full_disk": full_disk(place, expected, expected_bank),
             "read_only": read_only(place, expected_bank),
