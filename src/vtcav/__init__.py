@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ImageError,
         LayerError,
         ModelError,
+        SystemLimitError,
         VtcavError,
     )
     from vtcav.explainer.runs.run_folder import DamagedPartWarning
@@ -49,7 +50,7 @@ _HOMES = {
     for module, names in {
         "diagnostics.result": "Diagnostics",
         "errors": "CavError ConceptError DatasetError ExplanationError ExtraError ImageError"
-        " LayerError ModelError VtcavError",
+        " LayerError ModelError SystemLimitError VtcavError",
         "explainer.correction.corrected_network": "CorrectedNetwork",
         "explainer.versus.result": "Versus",
         "explainer.versus.versus": "versus",
@@ -129,6 +130,7 @@ __all__ = [
     "SkippedImageWarning",
     "Study",
     "StudyError",
+    "SystemLimitError",
     "Versus",
     "VisualTCAV",
     "VtcavError",

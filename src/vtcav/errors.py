@@ -10,13 +10,15 @@ VtcavError
 ├── CavError              a bank of CAVs does not fit the network, layer or preprocessing
 ├── ExplanationError      an explanation cannot be computed, saved or loaded as asked
 ├── StudyError            a study's file is wrong; the message has the line (in vtcav.study)
-└── ExtraError            an optional package is needed and not installed
+├── ExtraError            an optional package is needed and not installed
+└── SystemLimitError      the system gives no more files, which is no image's fault
 ```
 
 Every message says what was expected, what was found instead and what to do.
 """
 
 import contextlib
+import errno
 import inspect
 import os
 import warnings
@@ -64,6 +66,26 @@ class ExplanationError(VtcavError):
 
 class ExtraError(VtcavError):
     """A feature needs an optional package that is not installed."""
+
+
+class SystemLimitError(VtcavError):
+    """The system lets the process open no more files, which is the fault of no image."""
+
+
+def check_system(error: BaseException) -> None:
+    """Refuse to take for a picture's fault what would befall the next picture as well.
+
+    Raises:
+        SystemLimitError: When the system opened no more files.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
+            raise SystemLimitError(
+                f"the system opens no more files for this process ({cause.strerror}); raise the "
+                "limit (ulimit -n), or close what holds them"
+            ) from error
+        cause = cause.__cause__ or cause.__context__
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:

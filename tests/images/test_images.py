@@ -1,8 +1,10 @@
 """Every kind of source and file, and that no picture disappears without a word."""
 
+import contextlib
 import hashlib
 import os
 import pickle
+import resource
 import shutil
 import signal
 import struct
@@ -24,7 +26,7 @@ from PIL import Image, PngImagePlugin
 
 import vtcav.images.batches
 import vtcav.images.decoding
-from vtcav.errors import ImageError
+from vtcav.errors import ImageError, SystemLimitError
 from vtcav.images.batches import Batches, computed_ahead
 from vtcav.images.decoding import as_rgb
 from vtcav.images.listing import collect, subfolders
@@ -647,6 +649,26 @@ def test_strict_raises_at_the_first_bad_file(tmp_path):
     with pytest.raises(ImageError, match=r"cannot read '.*b.png': the file is empty"):
         list(batches)
     assert len(batches.used) == 1
+
+
+def test_too_few_descriptors_are_no_pictures_fault(tmp_path):
+    """Left out, all others would stand for a set that nobody asked for."""
+    for i in range(4):
+        save(tmp_path / f"{i}.png")
+    batches, held = batches_of(collect(tmp_path)), []
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        with pytest.raises(SystemLimitError, match="opens no more files for this process"):
+            list(batches)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for each in held:
+            os.close(each)
+    assert not batches.skipped
 
 
 def test_no_readable_picture_at_all_is_an_error(tmp_path):

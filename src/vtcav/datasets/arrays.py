@@ -18,6 +18,7 @@ from vtcav.datasets import hdf5_probe
 from vtcav.datasets.cells import LabelReader
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group, unknown
 from vtcav.errors import DatasetError, ExtraError
+from vtcav.images.decoding import reason_of
 from vtcav.images.opening import picture_of
 from vtcav.images.references import ImageRef, UnreadableError
 
@@ -49,7 +50,7 @@ class ArrayRowImage(ImageRef):
                 return ImageRef(self.name, picture_of(np.asarray(arrays[self.array][self.row])))
         except Exception as error:
             # damaged files are met with exceptions of every kind
-            raise UnreadableError(self.name, str(error) or type(error).__name__) from error
+            raise UnreadableError(self.name, reason_of(error)) from error
 
 
 def from_arrays(

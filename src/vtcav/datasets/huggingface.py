@@ -12,7 +12,7 @@ import numpy as np
 
 from vtcav.datasets.cells import LabelReader, image_of
 from vtcav.datasets.concept_images import ConceptImages, Wanted, check_known, group, names
-from vtcav.errors import DatasetError
+from vtcav.errors import DatasetError, check_system
 from vtcav.images.references import ImageRef, UnreadableError
 
 
@@ -171,5 +171,6 @@ class RowImage(ImageRef):
             cell = self.dataset[self.row][self.column]
         except Exception as error:
             # a data set is foreign code, which fails in its own ways
+            check_system(error)
             raise UnreadableError(self.name, str(error) or type(error).__name__) from error
         return image_of(self.name, cell)

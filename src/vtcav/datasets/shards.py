@@ -14,6 +14,7 @@ from typing import Any
 from vtcav.datasets.cells import LabelReader
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group
 from vtcav.errors import DatasetError
+from vtcav.images.decoding import reason_of
 from vtcav.images.references import ImageRef, UnreadableError
 
 _IMAGES = ["jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "npy", "npz", "dcm"]
@@ -45,7 +46,7 @@ class ShardImage(ImageRef):
                 file.seek(self.offset)
                 content = file.read(self.size)
         except OSError as error:
-            raise UnreadableError(self.name, str(error.strerror or error).lower()) from error
+            raise UnreadableError(self.name, reason_of(error)) from error
         if len(content) < self.size:
             raise UnreadableError(self.name, "the shard ends before the image does")
         return ImageRef(self.name, content)

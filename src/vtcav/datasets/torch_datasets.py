@@ -20,7 +20,7 @@ from vtcav.datasets.cells import (
     whole_label,
 )
 from vtcav.datasets.concept_images import ConceptImages, Wanted, check_known, group, names
-from vtcav.errors import DatasetError
+from vtcav.errors import DatasetError, check_system
 from vtcav.images.references import ImageRef, UnreadableError
 
 # Attributes of torchvision's data sets with the paths of images and the numbers of labels.
@@ -259,6 +259,7 @@ class ItemImage(ImageRef):
             value = _of_mapping(item, _IMAGES, self.index) if mapping else next(iter(item))
         except Exception as error:
             # a data set is foreign code, which fails in its own ways
+            check_system(error)
             raise UnreadableError(self.name, str(error) or type(error).__name__) from error
         try:
             return image_of(self.name, value)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageFile, ImageOps, PngImagePlugin, TiffImagePlugin
 
-from vtcav.errors import ImageError
+from vtcav.errors import ImageError, check_system
 
 # The errors by which Pillow's plugins say that a file is not theirs.
 _NOT_MINE = (SyntaxError, IndexError, TypeError, struct.error)
@@ -426,7 +426,12 @@ def _check_size(image: Image.Image) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """Return why a picture cannot be read, as the end of a sentence."""
+    """Return why a picture cannot be read, as the end of a sentence.
+
+    Raises:
+        SystemLimitError: As `check_system`.
+    """
+    check_system(error)
     if isinstance(error, ImageError):
         return str(error)
     if isinstance(error, Image.DecompressionBombError):
