@@ -2,8 +2,8 @@
 
 Each size runs in a process of its own: learning one concept from N / 2 examples and N / 2
 negatives (with null and bootstrap CAVs), explaining a class of N images, with two concepts at
-three layers, and ranking N images. Pictures are files of their own. They and the network are small
-on purpose: what is kept of each image weighs more beside them.
+three layers, ranking N images, and finding concepts in N images. Pictures are files of their own.
+They and the network are small on purpose: what is kept of each image weighs more beside them.
 
     python benchmarks/memory.py            # 500 and 5,000 examples, 1,000 and 20,000 images
     python benchmarks/memory.py 100 400 100 400
@@ -85,6 +85,12 @@ def rank(folder, count):
     assert len(fitted.rank(files, "red").table) == count
 
 
+def discover(folder, count):
+    """Find concepts that nobody named in many images."""
+    files = sorted(folder.iterdir())[:count]
+    assert explainer().discover(files, k=6).images == count
+
+
 def peak():
     """Return the most memory that this process held, in MB."""
     unit = 1 if sys.platform == "darwin" else 1024
@@ -112,6 +118,7 @@ def main(few=500, many=5000, some=1000, most=20000):
             ("learn", (few, many)),
             ("explain", (some, most)),
             ("rank", (some, most)),
+            ("discover", (some, most)),
         ):
             peaks = {str(count): round(measured(what, folder, count), 1) for count in counts}
             results["peak_MB"][what] = peaks
@@ -124,7 +131,8 @@ def main(few=500, many=5000, some=1000, most=20000):
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--one"]:
-        work = {"draw": draw, "learn": learn, "explain": explain, "rank": rank}[sys.argv[2]]
+        known = (draw, learn, explain, rank, discover)
+        work = {each.__name__: each for each in known}[sys.argv[2]]
         work(Path(sys.argv[3]), int(sys.argv[4]))
         print(peak())
     else:

@@ -12,6 +12,7 @@ from tests.helpers.marked import SIDE, net, scenes
 from tests.helpers.small import pictures, small_explainer, small_model
 from vtcav.errors import CavError, ExplanationError, ExtraError, ImageError
 from vtcav.method.concept_map import contraharmonic_mean, raw_map
+from vtcav.report.discovery import write_discovery
 
 
 def explainer(activation=None, **options):
@@ -229,6 +230,22 @@ def test_attributions_are_those_of_the_named_concept(found, tmp_path):
     assert first["attribution"] == pytest.approx(expected["mean"].iloc[0], rel=1e-4, abs=1e-6)
 
 
+def shown_most(result, tmp_path):
+    """The image of each class with the most that is not covered, also on the page."""
+    shown = result.most_uncovered()
+    assert [one.class_name for one in shown] == result.coverage["class_name"].tolist()
+    for one in shown:
+        rows = result._coverage[result._coverage["class_name"] == one.class_name]
+        left = rows["attribution"] - rows["covered"]
+        assert one.map.sum() == pytest.approx(left.max(), abs=1e-5)
+        assert one.share == pytest.approx((left / rows["attribution"])[left.idxmax()])
+        np.testing.assert_array_equal(one.picture, scenes()[0][int(one.image[6:-1])])
+    loaded = vtcav.Discovery.load(tmp_path).most_uncovered()
+    np.testing.assert_array_equal(loaded[0].picture, shown[0].picture)
+    page = write_discovery(result, tmp_path / "page.html").read_text("utf-8")
+    assert f"Uncovered attribution to {shown[0].class_name} at 1" in page
+
+
 def test_coverage_with_one_concept_is_its_concept_attribution(found, tmp_path):
     own = explainer(fill=None)
     home = vtcav.Discovery.load(found.save(tmp_path), own, scenes()[0])
@@ -252,6 +269,7 @@ def test_coverage_with_one_concept_is_its_concept_attribution(found, tmp_path):
     )
     result.save(tmp_path)
     assert vtcav.Discovery.load(tmp_path).coverage.equals(table)
+    shown_most(result, tmp_path)
     with pytest.raises(ExplanationError, match="no map of what is uncovered"):
         result.uncovered_map("1", "nowhere")
     assert found.coverage.empty

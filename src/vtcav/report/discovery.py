@@ -6,15 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from vtcav.report.methods import provenance_text
 from vtcav.report.page import environment, frame, write_page
 from vtcav.results.discovery.discovery import Discovery
 from vtcav.results.figures.data_uri import data_uri
+from vtcav.results.figures.overlay import flat_overlay
 from vtcav.results.words import clear, value
 
-_SIDE = 96
+_SIDE, _LARGE = 96, 192
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,27 @@ def _page(found: Discovery) -> str:
                 }
                 for row in found.coverage.to_dict("records")
             ],
+            uncovered=[
+                {
+                    "picture": data_uri(one.picture, _LARGE),
+                    "overlay": data_uri(_uncovered(one.picture, one.map), _LARGE),
+                    "layer": clear(one.layer),
+                    "name": clear(one.class_name),
+                    "image": clear(one.image),
+                    "share": f"{one.share:.0%}".replace("%", " %"),
+                }
+                for one in found.most_uncovered()
+            ],
             provenance=provenance_text(["the discovery"], [found.provenance]),
         )
     )
     return page
+
+
+def _uncovered(picture: NDArray[np.uint8], left: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return the attribution that is not covered over its picture, brightest at its highest."""
+    scaled = left / max(float(left.max()), 1e-12)
+    return flat_overlay(picture, (0.0, 0.0, 1.0, 1.0), scaled, _LARGE)
 
 
 def _card(found: Discovery, row: dict[Any, Any], attributions: pd.DataFrame) -> _Card:

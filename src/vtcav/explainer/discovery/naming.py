@@ -96,12 +96,12 @@ class DiscoveryHome:
 
     def uncovered(
         self, layers: Sequence[str], images: int, seed: int
-    ) -> tuple[pd.DataFrame, list[NDArray[np.float32]]]:
+    ) -> tuple[pd.DataFrame, list[NDArray[np.float32]], dict[str, NDArray[np.uint8]]]:
         """Return what named concepts cover of the attributions, as `uncovered` does; or nothing."""
         named = self.named()
         own = [layer for layer in layers if named is not None and layer in named.cavs.layers]
         if named is None or not own or self.refs is None:
-            return pd.DataFrame(), []
+            return pd.DataFrame(), [], {}
         return uncovered(named, own, by_prediction(self.model, self.refs, images, seed, IMAGES))
 
     def concept_map(self, concept: FoundConcept, image: Any) -> NDArray[np.float32]:

@@ -77,15 +77,20 @@ def respond(run: Pass, learned: LearnedSet, v: Mapping[str, Array]) -> dict[str,
     Raises:
         ImageError: When an image cannot be read any more.
     """
-    parts: dict[str, list[tuple[Tensor, ...]]] = {layer: [] for layer in v}
+    N, done = len(learned.used), 0
+    # in one block each, as small tensors of every batch would leave gaps in memory
+    found: dict[str, Responses] = {}
     with closing(feature_maps(run, learned, list(v))) as passing:
         for maps in passing:
-            for layer, own in parts.items():
+            for layer, directions in v.items():
                 F = maps[layer]
-                R = raw_map(F, torch.from_numpy(v[layer]).to(F))
-                peaks, cells = R.flatten(2).max(2)
-                values = contraharmonic_mean(R, R.ndim - 2)
-                own.append(tuple(t.cpu() for t in (values, peaks, cells)))
-    return {
-        layer: Responses(*map(torch.cat, zip(*own, strict=True))) for layer, own in parts.items()
-    }
+                R = raw_map(F, torch.from_numpy(directions).to(F))
+                own = contraharmonic_mean(R), *R.flatten(2).max(2)
+                if layer not in found:
+                    blocks = (torch.empty(N, t.shape[1], dtype=t.dtype) for t in own)
+                    found[layer] = Responses(*blocks)
+                here = found[layer]
+                for block, part in zip((here.values, here.peaks, here.cells), own, strict=True):
+                    block[done : done + len(part)] = part.cpu()
+            done += len(F)
+    return found

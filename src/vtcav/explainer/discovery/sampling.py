@@ -35,13 +35,38 @@ NOISE_IMAGES = 64
 Array = NDArray[np.float32]
 
 
+class _Places:
+    """Feature maps at P places of each of some images, in one block [n, P, C].
+
+    Many small arrays between the large ones of the passes would leave gaps in memory that no
+    batch of feature maps fits into, and memory would grow with every batch.
+
+    Args:
+        images: The number of images that give places.
+        first: The places of the first [P, C].
+    """
+
+    def __init__(self, images: int, first: Array) -> None:
+        self._rows = np.empty((images, *first.shape), np.float32)
+        self._count = 0
+
+    def add(self, rows: Array) -> None:
+        """Add the places of an image."""
+        self._rows[self._count] = rows
+        self._count += 1
+
+    def of_images(self) -> Array:
+        """Return the places by image [n, P, C]."""
+        return self._rows[: self._count]
+
+
 @dataclass(eq=False)
 class Sample:
     """Feature maps at a few places of images, at every layer.
 
     Attributes:
         learned: The images after the pass, with the feature maps that are kept.
-        places: Feature maps [P, C] of each image that gives some, by layer.
+        places: Feature maps at places of the images that give some, by layer.
         total: The sum and the sum of squares of the network's inputs, by channel [2, 3].
         pixels: How many inputs these are the sums of.
         size: The shape of an input [3, H, W].
@@ -49,7 +74,7 @@ class Sample:
     """
 
     learned: LearnedSet
-    places: dict[str, list[Array]] = field(default_factory=dict)
+    places: dict[str, _Places] = field(default_factory=dict)
     total: Tensor = field(default_factory=lambda: torch.zeros(2, 1, dtype=torch.float64))
     pixels: int = 0
     size: tuple[int, ...] = ()
@@ -57,19 +82,17 @@ class Sample:
 
     def per_image(self, layer: str) -> int:
         """Return the number of places of an image at a layer."""
-        return len(self.places[layer][0])
+        return int(self.places[layer].of_images().shape[1])
 
     def halves(self, layer: str) -> tuple[Array, Array]:
         """Return the places [n, C] of a random half of the images, and those of the others."""
-        own = self.places[layer]
-        first, second = (
-            np.concatenate([own[image] for image in half.tolist()]) for half in halves(len(own))
-        )
-        return first, second
+        own = self.places[layer].of_images()
+        first, second = (own[half.numpy()] for half in halves(len(own)))
+        return _flat(first), _flat(second)
 
     def all(self, layer: str) -> Array:
         """Return the places of all images [n, C]."""
-        return np.concatenate(self.places[layer])
+        return _flat(self.places[layer].of_images())
 
 
 def sample_places(
@@ -158,7 +181,14 @@ def _add_places(
         count = min(h * w, PER_IMAGE, max(1, PLACES // images))
         chosen = torch.from_numpy(drawn.choice(h * w, count, replace=False)).to(F.device)
         rows = F[n].flatten(1)[:, chosen].T.float().cpu().numpy()
-        sample.places.setdefault(layer, []).append(rows)
+        if layer not in sample.places:
+            sample.places[layer] = _Places(min(images, PLACES), rows)
+        sample.places[layer].add(rows)
+
+
+def _flat(places: Array) -> Array:
+    """Return places by image [n, P, C] as one table [n P, C]."""
+    return places.reshape(-1, places.shape[2])
 
 
 def _add_inputs(sample: Sample, x: Tensor) -> None:

@@ -22,7 +22,7 @@ from vtcav.files.manifest import (
 from vtcav.files.schema import checked
 from vtcav.images.references import Skipped
 from vtcav.parameters import Whole, check
-from vtcav.results.discovery.found import FoundConcept
+from vtcav.results.discovery.found import FoundConcept, UncoveredImage
 from vtcav.results.discovery.saved import ATTRIBUTIONS, SavedDiscovery, read_parts
 from vtcav.results.provenance import Provenance
 from vtcav.results.tables.shapes import json_text, printable
@@ -55,8 +55,8 @@ class Home(Protocol):
 
     def uncovered(
         self, layers: Sequence[str], images: int, seed: int
-    ) -> tuple[pd.DataFrame, list[NDArray[np.float32]]]:
-        """Return what named concepts cover of the attributions of images, and maps of the rest."""
+    ) -> tuple[pd.DataFrame, list[NDArray[np.float32]], dict[str, NDArray[np.uint8]]]:
+        """Return what named concepts cover of images' attributions, maps of the rest, pictures."""
 
     def concept_map(self, concept: FoundConcept, image: Any) -> NDArray[np.float32]:
         """Return M [h, w] of a concept for an image."""
@@ -91,6 +91,7 @@ class Discovery:
     _attributions: pd.DataFrame = field(repr=False)
     _coverage: pd.DataFrame = field(repr=False, default_factory=pd.DataFrame)
     _uncovered: tuple[NDArray[np.float32], ...] = field(repr=False, default=())
+    _pictures: Mapping[str, NDArray[np.uint8]] = field(repr=False, default_factory=dict)
     _home: Home | None = field(repr=False, default=None)
 
     def __repr__(self) -> str:
@@ -170,12 +171,13 @@ class Discovery:
         rows = self._at_home().attributions(chosen, images, null_cavs, seed)
         settings = dict(self.provenance.settings) | {"attributed": images}
         provenance = replace(self.provenance, settings=settings)
-        covered, maps = self._at_home().uncovered(layers or self.layers, images, seed)
+        covered, maps, pictures = self._at_home().uncovered(layers or self.layers, images, seed)
         return replace(
             self,
             _attributions=rows,
             _coverage=covered,
             _uncovered=tuple(maps),
+            _pictures=pictures,
             provenance=provenance,
         )
 
@@ -218,6 +220,29 @@ class Discovery:
             f"there is no map of what is uncovered of {image!r} at {layer!r}; call attributed with "
             f"an explainer that has concepts at this layer (there are {images or 'none'})"
         )
+
+    def most_uncovered(self) -> list[UncoveredImage]:
+        """Return where attribution is left uncovered: one image for each layer and class.
+
+        It is the one with the most attribution that no named concept covers. Empty where `coverage`
+        is, and in discoveries of versions that kept no pictures.
+        """
+        rows = self._coverage
+        if rows.empty or not self._pictures:
+            return []
+        left = (rows["attribution"] - rows["covered"]).to_numpy()
+        groups = rows.groupby(["layer", "class_index"], sort=False).indices.values()
+        found = []
+        for group in groups:
+            positions = np.asarray(group)
+            i = int(positions[left[positions].argmax()])
+            row = rows.iloc[i]
+            if row["attribution"] > 0:
+                share = float(left[i] / row["attribution"])
+                picture = self._pictures[row["image"]]
+                named = row["layer"], row["class_name"], row["image"], share
+                found.append(UncoveredImage(*named, picture, self._uncovered[i].copy()))
+        return found
 
     @property
     def best_layer(self) -> str:
@@ -347,6 +372,7 @@ class Discovery:
             for name, array in found.arrays().items()
         }
         arrays |= {f"uncovered/{i}": found for i, found in enumerate(self._uncovered)}
+        arrays |= {f"picture/{i}": found for i, found in enumerate(self._pictures.values())}
         np.savez_compressed(folder / "discovery.npz", allow_pickle=False, **arrays)
         rows, title, notes = self._rows_of(None), self._title(), self.provenance.picture_notes
         save_figure(

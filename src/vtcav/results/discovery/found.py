@@ -16,6 +16,26 @@ class ImageKey(NamedTuple):
     digest: str
 
 
+class UncoveredImage(NamedTuple):
+    """An image, and where its attribution is covered by no named concept.
+
+    Attributes:
+        layer: The layer.
+        class_name: The class that is predicted for it.
+        image: Its name.
+        share: The share of the class's attribution that is not covered.
+        picture: What the network sees, uint8 [H, W, 3].
+        map: The attribution that is not covered [h, w].
+    """
+
+    layer: str
+    class_name: str
+    image: str
+    share: float
+    picture: NDArray[np.uint8]
+    map: NDArray[np.float32]
+
+
 @dataclass(frozen=True, eq=False)
 class FoundConcept:
     """A concept that nobody named.

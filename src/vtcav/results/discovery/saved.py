@@ -82,6 +82,8 @@ def read_parts(folder: Path, data: SavedDiscovery) -> dict[str, Any]:
     coverage = read_table(folder / "discovery_coverage")
     if len(coverage.columns):
         coverage = _table(folder, "discovery_coverage", _COVERAGE, layers)
+    # in the order in which images were first explained; earlier versions kept none
+    names = coverage["image"].unique() if "picture/0" in arrays else ()
     return {
         "_concepts": concepts,
         "_layers": read_columns(folder, "discovery_layers", _LAYERS, layers),
@@ -92,6 +94,10 @@ def read_parts(folder: Path, data: SavedDiscovery) -> dict[str, Any]:
         "_uncovered": tuple(
             checked_array(arrays, f"uncovered/{i}", "float32", -1, -1) for i in range(len(coverage))
         ),
+        "_pictures": {
+            str(name): checked_array(arrays, f"picture/{i}", "uint8", -1, -1, 3)
+            for i, name in enumerate(names)
+        },
     }
 
 
