@@ -186,6 +186,9 @@ def test_damaged_and_hostile_files_are_named_without_what_they_say(tmp_path):
     made = volume(tmp_path / "x.nii", np.zeros((4, 4, 4), np.int16)).read_bytes()
     hostile = {
         "short.dcm": whole[:-50], "header.dcm": whole[:400], "none.dcm": b"",
+        "frames.dcm": dicom(tmp_path / "z.dcm", HU, NumberOfFrames=2_000_000_000).read_bytes(),
+        "minus.dcm": dicom(tmp_path / "z.dcm", HU, NumberOfFrames=-1).read_bytes(),
+        "mixed.nii.gz": gzip.compress(made)[:12] + b"\xff" * 40,
         "text.dcm": NAME.encode() * 9, "huge.dcm": dicom(
             tmp_path / "y.dcm", HU[:1, :1], Rows=65000, Columns=65000
         ).read_bytes(),

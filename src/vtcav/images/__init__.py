@@ -4,6 +4,7 @@ from vtcav.images.decoding import BandPicture
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.opening import picture_of
 from vtcav.images.references import ImageRef, Skipped, SkippedImageWarning, UnreadableError, read
+from vtcav.images.volumes import VolumePicture
 
 __all__ = [
     "BandPicture",
@@ -12,6 +13,7 @@ __all__ = [
     "Skipped",
     "SkippedImageWarning",
     "UnreadableError",
+    "VolumePicture",
     "collect",
     "picture_of",
     "read",

@@ -8,6 +8,7 @@ from tests.fuzz.mutators import mutated_bytes
 from tests.fuzz.trial import Kind, Trial
 from tests.helpers.medical import dicom, volume
 from vtcav import Preprocess
+from vtcav.datasets import volumes
 from vtcav.images.batches import prepared
 from vtcav.images.listing import collect
 
@@ -58,11 +59,17 @@ class Scans(Kind):
                 path, changed = path.with_suffix(".nii.gz"), gzip.compress(changed)
                 changed = mutated_bytes(random, changed) if random.random() < 0.5 else changed
             path.write_bytes(changed)
-        return Trial(f"{path.name}: {what}", lambda: self.use(path), ("some.",))
+        use = random.choice((self.use, self.use_whole))
+        return Trial(f"{path.name}: {what}", lambda: use(path), ("some.",))
 
     def use(self, path):
         for ref in collect(path)[:4]:
             assert prepared(Preprocess(8, channels=1), ref)[1].isfinite().all()
+
+    def use_whole(self, path):
+        preprocess = Preprocess((3, 8, 8), window=(-1000, 1000))
+        for ref in volumes(path, hashed=False):
+            assert prepared(preprocess, ref)[1].isfinite().all()
 
 
 def _element(random, path):

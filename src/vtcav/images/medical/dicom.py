@@ -81,6 +81,9 @@ def place_of(file: Path) -> DicomPlace:
     header = _read(file, _PLACE, pixels=False)
     if "Rows" not in header or "BitsAllocated" not in header:
         raise ImageError("it is a DICOM file without pixels")
+    frames = int(header.get("NumberOfFrames") or 1)
+    if not 1 <= frames <= file.stat().st_size:
+        raise ImageError(f"it is a DICOM file that states {frames:g} slices")
     series, position = str(header.get("SeriesInstanceUID", "")), None
     where, axes = header.get("ImagePositionPatient"), header.get("ImageOrientationPatient")
     if where is not None and axes is not None and len(where) == 3 and len(axes) == 6:
@@ -90,7 +93,7 @@ def place_of(file: Path) -> DicomPlace:
         hashlib.sha256(series.encode()).hexdigest()[:12] if series else "",
         int(header.get("InstanceNumber") or 0),
         position,
-        int(header.get("NumberOfFrames") or 1),
+        frames,
     )
 
 

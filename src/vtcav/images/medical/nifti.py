@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -31,8 +32,8 @@ def is_nifti(start: bytes) -> bool:
         try:
             with gzip.open(BytesIO(start)) as file:
                 start = file.read(352)
-        except (EOFError, OSError):  # of the beginning of a file no more can be unpacked
-            start = _unpacked(start)
+        except (EOFError, OSError, zlib.error):
+            start = _unpacked(start)  # of the beginning of a file no more can be
     return any(start[at : at + 4] in magic for at, magic in _MAGIC.items())
 
 
@@ -175,8 +176,6 @@ def _damaged(error: Exception) -> ImageError:
 
 def _unpacked(start: bytes) -> bytes:
     """Return what can be unpacked of the beginning of a packed file."""
-    import zlib
-
     try:
         return zlib.decompressobj(31).decompress(start, 352)
     except zlib.error:
