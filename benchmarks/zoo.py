@@ -2,7 +2,8 @@
 
 For every network of the zoo (tests/zoo.py; small versions with random weights, which have the
 structure of the large ones): how many modules give maps, how many of these can be explained, and
-how the network after each is run. Prints a Markdown table; --write puts it into docs/models.md.
+how the network after each is run. Prints a line for each network; --write puts a table with a row
+for each library into docs/models.md.
 
     python -m benchmarks.zoo --write
 """
@@ -10,7 +11,7 @@ how the network after each is run. Prints a Markdown table; --write puts it into
 import argparse
 import importlib
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -39,16 +40,17 @@ def main():
         timm=importlib.import_module("timm"),
         transformers=importlib.import_module("transformers"),
     )
-    head = "| network | layouts | modules with maps | explained | single | expanded | replay | "
-    lines = [head + "without running the part below |", "|---|---|" + "---:|" * 6]
-    total = Counter()
+    lines = ["| networks | modules with maps | explained | single | expanded | replay |"]
+    lines.append("|---|" + "---:|" * 5)
+    names, totals = defaultdict(list), defaultdict(Counter)
     for row in [*CASES, *MORE]:
-        line, found = measure(row, libraries)
-        print(line, flush=True)
-        lines.append(line)
-        total += found
-    lines.append(described("all", "", total))
-    print(lines[-1])
+        found = measure(row, libraries)
+        print(described(f"{row.library}: {row.name}", found), flush=True)
+        names[row.library].append(row.name)
+        totals[row.library] += found
+    lines += [described(f"{each}: {', '.join(names[each])}", totals[each]) for each in names]
+    lines.append(described("all", sum(totals.values(), Counter())))
+    print("\n".join(lines))
     if write:
         text = PAGE.read_text("utf-8")
         before, rest = text.split(BEGIN)
@@ -58,7 +60,7 @@ def main():
 
 
 def measure(row, libraries):
-    """Return a network's line of the table, and its counts."""
+    """Return a network's counts."""
     net = build(row, libraries).eval()
     model = vtcav.Classifier(net, None, vtcav.Preprocess(row.size))
     found = Counter()
@@ -68,16 +70,14 @@ def measure(row, libraries):
         except LayerError:
             found["refused by numbers"] += 1
     found["maps"] = len({call.name for call in model._layers.layouts})
-    kinds = dict.fromkeys(layer.layout.partition("(")[0] for layer in model.layers())
-    return described(f"{row.library}: {row.name}", ", ".join(kinds), found), found
+    return found
 
 
-def described(name, layouts, found):
+def described(name, found):
     """Return a line of the table."""
     explained = sum(found[way] for way in WAYS)
     counts = " | ".join(str(n) for n in (found["maps"], explained, *(found[way] for way in WAYS)))
-    share = 1 - found["replay"] / explained
-    return f"| {name} | {layouts} | {counts} | {share:.0%} |"
+    return f"| {name} | {counts} |"
 
 
 if __name__ == "__main__":
