@@ -149,6 +149,29 @@ def measured(count, fill, copies):
     return json.loads(output.splitlines()[-1])
 
 
+def report(found, fill, copies):
+    """Print and write what the sizes took."""
+    from measuring import write
+
+    few, many = min(found), max(found)
+    peaks = {
+        count: max(step["peak_MB"] for step in steps.values()) for count, steps in found.items()
+    }
+    last = found[many]
+    what = f"{many:,} images, trivial network" + ", copies of a batch" * copies
+    measures = (
+        ("peak memory", round(peaks[many] / peaks[few], 2), f"at most 1.5, over {few:,} images"),
+        ("files of the run", last["run"]["files"], "at most 1,000"),
+        ("`repr`, s", last["repr"]["seconds"], "under 0.1"),
+        ("`summary`, s", last["summary"]["seconds"], "under 60"),
+    )
+    rows = [
+        {"what": f"{name}, {what}", "value": value, "target": target}
+        for name, value, target in measures
+    ]
+    write("million", rows, fill=fill, copies=copies, layers=LAYERS, steps=found)
+
+
 def main():
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -161,28 +184,8 @@ def main():
     if arguments.one:
         one(arguments.counts[0], arguments.one, fill, arguments.copies)
         return
-    from measuring import write
-
     found = {count: measured(count, fill, arguments.copies) for count in arguments.counts}
-    print(json.dumps(found, indent=1))
-    few, many = min(found), max(found)
-    peaks = {
-        count: max(step["peak_MB"] for step in steps.values()) for count, steps in found.items()
-    }
-    ratio = round(peaks[many] / peaks[few], 2)
-    last = found[many]
-    what = f"{many:,} images, trivial network"
-    measures = (
-        ("peak memory", ratio, f"at most 1.5, over {few:,} images"),
-        ("files of the run", last["run"]["files"], "at most 1,000"),
-        ("`repr`, s", last["repr"]["seconds"], "under 0.1"),
-        ("`summary`, s", last["summary"]["seconds"], "under 60"),
-    )
-    rows = [
-        {"what": f"{name}, {what}", "value": value, "target": target}
-        for name, value, target in measures
-    ]
-    write("million", rows, fill=fill, copies=arguments.copies, layers=LAYERS, steps=found)
+    report(found, fill, arguments.copies)
 
 
 if __name__ == "__main__":

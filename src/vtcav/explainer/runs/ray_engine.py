@@ -143,8 +143,10 @@ class RayEngine:
         ray = _ray()
         sizes = {chunk.number: len(chunk.refs) for chunk in chunks}
         payload = ray.put(_packed(task, self.model, self.device))
-        items = [{"chunk": pickle.dumps(chunk)} for chunk in chunks]
-        parts = ray.data.from_items(items, override_num_blocks=len(items)).map(
+        items = ray.data.from_items(
+            [{"chunk": pickle.dumps(chunk)} for chunk in chunks], override_num_blocks=len(chunks)
+        )
+        parts = items.map(
             _Worker,
             fn_constructor_args=(payload,),
             # one part at a time, or else the first actor that is up takes those of the others
