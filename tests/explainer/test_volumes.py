@@ -18,6 +18,7 @@ from vtcav.evaluation.compare.compute import compare
 from vtcav.explorer.session import Session
 from vtcav.images import picture_of
 from vtcav.images.volumes import strongest_slice
+from vtcav.models.inspection.layout import Evidence, Layout, find_layout
 from vtcav.report import write_report
 
 LAYERS = ["1", "4"]
@@ -357,3 +358,50 @@ def test_a_series_with_a_gap_is_named(tmp_path, positions, message):
     scan = series(tmp_path / "ct", cubes(1, 9)[0][0], positions)
     with pytest.raises(ImageError, match=rf"series-.*{message}"):
         vtcav.datasets.volumes(scan)[0].load()
+
+
+@pytest.mark.parametrize(
+    ("shape", "widths", "expected"),
+    [
+        ((1, 64, 4, 16, 16), (), "NCDHW"),  # slices kept where height and width shrink
+        ((1, 4, 16, 16, 96), (), "NDHWC"),
+        ((1, 4, 2, 2, 768), (768,), "NDHWC"),
+        ((1, 16, 16, 16, 16), (), "NCDHW"),
+        ((1, 129, 48), (), "tokens(1+8x4x4)"),
+        ((1, 3, 7, 7), (), "None"),
+    ],
+)
+def test_layouts_of_volumes(shape, widths, expected):
+    seen = Evidence(image=(8, 64, 64), grids=[(8, 4, 4)], widths=widths)
+    layout = find_layout(shape, seen)
+    assert str(layout) == expected
+    if layout is not None:
+        output = torch.randn(2, *shape[1:])
+        F = layout.to_maps(output, (8, 64, 64))
+        assert F.ndim == 5
+        prefix = layout.prefix_of(output)
+        assert torch.equal(layout.from_maps(F, output, prefix), output)
+        assert Layout.parse(expected, (8, 64, 64)) == layout
+
+
+def test_channels_last_give_the_same_numbers(model, explainer, shown, examples, local):
+    class Last(torch.nn.Module):
+        def forward(self, x):
+            return x.movedim(1, -1)
+
+    class First(torch.nn.Module):
+        def forward(self, x):
+            return x.movedim(-1, 1)
+
+    *before, last_relu = list(cube_net())[:5]
+    net = torch.nn.Sequential(*before, Last(), last_relu, First(), *list(cube_net())[5:])
+    turned = vtcav.Classifier(net.eval(), ["cube", "noise", "rest"], PREPROCESS)
+    found = {layer.name: layer.layout for layer in turned.layers()}
+    assert found["5"] == "NDHWC"
+    concept, negatives = examples
+    own = vtcav.VisualTCAV(turned, ["5"], fill=None)
+    own.fit({"bright": concept}, negatives, null_cavs=60, bootstraps=20)
+    table = own.explain(shown[0], classes=["cube", "noise"]).attributions
+    expected = local.attributions[local.attributions["layer"] == "4"]
+    columns = ["attribution", "p_value"]
+    np.testing.assert_allclose(table[columns], expected[columns], atol=1e-6)

@@ -226,6 +226,6 @@ def check_pictures(preprocess: object, what: str) -> None:
     """
     if takes_volumes(preprocess):
         raise ImageError(
-            f"{what} takes pictures, and this network takes volumes; of volumes fit, explain, "
-            "explain_class, rank and diagnostics are served"
+            f"{what} takes pictures, and this network takes volumes; fit, explain, explain_class, "
+            "rank, errors, correct, versus and diagnostics serve them"
         )

@@ -31,9 +31,11 @@ def run(arguments: Arguments) -> None:
     if arguments.json:
         print_json(rows)
         return
+    volumes = any(len(row["shape"]) > 3 for row in rows)
     for row in rows:
         row["shape"] = " x ".join(map(str, row["shape"]))
         row["recommended"] = "yes" if row["recommended"] else ""
     title = f"{model.described}; logits: {model.logits_source}"
-    columns = "name: layer, kind, shape: C x h x w, layout, recommended"
+    sides = "C x d x h x w" if volumes else "C x h x w"
+    columns = f"name: layer, kind, shape: {sides}, layout, recommended"
     print_frame(title, pd.DataFrame(rows), columns)

@@ -252,31 +252,33 @@ def is_ambiguous(shape: Sequence[int], image: tuple[int, ...]) -> bool:
     if len(shape) != len(image) + 2:
         return False
     first, last = _distortions(shape, image)
-    return first <= _rounding(shape[2:]) and last <= _rounding(shape[1:-1])
+    return first <= _rounding(shape[-2:]) and last <= _rounding(shape[-3:-1])
 
 
 def _channels_last(shape: Sequence[int], evidence: Evidence) -> bool:
     """Tell [1, h, w, C] from [1, C, h, w] by the aspect ratio of the image.
 
-    Where both fit, the dimension that grows with the width of the image is w.
+    Where both fit, the dimension that grows with the width of the image is w. Of volumes h and w
+    count, for the slices often keep their number where these shrink; and where the layer's weights
+    have as many features as one order has channels, it is that.
     """
-    other = evidence.other
+    other, widths = evidence.other, evidence.widths
+    if len(shape) == _AXES["NCDHW"] and (shape[1] in widths) != (shape[-1] in widths):
+        return shape[-1] in widths
     if is_ambiguous(shape, evidence.image) and other and len(other) == len(shape):
         return other[-1] == shape[-1] and other[-2] > shape[-2]
     first, last = _distortions(shape, evidence.image)
-    return last < min(_rounding(shape[1:-1]), first)
+    return last < min(_rounding(shape[-3:-1]), first)
 
 
 def _distortions(shape: Sequence[int], image: tuple[int, ...]) -> tuple[float, float]:
     """Return how far the aspect ratios of both orders are from that of the image."""
 
-    def distortion(sides: Sequence[int]) -> float:
-        return max(
-            abs(math.log(side / sides[-1]) - math.log(known / image[-1]))
-            for side, known in zip(sides[:-1], image[:-1], strict=True)
-        )
+    def distortion(height: int, width: int) -> float:
+        return abs(math.log(height / width) - math.log(image[-2] / image[-1]))
 
-    return distortion(shape[2:]), distortion(shape[1:-1])
+    a, b, c = shape[-3:]
+    return distortion(b, c), distortion(a, b)
 
 
 def _rounding(sides: Sequence[int]) -> float:
