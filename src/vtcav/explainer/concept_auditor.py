@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vtcav.explainer.groups import Groups
 from vtcav.explainer.learner import ConceptLearner
 from vtcav.explainer.settings import CorrectionSettings, ErrorSettings, When
+from vtcav.images.concepts import gather
 from vtcav.images.listing import ImageSource
 from vtcav.models.inspection.ambient import unaffected
 from vtcav.results.error_analysis import ErrorAnalysis
@@ -96,6 +97,8 @@ class ConceptAuditor(ConceptLearner):
         *,
         rounds: int = CorrectionSettings.rounds,
         anyway: bool = CorrectionSettings.anyway,
+        examples: Mapping[str, ImageSource] | None = None,
+        negatives: ImageSource | Mapping[str, ImageSource] | None = None,
         limit: int | None = None,
         seed: int = 0,
     ) -> CorrectedNetwork:
@@ -117,8 +120,11 @@ class ConceptAuditor(ConceptLearner):
             labels: The class of each image, by name or index.
             rounds: How often, at most, what is left of the concept is learned again and taken out.
                 It ends where the layer sees the concept no more. Rounds after the first need the
-                examples that `fit` was given in this process.
+                examples: those that `fit` was given in this process, or `examples`.
             anyway: Whether to take out a concept that diagnostics advise not to use.
+            examples: The examples of the concepts by name, as `fit` took them, where the CAVs were
+                loaded.
+            negatives: Their negatives, as `fit` took them.
             limit: At most this many images of each class, drawn at random with `seed`.
             seed: Seeds the draw.
 
@@ -148,6 +154,8 @@ class ConceptAuditor(ConceptLearner):
         own = None
         if images is not None:
             own = Labelled(*labelled(images, labels, self.model, limit=limit, seed=seed))
-        return correct_network(
-            self.attributor, names, settings, self._examples, own, progress=self.progress
-        )
+        known = self._examples
+        if examples is not None:
+            again = gather(examples, negatives, limit=limit, seed=seed)
+            known = known | {concept.name: concept for concept in again}
+        return correct_network(self.attributor, names, settings, known, own, progress=self.progress)

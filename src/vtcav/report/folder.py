@@ -10,6 +10,7 @@ from vtcav.errors import ExplanationError
 from vtcav.files.atomic import atomic_path
 from vtcav.files.manifest import load_manifest
 from vtcav.report.page import build_report
+from vtcav.report.sections import KINDS, section
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 
 
@@ -19,8 +20,9 @@ def write_report(
     """Write the report on all that is saved in a folder and the folders below it.
 
     Args:
-        folder: A folder with saved explanations (`local.json`, `global.json`) and diagnostics
-            (`diagnostics.json`), at any depth; hidden folders are left out.
+        folder: A folder with saved explanations (`local.json`, `global.json`), diagnostics
+            (`diagnostics.json`), errors, corrections and comparisons of two networks, at any depth;
+            hidden folders are left out.
         output: The file to write, replaced if it exists; None for `report.html` in the folder.
         title: The title of the page; None for the folder's name.
 
@@ -37,7 +39,12 @@ def write_report(
             f"expected a folder of saved explanations, got {str(folder)!r}, which is no folder"
         )
     images, classes, diagnosed = (_saved(folder, k) for k in ("local", "global", "diagnostics"))
-    if not images and not classes:
+    sections = [
+        section(kind, place, number)
+        for kind in KINDS
+        for number, place in enumerate(_saved(folder, kind))
+    ]
+    if not images and not classes and not sections:
         raise ExplanationError(
             f"there is nothing to report in {str(folder)!r}: no saved explanation (local.json, "
             "global.json) lies in it or below it; save some with .save(folder) or vtcav explain -o"
@@ -54,6 +61,7 @@ def write_report(
         Diagnostics.load(diagnosed[0]) if diagnosed else None,
         folder.resolve().name if title is None else title,
         _limits(folder),
+        sections,
     )
     output = folder / "report.html" if output is None else Path(output)
     try:
@@ -73,10 +81,15 @@ def _limits(folder: Path) -> list[dict[str, Any]]:
 
 
 def _saved(folder: Path, kind: str) -> list[Path]:
-    """Return the folders that hold a result of a kind, in order, without hidden ones."""
+    """Return the folders that hold a result of a kind, in order, without hidden ones.
+
+    What lies below a comparison of two networks is of one of these alone, and is left out.
+    """
     folders = (path.parent for path in folder.rglob(f"{kind}.json") if path.is_file())
+    compared = {path.parent for path in folder.rglob("versus.json")}
     return sorted(
         path
         for path in folders
         if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and not compared & set(path.parents)
     )

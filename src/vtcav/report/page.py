@@ -25,6 +25,7 @@ from vtcav.report.concepts import concept_parts
 from vtcav.report.images import ImagePart, image_part
 from vtcav.report.methods import CITATION, methods, provenance_text
 from vtcav.report.overview import overview
+from vtcav.report.sections import Section, more_rows
 from vtcav.report.trust import Trust
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.figures.overlay import hex_colours
@@ -41,6 +42,7 @@ def build_report(
     diagnostics: Diagnostics | None = None,
     title: str = "Concepts of an image classifier",
     limits: Sequence[Mapping[str, Any]] = (),
+    sections: Sequence[Section] = (),
 ) -> str:
     """Return the report on some explanations as the text of an HTML file.
 
@@ -52,6 +54,7 @@ def build_report(
             not known.
         title: The title of the page.
         limits: What became of the limits of a study, as `LimitOutcome.to_dict` gives it.
+        sections: Wrong predictions, corrections and second networks.
 
     Raises:
         ExplanationError: When there is nothing to report.
@@ -70,16 +73,21 @@ def build_report(
     diagnosed = [] if diagnostics is None else [diagnostics.provenance]
     sources = [f"class {name}" for name in names] + ["images"] * len(provenances)
     sources += ["diagnostics"] * len(diagnosed)
+    added = [provenance for part in sections for provenance in part.provenances]
+    sources += [part.title.lower() for part in sections for _ in part.provenances]
     page = templates.get_template("page.html.jinja").render(
         **frame(title),
         **_charts(parts),
         **_viewer(images),
-        overview=overview(parts, images, trust, explained + diagnosed),
+        overview=overview(parts, images, trust, explained + diagnosed)
+        if explained or not sections
+        else None,
+        sections=sections,
         limits=sorted(limits, key=lambda one: STATES.index(one["state"])),
         concept_parts=concept_parts(thumbnails, diagnosed + explained, diagnostics, trust),
         diagnostics=diagnostics,
-        methods=methods(explained, parts, len(images), diagnosed),
-        provenance=provenance_text(sources, explained + diagnosed),
+        methods=methods(explained, parts, len(images), diagnosed) if explained else [],
+        provenance=provenance_text(sources, explained + diagnosed + added),
         citation=CITATION,
     )
     # A name may hold half a letter (a lone surrogate), which UTF-8 cannot encode.
@@ -204,6 +212,7 @@ def environment() -> Environment:
     )
     templates.filters |= {"clear": clear, "value": value, "exact": _exact}
     templates.globals |= {"count": count, "interval": interval, "in_words": in_words}
+    templates.globals |= {"more_rows": more_rows}
     return templates
 
 

@@ -26,9 +26,14 @@ from pydantic import (
 
 from vtcav.errors import VtcavError
 from vtcav.evaluation.compare.methods import METHODS
-from vtcav.explainer.settings import DiscoverySettings
+from vtcav.explainer.settings import (
+    MARGINS,
+    CorrectionSettings,
+    DiscoverySettings,
+    ErrorSettings,
+)
 from vtcav.images.concepts import check_enough, concept_folders, negative_folders
-from vtcav.images.listing import collect, is_remote
+from vtcav.images.listing import collect
 from vtcav.models.settings import LoadSettings
 from vtcav.parameters import (
     Between,
@@ -41,16 +46,20 @@ from vtcav.parameters import (
     unknown_key,
 )
 from vtcav.results.limits import ConceptLimit
+from vtcav.study.file_values import existing, file_of, files_of, labelled_of, source_of
 from vtcav.study.spec import (
     FORMATS,
     TOP,
     ConceptSources,
+    CorrectSpec,
     DiagnosticsSpec,
     DiscoverySpec,
+    ErrorsSpec,
     ImageSpec,
     Options,
     Source,
     TextSpec,
+    VersusSpec,
     paths,
 )
 from vtcav.study.values import (
@@ -116,51 +125,6 @@ def _refuse(error: ValidationError, file: str, lines: Mapping[str, int]) -> NoRe
     raise StudyError(located(file, lines[key], shown, str(cause))) from error
 
 
-# -- paths ------------------------------------------------------------------------------------
-
-
-def _source(value: Any) -> Any:
-    """Return a folder or file, or several of them, with images."""
-    if isinstance(value, list) and value:
-        return tuple(at(i, _source, part) for i, part in enumerate(value))
-    path = str(take(value, Text("the path of a folder of images, or a list of image files")))
-    _files(path)
-    return path
-
-
-def _files(path: str) -> list[str]:
-    """Return the files that a path stands for."""
-    with mistakes(hint=_relative(path)):
-        return [ref.name for ref in collect(path)]
-
-
-def _file(value: Any) -> str:
-    """Return an image file that exists."""
-    path = str(take(value, Text("the path of an image file")))
-    if Path(path).is_dir():
-        whole = f"give a whole folder as 'images: {path}'"
-        raise ValueError(f"expected an image file, got the folder {path!r}; {whole}")
-    return _existing(path)
-
-
-def _existing(path: str) -> str:
-    if not is_remote(path) and not _is_there(path):
-        raise ValueError(f"{path!r} does not exist{_relative(path)}")
-    return path
-
-
-def _is_there(path: str) -> bool:
-    try:
-        return Path(path).exists()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
-
-
-def _relative(path: str) -> str:
-    here = PurePath(path).is_absolute() or _is_there(path)
-    return "" if here else "; paths are relative to the folder of the study file"
-
-
 # -- keys -------------------------------------------------------------------------------------
 
 
@@ -193,13 +157,19 @@ def _part(made: type, **keys: Any) -> Any:
         keys: The types of its keys. Those of settings follow from their declarations.
     """
     if issubclass(made, Settings):
-        keys = {name: taking(each.constraint) for name, each in parameters(made).items()}
+        keys = _settings(made)
     known: dict[str, Any] = {
         field.name: (keys[field.name], ... if field.default is MISSING else field.default)
         for field in fields(made)
     }
     part: Any = create_model(made.__name__, __base__=_Part, **known)
     return Annotated[part, AfterValidator(lambda found: made(**dict(found)))]
+
+
+def _settings(made: type[Settings], *names: str) -> dict[str, Any]:
+    """Return the types of keys that are settings: those of these names, or all."""
+    known = parameters(made)
+    return {name: taking(known[name].constraint) for name in names or known}
 
 
 def _under(key: str) -> Any:
@@ -212,15 +182,15 @@ def _model(settings: LoadSettings) -> LoadSettings:
     for name in ("weights", "class_names"):
         path = getattr(settings, name)
         if isinstance(path, str) and path != "random":
-            at(name, _existing, path)
+            at(name, existing, path)
     return settings
 
 
 def _negatives(value: Any) -> Any:
     """Return negatives for all concepts, or by concept."""
     if isinstance(value, dict) and value:
-        return {name: at(name, _source, part) for name, part in value.items()}
-    return _source(value)
+        return {name: at(name, source_of, part) for name, part in value.items()}
+    return source_of(value)
 
 
 def _concept_folders(value: Any, info: ValidationInfo[Any]) -> Any:
@@ -315,11 +285,11 @@ def _images(value: Any, info: ValidationInfo[Any]) -> Any:
         return value
     lines: dict[str, int] = info.context or {}
     if isinstance(value, list) and value:
-        files = {at(i, _file, part): lines[f"images[{i}]"] for i, part in enumerate(value)}
+        files = {at(i, file_of, part): lines[f"images[{i}]"] for i, part in enumerate(value)}
         if twice := [file for file, count in Counter(value).items() if count > 1]:
             raise ValueError(f"the image {str(twice[0])!r} is listed twice; remove one")
     else:
-        files = dict.fromkeys(_files(str(take(value, Text(what)))), lines["images"])
+        files = dict.fromkeys(files_of(str(take(value, Text(what)))), lines["images"])
     stems = Counter(PurePath(file).stem.casefold() for file in files)
     found = {}
     for file, line in files.items():
@@ -359,16 +329,44 @@ def _limited(limits: dict[str, ConceptLimit], info: ValidationInfo[Any]) -> dict
     return limits
 
 
-_SOURCE: Any = Annotated[Any, PlainValidator(_source)]
+def _taken_out(spec: CorrectSpec, info: ValidationInfo[Any]) -> CorrectSpec:
+    """Refuse to take out concepts that the study does not have."""
+    if "concepts" in info.data:
+        texts = info.data.get("texts")
+        known = [*info.data["concepts"], *(texts.concepts if texts else ())]
+        for i, name in enumerate(spec.concepts):
+            with mistakes("concepts", i):
+                if name not in known:
+                    raise ValueError(f"there is no concept {name!r}; expected {', '.join(known)}")
+    return spec
+
+
+def _compared(spec: VersusSpec, info: ValidationInfo[Any]) -> VersusSpec:
+    """Refuse a second network where there is no class to compare."""
+    if "classes" in info.data and not info.data["classes"]:
+        raise ValueError("networks are compared by classes: the study has none")
+    return spec
+
+
+_SOURCE: Any = Annotated[Any, PlainValidator(source_of)]
 _CONCEPT: Any = _part(ConceptSources, examples=_SOURCE, negatives=_SOURCE)
-_IMAGE: Any = _part(ImageSpec, file=Annotated[str, PlainValidator(_file)], classes=taking(TOP))
+_IMAGE: Any = _part(ImageSpec, file=Annotated[str, PlainValidator(file_of)], classes=taking(TOP))
 _DIAGNOSTICS: Any = _part(DiagnosticsSpec, resamples=taking(Whole(20)), other_negatives=_SOURCE)
 _DISCOVERY: Any = _part(
     DiscoverySpec,
     images=_SOURCE,
-    **{
-        name: taking(parameters(DiscoverySettings)[name].constraint) for name in ("k", "attributed")
-    },
+    **_settings(DiscoverySettings, "k", "attributed"),
+)
+_LABELLED: Any = Annotated[str, PlainValidator(labelled_of)]
+_ERRORS: Any = _part(ErrorsSpec, images=_LABELLED, **_settings(ErrorSettings))
+_CORRECT: Any = _part(
+    CorrectSpec,
+    concepts=Annotated[listed("a list of concepts"), BeforeValidator(_texts)],
+    images=_LABELLED,
+    **_settings(CorrectionSettings),
+)
+_VERSUS: Any = _part(
+    VersusSpec, network=taking(Text("a network, or a file of weights")), margin=taking(MARGINS)
 )
 _LIMIT: Any = _part(ConceptLimit)
 _IMAGES: Any = Annotated[dict[str, Annotated[_IMAGE, _under("file")]], BeforeValidator(_images)]
@@ -406,6 +404,9 @@ _KEYS: dict[str, Any] = {
     ),
     "diagnostics": (Annotated[_DIAGNOSTICS | None, BeforeValidator(_diagnostics)], None),
     "discover": (Annotated[_DISCOVERY, _under("images")], None),
+    "errors": (Annotated[_ERRORS, _under("images")], None),
+    "correct": (Annotated[_CORRECT, AfterValidator(_taken_out)], None),
+    "versus": (Annotated[_VERSUS, _under("network"), AfterValidator(_compared)], None),
     "peers": (listed(f"a list among {', '.join(METHODS)}", *METHODS), None),
     "formats": (listed(f"a list among {', '.join(FORMATS)}", *FORMATS), None),
     "report": (taking(Flag()), None),

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from vtcav.diagnostics.result import Diagnostics
+from vtcav.explainer.correction.corrected_network import CorrectedNetwork
 from vtcav.explainer.runs.identity import bank_digest
+from vtcav.explainer.runs.labelled import labelled
 from vtcav.explainer.runs.run_folder import opened
 from vtcav.explainer.settings import ExplainerSettings, FitSettings
+from vtcav.explainer.versus.result import Versus
 from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.files.cache import Cache
 from vtcav.files.cache_location import cache_of
 from vtcav.files.hashing import file_hash
 from vtcav.files.manifest import load_manifest, records, save_result
 from vtcav.images.listing import collect
+from vtcav.images.references import ImageRef
 from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.discovery.discovery import Discovery
+from vtcav.results.error_analysis import ErrorAnalysis
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.limits import LimitOutcome, outcomes
 from vtcav.study.checkpoints import Steps, content, identity, listed
 from vtcav.study.junit import junit_xml
 from vtcav.study.prepare import Prepared, prepare
-from vtcav.study.spec import FORMATS, paths
+from vtcav.study.second_network import Side, between, finished, with_network
+from vtcav.study.spec import FORMATS, VersusSpec, paths
 from vtcav.study.study import Study
 from vtcav.study.summary_table import distrusted, study_table, write_tables
 from vtcav.study.yaml_file import StudyError
@@ -62,8 +68,8 @@ def run_study(
     Returns:
         The folder: `summary` (every number, in the study's formats), `report.html`, `study.yaml`
         (as it was carried out), `study.json` (provenance; written last), `cavs.safetensors`,
-        `diagnostics/`, `classes/NAME/`, `images/NAME/`, `discovery/`, `comparison/`, and `run/`
-        (finished steps).
+        `diagnostics/`, `classes/NAME/`, `images/NAME/`, `discovery/`, `errors/`, `correction/`,
+        `versus/`, `comparison/`, and `run/` (finished steps).
 
     Raises:
         StudyError: When a step fails or a setting does not fit the network; the message names
@@ -106,6 +112,10 @@ class _Run:
         classes = {folder: self._class(folder) for folder in self.prepared.classes}
         images = {folder: self._image(folder) for folder in self.prepared.images}
         self._discover()
+        self._errors()
+        self._correct()
+        if self.study.versus is not None:
+            self._versus(self.study.versus, classes)
         if self.study.peers:
             self._compare()
         limits = list(self._limits(classes, diagnostics))
@@ -120,10 +130,17 @@ class _Run:
         """Refuse results that the study does not ask for, as the report would show them too."""
         asked = [f"classes/{folder}" for folder in self.prepared.classes]
         asked += [f"images/{folder}" for folder in self.prepared.images]
-        asked += ["diagnostics"] * (self.study.diagnostics is not None)
-        asked += ["comparison"] * bool(self.study.peers)
-        asked += ["discovery"] * (self.study.discover is not None)
-        for pattern in ("diagnostics", "comparison", "discovery", "classes/[!.]*", "images/[!.]*"):
+        study = self.study
+        steps = {
+            "diagnostics": study.diagnostics,
+            "comparison": study.peers or None,
+            "discovery": study.discover,
+            "errors": study.errors,
+            "correction": study.correct,
+            "versus": study.versus,
+        }
+        asked += [name for name, spec in steps.items() if spec is not None]
+        for pattern in (*steps, "classes/[!.]*", "images/[!.]*"):
             for path in sorted(self.folder.glob(pattern)):
                 if path.is_dir() and path.relative_to(self.folder).as_posix() not in asked:
                     message = (
@@ -238,6 +255,84 @@ class _Run:
             from vtcav.report.discovery import write_discovery
 
             write_discovery(found, self.folder / "discovery" / "discovery.html")
+
+    def _errors(self) -> None:
+        """Compare images that the network gets wrong with those it gets right."""
+        spec, options = self.study.errors, self.study.options
+        if spec is None:
+            return
+        refs, classes = self._labelled("errors", spec.images)
+        self.steps.take(
+            "errors",
+            "errors",
+            f"Comparing wrong predictions with right ones, {len(refs)} images",
+            [self.learned, asdict(spec), classes, content(refs)],
+            ErrorAnalysis.load,
+            lambda: self.explainer.errors(
+                refs, classes, pictures=spec.pictures, strict=options.strict
+            ),
+        )
+
+    def _correct(self) -> None:
+        """Take concepts out of the network, and measure what that changes."""
+        spec, options = self.study.correct, self.study.options
+        if spec is None:
+            return
+        refs, classes = self._labelled("correct", spec.images)
+        known = self.study.concepts  # of texts no examples are kept
+        given = {name: known[name] for name in spec.concepts if name in known}
+        self.steps.take(
+            "correction",
+            "correct",
+            f"Taking {', '.join(spec.concepts)} out of the network",
+            [self.learned, asdict(spec), classes, content(refs)],
+            lambda folder: CorrectedNetwork.load(folder, self.explainer.model),
+            lambda: self.explainer.correct(
+                spec.concepts,
+                spec.layer,
+                spec.when,
+                refs,
+                classes,
+                rounds=spec.rounds,
+                anyway=spec.anyway,
+                examples={name: paths(sources.examples) for name, sources in given.items()},
+                negatives={name: paths(sources.negatives) for name, sources in given.items()},
+                limit=options.limit,
+                seed=options.seed,
+            ),
+        )
+
+    def _labelled(self, key: str, images: str) -> tuple[list[ImageRef], list[int]]:
+        options = self.study.options
+        with self.study.at(f"{key}.images"):
+            return labelled(
+                images, None, self.explainer.model, limit=options.limit, seed=options.seed
+            )
+
+    def _versus(self, spec: VersusSpec, classes: Mapping[str, GlobalExplanation]) -> None:
+        """Explain the classes with a second network, and compare the two."""
+        other = replace(with_network(self.study, spec.network), base=Path())
+        keys = {one.key: folder for folder, one in self.prepared.classes.items()}
+        found = {key: classes[folder] for key, folder in keys.items()}
+        refs = {found[one.key].class_name: one.refs for one in self.prepared.classes.values()}
+
+        def compare() -> Versus:
+            folder = self.folder / "versus" / "b"
+            run_study(other, folder, progress=self.progress, say=self.say)
+            own = Side(self.explainer, found, refs)
+            names = (str(self.study.model.weights or self.study.model.name), spec.network)
+            return between(own, finished(other, folder, self.progress), spec.margin, names)
+
+        file = Path(spec.network)
+        depends = [asdict(spec), file_hash(file) if file.is_file() else ""]
+        self.steps.take(
+            "versus",
+            "versus",
+            f"Comparing with the network {spec.network}",
+            [self.learned, *depends, *(content(one) for one in refs.values())],
+            Versus.load,
+            compare,
+        )
 
     def _compare(self) -> None:
         from vtcav.evaluation.compare.compute import compare

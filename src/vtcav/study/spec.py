@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from vtcav.explainer.settings import (
+    MARGIN,
     NEUTRAL,
     SHARE,
+    CorrectionSettings,
     DiscoverySettings,
+    ErrorSettings,
     ExplainerSettings,
     FitSettings,
+    When,
 )
 from vtcav.images.listing import is_remote
 from vtcav.parameters import Constraint, parameter
@@ -89,6 +93,53 @@ class DiagnosticsSpec:
 
     resamples: int = 100
     other_negatives: Source | None = None
+
+
+@dataclass(frozen=True)
+class ErrorsSpec:
+    """Labelled images, of which the wrong ones are compared with the right ones.
+
+    Attributes:
+        images: A folder with one folder of images per class, or a table of paths and labels.
+        pictures: How many wrong images of each finding are kept with their maps.
+    """
+
+    images: str
+    pictures: int = ErrorSettings.pictures
+
+
+@dataclass(frozen=True)
+class CorrectSpec:
+    """Concepts that are taken out of the network, and labelled images to measure the change with.
+
+    Attributes:
+        concepts: The concepts, which are taken out together.
+        images: As for `ErrorsSpec`.
+        layer: As for `CorrectionSettings`, like the others.
+        when: Which images are corrected.
+        rounds: How often concepts are learned again and taken out.
+        anyway: Whether to take out what diagnostics advise not to use.
+    """
+
+    concepts: tuple[str, ...]
+    images: str
+    layer: str | None = CorrectionSettings.layer
+    when: When = CorrectionSettings.when
+    rounds: int = CorrectionSettings.rounds
+    anyway: bool = CorrectionSettings.anyway
+
+
+@dataclass(frozen=True)
+class VersusSpec:
+    """A second network to compare with.
+
+    Attributes:
+        network: Its name, or a file of weights for the study's network.
+        margin: A difference from -margin to margin counts as none.
+    """
+
+    network: str
+    margin: float = MARGIN
 
 
 def _top(value: Any) -> TopOrNames:

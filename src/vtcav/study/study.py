@@ -17,12 +17,15 @@ from vtcav.results.limits import ConceptLimit
 from vtcav.study.reader import read_study
 from vtcav.study.spec import (
     ConceptSources,
+    CorrectSpec,
     DiagnosticsSpec,
     DiscoverySpec,
+    ErrorsSpec,
     ImageSpec,
     Options,
     Source,
     TextSpec,
+    VersusSpec,
 )
 from vtcav.study.yaml_file import StudyError, located
 
@@ -45,6 +48,9 @@ class Study:
         diagnostics: How concepts are diagnosed; None for not at all.
         limits: How much concepts may count, by concept.
         discover: Where concepts that nobody named are looked for; None for nowhere.
+        errors: Labelled images, of which the wrong ones are compared with the right ones.
+        correct: Concepts that are taken out of the network.
+        versus: A second network to compare with.
         peers: Methods to compute beside Visual-TCAV.
         formats: Of the summary table.
         report: Whether to write the page.
@@ -65,6 +71,9 @@ class Study:
     diagnostics: DiagnosticsSpec | None = field(default_factory=DiagnosticsSpec)
     limits: Mapping[str, ConceptLimit] = field(default_factory=dict)
     discover: DiscoverySpec | None = None
+    errors: ErrorsSpec | None = None
+    correct: CorrectSpec | None = None
+    versus: VersusSpec | None = None
     peers: tuple[str, ...] = ()
     formats: tuple[str, ...] = ("csv", "parquet")
     report: bool = True
@@ -121,6 +130,9 @@ class Study:
             "diagnostics": self.diagnostics or False,
             "limits": self.limits or None,
             "discover": self.discover,
+            "errors": self.errors,
+            "correct": self.correct,
+            "versus": self.versus,
             "peers": self.peers or None,
             "formats": self.formats,
             "report": self.report,
@@ -158,7 +170,8 @@ class Study:
         if self.texts is not None:
             sources += [self.texts.images, self.texts.negatives]
         sources.append(self.diagnostics.other_negatives if self.diagnostics else None)
-        sources.append(self.discover.images if self.discover else None)
+        asked = (self.discover, self.errors, self.correct)
+        sources += [spec.images for spec in asked if spec is not None]
         for source in sources:
             yield from (source,) if isinstance(source, str) else source or ()
 

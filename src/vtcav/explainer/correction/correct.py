@@ -73,7 +73,8 @@ def correct_network(
     if settings.rounds > 1 and (unknown := [name for name in concepts if name not in examples]):
         raise CavError(
             f"rounds after the first learn from the examples of {_named(unknown)}, which saved "
-            "CAVs do not hold: call fit in this process, or ask for rounds=1"
+            "CAVs do not hold: give examples and negatives, call fit in this process, or ask for "
+            "rounds=1"
         )
     own = {"concepts": list(concepts), **vars(settings), "layer": layer}
     report = CorrectionReport(

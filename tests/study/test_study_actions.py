@@ -1,0 +1,138 @@
+"""Errors, a correction and a second network: steps of a study and sections of its report."""
+
+import re
+import shutil
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+import vtcav
+from tests.helpers.literal_places import red_squares
+from vtcav.errors import ExplanationError
+from vtcav.report import write_report
+from vtcav.results.error_analysis import ErrorAnalysis
+from vtcav.study import Study, StudyError, run_study
+
+MODEL = """
+import torch
+import vtcav
+from tests.helpers.literal_places import square_network
+
+
+def build(scale=1.0):
+    net = square_network()
+    with torch.no_grad():
+        net[6].weight *= scale
+    return vtcav.Classifier(net, ["a", "b", "c"], vtcav.Preprocess(32))
+
+
+def other():
+    return build(0.2)
+"""
+STUDY = """
+model: python:actnet:build
+layers: ["1", "3"]
+concepts: {red: red}
+negatives: noise
+classes: {a: labelled/a}
+options: {steps: 4, null_cavs: 20, bootstraps: 0, placebos: 0}
+diagnostics: false
+errors: labelled
+correct: {concepts: red, images: labelled, layer: "1", rounds: 2, anyway: true}
+versus: python:actnet:other
+output: out
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    root = tmp_path_factory.mktemp("actions")
+    red, noise = red_squares()
+    for folder, pixels in (
+        ("red", red[:12]), ("noise", noise), ("labelled/a", red[10:]), ("labelled/b", noise[:5]),
+    ):  # fmt: skip
+        (root / folder).mkdir(parents=True)
+        for i, each in enumerate(pixels):
+            Image.fromarray(each).save(root / folder / f"{i:02}.png")
+    (root / "actnet.py").write_text(MODEL)
+    (root / "study.yaml").write_text(STUDY)
+    return root
+
+
+@pytest.fixture(scope="module")
+def out(place):
+    yield run_study(Study.load(place / "study.yaml"), progress=False)
+    sys.modules.pop("actnet", None)
+
+
+def test_each_step_gives_what_the_function_gives(place, out, monkeypatch):
+    monkeypatch.syspath_prepend(place)
+    from actnet import build, other
+
+    settings = {"steps": 4, "placebos": 0, "progress": False}
+    explainer = vtcav.VisualTCAV(build(), ["1", "3"], **settings)
+    fit = {"null_cavs": 20, "bootstraps": 0}
+    explainer.fit({"red": place / "red"}, place / "noise", **fit)
+    errors = explainer.errors(place / "labelled")
+    assert ErrorAnalysis.load(out / "errors").table.equals(errors.table)
+    fixed = explainer.correct("red", "1", images=place / "labelled", rounds=2, anyway=True)
+    loaded = vtcav.CorrectedNetwork.load(out / "correction", build())
+    x = torch.rand(3, 3, 32, 32)
+    assert torch.equal(loaded(x), fixed(x))
+    assert loaded.report.effects.equals(fixed.report.effects)
+    second = vtcav.VisualTCAV(other(), ["1", "3"], **settings)
+    second.fit({"red": place / "red"}, place / "noise", **fit)
+    versus = vtcav.versus(explainer, second, place / "labelled" / "a", "a")
+    found = vtcav.Versus.load(out / "versus")
+    assert found.names == ("python:actnet:build", "python:actnet:other")
+    numbers = ["a", "b", "difference", "q_value"]
+    assert found.differences[numbers].equals(versus.differences[numbers])
+
+
+def test_the_report_has_their_sections_and_not_the_second_networks_classes(out):
+    page = (out / "report.html").read_text("utf-8")
+    titles = ("Wrong predictions", "The corrected network", "Two networks side by side")
+    for title in titles:
+        assert f">{title}</h2>" in page
+        assert f'">{title}</a>' in page
+    assert vtcav.Versus.load(out / "versus").described in page
+    assert len(re.findall(r'<tr data-class="\d+"', page)) == 2  # one class, two layers
+
+
+def test_a_folder_of_errors_alone_has_a_report(out, tmp_path):
+    shutil.copytree(out / "errors", tmp_path / "errors")
+    page = write_report(tmp_path).read_text("utf-8")
+    assert '<h2 id="errors-title">Wrong predictions</h2>' in page
+    assert 'id="overview"' not in page
+    table = next((tmp_path / "errors").glob("errors_table.parquet"))
+    table.write_bytes(table.read_bytes()[:-1])
+    with pytest.raises(ExplanationError, match="errors"):
+        write_report(tmp_path)
+
+
+def test_finished_steps_are_kept(place, out):
+    said = []
+    run_study(Study.load(place / "study.yaml"), progress=False, say=said.append)
+    kept = [text for text in said if text.endswith(": kept from before")]
+    assert len(kept) == 5, said
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("errors: labelled", "errors: labeled", "line 9, errors.*'labeled' does not exist"),
+        ("concepts: red, im", "concepts: [red, blue], im", r"concepts\[1\].*no concept 'blue'"),
+        ("rounds: 2", "rounds: 0", r"line 10, correct.rounds: expected a whole number"),
+        ("rounds: 2", "times: 2", r"line 10, correct: unknown key 'times'"),
+        ("classes: {a: labelled/a}", "images: red", "line 11, versus.*the study has none"),
+        ("versus: p", "versus: {margin: 2, network: x}\n# p", r"versus.margin: expected a number"),
+    ],
+)
+def test_mistakes_are_named_with_their_line(place, tmp_path, old, new, message):
+    shutil.copytree(place, tmp_path / "copy", ignore=shutil.ignore_patterns("out"))
+    assert old in STUDY
+    (tmp_path / "copy" / "study.yaml").write_text(STUDY.replace(old, new))
+    with pytest.raises(StudyError, match=message):
+        Study.load(tmp_path / "copy" / "study.yaml")
