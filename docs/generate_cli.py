@@ -14,49 +14,60 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vtcav.cli import parser
+from vtcav.cli.options import MODEL_HELP
 
 PAGE = Path(__file__).with_name("cli.md")
 HEAD = """# Command line
 
 <!-- Written by docs/generate_cli.py from the parser. Do not edit. -->
 
-Every command has `--help`. Exit codes: 0 done, 1 the work failed (one line says why; `--debug`
-shows the traceback), 2 wrong usage, 130 interrupted. Progress and warnings go to standard error,
-results to standard output; `--json` makes these JSON.
+Every command has `--help`. Exit codes: 0 done, 1 failed (one line says why), 2 wrong usage, 130
+interrupted. Results go to standard output, with `-o FOLDER` to files; progress and warnings to
+standard error.
 
-| command | |
-|---|---|
 {commands}
 
 ## Options of many commands
 
 {shared}
 """
-SHARED = 4
-"""An option that this many commands have, in the same words, is described once for all."""
+GROUPS = {
+    "network": "model weights class-names binary task layouts preprocess model-output runtime "
+    "layers device",
+    "concepts": "concepts negatives cavs text text-model probe variant batch-size limit "
+    "min-examples strict seed cache no-cache",
+    "numbers": "steps tolerance precision fill placebos features null-cavs bootstraps",
+    "long runs": "run no-resume engine address workers",
+    "output": "json quiet debug",
+}
+"""Options that many commands have in the same words. Each group is described once for all."""
+WITHOUT = 3
+"""A command that lacks at most so many options of a group is said to have it without these."""
 
 
 def page() -> str:
     """Return the whole page."""
     action = subcommands()
-    rows = [
-        f"| [`vtcav {choice.dest}`](#vtcav-{choice.dest}) | {escaped(choice.help)} |"
-        for choice in action._choices_actions
-    ]
+    links = [f"[{name}](#vtcav-{name})" for name in action.choices]
     shared = shared_rows(action)
-    head = HEAD.format(
-        commands="\n".join(rows), shared="\n".join(["| option | |", "|---|---|", *shared])
-    )
+    lists = [
+        "\n".join([f"### {group.capitalize()}", "", *found.values()])
+        for group, found in shared.items()
+    ]
+    head = HEAD.format(commands=" ·\n".join(links), shared="\n\n".join(lists))
     return "\n".join([head, *(section(n, each, shared) for n, each in action.choices.items())])
 
 
-def shared_rows(action: argparse._SubParsersAction) -> list[str]:
-    """Return the rows of options that many commands have, in the order in which they appear.
-
-    What a command writes stands beside it, though several write the same.
-    """
+def shared_rows(action: argparse._SubParsersAction) -> dict[str, dict[str, str]]:
+    """Return the rows of each group by option, in the words that most commands have."""
     every = Counter(row(a) for command in action.choices.values() for a in options_of(command))
-    return [each for each, count in every.items() if count >= SHARED and "`--output" not in each]
+    most: dict[str, str] = {}
+    for each, _ in reversed(every.most_common()):
+        most[each.split("`")[1].split()[0]] = each
+    return {
+        group: {f"--{name}": most[f"--{name}"] for name in names.split()}
+        for group, names in GROUPS.items()
+    }
 
 
 def options_of(command: argparse.ArgumentParser) -> Iterator[argparse.Action]:
@@ -67,8 +78,8 @@ def options_of(command: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 def row(action: argparse.Action) -> str:
-    """Return the row of an option in a table."""
-    return f"| {spelled(action)} | {escaped(action.help)} |"
+    """Return the line of an option in a list."""
+    return f"- {spelled(action)}: {escaped(action.help)}"
 
 
 def subcommands() -> argparse._SubParsersAction:
@@ -76,30 +87,40 @@ def subcommands() -> argparse._SubParsersAction:
     return next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
 
 
-def section(name: str, command: argparse.ArgumentParser, shared: list[str]) -> str:
-    """Return a command's heading, description, usage, own options and examples."""
+def section(name: str, command: argparse.ArgumentParser, shared: dict[str, dict[str, str]]) -> str:
+    """Return a command's heading, description, examples, own options and groups of options."""
+    described = {each for rows in shared.values() for each in rows.values()}
     positional = [a for a in command._actions if not a.option_strings]
     options = list(options_of(command))
-    own = [a for a in options if row(a) not in shared]
-    common = [f"`{a.option_strings[-1]}`" for a in options if row(a) in shared]
-    required = [f"{a.option_strings[-1]} {metavar(a)}" for a in options if a.required]
-    usage = ["vtcav", name, *map(placed, positional), *required, "[options]"]
+    folder = [a for a in options if "-o" in a.option_strings and a.help.startswith("folder")]
+    own = [brief(row(a)) for a in options if row(a) not in described and a not in folder]
     lines = [f"## vtcav {name}", "", command.description or "", ""]
-    lines += ["```text", " ".join(usage), "```", ""]
-    if positional:
-        lines += ["| argument | |", "|---|---|"]
-        lines += [f"| `{metavar(a)}` | {escaped(a.help)} |" for a in positional]
-        lines.append("")
-    if own:
-        lines += ["| option | |", "|---|---|", *map(row, own), ""]
-    if common:
-        lines += [f"Also {', '.join(common)} ([described above](#options-of-many-commands)).", ""]
     if command.epilog:
-        title, *examples = command.epilog.strip().splitlines()
-        lines += [title.capitalize(), "", "```"]
-        lines += [line.strip() for line in examples]
-        lines += ["```", ""]
+        _, *examples = command.epilog.strip().splitlines()
+        lines += ["```", *(line.strip() for line in examples), "```", ""]
+    if positional or own:
+        lines += [f"- `{placed(a)}`: {brief(escaped(a.help))}" for a in positional]
+        lines += [*own, ""]
+    common = ["`-o`"] * len(folder)
+    common += [of_group(group, rows, options) for group, rows in shared.items()]
+    if any(common):
+        lines += [f"Also {', '.join(filter(None, common))}.", ""]
     return "\n".join(lines)
+
+
+def of_group(group: str, rows: dict[str, str], options: list[argparse.Action]) -> str:
+    """Return which options of a group a command has."""
+    had = [a.option_strings[-1] for a in options if row(a) in rows.values()]
+    if not had:
+        return ""
+    lacking = [name for name in rows if name not in had]
+    few = len(lacking) <= min(WITHOUT, len(had) - 1)
+    link = f"[{group}](#{group.replace(' ', '-')})"
+    if not lacking:
+        return link
+    if few:
+        return f"{link} (not {', '.join(f'`{name}`' for name in lacking)})"
+    return ", ".join(f"[`{name}`](#{group.replace(' ', '-')})" for name in had)
 
 
 def metavar(action: argparse.Action) -> str:
@@ -124,8 +145,14 @@ def spelled(action: argparse.Action) -> str:
 
 
 def escaped(text: str | None) -> str:
-    """Return a text for the cell of a table."""
-    return (text or "").replace("%%", "%").replace("|", "\\|").replace("<", "&lt;")
+    """Return a text as Markdown shows it."""
+    text = (text or "").replace("%%", "%").replace("<", "&lt;")
+    return text.replace("*", "\\*")
+
+
+def brief(text: str | None) -> str:
+    """Return a text that refers to the names of networks instead of repeating them."""
+    return (text or "").replace(MODEL_HELP, "a name as [`--model`](#network) takes it")
 
 
 def main() -> int:

@@ -137,8 +137,8 @@ class LoadSettings(Settings):
         "auto",
         Words(*get_args(Task)),
         (
-            "what the scores are: classes, of which one is right; labels, each right or not; "
-            "regression, one number; auto tells the first two apart"
+            "what the scores are: classes (one right), labels (each right or not), or regression "
+            "(one number); auto tells the first two apart"
         ),
     )
     device: str | torch.device = parameter(
@@ -151,10 +151,9 @@ class LoadSettings(Settings):
         Constraint("layouts by layer, such as layer3=NHWC", _layouts, _parse_layouts),
         (
             "how layers lay out their output, by name or pattern: layer3=NHWC,"
-            "blocks.*=tokens(1+14x14) (NCHW, NHWC, tokens: prefix + height x width, or "
-            "tiles(2x3): rows x columns of a network that cuts pictures into tiles)"
+            "blocks.*=tokens(1+14x14) (prefix + height x width), or tiles(2x3)"
         ),
-        none="what is found from their shapes",
+        none="found from their shapes",
     )
     preprocess: Callable[[Image.Image], Tensor] | None = parameter(
         None,
@@ -169,7 +168,7 @@ class LoadSettings(Settings):
     output: int | str | None = parameter(
         None,
         Constraint("the index or key of an output", _output, _parse_output, metavar="KEY"),
-        "which of several outputs of the network holds the scores: an index, or a key",
+        "which of several outputs holds the scores: an index, or a key",
         none="its logits, or the only one that can be scores",
     )
     runtime: Runtime = parameter(
@@ -177,8 +176,7 @@ class LoadSettings(Settings):
         Words(*get_args(Runtime)),
         (
             "what computes forward passes on a processor: auto takes ONNX Runtime where it is "
-            "installed and gives the same numbers, else PyTorch; torch, never ONNX Runtime; "
-            "onnxruntime, an error where it is not installed"
+            "installed and gives the same numbers, else PyTorch"
         ),
     )
 
