@@ -15,6 +15,7 @@ from vtcav.explainer.groups import groups_of
 from vtcav.method.clusters import mean_estimate
 from vtcav.method.separation import separation
 from vtcav.method.significance import student_interval
+from vtcav.report.page import build_report
 from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.error_analysis import compared
 from vtcav.results.explanation import GlobalExplanation
@@ -91,6 +92,15 @@ def test_tables_and_tests_of_groups(grouped, explainer, tmp_path):
     grouped.save(tmp_path)
     again = GlobalExplanation.load(tmp_path)
     assert again.groups == BY_NAME
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(tmp_path / "global_group_tests.parquet"), grouped.group_tests()
+    )
+    assert (tmp_path / "global_groups.png").stat().st_size > 5000
+    texts = [text.get_text() for axes in grouped.plot_groups().axes for text in axes.texts]
+    assert {"Groups of “a”", "3 groups", "y (n = 2)"} <= set(texts)
+    page = build_report(global_=[grouped])
+    assert "Groups of “a”</h2>" in page
+    assert "No concept is shown to count differently between the groups." in page
     pd.testing.assert_frame_equal(again.summary(), grouped.summary())
     alone = replace(grouped, groups={})
     assert alone.by_group().empty

@@ -42,6 +42,7 @@ diagnostics: false
 errors: labelled
 correct: {concepts: red, images: labelled, layer: "1", rounds: 2, anyway: true}
 versus: python:actnet:other
+groups: (\\d)\\.png
 output: out
 """
 
@@ -75,7 +76,7 @@ def test_each_step_gives_what_the_function_gives(place, out, monkeypatch):
     explainer = vtcav.VisualTCAV(build(), ["1", "3"], **settings)
     fit = {"null_cavs": 20, "bootstraps": 0}
     explainer.fit({"red": place / "red"}, place / "noise", **fit)
-    errors = explainer.errors(place / "labelled")
+    errors = explainer.errors(place / "labelled", groups=r"(\d)\.png")
     assert ErrorAnalysis.load(out / "errors").table.equals(errors.table)
     fixed = explainer.correct("red", "1", images=place / "labelled", rounds=2, anyway=True)
     loaded = vtcav.CorrectedNetwork.load(out / "correction", build())
@@ -84,7 +85,8 @@ def test_each_step_gives_what_the_function_gives(place, out, monkeypatch):
     assert loaded.report.effects.equals(fixed.report.effects)
     second = vtcav.VisualTCAV(other(), ["1", "3"], **settings)
     second.fit({"red": place / "red"}, place / "noise", **fit)
-    versus = vtcav.versus(explainer, second, place / "labelled" / "a", "a")
+    groups = {"groups": r"(\d)\.png"}
+    versus = vtcav.versus(explainer, second, place / "labelled" / "a", "a", **groups)
     found = vtcav.Versus.load(out / "versus")
     assert found.names == ("python:actnet:build", "python:actnet:other")
     numbers = ["a", "b", "difference", "q_value"]
@@ -94,7 +96,7 @@ def test_each_step_gives_what_the_function_gives(place, out, monkeypatch):
 def test_the_report_has_their_sections_and_not_the_second_networks_classes(out):
     page = (out / "report.html").read_text("utf-8")
     titles = ("Wrong predictions", "The corrected network", "Two networks side by side")
-    for title in titles:
+    for title in (*titles, "Groups of “a”"):
         assert f">{title}</h2>" in page
         assert f'">{title}</a>' in page
     assert vtcav.Versus.load(out / "versus").described in page

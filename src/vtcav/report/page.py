@@ -22,6 +22,7 @@ from vtcav.files.atomic import atomic_path
 from vtcav.report.charts import axis, in_words
 from vtcav.report.classes import ClassPart, class_part
 from vtcav.report.concepts import concept_parts
+from vtcav.report.groups import group_section
 from vtcav.report.images import ImagePart, image_part
 from vtcav.report.methods import CITATION, methods, provenance_text
 from vtcav.report.overview import overview
@@ -62,6 +63,10 @@ def build_report(
     templates = environment()
     trust = Trust(diagnostics)
     names = distinct_names(explained.class_name for explained in global_)
+    sections = [
+        *sections,
+        *(group_section(each, i) for i, each in enumerate(global_) if each.groups),
+    ]
     parts = [
         class_part(k, name, explained, trust)
         for k, (name, explained) in enumerate(zip(names, global_, strict=True))

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
+
 from vtcav.files.manifest import load_manifest, read_table, reading
 from vtcav.results.provenance import Provenance
 from vtcav.results.words import clear, count, value
@@ -166,15 +168,25 @@ def _tables(declared: Mapping[str, _Table], folder: Path) -> Iterator[ShownTable
             for column in table.columns
             if column in found and not (column.startswith("note") and (found[column] == "").all())
         ]
-        rows = found[columns].replace({column: {"": "all"} for column in _ALL}).head(_MOST)
-        if len(rows):
-            yield ShownTable(
-                table.caption,
-                [table.columns[column] for column in columns],
-                [[_cell(cell) for cell in row] for row in rows.itertuples(index=False)],
-                len(found) - len(rows),
-                f"{name}.csv",
-            )
+        shown = {column: table.columns[column] for column in columns}
+        if len(found):
+            yield shown_table(table.caption, shown, found, f"{name}.csv")
+
+
+def shown_table(
+    caption: str, columns: Mapping[str, str], table: pd.DataFrame, file: str
+) -> ShownTable:
+    """Return the first rows of a table as texts.
+
+    Args:
+        caption: What it is.
+        columns: Headings by column.
+        table: The table.
+        file: Where all of it is.
+    """
+    rows = table[list(columns)].replace({column: {"": "all"} for column in _ALL}).head(_MOST)
+    cells = [[_cell(cell) for cell in row] for row in rows.itertuples(index=False)]
+    return ShownTable(caption, list(columns.values()), cells, len(table) - len(rows), file)
 
 
 def _cell(cell: Any) -> str:

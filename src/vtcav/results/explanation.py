@@ -32,13 +32,7 @@ from vtcav.results.local_explanation import freeze, numbered
 from vtcav.results.notebook.explanations import global_html, global_text
 from vtcav.results.provenance import Provenance
 from vtcav.results.rows import EffectRow, Row
-from vtcav.results.saved import (
-    ErasedNumbers,
-    Names,
-    read_best,
-    read_columns,
-    read_thumbnails,
-)
+from vtcav.results.saved import ErasedNumbers, Names, read_best, read_columns, read_thumbnails
 from vtcav.results.tables.class_summary import (
     BOOTSTRAP,
     NEEDED,
@@ -49,11 +43,7 @@ from vtcav.results.tables.class_summary import (
     pairs_of,
 )
 from vtcav.results.tables.image_rows import PAIR, HeldRows, ImageRows, Pair
-from vtcav.results.tables.saved_rows import (
-    read_effect_rows,
-    read_image_rows,
-    write_image_tables,
-)
+from vtcav.results.tables.saved_rows import read_effect_rows, read_image_rows, write_image_tables
 from vtcav.results.tables.shapes import EFFECT_NUMBERS, by_image, json_text, printable
 from vtcav.results.verdicts import Verdict, verdicts
 
@@ -336,13 +326,20 @@ class GlobalExplanation:
 
         return plot_global(self, new_figure())
 
+    def plot_groups(self) -> Figure:
+        """Draw the means of each group of images, for the concepts that differ most."""
+        from vtcav.results.figures.groups import plot_groups
+        from vtcav.results.figures.page import new_figure
+
+        return plot_groups(self, new_figure())
+
     def save(self, folder: str | Path, *, csv: bool | None = None) -> Path:
         """Write tables, figure and provenance, all or nothing.
 
         The files are `global.json` (summary and provenance; written last, with a hash of each
         other file), `global_attributions`, `global_summary`, `global_resampled` and
-        `global_images` (.csv, .parquet), `global_examples.npz` and `global.png`. An earlier global
-        explanation there is replaced.
+        `global_images` (.csv, .parquet), `global_examples.npz` and `global.png`; with groups their
+        means, tests and figure. An earlier global explanation there is replaced.
 
         Args:
             folder: Where; created when missing.
@@ -357,6 +354,7 @@ class GlobalExplanation:
 
     def _write(self, folder: Path, csv: bool | None) -> dict[str, Any]:
         from vtcav.results.figures.global_explanation import plot_global
+        from vtcav.results.figures.groups import plot_groups
         from vtcav.results.figures.page import save_figure
 
         rows = {
@@ -373,6 +371,10 @@ class GlobalExplanation:
             arrays |= {f"erased/{i}/{name}": array for name, array in picture.arrays().items()}
         np.savez_compressed(folder / "global_examples.npz", allow_pickle=False, **arrays)
         save_figure(lambda figure: plot_global(self, figure), folder / "global.png")
+        if self.groups:
+            write_table(folder / "global_groups", self.by_group())
+            write_table(folder / "global_group_tests", self.group_tests())
+            save_figure(lambda figure: plot_groups(self, figure), folder / "global_groups.png")
         return self._content()
 
     def _content(self) -> dict[str, Any]:

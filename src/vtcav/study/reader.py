@@ -404,6 +404,7 @@ _KEYS: dict[str, Any] = {
     ),
     "diagnostics": (Annotated[_DIAGNOSTICS | None, BeforeValidator(_diagnostics)], None),
     "discover": (Annotated[_DISCOVERY, _under("images")], None),
+    "groups": (taking(Text("a pattern in the names of images, or TABLE:COLUMN")), None),
     "errors": (Annotated[_ERRORS, _under("images")], None),
     "correct": (Annotated[_CORRECT, AfterValidator(_taken_out)], None),
     "versus": (Annotated[_VERSUS, _under("network"), AfterValidator(_compared)], None),

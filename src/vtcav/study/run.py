@@ -12,6 +12,7 @@ import pandas as pd
 
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.explainer.correction.corrected_network import CorrectedNetwork
+from vtcav.explainer.groups import groups_of
 from vtcav.explainer.runs.identity import bank_digest
 from vtcav.explainer.runs.labelled import labelled
 from vtcav.explainer.runs.run_folder import opened
@@ -206,7 +207,7 @@ class _Run:
             f"classes/{folder}",
             f"classes.{one.key}",
             f"Explaining the class {name!r} with {len(one.refs)} images",
-            [self.learned, one.index, content(one.refs)],
+            [self.learned, one.index, content(one.refs), *self._groups(one.refs)],
             GlobalExplanation.load,
             lambda: self.explainer.explain_class(
                 one.index,
@@ -214,6 +215,7 @@ class _Run:
                 limit=options.limit,
                 seed=options.seed,
                 strict=options.strict,
+                groups=self.study.groups,
                 run=self.folder / "run" / "classes" / folder,
             ),
         )
@@ -266,12 +268,22 @@ class _Run:
             "errors",
             "errors",
             f"Comparing wrong predictions with right ones, {len(refs)} images",
-            [self.learned, asdict(spec), classes, content(refs)],
+            [self.learned, asdict(spec), classes, content(refs), *self._groups(refs)],
             ErrorAnalysis.load,
             lambda: self.explainer.errors(
-                refs, classes, pictures=spec.pictures, strict=options.strict
+                refs,
+                classes,
+                pictures=spec.pictures,
+                strict=options.strict,
+                groups=self.study.groups,
             ),
         )
+
+    def _groups(self, refs: Sequence[ImageRef]) -> list[dict[str, str]]:
+        """Return the group of each image, if they come in groups."""
+        groups = self.study.groups
+        with self.study.at("groups"):
+            return [groups_of([ref.name for ref in refs], groups)] if groups is not None else []
 
     def _correct(self) -> None:
         """Take concepts out of the network, and measure what that changes."""

@@ -48,6 +48,7 @@ class Study:
         diagnostics: How concepts are diagnosed; None for not at all.
         limits: How much concepts may count, by concept.
         discover: Where concepts that nobody named are looked for; None for nowhere.
+        groups: Which images are alike: a pattern in their names, or TABLE:COLUMN.
         errors: Labelled images, of which the wrong ones are compared with the right ones.
         correct: Concepts that are taken out of the network.
         versus: A second network to compare with.
@@ -71,6 +72,7 @@ class Study:
     diagnostics: DiagnosticsSpec | None = field(default_factory=DiagnosticsSpec)
     limits: Mapping[str, ConceptLimit] = field(default_factory=dict)
     discover: DiscoverySpec | None = None
+    groups: str | None = None
     errors: ErrorsSpec | None = None
     correct: CorrectSpec | None = None
     versus: VersusSpec | None = None
@@ -130,6 +132,7 @@ class Study:
             "diagnostics": self.diagnostics or False,
             "limits": self.limits or None,
             "discover": self.discover,
+            "groups": self.groups,
             "errors": self.errors,
             "correct": self.correct,
             "versus": self.versus,
