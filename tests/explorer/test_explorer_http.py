@@ -409,6 +409,12 @@ def test_photos_in_the_order_of_a_concept(client):
     assert (nothing.status_code, "cut a patch" in nothing.json()["error"]) == (400, True)
 
 
+def test_erasing_needs_a_class(client):
+    asked = {"picture": shown(client), "classes": [], "box": [0, 0, 20, 20]}
+    answer = client.post("/api/erase", json=asked)
+    assert (answer.status_code, answer.json()["error"][:17]) == (400, "there is no class")
+
+
 def test_few_photos_are_too_few_to_find_anything_in(client):
     answer = client.post("/api/discover", json={"layer": "1"})
     assert answer.status_code == 400

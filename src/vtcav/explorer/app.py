@@ -239,6 +239,8 @@ def _erasing(app: FastAPI, session: Session) -> None:
         kind = "concept" if asked.box is None else "region"
         check = session.latest.check(f"erase {kind} {asked.page}", asked.number)
         classes = [session.model.class_index(t) for t in asked.classes]
+        if not classes:
+            raise ImageError("there is no class whose score could fall: add one")
         if asked.box is not None:
             found = erase_region(session, asked.picture, asked.box, classes, check)
         elif asked.concept is not None:
