@@ -68,8 +68,10 @@ test-floor:
 	$(PYTHON) tests/floors.py > $(FLOOR)/floors.txt
 	grep '^torch==' $(FLOOR)/floors.txt | $(FLOOR)/bin/python -m pip install --quiet \
 		--extra-index-url $(FLOOR_INDEX) --requirement /dev/stdin
-	$(FLOOR)/bin/python -m pip install --quiet --requirement $(FLOOR)/floors.txt \
-		pytest hypothesis httpx scikit-image tifffile
+	grep -v '^torchvision=\|^timm=' $(FLOOR)/floors.txt | $(FLOOR)/bin/python -m pip install --quiet \
+		--requirement /dev/stdin pytest hypothesis httpx scikit-image
+	grep '^torchvision=\|^timm=' $(FLOOR)/floors.txt | $(FLOOR)/bin/python -m pip install --quiet \
+		--no-deps --extra-index-url $(FLOOR_INDEX) --requirement /dev/stdin
 	$(FLOOR)/bin/python -m pip install --quiet --no-deps --editable .
 	OMP_NUM_THREADS=1 $(FLOOR)/bin/python -m pytest tests --ignore tests/docs -m "not browser and not demo" \
 		-o filterwarnings=default

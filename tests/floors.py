@@ -5,8 +5,11 @@ import sys
 import tomllib
 from pathlib import Path
 
-_EXTRAS = ("evaluation", "discover", "hf", "keras", "fast", "explore", "datasets")
-"""The extras whose lowest versions are tried together; torchvision and timm come with `zoo`."""
+_EXTRAS = (
+    *("evaluation", "discover", "inpainting", "tiff", "medical", "torchvision", "timm", "hf"),
+    *("keras", "fast", "explore", "datasets", "lmdb"),
+)
+"""The extras whose lowest versions are tried together."""
 
 
 def floors(text):
