@@ -9,6 +9,7 @@ differently.
 
 import argparse
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,8 @@ GROUPS = {
     "output": "json quiet debug",
 }
 """Options that many commands have in the same words. Each group is described once for all."""
+ALL = "output"
+"""The group that nearly all commands have."""
 WITHOUT = 3
 """A command that lacks at most so many options of a group is said to have it without these."""
 
@@ -54,6 +57,7 @@ def page() -> str:
         "\n".join([f"### {group.capitalize()}", "", *found.values()])
         for group, found in shared.items()
     ]
+    lists[-1] += f"\n\nEvery command has these, {without(action, shared[ALL])}."
     head = HEAD.format(commands=" ·\n".join(links), shared="\n\n".join(lists))
     return "\n".join([head, *(section(n, each, shared) for n, each in action.choices.items())])
 
@@ -68,6 +72,18 @@ def shared_rows(action: argparse._SubParsersAction) -> dict[str, dict[str, str]]
         group: {f"--{name}": most[f"--{name}"] for name in names.split()}
         for group, names in GROUPS.items()
     }
+
+
+def without(action: argparse._SubParsersAction, rows: dict[str, str]) -> str:
+    """Return which commands lack which options of a group."""
+    lacking: dict[str, list[str]] = {}
+    for name, command in action.choices.items():
+        had = command._option_string_actions
+        for option in rows:
+            if option not in had:
+                lacking.setdefault(option, []).append(name)
+    parts = (f"{', '.join(names)} without `{option}`" for option, names in lacking.items())
+    return "; ".join(parts)
 
 
 def options_of(command: argparse.ArgumentParser) -> Iterator[argparse.Action]:
@@ -97,12 +113,12 @@ def section(name: str, command: argparse.ArgumentParser, shared: dict[str, dict[
     lines = [f"## vtcav {name}", "", command.description or "", ""]
     if command.epilog:
         _, *examples = command.epilog.strip().splitlines()
-        lines += ["```", *(line.strip() for line in examples), "```", ""]
+        lines += ["```", *textwrap.dedent("\n".join(examples)).splitlines(), "```", ""]
     if positional or own:
         lines += [f"- `{placed(a)}`: {brief(escaped(a.help))}" for a in positional]
         lines += [*own, ""]
     common = ["`-o`"] * len(folder)
-    common += [of_group(group, rows, options) for group, rows in shared.items()]
+    common += [of_group(group, rows, options) for group, rows in shared.items() if group != ALL]
     if any(common):
         lines += [f"Also {', '.join(filter(None, common))}.", ""]
     return "\n".join(lines)
@@ -125,8 +141,10 @@ def of_group(group: str, rows: dict[str, str], options: list[argparse.Action]) -
 
 def metavar(action: argparse.Action) -> str:
     """Return what stands for the value: IMAGE, FILE, {a,b}."""
+    if isinstance(action.metavar, tuple):
+        return " ".join(action.metavar)
     if action.metavar:
-        return str(action.metavar)
+        return action.metavar
     if action.choices:
         return "{" + ",".join(map(str, action.choices)) + "}"
     return action.dest.upper()

@@ -1,8 +1,7 @@
 """`vtcav cache`: show, check or clear the cache of learning.
 
-Show the cache that makes learning the same images again fast, check every entry against its hash,
-or clear it. VTCAV_CACHE names another folder or turns the cache off, VTCAV_CACHE_SIZE limits its
-size (default: 2 GB).
+Show, check or clear the cache of learning. VTCAV_CACHE names another folder or turns it off,
+VTCAV_CACHE_SIZE limits its size (default: 2 GB).
 
 Examples:
   vtcav cache

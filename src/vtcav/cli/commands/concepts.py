@@ -1,12 +1,8 @@
 """`vtcav concepts`: write a folder of concepts from a data set, with patches cut out.
 
-Write one folder of images per concept, for --concepts, from a data set. SOURCE is
-  a folder with one folder per label;
-  a folder in the layout of Broden (index.csv, label.csv, images/);
-  a folder of images, with --masks;
-  a folder that Hugging Face's datasets saved with save_to_disk;
-  a table (.csv, .tsv, .parquet) of paths and labels, with boxes if it has them;
-  a .json file in COCO's form, with --images.
+Write one folder of images per concept, for --concepts, from a data set: a folder with one folder
+per label, one in the layout of Broden, one of Hugging Face's save_to_disk, images with --masks, a
+table (.csv, .tsv, .parquet) of paths and labels or boxes, or COCO's .json with --images.
 
 Examples:
   vtcav concepts dtd/images -o concepts --labels striped,dotted --rest 200

@@ -1,8 +1,7 @@
 r"""`vtcav correct`: take a concept out of a network.
 
 Write a correction of a network that no longer uses a concept as one of its layers holds it, and
-what that changes for labelled images: accuracy by class, the effect of the concept and of others,
-and images that do not show it. Load it with vtcav.CorrectedNetwork.load(OUT, network).
+what that changes for labelled images. Load it with vtcav.CorrectedNetwork.load(OUT, network).
 
 Example:
   vtcav correct ruler --images test_set --model demo --concepts concepts --negatives random -o out

@@ -1,8 +1,7 @@
 """`vtcav demo`: explain photographs with a real ImageNet network, offline.
 
-Explain photographs and a class with EfficientNet-Lite0 and texture concepts that vtcav draws. The
-network's weights and the photographs come with installed packages: this needs the extra
-vtcav[demo] and no network access. Ends with the path of a report.
+Explain photographs and a class with EfficientNet-Lite0 and drawn textures as concepts, and write a
+report. Needs the extra vtcav[demo], and no network access.
 
 Example:
   vtcav demo -o demo

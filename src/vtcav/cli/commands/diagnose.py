@@ -1,9 +1,7 @@
 """`vtcav diagnose`: say how far each concept can be trusted.
 
-Say how far each concept can be trusted at each layer: whether the layer tells it from its
-negatives on images it was not learned from, how much it depends on the choice of images, whether
-its direction is also that of another concept, where its examples activate, and which images occur
-twice. Every finding has a level: fine, look, do not use.
+Say how far each concept can be trusted at each layer: fine, look, or do not use, with the findings
+that say why.
 
 Examples:
   vtcav diagnose --model demo --concepts concepts --negatives random -o trust

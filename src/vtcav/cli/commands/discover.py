@@ -1,8 +1,7 @@
 """`vtcav discover`: find concepts that nobody named.
 
-Find concepts that nobody named: what the network tells apart in images, with patches that show each
-concept most, how stable it is, and its attribution to the classes that are predicted. With
---concepts or --cavs the nearest named concept is told too.
+Find what the network tells apart in images, with the patches that show it most, how stable it is,
+and its attribution. With --concepts or --cavs the nearest named concept is told too.
 
 Example:
   vtcav discover --images photographs --model demo -o out

@@ -1,8 +1,7 @@
 """`vtcav explore`: make concepts by hand on a local web page.
 
-Open a page on this machine: choose a photo, cut out examples of a concept, and see at once where
-the network sees it and how much it counts. Needs the extra vtcav[explore]. Nothing leaves the
-machine.
+Open a page on this machine: cut examples of a concept out of photos, and see at once where the
+network sees it and how much it counts. Needs the extra vtcav[explore].
 
 Examples:
   vtcav explore --model demo

@@ -1,9 +1,7 @@
 """`vtcav run`: carry out a study that one file describes.
 
-Carry out a study: learn its concepts, diagnose how far they can be trusted, explain its classes
-and photographs, and write tables, figures and a report. Finished steps are kept: the same command
-resumes an interrupted study and gives the same tables. Ends with exit code 3 when a concept counts
-more than the study's limits allow.
+Carry out a study and write tables, figures and a report. The same command resumes an interrupted
+study. Ends with exit code 3 when a concept counts more than the study's limits allow.
 
 Examples:
   vtcav init

@@ -1,8 +1,7 @@
 r"""`vtcav versus`: compare what concepts count for in two networks.
 
-Carry out the concepts and classes of a study with two networks, or with two checkpoints of its
-network, and tell what differs: paired differences of attributions and of measured shares, image by
-image, with intervals and q-values, and the maps of both side by side.
+Carry out a study with two networks, or with two checkpoints of its network, and tell what differs,
+image by image.
 
 Example:
   vtcav versus old.safetensors new.safetensors --study study.yaml -o out
