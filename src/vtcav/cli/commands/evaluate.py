@@ -1,9 +1,9 @@
 """`vtcav evaluate`: compare attributions with measured causal effects.
 
 Run the controlled experiment: train small networks on drawn images, measure which of two cues they
-use, and compare with what Visual-TCAV and other methods say; with --images on your photographs. With
---pairs, measure what a thing does in photographs that you have with and without it. Needs the extra
-vtcav[evaluation]. The same command resumes an interrupted run.
+use, and compare with what Visual-TCAV and other methods say; with --images on your photographs.
+With --pairs, measure what a thing does in photographs that you have with and without it. Needs the
+extra vtcav[evaluation]. The same command resumes an interrupted run.
 
 Examples:
   vtcav evaluate -o evaluation --quick
