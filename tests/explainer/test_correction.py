@@ -3,12 +3,14 @@
 import copy
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from scipy import stats
 from torch import nn
 
 import vtcav
@@ -18,9 +20,11 @@ from tests.helpers.literal_places import red_squares, square_network
 from tests.helpers.tokens import ChannelsLast, Transformer
 from vtcav.cli import main
 from vtcav.errors import CavError, ExplanationError, ModelError
+from vtcav.explainer.correction.attributions import compared_attributions
 from vtcav.explainer.correction.projections import ConceptRemoval, Direction
 from vtcav.explainer.correction.report import CorrectionReport, Doubt
 from vtcav.models.inspection.layout import Layout
+from vtcav.report import write_report
 
 RED, NOISE = red_squares()
 BLUE = RED[..., ::-1].copy()
@@ -45,6 +49,12 @@ def labelled():
 @pytest.fixture(scope="module")
 def fixed(explainer, labelled):
     return explainer.correct("red", "1", "present", labelled, anyway=True)
+
+
+@pytest.fixture(scope="module")
+def compared(explainer, labelled):
+    own = {"c": labelled["a"], "b": labelled["b"]}  # the reds raise c
+    return explainer.correct("red", "1", "present", own, anyway=True, attributions=True)
 
 
 def inputs(explainer, pictures):
@@ -230,7 +240,102 @@ def test_the_report_counts_what_changes(explainer, fixed, labelled):
     assert "Accuracy on 6 images with the concept" in sentences
 
 
-def test_figures(fixed, explainer):
+def test_attributions_are_those_of_both_networks(explainer, compared, labelled):
+    report, model = compared.report, explainer.model
+    rows = report.image_attributions.set_index(["layer", "concept"])
+    again = vtcav.Classifier(compared, model.class_names, vtcav.Preprocess(32))
+    bank = explainer.cavs
+    layers = {f"network.{layer}": cavs for layer, cavs in bank.layers.items()}
+    sets = tuple(
+        replace(one, gap={f"network.{layer}": gap for layer, gap in one.gap.items()})
+        for one in bank.sets
+    )
+    own = {"layers": layers, "sets": sets, "fingerprint": again.fingerprint, "behaviour": {}}
+    after = vtcav.VisualTCAV(again, cavs=replace(bank, **own), steps=2, **OPTIONS)
+    for name, pictures in (("c", labelled["a"]), ("b", labelled["b"])):
+        first = explainer.explain_class(name, pictures).attributions
+        second = after.explain_class(name, pictures).attributions
+        for column, table, inside in (("before", first, ""), ("after", second, "network.")):
+            for layer, concept in (("1", "red"), ("3", "red"), ("3", "blue")):
+                expected = table[(table["layer"] == inside + layer) & (table["concept"] == concept)]
+                own = rows.loc[(layer, concept)].query("true_class == @name")
+                np.testing.assert_allclose(
+                    own[column], expected["attribution"], rtol=1e-4, atol=1e-6
+                )
+    one = rows.loc[("1", "red")]
+    assert one["shows"].sum() == 6
+    shown = one[one["shows"]]
+    assert (shown["before"] > 0.02).all()
+    assert (shown["after"] < 0.7 * shown["before"]).all()
+    same = rows[~rows["shows"]]
+    np.testing.assert_allclose(same["before"], same["after"], rtol=1e-4, atol=1e-6)
+
+
+def test_the_table_of_attributions_has_means_and_intervals(compared):
+    table = compared.report.attributions.set_index(["shown", "layer", "concept"])
+    rows = compared.report.image_attributions
+    own = rows[(rows["layer"] == "3") & (rows["concept"] == "red") & rows["shows"]]
+    found = table.loc[("with the concept", "3", "red")]
+    change = own["after"] - own["before"]
+    half = stats.t.ppf(0.975, 5) * change.std() / 6**0.5
+    expected = [own["before"].mean(), own["after"].mean(), change.mean() - half]
+    np.testing.assert_allclose(found[["before", "after", "low"]].astype(float), expected, rtol=1e-6)
+    assert found["relative"] == pytest.approx(change.mean() / own["before"].mean())
+    assert found["corrected"]
+    assert found["n"] == 6
+    assert table.loc[("all", "3", "red"), "n"] == 19
+    assert not table.loc[("all", "3", "blue"), "corrected"]
+    said = [text for text in compared.report.findings() if text.startswith("Attribution of 'red'")]
+    assert "0.001 before and <0.001 after at 3 (6 images, 0 left out)" in said[0]
+
+
+def test_attributions_are_saved_only_where_they_were_asked_for(
+    explainer, fixed, compared, tmp_path, labelled
+):
+    assert fixed.report.attributions.empty
+    assert not fixed.report.summary()["attributed"]
+    compared.save(tmp_path / "out")
+    again = vtcav.CorrectedNetwork.load(tmp_path / "out", explainer.model).report
+    assert again.attributions.equals(compared.report.attributions)
+    assert again.to_json() == compared.report.to_json()
+    assert "correction_attributions" in again.to_json()
+    page = write_report(tmp_path).read_text("utf-8")
+    assert "Attribution to the true class</" in page
+    fixed.save(tmp_path / "out")
+    assert len(pd.read_csv(tmp_path / "out" / "correction_attributions.csv")) == 0
+    assert vtcav.CorrectedNetwork.load(tmp_path / "out", explainer.model).report.attributions.empty
+    assert "Attribution to the true class</" not in write_report(tmp_path).read_text("utf-8")
+    with pytest.raises(ExplanationError, match="attributions are compared in labelled images"):
+        explainer.correct("red", "1", anyway=True, attributions=True)
+
+
+def test_notes_say_of_which_network_and_of_how_many_images(compared):
+    rows = compared.report.image_attributions.query("shows").head(3)
+    notes = ["rough; after: not seen", "rough", "not raised"]
+    raised = [True, True, False]
+    rows = rows.assign(layer="1", concept="red", raised=raised, before=[0.3, 0.1, 0], note=notes)
+    [row, _] = compared_attributions(rows, ["red"]).to_dict("records")
+    assert row["note"] == "rough; after: not seen (1 of 2 images)"
+    assert (row["n"], row["unraised"]) == (2, 1)
+    assert row["before"] == pytest.approx(0.2)
+
+
+def test_images_whose_class_is_not_raised_are_left_out_and_counted(explainer, labelled):
+    how = {"rounds": 1, "anyway": True, "attributions": True}
+    report = explainer.correct("red", "1", images={"a": labelled["a"]}, **how).report
+    row = report.attributions.query("shown == 'with the concept' and layer == '1'").iloc[0]
+    assert (row["n"], row["unraised"]) == (0, 6)
+    assert np.isnan(row["after"])
+    [said] = [text for text in report.findings() if text.startswith("Attribution of 'red'")]
+    assert said.endswith(
+        "in images with the concept: none at any layer, before or after (6 images left out, whose "
+        "class one network does not raise)."
+    )
+
+
+def test_figures(fixed, explainer, compared):
+    texts = [text.get_text() for text in compared.report.plot().axes[0].texts]
+    assert "“red” at 3 (n = 6)" in texts
     texts = [text.get_text() for text in fixed.report.plot().axes[0].texts]
     assert any(text.startswith("“red”, taken out (n =") for text in texts)
     nothing = explainer.correct("red", "1", rounds=1, anyway=True).report
@@ -311,10 +416,11 @@ def test_the_command(tmp_path, monkeypatch, capsys):
             Image.fromarray(image).save(tmp_path / folder / f"{i}.png")
     command = ["correct", "red", "--images", "test", "--model", "python:correctnet:build"]
     command += ["--layers", "1", "--concepts", "concepts", "--negatives", "random", "--anyway"]
-    assert main([*command, "--quiet", "--rounds", "1", "-o", "out"]) == 0
+    assert main([*command, "--quiet", "--rounds", "1", "--attributions", "-o", "out"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "'red' taken out at 1, where it is present, in 1 round." in said
     assert "Effect of 'red'" in said
+    assert "Attribution to the true class" in said
     fixed = vtcav.CorrectedNetwork.load("out", red_or_blue())
     table = pd.read_csv("out/correction_effects.csv")
     assert table["after"].abs().max() < 0.2 * table["before"].abs().max()

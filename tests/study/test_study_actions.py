@@ -40,7 +40,7 @@ classes: {a: labelled/a}
 options: {steps: 4, null_cavs: 20, bootstraps: 0, placebos: 0}
 diagnostics: false
 errors: labelled
-correct: {concepts: red, images: labelled, layer: "1", rounds: 2, anyway: true}
+correct: {concepts: red, images: labelled, layer: "1", rounds: 2, anyway: true, attributions: true}
 versus: python:actnet:other
 groups: (\\d)\\.png
 output: out
@@ -78,11 +78,14 @@ def test_each_step_gives_what_the_function_gives(place, out, monkeypatch):
     explainer.fit({"red": place / "red"}, place / "noise", **fit)
     errors = explainer.errors(place / "labelled", groups=r"(\d)\.png")
     assert ErrorAnalysis.load(out / "errors").table.equals(errors.table)
-    fixed = explainer.correct("red", "1", images=place / "labelled", rounds=2, anyway=True)
+    fixed = explainer.correct(
+        "red", "1", images=place / "labelled", rounds=2, anyway=True, attributions=True
+    )
     loaded = vtcav.CorrectedNetwork.load(out / "correction", build())
     x = torch.rand(3, 3, 32, 32)
     assert torch.equal(loaded(x), fixed(x))
     assert loaded.report.effects.equals(fixed.report.effects)
+    assert loaded.report.attributions.equals(fixed.report.attributions)
     second = vtcav.VisualTCAV(other(), ["1", "3"], **settings)
     second.fit({"red": place / "red"}, place / "noise", **fit)
     groups = {"groups": r"(\d)\.png"}

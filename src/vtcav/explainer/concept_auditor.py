@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from vtcav.errors import ExplanationError
 from vtcav.explainer.groups import Groups
 from vtcav.explainer.learner import ConceptLearner
 from vtcav.explainer.settings import CorrectionSettings, ErrorSettings, When
@@ -97,6 +98,7 @@ class ConceptAuditor(ConceptLearner):
         *,
         rounds: int = CorrectionSettings.rounds,
         anyway: bool = CorrectionSettings.anyway,
+        attributions: bool = CorrectionSettings.attributions,
         examples: Mapping[str, ImageSource] | None = None,
         negatives: ImageSource | Mapping[str, ImageSource] | None = None,
         limit: int | None = None,
@@ -122,6 +124,9 @@ class ConceptAuditor(ConceptLearner):
                 It ends where the layer sees the concept no more. Rounds after the first need the
                 examples: those that `fit` was given in this process, or `examples`.
             anyway: Whether to take out a concept that diagnostics advise not to use.
+            attributions: Whether to compare the attributions of the true class, too, at this layer
+                and those after it. That takes two integrals for each image and layer, where the
+                rest of the report takes forward passes alone.
             examples: The examples of the concepts by name, as `fit` took them, where the CAVs were
                 loaded.
             negatives: Their negatives, as `fit` took them.
@@ -134,7 +139,7 @@ class ConceptAuditor(ConceptLearner):
         Raises:
             CavError: Before `fit`, when the weights have changed since, and for a concept that is
                 unknown, that the layer does not see, or that diagnostics advise not to use.
-            ExplanationError: For a value out of range.
+            ExplanationError: For a value out of range, and for attributions without images.
             ImageError: When images or labels cannot be read or do not fit each other.
             LayerError: For a layer without CAVs.
             ModelError: For a network that cannot be copied, or a class that it does not have.
@@ -146,7 +151,12 @@ class ConceptAuditor(ConceptLearner):
         from vtcav.explainer.runs.labelled import labelled
 
         self.check_cavs()
-        settings = CorrectionSettings(layer, when, rounds, anyway)
+        settings = CorrectionSettings(layer, when, rounds, anyway, attributions)
+        if settings.attributions and images is None:
+            raise ExplanationError(
+                "attributions are compared in labelled images: give images, or leave out "
+                "attributions"
+            )
         if settings.layer is not None:
             self.cavs.select([settings.layer])
         names = [concept] if isinstance(concept, str) else list(dict.fromkeys(concept))

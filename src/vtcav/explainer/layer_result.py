@@ -119,9 +119,15 @@ class LayerResult:
                 rows.append(row)
         return rows
 
-    def _notes(self, n: int, t: int, k: int, *, no_effect: bool) -> list[str]:
+    def doubts(self, n: int, t: int, k: int) -> list[str]:
+        """Return what casts doubt on an attribution, whether it is tested or not.
+
+        Args:
+            n: The position of the image.
+            t: That of the class.
+            k: That of the concept.
+        """
         notes = []
-        untested = self.bank.resampling.untested[k]
         if not self.bank.layers[self.layer].separated[k]:
             notes.append(NOT_SEPARATED)
         elif not self.pointed[n, k]:
@@ -140,6 +146,10 @@ class LayerResult:
             notes.append(INCOMPLETE)
         elif self.rough[n, t, k] and self.a[n, t, k] > 0:
             notes.append(ROUGH)
+        return notes
+
+    def _notes(self, n: int, t: int, k: int, *, no_effect: bool) -> list[str]:
+        notes, untested = self.doubts(n, t, k), self.bank.resampling.untested[k]
         if untested:
             notes.append(NOT_TESTED + untested)
         elif no_effect and self.raised[n, t]:

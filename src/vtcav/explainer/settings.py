@@ -227,6 +227,8 @@ class CorrectionSettings(Settings):
             every location.
         rounds: How often, at most, what is left of the concepts is learned again and taken out.
         anyway: Whether to take out a concept that diagnostics advise not to use.
+        attributions: Whether attributions are compared, which costs two integrals an image and
+            layer; accuracies and effects take forward passes alone.
 
     Raises:
         ExplanationError: For a value out of range.
@@ -249,6 +251,11 @@ class CorrectionSettings(Settings):
         3, Whole(1), "how often, at most, what is left of the concepts is learned and taken out"
     )
     anyway: bool = parameter(False, Flag(), "take out a concept that diagnostics advise not to use")
+    attributions: bool = parameter(
+        False,
+        Flag(),
+        "also compare attributions, from the layer on: two integrals an image and layer",
+    )
 
 
 @dataclass(frozen=True)

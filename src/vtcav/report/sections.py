@@ -55,6 +55,11 @@ _EFFECTS = {
     "concept": "concept", "corrected": "taken out", "n": "images", "before": "before",
     "after": "after", "change": "change", "low": "from", "high": "to", "relative": "relative",
 }  # fmt: skip
+_ATTRIBUTIONS = {
+    "shown": "images", "layer": "layer", "concept": "concept", "corrected": "taken out",
+    "n": "how many", "unraised": "left out", "before": "before", "after": "after",
+    "change": "change", "low": "from", "high": "to", "note": "note",
+}  # fmt: skip
 _DIFFERENCES = {
     "class_name": "class", "quantity": "quantity", "layer_a": "layer a", "layer_b": "layer b",
     "concept": "concept", "n": "images", "a": "a", "b": "b", "difference": "difference",
@@ -74,6 +79,7 @@ KINDS = {
         {
             "correction_accuracy": _Table("Accuracy", _ACCURACY),
             "correction_effects": _Table("Fall of the logit when the concept is erased", _EFFECTS),
+            "correction_attributions": _Table("Attribution to the true class", _ATTRIBUTIONS),
         },
         "“From” and “to” are a 95 % interval of the change, over images. The network may have "
         "other ways to the same information: the effect that is left tells how much.",
@@ -138,6 +144,10 @@ def section(kind: str, folder: Path, number: int = 0) -> Section:
     """
     told = KINDS[kind]
     manifest = load_manifest(folder, kind, told.what)
+    # a table that earlier versions did not save is not among the files
+    known = {
+        name: one for name, one in told.tables.items() if f"{name}.parquet" in manifest["files"]
+    }
     manifest = manifest.get("report", manifest)  # that of a correction is apart from its layers
     sentences = [*manifest.get("findings", ()), manifest.get("conclusion") or ""]
     picture = folder / f"{kind}.png"
@@ -145,7 +155,7 @@ def section(kind: str, folder: Path, number: int = 0) -> Section:
     with reading(folder, told.what.removeprefix("the ")):
         each = provenance if isinstance(provenance, list) else [provenance]
         provenances = [Provenance.read(one) for one in each]
-        tables = list(_tables(told.tables, folder))
+        tables = list(_tables(known, folder))
     return Section(
         id=f"{kind}-{number}" if number else kind,
         title=told.title,

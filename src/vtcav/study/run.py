@@ -307,6 +307,7 @@ class _Run:
                 classes,
                 rounds=spec.rounds,
                 anyway=spec.anyway,
+                attributions=spec.attributions,
                 examples={name: paths(sources.examples) for name, sources in given.items()},
                 negatives={name: paths(sources.negatives) for name, sources in given.items()},
                 limit=options.limit,

@@ -119,6 +119,7 @@ class CorrectSpec:
         when: Which images are corrected.
         rounds: How often concepts are learned again and taken out.
         anyway: Whether to take out what diagnostics advise not to use.
+        attributions: Whether attributions are compared.
     """
 
     concepts: tuple[str, ...]
@@ -127,6 +128,7 @@ class CorrectSpec:
     when: When = CorrectionSettings.when
     rounds: int = CorrectionSettings.rounds
     anyway: bool = CorrectionSettings.anyway
+    attributions: bool = CorrectionSettings.attributions
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class Corrections(Kind):
         explainer = vtcav.VisualTCAV(self.model, ["1", "3"], 2, progress=False, placebos=0)
         explainer.fit({"red": red}, noise, null_cavs=0, bootstraps=0)
         images = {"a": red[:6], "b": noise[:6]}
-        fixed = explainer.correct("red", "1", "present", images, anyway=True)
+        fixed = explainer.correct("red", "1", "present", images, anyway=True, attributions=True)
         self.good, self.place = folder / "good", folder / "correction"
         with patch("vtcav.results.figures.page.save_figure", lambda draw, path: path.touch()):
             fixed.save(self.good)
@@ -43,7 +43,7 @@ class Corrections(Kind):
 
     def use(self):
         fixed = CorrectedNetwork.load(self.place, self.model)
-        repr(fixed), repr(fixed.report)
+        repr(fixed), repr(fixed.report), fixed.report.attributions
         z = fixed(torch.zeros(2, 3, 32, 32))
         assert z.shape == (2, 3)
         assert z.isfinite().all()

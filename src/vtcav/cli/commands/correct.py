@@ -3,6 +3,8 @@ r"""`vtcav correct`: take a concept out of a network.
 Write a correction of a network that no longer uses a concept as one of its layers holds it, and
 what that changes for labelled images. Load it with vtcav.CorrectedNetwork.load(OUT, network).
 
+With --attributions, also the attributions of the true class from that layer on, which takes longer.
+
 Example:
   vtcav correct ruler --images test_set --model demo --concepts concepts --negatives random -o out
 """
@@ -15,6 +17,10 @@ from vtcav.explainer.settings import CorrectionSettings, ErasureSettings
 
 _ACCURACY = "class_name: class, shown, n: images, before, after, change, low, high"
 _EFFECTS = "concept, corrected, n: images, before, after, change, low, high, relative"
+_ATTRIBUTIONS = (
+    "shown, layer, concept, corrected, n: images, unraised: left out, before, after, change, low, "
+    "high, note"
+)
 
 
 def add_options(command: Parser) -> None:
@@ -40,7 +46,7 @@ def run(arguments: Arguments) -> None:
     fixed = explainer.correct(
         arguments.concept,
         images=arguments.images,
-        **arguments.chosen("layer", "when", "rounds", "anyway", "limit", "seed"),
+        **arguments.chosen("layer", "when", "rounds", "anyway", "attributions", "limit", "seed"),
     )
     report, output = fixed.report, arguments.output
     if output is not None:
@@ -50,10 +56,13 @@ def run(arguments: Arguments) -> None:
         if arguments.images is not None:
             print_frame("Accuracy", report.accuracy, _ACCURACY)
             print_frame("Effect in logits of erasing the concept", report.effects, _EFFECTS)
+        if arguments.attributions:
+            print_frame("Attribution to the true class", report.attributions, _ATTRIBUTIONS)
         for sentence in report.findings():
             print_line(sentence)
     where = None if output is None else str(output.resolve())
     tables = {"accuracy": report.accuracy, "effects": report.effects}
+    tables |= {"attributions": report.attributions}
     lines = ["Nothing was written; -o FOLDER keeps the correction."]
     if where is not None:
         load = f"Load it: vtcav.CorrectedNetwork.load({where!r}, network)"

@@ -13,6 +13,7 @@ from vtcav.diagnostics.diagnosis import diagnose
 from vtcav.diagnostics.levels import BAD
 from vtcav.errors import CavError, ModelError
 from vtcav.explainer.attributor import Attributor
+from vtcav.explainer.correction.attributed_task import AttributedTask
 from vtcav.explainer.correction.corrected_network import CorrectedNetwork
 from vtcav.explainer.correction.corrected_task import INSIDE, CorrectedTask, corrected_classifier
 from vtcav.explainer.correction.projections import ConceptRemoval, Direction
@@ -93,7 +94,9 @@ def correct_network(
         if again is None:
             break
         fixed = again
-    return fixed if images is None else _measured(attributor, fixed, images, progress)
+    if images is None:
+        return fixed
+    return _measured(attributor, fixed, images, progress, attributions=settings.attributions)
 
 
 def _best_layer(cavs: CavBank, concepts: Sequence[str]) -> str:
@@ -193,13 +196,24 @@ def _again(
 
 
 def _measured(
-    attributor: Attributor, fixed: CorrectedNetwork, images: Labelled, progress: bool | None
+    attributor: Attributor,
+    fixed: CorrectedNetwork,
+    images: Labelled,
+    progress: bool | None,
+    *,
+    attributions: bool,
 ) -> CorrectedNetwork:
     """Return a corrected network whose report says what changes for some images."""
     classes = {ref.name: label for ref, label in zip(images.refs, images.classes, strict=True)}
     task = CorrectedTask(attributor, False, fixed, classes)
     done = compute_images(task, images.refs, shown=progress)
     fixed.report = replace(fixed.report, skipped=tuple(done.skipped), _rows=done.rows().frame())
+    if attributions:
+        own = AttributedTask(attributor, False, fixed, classes)
+        own.before.measure_precision_at(images.refs, images.classes[0])
+        read = [ref for ref in images.refs if ref.name not in {s.name for s in done.skipped}]
+        rows = compute_images(own, read, shown=progress).rows().frame()
+        fixed.report = replace(fixed.report, _attributions=rows)
     return fixed
 
 

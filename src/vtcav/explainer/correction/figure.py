@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from vtcav.explainer.correction.attributions import WITH
 from vtcav.results.figures.lettering import shorten
 from vtcav.results.figures.page import MARGIN, Page, own_style, show_axis
 from vtcav.results.figures.palette import BLUE, MUTED
@@ -25,6 +26,11 @@ _NOTES = (
     "the picture, the same region before and after. A network may have other ways to the same "
     "information: what is left of the effect tells."
 )
+_SHARES = (
+    "Attribution: of the concept to the true class, with the same CAVs, in images that show what "
+    "is taken out and whose class both networks raise above zero feature maps."
+)
+_MOST = 24  # attributions, beyond which a figure is not read
 
 
 class _Report(Protocol):
@@ -39,6 +45,9 @@ class _Report(Protocol):
     @property
     def effects(self) -> pd.DataFrame: ...
 
+    @property
+    def attributions(self) -> pd.DataFrame: ...
+
 
 @own_style()
 def plot_correction(report: _Report, figure: Figure) -> Figure:
@@ -52,17 +61,19 @@ def plot_correction(report: _Report, figure: Figure) -> Figure:
         The figure.
     """
     accuracy, effects = _measured(report.accuracy), _measured(report.effects)
+    shares, notes = _attributed(report.attributions)
     # of a class both parts, or the one that it has
     accuracy = [row for row in accuracy if not row["class_name"] or row["shown"] != "all"]
     bands = [
         ("accuracy", [_of_class(row) for row in accuracy], accuracy),
         ("effect (logits)", [_of_concept(row) for row in effects], effects),
+        ("attribution", [_at_layer(row) for row in shares], shares),
     ]
     bands = [band for band in bands if band[2]]
     width = 2 * MARGIN + _NAMES + _BARS + _NUMBERS
     height = _TOP + sum(len(rows) * _ROW + _BAND for _, _, rows in bands) + 0.2
     names = [name for _, texts, _ in bands for name in texts]
-    page = Page(figure, width, height, [_NOTES] * bool(bands), names)
+    page = Page(figure, width, height, [_NOTES, *notes] if bands else [], names)
     page.title("The network before and after its correction", report.described)
     top = _TOP + 0.25
     if bands:
@@ -77,6 +88,19 @@ def plot_correction(report: _Report, figure: Figure) -> Figure:
 
 def _measured(table: pd.DataFrame) -> list[dict[Any, Any]]:
     return table[table["n"] > 0].to_dict("records")
+
+
+def _attributed(table: pd.DataFrame) -> tuple[list[dict[Any, Any]], list[str]]:
+    """Return the attributions to be drawn, and how to read them."""
+    own = table[(table["shown"] == WITH) & ((table["before"] > 0) | (table["after"] > 0))]
+    most = own["change"].abs().sort_values(ascending=False, kind="stable").index[:_MOST]
+    few = f" The {_MOST} of {len(own)} that change most; the table has all." * (len(own) > _MOST)
+    rows = own.loc[sorted(most)].to_dict("records")
+    return rows, [_SHARES + few] if rows else []
+
+
+def _at_layer(row: dict[Any, Any]) -> str:
+    return f"“{row['concept']}” at {row['layer']} (n = {row['n']})"
 
 
 def _of_class(row: dict[Any, Any]) -> str:

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, get_type_hints
 
+from vtcav.explainer.correction.attributions import (
+    ALL,
+    COLUMNS,
+    WITH,
+    WITHOUT,
+    compared,
+    compared_attributions,
+    relative,
+)
 from vtcav.explainer.settings import When
 from vtcav.files.manifest import read_table, records, write_table
 from vtcav.files.schema import Column, Saved, checked, checked_table
 from vtcav.images.references import Skipped
-from vtcav.method.significance import student_interval
 from vtcav.results.provenance import Provenance
 from vtcav.results.tables.shapes import json_text
-from vtcav.results.words import count
+from vtcav.results.words import count, value
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-WITH, WITHOUT, ALL = "with the concept", "without the concept", "all"
 NO_IMAGES = "No labelled images were given, so nothing was measured."
 
 
@@ -92,6 +98,7 @@ class CorrectionReport:
     skipped: tuple[Skipped, ...]
     provenance: Provenance = field(repr=False)
     _rows: pd.DataFrame = field(repr=False)
+    _attributions: pd.DataFrame | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         return f"CorrectionReport({self.described})"
@@ -133,7 +140,7 @@ class CorrectionReport:
                 (WITHOUT, of_class[~shows]),
             ):
                 rows.append(
-                    {"class_name": name, "shown": shown, **_compared(group, "before", "after")}
+                    {"class_name": name, "shown": shown, **compared(group, "before", "after")}
                 )
         columns = ["class_name", "shown", "n", "before", "after", "change", "low", "high"]
         table = pd.DataFrame(rows, columns=columns)
@@ -153,12 +160,34 @@ class CorrectionReport:
         known = self._rows[self._rows["drop"].notna() & self._rows["drop_after"].notna()]
         rows = []
         for concept in self._rows["concept"].drop_duplicates():
-            found = _compared(known[known["concept"] == concept], "drop", "drop_after")
-            relative = found["change"] / found["before"] if found["before"] > 0 else nan
-            corrected = concept in self.concepts
-            rows.append({"concept": concept, "corrected": corrected, **found, "relative": relative})
+            found = compared(known[known["concept"] == concept], "drop", "drop_after")
+            of = {"corrected": concept in self.concepts, "relative": relative(found)}
+            rows.append({"concept": concept, **found, **of})
         columns = ["concept", "corrected", "n", "before", "after", "change", "low", "high"]
         return pd.DataFrame(rows, columns=[*columns, "relative"])
+
+    @property
+    def attributions(self) -> pd.DataFrame:
+        """Attributions of the true class before and after, at the corrected layer and after it.
+
+        The CAVs are the same. Without `attributions=True` it is empty. Columns: shown ("with the
+        concept", "without the concept": whether the corrected layer finds one that is taken out, or
+        "all"), layer, concept, corrected, n (images), unraised (images that are left out because
+        one network does not raise their class above zero feature maps, where an attribution of 0 is
+        no finding), before, after, change, low and high (95 % interval of the change, over images),
+        relative (the change as a share of the attribution before; missing where that is 0), note
+        (what casts doubt on them, and in how many images).
+        """
+        return compared_attributions(self.image_attributions, self.concepts)
+
+    @property
+    def image_attributions(self) -> pd.DataFrame:
+        """One row per image, layer and concept; the columns are those of `AttributedRow`."""
+        import pandas as pd
+
+        if self._attributions is None:
+            return pd.DataFrame(columns=list(COLUMNS))
+        return self._attributions.copy()
 
     @property
     def unchanged(self) -> dict[str, Any]:
@@ -191,6 +220,7 @@ class CorrectionReport:
             "doubts": [doubt._asdict() for doubt in self.doubts],
             "findings": self.findings(),
             "unchanged": self.unchanged,
+            "attributed": self._attributions is not None,
             "skipped": [asdict(skip) for skip in self.skipped],
         }
 
@@ -208,6 +238,8 @@ class CorrectionReport:
 
     def _tables(self) -> dict[str, pd.DataFrame]:
         tables = {"accuracy": self.accuracy, "effects": self.effects, "images": self._rows}
+        # also where they are empty, so that none of an earlier correction stays in a folder
+        tables |= {"attributions": self.attributions, "image_attributions": self.image_attributions}
         return {f"correction_{name}": table for name, table in tables.items()}
 
     def write(self, folder: Path) -> dict[str, Any]:
@@ -231,6 +263,10 @@ class CorrectionReport:
         rows = read_table(folder / "correction_images")
         if len(rows):
             rows = checked_table(rows, "correction_images", _COLUMNS, {})
+        attributions = None
+        if saved.attributed:
+            name = "correction_image_attributions"
+            attributions = checked_table(read_table(folder / name), name, COLUMNS)
         return cls(
             concepts=saved.concepts,
             layer=saved.layer,
@@ -240,6 +276,7 @@ class CorrectionReport:
             skipped=saved.skipped,
             provenance=Provenance.read(data.get("provenance")),
             _rows=rows,
+            _attributions=attributions,
         )
 
 
@@ -260,19 +297,7 @@ class _Saved(Saved):
     seen: tuple[dict[str, float], ...]
     doubts: tuple[Doubt, ...]
     skipped: tuple[Skipped, ...]
-
-
-def _compared(group: pd.DataFrame, before: str, after: str) -> dict[str, Any]:
-    """Return the means of two columns, and their difference with its interval."""
-    n = len(group)
-    if not n:
-        return {"n": 0, **dict.fromkeys(("before", "after", "change", "low", "high"), nan)}
-    first, second = group[before].to_numpy(float), group[after].to_numpy(float)
-    change, low, high = (
-        student_interval(second - first) if n > 1 else (float(second[0] - first[0]), nan, nan)
-    )
-    means = {"before": float(first.mean()), "after": float(second.mean())}
-    return {"n": n, **means, "change": change, "low": low, "high": high}
+    attributed: bool = False  # not in older files
 
 
 def _sentences(report: CorrectionReport) -> Iterator[str]:
@@ -295,9 +320,30 @@ def _sentences(report: CorrectionReport) -> Iterator[str]:
             f"Effect of {row['concept']!r}{taken} in {count(row['n'], 'image')}: "
             f"{row['before']:.2f} before, {row['after']:.2f} after."
         )
+    yield from _of_attributions(report)
     found = report.unchanged
     if found["images"]:
         yield (
             f"Of {count(found['images'], 'image')} without the concept, {found['same']} have the "
             f"same logits to the last bit, and {found['other_class']} are predicted otherwise."
         )
+
+
+def _of_attributions(report: CorrectionReport) -> Iterator[str]:
+    """Yield a sentence per concept, on the images that show one that is taken out."""
+    table = report.attributions
+    for concept, rows in table[table["shown"] == WITH].groupby("concept", sort=False):
+        taken = "" if rows["corrected"].all() else " (not taken out)"
+        what = f"Attribution of {concept!r}{taken} to the true class in images {WITH}"
+        out = int(rows["unraised"].max())
+        rows = rows[(rows["before"] > 0) | (rows["after"] > 0)]
+        if rows.empty:
+            why = f" ({count(out, 'image')} left out, whose class one network does not raise)"
+            yield f"{what}: none at any layer, before or after{why * bool(out)}."
+            continue
+        found = (
+            f"{value(row['before'])} before and {value(row['after'])} after at {row['layer']} "
+            f"({count(row['n'], 'image')}, {row['unraised']} left out)"
+            for row in rows.iloc[sorted({0, len(rows) - 1})].to_dict("records")
+        )
+        yield f"{what}: {'; '.join(found)}."

@@ -1,0 +1,114 @@
+"""Attributions of the true class before and after a correction: rows, and means over images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from math import nan
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
+
+from vtcav.files.schema import Column
+from vtcav.method.significance import student_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WITH, WITHOUT, ALL = "with the concept", "without the concept", "all"
+BEFORE, AFTER = "before: ", "after: "
+
+
+class AttributedRow(NamedTuple):
+    """The attribution of a concept to an image's true class, at a layer, in both networks.
+
+    Attributes:
+        image: The image's name.
+        true_class: Its class.
+        shows: Whether it shows a concept that is taken out, at the corrected layer.
+        layer: The layer.
+        concept: The concept, with the same CAV in both networks.
+        before: The attribution.
+        after: The same in the corrected network.
+        raised: Whether both networks raise the class above zero feature maps; where one does not,
+            an attribution of 0 is no finding.
+        note: What casts doubt on them, of one network with "before: " or "after: ".
+    """
+
+    image: str
+    true_class: str
+    shows: bool
+    layer: str
+    concept: str
+    before: float
+    after: float
+    raised: bool
+    note: str
+
+
+COLUMNS = {name: Column(kind) for name, kind in get_type_hints(AttributedRow).items()}
+"""The columns of a saved table of rows."""
+
+_NUMBERS = "n", "before", "after", "change", "low", "high"
+_KEYS = "shown", "layer", "concept", "corrected"
+_TABLE = [*_KEYS, "n", "unraised", *_NUMBERS[1:], "relative", "note"]
+
+
+def compared(group: pd.DataFrame, before: str, after: str) -> dict[str, Any]:
+    """Return the means of two columns, and their difference with its 95 % interval."""
+    n = len(group)
+    if not n:
+        return {"n": 0, **dict.fromkeys(_NUMBERS[1:], nan)}
+    first, second = group[before].to_numpy(float), group[after].to_numpy(float)
+    change, low, high = (
+        student_interval(second - first) if n > 1 else (float(second[0] - first[0]), nan, nan)
+    )
+    means = {"before": float(first.mean()), "after": float(second.mean())}
+    return {"n": n, **means, "change": change, "low": low, "high": high}
+
+
+def relative(found: dict[str, Any]) -> float:
+    """Return a change as a share of the mean before; NaN where that is not above 0."""
+    return float(found["change"] / found["before"]) if found["before"] > 0 else nan
+
+
+def compared_attributions(rows: pd.DataFrame, corrected: Collection[str]) -> pd.DataFrame:
+    """Return mean attributions before and after, by images, layer and concept.
+
+    Args:
+        rows: Rows with the columns of `AttributedRow`.
+        corrected: The concepts that are taken out.
+    """
+    import pandas as pd
+
+    table = []
+    shows = rows["shows"].astype(bool)
+    for shown, chosen in ((WITH, rows[shows]), (WITHOUT, rows[~shows]), (ALL, rows)):
+        for (layer, concept), group in chosen.groupby(["layer", "concept"], sort=False):
+            raised = group["raised"].astype(bool)
+            found = compared(group[raised], "before", "after")
+            keys = zip(_KEYS, (shown, layer, concept, concept in corrected), strict=True)
+            row = {**dict(keys), **found, "unraised": int((~raised).sum())}
+            note = _together(group[raised]["note"])
+            table.append(row | {"relative": relative(found), "note": note})
+    return pd.DataFrame(table, columns=_TABLE)
+
+
+def joined(before: Iterable[str], after: Iterable[str]) -> str:
+    """Return the notes of both networks as one text.
+
+    Example:
+        >>> joined(["rough", "not seen"], ["rough"])
+        'rough; before: not seen'
+    """
+    first, second = list(before), list(after)
+    both = [note for note in first if note in second]
+    own = [BEFORE + note for note in first if note not in both]
+    return "; ".join([*both, *own, *(AFTER + note for note in second if note not in both)])
+
+
+def _together(notes: pd.Series[Any]) -> str:
+    """Return the notes of several images, with the number of those that have it."""
+    counts = Counter(one for note in notes for one in note.split("; ") if one)
+    n = len(notes)
+    return "; ".join(
+        note if many == n else f"{note} ({many} of {n} images)" for note, many in counts.items()
+    )
