@@ -8,6 +8,7 @@ differently.
 """
 
 import argparse
+import re
 import sys
 import textwrap
 from collections import Counter
@@ -110,7 +111,7 @@ def section(name: str, command: argparse.ArgumentParser, shared: dict[str, dict[
     options = list(options_of(command))
     folder = [a for a in options if "-o" in a.option_strings and a.help.startswith("folder")]
     own = [brief(row(a)) for a in options if row(a) not in described and a not in folder]
-    lines = [f"## vtcav {name}", "", command.description or "", ""]
+    lines = [f"## vtcav {name}", "", escaped(command.description), ""]
     if command.epilog:
         _, *examples = command.epilog.strip().splitlines()
         lines += ["```", *textwrap.dedent("\n".join(examples)).splitlines(), "```", ""]
@@ -163,9 +164,10 @@ def spelled(action: argparse.Action) -> str:
 
 
 def escaped(text: str | None) -> str:
-    """Return a text as Markdown shows it."""
-    text = (text or "").replace("%%", "%").replace("<", "&lt;")
-    return text.replace("*", "\\*")
+    """Return a text as Markdown shows it: options and YAML as code, no emphasis."""
+    text = (text or "").replace("%%", "%").replace("<", "&lt;").replace("*", "\\*")
+    text = re.sub(r"'(\{.*?\})'", r"`'\1'`", text)
+    return re.sub(r"(?<![`\w-])--[a-z][a-z-]*", r"`\g<0>`", text)
 
 
 def brief(text: str | None) -> str:
