@@ -1,6 +1,7 @@
 """Photographs with and without a thing: measured effects, placebos, and pairs that do not fit."""
 
 import json
+import zlib
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from vtcav.evaluation import measure_pairs
 from vtcav.evaluation.correlation import pearson, spearman
 from vtcav.evaluation.experiment.effects import causal_effects
 from vtcav.evaluation.pairs import result
+from vtcav.method.erasure.fill import filled
+from vtcav.method.erasure.region import elsewhere
 from vtcav.results.effect_tables import TOGETHER
 
 RED, MASKS = patches(0, 6, 5)
@@ -105,6 +108,85 @@ def test_the_class_is_the_predicted_one(explainer):
     assert own.summary()["p_value"].isna().all()
 
 
+def filled_in(explainer, fill):
+    """Return the inputs with the masks' regions filled in."""
+    x = torch.stack([explainer.model.preprocess(Image.fromarray(p)) for p in RED])
+    return filled(x, torch.from_numpy(MASKS).float(), fill)
+
+
+@pytest.mark.parametrize("fill", ["convolution", "mean"])
+def test_masks_give_what_the_filled_pictures_give(explainer, fill):
+    own = vtcav.VisualTCAV(
+        explainer.model, cavs=explainer.cavs, steps=2, fill=fill, placebos=0, progress=False
+    )
+    found = measure_pairs(own, RED, None, "a", masks=MASKS)
+    z = explainer.model.logits(filled_in(explainer, fill)).double().numpy()[:, 0]
+    expected = logits(explainer.model, RED)[:, 0] - z
+    table = found.table
+    for image, rows in table.groupby("image"):
+        n = int(image[6:-1])
+        np.testing.assert_allclose(rows["measured"], expected[n], atol=1e-5)
+        np.testing.assert_allclose(rows["changed"], MASKS[n].mean())
+    # given as pictures they are rounded to 8 bits
+    pictures = (filled_in(explainer, fill) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    given = measure_pairs(own, RED, pictures, "a").table
+    np.testing.assert_allclose(table["measured"], given["measured"], atol=0.05)
+    assert table["attribution"].equals(given["attribution"])
+    assert found.provenance.settings["without"] == "masks"
+    assert found.provenance.settings["fill"] == fill
+
+
+def test_placebos_of_masks_have_their_shape_elsewhere(explainer):
+    found = measure_pairs(explainer, RED[:1], None, "a", masks=MASKS[:1], placebos=3)
+    H = torch.from_numpy(MASKS[0]).float()
+    placebos = elsewhere(H, 3, zlib.crc32(H.bool().numpy().tobytes()))
+    x = explainer.model.preprocess(Image.fromarray(RED[0])).expand(3, -1, -1, -1)
+    z = explainer.model.logits(torch.cat([x[:1], filled(x, placebos)]))[:, 0].double()
+    np.testing.assert_allclose(found.table["placebo"], float((z[0] - z[1:]).mean()), atol=1e-5)
+    assert (placebos.sum((1, 2)) == H.sum()).all()
+    assert not (placebos * H).any()
+
+
+def test_masks_that_are_missing_or_do_not_fit_are_named(explainer, tmp_path):
+    save(tmp_path / "with", {f"{i}.png": picture for i, picture in enumerate(RED)})
+    spots = [np.where(mask, 255, 0).astype(np.uint8) for mask in MASKS]
+    spots[2], spots[3], spots[4] = spots[2][:12], spots[3] * 0, np.full_like(spots[4], 255)
+    save(tmp_path / "masks", {f"{i}.png": spot for i, spot in enumerate(spots) if i != 1})
+    with pytest.warns(SkippedImageWarning, match="4 pictures are left out"):
+        found = measure_pairs(explainer, tmp_path / "with", None, "a", masks=tmp_path / "masks")
+    reasons = {skip.name[-5:]: skip.reason for skip in found.skipped}
+    assert found.table["image"].nunique() == 2
+    assert reasons["1.png"] == "there is no mask of this name"
+    assert "its mask cannot be used: expected a mask of 16 x 16 pixels" in reasons["2.png"]
+    assert reasons["3.png"].startswith("its mask cannot be used: the mask marks nothing")
+    assert reasons["4.png"].startswith("its mask covers 100 % of the picture, where at most 50 %")
+    labels = {f"{i}.png": (mask * 2 + 1).astype(np.uint8) for i, mask in enumerate(MASKS)}
+    save(tmp_path / "labels", labels)
+    how = {"masks": tmp_path / "labels", "value": 3}
+    of_label = measure_pairs(explainer, tmp_path / "with", None, "a", **how)
+    assert of_label.table["image"].nunique() == 6
+    for wrong in ({}, {"without": WITHOUT, "masks": MASKS}):
+        with pytest.raises(ExplanationError, match="or masks of it, and not both"):
+            measure_pairs(explainer, RED, **wrong)
+
+
+def test_pictures_beyond_the_limit_are_not_said_to_be_alone(explainer, recwarn):
+    found = measure_pairs(explainer, RED, WITHOUT, "a", limit=2, placebos=0)
+    assert found.table["image"].nunique() == 2
+    assert not found.skipped
+    assert not [one for one in recwarn if issubclass(one.category, SkippedImageWarning)]
+
+
+def test_names_that_several_pictures_have_are_not_paired(explainer, tmp_path):
+    for folder, pictures in (("with", RED), ("without", WITHOUT)):
+        save(tmp_path / folder / "cats", {"1.png": pictures[0], "2.png": pictures[1]})
+        save(tmp_path / folder / "dogs", {"1.png": pictures[2]})
+    with pytest.warns(SkippedImageWarning, match="several pictures with the thing have this name"):
+        found = measure_pairs(explainer, tmp_path / "with", tmp_path / "without", "a")
+    assert found.table["image"].nunique() == 1
+    assert len(found.skipped) == 2
+
+
 def save(folder, pictures):
     folder.mkdir(parents=True)
     for name, picture in pictures.items():
@@ -151,6 +233,15 @@ def test_the_command(found, tmp_path, monkeypatch, capsys):
     expected = found.summary().set_index(["layer", "concept"]).loc[("3", "red"), "measured"]
     assert data["summary"][0]["measured"] == pytest.approx(expected, rel=1e-5)
     assert (tmp_path / "out" / "pairs_summary.csv").exists()
+    save(tmp_path / "masks", {f"{i}.png": mask for i, mask in enumerate(MASKS)})
+    masks = ["evaluate", "--pairs", "with", "--masks", "masks", *command[4:], *concepts]
+    assert main([*masks, "-o", "masked", "--json", "--quiet"]) == 0
+    table = json.loads(capsys.readouterr().out)["table"]
+    assert len(table) == 12
+    assert main([*command, *concepts, "--masks", "masks", "-o", "out"]) == 2
+    assert "expected --pairs WITH WITHOUT, or --pairs WITH --masks DIR" in capsys.readouterr().err
+    assert main(["evaluate", "--masks", "masks", "-o", "out"]) == 2
+    assert "--masks are of the photographs of --pairs" in capsys.readouterr().err
     assert main([*command, "-o", "out"]) == 2
     assert "--pairs needs the concepts" in capsys.readouterr().err
     assert main(["evaluate", "--pairs", "with", "without", "-o", "out"]) == 2

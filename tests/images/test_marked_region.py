@@ -152,3 +152,9 @@ def test_a_callable_is_tried_out():
 
     with pytest.raises(ImageError, match="more than resize, crop and scale"):
         on_input((12, 4, 20, 10), standardised)
+
+
+def test_an_array_of_truth_marks_also_where_all_of_it_is_true():
+    assert on_input(np.ones((20, 40), bool)).H.all()
+    with pytest.raises(ImageError, match="marks nothing"):
+        on_input(np.zeros((20, 40), bool))

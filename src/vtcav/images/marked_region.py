@@ -167,6 +167,8 @@ def _shades(values: NDArray[Any]) -> NDArray[Any]:
             f"expected a mask [H, W] of bool, 0..1 or 0..255, got {values.dtype} of shape "
             f"{list(values.shape)}"
         )
+    if values.dtype.kind == "b":
+        return np.where(values, 255, 0)
     if values.dtype.kind == "f":
         if not (values.min() >= 0 and values.max() <= 1):  # so that NaN fails
             raise ImageError(

@@ -2,20 +2,23 @@
 
 Run the controlled experiment: train small networks on drawn images, measure which of two cues they
 use, and compare with what Visual-TCAV and other methods say; with --images on your photographs.
-With --pairs, measure what a thing does in photographs that you have with and without it. Needs the
-extra vtcav[evaluation]. The same command resumes an interrupted run.
+With --pairs, measure what a thing does in photographs that you have with and without it; with
+--masks it is filled in. Needs the extra vtcav[evaluation]. The same command resumes an interrupted
+run.
 
 Examples:
   vtcav evaluate -o evaluation --quick
   vtcav evaluate -o evaluation --seeds 0,1,2
   vtcav evaluate --images photographs --model demo -o evaluation --quick
   vtcav evaluate --pairs with without --model demo --concepts concepts --negatives random -o out
+  vtcav evaluate --pairs with --masks masks --model demo --cavs cavs.safetensors -o out
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from vtcav.cli.commands.localise import mask_value
 from vtcav.cli.options import Arguments, Parser, UsageError, class_of, names, numbers, positive
 from vtcav.cli.terminal import print_frame, print_line, print_table
 
@@ -41,8 +44,15 @@ def add_options(command: Parser) -> None:
     )
     command.option("--model", "train on the features of this network (default: on the pixels)")
     command.add_loading()
-    pairs = "two folders of the same photographs, with and without a thing, under the same names"
-    command.add_argument("--pairs", nargs=2, type=Path, metavar=("WITH", "WITHOUT"), help=pairs)
+    pairs = (
+        "two folders of the same photographs, with and without a thing, under the same names; or "
+        "one, and --masks"
+    )
+    command.add_argument("--pairs", nargs="+", type=Path, metavar=("WITH", "WITHOUT"), help=pairs)
+    masks = "with --pairs WITH, a folder of masks of the thing, named like the photographs"
+    command.option("--masks", masks, Path, metavar="DIR")
+    meaning = "the thing's values in a mask, as for localise (default: masks of 0 and one other)"
+    command.option("--value", meaning, mask_value)
     meaning = "with --pairs, the class by name or index:N (default: the predicted one)"
     command.option("--class", meaning, class_of, dest="class_name")
     command.option("--layers", "with --pairs, layers: a,b (default: recommended)", names)
@@ -57,6 +67,8 @@ def run(arguments: Arguments) -> None:
     """Carry out the command."""
     if arguments.pairs is not None:
         return _run_pairs(arguments)
+    if arguments.masks is not None:
+        raise UsageError("--masks are of the photographs of --pairs WITH")
     from vtcav.evaluation.experiment.evaluate import evaluate
     from vtcav.evaluation.experiment.report import headlines
 
@@ -83,6 +95,8 @@ def _run_pairs(arguments: Arguments) -> None:
     """Measure pairs of photographs."""
     from vtcav.evaluation.pairs.compute import measure_pairs
 
+    if len(arguments.pairs) != (2 if arguments.masks is None else 1):
+        raise UsageError("expected --pairs WITH WITHOUT, or --pairs WITH --masks DIR")
     if arguments.model is None:
         raise UsageError("--pairs needs the network whose scores are measured: --model")
     if not (arguments.concepts or arguments.text or arguments.cavs):
@@ -91,9 +105,13 @@ def _run_pairs(arguments: Arguments) -> None:
         )
     model = arguments.load_checked(*arguments.pairs)
     explainer = arguments.prepared(model, null_cavs=0, bootstraps=0)
-    images, without = arguments.pairs
+    images, *others = arguments.pairs
     found = measure_pairs(
-        explainer, images, without, arguments.class_name, **arguments.chosen("limit", "seed")
+        explainer,
+        images,
+        others[0] if others else None,
+        arguments.class_name,
+        **arguments.chosen("masks", "value", "limit", "seed"),
     )
     found.save(arguments.output)
     summary = found.summary()
