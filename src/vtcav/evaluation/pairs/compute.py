@@ -93,7 +93,7 @@ def measure_pairs(
         refs = [pairs[i].ref for i in own.index]
         tables.append(_explained(explainer, refs, int(str(index))))
     rows = measured.merge(pd.concat(tables, ignore_index=True), on="image")
-    settings = {"class": wanted, "placebos": placebos, "limit": limit, "seed": seed}
+    settings: dict[str, Any] = {"class": wanted, "placebos": placebos, "limit": limit, "seed": seed}
     settings |= {"without": "photographs" if masks is None else "masks", "value": repr(value)}
     if skipped:
         warn(f"{len(skipped)} pictures are left out: {with_reasons(skipped)}", SkippedImageWarning)
