@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import vtcav
 from vtcav.results.effect_tables import TOGETHER
@@ -92,3 +93,38 @@ def test_no_number_depends_on_the_batches(explainer, glob):
     ).explain_class("red", pictures(30, 0, 4))
     a, b = glob.effects, again.effects
     np.testing.assert_allclose(a.select_dtypes("number"), b.select_dtypes("number"), atol=1e-5)
+
+
+def parts(seed, count=40, *, pore=0.0, letter=0.0):
+    """Grey surfaces: a pore is brighter than they are, a letter in the corner far brighter."""
+    rng = np.random.default_rng(seed)
+    shown = rng.normal(100, 8, (count, 48, 48)).clip(0, 255)
+    for picture in shown:
+        y, x = rng.integers(16, 40, 2)
+        if rng.random() < pore:
+            picture[y : y + 6, x : x + 6] += 40
+        if rng.random() < letter:
+            picture[4:10, 4:10] = 240
+    return shown.astype(np.uint8)[..., None].repeat(3, 3)
+
+
+def test_what_a_weak_concepts_filter_answers_more_is_not_taken_for_the_weak_concept():
+    """A network of brightness alone: the filter of the pores answers letters twice as much."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 7, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)
+    )
+    with torch.no_grad():
+        network[0].weight[0], network[0].bias[0] = 1 / 49, -0.4
+        network[4].weight[:], network[4].bias[:] = torch.tensor([[100.0, 0, 0, 0]]), -1
+    preprocess = vtcav.Preprocess(48, channels=1)
+    model = vtcav.Classifier(network, ["good", "defect"], preprocess, binary=True)
+    explainer = vtcav.VisualTCAV(model, ["1"])
+    concepts = {"letter": parts(1, letter=1), "pore": parts(2, pore=1)}
+    explainer.fit(concepts, parts(3, 60), null_cavs=100, bootstraps=0)
+    found = explainer.explain_class("defect", parts(4, 30, pore=0.5, letter=1)).verdicts()
+    assert [(verdict.concept, verdict.kind) for verdict in found] == [
+        ("letter", "used"),
+        ("pore", "used"),
+    ]
+    assert found[0].size > 0.7 > 0.3 > found[1].size

@@ -156,7 +156,9 @@ class Eraser:
         N, _, *size = images.x.shape
         if not self.works:
             return Regions(*images.x.new_zeros(2, N, 0, *size))
-        H = region(self._maps(images), [found.seen for found in self._targets.places.values()])
+        places = list(self._targets.places.values())
+        answers = [found.answers() for found in places]
+        H = region(self._maps(images), [found.seen for found in places], answers=answers)
         return Regions(H, self._chance(images))
 
     def together(self, images: ForwardPass) -> Tensor:

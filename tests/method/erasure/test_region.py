@@ -79,6 +79,39 @@ def test_a_layer_on_which_nothing_is_there_has_no_say():
     assert not H[0, 0, 4:].any()
 
 
+def letter_and_pore():
+    """A letter and a pore; the filter of the pore responds more to letters than to pores."""
+    M = torch.zeros(1, 2, 20, 20)
+    M[0, 0, :4, :4], M[0, 1, :6, :6] = 0.8, 1.0
+    M[0, 1, 12:16, 12:16] = 0.5
+    return [M], [torch.tensor([1.0, 0.99])], torch.tensor([[1.0, 4.0], [0.1, 0.8]])
+
+
+def test_a_filter_that_answers_another_concept_more_than_its_own_takes_nothing_from_it():
+    maps, seen, answers = letter_and_pore()
+    H = region(maps, seen, growth=0, answers=[answers])
+    assert H[0, 0, :4, :4].all()  # 0.8 against 1 / (4 / 0.8): the letter keeps its place
+    assert not H[0, 1, :6, :6].any()  # and the pore, which is only an echo there, loses it
+    assert H[0, 1, 12:16, 12:16].all()  # where no letter is, a pore is a pore
+
+
+def test_without_answers_the_higher_map_has_the_part():
+    maps, seen, answers = letter_and_pore()
+    maps[0][0, 0, :4, :4] = 0.6
+    for known in ([], [None], [answers.clamp(max=0.8)]):
+        H = region(maps, seen, growth=0, answers=known)
+        assert not H[0, 0].any()
+        assert H[0, 1, :6, :6].all()
+
+
+def test_an_answer_to_next_to_nothing_of_its_own_counts_by_the_level_of_a_region():
+    maps, seen, _ = letter_and_pore()
+    maps[0][0, 0, :6, :6] = 0.6
+    # 0.3 is 3 times 0.1, but hardly more than a region needs: 0.6 < 0.75 * 1 / 1.2
+    H = region(maps, seen, growth=0, answers=[torch.tensor([[1.0, 0.3], [0.0, 0.1]])])
+    assert not H[0, 0].any()
+
+
 def test_placebos_have_the_regions_shape_and_avoid_it():
     H = torch.zeros(30, 40)
     H[3:9, 5:15] = 1

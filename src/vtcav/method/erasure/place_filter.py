@@ -232,6 +232,19 @@ class PlaceFilters:
         here = self.to(F.device)
         return concept_map(response(F, here.w, here.offset), here.high, here.low)
 
+    def answers(self) -> Tensor | None:
+        """Return what each filter answers to each concept [K, K]; None without patterns.
+
+        Row k, column j is the map of concept j at m- + pattern of concept k, not clipped: 3 in the
+        row of a letter and the column of a pore says that the filter of the pore responds to
+        letters three times as much as to the clearest pores. 0 where low >= high.
+        """
+        if self.pattern is None:
+            return None
+        scale = self.high - self.low
+        M = (self.pattern @ self.w.T - self.low) / torch.where(scale > 0, scale, 1.0)
+        return M * (scale > 0)
+
     def highest(self, F: Tensor) -> Tensor:
         """Return the highest response of each image [n, K] in feature maps F [n, C, h, w]."""
         here = self.to(F.device)

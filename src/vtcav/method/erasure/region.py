@@ -118,20 +118,27 @@ def layer_weight(seen: Tensor) -> Tensor:
 
 
 def region(
-    maps: Sequence[Tensor], seen: Sequence[Tensor], level: float = LEVEL, growth: float = GROWTH
+    maps: Sequence[Tensor],
+    seen: Sequence[Tensor],
+    level: float = LEVEL,
+    growth: float = GROWTH,
+    answers: Sequence[Tensor | None] = (),
 ) -> Tensor:
     """Return the regions of concepts from the maps of several layers.
 
     A region is where the joined map is above the level, grown by a share of the shorter side.
     Concepts that no layer sees have none. A filter that never met another concept may respond to
     it as well: a connected part of a region is left out where half of the layers or more, by
-    weight, see another concept there that is higher by a third, and that they see as well.
+    weight, see another concept there that is higher by a third, and that they see as well. A
+    filter that answers another concept more than its own counts for that much less beside it.
 
     Args:
         maps: Concept maps of each layer at the size of the input [n, K, H, W].
         seen: Held-out AUC of each layer [K].
         level: In (0, 1).
         growth: A share of the shorter side.
+        answers: What the filters of each layer answer to each concept [K, K]; None, or left out,
+            where it is not known.
 
     Returns:
         H [n, K, H, W] of 0 and 1.
@@ -139,29 +146,49 @@ def region(
     H = (seen_map(maps, seen) > level).float()
     aucs = torch.stack(list(seen)).cpu().numpy()
     heights = torch.stack(list(maps), 1).cpu().numpy()
+    K = aucs.shape[1]
+    known = [None if not answers else answers[i] for i in range(len(aucs))]
+    excess = np.stack([np.ones((K, K)) if A is None else _excess(A) for A in known])
     for n, k in H.flatten(2).any(2).nonzero().tolist():
         parts, count = ndimage.label(H[n, k].cpu().numpy())
         for part in range(1, count + 1):
             inside = parts == part
             means = heights[n][:, :, inside].mean(2)
-            if _is_anothers(means, k, aucs):
+            if _is_anothers(means, k, aucs, excess):
                 H[n, k][torch.from_numpy(inside).to(H.device)] = 0
     return _grown_by(H, growth)
 
 
-def _is_anothers(means: NDArray[np.float32], k: int, seen: NDArray[np.float32]) -> bool:
+def _excess(answers: Tensor) -> NDArray[np.float64]:
+    """Return how many times more than its own concept a filter answers another [K, K], at least 1.
+
+    Its own counts as no less than the level of a region, as a quotient of next to nothing would
+    say little.
+    """
+    own = answers.diagonal().clamp(min=LEVEL)
+    return (answers / own).clamp(min=1).fill_diagonal_(1).double().cpu().numpy()
+
+
+def _is_anothers(
+    means: NDArray[np.float32], k: int, seen: NDArray[np.float32], excess: NDArray[np.float64]
+) -> bool:
     """Whether a part of concept k's region belongs to another concept.
 
     Args:
         means: The mean of every map in the part [L, K].
         k: The concept.
         seen: Held-out AUC by layer and concept [L, K].
+        excess: How many times more than its own concept filters answer others: in row i, column
+            j the filter of j to concept i [L, K, K].
     """
     as_well = seen >= np.maximum(SEEN, seen[:, [k]] - BETTER)
     highest = np.where(as_well, means, 0).max(1)
     # a layer on which nothing is there has no say
     weights = layer_weight(torch.from_numpy(seen[:, k])).numpy() * (highest > FAINT)
-    lost = means[:, k] < CONTEST * highest
+    # of either filter, what the other concept alone would make it answer is taken off
+    own, others = means[:, [k]] / excess[:, :, k], means / excess[:, k]
+    there = as_well & (means > FAINT)
+    lost = (there & (own < CONTEST * others)).any(1)
     return bool(2 * (weights * lost).sum() >= weights.sum() > 0)
 
 
