@@ -1,4 +1,4 @@
-"""Directions of texts beside CAVs of images, with a joint space that is known (docs/directions.md).
+"""Directions of texts beside CAVs of images, with a joint space that is known (docs/words.md).
 
 EfficientNet-Lite1 is the image side of a joint space, EfficientNet-Lite0 the network to explain.
 Half of some drawn textures are the probe images; the text of each kind is at the mean of the

@@ -154,7 +154,7 @@ class ConceptLearner:
                 concept by its name. For `texts` None takes the other probe images.
             texts: Concepts as words: for each a text, or several of one meaning. An image-text
                 model tells how similar the probe images are to it; the direction is what the
-                layer does as that rises (docs/directions.md).
+                layer does as that rises (docs/words.md).
             images: The probe images of `texts`, in the same forms: some hundred of the kind to
                 explain, of which some show each concept.
             text_model: The image-text model: a folder of transformers with CLIP or SigLIP, or a
