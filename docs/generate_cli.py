@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vtcav.cli import parser
-from vtcav.cli.options import MODEL_HELP
+from vtcav.cli.options import IMAGES_HELP, MODEL_HELP
 
 PAGE = Path(__file__).with_name("cli.md")
 HEAD = """# Command line
@@ -25,7 +25,7 @@ HEAD = """# Command line
 
 Every command has `--help`. Exit codes: 0 done, 1 failed (one line says why), 2 wrong usage, 130
 interrupted. Results go to standard output, with `-o FOLDER` to files; progress and warnings to
-standard error.
+standard error. Images are a folder, glob, URI or Parquet file.
 
 {commands}
 
@@ -171,8 +171,9 @@ def escaped(text: str | None) -> str:
 
 
 def brief(text: str | None) -> str:
-    """Return a text that refers to the names of networks instead of repeating them."""
-    return (text or "").replace(MODEL_HELP, "a name as [`--model`](#network) takes it")
+    """Return a text that refers to what is said once: the names of networks, kinds of images."""
+    text = (text or "").replace(MODEL_HELP, "a name as [`--model`](#network) takes it")
+    return text.replace(f": {IMAGES_HELP}", "")
 
 
 def main() -> int:
