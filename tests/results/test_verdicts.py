@@ -70,6 +70,22 @@ def test_what_is_seen_and_hardly_used():
     assert "falls by 1 % (-1 to 3 %)" in found.sentence
 
 
+def test_a_small_effect_of_a_concept_that_is_seldom_found_cannot_be_told():
+    """Nothing is erased where nothing was found, which draws the mean to 0."""
+    found = verdict(**SMALL, present=0.12)
+    assert found.kind == "cannot be told"
+    assert "because it is found in only 6 of 50 images, and there it may count" in found.sentence
+    # 0.15 of 5 logits is 3 % in all images, and at most 10 % in 0.3 of them
+    assert verdict(**SMALL, present=0.29).kind == "cannot be told"
+    assert verdict(**SMALL, present=0.31).kind == "not used"
+
+
+def test_what_is_used_and_seldom_found_says_in_how_many_images():
+    found = verdict(present=0.4)
+    assert found.kind == "used"
+    assert found.sentence.endswith("elsewhere: 3 %. It is found in 20 of 50 images.")
+
+
 def test_what_does_no_more_than_any_region_is_hardly_used():
     rises = {"drop": -0.6, "drop_low": -1.1, "drop_high": 0.0, "share": -0.12}
     rises |= {"fill_low": -0.7, "fill_high": -0.5, "placebo_mean": -0.5, "q_value": 0.6}

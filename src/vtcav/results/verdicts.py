@@ -27,6 +27,8 @@ LARGE = 0.5
 """The share of the picture beyond which more than the concept goes with its region."""
 RARE = 0.1
 """The share of images that must show the concept."""
+OFTEN = 0.5
+"""The share of images below which a sentence says in how many the concept was found."""
 _ORDER: tuple[VerdictKind, ...] = ("used", "cannot be told", "not used", "not seen")
 
 
@@ -177,21 +179,18 @@ def _verdict(row: dict[Any, Any], class_name: str) -> Verdict:
         f"{count(int(row['n']), 'image')}; regions of the same size elsewhere: {chance}."
     )
     more = _same_region(row, concept) + _in_logits(row, target)
-    doubt = _doubt(row, small)
+    used = abs(size) >= small and _beyond_chance(row)
+    doubt = _doubt(row, small) or ("" if used else _seldom_found(row, small))
     if row["present"] < RARE:
-        found = round(row["present"] * row["n"])
-        return Verdict(
-            row["concept"],
-            "not seen",
-            f"{concept} is found in {found or 'none'} of {count(int(row['n']), 'image')} of "
-            f"{target}: too few to say whether its score depends on it.",
-            None,
-        )
+        sentence = f"{concept} is found in {_found(row)} of {target}: too few to say whether its "
+        return Verdict(row["concept"], "not seen", f"{sentence}score depends on it.", None)
+    if used and row["present"] < OFTEN:
+        effect += f" It is found in {_found(row)}."
     if doubt:
         sentence = f"Whether {target} uses {concept} cannot be told, because {doubt}. {effect}"
         sentence += more
         return Verdict(row["concept"], "cannot be told", sentence, size)
-    if abs(size) < small or not _beyond_chance(row):
+    if not used:
         sentence = (
             f"The network sees {concept} but hardly uses it for {target}: without it the score "
             f"{verb} by {change} on average over {count(int(row['n']), 'image')}; regions of the "
@@ -200,6 +199,27 @@ def _verdict(row: dict[Any, Any], class_name: str) -> Verdict:
         return Verdict(row["concept"], "not used", sentence, size)
     against = "" if row["drop"] > 0 else f" It counts against {target}."
     return Verdict(row["concept"], "used", effect + against + more, size)
+
+
+def _found(row: dict[Any, Any]) -> str:
+    """Return in how many images the concept was found, in words."""
+    found = round(row["present"] * row["n"])
+    return f"{found or 'none'} of {count(int(row['n']), 'image')}"
+
+
+def _seldom_found(row: dict[Any, Any], small: float) -> str:
+    """Return why a small effect may be that of few regions; empty where it is not.
+
+    Images in which nothing was found, and nothing erased, draw the mean to 0. Where there are many,
+    the interval is taken relative to the share of the others.
+    """
+    largest = max(map(abs, _ends(row))) / _scale(row)
+    if row["present"] >= OFTEN or largest <= 2 * small * row["present"]:
+        return ""
+    return (
+        f"it is found in only {_found(row)}, and there it may count; look at what was erased: "
+        "examples more like these images would tell"
+    )
 
 
 def _same_region(row: dict[Any, Any], concept: str) -> str:

@@ -1,5 +1,7 @@
 """Place filters: against a literal reading of their definition, and what they are for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,12 @@ from tests.helpers.literal_places import (
     square_network,
 )
 from vtcav.method.auc import auc
-from vtcav.method.erasure.place_filter import Background, outer_products, top_means
+from vtcav.method.erasure.place_filter import (
+    Background,
+    PlaceFilters,
+    outer_products,
+    top_means,
+)
 from vtcav.method.resampling import halves
 
 
@@ -149,6 +156,16 @@ def test_locations_that_are_all_alike_give_a_filter_of_the_difference():
     background = Background.of(32, F.mean((0, 2, 3)), outer_products(F, F.mean((0, 2, 3))))
     w = background.filters(torch.tensor([[2.0, 1.0, 1.0], [1.0, 1.0, 1.0]]))
     assert w.tolist() == [[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+
+
+def test_what_a_filter_answers_to_other_concepts():
+    w, pattern = torch.tensor([[1.0, 0.0], [0.5, 1.0]]), torch.tensor([[1.0, 2.0], [0.0, 1.0]])
+    low, high = torch.tensor([0.0, 0.5]), torch.tensor([2.0, 1.0])
+    filters = PlaceFilters(w, torch.zeros(2), low, high, torch.ones(2), pattern)
+    # the second filter answers the first concept (0.5 + 2 - 0.5) / 0.5
+    assert filters.answers().tolist() == [[0.5, 4.0], [0.0, 1.0]]
+    assert replace(filters, pattern=None).answers() is None
+    assert not replace(filters, high=low).answers().any()
 
 
 def test_the_highest_locations_are_at_least_one():
