@@ -228,13 +228,17 @@ def test_the_report_counts_what_changes(explainer, fixed, labelled):
         np.testing.assert_allclose(means, [found[chosen].mean() for found in right])
     assert table.loc[("b", "all"), "n"] == 8
     assert report.unchanged == {"images": 13, "same": 13, "other_class": 0, "largest_change": 0}
-    effects = report.effects.set_index("concept")
+    effects = report.effects.query("class_name == ''").set_index("concept")
     assert effects.loc["red", "corrected"]
     assert not effects.loc["blue", "corrected"]
     glob = explainer.explain_class("a", RED[:6])
     expected = glob.effects.query("concept == 'red'")["drop"].mean()
     own = report.images.query("concept == 'red' and shows and true_class == 'a'")
     np.testing.assert_allclose(own["drop"].mean(), expected, rtol=1e-4)
+    of_class = report.effects.query("class_name == 'a' and concept == 'red'").iloc[0]
+    own = report.images.query("concept == 'red' and true_class == 'a'").dropna(subset="drop")
+    np.testing.assert_allclose(of_class["after"], own["drop_after"].mean())
+    assert of_class["n"] == len(own)
     sentences = " ".join(report.findings())
     assert "Of 13 images without the concept, 13 have the same logits to the last bit" in sentences
     assert "Accuracy on 6 images with the concept" in sentences
@@ -272,7 +276,9 @@ def test_attributions_are_those_of_both_networks(explainer, compared, labelled):
 
 
 def test_the_table_of_attributions_has_means_and_intervals(compared):
-    table = compared.report.attributions.set_index(["shown", "layer", "concept"])
+    table = compared.report.attributions.set_index(["class_name", "shown", "layer", "concept"]).loc[
+        ""
+    ]
     rows = compared.report.image_attributions
     own = rows[(rows["layer"] == "3") & (rows["concept"] == "red") & rows["shows"]]
     found = table.loc[("with the concept", "3", "red")]
@@ -314,8 +320,8 @@ def test_notes_say_of_which_network_and_of_how_many_images(compared):
     notes = ["rough; after: not seen", "rough", "not raised"]
     raised = [True, True, False]
     rows = rows.assign(layer="1", concept="red", raised=raised, before=[0.3, 0.1, 0], note=notes)
-    [row, _] = compared_attributions(rows, ["red"]).to_dict("records")
-    assert row["note"] == "rough; after: not seen (1 of 2 images)"
+    row = compared_attributions(rows, ["red"]).to_dict("records")[0]
+    assert row["note"] == "rough; not seen (1 of 2 images)"
     assert (row["n"], row["unraised"]) == (2, 1)
     assert row["before"] == pytest.approx(0.2)
 
@@ -331,6 +337,40 @@ def test_images_whose_class_is_not_raised_are_left_out_and_counted(explainer, la
         "in images with the concept: none at any layer, before or after (6 images left out, whose "
         "class one network does not raise)."
     )
+
+
+def test_what_cancels_over_classes_is_said(fixed):
+    rows = fixed.report.images.query("concept == 'red'").head(4)
+    rows = rows.assign(
+        true_class=[*"aabb"],
+        predicted_class="a",
+        predicted_after="b",
+        shows=True,
+        drop=[2.0, 2, -2, -2],
+        drop_after=[1.0, 1, -1, -1],
+    )
+    own = {name: value for name, value in vars(fixed.report).items() if name != "_rows"}
+    report = CorrectionReport(**own, _rows=rows)
+    said = report.findings()
+    assert (
+        "Accuracy on 4 images with the concept: 50.0 % before, 50.0 % after; "
+        "for 'a' 100.0 % and 0.0 %, for 'b' 0.0 % and 100.0 %."
+    ) in said
+    assert (
+        "Effect of 'red' in 4 images: 0.00 before, 0.00 after; for 'a' 2.00 and 1.00, for 'b' "
+        "-2.00 and -1.00."
+    ) in said
+    assert report.effects.query("class_name == 'a'")["relative"].iloc[0] == pytest.approx(-0.5)
+
+
+def test_a_figure_of_many_classes_keeps_those_that_change_most(fixed):
+    many = [fixed.report.images.assign(true_class=f"{i:02}", image=f"{i}") for i in range(40)]
+    own = {name: value for name, value in vars(fixed.report).items() if name != "_rows"}
+    figure = CorrectionReport(**own, _rows=pd.concat(many)).plot()
+    texts = [text.get_text().replace("\n", " ") for text in figure.axes[0].texts]
+    assert sum(text.startswith("all classes,") for text in texts) >= 2
+    assert sum("(n = " in text for text in texts) == 24 + 24
+    assert any("rows of accuracy the 24 that change most" in text for text in texts)
 
 
 def test_figures(fixed, explainer, compared):

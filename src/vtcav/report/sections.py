@@ -52,13 +52,14 @@ _ACCURACY = {
     "after": "after", "change": "change", "low": "from", "high": "to",
 }  # fmt: skip
 _EFFECTS = {
-    "concept": "concept", "corrected": "taken out", "n": "images", "before": "before",
-    "after": "after", "change": "change", "low": "from", "high": "to", "relative": "relative",
+    "class_name": "class", "concept": "concept", "corrected": "taken out", "n": "images",
+    "before": "before", "after": "after", "change": "change", "low": "from", "high": "to",
+    "relative": "relative",
 }  # fmt: skip
 _ATTRIBUTIONS = {
-    "shown": "images", "layer": "layer", "concept": "concept", "corrected": "taken out",
-    "n": "how many", "unraised": "left out", "before": "before", "after": "after",
-    "change": "change", "low": "from", "high": "to", "note": "note",
+    "class_name": "class", "shown": "images", "layer": "layer", "concept": "concept",
+    "corrected": "taken out", "n": "how many", "unraised": "left out", "before": "before",
+    "after": "after", "change": "change", "low": "from", "high": "to", "note": "note",
 }  # fmt: skip
 _DIFFERENCES = {
     "class_name": "class", "quantity": "quantity", "layer_a": "layer a", "layer_b": "layer b",

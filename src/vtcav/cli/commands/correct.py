@@ -16,10 +16,12 @@ from vtcav.cli.terminal import print_frame, print_line
 from vtcav.explainer.settings import CorrectionSettings, ErasureSettings
 
 _ACCURACY = "class_name: class, shown, n: images, before, after, change, low, high"
-_EFFECTS = "concept, corrected, n: images, before, after, change, low, high, relative"
+_EFFECTS = (
+    "class_name: class, concept, corrected, n: images, before, after, change, low, high, relative"
+)
 _ATTRIBUTIONS = (
-    "shown, layer, concept, corrected, n: images, unraised: left out, before, after, change, low, "
-    "high, note"
+    "class_name: class, shown, layer, concept, corrected, n: images, unraised: left out, before, "
+    "after, change, low, high, note"
 )
 
 

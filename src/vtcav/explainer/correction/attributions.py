@@ -48,7 +48,7 @@ COLUMNS = {name: Column(kind) for name, kind in get_type_hints(AttributedRow).it
 """The columns of a saved table of rows."""
 
 _NUMBERS = "n", "before", "after", "change", "low", "high"
-_KEYS = "shown", "layer", "concept", "corrected"
+_KEYS = "class_name", "shown", "layer", "concept", "corrected"
 _TABLE = [*_KEYS, "n", "unraised", *_NUMBERS[1:], "relative", "note"]
 
 
@@ -71,7 +71,7 @@ def relative(found: dict[str, Any]) -> float:
 
 
 def compared_attributions(rows: pd.DataFrame, corrected: Collection[str]) -> pd.DataFrame:
-    """Return mean attributions before and after, by images, layer and concept.
+    """Return mean attributions before and after, by class, images, layer and concept.
 
     Args:
         rows: Rows with the columns of `AttributedRow`.
@@ -82,14 +82,19 @@ def compared_attributions(rows: pd.DataFrame, corrected: Collection[str]) -> pd.
     table = []
     shows = rows["shows"].astype(bool)
     for shown, chosen in ((WITH, rows[shows]), (WITHOUT, rows[~shows]), (ALL, rows)):
-        for (layer, concept), group in chosen.groupby(["layer", "concept"], sort=False):
-            raised = group["raised"].astype(bool)
-            found = compared(group[raised], "before", "after")
-            keys = zip(_KEYS, (shown, layer, concept, concept in corrected), strict=True)
-            row = {**dict(keys), **found, "unraised": int((~raised).sum())}
-            note = _together(group[raised]["note"])
-            table.append(row | {"relative": relative(found), "note": note})
+        for name, of_class in [("", chosen), *chosen.groupby("true_class", sort=False)]:
+            for (layer, concept), group in of_class.groupby(["layer", "concept"], sort=False):
+                keys = name, shown, layer, concept, concept in corrected
+                table.append(dict(zip(_KEYS, keys, strict=True)) | _compared(group))
     return pd.DataFrame(table, columns=_TABLE)
+
+
+def _compared(group: pd.DataFrame) -> dict[str, Any]:
+    """Compare the images whose class both networks raise, and count the others."""
+    raised = group["raised"].astype(bool)
+    found = compared(group[raised], "before", "after")
+    unraised, note = int((~raised).sum()), _together(group[raised]["note"])
+    return {**found, "unraised": unraised, "relative": relative(found), "note": note}
 
 
 def joined(before: Iterable[str], after: Iterable[str]) -> str:
@@ -106,8 +111,9 @@ def joined(before: Iterable[str], after: Iterable[str]) -> str:
 
 
 def _together(notes: pd.Series[Any]) -> str:
-    """Return the notes of several images, with the number of those that have it."""
-    counts = Counter(one for note in notes for one in note.split("; ") if one)
+    """Return the notes of several images in either network, with the number of those with each."""
+    plain = notes.str.replace(f"{BEFORE}|{AFTER}", "", regex=True)
+    counts = Counter(one for note in plain for one in dict.fromkeys(note.split("; ")) if one)
     n = len(notes)
     return "; ".join(
         note if many == n else f"{note} ({many} of {n} images)" for note, many in counts.items()

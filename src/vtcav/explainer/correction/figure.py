@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from vtcav.explainer.correction.attributions import WITH
+from vtcav.explainer.correction.attributions import ALL, WITH
 from vtcav.results.figures.lettering import shorten
 from vtcav.results.figures.page import MARGIN, Page, own_style, show_axis
 from vtcav.results.figures.palette import BLUE, MUTED
@@ -30,7 +30,8 @@ _SHARES = (
     "Attribution: of the concept to the true class, with the same CAVs, in images that show what "
     "is taken out and whose class both networks raise above zero feature maps."
 )
-_MOST = 24  # attributions, beyond which a figure is not read
+_MOST = 24  # rows of a band, beyond which it is not read
+_FEW = "Of {0} rows of {2} the {1} that change most; the table has all."
 
 
 class _Report(Protocol):
@@ -60,20 +61,20 @@ def plot_correction(report: _Report, figure: Figure) -> Figure:
     Returns:
         The figure.
     """
-    accuracy, effects = _measured(report.accuracy), _measured(report.effects)
-    shares, notes = _attributed(report.attributions)
-    # of a class both parts, or the one that it has
-    accuracy = [row for row in accuracy if not row["class_name"] or row["shown"] != "all"]
-    bands = [
-        ("accuracy", [_of_class(row) for row in accuracy], accuracy),
-        ("effect (logits)", [_of_concept(row) for row in effects], effects),
-        ("attribution", [_at_layer(row) for row in shares], shares),
-    ]
-    bands = [band for band in bands if band[2]]
+    bands, notes = [], []
+    for what, read, row_name, table in (
+        ("accuracy", _NOTES, _of_class, _accuracies(report.accuracy)),
+        ("effect (logits)", "", _of_concept, report.effects),
+        ("attribution", _SHARES, _at_layer, _shares(report.attributions)),
+    ):
+        rows, few = _most(table, what)
+        if rows:
+            bands.append((what, [row_name(row) for row in rows], rows))
+            notes += filter(None, [read, few])
     width = 2 * MARGIN + _NAMES + _BARS + _NUMBERS
     height = _TOP + sum(len(rows) * _ROW + _BAND for _, _, rows in bands) + 0.2
     names = [name for _, texts, _ in bands for name in texts]
-    page = Page(figure, width, height, [_NOTES, *notes] if bands else [], names)
+    page = Page(figure, width, height, notes, names)
     page.title("The network before and after its correction", report.described)
     top = _TOP + 0.25
     if bands:
@@ -86,17 +87,28 @@ def plot_correction(report: _Report, figure: Figure) -> Figure:
     return figure
 
 
-def _measured(table: pd.DataFrame) -> list[dict[Any, Any]]:
-    return table[table["n"] > 0].to_dict("records")
+def _accuracies(table: pd.DataFrame) -> pd.DataFrame:
+    """Return accuracies to be drawn: of a class both parts, or the one that it has."""
+    return table[(table["class_name"] == "") | (table["shown"] != ALL)]
 
 
-def _attributed(table: pd.DataFrame) -> tuple[list[dict[Any, Any]], list[str]]:
-    """Return the attributions to be drawn, and how to read them."""
-    own = table[(table["shown"] == WITH) & ((table["before"] > 0) | (table["after"] > 0))]
-    most = own["change"].abs().sort_values(ascending=False, kind="stable").index[:_MOST]
-    few = f" The {_MOST} of {len(own)} that change most; the table has all." * (len(own) > _MOST)
-    rows = own.loc[sorted(most)].to_dict("records")
-    return rows, [_SHARES + few] if rows else []
+def _shares(table: pd.DataFrame) -> pd.DataFrame:
+    """Return attributions to be drawn: over all classes, where there is one before or after."""
+    own = table[(table["class_name"] == "") & (table["shown"] == WITH)]
+    return own[(own["before"] > 0) | (own["after"] > 0)]
+
+
+def _most(table: pd.DataFrame, what: str) -> tuple[list[dict[Any, Any]], str]:
+    """Return the rows that change most, in order, and how many more there are in words."""
+    own = table[table["n"] > 0]
+    # rows over all classes come first among equals, and before all others where there are classes
+    pooled = own["class_name"] == ""
+    order = own["change"].abs().where(~pooled, float("inf"))
+    if pooled.all():
+        order = own["change"].abs()
+    most = order.sort_values(ascending=False, kind="stable").index[:_MOST]
+    few = _FEW.format(len(own), _MOST, what) if len(own) > _MOST else ""
+    return own.loc[sorted(most)].to_dict("records"), few
 
 
 def _at_layer(row: dict[Any, Any]) -> str:
@@ -109,7 +121,8 @@ def _of_class(row: dict[Any, Any]) -> str:
 
 def _of_concept(row: dict[Any, Any]) -> str:
     taken = "taken out" if row["corrected"] else "not taken out"
-    return f"“{row['concept']}”, {taken} (n = {row['n']})"
+    where = f" in {row['class_name']}" * bool(row["class_name"])
+    return f"“{row['concept']}”, {taken}{where} (n = {row['n']})"
 
 
 def _mark(face: str, label: str) -> Line2D:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+_CLASSES = 3  # that a sentence names
 NO_IMAGES = "No labelled images were given, so nothing was measured."
 
 
@@ -150,27 +151,31 @@ class CorrectionReport:
     def effects(self) -> pd.DataFrame:
         """Effects before and after: how far the true class's logit falls without a concept.
 
-        The concept's region is erased from the picture, the same for both networks. Columns:
-        concept, corrected (whether it is taken out), n (images with a region), before, after,
-        change, low and high (95 % interval of the change, over images), relative (the change as a
-        share of the effect before; missing where that is not above 0).
+        The concept's region is erased from the picture, the same for both networks. A concept may
+        raise one class and lower another, which cancel in the mean over all classes. Columns:
+        class_name (empty: all classes), concept, corrected (whether it is taken out), n (images
+        with a region), before, after, change, low and high (95 % interval of the change, over
+        images), relative (the change as a share of the effect before; missing where that is not
+        above 0).
         """
         import pandas as pd
 
         known = self._rows[self._rows["drop"].notna() & self._rows["drop_after"].notna()]
         rows = []
-        for concept in self._rows["concept"].drop_duplicates():
-            found = compared(known[known["concept"] == concept], "drop", "drop_after")
-            of = {"corrected": concept in self.concepts, "relative": relative(found)}
-            rows.append({"concept": concept, **found, **of})
-        columns = ["concept", "corrected", "n", "before", "after", "change", "low", "high"]
-        return pd.DataFrame(rows, columns=[*columns, "relative"])
+        for name, of_class in [("", known), *known.groupby("true_class", sort=False)]:
+            for concept in self._rows["concept"].drop_duplicates():
+                found = compared(of_class[of_class["concept"] == concept], "drop", "drop_after")
+                of = {"corrected": concept in self.concepts, "relative": relative(found)}
+                rows.append({"class_name": name, "concept": concept, **found, **of})
+        columns = ["class_name", "concept", "corrected", "n", "before", "after", "change", "low"]
+        return pd.DataFrame(rows, columns=[*columns, "high", "relative"])
 
     @property
     def attributions(self) -> pd.DataFrame:
         """Attributions of the true class before and after, at the corrected layer and after it.
 
-        The CAVs are the same. Without `attributions=True` it is empty. Columns: shown ("with the
+        The CAVs are the same. Without `attributions=True` it is empty. Columns: class_name (empty:
+        all classes), shown ("with the
         concept", "without the concept": whether the corrected layer finds one that is taken out, or
         "all"), layer, concept, corrected, n (images), unraised (images that are left out because
         one network does not raise their class above zero feature maps, where an attribution of 0 is
@@ -310,15 +315,18 @@ def _sentences(report: CorrectionReport) -> Iterator[str]:
     accuracy = report.accuracy
     for row in accuracy[(accuracy["class_name"] == "") & (accuracy["n"] > 0)].to_dict("records"):
         which = "" if row["shown"] == ALL else f" {row['shown']}"
+        own = accuracy[accuracy["shown"] == row["shown"]]
         yield (
             f"Accuracy on {count(row['n'], 'image')}{which}: {row['before']:.1%} before, "
-            f"{row['after']:.1%} after."
+            f"{row['after']:.1%} after{_classes(own, '.1%')}."
         ).replace("%", " %")
-    for row in report.effects.query("n > 0").to_dict("records"):
+    effects = report.effects
+    for row in effects[(effects["class_name"] == "") & (effects["n"] > 0)].to_dict("records"):
         taken = "" if row["corrected"] else " (not taken out)"
+        own = effects[effects["concept"] == row["concept"]]
         yield (
             f"Effect of {row['concept']!r}{taken} in {count(row['n'], 'image')}: "
-            f"{row['before']:.2f} before, {row['after']:.2f} after."
+            f"{row['before']:.2f} before, {row['after']:.2f} after{_classes(own, '.2f')}."
         )
     yield from _of_attributions(report)
     found = report.unchanged
@@ -329,9 +337,23 @@ def _sentences(report: CorrectionReport) -> Iterator[str]:
         )
 
 
+def _classes(table: pd.DataFrame, form: str) -> str:
+    """Return the classes that change most, which may cancel in the mean; empty for a single one."""
+    own = table[(table["class_name"] != "") & (table["n"] > 0)]
+    if len(own) < 2 or not own["change"].any():
+        return ""
+    most = own["change"].abs().sort_values(ascending=False, kind="stable").index[:_CLASSES]
+    each = (
+        f"for {row['class_name']!r} {row['before']:{form}} and {row['after']:{form}}"
+        for row in own.loc[most].to_dict("records")
+    )
+    return f"; {'most ' * (len(own) > _CLASSES)}{', '.join(each)}"
+
+
 def _of_attributions(report: CorrectionReport) -> Iterator[str]:
     """Yield a sentence per concept, on the images that show one that is taken out."""
     table = report.attributions
+    table = table[table["class_name"] == ""]
     for concept, rows in table[table["shown"] == WITH].groupby("concept", sort=False):
         taken = "" if rows["corrected"].all() else " (not taken out)"
         what = f"Attribution of {concept!r}{taken} to the true class in images {WITH}"
