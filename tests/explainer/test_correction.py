@@ -276,9 +276,10 @@ def test_attributions_are_those_of_both_networks(explainer, compared, labelled):
 
 
 def test_the_table_of_attributions_has_means_and_intervals(compared):
-    table = compared.report.attributions.set_index(["class_name", "shown", "layer", "concept"]).loc[
-        ""
-    ]
+    table = compared.report.attributions.set_index(["class_name", "shown", "layer", "concept"])
+    table = table.sort_index()
+    assert table.loc[("c", "all", "1", "red"), "n"] == 11
+    table = table.loc[""]
     rows = compared.report.image_attributions
     own = rows[(rows["layer"] == "3") & (rows["concept"] == "red") & rows["shows"]]
     found = table.loc[("with the concept", "3", "red")]

@@ -61,7 +61,8 @@ def plot_correction(report: _Report, figure: Figure) -> Figure:
     Returns:
         The figure.
     """
-    bands, notes = [], []
+    bands: list[tuple[str, list[str], list[dict[Any, Any]]]] = []
+    notes: list[str] = []
     for what, read, row_name, table in (
         ("accuracy", _NOTES, _of_class, _accuracies(report.accuracy)),
         ("effect (logits)", "", _of_concept, report.effects),
