@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import html
 import json
 import math
 import re
@@ -23,7 +24,7 @@ from vtcav.errors import ExplanationError
 from vtcav.report import build_report, write_report
 from vtcav.report.images import packed
 from vtcav.report.methods import CITATION
-from vtcav.report.page import safe_json
+from vtcav.report.page import environment, safe_json
 from vtcav.results.explanation import GlobalExplanation
 from vtcav.results.words import clear, number, short_names
 
@@ -117,6 +118,12 @@ def test_names_with_halves_of_letters_do_not_break_the_page(study, tmp_path):
     text = build_report([odd])
     (tmp_path / "page.html").write_text(text, encoding="utf-8")
     assert json.loads(Page(text).scripts["image-index"])[0]["name"] == "a\\udcff.png"
+
+
+def test_numbers_keep_to_their_percent_sign_and_names_stay_as_they_are():
+    sentence = "Without 'a \\' 5 %' the class's score falls by 7 % (\"5 %'s\"; 1 to 9 %), “3 %”."
+    said = environment().from_string("{{ sentence | unbroken }}").render(sentence=sentence)
+    assert html.unescape(said) == sentence.replace("7 %", "7\u00a0%").replace("9 %", "9\u00a0%")
 
 
 def test_json_cannot_end_its_element():

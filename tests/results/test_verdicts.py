@@ -62,6 +62,7 @@ def test_without_a_gap_logits_are_told():
     assert "scores hardly higher here than for the negatives" in found.sentence
     assert found.kind == "used"
     assert "hardly higher" not in verdict().sentence
+    assert "elsewhere: 0.00 logits." in verdict(share=NAN, placebo_mean=-0.001).sentence
 
 
 def test_what_is_seen_and_hardly_used():

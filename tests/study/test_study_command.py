@@ -326,6 +326,9 @@ def test_init_then_run(place, capsys, monkeypatch):
     command("run", "study.yaml", "--quiet", "-o", "other")
     said = capsys.readouterr().out
     assert "Egyptian cat: concept attributions over 3 images" in said
+    verdicts = vtcav.GlobalExplanation.load("other/classes/Egyptian cat").verdicts()
+    lines = [f"{verdict.kind}: {verdict.sentence}" for verdict in verdicts]
+    assert said.startswith("\n".join(lines))  # the answer comes first
     assert re.search(r"not significant \(q > 0\.05\): \d values?: .*of 20 random direct", said)
     assert f"Written to {place / 'other'}" in said
     assert not (place / "results").exists()
@@ -333,6 +336,7 @@ def test_init_then_run(place, capsys, monkeypatch):
     command("run", "study.yaml", "--json", "-o", "other")
     data = json.loads(capsys.readouterr().out)
     assert data["summary"] == json.loads((place / "other" / "summary.json").read_text())
+    assert [one["sentence"] for one in data["verdicts"]] == [v.sentence for v in verdicts]
     assert data["output"] == str(place / "other")
     assert data["report"] is None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -35,6 +36,9 @@ from vtcav.results.provenance import Provenance
 from vtcav.results.words import clear, count, distinct_names, interval, short_names, value
 
 _SCRIPTS = "common.js", "charts.js", "images.js"
+_QUOTED_OR_PERCENT = re.compile(
+    r"""(?<!\w)(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|“[^”]*”)(?!\w)|(?<=\d) %"""
+)
 
 
 def build_report(
@@ -215,10 +219,15 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"clear": clear, "value": value, "exact": _exact}
+    templates.filters |= {"clear": clear, "value": value, "exact": _exact, "unbroken": _unbroken}
     templates.globals |= {"count": count, "interval": interval, "in_words": in_words}
     templates.globals |= {"more_rows": more_rows}
     return templates
+
+
+def _unbroken(sentence: str) -> str:
+    """Return a sentence whose numbers keep to their percent sign; quoted names stay as they are."""
+    return _QUOTED_OR_PERCENT.sub(lambda m: "\u00a0%" if m[0] == " %" else m[0], sentence)
 
 
 def _exact(x: float) -> str:

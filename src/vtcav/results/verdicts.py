@@ -322,7 +322,7 @@ def _chance(row: dict[Any, Any]) -> str:
         return "not tried"
     change = row["placebo_mean"] if row["drop"] > 0 else -row["placebo_mean"]
     if isnan(row["share"]):
-        return f"{change:.2f} logits"
+        return f"{round(change, 2) + 0:.2f} logits"
     return f"{_percent(change / _scale(row))} %"
 
 

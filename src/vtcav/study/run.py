@@ -120,7 +120,12 @@ class _Run:
         if self.study.peers:
             self._compare()
         limits = list(self._limits(classes, diagnostics))
-        self._write(study_table(classes, images, diagnostics), limits)
+        said = [
+            {"class": glob.class_name, **asdict(verdict)}
+            for glob in classes.values()
+            for verdict in glob.verdicts()
+        ]
+        self._write(study_table(classes, images, diagnostics), limits, said)
         if self.study.report:
             from vtcav.report import write_report
 
@@ -384,7 +389,12 @@ class _Run:
             }
             yield from outcomes(limits, glob, trust)
 
-    def _write(self, table: pd.DataFrame, limits: Sequence[LimitOutcome]) -> None:
+    def _write(
+        self,
+        table: pd.DataFrame,
+        limits: Sequence[LimitOutcome],
+        verdicts: Sequence[Mapping[str, Any]],
+    ) -> None:
         """Write the summary table, the study as it was carried out, and its provenance."""
         study = self.study.resolved(self.explainer.layers)
 
@@ -405,6 +415,7 @@ class _Run:
                 },
                 "skipped": [asdict(skip) for skip in self.prepared.skipped],
                 "cavs_sha256": file_hash(self.folder / "cavs.safetensors"),
+                "verdicts": list(verdicts),
                 "summary": records(table),
                 "limits": records(pd.DataFrame(limit.to_dict() for limit in limits)),
                 "provenance": self.explainer.provenance({}).to_dict(),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcav.cli.options import Arguments, Parser
-from vtcav.cli.terminal import print_summary
+from vtcav.cli.terminal import print_line, print_summary
 from vtcav.errors import warn
 from vtcav.results.words import count
 
@@ -55,9 +55,11 @@ def run(arguments: Arguments) -> int:
     table = pd.DataFrame(found["summary"])
     null_cavs = Provenance.read(found["provenance"]).null_cavs
     if not arguments.json:
+        for verdict in found["verdicts"]:
+            print_line(f"{verdict['kind']}: {verdict['sentence']}")
         for name, rows in table[table["kind"] == "class"].groupby("name", sort=False):
             _print_class(str(name), rows, null_cavs)
-    data = {key: found[key] for key in ("summary", "skipped", "limits")}
+    data = {key: found[key] for key in ("verdicts", "summary", "skipped", "limits")}
     data |= {"output": str(folder.resolve()), "report": report}
     lines = [f"Written to {folder.resolve()}", *([f"Report: {report}"] if report else [])]
     limits = found["limits"]
