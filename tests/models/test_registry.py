@@ -55,6 +55,7 @@ def in_hub_cache(monkeypatch, folder, repository, name):
     [
         ("resnet50", "unknown model 'resnet50': expected 'demo', 'torchvision:NAME', 'timm:NAME'"),
         ("tim:convnext", "unknown model .*did you mean 'timm'"),
+        ("net/mine.py:build", r"build\(\) in mine.py write python:mine:build"),
         ("timm:", "unknown model 'timm:'"),
         ("demo:1", "unknown model 'demo:1'"),
         ("torch:m.pt2", r"may run code .*torch.export.unflatten\(torch.export.load\(PATH\)\)"),

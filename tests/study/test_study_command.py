@@ -314,8 +314,14 @@ def test_init_then_run(place, capsys, monkeypatch):
     (place / "Egyptian_cat").rename(place / "classes" / "Egyptian_cat")
     with pytest.raises(vtcav.ExplanationError, match=r"'study.yaml' exists already; --force"):
         command("init", "-o", "study.yaml")
-    command("init", "--force", "--model", "python:studynet:build")
+    (place / "net.safetensors").touch()
+    (place / "half.py").write_text("def build(size): ...\n\ndef (")
+    (place / "loaded-here").unlink(missing_ok=True)
+    command("init", "--force")
     said = capsys.readouterr().out
+    assert "The network: python:studynet:build\n" in said
+    assert "Not taken: net.safetensors; where the network does not load" in said
+    assert not (place / "loaded-here").exists()  # the file was read, and not run
     assert f"Written to {place / 'study.yaml'}" in said
     assert "vtcav run study.yaml" in said
     edit(place, "null_cavs: null ", "null_cavs: 20 ")
@@ -343,7 +349,15 @@ def test_init_then_run(place, capsys, monkeypatch):
 
 def test_init_says_what_it_does_not_find(tmp_path, capsys):
     command("init", str(tmp_path), "-o", str(tmp_path / "new" / "a.yaml"))
-    assert "Not found: concepts (a folder 'concepts'" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Not found: concepts (a folder 'concepts'" in said
+    assert "The network: demo, as no Python file beside it has a function build()" in said
+    (tmp_path / "one.py").write_text("def build(size=3): ...")
+    (tmp_path / "two.py").write_text("def build(*, size=3): ...")
+    (tmp_path / "three.py").write_text("def build(*, size): ...")
+    command("init", str(tmp_path))
+    said = capsys.readouterr().out
+    assert "demo, as there are python:one:build and python:two:build; --model names one" in said
     assert (tmp_path / "new" / "a.yaml").exists()
     with pytest.raises(UsageError, match="got 'nowhere', which does not exist"):
         command("init", "nowhere")

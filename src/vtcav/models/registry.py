@@ -91,6 +91,9 @@ def load_network(settings: LoadSettings) -> Model:
         raise ModelError(f"{scheme}: cannot be explained: {_REFUSED[scheme]}")
     if scheme not in _LOADERS or (scheme == "demo") == bool(rest):
         hint = "" if scheme in _LOADERS else did_you_mean(scheme, _LOADERS, 3)
+        if scheme.endswith(".py"):
+            stem = Path(scheme).stem
+            hint = f"; for a function build() in {stem}.py write python:{stem}:build"
         raise ModelError(f"unknown model {settings.name!r}: expected {_FORMS}{hint}")
     loader = _LOADERS[scheme]
     if isinstance(loader, str):

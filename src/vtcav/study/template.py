@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ _NEGATIVES = ("negatives", "random", "absent")
 _CLASSES = ("classes", "images")
 _PHOTOGRAPHS = ("photos", "photographs", "images")
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
+_WEIGHTS = {".pt", ".pth", ".ckpt", ".safetensors"}
 _MOST = 3  # photographs in a new study
 
 
@@ -32,12 +34,22 @@ class FolderContent:
         negatives: A folder of images without the concepts.
         classes: Folders of images that are named after classes.
         photographs: Single images.
+        networks: Names of networks: `python:FILE:build` for each Python file with a function
+            `build` that needs no argument. The files are read, not run.
+        checkpoints: Files of weights.
     """
 
     concepts: Path | None
     negatives: Path | None
     classes: tuple[Path, ...]
     photographs: tuple[Path, ...]
+    networks: tuple[str, ...] = ()
+    checkpoints: tuple[Path, ...] = ()
+
+    @property
+    def network(self) -> str:
+        """The network, if only one was found; else the demo's."""
+        return self.networks[0] if len(self.networks) == 1 else "demo"
 
     @property
     def missing(self) -> list[str]:
@@ -67,6 +79,23 @@ def look_into(root: Path) -> FolderContent:
         next((path for path in negatives if path.is_dir()), None),
         next(filter(None, classes), ()),
         next(filter(None, photographs), _files(root))[:_MOST],
+        tuple(f"python:{path.stem}:build" for path in sorted(root.glob("*.py")) if _builds(path)),
+        tuple(path for path in sorted(root.iterdir()) if path.suffix.lower() in _WEIGHTS),
+    )
+
+
+def _builds(path: Path) -> bool:
+    """Whether a Python file has a function `build` that needs no argument."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return path.stem.isidentifier() and any(
+        isinstance(node, ast.FunctionDef)
+        and node.name == "build"
+        and len(node.args.posonlyargs + node.args.args) == len(node.args.defaults)
+        and None not in node.args.kw_defaults
+        for node in tree.body
     )
 
 

@@ -1,8 +1,8 @@
 """`vtcav init`: write a commented study file from a folder.
 
 Write a commented study file for `vtcav run` from the contents of a folder: concepts/ with one
-folder per concept, negatives/ or random/, classes/ with one folder of images per class, and single
-photographs.
+folder per concept, negatives/ or random/, classes/ with one folder of images per class, single
+photographs, and a Python file with a function build() that returns the network.
 
 Examples:
   vtcav init
@@ -11,10 +11,15 @@ Examples:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vtcav.cli.options import MODEL_HELP, Arguments, Parser, UsageError
 from vtcav.errors import ExplanationError
+
+if TYPE_CHECKING:
+    from vtcav.study.template import FolderContent
 
 
 def add_options(command: Parser) -> None:
@@ -24,7 +29,8 @@ def add_options(command: Parser) -> None:
         "folder", type=Path, nargs="?", default=Path(), metavar="FOLDER", help=where
     )
     command.add_output("the file to write (default: FOLDER/study.yaml)")
-    command.option("--model", f"the network: {MODEL_HELP}", default="demo")
+    otherwise = "default: that of the Python file, else demo"
+    command.option("--model", f"the network: {MODEL_HELP} ({otherwise})")
     command.flag("--force", "replace the file where it exists")
     command.add_shared(quiet="print nothing")
 
@@ -42,7 +48,11 @@ def run(arguments: Arguments) -> None:
     if path.exists() and not arguments.force:
         raise ExplanationError(f"{str(path)!r} exists already; --force replaces it")
     found = look_into(root.resolve())
-    text = study_text(found, path.resolve().parent, model=arguments.model)
+    base = path.resolve().parent
+    if base != root.resolve():  # Python files are found beside the study alone
+        found = replace(found, networks=())
+    model = arguments.model or found.network
+    text = study_text(found, base, model=model)
     try:
         with atomic_path(path) as partial:
             partial.write_text(text, encoding="utf-8")
@@ -50,6 +60,25 @@ def run(arguments: Arguments) -> None:
         raise ExplanationError(f"cannot write {str(path)!r}: {error}") from error
     lines = [f"Written to {path.resolve()}"]
     lines += [f"Not found: {what}; the file says where to put it" for what in found.missing]
+    lines += _network(found, model, arguments.model)
     lines += [f"Look through it, then: vtcav run {path}"]
-    data = {"study": str(path.resolve()), "missing": found.missing}
+    data = {"study": str(path.resolve()), "model": model, "missing": found.missing}
     arguments.answer(data, *([] if arguments.quiet else lines))
+
+
+def _network(found: FolderContent, model: str, asked: str | None) -> list[str]:
+    """Return which network the study takes, and which weights it does not."""
+    reason = ""
+    if not asked and not found.networks:
+        reason = ", as no Python file beside it has a function build(); --model names another"
+    elif not asked and len(found.networks) > 1:
+        reason = f", as there are {' and '.join(found.networks)}; --model names one"
+    lines = [f"The network: {model}{reason}"]
+    if found.checkpoints:
+        names = ", ".join(path.name for path in found.checkpoints)
+        name = "NAME" if model == "demo" else model
+        lines += [
+            f"Not taken: {names}; where the network does not load its weights itself, write "
+            f"model: {{name: {name}, weights: FILE}}"
+        ]
+    return lines
