@@ -203,6 +203,8 @@ def test_saved_loaded_and_exported(explainer, fixed, tmp_path):
         vtcav.CorrectedNetwork.load(tmp_path / "out", other)
     with pytest.raises(CavError, match="got another network"):
         vtcav.CorrectedNetwork.load(tmp_path / "out", "a name")
+    with pytest.raises(ExplanationError, match="holds no complete correction: correction.json"):
+        vtcav.CorrectedNetwork.load(tmp_path, network)
     (tmp_path / "out" / "correction.safetensors").write_bytes(b"")
     with pytest.raises(ExplanationError, match=r"correction.safetensors.* was changed"):
         vtcav.CorrectedNetwork.load(tmp_path / "out", network)
@@ -379,6 +381,7 @@ def test_figures(fixed, explainer, compared):
     assert "“red” at 3 (n = 6)" in texts
     texts = [text.get_text() for text in fixed.report.plot().axes[0].texts]
     assert any(text.startswith("“red”, taken out (n =") for text in texts)
+    assert any(text.startswith("“red” in a, taken out (n =") for text in texts)
     nothing = explainer.correct("red", "1", rounds=1, anyway=True).report
     assert nothing.findings()[-1] == "No labelled images were given, so nothing was measured."
     texts = [text.get_text() for text in nothing.plot().axes[0].texts]

@@ -78,9 +78,9 @@ def load_manifest(
         ExplanationError: When it is missing, incomplete, damaged or of another version.
     """
     folder = Path(folder)
-    path = folder / f"{kind}.json"
+    path, named = folder / f"{kind}.json", what.removeprefix("the ")
     if not path.is_file():
-        raise ExplanationError(f"{str(folder)!r} holds no complete {what}: {path.name} is missing")
+        raise ExplanationError(f"{str(folder)!r} holds no complete {named}: {path.name} is missing")
     try:
         manifest = parsed(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:

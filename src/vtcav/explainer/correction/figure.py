@@ -123,7 +123,7 @@ def _of_class(row: dict[Any, Any]) -> str:
 def _of_concept(row: dict[Any, Any]) -> str:
     taken = "taken out" if row["corrected"] else "not taken out"
     where = f" in {row['class_name']}" * bool(row["class_name"])
-    return f"“{row['concept']}”, {taken}{where} (n = {row['n']})"
+    return f"“{row['concept']}”{where}, {taken} (n = {row['n']})"
 
 
 def _mark(face: str, label: str) -> Line2D:
