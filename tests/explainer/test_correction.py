@@ -203,7 +203,7 @@ def test_saved_loaded_and_exported(explainer, fixed, tmp_path):
         vtcav.CorrectedNetwork.load(tmp_path / "out", other)
     with pytest.raises(CavError, match="got another network"):
         vtcav.CorrectedNetwork.load(tmp_path / "out", "a name")
-    with pytest.raises(ExplanationError, match="holds no complete correction: correction.json"):
+    with pytest.raises(ExplanationError, match=r"holds no complete correction: correction\.json"):
         vtcav.CorrectedNetwork.load(tmp_path, network)
     (tmp_path / "out" / "correction.safetensors").write_bytes(b"")
     with pytest.raises(ExplanationError, match=r"correction.safetensors.* was changed"):

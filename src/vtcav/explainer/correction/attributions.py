@@ -81,7 +81,7 @@ def compared_attributions(rows: pd.DataFrame, corrected: Collection[str]) -> pd.
 
     table = []
     shows = rows["shows"].astype(bool)
-    for shown, chosen in ((WITH, rows[shows]), (WITHOUT, rows[~shows]), (ALL, rows)):
+    for shown, chosen in ((WITH, rows[shows]), (ALL, rows), (WITHOUT, rows[~shows])):
         for name, of_class in [("", chosen), *chosen.groupby("true_class", sort=False)]:
             for (layer, concept), group in of_class.groupby(["layer", "concept"], sort=False):
                 keys = name, shown, layer, concept, concept in corrected
