@@ -106,6 +106,6 @@ def test_a_preprocessing_that_does_not_fit_the_network():
         vtcav.Classifier(small_net(), None, vtcav.Preprocess(20))
     with (
         pytest.warns(UserWarning, match="no preprocess"),
-        pytest.raises(ModelError, match=r"cannot compute images of shape \(3, 224, 224\) or "),
+        pytest.raises(ModelError, match=r"of shape \(3, 224, 224\) or \d other shapes: "),
     ):
         vtcav.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(7, 3)))

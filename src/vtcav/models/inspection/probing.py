@@ -60,8 +60,11 @@ def first_pass(
             raise
         except Exception as error:  # noqa: BLE001  (a user's forward may raise anything)
             failure = failure or error
+    tried = " or ".join(map(str, shapes))
+    if len(shapes) > 2:
+        tried = f"{shapes[0]} or {len(shapes) - 1} other shapes"
     raise ModelError(
-        f"the network cannot compute images of shape {' or '.join(map(str, shapes))}: "
+        f"the network cannot compute images of shape {tried}: "
         f"{first_line(failure)}; {_advice(network.original, failure, shapes[0])}"
     ) from failure
 
