@@ -188,6 +188,8 @@ def studies(place, wanted, seed):
             process.send_signal(signal.SIGINT if done % 2 else signal.SIGKILL)
             said = process.communicate()[1].strip()
             codes.append([process.returncode, said.count(b"Traceback")])
+            if b"Traceback" in said:
+                print(said.decode(errors="replace"), file=sys.stderr)
         else:
             process.communicate()
             shutil.rmtree(place / "out")

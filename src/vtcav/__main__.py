@@ -1,8 +1,42 @@
-"""`python -m vtcav`."""
+"""`python -m vtcav`, and the program `vtcav`."""
 
+import _thread
+import signal
 import sys
+import threading
+from typing import Any
 
 from vtcav.cli import main
 
+_LATER = 0.05  # seconds
+
+
+def program() -> int:
+    """Run the command line, so that no Ctrl+C is lost; when the work is done, one changes nothing.
+
+    Python prints what a weak reference's callback raises and goes on. An interruption at such a
+    moment is repeated.
+    """
+    sys.unraisablehook = _repeat_interruption
+    code = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return code
+
+
+def _repeat_interruption(found: Any) -> None:
+    if isinstance(found.exc_value, KeyboardInterrupt):
+        threading.Timer(_LATER, _interrupt).start()
+    else:
+        sys.__unraisablehook__(found)
+
+
+def _interrupt() -> None:
+    main_thread = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main_thread is not None:
+        signal.pthread_kill(main_thread, signal.SIGINT)  # also where it waits
+    else:
+        _thread.interrupt_main()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())
