@@ -227,10 +227,14 @@ def did_you_mean(word: object, known: Iterable[str], most: int = 1) -> str:
     Example:
         >>> did_you_mean("Stripes", ["dotted", "striped"])
         "; did you mean 'striped'?"
+        >>> did_you_mean("defect", ["eft", "velvet"], 3)
+        ''
     """
     text = str(word).casefold()
     folded = {name.casefold(): name for name in reversed(list(known))}
-    close = difflib.get_close_matches(text, folded, n=most, cutoff=0.5)
+    sides = {name: sorted((len(name), len(text))) for name in folded}
+    alike = [name for name, (short, long) in sides.items() if 2 * long < 3 * short]
+    close = difflib.get_close_matches(text, alike, n=most, cutoff=0.6)
     if most > 1 and text:
         close += [name for name in reversed(folded) if text in name and name not in close]
     hits = " or ".join(repr(folded[name]) for name in close[:most])
