@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol, SupportsIndex
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -230,7 +231,7 @@ def _whole_number(value: object) -> int | None:
     """Return a whole number given as a number or as digits, or None for anything else."""
     if isinstance(value, str):
         return int(value) if value.isdecimal() else None
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+    if isinstance(value, bool | np.bool_) or not isinstance(value, SupportsIndex):
         return None
     try:
         return operator.index(value)

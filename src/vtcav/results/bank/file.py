@@ -13,6 +13,7 @@ from vtcav.errors import CavError
 from vtcav.files.atomic import atomic_path
 from vtcav.files.hashing import digest
 from vtcav.files.json_text import parsed
+from vtcav.models.inspection.ambient import ambient
 
 FORMAT = 3
 
@@ -50,7 +51,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
         raise CavError(f"there is no file of CAVs at {str(path)!r}")
     try:
-        with safe_open(path, framework="pt") as file:
+        # safetensors 0.4 makes tensors on the caller's default device
+        with ambient(), safe_open(path, framework="pt") as file:
             data = parsed((file.metadata() or {}).get("vtcav", "null"))
             names = file.keys()  # the file itself cannot be iterated over
             tensors = {name: file.get_tensor(name) for name in names}
