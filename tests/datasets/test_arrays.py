@@ -30,7 +30,7 @@ def test_an_archive_as_of_medmnist(tmp_path):
     assert ref.name.endswith("path.npz[train_images][2]")
     assert (np.asarray(ref.load()) == images[2]).all()
     assert ref.digest() != found["debris"][0].digest()
-    with pytest.raises(DatasetError, match="there is no array 'images'; did you mean"):
+    with pytest.raises(DatasetError, match="there is no array 'images'; there are 'train_images'"):
         from_arrays(tmp_path / "path.npz")
 
 

@@ -205,7 +205,7 @@ def _cell(cell: Any) -> str:
 
     Example:
         >>> _cell(0.5), _cell(3), _cell(True), _cell("zebra"), _cell(float("nan"))
-        ('0.5000', '3', 'yes', 'zebra', '–')
+        ('0.500', '3', 'yes', 'zebra', '–')
     """
     if isinstance(cell, bool):
         return "yes" if cell else "no"
