@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vtcav.method.cav import Cavs
 from vtcav.method.variants import FILTER, PAPER, PLACES, VARIANTS, Variant
+from vtcav.results.image_set import HASH_SIDE
 
 if TYPE_CHECKING:
     from vtcav.results.bank.layer_cavs import LayerCavs, Resampling
@@ -95,7 +96,7 @@ def _of_thumbnails(bank: _Bank) -> Iterator[str]:
 
 def _of_pictures(images: ImageSetRecord) -> Iterator[str]:
     hashes = images.perceptual_hashes
-    if hashes.ndim != 3 or len(hashes) != len(images.names) or hashes.dtype.kind != "u":
+    if hashes.shape != (len(images.names), HASH_SIDE, HASH_SIDE) or hashes.dtype.kind != "u":
         yield f"{images.role}: perceptual hashes are {hashes.dtype} {list(hashes.shape)}"
     if images.logits.dim() != 1 or images.logits_std.dim() != 1:
         yield f"{images.role}: logits are no vectors"
@@ -178,6 +179,9 @@ def _of_tensors(named: Mapping[str, Tensor], shapes: Mapping[str, _Shape]) -> It
             yield f"{name!r} is {tensor.dtype}, expected floating point"
         elif not bool(torch.isfinite(tensor).all()):
             yield f"{name!r} holds {_strange(tensor)}, expected finite numbers"
+    kinds = sorted({str(tensor.dtype) for tensor in named.values() if tensor.is_floating_point()})
+    if len(kinds) > 1:
+        yield f"{sorted(named)} are of several types: {', '.join(kinds)}"
 
 
 def _strange(tensor: Tensor) -> str:
