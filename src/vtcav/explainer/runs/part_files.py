@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +35,9 @@ from vtcav.files.schema import Saved, checked
 from vtcav.images.facts import Fact
 from vtcav.images.references import Skipped
 
+_Sizes: TypeAlias = tuple[()] | tuple[int, int, int] | tuple[int, int, int, int]
+"""The sizes of an input, of a picture or a volume; empty where no image could be read."""
+
 
 class PartRecord(Saved):
     """What is known of a part beside its tables: the attributes of `Part`.
@@ -47,7 +50,7 @@ class PartRecord(Saved):
     used: Annotated[int, Field(ge=0)]
     skipped: tuple[Skipped, ...]
     sums: Mapping[str, str]
-    shape: tuple[()] | tuple[int, int, int] | tuple[int, int, int, int]
+    shape: _Sizes
     first: str
     facts: tuple[tuple[int, int, str], ...]
 
@@ -58,7 +61,7 @@ class PartRecord(Saved):
             used=part.used,
             skipped=part.skipped,
             sums={layer: _encoded(values) for layer, values in part.sums.items()},
-            shape=part.shape,  # type: ignore[arg-type]  # the network's inputs have three sizes, or four
+            shape=cast("_Sizes", part.shape),
             first=part.first,
             facts=tuple((fact.size, fact.mtime_ns, fact.digest) for fact in part.facts),
         )
