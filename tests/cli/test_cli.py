@@ -360,6 +360,13 @@ def test_help_of_every_command_has_an_example():
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_an_unreadable_image_is_refused_before_anything_is_learned(place, capsys):
+    (place / "broken.jpg").write_text("no picture")
+    assert main(explain("-o", "out", image="broken.jpg")) == 1
+    assert "cannot read 'broken.jpg': it is not a picture" in capsys.readouterr().err
+    assert not (place / "out").exists()
+
+
 def test_ctrl_c_ends_cleanly_and_leaves_nothing_half_written(place):
     command = [sys.executable, "-m", "vtcav", *explain("-o", "out", model="python:mymodel:slow")]
     process = subprocess.Popen(

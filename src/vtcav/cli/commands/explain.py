@@ -46,11 +46,16 @@ def add_options(command: Parser) -> None:
 
 def run(arguments: Arguments) -> None:
     """Carry out the command."""
+    from vtcav.images.batches import prepared
+    from vtcav.images.listing import collect
+
     classes = _classes(arguments.classes)
     alone = bool(arguments.erase) and not (arguments.cavs or arguments.concepts or arguments.text)
     model = arguments.load_checked(arguments.image, concepts=not alone)
     for name in [] if isinstance(classes, int) else classes:
         model.class_index(name)
+    for ref in collect(arguments.image)[:1]:  # before the minutes that learning may take
+        prepared(model.preprocess, ref)
     explainer = arguments.prepared(model)
     erasure = None
     if arguments.erase:
