@@ -55,7 +55,10 @@ def plot_groups(explained: _Grouped, figure: Figure) -> Figure:
     width = 2 * MARGIN + _NAMES + _BARS + _NUMBERS
     page = Page(figure, width, _TOP + sum(heights), [_NOTE], [*names, explained.class_name])
     groups = means["group"].nunique()
-    page.title(f"Groups of “{explained.class_name}”", count(groups, "group"))
+    shown_of = (
+        f", of which {_MOST} are shown: the largest and the smallest" if groups > _MOST else ""
+    )
+    page.title(f"Groups of “{explained.class_name}”", f"{count(groups, 'group')}{shown_of}")
     top = _TOP
     for (test, rows), height in zip(shown, heights, strict=True):
         _draw(page, test, rows, top)
@@ -64,12 +67,12 @@ def plot_groups(explained: _Grouped, figure: Figure) -> Figure:
 
 
 def _of_test(means: pd.DataFrame, test: dict[Any, Any]) -> tuple[dict[Any, Any], pd.DataFrame]:
-    """Return the means that a test is about, the largest first; of many groups both ends."""
+    """Return a test with the mean over all groups, and the largest and smallest of their means."""
     own = (means["layer"] == test["layer"]) & (means["concept"] == test["concept"])
     rows = means[own].sort_values("mean", ascending=False, kind="stable")
     if len(rows) > _MOST:
         rows = pd.concat([rows.head(_MOST // 2), rows.tail(_MOST // 2)])
-    return test, rows
+    return test | {"mean": means.loc[own, "mean"].mean()}, rows
 
 
 def _draw(page: Page, test: dict[Any, Any], rows: pd.DataFrame, top: float) -> None:
@@ -87,7 +90,7 @@ def _draw(page: Page, test: dict[Any, Any], rows: pd.DataFrame, top: float) -> N
     axes = page.axes(MARGIN + _NAMES, top, _BARS, len(rows) * _ROW, f"{test['concept']} {layer}")
     axes.set(xlim=(low - room, high + room), ylim=(len(rows) - 0.5, -0.5))
     axes.axvline(0, color="0.8", linewidth=0.6, zorder=0)
-    axes.axvline(rows["mean"].mean(), color=MUTED, linewidth=0.6, zorder=0)
+    axes.axvline(test["mean"], color=MUTED, linewidth=0.6, zorder=0)
     for i, row in enumerate(rows.to_dict("records")):
         if math.isfinite(row["ci_low"]):
             axes.plot([row["ci_low"], row["ci_high"]], [i, i], color=BLUE, linewidth=1.2)
