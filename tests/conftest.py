@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import sys
 import warnings
 from types import SimpleNamespace
 
@@ -19,6 +20,14 @@ from hypothesis import HealthCheck, settings
 from tests.helpers.torchvision_ops import define_missing_operators
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def figures_are_closed():
+    """pyplot keeps every figure that a test draws, and warns of the twenty-first."""
+    yield
+    if (pyplot := sys.modules.get("matplotlib.pyplot")) is not None:
+        pyplot.close("all")
 
 
 @pytest.fixture(scope="session")

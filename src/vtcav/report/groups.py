@@ -32,10 +32,10 @@ def group_section(explained: GlobalExplanation, number: int) -> Section:
         number: Tells the sections of several classes apart.
     """
     from vtcav.results.figures.groups import plot_groups
-    from vtcav.results.figures.page import new_figure
+    from vtcav.results.figures.page import save_figure
 
     tests, means, drawn = explained.group_tests(), explained.by_group(), BytesIO()
-    plot_groups(explained, new_figure()).savefig(drawn, format="png", dpi=110)
+    save_figure(lambda figure: plot_groups(explained, figure), drawn, dpi=110)
     groups = count(means["group"].nunique(), "group")
     return Section(
         id=f"groups-{number}",

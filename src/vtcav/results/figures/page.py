@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from matplotlib import style
@@ -68,14 +68,17 @@ def new_figure() -> Figure:
     return plt.figure()
 
 
-def save_figure(draw: Callable[[Figure], Figure], path: Path) -> None:
+def save_figure(
+    draw: Callable[[Figure], Figure], file: Path | IO[bytes], dpi: float = DPI
+) -> None:
     """Draw a figure and write it as PNG, without pyplot, a display or the user's style.
 
     Safe in threads; equal figures give equal bytes. Very long figures have fewer pixels per inch.
 
     Args:
         draw: Draws on an empty figure, and returns it.
-        path: The file to write.
+        file: The file to write, or one that is open.
+        dpi: Pixels per inch, at most.
 
     Raises:
         OSError: It cannot be written.
@@ -84,8 +87,8 @@ def save_figure(draw: Callable[[Figure], Figure], path: Path) -> None:
         figure = Figure()
         FigureCanvasAgg(figure)
         draw(figure)
-        dpi = min(DPI, MAX_PIXELS / max(figure.get_size_inches()))
-        figure.savefig(path, format="png", dpi=dpi, metadata={"Software": None})
+        dpi = min(dpi, MAX_PIXELS / max(figure.get_size_inches()))
+        figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
 
 
 def nice_limit(value: float) -> float:
