@@ -68,9 +68,7 @@ def new_figure() -> Figure:
     return plt.figure()
 
 
-def save_figure(
-    draw: Callable[[Figure], Figure], file: Path | IO[bytes], dpi: float = DPI
-) -> None:
+def save_figure(draw: Callable[[Figure], Figure], file: Path | IO[bytes], dpi: float = DPI) -> None:
     """Draw a figure and write it as PNG, without pyplot, a display or the user's style.
 
     Safe in threads; equal figures give equal bytes. Very long figures have fewer pixels per inch.
