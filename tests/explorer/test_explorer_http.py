@@ -239,7 +239,7 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
         (b"<html><script>alert(1)</script>", "it is not a picture"),
         (b"%PDF-1.4 nothing", "it is not a picture|PDF"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "it is not a picture"),
-        (b"PK\x03\x04 zip", "it is not a picture"),
+        (b"PK\x03\x04 zip", "File is not a zip file"),
         (encoded(photo())[:400], "cannot be decoded|truncated"),
         (bomb(), "it has 30000 x 30000 pixels; at most 50 million are allowed"),
         (encoded(Image.new("1", (20_001, 2))), "20000 on a side"),
@@ -607,7 +607,7 @@ def test_drawn_negatives_stand_in_without_photographs(monkeypatch):
         raise ExtraError("no scikit-image")
 
     monkeypatch.setattr("vtcav.datasets.demo_photographs.negatives", absent)
-    found = initial_sets.find_negatives(None)
+    found = initial_sets.find_negatives(None, 0, Pictures())
     assert found.stand_in
     assert "drawings" in found.described
     assert len(found.images) == initial_sets.COUNT

@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 the work failed, 2 wrong usage, 3 a limit of a study is broken, 130 interrupted.
     """
-    arguments = parser().parse_args(argv, Arguments())
+    words = sys.argv[1:] if argv is None else list(argv)
+    arguments = parser().parse_args(words, Arguments(words=words))
     output = results_alone() if getattr(arguments, "json", False) else nullcontext()
     with warnings.catch_warnings():
         if not arguments.debug:

@@ -43,7 +43,7 @@ from vtcav.explorer.schemas import (
 )
 from vtcav.explorer.security import Guard
 from vtcav.explorer.session import Answer, Session
-from vtcav.images.input_box import viewed
+from vtcav.images.input_box import shown_as, viewed
 from vtcav.images.preprocess import Preprocess
 from vtcav.images.references import Skipped
 from vtcav.method.significance import q_values
@@ -60,7 +60,12 @@ mimetypes.add_type("text/javascript", ".js")  # some systems have it as plain te
 
 
 def create_app(
-    session: Session, *, token: str, hosts: Sequence[str], output: Path, described: str = "MODEL"
+    session: Session,
+    *,
+    token: str,
+    hosts: Sequence[str],
+    output: Path,
+    described: str | Sequence[str] = "MODEL",
 ) -> Guard:
     """Return the web application, guarded.
 
@@ -69,7 +74,7 @@ def create_app(
         token: The secret that requests must hold.
         hosts: The application's own addresses, such as "127.0.0.1:8000".
         output: The only folder that is written to, when a concept is saved.
-        described: The network as `vtcav explain --model` takes it.
+        described: The network as `vtcav explain --model` takes it, and the words of its options.
     """
     app = FastAPI(title="vtcav explorer", docs_url=None, redoc_url=None, openapi_url=None)
     app.mount("/static", StaticFiles(directory=_STATIC))
@@ -175,6 +180,7 @@ def _session(app: FastAPI, session: Session, findings: Findings) -> None:
             "version": version("vtcav"),
             "network": session.model.described,
             "binary": session.model.binary,
+            "shown": shown_as(session.model.preprocess),
             "layers": [asdict(layer) for layer in session.layers],
             "classes": session.model.class_names,
             "pictures": [_described(p) for p in session.pictures.listed()],
@@ -269,7 +275,7 @@ def _finding(app: FastAPI, session: Session, photographs: PhotoOrder, findings: 
         }
 
 
-def _saving(app: FastAPI, session: Session, output: Path, described: str) -> None:
+def _saving(app: FastAPI, session: Session, output: Path, described: str | Sequence[str]) -> None:
     @app.post("/api/save")
     def save(asked: SaveRequest) -> dict[str, Any]:
         concept = asked.concept
@@ -278,7 +284,8 @@ def _saving(app: FastAPI, session: Session, output: Path, described: str) -> Non
             places = [save_bank(output, concept.name, bank, replace=asked.replace)]
         else:
             sets = session.refs_of(concept)
-            places = save_folders(output, concept.name, sets, replace=asked.replace)
+            taken = session.model.preprocess
+            places = save_folders(output, concept.name, sets, taken, replace=asked.replace)
         return {
             "places": [str(place) for place in places],
             "command": command(output, concept.name, described, asked.form, len(concept.examples)),

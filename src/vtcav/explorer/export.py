@@ -17,15 +17,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+from PIL import Image
+
 from vtcav.errors import ConceptError, VtcavError
 from vtcav.explainer.settings import FitSettings
 from vtcav.explorer.pictures import PictureRef
 from vtcav.explorer.schemas import Form
+from vtcav.images.decoding import INVERTED, VOI, WHITE, BandPicture, as_rgb, shallow
 from vtcav.images.file_names import hidden
+from vtcav.images.preprocess import Preprocess
 from vtcav.images.references import write_picture
+from vtcav.images.scaling import Scale
 from vtcav.results.bank.cav_bank import CavBank
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+_SUFFIXES = {
+    *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+    *(".npy", ".npz", ".dcm", ".dicom"),
+}
 
 
 class ExistsError(VtcavError):
@@ -33,7 +42,12 @@ class ExistsError(VtcavError):
 
 
 def save_folders(
-    root: Path, name: str, sets: Mapping[str, Sequence[PictureRef]], *, replace: bool
+    root: Path,
+    name: str,
+    sets: Mapping[str, Sequence[PictureRef]],
+    preprocess: object = None,
+    *,
+    replace: bool,
 ) -> list[Path]:
     """Write a concept as a folder of examples and one of negatives, as `vtcav explain` takes them.
 
@@ -43,6 +57,7 @@ def save_folders(
         root: The explorer's folder.
         name: The concept's name.
         sets: Its images, and those that it is contrasted with: "concepts" and "negatives".
+        preprocess: The network's preprocessing.
         replace: Whether to replace what was saved under this name before.
 
     Returns:
@@ -50,7 +65,8 @@ def save_folders(
 
     Raises:
         ExistsError: When the name was saved before and `replace` is not set.
-        ConceptError: For an invalid name, or when the folder cannot be written.
+        ConceptError: For an invalid name, when the folder cannot be written, and for a patch whose
+            values mean something that no file of it would say.
     """
     folder = _file_name(name)
     targets = {part: _inside(root, part, folder) for part in sets}
@@ -60,7 +76,7 @@ def save_folders(
         root.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".saving-", dir=root, ignore_cleanup_errors=True) as staging:
             for part, refs in sets.items():
-                _write(Path(staging, part), refs)
+                _write(Path(staging, part), refs, preprocess)
                 targets[part].parent.mkdir(exist_ok=True)
             _replace(Path(staging), targets)
     except OSError as error:
@@ -101,11 +117,20 @@ def save_bank(root: Path, name: str, bank: CavBank, *, replace: bool) -> Path:
     return path
 
 
-def command(root: Path, name: str, model: str, form: Form, examples: int) -> str:
-    """Return the command that uses what was saved, or why it cannot be used yet."""
+def command(root: Path, name: str, model: str | Sequence[str], form: Form, examples: int) -> str:
+    """Return the command that uses what was saved, or why it cannot be used yet.
+
+    Args:
+        root: The explorer's folder.
+        name: The concept's name.
+        model: The network as `--model` takes it, and the words of further options.
+        form: What was saved.
+        examples: The number of examples.
+    """
+    network = "--model", *([model] if isinstance(model, str) else model)
     if form == "cavs":
         path = root / f"{_file_name(name)}.safetensors"
-        return _shell("vtcav", "explain", "PHOTO", "--model", model, "--cavs", path, "-o", "out")
+        return _shell("vtcav", "explain", "PHOTO", *network, "--cavs", path, "-o", "out")
     least = FitSettings.min_examples
     if examples < least:
         return (
@@ -113,7 +138,7 @@ def command(root: Path, name: str, model: str, form: Form, examples: int) -> str
             f"{least - examples} more, or save a CAV file to continue with these"
         )
     sets = "--concepts", root / "concepts", "--negatives", root / "negatives"
-    return _shell("vtcav", "explain", "PHOTO", "--model", model, *sets, "-o", "out")
+    return _shell("vtcav", "explain", "PHOTO", *network, *sets, "-o", "out")
 
 
 def _shell(*words: str | Path) -> str:
@@ -151,8 +176,8 @@ def _inside(root: Path, *parts: str) -> Path:
     return path
 
 
-def _write(folder: Path, refs: Sequence[PictureRef]) -> None:
-    """Write images in their order: files as they are, anything else as PNG."""
+def _write(folder: Path, refs: Sequence[PictureRef], preprocess: object) -> None:
+    """Write images in their order: files as they are, anything else without loss."""
     folder.mkdir()
     for i, ref in enumerate(refs, start=1):
         suffix = Path(ref.name).suffix.lower()
@@ -161,4 +186,33 @@ def _write(folder: Path, refs: Sequence[PictureRef]) -> None:
         elif suffix in _SUFFIXES and ref.path is not None:
             shutil.copyfile(ref.path, folder / f"{i:04d}{suffix}")
         else:
-            write_picture(ref.load(), folder, f"{i:04d}")
+            picture = _writable(ref.load(), ref.name, preprocess)
+            write_picture(picture, folder, f"{i:04d}")
+
+
+def _writable(picture: Image.Image, name: str, preprocess: object) -> Image.Image:
+    """Return a picture whose file, read again, gives the network the same values.
+
+    Raises:
+        ConceptError: When no file would say what its values mean.
+    """
+    own = preprocess if isinstance(preprocess, Preprocess) else None
+    if isinstance(picture, BandPicture) and picture.holds != "values":
+        count = None if own is None else own.channels
+        every = picture.values.shape[2] == count
+        return BandPicture.of(picture.values) if every else picture
+    if shallow(picture) or not {VOI, INVERTED, WHITE} & set(picture.info):
+        return picture
+    stated = own is not None and bool(own.ranges)
+    if stated and not picture.info.get(INVERTED):
+        return picture  # its own window does not count
+    if stated or own is None:
+        raise ConceptError(
+            f"the values of {name!r} go by what its file says (a window, or that large values are "
+            "dark), which a file of a patch cannot; save the concept as a CAV file, or take whole "
+            "images"
+        )
+    if own.rounds:
+        return as_rgb(picture)
+    unit = Scale().unit(np.asarray(picture)[..., None], picture.info)
+    return Image.fromarray(unit[..., 0])

@@ -15,8 +15,14 @@ PIXELS = 50_000_000
 SIDE = 20_000
 """Pixels along a side of an uploaded picture."""
 
-FORMATS = "JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF"
-"""Accepted formats of pictures, by Pillow's names."""
+VALUES = 200_000_000
+"""Values of an uploaded picture: pixels times channels, pages or slices."""
+
+FORMATS = (
+    *("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF", "PPM"),
+    *("NPY", "NPZ", "DICOM"),
+)
+"""Accepted formats of pictures: Pillow's names, and others that `images.opening` reads."""
 
 JSON_BYTES = 1 << 20
 """The size of any other request."""

@@ -5,13 +5,13 @@ Uploads are kept in memory as they came and decoded when needed. Nothing is writ
 
 from __future__ import annotations
 
-import io
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from typing import Literal, TypeAlias
 
 from PIL import Image
@@ -19,7 +19,9 @@ from PIL import Image
 from vtcav.errors import ImageError
 from vtcav.explorer import limits
 from vtcav.explorer.caches import RecentlyUsed
-from vtcav.images.decoding import identify, reason_of
+from vtcav.images.decoding import BandPicture, reason_of, shallow
+from vtcav.images.input_box import viewed
+from vtcav.images.opening import stated
 from vtcav.images.references import ImageRef, Skipped, UnreadableError
 
 Box: TypeAlias = tuple[int, int, int, int]
@@ -37,15 +39,26 @@ class PictureRef(ImageRef):
 
     Attributes:
         whole: The picture that a patch was cut out of; None for a whole picture.
+        ready: Whether `source` is what `load` returns. A picture that is decoded a second time
+            would lose what its file says about its values, such as a window.
     """
 
     whole: PictureRef | None = field(default=None, repr=False)
+    ready: bool = field(default=False, repr=False)
 
     @classmethod
     def of(cls, ref: ImageRef) -> PictureRef:
         """Return a reference to the same picture, held in memory unless it is a file."""
         here = ref.fetch()
-        return cls(ref.name, here.load() if here.source is None else here.source)
+        if here.source is None:
+            return cls(ref.name, here.load(), ready=True)
+        return cls(ref.name, here.source)
+
+    def load(self) -> Image.Image:
+        """Decode the picture, or copy it where that is done already."""
+        if self.ready and isinstance(self.source, Image.Image):
+            return self.source.copy()
+        return ImageRef.load(self)
 
     @cached_property
     def _digest(self) -> str:
@@ -80,9 +93,14 @@ class Picture:
 
 
 class Pictures:
-    """All pictures that requests can name, and the patches cut out of them."""
+    """All pictures that requests can name, and the patches cut out of them.
 
-    def __init__(self) -> None:
+    Args:
+        preprocess: The network's preprocessing, which says what a picture must be.
+    """
+
+    def __init__(self, preprocess: object = None) -> None:
+        self.preprocess = preprocess
         self._lock = threading.RLock()
         # a picture of 49 megapixels takes a gigabyte while it is decoded
         self._decoding = threading.RLock()
@@ -98,9 +116,22 @@ class Pictures:
         Raises:
             ImageError: When it cannot be read.
         """
+        own = PictureRef.of(ref)
+        size = self._fitting(own).size
+        return self._kept(Picture(secrets.token_hex(8), own, clean_name(name), origin, size))
+
+    def _fitting(self, ref: ImageRef) -> Image.Image:
+        """Decode a picture that the network can take.
+
+        Raises:
+            UnreadableError: When it cannot be read, or has other channels or values than it must.
+        """
         picture = ref.load()
-        key, own = secrets.token_hex(8), PictureRef.of(ref)
-        return self._kept(Picture(key, own, clean_name(name), origin, picture.size))
+        try:
+            viewed(self.preprocess, picture)
+        except ImageError as error:
+            raise UnreadableError(ref.name, str(error)) from error
+        return picture
 
     def add_all(self, refs: Sequence[ImageRef]) -> list[Skipped]:
         """Add pictures to choose from, and return those that were left out, with reasons."""
@@ -137,7 +168,7 @@ class Pictures:
         name = clean_name(name)
         _check(data)
         ref = PictureRef(name, data)
-        decoded = ref.load()
+        decoded = self._fitting(ref)
         picture = Picture(secrets.token_hex(8), ref, name, "upload", decoded.size)
         self._decoded.put({picture.key: decoded})
         return self._kept(picture)
@@ -207,7 +238,7 @@ class Pictures:
         if ref is None:
             piece = self.decoded(key).crop(patch)
             name = f"{picture.name} [{', '.join(map(str, patch))}]"
-            ref = PictureRef(name, piece, whole=picture.ref)
+            ref = PictureRef(name, piece, whole=picture.ref, ready=True)
             self._patches.put({(key, patch): ref})
         return ref
 
@@ -239,19 +270,29 @@ def _check(data: bytes) -> None:
             "allowed; save it smaller"
         )
     try:
-        opened = identify(io.BytesIO(data))
+        kind, shape = stated(data)
     except Exception as error:
         raise ImageError(reason_of(error)) from error
-    if opened.format not in limits.FORMATS:
-        raise ImageError(
-            f"it is a {opened.format} file; expected one of {', '.join(limits.FORMATS)}"
-        )
-    wide, high = opened.size
+    if kind not in limits.FORMATS:
+        raise ImageError(f"it is a {kind} file; expected one of {', '.join(limits.FORMATS)}")
+    # of an array the channels may come first or last; they are fewer than the pixels of a side
+    high, wide = shape[:2] if kind not in ("NPY", "NPZ") else _sides(shape)
     if wide * high > limits.PIXELS or max(wide, high) > limits.SIDE:
         raise ImageError(
             f"it has {wide} x {high} pixels; at most {limits.PIXELS // 10**6} million are allowed, "
             f"and {limits.SIDE} on a side. Save it smaller"
         )
+    if (values := prod(shape)) > limits.VALUES:
+        raise ImageError(
+            f"it has {values // 10**6} million values; at most {limits.VALUES // 10**6} million "
+            "are allowed. Save it smaller"
+        )
+
+
+def _sides(shape: Sequence[int]) -> Sequence[int]:
+    """Return height and width of an array: its two longest axes, in their order."""
+    longest = sorted(range(len(shape)), key=lambda axis: -shape[axis])[:2]
+    return [shape[axis] for axis in sorted(longest)]
 
 
 def _inside(picture: Picture, box: Sequence[int]) -> Box:
@@ -271,4 +312,7 @@ def _inside(picture: Picture, box: Sequence[int]) -> Box:
 
 
 def _bytes(picture: object) -> int:
-    return 3 * picture.width * picture.height if isinstance(picture, Image.Image) else 0
+    if not isinstance(picture, Image.Image):
+        return 0
+    own = (3 if shallow(picture) else 4) * picture.width * picture.height
+    return own + (picture.values.nbytes if isinstance(picture, BandPicture) else 0)

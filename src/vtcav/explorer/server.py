@@ -9,7 +9,7 @@ import socket
 import tempfile
 import threading
 import webbrowser
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ def serve(
     port: int = 0,
     output: str | Path = "explorer",
     open_browser: bool = True,
-    described: str = "MODEL",
+    described: str | Sequence[str] = "MODEL",
     say: Callable[[str], None] = print,
     **settings: Any,
 ) -> None:
@@ -47,7 +47,7 @@ def serve(
         port: 0 takes a free one.
         output: The only folder that is written to, when a concept is saved.
         open_browser: Whether to open the page in a browser.
-        described: The network as `vtcav explain --model` takes it.
+        described: The network as `vtcav explain --model` takes it, and the words of its options.
         say: Called with the address and other messages.
         settings: Arguments of `Session`: layers, concepts, negatives, cavs, ...
 

@@ -160,8 +160,9 @@ class Session:
         self._bank = cavs.select(self.names) if cavs else None
         self.seed = seed
         self.lock, self.latest, self.status = PriorityLock(), LatestRequests(), Status()
-        self.pictures = Pictures()
-        self.negatives: Negatives = find_negatives(negatives, seed)
+        self.pictures = Pictures(model.preprocess)
+        self.skipped = [] if images is None else self.pictures.add_all(collect(images))
+        self.negatives: Negatives = find_negatives(negatives, seed, self.pictures)
         self.shared = tuple(map(PictureRef.of, collect(self.negatives.images)))
         self._features = FeatureCache(model, memory, self.shared)
         self._integrals = IntegralCache(steps, batch_size, memory // 4, self.lock)
@@ -169,7 +170,6 @@ class Session:
         self._banks: RecentlyUsed[tuple[object, ...], CavBank] = RecentlyUsed(_BANKS)
         self.work = KeptConcepts()
         self.given: Given = nothing_found
-        self.skipped = [] if images is None else self.pictures.add_all(collect(images))
         for name, source in (samples or {}).items():
             self.pictures.add(collect(source)[0], name, "sample")
         if concepts is not None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import BufferedReader, BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +27,17 @@ from vtcav.images.decoding import (
     upright,
 )
 from vtcav.images.medical.arrays import in_colour
-from vtcav.images.medical.dicom import is_dicom, read_dicom
+from vtcav.images.medical.dicom import is_dicom, read_dicom, stated_shape
 from vtcav.images.medical.nifti import is_nifti, read_volume
 from vtcav.images.volumes import VolumePicture
 
+T = TypeVar("T")
+
+_SIDES = TiffImagePlugin.IMAGELENGTH, TiffImagePlugin.IMAGEWIDTH
 _NPY, _ZIP = b"\x93NUMPY", b"PK\x03\x04"
 _TIFF = b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"
 _PAGES = 1024
+_IN_NIFTI = "it is a NIfTI volume: list its slices with vtcav.datasets.slices"
 _NAMES = "image", "img", "picture", "x", "data"
 _GREY = "L", "I;16", "I;16B", "I;16L", "I", "F"
 
@@ -69,16 +73,55 @@ def _decoded(file: BufferedReader | BytesIO, source: Path | bytes) -> Image.Imag
     if prefix.startswith(_NPY):
         return picture_of(_read_array(file))
     if prefix.startswith(_ZIP):
-        return picture_of(_read_archive(file))
+        return picture_of(_read_archive(file, _read_array))
     if prefix.startswith(_TIFF):
         return _tiff(file, source)
     return upright(identify(file))
 
 
+def stated(data: bytes) -> tuple[str, tuple[int, ...]]:
+    """Return the format of a picture file and the shape that it states, before it is decoded.
+
+    Args:
+        data: The bytes of the file.
+
+    Returns:
+        "NPY", "NPZ", "DICOM", or a format by Pillow's name; and height, width and, where there are
+        several, channels, pages or slices, in the order of the file.
+
+    Raises:
+        ImageError: When it is no picture, or a volume in NIfTI.
+        Exception: What decoders raise for damaged files.
+
+    Example:
+        >>> from io import BytesIO
+        >>> np.save(file := BytesIO(), np.zeros((13, 8, 9)))
+        >>> stated(file.getvalue())
+        ('NPY', (13, 8, 9))
+    """
+    file = BytesIO(data)
+    if is_dicom(data):
+        return "DICOM", stated_shape(data)
+    if is_nifti(data[:1024]):
+        raise ImageError(_IN_NIFTI)
+    if data.startswith(_NPY):
+        return "NPY", _array_header(file)[0]
+    if data.startswith(_ZIP):
+        return "NPZ", _read_archive(file, _array_header)[0]
+    samples, _ = _samples(file) if data.startswith(_TIFF) else (1, set())
+    if samples > 4:
+        tags = _tags(file)
+        high, wide = (tags.get(tag, 0) for tag in _SIDES)
+        return "TIFF", (int(high), int(wide), samples)
+    image = identify(file)
+    pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+    return image.format or "", (image.height, image.width, int(pages))
+
+
 def _volume(source: Path | bytes) -> Image.Image:
     """Return a volume; one of a single slice as a picture."""
     if not isinstance(source, Path):
-        raise ImageError("it is a NIfTI volume: list its slices with vtcav.datasets.slices")
+        raise ImageError(_IN_NIFTI)
     return read_volume(source)
 
 
@@ -143,19 +186,25 @@ def _check(shape: Sequence[int], kind: np.dtype[Any]) -> None:
 # -- NumPy ------------------------------------------------------------------------------------
 
 
-def _read_array(file: IO[bytes]) -> NDArray[Any]:
-    """Read an array in NumPy's format, which holds no code."""
+def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return shape and type of an array in NumPy's format."""
     version = np.lib.format.read_magic(file)
     header = np.lib.format.read_array_header_1_0
     shape, _, kind = (header if version == (1, 0) else np.lib.format.read_array_header_2_0)(file)
     _check(shape, kind)
+    return shape, kind
+
+
+def _read_array(file: IO[bytes]) -> NDArray[Any]:
+    """Read an array in NumPy's format, which holds no code."""
+    _array_header(file)
     file.seek(0)
     values: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
     return values
 
 
-def _read_archive(file: IO[bytes]) -> NDArray[Any]:
-    """Read the array that is the picture in an archive of NumPy's arrays."""
+def _read_archive(file: IO[bytes], read: Callable[[IO[bytes]], T]) -> T:
+    """Read the array that is the picture in an archive of NumPy's arrays, or its header."""
     with zipfile.ZipFile(file) as archive:
         names = [name for name in archive.namelist() if name.endswith(".npy")]
         chosen = names if len(names) == 1 else [f"{n}.npy" for n in _NAMES if f"{n}.npy" in names]
@@ -166,7 +215,7 @@ def _read_archive(file: IO[bytes]) -> NDArray[Any]:
                 f"{' or '.join(map(repr, _NAMES))}"
             )
         with archive.open(chosen[0]) as member:
-            return _read_array(member)
+            return read(member)
 
 
 # -- TIFF -------------------------------------------------------------------------------------
@@ -194,6 +243,13 @@ def _tiff(file: BufferedReader | BytesIO, source: Path | bytes) -> Image.Image:
 
 def _samples(file: IO[bytes]) -> tuple[int, set[int]]:
     """Return how many samples a pixel of a TIFF file has, and of how many bits they are."""
+    tags = _tags(file)
+    samples = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
+    return int(samples), set(map(int, np.ravel(tags.get(TiffImagePlugin.BITSPERSAMPLE, 8))))
+
+
+def _tags(file: IO[bytes]) -> Any:
+    """Return the tags of the first page of a TIFF file, as far as they can be read."""
     tags: Any = {}
     with suppress(Exception):  # Pillow says what is wrong with it
         start = file.read(8)
@@ -202,8 +258,7 @@ def _samples(file: IO[bytes]) -> tuple[int, set[int]]:
         file.seek(tags.next)
         tags.load(file)
     file.seek(0)
-    samples = tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)
-    return int(samples), set(map(int, np.ravel(tags.get(TiffImagePlugin.BITSPERSAMPLE, 8))))
+    return tags
 
 
 def _pages(source: Path | bytes) -> NDArray[Any]:

@@ -1,10 +1,15 @@
 """Requests to the explorer: other paths, methods, headers, JSON and uploads."""
 
+import contextlib
+import io
 import json
+
+import numpy as np
 
 from tests.fuzz.mutators import json_bytes, mutated_bytes, mutated_json
 from tests.fuzz.trial import Kind, Trial
 from tests.helpers.explorers import TOKEN, encoded, photo, small_session
+from tests.helpers.medical import dicom
 
 _HOST = "127.0.0.1:8000"
 _PATHS = ("/", "/api/session", "/api/progress", "/api/work", "/api/explain", "/api/integrate",
@@ -32,7 +37,7 @@ class Requests(Kind):
         self.client = TestClient(app, base_url=f"http://{_HOST}", raise_server_exceptions=False)
         self.client.headers["X-Vtcav-Token"] = TOKEN
         self.key = self.client.get("/api/session").json()["pictures"][0]["key"]
-        self.photo = encoded(photo())
+        self.photos = [encoded(photo()), *_arrays(), *_films(folder)]
 
     def trial(self, random):
         kind = random.randrange(4)
@@ -47,7 +52,10 @@ class Requests(Kind):
                 {"Content-Length": "9" * 30}, {"Content-Type": "x"}, {"Sec-Fetch-Site": "\x01"},
             ))  # fmt: skip
         elif kind == 1:
-            path, body = "/api/pictures?name=x.png", mutated_bytes(random, self.photo)
+            path, body = (
+                "/api/pictures?name=x.png",
+                mutated_bytes(random, random.choice(self.photos)),
+            )
         else:
             path, data = random.choice(self._asked(random))
             body = json_bytes(
@@ -84,6 +92,22 @@ class Requests(Kind):
             json.loads(answer.content, parse_constant=_none)
         for path in self.folder.rglob("*"):
             assert path.is_relative_to(self.folder / "out")
+
+
+def _arrays():
+    """Return NumPy's files of a small picture."""
+    for save in (np.save, np.savez_compressed):
+        save(file := io.BytesIO(), np.zeros((24, 24, 3), np.uint8))
+        yield file.getvalue()
+
+
+def _films(folder):
+    """Return the bytes of a small DICOM file, where pydicom is installed."""
+    with contextlib.suppress(ModuleNotFoundError):
+        folder.mkdir(parents=True, exist_ok=True)
+        file = dicom(folder / "film.dcm", np.full((24, 24), 9, np.uint16), WindowCenter=9)
+        yield file.read_bytes()
+        file.unlink()
 
 
 def _none(constant):

@@ -7,17 +7,20 @@ Examples:
   vtcav explore --model demo
   vtcav explore --model python:mymodel:build --concepts concepts --negatives random
   vtcav explore --model demo --images photographs
+  vtcav explore --model python:tiles:build --preprocess tiles.yaml --images tiles
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from vtcav.cli.options import Arguments, Parser, UsageError, positive
 from vtcav.cli.terminal import print_line
 from vtcav.explainer.settings import FitSettings, IntegralSettings
 from vtcav.models.settings import LoadSettings
+from vtcav.parameters import parameters
 
 # Photographs of scikit-image; those that the demo explains come first.
 _SAMPLES = "chelsea", "coffee", "chessboard_RGB", "rocket", "brick"
@@ -62,10 +65,21 @@ def run(arguments: Arguments) -> None:
             port=arguments.port,
             output=arguments.output,
             open_browser=not arguments.no_browser,
-            described=arguments.model,
+            described=[arguments.model, *_loading(arguments.words)],
             say=print_line,
             layers=layers,
             cavs=None if arguments.cavs is None else CavBank.load(arguments.cavs),
             samples=samples(_SAMPLES) if arguments.images is None else {},
             **arguments.chosen("images", "concepts", "negatives", "steps", "batch_size", "seed"),
         )
+
+
+def _loading(words: Sequence[str]) -> list[str]:
+    """Return the words of a command line that say how the network is loaded."""
+    found: list[str] = []
+    for i, word in enumerate(words):
+        name, inline, _ = word.partition("=")
+        declared = parameters(LoadSettings).get(name.removeprefix("--").replace("-", "_"))
+        if declared is not None and name.startswith("--"):
+            found += words[i : i + 1] if inline or declared.default is False else words[i : i + 2]
+    return found

@@ -435,6 +435,8 @@ const begin = async () => {
   state.selected = state.concepts[0]?.id ?? (about.learned.length ? `learned ${about.learned[0].name}` : null);
   find("network").textContent = about.network;
   find("version").textContent = about.version;
+  find("shown-as").hidden = !about.shown;
+  find("shown-as").textContent = `Photos show ${about.shown}.`;
   find("layer").replaceChildren(...about.layers.map(({ name, kind, shape }) => {
     const made = option(name);
     made.textContent = `${name} (${kind}, ${shape[1]} × ${shape[2]} cells)`;

@@ -40,6 +40,7 @@ _PLACE = (
     *("NumberOfFrames", "Rows", "Columns", "BitsAllocated"),
 )
 _STORED = "PixelData", "FloatPixelData", "DoubleFloatPixelData"
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
 _PREFIX = 128  # bytes before the letters DICM
 
 
@@ -95,6 +96,26 @@ def place_of(file: Path) -> DicomPlace:
         position,
         frames,
     )
+
+
+def stated_shape(data: bytes) -> tuple[int, ...]:
+    """Return height, width, samples and slices that the bytes of a file state, without its pixels.
+
+    Raises:
+        ImageError: When it is no DICOM file with pixels, or is compressed as a whole, so that
+            whatever it holds would be unpacked before its size is known.
+        ExtraError: When pydicom is not installed.
+    """
+    if _DEFLATED in data:
+        raise ImageError(
+            "it is a DICOM file that is compressed as a whole (deflated), which is not unpacked "
+            "here; save it with another transfer syntax"
+        )
+    header = _read(data, (*_PLACE, "SamplesPerPixel"), pixels=False)
+    if "Rows" not in header or "BitsAllocated" not in header:
+        raise ImageError("it is a DICOM file without pixels")
+    held = ("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames")
+    return tuple(int(header.get(name) or 1) for name in held)
 
 
 def frame_axes(file: Path) -> NDArray[np.float64] | None:
