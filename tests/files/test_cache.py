@@ -17,6 +17,7 @@ import vtcav
 from tests.helpers.small import CLASSES, concepts, pictures, small_model, small_net
 from vtcav.cli import main
 from vtcav.errors import ExplanationError, ImageError
+from vtcav.explainer.learning import learn
 from vtcav.explainer.learning.learning_cache import preprocess_key
 from vtcav.explainer.runs.identity import bank_digest
 from vtcav.files.cache import Cache, CacheWarning
@@ -32,16 +33,29 @@ def folder(tmp_path):
 
 @pytest.fixture
 def passes(monkeypatch):
-    """What went through the network while learning: layers and number of images."""
+    """What went through the network: layers and number of images."""
     seen = []
-    activations = vtcav.Classifier.activations
 
-    def spy(self, images, layers):
-        if images.stride(0):  # else it is the test picture
-            seen.append((tuple(layers), len(images)))
-        return activations(self, images, layers)
+    def watch(name):
+        original = getattr(vtcav.Classifier, name)
 
-    monkeypatch.setattr(vtcav.Classifier, "activations", spy)
+        def spy(self, images, layers):
+            if images.stride(0):  # else it is the test picture
+                seen.append((tuple(layers), len(images)))
+            return original(self, images, layers)
+
+        monkeypatch.setattr(vtcav.Classifier, name, spy)
+
+    def unseen(*arguments):
+        before = len(seen)
+        found = behaviour(*arguments)
+        del seen[before:]
+        return found
+
+    watch("activations")
+    watch("activations_and_logits")
+    behaviour = learn.behaviour
+    monkeypatch.setattr(learn, "behaviour", unseen)  # its image is no example
     return seen
 
 
@@ -211,16 +225,16 @@ def test_other_options(folder, passes, tmp_path):
 
 def test_an_image_that_changes_meanwhile_is_not_kept(folder, tmp_path, monkeypatch):
     bright = written(tmp_path / "bright", concepts()["bright"])
-    activations = vtcav.Classifier.activations
+    passed = vtcav.Classifier.activations_and_logits
     other = pictures(1, seed=77)[0]
 
     def changing(self, images, layers):
         if images.stride(0):
             Image.fromarray(other).save(bright / "00.png")
-        return activations(self, images, layers)
+        return passed(self, images, layers)
 
     explainer = vtcav.VisualTCAV(small_model(), LAYERS, progress=False, cache=folder, fill=None)
-    monkeypatch.setattr(vtcav.Classifier, "activations", changing)
+    monkeypatch.setattr(vtcav.Classifier, "activations_and_logits", changing)
     explainer.fit({"bright": bright}, negatives())
     kinds = [entry.kind for entry in Cache(folder).entries()]
     assert kinds.count("look") == 1  # of the negatives
@@ -493,18 +507,18 @@ def explain(*options, model="build"):
 def test_commands_cache_unless_told_not_to(place, capsys, passes, monkeypatch):
     assert explain("--no-cache") == 0
     assert not (place / "user").exists()
-    assert computed(passes) == 35
+    assert computed(passes) == 35 + 1  # the image that is explained
     for images in (35, 0):
         assert explain() == 0
-        assert computed(passes) == images
+        assert computed(passes) == images + 1
     assert explain("--cache", "mine") == 0
-    assert computed(passes) == 35
+    assert computed(passes) == 35 + 1
     monkeypatch.setenv("VTCAV_CACHE", str(place / "mine"))
     assert explain() == 0
-    assert computed(passes) == 0
+    assert computed(passes) == 1
     monkeypatch.setenv("VTCAV_CACHE", "off")
     assert explain() == 0
-    assert computed(passes) == 35
+    assert computed(passes) == 35 + 1
     assert main(["cache"]) == 2
     assert "the cache is off (VTCAV_CACHE)" in capsys.readouterr().err
 
@@ -529,9 +543,9 @@ def test_the_command_shows_verifies_and_clears(place, capsys):
     assert main(["cache", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     kinds = {kind: count for kind, count in found["kinds"].items() if count}
-    assert kinds == {"look": 3, "gap": 6, "raw": 12, "zero": 4}
+    assert kinds == {"look": 3, "gap": 6, "raw": 12, "logits": 2, "scored": 2, "zeros": 4}
     assert main(["cache", "verify"]) == 0
-    assert "25 entries, all intact" in capsys.readouterr().out
+    assert "29 entries, all intact" in capsys.readouterr().out
     path = next((place / "user").glob("raw-*"))
     path.write_bytes(path.read_bytes()[:-1])
     assert main(["cache", "verify"]) == 1
@@ -539,7 +553,7 @@ def test_the_command_shows_verifies_and_clears(place, capsys):
     assert explain() == 0
     assert f"warning: the entry '{path}' is damaged" in capsys.readouterr().err
     assert main(["cache", "clear"]) == 0
-    assert "Removed 25 entries" in capsys.readouterr().out
+    assert "Removed 29 entries" in capsys.readouterr().out
     assert list((place / "user").iterdir()) == []
     assert main(["cache", "clear", "--cache", str(place / "random"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["removed"] == 0

@@ -299,21 +299,26 @@ def test_what_one_concept_needed_makes_room_for_the_next(images_kept, passed, mo
     found = gather(every, pictures(8, seed=9))
     one = model.activations(torch.zeros(1, 3, 16, 16), ["1", "3"])
     size = sum(F.nbytes for F in one.values())
-    activations = vtcav.Classifier.activations
 
-    def counted(self, x, layers):
-        seen.append(len(x))
-        return activations(self, x, layers)
+    def count(name):
+        original = getattr(vtcav.Classifier, name)
 
-    monkeypatch.setattr(vtcav.Classifier, "activations", counted)
+        def counted(self, x, layers):
+            seen.append(len(x))
+            return original(self, x, layers)
+
+        monkeypatch.setattr(vtcav.Classifier, name, counted)
+
+    count("activations")
+    count("activations_and_logits")
     run, options = Pass(model, ["1", "3"], 4), {"kept_bytes": images_kept * size, "shown": False}
     learn(run, found, fit(), **options)
-    assert sum(seen) == passed
+    assert sum(seen) == passed + 1  # and a test picture
     if images_kept == 16:  # and so it is where each has negatives of its own
         seen.clear()
         others = {name: pictures(8, seed=20 + k) for k, name in enumerate(every)}
         learn(run, gather(every, others), fit(), **options)
-        assert sum(seen) == 64
+        assert sum(seen) == 64 + 1
 
 
 def test_too_few_readable_images_count_after_skipping(tmp_path):

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from vtcav.explainer.learning.example_passes import THUMBNAILS, LearnedSet, thumbnail
+from vtcav.explainer.learning.example_passes import SCORED, THUMBNAILS, LearnedSet, thumbnail
 from vtcav.explorer.scheduling import PriorityLock
 from vtcav.files.spill import Spilled
 from vtcav.images.batches import check_same_shape, prepared
@@ -210,6 +210,7 @@ class FeatureCache:
             gap=gap,
             logits=torch.zeros(0) if z is None else z.mean(0).float(),
             logits_std=torch.zeros(0) if z is None else z.std(0, correction=0).float(),
+            some_logits=torch.zeros(0) if z is None else z[:SCORED].float(),
             hashes=[entry.hash for entry in entries.values()],
             maps=[Spilled(maps)] if kept else [],
             thumbnails=[entry.thumbnail for entry in entries.values()][:THUMBNAILS],

@@ -54,11 +54,17 @@ class Head(Protocol):
     Attributes:
         layer: Name of the layer.
         resume: The way in which the rest is run.
+        takes_images: Whether the rest reads more of an image than its maps, so that it needs `of`.
         per_image: Whether the head is bound to N images and takes maps of these, row by row.
     """
 
     layer: str
     resume: str
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether the rest reads more of an image than its maps, so that it needs `of`."""
+        ...
 
     @property
     def per_image(self) -> bool:

@@ -28,7 +28,8 @@ _KINDS = {
     "places": "place filters of a concept at a layer",
     "drawn": "place filters of resampled CAVs at a layer",
     "response": "highest responses of place filters at a layer",
-    "zero": "scores at zero feature maps of a layer",
+    "scored": "logits of a few images of a set",
+    "zeros": "scores at zero feature maps of a layer",
 }
 
 

@@ -11,6 +11,7 @@ _RAW = {"values": ("f", "n", "J"), "place": ("f", "h", "w")}
 _FORMS: Mapping[str, Mapping[str, tuple[str | int, ...]]] = {
     "look": {"used": ("i", "used"), "prints": ("u", "used", 16, 16)},
     "logits": {"logits": ("f", "outputs"), "std": ("f", "outputs")},
+    "scored": {"logits": ("f", "some", "outputs")},
     "gap": {"gap": ("f", "n", "C")},
     "raw": _RAW,
     "response": _RAW,
@@ -22,7 +23,7 @@ _FORMS: Mapping[str, Mapping[str, tuple[str | int, ...]]] = {
         "negatives": ("f", "m", "S", 3),
     },
     "drawn": {"w": ("f", "J", "C")},
-    "zero": {"scores": ("f", "rows", "T"), "spread": ("f", "some"), "raised": ("b", "some")},
+    "zeros": {"scores": ("f", "rows", "T"), "spread": ("f", "some"), "raised": ("b", "some")},
 }
 """A letter for the kind (floating point, whole, bytes, truth values), then the shape. The same
 name of a size is the same size, also of what asks for the entry. Of volumes d stands before h."""
@@ -68,6 +69,6 @@ def misfit(
             return f"{name!r} has shape {list(tensor.shape)}"
         if letter == "f" and not bool(tensor.isfinite().all()):
             return f"{name!r} holds numbers that are not finite"
-    if kind == "zero" and known["rows"] not in (1, known["some"]):
+    if kind == "zeros" and known["rows"] not in (1, known["some"]):
         return f"'scores' has {known['rows']} rows for {known['some']} images"
     return ""

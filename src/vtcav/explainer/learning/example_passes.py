@@ -6,7 +6,7 @@ through the network a second time. What stays in memory is pooled, whatever the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 KEPT_BYTES = 1 << 30  # on disk
 THUMBNAILS = 6
+SCORED = 12
+"""The images of a set whose logits are kept."""
+
 THUMBNAIL_SIDE = 96
 # Slices of scans of one organ are alike, so that near copies are found of pictures alone.
 _NO_HASH = np.zeros((HASH_SIDE, HASH_SIDE), np.uint8)
@@ -54,6 +57,7 @@ class LearnedSet:
         gap: GAP activations [n, C] by layer.
         logits: The mean of the logits over the images [T].
         logits_std: Their standard deviation over the images [T].
+        some_logits: Those of up to `SCORED` images [m, T]; empty where no pass was whole.
         hashes: Perceptual hashes [16, 16] of the n images.
         thumbnails: A few of the images.
         digests: Digests of the images, as far as they are known.
@@ -68,6 +72,7 @@ class LearnedSet:
     gap: dict[str, Tensor] = field(default_factory=dict)
     logits: Tensor = field(default_factory=lambda: torch.zeros(0))
     logits_std: Tensor = field(default_factory=lambda: torch.zeros(0))
+    some_logits: Tensor = field(default_factory=lambda: torch.zeros(0))
     hashes: list[NDArray[np.uint8]] = field(default_factory=list)
     thumbnails: list[NDArray[np.uint8]] = field(default_factory=list)
     digests: dict[ImageRef, str] = field(default_factory=dict)
@@ -100,8 +105,8 @@ class Pass:
         spill: The buffer of feature maps between the passes.
         reserved: The number of other images whose feature maps it must still have space for.
         cache: The cache of earlier passes.
-        erasure: Whether to learn what erasure needs: place filters, and the logits of the images,
-            for which a pass goes through the whole network.
+        erasure: Whether to learn what erasure needs: place filters, and the logits of the images.
+        scored: The sets whose logits are needed in any case.
         turn: Held while the network runs, where others use it at the same time.
     """
 
@@ -112,7 +117,12 @@ class Pass:
     reserved: int = 0
     cache: LearningCache | None = None
     erasure: bool = False
+    scored: Container[ImageSet] = ()
     turn: Callable[[], AbstractContextManager[object]] = nullcontext
+
+    def is_whole(self, images: ImageSet) -> bool:
+        """Return whether a set passes through the whole network, for its logits."""
+        return self.erasure or images in self.scored
 
 
 def first_passes(
@@ -157,7 +167,7 @@ def _first_pass(run: Pass, images: ImageSet, progress: Progress, *, strict: bool
     entries = run.cache.entries(images) if run.cache is not None else None
     known = _recalled(run, entries, strict=strict) if entries is not None else None
     missing = [layer for layer in run.layers if known is None or layer not in known.gap]
-    if known is not None and run.erasure and not len(known.logits):
+    if known is not None and run.is_whole(images) and not len(known.some_logits):
         known, missing = None, list(run.layers)
     if known is not None and not missing:
         progress.advance(len(images.refs))
@@ -185,16 +195,19 @@ def _first_pass(run: Pass, images: ImageSet, progress: Progress, *, strict: bool
 def _computed(run: Pass, images: ImageSet, batches: Batches, layers: Sequence[str]) -> LearnedSet:
     """Pool the activations of a set at layers, and keep its first feature maps."""
     learned = LearnedSet(images)
-    wanted = _shown_of(images)
+    wanted, scored = _spread(images, THUMBNAILS), _spread(images, SCORED)
     pooled: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     logits: list[Tensor] = []
+    some: list[Tensor] = []
     spills = True
     volumes = takes_volumes(run.model.preprocess)
     for batch in batches:
         with network_errors(f"for examples such as {batch.names[0]!r}"):
-            if run.erasure:
+            if run.is_whole(images):
                 maps, z = run.model.activations_and_logits(batch.x, layers)
                 logits.append(z.double())
+                some += [z[i] for i, ref in enumerate(batch.refs) if ref in scored]
+                some = some or [z[0]]
             else:
                 maps, z = run.model.activations(batch.x, layers), None
         check_finite(batch.names, maps, z)
@@ -217,6 +230,7 @@ def _computed(run: Pass, images: ImageSet, batches: Batches, layers: Sequence[st
     if logits:
         z = torch.cat(logits)
         learned.logits, learned.logits_std = z.mean(0).float(), z.std(0, correction=0).float()
+        learned.some_logits = torch.stack(some[:SCORED])
     return learned
 
 
@@ -235,7 +249,7 @@ def feature_maps(
         for batch in Batches(rest, run.model.preprocess, run.batch_size, strict=True):
             # as in the first pass, so that every bit is the same
             with run.turn():
-                if run.erasure:
+                if run.is_whole(learned.source):
                     maps, _ = run.model.activations_and_logits(batch.x, layers)
                 else:
                     maps = run.model.activations(batch.x, layers)
@@ -264,7 +278,7 @@ def _recalled(run: Pass, entries: SetEntries, *, strict: bool) -> LearnedSet | N
         if strict:
             raise UnreadableError(ref.name, reason)
         learned.skipped.append(Skipped(ref.name, reason))
-    wanted = _shown_of(images)
+    wanted = _spread(images, THUMBNAILS)
     shown = [ref for i, ref in enumerate(learned.used) if ref in wanted or i == 0]
     try:
         pictures = (viewed(run.model.preprocess, ref.load()) for ref in shown[:THUMBNAILS])
@@ -274,8 +288,10 @@ def _recalled(run: Pass, entries: SetEntries, *, strict: bool) -> LearnedSet | N
     for layer in run.layers:
         if found := entries.get("gap", layer, None, {"n": len(positions)}):
             learned.gap[layer] = found["gap"].to(run.model.device)
-    if run.erasure and (found := entries.get("logits")):
+    if run.is_whole(images) and (found := entries.get("logits")):
         learned.logits, learned.logits_std = found["logits"], found["std"]
+        if found := entries.get("scored"):
+            learned.some_logits = found["logits"]
     if len(learned.gap) == len(run.layers):  # otherwise the pass reports them
         report_skipped(len(images.refs), len(learned.used), learned.skipped)
     return learned
@@ -298,14 +314,15 @@ def _keep(entries: SetEntries, learned: LearnedSet, layers: Sequence[str]) -> No
     entries.keep("look", {"used": torch.tensor(positions), "prints": prints})
     if len(learned.logits):
         entries.keep("logits", {"logits": learned.logits, "std": learned.logits_std})
+        entries.keep("scored", {"logits": learned.some_logits})
     for layer in layers:
         entries.keep("gap", {"gap": learned.gap[layer]}, layer)
 
 
-def _shown_of(images: ImageSet) -> set[ImageRef]:
-    """Return the images of a set for thumbnails, spread evenly over it."""
+def _spread(images: ImageSet, most: int) -> set[ImageRef]:
+    """Return at most so many images of a set, spread evenly over it."""
     count = len(images.refs)
-    spread = np.linspace(0, count - 1, min(count, THUMBNAILS))
+    spread = np.linspace(0, count - 1, min(count, most))
     return {images.refs[round(i)] for i in spread}
 
 

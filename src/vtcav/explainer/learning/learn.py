@@ -97,9 +97,10 @@ def learn(
         SpillFile(kept_bytes, _gpu_bytes(run.model.device, kept_bytes)) as spill,
         passes_shown(sets, False if passes else shown) as progress,
     ):
-        run = replace(run, spill=spill, cache=known)
+        examples = dict.fromkeys(c.examples for c in concepts)
+        run = replace(run, spill=spill, cache=known, scored=examples)
         raw, places = _pass_all(run, concepts, fit, drawn, learned, progress)
-        zero = zero_maps(run, [learned[s] for s in dict.fromkeys(c.examples for c in concepts)])
+        zero = zero_maps(run, [learned[images] for images in examples])
     if known is not None:
         known.cache.trim()
     return CavBank(

@@ -5,13 +5,14 @@ These are the kinds of entries:
 - "look", for a set of images: `used` [n], positions of the readable images, and `prints`
   [n, 16, 16], their perceptual hashes;
 - "logits", for a set: mean and standard deviation of the network's logits over it, each [T];
+  "scored", those of up to a dozen of its images [m, T];
 - "gap", for a set and a layer: `gap` [n, C], the pooled activations;
 - "raw", for a set, a layer and the directions of J CAVs: `values` [n, J], the contraharmonic means
   of the raw maps, and `place` [h, w], the location of the first CAV's; "response" holds the
   same of place filters, with the highest responses;
 - "places", for examples, a layer and the directions that refinement begins with: place filters of
   a concept; "drawn", for the set that plays the concept: those of J draws;
-- "zero", for examples and a layer: scores at zero feature maps and of some examples.
+- "zeros", for examples and a layer: scores at zero feature maps and of some examples.
 
 So one more concept, or one more layer, leaves the other entries valid. No picture and no feature
 map is kept.
@@ -38,7 +39,7 @@ from vtcav.images.signature import probe_picture, tensor_of_rgb
 from vtcav.models.base import Model
 from vtcav.results.provenance import versions
 
-_OF_LOGITS = {"logits", "zero"}
+_OF_LOGITS = {"logits", "scored", "zeros"}
 """Kinds of entries that depend on the whole network."""
 
 

@@ -43,6 +43,11 @@ class MixedHead:
         self._head, self._precision = head, precision
 
     @property
+    def takes_images(self) -> bool:
+        """Whether the rest reads more of an image than its maps, so that it needs `of`."""
+        return self._head.takes_images
+
+    @property
     def per_image(self) -> bool:
         """Whether the head is bound to N images and takes maps of these, row by row."""
         return self._head.per_image

@@ -89,6 +89,11 @@ class ModuleHead:
     _held: ExitStack | None = None
 
     @property
+    def takes_images(self) -> bool:
+        """Whether the rest reads more of an image than its maps, so that it needs `of`."""
+        return bool(self.layout.prefix or self.reader.holds or _takes_images(self.network))
+
+    @property
     def per_image(self) -> bool:
         """Whether the head is bound to N images and takes maps of these, row by row."""
         return self._count is not None
@@ -108,8 +113,7 @@ class ModuleHead:
         Args:
             images: Preprocessed images [N, 3, H, W]. One image stands for any number of maps.
         """
-        takes_images = _takes_images(self.network)
-        if not (self.layout.prefix or self.reader.holds or takes_images):
+        if not self.takes_images:
             return self
         x = images.to(self.dummy)
         with torch.no_grad(), self.network.running(fresh=False) as module:
