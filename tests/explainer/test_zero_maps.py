@@ -9,7 +9,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 import vtcav
-from tests.helpers.small import concepts, pictures, small_explainer, small_net
+from tests.helpers.small import concepts, pictures, small_explainer, small_model, small_net
 from vtcav.errors import CavError
 from vtcav.report import build_report
 from vtcav.results.bank.zero_maps import ZeroMaps
@@ -113,3 +113,15 @@ def test_it_comes_first_in_every_order(explainer, tmp_path):
     page = build_report([], [found], title="Study")
     assert "Read first:" in page
     assert page.count('<span class="muted">read first</span>') == 2
+
+
+def test_a_dozen_images_spread_over_a_set_stand_for_it():
+    examples = pictures(30, seed=5)
+    explainer = vtcav.VisualTCAV(small_model(), ["3"], progress=False)
+    explainer.fit({"any": examples}, pictures(20, seed=6), null_cavs=0, bootstraps=0)
+    preprocess = explainer.model.preprocess
+    chosen = [examples[round(i)] for i in np.linspace(0, 29, 12)]
+    x = torch.stack([preprocess(Image.fromarray(picture)) for picture in chosen])
+    with torch.no_grad():
+        expected = small_net()(x).std(1, correction=0)
+    torch.testing.assert_close(explainer.cavs.layers["3"].zero.spread, expected)

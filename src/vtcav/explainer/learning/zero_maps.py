@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -22,31 +23,31 @@ def zero_maps(run: Pass, examples: Iterable[LearnedSet]) -> dict[str, ZeroMaps]:
     Raises:
         LayerError: For a layer that the network cannot be resumed from.
     """
-    found = [_of_set(run, learned) for learned in examples]
+
+    @cache
+    def z0_of(layer: str) -> Tensor:
+        """Return the logits at zero maps [1, T] of a layer that no image changes."""
+        [info] = run.model.check_layers([layer])
+        zero = torch.zeros(1, *info.shape, device=run.model.device)
+        return _at_zero(run.model.head(layer), zero)
+
+    found = [_of_set(run, learned, z0_of) for learned in examples]
     return {layer: ZeroMaps.joined([own[layer] for own in found]) for layer in run.layers}
 
 
-def _of_set(run: Pass, learned: LearnedSet) -> dict[str, ZeroMaps]:
+def _of_set(run: Pass, learned: LearnedSet, z0_of: Callable[[str], Tensor]) -> dict[str, ZeroMaps]:
     entries = learned.entries
     known = {layer: entries.get("zeros", layer) for layer in run.layers} if entries else {}
     here = {layer: ZeroMaps(**kept) for layer, kept in known.items() if kept is not None}
     if missing := [layer for layer in run.layers if layer not in here]:
-        here |= (new := _computed(run, learned, missing))
+        z = learned.some_logits
+        again = [la for la in missing if not len(z) or run.model.head(la).takes_images]
+        new = {la: _beside(run.model, z0_of(la), z) for la in missing if la not in again}
+        here |= (new := new | (_passed_again(run, learned, again) if again else {}))
         if entries is not None and entries.unchanged():
             for layer, each in new.items():
                 entries.keep("zeros", each.tensors(), layer)
     return here
-
-
-def _computed(run: Pass, learned: LearnedSet, layers: list[str]) -> dict[str, ZeroMaps]:
-    heads = {layer: run.model.head(layer) for layer in layers}
-    if not len(learned.some_logits) or any(head.takes_images for head in heads.values()):
-        return _passed_again(run, learned, layers)
-    found = {}
-    for info in run.model.check_layers(layers):
-        z0 = _at_zero(heads[info.name], torch.zeros(1, *info.shape, device=run.model.device))
-        found[info.name] = _beside(run.model, z0, learned.some_logits.to(z0.device))
-    return found
 
 
 def _passed_again(run: Pass, learned: LearnedSet, layers: list[str]) -> dict[str, ZeroMaps]:
@@ -75,5 +76,6 @@ def _at_zero(head: Head, F: Tensor) -> Tensor:
 def _beside(model: Model, z0: Tensor, z: Tensor) -> ZeroMaps:
     """Return the scores at zero maps beside those of images, from their logits."""
     classes = list(range(len(model.class_names)))
-    scores = [class_scores(each, classes, binary=model.binary) for each in (z0, z)]
+    own = (z0, z.to(z0.device))
+    scores = [class_scores(each, classes, binary=model.binary) for each in own]
     return ZeroMaps.of(*scores, binary=model.binary)
