@@ -271,7 +271,10 @@ MISTAKES = [
     (changed("negatives", "{dotted: random}"), "negatives: no negatives for 'striped'; add a"),
     (changed("negatives", "{dots: random}"), "negatives.dots: there is no concept 'dots'; exp"),
     (changed("negatives", ""), "concepts: no negatives for 'dotted', 'striped': give a folder"),
-    (changed("classes", "zebras"), "classes: expected a mapping from class names to folders"),
+    (
+        changed("classes", "zebras"),
+        "classes: expected a folder with one folder of images per class",
+    ),
     (
         changed("classes", "\n  zebra: zebra"),
         "line 6, classes.zebra: 'zebra' does not exist; did you mean 'zebras'",

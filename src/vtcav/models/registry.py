@@ -16,6 +16,7 @@ from vtcav.errors import ExtraError, ModelError
 from vtcav.models.base import Model
 from vtcav.models.classifier import Classifier
 from vtcav.models.inspection.layout import Layout
+from vtcav.models.inspection.logits import Score
 from vtcav.models.settings import LoadSettings, Runtime, Task
 from vtcav.models.sources.checkpoints import build_with_weights
 from vtcav.models.sources.source import Source
@@ -34,6 +35,7 @@ def load_model(
     task: Task = "auto",
     output: int | str | None = None,
     runtime: Runtime = "auto",
+    score: Score | str | None = None,
 ) -> Model:
     """Load a model by name. Nothing is ever downloaded.
 
@@ -62,6 +64,7 @@ def load_model(
         task: As `Classifier` takes it.
         output: As `Classifier` takes it.
         runtime: As `Classifier` takes it.
+        score: As `Classifier` takes it, or "python:MODULE:NAME", where it stands in a module.
 
     Raises:
         ModelError: For an unknown name, for weights that are not on this machine or do not fit,
@@ -80,6 +83,7 @@ def load_model(
             preprocess,
             output,
             runtime,
+            score,
         )
     )
 
@@ -111,6 +115,8 @@ def _keras(path: str, settings: LoadSettings) -> Model:
         raise ModelError("keras: takes the weights of the file, or those of weights=FILE")
     if settings.layouts or settings.task != "auto" or settings.output is not None:
         raise ModelError("keras: tells layouts, task and output itself: drop them")
+    if settings.score is not None:
+        raise ModelError("keras: networks take no score of one's own: their logits are explained")
     network = read_network(path, device=settings.device, weights=settings.weights)
     return KerasClassifier(
         network,
@@ -128,12 +134,12 @@ def _python(target: str, settings: LoadSettings) -> Model:
             f"expected python:MODULE:CALLABLE, got 'python:{target}'; for a function build() in "
             "mymodel.py write python:mymodel:build"
         )
-    made = _build(module_name, attribute)
+    made = _in_module(module_name, attribute, lambda build: build())
     if isinstance(made, Model):
         if settings != LoadSettings(settings.name):
             raise ModelError(
-                f"python:{target} returns a finished model; set class_names, preprocess, binary "
-                "and device there, or return the bare torch.nn.Module"
+                f"python:{target} returns a finished model; set class_names, preprocess, binary, "
+                "score and device there, or return the bare torch.nn.Module"
             )
         return made
     if not isinstance(made, torch.nn.Module):
@@ -159,18 +165,41 @@ def _classifier(source: Source, settings: LoadSettings) -> Model:
         task=settings.task,
         output=settings.output,
         runtime=settings.runtime,
+        score=score_of(settings),
     )
     known = source.class_names or ()
     # another number of classes has other names
     same = len(known) == len(model.class_names) and not model.binary
-    if settings.class_names is None and same:
+    if settings.class_names is None and same and settings.score is None:
         model.class_names = tuple(known)
     model.joint = source.joint
     return model
 
 
-def _build(module_name: str, attribute: str) -> Any:
-    """Import a user's module, also from the working directory, and call its function."""
+def score_of(settings: LoadSettings) -> Score | None:
+    """Return the score of one's own; None for the network's logits.
+
+    Raises:
+        ModelError: When a module does not hold it.
+        ExtraError: When the module needs a package that is not installed.
+    """
+    given = settings.score
+    if given is None or not isinstance(given, str):
+        return given
+    module_name, _, attribute = given.removeprefix("python:").partition(":")
+    found = _in_module(module_name, attribute, lambda score: score)
+    if not callable(found) or isinstance(found, type):
+        kind = f"the class {attribute}" if isinstance(found, type) else type(found).__name__
+        raise ModelError(
+            f"expected {given} to be a function of the network's output that returns scores, or an "
+            f"object as BoxScore(), got {kind}"
+        )
+    score: Score = found
+    return score
+
+
+def _in_module(module_name: str, attribute: str, use: Callable[[Any], Any]) -> Any:
+    """Import a user's module, also from the working directory, and use what it holds."""
     here = str(Path.cwd())
     added = here not in sys.path
     if added:
@@ -178,7 +207,7 @@ def _build(module_name: str, attribute: str) -> Any:
     try:
         module = importlib.import_module(module_name)
         if hasattr(module, attribute):
-            return getattr(module, attribute)()
+            return use(getattr(module, attribute))
     except ModuleNotFoundError as error:
         if error.name is not None and module_name.split(".")[0] == error.name.split(".")[0]:
             raise ModelError(

@@ -49,6 +49,17 @@ def _output(value: Any) -> int | str:
     return value
 
 
+def _score(value: Any) -> Any:
+    """Accept a function, or the name of one in a Python module."""
+    if callable(value):
+        return value
+    scheme, _, rest = value.partition(":")
+    module, _, name = rest.partition(":")
+    if scheme != "python" or not module.strip() or not name.strip():
+        raise ValueError
+    return value
+
+
 def _parse_output(text: str) -> int | str:
     return int(text) if text.lstrip("-").isdecimal() else text
 
@@ -105,6 +116,7 @@ class LoadSettings(Settings):
         preprocess: The preprocessing, in place of the network's own.
         output: Which of several outputs holds the scores.
         runtime: What computes the forward passes.
+        score: A score of one's own, or the name of one.
 
     Raises:
         ModelError: For a value of the wrong kind.
@@ -180,6 +192,16 @@ class LoadSettings(Settings):
         ),
     )
 
+    score: Callable[[Any], Tensor] | str | None = parameter(
+        None,
+        Constraint("python:MODULE:NAME, a function of the network's output", _score),
+        (
+            "a score of your own, as vtcav.Classifier takes it: python:MODULE:NAME, a function of "
+            "the network's output that returns scores, or one of vtcav.scores"
+        ),
+        none="the network's logits",
+    )
+
     @property
     def names(self) -> Sequence[str] | None:
         """The class names that the user gives, read from the file if it is one."""
@@ -189,6 +211,8 @@ class LoadSettings(Settings):
     @property
     def scores(self) -> int | None:
         """The number of scores that the network must have; None where it is not known."""
+        if self.score is not None:  # names and kind are those of the user's own scores
+            return None
         if self.binary or self.task == "regression":
             return 1
         names = self.names

@@ -7,6 +7,7 @@ from typing import Any
 
 from vtcav.images.listing import collect, is_remote
 from vtcav.parameters import Text
+from vtcav.study.spec import labels_in, paths
 from vtcav.study.values import at, mistakes, take
 
 
@@ -22,7 +23,7 @@ def source_of(value: Any) -> Any:
 def files_of(path: str) -> list[str]:
     """Return the files that a path stands for."""
     with mistakes(hint=_relative(path)):
-        return [ref.name for ref in collect(path)]
+        return [ref.name for ref in collect(paths(path))]
 
 
 def file_of(value: Any) -> str:
@@ -44,7 +45,17 @@ def existing(path: str) -> str:
 def labelled_of(value: Any) -> str:
     """Return a folder with a folder of images per class, or a table of paths and labels."""
     what = "the path of a folder with one folder of images per class, or of a table"
-    return existing(str(take(value, Text(what))))
+    path = existing(str(take(value, Text(what))))
+    if is_table(path):
+        with mistakes():
+            labels_in(path)
+    return path
+
+
+def is_table(path: str) -> bool:
+    """Tell whether a path is that of a table on this machine."""
+    suffix = PurePath(path).suffix.lower()
+    return suffix in (".csv", ".tsv", ".parquet") and not is_remote(path)
 
 
 def _is_there(path: str) -> bool:

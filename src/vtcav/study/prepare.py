@@ -20,7 +20,7 @@ from vtcav.images.references import (
     with_reasons,
 )
 from vtcav.models.base import Model
-from vtcav.models.registry import load_network
+from vtcav.models.registry import load_network, score_of
 from vtcav.study.checkpoints import listed
 from vtcav.study.spec import paths
 from vtcav.study.study import Study
@@ -72,6 +72,8 @@ def prepare(
 ) -> Prepared:
     """Load the network and find mistakes before the minutes that learning may take."""
     say(f"Loading the network {study.model.name}")
+    with study.at("model.score"):
+        score_of(study.model)
     with study.at("model"):
         model = load_network(study.model)
     with study.at("layers"):

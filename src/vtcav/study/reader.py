@@ -33,7 +33,7 @@ from vtcav.explainer.settings import (
     ErrorSettings,
 )
 from vtcav.images.concepts import check_enough, concept_folders, negative_folders
-from vtcav.images.listing import collect
+from vtcav.images.listing import collect, subfolders
 from vtcav.models.settings import LoadSettings
 from vtcav.parameters import (
     Between,
@@ -46,7 +46,14 @@ from vtcav.parameters import (
     unknown_key,
 )
 from vtcav.results.limits import ConceptLimit
-from vtcav.study.file_values import existing, file_of, files_of, labelled_of, source_of
+from vtcav.study.file_values import (
+    existing,
+    file_of,
+    files_of,
+    is_table,
+    labelled_of,
+    source_of,
+)
 from vtcav.study.spec import (
     FORMATS,
     TOP,
@@ -60,6 +67,7 @@ from vtcav.study.spec import (
     Source,
     TextSpec,
     VersusSpec,
+    labels_in,
     paths,
 )
 from vtcav.study.values import (
@@ -300,6 +308,23 @@ def _images(value: Any, info: ValidationInfo[Any]) -> Any:
     return found
 
 
+def _class_sources(value: Any, info: ValidationInfo[Any]) -> Any:
+    """Return images by class; those of a table by their labels, those of folders by their names."""
+    if not isinstance(value, Scalar):
+        return value
+    lines: dict[str, int] = info.context or {}
+    path = labelled_of(value)
+    if is_table(path):
+        found = {label: f"{path}:{label}" for label in labels_in(path)}
+    else:
+        with mistakes():
+            found = {name: str(folder) for name, folder in subfolders(path, _FOLDERS).items()}
+    if not found:
+        raise ValueError(f"expected {_FOLDERS}; there is no folder in {path!r}")
+    lines.update(dict.fromkeys((f"classes.{name}" for name in found), lines["classes"]))
+    return {name: Scalar(source, quoted=True) for name, source in found.items()}
+
+
 def _diagnostics(value: Any) -> Any:
     """Return the keys of the diagnostics for true, and None for false."""
     if not isinstance(value, Scalar):
@@ -387,6 +412,7 @@ _TEXTS: Any = _part(
 )
 _BY_CONCEPT = "a mapping from concepts to max_attribution or max_share"
 _BY_CLASS = "a mapping from class names to folders of images"
+_FOLDERS = "a folder with one folder of images per class, a table, or classes by name"
 # Later keys look at the values of earlier ones. A key that is not required has its default in
 # `Study`, unless another key needs it.
 _KEYS: dict[str, Any] = {
@@ -396,7 +422,10 @@ _KEYS: dict[str, Any] = {
     "negatives": (Annotated[Any, PlainValidator(_negatives)], None),
     "concepts": (_CONCEPTS, ...),
     "texts": (Annotated[_TEXTS, AfterValidator(_understood)], None),
-    "classes": (Annotated[dict[str, _SOURCE], filled(dict, _BY_CLASS)], None),
+    "classes": (
+        Annotated[dict[str, _SOURCE], filled(dict, _BY_CLASS), BeforeValidator(_class_sources)],
+        None,
+    ),
     "images": (_IMAGES, None),
     "limits": (
         Annotated[dict[str, _LIMIT], filled(dict, _BY_CONCEPT), AfterValidator(_limited)],
