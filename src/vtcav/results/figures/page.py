@@ -86,9 +86,8 @@ def save_figure(draw: Callable[[Figure], Figure], file: Path | IO[bytes], dpi: f
         FigureCanvasAgg(figure)
         draw(figure)
         dpi = min(dpi, MAX_PIXELS / max(figure.get_size_inches()))
-        # Pillow's own level takes twice as long for 4 % less
-        options = {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 3}}
-        figure.savefig(file, format="png", dpi=dpi, **options)
+        faster = {"compress_level": 3}  # Pillow's own level takes twice as long for 4 % less
+        figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None}, pil_kwargs=faster)
 
 
 def nice_limit(value: float) -> float:
