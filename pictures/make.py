@@ -11,7 +11,8 @@ from PIL import Image
 
 import vtcav
 from vtcav.cli.commands import demo
-from vtcav.datasets import demo_photographs, textures
+from vtcav.datasets import demo_photographs
+from vtcav.images.concepts import concept_folders
 from vtcav.results.figures.global_explanation import plot_global
 from vtcav.results.figures.local_explanation import plot_local
 from vtcav.results.figures.page import save_figure
@@ -19,25 +20,19 @@ from vtcav.results.figures.page import save_figure
 HERE = Path(__file__).parent
 AUDIT = re.compile(r"<!-- test: ruler audit -->\n```python\n(.*?)```", re.DOTALL)
 OUTLINE = (255, 140, 0)
-LAYERS = ["_blocks.10", "_blocks.13", "_bn1"]
 
 
 def main():
-    """Explain the checkerboard with three concepts, and a class with crops."""
+    """Explain an espresso and a class of crops of it, with a cup and with wood."""
     model = vtcav.load_model("demo", device="cpu")
-    explainer = vtcav.VisualTCAV(model, LAYERS)
-    names = ("chequered", "striped", "dotted")
-    explainer.fit({name: textures.draw(name, 40) for name in names}, demo_photographs.negatives(0))
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "checkerboard.png"
-        demo_photographs.photograph("chessboard_RGB").save(path)
-        local = explainer.explain(path, classes=2)
+        pictures = Path(folder)
+        demo_photographs.write(pictures)
+        explainer = vtcav.VisualTCAV(model, list(demo.LAYERS))
+        explainer.fit(concept_folders(pictures / "concepts"), pictures / "random")
+        local = explainer.explain(pictures / "photo.png", classes=2)
+        glob = explainer.explain_class(demo.CLASS, pictures / "espressos")
     save_figure(lambda figure: plot_local(local, figure), HERE / "local.png")
-    class_name, photo = demo.CLASS
-    pieces = demo_photographs.crops(
-        demo_photographs.photograph(photo), 16, seed=0, smallest=0.7, largest=1.0
-    )
-    glob = explainer.explain_class(class_name, pieces)
     save_figure(lambda figure: plot_global(glob, figure), HERE / "global.png")
     draw_audit()
 

