@@ -314,7 +314,7 @@ def test_attributions_are_saved_only_where_they_were_asked_for(
     assert len(pd.read_csv(tmp_path / "out" / "correction_attributions.csv")) == 0
     assert vtcav.CorrectedNetwork.load(tmp_path / "out", explainer.model).report.attributions.empty
     assert "Attribution to the true class</" not in write_report(tmp_path).read_text("utf-8")
-    with pytest.raises(ExplanationError, match="attributions are compared in labelled images"):
+    with pytest.raises(ExplanationError, match="attributions are of labelled images"):
         explainer.correct("red", "1", anyway=True, attributions=True)
 
 

@@ -1,5 +1,7 @@
 """Groups of images that are alike: intervals and tests over groups, and tables of them."""
 
+import json
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +21,8 @@ from vtcav.report.page import build_report
 from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.error_analysis import compared
 from vtcav.results.explanation import GlobalExplanation
+from vtcav.results.tables import saved_rows
+from vtcav.results.tables.image_groups import ImageGroups
 
 BY_NAME = {f"array[{i}]": "xyz"[i // 2] for i in range(6)}
 
@@ -205,3 +209,38 @@ def test_errors_table_by_hand():
         expected.low,
         expected.p_value,
     )
+
+
+def test_groups_hold_no_names_and_old_files_are_read(grouped, tmp_path, monkeypatch):
+    held = ImageGroups(BY_NAME.items())
+    assert held["array[3]"] == "y"
+    assert "array[6]" not in held
+    assert len(held) == 6
+    assert not any(isinstance(each, str) and "array" in each for each in vars(held).values())
+    assert grouped.images["group"].tolist() == list("xxyyzz")
+    grouped.save(tmp_path)
+    manifest = json.loads((tmp_path / "global.json").read_text())
+    assert "groups" not in manifest
+    again = GlobalExplanation.load(tmp_path)
+    assert dict(again.groups) == BY_NAME
+    pd.testing.assert_frame_equal(again.by_group(), grouped.by_group())
+    # as it was saved before
+    content = GlobalExplanation._content
+    monkeypatch.setattr(
+        GlobalExplanation, "_content", lambda self: content(self) | {"groups": dict(self.groups)}
+    )
+    monkeypatch.setattr(saved_rows, "read_groups", lambda folder: {})
+    grouped.save(tmp_path)
+    old = GlobalExplanation.load(tmp_path)
+    pd.testing.assert_frame_equal(old.by_group(), grouped.by_group())
+
+
+def test_memory_of_many_groups():
+    count = 50_000
+    names = (f"/data/hospital/patient{i // 8:06d}/scan_{i:07d}.png" for i in range(count))
+    tracemalloc.start()
+    held = ImageGroups((name, f"p{i // 800}") for i, name in enumerate(names))
+    used = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert len(held) == count
+    assert used < 16 * count  # a dict takes 180 bytes an image

@@ -103,6 +103,7 @@ class ConceptAuditor(ConceptLearner):
         negatives: ImageSource | Mapping[str, ImageSource] | None = None,
         limit: int | None = None,
         seed: int = 0,
+        groups: Groups | None = None,
     ) -> CorrectedNetwork:
         """Return a network that no longer uses a concept as this layer holds it.
 
@@ -132,6 +133,8 @@ class ConceptAuditor(ConceptLearner):
             negatives: Their negatives, as `fit` took them.
             limit: At most this many images of each class, drawn at random with `seed`.
             seed: Seeds the draw.
+            groups: Which of the images are alike (of one patient, one scanner), as for
+                `explain_class`. Intervals of the report are then over groups.
 
         Returns:
             A module with the inputs and outputs of the network, and a `report`.
@@ -139,7 +142,8 @@ class ConceptAuditor(ConceptLearner):
         Raises:
             CavError: Before `fit`, when the weights have changed since, and for a concept that is
                 unknown, that the layer does not see, or that diagnostics advise not to use.
-            ExplanationError: For a value out of range, and for attributions without images.
+            ExplanationError: For a value out of range, and for attributions or groups without
+                images.
             ImageError: When images or labels cannot be read or do not fit each other.
             LayerError: For a layer without CAVs.
             ModelError: For a network that cannot be copied, or a class that it does not have.
@@ -148,22 +152,26 @@ class ConceptAuditor(ConceptLearner):
             SkippedImageWarning: When images are left out.
         """
         from vtcav.explainer.correction.correct import Labelled, correct_network
+        from vtcav.explainer.groups import group_pairs
         from vtcav.explainer.runs.labelled import labelled
+        from vtcav.results.tables.image_groups import ImageGroups
 
         self.check_cavs()
         settings = CorrectionSettings(layer, when, rounds, anyway, attributions)
-        if settings.attributions and images is None:
-            raise ExplanationError(
-                "attributions are compared in labelled images: give images, or leave out "
-                "attributions"
-            )
+        for name, asked in (("attributions", settings.attributions), ("groups", groups)):
+            if asked and images is None:
+                raise ExplanationError(
+                    f"{name} are of labelled images: give images, or leave out {name}"
+                )
         if settings.layer is not None:
             self.cavs.select([settings.layer])
         names = [concept] if isinstance(concept, str) else list(dict.fromkeys(concept))
         self.cavs.of_concepts(names)
         own = None
         if images is not None:
-            own = Labelled(*labelled(images, labels, self.model, limit=limit, seed=seed))
+            refs, classes = labelled(images, labels, self.model, limit=limit, seed=seed)
+            known_groups = ImageGroups(group_pairs((ref.name for ref in refs), groups))
+            own = Labelled(refs, classes, known_groups)
         known = self._examples
         if examples is not None:
             again = gather(examples, negatives, limit=limit, seed=seed)

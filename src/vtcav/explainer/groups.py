@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import TypeAlias
 
@@ -33,9 +33,18 @@ def groups_of(names: Iterable[str], groups: Groups | None) -> dict[str, str]:
         >>> groups_of(["scans/p1_a.png", "scans/p1_b.png", "scans/p2_a.png"], r"(p\d+)_")
         {'scans/p1_a.png': 'p1', 'scans/p1_b.png': 'p1', 'scans/p2_a.png': 'p2'}
     """
+    return dict(group_pairs(names, groups))
+
+
+def group_pairs(names: Iterable[str], groups: Groups | None) -> Iterator[tuple[str, str]]:
+    """Yield the name and the group of each image, as `groups_of`; none where there are no groups.
+
+    Raises:
+        ImageError: As `groups_of`.
+        DatasetError: As `groups_of`.
+    """
     if groups is None:
-        return {}
-    found = {}
+        return
     if isinstance(groups, str) and (table := _TABLES.fullmatch(groups)):
         groups = _column(*table.groups())
     for name in names:
@@ -45,8 +54,7 @@ def groups_of(names: Iterable[str], groups: Groups | None) -> dict[str, str]:
                 f"{name!r} has no group: expected "
                 + (f"{groups!r} in its name" if isinstance(groups, str) else "one for every image")
             )
-        found[name] = group
-    return found
+        yield name, group
 
 
 def _group(name: str, groups: Groups) -> str | None:

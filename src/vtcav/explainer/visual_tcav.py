@@ -12,7 +12,7 @@ from vtcav.explainer.by_hand import HandEraser
 from vtcav.explainer.concept_auditor import ConceptAuditor
 from vtcav.explainer.erasure import Targets
 from vtcav.explainer.forward_pass import ForwardPass
-from vtcav.explainer.groups import Groups, groups_of
+from vtcav.explainer.groups import Groups, group_pairs
 from vtcav.explainer.learning.example_passes import Pass
 from vtcav.explainer.one_image import OneImage, wanted_classes
 from vtcav.explainer.settings import DiscoverySettings, RankSettings
@@ -28,6 +28,7 @@ from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.provenance import Provenance
 from vtcav.results.ranking import Ranking
 from vtcav.results.tables.class_summary import resampled_means
+from vtcav.results.tables.image_groups import ImageGroups
 
 if TYPE_CHECKING:
     from vtcav.explainer.discovery.naming import DiscoveryHome
@@ -221,7 +222,7 @@ class VisualTCAV(ConceptAuditor):
         self.check_cavs()
         index = self.model.class_index(class_name)
         refs = collect(images, limit=limit, seed=seed)
-        by_name = groups_of((ref.name for ref in refs), groups)
+        by_name = ImageGroups(group_pairs((ref.name for ref in refs), groups))
         self.attributor.measure_precision_at(refs, index)
         task = ClassTask(self.attributor, strict, index, len(refs))
         done = compute_images(

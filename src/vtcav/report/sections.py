@@ -61,6 +61,14 @@ _ATTRIBUTIONS = {
     "corrected": "taken out", "n": "how many", "unraised": "left out", "before": "before",
     "after": "after", "change": "change", "low": "from", "high": "to", "note": "note",
 }  # fmt: skip
+_GROUPS = {
+    "group": "group", "quantity": "quantity", "concept": "concept", "n": "images",
+    "before": "before", "after": "after", "change": "change", "low": "from", "high": "to",
+}  # fmt: skip
+_TESTS = {
+    "quantity": "quantity", "concept": "concept", "groups": "groups", "n": "images",
+    "p_value": "p", "q_value": "q", "note": "note",
+}  # fmt: skip
 _DIFFERENCES = {
     "class_name": "class", "quantity": "quantity", "layer_a": "layer a", "layer_b": "layer b",
     "concept": "concept", "n": "images", "a": "a", "b": "b", "difference": "difference",
@@ -81,9 +89,12 @@ KINDS = {
             "correction_accuracy": _Table("Accuracy", _ACCURACY),
             "correction_effects": _Table("Fall of the logit when the concept is erased", _EFFECTS),
             "correction_attributions": _Table("Attribution to the true class", _ATTRIBUTIONS),
+            "correction_groups": _Table("By group", _GROUPS),
+            "correction_group_tests": _Table("Whether changes differ between groups", _TESTS),
         },
-        "“From” and “to” are a 95 % interval of the change, over images. The network may have "
-        "other ways to the same information: the effect that is left tells how much.",
+        "“From” and “to” are a 95 % interval of the change, over images or "
+        "groups of them. The network may have other ways to the same information: the effect that "
+        "is left tells how much.",
     ),
     "versus": _Kind(
         "Two networks side by side",

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
+from weakref import WeakMethod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ from vtcav.results.notebook.explanations import global_html, global_text
 from vtcav.results.provenance import Provenance
 from vtcav.results.rows import EffectRow, Row
 from vtcav.results.saved import ErasedNumbers, Names, read_best, read_columns, read_thumbnails
+from vtcav.results.tables import saved_rows
 from vtcav.results.tables.class_summary import (
     BOOTSTRAP,
     NEEDED,
@@ -42,8 +44,8 @@ from vtcav.results.tables.class_summary import (
     group_tests,
     pairs_of,
 )
+from vtcav.results.tables.image_groups import ImageGroups, with_groups
 from vtcav.results.tables.image_rows import PAIR, HeldRows, ImageRows, Pair
-from vtcav.results.tables.saved_rows import read_effect_rows, read_image_rows, write_image_tables
 from vtcav.results.tables.shapes import EFFECT_NUMBERS, by_image, json_text, printable
 from vtcav.results.verdicts import Verdict, verdicts
 
@@ -100,6 +102,8 @@ class GlobalExplanation:
 
     def __post_init__(self) -> None:
         freeze(*self.thumbnails.values())
+        groups = ImageGroups.named(self.groups, WeakMethod(self._image_parts))
+        object.__setattr__(self, "groups", groups)
 
     @property
     def _attribution_rows(self) -> ImageRows:
@@ -180,7 +184,7 @@ class GlobalExplanation:
 
     @property
     def images(self) -> pd.DataFrame:
-        """Every image listed: image, used, reason (why not), probability, predicted_class."""
+        """Every image: image, used, reason (why not), probability, predicted_class; its group."""
         import pandas as pd
 
         table: pd.DataFrame = pd.concat(self._image_parts(), ignore_index=True)
@@ -192,15 +196,14 @@ class GlobalExplanation:
 
         # each image once, also where two have one name
         step = len(self.layers) * len(self.concepts)
-        known = ["image", "probability", "predicted_class"]
         used = pd.DataFrame()
-        for rows in self._attribution_rows.every(step, known):
+        for rows in self._attribution_rows.every(step, [_IMAGES[0], *_IMAGES[3:]]):
             used = rows.assign(used=True, reason="")[_IMAGES]
-            yield used
+            yield with_groups(used, self.groups)
         if self.skipped:
             lost = [(skip.name, False, skip.reason) for skip in self.skipped]
             left = pd.DataFrame(lost, columns=_IMAGES[:3])
-            yield pd.concat([used[:1], left])[1:]
+            yield with_groups(pd.concat([used[:1], left])[1:], self.groups)
 
     @property
     def predicted_otherwise(self) -> int:
@@ -363,7 +366,7 @@ class GlobalExplanation:
         }
         count = self.used + len(self.skipped)
         images = self._image_parts() if self._attribution_rows.on_disk else iter([self.images])
-        write_image_tables(folder, rows, images, count, csv)
+        saved_rows.write_image_tables(folder, rows, images, count, csv)
         write_table(folder / "global_summary", self.summary())
         write_table(folder / "global_resampled", self._resampled)
         arrays = numbered(self.thumbnails, self.concepts)
@@ -385,7 +388,6 @@ class GlobalExplanation:
             "layers": self.layers,
             "concepts": self.concepts,
             "best_layers": dict(self.best_layers),
-            "groups": dict(self.groups),
             "skipped": [asdict(skip) for skip in self.skipped],
             "summary": records(self.summary()),
             "effects": records(self.class_effects()),
@@ -417,10 +419,12 @@ class GlobalExplanation:
                 skipped=data.skipped,
                 thumbnails=read_thumbnails(stored, data.concepts),
                 provenance=Provenance.read(manifest.get("provenance")),
-                _rows=read_image_rows(folder, "global_attributions", _ROW, names),
+                _rows=saved_rows.read_image_rows(folder, "global_attributions", _ROW, names),
                 _resampled=_named_draws(read_columns(folder, "global_resampled", columns, names)),
-                _effects=read_effect_rows(folder, "global_effects", EffectRow._fields, names),
-                groups=data.groups,
+                _effects=saved_rows.read_effect_rows(
+                    folder, "global_effects", EffectRow._fields, names
+                ),
+                groups=data.groups or saved_rows.read_groups(folder),
                 best_layers=read_best(data.best_layers, data.layers, data.concepts),
                 erased=tuple(
                     ErasedPicture.read(numbers, stored, f"erased/{i}/")
@@ -436,7 +440,7 @@ class _Saved(Saved):
     concepts: Names
     skipped: tuple[Skipped, ...]
     best_layers: Mapping[str, str] = Field(default_factory=dict)
-    groups: Mapping[str, str] = Field(default_factory=dict)
+    groups: Mapping[str, str] = Field(default_factory=dict)  # of older files
     erased: tuple[ErasedNumbers, ...] = ()
 
 

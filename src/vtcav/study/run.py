@@ -302,7 +302,7 @@ class _Run:
             "correction",
             "correct",
             f"Taking {', '.join(spec.concepts)} out of the network",
-            [self.learned, asdict(spec), classes, content(refs)],
+            [self.learned, asdict(spec), classes, content(refs), *self._groups(refs)],
             lambda folder: CorrectedNetwork.load(folder, self.explainer.model),
             lambda: self.explainer.correct(
                 spec.concepts,
@@ -317,6 +317,7 @@ class _Run:
                 negatives={name: paths(sources.negatives) for name, sources in given.items()},
                 limit=options.limit,
                 seed=options.seed,
+                groups=self.study.groups,
             ),
         )
 

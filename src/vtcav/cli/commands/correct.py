@@ -19,6 +19,7 @@ _ACCURACY = "class_name: class, shown, n: images, before, after, change, low, hi
 _EFFECTS = (
     "class_name: class, concept, corrected, n: images, before, after, change, low, high, relative"
 )
+_GROUPS = "group, quantity, concept, n: images, before, after, change, low, high"
 _ATTRIBUTIONS = (
     "class_name: class, shown, layer, concept, corrected, n: images, unraised: left out, before, "
     "after, change, low, high, note"
@@ -36,6 +37,7 @@ def add_options(command: Parser) -> None:
         "table (CSV, TSV, Parquet) of paths and labels",
     )
     command.add_settings(CorrectionSettings)
+    command.add_groups()
     command.add_settings(ErasureSettings, "fill")
     command.add_explainer("the correction, tables and figure")
 
@@ -48,7 +50,9 @@ def run(arguments: Arguments) -> None:
     fixed = explainer.correct(
         arguments.concept,
         images=arguments.images,
-        **arguments.chosen("layer", "when", "rounds", "anyway", "attributions", "limit", "seed"),
+        **arguments.chosen(
+            "layer", "when", "rounds", "anyway", "attributions", "limit", "seed", "groups"
+        ),
     )
     report, output = fixed.report, arguments.output
     if output is not None:
@@ -58,6 +62,8 @@ def run(arguments: Arguments) -> None:
         if arguments.images is not None:
             print_frame("Accuracy", report.accuracy, _ACCURACY)
             print_frame("Effect in logits of erasing the concept", report.effects, _EFFECTS)
+        if report.grouped:
+            print_frame("By group", report.by_group(), _GROUPS)
         if arguments.attributions:
             print_frame("Attribution to the true class", report.attributions, _ATTRIBUTIONS)
         for sentence in report.findings():
@@ -65,6 +71,7 @@ def run(arguments: Arguments) -> None:
     where = None if output is None else str(output.resolve())
     tables = {"accuracy": report.accuracy, "effects": report.effects}
     tables |= {"attributions": report.attributions}
+    tables |= {"groups": report.by_group(), "group_tests": report.group_tests()}
     lines = ["Nothing was written; -o FOLDER keeps the correction."]
     if where is not None:
         load = f"Load it: vtcav.CorrectedNetwork.load({where!r}, network)"

@@ -8,7 +8,9 @@ from math import nan
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 from vtcav.files.schema import Column
+from vtcav.method.clusters import mean_estimate
 from vtcav.method.significance import student_interval
+from vtcav.results.effect_tables import GROUP
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +55,10 @@ _TABLE = [*_KEYS, "n", "unraised", *_NUMBERS[1:], "relative", "note"]
 
 
 def compared(group: pd.DataFrame, before: str, after: str) -> dict[str, Any]:
-    """Return the means of two columns, and their difference with its 95 % interval."""
+    """Return the means of two columns, and their difference with its 95 % interval.
+
+    It is over images, or over groups of them where the table has these.
+    """
     n = len(group)
     if not n:
         return {"n": 0, **dict.fromkeys(_NUMBERS[1:], nan)}
@@ -61,6 +66,8 @@ def compared(group: pd.DataFrame, before: str, after: str) -> dict[str, Any]:
     change, low, high = (
         student_interval(second - first) if n > 1 else (float(second[0] - first[0]), nan, nan)
     )
+    if GROUP in group:
+        low, high = mean_estimate(second - first, group[GROUP].tolist()).interval()
     means = {"before": float(first.mean()), "after": float(second.mean())}
     return {"n": n, **means, "change": change, "low": low, "high": high}
 

@@ -29,6 +29,7 @@ from vtcav.method.erasure.region import SEEN, below_seen
 from vtcav.models.base import Model
 from vtcav.models.classifier import Classifier
 from vtcav.results.bank.cav_bank import CavBank
+from vtcav.results.tables.image_groups import with_groups
 
 _NO_PLACES = "what a correction takes out is not in these CAVs: fit again, with a fill"
 
@@ -39,10 +40,12 @@ class Labelled(NamedTuple):
     Attributes:
         refs: The images, under names that differ.
         classes: The index of each one's class.
+        groups: The group of each image by its name; empty where every image is its own.
     """
 
     refs: Sequence[ImageRef]
     classes: Sequence[int]
+    groups: Mapping[str, str]
 
 
 def correct_network(
@@ -207,13 +210,14 @@ def _measured(
     classes = {ref.name: label for ref, label in zip(images.refs, images.classes, strict=True)}
     task = CorrectedTask(attributor, False, fixed, classes)
     done = compute_images(task, images.refs, shown=progress)
-    fixed.report = replace(fixed.report, skipped=tuple(done.skipped), _rows=done.rows().frame())
+    rows = with_groups(done.rows().frame(), images.groups)
+    fixed.report = replace(fixed.report, skipped=tuple(done.skipped), _rows=rows)
     if attributions:
         own = AttributedTask(attributor, False, fixed, classes)
         own.before.measure_precision_at(images.refs, images.classes[0])
         read = [ref for ref in images.refs if ref.name not in {s.name for s in done.skipped}]
         rows = compute_images(own, read, shown=progress).rows().frame()
-        fixed.report = replace(fixed.report, _attributions=rows)
+        fixed.report = replace(fixed.report, _attributions=with_groups(rows, images.groups))
     return fixed
 
 

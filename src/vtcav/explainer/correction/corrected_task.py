@@ -45,6 +45,7 @@ def corrected_classifier(model: Model, fixed: CorrectedNetwork) -> Classifier:
         layouts={INSIDE + name: layout for name, layout in model.layouts.items()},
         task=model.task,
         output=model.output,
+        score=model.score,
         runtime="torch",
     )
 

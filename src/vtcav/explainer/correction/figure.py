@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from vtcav.explainer.correction.attributions import ALL, WITH
+from vtcav.explainer.correction.groups import ACCURACY
 from vtcav.results.figures.lettering import shorten
 from vtcav.results.figures.page import MARGIN, Page, own_style, show_axis
 from vtcav.results.figures.palette import BLUE, MUTED
@@ -49,6 +50,8 @@ class _Report(Protocol):
     @property
     def attributions(self) -> pd.DataFrame: ...
 
+    def by_group(self) -> pd.DataFrame: ...
+
 
 @own_style()
 def plot_correction(report: _Report, figure: Figure) -> Figure:
@@ -65,6 +68,7 @@ def plot_correction(report: _Report, figure: Figure) -> Figure:
     notes: list[str] = []
     for what, read, row_name, table in (
         ("accuracy", _NOTES, _of_class, _accuracies(report.accuracy)),
+        ("accuracy", "", _of_group, _by_group(report.by_group())),
         ("effect (logits)", "", _of_concept, report.effects),
         ("attribution", _SHARES, _at_layer, _shares(report.attributions)),
     ):
@@ -93,6 +97,11 @@ def _accuracies(table: pd.DataFrame) -> pd.DataFrame:
     return table[(table["class_name"] == "") | (table["shown"] != ALL)]
 
 
+def _by_group(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the accuracy of each group, to be drawn as that of a class is."""
+    return table[table["quantity"] == ACCURACY].assign(class_name=table["group"])
+
+
 def _shares(table: pd.DataFrame) -> pd.DataFrame:
     """Return attributions to be drawn: over all classes, where there is one before or after."""
     own = table[(table["class_name"] == "") & (table["shown"] == WITH)]
@@ -118,6 +127,10 @@ def _at_layer(row: dict[Any, Any]) -> str:
 
 def _of_class(row: dict[Any, Any]) -> str:
     return f"{row['class_name'] or 'all classes'}, {row['shown']} (n = {row['n']})"
+
+
+def _of_group(row: dict[Any, Any]) -> str:
+    return f"group {row['group']} (n = {row['n']})"
 
 
 def _of_concept(row: dict[Any, Any]) -> str:

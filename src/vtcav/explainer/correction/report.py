@@ -16,10 +16,12 @@ from vtcav.explainer.correction.attributions import (
     compared_attributions,
     relative,
 )
+from vtcav.explainer.correction.groups import changes_by_group, group_sentences, tests_of_groups
 from vtcav.explainer.settings import When
 from vtcav.files.manifest import read_table, records, write_table
 from vtcav.files.schema import Column, Saved, checked, checked_table
 from vtcav.images.references import Skipped
+from vtcav.results.effect_tables import GROUP
 from vtcav.results.provenance import Provenance
 from vtcav.results.tables.shapes import json_text
 from vtcav.results.words import count, value
@@ -195,6 +197,28 @@ class CorrectionReport:
         return self._attributions.copy()
 
     @property
+    def grouped(self) -> bool:
+        """Whether the images come in groups, over which intervals are then."""
+        return GROUP in self._rows
+
+    def by_group(self) -> pd.DataFrame:
+        """Return accuracy and effects before and after for each group of images.
+
+        Columns: group, quantity ("accuracy" or "effect"), concept (of an effect), n (images),
+        before, after, change, low and high (95 % interval of the change, over the images of the
+        group). Without groups there are no rows.
+        """
+        return changes_by_group(self._rows)
+
+    def group_tests(self) -> pd.DataFrame:
+        """Return whether changes differ between the groups of images.
+
+        Columns: quantity, concept, groups (of at least two images), n (their images), p_value (rank
+        test of Kruskal and Wallis), q_value (adjusted for the table), note.
+        """
+        return tests_of_groups(self._rows)
+
+    @property
     def unchanged(self) -> dict[str, Any]:
         """Images that do not show the concept: how many there are, and what changes for them.
 
@@ -245,6 +269,7 @@ class CorrectionReport:
         tables = {"accuracy": self.accuracy, "effects": self.effects, "images": self._rows}
         # also where they are empty, so that none of an earlier correction stays in a folder
         tables |= {"attributions": self.attributions, "image_attributions": self.image_attributions}
+        tables |= {"groups": self.by_group(), "group_tests": self.group_tests()}
         return {f"correction_{name}": table for name, table in tables.items()}
 
     def write(self, folder: Path) -> dict[str, Any]:
@@ -267,7 +292,8 @@ class CorrectionReport:
         saved = checked(_Saved, data)
         rows = read_table(folder / "correction_images")
         if len(rows):
-            rows = checked_table(rows, "correction_images", _COLUMNS, {})
+            group = {GROUP: Column(str)} if GROUP in rows else {}
+            rows = checked_table(rows, "correction_images", _COLUMNS | group, {})
         attributions = None
         if saved.attributed:
             name = "correction_image_attributions"
@@ -329,6 +355,8 @@ def _sentences(report: CorrectionReport) -> Iterator[str]:
             f"{row['before']:.2f} before, {row['after']:.2f} after{_classes(own, '.2f')}."
         )
     yield from _of_attributions(report)
+    if report.grouped:
+        yield from group_sentences(report.images)
     found = report.unchanged
     if found["images"]:
         yield (

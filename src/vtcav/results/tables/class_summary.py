@@ -43,7 +43,10 @@ def resampled_means(
 
 
 def pairs_of(
-    rows: ImageRows, columns: Sequence[str], groups: Mapping[str, str], layer: str | None = None
+    rows: ImageRows,
+    columns: Sequence[str],
+    groups: Mapping[str, str],
+    layer: str | None = None,
 ) -> Iterator[tuple[Pair, pd.DataFrame]]:
     """Yield the rows of each layer and concept, with the images' groups where there are any.
 
@@ -53,9 +56,7 @@ def pairs_of(
         groups: The group of each image by its name; empty where every image is its own.
         layer: The only layer; None for all.
     """
-    wanted = list(dict.fromkeys([*columns, "image"])) if groups else columns
-    for pair, table in rows.by_pair(wanted, layer):
-        yield pair, table.assign(**{GROUP: table["image"].map(groups)}) if groups else table
+    yield from rows.by_pair(columns, layer, groups)
 
 
 def class_summary(
@@ -161,7 +162,7 @@ def group_tests(pairs: Iterable[tuple[Pair, pd.DataFrame]], value: str) -> pd.Da
         elif np.isnan(np.concatenate(parts)).any():
             row["note"] = NO_VALUES
         elif np.ptp(np.concatenate(parts)) == 0:
-            row["note"] = ALL_EQUAL
+            row["note"] = ONE_VALUE
         else:
             row["p_value"] = float(kruskal(*parts).pvalue)
         found.append(row)
@@ -172,6 +173,7 @@ def group_tests(pairs: Iterable[tuple[Pair, pd.DataFrame]], value: str) -> pd.Da
 
 FEW_GROUPS = "fewer than two groups of at least two images"
 NO_VALUES = "some images have no value"
+ONE_VALUE = "all images have the same value"
 
 
 def _note(notes: pd.Series[str], n: int, *, no_effect: bool) -> str:

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from vtcav.results.effect_tables import GROUP
+from vtcav.results.tables.image_groups import with_groups
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -45,13 +48,17 @@ class ImageRows(ABC):
 
     @abstractmethod
     def by_pair(
-        self, columns: Sequence[str], layer: str | None = None
+        self,
+        columns: Sequence[str],
+        layer: str | None = None,
+        groups: Mapping[str, str] | None = None,
     ) -> Iterator[tuple[Pair, pd.DataFrame]]:
         """Yield the rows of each layer and concept, which come in the order of their first rows.
 
         Args:
             columns: The columns that are needed.
             layer: The only layer; None for all.
+            groups: The groups of the images, which become a column of their own; None for none.
         """
 
     def every(self, step: int, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
@@ -111,11 +118,16 @@ class HeldRows(ImageRows):
         yield self.frame(columns)
 
     def by_pair(
-        self, columns: Sequence[str], layer: str | None = None
+        self,
+        columns: Sequence[str],
+        layer: str | None = None,
+        groups: Mapping[str, str] | None = None,
     ) -> Iterator[tuple[Pair, pd.DataFrame]]:
         """Yield the rows of each layer and concept."""
         table = self._table if layer is None else self._table[self._table["layer"] == layer]
         for (at, concept), rows in table.groupby(PAIR, sort=False):
+            if groups:
+                rows, columns = with_groups(rows, groups), [*dict.fromkeys([*columns, GROUP])]
             yield (str(at), str(concept)), rows[list(columns)].reset_index(drop=True)
 
 

@@ -13,9 +13,10 @@ from pyarrow import parquet
 from vtcav.errors import warn
 from vtcav.files.csv_text import write_csv
 from vtcav.files.manifest import write_table
-from vtcav.results.effect_tables import checked_effects, read_effects
+from vtcav.results.effect_tables import GROUP, checked_effects, read_effects
 from vtcav.results.saved import check_order
 from vtcav.results.tables import stored_rows
+from vtcav.results.tables.image_groups import ImageGroups
 from vtcav.results.tables.image_rows import HeldRows, ImageRows
 from vtcav.results.tables.shapes import checked_attributions, read_attributions
 from vtcav.results.tables.stored_rows import StoredRows
@@ -113,6 +114,24 @@ def read_image_rows(
     if sum(map(len, left)):
         check_order(left[0], name, **names)
     return stored
+
+
+def read_groups(folder: str | Path) -> Mapping[str, str]:
+    """Return the groups of the images of a saved explanation; empty where there are none.
+
+    Raises:
+        ValueError: When the table of images is damaged.
+    """
+    path = Path(folder) / "global_images.parquet"
+    if not path.exists() or GROUP not in parquet.read_schema(path).names:
+        return {}
+
+    def pairs() -> Iterator[tuple[str, str]]:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(columns=["image", GROUP]):
+                yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+    return ImageGroups(pairs())
 
 
 def read_effect_rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ from pyarrow import parquet
 
 from vtcav.errors import ExplanationError
 from vtcav.method.significance import PValueCounts
+from vtcav.results.effect_tables import GROUP
+from vtcav.results.tables.image_groups import with_groups
 from vtcav.results.tables.image_rows import PAIR, ImageRows, Pair, places_of_pairs
 
 if TYPE_CHECKING:
@@ -96,13 +98,19 @@ class StoredRows(ImageRows):
                         yield table[wanted]
 
     def by_pair(
-        self, columns: Sequence[str], layer: str | None = None
+        self,
+        columns: Sequence[str],
+        layer: str | None = None,
+        groups: Mapping[str, str] | None = None,
     ) -> Iterator[tuple[Pair, pd.DataFrame]]:
         """Yield the rows of each layer and concept, which are sorted by these in a file first."""
+        read = [*PAIR, *columns, *(["image"] if groups else [])]
         with tempfile.TemporaryFile() as file:
-            sorted_ = _PairFile(file, columns)
-            for batch in self.batches(list(dict.fromkeys([*PAIR, *columns]))):
-                sorted_.add(batch if layer is None else batch[batch["layer"] == layer])
+            sorted_ = _PairFile(file, [*columns, *([GROUP] if groups else [])])
+            for batch in self.batches(list(dict.fromkeys(read))):
+                own = batch if layer is None else batch[batch["layer"] == layer]
+                # the names of all images would not fit into memory, their groups do
+                sorted_.add(with_groups(own, groups or {}))
             for pair in sorted_.pairs:
                 yield pair, sorted_.rows(pair)
 
