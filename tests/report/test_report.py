@@ -8,6 +8,7 @@ import math
 import re
 import zlib
 from dataclasses import replace
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -344,6 +345,16 @@ def test_report_of_a_folder_is_that_of_its_results(study, saved):
     assert path == saved / "report.html"
     expected = build_report(study.local[:2], study.global_, study.diagnostics, title="t")
     assert path.read_text(encoding="utf-8") == expected
+
+
+def test_a_page_without_a_title_has_network_classes_and_date(study, saved):
+    page = Page(write_report(saved).read_text(encoding="utf-8"))
+    network = study.global_[0].provenance.model["network"].split(" (")[0]
+    names = [explained.class_name for explained in study.global_]
+    assert f"{network}: {' and '.join(names)}" in page.text
+    assert str(datetime.now(UTC).astimezone().year) in page.text
+    one = Page(build_report(study.local[:1])).text
+    assert f"{network}: {Path(IMAGE).name}" in one
 
 
 def test_command_writes_the_report(saved, tmp_path, capsys):

@@ -107,6 +107,15 @@ def test_regions_elsewhere_that_do_more_are_no_sign_of_use():
     assert verdict(**SMALL | small | {"q_value": NAN}).kind == "cannot be told"
 
 
+@pytest.mark.parametrize(
+    "changes", [{"drop_low": -0.1}, {"fill_low": 0.0}, {"drop": -3.9, "share": -0.78}]
+)
+def test_an_effect_that_may_be_zero_is_not_used(changes):
+    found = verdict(**changes)
+    assert found.kind == "cannot be told"
+    assert "its effect may be 0" in found.sentence
+
+
 def test_zero_has_no_sign():
     found = verdict(**SMALL | {"drop": -0.001, "drop_low": -0.002, "drop_high": 0.001})
     assert "-0" not in found.sentence

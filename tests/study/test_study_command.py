@@ -365,12 +365,14 @@ def test_init_says_what_it_does_not_find(tmp_path, capsys):
 
 def test_a_study_ends_with_its_report(place, capsys):
     pytest.importorskip("jinja2")
-    edit(place, "report: false\n", "")
+    edit(place, "report: false\n", "title: Are zebras striped?\n")
     edit(place, "classes:\n  a/b: pictures\n  ../x: pictures/0.png\n", "")
     command("run", str(place / "study.yaml"), "--quiet")
     page = place / "out" / "report.html"
     assert f"Report: {page}" in capsys.readouterr().out
     assert "photo" in page.read_text("utf-8")
+    assert "<title>Are zebras striped?</title>" in page.read_text("utf-8")
+    assert "Are zebras striped?" in write_report(place / "out").read_text("utf-8")
 
 
 # -- limits -----------------------------------------------------------------------------------

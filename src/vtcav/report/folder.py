@@ -24,7 +24,8 @@ def write_report(
             (`diagnostics.json`), errors, corrections and comparisons of two networks, at any depth;
             hidden folders are left out.
         output: The file to write, replaced if it exists; None for `report.html` in the folder.
-        title: The title of the page; None for the folder's name.
+        title: The title of the page; None for the study's, or the network and the classes or
+            images.
 
     Returns:
         The path of the file.
@@ -55,12 +56,13 @@ def write_report(
             f"expected the diagnostics of one study in {str(folder)!r}, found {len(diagnosed)}: "
             f"{places}; report on each study's folder by itself"
         )
+    study = _study(folder)
     page = build_report(
         map(LocalExplanation.load, images),
         list(map(GlobalExplanation.load, classes)),
         Diagnostics.load(diagnosed[0]) if diagnosed else None,
-        folder.resolve().name if title is None else title,
-        _limits(folder),
+        title or study.get("study", {}).get("title"),
+        study.get("limits", []),
         sections,
     )
     output = folder / "report.html" if output is None else Path(output)
@@ -72,12 +74,11 @@ def write_report(
     return output
 
 
-def _limits(folder: Path) -> list[dict[str, Any]]:
-    """Return what became of the limits of the study in a folder; none without a study."""
+def _study(folder: Path) -> dict[str, Any]:
+    """Return what is kept of the study in a folder; nothing without a study."""
     if not (folder / "study.json").is_file():
-        return []
-    found: list[dict[str, Any]] = load_manifest(folder, "study", "study").get("limits", [])
-    return found
+        return {}
+    return load_manifest(folder, "study", "study")
 
 
 def _saved(folder: Path, kind: str) -> list[Path]:

@@ -24,6 +24,7 @@ from vtcav.report.charts import axis, in_words
 from vtcav.report.classes import ClassPart, class_part
 from vtcav.report.concepts import concept_parts
 from vtcav.report.groups import group_section
+from vtcav.report.heading import heading, today
 from vtcav.report.images import ImagePart, image_part
 from vtcav.report.methods import CITATION, methods, provenance_text
 from vtcav.report.overview import overview
@@ -45,7 +46,7 @@ def build_report(
     local: Iterable[LocalExplanation] = (),
     global_: Sequence[GlobalExplanation] = (),
     diagnostics: Diagnostics | None = None,
-    title: str = "Concepts of an image classifier",
+    title: str | None = None,
     limits: Sequence[Mapping[str, Any]] = (),
     sections: Sequence[Section] = (),
 ) -> str:
@@ -57,7 +58,7 @@ def build_report(
         global_: Explained classes.
         diagnostics: How far the concepts can be trusted; without them the report says that this is
             not known.
-        title: The title of the page.
+        title: The title of the page; None for the network and the classes, or images.
         limits: What became of the limits of a study, as `LimitOutcome.to_dict` gives it.
         sections: Wrong predictions, corrections and second networks.
 
@@ -84,8 +85,10 @@ def build_report(
     sources += ["diagnostics"] * len(diagnosed)
     added = [provenance for part in sections for provenance in part.provenances]
     sources += [part.title.lower() for part in sections for _ in part.provenances]
+    known = explained + diagnosed + added
     page = templates.get_template("page.html.jinja").render(
-        **frame(title),
+        **frame(title or heading(known, names, [image.name for image in images])),
+        date=today(),
         **_charts(parts),
         **_viewer(images),
         overview=overview(parts, images, trust, explained + diagnosed)
@@ -96,7 +99,7 @@ def build_report(
         concept_parts=concept_parts(thumbnails, diagnosed + explained, diagnostics, trust),
         diagnostics=diagnostics,
         methods=methods(explained, parts, len(images), diagnosed) if explained else [],
-        provenance=provenance_text(sources, explained + diagnosed + added),
+        provenance=provenance_text(sources, known),
         citation=CITATION,
     )
     # A name may hold half a letter (a lone surrogate), which UTF-8 cannot encode.

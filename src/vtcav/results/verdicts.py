@@ -251,6 +251,8 @@ def _doubt(row: dict[Any, Any], small: float) -> str:
         return "the answer depends on how its region is filled in"
     largest = max(abs(low), abs(high)) / scale
     if _beyond_chance(row):
+        if abs(_size(row)) >= small and low <= 0 <= high:
+            return "its effect may be 0, as the interval shows; more images would tell"
         return ""
     if isnan(row["q_value"]):
         compared = "it was not compared with regions elsewhere; placebos would tell"

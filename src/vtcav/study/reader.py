@@ -440,6 +440,7 @@ _KEYS: dict[str, Any] = {
     "peers": (listed(f"a list among {', '.join(METHODS)}", *METHODS), None),
     "formats": (listed(f"a list among {', '.join(FORMATS)}", *FORMATS), None),
     "report": (taking(Flag()), None),
+    "title": (taking(Text("the title of the report")), None),
     "output": (taking(Text("the path of a folder for the results")), ...),
 }
 _STUDY = create_model("Study", __base__=_Part, **_KEYS)

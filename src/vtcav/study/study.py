@@ -55,6 +55,7 @@ class Study:
         peers: Methods to compute beside Visual-TCAV.
         formats: Of the summary table.
         report: Whether to write the page.
+        title: Its title; None for the network and the classes.
         base: The folder that paths are relative to.
         file: The study file.
         lines: The line of each key in the file.
@@ -79,6 +80,7 @@ class Study:
     peers: tuple[str, ...] = ()
     formats: tuple[str, ...] = ("csv", "parquet")
     report: bool = True
+    title: str | None = None
     base: Path = field(default=Path(), compare=False)
     file: str = field(default="", compare=False)
     lines: Mapping[str, int] = field(default_factory=dict, compare=False, repr=False)
@@ -139,6 +141,7 @@ class Study:
             "peers": self.peers or None,
             "formats": self.formats,
             "report": self.report,
+            "title": self.title,
             "output": self.output,
         }
         whole: dict[str, Any] = json.loads(json.dumps(data, default=asdict))

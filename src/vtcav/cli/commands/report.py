@@ -19,7 +19,7 @@ def add_options(command: Parser) -> None:
     """Add the options."""
     command.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of the results")
     command.add_output("default: report.html in the folder", metavar="FILE")
-    command.option("--title", "title of the page (default: the name of the folder)")
+    command.option("--title", "title of the page (default: the study's, or network and classes)")
     command.add_shared(quiet="")
 
 
