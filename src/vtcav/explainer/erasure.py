@@ -264,14 +264,17 @@ class Eraser:
                 note=_note(seen, area, scores[0, t] - mean[t], abs(spread[t])),
             )
 
+    def without(self, x: Tensor, H: Tensor) -> Tensor:
+        """Return images [n, 3, H, W] with their regions [n, H, W] filled in, in the first way."""
+        return self._filled(x, H, self._fills[0])
+
     def _pictures(self, x: Tensor, regions: Regions, erasure: _Erasure) -> Tensor:
         """Return the image [1, 3, H, W] filled in each way, and in the first at every placebo."""
-        H, fill = regions.H[erasure.n, erasure.k], erasure.fills[0]
+        H = regions.H[erasure.n, erasure.k]
         own = [self._filled(x, H[None], fill) for fill in erasure.fills]
         every = regions.H[erasure.n].amax(0)
         placebos = _placebos(H, every, regions.chance[erasure.n], erasure.placebos)
-        elsewhere = self._filled(x.expand(len(placebos), *x.shape[1:]), placebos, fill)
-        return torch.cat([*own, elsewhere])
+        return torch.cat([*own, self.without(x.expand(len(placebos), *x.shape[1:]), placebos)])
 
     def _filled(self, x: Tensor, H: Tensor, fill: Fill) -> Tensor:
         """Return images filled in; a second input stays as it is."""

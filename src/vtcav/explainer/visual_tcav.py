@@ -242,7 +242,7 @@ class VisualTCAV(ConceptAuditor):
             _rows=done.rows(),
             _resampled=resampled_means(self.cavs, done.sums, done.used),
             _effects=effects,
-            erased=erased_examples(self.attributor, refs, effects, index),
+            erased=erased_examples(self.attributor, refs, effects),
             best_layers=self.cavs.best_layers,
             groups=by_name,
         )

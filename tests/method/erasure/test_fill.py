@@ -50,6 +50,16 @@ def test_convolution_is_the_literal_one(picture):
     np.testing.assert_allclose(found.numpy(), literal_convolution(x, H), atol=1e-10)
 
 
+@pytest.mark.parametrize("fill", ["convolution", "blur"])
+def test_a_picture_is_filled_as_it_is_alone(picture, fill):
+    x, H = (torch.tensor(a)[None] for a in picture)
+    pictures, regions = torch.cat([x, x.flip(3), x]), torch.cat([H, H.flip(2), 0 * H])
+    found = filled(pictures, regions, fill)
+    assert torch.equal(found[:1], filled(x, H, fill))
+    assert torch.equal(found[1:2], filled(x.flip(3), H.flip(2), fill))
+    assert torch.equal(found[2:], x)
+
+
 @pytest.mark.parametrize("fill", FILLS)
 def test_what_is_outside_stays_to_the_last_bit(picture, fill):
     x, H = (torch.tensor(a, dtype=torch.float32)[None] for a in picture)

@@ -1,6 +1,7 @@
 """Regions of concepts, and their placebos."""
 
 import torch
+from torch.nn.functional import max_pool2d, pad
 
 from vtcav.method.erasure.region import (
     elsewhere,
@@ -18,6 +19,13 @@ def test_grown_is_the_square_around_every_pixel():
     assert grown(H, 2)[0, 0, 2:7, 2:7].all()
     assert grown(H, 2).sum() == 25
     assert torch.equal(grown(H, 0), H)
+
+
+def test_growing_is_max_pooling():
+    H = (torch.rand(2, 3, 17, 12, generator=torch.Generator().manual_seed(0)) > 0.97).float()
+    for pixels in (1, 3, 20):
+        padded = pad(H, [pixels] * 4)
+        assert torch.equal(grown(H, pixels), max_pool2d(padded, 2 * pixels + 1, 1))
 
 
 def test_layers_that_do_not_see_a_concept_count_for_nothing():

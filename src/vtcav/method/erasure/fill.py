@@ -22,6 +22,8 @@ __all__ = ["FILLS", "Fill", "filled", "others"]
 Fill: TypeAlias = FillName | Callable[[Tensor, Tensor], Tensor]
 """How a region is filled: by name, or a callable of x [n, c, H, W] and H [n, 1, H, W]."""
 
+Box: TypeAlias = tuple[slice, ...]
+
 SIGMA = 0.1
 _FLOOR = 1e-4
 
@@ -72,12 +74,19 @@ def _mean(x: Tensor, H: Tensor) -> Tensor:
 
 
 def _convolution(x: Tensor, H: Tensor) -> Tensor:
-    keep = 1 - H
-    return (_blurred(x * keep) + _FLOOR * _mean(x, H)) / (_blurred(keep) + _FLOOR)
+    def content(x: Tensor, H: Tensor, box: Box) -> Tensor:
+        keep = 1 - H
+        outside = _FLOOR * _mean(x, H)[box]
+        return (_blurred(x * keep, box) + outside) / (_blurred(keep, box) + _FLOOR)
+
+    return _in_boxes(x, H, content)
 
 
 def _blur(x: Tensor, H: Tensor) -> Tensor:
-    return _blurred(x) / _blurred(torch.ones_like(H))
+    def content(x: Tensor, H: Tensor, box: Box) -> Tensor:
+        return _blurred(x, box) / _blurred(torch.ones_like(H), box)
+
+    return _in_boxes(x, H, content)
 
 
 FILLS: dict[FillName, Callable[[Tensor, Tensor], Tensor]] = {
@@ -89,19 +98,41 @@ FILLS: dict[FillName, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def _blurred(x: Tensor) -> Tensor:
-    """Return x [n, c, H, W] blurred with a Gaussian of a tenth of the shorter side, 0 outside.
+def _in_boxes(x: Tensor, H: Tensor, content: Callable[[Tensor, Tensor, Box], Tensor]) -> Tensor:
+    """Return pictures with other content in the box around each one's region.
 
-    A volume is blurred across its slices by a tenth of their number.
+    Args:
+        x: Pictures [n, c, H, W].
+        H: Regions [n, 1, H, W].
+        content: Returns that of a box, of one picture and its region.
+    """
+    found = x.clone()
+    for n in H.flatten(1).any(1).nonzero().flatten().tolist():
+        one, inside = slice(n, n + 1), H[n, 0] > 0
+        box = one, slice(None), *map(_stretch, range(inside.ndim), [inside] * inside.ndim)
+        found[box] = content(x[one], H[one], (slice(None), *box[1:]))
+    return found
+
+
+def _stretch(axis: int, inside: Tensor) -> slice:
+    """Return the stretch of an axis that a region [H, W] lies in."""
+    at = inside.movedim(axis, 0).flatten(1).any(1).nonzero()
+    return slice(int(at[0]), int(at[-1]) + 1)
+
+
+def _blurred(x: Tensor, box: Box) -> Tensor:
+    """Return a box of x [n, c, H, W] blurred with a Gaussian of a tenth of the shorter side.
+
+    Outside of x there is 0. A volume is blurred across its slices by a tenth of their number.
     """
     sigma = SIGMA * min(x.shape[-2:])
     rows, columns = (_gaussian(side, sigma).to(x) for side in x.shape[-2:])
     # as matrix products, which are faster than wide depthwise convolutions
-    blurred = rows @ x @ columns
+    blurred = rows[box[-2]] @ x @ columns[:, box[-1]]
     if x.ndim == 4:
         return blurred
     slices = _gaussian(x.shape[2], SIGMA * x.shape[2]).to(x)
-    return torch.einsum("de,ncehw->ncdhw", slices, blurred)
+    return torch.einsum("de,ncehw->ncdhw", slices[box[2]], blurred)
 
 
 @lru_cache(maxsize=8)

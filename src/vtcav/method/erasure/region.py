@@ -64,20 +64,27 @@ def grown(H: Tensor, pixels: int) -> Tensor:
         >>> grown(torch.tensor([[[[0.0, 0.0, 0.0, 1.0]]]]), 1)
         tensor([[[[0., 0., 1., 1.]]]])
     """
-    side = 2 * pixels + 1
-    # one direction after the other, as a square is its sides' product
-    H = functional.max_pool2d(H, (side, 1), 1, (pixels, 0))
-    return functional.max_pool2d(H, (1, side), 1, (0, pixels))
+    return _dilated(H, [0, 0, pixels, pixels])
 
 
 def _grown_by(H: Tensor, growth: float) -> Tensor:
     """Return regions grown by a share of the shorter side; of volumes, of the slices too."""
     pixels = round(growth * min(H.shape[-2:]))
-    if H.ndim == 4:
-        return grown(H, pixels)
-    slices = round(growth * H.shape[2])
-    H = functional.max_pool3d(H, (2 * slices + 1, 1, 1), 1, (slices, 0, 0))
-    return grown(H.flatten(1, 2), pixels).reshape(H.shape)
+    slices = [round(growth * side) for side in H.shape[2:-2]]
+    return _dilated(H, [0, 0, *slices, pixels, pixels])
+
+
+def _dilated(H: Tensor, reach: Sequence[int]) -> Tensor:
+    """Return regions of 0 and 1 grown along every axis by its reach."""
+    for axis, pixels in enumerate(reach):
+        if pixels:
+            # by running sums, whose cost does not depend on the reach
+            ends = [0, 0] * (H.ndim - 1 - axis) + [pixels + 1, pixels]
+            count = functional.pad(H, ends).cumsum(axis, dtype=torch.int32)
+            side = H.shape[axis]
+            wide = 2 * pixels + 1
+            H = (count.narrow(axis, wide, side) > count.narrow(axis, 0, side)).to(H)
+    return H
 
 
 def resized(M: Tensor, size: Sequence[int]) -> Tensor:
@@ -150,12 +157,12 @@ def region(
     known = [None if not answers else answers[i] for i in range(len(aucs))]
     excess = np.stack([np.ones((K, K)) if A is None else _excess(A) for A in known])
     for n, k in H.flatten(2).any(2).nonzero().tolist():
-        parts, count = ndimage.label(H[n, k].cpu().numpy())
-        for part in range(1, count + 1):
-            inside = parts == part
-            means = heights[n][:, :, inside].mean(2)
+        parts, _ = ndimage.label(H[n, k].cpu().numpy())
+        for part, box in enumerate(ndimage.find_objects(parts), 1):
+            inside = parts[box] == part
+            means = heights[n][(..., *box)][:, :, inside].mean(2)
             if _is_anothers(means, k, aucs, excess):
-                H[n, k][torch.from_numpy(inside).to(H.device)] = 0
+                H[n, k][box][torch.from_numpy(inside).to(H.device)] = 0
     return _grown_by(H, growth)
 
 
