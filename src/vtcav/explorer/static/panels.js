@@ -52,7 +52,7 @@ export const paintConcepts = (choose) => {
 
 export const paintEditor = (takeOut) => {
   const c = editable();
-  find("editor").hidden = !c;
+  find("naming").hidden = find("editor").hidden = !c;
   find("examples-whole").disabled = find("negatives-whole").disabled = !state.picture;
   if (!c) return;
   if (document.activeElement !== find("name") || find("name").dataset.id !== c.id) find("name").value = c.name;
