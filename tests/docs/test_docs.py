@@ -69,6 +69,7 @@ def place(tmp_path, monkeypatch, libraries):
     return names | {"model": model, "explainer": explainer}
 
 
+@pytest.mark.filterwarnings("ignore:Using default classifier for TCAV")
 @pytest.mark.parametrize("name", SNIPPETS)
 def test_snippet(place, name):
     import matplotlib.pyplot as plt

@@ -13,11 +13,14 @@ from vtcav.report.classes import ClassPart
 from vtcav.results.provenance import Provenance
 from vtcav.results.words import clear, count, listed, short_names
 
-CITATION = f"""@article{{desantis_visual_tcav,
+CITATION = f"""@article{{desantis2026visual,
   title   = {{Visual-TCAV: Concept-based Attribution and Saliency Maps for Post-hoc Explainability
              in Image Classification}},
   author  = {{De Santis, Antonio and Campi, Riccardo and Bianchi, Matteo and Brambilla, Marco}},
   journal = {{Transactions on Machine Learning Research}},
+  issn    = {{2835-8856}},
+  year    = {{2026}},
+  url     = {{https://openreview.net/forum?id=SLh00W5rhu}},
   note    = {{arXiv:2411.05698}}
 }}
 
