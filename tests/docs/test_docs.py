@@ -69,7 +69,7 @@ def place(tmp_path, monkeypatch, libraries):
     return names | {"model": model, "explainer": explainer}
 
 
-@pytest.mark.filterwarnings("ignore:Using default classifier for TCAV")
+@pytest.mark.filterwarnings("ignore::UserWarning:captum")
 @pytest.mark.parametrize("name", SNIPPETS)
 def test_snippet(place, name):
     import matplotlib.pyplot as plt
