@@ -23,9 +23,10 @@ HEAD = """# Command line
 
 <!-- Written by docs/generate_cli.py from the parser. Do not edit. -->
 
-Every command has `--help`. Exit codes: 0 done, 1 failed (one line says why), 2 wrong usage, 130
-interrupted. Results go to standard output, with `-o FOLDER` to files; progress and warnings to
-standard error. Images are a folder, glob, URI or Parquet file.
+`vtcav COMMAND --help` explains the options that a command has for itself. Exit codes: 0 done, 1
+failed (one line says why), 2 wrong usage, 130 interrupted. Results go to standard output, with `-o
+FOLDER` to files; progress and warnings to standard error. Images are a folder, glob, URI or Parquet
+file.
 
 {commands}
 
@@ -110,14 +111,14 @@ def section(name: str, command: argparse.ArgumentParser, shared: dict[str, dict[
     positional = [a for a in command._actions if not a.option_strings]
     options = list(options_of(command))
     folder = [a for a in options if "-o" in a.option_strings and a.help.startswith("folder")]
-    own = [brief(row(a)) for a in options if row(a) not in described and a not in folder]
+    own = [spelled(a) for a in options if row(a) not in described and a not in folder]
     lines = [f"## vtcav {name}", "", escaped(command.description), ""]
     if command.epilog:
         _, *examples = command.epilog.strip().splitlines()
         lines += ["```", *textwrap.dedent("\n".join(examples)).splitlines(), "```", ""]
     if positional or own:
         lines += [f"- `{placed(a)}`: {brief(escaped(a.help))}" for a in positional]
-        lines += [*own, ""]
+        lines += [*([f"- {', '.join(own)}"] if own else []), ""]
     common = ["`-o`"] * len(folder)
     common += [of_group(group, rows, options) for group, rows in shared.items() if group != ALL]
     if any(common):
