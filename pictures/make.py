@@ -34,7 +34,25 @@ def main():
         glob = explainer.explain_class(demo.CLASS, pictures / "espressos")
     save_figure(lambda figure: plot_local(local, figure), HERE / "local.png")
     save_figure(lambda figure: plot_global(glob, figure), HERE / "global.png")
+    draw_espresso(glob)
     draw_audit()
+
+
+def draw_espresso(glob):
+    """Show for each concept what was erased from a crop, under what that did to the class."""
+    figure = Figure((6.4, 7.6), dpi=110)
+    for row, verdict in enumerate(glob.verdicts()):
+        picture = next(each for each in glob.erased if each.concept == verdict.concept)
+        top = 0.985 - 0.5 * row
+        sentence = verdict.sentence.split(" on average")[0] + "."
+        figure.text(0.01, top, textwrap.fill(sentence, 58), fontsize=13, va="top")
+        for column, drawn in enumerate((outlined(picture), picture.after)):
+            axes = figure.add_axes((0.01 + 0.5 * column, top - 0.49, 0.48, 0.404))
+            axes.imshow(
+                Image.fromarray(drawn).resize((448, 448), Image.Resampling.NEAREST), aspect="equal"
+            )
+            axes.set_axis_off()
+    figure.savefig(HERE / "espresso.png")
 
 
 def draw_audit():
