@@ -60,21 +60,20 @@ fuzz: $(VENV)/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --tries $(TRIES) --seed $(SEED) --output build/fuzz.json
 
 # The lowest versions that the metadata allow, in a virtual environment of their own. Old versions
-# warn of newer ones that they depend on, so warnings are no errors here.
+# warn of newer ones that they depend on, so warnings are no errors here. Where the index of PyTorch's
+# CPU builds does not answer, the builds of the package index are taken: gigabytes of CUDA libraries.
 FLOOR := build/floor
 FLOOR_INDEX ?= https://download.pytorch.org/whl/cpu
+FLOOR_PIP := $(FLOOR)/bin/python -m pip --disable-pip-version-check install --quiet
 test-floor:
 	$(PYTHON) -m venv $(FLOOR)
-	$(PYTHON) tests/floors.py > $(FLOOR)/floors.txt
-	grep '^torch==' $(FLOOR)/floors.txt | $(FLOOR)/bin/python -m pip install --quiet \
-		--extra-index-url $(FLOOR_INDEX) --requirement /dev/stdin
-	grep -v '^torchvision=\|^timm=' $(FLOOR)/floors.txt | $(FLOOR)/bin/python -m pip install --quiet \
-		--requirement /dev/stdin pytest hypothesis httpx scikit-image
-	grep '^torchvision=\|^timm=' $(FLOOR)/floors.txt | $(FLOOR)/bin/python -m pip install --quiet \
-		--no-deps --extra-index-url $(FLOOR_INDEX) --requirement /dev/stdin
-	$(FLOOR)/bin/python -m pip install --quiet --no-deps --editable .
-	OMP_NUM_THREADS=1 $(FLOOR)/bin/python -m pytest tests --ignore tests/docs -m "not browser and not demo" \
-		-o filterwarnings=default
+	$(PYTHON) tests/floors.py $(FLOOR) $(FLOOR_INDEX)
+	$(FLOOR_PIP) --requirement $(FLOOR)/torch.txt
+	$(FLOOR_PIP) --requirement $(FLOOR)/packages.txt pytest pytest-xdist hypothesis httpx
+	$(FLOOR_PIP) --no-deps --requirement $(FLOOR)/networks.txt
+	$(FLOOR_PIP) --no-deps --editable .
+	OMP_NUM_THREADS=1 $(FLOOR)/bin/python -m pytest tests --ignore tests/docs -m "not browser" \
+		-o filterwarnings=default --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # what the extras bring, the licences, and a bill of materials
 supply: $(VENV)/dev.stamp

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from packaging.version import Version
 from PIL import Image
 
 from vtcav import DatasetError, SkippedImageWarning, datasets
@@ -49,6 +50,8 @@ def test_empty_rows_at_the_end_of_a_spreadsheet(tmp_path):
 @pytest.mark.parametrize("name", ["t.parquet", "T.PARQUET"])
 @pytest.mark.parametrize("kind", [pa.string_view(), pa.dictionary(pa.int8(), pa.string())])
 def test_parquet_files_with_texts_of_every_kind(tmp_path, kind, name):
+    if kind == pa.string_view() and Version(pa.__version__) < Version("21"):
+        pytest.skip("the first pyarrow that writes views is 21; older ones read them")
     PICTURE.save(tmp_path / "a.png")
     columns = {"path": pa.array(["a.png"]).cast(kind), "label": pa.array(["cat"]).cast(kind)}
     pyarrow.parquet.write_table(pa.table(columns), tmp_path / name)

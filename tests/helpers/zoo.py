@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-Case = namedtuple("Case", "library name size make recommended bypassed")
+Case = namedtuple("Case", "library name size make recommended bypassed earlier")
 
 
 def filled(net):
@@ -22,10 +22,21 @@ def filled(net):
     return net
 
 
-def case(library, name, size, recommended, bypassed=None, make=None, **options):
-    """A row of the zoo: `make(library, **options)`, or the network of that name in the library."""
-    names = recommended.split()
-    return Case(library, name, size, (make or by_name(library, name), options), names, bypassed)
+def case(library, name, size, recommended, bypassed=None, make=None, earlier=None, **options):
+    """A row of the zoo: `make(library, **options)`, or the network of that name in the library.
+
+    `earlier` has the names of layers in older versions of the library: recommended, bypassed.
+    """
+    names, made = recommended.split(), (make or by_name(library, name), options)
+    return Case(library, name, size, made, names, bypassed, earlier)
+
+
+def named(row, net):
+    """The row with the names that a network has in this version of its library."""
+    if row.earlier is None or row.recommended[0] in dict(net.named_modules()):
+        return row
+    names, bypassed = row.earlier
+    return row._replace(recommended=names.split(), bypassed=bypassed)
 
 
 def by_name(library, name):
@@ -219,6 +230,10 @@ CASES = [
         32,
         " ".join(f"vit.layers.{i}" for i in (0, 1, 2, 3)),
         "vit.layers.1.attention",
+        earlier=(
+            " ".join(f"vit.encoder.layer.{i}" for i in (0, 1, 2, 3)),
+            "vit.encoder.layer.1.attention",
+        ),
         make=hf("ViT", image_size=32, patch_size=8, num_hidden_layers=5, **TINY),
     ),
     case(
@@ -303,7 +318,14 @@ MORE = [
         64,
         "segformer.stages.0.layer_norm segformer.stages.1.layer_norm segformer.stages.2 "
         "segformer.stages.3",
-        make=hf("Segformer", hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1]),
+        # stages were no modules
+        earlier=(" ".join(f"segformer.encoder.layer_norm.{i}" for i in range(4)), None),
+        make=hf(
+            "Segformer",
+            hidden_sizes=[8, 16, 24, 32],
+            depths=[1, 1, 1, 1],
+            num_attention_heads=[1, 2, 3, 4],
+        ),
     ),
 ]
 

@@ -11,7 +11,7 @@ from PIL import Image
 import vtcav
 from tests.helpers.nets import decides, in_evaluation, noise, state
 from tests.helpers.small import pictures
-from tests.helpers.zoo import CASES, MORE, build, parameters
+from tests.helpers.zoo import CASES, MORE, build, named, parameters
 from vtcav.errors import ExtraError, LayerError
 from vtcav.models.inspection.trace import record
 
@@ -39,7 +39,7 @@ def zoo(request, packages):
     next(net.children()).eval()
     next(net.parameters()).requires_grad_(False)
     before = state(net)
-    yield request.param, net, classifier(net, request.param.size)
+    yield named(request.param, net), net, classifier(net, request.param.size)
     assert state(net) == before  # after all the tests below
 
 
@@ -195,7 +195,7 @@ def test_a_pass_stops_after_the_deepest_layer(zoo):
 @pytest.mark.parametrize("row", parameters(MORE))
 def test_recommended_layers_of_more_networks(row, packages):
     net = build(row, packages).eval()
-    model = classifier(net, row.size)
+    row, model = named(row, net), classifier(net, row.size)
     assert [layer.name for layer in model.check_layers(None)] == row.recommended
     assert check_head(net, model, row.recommended[-1], row.size) in ("single", "expanded")
 

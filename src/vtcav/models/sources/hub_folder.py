@@ -13,7 +13,8 @@ from vtcav.models.sources.source import hub_file
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 """Arguments of every call that reads a folder: nothing is downloaded, and no code in it is run."""
 
-_DESCRIPTIONS = "config.json", "preprocessor_config.json", "processor_config.json"
+_CONFIG = "config.json"
+_DESCRIPTIONS = _CONFIG, "preprocessor_config.json", "processor_config.json"
 
 
 def saved_file(name: str, names: Sequence[str]) -> Path | None:
@@ -32,13 +33,18 @@ def saved_file(name: str, names: Sequence[str]) -> Path | None:
 def refuse_code(name: str) -> None:
     """Refuse a network that comes with Python code of its own, before anything reads it.
 
+    A folder that does not say what it is, is refused, too: transformers before 5 guesses from the
+    folder's name.
+
     Raises:
-        ModelError: When a description names such code, or cannot be read.
+        ModelError: When a description names such code, cannot be read or names no kind of network.
     """
     folder = Path(name)
     for file in _DESCRIPTIONS:
         path = saved_file(name, [file])
         if path is None:
+            if file == _CONFIG and folder.is_dir():
+                raise ModelError(f"cannot load hf:{name}: the folder has no {_CONFIG}")
             continue
         try:
             content = parsed(path.read_text("utf-8"))
@@ -46,6 +52,8 @@ def refuse_code(name: str) -> None:
             raise ModelError(f"cannot read {file} of hf:{name}: {error}") from error
         if not isinstance(content, dict):
             raise ModelError(f"{file} of hf:{name} holds no JSON object")
+        if file == _CONFIG and not content.keys() & {"model_type", "architecture"}:  # timm's own
+            raise ModelError(f"cannot load hf:{name}: its {_CONFIG} has no 'model_type'")
         if "auto_map" in content:
             raise ModelError(
                 f"hf:{name} comes with Python code of its own ({file} has 'auto_map'), which is "
