@@ -1,5 +1,6 @@
 """Runs in parts: they go on where they were cut off, to the last bit, and notice what changed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,8 +10,10 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 import vtcav
 from tests.helpers.small import CLASSES, concepts, negatives, pictures, small_explainer, small_net
@@ -20,6 +23,7 @@ from vtcav.explainer.runs.identity import bank_digest
 from vtcav.explainer.runs.image_table import compute_images, compute_parts
 from vtcav.explainer.runs.part import chunks_of
 from vtcav.explainer.runs.run_folder import DamagedPartWarning, opened
+from vtcav.files.hashing import file_hash, json_hash
 from vtcav.images.facts import Fact, fact_of
 from vtcav.images.listing import collect
 from vtcav.images.references import ImageRef
@@ -305,6 +309,30 @@ def test_a_damaged_part_is_computed_again(explainer, run, counted, kind, damage)
         explainer.explain_class("cat", IMAGES[:5], run=run)
     assert len(counted) == 5
     assert path.read_bytes() == data
+
+
+REWRITTEN = {
+    "a row too many": lambda rows: rows.take([*range(len(rows)), 0]),
+    "half of the rows": lambda rows: rows.slice(0, len(rows) // 2),
+    "no rows": lambda rows: rows.slice(0, 0),
+    "another order": lambda rows: rows.take([1, 0, *range(2, len(rows))]),
+}
+
+
+@pytest.mark.parametrize("change", REWRITTEN)
+def test_rows_that_do_not_fit_the_images_behind_a_right_hash(explainer, tmp_path, counted, change):
+    run = tmp_path / "run"
+    expected = explainer.explain_class("cat", IMAGES[:70], run=run).attributions
+    rows, record = run / "part-00001.parquet", run / "part-00001.json"
+    parquet.write_table(REWRITTEN[change](parquet.read_table(rows)), rows)
+    data = json.loads(record.read_text()) | {"rows": file_hash(rows)}
+    data.pop("sha256")
+    record.write_text(json.dumps(data | {"sha256": json_hash(data)}))
+    counted.clear()
+    with pytest.warns(DamagedPartWarning, match=r"part-00001 .* it is damaged \(its? .*rows"):
+        again = explainer.explain_class("cat", IMAGES[:70], run=run)
+    pd.testing.assert_frame_equal(again.attributions, expected)
+    assert len(counted) == 6
 
 
 def test_a_damaged_manifest_is_written_again(explainer, run, counted):

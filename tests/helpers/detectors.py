@@ -127,7 +127,7 @@ def detr(classes=3):
     """Return a DETR of transformers for 32 x 32 images."""
     from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
 
-    torch.manual_seed(3)
+    torch.manual_seed(1)  # of any version: raises a class
     backbone = ResNetConfig(
         embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic",
         out_features=["stage2"],

@@ -302,6 +302,8 @@ def test_class_names_must_fit_the_network():
     for wrong in ("ab", [1, 2]):
         with pytest.raises(ModelError, match="class_names must be a list of texts"):
             vtcav.Classifier(net, wrong, vtcav.Preprocess(SIZE))
+    with pytest.raises(ModelError, match=r"class name '.*udcff' holds half a letter"):
+        vtcav.Classifier(net, ["a", "b\udcff"], vtcav.Preprocess(SIZE))
     single = Ends(first, classes=1)
     with pytest.raises(ModelError, match=r"2 class names \(\[negative, positive\]\).*got 1"):
         vtcav.Classifier(single, ["positive"], vtcav.Preprocess(SIZE), binary=True)

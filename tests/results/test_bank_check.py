@@ -109,3 +109,14 @@ def test_a_bank_of_other_software_ends_in_no_other_error(saved, tmp_path):
                 given[name] = replaced
             with suppress(CavError):
                 load(tmp_path, given, data)
+
+
+@pytest.mark.parametrize("where", ["name", "digest"])
+def test_half_letters_that_no_table_can_hold(saved, tmp_path, where):
+    data = json.loads(json.dumps(saved[1]))
+    if where == "name":
+        data["concepts"][0]["name"] = "\ud800"
+    else:
+        data["sets"][0]["digests"][0] = "\ud800"
+    with pytest.raises(CavError, match=f"{where}.*surrogates not allowed"):
+        load(tmp_path, saved[0], data)

@@ -303,6 +303,8 @@ MISTAKES = [
     (changed("output", "."), "line 6, output: the results would lie among the study's own files"),
     (changed("output", "zebras/out"), "output: the results would lie in 'zebras', whose images"),
     (changed("output", "concepts/out"), "output: the results would lie in 'concepts'"),
+    (LEAST + f"images: [{'x' * 300}]\n", r"line 7, images\[0\]: 'x+' does not exist"),
+    (LEAST.replace("random", "[[random], random]"), r"negatives\[0\]: .*, got a list"),
     (changed("output", '"a\\nb"'), r"output: .*in printable letters, got 'a\\nb'"),
 ]
 

@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         if not arguments.debug:
             warnings.simplefilter("default", UserWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)  # for who writes code, not runs it
             warnings.showwarning = show_warning
         try:
             with sound_streams(), _no_empty_folders(getattr(arguments, "output", None)), output:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +40,15 @@ class Column(NamedTuple):
     low: float = -math.inf
     high: float = math.inf
     gaps: bool = False
+
+
+def _of_letters(text: str) -> str:
+    text.encode()  # its UnicodeError is a ValueError
+    return text
+
+
+Letters = Annotated[str, AfterValidator(_of_letters)]
+"""A text without halves of letters, which only names of files may have: no table can hold them."""
 
 
 def checked(schema: type[M], data: Any) -> M:

@@ -62,4 +62,9 @@ def checked_names(
         raise ModelError(
             f"expected {count} class names{order}, one per score of the network, got {len(names)}"
         )
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeError:
+            raise ModelError(f"the class name {name!r} holds half a letter, no Unicode") from None
     return tuple(names)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from vtcav.files.schema import Letters
 from vtcav.images.references import Skipped
 
 HASH_SIDE = 16
@@ -38,7 +39,7 @@ class ConceptRecord:
         texts: The texts that the direction is that of; empty for other concepts.
     """
 
-    name: str
+    name: Letters
     examples: tuple[str, ...]
     negatives: tuple[str, ...]
     skipped_examples: tuple[Skipped, ...] = ()

@@ -15,7 +15,7 @@ from pydantic import Field
 from vtcav.errors import ExtraError, warn
 from vtcav.files.manifest import read_table
 from vtcav.files.safe_names import folder_names
-from vtcav.files.schema import Column, Saved, checked_array, checked_table
+from vtcav.files.schema import Column, Letters, Saved, checked_array, checked_table
 from vtcav.images.input_box import Shares, rescaled
 from vtcav.images.medical.nifti import write_volume
 
@@ -49,8 +49,8 @@ COLUMNS: Mapping[str, Column] = {
 }
 """The columns of saved tables: a name means the same in all of them."""
 
-Names = Annotated[tuple[str, ...], Field(min_length=1)]
-Name = Annotated[str, Field(min_length=1)]
+Names = Annotated[tuple[Letters, ...], Field(min_length=1)]
+Name = Annotated[Letters, Field(min_length=1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 

@@ -14,7 +14,11 @@ from vtcav.study.values import at, mistakes, take
 def source_of(value: Any) -> Any:
     """Return a folder or file, or several of them, with images."""
     if isinstance(value, list) and value:
-        return tuple(at(i, source_of, part) for i, part in enumerate(value))
+        return tuple(at(i, _one_source, part) for i, part in enumerate(value))
+    return _one_source(value)
+
+
+def _one_source(value: Any) -> str:
     path = str(take(value, Text("the path of a folder of images, or a list of image files")))
     files_of(path)
     return path
@@ -29,7 +33,7 @@ def files_of(path: str) -> list[str]:
 def file_of(value: Any) -> str:
     """Return an image file that exists."""
     path = str(take(value, Text("the path of an image file")))
-    if Path(path).is_dir():
+    if _is_there(path) and Path(path).is_dir():
         whole = f"give a whole folder as 'images: {path}'"
         raise ValueError(f"expected an image file, got the folder {path!r}; {whole}")
     return existing(path)

@@ -1,9 +1,13 @@
 """Run folders: a run is begun again on what a crash or a stranger left of it."""
 
+import contextlib
+import io
 import json
 import shutil
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 
 import vtcav
 from tests.fuzz.mutators import json_bytes, mutated_bytes, mutated_json, mutated_table, table_bytes
@@ -54,13 +58,25 @@ class Runs(Kind):
             pd.testing.assert_frame_equal(found.attributions, self.expected)
 
 
+def _same_kinds(table, path):
+    """A table as Parquet with a file's columns, if it has these: others are refused at once."""
+    with contextlib.suppress(pa.ArrowException, KeyError):
+        schema = pyarrow.parquet.read_schema(path).remove_metadata()
+        if list(table) == schema.names:
+            data = io.BytesIO()
+            found = pa.Table.from_pandas(table, schema, preserve_index=False)
+            pyarrow.parquet.write_table(found.replace_schema_metadata(), data)
+            return data.getvalue()
+    return table_bytes(table)
+
+
 def _edit(random, run, path):
     """Change a file and make the hash of its part right."""
     record = path.with_suffix(".json")
     if path.suffix == ".parquet":
         number = path.stem.partition("-")[2]
         record = run / f"part-{number}.json"
-        path.write_bytes(table_bytes(mutated_table(random, pd.read_parquet(path))))
+        path.write_bytes(_same_kinds(mutated_table(random, pd.read_parquet(path)), path))
         name = "rows" if path.name.startswith("part") else "effects"
         data = json.loads(record.read_bytes()) | {name: file_hash(path)}
         data.pop("sha256")

@@ -162,6 +162,7 @@ class PartFiles:
             if file_hash(file) != getattr(record, name):
                 raise ValueError(f"its {name} are damaged")
             self._check_columns(name, parquet.read_schema(file))
+        _check_rows(self.tables(number)["rows"], [record.used])
         return record
 
     def load(self, number: int) -> Part:
@@ -259,6 +260,10 @@ class PartFiles:
             lengths = found.lengths[name]
             if len(lengths) != len(found.parts) or sum(lengths) != _length(file):
                 raise ValueError(f"its {name} have another length")
+        used = [part.used for part in found.parts.values()]
+        table = self.group_tables(group, found.hashes)["rows"]
+        if list(found.lengths["rows"]) != _check_rows(table, used):
+            raise ValueError("its parts have other lengths")
         return found
 
     def load_group(self, group: int) -> Iterator[tuple[int, Part]]:
@@ -302,6 +307,35 @@ def _table_name(name: str, group: int, digest: str) -> str:
 
 def _length(file: Path) -> int:
     return int(parquet.read_metadata(file).num_rows)
+
+
+def _check_rows(file: Path, used: Sequence[int]) -> list[int]:
+    """Check that a table has the same rows for every image, and return how many each part has.
+
+    Args:
+        file: The table, image by image.
+        used: How many images of each part there are.
+
+    Raises:
+        ValueError: When rows are missing, too many or in another order.
+    """
+    names = [
+        name for name in ("image", "layer", "concept") if name in parquet.read_schema(file).names
+    ]
+    table = parquet.read_table(file, columns=names, memory_map=False).unify_dictionaries()
+    images = sum(used)
+    if len(table) % images if images else len(table):
+        raise ValueError("its rows are not as many for every image")
+    each = len(table) // images if images else 0
+    for name in names if each else ():
+        codes = np.concatenate([part.indices.to_numpy() for part in table[name].chunks])
+        of_image = codes.reshape(images, each)
+        same = of_image[:, :1] if name == "image" else of_image[:1]
+        if (of_image != same).any():
+            raise ValueError("its rows are in another order")
+    if images and not each:
+        raise ValueError("it has no rows")
+    return [count * each for count in used]
 
 
 def _write_record(path: Path, record: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
-from vtcav.files.schema import Saved
+from vtcav.files.schema import Letters, Saved
 from vtcav.method.variants import PAPER, Variant
 from vtcav.results.image_set import ConceptRecord
 
@@ -23,8 +23,8 @@ class _Fit(Saved):
 class _SavedSet(Saved):
     role: str
     names: tuple[str, ...]
-    digests: tuple[str, ...]
-    origins: tuple[str, ...] = ()
+    digests: tuple[Letters, ...]
+    origins: tuple[Letters, ...] = ()
 
 
 class _Described(Saved):
