@@ -216,6 +216,20 @@ def test_multiply_adds_are_those_that_pytorch_counts(module):
     assert onnx_runtime.multiply_adds(lambda: module.eval()(x)) == counter.get_total_flops() // 2
 
 
+class Exponential(nn.Module):
+    """What ONNX has no operator for."""
+
+    def forward(self, x):
+        return torch.linalg.matrix_exp(x).sum((2, 3))
+
+
+def test_an_export_that_fails_prints_nothing(capfd):
+    """Without a private name of PyTorch the exporter prints the graph to the process's output."""
+    with pytest.raises(torch.onnx.errors.UnsupportedOperatorError):
+        onnx_runtime.export(Exponential(), lambda net, x: [net(x)], noise(1, size=4))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_explaining_does_not_import_the_compiler():
     code = (
         "import sys; from tests.helpers.small import pictures, small_explainer\n"

@@ -1,7 +1,9 @@
 """What this package uses of PyTorch beyond its public interface, all in one place.
 
-Each name has its reason beside it. Where a version of PyTorch lacks one, the functions say the
-safe thing, and `check_hooks` warns.
+Each name has its reason beside it: nothing public does the same in PyTorch 2.8 to 2.14. Tests try
+each (`tests/models/test_faults.py`, `test_wrapping.py`, `test_onnx_runtime.py`), `make test-floor`
+with the oldest version. Where a version lacks one, the functions say the safe thing, and
+`check_hooks` warns.
 """
 
 from __future__ import annotations
