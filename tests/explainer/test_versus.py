@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from scipy.stats import ttest_rel
+from scipy.stats import t as student_t
+from scipy.stats import ttest_ind, ttest_rel
 from torch import nn
 
 import vtcav
@@ -146,8 +147,8 @@ def test_swapping_flips_signs_and_nothing_else(explainers, explained, chosen, ma
     refs = {"a": collect(BOTH), "b": collect(BLUE)}
     pairs = [[some(glob, chosen) for glob in pair] for pair in explained.values()]
     more = {"margin": margin, "names": ("one", "other")}
-    one = compared((a, b), [(first, second) for first, second in pairs], refs, **more)
-    other = compared((b, a), [(second, first) for first, second in pairs], refs, **more)
+    one = compared(([a], [b]), [([first], [second]) for first, second in pairs], refs, **more)
+    other = compared(([b], [a]), [([second], [first]) for first, second in pairs], refs, **more)
     keys = ["class_name", "quantity", "layer_a", "layer_b", "concept"]
     expected = mirrored(one.differences).sort_values(keys, ignore_index=True)
     got = other.differences.sort_values(keys, ignore_index=True)
@@ -215,10 +216,10 @@ def test_what_does_not_fit(explainers):
         vtcav.versus(a, b, BOTH, "a", margin=-1)
     other = vtcav.VisualTCAV(b.model, ["1"], progress=False)
     other.fit({"green": RED[:5]}, DARK, null_cavs=0, bootstraps=0)
-    with pytest.raises(ExplanationError, match=r"concepts of the same names; a has \['red', 'blue"):
+    with pytest.raises(ExplanationError, match=r"concepts of the same names, got \['red', 'blue"):
         vtcav.versus(a, other, BOTH, "a")
     renamed = vtcav.Classifier(b.model.module, ["c", "d"], vtcav.Preprocess(16))
-    with pytest.raises(ExplanationError, match="it is 'a' in a and 'c' in b"):
+    with pytest.raises(ExplanationError, match="it is 'a' and 'c'"):
         vtcav.versus(a, vtcav.VisualTCAV(renamed, cavs=b.cavs, progress=False), BOTH, 0)
 
 
@@ -291,3 +292,79 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     again = vtcav.Versus.load("two")
     assert data["findings"] == again.findings()
     assert set(again.differences["quantity"]) == {ATTRIBUTION, SHARE}
+    torch.save(network(0.3, 0.9).state_dict(), "sky.pt")
+    assert main([*command[:2], "blue.pt,sky.pt", *command[3:], "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["trainings"] == [1, 2]
+    assert data["names"] == ["python:versusnet:build", "blue.pt, sky.pt"]
+    assert (tmp_path / "two" / "b2" / "cavs.safetensors").exists()
+
+
+# -- several trainings ------------------------------------------------------------------------
+
+
+def trained(red, blue):
+    return fitted(vtcav.Classifier(network(red, blue), ["a", "b"], vtcav.Preprocess(16)))
+
+
+@pytest.fixture(scope="module")
+def trainings():
+    """Two recipes that differ, with three trainings of each."""
+    first = [trained(1.0, blue) for blue in (0.1, 0.2, 0.3)]
+    second = [trained(red, 1.0) for red in (0.1, 0.2, 0.3)]
+    return first, second
+
+
+def test_several_trainings_have_the_error_of_their_means_too(trainings):
+    found = vtcav.versus(*trainings, BOTH, "a", margin=0)
+    assert found.trainings == (3, 3)
+    assert "a (a, 3 trainings) and b (b, 3 trainings)" in found.described
+    row = found.differences.query("layer_a == '3' and concept == 'red'").iloc[0]
+    values, draws = [], []
+    for side in trainings:
+        globs = [each.explain_class("a", BOTH) for each in side]
+        own = [g.attributions.query("layer == '3' and concept == 'red'") for g in globs]
+        values.append(np.stack([each["attribution"].to_numpy() for each in own]))
+        kept = [g.resampled.query("layer == '3' and concept == 'red'") for g in globs]
+        kept = [each[each["kind"] == "bootstrap_cav"]["mean"].to_numpy() for each in kept]
+        draws.append(np.mean(kept, 0))
+    a, b = values
+    assert row["difference"] == pytest.approx(b.mean() - a.mean())
+    of_trainings = ttest_ind(b.mean(1), a.mean(1))
+    between = (b.mean() - a.mean()) / of_trainings.statistic
+    images = mean_estimate(b.mean(0) - a.mean(0))
+    parts = np.square([between, images.error])
+    freedom = int(parts.sum() ** 2 / (parts[0] ** 2 / 4 + parts[1] ** 2 / images.freedom))
+    error = (parts.sum() + np.std(draws[1] - draws[0], ddof=1) ** 2) ** 0.5
+    half = student_t.ppf(0.975, freedom) * error
+    np.testing.assert_allclose(row["high"] - row["difference"], half, rtol=1e-6)
+    assert row["q_value"] < 0.05
+
+
+def test_a_difference_of_one_training_is_none_of_its_recipe(trainings):
+    """The trainings of both sides come from one recipe, and two of them differ by much."""
+    recipe = [trained(red, blue) for red, blue in ((1.0, 0.2), (0.2, 1.0), (0.9, 0.3), (0.3, 0.9))]
+    single = vtcav.versus(recipe[0], recipe[1], BOTH, "a")
+    assert single.findings()
+    several = vtcav.versus([recipe[0], recipe[3]], [recipe[2], recipe[1]], BOTH, "a")
+    assert not several.findings()
+
+
+def test_trainings_are_saved_swapped_and_checked(trainings, tmp_path):
+    a, b = trainings
+    found = vtcav.versus(a[:2], b, BOTH, "a")
+    found.save(tmp_path)
+    again = vtcav.Versus.load(tmp_path)
+    assert again.trainings == (2, 3)
+    assert len(again.provenance) == 5
+    pd.testing.assert_frame_equal(again.differences, found.differences)
+    other = vtcav.versus(b, a[:2], BOTH, "a").differences
+    keys = ["class_name", "quantity", "layer_a", "layer_b", "concept"]
+    expected = mirrored(found.differences).sort_values(keys, ignore_index=True)
+    got = other.sort_values(keys, ignore_index=True)
+    pd.testing.assert_frame_equal(got, expected[got.columns], check_exact=False, rtol=1e-9)
+    with pytest.raises(ExplanationError, match="several trainings of it, got none"):
+        vtcav.versus([], b, BOTH, "a")
+    shorter = fitted(build_red(), ("3",))
+    with pytest.raises(ExplanationError, match="with the same layers"):
+        vtcav.versus([a[0], shorter], b, BOTH, "a")

@@ -1,5 +1,6 @@
 """A study with a score of one's own, and with classes and concepts from a table."""
 
+import contextlib
 import sys
 
 import numpy as np
@@ -8,10 +9,12 @@ from PIL import Image
 
 import vtcav
 from tests.helpers.literal_places import red_squares
+from tests.helpers.medical import dicom
 from vtcav.cli import main
 from vtcav.results.error_analysis import ErrorAnalysis
 from vtcav.results.explanation import GlobalExplanation
 from vtcav.study import Study, StudyError, run_study
+from vtcav.study.spec import paths
 
 MODEL = """
 import torch
@@ -160,3 +163,34 @@ def test_the_command_line_takes_a_score(place, monkeypatch, capsys):
 def test_keras_takes_no_score(tmp_path):
     with pytest.raises(vtcav.errors.ModelError, match=r"keras: networks take no score"):
         vtcav.load_model("keras:net.keras", score=lambda output: output)
+
+
+def test_medical_scans_of_a_study(tmp_path):
+    pytest.importorskip("pydicom")
+    for name, count in (("nodule", 5), ("others", 6)):
+        for k in range(count):
+            (tmp_path / name / f"s{k}").mkdir(parents=True)
+            for z in range(3):
+                place = {
+                    "ImagePositionPatient": [0, 0, z],
+                    "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+                }
+                values = np.full((8, 8), 10 * k + z, np.int16)
+                file = tmp_path / name / f"s{k}" / f"{z}.dcm"
+                dicom(file, values, SeriesInstanceUID=f"1.2.{len(name)}.{k}", **place)
+    (tmp_path / "scans.yaml").write_text(
+        "model: demo\nconcepts: {nodule: volumes:nodule}\nnegatives: volumes:others\n"
+        "classes: {zebra: slices:nodule}\noutput: out\n"
+    )
+    study = Study.load(tmp_path / "scans.yaml")
+    with contextlib.chdir(tmp_path):
+        listed = {s: paths(s) for s in ("volumes:nodule", "volumes:others", "slices:nodule")}
+    assert [len(refs) for refs in listed.values()] == [5, 6, 15]
+    assert study.concepts["nodule"].negatives == "volumes:others"
+    with contextlib.chdir(tmp_path):
+        assert listed["volumes:nodule"][0].load().values.shape == (3, 8, 8, 1)
+    (tmp_path / "scans.yaml").write_text(
+        (tmp_path / "scans.yaml").read_text().replace("volumes:nodule", "volumes:nodules")
+    )
+    with pytest.raises(StudyError, match=r"line 2, concepts\.nodule"):
+        Study.load(tmp_path / "scans.yaml")

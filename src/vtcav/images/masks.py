@@ -68,6 +68,17 @@ def find_masks(
     return [_mask_of(ref, root, named, bare) for ref in refs]
 
 
+def mask_files(masks: MaskSource) -> list[Path]:
+    """Return all masks of a folder; none of a list, in which each is an image's.
+
+    Raises:
+        ExplanationError: As `find_masks`.
+    """
+    if not isinstance(masks, str | os.PathLike):
+        return []
+    return list(_by_name(Path(masks))[0].values())
+
+
 def _by_name(folder: Path) -> tuple[dict[PurePath, Path], dict[str, list[Path]]]:
     """Return the masks of a folder by their path in it without suffix, and by their stem."""
     named: dict[PurePath, Path] = {}

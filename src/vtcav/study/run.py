@@ -340,7 +340,8 @@ class _Run:
             run_study(other, folder, progress=self.progress, say=self.say)
             own = Side(self.explainer, found, refs)
             names = (str(self.study.model.weights or self.study.model.name), spec.network)
-            return between(own, finished(other, folder, self.progress), spec.margin, names)
+            second = finished(other, folder, self.progress)
+            return between([own], [second], spec.margin, names)
 
         file = Path(spec.network)
         depends = [asdict(spec), file_hash(file) if file.is_file() else ""]

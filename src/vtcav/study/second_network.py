@@ -84,14 +84,18 @@ def finished(study: Study, folder: Path, progress: bool | None = None) -> Side:
     )
 
 
-def between(a: Side, b: Side, margin: float, names: tuple[str, str]) -> Versus:
+def between(a: Sequence[Side], b: Sequence[Side], margin: float, names: tuple[str, str]) -> Versus:
     """Compare what two networks found for the same classes.
 
     Args:
-        a: The first network.
+        a: The first network, or all trainings of it.
         b: The second.
         margin: A difference from -margin to margin counts as none.
         names: What to call the two.
     """
-    pairs = [(first, b.classes[key]) for key, first in a.classes.items()]
-    return compared((a.explainer, b.explainer), pairs, b.refs, margin=margin, names=names)
+    pairs = [
+        ([each.classes[key] for each in a], [each.classes[key] for each in b])
+        for key in a[0].classes
+    ]
+    both = [each.explainer for each in a], [each.explainer for each in b]
+    return compared(both, pairs, b[0].refs, margin=margin, names=names)

@@ -9,7 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from vtcav.datasets.slices import slices
 from vtcav.datasets.tables import from_table
+from vtcav.datasets.volumes import volumes
 from vtcav.errors import DatasetError
 from vtcav.explainer.settings import (
     MARGIN,
@@ -27,9 +29,10 @@ from vtcav.images.references import ImageRef
 from vtcav.parameters import Constraint, did_you_mean, parameter
 
 Source: TypeAlias = str | tuple[str, ...]
-"""A folder or file, the rows of a table with a label (TABLE:LABEL), or several of them; as they are
-written in the study."""
+"""A folder or file, the rows of a table with a label (TABLE:LABEL), medical scans (volumes:FOLDER,
+slices:FOLDER), or several of them; as they are written in the study."""
 
+_SCANS = re.compile(r"(volumes|slices):([^/].*|/[^/].*)")
 _ROWS = re.compile(r"(.+\.(?:csv|tsv|parquet)):([^/\\].*)", re.IGNORECASE)
 
 TopOrNames: TypeAlias = int | tuple[str, ...]
@@ -184,7 +187,7 @@ def paths(source: Source) -> str | Path | list[str | Path | ImageRef]:
     Raises:
         DatasetError: For a table that cannot be read, or has no such label.
     """
-    if isinstance(source, str) and not _ROWS.fullmatch(source):
+    if isinstance(source, str) and not (_ROWS.fullmatch(source) or _SCANS.fullmatch(source)):
         return source if is_remote(source) else Path(source)
     parts = [source] if isinstance(source, str) else source
     return [each for part in parts for each in _parts(part)]
@@ -201,6 +204,8 @@ def labels_in(table: str) -> list[str]:
 
 def _parts(part: str) -> Sequence[str | Path | ImageRef]:
     """Return the images of one source."""
+    if scans := _SCANS.fullmatch(part):
+        return (volumes if scans[1] == "volumes" else slices)(scans[2])
     if (rows := _ROWS.fullmatch(part)) is None:
         return [part if is_remote(part) else Path(part)]
     table, label = rows.groups()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vtcav.explainer.versus.result import Versus
@@ -15,7 +15,7 @@ from vtcav.study.yaml_file import StudyError
 
 def versus_study(
     study: Study,
-    networks: tuple[str, str],
+    networks: tuple[Sequence[str], Sequence[str]],
     output: str | Path,
     *,
     margin: float,
@@ -24,11 +24,13 @@ def versus_study(
 ) -> Versus:
     """Carry out a study's concepts and classes with two networks, and compare them.
 
-    Finished steps are kept, as by `run_study`: those of the networks in `a` and `b` of the folder.
+    Finished steps are kept, as by `run_study`: those of the networks in `a` and `b` of the folder,
+    those of their further trainings in `a2`, `a3`, ... and `b2`, ...
 
     Args:
         study: The study; its network is replaced.
-        networks: Each a network's name, or a file of weights for the study's network.
+        networks: For each of the two its trainings: names of networks, or files of weights for the
+            study's network.
         output: The folder of the results.
         margin: A difference from -margin to margin counts as none.
         progress: Whether to show progress bars; None where someone may be watching.
@@ -41,12 +43,22 @@ def versus_study(
     if not study.classes:
         raise StudyError(study.located("classes", "expected classes to compare, got none"))
     folder = Path(output).resolve()
-    studies = [with_network(study, network) for network in networks]
-    for own, side in zip(studies, "ab", strict=True):
+    studies = {
+        f"{side}{number if number > 1 else ''}": with_network(study, network)
+        for side, trainings in zip("ab", networks, strict=True)
+        for number, network in enumerate(trainings, 1)
+    }
+    for side, own in studies.items():
         say(f"Network {side}: {own.model.name}")
         run_study(own, folder / side, progress=progress, say=say)
     with contextlib.chdir(study.base):
         a, b = (
-            finished(own, folder / side, progress) for own, side in zip(studies, "ab", strict=True)
+            [
+                finished(own, folder / name, progress)
+                for name, own in studies.items()
+                if name.startswith(side)
+            ]
+            for side in "ab"
         )
-        return between(a, b, margin, networks)
+        first, second = map(", ".join, networks)
+        return between(a, b, margin, (first, second))

@@ -1,17 +1,18 @@
 r"""`vtcav versus`: compare what concepts count for in two networks.
 
 Carry out a study with two networks, or with two checkpoints of its network, and tell what differs,
-image by image.
+image by image. With several trainings of each, separated by commas, whether their recipes differ.
 
-Example:
+Examples:
   vtcav versus old.safetensors new.safetensors --study study.yaml -o out
+  vtcav versus old1.pt,old2.pt,old3.pt new1.pt,new2.pt,new3.pt --study study.yaml -o out
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from vtcav.cli.options import Arguments, Parser, argument
+from vtcav.cli.options import Arguments, Parser, argument, names
 from vtcav.cli.terminal import print_frame, print_line
 
 _PRINTED = 20
@@ -25,9 +26,12 @@ def add_options(command: Parser) -> None:
     """Add the options."""
     from vtcav.explainer.settings import MARGIN, MARGINS
 
-    network = "a network's name, or a file of weights for the study's network"
-    command.add_argument("a", metavar="A", help=network)
-    command.add_argument("b", metavar="B", help=network)
+    network = (
+        "a network's name, or a file of weights for the study's network; several trainings of it "
+        "are separated by commas"
+    )
+    command.add_argument("a", metavar="A", type=names, help=network)
+    command.add_argument("b", metavar="B", type=names, help=network)
     command.option("--study", "the study file", Path, required=True, metavar="FILE")
     meaning = "a difference of attributions or shares that counts as none"
     command.option("--margin", meaning, argument(MARGINS), default=MARGIN, metavar="X")

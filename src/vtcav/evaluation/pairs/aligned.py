@@ -28,6 +28,7 @@ _SEVERAL = "several pictures {} the thing have this name"
 _SIZES = "not aligned: the network's inputs are {} x {} with the thing, {} x {} without"
 _APART = "not aligned: {:.0%} of the picture differs, where at most {:.0%} may"
 _NO_MASK = "there is no mask of this name"
+NO_PHOTOGRAPH = "it is a mask, and there is no picture of its name with the thing"
 _UNFIT = "its mask cannot be used: {}"
 _LARGE = "its mask covers {:.0%} of the picture, where at most {:.0%} may be filled in"
 

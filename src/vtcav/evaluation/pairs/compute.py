@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
 from vtcav.errors import ExplanationError, ImageError, warn
-from vtcav.evaluation.pairs.aligned import Pair, alone, masked, paired
+from vtcav.evaluation.pairs.aligned import NO_PHOTOGRAPH, Pair, alone, masked, paired
 from vtcav.evaluation.pairs.result import Pairs
 from vtcav.explainer.runs.class_task import ClassTask
 from vtcav.explainer.runs.image_table import compute_images
 from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.images.listing import ImageSource, collect, draw
-from vtcav.images.masks import MaskReader, MaskSource, MaskValue, find_masks
+from vtcav.images.masks import MaskReader, MaskSource, MaskValue, find_masks, mask_files
 from vtcav.images.references import ImageRef, Skipped, SkippedImageWarning, with_reasons
 from vtcav.images.volumes import check_pictures
 from vtcav.method.erasure.effect import class_scores
@@ -119,7 +120,8 @@ def _pairs(
     preprocess, refs = explainer.model.preprocess, collect(images)
     if masks is not None:
         sources = list(zip(refs, find_masks(refs, images, masks), strict=True))
-        skipped: list[Skipped] = []
+        used = {source for _, source in sources if isinstance(source, Path)}
+        skipped = [Skipped(str(m), NO_PHOTOGRAPH) for m in mask_files(masks) if m not in used]
         fill = explainer.attributor.erasure.fill or "convolution"
         return list(masked(preprocess, draw(sources, *draws), reader, fill, skipped)), skipped
     assert without is not None

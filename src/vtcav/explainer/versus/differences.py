@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import nan
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from vtcav.explainer.versus.layer_pairs import LayerPairs
 from vtcav.method.clusters import Estimate, mean_estimate, ratio_values
@@ -15,6 +16,10 @@ from vtcav.method.significance import q_values
 from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.explanation import GlobalExplanation
 from vtcav.results.tables.class_summary import BOOTSTRAP
+
+Array: TypeAlias = NDArray[np.float64]
+Trainings: TypeAlias = Sequence[GlobalExplanation]
+"""A class as explained by a network, or by several trainings of one."""
 
 ATTRIBUTION, SHARE = "attribution", "share"
 NOT_SEPARATED, NOT_SEEN = "not separated", "not seen"
@@ -26,128 +31,159 @@ COLUMNS = (
 
 
 def differences(
-    pairs: Sequence[tuple[GlobalExplanation, GlobalExplanation]],
-    layers: LayerPairs,
-    margin: float,
+    pairs: Sequence[tuple[Trainings, Trainings]], layers: LayerPairs, margin: float
 ) -> pd.DataFrame:
     """Return the table of differences, with q-values over all of it.
 
     Args:
-        pairs: Each class explained with the same images by both networks.
+        pairs: Each class explained with the same images by both networks, or by all trainings of
+            each.
         layers: The layers that are compared.
         margin: A difference from -margin to margin counts as none.
 
     Returns:
         The columns of `Versus.differences`.
     """
-    rows = [row for pair in pairs for row in _of_class(*pair, layers, margin)]
+    rows = [row for pair in pairs for row in _of_class(pair, layers, margin)]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table["q_value"] = q_values(table["p_value"].to_numpy(float))
     return table
 
 
-def paired(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the images that both tables have, one row for each.
+def aligned(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Return the rows of the images that all tables have, in the order of the first.
 
     Args:
-        a: Rows of one concept at one layer, image by image.
-        b: The same of the other network.
+        tables: Rows of one concept at one layer, image by image, of one network each.
     """
     # images of one name are paired in order
-    keyed = [table.assign(nth=table.groupby("image").cumcount()) for table in (a, b)]
-    return keyed[0].merge(keyed[1], on=["image", "nth"], suffixes=("_a", "_b"))
+    keyed = [
+        table.assign(nth=table.groupby("image").cumcount()).set_index(["image", "nth"])
+        for table in tables
+    ]
+    common = keyed[0].index
+    for table in keyed[1:]:
+        common = common[common.isin(table.index)]
+    return [table.loc[common].reset_index() for table in keyed]
 
 
 def _of_class(
-    a: GlobalExplanation,
-    b: GlobalExplanation,
-    layers: LayerPairs,
-    margin: float,
+    pair: tuple[Trainings, Trainings], layers: LayerPairs, margin: float
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of a class."""
-    concepts = [name for name in a.concepts if name in b.concepts]
-    tables = [dict(iter(each.attributions.groupby(["layer", "concept"]))) for each in (a, b)]
+    first = pair[0][0]
+    every = [one for side in pair for one in side]
+    concepts = [name for name in first.concepts if all(name in one.concepts for one in every)]
+    tables = [dict(iter(one.attributions.groupby(["layer", "concept"]))) for one in every]
+    count = len(pair[0])
     for layer_a, layer_b in layers.pairs:
+        own = [layer_a] * count + [layer_b] * len(pair[1])
         for concept in concepts:
-            both = paired(tables[0][layer_a, concept], tables[1][layer_b, concept])
-            notes = [_fault(both, side) for side in "ab"]
-            values = [both[f"attribution_{side}"].to_numpy(float) for side in "ab"]
-            draws = _draws(a, layer_a, concept), _draws(b, layer_b, concept)
+            found = aligned([each[at, concept] for each, at in zip(tables, own, strict=True)])
+            values = [(each["attribution"].to_numpy(float), _fault(each)) for each in found]
+            draws = [_draws(one, at, concept) for one, at in zip(every, own, strict=True)]
+            error = _draw_error(_mean_draws(draws[:count]), _mean_draws(draws[count:]))
             key = {"quantity": ATTRIBUTION, "layer_a": layer_a, "layer_b": layer_b}
-            estimate = None if any(notes) else _estimate(both, values, a.groups)
-            if estimate is not None:
-                estimate = estimate.wider(_draw_error(*draws))
-            yield _row(a, key | {"concept": concept}, values, notes, estimate, margin)
+            key |= {"concept": concept}
+            yield _row(first, key, _Values.of(found[0], values, count), error, margin)
     effects = [
-        dict(iter(each.effects[each.effects["layer"] == TOGETHER].groupby("concept")))
-        for each in (a, b)
+        dict(iter(one.effects[one.effects["layer"] == TOGETHER].groupby("concept")))
+        for one in every
     ]
     for concept in concepts:
-        if not all(concept in each for each in effects):
-            continue
-        both = paired(*(each[concept] for each in effects))
-        found = [_shares(both, side) for side in "ab"]
-        notes = [note for _, note in found]
-        values = [each for each, _ in found]
-        key = {"quantity": SHARE, "layer_a": TOGETHER, "layer_b": TOGETHER, "concept": concept}
-        estimate = None if any(notes) else _estimate(both, values, a.groups)
-        yield _row(a, key, values, notes, estimate, margin)
+        if all(concept in each for each in effects):
+            found = aligned([each[concept] for each in effects])
+            key = {"quantity": SHARE, "layer_a": TOGETHER, "layer_b": TOGETHER, "concept": concept}
+            values = [_shares(each) for each in found]
+            yield _row(first, key, _Values.of(found[0], values, count), 0.0, margin)
+
+
+class _Values(NamedTuple):
+    """Values of the same images in the trainings of both networks, and why some have none."""
+
+    images: pd.Series[str]
+    sides: tuple[Array, Array]
+    notes: tuple[str, str]
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, values: Sequence[tuple[Array, str]], count: int) -> _Values:
+        """Return the values of all trainings, of which the first so many are of the first."""
+        sides, notes = [], []
+        for own in (values[:count], values[count:]):
+            faults = [note for _, note in own if note]
+            many = f"{faults[0]}, in {len(faults)} of {len(own)} trainings" if faults else ""
+            notes.append(many if len(own) > 1 else "".join(faults))
+            sides.append(np.stack([each for each, _ in own]))
+        return cls(rows["image"], (sides[0], sides[1]), (notes[0], notes[1]))
 
 
 def _row(
     explained: GlobalExplanation,
     key: Mapping[str, Any],
-    values: Sequence[np.ndarray[Any, np.dtype[np.float64]]],
-    notes: Sequence[str],
-    estimate: Estimate | None,
+    values: _Values,
+    draw_error: float,
     margin: float,
 ) -> dict[str, Any]:
+    n = values.sides[0].shape[1]
     means = [
-        nan if note or not len(own) else float(own.mean())
-        for own, note in zip(values, notes, strict=True)
+        nan if note or not n else float(own.mean())
+        for own, note in zip(values.sides, values.notes, strict=True)
     ]
+    estimate = None
+    if n and not any(values.notes):
+        own = [explained.groups[name] for name in values.images] if explained.groups else None
+        estimate = _estimate(*values.sides, own).wider(draw_error)
     low, high = (nan, nan) if estimate is None else estimate.interval()
     return {
         "class_name": explained.class_name,
         **key,
-        "n": len(values[0]),
+        "n": n,
         "a": means[0],
         "b": means[1],
         "difference": means[1] - means[0],
         "low": low,
         "high": high,
         "p_value": nan if estimate is None else estimate.p_beyond(margin),
-        "note_a": notes[0],
-        "note_b": notes[1],
+        "note_a": values.notes[0],
+        "note_b": values.notes[1],
     }
 
 
-def _estimate(
-    both: pd.DataFrame,
-    values: Sequence[np.ndarray[Any, np.dtype[np.float64]]],
-    groups: Mapping[str, str],
-) -> Estimate | None:
-    """Return the mean difference of values of the same images; None without images."""
-    if both.empty:
-        return None
-    own = None if not groups else [groups[name] for name in both["image"]]
-    return mean_estimate(values[1] - values[0], own)
+def _estimate(a: Array, b: Array, groups: Sequence[str] | None) -> Estimate:
+    """Return the mean difference of values [trainings, images] of the same images.
+
+    With several trainings its error is that of other images and that of other trainings together,
+    of which the second is the pooled two-sample error of the trainings' means.
+    """
+    over_images = mean_estimate(b.mean(0) - a.mean(0), groups)
+    freedom = len(a) + len(b) - 2
+    if not freedom:
+        return over_images
+    inside = [((own.mean(1) - own.mean()) ** 2).sum() for own in (a, b)]
+    variance = sum(inside) / freedom * (1 / len(a) + 1 / len(b))
+    parts = [(variance, freedom)]
+    if over_images.freedom:
+        parts.append((over_images.error**2, over_images.freedom))
+    total = sum(part for part, _ in parts)
+    # Satterthwaite's degrees of freedom
+    small = sum(part**2 / of for part, of in parts)
+    return Estimate(
+        over_images.value, float(total) ** 0.5, int(total**2 / small) if small else freedom
+    )
 
 
-def _fault(both: pd.DataFrame, side: str) -> str:
-    """Return why one side has no attribution; empty where it has one."""
-    if both.empty or not bool(both[f"separated_{side}"].iloc[0]):
-        return NOT_SEPARATED
-    return ""
+def _fault(rows: pd.DataFrame) -> str:
+    """Return why a network has no attribution; empty where it has one."""
+    return "" if len(rows) and bool(rows["separated"].iloc[0]) else NOT_SEPARATED
 
 
-def _shares(both: pd.DataFrame, side: str) -> tuple[np.ndarray[Any, np.dtype[np.float64]], str]:
-    """Return values whose mean is the share of a side, and why there is none."""
-    drop = both[f"drop_{side}"].to_numpy(float)
+def _shares(rows: pd.DataFrame) -> tuple[Array, str]:
+    """Return values whose mean is the share of a network, and why there is none."""
+    drop = rows["drop"].to_numpy(float)
     if np.isnan(drop).any() or not len(drop):
         return drop, NOT_SEEN
-    gap = (both[f"logit_{side}"] - both[f"reference_{side}"]).to_numpy(float)
-    if not gap.mean() > max(0.0, float(both[f"reference_std_{side}"].mean())):
+    gap = (rows["logit"] - rows["reference"]).to_numpy(float)
+    if not gap.mean() > max(0.0, float(rows["reference_std"].mean())):
         return drop, NO_SHARE
     return np.asarray(ratio_values(drop, gap), np.float64), ""
 
@@ -157,6 +193,11 @@ def _draws(explained: GlobalExplanation, layer: str, concept: str) -> pd.Series[
     table = explained.resampled
     own = (table["layer"] == layer) & (table["concept"] == concept) & (table["kind"] == BOOTSTRAP)
     return table[own].set_index("draw")["mean"]
+
+
+def _mean_draws(trainings: Sequence[pd.Series[float]]) -> pd.Series[float]:
+    """Return the mean over trainings of each draw that all have."""
+    return pd.concat(trainings, axis=1, join="inner").mean(axis=1)
 
 
 def _draw_error(a: pd.Series[float], b: pd.Series[float]) -> float:

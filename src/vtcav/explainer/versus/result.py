@@ -72,15 +72,18 @@ class Versus:
         layers: Which layers were compared, and how they were paired.
         margin: Differences from -margin to margin count as none.
         shown: Images of the clearest differences with both maps.
-        provenance: Everything that the numbers of each network depend on.
+        provenance: Everything that the numbers of each network depend on: of all trainings of the
+            first, then of the second.
+        trainings: How many trainings of each were compared.
     """
 
     names: tuple[str, str]
     layers: LayerPairs
     margin: float
     shown: tuple[SideBySide, ...] = field(repr=False)
-    provenance: tuple[Provenance, Provenance] = field(repr=False)
+    provenance: tuple[Provenance, ...] = field(repr=False)
     _table: pd.DataFrame = field(repr=False)
+    trainings: tuple[int, int] = (1, 1)
 
     def __repr__(self) -> str:
         return f"Versus({self.described})"
@@ -90,7 +93,9 @@ class Versus:
         """The networks and the layers, in words."""
         pairs = ", ".join(a if a == b else f"{a} and {b}" for a, b in self.layers.pairs)
         first, second = map(clear, self.names)
-        return f"{first} (a) and {second} (b), layers paired {self.layers.how}: {pairs}"
+        many = [f", {count} trainings" if count > 1 else "" for count in self.trainings]
+        both = f"{first} (a{many[0]}) and {second} (b{many[1]})"
+        return f"{both}, layers paired {self.layers.how}: {pairs}"
 
     @property
     def differences(self) -> pd.DataFrame:
@@ -98,9 +103,10 @@ class Versus:
 
         Columns: class_name, quantity ("attribution", or "share": what erasing the concept takes of
         the logit), layer_a, layer_b, concept, n (images), a and b (means over them), difference
-        (b - a), low and high (95 % interval over images, or groups of them, and for attributions
-        also over the choice of examples), p_value (of a difference within the margin), q_value
-        (adjusted for the whole table), note_a and note_b (why there is no number).
+        (b - a), low and high (95 % interval over images, or groups of them, over trainings where
+        there are several, and for attributions also over the choice of examples), p_value (of a
+        difference within the margin), q_value (adjusted for the whole table), note_a and note_b
+        (why there is no number).
         """
         order = self._table["difference"].abs()
         table = self._table.assign(order=-order)
@@ -135,6 +141,7 @@ class Versus:
             "layers": [list(pair) for pair in self.layers.pairs],
             "left_out": [list(names) for names in self.layers.left_out],
             "margin": self.margin,
+            "trainings": list(self.trainings),
             "findings": self.findings(),
             "conclusion": self.conclusion,
         }
@@ -193,13 +200,13 @@ class Versus:
             data = checked(_Saved, manifest)
             stored = read_arrays(Path(folder) / "versus_pictures.npz")
             table = read_table(Path(folder) / "versus_differences")
-            first, second = (Provenance.read(each) for each in manifest["provenance"])
             return cls(
                 names=data.names,
                 layers=LayerPairs(data.layers, data.paired, data.left_out),
                 margin=data.margin,
                 shown=tuple(one.read(stored, i) for i, one in enumerate(data.shown)),
-                provenance=(first, second),
+                provenance=tuple(Provenance.read(each) for each in manifest["provenance"]),
+                trainings=data.trainings,
                 _table=checked_table(table, "versus_differences", _COLUMNS, {}),
             )
 
@@ -235,6 +242,7 @@ class _Saved(Saved):
     paired: str
     left_out: tuple[tuple[str, ...], tuple[str, ...]]
     margin: Annotated[float, Field(ge=0, lt=1)]
+    trainings: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 1)
     shown: tuple[_Shown, ...]
 
 

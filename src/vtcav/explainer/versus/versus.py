@@ -14,7 +14,7 @@ from vtcav.explainer.groups import Groups
 from vtcav.explainer.runs.rank_task import RankTask
 from vtcav.explainer.runs.ranking import with_maps
 from vtcav.explainer.settings import MARGIN, MARGINS, ErasureSettings
-from vtcav.explainer.versus.differences import SHARE, differences, paired
+from vtcav.explainer.versus.differences import SHARE, Trainings, aligned, differences
 from vtcav.explainer.versus.layer_pairs import pair_layers
 from vtcav.explainer.versus.result import SideBySide, Versus
 from vtcav.images.listing import ImageSource, collect
@@ -33,8 +33,8 @@ _FINDINGS, _EACH = 4, 3  # findings whose images are shown, and images of each
 
 @unaffected
 def versus(
-    explainer_a: VisualTCAV,
-    explainer_b: VisualTCAV,
+    explainer_a: VisualTCAV | Sequence[VisualTCAV],
+    explainer_b: VisualTCAV | Sequence[VisualTCAV],
     images: ImageSource | Mapping[str, ImageSource],
     class_name: str | int | None = None,
     *,
@@ -48,11 +48,13 @@ def versus(
 
     Both explain each class with the same images (`explain_class`), and their numbers are compared
     image by image. Swapping the two flips signs and nothing else. Two trainings of one recipe
-    differ, too: `margin` is the difference that still counts as none (docs/versus.md).
+    differ, too, often by much: a difference between two networks is one of these two. Several
+    trainings of each tell whether their recipes differ (docs/versus.md).
 
     Args:
-        explainer_a: The first network, with its concepts learned.
-        explainer_b: The second network, with concepts of the same names.
+        explainer_a: The first network, with its concepts learned; or several trainings of it. With
+            several, intervals and tests are over other trainings, too.
+        explainer_b: The second network, with concepts of the same names; or several trainings.
         images: Images of `class_name` in any form that `fit` takes, or images by class.
         class_name: The class, which both networks have, by name or index; None where images are
             given by class.
@@ -79,21 +81,25 @@ def versus(
             "without; got " + ("both" if sources is not None else "images without class_name")
         )
     by_class: Mapping[Any, Any] = {class_name: images} if sources is None else sources
-    both = explainer_a, explainer_b
+    both = _trainings(explainer_a), _trainings(explainer_b)
     refs: dict[str, list[ImageRef]] = {}
     pairs = []
     for name, source in by_class.items():
         first, second = (
-            each.explain_class(name, source, limit=limit, seed=seed, groups=groups) for each in both
+            [
+                each.explain_class(name, source, limit=limit, seed=seed, groups=groups)
+                for each in side
+            ]
+            for side in both
         )
         pairs.append((first, second))
-        refs[first.class_name] = collect(source, limit=limit, seed=seed)
+        refs[first[0].class_name] = collect(source, limit=limit, seed=seed)
     return compared(both, pairs, refs, margin=margin, names=names)
 
 
 def compared(
-    explainers: tuple[VisualTCAV, VisualTCAV],
-    pairs: Sequence[tuple[GlobalExplanation, GlobalExplanation]],
+    explainers: tuple[Sequence[VisualTCAV], Sequence[VisualTCAV]],
+    pairs: Sequence[tuple[Trainings, Trainings]],
     refs: Mapping[str, Sequence[ImageRef]],
     *,
     margin: float,
@@ -102,8 +108,8 @@ def compared(
     """Compare classes that both networks have explained already.
 
     Args:
-        explainers: The two networks with their concepts.
-        pairs: Each class explained by both, with the same images.
+        explainers: The trainings of both networks with their concepts.
+        pairs: Each class explained by all of them, with the same images.
         refs: The images by class.
         margin: As for `versus`.
         names: What to call the two.
@@ -111,29 +117,42 @@ def compared(
     Raises:
         ExplanationError: Where no concept, or no class, is in both.
     """
-    a, b = explainers
-    concepts = [name for name in a.cavs.names if name in b.cavs.names]
-    if not concepts:
-        raise ExplanationError(
-            f"expected concepts of the same names; a has {list(a.cavs.names)}, b has "
-            f"{list(b.cavs.names)}"
-        )
+    every = [one for side in explainers for one in side]
+    a, b = (side[0] for side in explainers)
+    if not any(all(name in one.cavs.names for one in every) for name in a.cavs.names):
+        others = " and ".join(str(list(one.cavs.names)) for one in every)
+        raise ExplanationError(f"expected concepts of the same names, got {others}")
     for first, second in pairs:
-        if first.class_name != second.class_name:
+        known = dict.fromkeys(one.class_name for one in (*first, *second))
+        if len(known) > 1:
             raise ExplanationError(
-                f"expected a class that both networks have; it is {first.class_name!r} in a and "
-                f"{second.class_name!r} in b"
+                f"expected a class that both networks have; it is {' and '.join(map(repr, known))}"
+            )
+    for side in explainers:
+        if any(list(one.layers) != list(side[0].layers) for one in side):
+            raise ExplanationError(
+                "expected trainings of one network with the same layers, got "
+                + " and ".join(str(list(one.layers)) for one in side)
             )
     layers = pair_layers(a.model, a.layers, b.model, b.layers)
     table = differences(pairs, layers, margin)
+    firsts = [(first[0], second[0]) for first, second in pairs]
     return Versus(
         names=names,
         layers=layers,
         margin=float(margin),
-        shown=tuple(_shown(explainers, pairs, refs, table)),
-        provenance=(pairs[0][0].provenance, pairs[0][1].provenance),
+        shown=tuple(_shown((a, b), firsts, refs, table)),
+        provenance=tuple(one.provenance for side in pairs[0] for one in side),
+        trainings=(len(explainers[0]), len(explainers[1])),
         _table=table,
     )
+
+
+def _trainings(given: VisualTCAV | Sequence[VisualTCAV]) -> list[VisualTCAV]:
+    found = list(given) if isinstance(given, Sequence) else [given]
+    if not found:
+        raise ExplanationError("expected a network, or several trainings of it, got none")
+    return found
 
 
 def _shown(
@@ -154,7 +173,7 @@ def _shown(
         for each, layer in zip(by_class[name], layers, strict=True):
             found = each.effects if row["quantity"] == SHARE else each.attributions
             own.append(found[(found["layer"] == layer) & (found["concept"] == concept)])
-        both = paired(*own)
+        both = _paired(*own)
         change = (both[f"{what}_b"] - both[f"{what}_a"]).abs().to_numpy(float)
         few = both.iloc[np.argsort(-change, kind="stable")[:_EACH]].assign(presence=0.0)
         maps = [
@@ -173,6 +192,13 @@ def _shown(
                 map_a=one.concept_map,
                 map_b=other.concept_map,
             )
+
+
+def _paired(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the images that both tables have, one row for each."""
+    first, second = aligned([a, b])
+    both: pd.DataFrame = first.merge(second, on=["image", "nth"], suffixes=("_a", "_b"))
+    return both
 
 
 def _task(explainer: VisualTCAV, concept: str, layer: str) -> RankTask:
