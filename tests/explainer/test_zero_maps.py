@@ -110,6 +110,10 @@ def test_it_comes_first_in_every_order(explainer, tmp_path):
         found.save(tmp_path)
         assert type(found).load(tmp_path).best_layers == bank.best_layers
     assert read_first({"cold": "1"}, ["1"]) == ""
+    many = {f"{i}": "1" for i in range(6)}
+    assert read_first(many, ["1", "3"]).startswith("Read first: all concepts at 1. ")
+    odd = read_first({**many, "cold": "3"}, ["1", "3"])
+    assert odd.startswith("Read first: 6 of 7 concepts at 1; 'cold' at 3. ")
     page = build_report([], [found], title="Study")
     assert "Read first:" in page
     assert page.count('<span class="muted">read first</span>') == 2

@@ -11,6 +11,9 @@ from vtcav.results.words import clear, listed
 if TYPE_CHECKING:
     import pandas as pd
 
+_NAMED = 4
+"""The most concepts of a layer that a sentence names."""
+
 
 def reading_order(layers: Sequence[str], best: Mapping[str, str]) -> tuple[str, ...]:
     """Return the layers, those that are the best for most concepts first.
@@ -53,8 +56,7 @@ def read_first(best: Mapping[str, str], layers: Sequence[str]) -> str:
     if len(layers) < 2 or not best:
         return ""
     parts = [
-        f"{listed([repr(clear(name)) for name, at in best.items() if at == layer])} at "
-        f"{clear(layer)}"
+        f"{_named([name for name, at in best.items() if at == layer], len(best))} at {clear(layer)}"
         for layer in layers
         if layer in best.values()
     ]
@@ -62,3 +64,10 @@ def read_first(best: Mapping[str, str], layers: Sequence[str]) -> str:
         f"Read first: {'; '.join(parts)}. Of the layers that see the concept it is the one whose "
         "class scores at zero feature maps, where attributions begin, lie closest together."
     )
+
+
+def _named(names: Sequence[str], of: int) -> str:
+    """Return the names of concepts, or how many they are where a sentence cannot hold them."""
+    if len(names) <= _NAMED:
+        return listed([repr(clear(name)) for name in names])
+    return "all concepts" if len(names) == of else f"{len(names)} of {of} concepts"

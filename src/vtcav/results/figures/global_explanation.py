@@ -109,7 +109,9 @@ class _Global:
         """Return the mean and its interval as text; no interval for one image."""
         mean = self.marks.number(row.mean, row.note, row.q_value)
         interval = (
-            [] if np.isnan(row.ci_low) else [f"[{number(row.ci_low)}, {number(row.ci_high)}]"]
+            []
+            if np.isnan(row.ci_low)
+            else [f"[{number(max(row.ci_low, 0.0))}, {number(row.ci_high)}]"]
         )
         return [mean, *interval]
 
