@@ -5,6 +5,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import nn
 
@@ -228,3 +229,33 @@ def test_the_command_to_go_on_with_says_how_the_network_is_loaded(tmp_path, monk
     assert given["described"] == [
         *("python:m:build", "--preprocess", text, "--binary", "--task=labels")
     ]
+
+
+class WithAge(nn.Module):
+    """Scores of an image and a number."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.ReLU())
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, images, age):
+        return self.head(torch.cat([self.body(images).mean((2, 3)), age], 1))
+
+
+def test_patches_have_the_second_input_of_their_photo(tmp_path):
+    for i in range(11):
+        pixels = values(i, 3, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i:02}.png")
+    ages = {f"{i:02}.png": [i / 11] for i in range(11)}
+    made = vtcav.Classifier(WithAge(), CLASSES, vtcav.Preprocess(16), second=ages)
+    session = Session(made, ["network.body.1"], images=str(tmp_path), steps=10)
+    assert "crops of the photos" in session.negatives.described
+    key = session.pictures.listed()[3].key
+    session.integrate(key, "network.body.1", [0])
+    found = session.explain(key, spec(session), "network.body.1", [0])
+    assert not found.record.skipped_examples
+    assert not found.record.skipped_negatives
+    patch = session.pictures.ref(key, BOXES[0])
+    x = made.preprocess.named(patch.name)(patch.load())
+    assert float(x[3].flatten()[0]) == pytest.approx(3 / 11)

@@ -81,9 +81,11 @@ def find_negatives(
 
 
 def _takes_photographs(preprocess: object) -> bool:
-    """Tell whether a network takes photographs in RGB as they are, or as grey."""
-    return channel_count(preprocess) in (1, 3) and not (
-        isinstance(preprocess, Preprocess) and preprocess.ranges
+    """Tell whether a network takes photographs in RGB as they are, or as grey, and nothing more."""
+    return (
+        not hasattr(preprocess, "named")
+        and channel_count(preprocess) in (1, 3)
+        and not (isinstance(preprocess, Preprocess) and preprocess.ranges)
     )
 
 

@@ -6,6 +6,7 @@ the network runs. So it goes wherever the image goes, and no gradient passes thr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from math import prod
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 
 from vtcav.errors import ImageError, ModelError
 from vtcav.images.preprocess import Preprocess
+
+_PATCH = re.compile(r" ?\[[^\[\]]*\]$")  # after the name of a photograph
 
 Values: TypeAlias = "Mapping[str, Any] | Callable[[str], Any]"
 """The second input by the image's name."""
@@ -75,6 +78,10 @@ class SecondInput:
         else:
             short = PurePath(name).name
             key = name if name in self._values else short
+            if key not in self._values and self.default.ndim == 1:
+                # a patch has its photograph's numbers; a mask would have to be cut like it
+                whole = _PATCH.sub("", name)
+                key = whole if whole in self._values else PurePath(whole).name
             if key not in self._values:
                 raise ImageError(f"there is no second input for {name!r}, nor for {short!r}")
             found = self._values[key]
