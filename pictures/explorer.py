@@ -1,7 +1,7 @@
 """Draw the README's picture of the explorer: python pictures/explorer.py (needs Chromium).
 
-A person's way: five patches of a cat's coat, cut out of a photograph, become a concept, and the
-page says what the network answers without it.
+A person's way: five patches of a cup, cut out of a photograph, become a concept, and the page says
+what the network answers without it.
 """
 
 import secrets
@@ -22,14 +22,14 @@ from vtcav.explorer.server import listen, samples
 HERE = Path(__file__).parent
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"]
 PATCHES = [
-    *((0.24, 0.06, 0.2, 0.2), (0.48, 0.02, 0.2, 0.2), (0.2, 0.62, 0.12, 0.18)),
-    *((0.7, 0.1, 0.15, 0.2), (0.3, 0.75, 0.15, 0.2)),
+    *((0.34, 0.14, 0.34, 0.5), (0.37, 0.18, 0.29, 0.44), (0.36, 0.2, 0.24, 0.36)),
+    *((0.42, 0.16, 0.25, 0.38), (0.39, 0.28, 0.26, 0.34)),
 ]
 
 
 def main():
     """Cut the patches and take the picture."""
-    session = Session(load_model("demo"), list(LAYERS), samples=samples(("chelsea", "coffee")))
+    session = Session(load_model("demo"), list(LAYERS), samples=samples(("coffee", "chelsea")))
     token, socket = secrets.token_urlsafe(8), listen(0)
     host = f"127.0.0.1:{socket.getsockname()[1]}"
     with tempfile.TemporaryDirectory() as output:
