@@ -111,11 +111,13 @@ def test_a_bank_of_other_software_ends_in_no_other_error(saved, tmp_path):
                 load(tmp_path, given, data)
 
 
-@pytest.mark.parametrize("where", ["name", "digest"])
+@pytest.mark.parametrize("where", ["name", "digest", "untested"])
 def test_half_letters_that_no_table_can_hold(saved, tmp_path, where):
     data = json.loads(json.dumps(saved[1]))
     if where == "name":
         data["concepts"][0]["name"] = "\ud800"
+    elif where == "untested":
+        data["resampling"]["untested"] = ["\ud800"] * len(data["concepts"])
     else:
         data["sets"][0]["digests"][0] = "\ud800"
     with pytest.raises(CavError, match=f"{where}.*surrogates not allowed"):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -188,7 +189,10 @@ def bytes_per_map(head: Head, F: Tensor, classes: int = 1) -> int:
     with (
         torch.enable_grad(),
         torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor),
+        warnings.catch_warnings(),
     ):
+        # of PyTorch 2.14: what selective checkpoints keep is not counted, which is no matter here
+        warnings.filterwarnings("ignore", "A saved_tensors_hooks context", FutureWarning)
         z = first(F[:1].detach().clone().requires_grad_())
     del z
     own = F[0].numel() * 4

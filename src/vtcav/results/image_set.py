@@ -45,7 +45,7 @@ class ConceptRecord:
     skipped_examples: tuple[Skipped, ...] = ()
     skipped_negatives: tuple[Skipped, ...] = ()
     origin: str = ""
-    texts: tuple[str, ...] = ()
+    texts: tuple[Letters, ...] = ()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ConceptRecord:

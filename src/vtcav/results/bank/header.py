@@ -21,7 +21,7 @@ class _Fit(Saved):
 
 
 class _SavedSet(Saved):
-    role: str
+    role: Letters
     names: tuple[str, ...]
     digests: tuple[Letters, ...]
     origins: tuple[Letters, ...] = ()
@@ -35,7 +35,7 @@ class _Described(Saved):
 class _Resampling(Saved):
     null: tuple[_Positions, ...]
     bootstrap: tuple[_Positions, ...]
-    untested: tuple[str, ...]
+    untested: tuple[Letters, ...]
     subset: tuple[_Positions, ...] | None = None
 
 
