@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -137,7 +138,9 @@ def region(
     Concepts that no layer sees have none. A filter that never met another concept may respond to
     it as well: a connected part of a region is left out where half of the layers or more, by
     weight, see another concept there that is higher by a third, and that they see as well. A
-    filter that answers another concept more than its own counts for that much less beside it.
+    filter that answers another concept more than its own counts for that much less beside it. The
+    part is left out as well where another concept, clearly there, explains it: where its pattern
+    makes the filter answer as much, and less than the filter's own concept does.
 
     Args:
         maps: Concept maps of each layer at the size of the input [n, K, H, W].
@@ -153,50 +156,79 @@ def region(
     H = (seen_map(maps, seen) > level).float()
     aucs = torch.stack(list(seen)).cpu().numpy()
     heights = torch.stack(list(maps), 1).cpu().numpy()
-    K = aucs.shape[1]
     known = [None if not answers else answers[i] for i in range(len(aucs))]
-    excess = np.stack([np.ones((K, K)) if A is None else _excess(A) for A in known])
+    beside = _Answers.of(known, aucs.shape[1])
+    overall = heights.reshape(*heights.shape[:3], -1).mean(3)
     for n, k in H.flatten(2).any(2).nonzero().tolist():
         parts, _ = ndimage.label(H[n, k].cpu().numpy())
         for part, box in enumerate(ndimage.find_objects(parts), 1):
             inside = parts[box] == part
-            means = heights[n][(..., *box)][:, :, inside].mean(2)
-            if _is_anothers(means, k, aucs, excess):
+            there = heights[n][(..., *box)][:, :, inside]
+            if _is_anothers(there, overall[n], k, aucs, beside):
                 H[n, k][box][torch.from_numpy(inside).to(H.device)] = 0
     return _grown_by(H, growth)
 
 
-def _excess(answers: Tensor) -> NDArray[np.float64]:
-    """Return how many times more than its own concept a filter answers another [K, K], at least 1.
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """What the filters of L layers answer to other concepts: row i, column j the filter of j to i.
 
-    Its own counts as no less than the level of a region, as a quotient of next to nothing would
-    say little.
+    Attributes:
+        excess: How many times more than its own concept a filter answers another [L, K, K], at
+            least 1.
+        explained: What a filter answers to another concept for each unit of that concept's own map
+            [L, K, K]; 0 where that is not clearly less than what its own concept makes it answer,
+            as the other concept's examples may then show its own.
     """
-    own = answers.diagonal().clamp(min=LEVEL)
-    return (answers / own).clamp(min=1).fill_diagonal_(1).double().cpu().numpy()
+
+    excess: NDArray[np.float64]
+    explained: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, answers: Sequence[Tensor | None], K: int) -> _Answers:
+        """Return them from what `PlaceFilters.answers` gives for each layer."""
+        plain = torch.eye(K, dtype=torch.float64)
+        known = torch.stack([plain if A is None else A.double().cpu() for A in answers])
+        # its own counts as no less than the level of a region, as a quotient of next to nothing
+        # would say little
+        own = known.diagonal(dim1=1, dim2=2).clamp(min=LEVEL)
+        excess = (known / own[:, None, :]).clamp(min=1)
+        less = (known > 0) & (known < CONTEST * own[:, None, :])
+        explained = torch.where(less, known / own[:, :, None], 0.0)
+        for each, on_diagonal in ((excess, 1.0), (explained, 0.0)):
+            each.diagonal(dim1=1, dim2=2).fill_(on_diagonal)
+        return cls(excess.numpy(), explained.numpy())
 
 
 def _is_anothers(
-    means: NDArray[np.float32], k: int, seen: NDArray[np.float32], excess: NDArray[np.float64]
+    heights: NDArray[np.float32],
+    overall: NDArray[np.float32],
+    k: int,
+    seen: NDArray[np.float32],
+    answers: _Answers,
 ) -> bool:
     """Whether a part of concept k's region belongs to another concept.
 
     Args:
-        means: The mean of every map in the part [L, K].
+        heights: All maps at the P pixels of the part [L, K, P].
+        overall: Their means over the whole picture [L, K].
         k: The concept.
         seen: Held-out AUC by layer and concept [L, K].
-        excess: How many times more than its own concept filters answer others: in row i, column
-            j the filter of j to concept i [L, K, K].
+        answers: What filters answer to other concepts.
     """
+    means = heights.mean(2)
     as_well = seen >= np.maximum(SEEN, seen[:, [k]] - BETTER)
     highest = np.where(as_well, means, 0).max(1)
     # a layer on which nothing is there has no say
     weights = layer_weight(torch.from_numpy(seen[:, k])).numpy() * (highest > FAINT)
     # of either filter, what the other concept alone would make it answer is taken off
-    own, others = means[:, [k]] / excess[:, :, k], means / excess[:, k]
-    there = as_well & (means > FAINT)
-    lost = (there & (own < CONTEST * others)).any(1)
-    return bool(2 * (weights * lost).sum() >= weights.sum() > 0)
+    own, others = means[:, [k]] / answers.excess[:, :, k], means / answers.excess[:, k]
+    # what is everywhere alike, such as a tint, says nothing of whose this part is
+    lost = (means > FAINT) & (own < CONTEST * others) & (overall < CONTEST * means)
+    clear = as_well & (heights.max(2) >= CONTEST)
+    by_others = (clear * means * answers.explained[:, :, k]).sum(1)
+    gone = (as_well & lost).any(1) | (CONTEST * means[:, k] < by_others)
+    return bool(2 * (weights * gone).sum() >= weights.sum() > 0)
 
 
 def same_regions(H: Tensor) -> list[int | None]:
