@@ -120,6 +120,55 @@ def test_an_answer_to_next_to_nothing_of_its_own_counts_by_the_level_of_a_region
     assert not H[0, 0].any()
 
 
+def scratch_and_logo(logo):
+    """A scratch, whose filter is sure of it, and what the filter of a logo makes of it."""
+    M = torch.zeros(1, 2, 20, 20)
+    M[0, 0, :4, :4], M[0, 1, :4, :4] = 1.0, logo
+    M[0, 1, 12:16, 12:16] = logo
+    # the excess keeps the scratch from winning by its height: its filter likes logos, too
+    return [M], [torch.ones(2)]
+
+
+def test_what_another_concept_explains_is_not_found():
+    answers = [torch.tensor([[0.9, 0.4], [3.6, 1.0]])]
+    H = region(*scratch_and_logo(0.5), growth=0, answers=answers)
+    assert not H[0, 1, :4, :4].any()
+    assert H[0, 1, 12:16, 12:16].all()  # no scratch is there
+    assert H[0, 0, :4, :4].all()
+    higher = region(*scratch_and_logo(0.8), growth=0, answers=answers)
+    assert higher[0, 1, :4, :4].all()  # more than a scratch makes of it
+
+
+def test_a_concept_that_the_others_examples_may_show_is_kept():
+    answers = [torch.tensor([[0.9, 0.8], [3.6, 1.0]])]  # stripes, and zebras
+    H = region(*scratch_and_logo(0.8), growth=0, answers=answers)
+    assert H[0, 1, :4, :4].all()
+
+
+def test_a_concept_that_is_hardly_there_explains_nothing():
+    [M], seen = scratch_and_logo(0.45)
+    M[0, 0, :4, :4] = 0.7
+    H = region([M], seen, growth=0, answers=[torch.tensor([[0.9, 0.7], [3.6, 1.0]])])
+    assert H[0, 1, :4, :4].all()
+
+
+def test_several_concepts_explain_together():
+    [M], seen = scratch_and_logo(0.6)
+    M, seen = torch.cat([M, M[:, :1]], 1), [torch.ones(3)]
+    answers = torch.tensor([[1.0, 0.3, 0.0], [3.6, 1.0, 3.6], [0.0, 0.3, 1.0]])
+    assert not region([M], seen, growth=0, answers=[answers])[0, 1, :4, :4].any()
+    answers[2, 1] = 0.1
+    assert region([M], seen, growth=0, answers=[answers])[0, 1, :4, :4].all()
+
+
+def test_a_tint_everywhere_takes_no_part():
+    M = torch.zeros(1, 2, 20, 20)
+    M[0, 0], M[0, 1, :4, :4] = 1.0, 0.5
+    H = region([M], [torch.ones(2)], growth=0)
+    assert H[0, 1, :4, :4].all()
+    assert H[0, 0].all()
+
+
 def test_placebos_have_the_regions_shape_and_avoid_it():
     H = torch.zeros(30, 40)
     H[3:9, 5:15] = 1

@@ -217,17 +217,20 @@ def _is_anothers(
         answers: What filters answer to other concepts.
     """
     means = heights.mean(2)
-    as_well = seen >= np.maximum(SEEN, seen[:, [k]] - BETTER)
+    # in row i, column j whether a layer sees i as well as j [L, K, K]
+    rivals = seen[:, :, None] >= np.maximum(SEEN, seen[:, None] - BETTER)
+    as_well = rivals[:, :, k]
     highest = np.where(as_well, means, 0).max(1)
     # a layer on which nothing is there has no say
     weights = layer_weight(torch.from_numpy(seen[:, k])).numpy() * (highest > FAINT)
+    clear = np.where(heights.max(2) >= CONTEST, means, 0)
+    by_others = np.einsum("li,lij->lj", clear, rivals * answers.explained)
+    explained = CONTEST * means < by_others
     # of either filter, what the other concept alone would make it answer is taken off
     own, others = means[:, [k]] / answers.excess[:, :, k], means / answers.excess[:, k]
     # what is everywhere alike, such as a tint, says nothing of whose this part is
-    lost = (means > FAINT) & (own < CONTEST * others) & (overall < CONTEST * means)
-    clear = as_well & (heights.max(2) >= CONTEST)
-    by_others = (clear * means * answers.explained[:, :, k]).sum(1)
-    gone = (as_well & lost).any(1) | (CONTEST * means[:, k] < by_others)
+    here = as_well & ~explained & (means > FAINT) & (overall < CONTEST * means)
+    gone = explained[:, k] | (here & (own < CONTEST * others)).any(1)
     return bool(2 * (weights * gone).sum() >= weights.sum() > 0)
 
 
