@@ -245,7 +245,10 @@ def _doubt(row: dict[Any, Any], small: float) -> str:
     low, high = _ends(row)
     if row["area"] > LARGE:
         area = f"{row['area'] * 100:.0f} %"
-        return f"its region covers {area} of the picture, and more than the concept goes with it"
+        return (
+            f"its region covers {area} of the picture, and more than the concept goes with it; "
+            "pairs of pictures with and without it would tell (vtcav evaluate --pairs)"
+        )
     widest = max(abs(row["fill_low"]), abs(row["fill_high"]))
     if row["fill_low"] < 0 < row["fill_high"] and widest > 2 * small * scale:
         return "the answer depends on how its region is filled in"
