@@ -171,7 +171,7 @@ def test_names_are_only_text():
 def test_things_in_one_place_are_not_told_apart(changes):
     found = verdict(**changes, same_region="square")
     assert found.kind == verdict(**changes).kind
-    end = "'ruler' and 'square' have the same region, so erasing them cannot tell the two apart."
+    end = "region holds most of that of 'square', so erasing 'ruler' erases 'square' as well."
     assert found.sentence.endswith(end)
 
 
@@ -189,4 +189,6 @@ def test_two_concepts_are_erased_in_turn():
     )
     assert in_turn(table, ("ruler", "none"), "animal") == ""
     table["same_region"] = ["pore", "", ""]
-    assert "the same, so this does not tell" in in_turn(table, ("ruler", "pore"), "animal")
+    assert "holds most of the other's, so this does not tell" in in_turn(
+        table, ("ruler", "pore"), "animal"
+    )

@@ -24,10 +24,10 @@ from vtcav.method.erasure.region import (
     SEEN,
     below_seen,
     elsewhere,
+    held_regions,
     highest_elsewhere,
     region,
     resized,
-    same_regions,
     seen_map,
 )
 from vtcav.method.positions import axes
@@ -208,7 +208,7 @@ class Eraser:
         rows: list[EffectRow] = []
         for n, H in enumerate(regions.H):
             z = images.z[n : n + 1]
-            unchanged, same = z.expand(len(self._fills), -1), same_regions(H)
+            unchanged, same = z.expand(len(self._fills), -1), held_regions(H)
             for k, own in enumerate(H):
                 each, after = done.get((n, k), (None, unchanged))
                 fills = len(each.fills) if each else len(self._fills)

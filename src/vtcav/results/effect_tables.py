@@ -175,7 +175,7 @@ def _fill_offset(rows: pd.DataFrame, end: str, present: float) -> float:
 
 
 def _same_region(rows: pd.DataFrame) -> str:
-    """Return the concept with the same region in most images that show both; empty for none."""
+    """Return the concept that is erased as well in most images; empty for none."""
     found = rows.loc[rows["area"] > 0, "same_region"]
     names = found[found != ""].value_counts()
     return str(names.index[0]) if len(names) and 2 * names.iloc[0] > len(found) else ""

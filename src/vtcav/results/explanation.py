@@ -156,8 +156,8 @@ class GlobalExplanation:
         some images are filled in), gap (the mean of logit - reference), share (drop as a share of
         gap; none where gap is not above the standard deviation of the negatives' logits),
         share_low, share_high, probability, probability_without, present (the share of images where
-        the concept was found), area, same_region (a concept that has the same region in most
-        images), seen, placebo_mean (of regions of the same size elsewhere), effect (how many
+        the concept was found), area, same_region (a concept most of whose region it is in
+        most images), seen, placebo_mean (of regions of the same size elsewhere), effect (how many
         standard deviations the mean is from what these give), p_value and q_value (against these,
         two-sided), note.
 

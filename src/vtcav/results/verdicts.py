@@ -93,9 +93,9 @@ def in_turn(effects: pd.DataFrame, concepts: tuple[str, str], class_name: str) -
         for name in concepts
     ]
     text = f"Erasing each in turn, the score of {clear(class_name)!r} {' and '.join(parts)}."
-    first, second = concepts
-    if (first, second) in {(name, row.get("same_region")) for name, row in rows.items()}:
-        text += " Their regions are the same, so this does not tell the two apart either."
+    held = {frozenset((name, row.get("same_region"))) for name, row in rows.items()}
+    if frozenset(concepts) in held:
+        text += " One's region holds most of the other's, so this does not tell them apart either."
     return text
 
 
@@ -223,12 +223,12 @@ def _seldom_found(row: dict[Any, Any], small: float) -> str:
 
 
 def _same_region(row: dict[Any, Any], concept: str) -> str:
-    """Return the sentence on another concept in the same place; empty where there is none."""
+    """Return the sentence on a concept that is erased as well; empty where there is none."""
     if not (other := row.get("same_region")):
         return ""
     return (
-        f" In most images {concept} and {clear(other)!r} have the same region, so erasing them "
-        "cannot tell the two apart."
+        f" In most images its region holds most of that of {clear(other)!r}, so erasing "
+        f"{concept} erases {clear(other)!r} as well."
     )
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "below_seen",
     "elsewhere",
     "grown",
+    "held_regions",
     "highest_elsewhere",
     "joined_map",
     "region",
@@ -38,7 +39,7 @@ CONTEST = 0.75
 FAINT = 0.1
 """The mean map below which a layer has nothing in a part of a region."""
 SAME = 0.5
-"""The share of either region that two must have in common to be one."""
+"""The share of another region above which erasing one erases the other as well."""
 _TRIES = 32
 
 
@@ -234,25 +235,24 @@ def _is_anothers(
     return bool(2 * (weights * gone).sum() >= weights.sum() > 0)
 
 
-def same_regions(H: Tensor) -> list[int | None]:
-    """Return for each concept the other one whose region is the same.
+def held_regions(H: Tensor) -> list[int | None]:
+    """Return for each concept the other one that is erased with it.
 
-    Two regions are the same where each has more than half of the other; of several others the one
-    that has most in common is taken.
+    A region holds another where it has more than half of it; of several others the one that it has
+    most of is taken.
 
     Args:
         H: Regions of one image [K, H, W] of 0 and 1.
 
     Example:
-        >>> same_regions(torch.tensor([[[1.0, 1.0, 1.0]], [[1.0, 1.0, 0.0]], [[0.0, 0.0, 1.0]]]))
-        [1, 0, None]
+        >>> held_regions(torch.tensor([[[1.0, 1.0, 1.0]], [[1.0, 0.0, 0.0]], [[0.0, 0.0, 0.0]]]))
+        [1, None, None]
     """
     if not len(H):
         return []
     flat = H.flatten(1)
     common = flat @ flat.T
-    common = common / common.diagonal().clamp(min=1)
-    common = torch.minimum(common, common.T).fill_diagonal_(0)
+    common = (common / common.diagonal().clamp(min=1)).fill_diagonal_(0)
     most, other = common.max(1)
     return [j if m > SAME else None for m, j in zip(most.tolist(), other.tolist(), strict=True)]
 
