@@ -167,6 +167,10 @@ def test_a_tint_everywhere_takes_no_part():
     H = region([M], [torch.ones(2)], growth=0)
     assert H[0, 1, :4, :4].all()
     assert H[0, 0].all()
+    M[0, 1] = 0.5  # the other is everywhere, too: gravel, where the ground is grass
+    H = region([M], [torch.ones(2)], growth=0)
+    assert not H[0, 1].any()
+    assert H[0, 0].all()
 
 
 def test_placebos_have_the_regions_shape_and_avoid_it():

@@ -229,8 +229,9 @@ def _is_anothers(
     explained = CONTEST * means < by_others
     # of either filter, what the other concept alone would make it answer is taken off
     own, others = means[:, [k]] / answers.excess[:, :, k], means / answers.excess[:, k]
-    # what is everywhere alike, such as a tint, says nothing of whose this part is
-    here = as_well & ~explained & (means > FAINT) & (overall < CONTEST * means)
+    # what is everywhere alike, such as a tint, says nothing of whose a single part is
+    everywhere = overall >= CONTEST * means
+    here = as_well & ~explained & (means > FAINT) & (~everywhere | everywhere[:, [k]])
     gone = explained[:, k] | (here & (own < CONTEST * others)).any(1)
     return bool(2 * (weights * gone).sum() >= weights.sum() > 0)
 
