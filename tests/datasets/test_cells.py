@@ -317,3 +317,10 @@ def test_a_list_of_files_names_folders_of_labels(tmp_path, path):
     (root / "in").mkdir(exist_ok=True)
     with pytest.raises(DatasetError, match="does not begin with the folder of a label"):
         datasets.from_folders(root, listed=tmp_path / "list.txt")
+
+
+def test_two_columns_of_a_box_have_one_name():
+    table = pd.DataFrame([["a.png", "eye", 5, 5, 40, 40, 40]])
+    table.columns = ["path", "label", "x", "y", "w", "h", "h"]
+    with pytest.raises(DatasetError, match="two columns named 'h'"):
+        datasets.from_boxes(table, root=ROOT)

@@ -335,6 +335,17 @@ def test_rows_that_do_not_fit_the_images_behind_a_right_hash(explainer, tmp_path
     assert len(counted) == 6
 
 
+def test_parts_of_other_shapes_name_the_run(explainer, tmp_path):
+    run = tmp_path / "run"
+    explainer.explain_class("cat", IMAGES[:70], run=run)
+    record = run / "part-00001.json"
+    data = json.loads(record.read_text()) | {"shape": [3, 1, 16]}
+    data.pop("sha256")
+    record.write_text(json.dumps(data | {"sha256": json_hash(data)}))
+    with pytest.raises(ImageError, match=r"the run in '.*run': expected inputs of one shape"):
+        explainer.explain_class("cat", IMAGES[:70], run=run)
+
+
 def test_a_damaged_manifest_is_written_again(explainer, run, counted):
     path = run / "run.json"
     text = path.read_text()

@@ -207,6 +207,14 @@ def test_damaged_and_hostile_files_are_named_without_what_they_say(tmp_path):
             assert "4711" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR")
+def test_a_damaged_place_among_slices(tmp_path):
+    whole = dicom(tmp_path / "x.dcm", HU, NumberOfFrames=3).read_bytes()
+    (tmp_path / "x.dcm").write_bytes(whole.replace(b"IS\x02\x003 ", b"IS\x02\x003x"))
+    with pytest.raises(ImageError, match=r"place among slices is damaged"):
+        datasets.slices(tmp_path / "x.dcm", hashed=False)
+
+
 def test_no_patient_is_in_anything_that_is_written(tmp_path):
     concept, negatives = series(tmp_path / "a"), tmp_path / "b"
     negatives.mkdir()

@@ -95,7 +95,10 @@ def _box_columns(
     for kind, usual in (("corners", CORNERS), ("size", SIZES)):
         for four in usual:
             if form in (None, kind) and all(name in known for name in four):
-                return [known[name] for name in four], kind
+                found = (
+                    column(frame, known[name], (), "boxes", place, option="box") for name in four
+                )
+                return list(found), kind
     raise DatasetError(
         f"{place or 'the table'} has no columns of boxes: expected left, top, right, bottom or x, "
         f"y, width, height, or say which with box= and form=; it has {', '.join(known.values())}"

@@ -26,7 +26,7 @@ _KIND, _PAGE = "ranking", "ranking.html"
 _SOURCES = "images", "concepts", "negatives"
 # no number depends on these
 _ASIDE = {
-    *("run", "output", "json", "quiet", "debug", "again", "cache"),
+    *("run", "output", "json", "quiet", "debug", "again", "cache", "words"),
     *("run_folder", "no_resume", "engine", "address", "workers"),
 }
 _PRINTED = 20

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vtcav.errors import ImageError
 from vtcav.explainer.runs.gathered_rows import GatheredRows
 from vtcav.explainer.runs.identity import identity
 from vtcav.explainer.runs.part import EFFECTS, Chunk, Part, Task, chunks_of, table_of
@@ -157,7 +158,12 @@ def compute_images(
                     folder.save(number, part)
                 whole = ImageTable(strict=task.strict, kept=folder.files())
                 for number, part in folder.parts():
-                    whole.add(number, part)
+                    try:
+                        whole.add(number, part)
+                    except ImageError as error:
+                        if isinstance(error, UnreadableError):
+                            raise
+                        raise ImageError(f"the run in {str(run)!r}: {error}") from error
     report_skipped(len(refs), whole.used, whole.skipped)
     return whole
 

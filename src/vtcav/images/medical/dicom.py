@@ -82,6 +82,13 @@ def place_of(file: Path) -> DicomPlace:
     header = _read(file, _PLACE, pixels=False)
     if "Rows" not in header or "BitsAllocated" not in header:
         raise ImageError("it is a DICOM file without pixels")
+    try:
+        return _place(header, file)
+    except (TypeError, ValueError) as error:
+        raise ImageError("it is a DICOM file whose place among slices is damaged") from error
+
+
+def _place(header: Any, file: Path) -> DicomPlace:
     frames = int(header.get("NumberOfFrames") or 1)
     if not 1 <= frames <= file.stat().st_size:
         raise ImageError(f"it is a DICOM file that states {frames:g} slices")

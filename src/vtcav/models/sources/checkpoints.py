@@ -113,9 +113,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 def refuse_torchscript(path: Path) -> None:
     """Refuse an archive of TorchScript, whose code some versions of PyTorch run when it is read."""
-    if not zipfile.is_zipfile(path):
-        return
     try:
+        if not zipfile.is_zipfile(path):
+            return
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except Exception as error:  # the parser of a foreign format, whatever the file holds
