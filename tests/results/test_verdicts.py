@@ -163,6 +163,20 @@ def test_what_is_used_comes_first_and_the_largest_of_it():
     assert [v.concept for v in found] == ["b", "a", "c", "grass"]
 
 
+def test_shares_come_before_logits():
+    rows = [
+        USED | {"concept": "a", "share": NAN, "drop": 3.9},  # 3.9 logits, and 78 %
+        USED | {"concept": "b"},
+        USED | {"concept": "c", "drop": NAN},
+    ]
+    found = verdicts(pd.DataFrame(rows), "animal")
+    assert [(v.concept, v.kind, v.in_logits) for v in found] == [
+        ("b", "used", False),
+        ("a", "used", True),
+        ("c", "not seen", False),
+    ]
+
+
 def test_names_are_only_text():
     assert "\n" not in verdict(concept="x\ny").sentence
 

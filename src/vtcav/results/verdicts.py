@@ -43,17 +43,19 @@ class Verdict:
         sentence: The verdict as a sentence.
         size: The share of the score that goes with the concept, in logits where there is no
             share; None where nothing was measured.
+        in_logits: Whether the size is in logits.
     """
 
     concept: str
     kind: VerdictKind
     sentence: str
     size: float | None
+    in_logits: bool = False
 
     @property
-    def rank(self) -> tuple[int, float]:
-        """The place among others: what is used first, the largest effect first."""
-        return _ORDER.index(self.kind), -abs(self.size or 0.0)
+    def rank(self) -> tuple[int, bool, float]:
+        """The place among others: what is used first, shares before logits, the largest first."""
+        return _ORDER.index(self.kind), self.in_logits, -abs(self.size or 0.0)
 
 
 def verdicts(effects: pd.DataFrame, class_name: str) -> list[Verdict]:
@@ -170,7 +172,7 @@ def _verdict(row: dict[Any, Any], class_name: str) -> Verdict:
     if isnan(row["drop"]):
         return Verdict(row["concept"], "not seen", _not_seen(row, concept, target), None)
     size, small, change = _size(row), SMALL, _change(row)
-    if isnan(row["share"]):
+    if in_logits := isnan(row["share"]):
         small = SMALL_LOGITS
     chance = _chance(row)
     verb = "falls" if row["drop"] > 0 else "rises"
@@ -189,16 +191,16 @@ def _verdict(row: dict[Any, Any], class_name: str) -> Verdict:
     if doubt:
         sentence = f"Whether {target} uses {concept} cannot be told, because {doubt}. {effect}"
         sentence += more
-        return Verdict(row["concept"], "cannot be told", sentence, size)
+        return Verdict(row["concept"], "cannot be told", sentence, size, in_logits)
     if not used:
         sentence = (
             f"The network sees {concept} but hardly uses it for {target}: without it the score "
             f"{verb} by {change} on average over {count(int(row['n']), 'image')}; regions of the "
             f"same size elsewhere: {chance}.{more}"
         )
-        return Verdict(row["concept"], "not used", sentence, size)
+        return Verdict(row["concept"], "not used", sentence, size, in_logits)
     against = "" if row["drop"] > 0 else f" It counts against {target}."
-    return Verdict(row["concept"], "used", effect + against + more, size)
+    return Verdict(row["concept"], "used", effect + against + more, size, in_logits)
 
 
 def _found(row: dict[Any, Any]) -> str:
