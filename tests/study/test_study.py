@@ -14,7 +14,8 @@ from vtcav.errors import VtcavError
 from vtcav.files.safe_names import folder_names
 from vtcav.images.listing import collect
 from vtcav.study import Study, StudyError
-from vtcav.study.spec import ConceptSources, DiagnosticsSpec, ImageSpec, Options, TextSpec, paths
+from vtcav.study.sources import paths
+from vtcav.study.spec import ConceptSources, DiagnosticsSpec, ImageSpec, Options, TextSpec
 from vtcav.study.template import look_into, study_text
 
 LEAST = """model: demo
@@ -77,8 +78,7 @@ def test_the_least_study_has_every_default(read):
     assert (study.layers, study.images, study.peers) == (None, {}, ())
 
 
-def test_everything_that_a_study_may_say(read):
-    study = read("""
+EVERYTHING = """
 model:
   name: timm:resnet18
   weights: net.safetensors
@@ -104,7 +104,11 @@ peers: [tcav]
 formats: [json]
 report: no
 output: ../out
-""")
+"""
+
+
+def test_everything_that_a_study_may_say(read):
+    study = read(EVERYTHING)
     assert study.model.class_names == ("no", "1", "zebra")
     assert study.model.layouts == {"stem": "NHWC", "blocks.*": "tokens(1+2x2)"}
     assert (study.model.task, study.model.output) == ("classes", 0)

@@ -14,7 +14,7 @@ from vtcav.cli import main
 from vtcav.results.error_analysis import ErrorAnalysis
 from vtcav.results.explanation import GlobalExplanation
 from vtcav.study import Study, StudyError, run_study
-from vtcav.study.spec import paths
+from vtcav.study.sources import paths
 
 MODEL = """
 import torch

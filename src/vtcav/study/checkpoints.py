@@ -18,7 +18,8 @@ from vtcav.images.references import ImageRef, UnreadableError
 from vtcav.images.signature import signature
 from vtcav.models.behaviour import behaviour
 from vtcav.results.provenance import versions
-from vtcav.study.spec import Options, Source, TextSpec, paths
+from vtcav.study.sources import Source, paths
+from vtcav.study.spec import Options, TextSpec
 from vtcav.study.study import Study
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from typing import Any
 
 from vtcav.images.listing import collect, is_remote
 from vtcav.parameters import Text
-from vtcav.study.spec import labels_in, paths
+from vtcav.study.sources import labels_in, paths
 from vtcav.study.values import at, mistakes, take
 
 

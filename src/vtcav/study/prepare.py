@@ -22,7 +22,7 @@ from vtcav.images.references import (
 from vtcav.models.base import Model
 from vtcav.models.registry import load_network, score_of
 from vtcav.study.checkpoints import listed
-from vtcav.study.spec import paths
+from vtcav.study.sources import paths
 from vtcav.study.study import Study
 from vtcav.study.yaml_file import StudyError
 

@@ -54,6 +54,7 @@ from vtcav.study.file_values import (
     labelled_of,
     source_of,
 )
+from vtcav.study.sources import Source, labels_in, paths
 from vtcav.study.spec import (
     FORMATS,
     TOP,
@@ -64,11 +65,8 @@ from vtcav.study.spec import (
     ErrorsSpec,
     ImageSpec,
     Options,
-    Source,
     TextSpec,
     VersusSpec,
-    labels_in,
-    paths,
 )
 from vtcav.study.values import (
     MistakeError,

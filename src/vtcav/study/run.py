@@ -34,7 +34,8 @@ from vtcav.study.checkpoints import Steps, content, identity, listed
 from vtcav.study.junit import junit_xml
 from vtcav.study.prepare import Prepared, prepare
 from vtcav.study.second_network import Side, between, finished, with_network
-from vtcav.study.spec import FORMATS, VersusSpec, paths
+from vtcav.study.sources import paths
+from vtcav.study.spec import FORMATS, VersusSpec
 from vtcav.study.study import Study
 from vtcav.study.summary_table import distrusted, study_table, write_tables
 from vtcav.study.yaml_file import StudyError

@@ -15,6 +15,7 @@ from vtcav.errors import VtcavError
 from vtcav.models.settings import LoadSettings
 from vtcav.results.limits import ConceptLimit
 from vtcav.study.reader import read_study
+from vtcav.study.sources import Source
 from vtcav.study.spec import (
     ConceptSources,
     CorrectSpec,
@@ -23,7 +24,6 @@ from vtcav.study.spec import (
     ErrorsSpec,
     ImageSpec,
     Options,
-    Source,
     TextSpec,
     VersusSpec,
 )

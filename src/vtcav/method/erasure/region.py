@@ -141,7 +141,8 @@ def region(
     weight, see another concept there that is higher by a third, and that they see as well. A
     filter that answers another concept more than its own counts for that much less beside it. The
     part is left out as well where another concept, clearly there, explains it: where its pattern
-    makes the filter answer as much, and less than the filter's own concept does.
+    makes the filter answer as much, and less than the filter's own concept does. What is everywhere
+    alike, such as a tint, takes only what is everywhere, too.
 
     Args:
         maps: Concept maps of each layer at the size of the input [n, K, H, W].
