@@ -226,6 +226,15 @@ def test_a_study_that_is_cut_off_goes_on(place, uninterrupted, monkeypatch, owne
     assert tables(out) == uninterrupted
 
 
+def test_an_interrupted_command_says_how_to_go_on(place, monkeypatch, capsys):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vtcav.VisualTCAV, "explain_class", interrupt)
+    assert main(["run", str(place / "study.yaml"), "--quiet"]) == 130
+    assert f"in {str(place / 'out')!r} is whole: run the same command" in capsys.readouterr().err
+
+
 def test_a_damaged_part_is_named_and_made_again(finished, uninterrupted):
     out = finished / "out"
     (out / "images" / "photo" / "local_attributions.csv").write_text("")

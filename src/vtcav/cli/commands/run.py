@@ -43,6 +43,8 @@ def run(arguments: Arguments) -> int:
     from vtcav.study import Study, run_study
 
     study = Study.load(arguments.study)
+    if arguments.output is None:  # an interruption names it
+        arguments.output = study.base / study.output
     folder = run_study(
         study,
         arguments.output,
