@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from torch import nn
 
+import vtcav
 from tests.helpers.nets import SIZE, Conv, Residual, classifier, refused
 from tests.helpers.small import small_model, with_weights
 from vtcav.errors import LayerError
@@ -122,3 +123,20 @@ def test_the_recommended_layers_are_the_last_of_each_stage():
     assert recommended(net, 64) == ["0.1", "0.2", "0.3"]  # "1" is the scores already
     net = with_weights(nn.Sequential(nn.Conv2d(3, 4, 1), *scores[1:]), 0)
     assert recommended(net, 64) == ["0"]  # there is nothing else
+
+
+def test_an_auxiliary_head_makes_the_map_of_the_scores_no_layer_to_recommend():
+    class TwoHeads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.segment, self.aux = Conv(3, 8, 4), nn.Conv2d(8, 4, 1), Conv(8, 4)
+
+        def forward(self, x):
+            maps = self.body(x)
+            return {"out": self.segment(maps).mean((2, 3)), "aux": self.aux(maps)}
+
+    model = vtcav.Classifier(
+        with_weights(TwoHeads(), 0), None, vtcav.Preprocess(32), device="cpu",
+        score=lambda output: output["out"],
+    )  # fmt: skip
+    assert [layer.name for layer in model.check_layers(None)] == ["body"]

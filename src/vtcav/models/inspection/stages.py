@@ -41,7 +41,7 @@ def recommend(
     learned = [
         (call, stage)
         for begin, call, stage in zip(begins, last, stages, strict=False)
-        if any(c.weights and begin < c.start and c.end <= call.end for c in trace.calls)
+        if any(begin < c.start and c.end <= call.end for c in _weighted(trace))
     ]
     found = learned or list(zip(last, stages, strict=True))
     small = [(call, stage) for call, stage in found if 4 * max(maps[call][1:]) <= max(image)]
@@ -63,6 +63,11 @@ def _spread(stage: Sequence[Call]) -> set[Call]:
 def _siblings(call: Call) -> tuple[str, str]:
     """Return the list that a block is in, and its kind."""
     return call.name.rpartition(".")[0], call.kind
+
+
+def _weighted(trace: Trace) -> list[Call]:
+    """Return the calls with weights that the scores depend on: not those of an auxiliary head."""
+    return [call for call in trace.calls if call.weights and call.name in trace.reached]
 
 
 def _candidates(
@@ -97,7 +102,7 @@ def _candidates(
         return any(p in blocks and maps[p][1:] != maps[call][1:] for p in call.parents)
 
     def scores(call: Call) -> bool:
-        final = not any(c.weights and c.start > call.end for c in trace.calls)
+        final = not any(c.start > call.end for c in _weighted(trace))
         return final and maps[call][0] == trace.classes
 
     return [
