@@ -2,7 +2,8 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+QUIET := --disable-pip-version-check install --quiet
+PIP := $(BIN)/python -m pip $(QUIET) --constraint constraints.txt
 
 # With two busy processes OpenMP's spinning threads slow each other down many times over.
 export OMP_WAIT_POLICY := passive
@@ -10,7 +11,7 @@ export OMP_WAIT_POLICY := passive
 TRIES ?= 10000
 SEED ?= 0
 
-.PHONY: demo test lint types unit fuzz test-floor supply coverage bench docs pictures clean help
+.PHONY: demo test lint types unit fuzz test-floor supply coverage bench docs pictures build clean help
 
 help:
 	@echo "make demo      explain photographs with a real network; ends with the path of a page"
@@ -22,6 +23,7 @@ help:
 	@echo "make bench     time, memory and evaluations; writes benchmarks/results.json and docs/performance.md"
 	@echo "make docs      the documentation site; ends with the path of its first page"
 	@echo "make pictures  the README's pictures, drawn anew"
+	@echo "make build     wheel and sdist in dist/, the wheel tried in an empty environment"
 	@echo "make clean     remove what these made"
 
 $(BIN)/python:
@@ -64,7 +66,7 @@ fuzz: $(VENV)/dev.stamp
 # CPU builds does not answer, the builds of the package index are taken: gigabytes of CUDA libraries.
 FLOOR := build/floor
 FLOOR_INDEX ?= https://download.pytorch.org/whl/cpu
-FLOOR_PIP := $(FLOOR)/bin/python -m pip --disable-pip-version-check install --quiet
+FLOOR_PIP := $(FLOOR)/bin/python -m pip $(QUIET)
 test-floor:
 	$(PYTHON) -m venv $(FLOOR)
 	$(PYTHON) tests/floors.py $(FLOOR) $(FLOOR_INDEX)
@@ -96,5 +98,19 @@ pictures: $(VENV)/dev.stamp
 	$(BIN)/python pictures/make.py
 	$(BIN)/python pictures/explorer.py
 
+# What is released, built and tried in virtual environments of their own: the wheel is built from the
+# sdist, and installed beside nothing but what it requires.
+RELEASE := build/release
+build:
+	rm -rf dist $(RELEASE)
+	$(PYTHON) -m venv $(RELEASE)/tools
+	$(RELEASE)/tools/bin/python -m pip $(QUIET) build twine
+	$(RELEASE)/tools/bin/python -m build --outdir dist .
+	$(RELEASE)/tools/bin/twine check --strict dist/*
+	$(PYTHON) -m venv $(RELEASE)/empty
+	$(RELEASE)/empty/bin/python -m pip $(QUIET) --constraint constraints.txt dist/*.whl
+	cd $(RELEASE) && empty/bin/vtcav --version && empty/bin/vtcav --help > /dev/null
+	@ls -l dist
+
 clean:
-	rm -rf $(VENV) demo build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
