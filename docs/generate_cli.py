@@ -16,27 +16,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vtcav.cli import parser
-from vtcav.cli.options import IMAGES_HELP, MODEL_HELP
 
 PAGE = Path(__file__).with_name("cli.md")
 HEAD = """# Command line
 
 <!-- Written by docs/generate_cli.py from the parser. Do not edit. -->
 
-`vtcav COMMAND --help` explains the options that a command has for itself. Exit codes: 0 done, 1
-failed (one line says why), 2 wrong usage, 130 interrupted. Results go to standard output, with `-o
-FOLDER` to files; progress and warnings to standard error. Images are a folder, glob, URI or Parquet
-file.
-
-{commands}
+What each command does and takes; `vtcav COMMAND --help` explains the options that only it has. Exit
+codes: 0 done, 1 failed (one line says why), 2 wrong usage, 130 interrupted. Results go to standard
+output, with `-o FOLDER` to files; progress and warnings to standard error. Images are a folder,
+glob, URI or Parquet file.
 
 ## Options of many commands
 
 {shared}
 """
 GROUPS = {
-    "network": "model weights class-names binary task layouts preprocess model-output runtime "
-    "layers device",
+    "network": "model weights class-names binary task layouts preprocess model-output score "
+    "runtime layers device",
     "concepts": "concepts negatives cavs text text-model probe variant batch-size limit "
     "min-examples strict seed cache no-cache",
     "numbers": "steps tolerance precision fill placebos features null-cavs bootstraps",
@@ -53,14 +50,13 @@ WITHOUT = 3
 def page() -> str:
     """Return the whole page."""
     action = subcommands()
-    links = [f"[{name}](#vtcav-{name})" for name in action.choices]
     shared = shared_rows(action)
     lists = [
         "\n".join([f"### {group.capitalize()}", "", *found.values()])
         for group, found in shared.items()
     ]
     lists[-1] += f"\n\nEvery command has these, {without(action, shared[ALL])}."
-    head = HEAD.format(commands=" ·\n".join(links), shared="\n\n".join(lists))
+    head = HEAD.format(shared="\n\n".join(lists))
     return "\n".join([head, *(section(n, each, shared) for n, each in action.choices.items())])
 
 
@@ -106,24 +102,23 @@ def subcommands() -> argparse._SubParsersAction:
 
 
 def section(name: str, command: argparse.ArgumentParser, shared: dict[str, dict[str, str]]) -> str:
-    """Return a command's heading, description, examples, own options and groups of options."""
+    """Return a command's heading, description, an example and what it takes."""
     described = {each for rows in shared.values() for each in rows.values()}
-    positional = [a for a in command._actions if not a.option_strings]
     options = list(options_of(command))
-    folder = [a for a in options if "-o" in a.option_strings and a.help.startswith("folder")]
-    own = [spelled(a) for a in options if row(a) not in described and a not in folder]
+    taken = [f"`{placed(a)}`" for a in command._actions if not a.option_strings]
+    taken += [f"`{a.option_strings[0]}`" for a in options if row(a) not in described]
+    taken += [of_group(group, rows, options) for group, rows in shared.items() if group != ALL]
     lines = [f"## vtcav {name}", "", escaped(command.description), ""]
     if command.epilog:
-        _, *examples = command.epilog.strip().splitlines()
-        lines += ["```", *textwrap.dedent("\n".join(examples)).splitlines(), "```", ""]
-    if positional or own:
-        lines += [f"- `{placed(a)}`: {brief(escaped(a.help))}" for a in positional]
-        lines += [*([f"- {', '.join(own)}"] if own else []), ""]
-    common = ["`-o`"] * len(folder)
-    common += [of_group(group, rows, options) for group, rows in shared.items() if group != ALL]
-    if any(common):
-        lines += [f"Also {', '.join(filter(None, common))}.", ""]
-    return "\n".join(lines)
+        lines += ["```", *first_example(command.epilog), "```", ""]
+    return "\n".join([*lines, f"Takes {', '.join(filter(None, taken))}.", ""])
+
+
+def first_example(epilog: str) -> list[str]:
+    """Return the lines of the first example; `--help` shows them all."""
+    _, *examples = epilog.strip().splitlines()
+    last = next(i for i, line in enumerate(examples) if not line.endswith("\\"))
+    return textwrap.dedent("\n".join(examples[: last + 1])).splitlines()
 
 
 def of_group(group: str, rows: dict[str, str], options: list[argparse.Action]) -> str:
@@ -169,12 +164,6 @@ def escaped(text: str | None) -> str:
     text = (text or "").replace("%%", "%").replace("<", "&lt;").replace("*", "\\*")
     text = re.sub(r"'(\{.*?\})'", r"`'\1'`", text)
     return re.sub(r"(?<![`\w-])--[a-z][a-z-]*", r"`\g<0>`", text)
-
-
-def brief(text: str | None) -> str:
-    """Return a text that refers to what is said once: the names of networks, kinds of images."""
-    text = (text or "").replace(MODEL_HELP, "a name as [`--model`](#network) takes it")
-    return text.replace(f": {IMAGES_HELP}", "")
 
 
 def main() -> int:

@@ -142,9 +142,9 @@ class Parser(argparse.ArgumentParser):
 
     def add_concepts(self, *fit: str) -> None:
         """Add how concepts are learned or loaded, with some parameters of `FitSettings`."""
-        self.option("--concepts", "a folder or URI with one folder of example images per concept")
-        negatives = f"images that do not show the concepts: {IMAGES_HELP}; or a folder with one "
-        self.option("--negatives", f"{negatives}folder per concept, named like it")
+        self.option("--concepts", "a folder or URI with one folder of examples per concept")
+        negatives = "images that show none of the concepts, or a folder with one folder per concept"
+        self.option("--negatives", negatives)
         self.option("--cavs", "saved CAVs, instead of --concepts", Path)
         self._add_texts()
         self.add_settings(ExplainerSettings, "variant", "batch_size")
@@ -157,14 +157,14 @@ class Parser(argparse.ArgumentParser):
         text = "a concept as a text; several of one name are of one meaning"
         more: dict[str, Any] = {"action": "append", "metavar": "NAME=TEXT", "group": group}
         self.option("--text", text, _named_text, **more)
-        model = "a folder of transformers with CLIP or SigLIP (default: the network, if it is one)"
+        model = "a folder with CLIP or SigLIP (default: the network, if it is one)"
         self.option("--text-model", model, group=group, metavar="DIR")
-        probe = f"pictures of which some show each text: {IMAGES_HELP}"
+        probe = "pictures of which some show each text"
         self.option("--probe", probe, group=group, metavar="IMAGES")
 
     def add_run(self) -> None:
         """Add how many images are computed: in parts that are kept, here or on a cluster."""
-        parts = "finished parts, to resume from (default: OUT/run until the tables are saved)"
+        parts = "finished parts, to resume from (default: OUT/run until all is saved)"
         self.option("--run", parts, Path, dest="run_folder", metavar="DIR")
         self.flag("--no-resume", "do not keep finished parts")
         self.option("--engine", "where to run", choices=("local", "ray"), default="local")
@@ -178,7 +178,7 @@ class Parser(argparse.ArgumentParser):
     def add_cache(self) -> None:
         """Add where learning keeps what it computes."""
         group = self.add_mutually_exclusive_group()
-        meaning = "the folder of the cache of learning (default: see vtcav cache)"
+        meaning = "the cache of learning (default: see vtcav cache)"
         self.option("--cache", meaning, group=group, metavar="DIR")
         group.add_argument(
             "--no-cache", dest="cache", action="store_false", help="do not read or write the cache"

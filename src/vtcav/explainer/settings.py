@@ -49,21 +49,19 @@ class IntegralSettings(Settings):
     steps: int | Literal["adaptive"] = parameter(
         "adaptive",
         Whole(1, "adaptive"),
-        "adaptive, or the number of trapezoid steps of the integral; the paper uses 50",
+        "adaptive, or a number of trapezoid steps; the paper uses 50",
     )
-    tolerance: float = parameter(
-        0.01, Between(0, 1), "the relative error that adaptive steps aim at"
-    )
+    tolerance: float = parameter(0.01, Between(0, 1), "the relative error that adaptive aims at")
     batch_size: int | None = parameter(
         None,
         Whole(1),
-        "images, or feature maps, per pass through the network",
+        "images, or feature maps, per pass",
         none="what is fast and fits into memory",
     )
     precision: Precision | None = parameter(
         None,
         Words(*get_args(Precision)),
-        "take gradients in mixed precision: faster, less accurate; the error is measured",
+        "mixed precision for gradients: faster; the error is measured",
         none="the network's own",
     )
 
@@ -111,13 +109,11 @@ class ErasureSettings(Settings):
     fill: FillName | Callable[[Any, Any], Any] | None = parameter(
         "convolution", Filling(), "how a concept's region is filled in", none="no erasure"
     )
-    placebos: int = parameter(
-        20, Whole(0), "regions elsewhere that the effect of each concept is compared with"
-    )
+    placebos: int = parameter(20, Whole(0), "regions elsewhere to compare each effect with")
     features: bool = parameter(
         False,
         Flag(),
-        "also take each concept out of the feature maps of every layer: a second opinion",
+        "also take concepts out of feature maps: a second opinion",
     )
 
     @property
@@ -146,8 +142,7 @@ class ExplainerSettings(IntegralSettings, ErasureSettings):
     variant: Variant = parameter(
         PAPER,
         Words(*VARIANTS),
-        "how a concept is found: paper, the CAV; filter, Fisher's linear discriminant; places, "
-        "one of single locations",
+        "paper, the CAV; filter, Fisher's linear discriminant; places, one of single locations",
     )
 
 
@@ -180,25 +175,21 @@ class FitSettings(Settings):
     limit: int | None = parameter(
         None,
         Whole(1),
-        "use at most this many images of each folder, drawn with the seed",
+        "the most images of each folder, drawn with the seed",
         none="all",
     )
     seed: int = parameter(0, Whole(0), "the seed of every random choice")
     min_examples: int = parameter(
         5, Whole(1), "the fewest images of a concept, and of its negatives"
     )
-    strict: bool = parameter(
-        False, Flag(), "make an unreadable image an error instead of a warning"
-    )
+    strict: bool = parameter(False, Flag(), "make an unreadable image an error")
     null_cavs: int | None = parameter(
         None,
         Whole(0),
-        "CAVs of random images that p-values are taken against; 0: no test",
+        "CAVs of random images, for p-values; 0: no test",
         none="500, or more where many values are tested together",
     )
-    bootstraps: int = parameter(
-        100, Whole(0), "CAVs of resampled examples that intervals come from"
-    )
+    bootstraps: int = parameter(100, Whole(0), "CAVs of resampled examples, for intervals")
 
 
 @dataclass(frozen=True)
@@ -311,6 +302,4 @@ class DiscoverySettings(Settings):
         24, Whole(0), "images whose classes the concepts are attributed to; 0: none"
     )
     seed: int = parameter(0, Whole(0), "the seed of every random choice")
-    strict: bool = parameter(
-        False, Flag(), "make an unreadable image an error instead of a warning"
-    )
+    strict: bool = parameter(False, Flag(), "make an unreadable image an error")

@@ -129,19 +129,19 @@ class LoadSettings(Settings):
         Text("the name of a network, such as demo or timm:convnext_atto"),
         (
             "demo, torchvision:NAME, timm:NAME, hf:NAME_OR_FOLDER, keras:FILE, or "
-            "python:MODULE:CALLABLE (a function that returns a Classifier or a module)"
+            "python:MODULE:CALLABLE (which returns a Classifier or a module)"
         ),
     )
     weights: str | Path | None = parameter(
         None,
         Text("the path of a file of weights, or random", "FILE"),
-        "a checkpoint (safetensors or a state dict), or random for an untrained network",
+        "a checkpoint (safetensors or a state dict), or random",
         none="the pretrained ones",
     )
     class_names: Sequence[str] | str | Path | None = parameter(
         None,
         Constraint("a list of class names, or the path of a file of them", _names, metavar="FILE"),
-        "a file of class names, one per line or JSON",
+        "class names, one per line or JSON",
         none="the network's own",
     )
     binary: bool = parameter(False, Flag(), "the network has a single logit")
@@ -149,29 +149,26 @@ class LoadSettings(Settings):
         "auto",
         Words(*get_args(Task)),
         (
-            "what the scores are: classes (one right), labels (each right or not), or regression "
-            "(one number); auto tells the first two apart"
+            "classes (one right), labels (each right or not), or regression (one number); auto "
+            "tells the first two apart"
         ),
     )
     device: str | torch.device = parameter(
         "auto",
         Constraint("a device: auto, cpu, cuda, mps", _device),
-        "auto takes an accelerator where there is one; cpu, cuda, mps",
+        "cpu, cuda, mps; auto takes an accelerator where there is one",
     )
     layouts: Mapping[str, str | Layout] | None = parameter(
         None,
         Constraint("layouts by layer, such as layer3=NHWC", _layouts, _parse_layouts),
-        (
-            "how layers lay out their output, by name or pattern: layer3=NHWC,"
-            "blocks.*=tokens(1+14x14) (prefix + height x width), or tiles(2x3)"
-        ),
+        "of layers, by name or pattern: layer3=NHWC,blocks.*=tokens(1+14x14), or tiles(2x3)",
         none="found from their shapes",
     )
     preprocess: Callable[[Image.Image], Tensor] | None = parameter(
         None,
         Constraint("a mapping with the size", _preprocess, _parse_yaml, metavar="YAML"),
         (
-            "the arguments of vtcav.Preprocess in YAML, or a YAML file of them: "
+            "the arguments of vtcav.Preprocess, or a file of them: "
             "'{size: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}'"
         ),
         none="the network's own",
@@ -180,15 +177,15 @@ class LoadSettings(Settings):
     output: int | str | None = parameter(
         None,
         Constraint("the index or key of an output", _output, _parse_output, metavar="KEY"),
-        "which of several outputs holds the scores: an index, or a key",
+        "the index or key of the output that holds the scores",
         none="its logits, or the only one that can be scores",
     )
     runtime: Runtime = parameter(
         "auto",
         Words(*get_args(Runtime)),
         (
-            "what computes forward passes on a processor: auto takes ONNX Runtime where it is "
-            "installed and gives the same numbers, else PyTorch"
+            "computes forward passes on a processor; auto takes ONNX Runtime where it is "
+            "installed and gives the same numbers"
         ),
     )
 
@@ -196,8 +193,8 @@ class LoadSettings(Settings):
         None,
         Constraint("python:MODULE:NAME, a function of the network's output", _score),
         (
-            "a score of your own, as vtcav.Classifier takes it: python:MODULE:NAME, a function of "
-            "the network's output that returns scores, or one of vtcav.scores"
+            "a score of your own: python:MODULE:NAME, a function of the network's output, or one "
+            "of vtcav.scores"
         ),
         none="the network's logits",
     )

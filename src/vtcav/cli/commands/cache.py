@@ -3,10 +3,8 @@
 Show, check or clear the cache of learning. VTCAV_CACHE names another folder or turns it off,
 VTCAV_CACHE_SIZE limits its size (default: 2 GB).
 
-Examples:
-  vtcav cache
+Example:
   vtcav cache verify
-  vtcav cache clear
 """
 
 from __future__ import annotations

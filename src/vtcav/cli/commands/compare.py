@@ -1,12 +1,11 @@
 r"""`vtcav compare`: compute TCAV, saliency methods and a concept bottleneck beside Visual-TCAV.
 
-Compute other methods beside Visual-TCAV: the same images, layers and concepts, one table. Values
-of different methods have different units; compare their order. Needs the extra vtcav[evaluation].
+Compute other methods beside Visual-TCAV for a folder with one folder of images per class. Units
+differ: compare the order of values. Needs the extra vtcav[evaluation].
 
 Example:
   vtcav compare --images photos --model demo \
       --concepts concepts --negatives random -o out
-with photos/zebra/*.jpg, photos/dalmatian/*.jpg, ...
 """
 
 from __future__ import annotations

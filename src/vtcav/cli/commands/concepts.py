@@ -1,8 +1,8 @@
 """`vtcav concepts`: write a folder of concepts from a data set, with patches cut out.
 
-Write one folder of images per concept, for --concepts, from a data set: a folder with one folder
-per label, one in the layout of Broden, one of Hugging Face's save_to_disk, images with --masks, a
-table (.csv, .tsv, .parquet) of paths and labels or boxes, or COCO's .json with --images.
+Write one folder of images per concept, for --concepts, from one folder per label, Broden, Hugging
+Face's save_to_disk, images with --masks, a table (.csv, .tsv, .parquet) of paths and labels or
+boxes, or COCO's .json with --images.
 
 Examples:
   vtcav concepts dtd/images -o concepts --labels striped,dotted --rest 200

@@ -1,9 +1,8 @@
 r"""`vtcav correct`: take a concept out of a network.
 
-Write a correction of a network that no longer uses a concept as one of its layers holds it, and
-what that changes for labelled images. Load it with vtcav.CorrectedNetwork.load(OUT, network).
-
-With --attributions, also the attributions of the true class from that layer on, which takes longer.
+Write a correction of a network, which no longer uses a concept as one of its layers holds it, and
+what that changes for labelled images (with --attributions, for those too, which takes longer).
+Load it with vtcav.CorrectedNetwork.load(OUT, network).
 
 Example:
   vtcav correct ruler --images test_set --model demo --concepts concepts --negatives random -o out

@@ -1,10 +1,8 @@
 """`vtcav diagnose`: say how far each concept can be trusted.
 
-Say how far each concept can be trusted at each layer: fine, look, or do not use, with the findings
-that say why.
+Say how far each concept can be trusted at each layer: fine, look, or do not use, and why.
 
-Examples:
-  vtcav diagnose --model demo --concepts concepts --negatives random -o trust
+Example:
   vtcav diagnose --model demo --cavs out/cavs.safetensors --images zebras -o trust
 """
 

@@ -1,7 +1,7 @@
 """`vtcav discover`: find concepts that nobody named.
 
 Find what the network tells apart in images, with the patches that show it most, how stable it is,
-and its attribution. With --concepts or --cavs the nearest named concept is told too.
+and its attribution. With --concepts or --cavs also the nearest named concept.
 
 Example:
   vtcav discover --images photographs --model demo -o out

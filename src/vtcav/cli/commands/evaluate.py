@@ -1,13 +1,11 @@
 """`vtcav evaluate`: compare attributions with measured causal effects.
 
-Run the controlled experiment: train small networks on drawn images, measure which of two cues they
-use, and compare with what Visual-TCAV and other methods say; with --images on your photographs.
-With --pairs, measure what a thing does in photographs that you have with and without it; with
---masks it is filled in. Needs the extra vtcav[evaluation]. The same command resumes an interrupted
-run.
+Run or resume the controlled experiment: train networks on drawn images (--images: photographs),
+measure which of two cues they use, and compare with what methods say. With --pairs, measure what a
+thing does in photographs with and without it; with --masks it is filled in.
+Needs the extra vtcav[evaluation].
 
 Examples:
-  vtcav evaluate -o evaluation --quick
   vtcav evaluate -o evaluation --seeds 0,1,2
   vtcav evaluate --images photographs --model demo -o evaluation --quick
   vtcav evaluate --pairs with without --model demo --concepts concepts --negatives random -o out

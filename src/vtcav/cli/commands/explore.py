@@ -4,10 +4,8 @@ Open a page on this machine: cut examples of a concept out of photos, and see at
 network sees it and how much it counts. Needs the extra vtcav[explore].
 
 Examples:
-  vtcav explore --model demo
-  vtcav explore --model python:mymodel:build --concepts concepts --negatives random
   vtcav explore --model demo --images photographs
-  vtcav explore --model python:tiles:build --preprocess tiles.yaml --images tiles
+  vtcav explore --model python:mymodel:build --concepts concepts --negatives random
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 r"""`vtcav find`: find the images of a folder that show a concept.
 
 Put images in the order in which they show a concept, as a table and as a page with concept maps.
-The same call is answered again from the table while options, images and files are as they were.
+The same call is answered from the table while options and files are as they were.
 
 Example:
   vtcav find striped --images photographs --model demo \

@@ -1,11 +1,10 @@
 """`vtcav init`: write a commented study file from a folder.
 
-Write a commented study file for `vtcav run` from the contents of a folder: concepts/ with one
-folder per concept, negatives/ or random/, classes/ with one folder of images per class, single
-photographs, and a Python file with a function build() that returns the network.
+Write a commented study file for `vtcav run` from what a folder holds: concepts/, negatives/ or
+random/, classes/, single photographs, and a Python file with a function build() that returns the
+network.
 
-Examples:
-  vtcav init
+Example:
   vtcav init data -o study.yaml --model timm:resnet18
 """
 

@@ -2,8 +2,7 @@
 
 List the layers that can be explained, in order, with kind, shape and layout.
 
-Examples:
-  vtcav layers demo
+Example:
   vtcav layers python:mymodel:build --json
 """
 

@@ -1,10 +1,8 @@
 """`vtcav report`: make one HTML file from the results in a folder.
 
-Make a report on the explanations and diagnostics that are saved in a folder and its subfolders:
-one HTML file that needs no network.
+Make one HTML file of the results that are saved in a folder and its subfolders.
 
-Examples:
-  vtcav report out
+Example:
   vtcav report out -o zebra.html
 """
 

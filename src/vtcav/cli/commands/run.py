@@ -1,10 +1,9 @@
 """`vtcav run`: carry out a study that one file describes.
 
-Carry out a study and write tables, figures and a report. The same command resumes an interrupted
-study. Ends with exit code 3 when a concept counts more than the study's limits allow.
+Carry out a study and write tables, figures and a report, or resume it where it was interrupted.
+Exit code 3 says that a concept counts more than the study's limits allow.
 
-Examples:
-  vtcav init
+Example:
   vtcav run study.yaml
 """
 

@@ -1,7 +1,7 @@
 r"""`vtcav versus`: compare what concepts count for in two networks.
 
-Carry out a study with two networks, or with two checkpoints of its network, and tell what differs,
-image by image. With several trainings of each, separated by commas, whether their recipes differ.
+Carry out a study with two networks, or two checkpoints of its network, and tell what differs, image
+by image; with several trainings of each, whether their recipes differ.
 
 Examples:
   vtcav versus old.safetensors new.safetensors --study study.yaml -o out
@@ -27,8 +27,7 @@ def add_options(command: Parser) -> None:
     from vtcav.explainer.settings import MARGIN, MARGINS
 
     network = (
-        "a network's name, or a file of weights for the study's network; several trainings of it "
-        "are separated by commas"
+        "a network's name, or weights for the study's network; commas separate several trainings"
     )
     command.add_argument("a", metavar="A", type=names, help=network)
     command.add_argument("b", metavar="B", type=names, help=network)
