@@ -10,7 +10,6 @@ differently.
 import argparse
 import re
 import sys
-import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +21,10 @@ HEAD = """# Command line
 
 <!-- Written by docs/generate_cli.py from the parser. Do not edit. -->
 
-What each command does and takes; `vtcav COMMAND --help` explains the options that only it has. Exit
-codes: 0 done, 1 failed (one line says why), 2 wrong usage, 130 interrupted. Results go to standard
-output, with `-o FOLDER` to files; progress and warnings to standard error. Images are a folder,
-glob, URI or Parquet file.
+What each command does and takes; `vtcav COMMAND --help` explains its own options, with examples.
+Exit codes: 0 done, 1 failed (one line says why), 2 wrong usage, 130 interrupted. Results go to
+standard output, with `-o FOLDER` to files; progress and warnings to standard error. Images are a
+folder, glob, URI or Parquet file.
 
 ## Options of many commands
 
@@ -43,6 +42,28 @@ GROUPS = {
 """Options that many commands have in the same words. Each group is described once for all."""
 ALL = "output"
 """The group that nearly all commands have."""
+GUIDES = {
+    "demo": "getting-started",
+    "layers": "models",
+    "explain": "getting-started",
+    "explain-class": "getting-started",
+    "concepts": "data",
+    "explore": "explorer",
+    "init": "studies",
+    "run": "studies",
+    "find": "finding",
+    "discover": "discovery",
+    "errors": "errors",
+    "report": "report",
+    "diagnose": "trust",
+    "localise": "evaluation",
+    "compare": "peers",
+    "evaluate": "experiment evaluation",
+    "correct": "correction",
+    "versus": "versus",
+    "cache": "cache",
+}
+"""The page that shows a command at work."""
 WITHOUT = 3
 """A command that lacks at most so many options of a group is said to have it without these."""
 
@@ -102,23 +123,22 @@ def subcommands() -> argparse._SubParsersAction:
 
 
 def section(name: str, command: argparse.ArgumentParser, shared: dict[str, dict[str, str]]) -> str:
-    """Return a command's heading, description, an example and what it takes."""
+    """Return a command's heading, description, the pages that show it, and what it takes."""
     described = {each for rows in shared.values() for each in rows.values()}
     options = list(options_of(command))
     taken = [f"`{placed(a)}`" for a in command._actions if not a.option_strings]
     taken += [f"`{a.option_strings[0]}`" for a in options if row(a) not in described]
     taken += [of_group(group, rows, options) for group, rows in shared.items() if group != ALL]
-    lines = [f"## vtcav {name}", "", escaped(command.description), ""]
-    if command.epilog:
-        lines += ["```", *first_example(command.epilog), "```", ""]
-    return "\n".join([*lines, f"Takes {', '.join(filter(None, taken))}.", ""])
+    takes = f"Takes {', '.join(filter(None, taken))}."
+    shown = f"Shown in {' and '.join(map(linked, GUIDES[name].split()))}."
+    return "\n".join(
+        [f"## vtcav {name}", "", escaped(command.description), "", f"{takes} {shown}", ""]
+    )
 
 
-def first_example(epilog: str) -> list[str]:
-    """Return the lines of the first example; `--help` shows them all."""
-    _, *examples = epilog.strip().splitlines()
-    last = next(i for i, line in enumerate(examples) if not line.endswith("\\"))
-    return textwrap.dedent("\n".join(examples[: last + 1])).splitlines()
+def linked(page: str) -> str:
+    """Return a link to a page."""
+    return f"[{page.replace('-', ' ')}]({page}.md)"
 
 
 def of_group(group: str, rows: dict[str, str], options: list[argparse.Action]) -> str:

@@ -56,7 +56,7 @@ class IntegralSettings(Settings):
         None,
         Whole(1),
         "images, or feature maps, per pass",
-        none="what is fast and fits into memory",
+        none="what fits into memory",
     )
     precision: Precision | None = parameter(
         None,
@@ -187,7 +187,7 @@ class FitSettings(Settings):
         None,
         Whole(0),
         "CAVs of random images, for p-values; 0: no test",
-        none="500, or more where many values are tested together",
+        none="500, or more for many values",
     )
     bootstraps: int = parameter(100, Whole(0), "CAVs of resampled examples, for intervals")
 

@@ -136,7 +136,7 @@ class LoadSettings(Settings):
         None,
         Text("the path of a file of weights, or random", "FILE"),
         "a checkpoint (safetensors or a state dict), or random",
-        none="the pretrained ones",
+        none="pretrained",
     )
     class_names: Sequence[str] | str | Path | None = parameter(
         None,
@@ -156,13 +156,13 @@ class LoadSettings(Settings):
     device: str | torch.device = parameter(
         "auto",
         Constraint("a device: auto, cpu, cuda, mps", _device),
-        "cpu, cuda, mps; auto takes an accelerator where there is one",
+        "cpu, cuda, mps; auto prefers an accelerator",
     )
     layouts: Mapping[str, str | Layout] | None = parameter(
         None,
         Constraint("layouts by layer, such as layer3=NHWC", _layouts, _parse_layouts),
         "of layers, by name or pattern: layer3=NHWC,blocks.*=tokens(1+14x14), or tiles(2x3)",
-        none="found from their shapes",
+        none="found",
     )
     preprocess: Callable[[Image.Image], Tensor] | None = parameter(
         None,
@@ -177,15 +177,15 @@ class LoadSettings(Settings):
     output: int | str | None = parameter(
         None,
         Constraint("the index or key of an output", _output, _parse_output, metavar="KEY"),
-        "the index or key of the output that holds the scores",
-        none="its logits, or the only one that can be scores",
+        "the index or key of the scores among several outputs",
+        none="the logits, or the only possible one",
     )
     runtime: Runtime = parameter(
         "auto",
         Words(*get_args(Runtime)),
         (
-            "computes forward passes on a processor; auto takes ONNX Runtime where it is "
-            "installed and gives the same numbers"
+            "for forward passes on a processor; auto takes ONNX Runtime where it gives the same "
+            "numbers"
         ),
     )
 
@@ -193,10 +193,10 @@ class LoadSettings(Settings):
         None,
         Constraint("python:MODULE:NAME, a function of the network's output", _score),
         (
-            "a score of your own: python:MODULE:NAME, a function of the network's output, or one "
-            "of vtcav.scores"
+            "a score of your own: python:MODULE:NAME, a function of the output, or one of "
+            "vtcav.scores"
         ),
-        none="the network's logits",
+        none="the logits",
     )
 
     @property

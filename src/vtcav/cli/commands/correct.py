@@ -1,8 +1,7 @@
 r"""`vtcav correct`: take a concept out of a network.
 
 Write a correction of a network, which no longer uses a concept as one of its layers holds it, and
-what that changes for labelled images (with --attributions, for those too, which takes longer).
-Load it with vtcav.CorrectedNetwork.load(OUT, network).
+what that changes for labelled images. Load it with vtcav.CorrectedNetwork.load(OUT, network).
 
 Example:
   vtcav correct ruler --images test_set --model demo --concepts concepts --negatives random -o out

@@ -1,7 +1,7 @@
 """`vtcav demo`: explain photographs with a real ImageNet network, offline.
 
-Ask EfficientNet-Lite0 whether it says "espresso" for the cup of coffee or for the wooden table, and
-write a report. Offline, with the extra vtcav[demo].
+Ask EfficientNet-Lite0 whether it says "espresso" for the cup or for the wooden table, and write a
+report. Offline, with the extra vtcav[demo].
 
 Examples:
   vtcav demo -o demo

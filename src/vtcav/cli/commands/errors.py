@@ -1,7 +1,7 @@
 r"""`vtcav errors`: find concepts that go with wrong predictions.
 
-Tell which concepts are present more, or less, in the images that the network gets wrong: class by
-class, and for each class that they are taken for.
+Tell which concepts are present more, or less, in the images that the network gets wrong, class by
+class.
 
 Example:
   vtcav errors --images test_set --model demo --concepts concepts --negatives random -o out

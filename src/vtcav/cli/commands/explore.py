@@ -1,7 +1,7 @@
 """`vtcav explore`: make concepts by hand on a local web page.
 
-Open a page on this machine: cut examples of a concept out of photos, and see at once where the
-network sees it and how much it counts. Needs the extra vtcav[explore].
+Open a local page to cut examples of a concept out of photos, and see at once where the network sees
+it and how much it counts. Needs the extra vtcav[explore].
 
 Examples:
   vtcav explore --model demo --images photographs

@@ -1,7 +1,7 @@
 r"""`vtcav versus`: compare what concepts count for in two networks.
 
-Carry out a study with two networks, or two checkpoints of its network, and tell what differs, image
-by image; with several trainings of each, whether their recipes differ.
+Tell what differs between two networks, or two checkpoints, in a study; with several trainings of
+each, whether their recipes differ.
 
 Examples:
   vtcav versus old.safetensors new.safetensors --study study.yaml -o out
