@@ -13,6 +13,7 @@ that is not there, or that fails, is named in the table; the others go on.
 import argparse
 import datetime
 import json
+import re
 import subprocess
 import sys
 import time
@@ -40,6 +41,15 @@ SCRIPTS = {
     "million": (["--copies"], ["--copies", "10000", "1000000"]),
     "robustness": (["3"], []),
     "ray_workers": (["256", "1"], ["512", "3"]),
+}
+
+# rows of one kind, which the page tells in one, from the least to the most; results.json has each
+KINDS = {
+    r"Captum's time over vtcav's, .*": "Captum's time over vtcav's, first to last layer",
+    r"evaluations of the adaptive rule at .*": "evaluations of the adaptive rule, by layer",
+    r"robustness: .*": "robustness (kills, few resources, a shared cache, full disks)",
+    r"(.*), over (?:one|the) bare pass(?:es)? .*": r"\1, over bare passes, also with channels last",
+    r"(images a second on a GPU, .*), precision=.*": r"\1, in float32, bf16 and fp16",
 }
 
 # the same on a GPU, where nothing takes long: each writes NAME_gpu.json
@@ -91,15 +101,44 @@ def run(name, options):
     return f"failed with exit code {code}" if code else None
 
 
+def kind_of(what):
+    """Return what the page calls a row, which is its own name where it is of no kind."""
+    for pattern, kind in KINDS.items():
+        if found := re.fullmatch(pattern, what):
+            return found.expand(kind)
+    return what
+
+
+def by_kind(rows):
+    """Return the rows with all of one kind as one."""
+    kinds = {}
+    for row in rows:
+        kinds.setdefault(kind_of(row["what"]), []).append(row)
+    return [row_of(what, rows) for what, rows in kinds.items()]
+
+
+def row_of(what, rows):
+    """Return one row of those of a kind."""
+    if any("relative_l1" in row for row in rows):
+        what += f" (values differ by {max((row['relative_l1'] for row in rows), key=float)})"
+    values = [row["value"] for row in rows]
+    if "FAILED" in values:
+        value = "FAILED"
+    elif min(values) == max(values):
+        value = values[0]
+    else:
+        value = f"{min(values)} to {max(values)}"
+    return {"what": what, "value": value, "target": rows[0].get("target")}
+
+
 def lines_of(results):
     """Return the table in Markdown."""
     lines = ["| | measured | target |", "|---|---:|---|"]
     for name, entry in results["benchmarks"].items():
         if "error" in entry:
             lines.append(f"| {name} | {entry['error']} | |")
-        for row in entry.get("rows", ()):
-            extra = f" (values differ by {row['relative_l1']})" if "relative_l1" in row else ""
-            lines.append(f"| {row['what']}{extra} | {row['value']} | {row.get('target') or ''} |")
+        for row in by_kind(entry.get("rows", ())):
+            lines.append(f"| {row['what']} | {row['value']} | {row.get('target') or ''} |")
     return lines
 
 
