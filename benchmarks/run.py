@@ -43,10 +43,11 @@ SCRIPTS = {
     "ray_workers": (["256", "1"], ["512", "3"]),
 }
 
-# rows of one kind, which the page tells in one, from the least to the most; results.json has each
+# rows of one kind, which the page tells in one, from the least to the most, or not at all;
+# results.json has each
 KINDS = {
     r"Captum's time over vtcav's, .*": "Captum's time over vtcav's, first to last layer",
-    r"evaluations of the adaptive rule at .*": "evaluations of the adaptive rule, by layer",
+    r"evaluations of the adaptive rule at .*|.* is at most its estimate.*|.*, 50 steps.*": "",
     r"robustness: .*": "robustness (kills, few resources, a shared cache, full disks)",
     r"(.*), over (?:one|the) bare pass(?:es)? .*": r"\1, over bare passes, also with channels last",
     r"(images a second on a GPU, .*), precision=.*": r"\1, in float32, bf16 and fp16",
@@ -114,7 +115,7 @@ def by_kind(rows):
     kinds = {}
     for row in rows:
         kinds.setdefault(kind_of(row["what"]), []).append(row)
-    return [row_of(what, rows) for what, rows in kinds.items()]
+    return [row_of(what, rows) for what, rows in kinds.items() if what]
 
 
 def row_of(what, rows):

@@ -75,8 +75,7 @@ _FINE, _USABLE = 0.8, 0.5  # replication cosines, from which two other limits fo
 class Limits(NamedTuple):
     """The limits of the checks.
 
-    They are judgements; docs/trust.md says where each comes from. A limit that is derived from
-    another says how.
+    They are judgements; a limit that is derived from another says how.
 
     Attributes:
         auc: Of the lower end of the held-out AUC. Fine is "excellent" on the scale of Hosmer and
