@@ -36,11 +36,15 @@ class Localisation:
     """Agreement of one map with one mask.
 
     Attributes:
-        pointing_game: Whether the map's maximum lies in the mask, 0 to 1 (between them for ties).
-        energy_inside: The share of the map inside the mask, 0 to 1.
-        soft_iou: Overlap over union, 0 to 1.
-        balanced_mse: Squared error, half inside and half outside, 0 (best) to 1.
+        pointing_game: Whether the map's maximum lies in the mask, 0 to 1 (between them for ties). It
+            says nothing of the rest of the map.
+        energy_inside: The share of the map inside the mask, 0 to 1. It does not measure coverage:
+            one bright cell inside gives 1.
+        soft_iou: Overlap over union, 0 to 1. It does not say which of the two failed.
+        balanced_mse: Squared error, half inside and half outside, 0 (best) to 1. A map of 0 gives
+            0.5, and so does a map of 1.
         cell_auc: The probability that a point inside has a higher value than one outside, 0 to 1.
+            It does not measure the size of the values.
         area: The share of the map that the mask covers: the pointing game and the energy inside
             of an uninformative map.
         note: Why a number is NaN or has little meaning; empty otherwise.
