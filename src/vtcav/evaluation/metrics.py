@@ -36,8 +36,8 @@ class Localisation:
     """Agreement of one map with one mask.
 
     Attributes:
-        pointing_game: Whether the map's maximum lies in the mask, 0 to 1 (between them for ties). It
-            says nothing of the rest of the map.
+        pointing_game: Whether the map's maximum lies in the mask, 0 to 1 (between them for ties);
+            it says nothing of the rest of the map.
         energy_inside: The share of the map inside the mask, 0 to 1. It does not measure coverage:
             one bright cell inside gives 1.
         soft_iou: Overlap over union, 0 to 1. It does not say which of the two failed.
