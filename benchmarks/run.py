@@ -48,6 +48,7 @@ SCRIPTS = {
 KINDS = {
     r"Captum's time over vtcav's, .*": "Captum's time over vtcav's, first to last layer",
     r"evaluations of the adaptive rule at .*|.* is at most its estimate.*|.*, 50 steps.*": "",
+    r"learning and a local explanation .*": "",
     r"robustness: .*": "robustness (kills, few resources, a shared cache, full disks)",
     r"(.*), over (?:one|the) bare pass(?:es)? .*": r"\1, over bare passes, also with channels last",
     r"(images a second on a GPU, .*), precision=.*": r"\1, in float32, bf16 and fp16",

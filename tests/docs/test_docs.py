@@ -28,6 +28,15 @@ def test_every_python_block_is_tested():
         assert text.count("```python") == len(SNIPPET.findall(text)), page
 
 
+def small_network(*convolutions):
+    """Convolutions, and what makes two scores of their eight maps."""
+    volumes = isinstance(convolutions[0], torch.nn.Conv3d)
+    pool = torch.nn.AdaptiveAvgPool3d(1) if volumes else torch.nn.AdaptiveAvgPool2d(1)
+    return torch.nn.Sequential(
+        *convolutions, torch.nn.ReLU(), pool, torch.nn.Flatten(), torch.nn.Linear(8, 2)
+    )
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch, libraries):
     """The folders and names that the snippets speak of."""
@@ -60,6 +69,14 @@ def place(tmp_path, monkeypatch, libraries):
         "vtcav": vtcav,
         "torch": torch,
         "module": module,
+        "film": small_network(torch.nn.Conv2d(1, 8, 5, stride=2)),
+        "satellite": small_network(torch.nn.Conv2d(13, 8, 5, stride=4)),
+        "network3d": small_network(
+            torch.nn.Conv3d(1, 8, 3, padding=1),
+            torch.nn.ReLU(),
+            torch.nn.MaxPool3d(2),
+            torch.nn.Conv3d(8, 8, 3, padding=1),
+        ),
         "class_names": ["zebra", "dog", "fox"],
     }
     model = vtcav.Classifier(module, names["class_names"], vtcav.Preprocess(64))
