@@ -158,7 +158,7 @@ def report(found, fill, copies):
         count: max(step["peak_MB"] for step in steps.values()) for count, steps in found.items()
     }
     last = found[many]
-    what = f"{many:,} images, trivial network" + ", copies of a batch" * copies
+    what = f"{many:,} images" + " (copies of a batch)" * copies
     measures = (
         ("peak memory", round(peaks[many] / peaks[few], 2), f"at most 1.5, over {few:,} images"),
         ("files of the run", last["run"]["files"], "at most 1,000"),

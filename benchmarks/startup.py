@@ -27,7 +27,7 @@ def main(repeats=10):
     empty = statistics.median(seconds("-c", "")[1] for _ in range(repeats))
     for what, command, target in (
         ("import vtcav", ("-c", "import vtcav"), 0.1),
-        ("vtcav --help", ("-m", "vtcav", "--help"), 0.3),
+        ("`vtcav --help`", ("-m", "vtcav", "--help"), 0.3),
     ):
         seconds(*command)
         times = [seconds(*command) for _ in range(repeats)]
