@@ -21,10 +21,10 @@ HEAD = """# Command line
 
 <!-- Written by docs/generate_cli.py from the parser. Do not edit. -->
 
-What each command does and takes; `vtcav COMMAND --help` explains its own options, with examples.
-Exit codes: 0 done, 1 failed (one line says why), 2 wrong usage, 130 interrupted. Results go to
+What each command takes; `vtcav COMMAND --help` explains more, with examples. Exit codes: 0 done, 1
+failed (one line says why), 2 wrong usage, 3 a limit is broken, 130 interrupted. Results go to
 standard output, with `-o FOLDER` to files; progress and warnings to standard error. Images are a
-folder, glob, URI or Parquet file.
+folder, glob, URI or Parquet file. Defaults are in parentheses.
 
 ## Options of many commands
 
@@ -78,7 +78,9 @@ def page() -> str:
     ]
     lists[-1] += f"\n\nEvery command has these, {without(action, shared[ALL])}."
     head = HEAD.format(shared="\n\n".join(lists))
-    return "\n".join([head, *(section(n, each, shared) for n, each in action.choices.items())])
+    lines = {each.dest: each.help or "" for each in action._choices_actions}
+    commands = action.choices.items()
+    return "\n".join([head, *(section(n, lines[n], each, shared) for n, each in commands)])
 
 
 def shared_rows(action: argparse._SubParsersAction) -> dict[str, dict[str, str]]:
@@ -114,7 +116,9 @@ def options_of(command: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 def row(action: argparse.Action) -> str:
     """Return the line of an option in a list."""
-    return f"- {spelled(action)}: {escaped(action.help)}"
+    told, default = re.fullmatch(r"(.*?)(?: \(default: (.*)\))?", action.help or "").groups()
+    typed = f"{spelled(action)} ({default})" if default else spelled(action)
+    return f"- {typed}: {escaped(told)}"
 
 
 def subcommands() -> argparse._SubParsersAction:
@@ -122,18 +126,17 @@ def subcommands() -> argparse._SubParsersAction:
     return next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
 
 
-def section(name: str, command: argparse.ArgumentParser, shared: dict[str, dict[str, str]]) -> str:
-    """Return a command's heading, description, the pages that show it, and what it takes."""
+def section(
+    name: str, line: str, command: argparse.ArgumentParser, shared: dict[str, dict[str, str]]
+) -> str:
+    """Return a command's heading, its line of help, the pages that show it, and what it takes."""
     described = {each for rows in shared.values() for each in rows.values()}
     options = list(options_of(command))
     taken = [f"`{placed(a)}`" for a in command._actions if not a.option_strings]
     taken += [f"`{a.option_strings[0]}`" for a in options if row(a) not in described]
     taken += [of_group(group, rows, options) for group, rows in shared.items() if group != ALL]
-    takes = f"Takes {', '.join(filter(None, taken))}."
-    shown = f"Shown in {' and '.join(map(linked, GUIDES[name].split()))}."
-    return "\n".join(
-        [f"## vtcav {name}", "", escaped(command.description), "", f"{takes} {shown}", ""]
-    )
+    told = f"{line[0].upper()}{line[1:]} ({', '.join(map(linked, GUIDES[name].split()))})."
+    return f"## vtcav {name}\n\n{told} Takes {', '.join(filter(None, taken))}.\n"
 
 
 def linked(page: str) -> str:
