@@ -72,6 +72,7 @@ html_show_sourcelink = False
 html_copy_source = False
 html_show_sphinx = False
 pygments_style = "friendly"
+highlight_language = "none"  # a block says what it is; commands are no Python
 pygments_dark_style = "github-dark"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

@@ -106,7 +106,7 @@ def test_getting_started_ends_in_a_concept_that_counts(tmp_path, monkeypatch, ca
     monkeypatch.chdir("demo/pictures")
     block = re.search(r"<!-- commands: getting started -->\n```\n(.*?)```", page, re.S)
     capsys.readouterr()
-    for command in block[1].splitlines():
+    for command in block[1].replace("\\\n", " ").splitlines():
         assert main(command.split()[1:]) == 0
     told = capsys.readouterr().out
     share = int(re.search(r"Without 'cup of coffee' .* falls by (\d+) %", told)[1])
