@@ -1,6 +1,7 @@
 """Draw the README's pictures: python pictures/make.py (needs the extra vtcav[demo])."""
 
 import re
+import sys
 import textwrap
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,6 +59,7 @@ def draw_espresso(glob):
 def draw_audit():
     """Show what the audit in docs/erasure.md finds: three photographs, and without the ruler."""
     names = {}
+    sys.path.insert(0, str(HERE.parent))  # the page imports pictures.audit
     exec(AUDIT.search((HERE.parent / "docs/erasure.md").read_text())[1], names)
     found = names["found"]
     ruler = [picture for picture in found.erased if picture.concept == "ruler"][:3]
