@@ -5,7 +5,9 @@ Each kind runs in a process of its own, so that a killed one or a hang is an out
 
 import argparse
 import json
+import os
 import selectors
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,8 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
+from tests.fuzz.forked import Forks
 from tests.fuzz.kinds import KINDS
 from tests.fuzz.trial import REFUSED, RIGHT, outcome, trial_of
+from vtcav.files import apart
 
 _SILENT = 120.0  # seconds without a word after which a process hangs
 _STARTING = 600.0  # the same before the first try
@@ -57,12 +61,21 @@ def work(name, seed, first, last):
     """Make the tries of a process, and tell each outcome in a line."""
     # of network libraries that print; the lines are this process's alone
     lines, sys.stdout = sys.stdout, sys.stderr
+    tempfile.tempdir = in_memory()  # of every try, and of what vtcav writes aside
+    apart.finished = Forks(apart.finished).finished
     with tempfile.TemporaryDirectory() as folder:
         kind = KINDS[name](Path(folder))
         for number in range(first, last):
             print(json.dumps([number, None, ""]), file=lines, flush=True)
             trial = trial_of(kind, seed, number)
             print(json.dumps([number, outcome(trial), trial.what]), file=lines, flush=True)
+
+
+def in_memory():
+    """Return a folder that is in memory, where the system has one: files are made by the thousand."""
+    folder = Path("/dev/shm")
+    usable = folder.is_dir() and os.access(folder, os.W_OK)
+    return str(folder) if usable and shutil.disk_usage(folder).free > 2 << 30 else None
 
 
 def alone(name, seed, number):

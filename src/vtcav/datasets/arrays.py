@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from vtcav.datasets import hdf5_probe
 from vtcav.datasets.cells import LabelReader
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group, unknown
 from vtcav.errors import DatasetError, ExtraError
+from vtcav.files.apart import can_run, run_apart
 from vtcav.images.decoding import reason_of
 from vtcav.images.opening import picture_of
 from vtcav.images.references import ImageRef, UnreadableError
@@ -198,13 +197,8 @@ class _Hdf5:
 
 def _probe(file: Path, images: str, labels: str) -> None:
     """Read a file in a process of its own, which HDF5 may end where it is damaged."""
-    if getattr(sys, "frozen", False) or not sys.executable:  # there is no Python to run
-        return
-    program = [sys.executable, "-P", hdf5_probe.__file__, str(file), images, labels]
-    done = subprocess.run(program, capture_output=True, check=False)
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise ValueError(said[0] if said and done.returncode == 1 else "HDF5 fails: it is damaged")
+    if can_run():
+        run_apart(hdf5_probe.__file__, [str(file), images, labels], file)
 
 
 class _Archive:

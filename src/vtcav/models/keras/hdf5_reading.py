@@ -7,8 +7,6 @@ of its own copies the values; what it cannot read is refused.
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -17,10 +15,10 @@ from importlib import import_module
 from pathlib import Path
 
 from vtcav.errors import ModelError
+from vtcav.files.apart import can_run, run_apart
 from vtcav.models.keras import hdf5_copy
 
 _TIMES, _LEAST = 20, 64 << 20  # a file's values may be so many times its size, and this
-_SECONDS, _PER_SECOND = 20, 10 << 20  # the copy's time, and what it copies in a second at least
 _WEIGHTS = "model.weights.h5"
 _SIZES = {
     *("units", "filters", "input_dim", "output_dim", "kernel_size", "pool_size", "num_heads"),
@@ -136,18 +134,10 @@ def _copy_archive(path: Path, copy: Path) -> None:
 def _copy_hdf5(source: Path, target: Path, path: Path) -> None:
     """Copy an HDF5 file in a process of its own; `path` is the user's file."""
     most = _most(source)
-    if getattr(sys, "frozen", False) or not sys.executable:  # there is no Python to run
+    if can_run():
+        run_apart(hdf5_copy.__file__, [str(source), str(target), str(most)], source)
+    else:
         hdf5_copy.copy(str(source), str(target), most)
-        return
-    program = [sys.executable, "-P", hdf5_copy.__file__, str(source), str(target), str(most)]
-    seconds = _SECONDS + source.stat().st_size / _PER_SECOND
-    try:
-        done = subprocess.run(program, capture_output=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired:
-        raise ValueError("HDF5 does not come to an end with it; the file is damaged") from None
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise ValueError(said[0] if said and done.returncode == 1 else "HDF5 fails: it is damaged")
 
 
 def _most(path: Path) -> int:
