@@ -11,6 +11,7 @@ VtcavError
 ├── ExplanationError      an explanation cannot be computed, saved or loaded as asked
 ├── StudyError            a study's file is wrong; the message has the line (in vtcav.study)
 ├── ExtraError            an optional package is needed and not installed
+├── PathError             the system does not let a path be looked up
 └── SystemLimitError      the system gives no more files, which is no image's fault
 ```
 
@@ -66,6 +67,10 @@ class ExplanationError(VtcavError):
 
 class ExtraError(VtcavError):
     """A feature needs an optional package that is not installed."""
+
+
+class PathError(VtcavError):
+    """The system does not let a path be looked up, as in a folder of another user."""
 
 
 class SystemLimitError(VtcavError):

@@ -277,6 +277,26 @@ def test_hugging_face_with_code_of_its_own(vit, file, tmp_path):
     assert not trace.exists()
 
 
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("config.json", {"architectures": 2**32}, "cannot load hf:"),
+        ("config.json", {"num_hidden_layers": 2**32}, "'num_hidden_layers'.* asks for"),
+        ("config.json", {"intermediate_size": 2**20}, "describes a network of"),
+        ("config.json", {"id2label": 3}, "hf:"),
+        ("preprocessor_config.json", {"size": 2**31}, "preprocessor_config.json of hf:.*size"),
+        ("preprocessor_config.json", {"resample": "2"}, "preprocessor_config.json of .*resample"),
+        ("preprocessor_config.json", {"resample": -2}, "preprocessor_config.json of .*resample"),
+    ],
+)
+def test_hugging_face_with_impossible_fields(vit, file, change, said, tmp_path):
+    folder = shutil.copytree(vit[0], tmp_path / "net")
+    content = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(content | change))
+    with pytest.raises(ModelError, match=said):
+        vtcav.load_model(f"hf:{folder}", device="cpu")
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_torchscript_archives_are_refused_unread(vit, tmp_path, monkeypatch):
     script = tmp_path / "net.pt"

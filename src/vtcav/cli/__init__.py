@@ -19,6 +19,7 @@ from typing import Any
 from vtcav.cli.options import USAGE, Arguments, Parser, UsageError
 from vtcav.cli.terminal import fail, results_alone, show_warning, sound_streams
 from vtcav.errors import VtcavError
+from vtcav.paths import is_folder, is_there
 
 __all__ = ["main", "parser"]
 
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _interrupted(output: Path | None) -> str:
     """Return the message of an interrupted command that writes a folder, or another."""
-    if output is None or not Path(output).is_dir():
+    if output is None or not is_folder(output):
         return "interrupted; nothing is left half-written"
     return f"interrupted; every file in {str(output)!r} is whole: run the same command to go on"
 
@@ -80,7 +81,7 @@ def _no_empty_folders(output: Path | None) -> Iterator[None]:
     """Remove the result folders that the block creates and leaves empty, as when it fails."""
     missing = []
     if output is not None:
-        missing = [path for path in (Path(output), *Path(output).parents) if not path.exists()]
+        missing = [path for path in (Path(output), *Path(output).parents) if not is_there(path)]
     try:
         yield
     finally:

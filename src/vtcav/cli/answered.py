@@ -17,6 +17,7 @@ from vtcav.errors import ExplanationError
 from vtcav.files.atomic import atomic_path
 from vtcav.files.hashing import file_hash, json_hash
 from vtcav.files.manifest import load_manifest
+from vtcav.paths import is_file, is_folder
 
 _PACKAGES = ("vtcav", "torch", "numpy", "pillow", "torchvision", "timm", "transformers", "keras")
 # code, and files of weights beside it
@@ -155,7 +156,7 @@ def _of_module(module: str) -> list[Path]:
     for folder in dict.fromkeys([str(Path.cwd()), *sys.path]):
         stem = Path(folder or ".", *module.split("."))
         for file in (stem.with_suffix(".py"), stem / "__init__.py"):
-            if file.is_file():
+            if is_file(file):
                 return [path for path in _inside(file.parent) if path.suffix in _READ_BY_CODE]
     return []
 
@@ -163,8 +164,8 @@ def _of_module(module: str) -> list[Path]:
 def _inside(path: Path) -> list[Path]:
     """Return a file itself, the files directly in a folder, or nothing."""
     try:
-        if path.is_dir():
-            return [file for file in path.iterdir() if file.is_file()]
-        return [path] if path.is_file() else []
+        if is_folder(path):
+            return [file for file in path.iterdir() if is_file(file)]
+        return [path] if is_file(path) else []
     except (OSError, ValueError):
         return []

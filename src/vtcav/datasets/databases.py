@@ -14,6 +14,7 @@ from vtcav.datasets.concept_images import ConceptImages, Wanted, group
 from vtcav.datasets.shards import label_cell
 from vtcav.errors import DatasetError, ExtraError
 from vtcav.images.references import ImageRef, UnreadableError
+from vtcav.paths import is_file, is_folder
 
 _FOLDER = "folder"
 _DICOM = slice(128, 132)
@@ -139,12 +140,12 @@ def _opened(path: Path) -> Any:
         DatasetError: When it is none, or cut off.
         ExtraError: When lmdb is not installed.
     """
-    file = path / "data.mdb" if path.is_dir() else path
-    if not file.is_file():
+    file = path / "data.mdb" if is_folder(path) else path
+    if not is_file(file):
         raise DatasetError(
             f"expected an LMDB database, a file or a folder with data.mdb, got {str(path)!r}"
         )
-    return _environment(str(path.resolve()), path.is_dir(), os.getpid())
+    return _environment(str(path.resolve()), is_folder(path), os.getpid())
 
 
 @lru_cache(maxsize=8)

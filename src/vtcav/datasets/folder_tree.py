@@ -14,6 +14,7 @@ from vtcav.files.atomic import atomic_path, replace_files
 from vtcav.files.csv_text import unmarked, write_csv
 from vtcav.files.safe_names import folder_names
 from vtcav.images.references import ImageRef, write_picture
+from vtcav.paths import is_file, is_there
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,7 +49,7 @@ def write_tree(concepts: Mapping[str, Sequence[ImageRef]], folder: Path) -> dict
                 f"such as {{{kept!r}: {name!r}}}"
             )
     for name in concepts:
-        if (folder / name).exists():
+        if is_there(folder / name):
             raise DatasetError(
                 f"{str(folder / name)!r} exists already; choose another folder, or remove it"
             )
@@ -74,7 +75,7 @@ def _write(concepts: Mapping[str, Sequence[ImageRef]], folder: Path) -> dict[str
             for i, ref in enumerate(refs):
                 rows.append({"concept": name, **_write_one(ref, i, staging / name)})
         table = pd.DataFrame(rows)
-        if sources.is_file():
+        if is_file(sources):
             table = pd.concat([_earlier(sources, table), table])
         write_csv(partial, table)
     return {name: folder / name for name in concepts}

@@ -10,6 +10,7 @@ from vtcav.images.concepts import concept_folders
 from vtcav.images.file_names import hidden
 from vtcav.images.listing import collect, is_remote
 from vtcav.images.references import ImageRef
+from vtcav.paths import is_file, usable
 
 
 def from_folders(
@@ -65,7 +66,7 @@ def from_folders(
 
 def _has_files(folder: Path) -> bool:
     return any(
-        path.is_file() and not any(map(hidden, path.relative_to(folder).parts))
+        is_file(path) and not any(map(hidden, path.relative_to(folder).parts))
         for path in folder.rglob("*")
     )
 
@@ -73,11 +74,11 @@ def _has_files(folder: Path) -> bool:
 def _listed(root: Path, file: Path) -> list[tuple[str, ImageRef]]:
     """Return the images that a text file lists, labelled by their folders."""
     try:
-        lines = file.read_text("utf-8-sig").splitlines()
+        lines = usable(file).read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"cannot read the list {str(file)!r}: {error}") from error
     paths = [line.strip() for line in lines if line.strip()]
-    missing = [path for path in paths if not (root / path).is_file()]
+    missing = [path for path in paths if not is_file(root / path)]
     if missing:
         raise DatasetError(
             f"{len(missing)} of the {len(paths)} files that {str(file)!r} lists are not in "

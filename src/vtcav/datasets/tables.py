@@ -15,6 +15,7 @@ from vtcav.errors import DatasetError, ImageError
 from vtcav.images.file_names import is_parquet
 from vtcav.images.listing import is_remote
 from vtcav.images.references import ImageRef, UnreadableError
+from vtcav.paths import is_file, is_there
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,7 +120,7 @@ def _title(place: str) -> str:
 
 def _read(place: str) -> pd.DataFrame:
     suffix = Path(place).suffix.lower()
-    if not Path(place).is_file():
+    if not is_file(place):
         raise DatasetError(f"there is no table {place!r}")
     try:
         if suffix == ".parquet":
@@ -260,9 +261,9 @@ def _image(cell: Any, root: str, row: int) -> ImageRef:
 def file_in(folder: Path, name: str) -> Path:
     """Return a file by its path in a folder, also where that was written on Windows."""
     path = folder / name
-    if "\\" in name and not path.exists():
+    if "\\" in name and not is_there(path):
         other = folder / name.replace("\\", "/")
-        return other if other.exists() else path
+        return other if is_there(other) else path
     return path
 
 
@@ -316,7 +317,7 @@ def check_there(pairs: Sequence[tuple[str, ImageRef]], root: str) -> None:
     for label, ref in pairs:
         by_label.setdefault(label, []).append(ref)
     for label, refs in by_label.items():
-        if all(ref.path is not None and not ref.path.exists() for ref in refs):
+        if all(ref.path is not None and not is_there(ref.path) for ref in refs):
             raise DatasetError(
                 f"none of the files of label {label!r} is there, first {refs[0].name!r}; paths are "
                 f"taken relative to {root or '.'!r}: say where they are with root="

@@ -29,6 +29,7 @@ from vtcav.images.file_names import hidden
 from vtcav.images.preprocess import Preprocess
 from vtcav.images.references import write_picture
 from vtcav.images.scaling import Scale
+from vtcav.paths import is_there
 from vtcav.results.bank.cav_bank import CavBank
 
 _SUFFIXES = {
@@ -70,7 +71,7 @@ def save_folders(
     """
     folder = _file_name(name)
     targets = {part: _inside(root, part, folder) for part in sets}
-    if not replace and any(target.exists() for target in targets.values()):
+    if not replace and any(is_there(target) for target in targets.values()):
         raise ExistsError(f"a concept {folder!r} is saved already")
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -93,7 +94,7 @@ def _replace(staging: Path, targets: Mapping[str, Path]) -> None:
     undo = contextlib.ExitStack()
     with undo:
         for part, target in targets.items():
-            if target.exists():
+            if is_there(target):
                 old = staging / f"old {part}"
                 target.rename(old)
                 undo.callback(old.rename, target)
@@ -111,7 +112,7 @@ def save_bank(root: Path, name: str, bank: CavBank, *, replace: bool) -> Path:
         CavError: When the file cannot be written.
     """
     path = _inside(root, f"{_file_name(name)}.safetensors")
-    if path.exists() and not replace:
+    if is_there(path) and not replace:
         raise ExistsError(f"{path.name!r} is saved already")
     bank.save(path)
     return path

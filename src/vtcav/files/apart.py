@@ -7,7 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-_SECONDS, _PER_SECOND = 20, 10 << 20  # the time of a process, and what it reads in a second at least
+_SECONDS, _PER_SECOND = (
+    20,
+    10 << 20,
+)  # the time of a process, and what it reads in a second at least
 
 
 def can_run() -> bool:

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
+from vtcav.paths import is_folder, is_there, usable
+
 _STAGING, _OLD = ".vtcav-", ".old"
 _ABANDONED = 3600.0  # seconds after which a result that is being written counts as abandoned
 _PATIENCE = 60.0  # seconds to wait for another writer
@@ -19,7 +21,7 @@ _PATIENCE = 60.0  # seconds to wait for another writer
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which replaces it when the block succeeds."""
-    path = path.absolute()  # pandas takes a relative "~" for the home folder
+    path = usable(path).absolute()  # pandas takes a relative "~" for the home folder
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     os.close(handle)
@@ -43,8 +45,8 @@ def replace_files(folder: Path, manifest: str = "") -> Iterator[Path]:
         folder: Where the content belongs; created when missing.
         manifest: Name of the file that makes the others valid, if there is one.
     """
-    folder = folder.absolute()  # pandas takes a relative "~" for the home folder
-    created = not folder.exists()
+    folder = usable(folder).absolute()  # pandas takes a relative "~" for the home folder
+    created = not is_there(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder) as alone:
         _remove_abandoned(folder, 0 if alone else _ABANDONED)
@@ -106,9 +108,9 @@ def _remove_abandoned(folder: Path, age: float) -> None:
 
 def _restore(old: Path, folder: Path) -> None:
     """Put back what a killed process had moved aside and not replaced."""
-    if old.is_dir():
+    if is_folder(old):
         for path in old.iterdir():
-            if not (folder / path.name).exists():
+            if not is_there(folder / path.name):
                 path.replace(folder / path.name)
 
 
@@ -119,17 +121,17 @@ def _move_in(staging: Path, folder: Path, manifest: str) -> None:
     old.mkdir()
     try:
         for name in reversed(names):
-            if (folder / name).is_dir():
+            if is_folder(folder / name):
                 raise IsADirectoryError(f"{name} is a folder there")
-            if (folder / name).exists():
+            if is_there(folder / name):
                 (folder / name).replace(old / name)
         for name in names:
             (staging / name).replace(folder / name)
     except BaseException:
         for name in names:
-            if not (staging / name).exists():
+            if not is_there(staging / name):
                 (folder / name).replace(staging / name)
-            if (old / name).exists():
+            if is_there(old / name):
                 (old / name).replace(folder / name)
         raise
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from vtcav.errors import ExplanationError
 from vtcav.files.cache import MAX_BYTES
 from vtcav.files.home import expanded
+from vtcav.paths import usable
 
 if TYPE_CHECKING:
     from vtcav.files.cache import Cache
@@ -48,7 +49,10 @@ def cache_of(wanted: bool | str | os.PathLike[str] | Cache | None, *, unset: boo
         raise ExplanationError(
             f"expected cache to be a folder, True, False, None or a vtcav.Cache, got {wanted!r}"
         )
-    return Cache(expanded(wanted), _max_bytes())
+    try:
+        return Cache(usable(expanded(wanted)), _max_bytes())
+    except OSError as error:
+        raise ExplanationError(f"the cache cannot be there: {error}") from error
 
 
 def default_folder() -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 from vtcav.errors import ExplanationError
 from vtcav.files.atomic import atomic_path
 from vtcav.files.json_text import parsed
+from vtcav.paths import is_there
 
 
 def claim(path: Path, identity: Mapping[str, Any]) -> None:
@@ -25,7 +26,7 @@ def claim(path: Path, identity: Mapping[str, Any]) -> None:
         OSError: When it cannot be read or written.
     """
     text = json.dumps(identity, indent=1, ensure_ascii=False)
-    if not path.exists():
+    if not is_there(path):
         with atomic_path(path) as partial:
             partial.write_text(text, encoding="utf-8")
         return

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from vtcav.paths import is_there
+
 
 def expanded(path: str | os.PathLike[str]) -> Path:
     """Return a path with a leading ``~/`` replaced by the home folder.
@@ -16,6 +18,6 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         (True, '~old')
     """
     text = os.fspath(path)
-    if (text == "~" or text.startswith(("~/", f"~{os.sep}"))) and not Path("~").exists():
+    if (text == "~" or text.startswith(("~/", f"~{os.sep}"))) and not is_there(Path("~")):
         return Path(text).expanduser()
     return Path(text)

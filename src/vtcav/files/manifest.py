@@ -16,6 +16,7 @@ from vtcav.files.atomic import replace_files
 from vtcav.files.csv_text import write_csv
 from vtcav.files.hashing import file_hash, text_hash
 from vtcav.files.json_text import parsed
+from vtcav.paths import is_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +80,7 @@ def load_manifest(
     """
     folder = Path(folder)
     path, named = folder / f"{kind}.json", what.removeprefix("the ")
-    if not path.is_file():
+    if not is_file(path):
         raise ExplanationError(f"{str(folder)!r} holds no complete {named}: {path.name} is missing")
     try:
         manifest = parsed(path.read_text(encoding="utf-8"))
@@ -167,7 +168,7 @@ def _own(manifest: dict[str, Any]) -> bool:
 def _hash_of(path: Path) -> str:
     """Return a file's hash; empty where there is none, also since a moment ago."""
     try:
-        return file_hash(path) if path.is_file() else ""
+        return file_hash(path) if is_file(path) else ""
     except (OSError, ValueError):  # of ValueError: names that no file can have
         return ""
 

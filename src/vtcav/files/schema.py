@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound="Saved")
 _ANY = -1
+ANY_OR_NONE = -2
+"""As a size of an array: any, also 0."""
 
 
 class Saved(BaseModel):
@@ -174,7 +176,7 @@ def checked_array(
         arrays: The arrays of a file.
         name: The name.
         kind: NumPy's name of its kind, as "uint8".
-        shape: Its shape; -1 for any size of at least 1, and 0 for any size.
+        shape: Its shape; -1 for any size of at least 1, and `ANY_OR_NONE`.
         within: The least and the largest number.
         gaps: Whether numbers may be missing.
 
@@ -188,10 +190,11 @@ def checked_array(
     array = arrays[name]
     sizes = zip(array.shape, shape, strict=False)
     fits = array.ndim == len(shape) and all(
-        size == wanted or (wanted == _ANY and size > 0) or wanted == 0 for size, wanted in sizes
+        size == wanted or (wanted == _ANY and size > 0) or wanted == ANY_OR_NONE
+        for size, wanted in sizes
     )
     if not fits or array.dtype != kind:
-        sizes_shown = ["any" if wanted < 1 else wanted for wanted in shape]
+        sizes_shown = ["any" if wanted < 0 else wanted for wanted in shape]
         raise ValueError(
             f"the array {name!r} is {array.dtype} {list(array.shape)}, expected {kind} "
             f"{sizes_shown}".replace("'", "")

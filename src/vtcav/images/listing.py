@@ -22,6 +22,7 @@ from vtcav.images.decoding import reason_of
 from vtcav.images.file_names import hidden, is_parquet, made_by_system
 from vtcav.images.references import ImageRef
 from vtcav.parameters import Whole, check
+from vtcav.paths import is_file, is_folder, is_there
 
 T = TypeVar("T")
 
@@ -134,15 +135,15 @@ def subfolders(
         return {name: f"{base}/{name}" for name in names if not hidden(name)}
     root = Path(root)
     try:
-        there = root.is_dir()
+        there = is_folder(root)
     except (OSError, ValueError) as problem:  # a name that no folder can have
         raise error(f"expected {expected}, got {str(root)[:200]!r}: {problem}"[:400]) from problem
     if not there:
         raise error(
             f"expected {expected}, got {str(root)!r}, which "
-            f"{'is a file' if root.exists() else 'does not exist'}"
+            f"{'is a file' if is_there(root) else 'does not exist'}"
         )
-    folders = (path for path in sorted(root.iterdir()) if path.is_dir())
+    folders = (path for path in sorted(root.iterdir()) if is_folder(path))
     return {path.name: path for path in folders if not hidden(path.name)}
 
 
@@ -213,13 +214,13 @@ def _refs_of_path(text: str, known: Path | None = None) -> list[ImageRef]:
         raise ImageError("expected the path of a folder or an image file, got an empty path")
     path = Path(text) if known is None else known
     try:
-        if is_remote(text) or (is_parquet(text) and path.is_file()):
+        if is_remote(text) or (is_parquet(text) and is_file(path)):
             from vtcav.images.remote import stored_images
 
             return list(stored_images(text))
-        if path.is_dir():
+        if is_folder(path):
             return [ImageRef(_printable(str(file)), file) for file in _files(path)]
-        if path.exists():
+        if is_there(path):
             return [ImageRef(_printable(text), path)]
     except OSError as error:
         raise ImageError(f"cannot look up {text!r}: {reason_of(error)}") from error
@@ -239,8 +240,8 @@ def _refs_of_glob(pattern: str) -> list[ImageRef]:
     if not paths:
         raise ImageError(f"no images: no file or folder matches {pattern!r}")
     refs: list[ImageRef] = []
-    for path in [path for path in paths if not path.is_dir()] or paths:
-        if path.is_dir() or is_parquet(path):
+    for path in [path for path in paths if not is_folder(path)] or paths:
+        if is_folder(path) or is_parquet(path):
             refs += _refs_of_path(str(path), path)
         else:
             refs.append(ImageRef(_printable(str(path)), path))
@@ -290,7 +291,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _suggestion(path: Path) -> str:
     """Return a hint at the existing name closest to the first missing part of a path."""
-    while not path.parent.is_dir() and path.parent != path:
+    while not is_folder(path.parent) and path.parent != path:
         path = path.parent
     try:
         siblings = [sibling.name for sibling in path.parent.iterdir()]

@@ -17,6 +17,7 @@ from vtcav.images.decoding import identify, open_file, reason_of
 from vtcav.images.file_names import hidden
 from vtcav.images.listing import is_remote
 from vtcav.images.references import ImageRef
+from vtcav.paths import is_file, is_folder, is_there
 
 MaskSource: TypeAlias = (
     str | os.PathLike[str] | NDArray[Any] | Iterable[Path | str | Image.Image | NDArray[Any]]
@@ -58,10 +59,10 @@ def find_masks(
             )
         return list(each)
     folder = Path(masks)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise ExplanationError(
             f"expected a folder of masks, got {str(folder)!r}, "
-            f"which {'is a file' if folder.exists() else 'does not exist'}"
+            f"which {'is a file' if is_there(folder) else 'does not exist'}"
         )
     named, bare = _by_name(folder)
     root = _place(images) if isinstance(images, str | os.PathLike) else None
@@ -87,7 +88,7 @@ def _by_name(folder: Path) -> tuple[dict[PurePath, Path], dict[str, list[Path]]]
         inside = path.relative_to(folder)
         if path.suffix.lower() not in SUFFIXES or any(map(hidden, inside.parts)):
             continue
-        if not path.is_file():
+        if not is_file(path):
             continue
         name = inside.with_suffix("")
         if name in named:

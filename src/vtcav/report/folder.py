@@ -9,6 +9,7 @@ from vtcav.diagnostics.result import Diagnostics
 from vtcav.errors import ExplanationError
 from vtcav.files.atomic import atomic_path
 from vtcav.files.manifest import load_manifest
+from vtcav.paths import is_file, is_folder
 from vtcav.report.page import build_report
 from vtcav.report.sections import KINDS, section
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
@@ -35,7 +36,7 @@ def write_report(
             file cannot be written.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise ExplanationError(
             f"expected a folder of saved explanations, got {str(folder)!r}, which is no folder"
         )
@@ -76,7 +77,7 @@ def write_report(
 
 def _study(folder: Path) -> dict[str, Any]:
     """Return what is kept of the study in a folder; nothing without a study."""
-    if not (folder / "study.json").is_file():
+    if not is_file(folder / "study.json"):
         return {}
     return load_manifest(folder, "study", "study")
 
@@ -86,7 +87,7 @@ def _saved(folder: Path, kind: str) -> list[Path]:
 
     What lies below a comparison of two networks is of one of these alone, and is left out.
     """
-    folders = (path.parent for path in folder.rglob(f"{kind}.json") if path.is_file())
+    folders = (path.parent for path in folder.rglob(f"{kind}.json") if is_file(path))
     compared = {path.parent for path in folder.rglob("versus.json")}
     return sorted(
         path

@@ -20,7 +20,7 @@ from vtcav.files.manifest import (
     save_result,
     write_table,
 )
-from vtcav.files.schema import Saved, checked, checked_array, checked_table
+from vtcav.files.schema import ANY_OR_NONE, Saved, checked, checked_array, checked_table
 from vtcav.images.input_box import Shares
 from vtcav.images.references import Skipped
 from vtcav.results.effect_tables import TOGETHER
@@ -210,7 +210,9 @@ class Ranking:
                 layer=data.layer,
                 skipped=data.skipped,
                 shown=tuple(one.read(stored, str(i)) for i, one in enumerate(data.shown)),
-                examples=checked_array(stored, "examples", "uint8", 0, THUMBNAIL, THUMBNAIL, 3),
+                examples=checked_array(
+                    stored, "examples", "uint8", ANY_OR_NONE, THUMBNAIL, THUMBNAIL, 3
+                ),
                 caution=data.caution,
                 provenance=Provenance.read(manifest.get("provenance")),
                 _rows=_read_rows(folder, data),

@@ -15,7 +15,7 @@ from pydantic import Field
 from vtcav.errors import ExtraError, warn
 from vtcav.files.manifest import read_table
 from vtcav.files.safe_names import folder_names
-from vtcav.files.schema import Column, Letters, Saved, checked_array, checked_table
+from vtcav.files.schema import ANY_OR_NONE, Column, Letters, Saved, checked_array, checked_table
 from vtcav.images.input_box import Shares, rescaled
 from vtcav.images.medical.nifti import write_volume
 
@@ -130,7 +130,7 @@ def read_thumbnails(
     """
     if len(set(concepts)) < len(concepts):
         raise ValueError("two concepts have one name")
-    shape = 0, THUMBNAIL, THUMBNAIL, 3
+    shape = ANY_OR_NONE, THUMBNAIL, THUMBNAIL, 3
     return {
         name: checked_array(arrays, f"thumbnails/{k}", "uint8", *shape)
         for k, name in enumerate(concepts)

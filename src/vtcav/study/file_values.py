@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 from vtcav.images.listing import collect, is_remote
 from vtcav.parameters import Text
+from vtcav.paths import is_folder, is_there
 from vtcav.study.sources import labels_in, paths
 from vtcav.study.values import at, mistakes, take
 
@@ -33,7 +34,7 @@ def files_of(path: str) -> list[str]:
 def file_of(value: Any) -> str:
     """Return an image file that exists."""
     path = str(take(value, Text("the path of an image file")))
-    if _is_there(path) and Path(path).is_dir():
+    if _is_there(path) and is_folder(path):
         whole = f"give a whole folder as 'images: {path}'"
         raise ValueError(f"expected an image file, got the folder {path!r}; {whole}")
     return existing(path)
@@ -64,7 +65,7 @@ def is_table(path: str) -> bool:
 
 def _is_there(path: str) -> bool:
     try:
-        return Path(path).exists()
+        return is_there(path)
     except (OSError, ValueError):  # a name that no file can have
         return False
 

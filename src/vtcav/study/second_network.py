@@ -13,6 +13,7 @@ from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.images.references import ImageRef
 from vtcav.models.registry import load_network
 from vtcav.models.settings import LoadSettings
+from vtcav.paths import is_file
 from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.explanation import GlobalExplanation
 from vtcav.study.prepare import prepare
@@ -44,7 +45,7 @@ def with_network(study: Study, network: str) -> Study:
     file = Path(network).resolve()
     model = (
         replace(study.model, weights=str(file))
-        if file.is_file()
+        if is_file(file)
         else LoadSettings(**{**vars(study.model), "name": network, "weights": None})
     )
     return replace(

@@ -15,6 +15,7 @@ from vtcav.errors import DatasetError
 from vtcav.images.listing import is_remote
 from vtcav.images.references import ImageRef
 from vtcav.parameters import did_you_mean
+from vtcav.paths import is_file
 
 Source: TypeAlias = str | tuple[str, ...]
 """A folder or file, the rows of a table with a label (TABLE:LABEL), medical scans (volumes:FOLDER,
@@ -60,7 +61,7 @@ def _parts(part: str) -> Sequence[str | Path | ImageRef]:
 
 
 def _changed(table: str) -> int:
-    return Path(table).stat().st_mtime_ns if Path(table).is_file() else 0
+    return Path(table).stat().st_mtime_ns if is_file(table) else 0
 
 
 @lru_cache(maxsize=4)

@@ -13,6 +13,7 @@ import yaml
 
 from vtcav.errors import VtcavError
 from vtcav.models.settings import LoadSettings
+from vtcav.paths import is_folder
 from vtcav.results.limits import ConceptLimit
 from vtcav.study.reader import read_study
 from vtcav.study.sources import Source
@@ -163,7 +164,7 @@ class Study:
             raise StudyError(self.located("output", message))
         for path in self._sources():
             folder = (self.base / path).resolve()
-            if folder.is_dir() and (whole == folder or folder in whole.parents):
+            if is_folder(folder) and (whole == folder or folder in whole.parents):
                 message = f"the results would lie in {path!r}, whose images the study reads"
                 message += "; choose a folder outside of it"
                 raise StudyError(self.located("output", message))

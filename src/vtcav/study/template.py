@@ -15,6 +15,7 @@ import yaml
 from vtcav.errors import ImageError
 from vtcav.images.listing import collect, subfolders
 from vtcav.parameters import Parameter, parameters
+from vtcav.paths import is_file, is_folder
 from vtcav.study.spec import Options
 
 _NEGATIVES = ("negatives", "random", "absent")
@@ -76,7 +77,7 @@ def look_into(root: Path) -> FolderContent:
     photographs = (_files(root / name) for name in _PHOTOGRAPHS)
     return FolderContent(
         concepts,
-        next((path for path in negatives if path.is_dir()), None),
+        next((path for path in negatives if is_folder(path)), None),
         next(filter(None, classes), ()),
         next(filter(None, photographs), _files(root))[:_MOST],
         tuple(f"python:{path.stem}:build" for path in sorted(root.glob("*.py")) if _builds(path)),
@@ -143,13 +144,13 @@ def _option(name: str, declared: Parameter) -> str:
 
 
 def _folders(root: Path) -> tuple[Path, ...]:
-    return tuple(map(Path, subfolders(root).values())) if root.is_dir() else ()
+    return tuple(map(Path, subfolders(root).values())) if is_folder(root) else ()
 
 
 def _files(root: Path) -> tuple[Path, ...]:
-    if not root.is_dir():
+    if not is_folder(root):
         return ()
-    files = (path for path in sorted(root.iterdir()) if path.is_file())
+    files = (path for path in sorted(root.iterdir()) if is_file(path))
     return tuple(p for p in files if p.suffix.lower() in _SUFFIXES and p.name.isprintable())
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from vtcav.errors import VtcavError
+from vtcav.paths import usable
 
 _WHOLE = re.compile(r"[-+]?[0-9]{1,300}")
 _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
@@ -71,7 +72,7 @@ def read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
     """
     hint = "vtcav init writes one from a folder"
     try:
-        text = path.read_text("utf-8-sig")
+        text = usable(path).read_text("utf-8-sig")
     except FileNotFoundError as error:
         raise StudyError(f"there is no study file {str(path)!r}; {hint}") from error
     except (OSError, UnicodeDecodeError) as error:

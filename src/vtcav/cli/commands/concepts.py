@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from vtcav.cli.commands.localise import mask_value
 from vtcav.cli.options import Arguments, Parser, UsageError, names, positive
 from vtcav.explainer.settings import FitSettings
+from vtcav.paths import is_file, is_folder, is_there
 
 if TYPE_CHECKING:
     from vtcav.datasets import ConceptImages
@@ -66,7 +67,7 @@ def run(arguments: Arguments) -> None:
     if arguments.rest is not None:
         if arguments.labels is None:
             raise UsageError("--rest needs --labels: it takes images with other labels")
-        if (rest_folder / "rest").exists():
+        if is_there(rest_folder / "rest"):
             raise DatasetError(f"{str(rest_folder / 'rest')!r} exists already; remove it")
     found = _listed(arguments)
     chosen = found.only(arguments.labels, limit=arguments.limit, seed=arguments.seed)
@@ -104,15 +105,15 @@ def _listed(arguments: Arguments) -> ConceptImages:
         return datasets.from_masks(source, arguments.masks, values, limit=limit, **cut)
     if source.suffix == ".json":
         return datasets.from_coco(source, arguments.images or source.parent, labels, **cut)
-    if (source / "index.csv").is_file():
+    if is_file(source / "index.csv"):
         limit = None if labels is None else limit
         return datasets.from_broden(source, labels, split=arguments.split, limit=limit, **cut)
-    if (source / "dataset_info.json").is_file() or (source / "dataset_dict.json").is_file():
+    if is_file(source / "dataset_info.json") or is_file(source / "dataset_dict.json"):
         named: dict[str, Any] = {name: column or name for name, column in columns.items()}
         return datasets.from_huggingface(_saved(source, arguments.split), labels, **named)
-    if source.is_dir():
+    if is_folder(source):
         return datasets.from_folders(source, labels)
-    if not source.exists():
+    if not is_there(source):
         raise UsageError(f"there is no folder or file {arguments.source!r}")
     if _has_boxes(source):
         return datasets.from_boxes(source, labels, root=arguments.images, **columns, **cut)

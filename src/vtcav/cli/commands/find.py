@@ -18,6 +18,7 @@ from vtcav.cli.options import IMAGES_HELP, Arguments, Parser
 from vtcav.cli.terminal import print_frame, print_line
 from vtcav.explainer.settings import RankSettings
 from vtcav.files.manifest import read_table
+from vtcav.paths import is_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +50,7 @@ def run(arguments: Arguments) -> None:
     options = {name: value for name, value in vars(arguments).items() if name not in _ASIDE}
     asked = Asked(options, _SOURCES)
     known = None if output is None or arguments.again else asked.answer(output, _KIND)
-    if output is not None and known is not None and (output / _PAGE).is_file():
+    if output is not None and known is not None and is_file(output / _PAGE):
         found, computed = known
         _present(arguments, found, read_table(output / "ranking_table"), computed)
         return

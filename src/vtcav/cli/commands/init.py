@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from vtcav.cli.options import MODEL_HELP, Arguments, Parser, UsageError
 from vtcav.errors import ExplanationError
+from vtcav.paths import is_folder, is_there
 
 if TYPE_CHECKING:
     from vtcav.study.template import FolderContent
@@ -40,11 +41,11 @@ def run(arguments: Arguments) -> None:
     from vtcav.study.template import look_into, study_text
 
     root = arguments.folder
-    if not root.is_dir():
-        came = "is a file" if root.exists() else "does not exist"
+    if not is_folder(root):
+        came = "is a file" if is_there(root) else "does not exist"
         raise UsageError(f"expected a folder to look into, got {str(root)!r}, which {came}")
     path = root / "study.yaml" if arguments.output is None else arguments.output
-    if path.exists() and not arguments.force:
+    if is_there(path) and not arguments.force:
         raise ExplanationError(f"{str(path)!r} exists already; --force replaces it")
     found = look_into(root.resolve())
     base = path.resolve().parent

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtcav.cli.options import IMAGES_HELP, Arguments, Parser, names, numbers
 from vtcav.cli.terminal import print_frame
+from vtcav.paths import is_folder
 
 if TYPE_CHECKING:
     from vtcav.evaluation.localisation.result import FolderLocalisation
@@ -90,4 +91,4 @@ def _print(found: FolderLocalisation) -> None:
 def _masks(folder: Path, concepts: Any) -> Any:
     """Return the folder of masks, or its folders by concept where it has one for each."""
     own = {name: folder / name for name in concepts}
-    return own if all(path.is_dir() for path in own.values()) else folder
+    return own if all(is_folder(path) for path in own.values()) else folder

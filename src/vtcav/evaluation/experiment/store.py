@@ -20,6 +20,7 @@ from vtcav.errors import ExplanationError
 from vtcav.evaluation.experiment.unit import UnitResult
 from vtcav.files.claim import claim
 from vtcav.files.manifest import load_manifest, read_table, reading, save_result
+from vtcav.paths import is_file
 
 FORMAT = 3
 _TABLES = ("classes", "images", "absent", "against", "maps")
@@ -79,7 +80,7 @@ def load_unit(folder: Path) -> UnitResult | None:
     Raises:
         ExplanationError: When it is damaged.
     """
-    if not (folder / "unit.json").is_file():
+    if not is_file(folder / "unit.json"):
         return None
     again = "delete that folder and run again: only this unit is computed anew"
     manifest = load_manifest(folder, "unit", "unit", again)

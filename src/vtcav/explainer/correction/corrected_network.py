@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
@@ -127,6 +127,7 @@ class CorrectedNetwork(nn.Module):
             tensors = load_file(Path(folder) / "correction.safetensors")
             saved = checked(_Saved, manifest)
             rounds = [_direction(tensors, i) for i in range(saved.rounds)]
+            _check_rounds(rounds, report)
             removal = ConceptRemoval(rounds, report.when, Layout(**saved.layout.model_dump()))
         expected = report.provenance.model
         if not isinstance(module, nn.Module) or fingerprint(module) != expected["fingerprint"]:
@@ -158,8 +159,23 @@ def _direction(tensors: Mapping[str, Tensor], i: int) -> Direction:
         ValueError: When one is missing, of another shape, or not finite.
     """
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-    K, C = arrays[f"rounds.{i}.w"].shape
+    K, C = checked_array(arrays, f"rounds.{i}.w", "float32", -1, -1).shape
     shapes = {"w": (K, C), "P": (K, C)}
     for name in Direction._fields:
         checked_array(arrays, f"rounds.{i}.{name}", "float32", *shapes.get(name, (K,)))
     return Direction(*(tensors[f"rounds.{i}.{name}"] for name in Direction._fields))
+
+
+def _check_rounds(rounds: Sequence[Direction], report: CorrectionReport) -> None:
+    """Refuse rounds of other concepts than the report's, or of other feature maps than the first.
+
+    Raises:
+        ValueError: When there is one.
+    """
+    for i, each in enumerate(rounds):
+        K, C = each.w.shape
+        if K != len(report.concepts) or C != rounds[0].w.shape[1]:
+            raise ValueError(
+                f"round {i} takes {K} concepts out of {C} channels, expected "
+                f"{len(report.concepts)} of {rounds[0].w.shape[1]}"
+            )

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vtcav.errors import CavError
 from vtcav.explainer.settings import When
 from vtcav.method.concept_map import PRESENT, response
 from vtcav.method.erasure.place_filter import PlaceFilters
@@ -115,6 +116,11 @@ class ConceptRemoval(nn.Module):
         """
         everywhere = self.when == "always"
         left = _single(F)
+        if F.shape[1] != (C := self.directions[0].w.shape[1]):
+            raise CavError(
+                f"the correction is of feature maps of {C} channels, and the layer's have "
+                f"{F.shape[1]}; it was made for another layer, or is damaged"
+            )
         for each in self.rounds:
             left = each(left, everywhere)
         left = left.to(F)

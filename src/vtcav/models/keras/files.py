@@ -27,6 +27,7 @@ from vtcav.files.home import expanded
 from vtcav.files.json_text import parsed
 from vtcav.models.inspection.unwrapping import usable_device
 from vtcav.models.keras.hdf5_reading import check_sizes, largest_side, sound_copy
+from vtcav.paths import is_file, is_folder, is_there
 
 _HINT = "pip install 'vtcav[keras]'"
 _FLOOR = 3, 12  # as in the package's metadata
@@ -133,10 +134,10 @@ def read_network(
 
 def _existing(path: str | Path) -> Path:
     path = expanded(path)
-    if path.is_dir():
-        kind = "a TensorFlow SavedModel" if (path / "saved_model.pb").exists() else "a folder"
+    if is_folder(path):
+        kind = "a TensorFlow SavedModel" if is_there(path / "saved_model.pb") else "a folder"
         raise ModelError(f"expected a .keras or .h5 file, but {str(path)!r} is {kind}. {_AGAIN}")
-    if not path.is_file():
+    if not is_file(path):
         raise ModelError(f"expected a .keras or .h5 file, but there is no file {str(path)!r}")
     return path
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vtcav.errors import ModelError, warn
 from vtcav.models.settings import LoadSettings
+from vtcav.paths import is_file
 
 _NESTED = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights")
 _SHOWN = 3  # keys of each kind in a message
@@ -71,7 +72,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         ModelError: When there is no such file, it holds more than tensors, or none.
     """
-    if not Path(path).is_file():
+    if not is_file(path):
         raise ModelError(f"there is no file of weights at {str(path)!r}")
     if Path(path).suffix == ".safetensors":
         from safetensors.torch import load_file

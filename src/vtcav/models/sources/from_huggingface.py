@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -19,6 +18,7 @@ from vtcav.models.sources.hub_folder import LOCAL, refuse_code
 from vtcav.models.sources.image_processor import NEEDED, processor_of
 from vtcav.models.sources.joint_towers import is_joint
 from vtcav.models.sources.source import Source, package
+from vtcav.paths import is_folder
 
 
 def load(name: str, settings: LoadSettings) -> Source:
@@ -93,7 +93,7 @@ def _errors(name: str, config: Any) -> Iterator[None]:
 
 
 def _absent(name: str, error: Exception) -> str:
-    if Path(name).is_dir():
+    if is_folder(name):
         return f"cannot load hf:{name}: {error}"
     return (
         f"hf:{name} is neither a folder nor in the local cache of Hugging Face, and vtcav "

@@ -9,6 +9,7 @@ from vtcav.errors import ModelError
 from vtcav.files.json_text import parsed
 from vtcav.models.sources.checkpoints import refuse_torchscript
 from vtcav.models.sources.source import hub_file
+from vtcav.paths import is_file, is_folder
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 """Arguments of every call that reads a folder: nothing is downloaded, and no code in it is run."""
@@ -25,9 +26,9 @@ def saved_file(name: str, names: Sequence[str]) -> Path | None:
         names: Names of files.
     """
     folder = Path(name)
-    if not folder.is_dir():
+    if not is_folder(folder):
         return hub_file(name, names)
-    return next((folder / each for each in names if (folder / each).is_file()), None)
+    return next((folder / each for each in names if is_file(folder / each)), None)
 
 
 def refuse_code(name: str) -> None:
@@ -43,7 +44,7 @@ def refuse_code(name: str) -> None:
     for file in _DESCRIPTIONS:
         path = saved_file(name, [file])
         if path is None:
-            if file == _CONFIG and folder.is_dir():
+            if file == _CONFIG and is_folder(folder):
                 raise ModelError(f"cannot load hf:{name}: the folder has no {_CONFIG}")
             continue
         try:
@@ -60,6 +61,6 @@ def refuse_code(name: str) -> None:
                 "not run because code from elsewhere could do anything. Read it, build the network "
                 "in a module of yours, and give it as python:MODULE:CALLABLE"
             )
-    pickled = hub_file(name, ["pytorch_model.bin"]) if not folder.is_dir() else None
+    pickled = hub_file(name, ["pytorch_model.bin"]) if not is_folder(folder) else None
     for path in [pickled] if pickled else sorted(folder.glob("*.bin")):
         refuse_torchscript(path)

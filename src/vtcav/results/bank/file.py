@@ -14,6 +14,7 @@ from vtcav.files.atomic import atomic_path
 from vtcav.files.hashing import digest
 from vtcav.files.json_text import parsed
 from vtcav.models.inspection.ambient import ambient
+from vtcav.paths import is_file
 
 FORMAT = 3
 
@@ -48,7 +49,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     from safetensors import safe_open
 
-    if not path.is_file():
+    if not is_file(path):
         raise CavError(f"there is no file of CAVs at {str(path)!r}")
     try:
         # safetensors 0.4 makes tensors on the caller's default device

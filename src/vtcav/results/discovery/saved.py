@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from vtcav.files.manifest import read_arrays, read_table
-from vtcav.files.schema import Column, Saved, checked_array, checked_table
+from vtcav.files.schema import ANY_OR_NONE, Column, Saved, checked_array, checked_table
 from vtcav.images.references import Skipped
 from vtcav.results.discovery.found import FoundConcept, ImageKey
 from vtcav.results.saved import COLUMNS, THUMBNAIL, Name, Names, Number, read_columns
@@ -53,7 +53,7 @@ class _Found(Saved):
             e_neg=self.e_neg,
             examples=self.examples,
             negatives=self.negatives,
-            patches=checked_array(arrays, patches, "uint8", 0, THUMBNAIL, THUMBNAIL, 3),
+            patches=checked_array(arrays, patches, "uint8", ANY_OR_NONE, THUMBNAIL, THUMBNAIL, 3),
         )
 
 

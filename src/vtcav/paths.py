@@ -1,0 +1,84 @@
+"""What lies at a path that a user gave, which may be a text that no file can have as its name.
+
+`pathlib` raises for names that are too long, hold a null character or no letters of the system's
+encoding, and otherwise in every version of Python.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from vtcav.errors import PathError, check_system
+
+_NOTHING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
+_SHOWN = 200  # letters of a path in a message
+
+
+def is_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a folder.
+
+    Raises:
+        PathError: When the system does not let it be looked up.
+
+    Example:
+        >>> is_folder("."), is_folder("x" * 1000), is_folder("a\\0b")
+        (True, False, False)
+    """
+    return stat.S_ISDIR(_mode(path))
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a file, and no folder, pipe or device.
+
+    Raises:
+        PathError: When the system does not let it be looked up.
+    """
+    return stat.S_ISREG(_mode(path))
+
+
+def is_there(path: str | os.PathLike[str]) -> bool:
+    """Whether there is anything.
+
+    Raises:
+        PathError: When the system does not let it be looked up.
+    """
+    return bool(_mode(path))
+
+
+def usable(path: str | os.PathLike[str]) -> Path:
+    """Return a path whose name a file can have.
+
+    Raises:
+        OSError: For another one, as for what else cannot be opened.
+
+    Example:
+        >>> usable("a").name
+        'a'
+        >>> usable("a\\0b")
+        Traceback (most recent call last):
+        OSError: [Errno 22] no file can have this name: 'a\\x00b'
+    """
+    text = os.fspath(path)
+    try:
+        known = b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        known = False
+    if not known:
+        raise OSError(errno.EINVAL, "no file can have this name", text[:_SHOWN])
+    return Path(text)
+
+
+def _mode(path: str | os.PathLike[str]) -> int:
+    """Return the kind of what is there, as `os.stat` tells; 0 for nothing."""
+    try:
+        return os.stat(path).st_mode  # noqa: PTH116 - takes any text
+    except ValueError:  # a null character, or letters that the encoding of names does not know
+        return 0
+    except OSError as error:
+        if error.errno in _NOTHING:
+            return 0
+        check_system(error)
+        raise PathError(f"cannot look up {str(path)[:_SHOWN]!r}: {error.strerror}") from error
