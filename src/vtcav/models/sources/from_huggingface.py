@@ -14,7 +14,7 @@ from vtcav.images.preprocess import Preprocess
 from vtcav.models.settings import LoadSettings
 from vtcav.models.sources import zero_shot
 from vtcav.models.sources.checkpoints import build_network
-from vtcav.models.sources.hub_folder import LOCAL, refuse_code
+from vtcav.models.sources.hub_folder import LOCAL, refuse_code, refuse_oversized
 from vtcav.models.sources.image_processor import NEEDED, processor_of
 from vtcav.models.sources.joint_towers import is_joint
 from vtcav.models.sources.source import Source, package
@@ -40,9 +40,10 @@ def load(name: str, settings: LoadSettings) -> Source:
     refuse_code(name)
     try:
         config = transformers.AutoConfig.from_pretrained(name, **LOCAL)
+        joint = is_joint(config)
     except Exception as error:  # the parser of a foreign format, whatever the folder holds
         raise ModelError(_absent(name, error)) from error
-    if is_joint(config):
+    if joint:
         return zero_shot.load(name, settings)
     auto = transformers.AutoModelForImageClassification
 
@@ -54,13 +55,15 @@ def load(name: str, settings: LoadSettings) -> Source:
         return module
 
     module = build_network(build, settings, lambda: _pretrained(auto, name, config))
-    names = [str(config.id2label[i]) for i in range(len(config.id2label))]
+    with _errors(name, config):
+        names = [str(config.id2label[i]) for i in range(len(config.id2label))]
     preprocess = settings.preprocess or _preprocess(transformers, name, config)
     return Source(module, names, preprocess)
 
 
 def _pretrained(auto: Any, name: str, config: Any) -> nn.Module:
     """Return the network with its weights; raise where some would be random."""
+    refuse_oversized(name, auto, config)
     with _errors(name, config):
         module, info = auto.from_pretrained(name, **LOCAL, output_loading_info=True)
     if info["missing_keys"]:
@@ -78,6 +81,8 @@ def _errors(name: str, config: Any) -> Iterator[None]:
     """Turn the errors of transformers into those of vtcav."""
     try:
         yield
+    except ModelError:
+        raise
     except OSError as error:
         raise ModelError(_absent(name, error)) from error
     except ImportError as error:
@@ -105,6 +110,8 @@ def _preprocess(transformers: Any, name: str, config: Any) -> Callable[[Image.Im
     """Return the preprocessing beside the network, or a usual one with a warning."""
     with _errors(name, config):
         found = processor_of(transformers, name)
+        if found is not None:
+            found(Image.new("RGB", (320, 288)))  # what cannot be used is this file's fault
     if found is not None:
         return found
     size = getattr(config, "image_size", None) or 224

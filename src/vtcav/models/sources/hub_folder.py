@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from vtcav.errors import ModelError
 from vtcav.files.json_text import parsed
@@ -15,6 +20,10 @@ LOCAL = {"local_files_only": True, "trust_remote_code": False}
 """Arguments of every call that reads a folder: nothing is downloaded, and no code in it is run."""
 
 _CONFIG = "config.json"
+_WEIGHTS = ".safetensors", ".bin"
+_COUNTS = re.compile("depth|layers|blocks|stages|groups", re.IGNORECASE)
+_MOST_LAYERS = 2000  # the deepest networks have about 1,000
+_LEAST, _PER_BYTE = 1 << 24, 4  # numbers that a network may have beyond its files, which are packed
 _DESCRIPTIONS = _CONFIG, "preprocessor_config.json", "processor_config.json"
 
 
@@ -55,6 +64,8 @@ def refuse_code(name: str) -> None:
             raise ModelError(f"{file} of hf:{name} holds no JSON object")
         if file == _CONFIG and not content.keys() & {"model_type", "architecture"}:  # timm's own
             raise ModelError(f"cannot load hf:{name}: its {_CONFIG} has no 'model_type'")
+        if file == _CONFIG:
+            _check_counts(name, content)
         if "auto_map" in content:
             raise ModelError(
                 f"hf:{name} comes with Python code of its own ({file} has 'auto_map'), which is "
@@ -64,3 +75,56 @@ def refuse_code(name: str) -> None:
     pickled = hub_file(name, ["pytorch_model.bin"]) if not is_folder(folder) else None
     for path in [pickled] if pickled else sorted(folder.glob("*.bin")):
         refuse_torchscript(path)
+
+
+def _check_counts(name: str, config: Mapping[str, Any]) -> None:
+    """Refuse a description of more layers than any network has, which take for ever to make.
+
+    Raises:
+        ModelError: Naming the field.
+    """
+    for key, count in _counts(config):
+        if count > _MOST_LAYERS:
+            raise ModelError(
+                f"cannot load hf:{name}: {key!r} in its {_CONFIG} asks for {count} layers, and no "
+                f"network has more than {_MOST_LAYERS}; the file is damaged"
+            )
+
+
+def _counts(config: Any, depth: int = 0) -> Iterator[tuple[str, float]]:
+    for key, value in config.items() if isinstance(config, Mapping) and depth < 9 else ():
+        numbers = value if isinstance(value, list) else [value]
+        if _COUNTS.search(str(key)):
+            yield str(key), sum(abs(n) for n in numbers if isinstance(n, int | float))
+        for each in numbers:
+            yield from _counts(each, depth + 1)
+
+
+def refuse_oversized(name: str, auto: Any, config: Any) -> None:
+    """Refuse a description whose network would be far larger than the weights beside it.
+
+    Args:
+        name: A folder, or a repository in the local cache.
+        auto: The class of transformers that makes the network.
+        config: The description.
+
+    Raises:
+        ModelError: When it is.
+    """
+    files = _weight_files(name)
+    count = 0
+    with suppress(Exception), torch.device("meta"):  # where it cannot be counted, loading says why
+        network = auto.from_config(config, trust_remote_code=False)
+        count = sum(value.numel() for value in network.state_dict().values())
+    size = sum(file.stat().st_size for file in files)
+    if files and count > _LEAST + _PER_BYTE * size:
+        raise ModelError(
+            f"cannot load hf:{name}: its {_CONFIG} describes a network of {count:,} numbers, and "
+            f"the files of weights have {size:,} bytes; one of them is damaged"
+        )
+
+
+def _weight_files(name: str) -> list[Path]:
+    one = saved_file(name, ["model.safetensors", "pytorch_model.bin"])
+    folder = Path(name) if Path(name).is_dir() else one.parent if one else None
+    return [path for path in folder.iterdir() if path.suffix in _WEIGHTS] if folder else []

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeAlias
 
 from PIL import Image
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from torch import Tensor
 
 from vtcav.errors import ModelError
@@ -61,11 +61,15 @@ def _settings(name: str) -> Mapping[str, Any] | None:
     return None
 
 
-_Numbers: TypeAlias = tuple[float, float, float] | float
-_Size: TypeAlias = Mapping[str, Annotated[int, Field(ge=1, le=1 << 14)] | None] | int
+_Numbers: TypeAlias = Annotated[list[float], Field(min_length=3, max_length=3)] | float
+_Side: TypeAlias = Annotated[int, Field(ge=1, le=1 << 14)]
+_Size: TypeAlias = Mapping[str, _Side | None] | _Side
 
 
 class _Processor(Saved):
+    # the file's own values are used: a text that stands for a number is none
+    model_config = ConfigDict(strict=True)
+
     do_resize: bool | None = True
     do_rescale: bool | None = True
     do_normalize: bool | None = True
@@ -73,7 +77,7 @@ class _Processor(Saved):
     size: _Size | None = None
     crop_size: _Size | None = None
     crop_pct: Annotated[float, Field(gt=0, le=10)] | None = None
-    resample: int | None = 2
+    resample: Annotated[int, Field(ge=0, le=5)] | None = 2
     rescale_factor: float | None = None
     image_mean: _Numbers | None = None
     image_std: _Numbers | None = None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vtcav.errors import ModelError
 from vtcav.models.joint_model import JointModel
-from vtcav.models.sources.hub_folder import LOCAL, refuse_code, saved_file
+from vtcav.models.sources.hub_folder import LOCAL, refuse_code, refuse_oversized, saved_file
 from vtcav.models.sources.image_processor import processor_of
 from vtcav.models.sources.source import package
 
@@ -107,9 +107,13 @@ def load_towers(name: str) -> Towers:
         raise ModelError(f"expected a folder with an image-text model, got none; {_GET_ONE}")
     refuse_code(name)
     try:
+        config = transformers.AutoConfig.from_pretrained(name, **LOCAL)
+        refuse_oversized(name, transformers.AutoModel, config)
         network, info = transformers.AutoModel.from_pretrained(
             name, **LOCAL, output_loading_info=True
         )
+    except ModelError:
+        raise
     except ImportError as error:  # the folder is not to blame
         raise ModelError(
             f"transformers cannot import what the image-text model in {name!r} needs: {error} "
