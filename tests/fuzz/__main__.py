@@ -72,7 +72,7 @@ def work(name, seed, first, last):
 
 
 def in_memory():
-    """Return a folder that is in memory, where the system has one: files are made by the thousand."""
+    """Return a folder in memory, where the system has one: files are made by the thousand."""
     folder = Path("/dev/shm")
     usable = folder.is_dir() and os.access(folder, os.W_OK)
     return str(folder) if usable and shutil.disk_usage(folder).free > 2 << 30 else None

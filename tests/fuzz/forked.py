@@ -48,7 +48,8 @@ def serve():
         if not child:
             _become(command, writing)
         os.close(writing)
-        print(json.dumps(_ended(child, reading, seconds)), flush=True)
+        sys.stdout.write(json.dumps(_ended(child, reading, seconds)) + "\n")
+        sys.stdout.flush()
 
 
 def _become(command, writing):

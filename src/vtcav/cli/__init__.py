@@ -19,7 +19,7 @@ from typing import Any
 from vtcav.cli.options import USAGE, Arguments, Parser, UsageError
 from vtcav.cli.terminal import fail, results_alone, show_warning, sound_streams
 from vtcav.errors import VtcavError
-from vtcav.paths import is_folder, is_there
+from vtcav.files.paths import is_folder, is_there
 
 __all__ = ["main", "parser"]
 

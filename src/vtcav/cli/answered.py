@@ -13,11 +13,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from vtcav.errors import ExplanationError
+from vtcav.errors import ExplanationError, PathError
 from vtcav.files.atomic import atomic_path
 from vtcav.files.hashing import file_hash, json_hash
 from vtcav.files.manifest import load_manifest
-from vtcav.paths import is_file, is_folder
+from vtcav.files.paths import is_file, is_folder
 
 _PACKAGES = ("vtcav", "torch", "numpy", "pillow", "torchvision", "timm", "transformers", "keras")
 # code, and files of weights beside it
@@ -167,5 +167,5 @@ def _inside(path: Path) -> list[Path]:
         if is_folder(path):
             return [file for file in path.iterdir() if is_file(file)]
         return [path] if is_file(path) else []
-    except (OSError, ValueError):
+    except (OSError, PathError):
         return []

@@ -13,8 +13,8 @@ from vtcav.datasets.cells import LabelReader
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group
 from vtcav.datasets.shards import label_cell
 from vtcav.errors import DatasetError, ExtraError
+from vtcav.files.paths import is_file, is_folder
 from vtcav.images.references import ImageRef, UnreadableError
-from vtcav.paths import is_file, is_folder
 
 _FOLDER = "folder"
 _DICOM = slice(128, 132)

@@ -12,9 +12,9 @@ from vtcav.datasets.patches import PatchImage
 from vtcav.errors import DatasetError, ImageError
 from vtcav.files.atomic import atomic_path, replace_files
 from vtcav.files.csv_text import unmarked, write_csv
+from vtcav.files.paths import is_file, is_there, resolved
 from vtcav.files.safe_names import folder_names
 from vtcav.images.references import ImageRef, write_picture
-from vtcav.paths import is_file, is_there
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +66,7 @@ def write_tree(concepts: Mapping[str, Sequence[ImageRef]], folder: Path) -> dict
 def _write(concepts: Mapping[str, Sequence[ImageRef]], folder: Path) -> dict[str, Path]:
     import pandas as pd
 
-    whole = folder.resolve()
+    whole = resolved(folder)
     sources = whole.with_name(f"{whole.name}.sources.csv")
     rows = []
     with atomic_path(sources) as partial, replace_files(folder) as staging:

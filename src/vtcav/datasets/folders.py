@@ -6,11 +6,11 @@ from pathlib import Path
 
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group, wanted_labels
 from vtcav.errors import ConceptError, DatasetError
+from vtcav.files.paths import is_file, usable
 from vtcav.images.concepts import concept_folders
 from vtcav.images.file_names import hidden
 from vtcav.images.listing import collect, is_remote
 from vtcav.images.references import ImageRef
-from vtcav.paths import is_file, usable
 
 
 def from_folders(

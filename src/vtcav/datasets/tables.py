@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from vtcav.datasets.cells import LabelReader, image_of
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group, names, unknown
 from vtcav.errors import DatasetError, ImageError
+from vtcav.files.paths import is_file, is_there
 from vtcav.images.file_names import is_parquet
 from vtcav.images.listing import is_remote
 from vtcav.images.references import ImageRef, UnreadableError
-from vtcav.paths import is_file, is_there
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,12 +24,12 @@ from vtcav.errors import ConceptError, VtcavError
 from vtcav.explainer.settings import FitSettings
 from vtcav.explorer.pictures import PictureRef
 from vtcav.explorer.schemas import Form
+from vtcav.files.paths import is_there
 from vtcav.images.decoding import INVERTED, VOI, WHITE, BandPicture, as_rgb, shallow
 from vtcav.images.file_names import hidden
 from vtcav.images.preprocess import Preprocess
 from vtcav.images.references import write_picture
 from vtcav.images.scaling import Scale
-from vtcav.paths import is_there
 from vtcav.results.bank.cav_bank import CavBank
 
 _SUFFIXES = {

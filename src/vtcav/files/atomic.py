@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
-from vtcav.paths import is_folder, is_there, usable
+from vtcav.files.paths import is_folder, is_there, usable
 
 _STAGING, _OLD = ".vtcav-", ".old"
 _ABANDONED = 3600.0  # seconds after which a result that is being written counts as abandoned

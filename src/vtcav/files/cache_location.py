@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vtcav.errors import ExplanationError
 from vtcav.files.cache import MAX_BYTES
 from vtcav.files.home import expanded
-from vtcav.paths import usable
+from vtcav.files.paths import usable
 
 if TYPE_CHECKING:
     from vtcav.files.cache import Cache

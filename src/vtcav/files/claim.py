@@ -10,7 +10,7 @@ from typing import Any
 from vtcav.errors import ExplanationError
 from vtcav.files.atomic import atomic_path
 from vtcav.files.json_text import parsed
-from vtcav.paths import is_there
+from vtcav.files.paths import is_there
 
 
 def claim(path: Path, identity: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from vtcav.paths import is_there
+from vtcav.files.paths import is_there
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:

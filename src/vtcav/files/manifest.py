@@ -16,7 +16,7 @@ from vtcav.files.atomic import replace_files
 from vtcav.files.csv_text import write_csv
 from vtcav.files.hashing import file_hash, text_hash
 from vtcav.files.json_text import parsed
-from vtcav.paths import is_file
+from vtcav.files.paths import is_file
 
 if TYPE_CHECKING:
     import pandas as pd

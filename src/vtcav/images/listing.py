@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vtcav.errors import ImageError, VtcavError
+from vtcav.files.paths import is_file, is_folder, is_link, is_there
 from vtcav.images.decoding import reason_of
 from vtcav.images.file_names import hidden, is_parquet, made_by_system
 from vtcav.images.references import ImageRef
 from vtcav.parameters import Whole, check
-from vtcav.paths import is_file, is_folder, is_there
 
 T = TypeVar("T")
 
@@ -226,7 +226,7 @@ def _refs_of_path(text: str, known: Path | None = None) -> list[ImageRef]:
         raise ImageError(f"cannot look up {text!r}: {reason_of(error)}") from error
     if has_magic(text):
         return _refs_of_glob(text)
-    if path.is_symlink():
+    if is_link(path):
         raise ImageError(f"{text!r} is a link to {str(path.readlink())!r}, which is not there")
     raise ImageError(f"{text!r} does not exist{_suggestion(path)}")
 

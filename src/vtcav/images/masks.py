@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from vtcav.errors import ExplanationError, ImageError
+from vtcav.files.paths import is_file, is_folder, is_there
 from vtcav.images.decoding import identify, open_file, reason_of
 from vtcav.images.file_names import hidden
 from vtcav.images.listing import is_remote
 from vtcav.images.references import ImageRef
-from vtcav.paths import is_file, is_folder, is_there
 
 MaskSource: TypeAlias = (
     str | os.PathLike[str] | NDArray[Any] | Iterable[Path | str | Image.Image | NDArray[Any]]
@@ -118,7 +118,7 @@ def _mask_of(
             "masks as a list in the order of the images"
         )
     place = ref.path or _place(ref.name)
-    if root is not None and place.is_relative_to(root):
+    if root is not None and place != root and place.is_relative_to(root):  # a file is no folder
         name = place.relative_to(root).with_suffix("")
         if name in named:
             return named[name]

@@ -9,7 +9,7 @@ from vtcav.diagnostics.result import Diagnostics
 from vtcav.errors import ExplanationError
 from vtcav.files.atomic import atomic_path
 from vtcav.files.manifest import load_manifest
-from vtcav.paths import is_file, is_folder
+from vtcav.files.paths import is_file, is_folder
 from vtcav.report.page import build_report
 from vtcav.report.sections import KINDS, section
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Any
 
+from vtcav.files.paths import is_folder, is_there
 from vtcav.images.listing import collect, is_remote
 from vtcav.parameters import Text
-from vtcav.paths import is_folder, is_there
 from vtcav.study.sources import labels_in, paths
 from vtcav.study.values import at, mistakes, take
 

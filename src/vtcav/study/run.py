@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from vtcav.diagnostics.result import Diagnostics
+from vtcav.errors import ExplanationError
 from vtcav.explainer.correction.corrected_network import CorrectedNetwork
 from vtcav.explainer.groups import groups_of
 from vtcav.explainer.runs.identity import bank_digest
@@ -23,6 +24,7 @@ from vtcav.files.cache import Cache
 from vtcav.files.cache_location import cache_of
 from vtcav.files.hashing import file_hash
 from vtcav.files.manifest import load_manifest, records, save_result
+from vtcav.files.paths import resolved
 from vtcav.images.listing import collect
 from vtcav.images.references import ImageRef
 from vtcav.results.bank.cav_bank import CavBank
@@ -81,7 +83,10 @@ def run_study(
         VtcavError: When the work fails otherwise.
     """
     folder = study.base / study.output if output is None else Path(output)
-    whole = folder.resolve()
+    try:
+        whole = resolved(folder)
+    except OSError as error:
+        raise ExplanationError(f"the results cannot be written there: {error}") from error
     cache = cache_of(cache, unset=False) or False
     study.check_output(whole)
     with contextlib.chdir(study.base):

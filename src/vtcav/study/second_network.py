@@ -10,10 +10,10 @@ from vtcav.explainer.settings import ExplainerSettings
 from vtcav.explainer.versus.result import Versus
 from vtcav.explainer.versus.versus import compared
 from vtcav.explainer.visual_tcav import VisualTCAV
+from vtcav.files.paths import is_file
 from vtcav.images.references import ImageRef
 from vtcav.models.registry import load_network
 from vtcav.models.settings import LoadSettings
-from vtcav.paths import is_file
 from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.explanation import GlobalExplanation
 from vtcav.study.prepare import prepare
@@ -42,10 +42,9 @@ def with_network(study: Study, network: str) -> Study:
         study: The study.
         network: The network's name, or a file of weights for the study's network.
     """
-    file = Path(network).resolve()
     model = (
-        replace(study.model, weights=str(file))
-        if is_file(file)
+        replace(study.model, weights=str(Path(network).resolve()))
+        if is_file(network)
         else LoadSettings(**{**vars(study.model), "name": network, "weights": None})
     )
     return replace(

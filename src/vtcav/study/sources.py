@@ -12,10 +12,10 @@ from vtcav.datasets.slices import slices
 from vtcav.datasets.tables import from_table
 from vtcav.datasets.volumes import volumes
 from vtcav.errors import DatasetError
+from vtcav.files.paths import is_file
 from vtcav.images.listing import is_remote
 from vtcav.images.references import ImageRef
 from vtcav.parameters import did_you_mean
-from vtcav.paths import is_file
 
 Source: TypeAlias = str | tuple[str, ...]
 """A folder or file, the rows of a table with a label (TABLE:LABEL), medical scans (volumes:FOLDER,

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from vtcav.errors import VtcavError
+from vtcav.files.paths import is_folder
 from vtcav.models.settings import LoadSettings
-from vtcav.paths import is_folder
 from vtcav.results.limits import ConceptLimit
 from vtcav.study.reader import read_study
 from vtcav.study.sources import Source

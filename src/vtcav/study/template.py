@@ -13,9 +13,9 @@ from string import Template
 import yaml
 
 from vtcav.errors import ImageError
+from vtcav.files.paths import is_file, is_folder
 from vtcav.images.listing import collect, subfolders
 from vtcav.parameters import Parameter, parameters
-from vtcav.paths import is_file, is_folder
 from vtcav.study.spec import Options
 
 _NEGATIVES = ("negatives", "random", "absent")

@@ -6,7 +6,9 @@ import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from vtcav.errors import ExplanationError
 from vtcav.explainer.versus.result import Versus
+from vtcav.files.paths import resolved
 from vtcav.study.run import run_study
 from vtcav.study.second_network import between, finished, with_network
 from vtcav.study.study import Study
@@ -42,7 +44,10 @@ def versus_study(
     """
     if not study.classes:
         raise StudyError(study.located("classes", "expected classes to compare, got none"))
-    folder = Path(output).resolve()
+    try:
+        folder = resolved(output)
+    except OSError as error:
+        raise ExplanationError(f"the results cannot be written there: {error}") from error
     studies = {
         f"{side}{number if number > 1 else ''}": with_network(study, network)
         for side, trainings in zip("ab", networks, strict=True)

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from vtcav.errors import VtcavError
-from vtcav.paths import usable
+from vtcav.files.paths import usable
 
 _WHOLE = re.compile(r"[-+]?[0-9]{1,300}")
 _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")

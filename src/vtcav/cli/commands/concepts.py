@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from vtcav.cli.commands.localise import mask_value
 from vtcav.cli.options import Arguments, Parser, UsageError, names, positive
 from vtcav.explainer.settings import FitSettings
-from vtcav.paths import is_file, is_folder, is_there
+from vtcav.files.paths import is_file, is_folder, is_there
 
 if TYPE_CHECKING:
     from vtcav.datasets import ConceptImages

@@ -18,7 +18,7 @@ from vtcav.cli.options import IMAGES_HELP, Arguments, Parser
 from vtcav.cli.terminal import print_frame, print_line
 from vtcav.explainer.settings import RankSettings
 from vtcav.files.manifest import read_table
-from vtcav.paths import is_file
+from vtcav.files.paths import is_file
 
 if TYPE_CHECKING:
     import pandas as pd

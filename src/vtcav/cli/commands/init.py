@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from vtcav.cli.options import MODEL_HELP, Arguments, Parser, UsageError
 from vtcav.errors import ExplanationError
-from vtcav.paths import is_folder, is_there
+from vtcav.files.paths import is_folder, is_there
 
 if TYPE_CHECKING:
     from vtcav.study.template import FolderContent

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtcav.cli.options import IMAGES_HELP, Arguments, Parser, names, numbers
 from vtcav.cli.terminal import print_frame
-from vtcav.paths import is_folder
+from vtcav.files.paths import is_folder
 
 if TYPE_CHECKING:
     from vtcav.evaluation.localisation.result import FolderLocalisation

@@ -20,7 +20,7 @@ from vtcav.errors import ExplanationError
 from vtcav.evaluation.experiment.unit import UnitResult
 from vtcav.files.claim import claim
 from vtcav.files.manifest import load_manifest, read_table, reading, save_result
-from vtcav.paths import is_file
+from vtcav.files.paths import is_file
 
 FORMAT = 3
 _TABLES = ("classes", "images", "absent", "against", "maps")

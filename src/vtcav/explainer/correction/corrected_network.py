@@ -174,7 +174,7 @@ def _check_rounds(rounds: Sequence[Direction], report: CorrectionReport) -> None
     """
     for i, each in enumerate(rounds):
         K, C = each.w.shape
-        if K != len(report.concepts) or C != rounds[0].w.shape[1]:
+        if len(report.concepts) != K or rounds[0].w.shape[1] != C:
             raise ValueError(
                 f"round {i} takes {K} concepts out of {C} channels, expected "
                 f"{len(report.concepts)} of {rounds[0].w.shape[1]}"

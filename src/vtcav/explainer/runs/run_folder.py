@@ -25,6 +25,7 @@ from typing import Any
 from vtcav.errors import ExplanationError, warn
 from vtcav.explainer.runs.part import EFFECTS, Chunk, Part
 from vtcav.explainer.runs.part_files import MergedParts, PartFiles, PartRecord, usable
+from vtcav.files import paths
 from vtcav.files.claim import claim
 from vtcav.files.hashing import json_hash
 from vtcav.files.json_text import parsed
@@ -64,7 +65,7 @@ def opened(
     """
     identity = _with_known_behaviour(path, json.loads(json.dumps({"format": FORMAT, **identity})))
     with usable(path):
-        path.mkdir(parents=True, exist_ok=True)
+        paths.usable(path).mkdir(parents=True, exist_ok=True)
         file = (path / _LOCK).open("a+", encoding="utf-8")
     with file:
         alone = _lock(file, path)

@@ -25,9 +25,9 @@ import torch
 from vtcav.errors import ExtraError, ModelError
 from vtcav.files.home import expanded
 from vtcav.files.json_text import parsed
+from vtcav.files.paths import is_file, is_folder, is_there
 from vtcav.models.inspection.unwrapping import usable_device
 from vtcav.models.keras.hdf5_reading import check_sizes, largest_side, sound_copy
-from vtcav.paths import is_file, is_folder, is_there
 
 _HINT = "pip install 'vtcav[keras]'"
 _FLOOR = 3, 12  # as in the package's metadata

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from vtcav.errors import ModelError, warn
+from vtcav.files.paths import is_file
 from vtcav.models.settings import LoadSettings
-from vtcav.paths import is_file
 
 _NESTED = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights")
 _SHOWN = 3  # keys of each kind in a message

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vtcav.errors import ModelError, warn
+from vtcav.files.paths import is_folder
 from vtcav.images.preprocess import Preprocess
 from vtcav.models.settings import LoadSettings
 from vtcav.models.sources import zero_shot
@@ -18,7 +19,6 @@ from vtcav.models.sources.hub_folder import LOCAL, refuse_code, refuse_oversized
 from vtcav.models.sources.image_processor import NEEDED, processor_of
 from vtcav.models.sources.joint_towers import is_joint
 from vtcav.models.sources.source import Source, package
-from vtcav.paths import is_folder
 
 
 def load(name: str, settings: LoadSettings) -> Source:

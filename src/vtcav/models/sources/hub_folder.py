@@ -12,9 +12,9 @@ import torch
 
 from vtcav.errors import ModelError
 from vtcav.files.json_text import parsed
+from vtcav.files.paths import is_file, is_folder
 from vtcav.models.sources.checkpoints import refuse_torchscript
 from vtcav.models.sources.source import hub_file
-from vtcav.paths import is_file, is_folder
 
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 """Arguments of every call that reads a folder: nothing is downloaded, and no code in it is run."""
@@ -72,8 +72,12 @@ def refuse_code(name: str) -> None:
                 "not run because code from elsewhere could do anything. Read it, build the network "
                 "in a module of yours, and give it as python:MODULE:CALLABLE"
             )
-    pickled = hub_file(name, ["pytorch_model.bin"]) if not is_folder(folder) else None
-    for path in [pickled] if pickled else sorted(folder.glob("*.bin")):
+    if is_folder(folder):
+        pickled = sorted(folder.glob("*.bin"))
+    else:
+        cached = hub_file(name, ["pytorch_model.bin"])
+        pickled = [cached] if cached else []
+    for path in pickled:
         refuse_torchscript(path)
 
 
@@ -126,5 +130,5 @@ def refuse_oversized(name: str, auto: Any, config: Any) -> None:
 
 def _weight_files(name: str) -> list[Path]:
     one = saved_file(name, ["model.safetensors", "pytorch_model.bin"])
-    folder = Path(name) if Path(name).is_dir() else one.parent if one else None
+    folder = Path(name) if is_folder(name) else one.parent if one else None
     return [path for path in folder.iterdir() if path.suffix in _WEIGHTS] if folder else []

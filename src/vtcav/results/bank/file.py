@@ -13,8 +13,8 @@ from vtcav.errors import CavError
 from vtcav.files.atomic import atomic_path
 from vtcav.files.hashing import digest
 from vtcav.files.json_text import parsed
+from vtcav.files.paths import is_file
 from vtcav.models.inspection.ambient import ambient
-from vtcav.paths import is_file
 
 FORMAT = 3
 

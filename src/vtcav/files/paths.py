@@ -18,13 +18,13 @@ _SHOWN = 200  # letters of a path in a message
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a folder.
+    r"""Whether there is a folder.
 
     Raises:
         PathError: When the system does not let it be looked up.
 
     Example:
-        >>> is_folder("."), is_folder("x" * 1000), is_folder("a\\0b")
+        >>> is_folder("."), is_folder("x" * 1000), is_folder("a\0b")
         (True, False, False)
     """
     return stat.S_ISDIR(_mode(path))
@@ -48,8 +48,16 @@ def is_there(path: str | os.PathLike[str]) -> bool:
     return bool(_mode(path))
 
 
+def is_link(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a link, also one to what is not there."""
+    try:
+        return stat.S_ISLNK(os.lstat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
 def usable(path: str | os.PathLike[str]) -> Path:
-    """Return a path whose name a file can have.
+    r"""Return a path whose name a file can have.
 
     Raises:
         OSError: For another one, as for what else cannot be opened.
@@ -57,9 +65,9 @@ def usable(path: str | os.PathLike[str]) -> Path:
     Example:
         >>> usable("a").name
         'a'
-        >>> usable("a\\0b")
+        >>> usable("a\0b")
         Traceback (most recent call last):
-        OSError: [Errno 22] no file can have this name: 'a\\x00b'
+        OSError: [Errno 22] no file can have this name: 'a\x00b'
     """
     text = os.fspath(path)
     try:
@@ -69,6 +77,18 @@ def usable(path: str | os.PathLike[str]) -> Path:
     if not known:
         raise OSError(errno.EINVAL, "no file can have this name", text[:_SHOWN])
     return Path(text)
+
+
+def resolved(path: str | os.PathLike[str]) -> Path:
+    """Return an absolute path without links.
+
+    Raises:
+        OSError: For a name that no file can have, and for a link to itself.
+    """
+    try:
+        return usable(path).resolve()
+    except RuntimeError as error:  # of Python before 3.13
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)[:_SHOWN]) from error
 
 
 def _mode(path: str | os.PathLike[str]) -> int:
