@@ -162,7 +162,7 @@ class LoadSettings(Settings):
         None,
         Constraint("layouts by layer, such as layer3=NHWC", _layouts, _parse_layouts),
         "of layers, by name or pattern: layer3=NHWC,blocks.*=tokens(1+14x14), or tiles(2x3)",
-        none="found",
+        none="found from shapes",
     )
     preprocess: Callable[[Image.Image], Tensor] | None = parameter(
         None,
