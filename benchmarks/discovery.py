@@ -7,6 +7,11 @@ its direction has a cosine of at least 0.7 with the tag's CAV (of matched or of 
 and the peak of its map lies on the tag in at least 0.8 of the test scenes of the class. Concepts
 found in images of noise must all have a flag.
 
+A network that never saw letters has detectors of stripes, and a letter's strokes are as wide and as
+far apart as these. Its concept "stripes" then looks like a tag to this check, although it is found
+in scenes without any. What tells them apart is erasure: whether the score of the tag's own class
+falls without what is found. "shortcut" says so of a tag by the check above.
+
     python benchmarks/discovery.py --seeds 81,82 [--without 81] [--weights FOLDER]
 """
 
@@ -34,6 +39,7 @@ from vtcav.evaluation.metrics import at_resolution, localise
 from vtcav.method.cav import direction
 
 IMAGES, COSINE, POINTING = 300, 0.7, 0.8
+ERASED = 80  # images
 
 
 def drawn(seed, tags, count, own):
@@ -113,6 +119,22 @@ def is_tag(row):
     return row["cosine"] >= COSINE and row["pointing"] >= POINTING and row["level"] == "fine"
 
 
+def verdicts(found, layer, tagged):
+    """Return for each concept that is a tag what erasing it says of the tag's own class."""
+    if not tagged:
+        return []
+    told = found.attributed(ERASED, [layer], null_cavs=20, erased=True).attributions
+    told = told.set_index(["concept", "class_index"])
+    rows = []
+    for row in tagged:
+        key = row["concept"], row["tag"]
+        if key in told.index:
+            own = told.loc[key]
+            verdict = {"verdict": own["verdict"], "share": float(own["share"])}
+            rows.append({"concept": key[0], "tag": key[1], **verdict})
+    return rows
+
+
 def one(seed, tags, weights):
     """Return what discovery finds in one network."""
     model = network(seed, tags, weights)
@@ -123,6 +145,7 @@ def one(seed, tags, weights):
     layer = found.best_layer
     rows = judged(found, model, seed, layer)
     tagged = [row for row in rows if is_tag(row)]
+    erased = verdicts(found, layer, tagged)
     best = max(rows, key=lambda row: (is_tag(row), row["cosine"]))
     return {
         "seed": seed,
@@ -134,6 +157,8 @@ def one(seed, tags, weights):
         "tags_found": sorted({row["tag"] for row in tagged}),
         "tag_concepts": sorted({row["concept"] for row in tagged}),
         "best": best,
+        "shortcut": any(row["verdict"] == "used" for row in erased),
+        "erased": erased,
         "seconds": round(seconds, 1),
     }
 

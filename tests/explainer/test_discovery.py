@@ -1,8 +1,10 @@
 """Concepts that nobody named: found, judged, saved, named."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -228,6 +230,57 @@ def test_attributions_are_those_of_the_named_concept(found, tmp_path):
     home.name(int(first["concept"]), "one")
     expected = own.explain_class(int(first["class_index"]), np.stack(mine)).summary()
     assert first["attribution"] == pytest.approx(expected["mean"].iloc[0], rel=1e-4, abs=1e-6)
+
+
+def erased(weight):
+    """A discovery with verdicts, in a network whose only class reads how red it is, or nothing."""
+    module = net(nn.ReLU())
+    with torch.no_grad():
+        module[4].weight.zero_()
+        module[4].weight[0, :2] = weight
+        module[4].bias[0] = 3.0
+    model = small_model(module, preprocess=vtcav.Preprocess(SIDE))
+    result = vtcav.VisualTCAV(model, ["1"]).discover(scenes()[0], k=4)
+    return result.attributed(images=20, null_cavs=20, erased=True)
+
+
+def test_a_verdict_says_whether_a_class_uses_what_is_found(tmp_path):
+    using, blind = erased(1.0), erased(0.0)
+    red = max(range(4), key=lambda i: using[i].v[:2].sum())
+    np.testing.assert_allclose(using[red].v, blind[red].v)
+    told, other = (each.attributions.set_index("concept").loc[red] for each in (using, blind))
+    assert (told["verdict"], other["verdict"]) == ("used", "not used")
+    assert told["share"] > 0.5
+    assert told["sentence"].startswith(f"Without 'concept {red}' the score of 'cat' falls by")
+    assert other["sentence"].startswith(f"The network sees 'concept {red}' but hardly uses it")
+    # attributions are what they are without
+    plain = using.attributed(images=20, null_cavs=20).attributions
+    assert (plain["verdict"] == "").all()
+    pd.testing.assert_frame_equal(
+        plain.drop(columns=["note", "share", "verdict", "sentence"]),
+        using.attributions.drop(columns=["note", "share", "verdict", "sentence"]),
+    )
+    using.save(tmp_path)
+    pd.testing.assert_frame_equal(
+        vtcav.Discovery.load(tmp_path).attributions, using.attributions, check_dtype=False
+    )
+    page = write_discovery(using, tmp_path / "page.html").read_text("utf-8")
+    assert "<td>used</td>" in page
+    assert "the score of &#39;cat&#39; falls by" in page
+
+
+def test_parts_that_overlap_are_erased_one_at_a_time():
+    table = erased(1.0).attributions
+    # two of the parts are the red mark
+    assert table["verdict"].value_counts()["used"] >= 2
+
+
+def test_discoveries_of_older_versions_have_no_verdicts(found, tmp_path):
+    result = found.attributed(images=8, null_cavs=20)
+    old = result.attributions.drop(columns=["share", "verdict", "sentence"])
+    replace(result, _attributions=old).save(tmp_path)
+    loaded = vtcav.Discovery.load(tmp_path)
+    assert (loaded.attributions["verdict"] == "").all()
 
 
 def shown_most(result, tmp_path):

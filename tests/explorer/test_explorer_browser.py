@@ -3,6 +3,8 @@
 import re
 import shlex
 import stat
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from tests.helpers.browser import axe_core, chromium
 from tests.helpers.explorers import bomb, encoded, photo, served, small_session
 from tests.helpers.marked import SIDE, net, scenes
 from tests.helpers.small import pictures, small_model
+from vtcav.explorer import findings
+from vtcav.explorer.scheduling import SupersededError
 from vtcav.explorer.schemas import ConceptSpec
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -518,6 +522,12 @@ def test_found_concepts_are_named_merged_and_thrown_away(found_page):
     assert page.evaluate("document.activeElement.textContent") == "Show"
     (spec,) = session.work.concepts
     assert (spec.name, len(spec.found), spec.shared) == ("red <b>", 1, False)
+    # the other tiles say how close they are to it
+    near = tile(page, 2).locator(".nearest")
+    near.wait_for()
+    told = r"Nearest concept: “red <b>”, cosine -?\d\.\d\d; .* an AUC of \d\.\d\d\."
+    assert re.fullmatch(told, near.inner_text())
+    assert not tile(page, 1).locator(".nearest").is_visible()
     feedback_changes_the_order(page, first)
     # thrown away, undone; thrown away again, and merged
     tile(page, 2).get_by_role("button", name="Throw away").click()
@@ -540,6 +550,36 @@ def test_found_concepts_are_named_merged_and_thrown_away(found_page):
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert serious(page) == []
+
+
+def test_a_search_is_stopped(found_page, monkeypatch):
+    page, _ = found_page
+    begun, stopped = threading.Event(), threading.Event()
+
+    def slow(*given, check, **more):
+        begun.set()
+        try:
+            for _ in range(200):
+                check()
+                time.sleep(0.05)
+        except SupersededError:
+            stopped.set()
+            raise
+
+    monkeypatch.setattr(findings, "discover", slow)
+    assert not page.locator("#find-stop").is_visible()
+    page.click("#find")
+    assert begun.wait(10)
+    assert page.evaluate("document.activeElement.id") == "find-stop"
+    page.keyboard.press("Enter")
+    page.get_by_text("Stopped: nothing was changed.").wait_for()
+    assert stopped.wait(10)
+    assert not page.locator("#find-stop").is_visible()
+    assert page.evaluate("document.activeElement.id") == "find"
+    assert not page.locator("#find-trouble").is_visible()
+    monkeypatch.undo()
+    page.click("#find")
+    page.wait_for_selector("#tiles .tile")
 
 
 def feedback_changes_the_order(page, first):

@@ -73,6 +73,8 @@ ASKED = [
     ("POST", "/api/integrate"),
     ("POST", "/api/erase"),
     ("POST", "/api/discover"),
+    ("POST", "/api/stop"),
+    ("POST", "/api/nearest"),
     ("POST", "/api/rank"),
     ("PUT", "/api/work"),
     ("POST", "/api/save"),
@@ -423,6 +425,19 @@ def test_few_photos_are_too_few_to_find_anything_in(client):
     assert answer.status_code == 400
     assert "expected at least 10 readable images" in answer.json()["error"]
     assert client.get("/api/session").json()["found"] == []
+    # nothing was found that could be compared, or stopped
+    asked = {"layer": "1", "concepts": [concept(shown(client))]}
+    assert client.post("/api/nearest", json=asked).json() == {"nearest": {}}
+
+
+def test_a_search_is_stopped_by_its_number(client, session):
+    check = session.latest.check("discover p", 7)
+    client.post("/api/stop", json={"page": "other", "number": 7})
+    check()
+    assert client.post("/api/stop", json={"page": "p", "number": 7}).json() == {"stopped": True}
+    with pytest.raises(SupersededError):
+        check()
+    session.latest.check("discover p", 8)()  # it can be looked for again
 
 
 # -- saving

@@ -11,6 +11,7 @@ import vtcav
 from tests.helpers.marked import SIDE, net, scenes
 from tests.helpers.small import pictures, small_model
 from vtcav.errors import ConceptError, ExplanationError, ImageError
+from vtcav.explainer.discovery import parts
 from vtcav.explorer import ConceptSpec, Example, Session, limits
 from vtcav.explorer.export import save_bank
 from vtcav.explorer.findings import Findings
@@ -137,6 +138,36 @@ def test_feedback_turns_the_direction(explored):
     ]
 
 
+def test_the_nearest_concept_of_a_tile(explored):
+    tile, session = explored.red(), explored.session
+    red = ConceptSpec(name="red", examples=tile.examples, negatives=tile.negatives, shared=False)
+    boxes = tuple(Example(picture=key, box=(0, 0, 9, 9)) for key in explored.keys[-5:])
+    other = ConceptSpec(name="corners", examples=boxes)
+    empty = ConceptSpec(name="empty")
+    closest = explored.findings.nearest("1", [other, red, empty])
+    assert set(closest) == {each.key for each in explored.findings.kept()[0].tiles}
+    name, cosine, auc = closest[tile.key]
+    cavs = session.bank(red, ["1"], judge=False)
+    v = cavs.layers["1"].v[0].numpy()
+    assert name == "red"
+    assert cosine == pytest.approx(v @ tile.v / np.linalg.norm(v) / np.linalg.norm(tile.v))
+    projected = [record.gap["1"].numpy() @ tile.v for record in cavs.evidence("red")]
+    assert auc == pytest.approx((projected[0][:, None] > projected[1]).mean())
+    # a tile is not compared with a concept that was made of it
+    made = explored.findings.nearest("1", [explored.concept(tile), other])
+    assert made[tile.key].name == "corners"
+    assert explored.findings.nearest("1", [empty]) == {}
+    assert explored.findings.nearest("nowhere", [red]) == {}
+
+
+def test_learned_concepts_are_compared_too(explored, tmp_path):
+    tile = explored.red()
+    bank = explored.session.bank(explored.concept(tile), ["1"])
+    made = Explored(cavs=bank)
+    made.findings.discover("1")
+    assert made.findings.nearest("1", [])[made.red().key].name == "red"
+
+
 def test_merged_tiles_lie_between_both(explored):
     [finding] = explored.findings.kept()
     pair = finding.tiles[:2]
@@ -182,6 +213,24 @@ def test_a_newer_request_ends_the_search():
     assert "passing photos through the network" in calls
     assert made.session.status.what == ""
     assert made.findings.kept() == []
+
+
+def test_a_search_can_be_stopped_between_factorisations(monkeypatch):
+    made, calls = Explored(), []
+    own = parts.factorise
+
+    def counted(*given):
+        calls.append(given)
+        return own(*given)
+
+    def check():
+        if calls:
+            raise SupersededError("a newer request has come")
+
+    monkeypatch.setattr(parts, "factorise", counted)
+    with pytest.raises(SupersededError):
+        made.findings.discover("1", check)
+    assert len(calls) == 1
 
 
 def test_photos_that_cannot_be_shown_are_named(monkeypatch, tmp_path):

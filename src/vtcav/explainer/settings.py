@@ -284,6 +284,7 @@ class DiscoverySettings(Settings):
     Attributes:
         k: The number of concepts at each layer; "auto" takes the largest that is stable.
         attributed: Images whose attributions are computed; 0 for none.
+        erased: Whether concepts are also erased from these images.
         seed: Seeds every draw.
         strict: Whether an unreadable image is an error.
 
@@ -300,6 +301,9 @@ class DiscoverySettings(Settings):
     )
     attributed: int = parameter(
         24, Whole(0), "images whose classes the concepts are attributed to; 0: none"
+    )
+    erased: bool = parameter(
+        False, Flag(), "also erase each concept from these images: does the class use it?"
     )
     seed: int = parameter(0, Whole(0), "the seed of every random choice")
     strict: bool = parameter(False, Flag(), "make an unreadable image an error")

@@ -22,6 +22,7 @@ from vtcav.images.references import ImageRef
 from vtcav.images.volumes import check_pictures
 from vtcav.method.erasure.effect import pooled_logits
 from vtcav.models.inspection.ambient import unaffected
+from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.discovery.discovery import Discovery
 from vtcav.results.erasure import Erasure
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
@@ -346,7 +347,7 @@ class VisualTCAV(ConceptAuditor):
         from vtcav.explainer.discovery.discover import discover
 
         check_pictures(self.model.preprocess, "discovery")
-        settings = DiscoverySettings(k, 0, seed, strict)
+        settings = DiscoverySettings(k, attributed=0, seed=seed, strict=strict)
         names = [layer.name for layer in self.model.check_layers(layers or self.layers)]
         refs = collect(images, limit=limit, seed=seed)
         run = Pass(self.model, names, self._settings.images)
@@ -382,7 +383,9 @@ class VisualTCAV(ConceptAuditor):
             refs,
         )
 
-    def _beside(self, layer: str) -> VisualTCAV:
-        """Return an explainer with these settings at one layer, without concepts and erasure."""
-        own = vars(self._settings) | {"fill": None, "progress": self.progress, "cache": False}
-        return VisualTCAV(self.model, [layer], **own)
+    def _beside(self, layer: str, *, erased: bool, cavs: CavBank | None = None) -> VisualTCAV:
+        """Return an explainer with these settings at one layer."""
+        own = vars(self._settings) | {"progress": self.progress, "cache": False}
+        # where it erases, attributions are not read
+        own |= vars(self._erasure) | {"steps": 2} if erased else {"fill": None}
+        return VisualTCAV(self.model, [layer], cavs=cavs, **own)

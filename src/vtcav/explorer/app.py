@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import mimetypes
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -16,19 +14,18 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
-from numpy.typing import NDArray
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from vtcav.errors import ImageError, VtcavError
 from vtcav.explainer.discovery.sampling import FEWEST as FEWEST_PHOTOGRAPHS
-from vtcav.explorer import limits
-from vtcav.explorer.erasing import FEWEST, Erased, erase_concept, erase_region
+from vtcav.explorer import answers, limits
+from vtcav.explorer.erasing import FEWEST, erase_concept, erase_region
 from vtcav.explorer.export import ExistsError, command, save_bank, save_folders
-from vtcav.explorer.findings import Findings, FoundTiles
+from vtcav.explorer.findings import Findings
 from vtcav.explorer.kept_concepts import OutdatedError
-from vtcav.explorer.photographs import PhotoOrder, RankedPhotograph
+from vtcav.explorer.photographs import PhotoOrder
 from vtcav.explorer.pictures import Box, Picture
 from vtcav.explorer.scheduling import SupersededError
 from vtcav.explorer.schemas import (
@@ -37,24 +34,21 @@ from vtcav.explorer.schemas import (
     EraseRequest,
     ExplainRequest,
     IntegrateRequest,
+    NearestRequest,
     RankRequest,
     SaveRequest,
+    StopRequest,
     Work,
 )
 from vtcav.explorer.security import Guard
 from vtcav.explorer.session import Answer, Session
 from vtcav.images.input_box import shown_as, viewed
 from vtcav.images.preprocess import Preprocess
-from vtcav.images.references import Skipped
 from vtcav.method.significance import q_values
-from vtcav.results.erased import change_text
-from vtcav.results.figures.data_uri import data_uri
-from vtcav.results.figures.overlay import hex_colours, outlined
-from vtcav.results.words import notes_by_class
+from vtcav.results.figures.overlay import hex_colours
 
 _STATIC = Path(__file__).with_name("static")
 _LARGEST_SHOWN = 1600
-_LARGEST_ERASED = 480
 
 mimetypes.add_type("text/javascript", ".js")  # some systems have it as plain text
 
@@ -131,7 +125,7 @@ def _pictures(app: FastAPI, session: Session) -> None:
     async def upload(request: Request, name: str = "picture") -> dict[str, Any]:
         data = await request.body()
         picture = await run_in_threadpool(session.pictures.upload, data, name)
-        return _described(picture)
+        return answers.described(picture)
 
     @app.delete("/api/pictures/{key}")
     def remove(key: str) -> dict[str, bool]:
@@ -149,14 +143,14 @@ def _pictures(app: FastAPI, session: Session) -> None:
             shown = viewed(session.model.preprocess, picture).copy()
             side = min(max(size, 16), _LARGEST_SHOWN)
             shown.thumbnail((side, side))
-        return _picture(shown, "webp", quality=85 if side > 200 else 80)
+        return answers.picture(shown, "webp", quality=85 if side > 200 else 80)
 
     @app.get("/api/inputs/{key}")
     def show_input(key: str) -> Response:
         pixels = session.look(key).input
         if pixels is None:
             return _failure(404, "the input is a part of the picture: show that instead")
-        return _picture(Image.fromarray(pixels), "png")
+        return answers.picture(Image.fromarray(pixels), "png")
 
     @app.get("/api/look/{key}")
     def look(key: str) -> dict[str, Any]:
@@ -183,19 +177,19 @@ def _session(app: FastAPI, session: Session, findings: Findings) -> None:
             "shown": shown_as(session.model.preprocess),
             "layers": [asdict(layer) for layer in session.layers],
             "classes": session.model.class_names,
-            "pictures": [_described(p) for p in session.pictures.listed()],
+            "pictures": [answers.described(p) for p in session.pictures.listed()],
             "concepts": [spec.model_dump() for spec in session.work.concepts],
             "tiles": session.work.tiles,
             "edition": session.work.edition,
-            "found": [_found(finding) for finding in findings.kept()],
-            "concept_pictures": [_described(p) for p in session.pictures.listed("concept")],
+            "found": [answers.found(finding) for finding in findings.kept()],
+            "concept_pictures": [answers.described(p) for p in session.pictures.listed("concept")],
             "learned": [{"name": name} for name in session.learned],
             "negatives": {
                 "count": len(session.shared),
                 "described": session.negatives.described,
                 "stand_in": session.negatives.stand_in,
             },
-            "skipped": _reasons(session.skipped),
+            "skipped": answers.reasons(session.skipped),
             "steps": session.settings.steps,
             "colours": hex_colours(),
             "limits": {
@@ -227,7 +221,7 @@ def _explanations(app: FastAPI, session: Session) -> None:
                 asked.picture, concept, asked.layer, classes, judge=asked.judge, check=check
             )
             trust = _trust(session, concept, answer) if asked.judge else None
-            concepts.append({**_answered(answer), "trust": trust})
+            concepts.append({**answers.explained(answer), "trust": trust})
         _add_q_values([row for concept in concepts for row in concept["rows"]])
         return {"layer": asked.layer, "concepts": concepts}
 
@@ -253,14 +247,25 @@ def _erasing(app: FastAPI, session: Session) -> None:
             found = erase_concept(session, asked.picture, asked.concept, classes, check)
         else:
             raise ImageError("expected a box or a concept to erase")
-        return _erased(found)
+        return answers.erased(found)
 
 
 def _finding(app: FastAPI, session: Session, photographs: PhotoOrder, findings: Findings) -> None:
     @app.post("/api/discover")
     def discover(asked: DiscoverRequest) -> dict[str, Any]:
         check = session.latest.check(f"discover {asked.page}", asked.number)
-        return _found(findings.discover(asked.layer, check))
+        return answers.found(findings.discover(asked.layer, check))
+
+    @app.post("/api/stop")
+    async def stop(asked: StopRequest) -> dict[str, bool]:
+        session.latest.check(f"discover {asked.page}", asked.number + 1)
+        return {"stopped": True}
+
+    @app.post("/api/nearest")
+    def nearest(asked: NearestRequest) -> dict[str, Any]:
+        check = session.latest.check(f"nearest {asked.page}", asked.number)
+        found = findings.nearest(asked.layer, asked.concepts, check)
+        return {"nearest": {key: each._asdict() for key, each in found.items()}}
 
     @app.post("/api/rank")
     def rank(asked: RankRequest) -> dict[str, Any]:
@@ -269,8 +274,8 @@ def _finding(app: FastAPI, session: Session, photographs: PhotoOrder, findings: 
         ranked = photographs.rank(concept, layer, check)
         return {
             "layer": layer,
-            "photos": [_ranked(each, i < asked.maps) for i, each in enumerate(ranked)],
-            "skipped": _reasons(photographs.skipped.values()),
+            "photos": [answers.ranked(each, i < asked.maps) for i, each in enumerate(ranked)],
+            "skipped": answers.reasons(photographs.skipped.values()),
             "agreement": [] if isinstance(concept, str) else findings.agreement(concept, layer),
         }
 
@@ -295,113 +300,11 @@ def _saving(app: FastAPI, session: Session, output: Path, described: str | Seque
 # -- answers -----------------------------------------------------------------------------------
 
 
-def _described(picture: Picture) -> dict[str, Any]:
-    return {
-        "key": picture.key,
-        "name": picture.name,
-        "origin": picture.origin,
-        "width": picture.size[0],
-        "height": picture.size[1],
-    }
-
-
-def _picture(image: Image.Image, kind: str, **settings: int) -> Response:
-    data = io.BytesIO()
-    image.save(data, kind, **settings)
-    return Response(data.getvalue(), media_type=f"image/{kind}")
-
-
-def _reasons(skipped: Iterable[Skipped]) -> list[str]:
-    return [f"{skip.name}: {skip.reason}" for skip in skipped]
-
-
-def _answered(answer: Answer) -> dict[str, Any]:
-    """Return one concept on one picture, as the page takes it."""
-    record = answer.record
-    return {
-        "name": answer.concept,
-        "separated": answer.separated,
-        **_map(answer.M),
-        "examples": len(record.examples),
-        "negatives": len(record.negatives),
-        "skipped": _reasons([*record.skipped_examples, *record.skipped_negatives]),
-        "rows": [
-            {name: _jsonable(value) for name, value in row._asdict().items()}
-            | {"rough": answer.rough.get(row.class_index)}
-            for row in answer.rows
-        ],
-        "pending": list(answer.pending),
-    }
-
-
-def _found(finding: FoundTiles) -> dict[str, Any]:
-    """Return what was found at a layer, as the page takes it."""
-    return {
-        "layer": finding.layer,
-        "photos": len(finding.photographs),
-        "skipped": finding.skipped,
-        "tiles": [
-            {
-                "key": tile.key,
-                "number": tile.number,
-                "examples": [example.model_dump() for example in tile.examples],
-                "negatives": [example.model_dump() for example in tile.negatives],
-                "level": tile.level,
-                "note": tile.note,
-                "stability": _jsonable(tile.stability),
-                "prevalence": _jsonable(tile.prevalence),
-            }
-            for tile in finding.tiles
-        ],
-    }
-
-
-def _ranked(photograph: RankedPhotograph, shown: bool) -> dict[str, Any]:
-    """Return a photograph of an order, as the page takes it, with its map where it is shown."""
-    return {
-        "picture": photograph.picture,
-        "presence": photograph.presence,
-        "inside": photograph.inside,
-        "peak": photograph.peak.model_dump(),
-        **(_map(photograph.M) if shown else {}),
-    }
-
-
-def _map(M: NDArray[np.float32]) -> dict[str, Any]:
-    """Return a concept map [h, w], as the page takes it."""
-    packed = base64.b64encode(np.ascontiguousarray(M, "<f4").tobytes()).decode()
-    return {"height": M.shape[0], "width": M.shape[1], "map": packed}
-
-
-def _erased(found: Erased) -> dict[str, Any]:
-    """Return what erasing says, as the page takes it."""
-    picture = found.picture
-    pictures = (
-        {}
-        if picture is None
-        else {
-            "before": data_uri(outlined(picture.before, picture.region), _LARGEST_ERASED),
-            "after": data_uri(picture.after, _LARGEST_ERASED),
-        }
-    )
-    return {
-        "sentences": found.sentences,
-        "notes": list(filter(None, notes_by_class(found.effects).split("; "))),
-        "changes": [
-            {"class_index": int(t), "change": change_text(drop, share)}
-            for t, drop, share in found.effects[["class_index", "drop", "share"]].itertuples(
-                index=False
-            )
-        ],
-        **pictures,
-    }
-
-
 def _add_q_values(rows: Sequence[dict[str, Any]]) -> None:
     """Add q-values over everything that is shown together, as `VisualTCAV.explain` does."""
     p = [np.nan if row["p_value"] is None else row["p_value"] for row in rows]
     for row, q in zip(rows, q_values(np.array(p)), strict=True):
-        row["q_value"] = _jsonable(float(q))
+        row["q_value"] = answers.jsonable(float(q))
 
 
 def _trust(session: Session, concept: ConceptSpec | str, answer: Answer) -> dict[str, str]:
@@ -412,11 +315,6 @@ def _trust(session: Session, concept: ConceptSpec | str, answer: Answer) -> dict
         return {"level": "unknown", "meaning": str(error)}
     row = diagnosed[diagnosed["concept"] == answer.concept].iloc[0]
     return {"level": str(row["level"]), "meaning": str(row["meaning"])}
-
-
-def _jsonable(value: Any) -> Any:
-    """Return a value of a row as JSON holds it, with null for NaN."""
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _edges(text: str, picture: Picture) -> Box:

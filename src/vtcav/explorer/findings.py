@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.diagnostics.levels import LEVELS
-from vtcav.errors import ExplanationError
+from vtcav.errors import ConceptError, ExplanationError
 from vtcav.explainer.discovery.discover import discover
+from vtcav.explainer.discovery.nearest import Nearest, nearest
 from vtcav.explainer.learning.example_passes import Pass
 from vtcav.explainer.settings import DiscoverySettings
 from vtcav.explorer.concept_sets import nothing_found
@@ -24,6 +25,7 @@ from vtcav.explorer.session import Session, Status
 from vtcav.method.concept_map import raw_map
 from vtcav.method.discovery.feedback import together, with_feedback
 from vtcav.method.discovery.stability import cosines
+from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.discovery.discovery import Discovery
 from vtcav.results.discovery.found import FoundConcept
 
@@ -122,7 +124,8 @@ class Findings:
         run = Pass(session.model, [layer], session.settings.images, turn=turns.turn)
         refs = [picture.ref for picture in pictures]
         try:
-            found = discover(run, refs, DiscoverySettings(seed=session.seed), None, shown=False)
+            settings = DiscoverySettings(seed=session.seed)
+            found = discover(run, refs, settings, None, shown=False, check=check)
             check()
             keys = {picture.ref.digest(): picture.key for picture in pictures}
             tiles = self._tiles(found, keys, check)
@@ -174,6 +177,40 @@ class Findings:
             return []
         v = self.directions(concept)[layer].numpy()
         return [(tile.number, float(cosines(tile.v[None], v[None])[0, 0])) for tile in tiles]
+
+    def nearest(
+        self, layer: str, concepts: Sequence[ConceptSpec], check: Check = lambda: None
+    ) -> dict[str, Nearest]:
+        """Return the named concept that is the closest to each tile of a layer, by its key.
+
+        A tile is not compared with a concept that was made of it. Concepts without examples or
+        counter-examples are left out.
+
+        Args:
+            layer: The layer.
+            concepts: The concepts of the page; learned ones count too.
+            check: Called between steps; raises when the answer is no longer needed.
+
+        Raises:
+            ImageError: For a picture that is not here any more.
+            SupersededError: When `check` raises it.
+        """
+        session, banks = self._session, list[tuple[tuple[str, ...], CavBank]]()
+        if layer not in self._found:
+            return {}
+        for concept in concepts:
+            with suppress(ConceptError):
+                banks.append(
+                    (concept.found, session.bank(concept, [layer], judge=False, check=check))
+                )
+        if session.learned:
+            banks.append(((), session.bank(session.learned[0], [layer])))
+        closest: dict[str, Nearest] = {}
+        for tile in self._found[layer].tiles:
+            others = [nearest(tile.v, bank, layer) for own, bank in banks if tile.key not in own]
+            if others:
+                closest[tile.key] = max(others, key=lambda each: each.cosine)
+        return closest
 
     def _tiles_of(self, concept: ConceptSpec) -> list[Tile]:
         """Return the tiles that a concept was made of."""

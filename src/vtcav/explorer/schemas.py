@@ -97,15 +97,26 @@ class EraseRequest(_Strict):
     number: int = Field(default=0, ge=0)
 
 
-class DiscoverRequest(_Strict):
+class StopRequest(_Strict):
+    """A request to stop looking for concepts that nobody named, as the page's number asked for."""
+
+    page: _Key = ""
+    number: int = Field(default=0, ge=0)
+
+
+class DiscoverRequest(StopRequest):
     """A request to find concepts that nobody named in the photographs.
 
     It is superseded by one of the same page with a larger number.
     """
 
     layer: _Name
-    page: _Key = ""
-    number: int = Field(default=0, ge=0)
+
+
+class NearestRequest(DiscoverRequest):
+    """A request for the concept that is the closest to each tile of a layer."""
+
+    concepts: list[ConceptSpec] = Field(max_length=limits.CONCEPTS)
 
 
 class RankRequest(DiscoverRequest):

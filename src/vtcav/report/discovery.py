@@ -64,6 +64,7 @@ def _page(found: Discovery) -> str:
                 for row in found.summary.to_dict("records")
             ],
             attributed=not attributions.empty,
+            erased=bool(attributions["verdict"].any()),
             coverage=[
                 {
                     "layer": clear(row["layer"]),
@@ -125,6 +126,8 @@ def _card(found: Discovery, row: dict[Any, Any], attributions: pd.DataFrame) -> 
                 "q": value(each["q_value"]),
                 # where nothing was tested, a 0 is no finding
                 "why": clear(each["note"]) if pd.isna(each["p_value"]) else "",
+                "verdict": each["verdict"],
+                "sentence": each["sentence"],  # which clears its names itself
             }
             for each in own.to_dict("records")
         ],

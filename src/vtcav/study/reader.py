@@ -378,7 +378,7 @@ _DIAGNOSTICS: Any = _part(DiagnosticsSpec, resamples=taking(Whole(20)), other_ne
 _DISCOVERY: Any = _part(
     DiscoverySpec,
     images=_SOURCE,
-    **_settings(DiscoverySettings, "k", "attributed"),
+    **_settings(DiscoverySettings, "k", "attributed", "erased"),
 )
 _LABELLED: Any = Annotated[str, PlainValidator(labelled_of)]
 _ERRORS: Any = _part(ErrorsSpec, images=_LABELLED, **_settings(ErrorSettings))

@@ -254,7 +254,9 @@ class _Run:
             found = self.explainer.discover(
                 refs, k=spec.k, seed=options.seed, strict=options.strict
             )
-            return found.attributed(spec.attributed) if spec.attributed else found
+            if not spec.attributed:
+                return found
+            return found.attributed(spec.attributed, erased=spec.erased)
 
         found = self.steps.take(
             "discovery",

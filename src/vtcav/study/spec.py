@@ -73,6 +73,7 @@ class DiscoverySpec:
     images: Source
     k: int | Literal["auto"] = DiscoverySettings.k
     attributed: int = DiscoverySettings.attributed
+    erased: bool = DiscoverySettings.erased
 
 
 @dataclass(frozen=True)

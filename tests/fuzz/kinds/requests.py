@@ -13,9 +13,9 @@ from tests.helpers.medical import dicom
 
 _HOST = "127.0.0.1:8000"
 _PATHS = ("/", "/api/session", "/api/progress", "/api/work", "/api/explain", "/api/integrate",
-          "/api/erase", "/api/discover", "/api/rank", "/api/save", "/api/pictures",
-          "/api/pictures/{key}", "/api/inputs/{key}", "/api/look/{key}", "/static/app.js",
-          "/static/../app.py", "/nothing")  # fmt: skip
+          "/api/erase", "/api/discover", "/api/stop", "/api/nearest", "/api/rank", "/api/save",
+          "/api/pictures", "/api/pictures/{key}", "/api/inputs/{key}", "/api/look/{key}",
+          "/static/app.js", "/static/../app.py", "/nothing")  # fmt: skip
 _METHODS = "GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"
 
 
@@ -78,6 +78,8 @@ class Requests(Kind):
             ("/api/erase", {"picture": self.key, "classes": [0], "box": box}),
             ("/api/save", {"concept": concept, "form": random.choice(("folder", "cavs"))}),
             ("/api/discover", {"layer": "3", "page": "p", "number": 0}),
+            ("/api/stop", {"page": "p", "number": 0}),
+            ("/api/nearest", {"concepts": [concept], "layer": "3"}),
             ("/api/rank", {"concept": concept, "layer": "3", "maps": 1}),
             ("/api/rank", {"concept": concept | {"found": ["x"]}, "layer": "3"}),
             ("/api/work", {"concepts": [concept], "tiles": {"x": "", "y": "x"}}),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def add_options(command: Parser) -> None:
     """Add the options."""
     command.option("--images", f"the images: {IMAGES_HELP}", required=True)
-    command.add_settings(DiscoverySettings, "k", "attributed")
+    command.add_settings(DiscoverySettings, "k", "attributed", "erased")
     command.add_explainer("tables, page and figure", integral=True)
 
 
@@ -37,7 +37,7 @@ def run(arguments: Arguments) -> None:
     found = explainer.discover(arguments.images, **arguments.chosen("k", "seed", "limit", "strict"))
     if arguments.attributed:
         arguments.say("Attributing the found concepts to the predicted classes")
-        found = found.attributed(arguments.attributed)
+        found = found.attributed(arguments.attributed, erased=arguments.erased)
     data = {
         "best_layer": found.best_layer,
         "concepts": found.concepts,
@@ -59,11 +59,15 @@ def _print(found: Discovery) -> None:
         found.concepts,
         "concept, layer, stability, noise, prevalence, nearest, cosine, level, note",
     )
-    if not found.attributions.empty:
+    told = found.attributions
+    if not told.empty:
+        columns = "concept, layer, class_name: class, n: images, attribution, p_value, q_value: q"
+        if told["verdict"].any():
+            columns += ", share: share erased, verdict"
         print_frame(
             "Attributions to the predicted classes",
-            found.attributions,
-            "concept, layer, class_name: class, n: images, attribution, p_value, q_value: q",
+            told,
+            columns,
         )
     if not found.coverage.empty:
         print_frame(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from vtcav.diagnostics.levels import BAD, FINE, LIMITS, LOOK
+from vtcav.explainer.discovery.nearest import nearest
 from vtcav.explainer.discovery.parts import STARTS, LayerParts, find_parts
 from vtcav.explainer.discovery.patches import PATCHES, patches
 from vtcav.explainer.discovery.responses import Responses, respond
@@ -22,9 +22,8 @@ from vtcav.explainer.settings import DiscoverySettings
 from vtcav.files.spill import SpillFile
 from vtcav.images.progress import progress_bar
 from vtcav.images.references import ImageRef
-from vtcav.method.auc import auc
 from vtcav.method.discovery.factorisation import check_installed
-from vtcav.method.discovery.stability import STABLE, cosines
+from vtcav.method.discovery.stability import STABLE
 from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.discovery.discovery import Discovery, no_attributions
 from vtcav.results.discovery.found import FoundConcept, ImageKey
@@ -56,6 +55,7 @@ def discover(
     settings: DiscoverySettings,
     bank: CavBank | None,
     shown: bool | None,
+    check: Callable[[], None] = lambda: None,
 ) -> Discovery:
     """Find concepts that nobody named in images.
 
@@ -65,6 +65,7 @@ def discover(
         settings: How many concepts are looked for, and the seed.
         bank: The named concepts, among which the nearest is looked for; None for none.
         shown: Whether to show a progress bar; None shows it where the output is a terminal.
+        check: Called before every factorisation; raises when the discovery is not wanted any more.
 
     Returns:
         The discovery, without a home.
@@ -85,7 +86,8 @@ def discover(
         sample = sample_places(run, refs, seed, progress, strict=settings.strict)
         noise = noise_places(run, sample, seed)
         parts = {
-            layer: find_parts(sample, layer, noise[layer], settings.k, seed) for layer in run.layers
+            layer: find_parts(sample, layer, noise[layer], settings.k, seed, check)
+            for layer in run.layers
         }
         responses = respond(run, sample.learned, {layer: own.v for layer, own in parts.items()})
     layers: list[_Layer] = []
@@ -197,12 +199,8 @@ def _nearest(bank: CavBank | None, layer: _Layer, j: int) -> dict[str, Any]:
     """Return the named concept whose direction is the closest, where the bank has this layer."""
     if bank is None or layer.name not in bank.layers:
         return _NEAREST_NONE
-    v = layer.parts.v[j]
-    own = cosines(v[None], bank.layers[layer.name].v.numpy())[0]
-    name = bank.names[int(own.argmax())]
-    projected = [record.gap[layer.name] @ torch.from_numpy(v) for record in bank.evidence(name)]
-    margins = projected[0][:, None] - projected[1]
-    return {"nearest": name, "cosine": float(own.max()), "auc": auc(margins)}
+    found = nearest(layer.parts.v[j], bank, layer.name)
+    return {"nearest": found.name, "cosine": found.cosine, "auc": found.auc}
 
 
 def _summary(layer: _Layer, sample: Sample, fine: int) -> dict[str, Any]:

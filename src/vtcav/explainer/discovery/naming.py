@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vtcav.errors import CavError
 from vtcav.explainer.attributor import Attributor
-from vtcav.explainer.discovery.attributions import ORIGIN, attribute, by_prediction
+from vtcav.explainer.discovery.attributions import ORIGIN, ExplainerAt, attribute, by_prediction
 from vtcav.explainer.discovery.uncovered import uncovered
 from vtcav.images.listing import collect
 from vtcav.images.preprocess import to_tensor
@@ -43,7 +43,7 @@ class DiscoveryHome:
         layers: Returns the explainer's layers.
         add: Puts directions into the explainer's bank, as `fit_directions` does.
         look: Returns the record of images at layers.
-        beside: Returns an explainer with the same settings at a layer, without concepts.
+        beside: Returns an explainer with the same settings at a layer.
         named: Returns the attributor of the named concepts; None where there are none.
         refs: The images; None for a discovery that was loaded without them.
     """
@@ -52,7 +52,7 @@ class DiscoveryHome:
     layers: Callable[[], Sequence[str]]
     add: AddDirections
     look: LookAt
-    beside: Callable[[str], Any]
+    beside: ExplainerAt
     named: Callable[[], Attributor | None]
     refs: Sequence[ImageRef] | None
 
@@ -78,7 +78,12 @@ class DiscoveryHome:
         return self.add({name: v}, images=examples, negatives=negatives, origin=origin)
 
     def attributions(
-        self, found: Sequence[FoundConcept], images: int, null_cavs: int | None, seed: int
+        self,
+        found: Sequence[FoundConcept],
+        images: int,
+        null_cavs: int | None,
+        seed: int,
+        erased: bool,
     ) -> pd.DataFrame:
         """Return the attributions of found concepts to the classes predicted for some images.
 
@@ -92,7 +97,7 @@ class DiscoveryHome:
         def sets(concept: FoundConcept) -> tuple[list[ImageRef], list[ImageRef]]:
             return self._of(concept.examples), self._of(concept.negatives)
 
-        return attribute(self.beside, found, sets, own, null_cavs)
+        return attribute(self.beside, found, sets, own, null_cavs, erased=erased)
 
     def uncovered(
         self, layers: Sequence[str], images: int, seed: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -22,6 +23,7 @@ STARTS = 3
 """Factorisations of the same places from other random starts; the best of them is kept."""
 
 Array = NDArray[np.float32]
+Check = Callable[[], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +49,9 @@ class LayerParts:
     seconds: float
 
 
-def find_parts(sample: Sample, layer: str, noise: Array, k: int | str, seed: int) -> LayerParts:
+def find_parts(
+    sample: Sample, layer: str, noise: Array, k: int | str, seed: int, check: Check = lambda: None
+) -> LayerParts:
     """Find the parts of a layer's feature maps.
 
     Args:
@@ -56,6 +60,7 @@ def find_parts(sample: Sample, layer: str, noise: Array, k: int | str, seed: int
         noise: Feature maps at places of noise [n, C].
         k: The number of parts, or "auto".
         seed: Seeds the starts.
+        check: Called before every factorisation; raises when the parts are not wanted any more.
 
     Raises:
         ExplanationError: For more parts than places or channels.
@@ -64,7 +69,7 @@ def find_parts(sample: Sample, layer: str, noise: Array, k: int | str, seed: int
     X = sample.all(layer)
     found: dict[int, tuple[Factorisation, Stability]] = {}
     for count in _counts(k, layer, *X.shape):
-        found[count] = _tested(X, sample.halves(layer), count, seed)
+        found[count] = _tested(X, sample.halves(layer), count, seed, check)
     chosen = choose_k({count: stability.lower for count, (_, stability) in found.items()})
     best, stability = found[chosen]
     return LayerParts(
@@ -79,13 +84,18 @@ def find_parts(sample: Sample, layer: str, noise: Array, k: int | str, seed: int
 
 
 def _tested(
-    X: Array, halves: tuple[Array, Array], k: int, seed: int
+    X: Array, halves: tuple[Array, Array], k: int, seed: int, check: Check
 ) -> tuple[Factorisation, Stability]:
     """Return the best of several factorisations, and how far its parts are found again."""
-    starts = [factorise(X, k, seed + i) for i in range(STARTS)]
-    best = min(starts, key=lambda found: found.error)
-    others = [found.v for found in starts if found is not best]
-    return best, Stability.of(best.v, others, [factorise(half, k, seed).v for half in halves])
+
+    def found(places: Array, start: int) -> Factorisation:
+        check()
+        return factorise(places, k, start)
+
+    starts = [found(X, seed + i) for i in range(STARTS)]
+    best = min(starts, key=lambda start: start.error)
+    others = [start.v for start in starts if start is not best]
+    return best, Stability.of(best.v, others, [found(half, seed).v for half in halves])
 
 
 def _counts(k: int | str, layer: str, places: int, channels: int) -> list[int]:

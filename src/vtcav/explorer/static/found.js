@@ -103,6 +103,40 @@ const slim = (item, text, ...buttons) => {
   return item;
 };
 
+// the named concept that is the closest to each tile, by its key: told by the program
+let nearest = {};
+let compared = "";
+let comparing = 0;
+const nearestText = (tile) => {
+  const near = nearest[tile.key];
+  return near
+    ? `Nearest concept: “${near.name}”, cosine ${near.cosine.toFixed(2)}; this tells its examples from counter-examples with an AUC of ${near.auc.toFixed(2)}.`
+    : "";
+};
+const compare = () => {
+  const concepts = state.concepts.filter((c) => c.examples.length).map(spec);
+  const { layer } = state;
+  const asked = JSON.stringify([layer, finding()?.tiles[0]?.key, concepts]);
+  if (!finding() || asked === compared) return;
+  compared = asked;
+  comparing += 1;
+  const mine = comparing;
+  setTimeout(async () => { // whoever goes on cutting need not wait for it
+    if (mine !== comparing) return;
+    try {
+      ({ nearest } = await send("api/nearest", { layer, concepts, page, number: mine }));
+    } catch (error) {
+      if (!(error instanceof Trouble)) throw error;
+      if (mine !== comparing) return;
+      nearest = {};
+    }
+    for (const tile of finding()?.tiles ?? []) {
+      const near = find(`tile-${tile.key}`)?.querySelector(".nearest");
+      if (near) { near.textContent = nearestText(tile); near.hidden = !near.textContent; }
+    }
+  }, 600);
+};
+
 const paintTile = (tile) => {
   const item = make("li", "", "tile");
   item.id = `tile-${tile.key}`;
@@ -128,7 +162,9 @@ const paintTile = (tile) => {
   const others = merged(tile).map((t) => t.number);
   const about = [`in ${percent(tile.prevalence)} of the photos`, `stability ${tile.stability.toFixed(2)}`];
   if (others.length) about.push(`with thing ${others.join(", ")}`);
-  item.append(head, shown, make("p", `${about.join("; ")}.`, "muted"));
+  const near = make("p", nearestText(tile), "muted nearest");
+  near.hidden = !near.textContent;
+  item.append(head, shown, make("p", `${about.join("; ")}.`, "muted"), near);
   if (tile.note) item.append(make("p", `${tile.note[0].toUpperCase()}${tile.note.slice(1)}.`, "few"));
   if (c) {
     item.append(button("Show", `Show the concept ${c.name}`, () => { find("ranking").open = true; acts.choose(c.id); }));
@@ -179,6 +215,7 @@ const merging = (tile, title) => {
 };
 
 let looking = "";
+let searching = null;
 export const paintFound = () => {
   const { length } = photos();
   const { found: fewest } = state.about.limits;
@@ -205,6 +242,8 @@ export const paintFound = () => {
   const skipped = finding()?.skipped ?? [];
   find("find-skipped").hidden = !skipped.length;
   find("find-skipped").textContent = `Left out: ${skipped.join("; ")}`;
+  find("find-stop").hidden = !looking;
+  compare();
 };
 
 const discover = async () => {
@@ -213,7 +252,13 @@ const discover = async () => {
   paintFound();
   said("Looking…");
   const begun = performance.now();
-  const asking = send("api/discover", { layer: looking, page, number: Math.round(begun) });
+  const number = Math.round(begun);
+  searching = new AbortController();
+  const { signal } = searching;
+  const asking = send("api/discover", { layer: looking, page, number }, "POST", signal);
+  // the program is told too, as it would go on looking
+  signal.addEventListener("abort", () => send("api/stop", { page, number }).catch(() => {}));
+  find("find-stop").focus();
   const watching = setInterval(async () => {
     let p;
     try { p = await get("api/progress"); } catch { return; }
@@ -229,15 +274,18 @@ const discover = async () => {
     const fine = answer.tiles.filter((t) => t.level === "fine").length;
     said(`${count(answer.tiles.length, "thing")} found at ${answer.layer} in ${count(answer.photos, "photo")}, ${fine} of them without a flag, in ${((performance.now() - begun) / 1000).toFixed(0)} s.`);
   } catch (error) {
-    said("");
+    said(error.name === "AbortError" ? "Stopped: nothing was changed." : "");
+    if (error.name === "AbortError" || error.answer?.superseded) return;
     if (!(error instanceof Trouble)) throw error;
     find("find-trouble").hidden = false;
     find("find-trouble").textContent = error.message;
   } finally {
     clearInterval(watching);
+    const held = document.activeElement === find("find-stop");
     looking = "";
     find("find-time").textContent = "";
     paintFound();
+    if (held) find("find").focus();
   }
 };
 
@@ -379,6 +427,7 @@ export const start = (given) => {
   acts = given;
   for (const finding_ of state.about.found) state.found.set(finding_.layer, finding_);
   find("find").addEventListener("click", discover);
+  find("find-stop").addEventListener("click", () => searching?.abort());
   find("ranking").open = recall("vtcav-ranking") === "open";
   find("ranking").addEventListener("toggle", () => { keep("vtcav-ranking", find("ranking").open ? "open" : ""); rank(); });
   find("ranked-more").addEventListener("click", () => { most += STEP; rank(); });

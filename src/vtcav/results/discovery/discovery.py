@@ -49,7 +49,12 @@ class Home(Protocol):
         """Put a concept into the bank of the explainer, and return the bank."""
 
     def attributions(
-        self, found: Sequence[FoundConcept], images: int, null_cavs: int | None, seed: int
+        self,
+        found: Sequence[FoundConcept],
+        images: int,
+        null_cavs: int | None,
+        seed: int,
+        erased: bool,
     ) -> pd.DataFrame:
         """Return the attributions of concepts to the classes predicted for some images."""
 
@@ -142,12 +147,20 @@ class Discovery:
         Columns: layer, concept (its number), class_index, class_name (predicted for the images), n
         (images), null_mean (mean attribution of null CAVs), effect, raised (share of the images
         that raise the class above zero feature maps), note, p_value (one-sided, against null
-        CAVs), q_value (adjusted for all rows), attribution (mean over the images).
+        CAVs), q_value (adjusted for all rows), share (of the class's score, which goes when the
+        concept is erased), verdict ("used", "not used", "not seen" or "cannot be told") and
+        sentence (what erasing it says), attribution (mean over the images). Without
+        `attributed(erased=True)` there is no share, and verdict and sentence are empty.
         """
         return self._attributions.copy()
 
     def attributed(
-        self, images: int = 24, layers: Sequence[str] | None = None, null_cavs: int | None = None
+        self,
+        images: int = 24,
+        layers: Sequence[str] | None = None,
+        null_cavs: int | None = None,
+        *,
+        erased: bool = False,
     ) -> Self:
         """Return the discovery with the attributions of its concepts to the predicted classes.
 
@@ -158,6 +171,9 @@ class Discovery:
             images: How many of the images are explained, drawn with the seed of the discovery.
             layers: At which layers; None takes all.
             null_cavs: As for `fit`.
+            erased: Whether each concept is also erased from these images, as the explainer fills
+                (docs/erasure.md), which says whether a class uses what the network sees. For every
+                image and concept this takes as many passes as there are placebos, and a few more.
 
         Raises:
             CavError: For a discovery that was loaded without its explainer and images.
@@ -168,8 +184,8 @@ class Discovery:
             self._check_layer(layer)
         chosen = [found for found in self._found if found.layer in (layers or self.layers)]
         seed = int(self.provenance.settings["seed"])
-        rows = self._at_home().attributions(chosen, images, null_cavs, seed)
-        settings = dict(self.provenance.settings) | {"attributed": images}
+        rows = self._at_home().attributions(chosen, images, null_cavs, seed, erased)
+        settings = dict(self.provenance.settings) | {"attributed": images, "erased": erased}
         provenance = replace(self.provenance, settings=settings)
         covered, maps, pictures = self._at_home().uncovered(layers or self.layers, images, seed)
         return replace(

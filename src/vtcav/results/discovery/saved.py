@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
@@ -18,7 +19,7 @@ from vtcav.results.saved import COLUMNS, THUMBNAIL, Name, Names, Number, read_co
 
 ATTRIBUTIONS = (
     *("layer", "concept", "class_index", "class_name", "n", "null_mean", "effect", "raised"),
-    *("note", "p_value", "q_value", "attribution"),
+    *("note", "p_value", "q_value", "share", "verdict", "sentence", "attribution"),
 )
 """The columns of a table of attributions to predicted classes."""
 
@@ -31,7 +32,13 @@ _COVERAGE = "layer", "image", "class_index", "class_name", "attribution", "cover
 _LAYERS = "layer", "factorisation", "k", "fine", "median"
 _TRIED = "layer", "k", "stable", "median"
 # concepts are numbers here, and shares of images in place of texts
-_OWN = {"concept": Column(int, 0), "covered": Column(float), "raised": Column(float, 0, 1)}
+_OWN = {
+    "concept": Column(int, 0),
+    "covered": Column(float),
+    "raised": Column(float, 0, 1),
+    "verdict": Column(str),
+    "sentence": Column(str),
+}
 
 
 class _Found(Saved):
@@ -82,6 +89,9 @@ def read_parts(folder: Path, data: SavedDiscovery) -> dict[str, Any]:
     coverage = read_table(folder / "discovery_coverage")
     if len(coverage.columns):
         coverage = _table(folder, "discovery_coverage", _COVERAGE, layers)
+    attributions = read_table(folder / "discovery_attributions")
+    if "verdict" not in attributions:  # older files
+        attributions = attributions.assign(share=np.nan, verdict="", sentence="")
     # in the order in which images were first explained; earlier versions kept none
     names = coverage["image"].unique() if "picture/0" in arrays else ()
     return {
@@ -89,7 +99,7 @@ def read_parts(folder: Path, data: SavedDiscovery) -> dict[str, Any]:
         "_layers": read_columns(folder, "discovery_layers", _LAYERS, layers),
         "_tried": read_columns(folder, "discovery_tried", _TRIED, layers),
         "_found": tuple(found.read(arrays) for found in data.found),
-        "_attributions": _table(folder, "discovery_attributions", ATTRIBUTIONS, layers),
+        "_attributions": _checked(attributions, "discovery_attributions", ATTRIBUTIONS, layers),
         "_coverage": coverage,
         "_uncovered": tuple(
             checked_array(arrays, f"uncovered/{i}", "float32", -1, -1) for i in range(len(coverage))
@@ -104,6 +114,12 @@ def read_parts(folder: Path, data: SavedDiscovery) -> dict[str, Any]:
 def _table(
     folder: Path, name: str, columns: tuple[str, ...], values: Mapping[str, Any]
 ) -> pd.DataFrame:
+    return _checked(read_table(folder / name), name, columns, values)
+
+
+def _checked(
+    table: pd.DataFrame, name: str, columns: tuple[str, ...], values: Mapping[str, Any]
+) -> pd.DataFrame:
     known = {**COLUMNS, **_OWN}
     declared = {column: known[column] for column in columns}
-    return checked_table(read_table(folder / name), name, declared, values)
+    return checked_table(table, name, declared, values)
