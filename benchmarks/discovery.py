@@ -12,16 +12,17 @@ far apart as these. Its concept "stripes" then looks like a tag to this check, a
 in scenes without any. What tells them apart is erasure: whether the score of the tag's own class
 falls without what is found. "shortcut" says so of a tag by the check above.
 
-    python benchmarks/discovery.py --seeds 81,82 [--without 81] [--weights FOLDER]
+    python benchmarks/discovery.py --seeds 81,82 [--without 81] [--weights FOLDER] [--add]
 """
 
 import argparse
+import json
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from measuring import write
+from measuring import HERE, write
 from safetensors.torch import load_file, save_file
 
 import vtcav
@@ -130,7 +131,10 @@ def verdicts(found, layer, tagged):
         key = row["concept"], row["tag"]
         if key in told.index:
             own = told.loc[key]
-            verdict = {"verdict": own["verdict"], "share": float(own["share"])}
+            verdict = {
+                "verdict": own["verdict"],
+                "share": None if np.isnan(own["share"]) else own["share"],
+            }
             rows.append({"concept": key[0], "tag": key[1], **verdict})
     return rows
 
@@ -178,6 +182,7 @@ def main():
     parser.add_argument("--without", default="81,82,83,84,85,86,87,88,89,90")
     parser.add_argument("--noise", default="81,82,83")
     parser.add_argument("--weights", type=Path, help="a folder to keep trained networks in")
+    parser.add_argument("--add", action="store_true", help="keep the rows of other seeds")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
 
@@ -189,17 +194,25 @@ def main():
         found = one(seed, True, arguments.weights)
         what = f"seed {seed}, with tags: a concept is the tag"
         rows.append({"what": what, "value": found["found"], "target": "True", **found})
+        what = f"seed {seed}, with tags: and the class uses it"
+        rows.append({"what": what, "value": found["shortcut"], "target": "True"})
         print(rows[-1], flush=True)
     for seed in seeds(arguments.without):
         found = one(seed, False, arguments.weights)
         what = f"seed {seed}, without tags: a concept is the tag"
         rows.append({"what": what, "value": found["found"], "target": "False", **found})
+        what = f"seed {seed}, without tags: and the class uses it"
+        rows.append({"what": what, "value": found["shortcut"], "target": "False"})
         print(rows[-1], flush=True)
     for seed in seeds(arguments.noise):
         found = noise(seed, arguments.weights)
         what = f"seed {seed}: concepts of noise without a flag"
         rows.append({"what": what, "value": found["fine"], "target": "0", **found})
         print(rows[-1], flush=True)
+    if arguments.add:
+        known = json.loads((HERE / "discovery.json").read_text("utf-8"))["rows"]
+        new = {row["what"] for row in rows}
+        rows = [row for row in known if row["what"] not in new] + rows
     write("discovery", rows)
 
 

@@ -525,7 +525,7 @@ def test_found_concepts_are_named_merged_and_thrown_away(found_page):
     # the other tiles say how close they are to it
     near = tile(page, 2).locator(".nearest")
     near.wait_for()
-    told = r"Nearest concept: “red <b>”, cosine -?\d\.\d\d; .* an AUC of \d\.\d\d\."
+    told = r"Nearest concept: “red <b>”, cosine −?\d\.\d\d, AUC \d\.\d\d\."
     assert re.fullmatch(told, near.inner_text())
     assert not tile(page, 1).locator(".nearest").is_visible()
     feedback_changes_the_order(page, first)

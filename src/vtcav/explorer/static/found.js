@@ -110,7 +110,7 @@ let comparing = 0;
 const nearestText = (tile) => {
   const near = nearest[tile.key];
   return near
-    ? `Nearest concept: “${near.name}”, cosine ${near.cosine.toFixed(2)}; this tells its examples from counter-examples with an AUC of ${near.auc.toFixed(2)}.`
+    ? `Nearest concept: “${near.name}”, cosine ${near.cosine.toFixed(2).replace("-", "−")}, AUC ${near.auc.toFixed(2)}.`
     : "";
 };
 const compare = () => {
