@@ -24,7 +24,7 @@ from vtcav.evaluation.experiment.scenes import draw_scenes, scene_seed, with_tag
 from vtcav.evaluation.experiment.tags import TAG, paste
 from vtcav.explainer.feature_removal import FeatureRemoval
 from vtcav.method.erasure.fill import FILLS, filled
-from vtcav.method.erasure.region import SEEN
+from vtcav.method.erasure.joined_map import SEEN
 
 GROUP = ["seed", "q", "class", "cue"]
 TRUE = "true masks, "

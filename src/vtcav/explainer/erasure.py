@@ -19,17 +19,9 @@ from vtcav.explainer.learning.drawn_cavs import seed_of
 from vtcav.explainer.settings import ErasureSettings
 from vtcav.method.erasure.effect import class_scores, placebo_p_value, pooled_logits, share
 from vtcav.method.erasure.fill import Fill, filled, others
+from vtcav.method.erasure.joined_map import SEEN, below_seen, seen_map
 from vtcav.method.erasure.place_filter import PlaceFilters
-from vtcav.method.erasure.region import (
-    SEEN,
-    below_seen,
-    elsewhere,
-    held_regions,
-    highest_elsewhere,
-    region,
-    resized,
-    seen_map,
-)
+from vtcav.method.erasure.region import elsewhere, held_regions, highest_elsewhere, region, resized
 from vtcav.method.positions import axes
 from vtcav.method.significance import effect_size
 from vtcav.models.base import Model
@@ -156,9 +148,10 @@ class Eraser:
         N, _, *size = images.x.shape
         if not self.works:
             return Regions(*images.x.new_zeros(2, N, 0, *size))
-        places = list(self._targets.places.values())
-        answers = [found.answers() for found in places]
-        H = region(self._maps(images), [found.seen for found in places], answers=answers)
+        places = self._targets.places
+        seen, answers = zip(*((each.seen, each.answers()) for each in places.values()), strict=True)
+        heights = [found.heights(images.maps[layer]) for layer, found in places.items()]
+        H = region(self._maps(images), seen, answers=answers, heights=heights)
         return Regions(H, self._chance(images))
 
     def together(self, images: ForwardPass) -> Tensor:

@@ -21,7 +21,7 @@ from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.settings import ErasureSettings
 from vtcav.method.concept_part import excess, without
 from vtcav.method.erasure.effect import class_scores, share
-from vtcav.method.erasure.region import SEEN, below_seen
+from vtcav.method.erasure.joined_map import SEEN, below_seen
 from vtcav.method.positions import broadcast
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite

@@ -9,7 +9,7 @@ from math import isnan, nan
 from torch import Tensor
 
 from vtcav.method.concept_map import presence
-from vtcav.method.erasure.region import SEEN, below_seen
+from vtcav.method.erasure.joined_map import SEEN, below_seen
 from vtcav.method.integral.trapezoid import FLOOR
 from vtcav.method.resampling import tested_examples
 from vtcav.method.significance import ALL_EQUAL, significance

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
-from vtcav.method.erasure.region import SEEN
+from vtcav.method.erasure.joined_map import SEEN
 from vtcav.parameters import Constraint, Flag, Settings, Text, parameter
 from vtcav.results.effect_tables import of_pictures
 from vtcav.results.verdicts import RARE

@@ -163,9 +163,9 @@ def test_what_a_filter_answers_to_other_concepts():
     low, high = torch.tensor([0.0, 0.5]), torch.tensor([2.0, 1.0])
     filters = PlaceFilters(w, torch.zeros(2), low, high, torch.ones(2), pattern)
     # the second filter answers the first concept (0.5 + 2 - 0.5) / 0.5
-    assert filters.answers().tolist() == [[0.5, 4.0], [0.0, 1.0]]
+    assert filters.answers().to.tolist() == [[0.5, 4.0], [0.0, 1.0]]
     assert replace(filters, pattern=None).answers() is None
-    assert not replace(filters, high=low).answers().any()
+    assert not replace(filters, high=low).answers().to.any()
 
 
 def test_the_highest_locations_are_at_least_one():

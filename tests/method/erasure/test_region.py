@@ -3,14 +3,15 @@
 import torch
 from torch.nn.functional import max_pool2d, pad
 
-from vtcav.method.erasure.region import (
-    elsewhere,
-    grown,
-    held_regions,
-    highest_elsewhere,
-    joined_map,
-    region,
-)
+from vtcav.method.erasure.joined_map import joined_map
+from vtcav.method.erasure.place_filter import Answers
+from vtcav.method.erasure.region import elsewhere, grown, held_regions, highest_elsewhere, region
+
+
+def told(answers):
+    """What filters answer to each concept; nothing where none is."""
+    to = torch.as_tensor(answers)
+    return Answers(to, 0 * to[0])
 
 
 def test_grown_is_the_square_around_every_pixel():
@@ -89,76 +90,86 @@ def test_a_layer_on_which_nothing_is_there_has_no_say():
 
 def letter_and_pore():
     """A letter and a pore; the filter of the pore responds more to letters than to pores."""
-    M = torch.zeros(1, 2, 20, 20)
-    M[0, 0, :4, :4], M[0, 1, :6, :6] = 0.8, 1.0
-    M[0, 1, 12:16, 12:16] = 0.5
-    return [M], [torch.tensor([1.0, 0.99])], torch.tensor([[1.0, 4.0], [0.1, 0.8]])
+    r = torch.zeros(1, 2, 20, 20)
+    r[0, 0, :4, :4], r[0, 1, :4, :4] = 0.8, 3.2
+    r[0, 1, 12:16, 12:16] = 0.5
+    answers = torch.tensor([[1.0, 4.0], [0.1, 0.8]])
+    return [r.clamp(max=1)], [torch.tensor([1.0, 0.99])], answers, [r]
 
 
 def test_a_filter_that_answers_another_concept_more_than_its_own_takes_nothing_from_it():
-    maps, seen, answers = letter_and_pore()
-    H = region(maps, seen, growth=0, answers=[answers])
-    assert H[0, 0, :4, :4].all()  # 0.8 against 1 / (4 / 0.8): the letter keeps its place
-    assert not H[0, 1, :6, :6].any()  # and the pore, which is only an echo there, loses it
+    maps, seen, answers, r = letter_and_pore()
+    H = region(maps, seen, growth=0, answers=[told(answers)], heights=r)
+    assert H[0, 0, :4, :4].all()  # the letter keeps its place
+    assert not H[0, 1, :4, :4].any()  # and the pore, which is only an echo there, loses it
     assert H[0, 1, 12:16, 12:16].all()  # where no letter is, a pore is a pore
 
 
 def test_without_answers_the_higher_map_has_the_part():
-    maps, seen, answers = letter_and_pore()
+    maps, seen, _, _ = letter_and_pore()
     maps[0][0, 0, :4, :4] = 0.6
-    for known in ([], [None], [answers.clamp(max=0.8)]):
+    for known in ([], [None]):
         H = region(maps, seen, growth=0, answers=known)
         assert not H[0, 0].any()
-        assert H[0, 1, :6, :6].all()
+        assert H[0, 1, :4, :4].all()
 
 
 def test_an_answer_to_next_to_nothing_of_its_own_counts_by_the_level_of_a_region():
-    maps, seen, _ = letter_and_pore()
-    maps[0][0, 0, :6, :6] = 0.6
+    maps, seen, _, _ = letter_and_pore()
+    maps[0][0, 0, :4, :4] = 0.6
     # 0.3 is 3 times 0.1, but hardly more than a region needs: 0.6 < 0.75 * 1 / 1.2
-    H = region(maps, seen, growth=0, answers=[torch.tensor([[1.0, 0.3], [0.0, 0.1]])])
+    H = region(maps, seen, growth=0, answers=[told([[1.0, 0.3], [0.0, 0.1]])])
     assert not H[0, 0].any()
 
 
-def scratch_and_logo(logo):
-    """A scratch, whose filter is sure of it, and what the filter of a logo makes of it."""
-    M = torch.zeros(1, 2, 20, 20)
-    M[0, 0, :4, :4], M[0, 1, :4, :4] = 1.0, logo
-    M[0, 1, 12:16, 12:16] = logo
-    # the excess keeps the scratch from winning by its height: its filter likes logos, too
-    return [M], [torch.ones(2)]
+def responses(*values):
+    """Responses of K filters at a part, and those of the second alone at another one."""
+    r = torch.zeros(1, len(values), 20, 20)
+    r[0, :, :4, :4] = torch.tensor(values)[:, None, None]
+    r[0, 1, 12:16, 12:16] = values[1]
+    return r
+
+
+def found(r, answers):
+    seen = [torch.ones(r.shape[1])]
+    return region([r.clamp(0, 1)], seen, growth=0, answers=[told(answers)], heights=[r])[0]
 
 
 def test_what_another_concept_explains_is_not_found():
-    answers = [torch.tensor([[0.9, 0.4], [3.6, 1.0]])]
-    H = region(*scratch_and_logo(0.5), growth=0, answers=answers)
-    assert not H[0, 1, :4, :4].any()
-    assert H[0, 1, 12:16, 12:16].all()  # no scratch is there
-    assert H[0, 0, :4, :4].all()
-    higher = region(*scratch_and_logo(0.8), growth=0, answers=answers)
-    assert higher[0, 1, :4, :4].all()  # more than a scratch makes of it
+    answers = [[0.9, 0.4], [3.6, 1.0]]  # a scratch and a logo: scratches like logos best
+    H = found(responses(1.0, 0.5), answers)
+    assert not H[1, :4, :4].any()
+    assert H[1, 12:16, 12:16].all()  # no scratch is there
+    assert H[0, :4, :4].all()
+    logo = found(responses(2.9, 0.8), answers)  # what a logo makes of both
+    assert logo[1, :4, :4].all()
+
+
+def test_what_a_concepts_own_examples_show_is_never_anothers():
+    generator = torch.Generator().manual_seed(0)
+    for K in (2, 3, 6):
+        answers = torch.rand(K, K, generator=generator) * 4
+        answers.diagonal().fill_(1)
+        for k in range(K):
+            assert found(responses(*answers[k].tolist()), answers)[k, :4, :4].all()
 
 
 def test_a_concept_that_the_others_examples_may_show_is_kept():
-    answers = [torch.tensor([[0.9, 0.8], [3.6, 1.0]])]  # stripes, and zebras
-    H = region(*scratch_and_logo(0.8), growth=0, answers=answers)
-    assert H[0, 1, :4, :4].all()
+    answers = [[0.9, 0.8], [3.6, 1.0]]  # stripes, and zebras
+    assert found(responses(1.0, 0.8), answers)[1, :4, :4].all()
 
 
-def test_a_concept_that_is_hardly_there_explains_nothing():
-    [M], seen = scratch_and_logo(0.45)
-    M[0, 0, :4, :4] = 0.7
-    H = region([M], seen, growth=0, answers=[torch.tensor([[0.9, 0.7], [3.6, 1.0]])])
-    assert H[0, 1, :4, :4].all()
+def test_a_concept_that_is_hardly_there_explains_little():
+    answers = [[0.9, 0.7], [0.0, 1.0]]
+    assert found(responses(0.2, 0.45), answers)[1, :4, :4].all()
+    assert not found(responses(0.5, 0.45), answers)[1, :4, :4].any()
 
 
 def test_several_concepts_explain_together():
-    [M], seen = scratch_and_logo(0.6)
-    M, seen = torch.cat([M, M[:, :1]], 1), [torch.ones(3)]
-    answers = torch.tensor([[1.0, 0.3, 0.0], [3.6, 1.0, 3.6], [0.0, 0.3, 1.0]])
-    assert not region([M], seen, growth=0, answers=[answers])[0, 1, :4, :4].any()
-    answers[2, 1] = 0.1
-    assert region([M], seen, growth=0, answers=[answers])[0, 1, :4, :4].all()
+    answers = [[1.0, 0.3, 0.0], [0.0, 1.0, 0.0], [0.0, 0.3, 1.0]]
+    assert not found(responses(1.0, 0.8, 1.0), answers)[1, :4, :4].any()
+    answers[2][1] = 0.1
+    assert found(responses(1.0, 0.8, 1.0), answers)[1, :4, :4].all()
 
 
 def test_a_tint_everywhere_takes_no_part():

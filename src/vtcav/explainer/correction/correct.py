@@ -24,8 +24,8 @@ from vtcav.explainer.runs.image_table import compute_images
 from vtcav.explainer.settings import CorrectionSettings, FitSettings
 from vtcav.images.concepts import Concept
 from vtcav.images.references import ImageRef
+from vtcav.method.erasure.joined_map import SEEN, below_seen
 from vtcav.method.erasure.place_filter import PlaceFilters
-from vtcav.method.erasure.region import SEEN, below_seen
 from vtcav.models.base import Model
 from vtcav.models.classifier import Classifier
 from vtcav.results.bank.cav_bank import CavBank

@@ -16,7 +16,7 @@ from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.layer_result import LEARNED_FROM, NOT_SEEN, NOT_SEPARATED
 from vtcav.explainer.runs.part import BatchComputer, BatchRows, Task
 from vtcav.method.concept_map import PRESENT, presence
-from vtcav.method.erasure.region import SEEN, below_seen
+from vtcav.method.erasure.joined_map import SEEN, below_seen
 from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.provenance import Provenance
 from vtcav.results.rows import RankedRow

@@ -16,7 +16,8 @@ from vtcav.explainer.layer_result import NOT_SEEN
 from vtcav.explainer.runs.part import BatchComputer, BatchRows, Task
 from vtcav.explainer.runs.presence_task import Presence, presence_rows
 from vtcav.explainer.settings import ErasureSettings
-from vtcav.method.erasure.region import LEVEL, SEEN, below_seen
+from vtcav.method.erasure.joined_map import SEEN, below_seen
+from vtcav.method.erasure.region import LEVEL
 from vtcav.results.bank import CavBank
 from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.provenance import Provenance

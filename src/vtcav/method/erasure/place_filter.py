@@ -30,6 +30,7 @@ __all__ = [
     "REFINEMENTS",
     "SHRINKAGE",
     "TOP",
+    "Answers",
     "Background",
     "PlaceFilters",
     "best_step",
@@ -190,6 +191,22 @@ def best_step(responses: Sequence[tuple[Tensor, Tensor]]) -> int:
 
 
 @dataclass(frozen=True, eq=False)
+class Answers:
+    """What the place filters of a layer answer to each of their concepts.
+
+    Attributes:
+        to: Row k, column j is the map of concept j at m- + pattern of concept k, not clipped
+            [K, K]: 3 in the row of a letter and the column of a pore says that the filter of the
+            pore responds to letters three times as much as to the clearest pores. 0 where low >=
+            high.
+        rest: The maps at m-, not clipped [K].
+    """
+
+    to: Tensor
+    rest: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class PlaceFilters:
     """Place filters of K concepts at a layer, with the range of their maps.
 
@@ -232,18 +249,22 @@ class PlaceFilters:
         here = self.to(F.device)
         return concept_map(response(F, here.w, here.offset), here.high, here.low)
 
-    def answers(self) -> Tensor | None:
-        """Return what each filter answers to each concept [K, K]; None without patterns.
+    def heights(self, F: Tensor) -> Tensor:
+        """Return the maps before they are clipped [n, K, h, w]; 0 where low >= high."""
+        here = self.to(F.device)
+        r = response(F, here.w, here.offset)
+        return here._scaled(r.movedim(1, -1)).movedim(-1, 1)
 
-        Row k, column j is the map of concept j at m- + pattern of concept k, not clipped: 3 in the
-        row of a letter and the column of a pore says that the filter of the pore responds to
-        letters three times as much as to the clearest pores. 0 where low >= high.
-        """
+    def answers(self) -> Answers | None:
+        """Return what each filter answers to each concept; None without patterns."""
         if self.pattern is None:
             return None
+        return Answers(self._scaled(self.pattern @ self.w.T), self._scaled(0 * self.low))
+
+    def _scaled(self, r: Tensor) -> Tensor:
+        """Return responses [..., K] as maps that are not clipped; 0 where low >= high."""
         scale = self.high - self.low
-        M = (self.pattern @ self.w.T - self.low) / torch.where(scale > 0, scale, 1.0)
-        return M * (scale > 0)
+        return (r - self.low) / torch.where(scale > 0, scale, 1.0) * (scale > 0)
 
     def highest(self, F: Tensor) -> Tensor:
         """Return the highest response of each image [n, K] in feature maps F [n, C, h, w]."""

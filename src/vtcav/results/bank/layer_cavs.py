@@ -14,8 +14,8 @@ from torch import Tensor
 
 from vtcav.method.alignment import text_level
 from vtcav.method.cav import Cavs
+from vtcav.method.erasure.joined_map import SEEN
 from vtcav.method.erasure.place_filter import PlaceFilters
-from vtcav.method.erasure.region import SEEN
 from vtcav.results.bank.zero_maps import ZeroMaps
 
 
