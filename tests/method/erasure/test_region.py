@@ -154,6 +154,13 @@ def test_what_a_concepts_own_examples_show_is_never_anothers():
             assert found(responses(*answers[k].tolist()), answers)[k, :4, :4].all()
 
 
+def test_nothing_is_lost_that_no_other_concept_explains():
+    r = responses(0.0, 0.6)
+    r[0, 1, :2, :4] = -3.0  # a ring: between its lines the filter answers less than anywhere
+    H = region([torch.ones_like(r)], [torch.ones(2)], growth=0, heights=[r])
+    assert H[0, 1].all()
+
+
 def test_a_concept_that_the_others_examples_may_show_is_kept():
     answers = [[0.9, 0.8], [3.6, 1.0]]  # stripes, and zebras
     assert found(responses(1.0, 0.8), answers)[1, :4, :4].all()

@@ -94,7 +94,7 @@ class Rivals:
             if not there.any() or not weights[k]:
                 continue
             voices += weights[k]
-            left += weights[k] * layer.left(r, k, there)
+            left += weights[k] * layer.left(M, r, k, there)
             # what is everywhere alike, such as a tint, takes only what is everywhere, too
             others = there & (~everywhere | everywhere[k])
             taken += weights[k] * layer.takes(M, r, k, others, rivals)
@@ -133,22 +133,30 @@ class _Layer:
         np.fill_diagonal(excess, 1)
         return cls(to - rest, rest, excess, to < CONTEST * own)
 
-    def left(self, r: NDArray[np.float32], k: int, there: NDArray[np.bool_]) -> float:
+    def left(
+        self, M: NDArray[np.float32], r: NDArray[np.float32], k: int, there: NDArray[np.bool_]
+    ) -> float:
         """Return the map of k that is its own, once other concepts explain what they can.
 
+        They explain nothing where k alone fits the responses better than they do without it.
+
         Args:
-            r: Maps of all concepts before they are clipped [K].
+            M: Maps of all concepts [K].
+            r: The same before they are clipped [K].
             k: The concept.
             there: The concepts that may explain it [K].
         """
         others = there & self.less[:, k]
         others[k] = False
+        if not others.any():
+            return float(M[k])
         chosen = [k, *np.flatnonzero(others)]
-        if len(chosen) == 1:
-            return float(np.clip(r[k], 0, 1))
-        patterns = self.patterns[np.ix_(chosen, chosen)]
-        amounts, _ = nnls(patterns.T, (r - self.rest)[chosen].astype(float))
-        return float(np.clip(amounts[0] * patterns[0, 0] + self.rest[k], 0, 1))
+        patterns, above = self.patterns[np.ix_(chosen, chosen)], (r - self.rest)[chosen]
+        (_, alone), (_, without) = nnls(patterns[:1].T, above), nnls(patterns[1:].T, above)
+        if alone <= without:
+            return float(M[k])
+        amounts, _ = nnls(patterns.T, above)
+        return float(np.clip(amounts[0] * patterns[0, 0] + self.rest[k], 0, M[k]))
 
     def takes(
         self,
