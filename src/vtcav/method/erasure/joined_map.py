@@ -9,8 +9,6 @@ from torch import Tensor
 
 from vtcav.method.positions import broadcast
 
-__all__ = ["SEEN", "below_seen", "joined_map", "layer_weight", "seen_map"]
-
 SEEN = 0.8
 """The held-out AUC below which a layer does not see a concept."""
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from vtcav.method.erasure.joined_map import seen_map
 from vtcav.method.erasure.place_filter import Answers
-from vtcav.method.erasure.rivals import Part, Rivals
+from vtcav.method.erasure.rivals import RegionPart, Rivals
 
 __all__ = [
     "LEVEL",
@@ -113,7 +113,7 @@ def region(
             for number, box in enumerate(ndimage.find_objects(parts), 1):
                 inside = parts[box] == number
                 here: Any = (..., *box)
-                part = Part.of(M[here][:, :, inside], r[here][:, :, inside], overall)
+                part = RegionPart.of(M[here][:, :, inside], r[here][:, :, inside], overall)
                 if rivals.own(part, k):
                     own[k][box][torch.from_numpy(inside).to(H.device)] = 0
     return _grown_by(H, growth)

@@ -20,8 +20,6 @@ from torch import Tensor
 from vtcav.method.erasure.joined_map import SEEN, layer_weight
 from vtcav.method.erasure.place_filter import BETTER, Answers
 
-__all__ = ["Part", "Rivals"]
-
 CONTEST = 0.75
 """The share of another concept's map below which a part is the other's, and of a filter's answer
 to its own concept from which on another concept's examples may show that concept as well."""
@@ -30,7 +28,7 @@ FAINT = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class RegionPart:
     """A connected part of a region in one image.
 
     Attributes:
@@ -46,7 +44,7 @@ class Part:
     @classmethod
     def of(
         cls, M: NDArray[np.float32], r: NDArray[np.float32], overall: NDArray[np.float32]
-    ) -> Part:
+    ) -> RegionPart:
         """Return the part that has these P pixels.
 
         Args:
@@ -77,7 +75,7 @@ class Rivals:
         self._layers = [_Layer.of(each, self._seen.shape[1], level) for each in answers]
         self._level = level
 
-    def own(self, part: Part, k: int) -> bool:
+    def own(self, part: RegionPart, k: int) -> bool:
         """Return whether a part of the region of concept k belongs to another concept.
 
         It does where, on average over layers by their weights, less than the level is left of the
