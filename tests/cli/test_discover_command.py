@@ -34,7 +34,7 @@ def test_it_writes_tables_a_figure_and_a_page(images, tmp_path, capsys):
     code = main(
         [
             *("discover", "--images", str(images), "--model", MODEL, "--layers", "3", "--k", "2"),
-            *("--attributed", "4", "-o", str(out), "--json"),
+            *("--attributed", "4", "--erased", "-o", str(out), "--json"),
         ]
     )
     answer = json.loads(capsys.readouterr().out)
@@ -43,8 +43,11 @@ def test_it_writes_tables_a_figure_and_a_page(images, tmp_path, capsys):
     assert [row["concept"] for row in answer["concepts"]] == [0, 1]
     assert {row["level"] for row in answer["concepts"]} <= {"fine", "look", "do not use"}
     assert sum(row["n"] for row in answer["attributions"]) == 8
+    kinds = {"used", "not used", "not seen", "cannot be told"}
+    assert {row["verdict"] for row in answer["attributions"]} <= kinds
+    assert all("concept" in row["sentence"] for row in answer["attributions"])
     page = (out / "discovery.html").read_text()
-    for text in ("Concept 0", "Concept 1", "stability", "predicted class"):
+    for text in ("Concept 0", "Concept 1", "stability", "predicted class", "used?"):
         assert text in page
     assert page.count('alt="Patch ') == 2 * 5
     assert not re.search(r"(src|href)=\"(https?:)?//", page)

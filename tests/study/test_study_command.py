@@ -503,14 +503,14 @@ def test_concepts_that_nobody_named_are_a_step_of_a_study(finished, uninterrupte
         pixels = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
         pixels[4:12, 4:12, i % 3] = 250
         Image.fromarray(pixels).save(finished / "more" / f"{i}.png")
-    discover = "discover: {images: more, k: 2, attributed: 3}"
+    discover = "discover: {images: more, k: 2, attributed: 3, erased: true}"
     edit(finished, "\noutput: out\n", f"\n{discover}\noutput: out\n")
     said = []
     out = carry_out(finished, said)
     assert "Finding concepts that nobody named in 24 images" in said
     found = vtcav.Discovery.load(out / "discovery")
     assert len(found.concepts) == 2
-    assert not found.attributions.empty
+    assert found.attributions["verdict"].ne("").all()
     assert "discover:" in (out / "study.yaml").read_text()
     said.clear()
     carry_out(finished, said)
