@@ -17,17 +17,17 @@ _NETWORK = "--model python:mymodel:build --layers 1 --no-cache --seed 3"
 _CONCEPTS = "--concepts concepts --negatives rest --min-examples 5"
 _COMMANDS = {
     "diagnose": f"diagnose {_NETWORK} {_CONCEPTS}",
-    "explain": f"explain seen/0.png {_NETWORK} {_CONCEPTS} --classes all --null-cavs 30",
+    "explain": f"explain seen/0.png {_NETWORK} {_CONCEPTS} --classes a,b --null-cavs 30",
     "explain-class": f"explain-class a --images seen {_NETWORK} {_CONCEPTS} --null-cavs 30 --csv",
-    "find": f"find some --images seen {_NETWORK} {_CONCEPTS}",
+    "find": f"find red --images seen {_NETWORK} {_CONCEPTS}",
     "discover": f"discover --images seen --k 3 {_NETWORK} {_CONCEPTS}",
     "errors": f"errors --images labelled {_NETWORK} {_CONCEPTS}",
-    "correct": f"correct some --anyway --images labelled {_NETWORK} {_CONCEPTS}",
+    "correct": f"correct red --anyway --images labelled {_NETWORK} {_CONCEPTS}",
     "compare": f"compare --images labelled {_NETWORK} {_CONCEPTS} --null-cavs 10",
     "localise": f"localise --images seen --masks masks {_NETWORK} {_CONCEPTS}",
     "run": "run study.yaml --no-cache",
     "versus": "versus python:mymodel:build python:mymodel:other --study study.yaml",
-    "evaluate": "evaluate --quick --images labelled --limit 60",
+    "evaluate": f"evaluate --pairs seen --masks masks --class a {_NETWORK} {_CONCEPTS}",
 }
 _GOOD = ([130, 0], [0, 0], [-signal.SIGINT, 0], [-signal.SIGKILL, 0])
 """Exit codes and tracebacks; 0: the work was done when it was interrupted."""
@@ -106,14 +106,24 @@ def _study(place):
     (place / "mymodel.py").write_text(
         code + code.replace("build", "other").replace("manual_seed(0)", "manual_seed(1)")
     )
-    shutil.copytree(place / "some", place / "concepts" / "some")
-    (place / "masks").mkdir()
+    for folder in ("masks", "concepts/red"):
+        (place / folder).mkdir(parents=True)
+    for i, pixels in enumerate(pictures(20, 7)):
+        Image.fromarray(_reddened(pixels)).save(place / "concepts" / "red" / f"{i}.png")
     for path in (place / "seen").iterdir():
         mask = Image.new("L", (32, 32))
         mask.paste(255, (4, 4, 20, 20))
         mask.save(place / "masks" / path.name)
     for label, seed in (("a", 5), ("b", 6)):
         (place / "labelled" / label).mkdir(parents=True)
-        for i, pixels in enumerate(pictures(60, seed, 256 - 60 * (label == "b"))):
+        for i, pixels in enumerate(pictures(60, seed)):
+            pixels[:16] = _reddened(pixels[:16]) if label == "a" else pixels[:16]
             Image.fromarray(pixels).save(place / "labelled" / label / f"{i}.png")
     return place
+
+
+def _reddened(pixels):
+    """Return pixels that are red and little else."""
+    red = pixels // 8
+    red[..., 0] = 255
+    return red

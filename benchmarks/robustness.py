@@ -8,6 +8,7 @@ disturbed, byte for byte, and what is left on disk has to be whole:
   and the run itself is once more in the end;
 - **studies**: `vtcav run` is killed or interrupted by Ctrl-C at random moments, in turn, and begun
   again; the same command goes on, and Ctrl-C ends with exit code 130 and one line;
+- **commands**: every long command is killed or interrupted at random moments (`interrupted.py`);
 - **scarcity**: `vtcav run` with few descriptors, little address space, small files; it is refused
   in a line, and the same command goes on when there is enough;
 - **shared cache**: four processes learn overlapping concepts at once with one cache that is too
@@ -36,6 +37,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
+from interrupted import commands
 from scarcity import all_tables, begun, pictures, scarcity, study_in
 
 IMAGES, CONCEPTS, SIDE = 800, 5, 32
@@ -362,6 +364,7 @@ def main(wanted=30, seed=0):
             "seed": seed,
             "kills": kills(place, wanted, seed, expected, context),
             "studies": studies(place, max(2, wanted // 3), seed),
+            "commands": commands(place / "commands", random.Random(seed)),
             "scarcity": scarcity(place),
             "shared_cache": shared(place, seed, context),
             "full_disk": full_disk(place, expected, expected_bank),
