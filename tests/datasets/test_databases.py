@@ -89,3 +89,16 @@ def test_a_picture_that_is_gone_is_named(tmp_path):
     subprocess.run([sys.executable, "-c", deletes, str(path)], check=True)
     with pytest.raises(ImageError, match=r"a/1\.png.*no longer has this key"):
         ref.load()
+
+
+@pytest.mark.parametrize("kind", [0, 1, 4])  # of a page: none, a branch, an overflow
+def test_a_damaged_database_ends_another_process(tmp_path, kind):
+    values = {f"{i:03}.png": encoded(PIXELS[i % 6]) for i in range(300)}
+    path = database(tmp_path / "x.lmdb", values, folder=False)
+    data = bytearray(path.read_bytes())
+    for page in range(2 * 4096, len(data), 4096):
+        if data[page + 10] == 2:  # a leaf
+            data[page + 10] = kind
+    path.write_bytes(data)
+    with pytest.raises(DatasetError, match=r"cannot read the database .*x\.lmdb"):
+        from_lmdb(path, label=lambda key: "a")

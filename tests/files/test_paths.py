@@ -22,6 +22,7 @@ NAMES = {
     "half a letter": "\ud800",
     "in a file": "file/x",
     "a link to itself": "loop",
+    "endless pattern": "[" * 100_000,
     "endless table": "x" * 300 + ".csv",
     "endless list": "x" * 300 + ".json",
 }

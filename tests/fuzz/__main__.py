@@ -42,19 +42,15 @@ def main():
     if asked.only is not None:
         return alone(asked.kinds, asked.seed, asked.only)
     names = [name for name in asked.kinds.split(",") if all(map(find_spec, KINDS[name].needs))]
+    names.sort(key=lambda name: KINDS[name].share)  # what takes long begins first
     with ThreadPoolExecutor(asked.processes) as pool:
-        found = pool.map(lambda name: tried(name, asked.seed, share(name, asked.tries)), names)
+        found = pool.map(lambda name: tried(name, asked.seed, asked.tries), names)
         results = dict(zip(names, found, strict=True))
     bad = report(results, asked.seed)
     if asked.output:
         asked.output.parent.mkdir(parents=True, exist_ok=True)
         asked.output.write_text(json.dumps({"seed": asked.seed, "kinds": results}, indent=1) + "\n")
     return bool(bad)
-
-
-def share(name, tries):
-    """Return how many tries of a kind are made."""
-    return max(1, round(KINDS[name].share * tries))
 
 
 def work(name, seed, first, last):

@@ -48,7 +48,7 @@ class Kind(ABC):
     name: str
     """Its name."""
     share = 1.0
-    """How many of the tries asked for are made: fewer where each takes long."""
+    """How many tries the short run makes of it: fewer where each takes long."""
     needs: tuple[str, ...] = ()
     """Modules without which it cannot be tried."""
 

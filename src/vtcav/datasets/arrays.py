@@ -198,7 +198,7 @@ class _Hdf5:
 def _probe(file: Path, images: str, labels: str) -> None:
     """Read a file in a process of its own, which HDF5 may end where it is damaged."""
     if can_run():
-        run_apart(hdf5_probe.__file__, [str(file), images, labels], file)
+        run_apart(hdf5_probe.__file__, [str(file), images, labels], file, "HDF5")
 
 
 class _Archive:

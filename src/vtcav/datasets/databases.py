@@ -9,10 +9,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from vtcav.datasets import lmdb_probe
 from vtcav.datasets.cells import LabelReader
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group
 from vtcav.datasets.shards import label_cell
 from vtcav.errors import DatasetError, ExtraError
+from vtcav.files.apart import can_run, run_apart
 from vtcav.files.paths import is_file, is_folder
 from vtcav.images.references import ImageRef, UnreadableError
 
@@ -68,7 +70,7 @@ def from_lmdb(
 
     A value is a picture if it begins as a file of one does (JPEG, PNG, WebP, TIFF, NPY, DICOM and
     others); other values are passed over. Nothing is unpickled. LMDB maps the file into memory and
-    trusts it: read databases of sources that you trust.
+    trusts it, so a process of its own walks through it first: what ends that one is damaged.
 
     Args:
         database: The file, or the folder with `data.mdb`.
@@ -104,6 +106,7 @@ def _pictures(
     path: Path, label: str | Callable[[str], Any], key: str | None
 ) -> Iterator[tuple[bytes, Any]]:
     """Yield the keys of pictures in order, with their labels."""
+    _probe(path)
     try:
         with _opened(path).begin(buffers=True) as reading:
             for name, value in reading.cursor():
@@ -115,6 +118,23 @@ def _pictures(
     except Exception as error:
         # LMDB raises errors of its own
         raise DatasetError(f"cannot read the database {str(path)!r}: {error}") from error
+
+
+def _probe(path: Path) -> None:
+    """Walk through a database in a process of its own, which a damaged one may end.
+
+    Raises:
+        DatasetError: When it is damaged.
+    """
+    _opened(path)  # says what is no database
+    folder = is_folder(path)
+    file = path / "data.mdb" if folder else path
+    if can_run():
+        kind = "folder" if folder else "file"
+        try:
+            run_apart(lmdb_probe.__file__, [str(path), kind], file, "LMDB")
+        except ValueError as error:
+            raise DatasetError(f"cannot read the database {str(path)!r}: {error}") from error
 
 
 def _label(reading: Any, name: bytes, label: str | Callable[[str], Any], key: str | None) -> Any:

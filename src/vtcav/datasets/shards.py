@@ -7,13 +7,13 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from glob import glob
 from pathlib import Path
 from typing import Any
 
 from vtcav.datasets.cells import LabelReader
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group
 from vtcav.errors import DatasetError
+from vtcav.files.paths import matching
 from vtcav.images.decoding import reason_of
 from vtcav.images.references import ImageRef, UnreadableError
 
@@ -163,7 +163,7 @@ def _files(shards: Sequence[str | Path]) -> list[Path]:
                 for number in range(int(low), int(high) + 1)
             ]
         for text in texts:
-            found = sorted(map(Path, glob(text)))  # noqa: PTH207
+            found = sorted(matching(text))
             if not found:
                 raise DatasetError(f"no shard {text!r}; expected tar files on this machine")
             files += found

@@ -18,13 +18,14 @@ def can_run() -> bool:
     return bool(sys.executable) and not getattr(sys, "frozen", False)
 
 
-def run_apart(program: str, arguments: Sequence[str], source: Path) -> None:
+def run_apart(program: str, arguments: Sequence[str], source: Path, library: str) -> None:
     """Run a program that reads a file, in a process of its own.
 
     Args:
         program: The program's file; it imports nothing of vtcav.
         arguments: What it is told.
         source: The file that it reads, whose size sets its time.
+        library: The name of the library that reads it, for the message.
 
     Raises:
         ValueError: When the program fails, is ended by the file or does not come to an end; the
@@ -35,10 +36,12 @@ def run_apart(program: str, arguments: Sequence[str], source: Path) -> None:
     try:
         code, said = finished(command, seconds)
     except subprocess.TimeoutExpired:
-        raise ValueError("HDF5 does not come to an end with it; the file is damaged") from None
+        raise ValueError(
+            f"{library} does not come to an end with it; the file is damaged"
+        ) from None
     if code:
         lines = said.decode(errors="replace").strip().splitlines()[-1:]
-        raise ValueError(lines[0] if lines and code == 1 else "HDF5 fails: it is damaged")
+        raise ValueError(lines[0] if lines and code == 1 else f"{library} fails: it is damaged")
 
 
 def finished(command: Sequence[str], seconds: float) -> tuple[int, bytes]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from glob import glob
 from pathlib import Path
 
 from vtcav.errors import PathError, check_system
 
 _NOTHING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
+_LONGEST = 4096  # letters of a path that a system takes
 _SHOWN = 200  # letters of a path in a message
 
 
@@ -54,6 +56,24 @@ def is_link(path: str | os.PathLike[str]) -> bool:
         return stat.S_ISLNK(os.lstat(path).st_mode)
     except (OSError, ValueError):
         return False
+
+
+def matching(pattern: str, *, recursive: bool = False) -> list[Path]:
+    """Return what a pattern of file names matches; nothing for one longer than any path.
+
+    Args:
+        pattern: The pattern, as of `glob.glob`.
+        recursive: Whether `**` stands for folders at any depth.
+
+    Example:
+        >>> matching("no such folder/*"), matching("[" * 100_000)
+        ([], [])
+    """
+    if len(pattern) > _LONGEST:
+        return []
+    while recursive and "**/**/" in pattern:  # each would look through all folders again
+        pattern = pattern.replace("**/**/", "**/")
+    return [Path(match) for match in glob(pattern, recursive=recursive)]  # noqa: PTH207
 
 
 def usable(path: str | os.PathLike[str]) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from glob import glob, has_magic
+from glob import has_magic
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vtcav.errors import ImageError, VtcavError
-from vtcav.files.paths import is_file, is_folder, is_link, is_there
+from vtcav.files.paths import is_file, is_folder, is_link, is_there, matching
 from vtcav.images.decoding import reason_of
 from vtcav.images.file_names import hidden, is_parquet, made_by_system
 from vtcav.images.references import ImageRef
@@ -233,12 +233,12 @@ def _refs_of_path(text: str, known: Path | None = None) -> list[ImageRef]:
 
 def _refs_of_glob(pattern: str) -> list[ImageRef]:
     """List the files that a glob matches; where it matches folders alone, the files in these."""
-    paths = [Path(match) for match in glob(pattern, recursive=True)]  # noqa: PTH207
+    paths = matching(pattern, recursive=True)
     asked = Path(pattern).parts
     paths = [p for p in paths if not any(map(made_by_system, set(p.parts).difference(asked)))]
     paths.sort(key=Path.as_posix)
     if not paths:
-        raise ImageError(f"no images: no file or folder matches {pattern!r}")
+        raise ImageError(f"no images: no file or folder matches {pattern[:200]!r}")
     refs: list[ImageRef] = []
     for path in [path for path in paths if not is_folder(path)] or paths:
         if is_folder(path) or is_parquet(path):

@@ -20,6 +20,11 @@ _STUDY = {
     "discover": {"images": "zebra", "k": 3},
     "options": {"steps": 50, "null_cavs": 20, "seed": 0, "limit": 20, "min_examples": 1},
     "peers": ["tcav"],
+    "groups": "(\\d+)",
+    "errors": {"images": "labels.csv", "pictures": 2},
+    "correct": {"concepts": ["striped"], "images": "labels.csv", "when": "present", "rounds": 1},
+    "versus": {"network": "torchvision:resnet34", "margin": 0.01},
+    "diagnostics": {"resamples": 20, "other_negatives": "zebra"},
     "formats": ["csv"],
     "report": True,
     "output": "out",
@@ -43,6 +48,9 @@ class Studies(Kind):
             (folder / name).mkdir(parents=True)
             for i, pixels in enumerate(pictures(2)):
                 Image.fromarray(pixels).save(folder / name / f"{i}.png")
+
+        labels = [f"zebra/{i}.png,{'zebra' if i else 'horse'}" for i in range(2)]
+        (folder / "labels.csv").write_text("\n".join(("image,label", *labels)) + "\n")
 
     def trial(self, random):
         some = random.sample(sorted(_STUDY), random.randrange(4, len(_STUDY)))

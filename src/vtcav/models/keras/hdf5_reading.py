@@ -135,7 +135,7 @@ def _copy_hdf5(source: Path, target: Path, path: Path) -> None:
     """Copy an HDF5 file in a process of its own; `path` is the user's file."""
     most = _most(source)
     if can_run():
-        run_apart(hdf5_copy.__file__, [str(source), str(target), str(most)], source)
+        run_apart(hdf5_copy.__file__, [str(source), str(target), str(most)], source, "HDF5")
     else:
         hdf5_copy.copy(str(source), str(target), most)
 
