@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.datasets import hdf5_probe
+from vtcav.datasets import probes
 from vtcav.datasets.cells import LabelReader
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group, unknown
 from vtcav.errors import DatasetError, ExtraError
@@ -198,7 +198,7 @@ class _Hdf5:
 def _probe(file: Path, images: str, labels: str) -> None:
     """Read a file in a process of its own, which HDF5 may end where it is damaged."""
     if can_run():
-        run_apart(hdf5_probe.__file__, [str(file), images, labels], file, "HDF5")
+        run_apart(probes.__file__, ["hdf5", str(file), images, labels], file, "HDF5")
 
 
 class _Archive:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from vtcav.datasets import lmdb_probe
+from vtcav.datasets import probes
 from vtcav.datasets.cells import LabelReader
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group
 from vtcav.datasets.shards import label_cell
@@ -132,7 +132,7 @@ def _probe(path: Path) -> None:
     if can_run():
         kind = "folder" if folder else "file"
         try:
-            run_apart(lmdb_probe.__file__, [str(path), kind], file, "LMDB")
+            run_apart(probes.__file__, ["lmdb", str(path), kind], file, "LMDB")
         except ValueError as error:
             raise DatasetError(f"cannot read the database {str(path)!r}: {error}") from error
 
