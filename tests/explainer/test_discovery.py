@@ -13,6 +13,8 @@ import vtcav
 from tests.helpers.marked import SIDE, net, scenes
 from tests.helpers.small import pictures, small_explainer, small_model
 from vtcav.errors import CavError, ExplanationError, ExtraError, ImageError
+from vtcav.explainer.discovery import discover as discovering
+from vtcav.explainer.discovery.sampling import NOISE_IMAGES
 from vtcav.method.concept_map import contraharmonic_mean, raw_map
 from vtcav.report.discovery import write_discovery
 
@@ -195,6 +197,21 @@ def test_wrong_uses_are_refused(found, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.decomposition", None)
     with pytest.raises(ExtraError, match=r"pip install 'vtcav\[discover\]'"):
         own.discover(scenes(20)[0])
+
+
+@pytest.mark.parametrize(("kept", "passes"), [(1 << 30, 1), (0, 2)])
+def test_images_pass_at_most_twice(kept, passes, monkeypatch):
+    monkeypatch.setattr(discovering, "KEPT_BYTES", kept)
+    own, seen = explainer(), []
+    plain = own.model.activations
+
+    def counted(x, layers):
+        seen.append(len(x))
+        return plain(x, layers)
+
+    monkeypatch.setattr(own.model, "activations", counted)
+    own.discover(scenes(30)[0], k=2)
+    assert sum(seen) == passes * 30 + NOISE_IMAGES
 
 
 def test_the_network_is_left_as_it_was():
