@@ -265,11 +265,16 @@ def test_hugging_face_what_is_not_there(vit, tmp_path):
         vtcav.load_model(f"hf:{text}", weights="random")
 
 
-@pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json"])
-def test_hugging_face_with_code_of_its_own(vit, file, tmp_path):
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize(
+    "file", ["config.json", "preprocessor_config.json", "tokenizer_config.json"]
+)
+def test_hugging_face_with_code_of_its_own(vit, file, inside, tmp_path):
     folder = shutil.copytree(vit[0], tmp_path / "net")
-    content = json.loads((folder / file).read_text())
-    (folder / file).write_text(json.dumps(content | {"auto_map": {"AutoConfig": "payload.C"}}))
+    content = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
+    code: dict = {"auto_map": {"AutoConfig": "payload.C"}}
+    content |= {"text_config": [code]} if inside else code
+    (folder / file).write_text(json.dumps(content))
     trace = tmp_path / "was_here"
     (folder / "payload.py").write_text(f"open({str(trace)!r}, 'w')\nclass C: ...\n")
     with pytest.raises(ModelError, match=r"Python code of its own.*auto_map.*not run"):

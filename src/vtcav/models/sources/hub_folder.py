@@ -23,8 +23,12 @@ _CONFIG = "config.json"
 _WEIGHTS = ".safetensors", ".bin"
 _COUNTS = re.compile("depth|layers|blocks|stages|groups", re.IGNORECASE)
 _MOST_LAYERS = 2000  # the deepest networks have about 1,000
+_DEEPEST = 9  # objects in objects that are looked at
 _LEAST, _PER_BYTE = 1 << 24, 4  # numbers that a network may have beyond its files, which are packed
-_DESCRIPTIONS = _CONFIG, "preprocessor_config.json", "processor_config.json"
+_DESCRIPTIONS = (
+    *(_CONFIG, "preprocessor_config.json", "processor_config.json"),
+    *("tokenizer_config.json", "video_preprocessor_config.json"),
+)
 
 
 def saved_file(name: str, names: Sequence[str]) -> Path | None:
@@ -66,7 +70,7 @@ def refuse_code(name: str) -> None:
             raise ModelError(f"cannot load hf:{name}: its {_CONFIG} has no 'model_type'")
         if file == _CONFIG:
             _check_counts(name, content)
-        if "auto_map" in content:
+        if _names_code(content):
             raise ModelError(
                 f"hf:{name} comes with Python code of its own ({file} has 'auto_map'), which is "
                 "not run because code from elsewhere could do anything. Read it, build the network "
@@ -79,6 +83,14 @@ def refuse_code(name: str) -> None:
         pickled = [cached] if cached else []
     for path in pickled:
         refuse_torchscript(path)
+
+
+def _names_code(content: Any, depth: int = 0) -> bool:
+    """Whether a description names code of its own, also within."""
+    if depth > _DEEPEST or not isinstance(content, Mapping | list):
+        return False
+    parts = content.values() if isinstance(content, Mapping) else content
+    return "auto_map" in content or any(_names_code(part, depth + 1) for part in parts)
 
 
 def _check_counts(name: str, config: Mapping[str, Any]) -> None:
@@ -96,7 +108,7 @@ def _check_counts(name: str, config: Mapping[str, Any]) -> None:
 
 
 def _counts(config: Any, depth: int = 0) -> Iterator[tuple[str, float]]:
-    for key, value in config.items() if isinstance(config, Mapping) and depth < 9 else ():
+    for key, value in config.items() if isinstance(config, Mapping) and depth < _DEEPEST else ():
         numbers = value if isinstance(value, list) else [value]
         if _COUNTS.search(str(key)):
             yield str(key), sum(abs(n) for n in numbers if isinstance(n, int | float))
