@@ -206,3 +206,24 @@ def test_two_concepts_are_erased_in_turn():
     assert "holds most of the other's, so this does not tell" in in_turn(
         table, ("ruler", "pore"), "animal"
     )
+
+
+def test_a_region_that_holds_a_concept_which_accounts_for_its_effect_cannot_be_told():
+    bolt = USED | {"concept": "bolt", "same_region": "scratch"}
+    scratch = USED | {"concept": "scratch", "drop": 3.0, "share": 0.6, "same_region": ""}
+    first, second = verdicts(pd.DataFrame([bolt, scratch]), "scratched")
+    assert (first.concept, first.kind) == ("scratch", "used")
+    assert second.kind == "cannot be told"
+    assert second.sentence.startswith(
+        "Whether 'scratched' uses 'bolt' cannot be told, because its region holds most of that of "
+        "'scratch', without which alone the score falls by 60 % "
+    )
+    assert "erases 'scratch' as well" not in second.sentence
+    # a small part of the effect, another direction, or each holding the other says nothing
+    for changes in (
+        {"drop": 1.0, "share": 0.2}, {"drop": -3.0, "share": -0.6}, {"same_region": "bolt"},
+        {"q_value": 0.5},
+    ):  # fmt: skip
+        found = verdicts(pd.DataFrame([bolt, scratch | changes]), "scratched")
+        [kind] = [each.kind for each in found if each.concept == "bolt"]
+        assert kind == "used", changes

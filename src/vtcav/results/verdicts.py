@@ -25,6 +25,8 @@ SMALL = 0.05
 SMALL_LOGITS = 0.1
 LARGE = 0.5
 """The share of the picture beyond which more than the concept goes with its region."""
+HALF = 0.5
+"""The share of an effect from which on a concept in the region may account for it."""
 RARE = 0.1
 """The share of images that must show the concept."""
 OFTEN = 0.5
@@ -74,7 +76,8 @@ def verdicts(effects: pd.DataFrame, class_name: str) -> list[Verdict]:
         "Without 'ruler' the score of 'animal' falls by 78 % (70 to 84 "
     """
     effects = of_pictures(effects) if "layer" in effects else effects
-    found = [_verdict(row, class_name) for row in effects.to_dict("records")]
+    rows = {row["concept"]: row for row in effects.to_dict("records")}
+    found = [_verdict(row, class_name, _accounts_for(row, rows)) for row in rows.values()]
     return sorted(found, key=lambda verdict: verdict.rank)
 
 
@@ -167,7 +170,19 @@ def _not_seen(row: dict[Any, Any], concept: str, target: str) -> str:
     )
 
 
-def _verdict(row: dict[Any, Any], class_name: str) -> Verdict:
+def _accounts_for(row: dict[Any, Any], rows: dict[Any, dict[Any, Any]]) -> dict[Any, Any] | None:
+    """Return the concept in a larger region whose erasure alone does half as much or more.
+
+    Where each region holds most of the other, neither accounts for the other.
+    """
+    other = rows.get(row.get("same_region"))
+    if other is None or isnan(other["drop"]) or other.get("same_region") == row["concept"]:
+        return None
+    alike = other["drop"] * row["drop"] > 0 and abs(other["drop"]) >= HALF * abs(row["drop"])
+    return other if alike and _beyond_chance(other) else None
+
+
+def _verdict(row: dict[Any, Any], class_name: str, inside: dict[Any, Any] | None = None) -> Verdict:
     concept, target = repr(clear(row["concept"])), repr(clear(class_name))
     if isnan(row["drop"]):
         return Verdict(row["concept"], "not seen", _not_seen(row, concept, target), None)
@@ -183,6 +198,8 @@ def _verdict(row: dict[Any, Any], class_name: str) -> Verdict:
     more = _same_region(row, concept) + _in_logits(row, target)
     used = abs(size) >= small and _beyond_chance(row)
     doubt = _doubt(row, small) or ("" if used else _seldom_found(row, small))
+    if used and not doubt and inside:
+        doubt, more = _of_a_part(inside), _in_logits(row, target)
     if row["present"] < RARE:
         sentence = f"{concept} is found in {_found(row)} of {target}: too few to say whether its "
         return Verdict(row["concept"], "not seen", f"{sentence}score depends on it.", None)
@@ -231,6 +248,16 @@ def _same_region(row: dict[Any, Any], concept: str) -> str:
     return (
         f" In most images its region holds most of that of {clear(other)!r}, so erasing "
         f"{concept} erases {clear(other)!r} as well."
+    )
+
+
+def _of_a_part(inside: dict[Any, Any]) -> str:
+    """Return why the effect of a region may be that of a concept in it."""
+    verb = "falls" if inside["drop"] > 0 else "rises"
+    return (
+        f"its region holds most of that of {clear(inside['concept'])!r}, without which alone the "
+        f"score {verb} by {_change(inside)}; pairs of pictures with and without it would tell "
+        "(vtcav evaluate --pairs)"
     )
 
 
