@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ImageError,
         LayerError,
         ModelError,
+        PathError,
         SystemLimitError,
         VtcavError,
     )
@@ -50,7 +51,7 @@ _HOMES = {
     for module, names in {
         "diagnostics.result": "Diagnostics",
         "errors": "CavError ConceptError DatasetError ExplanationError ExtraError ImageError"
-        " LayerError ModelError SystemLimitError VtcavError",
+        " LayerError ModelError PathError SystemLimitError VtcavError",
         "explainer.correction.corrected_network": "CorrectedNetwork",
         "explainer.versus.result": "Versus",
         "explainer.versus.versus": "versus",
@@ -124,6 +125,7 @@ __all__ = [
     "LayerError",
     "LocalExplanation",
     "ModelError",
+    "PathError",
     "Preprocess",
     "Ranking",
     "SecondInput",
