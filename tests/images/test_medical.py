@@ -264,3 +264,15 @@ def test_a_patient_is_found_wherever_one_is(tmp_path):
     for file in tmp_path.iterdir():
         with pytest.raises(AssertionError, match="Hieronymus"):
             check_no_patient([file])
+
+
+@pytest.mark.parametrize("tag", [b"\x20\0\x37\0DS", b"\x20\0\x32\0DS", b"\x28\0\x08\0IS"])
+def test_elements_of_an_unknown_kind_are_a_fault_of_their_file(tag, tmp_path):
+    place = {"ImagePositionPatient": [0, 0, 2], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+    for i in range(3):
+        dicom(tmp_path / f"{i}.dcm", np.zeros((8, 8), np.int16), NumberOfFrames=1, **place)
+    damaged = tmp_path / "1.dcm"
+    damaged.write_bytes(damaged.read_bytes().replace(tag, tag[:4] + b"ES"))
+    for read in (datasets.volumes, datasets.slices):
+        with pytest.warns(vtcav.SkippedImageWarning, match=r"1\.dcm"):
+            assert read(tmp_path, hashed=False)

@@ -8,17 +8,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vtcav.errors import ExtraError, ImageError
+from vtcav.errors import ExtraError, ImageError, VtcavError
 from vtcav.images.decoding import INVERTED, VOI, WINDOW
 from vtcav.images.medical.arrays import grey_picture, in_colour
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _PIXELS = (
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "Rows", "Columns"),
@@ -72,6 +76,17 @@ class DicomPlace:
     frames: int
 
 
+def _decoding(function: Callable[P, R]) -> Callable[P, R]:
+    """Tell of any error as `_part` does: pydicom decodes an element when it is first used."""
+
+    @wraps(function)
+    def told(*args: P.args, **kwargs: P.kwargs) -> R:
+        return _part(lambda: function(*args, **kwargs))
+
+    return told
+
+
+@_decoding
 def place_of(file: Path) -> DicomPlace:
     """Return where the slices of a file belong, without its pixels.
 
@@ -105,6 +120,7 @@ def _place(header: Any, file: Path) -> DicomPlace:
     )
 
 
+@_decoding
 def stated_shape(data: bytes) -> tuple[int, ...]:
     """Return height, width, samples and slices that the bytes of a file state, without its pixels.
 
@@ -125,6 +141,7 @@ def stated_shape(data: bytes) -> tuple[int, ...]:
     return tuple(int(header.get(name) or 1) for name in held)
 
 
+@_decoding
 def frame_axes(file: Path) -> NDArray[np.float64] | None:
     """Return where the rows and columns of a slice lie, in DICOM's coordinates [4, 4].
 
@@ -148,6 +165,7 @@ def frame_axes(file: Path) -> NDArray[np.float64] | None:
     return axes
 
 
+@_decoding
 def read_dicom(source: Path | bytes, frame: int | None = None) -> Image.Image:
     """Decode a slice of a DICOM file.
 
@@ -207,16 +225,14 @@ def _read(source: Path | bytes, tags: Sequence[str], *, pixels: bool = True) -> 
     return _part(lambda: package.dcmread(file, **options))
 
 
-def _part(work: Callable[[], Any]) -> Any:
+def _part(work: Callable[[], R]) -> R:
     """Do a part of the decoding; tell of an error no more than its kind.
 
     The messages of pydicom may hold values of the file.
     """
     try:
         return work()
-    except (ImageError, ExtraError):
-        raise
-    except MemoryError:
+    except (VtcavError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001  (damaged files raise anything)
         raise ImageError(
