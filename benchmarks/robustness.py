@@ -350,6 +350,8 @@ def unwritable(folder, kind):
 
 def main(wanted=30, seed=0):
     """Do all of it, print and write beside this file."""
+    # begun in the background it may ignore Ctrl-C, and what it begins would do so, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     context = get_context("forkserver")
     context.set_forkserver_preload(
         ["torch", "vtcav.explainer.visual_tcav", "vtcav.explainer.runs.image_table"]
