@@ -28,3 +28,15 @@ def test_a_saved_correction_of_other_sizes(change, tmp_path):
     manifest.write_text(json.dumps(data, ensure_ascii=False))
     with pytest.raises(vtcav.VtcavError, match=r"channels|correction"):
         CorrectedNetwork.load(made.good, made.model)(torch.zeros(1, 3, 32, 32))
+
+
+def test_a_saved_correction_of_a_layer_that_is_not_there(tmp_path):
+    made = Corrections(tmp_path)
+    manifest = made.good / "correction.json"
+    data = json.loads(manifest.read_text())
+    data["report"]["layer"] = "x" * 300
+    del data["sha256"]
+    data["sha256"] = text_hash(json.dumps(data, ensure_ascii=False, allow_nan=False))
+    manifest.write_text(json.dumps(data, ensure_ascii=False))
+    with pytest.raises(vtcav.VtcavError, match="good"):
+        CorrectedNetwork.load(made.good, made.model)

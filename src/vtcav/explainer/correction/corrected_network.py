@@ -136,6 +136,11 @@ class CorrectedNetwork(nn.Module):
                 f"(fingerprint {expected['fingerprint'][:12]}), got another network, or other "
                 "weights; load that network, or correct this one"
             )
+        if report.layer not in dict(module.named_modules()):
+            raise CavError(
+                f"the correction in {str(folder)!r} is of the layer {report.layer[:200]!r}, which "
+                "the network does not have; it was changed after it was saved"
+            )
         return cls(module, report.layer, removal, report)
 
 
