@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from vtcav.results.verdicts import in_turn, verdicts
+from vtcav.results.verdicts import image_sentences, in_turn, verdicts
 
 NAN = float("nan")
 USED = {
@@ -119,6 +119,33 @@ def test_an_effect_that_may_be_zero_is_not_used(changes):
 def test_zero_has_no_sign():
     found = verdict(**SMALL | {"drop": -0.001, "drop_low": -0.002, "drop_high": 0.001})
     assert "-0" not in found.sentence
+
+
+def test_what_does_not_change_neither_falls_nor_rises():
+    nothing = {"drop": -0.001, "drop_low": -0.002, "drop_high": 0.001, "fill_low": -0.001}
+    nothing |= {"fill_high": 0.001, "placebo_mean": 0.001, "q_value": 0.6}
+    logits = verdict(**nothing, share=NAN, gap=-1.0)
+    assert "the score does not change (0.00 logits) on average over 50 images" in logits.sentence
+    assert "does not change (0 %) on average" in verdict(**nothing, share=-0.0002).sentence
+    between = verdict(**nothing | {"drop_high": 0.11}, share=-0.0002)
+    assert "does not change (0 %, -2 to 0 %) on average" in between.sentence
+    for found in (logits, between):
+        assert "-0.00" not in found.sentence
+        assert "by 0" not in found.sentence
+    one = USED | nothing | {"share": NAN, "class_name": "animal", "p_value": 0.5}
+    one |= {"logit": 1.0, "reference": 2.0}
+    [sentence] = image_sentences(pd.DataFrame([one]))
+    assert sentence.startswith(
+        "Without 'ruler' the score of 'animal' does not change (0.00 logits, whatever the fill) "
+        "in this image"
+    )
+    assert "Chance may explain" not in sentence
+
+
+def test_a_single_image_is_told_in_the_singular():
+    found = verdict(present=0.0, n=1, **SMALL)
+    assert "'ruler' is not found in the only image of 'animal': too few" in found.sentence
+    assert "falls by 78 % (70 to 84 %) in the only image;" in verdict(n=1, present=1.0).sentence
 
 
 @pytest.mark.parametrize(

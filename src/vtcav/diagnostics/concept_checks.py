@@ -68,8 +68,8 @@ def _neighbour(subjects: Sequence[Subject], k: int, found: Entanglement) -> Find
     one = value >= LIMITS.one_direction and low >= LIMITS.neighbour.fine
     text = (
         f"The nearest other direction is that of {subjects[other].concept!r}, cosine "
-        f"{found.raw[k, other]:.2f}; {value:.2f} is to be expected with many images, without the "
-        f"{found.chance[k, other]:.2f} that shared negatives add by chance"
+        f"{found.raw[k, other]:z.2f}; {value:z.2f} is to be expected with many images, without the "
+        f"{found.chance[k, other]:z.2f} that shared negatives add by chance"
     )
     end = "." if level == FINE else ": the larger part of the two is one direction."
     text += _not_apart(subjects[k].concept, subjects[other].concept) if one else end
@@ -126,7 +126,7 @@ def _common_part(subjects: Sequence[Subject], found: Entanglement) -> list[Findi
         return []
     value = float(cosines.mean())
     level = FINE if value < LIMITS.common.fine else LOOK
-    text = f"On average two concepts' directions have a cosine of {value:.2f}"
+    text = f"On average two concepts' directions have a cosine of {value:z.2f}"
     if level == LOOK:
         text += (
             ": much of every direction is common to all examples and absent from the negatives, as "
@@ -192,7 +192,7 @@ def _layer_check(where: tuple[str, str, str], others: NDArray[np.float64], image
     if level == LOOK:
         order, end = "another", ": this layer may see something else in the examples than they do."
     text = f"The other layers put the same {images} images in {order} order "
-    text += f"(rank correlation {value:.2f}){end}"
+    text += f"(rank correlation {value:z.2f}){end}"
     if images < 4:
         return Finding(*where, value, _NAN, _NAN, LOOK, text, "no interval: fewer than 4 images")
     # Bonett and Wright 2000: the standard error of Fisher's z of a rank correlation

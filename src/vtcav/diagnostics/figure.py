@@ -156,7 +156,7 @@ class _Drawing:
         lines = []
         if not cosines.empty:
             nearest = shorten(str(cosines.idxmax()), _NEAR - 0.35)
-            lines.append(f"{nearest} {cosines.max():.2f}")
+            lines.append(f"{nearest} {cosines.max():z.2f}")
         if not math.isnan(own := self.rows[layer, concept, "other concepts"]["value"]):
             lines.append(f"picks own {percent(own)}")
         return lines or ["not tested"]

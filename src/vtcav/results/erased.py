@@ -126,10 +126,13 @@ def change_text(drop: float, share: float) -> str:
     Example:
         >>> change_text(3.9, 0.78), change_text(-0.5, float("nan")), change_text(0.0, 0.0)
         ('-78 %', '+0.50 logits', '0 %')
+        >>> change_text(0.001, float("nan"))
+        '0.00 logits'
     """
     if math.isnan(drop):
         return "–"
     if math.isnan(share):
-        return f"{-drop:+.2f} logits"
+        logits = f"{-drop:+z.2f} logits"
+        return logits.removeprefix("+") if round(drop, 2) == 0 else logits
     percent = round(-100 * share)
     return f"{percent:+d} %" if percent else "0 %"

@@ -92,11 +92,7 @@ def in_turn(effects: pd.DataFrame, concepts: tuple[str, str], class_name: str) -
     rows = {row["concept"]: row for row in effects.to_dict("records") if not isnan(row["drop"])}
     if not rows.keys() >= set(concepts):
         return ""
-    parts = [
-        f"{'falls' if rows[name]['drop'] > 0 else 'rises'} by {_change(rows[name])} without "
-        f"{clear(name)!r}"
-        for name in concepts
-    ]
+    parts = [f"{_change(rows[name])} without {clear(name)!r}" for name in concepts]
     text = f"Erasing each in turn, the score of {clear(class_name)!r} {' and '.join(parts)}."
     held = {frozenset((name, row.get("same_region"))) for name, row in rows.items()}
     if frozenset(concepts) in held:
@@ -147,15 +143,13 @@ def image_sentences(effects: pd.DataFrame, what: str = "") -> list[str]:
 
 def _image_sentence(row: dict[Any, Any], what: str) -> str:
     concept, target = what or repr(clear(row["concept"])), repr(clear(row["class_name"]))
-    verb = "falls" if row["drop"] > 0 else "rises"
-    change = _change_by_fill(row)
-    sentence = f"Without {concept} the score of {target} {verb} by {change} in this image"
+    sentence = f"Without {concept} the score of {target} {_change_by_fill(row)} in this image"
     if isnan(row["p_value"]):
         sentence += "; it was not compared with regions elsewhere."
     else:
         chance = f"(p = {row['p_value']:.2g})"
         sentence += f"; regions of the same size elsewhere: {_chance(row)} {chance}."
-        if row["p_value"] > SIGNIFICANT:
+        if row["p_value"] > SIGNIFICANT and not _is_zero(row):
             sentence += " Chance may explain it."
     if row["area"] > LARGE:
         sentence += f" The region covers {row['area'] * 100:.0f} % of the picture."
@@ -190,10 +184,9 @@ def _verdict(row: dict[Any, Any], class_name: str, inside: dict[Any, Any] | None
     if in_logits := isnan(row["share"]):
         small = SMALL_LOGITS
     chance = _chance(row)
-    verb = "falls" if row["drop"] > 0 else "rises"
     effect = (
-        f"Without {concept} the score of {target} {verb} by {change} on average over "
-        f"{count(int(row['n']), 'image')}; regions of the same size elsewhere: {chance}."
+        f"Without {concept} the score of {target} {change} {_over(row)}; regions of the same size "
+        f"elsewhere: {chance}."
     )
     more = _same_region(row, concept) + _in_logits(row, target)
     used = abs(size) >= small and _beyond_chance(row)
@@ -201,10 +194,10 @@ def _verdict(row: dict[Any, Any], class_name: str, inside: dict[Any, Any] | None
     if used and not doubt and inside:
         doubt, more = _of_a_part(inside), _in_logits(row, target)
     if row["present"] < RARE:
-        sentence = f"{concept} is found in {_found(row)} of {target}: too few to say whether its "
+        sentence = f"{concept} is {_found(row)} of {target}: too few to say whether its "
         return Verdict(row["concept"], "not seen", f"{sentence}score depends on it.", None)
     if used and row["present"] < OFTEN:
-        effect += f" It is found in {_found(row)}."
+        effect += f" It is {_found(row)}."
     if doubt:
         sentence = f"Whether {target} uses {concept} cannot be told, because {doubt}. {effect}"
         sentence += more
@@ -212,18 +205,24 @@ def _verdict(row: dict[Any, Any], class_name: str, inside: dict[Any, Any] | None
     if not used:
         sentence = (
             f"The network sees {concept} but hardly uses it for {target}: without it the score "
-            f"{verb} by {change} on average over {count(int(row['n']), 'image')}; regions of the "
-            f"same size elsewhere: {chance}.{more}"
+            f"{change} {_over(row)}; regions of the same size elsewhere: {chance}.{more}"
         )
         return Verdict(row["concept"], "not used", sentence, size, in_logits)
     against = "" if row["drop"] > 0 else f" It counts against {target}."
     return Verdict(row["concept"], "used", effect + against + more, size, in_logits)
 
 
-def _found(row: dict[Any, Any]) -> str:
+def _found(row: dict[Any, Any], only: str = "") -> str:
     """Return in how many images the concept was found, in words."""
-    found = round(row["present"] * row["n"])
-    return f"{found or 'none'} of {count(int(row['n']), 'image')}"
+    found, n = round(row["present"] * row["n"]), int(row["n"])
+    if n == 1:
+        return f"{'' if found else 'not '}found in the only image"
+    return f"found in {only}{found or 'none'} of {count(n, 'image')}"
+
+
+def _over(row: dict[Any, Any]) -> str:
+    """Return over which images a change was averaged."""
+    return f"on average over {n:,} images" if (n := int(row["n"])) != 1 else "in the only image"
 
 
 def _seldom_found(row: dict[Any, Any], small: float) -> str:
@@ -236,7 +235,7 @@ def _seldom_found(row: dict[Any, Any], small: float) -> str:
     if row["present"] >= OFTEN or largest <= 2 * small * row["present"]:
         return ""
     return (
-        f"it is found in only {_found(row)}, and there it may count; look at what was erased: "
+        f"it is {_found(row, 'only ')}, and there it may count; look at what was erased: "
         "examples more like these images would tell"
     )
 
@@ -253,10 +252,9 @@ def _same_region(row: dict[Any, Any], concept: str) -> str:
 
 def _of_a_part(inside: dict[Any, Any]) -> str:
     """Return why the effect of a region may be that of a concept in it."""
-    verb = "falls" if inside["drop"] > 0 else "rises"
     return (
         f"its region holds most of that of {clear(inside['concept'])!r}, without which alone the "
-        f"score {verb} by {_change(inside)}; pairs of pictures with and without it would tell "
+        f"score {_change(inside)}; pairs of pictures with and without it would tell "
         "(vtcav evaluate --pairs)"
     )
 
@@ -325,17 +323,33 @@ def _ends(row: dict[Any, Any]) -> tuple[float, float]:
 
 
 def _change(row: dict[Any, Any]) -> str:
-    """Return the size of a change with its interval, as a share or in logits."""
+    """Return how the score changes, with its interval, as a share or in logits."""
     size, low, high, unit = _numbers(row)
-    return f"{size} {unit} ({low} to {high}{' %' if unit == '%' else ''})"
+    ends = f"{low} to {high}{' %' if unit == '%' else ''}"
+    if _is_zero(row):
+        return f"does not change ({size} {unit}{'' if low == high else f', {ends}'})"
+    return f"{_verb(row)} by {size} {unit} ({ends})"
 
 
 def _change_by_fill(row: dict[Any, Any]) -> str:
-    """Return the size of a change in one image, with its interval over the ways to fill."""
+    """Return how the score changes in one image, with its interval over the ways to fill."""
     size, low, high, unit = _numbers(row)
+    ends = f"{low} to {high}{' %' if unit == '%' else ''}, depending on the fill"
+    if _is_zero(row):
+        ends = "whatever the fill" if low == high else ends
+        return f"does not change ({size} {unit}, {ends})"
     if low == high:
-        return f"{size} {unit}, whatever the fill,"
-    return f"{size} {unit} ({low} to {high}{' %' if unit == '%' else ''}, depending on the fill)"
+        return f"{_verb(row)} by {size} {unit}, whatever the fill,"
+    return f"{_verb(row)} by {size} {unit} ({ends})"
+
+
+def _verb(row: dict[Any, Any]) -> str:
+    return "falls" if row["drop"] > 0 else "rises"
+
+
+def _is_zero(row: dict[Any, Any]) -> bool:
+    """Whether nothing changes at the precision that is shown."""
+    return float(_numbers(row)[0]) == 0
 
 
 def _numbers(row: dict[Any, Any]) -> tuple[str, str, str, str]:
@@ -344,7 +358,7 @@ def _numbers(row: dict[Any, Any]) -> tuple[str, str, str, str]:
     low, high = sorted(sign * end for end in ends)
     values = abs(row["drop"]), low, high
     if isnan(row["share"]):
-        size, least, most = (f"{x:.2f}" for x in values)
+        size, least, most = (f"{x:z.2f}" for x in values)
         return size, least, most, "logits"
     size, least, most = (_percent(x / _scale(row)) for x in values)
     return size, least, most, "%"
@@ -356,7 +370,7 @@ def _chance(row: dict[Any, Any]) -> str:
         return "not tried"
     change = row["placebo_mean"] if row["drop"] > 0 else -row["placebo_mean"]
     if isnan(row["share"]):
-        return f"{round(change, 2) + 0:.2f} logits"
+        return f"{change:z.2f} logits"
     return f"{_percent(change / _scale(row))} %"
 
 

@@ -71,7 +71,7 @@ def _describe(page: Page, row: Mapping[Any, Any], top: float) -> None:
         f"in {row['prevalence']:.0%} of the images".replace("%", " %"),
     ]
     if row["nearest"]:
-        lines.append(f"nearest: {clear(row['nearest'])} (cosine {row['cosine']:.2f})")
+        lines.append(f"nearest: {clear(row['nearest'])} (cosine {row['cosine']:z.2f})")
     page.text(MARGIN + 0.35, top + LINE_HEIGHT, lines, color=MUTED)
     if not fine:
         below = top + (len(lines) + 1) * LINE_HEIGHT

@@ -108,4 +108,4 @@ class EffectsPanel:
         return row.drop_low * self._scale, row.drop_high * self._scale
 
     def _text(self, x: float) -> str:
-        return f"{round(x) + 0:d}" if self._shares else f"{x:.2f}"
+        return f"{round(x) + 0:d}" if self._shares else f"{x:z.2f}"
