@@ -304,6 +304,10 @@ def test_work_that_fails_is_one_line_and_exit_1(place, capsys, change, message):
         (["layers", "demo", "--preprocess", "{mean: 0}"], "the key 'size' is missing"),
         (["layers", "demo", "--preprocess", "{size: 0}"], "expected size to be a whole number"),
         (["layers", "demo", "--preprocess", "{size"], "cannot read '{size'"),
+        (
+            ["layers", "demo", "--preprocess", "size: 96, mean: 0.5"],
+            "put { } around 'size: 96, mean: 0.5': '{size: 96, mean: 0.5}'",
+        ),
         (["layers", "demo", "--preprocess", "nowhere.yaml"], "cannot read 'nowhere.yaml'"),
     ],
 )

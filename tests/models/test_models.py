@@ -38,8 +38,18 @@ NO_CLASSES = [
 
 @pytest.mark.parametrize("wanted", NO_CLASSES, ids=str)
 def test_what_is_no_class_is_refused(wanted):
-    with pytest.raises(ModelError, match=r"unknown class .*3 class names or an index from 0 to 2"):
+    with pytest.raises(
+        ModelError, match=r"unknown class .*3 class names .* or an index from 0 to 2"
+    ):
         named(*CLASSES).class_index(wanted)
+
+
+def test_an_unknown_class_lists_few_names():
+    expected = r"expected one of 2 class names \('good', 'bad'\) or an index from 0 to 1$"
+    with pytest.raises(ModelError, match=expected):
+        named("good", "bad").class_index("scratched")
+    with pytest.raises(ModelError, match="expected one of 11 class names or an index"):
+        named(*(f"class {i}" for i in range(11))).class_index("scratched")
 
 
 @pytest.mark.parametrize("wanted", [3, -1, "3", np.int64(99), 10**30])

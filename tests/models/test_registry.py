@@ -18,6 +18,7 @@ from tests.helpers.nets import Net
 from tests.helpers.small import pictures, small_net
 from vtcav.errors import ExtraError, ModelError
 from vtcav.models.class_names import read_class_names
+from vtcav.models.settings import LoadSettings
 from vtcav.models.sources.checkpoints import build_with_weights, read_weights
 from vtcav.models.sources.image_processor import preprocess_of
 
@@ -544,6 +545,22 @@ def test_files_that_are_no_class_names(text, why, tmp_path):
         read_class_names(tmp_path / "a.json")
     with pytest.raises(ModelError, match="cannot read class names"):
         read_class_names(tmp_path / "absent.txt")
+
+
+def test_class_names_with_commas(tmp_path, monkeypatch):
+    def names(given):
+        return LoadSettings("demo", class_names=given).names
+
+    monkeypatch.chdir(tmp_path)
+    assert names("good, scratched") == ("good", "scratched")
+    with pytest.raises(ModelError, match="a name is empty in 'good,'; expected a file with a name"):
+        names("good,")
+    with pytest.raises(
+        ModelError, match=r"no such file; class_names takes a file .*, or names with"
+    ):
+        names("good")
+    (tmp_path / "a,b.txt").write_text("cat\ndog\n")
+    assert names("a,b.txt") == ["cat", "dog"]
 
 
 # --- python -------------------------------------------------------------------------------------

@@ -23,6 +23,9 @@ from vtcav.parameters import did_you_mean
 
 __all__ = ["Head", "LayerInfo", "Model", "held", "recomputes"]
 
+_LISTED = 10
+"""The most classes whose names a message lists."""
+
 
 @dataclass(frozen=True)
 class LayerInfo:
@@ -203,8 +206,9 @@ class Model(ABC):
                 )
         index = _whole_number(wanted)
         if index is None:
+            known = f" ({', '.join(map(repr, names))})" if len(names) <= _LISTED else ""
             raise ModelError(
-                f"unknown class {wanted!r}: expected one of {len(names)} class names "
+                f"unknown class {wanted!r}: expected one of {len(names)} class names{known} "
                 f"or an index from 0 to {len(names) - 1}{did_you_mean(wanted, names, 3)}"
             )
         if not 0 <= index < len(names):

@@ -7,6 +7,28 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vtcav.errors import ModelError
+from vtcav.files.paths import is_there, usable
+
+TAKEN = "a file with a name per line or JSON, or names with commas, such as cat,dog"
+"""The forms of class names that are a text, in words."""
+
+
+def given_names(text: str) -> list[str] | None:
+    """Return the class names of a text like "cat,dog"; None where it is the path of a file.
+
+    Example:
+        >>> given_names("cat, dog"), given_names("names.txt")
+        (['cat', 'dog'], None)
+
+    Raises:
+        ModelError: When a name is empty.
+    """
+    if "," not in text or is_there(text):
+        return None
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise ModelError(f"class_names: a name is empty in {text!r}; expected {TAKEN}")
+    return names
 
 
 def read_class_names(path: str | Path) -> list[str]:
@@ -20,7 +42,10 @@ def read_class_names(path: str | Path) -> list[str]:
         ModelError: When there is no such file or it holds no names.
     """
     try:
-        text = Path(path).read_text("utf-8")
+        text = usable(path).read_text("utf-8")
+    except FileNotFoundError as error:
+        message = f"there is no such file; class_names takes {TAKEN}"
+        raise ModelError(f"cannot read class names from {str(path)!r}: {message}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"cannot read class names from {str(path)!r}: {error}") from error
     if Path(path).suffix != ".json":

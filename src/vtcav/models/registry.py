@@ -53,7 +53,8 @@ def load_model(
 
     Args:
         name: As above.
-        class_names: In place of the model's own: a list, or a file with one name per line or JSON.
+        class_names: In place of the model's own: a list, "cat,dog", or a file with one name per
+            line or JSON.
         preprocess: In place of the model's own.
         binary: Whether the network has a single logit.
         device: "auto" takes an accelerator where there is one.

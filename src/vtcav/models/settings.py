@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
 from vtcav.errors import ModelError, VtcavError
-from vtcav.models.class_names import read_class_names
+from vtcav.models.class_names import TAKEN, given_names, read_class_names
 from vtcav.parameters import Constraint, Flag, Settings, Text, Words, parameter, unknown_key
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ Precision: TypeAlias = Literal["bf16", "fp16"]
 
 def _names(value: Any) -> Any:
     """Accept class names, or a file of them."""
+    if isinstance(value, str):
+        value = given_names(value) or value
     return value if isinstance(value, str | os.PathLike) else tuple(value)
 
 
@@ -93,12 +95,24 @@ def _parse_yaml(text: str) -> Any:
     """Return what a text, or the YAML file that it names, holds."""
     import yaml
 
+    path = text.endswith((".yaml", ".yml", ".json"))
     try:
-        if text.endswith((".yaml", ".yml", ".json")):
-            text = Path(text).read_text("utf-8")
-        return yaml.safe_load(text)
+        return yaml.safe_load(Path(text).read_text("utf-8") if path else text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        if not path and _is_mapping(braced := f"{{{text}}}"):
+            raise ModelError(f"put {{ }} around {text!r}: {braced!r}") from error
         raise ModelError(f"cannot read {text!r}: {' '.join(str(error).split())}") from error
+
+
+def _is_mapping(text: str) -> bool:
+    """Whether a text is YAML of a mapping whose values are given."""
+    import yaml
+
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return False
+    return isinstance(found, dict) and None not in found.values()
 
 
 @dataclass(frozen=True)
@@ -108,7 +122,7 @@ class LoadSettings(Settings):
     Attributes:
         name: The network's name, as `vtcav.load_model` takes it.
         weights: None for the pretrained ones, "random", or a file.
-        class_names: A list or a file of names, in place of the network's own.
+        class_names: A list or a file of names, or "cat,dog", in place of the network's own.
         binary: Whether the network has a single logit.
         task: The kind of scores.
         device: Where to compute.
@@ -140,8 +154,8 @@ class LoadSettings(Settings):
     )
     class_names: Sequence[str] | str | Path | None = parameter(
         None,
-        Constraint("a list of class names, or the path of a file of them", _names, metavar="FILE"),
-        "class names, one per line or JSON",
+        Constraint(f"a list of class names, or {TAKEN}", _names, metavar="NAMES"),
+        f"class names: {TAKEN}",
         none="the network's own",
     )
     binary: bool = parameter(False, Flag(), "the network has a single logit")
