@@ -89,6 +89,12 @@ def _expected(text, allowed):
 def cut(page, box, pane=0):
     """Drag a rectangle, in shares of the photo; waits for the numbers."""
     before = page.get_attribute("html", "data-done")
+    drag(page, box, pane)
+    settled(page, before)
+
+
+def drag(page, box, pane=0):
+    """Drag a rectangle, in shares of the photo."""
     area = page.locator(".stage .photo").nth(pane).bounding_box()
     x, y = (lambda s: area["x"] + s * area["width"]), (lambda s: area["y"] + s * area["height"])
     page.mouse.move(x(box[0]), y(box[1]))
@@ -96,7 +102,6 @@ def cut(page, box, pane=0):
     page.mouse.move(x((box[0] + box[2]) / 2), y((box[1] + box[3]) / 2))
     page.mouse.move(x(box[2]), y(box[3]))
     page.mouse.up()
-    settled(page, before)
 
 
 def settled(page, before):
@@ -228,6 +233,54 @@ def test_a_region_is_erased_by_hand(open_page, session):
     page.click("#erased-close")
     assert not page.locator("#erased").is_visible()
     assert page.locator(".stage .patch.erase").count() == 0
+
+
+IN_VIEW = """() => {
+  const { top, bottom } = document.getElementById("erased").getBoundingClientRect();
+  return bottom <= innerHeight + 1 || Math.abs(top) <= 1;
+}"""
+
+
+@pytest.mark.parametrize(("motion", "behavior"), [("reduce", "auto"), ("no-preference", "smooth")])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_answer_of_erasing_comes_into_view(open_page, width, motion, behavior):
+    size = {"width": width, "height": 900}
+    page = open_page(viewport=size, reduced_motion=motion)
+    page.evaluate(
+        """() => {
+          const own = Element.prototype.scrollIntoView;
+          Element.prototype.scrollIntoView = function (how) {
+            document.documentElement.dataset.scrolled = how.behavior;
+            own.call(this, how);
+          };
+        }"""
+    )
+    page.check("input[value=erase]", force=True)
+    drag(page, (0.3, 0.2, 0.6, 0.7))
+    page.wait_for_selector("html[data-erased]", state="attached")
+    page.wait_for_function("document.activeElement.id === 'erased-title'")
+    page.wait_for_function(IN_VIEW)
+    assert page.get_attribute("html", "data-scrolled") == behavior
+    page.click("#erased-close")
+    assert page.evaluate("document.activeElement.className").startswith("stage")
+
+
+def test_all_bars_have_one_scale_with_its_ends(open_page):
+    page = open_page()
+    page.click("#new")
+    page.click("text=example E")
+    cut(page, (0.15, 0.2, 0.4, 0.6))
+    assert "1 example shows an idea and proves nothing" in page.locator("#trust").inner_text()
+    said = page.locator("#bars-scale").inner_text()
+    end = float(re.match(r"All bars run from 0 to ([\d.]+)\. 1 would be the whole", said)[1])
+    axes = page.locator("#bars .axis").all_inner_texts()
+    assert [text.split() for text in axes] == [["0", f"{end:g}"]] * 3
+    values = [float(re.match(r"[\d.]+", text.replace("<", ""))[0]) for text in numbers(page)]
+    assert max(values) <= end
+    widths = page.locator("#bars .strip svg").evaluate_all(
+        "all => all.map((svg) => Number(svg.querySelector('.fill')?.getAttribute('width') ?? 0))"
+    )
+    assert widths == pytest.approx([312 * x / end for x in values], abs=1)
 
 
 def test_a_concept_says_how_far_the_score_falls_without_it(open_page):

@@ -104,6 +104,15 @@ const say = async (ids, ask) => {
   }
 };
 
+// The answer may lie below the fold. Whoever types meanwhile keeps the focus.
+const showErased = async () => {
+  await Promise.all(all("#erased-said img").map((image) => image.decode().catch(() => {})));
+  if (find("erased").hidden || document.activeElement.closest("input[type=text], select, dialog")) return;
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  find("erased").scrollIntoView({ behavior: still ? "auto" : "smooth", block: "nearest" });
+  find("erased-title").focus({ preventScroll: true });
+};
+
 let erasing = null;
 let erasures = 0;
 const eraseRegion = async ({ picture, box }) => {
@@ -126,6 +135,7 @@ const eraseRegion = async ({ picture, box }) => {
     notice(error.message);
   }
   refresh();
+  await showErased();
 };
 
 const take = (ids, answer, picture, judged) => {
@@ -387,6 +397,7 @@ const listen = () => {
     erasures += 1;
     state.erased = null;
     refresh();
+    find("stages").querySelector(".stage")?.focus();
   });
   find("help").addEventListener("click", () => intro(find("intro").hidden));
   find("intro-close").addEventListener("click", () => { intro(false); keep("vtcav-explorer-seen", "yes"); find("help").focus(); });

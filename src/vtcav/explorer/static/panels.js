@@ -159,8 +159,18 @@ const commonNotes = ({ rows }) => (rows.length ? notesOf(rows[0]).filter((note) 
 
 const fewness = ({ examples: n }) => {
   if (n >= 30) return "";
-  if (n < 5) return `${count(n, "example")} ${n === 1 ? "shows" : "show"} an idea and prove nothing: another choice may look quite different. vtcav reports on five at least; 30 or more are usual.`;
+  if (n < 5) return `${count(n, "example")} ${n === 1 ? "shows an idea and proves" : "show an idea and prove"} nothing: another choice may look quite different. vtcav reports on five at least; 30 or more are usual.`;
   return `${n} examples are few: 30 or more, from many photos, are usual before claiming anything.`;
+};
+
+// The end of the scale of all bars: 1, 2 or 5 times a power of ten. It only grows, so that a bar means the same
+// on every photo, unless a later value is larger.
+let limit = 0.1;
+const scaleFor = (most) => {
+  const ten = 10 ** Math.floor(Math.log10(most));
+  const round = Number(([1, 2, 5].find((step) => step * ten >= most * 0.9999) ?? 10) * ten).toPrecision(1);
+  limit = Math.max(limit, Number(round));
+  return limit;
 };
 
 export const paintBars = (takeOut) => {
@@ -173,8 +183,10 @@ export const paintBars = (takeOut) => {
     return;
   }
   const look = state.looks.get(state.picture);
-  const most = Math.max(1e-3, ...found.flatMap(([, f]) => f.rows.flatMap((r) => [r.attribution, r.cav_high ?? 0, r.null_mean ?? 0])));
-  find("bars").replaceChildren(...classes().map((t) => {
+  const end = scaleFor(Math.max(1e-3, ...found.flatMap(([, f]) => f.rows.flatMap((r) => [r.attribution, r.cav_high ?? 0, r.null_mean ?? 0]))));
+  const scale = make("p", `All bars run from 0 to ${end}. 1 would be the whole increase of the best class’s score.`, "muted");
+  scale.id = "bars-scale";
+  find("bars").replaceChildren(scale, ...classes().map((t) => {
     const box = make("div", "", "class");
     const head = make("div", "", "row");
     const name = state.about.classes[t];
@@ -182,12 +194,12 @@ export const paintBars = (takeOut) => {
     const title = make("h3", name);
     if (guess) title.append(make("span", ` probability ${value(guess.probability)}`, "muted"));
     head.append(title, button("×", `Remove the class ${name}`, () => takeOut(t), "remove-class"));
-    box.append(head, ...found.map(([shown, f]) => strip(shown, f, t, most, found.length > 1)));
+    box.append(head, ...found.map(([shown, f]) => strip(shown, f, t, end, found.length > 1)));
     return box;
   }));
 };
 
-const strip = (c, f, t, most, several) => {
+const strip = (c, f, t, end, several) => {
   const line = make("div", "", "strip");
   const row = f.rows.find((r) => r.class_index === t);
   line.append(make("span", several ? c.name : ""));
@@ -199,8 +211,8 @@ const strip = (c, f, t, most, several) => {
   const stands = tested && row.q_value <= 0.05 && row.attribution > 0;
   const verdict = !f.judged ? "… comparing" : !f.separated ? "✕ not separated" : !tested ? "□ not tested" : stands ? "◆ beyond random images" : "○ not beyond random images";
   line.append(make("span", `${value(row.attribution)} ${verdict}`, "number"));
-  const x = (v) => 4 + 312 * Math.min(Math.max(v / most, 0), 1);
-  const svg = drawn("svg", { viewBox: "0 0 320 16", role: "img", "aria-label": `${c.name} for ${row.class_name}: ${value(row.attribution)}, ${verdict.slice(2)}` });
+  const x = (v) => 4 + 312 * Math.min(Math.max(v / end, 0), 1);
+  const svg = drawn("svg", { viewBox: "0 0 320 16", role: "img", "aria-label": `${c.name} for ${row.class_name}: ${value(row.attribution)} on a scale from 0 to ${end}, ${verdict.slice(2)}` });
   svg.append(drawn("rect", { class: "track", x: 4, y: 2.5, width: 312, height: 11 }));
   if (row.attribution > 0) svg.append(drawn("rect", { class: stands ? "fill" : "fill no", x: 4, y: 3.5, width: Math.max(x(row.attribution) - 4, 1), height: 9 }));
   if (row.null_mean !== null) svg.append(drawn("path", { class: "random", d: `M${x(row.null_mean)} 1v14` }));
@@ -210,7 +222,10 @@ const strip = (c, f, t, most, several) => {
   if (row.cav_low !== null && row.cav_high !== null) about.push(`with other examples about ${value(row.cav_low)} to ${value(row.cav_high)}`);
   if (row.rough !== null && Math.abs(row.rough - row.attribution) > 0.0005) about.push(`half the integration steps give ${value(row.rough)}`);
   if (f.judged) about.push(...notesOf(row).filter((note) => !commonNotes(f).includes(note)));
-  line.append(svg);
+  const axis = make("span", "", "axis");
+  axis.setAttribute("aria-hidden", "true");
+  axis.append(make("span", "0"), make("span", String(end)));
+  line.append(svg, axis);
   const text = about.join("; ");
   line.append(make("span", text ? `${text[0].toUpperCase()}${text.slice(1)}.` : "", "more"));
   return line;
