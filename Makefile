@@ -33,7 +33,7 @@ $(BIN)/python:
 $(VENV)/demo.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) --upgrade pip
 	$(PIP) torch
-	$(PIP) --editable ".[demo]"
+	$(PIP) --editable ".[demo,explore]"
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/demo.stamp

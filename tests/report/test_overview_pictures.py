@@ -18,7 +18,7 @@ from vtcav.results.verdicts import Verdict
 def test_it_is_where_the_score_moves_furthest_as_the_verdict_says(size, image, caption):
     verdict = Verdict("ruler", "used", "Without 'ruler' ...", size)
     images = tuple((name, "-1 %", "data:,", "data:,") for name in ("most.png", "least.png"))
-    shown = Overview([verdict], ErasedPart(verdict, images), [], [], [], [], [], [])
+    shown = Overview([], [verdict], ErasedPart(verdict, images), [], [], [], [], [], [])
     page = environment().get_template("overview.html.jinja").render(overview=shown, limits=[])
     figure = page[page.index("<figure") : page.index("</figure>")]
     assert image in figure

@@ -5,6 +5,9 @@ import pytest
 
 from vtcav.results.verdicts import image_sentences, in_turn, verdicts
 
+
+from vtcav.results.verdicts import in_turn, misclassified, verdicts
+
 NAN = float("nan")
 USED = {
     "concept": "ruler",
@@ -254,3 +257,18 @@ def test_a_region_that_holds_a_concept_which_accounts_for_its_effect_cannot_be_t
         found = verdicts(pd.DataFrame([bolt, scratch | changes]), "scratched")
         [kind] = [each.kind for each in found if each.concept == "bolt"]
         assert kind == "used", changes
+
+
+def test_a_verdict_takes_five_images():
+    assert verdict(n=5).kind == "used"
+    for n, what in ((4, "4 images cannot"), (1, "1 image cannot")):
+        found = verdict(n=n)
+        assert found.kind == "cannot be told"
+        assert f"because {what} stand for a class; 5 or more would." in found.sentence
+
+
+def test_many_images_of_another_predicted_class_are_said_first():
+    assert misclassified("a", 40, 9) == ""
+    text = misclassified("a", 40, 40)
+    assert text.startswith("The network predicts 40 of the 40 images of 'a' as another class.")
+    assert "check the preprocessing" in text

@@ -343,7 +343,10 @@ def test_init_then_run(place, capsys, monkeypatch):
     assert "Egyptian cat: concept attributions over 3 images" in said
     verdicts = vtcav.GlobalExplanation.load("other/classes/Egyptian cat").verdicts()
     lines = [f"{verdict.kind}: {verdict.sentence}" for verdict in verdicts]
-    assert said.startswith("\n".join(lines))  # the answer comes first
+    assert said.startswith(
+        "The network predicts 3 of the 3 images of 'Egyptian cat' as another class."
+    )
+    assert said.partition("\n")[2].startswith("\n".join(lines))  # the answer comes first
     assert re.search(r"not significant \(q > 0\.05\): \d values?: .*of 20 random direct", said)
     assert f"Written to {place / 'other'}" in said
     assert not (place / "results").exists()

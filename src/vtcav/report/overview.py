@@ -13,7 +13,7 @@ from vtcav.report.images import ImagePart
 from vtcav.report.rows import AttributionRow
 from vtcav.report.trust import NOT_DIAGNOSED, Trust
 from vtcav.results.provenance import Provenance
-from vtcav.results.verdicts import Verdict
+from vtcav.results.verdicts import Verdict, misclassified
 from vtcav.results.words import (
     NOT_SEPARATED,
     NOT_TESTED,
@@ -53,6 +53,7 @@ class Overview:
     """The first part of the report.
 
     Attributes:
+        cautions: Classes of which many images are predicted as another.
         verdicts: What erasing the concepts says about each class, those that are used first.
         strongest: Pictures of the first of them, if it says that a concept is used.
         not_apart: Concepts that a layer does not tell apart, and what erasing each in turn says.
@@ -63,6 +64,7 @@ class Overview:
         warnings: Skipped images, and results that do not belong together.
     """
 
+    cautions: list[str]
     verdicts: list[Verdict]
     strongest: ErasedPart | None
     not_apart: list[str]
@@ -106,6 +108,7 @@ def overview(
     pictures = {id(each.verdict): each for part in parts for each in part.erased}
     first = ranked[0] if ranked and ranked[0].kind == "used" else None
     return Overview(
+        cautions=list(_misclassified(parts)),
         verdicts=ranked,
         strongest=pictures.get(id(first)),
         not_apart=list(_not_apart(parts, trust)),
@@ -236,11 +239,17 @@ def _samples(parts: Sequence[ClassPart]) -> Iterator[str]:
         name, images = clear(part.name), count(part.used, "image")
         if part.used < _FEW:
             yield f"“{name}” has only {images}: its interval for other images is wide, or missing."
-        if part.otherwise:
+        if part.otherwise and not misclassified(part.name, part.used, part.otherwise):
             yield (
                 f"Of the {images} of “{name}”, the network predicts {part.otherwise} as another "
                 "class."
             )
+
+
+def _misclassified(parts: Sequence[ClassPart]) -> Iterator[str]:
+    for part in parts:
+        if text := misclassified(part.name, part.used, part.otherwise):
+            yield text
 
 
 def _skipped(parts: Sequence[ClassPart], provenances: Sequence[Provenance]) -> Iterator[str]:

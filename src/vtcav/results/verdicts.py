@@ -27,6 +27,10 @@ LARGE = 0.5
 """The share of the picture beyond which more than the concept goes with its region."""
 HALF = 0.5
 """The share of an effect from which on a concept in the region may account for it."""
+MISCLASSIFIED = 0.25
+"""The share of images predicted as another class from which on it is said before the verdicts."""
+FEWEST = 5
+"""The images that a verdict takes at least."""
 RARE = 0.1
 """The share of images that must show the concept."""
 OFTEN = 0.5
@@ -79,6 +83,30 @@ def verdicts(effects: pd.DataFrame, class_name: str) -> list[Verdict]:
     rows = {row["concept"]: row for row in effects.to_dict("records")}
     found = [_verdict(row, class_name, _accounts_for(row, rows)) for row in rows.values()]
     return sorted(found, key=lambda verdict: verdict.rank)
+
+
+def misclassified(class_name: str, images: int, otherwise: int) -> str:
+    """Return a sentence on the images that are predicted as another class; empty for few.
+
+    Args:
+        class_name: The class.
+        images: The number of its images.
+        otherwise: How many of them the network predicts as another class.
+
+    Example:
+        >>> misclassified("scratched", 120, 55)[:72]
+        "The network predicts 55 of the 120 images of 'scratched' as another clas"
+        >>> misclassified("scratched", 120, 20)
+        ''
+    """
+    if otherwise < MISCLASSIFIED * images:
+        return ""
+    name, whole = repr(clear(class_name)), count(images, "image")
+    return (
+        f"The network predicts {otherwise} of the {whole} of {name} as another class. Unless you "
+        "expect that, check the preprocessing (size, mean, std) and that the folder holds this "
+        "class alone: the verdicts are about these images."
+    )
 
 
 def in_turn(effects: pd.DataFrame, concepts: tuple[str, str], class_name: str) -> str:
@@ -270,6 +298,8 @@ def _doubt(row: dict[Any, Any], small: float) -> str:
     """Return why an effect does not support a verdict; empty where it does."""
     scale = _scale(row)
     low, high = _ends(row)
+    if row["n"] < FEWEST:
+        return f"{count(int(row['n']), 'image')} cannot stand for a class; {FEWEST} or more would"
     if row["area"] > LARGE:
         area = f"{row['area'] * 100:.0f} %"
         return (

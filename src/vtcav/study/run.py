@@ -32,6 +32,7 @@ from vtcav.results.discovery.discovery import Discovery
 from vtcav.results.error_analysis import ErrorAnalysis
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.limits import LimitOutcome, outcomes
+from vtcav.results.verdicts import misclassified
 from vtcav.study.checkpoints import Steps, content, identity, listed
 from vtcav.study.junit import junit_xml
 from vtcav.study.prepare import Prepared, prepare
@@ -131,7 +132,12 @@ class _Run:
             for glob in classes.values()
             for verdict in glob.verdicts()
         ]
-        self._write(study_table(classes, images, diagnostics), limits, said)
+        cautions = [
+            text
+            for glob in classes.values()
+            if (text := misclassified(glob.class_name, glob.used, glob.predicted_otherwise))
+        ]
+        self._write(study_table(classes, images, diagnostics), limits, said, cautions)
         if self.study.report:
             from vtcav.report import write_report
 
@@ -404,6 +410,7 @@ class _Run:
         table: pd.DataFrame,
         limits: Sequence[LimitOutcome],
         verdicts: Sequence[Mapping[str, Any]],
+        cautions: Sequence[str],
     ) -> None:
         """Write the summary table, the study as it was carried out, and its provenance."""
         study = self.study.resolved(self.explainer.layers)
@@ -425,6 +432,7 @@ class _Run:
                 },
                 "skipped": [asdict(skip) for skip in self.prepared.skipped],
                 "cavs_sha256": file_hash(self.folder / "cavs.safetensors"),
+                "cautions": list(cautions),
                 "verdicts": list(verdicts),
                 "summary": records(table),
                 "limits": records(pd.DataFrame(limit.to_dict() for limit in limits)),

@@ -63,7 +63,10 @@ def _print(glob: GlobalExplanation) -> None:
     """Print the verdicts and the summary."""
     from vtcav.results.effect_tables import of_pictures
     from vtcav.results.reading import best_first, read_first
+    from vtcav.results.verdicts import misclassified
 
+    if caution := misclassified(glob.class_name, glob.used, glob.predicted_otherwise):
+        print_line(caution)
     for verdict in glob.verdicts():
         print_line(f"{verdict.kind}: {verdict.sentence}")
     effects = glob.class_effects()

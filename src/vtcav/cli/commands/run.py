@@ -56,6 +56,8 @@ def run(arguments: Arguments) -> int:
     table = pd.DataFrame(found["summary"])
     null_cavs = Provenance.read(found["provenance"]).null_cavs
     if not arguments.json:
+        for caution in found.get("cautions", []):  # none in older folders
+            print_line(caution)
         for verdict in found["verdicts"]:
             print_line(f"{verdict['kind']}: {verdict['sentence']}")
         for name, rows in table[table["kind"] == "class"].groupby("name", sort=False):
