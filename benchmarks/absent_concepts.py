@@ -219,7 +219,11 @@ def main():
     table = pd.DataFrame(rows)
     absent, seen = table["shown"] == 0, table["found"].notna()
     used = table["verdict"] == "used"
-    print(f"{len(table[used & absent])} of {len(table[absent & seen])} absent concepts called used")
+    alone = ~table["sentence"].str.contains("what is taken for")
+    print(
+        f"{len(table[absent & seen])} absent concepts are seen, {len(table[used & absent])} called"
+    )
+    print(f"used, {len(table[used & absent & alone])} of these by themselves")
     print(f"first of its network: {table[table['place'] == 1]['concept'].value_counts().to_dict()}")
     least = table[seen]["found in own"]
     print(f"found in own examples: mean {least.mean():.2f}, below half {int((least < 0.5).sum())}")

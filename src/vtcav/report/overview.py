@@ -121,10 +121,10 @@ def overview(
 
 
 _LIMITS = (
-    "A finding says that this network's score for the class rises with something that the "
+    "An attribution says that this network's score for the class rises with something that the "
     "concept's examples have in common and their negatives lack. Only a look at the examples and "
-    "the maps can tell whether that is what the concept's name says. A finding does not prove a "
-    "cause."
+    "the maps can tell whether that is what the concept's name says. An attribution does not prove "
+    "a cause; the effects of erasing are measured."
 )
 
 

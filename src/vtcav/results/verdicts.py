@@ -35,6 +35,10 @@ RARE = 0.1
 """The share of images that must show the concept."""
 OFTEN = 0.5
 """The share of images below which a sentence says in how many the concept was found."""
+_ONE_REGION = (
+    " In most images the region of either holds most of the other's: look at what was erased to "
+    "see which of the two it is."
+)
 _ORDER: tuple[VerdictKind, ...] = ("used", "cannot be told", "not used", "not seen")
 
 
@@ -81,7 +85,7 @@ def verdicts(effects: pd.DataFrame, class_name: str) -> list[Verdict]:
     """
     effects = of_pictures(effects) if "layer" in effects else effects
     rows = {row["concept"]: row for row in effects.to_dict("records")}
-    found = [_verdict(row, class_name, _accounts_for(row, rows)) for row in rows.values()]
+    found = [_verdict(row, class_name, _held(row, rows)) for row in rows.values()]
     return sorted(found, key=lambda verdict: verdict.rank)
 
 
@@ -192,19 +196,19 @@ def _not_seen(row: dict[Any, Any], concept: str, target: str) -> str:
     )
 
 
-def _accounts_for(row: dict[Any, Any], rows: dict[Any, dict[Any, Any]]) -> dict[Any, Any] | None:
-    """Return the concept in a larger region whose erasure alone does half as much or more.
-
-    Where each region holds most of the other, neither accounts for the other.
-    """
+def _held(row: dict[Any, Any], rows: dict[Any, dict[Any, Any]]) -> dict[Any, Any] | None:
+    """Return the concept that is erased as well in most images, if its effect was measured."""
     other = rows.get(row.get("same_region"))
-    if other is None or isnan(other["drop"]) or other.get("same_region") == row["concept"]:
-        return None
+    return None if other is None or isnan(other["drop"]) else other
+
+
+def _accounts_for(other: dict[Any, Any], row: dict[Any, Any]) -> bool:
+    """Return whether erasing a concept in the region alone does half as much or more."""
     alike = other["drop"] * row["drop"] > 0 and abs(other["drop"]) >= HALF * abs(row["drop"])
-    return other if alike and _beyond_chance(other) else None
+    return alike and _beyond_chance(other)
 
 
-def _verdict(row: dict[Any, Any], class_name: str, inside: dict[Any, Any] | None = None) -> Verdict:
+def _verdict(row: dict[Any, Any], class_name: str, other: dict[Any, Any] | None = None) -> Verdict:
     concept, target = repr(clear(row["concept"])), repr(clear(class_name))
     if isnan(row["drop"]):
         return Verdict(row["concept"], "not seen", _not_seen(row, concept, target), None)
@@ -212,15 +216,18 @@ def _verdict(row: dict[Any, Any], class_name: str, inside: dict[Any, Any] | None
     if in_logits := isnan(row["share"]):
         small = SMALL_LOGITS
     chance = _chance(row)
+    both, what = False, concept
+    if other is not None and other.get("same_region") == row["concept"]:
+        both, what = True, f"what is taken for {concept} and for {clear(other['concept'])!r}"
     effect = (
-        f"Without {concept} the score of {target} {change} {_over(row)}; regions of the same size "
+        f"Without {what} the score of {target} {change} {_over(row)}; regions of the same size "
         f"elsewhere: {chance}."
     )
-    more = _same_region(row, concept) + _in_logits(row, target)
+    more = (_ONE_REGION if both else _same_region(row, concept)) + _in_logits(row, target)
     used = abs(size) >= small and _beyond_chance(row)
     doubt = _doubt(row, small) or ("" if used else _seldom_found(row, small))
-    if used and not doubt and inside:
-        doubt, more = _of_a_part(inside), _in_logits(row, target)
+    if used and not doubt and other and not both and _accounts_for(other, row):
+        doubt, more = _of_a_part(other), _in_logits(row, target)
     if row["present"] < RARE:
         sentence = f"{concept} is {_found(row)} of {target}: too few to say whether its "
         return Verdict(row["concept"], "not seen", f"{sentence}score depends on it.", None)
