@@ -3,10 +3,7 @@
 import pandas as pd
 import pytest
 
-from vtcav.results.verdicts import image_sentences, in_turn, verdicts
-
-
-from vtcav.results.verdicts import in_turn, misclassified, verdicts
+from vtcav.results.verdicts import image_sentences, in_turn, misclassified, verdicts
 
 NAN = float("nan")
 USED = {
