@@ -420,7 +420,7 @@ def test_a_bank_without_evidence_is_refused():
         diagnose(replace(bank, sets=()))
     with pytest.raises(CavError, match="at least 20 resamples, got 3"):
         diagnose(bank, resamples=3)
-    with pytest.raises(CavError, match="no activations at 'a'"):
+    with pytest.raises(CavError, match="no activations at layer 'a'"):
         diagnose(bank, other_negatives=made_set("o", {"b": cloud(5)}))
 
 

@@ -295,7 +295,7 @@ def test_the_table_of_attributions_has_means_and_intervals(compared):
     assert table.loc[("all", "3", "red"), "n"] == 19
     assert not table.loc[("all", "3", "blue"), "corrected"]
     said = [text for text in compared.report.findings() if text.startswith("Attribution of 'red'")]
-    assert "0.001 before and <0.001 after at 3 (6 images, 0 left out)" in said[0]
+    assert "0.001 before and <0.001 after at layer '3' (6 images, 0 left out)" in said[0]
 
 
 def test_attributions_are_saved_only_where_they_were_asked_for(
@@ -378,7 +378,7 @@ def test_a_figure_of_many_classes_keeps_those_that_change_most(fixed):
 
 def test_figures(fixed, explainer, compared):
     texts = [text.get_text() for text in compared.report.plot().axes[0].texts]
-    assert "“red” at 3 (n = 6)" in texts
+    assert "“red” at layer 3 (n = 6)" in texts
     texts = [text.get_text() for text in fixed.report.plot().axes[0].texts]
     assert any(text.startswith("“red”, taken out (n =") for text in texts)
     assert any(text.startswith("“red” in a, taken out (n =") for text in texts)
@@ -462,7 +462,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     command += ["--layers", "1", "--concepts", "concepts", "--negatives", "random", "--anyway"]
     assert main([*command, "--quiet", "--rounds", "1", "--attributions", "-o", "out"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "'red' taken out at 1, where it is present, in 1 round." in said
+    assert "'red' taken out at layer '1', where it is present, in 1 round." in said
     assert "Effect of 'red'" in said
     assert "Attribution to the true class" in said
     fixed = vtcav.CorrectedNetwork.load("out", red_or_blue())

@@ -213,7 +213,7 @@ def test_wrong_directions(directions, layer, error, match):
 
 def test_what_directions_do_not_go_with():
     both = small_explainer()
-    with pytest.raises(CavError, match="'bright', 'cold' are learned at 1, 3"):
+    with pytest.raises(CavError, match="'bright', 'cold' are learned at layers '1' and '3'"):
         both.fit_directions({"a": V}, "3", images=pictures(8), negatives=negatives())
     other = vtcav.VisualTCAV(small_model(), ["3"], variant="filter")
     with pytest.raises(CavError, match="expected variant='paper'"):

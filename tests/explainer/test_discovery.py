@@ -313,7 +313,7 @@ def shown_most(result, tmp_path):
     loaded = vtcav.Discovery.load(tmp_path).most_uncovered()
     np.testing.assert_array_equal(loaded[0].picture, shown[0].picture)
     page = write_discovery(result, tmp_path / "page.html").read_text("utf-8")
-    assert f"Uncovered attribution to {shown[0].class_name} at 1" in page
+    assert f"Uncovered attribution to {shown[0].class_name} at layer 1" in page
 
 
 def test_coverage_with_one_concept_is_its_concept_attribution(found, tmp_path):

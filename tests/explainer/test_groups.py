@@ -120,7 +120,7 @@ def test_the_figure_says_how_many_of_many_groups_it_shows(grouped, monkeypatch):
     texts = [text.get_text() for each in axes for text in each.texts]
     assert "3 groups, of which 2 are shown: the largest and the smallest" in texts
     means = grouped.by_group().query("layer == '3' and concept == 'red'")["mean"]
-    (panel,) = [each for each in axes if each.get_label() == "red attribution at 3"]
+    (panel,) = [each for each in axes if each.get_label() == "red attribution at layer 3"]
     upright = [float(line.get_xdata()[0]) for line in panel.lines[:2]]
     assert upright == pytest.approx([0.0, means.mean()])
 

@@ -77,7 +77,7 @@ def test_the_layers_together_are_ranked_unless_one_is_named(explainer):
     np.testing.assert_allclose(first.concept_map, M, atol=1e-6)
     assert first.concept_map.shape == (16, 16)
     assert {explainer.rank(IMAGES[:2], "red", layer).layer for layer in ("1", "3")} == {"1", "3"}
-    with pytest.raises(CavError, match="learned at '1', '3', not at '9'"):
+    with pytest.raises(CavError, match="learned at layers '1' and '3', not at '9'"):
         explainer.rank(IMAGES[:2], "red", "9")
     with pytest.raises(CavError, match="got 'green'"):
         explainer.rank(IMAGES[:2], "green", "1")

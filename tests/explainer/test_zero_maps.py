@@ -103,17 +103,17 @@ def test_it_comes_first_in_every_order(explainer, tmp_path):
         keys = list(dict.fromkeys(zip(first["layer"], first["concept"], strict=True)))
         assert keys == [("1", "cold"), ("3", "bright"), ("1", "bright"), ("3", "cold")]
         sentence = read_first(found.best_layers, found.layers)
-        assert sentence.startswith("Read first: 'cold' at 1; 'bright' at 3. ")
+        assert sentence.startswith("Read first: 'cold' at layer '1'; 'bright' at layer '3'. ")
         texts = " ".join(text.get_text() for text in found.plot().findobj(Text))
-        assert "Read first: 'cold' at 1" in " ".join(texts.split())
+        assert "Read first: 'cold' at layer '1'" in " ".join(texts.split())
         assert "Read first:" in found._repr_html_()
         found.save(tmp_path)
         assert type(found).load(tmp_path).best_layers == bank.best_layers
     assert read_first({"cold": "1"}, ["1"]) == ""
     many = {f"{i}": "1" for i in range(6)}
-    assert read_first(many, ["1", "3"]).startswith("Read first: all concepts at 1. ")
+    assert read_first(many, ["1", "3"]).startswith("Read first: all concepts at layer '1'. ")
     odd = read_first({**many, "cold": "3"}, ["1", "3"])
-    assert odd.startswith("Read first: 6 of 7 concepts at 1; 'cold' at 3. ")
+    assert odd.startswith("Read first: 6 of 7 concepts at layer '1'; 'cold' at layer '3'. ")
     page = build_report([], [found], title="Study")
     assert "Read first:" in page
     assert page.count('<span class="muted">read first</span>') == 2

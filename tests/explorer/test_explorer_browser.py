@@ -562,7 +562,7 @@ def test_found_concepts_are_named_merged_and_thrown_away(found_page):
     page.focus("#find")
     page.keyboard.press("Enter")
     page.wait_for_selector("#tiles .tile")
-    page.get_by_text("4 things found at 1 in 32 photos").wait_for()
+    page.get_by_text("4 things found at layer 1 in 32 photos").wait_for()
     assert tile(page, 1).locator("img").count() == 5
     # a name is needed, and is asked for where it is missing
     tile(page, 1).get_by_role("button", name="Name thing 1").click()

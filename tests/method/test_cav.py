@@ -128,7 +128,9 @@ def test_another_network_is_refused_before_its_layers_are_looked_for(path):
 
 
 def test_a_layer_that_was_not_learned_is_refused_with_both_named(explainer, path):
-    with pytest.raises(vtcav.CavError, match=r"learned at '1', '3', not at '0'; fit again"):
+    with pytest.raises(
+        vtcav.CavError, match=r"learned at layers '1' and '3', not at '0'; fit again"
+    ):
         vtcav.VisualTCAV(explainer.model, ["0", "3"], cavs=vtcav.CavBank.load(path))
 
 

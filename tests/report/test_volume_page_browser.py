@@ -100,14 +100,14 @@ def test_a_notebook_shows_slices_without_scripts(opened, local):
     k = slice_between(strongest_slice(M), len(M), 12)
     caption = page.locator("form figcaption").all_inner_texts()
     assert caption[0] == "the volume"
-    chosen = viewers.nth(caption.index("bright at 4"))
+    chosen = viewers.nth(caption.index("bright at layer 4"))
     name = f"slice {k} of 0 to 11"
     playwright.expect(chosen.locator("img:visible")).to_have_attribute(
-        "alt", f"bright at 4, {name}"
+        "alt", f"bright at layer 4, {name}"
     )
     chosen.locator("input:checked").focus()
     page.keyboard.press("ArrowRight")
     playwright.expect(chosen.locator("img:visible")).to_have_attribute(
-        "alt", f"bright at 4, slice {k + 1} of 0 to 11"
+        "alt", f"bright at layer 4, slice {k + 1} of 0 to 11"
     )
     assert last.locator("input").count() == 12

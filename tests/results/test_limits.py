@@ -145,7 +145,8 @@ def test_images_that_do_not_raise_the_class_do_not_hide_the_others():
 
 def test_sentences():
     assert outcome(ConceptLimit(max_attribution=0.05)).sentence == (
-        "the attribution of 'tag' to 'zebra' breaks the limit of 0.05: 0.300 (0.200 to 0.350) at a"
+        "the attribution of 'tag' to 'zebra' breaks the limit of 0.05: 0.300 (0.200 to 0.350) at "
+        "layer 'a'"
     )
     assert outcome(ConceptLimit(max_share=0.6)).sentence == (
         "what erasing 'tag' changes of the score of 'zebra' keeps to the limit of 60 %: 50 % "

@@ -44,6 +44,7 @@ from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.bank.layer_cavs import LayerCavs
 from vtcav.results.image_set import ImageSetRecord
 from vtcav.results.provenance import Provenance, versions
+from vtcav.results.words import named_layers
 
 
 def diagnose(
@@ -115,7 +116,7 @@ def _check(bank: CavBank, other: ImageSetRecord | None, resamples: int) -> None:
     missing = [layer for layer in bank.layers if other is not None and layer not in other.gap]
     if missing:
         raise CavError(
-            f"the other negatives have no activations at {', '.join(map(repr, missing))}; pass "
+            f"the other negatives have no activations at {named_layers(missing)}; pass "
             "them through the network at the bank's layers"
         )
 

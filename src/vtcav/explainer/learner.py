@@ -40,6 +40,7 @@ from vtcav.models.settings import Precision
 from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.image_set import ImageSetRecord
 from vtcav.results.provenance import Provenance
+from vtcav.results.words import named_layers
 
 if TYPE_CHECKING:
     from vtcav.diagnostics.result import Diagnostics
@@ -403,10 +404,11 @@ class ConceptLearner:
         self.check_cavs()
         if list(self.cavs.layers) != list(layers):
             raise CavError(
-                f"the concepts {', '.join(map(repr, kept))} are learned at {', '.join(self.layers)}"
-                f", and the new directions are at {', '.join(layers)}: a bank has all of its "
-                "concepts at the same layers. Give a vector for each of these layers, "
-                "{NAME: {LAYER: v, ...}}, or begin with a new vtcav.VisualTCAV"
+                f"the concepts {', '.join(map(repr, kept))} are learned at "
+                f"{named_layers(self.layers)}, and the new directions are at "
+                f"{named_layers(layers)}: a bank has all of its concepts at the same layers. "
+                "Give a vector for each of these layers, {NAME: {LAYER: v, ...}}, or begin with a "
+                "new vtcav.VisualTCAV"
             )
         return self.cavs.of_concepts(kept)
 

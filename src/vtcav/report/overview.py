@@ -22,6 +22,7 @@ from vtcav.results.words import (
     count,
     interval,
     listed,
+    named_layers,
     short_names,
     value,
 )
@@ -156,11 +157,11 @@ def _image_findings(images: Sequence[ImagePart]) -> list[Statement]:
     statements = []
     for (name, concept), n in times.most_common(_MOST):
         rows = [row for _, row in by_pair[name, concept]]
-        layers = list(dict.fromkeys(clear(row["layer"]) for row in rows))
+        layers = list(dict.fromkeys(row["layer"] for row in rows))
         first = max(rows, key=lambda row: _GRAVITY.index(row.level))
         text = (
             f"In {n} of {count(explained[clear(name)], 'image')} explained for “{clear(name)}”, "
-            f"“{clear(concept)}” counts for it, at {listed(layers)}."
+            f"“{clear(concept)}” counts for it, at {named_layers(layers)}."
         )
         certainty = "each image is tested on its own; q ≤ 0.05 over all its values"
         statements.append(Statement(text, certainty, first.level, first.reason))
@@ -184,11 +185,10 @@ def _not_apart(parts: Sequence[ClassPart], trust: Trust) -> Iterator[str]:
     """Yield what is known about each pair of concepts that a layer does not tell apart."""
     for pair, layers in trust.not_apart().items():
         first, second = map(clear, pair)
-        where = listed(list(map(clear, layers)))
         measured = [part.not_apart[pair] for part in parts if part.not_apart.get(pair)]
         yield " ".join(
             [
-                f"“{first}” and “{second}” are one direction at {where}: "
+                f"“{first}” and “{second}” are one direction at {named_layers(layers)}: "
                 "the network does not tell them apart there, and one may stand for the other.",
                 *(measured or ["Erasing each in turn would tell which one counts."]),
             ]
@@ -289,7 +289,7 @@ def _not_separated(rows: Sequence[AttributionRow]) -> list[str]:
         (row["concept"], row["layer"]) for row in rows if row.verdict == NOT_SEPARATED
     )
     return [
-        f"“{clear(concept)}” is not separated from its negatives at {clear(layer)} (e+ ≤ e-): its "
-        "maps and attributions there are 0 and mean nothing."
+        f"“{clear(concept)}” is not separated from its negatives at {named_layers([layer])} "
+        "(e+ ≤ e-): its maps and attributions there are 0 and mean nothing."
         for concept, layer in pairs
     ]

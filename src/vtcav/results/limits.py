@@ -11,7 +11,7 @@ from vtcav.method.erasure.joined_map import SEEN
 from vtcav.parameters import Constraint, Flag, Settings, Text, parameter
 from vtcav.results.effect_tables import of_pictures
 from vtcav.results.verdicts import RARE
-from vtcav.results.words import SIGNIFICANT, count, value
+from vtcav.results.words import SIGNIFICANT, count, named_layers, value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,7 +110,7 @@ class LimitOutcome:
         if self.quantity == "share":
             number, most = _percent, f"{100 * self.most:g} %"
             what = f"what erasing {self.concept!r} changes of the score of {self.class_name!r}"
-        where = f" at {self.layer}" * bool(self.layer)
+        where = f" at {named_layers([self.layer])}" if self.layer else ""
         limit = f"the limit of {most}"
         span = f" ({number(self.low)} to {number(self.high)})" * (not math.isnan(self.low))
         shown = "" if math.isnan(self.found) else f": {number(self.found)}{span}{where}"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from vtcav.results.words import clear, listed
+from vtcav.results.words import clear, listed, named_layers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,12 +51,13 @@ def read_first(best: Mapping[str, str], layers: Sequence[str]) -> str:
     Example:
         >>> text = read_first({"letter": "late", "pore": "late"}, ["early", "late"])
         >>> text.partition(".")[0]
-        "Read first: 'letter' and 'pore' at late"
+        "Read first: 'letter' and 'pore' at layer 'late'"
     """
     if len(layers) < 2 or not best:
         return ""
     parts = [
-        f"{_named([name for name, at in best.items() if at == layer], len(best))} at {clear(layer)}"
+        f"{_named([name for name, at in best.items() if at == layer], len(best))} at "
+        f"{named_layers([layer])}"
         for layer in layers
         if layer in best.values()
     ]

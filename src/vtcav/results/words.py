@@ -204,6 +204,16 @@ def listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
+def named_layers(layers: Sequence[str]) -> str:
+    """Return layers as a sentence names them, for a bare "5" reads like a number.
+
+    Example:
+        >>> named_layers(["5"]), named_layers(["5", "8"])
+        ("layer '5'", "layers '5' and '8'")
+    """
+    return f"layer{'s' * (len(layers) != 1)} {listed([repr(clear(layer)) for layer in layers])}"
+
+
 def short_names(names: Sequence[str]) -> list[str]:
     """Return the shortest ends of paths that are distinct, without what tells whose disk it was.
 

@@ -122,7 +122,7 @@ def _most(table: pd.DataFrame, what: str) -> tuple[list[dict[Any, Any]], str]:
 
 
 def _at_layer(row: dict[Any, Any]) -> str:
-    return f"“{row['concept']}” at {row['layer']} (n = {row['n']})"
+    return f"“{row['concept']}” at layer {row['layer']} (n = {row['n']})"
 
 
 def _of_class(row: dict[Any, Any]) -> str:

@@ -24,7 +24,7 @@ from vtcav.images.references import Skipped
 from vtcav.results.effect_tables import GROUP
 from vtcav.results.provenance import Provenance
 from vtcav.results.tables.shapes import json_text
-from vtcav.results.words import count, value
+from vtcav.results.words import count, named_layers, value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +111,8 @@ class CorrectionReport:
         """What is taken out where, in words."""
         names = ", ".join(map(repr, self.concepts))
         where = "everywhere" if self.when == "always" else "where it is present"
-        return f"{names} taken out at {self.layer}, {where}, in {count(len(self.seen), 'round')}"
+        rounds = count(len(self.seen), "round")
+        return f"{names} taken out at {named_layers([self.layer])}, {where}, in {rounds}"
 
     @property
     def images(self) -> pd.DataFrame:
@@ -392,7 +393,8 @@ def _of_attributions(report: CorrectionReport) -> Iterator[str]:
             yield f"{what}: none at any layer, before or after{why * bool(out)}."
             continue
         found = (
-            f"{value(row['before'])} before and {value(row['after'])} after at {row['layer']} "
+            f"{value(row['before'])} before and {value(row['after'])} after at "
+            f"{named_layers([row['layer']])} "
             f"({count(row['n'], 'image')}, {row['unraised']} left out)"
             for row in rows.iloc[sorted({0, len(rows) - 1})].to_dict("records")
         )

@@ -16,6 +16,7 @@ from vtcav.explainer.settings import FitSettings
 from vtcav.images.concepts import Concept, gather
 from vtcav.images.listing import ImageSource
 from vtcav.models.base import Model
+from vtcav.results.words import named_layers
 
 GIVEN = "given"
 """The origin of directions about which nothing else was said."""
@@ -48,10 +49,10 @@ def given_directions(
     first, *others = by_layer
     for name in others:
         if by_layer[name].keys() != by_layer[first].keys():
+            one, two = (named_layers(list(by_layer[each])) for each in (first, name))
             raise CavError(
                 f"expected directions of all concepts at the same layers, got {first!r} at "
-                f"{', '.join(by_layer[first])} and {name!r} at {', '.join(by_layer[name])}; give "
-                "each concept a vector for each layer"
+                f"{one} and {name!r} at {two}; give each concept a vector for each layer"
             )
     channels = {info.name: info.shape[0] for info in model.check_layers(list(by_layer[first]))}
     return {

@@ -26,7 +26,15 @@ from vtcav.files.schema import Column, Saved, checked, checked_table
 from vtcav.images.input_box import Shares
 from vtcav.results.provenance import Provenance
 from vtcav.results.tables.shapes import json_text, printable
-from vtcav.results.words import SIGNIFICANT, clear, count, equal_or_less, interval, value
+from vtcav.results.words import (
+    SIGNIFICANT,
+    clear,
+    count,
+    equal_or_less,
+    interval,
+    named_layers,
+    value,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -249,9 +257,8 @@ class _Saved(Saved):
 def _sentences(table: pd.DataFrame) -> Iterator[str]:
     for row in table[table["q_value"] <= SIGNIFICANT].to_dict("records"):
         more = "more" if row["difference"] > 0 else "less"
-        what = f"attribution at {row['layer_a']}"
-        if row["layer_a"] != row["layer_b"]:
-            what += f" and {row['layer_b']}"
+        layers = list(dict.fromkeys((row["layer_a"], row["layer_b"])))
+        what = f"attribution at {named_layers(layers)}"
         if row["quantity"] != ATTRIBUTION:
             what = "share of the logit that erasing takes"
         yield (

@@ -222,11 +222,11 @@ export const paintFound = () => {
   const enough = length >= fewest;
   find("find").disabled = !enough || Boolean(looking);
   const again = finding() ? "Find again" : "Find";
-  find("find").textContent = `${again} what ${state.layer} sees in these ${count(length, "photo")}`;
+  find("find").textContent = `${again} what layer ${state.layer} sees in these ${count(length, "photo")}`;
   find("find-few").hidden = enough;
   find("find-few").textContent = `Add ${count(fewest - length, "more photo")}: a few dozen are better.`;
   const others = [...state.found.keys()].filter((layer) => layer !== state.layer);
-  find("find-others").replaceChildren(...others.map((layer) => button(`Found at ${layer}`, "", () => acts.layer(layer))));
+  find("find-others").replaceChildren(...others.map((layer) => button(`Found at layer ${layer}`, "", () => acts.layer(layer))));
   const tiles = finding()?.tiles ?? [];
   // what is being typed stays
   const typed = new Map(all("#tiles input").map((input) => [input.closest("li").id, input.value]));
@@ -272,7 +272,7 @@ const discover = async () => {
     const answer = await asking;
     state.found.set(answer.layer, answer);
     const fine = answer.tiles.filter((t) => t.level === "fine").length;
-    said(`${count(answer.tiles.length, "thing")} found at ${answer.layer} in ${count(answer.photos, "photo")}, ${fine} of them without a flag, in ${((performance.now() - begun) / 1000).toFixed(0)} s.`);
+    said(`${count(answer.tiles.length, "thing")} found at layer ${answer.layer} in ${count(answer.photos, "photo")}, ${fine} of them without a flag, in ${((performance.now() - begun) / 1000).toFixed(0)} s.`);
   } catch (error) {
     said(error.name === "AbortError" ? "Stopped: nothing was changed." : "");
     if (error.name === "AbortError" || error.answer?.superseded) return;
@@ -404,7 +404,7 @@ const paintRanking = () => {
   find("ranked-trouble").textContent = (fits && order.trouble) || "";
   const parts = [];
   if (!c || (c.id !== undefined && !c.examples.length)) parts.push("Name a thing above, or cut an example: then the photos stand here, those that show it most first.");
-  else if (shown.length) parts.push(`${count(shown.length, "photo")} by the peak of the map at ${order.layer}.`);
+  else if (shown.length) parts.push(`${count(shown.length, "photo")} by the peak of the map at layer ${order.layer}.`);
   for (const [number, cosine] of (fits && order.agreement) || []) {
     if (cosine < 0.9995) parts.push(`After your marks the direction has a cosine of ${cosine.toFixed(2)} with that of thing ${number} as it was found.`);
   }

@@ -96,13 +96,13 @@ const paintPane = (p, id) => {
   p.noMap.hidden = Boolean(p.found) || state.tool === "erase" || !(empty || (fits && !found.separated));
   p.noMap.textContent = empty ? "No examples yet: cut one out" : "No map: this layer does not separate the examples from the counter-examples";
   p.stage.setAttribute("aria-label", `The photo ${info.name}. ${p.found
-    ? `Map of ${c.name} at ${state.layer}: ${found.height} rows by ${found.width} columns, largest value ${value(Math.max(...found.values))}.`
+    ? `Map of ${c.name} at layer ${state.layer}: ${found.height} rows by ${found.width} columns, largest value ${value(Math.max(...found.values))}.`
     : "No map."} Arrow keys move over it.`);
   const elsewhere = fits && found.separated && apart && !asInput ? " (the map is shown with “Look”, on the network’s input)" : "";
   const largest = p.found ? `, largest M = ${value(Math.max(...found.values))}` : "";
   p.caption.textContent = c ? `${c.name}${largest}${elsewhere}` : "";
   if (p.found) paintMap(p);
-  else if (fits && !found.separated) p.caption.textContent = `${c.name}: not separated at ${state.layer}`;
+  else if (fits && !found.separated) p.caption.textContent = `${c.name}: not separated at layer ${state.layer}`;
   point(p, p.cell);
 };
 

@@ -229,7 +229,7 @@
     const [layer, concept] = [data.layers[l], data.concepts[k]];
     const most = data.largest[l][k];
     const inVolume = data.slices ? `slice ${state.slice} of 0 to ${data.slices - 1}, ` : "";
-    find("overlay").setAttribute("aria-label", `Map of ${concept} at ${layer}: ${inVolume}${h} rows by ${w} columns, largest M ${most}`);
+    find("overlay").setAttribute("aria-label", `Map of ${concept} at layer ${layer}: ${inVolume}${h} rows by ${w} columns, largest M ${most}`);
     find("overlay").querySelector("img").alt = "";
     find("map-caption").textContent = separated
       ? `Where ${layer} sees “${concept}”: ${data.slices ? `${d} × ` : ""}${h} × ${w} cells, largest M = ${most}.${
@@ -255,7 +255,7 @@
     const { data } = state;
     const top = Math.max(1e-3, ...data.rows.flatMap((row) => [row[3] ?? 0, row[6] ?? 0]));
     const x = (value) => 8 + 304 * Math.min(Math.max(value / top, 0), 1);
-    find("bars-title").textContent = `How much “${concept}” at ${layer} counts for each class`;
+    find("bars-title").textContent = `How much “${concept}” at layer ${layer} counts for each class`;
     find("bars").replaceChildren(...rows.map((row) => {
       const [, , c, value, text, low, high, range, random, q, verdict, level, note, reached] = row;
       const item = make("li");

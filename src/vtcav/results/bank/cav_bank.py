@@ -26,6 +26,7 @@ from vtcav.results.bank.check import faults
 from vtcav.results.bank.header import BankData
 from vtcav.results.bank.layer_cavs import LayerCavs, Resampling, TextAlignment
 from vtcav.results.image_set import ConceptRecord, ImageSetRecord
+from vtcav.results.words import named_layers
 
 _PLAIN = "fingerprint", "described", "versions", "settings"  # fields that are JSON data
 
@@ -194,9 +195,10 @@ class CavBank:
         """
         missing = [layer for layer in layers if layer not in self.layers]
         if missing:
+            known = named_layers(list(self.layers))
             raise CavError(
-                f"the CAVs were learned at {_names(self.layers)}, not at {_names(missing)}; "
-                "fit again with these layers, or choose among those"
+                f"the CAVs were learned at {known}, not at {_names(missing)}; fit again with "
+                "these layers, or choose among those"
             )
         return replace(
             self,

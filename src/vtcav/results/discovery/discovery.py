@@ -233,8 +233,9 @@ class Discovery:
                 return found.copy()
         images = ", ".join(map(repr, self._coverage.get("image", pd.Series()).unique()[:5]))
         raise ExplanationError(
-            f"there is no map of what is uncovered of {image!r} at {layer!r}; call attributed with "
-            f"an explainer that has concepts at this layer (there are {images or 'none'})"
+            f"there is no map of what is uncovered of {image!r} at layer {layer!r}; call "
+            f"attributed with an explainer that has concepts at this layer "
+            f"(there are {images or 'none'})"
         )
 
     def most_uncovered(self) -> list[UncoveredImage]:

@@ -78,7 +78,7 @@ def _of_test(means: pd.DataFrame, test: dict[Any, Any]) -> tuple[dict[Any, Any],
 def _draw(page: Page, test: dict[Any, Any], rows: pd.DataFrame, top: float) -> None:
     """Draw a concept at a layer: a row for each group."""
     sure = test["q_value"] <= SIGNIFICANT
-    layer = test["layer"] if test["layer"] == TOGETHER else f"attribution at {test['layer']}"
+    layer = test["layer"] if test["layer"] == TOGETHER else f"attribution at layer {test['layer']}"
     said = f"q {equal_or_less(test['q_value'])}" if test["q_value"] == test["q_value"] else "–"
     head = shorten(f"“{test['concept']}”, {layer}", _NAMES + _BARS)
     page.text(MARGIN, top, head, weight="bold" if sure else "normal")

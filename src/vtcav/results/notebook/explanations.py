@@ -97,7 +97,7 @@ def _largest_maps(
     chosen = set(largest.sort_values(ascending=False, kind="stable").index[:most])
     for layer, concept in product(explanation.layers, explanation.concepts):
         if (layer, concept) in chosen:
-            yield (layer, concept), f"{concept} at {layer}"
+            yield (layer, concept), f"{concept} at layer {layer}"
 
 
 def _erased(explanation: ExplainedImage) -> list[Figure]:
@@ -195,7 +195,7 @@ def local_text(explanation: ExplainedImage) -> str:
         f"{_size(explanation)}, {count(classes, 'class', 'classes')}"
     )
     for top in _largest(table, "attribution"):
-        text += f"; most: {top.concept} for {top.class_name} at {top.layer} "
+        text += f"; most: {top.concept} for {top.class_name} at layer {top.layer!r} "
         text += value(top.attribution)
     return f"{text})"
 
