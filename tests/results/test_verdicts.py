@@ -82,6 +82,8 @@ def test_a_small_effect_of_a_concept_that_is_seldom_found_cannot_be_told():
 
 
 def test_what_is_used_and_seldom_found_says_in_how_many_images():
+    assert "It is found in 40 of 50 images." in verdict(present=0.8).sentence
+    assert "It is found" not in verdict(present=0.9).sentence
     found = verdict(present=0.4)
     assert found.kind == "used"
     assert found.sentence.endswith("elsewhere: 3 %. It is found in 20 of 50 images.")

@@ -34,6 +34,8 @@ FEWEST = 5
 RARE = 0.1
 """The share of images that must show the concept."""
 OFTEN = 0.5
+"""The share of images below which a mean over all may hide an effect in few."""
+NEARLY_ALL = 0.9
 """The share of images below which a sentence says in how many the concept was found."""
 _ONE_REGION = (
     " In most images the region of either holds most of the other's: look at what was erased to "
@@ -231,7 +233,7 @@ def _verdict(row: dict[Any, Any], class_name: str, other: dict[Any, Any] | None 
     if row["present"] < RARE:
         sentence = f"{concept} is {_found(row)} of {target}: too few to say whether its "
         return Verdict(row["concept"], "not seen", f"{sentence}score depends on it.", None)
-    if used and row["present"] < OFTEN:
+    if used and row["present"] < NEARLY_ALL:
         effect += f" It is {_found(row)}."
     if doubt:
         sentence = f"Whether {target} uses {concept} cannot be told, because {doubt}. {effect}"
