@@ -17,8 +17,9 @@ import vtcav
 from tests.helpers.small import concepts, negatives, pictures, small_explainer, small_model
 from vtcav.files.atomic import replace_files
 from vtcav.files.manifest import write_table
+from vtcav.results.effect_tables import TOGETHER, effect_table, read_effects
 from vtcav.results.figures import page as plotting
-from vtcav.results.rows import Row
+from vtcav.results.rows import EffectRow, Row
 from vtcav.results.tables.shapes import read_attributions
 
 IMAGES = pictures(6, seed=11)
@@ -439,3 +440,22 @@ def test_plot_returns_a_figure(local, glob):
     assert isinstance(local.plot(smooth=True), Figure)
     assert isinstance(glob.plot(), Figure)
     plt.close("all")
+
+
+def test_effects_that_do_not_fit_each_other_are_refused(tmp_path):
+    """A share of an unknown score, or a concept without a row, would end in figures only."""
+    ones = dict.fromkeys(EffectRow._fields, 1.0) | {"layer": TOGETHER, "class_index": 0}
+    ones |= {"image": "a.png", "class_name": "a", "same_region": "", "placebos": 0, "note": ""}
+    table = effect_table([EffectRow(**ones | {"concept": name}) for name in ("bright", "dark")])
+    names = {"layer": ("1",), "concept": ("bright", "dark")}
+
+    def read(changed):
+        write_table(tmp_path / "effects", changed)
+        return read_effects(tmp_path, "effects", names)
+
+    assert len(read(table)) == 2
+    for column, message in (("reference", "wherever share has"), ("logit", "wherever drop has")):
+        with pytest.raises(ValueError, match=message):
+            read(table.assign(**{column: [1.0, float("nan")]}))
+    with pytest.raises(ValueError, match="found none of 'dark'"):
+        read(table[:1])

@@ -18,7 +18,7 @@ from vtcav.method.erasure.effect import mean_test
 from vtcav.method.significance import q_values, student_interval
 from vtcav.results.rows import EffectRow
 from vtcav.results.saved import COLUMNS
-from vtcav.results.words import counted_notes
+from vtcav.results.words import counted_notes, listed
 
 TOGETHER = "layers together"
 """The layer of an effect whose region comes from the maps of several layers."""
@@ -26,6 +26,8 @@ _COLUMNS = EffectRow._fields
 _ABOUT = "image", "layer", "concept", "class_index", "class_name", "share", "q_value"
 NEEDED = tuple(name for name in _COLUMNS if name not in _ABOUT)
 """The columns of effects that those of a class take."""
+_OF_NUMBERS = {"drop": ["logit", "without"], "share": ["drop", "logit", "reference"]}
+"""The columns that have a number wherever another one has."""
 GROUP = "group"
 """The column that images of a group have in common."""
 _SUMMARY = ["drop", "drop_low", "drop_high", "share", "share_low", "share_high"]
@@ -65,7 +67,13 @@ def read_effects(
     table = read_table(stem)
     if "same_region" not in table:  # older files
         table = table.assign(reference_std=math.nan, same_region="")
-    return checked_effects(table, name, names)
+    effects = checked_effects(table, name, names)
+    found = set(of_pictures(effects)["concept"])
+    if missing := [
+        each for each in (names or {}).get("concept", ()) if found and each not in found
+    ]:
+        raise ValueError(f"{name}: expected a row for each concept, found none of {missing[0]!r}")
+    return effects
 
 
 def checked_effects(
@@ -84,7 +92,17 @@ def checked_effects(
     known = dict(names or {})
     if "layer" in known:
         known["layer"] = (*known["layer"], TOGETHER)
-    return checked_table(table, name, {column: COLUMNS[column] for column in _COLUMNS}, known)
+    table = checked_table(table, name, {column: COLUMNS[column] for column in _COLUMNS}, known)
+    # a change is that of a score, and a share is that of its distance from the negatives'
+    for column, needed in (
+        ("drop", ["logit", "without"]),
+        ("share", ["drop", "logit", "reference"]),
+    ):
+        if table.loc[table[column].notna(), needed].isna().to_numpy().any():
+            raise ValueError(
+                f"{name}: expected numbers in {listed(needed)} wherever {column} has one"
+            )
+    return table
 
 
 def class_effects(
