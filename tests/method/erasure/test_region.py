@@ -161,6 +161,15 @@ def test_nothing_is_lost_that_no_other_concept_explains():
     assert H[0, 1].all()
 
 
+def test_a_fit_that_does_not_converge_explains_nothing(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("Maximum number of iterations reached.")
+
+    monkeypatch.setattr("vtcav.method.erasure.rivals.nnls", fail)
+    H = found(responses(1.0, 0.5), [[0.9, 0.4], [3.6, 1.0]])
+    assert H[1, :4, :4].all()
+
+
 def test_a_concept_that_the_others_examples_may_show_is_kept():
     answers = [[0.9, 0.8], [3.6, 1.0]]  # stripes, and zebras
     assert found(responses(1.0, 0.8), answers)[1, :4, :4].all()

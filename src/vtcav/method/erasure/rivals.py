@@ -150,10 +150,13 @@ class _Layer:
             return float(M[k])
         chosen = [k, *np.flatnonzero(others)]
         patterns, above = self.patterns[np.ix_(chosen, chosen)], (r - self.rest)[chosen]
-        (_, alone), (_, without) = nnls(patterns[:1].T, above), nnls(patterns[1:].T, above)
+        try:
+            (_, alone), (_, without) = nnls(patterns[:1].T, above), nnls(patterns[1:].T, above)
+            amounts, _ = nnls(patterns.T, above)
+        except RuntimeError:  # the fit does not converge: what is not known explains nothing
+            return float(M[k])
         if alone <= without:
             return float(M[k])
-        amounts, _ = nnls(patterns.T, above)
         return float(np.clip(amounts[0] * patterns[0, 0] + self.rest[k], 0, M[k]))
 
     def takes(
