@@ -355,6 +355,7 @@ def test_init_then_run(place, capsys, monkeypatch):
     data = json.loads(capsys.readouterr().out)
     assert data["summary"] == json.loads((place / "other" / "summary.json").read_text())
     assert [one["sentence"] for one in data["verdicts"]] == [v.sentence for v in verdicts]
+    assert [text[:51] for text in data["cautions"]] == [said[:51]]
     assert data["output"] == str(place / "other")
     assert data["report"] is None
 

@@ -73,6 +73,7 @@ def matching(pattern: str, *, recursive: bool = False) -> list[Path]:
         return []
     while recursive and "**/**/" in pattern:  # each would look through all folders again
         pattern = pattern.replace("**/**/", "**/")
+    # Path.glob takes no absolute pattern
     return [Path(match) for match in glob(pattern, recursive=recursive)]  # noqa: PTH207
 
 

@@ -68,11 +68,11 @@ def read_effects(
     if "same_region" not in table:  # older files
         table = table.assign(reference_std=math.nan, same_region="")
     effects = checked_effects(table, name, names)
-    found = set(of_pictures(effects)["concept"])
-    if missing := [
-        each for each in (names or {}).get("concept", ()) if found and each not in found
-    ]:
-        raise ValueError(f"{name}: expected a row for each concept, found none of {missing[0]!r}")
+    if found := set(of_pictures(effects)["concept"]):
+        for concept in (names or {}).get("concept", ()):
+            if concept not in found:
+                wanted = f"a row for each concept, found none of {concept!r}"
+                raise ValueError(f"{name}: expected {wanted}")
     return effects
 
 
@@ -94,10 +94,7 @@ def checked_effects(
         known["layer"] = (*known["layer"], TOGETHER)
     table = checked_table(table, name, {column: COLUMNS[column] for column in _COLUMNS}, known)
     # a change is that of a score, and a share is that of its distance from the negatives'
-    for column, needed in (
-        ("drop", ["logit", "without"]),
-        ("share", ["drop", "logit", "reference"]),
-    ):
+    for column, needed in _OF_NUMBERS.items():
         if table.loc[table[column].notna(), needed].isna().to_numpy().any():
             raise ValueError(
                 f"{name}: expected numbers in {listed(needed)} wherever {column} has one"

@@ -36,6 +36,8 @@ def add_options(command: Parser) -> None:
 
 def run(arguments: Arguments) -> None:
     """Carry out the command."""
+    from vtcav.results.verdicts import misclassified
+
     arguments.check_run()
     model = arguments.load_checked(arguments.images)
     class_index = model.class_index(class_of(arguments.class_name))
@@ -45,9 +47,11 @@ def run(arguments: Arguments) -> None:
         **arguments.chosen("limit", "seed", "strict", "groups"),
         **arguments.running,
     )
+    caution = misclassified(glob.class_name, glob.used, glob.predicted_otherwise)
     data = {
         "class": glob.class_name,
         "variant": glob.provenance.variant,
+        "cautions": [caution] if caution else [],
         "verdicts": [asdict(verdict) for verdict in glob.verdicts()],
         "best_layers": dict(glob.best_layers),
         "effects": glob.class_effects(),
@@ -55,17 +59,16 @@ def run(arguments: Arguments) -> None:
         "images": glob.images if arguments.json else None,
     }
     saved = SimpleNamespace(save=partial(glob.save, csv=arguments.csv or None))
-    arguments.present(saved, data, lambda _: _print(glob))
+    arguments.present(saved, data, lambda _: _print(glob, caution))
     arguments.end_run()
 
 
-def _print(glob: GlobalExplanation) -> None:
+def _print(glob: GlobalExplanation, caution: str) -> None:
     """Print the verdicts and the summary."""
     from vtcav.results.effect_tables import of_pictures
     from vtcav.results.reading import best_first, read_first
-    from vtcav.results.verdicts import misclassified
 
-    if caution := misclassified(glob.class_name, glob.used, glob.predicted_otherwise):
+    if caution:
         print_line(caution)
     for verdict in glob.verdicts():
         print_line(f"{verdict.kind}: {verdict.sentence}")
