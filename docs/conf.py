@@ -28,6 +28,7 @@ extensions = [
     "sphinx_copybutton",
     "myst_nb",  # brings myst_parser
     "mathml",
+    "accessible",
 ]
 root_doc = "index"
 exclude_patterns = ["_build"]
@@ -71,7 +72,7 @@ html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_show_sphinx = False
-pygments_style = "friendly"
+pygments_style = "a11y-high-contrast-light"
 highlight_language = "none"  # a block says what it is; commands are no Python
 pygments_dark_style = "github-dark"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "

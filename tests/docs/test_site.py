@@ -82,6 +82,17 @@ def test_styles_and_scripts_fetch_nothing(site):
         assert not fetching.search(path.read_text(encoding="utf-8")), path
 
 
+def test_a_keyboard_and_a_screen_reader_reach_everything(pages):
+    for path, page in pages.items():
+        for tag in page.select("pre, div.math, div.table-wrapper"):
+            assert tag.get("tabindex") == "0" or tag.find_parent(class_="cell_output"), (path, tag)
+        assert all(tag.get("aria-level") for tag in page.select("p[role=heading]")), path
+        assert all(tag.get("aria-label") for tag in page.select("aside")), path
+        for tag in page.select("dl"):
+            assert tag.find(["dt", "dd"], recursive=False).name == "dt", (path, tag)
+        assert all(tag.get_text(strip=True) for tag in page.select("article th")), path
+
+
 def test_every_page_is_in_the_table_of_contents(pages, site):
     listed = {a["href"] for a in pages[site / "index.html"].select(".sidebar-tree a[href]")}
     for source in [*DOCS.glob("*.md"), *NOTEBOOKS]:
