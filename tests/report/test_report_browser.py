@@ -247,6 +247,16 @@ def test_colours_follow_the_system_and_the_switch(open_page):
     assert page.evaluate(ground) == "rgb(255, 255, 255)", "paper is white"
 
 
+def test_on_paper_the_table_is_of_one_size_and_its_headings_are_no_buttons(open_page):
+    page = open_page()
+    page.emulate_media(media="print")
+    # Chromium repeats headings on every sheet, and leaves the buttons in them out
+    shown = "(e) => e.map((x) => getComputedStyle(x).display)"
+    assert set(page.eval_on_selector_all("#numbers .sort", shown)) == {"contents"}
+    sizes = "(e) => e.map((x) => getComputedStyle(x).fontSize)"
+    assert set(page.eval_on_selector_all("#numbers td, #numbers .muted", sizes)) == {"8px"}
+
+
 def test_text_is_copied_or_selected(open_page):
     page = open_page()
     for button in page.locator(".copy").all():
