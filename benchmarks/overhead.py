@@ -4,8 +4,9 @@ A network of ResNet-50's size, 3 layers, 6 concepts, the paper's 50 steps; examp
 concept and 100 negatives. The bare passes are written without vtcav, with the batches that it
 uses: one forward of every image; for each layer the head's forward and backward at 51 points of
 every image. They come twice: as PyTorch runs them by itself, and with the channels last in memory,
-as vtcav does. The second is the stricter measure of what bookkeeping costs. Nothing is erased: what
-that adds is measured by erasure.py.
+as vtcav does. The second is the stricter measure of what bookkeeping costs. With precision="auto",
+whose measurement counts, the row names the layers computed in bf16. Nothing is erased: what that
+adds is measured by erasure.py.
 
     python benchmarks/overhead.py [--images 2] [--repeats 2] [--full] [--device cuda]
 """
@@ -89,7 +90,12 @@ def main():
     def explain():
         explainer.explain_class(0, pictures)
 
-    rows = []
+    def explain_auto():
+        settings = {"cavs": explainer.cavs, "fill": None, "precision": "auto", "progress": False}
+        glob = vtcav.VisualTCAV(model, LAYERS, STEPS, **settings).explain_class(0, pictures)
+        taken.update(glob.provenance.settings["bf16_layers"])
+
+    rows, taken = [], set()
     for kind, memory_format in (
         ("as PyTorch runs them", torch.contiguous_format),
         ("with channels last", torch.channels_last),
@@ -102,6 +108,9 @@ def main():
         what = f"explain_class of {images} images, over the bare passes {kind}"
         found = in_turn(explain, lambda f=memory_format: bare_gradients(net, x, f), repeats, device)
         rows.append(row(what, "at most 1.15", found))
+    what = f"explain_class of {images} images, precision='auto', over the bare passes"
+    bare = in_turn(explain_auto, lambda: bare_gradients(net, x, torch.contiguous_format), repeats, device)
+    rows.append(row(what, "at most 0.5 with AMX", bare) | {"bf16_layers": sorted(taken)})
     write("overhead", rows, device, images=images, layers=LAYERS, concepts=6, steps=STEPS)
 
 

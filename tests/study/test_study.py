@@ -297,7 +297,7 @@ MISTAKES = [
     (LEAST + "options: {steps: adaptve}\n", "options.steps: expected 'adaptive' or a whole"),
     (LEAST + 'options: {steps: "50"}\n', "options.steps: .* got the text '50'; write it without"),
     (LEAST + "options: {tolerance: 2}\n", "options.tolerance: expected a number between 0 and 1"),
-    (LEAST + "options: {precision: bf8}\n", "options.precision: expected 'bf16' or 'fp16'"),
+    (LEAST + "options: {precision: bf8}\n", "options.precision: expected 'auto', 'bf16' or 'fp16'"),
     (LEAST + 'options: {strict: "yes"}\n', "options.strict: expected true or false, got the te"),
     (LEAST + "options: {top: 0}\n", "options.top: expected a whole number of at least 1"),
     (LEAST + "diagnostics: 3\n", "diagnostics: expected true, false, or a mapping"),

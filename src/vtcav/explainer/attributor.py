@@ -6,10 +6,12 @@ nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import prod
+from itertools import islice
+from math import nan, prod
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtcav.errors import ExplanationError, ImageError, warn
+from vtcav.errors import ExplanationError, ImageError, VtcavError
 from vtcav.explainer.allotment import Allotment
 from vtcav.explainer.erasure import Eraser, Regions, Targets
 from vtcav.explainer.feature_removal import FeatureRemoval
 from vtcav.explainer.forward_pass import ForwardPass
+from vtcav.explainer.gradient_precision import GradientPrecision
 from vtcav.explainer.layer_result import LayerResult
 from vtcav.explainer.settings import ErasureSettings, IntegralSettings
 from vtcav.images.preprocess import to_tensor
@@ -43,12 +46,14 @@ from vtcav.method.integral.trapezoid import (
 )
 from vtcav.models.base import Head, Model
 from vtcav.models.foreign_errors import network_errors
-from vtcav.models.heads.mixed_precision import mixed
+from vtcav.models.heads.mixed_precision import MixedPrecision, mixed
 from vtcav.models.memory import BatchSize, Budget
 from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.bank.layer_cavs import LayerCavs
 from vtcav.results.provenance import Provenance
 from vtcav.results.rows import EffectRow
+
+_log = logging.getLogger(__name__)
 
 _RESAMPLED_BYTES = 1 << 25  # for the concept maps of the resampled CAVs at a time
 
@@ -65,6 +70,7 @@ class LayerImages:
         z0: Logits at zero feature maps [1 or N, T_all].
         classes: T class indices.
         binary: Whether the network has a single logit.
+        precision: The precision of the gradients; None for the network's own.
     """
 
     head: Head
@@ -74,6 +80,7 @@ class LayerImages:
     z0: Tensor
     classes: tuple[int, ...]
     binary: bool
+    precision: MixedPrecision | None
 
     @property
     def cavs(self) -> LayerCavs:
@@ -142,7 +149,7 @@ class LayerImages:
 
     def _integrated(self, settings: IntegralSettings, size: BatchSize) -> Integral:
         """Integrate the gradients of all classes at all images."""
-        head = mixed(self.head, settings.precision)
+        head = mixed(self.head, self.precision)
         logits = self._logits
         if settings.steps == "adaptive":
             integrand = Integrand(head, self.F, logits, self._logit_difference, self.attributions)
@@ -215,7 +222,7 @@ class Attributor:
     """Steps 4 to 9 for batches of images, at every layer of a bank.
 
     It keeps what does not depend on the images: the logits at zero feature maps, the batch sizes
-    that fit into memory, and the measured error of mixed precision.
+    that fit into memory, and the precision of the gradients with its measured error.
 
     Args:
         model: The network.
@@ -227,8 +234,7 @@ class Attributor:
         erasure: How to erase concepts.
         eraser: Erases them.
         layers: The layers to explain, in the order of the network.
-        precision_error: For each layer, how far mixed precision moves attributions, relative to
-            the attribution or to 0.01 for smaller ones; None until it is measured.
+        precision: The precision of the gradients at each layer.
 
     Raises:
         LayerError: When the network has no such layer, or it cannot be explained.
@@ -262,7 +268,7 @@ class Attributor:
         self.eraser = Eraser(model, Targets.of(cavs), self.erasure, settings.images)
         self.removal = FeatureRemoval(model, cavs, self.erasure, settings.images)
         self.layers = model.check_layers(list(cavs.layers))
-        self.precision_error: dict[str, float] | None = None
+        self.precision = GradientPrecision.of(settings.precision, model.device)
         self._budget = Budget(settings.batch_size)
         self._zero_logits: dict[tuple[object, ...], Tensor] = {}
 
@@ -286,7 +292,7 @@ class Attributor:
             ExplanationError: For a layer after which the network is not finite.
         """
         for layer in self.layers:
-            result = self._result(layer.name, images, classes, self.settings)
+            result = self._result(layer.name, images, classes)
             del images.maps[layer.name]
             yield result
 
@@ -352,45 +358,72 @@ class Attributor:
         """Return images at one layer, ready for the integral."""
         head, F = self.model.head(layer).of(images.x), images.maps[layer]
         z0 = self._at_zero(head, F)
-        return LayerImages(head, self.cavs, F, images.z, z0, tuple(classes), self.model.binary)
+        precision = self.precision.at(layer)
+        binary = self.model.binary
+        return LayerImages(head, self.cavs, F, images.z, z0, tuple(classes), binary, precision)
 
-    def measure_precision(self, images: ForwardPass, classes: Sequence[int]) -> None:
-        """Measure how far mixed precision moves the attributions of some images.
+    def measure_precision(self, passes: Iterable[ForwardPass], classes: Sequence[int]) -> None:
+        """Measure how far mixed precision moves the attributions of some images, once.
 
-        This is done once, as it costs as much as explaining them; the worst error over concepts
-        and classes is kept for each layer.
+        The worst error over images, concepts and classes is kept for each layer.
+
+        Args:
+            passes: Passes of images, as many as `precision.images`.
+            classes: T class indices.
+
+        Raises:
+            ExplanationError: For a layer after which the network is not finite.
 
         Warns:
             UserWarning: When it exceeds the tolerance.
         """
-        if self.settings.precision is None or self.precision_error is not None:
+        if not self.precision.is_due:
             return
-        exact = replace(self.settings, precision=None)
         errors: dict[str, float] = {}
-        for layer in images.maps:
-            a, b = (self._result(layer, images, classes, r).a for r in (self.settings, exact))
-            errors[layer] = float(((a - b).abs() / b.clamp(min=FLOOR)).max())
-        self.precision_error = errors
-        worst = max(errors, key=lambda layer: errors[layer])
-        if errors[worst] > self.settings.tolerance:
-            warn(
-                f"precision={self.settings.precision!r} moves attributions by up to "
-                f"{errors[worst]:.1%} (layer {worst!r}, measured at the first image), more than "
-                f"the tolerance of {self.settings.tolerance:.1%}; precision=None computes them as "
-                "the network does"
-            )
+        for images in passes:
+            for layer in images.maps:
+                moved = self._moved(layer, images, classes)
+                errors[layer] = float(np.fmax(moved, errors.get(layer, nan)))
+        if errors:
+            self.precision = self.precision.measured(errors, self.settings.tolerance)
 
     def measure_precision_at(self, refs: Sequence[ImageRef], index: int) -> None:
-        """Measure it at the first readable image of a list, for one class."""
-        if self.settings.precision is None or self.precision_error is not None:
-            return
+        """Measure it at the first readable images of a list, for one class."""
+        readable = self._readable(refs) if self.precision.is_due else iter(())
+        self.measure_precision(islice(readable, self.precision.images), [index])
+
+    def _readable(self, refs: Sequence[ImageRef]) -> Iterator[ForwardPass]:
+        """Yield the pass of each image that can be read."""
         for ref in refs:
             try:
                 x = to_tensor(self.model.preprocess, ref.load(), ref.name)[None]
             except ImageError:  # reported later, with all others
                 continue
-            self.measure_precision(self.forward([ref.name], x), [index])
-            return
+            yield self.forward([ref.name], x)
+
+    def _moved(self, layer: str, images: ForwardPass, classes: Sequence[int]) -> float:
+        """Return the error of mixed precision at a layer, relative to attributions or `FLOOR`.
+
+        For "auto" NaN where no attribution is large enough to tell, and infinity where the network
+        cannot be computed so.
+        """
+        settings = self.precision.rule(self.settings)
+        with network_errors(f"at layer {layer!r}"):
+            here = replace(self.layer_images(layer, images, classes), precision=None)
+            exact = self._integrated(here, settings).a
+        automatic = self.precision.asked == "auto"
+        if automatic and exact.max() < FLOOR:
+            return nan
+        try:
+            with network_errors(f"at layer {layer!r} with precision={self.precision.asked!r}"):
+                rough = replace(here, precision=self.precision.candidate)
+                a = self._integrated(rough, settings).a
+        except VtcavError as error:
+            if not automatic:
+                raise
+            _log.info("%s; its gradients keep the network's own precision", error)
+            return float("inf")
+        return float(((a - exact).abs() / exact.clamp(min=FLOOR)).max())
 
     def provenance(self, settings: dict[str, Any], *, measured: bool = True) -> Provenance:
         """Return what a result depends on, with its own settings.
@@ -400,27 +433,24 @@ class Attributor:
             measured: Whether to include the measured error of mixed precision.
         """
         integral = self.settings
-        precision: dict[str, Any] = {"precision": integral.precision} if integral.precision else {}
-        if self.precision_error and measured:
-            precision["precision_error"] = self.precision_error
         settings = {
             "steps": integral.steps,
             "tolerance": integral.tolerance if integral.steps == "adaptive" else None,
             "batch_size": integral.batch_size,
-            **precision,
+            **self.precision.describe(measured=measured),
             **self.erasure.describe(),
             "fit": dict(self.cavs.settings),
             **settings,
         }
         return Provenance.of(self.model, self.layers, self.cavs, settings)
 
-    def _result(
-        self, layer: str, images: ForwardPass, classes: Sequence[int], settings: IntegralSettings
-    ) -> LayerResult:
+    def _result(self, layer: str, images: ForwardPass, classes: Sequence[int]) -> LayerResult:
         with network_errors(f"at layer {layer!r}"):
-            here = self.layer_images(layer, images, classes)
-            size = self._budget.of(here.head, here.F, len(classes))
-            return here.result(here.integral(settings, size))
+            return self._integrated(self.layer_images(layer, images, classes), self.settings)
+
+    def _integrated(self, here: LayerImages, settings: IntegralSettings) -> LayerResult:
+        size = self._budget.of(here.head, here.F, len(here.classes))
+        return here.result(here.integral(settings, size))
 
     def _at_zero(self, head: Head, F: Tensor) -> Tensor:
         """Return the logits at zero feature maps [1, T_all], or [N, T_all] of a head per image."""

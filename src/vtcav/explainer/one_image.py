@@ -66,7 +66,7 @@ class OneImage:
         self, attributor: Attributor, images: ForwardPass, classes: list[int]
     ) -> LocalExplanation:
         """Return the explanation of this image, from its pass."""
-        attributor.measure_precision(images, classes)
+        attributor.measure_precision([images], classes)
         model, cavs = attributor.model, attributor.cavs
         regions = attributor.eraser.regions(images)
         filled: dict[tuple[int, int], Tensor] = {}

@@ -38,7 +38,7 @@ class IntegralSettings(Settings):
         tolerance: The relative error that "adaptive" aims at.
         batch_size: Feature maps per pass through a head, and images per pass; None chooses it.
         precision: The precision of the gradients: None for the network's own, "bf16" or "fp16" for
-            mixed precision.
+            mixed precision, "auto" for bf16 where it is measured to be exact enough.
 
     Raises:
         ExplanationError: For a value out of range.
@@ -61,7 +61,10 @@ class IntegralSettings(Settings):
     precision: Precision | None = parameter(
         None,
         Words(*get_args(Precision)),
-        "mixed precision for gradients: faster; the error is measured",
+        (
+            "mixed precision for gradients, whose error is measured; auto takes bf16 at the layers "
+            "where that is a third of the tolerance or less"
+        ),
         none="the network's own",
     )
 

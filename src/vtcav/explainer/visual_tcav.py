@@ -56,7 +56,8 @@ class VisualTCAV(ConceptAuditor):
         precision: None computes gradients in the network's own precision, "bf16" and "fp16" in
             mixed precision, which is faster and less accurate. The error is measured at the first
             image explained and kept in the provenance. A warning names it where it exceeds the
-            tolerance.
+            tolerance. "auto" takes bf16 at the layers where the device has instructions for it and
+            the error, at the first images, is at most a third of the tolerance.
         fill: How the region of a concept is filled in when it is erased (docs/erasure.md):
             "convolution", "mean", "blur", with OpenCV "telea" and "navier-stokes", or a callable
             of the network's inputs x [n, c, H, W] and the regions H [n, 1, H, W] that returns

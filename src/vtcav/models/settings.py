@@ -26,8 +26,8 @@ Task: TypeAlias = Literal["auto", "classes", "labels", "regression"]
 Runtime: TypeAlias = Literal["auto", "onnxruntime", "torch"]
 """What computes the forward passes (`vtcav.models.passes.forward`)."""
 
-Precision: TypeAlias = Literal["bf16", "fp16"]
-"""The types that mixed precision computes in (`vtcav.models.heads.mixed_precision`)."""
+Precision: TypeAlias = Literal["auto", "bf16", "fp16"]
+"""The precision of gradients (`vtcav.explainer.gradient_precision`)."""
 
 
 def _names(value: Any) -> Any:

@@ -53,10 +53,13 @@ class AttributedTask(CorrectedTask):
 
     @cached_property
     def after(self) -> Attributor:
-        """What attributes in the corrected network."""
+        """What attributes in the corrected network, in the precision of the first."""
         bank = self.before.cavs
         layers = {INSIDE + name: cavs for name, cavs in bank.layers.items()}
-        return Attributor(self.model, replace(bank, layers=layers), self.before.settings)
+        found = Attributor(self.model, replace(bank, layers=layers), self.before.settings)
+        precision = self.before.precision
+        found.precision = replace(precision, chosen=tuple(INSIDE + n for n in precision.chosen))
+        return found
 
     def _rows(self, names: Sequence[str], digests: Sequence[str], x: Tensor) -> BatchRows:
         passes = [one.forward(names, x) for one in (self.before, self.after)]

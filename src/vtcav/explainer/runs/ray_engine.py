@@ -223,6 +223,7 @@ def _packed(task: Task, name: str | None, device: str) -> bytes:
         "cavs": attributor.cavs,
         "settings": attributor.settings,
         "erasure": attributor.erasure,
+        "precision": attributor.precision,
         "task": type(task),
         "more": {f.name: getattr(task, f.name) for f in fields(task) if f.name != "attributor"},
     }
@@ -250,6 +251,7 @@ def _task(packed: bytes) -> Task:
     cavs.check_fits(model, signature(model.preprocess))
     cavs.check_behaviour(model)
     attributor = Attributor(model, cavs, recipe["settings"], recipe["erasure"])
+    attributor.precision = recipe["precision"]
     task: Task = recipe["task"](attributor, **recipe["more"])
     return task
 

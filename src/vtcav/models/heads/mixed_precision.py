@@ -9,19 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from vtcav.models.base import Head, held, recomputes
-from vtcav.models.settings import Precision
 
-_TYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+MixedPrecision: TypeAlias = Literal["bf16", "fp16"]
+"""The types that a head may compute in."""
+
+_TYPES: dict[MixedPrecision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 _SCALE = 1024.0  # of gradients in float16, which loses those below 6e-8
 
 
-def mixed(head: Head, precision: Precision | None) -> Head:
+def computes_bf16(device: torch.device) -> bool:
+    """Whether a device has instructions for bf16, without which it is slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):  # older PyTorch
+        return False
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("amx_bf16") or able.get("avx512_bf16"))
+
+
+def mixed(head: Head, precision: MixedPrecision | None) -> Head:
     """Return a head that computes in mixed precision; the head itself for None."""
     return head if precision is None else MixedHead(head, precision)
 
@@ -38,7 +51,7 @@ class MixedHead:
         precision: The type to compute in.
     """
 
-    def __init__(self, head: Head, precision: Precision) -> None:
+    def __init__(self, head: Head, precision: MixedPrecision) -> None:
         self.layer, self.resume = head.layer, head.resume
         self._head, self._precision = head, precision
 
