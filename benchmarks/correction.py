@@ -5,6 +5,9 @@ and texture from test scenes measures their effects before and after. As a contr
 along patterns with permuted channels, with the filters that find these as well.
 
     python benchmarks/correction.py WEIGHTS 71 72 --q 0.75 1 --layers block4,block5 --rounds 1,2,3
+
+With --photographs (a folder per class) tags are put on photographs, and networks are trained on the
+features of EfficientNet-Lite0; there is no texture.
 """
 
 import argparse
@@ -19,6 +22,9 @@ import torch
 import vtcav
 from vtcav.errors import CavError
 from vtcav.evaluation.experiment.drawn_unit import DrawnExperiment, UnitSettings
+from vtcav.evaluation.experiment.photo_network import Frozen
+from vtcav.evaluation.experiment.photo_unit import PhotoExperiment, PhotoSettings
+from vtcav.evaluation.experiment.photographs import read_photographs
 from vtcav.explainer.correction.corrected_network import CorrectedNetwork
 from vtcav.explainer.correction.projections import ConceptRemoval, Direction
 from vtcav.method.erasure.place_filter import Background, outer_products
@@ -26,6 +32,14 @@ from vtcav.method.projection import joint_patterns
 
 EACH = 100
 """Test scenes of each class."""
+
+
+def of_photographs(folder, seed):
+    """Return the experiment on photographs of the first seed's draw."""
+    frozen = Frozen.of(vtcav.load_model("demo", device="cpu"), None)
+    photographs = read_photographs(folder, frozen.preprocess, limit=60, seed=seed)
+    settings = PhotoSettings(test_images=20)
+    return PhotoExperiment(photographs, frozen, frozen.preprocess, settings)
 
 
 def network(experiment, seed, q, folder):
@@ -42,7 +56,8 @@ def measured(net, inputs, labels):
     with torch.no_grad():
         z = {k: torch.cat([net(b) for b in x.split(64)]).double() for k, x in inputs.items()}
     own = {k: v[torch.arange(len(labels)), labels] for k, v in z.items()}
-    row = {cue: float((own["whole"] - own[f"without_{cue}"]).mean()) for cue in ("tag", "texture")}
+    cues = [cue for cue in ("tag", "texture") if f"without_{cue}" in own]
+    row = {cue: float((own["whole"] - own[f"without_{cue}"]).mean()) for cue in cues}
     return row | {k: float((v.argmax(1) == labels).double().mean()) for k, v in z.items()}, z
 
 
@@ -86,7 +101,7 @@ def rows(experiment, seed, q, options):
     labels = torch.tensor(trial.labels)
     negatives = experiment.input(sets.negatives[tags[0]])
     before, z0 = measured(model.module, inputs, labels)
-    key = {"seed": seed, "q": q}
+    key, cues = {"seed": seed, "q": q}, list(trial.cues)
     yield key | {"layer": "", "when": "", "rounds": "", **before}
     for layer in options.layers:
         for when in options.when:
@@ -96,15 +111,9 @@ def rows(experiment, seed, q, options):
                 ):
                     after, z = measured(fixed, inputs, labels)
                     same = (z["without_tag"] == z0["without_tag"]).all(1).double().mean()
-                    yield key | {
-                        "layer": layer,
-                        "when": when,
-                        "rounds": count,
-                        "tag_fall": 1 - after["tag"] / before["tag"],
-                        "texture_change": after["texture"] / before["texture"] - 1,
-                        **after,
-                        "same": float(same),
-                    }
+                    changed = {f"{cue}_change": after[cue] / before[cue] - 1 for cue in cues}
+                    how = {"layer": layer, "when": when, "rounds": count, "same": float(same)}
+                    yield key | how | changed | after
             except CavError as error:
                 print(seed, q, layer, str(error)[:90], flush=True)
 
@@ -121,10 +130,15 @@ def main():
     parser.add_argument(
         "--rounds", type=lambda t: [int(n) for n in t.split(",")], default=[1, 2, 3]
     )
+    parser.add_argument("--photographs", type=Path, help="a folder per class")
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
     options.weights.mkdir(exist_ok=True)
-    experiment, found = DrawnExperiment(UnitSettings()), []
+    found = []
+    if options.photographs is None:
+        experiment = DrawnExperiment(UnitSettings())
+    else:
+        experiment = of_photographs(options.photographs, options.seeds[0])
     for seed in options.seeds:
         for q in options.q:
             for row in rows(experiment, seed, q, options):

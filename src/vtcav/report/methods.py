@@ -118,8 +118,19 @@ def _integral(settings: Mapping[str, Any]) -> str:
     )
     return (
         "Gradients were integrated from zero feature maps to those of the image with "
-        f"{rule}, keeping positive contributions only."
+        f"{rule}, keeping positive contributions only.{_precision(settings)}"
     )
+
+
+def _precision(settings: Mapping[str, Any]) -> str:
+    """Return how gradients were computed where that was not in the network's own precision."""
+    asked, chosen = settings.get("precision"), settings.get("bf16_layers", ())
+    if not asked or (asked == "auto" and not chosen):
+        return ""
+    where = f" at {', '.join(map(clear, chosen))}" if asked == "auto" else ""
+    worst = max((settings.get("precision_error") or {}).values(), default=None)
+    moved = "" if worst is None else f", which moved the first attributions by up to {worst:.2%}"
+    return f" Gradients were computed in {'bf16' if asked == 'auto' else asked}{where}{moved}."
 
 
 def _erased(provenance: Provenance) -> str:
