@@ -1,6 +1,7 @@
 """Groups of images that are alike: intervals and tests over groups, and tables of them."""
 
 import json
+import re
 import tracemalloc
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from vtcav.report.page import build_report
 from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.error_analysis import compared
 from vtcav.results.explanation import GlobalExplanation
+from vtcav.results.reading import group_sentences
 from vtcav.results.tables import saved_rows
 from vtcav.results.tables.image_groups import ImageGroups
 
@@ -112,6 +114,24 @@ def test_tables_and_tests_of_groups(grouped, explainer, tmp_path):
     single = replace(grouped, groups=dict.fromkeys(BY_NAME, "x"))
     assert single.summary()["ci_low"].isna().all()
     assert set(single.group_tests()["note"]) == {"fewer than two groups of at least two images"}
+
+
+def test_groups_that_differ_are_said_with_their_means_erasing_first(explainer):
+    """One hospital's marker: a mean over all hospitals hides it."""
+    images = np.concatenate([RED, RED, BLUE, BLUE])
+    half = len(images) // 2
+    groups = {f"array[{i}]": "A" if i < half else "B" for i in range(len(images))}
+    found = explainer.explain_class("a", images, groups=groups)
+    said = group_sentences(found.group_tests(), found.by_group(), "a")
+    assert re.fullmatch(
+        r"Without 'red' the score of 'a' falls by 0\.\d\d logits in 'A' \(12 images\) and does not "
+        r"change in 'B' \(12 images\): the groups differ \(q < 0\.001 over 2 groups\)\.",
+        said[0],
+    )
+    assert any(text.startswith("The attribution of 'red' to 'a' at layer '3' is ") for text in said)
+    page = build_report(global_=[found])
+    assert 0 < page.index("falls by") < page.index("The attribution of")
+    assert page.count("the groups differ") == len(said)
 
 
 def test_the_figure_says_how_many_of_many_groups_it_shows(grouped, monkeypatch):

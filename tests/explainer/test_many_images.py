@@ -76,7 +76,7 @@ def assert_same(glob, held):
     assert repr(glob) == repr(held)
     assert glob._repr_html_() == held._repr_html_()
     assert [p.numbers() for p in glob.erased] == [p.numbers() for p in held.erased]
-    assert (glob.used, glob.predicted_otherwise) == (held.used, held.predicted_otherwise)
+    assert (glob.used, glob.predicted) == (held.used, held.predicted)
 
 
 @pytest.mark.parametrize("in_a_folder", [False, True])

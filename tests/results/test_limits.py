@@ -48,6 +48,7 @@ class Explained:
     erased: dict = field(default_factory=dict)
     class_name: str = "zebra"
     best_layers: dict = field(default_factory=lambda: {"tag": "a"})
+    groups: dict = field(default_factory=dict)
 
     def summary(self):
         other = SUMMARY | {"layer": "b", "mean": 9.0, "ci_low": 8.0, "ci_high": 10.0}
@@ -84,6 +85,13 @@ def test_a_share_counts_in_both_directions_and_over_all_fills(most, state, sign)
     found = outcome(ConceptLimit(max_share=most), erased=erased)
     assert (found.low, found.high) == pytest.approx((0.4, 0.55))
     assert found.state == state
+
+
+def test_what_would_tell_is_more_of_what_the_interval_is_over():
+    for groups, what in (({}, "images"), ({"a.png": "x"}, "groups")):
+        for limit in (ConceptLimit(max_share=0.5), ConceptLimit(max_attribution=0.3)):
+            found = outcome(limit, groups=groups)
+            assert found.reason.endswith(f"both sides of it: more {what} would tell")
 
 
 def test_a_concept_that_the_images_do_not_show_tells_nothing():

@@ -266,10 +266,34 @@ def test_a_verdict_takes_five_images():
 
 
 def test_many_images_of_another_predicted_class_are_said_first():
-    assert misclassified("a", 40, 9) == ""
-    text = misclassified("a", 40, 40)
-    assert text.startswith("The network predicts 40 of the 40 images of 'a' as another class.")
-    assert "check the preprocessing" in text
+    assert misclassified("a", {"a": 31, "b": 9}) == misclassified("a", {}) == ""
+    text = misclassified("a", {"b": 10, "c": 30})
+    assert text.startswith(
+        "The network predicts 40 of the 40 images of 'a' as another class (30 as 'c')."
+    )
+    assert "check the order of the class names, the preprocessing" in text
+
+
+def test_regions_elsewhere_that_do_the_opposite_are_said_with_a_verb():
+    """A percentage with a minus sign reads as a fall, as under the pictures."""
+    assert verdict(placebo_mean=-1.0).sentence.endswith(
+        "; without regions of the same size elsewhere it rises by 20 %."
+    )
+    changes = {"drop": -2.0, "drop_low": -2.5, "drop_high": -1.5, "share": NAN}
+    changes |= {"fill_low": -2.2, "fill_high": -1.9}
+    assert "elsewhere it falls by 1.50 logits." in verdict(**changes, placebo_mean=1.5).sentence
+    assert "elsewhere: 1.50 logits." in verdict(**changes, placebo_mean=-1.5).sentence
+    nothing = SMALL | {"drop": 0.001, "placebo_mean": 0.1}
+    assert verdict(**nothing).sentence.endswith("elsewhere it falls by 2 %.")
+    assert "elsewhere: not tried" in verdict(placebo_mean=NAN).sentence
+
+
+def test_few_groups_ask_for_groups_and_not_for_images():
+    changes = {"groups": 3, "drop_low": -15.0, "drop_high": 25.0}
+    found = verdict(**changes)
+    assert found.kind == "cannot be told"
+    assert "because over 3 groups its mean may be 0; more groups would tell." in found.sentence
+    assert "on average over 50 images in 3 groups" in found.sentence
 
 
 def test_two_concepts_of_one_region_are_named_together():

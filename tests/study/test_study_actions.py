@@ -10,7 +10,7 @@ from PIL import Image
 
 import vtcav
 from tests.helpers.literal_places import red_squares
-from vtcav.errors import ExplanationError
+from vtcav.errors import ExplanationError, VtcavError
 from vtcav.report import write_report
 from vtcav.results.error_analysis import ErrorAnalysis
 from vtcav.study import Study, StudyError, run_study
@@ -141,3 +141,25 @@ def test_mistakes_are_named_with_their_line(place, tmp_path, old, new, message):
     (tmp_path / "copy" / "study.yaml").write_text(STUDY.replace(old, new))
     with pytest.raises(StudyError, match=message):
         Study.load(tmp_path / "copy" / "study.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (r"(\d)\.png", "site(.)", "groups: '.*' has no group: expected 'site"),
+        ("errors: labelled", "errors: others", r"errors.images: .*'x'"),
+    ],
+)
+def test_labels_and_groups_are_checked_before_anything_is_learned(
+    place, tmp_path, old, new, message
+):
+    shutil.copytree(place, tmp_path / "copy", ignore=shutil.ignore_patterns("out"))
+    shutil.copytree(place / "labelled" / "a", tmp_path / "copy" / "others" / "x")
+    file = tmp_path / "copy" / "study.yaml"
+    file.write_text(STUDY.replace("actnet", "late").replace(old, new))
+    (tmp_path / "copy" / "actnet.py").rename(tmp_path / "copy" / "late.py")
+    said = []
+    with pytest.raises(VtcavError, match=message):
+        run_study(Study.load(file), progress=False, say=said.append)
+    sys.modules.pop("late", None)
+    assert said == ["Loading the network python:late:build"]

@@ -344,7 +344,7 @@ def test_init_then_run(place, capsys, monkeypatch):
     verdicts = vtcav.GlobalExplanation.load("other/classes/Egyptian cat").verdicts()
     lines = [f"{verdict.kind}: {verdict.sentence}" for verdict in verdicts]
     assert said.startswith(
-        "The network predicts 3 of the 3 images of 'Egyptian cat' as another class."
+        "The network predicts 3 of the 3 images of 'Egyptian cat' as another class (3 as '../x')."
     )
     assert said.partition("\n")[2].startswith("\n".join(lines))  # the answer comes first
     assert re.search(r"not significant \(q > 0\.05\): \d values?: .*of 20 random direct", said)

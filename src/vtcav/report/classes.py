@@ -11,7 +11,7 @@ from vtcav.results.explanation import GlobalExplanation
 from vtcav.results.figures.data_uri import data_uri
 from vtcav.results.figures.overlay import outlined
 from vtcav.results.reading import read_first, reading_order
-from vtcav.results.verdicts import Verdict, in_turn, verdicts
+from vtcav.results.verdicts import Verdict, in_turn, misclassified, verdicts
 from vtcav.results.words import distinct_names, short_names
 
 _SIDE = 224
@@ -29,6 +29,7 @@ class ClassPart:
         used: The number of images used.
         skipped: The images that could not be read, and why.
         otherwise: The number of images that the network predicts as another class.
+        caution: What is said before the verdicts where these are many; else empty.
         rows: One per layer and concept: the summary, with class_number, class_name, images (the
             attribution of each image, or of 500 drawn at random) and first (whether the layer is
             read first for the concept).
@@ -45,6 +46,7 @@ class ClassPart:
     used: int
     skipped: tuple[tuple[str, str], ...]
     otherwise: int
+    caution: str
     rows: tuple[AttributionRow, ...]
     verdicts: tuple[Verdict, ...]
     erased: tuple[ErasedPart, ...]
@@ -84,6 +86,10 @@ def class_part(number: int, name: str, explained: GlobalExplanation, trust: Trus
     summary = summary.assign(class_number=number, class_name=name, images=images, first=first)
     effects = explained.class_effects()
     found = verdicts(effects, name)
+    predicted = {
+        name if other == explained.class_name else other: n
+        for other, n in explained.predicted.items()
+    }
     pairs_not_apart = trust.about(explained.provenance).not_apart()
     return ClassPart(
         number=number,
@@ -92,7 +98,8 @@ def class_part(number: int, name: str, explained: GlobalExplanation, trust: Trus
         read_first=read_first(best, explained.layers),
         used=explained.used,
         skipped=tuple((skip.name, skip.reason) for skip in explained.skipped),
-        otherwise=explained.predicted_otherwise,
+        otherwise=sum(n for other, n in predicted.items() if other != name),
+        caution=misclassified(name, predicted),
         rows=attribution_rows(summary, explained.provenance, trust),
         verdicts=tuple(found),
         erased=tuple(part for verdict in found if (part := _erased(verdict, explained)).images),

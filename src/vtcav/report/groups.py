@@ -7,7 +7,8 @@ from io import BytesIO
 
 from vtcav.report.sections import Section, shown_table
 from vtcav.results.explanation import GlobalExplanation
-from vtcav.results.words import SIGNIFICANT, clear, count, equal_or_less
+from vtcav.results.reading import group_sentences
+from vtcav.results.words import clear, count
 
 _TESTS = {
     "layer": "layer", "concept": "concept", "groups": "groups", "n": "images", "p_value": "p",
@@ -41,7 +42,7 @@ def group_section(explained: GlobalExplanation, number: int) -> Section:
         id=f"groups-{number}",
         title=f"Groups of “{clear(explained.class_name)}”",
         described=f"{groups} of {count(len(explained.groups), 'image')}",
-        sentences=[_said(row) for row in tests.to_dict("records") if row["q_value"] <= SIGNIFICANT]
+        sentences=group_sentences(tests, means, explained.class_name)
         or ["No concept is shown to count differently between the groups."],
         read=_READ,
         tables=[
@@ -50,11 +51,4 @@ def group_section(explained: GlobalExplanation, number: int) -> Section:
         ],
         picture=f"data:image/png;base64,{base64.b64encode(drawn.getvalue()).decode()}",
         provenances=[],
-    )
-
-
-def _said(row: dict[object, object]) -> str:
-    return (
-        f"“{row['concept']}” counts differently between the groups, {row['layer']}: "
-        f"q {equal_or_less(float(str(row['q_value'])))} over {row['groups']} groups."
     )

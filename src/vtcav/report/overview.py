@@ -13,7 +13,7 @@ from vtcav.report.images import ImagePart
 from vtcav.report.rows import AttributionRow
 from vtcav.report.trust import NOT_DIAGNOSED, Trust
 from vtcav.results.provenance import Provenance
-from vtcav.results.verdicts import Verdict, misclassified
+from vtcav.results.verdicts import Verdict
 from vtcav.results.words import (
     NOT_SEPARATED,
     NOT_TESTED,
@@ -109,7 +109,7 @@ def overview(
     pictures = {id(each.verdict): each for part in parts for each in part.erased}
     first = ranked[0] if ranked and ranked[0].kind == "used" else None
     return Overview(
-        cautions=list(_misclassified(parts)),
+        cautions=[part.caution for part in parts if part.caution],
         verdicts=ranked,
         strongest=pictures.get(id(first)),
         not_apart=list(_not_apart(parts, trust)),
@@ -239,17 +239,11 @@ def _samples(parts: Sequence[ClassPart]) -> Iterator[str]:
         name, images = clear(part.name), count(part.used, "image")
         if part.used < _FEW:
             yield f"“{name}” has only {images}: its interval for other images is wide, or missing."
-        if part.otherwise and not misclassified(part.name, part.used, part.otherwise):
+        if part.otherwise and not part.caution:
             yield (
                 f"Of the {images} of “{name}”, the network predicts {part.otherwise} as another "
                 "class."
             )
-
-
-def _misclassified(parts: Sequence[ClassPart]) -> Iterator[str]:
-    for part in parts:
-        if text := misclassified(part.name, part.used, part.otherwise):
-            yield text
 
 
 def _skipped(parts: Sequence[ClassPart], provenances: Sequence[Provenance]) -> Iterator[str]:

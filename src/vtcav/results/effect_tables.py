@@ -151,6 +151,7 @@ def _row(rows: pd.DataFrame, confidence: float) -> dict[str, Any]:
     effect, p_value = _test(tested)
     return {
         "n": len(rows),
+        "groups": rows[GROUP].nunique() if GROUP in rows else 0,
         "drop": drop,
         "drop_low": low,
         "drop_high": high,

@@ -136,7 +136,8 @@ class ErrorAnalysis:
         tested = int(self._findings["q_value"].notna().sum())
         if tested:
             pairs = count(tested, "comparison")
-            return f"No concept separates wrong from right images: none of {pairs} has q ≤ 0.05."
+            said = f"none of {pairs} has q ≤ 0.05"
+            return f"Whether a concept goes with the errors cannot be told: {said}."
         if self._findings.empty:
             return "The network gets every image right, so there is nothing to compare."
         return "Nothing could be compared; the notes in the table say why."

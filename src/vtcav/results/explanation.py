@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -137,10 +138,7 @@ class GlobalExplanation:
 
     @property
     def effects(self) -> pd.DataFrame:
-        """The measured effect of erasing each concept: one row per image and concept.
-
-        Columns: image, and those of `LocalExplanation.effects`.
-        """
+        """The effect of erasing each concept: image, and columns of `LocalExplanation.effects`."""
         return printable(self._effect_rows.frame(), *EFFECT_NUMBERS)
 
     def batches(self) -> Iterator[pd.DataFrame]:
@@ -151,15 +149,15 @@ class GlobalExplanation:
     def class_effects(self, confidence: float = 0.95) -> pd.DataFrame:
         """Return one row per concept: the effect of erasing it over the images.
 
-        Columns: layer, concept, n (images), drop (mean, in logits), drop_low and drop_high
-        (Student t interval over images), fill_low and fill_high (over the ways to fill, which
-        some images are filled in), gap (the mean of logit - reference), share (drop as a share of
-        gap; none where gap is not above the standard deviation of the negatives' logits),
-        share_low, share_high, probability, probability_without, present (the share of images where
-        the concept was found), area, same_region (a concept most of whose region it is in
-        most images), seen, placebo_mean (of regions of the same size elsewhere), effect (how many
-        standard deviations the mean is from what these give), p_value and q_value (against these,
-        two-sided), note.
+        Columns: layer, concept, n (images), groups (of these; 0 where each is its own), drop (mean,
+        in logits), drop_low and drop_high (Student t interval over images), fill_low and fill_high
+        (over the ways to fill, which some images are filled in), gap (the mean of logit -
+        reference), share (drop as a share of gap; none where gap is not above the standard
+        deviation of the negatives' logits), share_low, share_high, probability,
+        probability_without, present (the share of images where the concept was found), area,
+        same_region (a concept most of whose region it is in most images), seen, placebo_mean (of
+        regions of the same size elsewhere), effect (how many standard deviations the mean is from
+        what these give), p_value and q_value (against these, two-sided), note.
 
         Raises:
             ExplanationError: For a confidence out of range.
@@ -206,11 +204,11 @@ class GlobalExplanation:
             yield with_groups(pd.concat([used[:1], left])[1:], self.groups)
 
     @property
-    def predicted_otherwise(self) -> int:
-        """The number of images that the network predicts as another class."""
+    def predicted(self) -> dict[str, int]:
+        """The number of images that the network predicts as each class."""
         step = len(self.layers) * len(self.concepts)
         parts = self._attribution_rows.every(step, ["predicted_class"])
-        return sum(int((part["predicted_class"] != self.class_name).sum()) for part in parts)
+        return dict(Counter(name for part in parts for name in part["predicted_class"]))
 
     def shown_attributions(self) -> pd.DataFrame:
         """Return the attributions of the images that figures show: at most 500, drawn at random.

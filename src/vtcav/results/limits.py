@@ -128,6 +128,9 @@ class _Explanation(Protocol):
     @property
     def best_layers(self) -> Mapping[str, str]: ...
 
+    @property
+    def groups(self) -> Mapping[str, str]: ...
+
     def summary(self) -> pd.DataFrame: ...
 
     def class_effects(self) -> pd.DataFrame: ...
@@ -146,6 +149,7 @@ def outcomes(
         trust: Why attributions must not be used, by layer and concept.
     """
     summary, effects = explained.summary(), of_pictures(explained.class_effects())
+    units = "groups" if explained.groups else "images"
     found: list[LimitOutcome] = []
     for concept, limit in limits.items():
         about = {"concept": concept, "class_name": explained.class_name}
@@ -153,11 +157,11 @@ def outcomes(
             layer = limit.layer or explained.best_layers.get(concept, "")
             here = (summary["concept"] == concept) & (summary["layer"] == layer)
             reading = _attribution(_records(summary[here]), trust.get((layer, concept), ""))
-            outcome = _outcome(about, "attribution", limit.max_attribution, reading, limit)
+            outcome = _outcome(about, "attribution", limit.max_attribution, reading, limit, units)
             found.append(replace(outcome, layer=layer))
         if limit.max_share is not None:
             reading = _share(_records(effects[effects["concept"] == concept]))
-            found.append(_outcome(about, "share", limit.max_share, reading, limit))
+            found.append(_outcome(about, "share", limit.max_share, reading, limit, units))
     return found
 
 
@@ -233,6 +237,7 @@ def _outcome(
     most: float,
     reading: _Reading,
     limit: ConceptLimit,
+    units: str,
 ) -> LimitOutcome:
     state: State = "cannot tell"
     reason = reading.reason
@@ -242,7 +247,7 @@ def _outcome(
     elif not reason and reading.high <= most:
         state = "kept"
     elif not reason:
-        reason = "the interval lies on both sides of it: more images would tell"
+        reason = f"the interval lies on both sides of it: more {units} would tell"
     failed = state == "broken" or (limit.strict and state == "cannot tell")
     return LimitOutcome(
         **about,

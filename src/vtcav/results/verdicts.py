@@ -7,6 +7,7 @@ same size elsewhere do as much.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isnan
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -91,27 +92,30 @@ def verdicts(effects: pd.DataFrame, class_name: str) -> list[Verdict]:
     return sorted(found, key=lambda verdict: verdict.rank)
 
 
-def misclassified(class_name: str, images: int, otherwise: int) -> str:
+def misclassified(class_name: str, predicted: Mapping[str, int]) -> str:
     """Return a sentence on the images that are predicted as another class; empty for few.
 
     Args:
         class_name: The class.
-        images: The number of its images.
-        otherwise: How many of them the network predicts as another class.
+        predicted: How many of its images the network predicts as each class.
 
     Example:
-        >>> misclassified("scratched", 120, 55)[:72]
-        "The network predicts 55 of the 120 images of 'scratched' as another clas"
-        >>> misclassified("scratched", 120, 20)
+        >>> misclassified("scratched", {"scratched": 65, "fine": 50, "bent": 5})[:80]
+        "The network predicts 55 of the 120 images of 'scratched' as another class (50 as"
+        >>> misclassified("scratched", {"scratched": 100, "fine": 20})
         ''
     """
-    if otherwise < MISCLASSIFIED * images:
+    others = {name: n for name, n in predicted.items() if name != class_name}
+    otherwise, images = sum(others.values()), sum(predicted.values())
+    if not otherwise or otherwise < MISCLASSIFIED * images:
         return ""
     name, whole = repr(clear(class_name)), count(images, "image")
+    most = max(others, key=lambda other: others[other])
     return (
-        f"The network predicts {otherwise} of the {whole} of {name} as another class. Unless you "
-        "expect that, check the preprocessing (size, mean, std) and that the folder holds this "
-        "class alone: the verdicts are about these images."
+        f"The network predicts {otherwise} of the {whole} of {name} as another class "
+        f"({others[most]} as {clear(most)!r}). Unless you expect that, check the order of the "
+        "class names, the preprocessing (size, mean, std) and that the folder holds this class "
+        "alone: the verdicts are about these images."
     )
 
 
@@ -181,8 +185,7 @@ def _image_sentence(row: dict[Any, Any], what: str) -> str:
     if isnan(row["p_value"]):
         sentence += "; it was not compared with regions elsewhere."
     else:
-        chance = f"(p = {row['p_value']:.2g})"
-        sentence += f"; regions of the same size elsewhere: {_chance(row)} {chance}."
+        sentence += f"; {_elsewhere(row)} (p = {row['p_value']:.2g})."
         if row["p_value"] > SIGNIFICANT and not _is_zero(row):
             sentence += " Chance may explain it."
     if row["area"] > LARGE:
@@ -217,14 +220,10 @@ def _verdict(row: dict[Any, Any], class_name: str, other: dict[Any, Any] | None 
     size, small, change = _size(row), SMALL, _change(row)
     if in_logits := isnan(row["share"]):
         small = SMALL_LOGITS
-    chance = _chance(row)
     both, what = False, concept
     if other is not None and other.get("same_region") == row["concept"]:
         both, what = True, f"what is taken for {concept} and for {clear(other['concept'])!r}"
-    effect = (
-        f"Without {what} the score of {target} {change} {_over(row)}; regions of the same size "
-        f"elsewhere: {chance}."
-    )
+    effect = f"Without {what} the score of {target} {change} {_over(row)}; {_elsewhere(row)}."
     more = (_ONE_REGION if both else _same_region(row, concept)) + _in_logits(row, target)
     used = abs(size) >= small and _beyond_chance(row)
     doubt = _doubt(row, small) or ("" if used else _seldom_found(row, small))
@@ -242,7 +241,7 @@ def _verdict(row: dict[Any, Any], class_name: str, other: dict[Any, Any] | None 
     if not used:
         sentence = (
             f"The network sees {concept} but hardly uses it for {target}: without it the score "
-            f"{change} {_over(row)}; regions of the same size elsewhere: {chance}.{more}"
+            f"{change} {_over(row)}; {_elsewhere(row)}.{more}"
         )
         return Verdict(row["concept"], "not used", sentence, size, in_logits)
     against = "" if row["drop"] > 0 else f" It counts against {target}."
@@ -259,7 +258,10 @@ def _found(row: dict[Any, Any], only: str = "") -> str:
 
 def _over(row: dict[Any, Any]) -> str:
     """Return over which images a change was averaged."""
-    return f"on average over {n:,} images" if (n := int(row["n"])) != 1 else "in the only image"
+    if (n := int(row["n"])) == 1:
+        return "in the only image"
+    groups = int(row.get("groups", 0))
+    return f"on average over {n:,} images" + (f" in {count(groups, 'group')}" if groups else "")
 
 
 def _seldom_found(row: dict[Any, Any], small: float) -> str:
@@ -321,6 +323,8 @@ def _doubt(row: dict[Any, Any], small: float) -> str:
     largest = max(abs(low), abs(high)) / scale
     if _beyond_chance(row):
         if abs(_size(row)) >= small and low <= 0 <= high:
+            if groups := int(row.get("groups", 0)):
+                return f"over {count(groups, 'group')} its mean may be 0; more groups would tell"
             return "its effect may be 0, as the interval shows; more images would tell"
         return ""
     if isnan(row["q_value"]):
@@ -334,8 +338,8 @@ def _doubt(row: dict[Any, Any], small: float) -> str:
     if row["q_value"] <= SIGNIFICANT:
         return "regions of the same size elsewhere change the score as much or more"
     return (
-        f"chance may explain its effect (q = {row['q_value']:.2g}), and the images leave room for "
-        "one; more images would tell"
+        f"chance may explain its effect (q = {row['q_value']:.2g}), which the images do not rule "
+        "out; more images would tell"
     )
 
 
@@ -403,14 +407,15 @@ def _numbers(row: dict[Any, Any]) -> tuple[str, str, str, str]:
     return size, least, most, "%"
 
 
-def _chance(row: dict[Any, Any]) -> str:
-    """Return what regions elsewhere do, in the direction of the concept's own change."""
-    if isnan(row["placebo_mean"]):
-        return "not tried"
-    change = row["placebo_mean"] if row["drop"] > 0 else -row["placebo_mean"]
-    if isnan(row["share"]):
-        return f"{change:z.2f} logits"
-    return f"{_percent(change / _scale(row))} %"
+def _elsewhere(row: dict[Any, Any]) -> str:
+    """Return what regions elsewhere do; with a verb where the concept does not do likewise."""
+    if isnan(drop := row["placebo_mean"]):
+        return "regions of the same size elsewhere: not tried"
+    size = f"{abs(drop):.2f}" if isnan(row["share"]) else _percent(abs(drop) / _scale(row))
+    amount = f"{size} {_numbers(row)[3]}"
+    if not float(size) or (drop * row["drop"] > 0 and not _is_zero(row)):
+        return f"regions of the same size elsewhere: {amount}"
+    return f"without regions of the same size elsewhere it {_verb({'drop': drop})} by {amount}"
 
 
 def _percent(share: float) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vtcav.errors import ModelError, warn
+from vtcav.explainer.groups import groups_of
+from vtcav.explainer.runs.labelled import labelled
 from vtcav.explainer.settings import ExplainerSettings
 from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.files.cache import Cache
@@ -84,7 +86,36 @@ def prepare(
             known = ", ".join(explainer.layers)
             message = f"layer {limit.layer!r} is not explained; expected one of {known}"
             raise StudyError(study.located(f"limits.{concept}.layer", message))
-    return Prepared(study, explainer, _classes(study, model), *_images(study, model))
+    classes = _classes(study, model)
+    for one in classes.values():
+        groups_in(study, one.refs)
+    for key, spec in (("errors", study.errors), ("correct", study.correct)):
+        if spec is not None:
+            groups_in(study, labelled_images(study, model, key, spec.images)[0])
+    return Prepared(study, explainer, classes, *_images(study, model))
+
+
+def labelled_images(
+    study: Study, model: Model, key: str, images: str
+) -> tuple[list[ImageRef], list[int]]:
+    """Return images of several classes with the index of each one's class.
+
+    Args:
+        study: The study.
+        model: Its network.
+        key: The key of the study that names them.
+        images: Their folder or table.
+    """
+    options = study.options
+    with study.at(f"{key}.images"):
+        return labelled(images, None, model, limit=options.limit, seed=options.seed)
+
+
+def groups_in(study: Study, refs: Sequence[ImageRef]) -> list[dict[str, str]]:
+    """Return the group of each image, if they come in groups."""
+    groups = study.groups
+    with study.at("groups"):
+        return [] if groups is None else [groups_of([ref.name for ref in refs], groups)]
 
 
 def _classes(study: Study, model: Model) -> dict[str, ClassToExplain]:

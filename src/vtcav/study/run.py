@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,7 @@ import pandas as pd
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.errors import ExplanationError
 from vtcav.explainer.correction.corrected_network import CorrectedNetwork
-from vtcav.explainer.groups import groups_of
 from vtcav.explainer.runs.identity import bank_digest
-from vtcav.explainer.runs.labelled import labelled
 from vtcav.explainer.runs.run_folder import opened
 from vtcav.explainer.settings import ExplainerSettings, FitSettings
 from vtcav.explainer.versus.result import Versus
@@ -26,16 +24,17 @@ from vtcav.files.hashing import file_hash
 from vtcav.files.manifest import load_manifest, records, save_result
 from vtcav.files.paths import resolved
 from vtcav.images.listing import collect
-from vtcav.images.references import ImageRef
 from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.discovery.discovery import Discovery
+from vtcav.results.effect_tables import of_pictures
 from vtcav.results.error_analysis import ErrorAnalysis
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.limits import LimitOutcome, outcomes
+from vtcav.results.reading import group_sentences
 from vtcav.results.verdicts import misclassified
 from vtcav.study.checkpoints import Steps, content, identity, listed
 from vtcav.study.junit import junit_xml
-from vtcav.study.prepare import Prepared, prepare
+from vtcav.study.prepare import Prepared, groups_in, labelled_images, prepare
 from vtcav.study.second_network import Side, between, finished, with_network
 from vtcav.study.sources import paths
 from vtcav.study.spec import FORMATS, VersusSpec
@@ -97,6 +96,17 @@ def run_study(
     return folder
 
 
+def _said(classes: Iterable[GlobalExplanation]) -> dict[str, list[Any]]:
+    """Return what is said of all classes: cautions, verdicts, groups that differ."""
+    said: dict[str, list[Any]] = {"cautions": [], "verdicts": [], "groups": []}
+    for glob in classes:
+        name = glob.class_name
+        said["cautions"] += filter(None, [misclassified(name, glob.predicted)])
+        said["verdicts"] += [{"class": name, **asdict(verdict)} for verdict in glob.verdicts()]
+        said["groups"] += group_sentences(of_pictures(glob.group_tests()), glob.by_group(), name)
+    return said
+
+
 class _Run:
     """The steps of a study, in order."""
 
@@ -127,17 +137,7 @@ class _Run:
         if self.study.peers:
             self._compare()
         limits = list(self._limits(classes, diagnostics))
-        said = [
-            {"class": glob.class_name, **asdict(verdict)}
-            for glob in classes.values()
-            for verdict in glob.verdicts()
-        ]
-        cautions = [
-            text
-            for glob in classes.values()
-            if (text := misclassified(glob.class_name, glob.used, glob.predicted_otherwise))
-        ]
-        self._write(study_table(classes, images, diagnostics), limits, said, cautions)
+        self._write(study_table(classes, images, diagnostics), limits, _said(classes.values()))
         if self.study.report:
             from vtcav.report import write_report
 
@@ -224,7 +224,7 @@ class _Run:
             f"classes/{folder}",
             f"classes.{one.key}",
             f"Explaining the class {name!r} with {len(one.refs)} images",
-            [self.learned, one.index, content(one.refs), *self._groups(one.refs)],
+            [self.learned, one.index, content(one.refs), *groups_in(self.study, one.refs)],
             GlobalExplanation.load,
             lambda: self.explainer.explain_class(
                 one.index,
@@ -282,12 +282,12 @@ class _Run:
         spec, options = self.study.errors, self.study.options
         if spec is None:
             return
-        refs, classes = self._labelled("errors", spec.images)
+        refs, classes = labelled_images(self.study, self.explainer.model, "errors", spec.images)
         self.steps.take(
             "errors",
             "errors",
             f"Comparing wrong predictions with right ones, {len(refs)} images",
-            [self.learned, asdict(spec), classes, content(refs), *self._groups(refs)],
+            [self.learned, asdict(spec), classes, content(refs), *groups_in(self.study, refs)],
             ErrorAnalysis.load,
             lambda: self.explainer.errors(
                 refs,
@@ -298,25 +298,19 @@ class _Run:
             ),
         )
 
-    def _groups(self, refs: Sequence[ImageRef]) -> list[dict[str, str]]:
-        """Return the group of each image, if they come in groups."""
-        groups = self.study.groups
-        with self.study.at("groups"):
-            return [groups_of([ref.name for ref in refs], groups)] if groups is not None else []
-
     def _correct(self) -> None:
         """Take concepts out of the network, and measure what that changes."""
         spec, options = self.study.correct, self.study.options
         if spec is None:
             return
-        refs, classes = self._labelled("correct", spec.images)
+        refs, classes = labelled_images(self.study, self.explainer.model, "correct", spec.images)
         known = self.study.concepts  # of texts no examples are kept
         given = {name: known[name] for name in spec.concepts if name in known}
         self.steps.take(
             "correction",
             "correct",
             f"Taking {', '.join(spec.concepts)} out of the network",
-            [self.learned, asdict(spec), classes, content(refs), *self._groups(refs)],
+            [self.learned, asdict(spec), classes, content(refs), *groups_in(self.study, refs)],
             lambda folder: CorrectedNetwork.load(folder, self.explainer.model),
             lambda: self.explainer.correct(
                 spec.concepts,
@@ -334,13 +328,6 @@ class _Run:
                 groups=self.study.groups,
             ),
         )
-
-    def _labelled(self, key: str, images: str) -> tuple[list[ImageRef], list[int]]:
-        options = self.study.options
-        with self.study.at(f"{key}.images"):
-            return labelled(
-                images, None, self.explainer.model, limit=options.limit, seed=options.seed
-            )
 
     def _versus(self, spec: VersusSpec, classes: Mapping[str, GlobalExplanation]) -> None:
         """Explain the classes with a second network, and compare the two."""
@@ -409,8 +396,7 @@ class _Run:
         self,
         table: pd.DataFrame,
         limits: Sequence[LimitOutcome],
-        verdicts: Sequence[Mapping[str, Any]],
-        cautions: Sequence[str],
+        said: Mapping[str, Any],
     ) -> None:
         """Write the summary table, the study as it was carried out, and its provenance."""
         study = self.study.resolved(self.explainer.layers)
@@ -432,8 +418,7 @@ class _Run:
                 },
                 "skipped": [asdict(skip) for skip in self.prepared.skipped],
                 "cavs_sha256": file_hash(self.folder / "cavs.safetensors"),
-                "cautions": list(cautions),
-                "verdicts": list(verdicts),
+                **said,
                 "summary": records(table),
                 "limits": records(pd.DataFrame(limit.to_dict() for limit in limits)),
                 "provenance": self.explainer.provenance({}).to_dict(),

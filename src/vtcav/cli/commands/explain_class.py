@@ -36,6 +36,8 @@ def add_options(command: Parser) -> None:
 
 def run(arguments: Arguments) -> None:
     """Carry out the command."""
+    from vtcav.results.effect_tables import of_pictures
+    from vtcav.results.reading import group_sentences
     from vtcav.results.verdicts import misclassified
 
     arguments.check_run()
@@ -47,23 +49,25 @@ def run(arguments: Arguments) -> None:
         **arguments.chosen("limit", "seed", "strict", "groups"),
         **arguments.running,
     )
-    caution = misclassified(glob.class_name, glob.used, glob.predicted_otherwise)
+    caution = misclassified(glob.class_name, glob.predicted)
+    groups = group_sentences(of_pictures(glob.group_tests()), glob.by_group(), glob.class_name)
     data = {
         "class": glob.class_name,
         "variant": glob.provenance.variant,
         "cautions": [caution] if caution else [],
         "verdicts": [asdict(verdict) for verdict in glob.verdicts()],
+        "groups": groups,
         "best_layers": dict(glob.best_layers),
         "effects": glob.class_effects(),
         "summary": glob.summary(),
         "images": glob.images if arguments.json else None,
     }
     saved = SimpleNamespace(save=partial(glob.save, csv=arguments.csv or None))
-    arguments.present(saved, data, lambda _: _print(glob, caution))
+    arguments.present(saved, data, lambda _: _print(glob, caution, groups))
     arguments.end_run()
 
 
-def _print(glob: GlobalExplanation, caution: str) -> None:
+def _print(glob: GlobalExplanation, caution: str, groups: list[str]) -> None:
     """Print the verdicts and the summary."""
     from vtcav.results.effect_tables import of_pictures
     from vtcav.results.reading import best_first, read_first
@@ -72,6 +76,8 @@ def _print(glob: GlobalExplanation, caution: str) -> None:
         print_line(caution)
     for verdict in glob.verdicts():
         print_line(f"{verdict.kind}: {verdict.sentence}")
+    for sentence in groups:
+        print_line(sentence)
     effects = glob.class_effects()
     removed = effects.drop(of_pictures(effects).index)
     print_removed(removed.assign(class_name=glob.class_name), "drop, drop_low, drop_high, share")

@@ -55,16 +55,18 @@ def run(arguments: Arguments) -> int:
     found = load_manifest(folder, "study", "study")
     table = pd.DataFrame(found["summary"])
     null_cavs = Provenance.read(found["provenance"]).null_cavs
-    cautions = found.get("cautions", [])  # none in older folders
+    said = {key: found.get(key, []) for key in ("cautions", "groups")}  # none in older folders
     if not arguments.json:
-        for caution in cautions:
+        for caution in said["cautions"]:
             print_line(caution)
         for verdict in found["verdicts"]:
             print_line(f"{verdict['kind']}: {verdict['sentence']}")
+        for sentence in said["groups"]:
+            print_line(sentence)
         for name, rows in table[table["kind"] == "class"].groupby("name", sort=False):
             _print_class(str(name), rows, null_cavs)
     data = {key: found[key] for key in ("verdicts", "summary", "skipped", "limits")}
-    data |= {"cautions": cautions, "output": str(folder.resolve()), "report": report}
+    data |= {**said, "output": str(folder.resolve()), "report": report}
     lines = [f"Written to {folder.resolve()}", *([f"Report: {report}"] if report else [])]
     limits = found["limits"]
     lines = [*_limits(limits), *lines]
