@@ -514,6 +514,18 @@ def test_axe_finds_nothing_serious(open_page, scheme, width):
         assert serious(page) == []
 
 
+def test_paper_is_white_and_without_tools(open_page):
+    page = open_page(intro=True, color_scheme="dark")
+    page.emulate_media(media="print")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    assert page.evaluate(ground) == "rgb(255, 255, 255)"
+    for name in ("#intro", ".tools", "#photo-drop", "#undo", "#new"):
+        assert not page.is_visible(name)
+    for name in ("#predictions", "#stages", "#layer", "#said"):
+        assert page.locator(name).count() == 1
+    assert page.is_visible("#predictions")
+
+
 def serious(page):
     """What axe-core finds that is serious."""
     return [

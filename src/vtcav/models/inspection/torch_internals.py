@@ -85,6 +85,8 @@ def writes_to(tensor: Tensor) -> int | None:
 def quiet_export() -> AbstractContextManager[None]:
     """Keep the ONNX exporter from printing a graph that it fails at.
 
-    It prints to the standard output of the process, past `sys.stdout`, and turns its log on itself.
+    It prints to the standard output of the process, past `sys.stdout`, and turns its log on itself;
+    from PyTorch 2.15 on its compiled part prints, too.
     """
-    return replaced(torch._C, _jit_onnx_log=lambda *_: None)
+    silent = dict.fromkeys(("_jit_onnx_log", "_jit_set_onnx_log_enabled"), lambda *_: None)
+    return replaced(torch._C, **silent)
