@@ -88,5 +88,8 @@ def quiet_export() -> AbstractContextManager[None]:
     It prints to the standard output of the process, past `sys.stdout`, and turns its log on itself;
     from PyTorch 2.15 on its compiled part prints, too.
     """
-    silent = dict.fromkeys(("_jit_onnx_log", "_jit_set_onnx_log_enabled"), lambda *_: None)
-    return replaced(torch._C, **silent)
+
+    def silent(*_: object) -> None:
+        pass
+
+    return replaced(torch._C, _jit_onnx_log=silent, _jit_set_onnx_log_enabled=silent)
