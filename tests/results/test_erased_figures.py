@@ -1,5 +1,7 @@
 """Figures, notebooks and report show what was erased, and how far the score falls."""
 
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -12,8 +14,11 @@ from vtcav.report import build_report
 from vtcav.results.erased import change_text
 from vtcav.results.figures.erasure import plot_erasure
 from vtcav.results.figures.global_explanation import plot_global
+from vtcav.results.figures.local_content import LocalContent
 from vtcav.results.figures.local_explanation import plot_local
+from vtcav.results.figures.local_table import LocalTable
 from vtcav.results.figures.overlay import outlined
+from vtcav.results.figures.selection import Shown
 from vtcav.results.verdicts import image_sentences
 
 IMAGE = pictures(1, seed=21, low=100)[0]
@@ -59,6 +64,42 @@ def test_the_figure_of_an_image_shows_it_without_each_concept(local):
             assert "seen" in str(texts(axes)) or "nowhere" in str(texts(axes))
 
 
+def test_the_table_of_many_concepts_has_measured_beside_attribution(local):
+    content = LocalContent(local, Shown(), smooth=False)
+    drops = local.effects.drop_duplicates("concept").set_index("concept")["drop"]
+    sizes = drops[list(content.concepts)].abs().fillna(-1)
+    assert sizes.is_monotonic_decreasing
+    figure = Figure()
+    LocalTable(content).draw(figure)
+    for concept in local.concepts:
+        rows = local.effects[local.effects["concept"] == concept]
+        said = texts(figure, f"change {concept}")
+        if rows["area"].iloc[0] > 0:
+            expected = [change_text(r.drop, r.share) for r in rows.itertuples()]
+            assert [s.split(" (p")[0] for s in said] == expected
+            after = np.asarray(shown(figure, f"without {concept}").images[-1].get_array())
+            assert (after == local.erased(concept).after).all()
+        else:
+            assert said[0].startswith("n")  # nowhere, not seen
+        best = local.best_layers.get(concept, local.layers[-1])
+        assert len(texts(figure, f"number {best} {concept}")) == 3
+    assert {"measured", "attribution"} <= set(texts(figure))
+
+
+def test_scores_without_a_share_have_bars_in_logits(local):
+    effects = local._effects.assign(share=float("nan"))
+    content = LocalContent(replace(local, _effects=effects), Shown(), smooth=False)
+    largest = effects["drop"].abs().max()
+    assert largest <= content.logits <= 2.5 * largest
+    assert content.measured_text.endswith(f"(0 to -{content.logits:g} logits)")
+    for concept in local.concepts:
+        rows = effects[effects["concept"] == concept]
+        for change, row in zip(content.measured(concept), rows.itertuples(), strict=True):
+            if row.drop == row.drop:
+                assert change.share == pytest.approx(max(row.drop, 0) / content.logits)
+    assert "share of the class's logit" not in " ".join(content.notes())
+
+
 def test_without_erasure_nothing_is_added():
     local = small_explainer(fill=None).explain(IMAGE, classes=1)
     figure = plot_local(local, Figure())
@@ -76,7 +117,8 @@ def test_the_figure_of_a_class_begins_with_the_verdict(glob):
     means = [float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() == "D"]
     gap = effects["gap"].max()
     scale = 100 / gap if gap > 0 else 1
-    assert means == pytest.approx(list(effects["drop"].dropna() * scale))
+    order = effects["drop"].dropna().sort_values(key=abs, ascending=False)
+    assert means == pytest.approx(list(order * scale))
 
 
 def test_the_figure_of_a_marked_region(explainer):

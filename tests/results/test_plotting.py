@@ -208,8 +208,16 @@ def test_hot_cell_lies_where_the_network_saw_it(size, preprocess):
     figure = draw(local)
     image = pixels(figure)
     left, top, right, bottom = preprocess.box(width, height)
-    # The shown window: the picture, and the padding around it.
-    x0, x1, y0, y1 = min(left, 0), max(right, width), min(top, 0), max(bottom, height)
+    # Shown is the picture and the padding around it, or only what the network saw.
+    (x0, x1), (y1, y0) = (
+        np.multiply(ends(), side)
+        for ends, side in (
+            (axes_of(figure, "map a middle").get_xlim, width),
+            (axes_of(figure, "map a middle").get_ylim, height),
+        )
+    )
+    whole = min(left, 0), max(right, width), min(top, 0), max(bottom, height)
+    assert (x0, x1, y0, y1) in (pytest.approx(whole), pytest.approx((left, right, top, bottom)))
     for name, (row, column) in cells.items():
         view = within(axes_of(figure, f"map a {name}"), image)
         hot = (view[..., 0] > 0.6) & (view[..., 0] - view[..., 2] > 0.1)
@@ -229,12 +237,19 @@ def test_hot_cell_lies_where_the_network_saw_it(size, preprocess):
 def test_pictures_are_not_distorted_and_lie_alike(size, preprocess):
     figure = draw(make_local(["a"], ["c"], size=size, preprocess=preprocess))
     picture, overlay = axes_of(figure, "picture"), axes_of(figure, "map a c")
-    assert picture.get_xlim() == overlay.get_xlim()
-    assert picture.get_ylim() == overlay.get_ylim()
-    box = overlay.get_window_extent()
-    across = size[0] * (overlay.get_xlim()[1] - overlay.get_xlim()[0])
-    down = size[1] * (overlay.get_ylim()[0] - overlay.get_ylim()[1])
-    assert box.width / box.height == pytest.approx(across / down, rel=1e-3)
+    for axes in (picture, overlay):
+        box = axes.get_window_extent()
+        across = size[0] * (axes.get_xlim()[1] - axes.get_xlim()[0])
+        down = size[1] * (axes.get_ylim()[0] - axes.get_ylim()[1])
+        assert box.width / box.height == pytest.approx(across / down, rel=1e-3)
+    left, top, right, bottom = preprocess.box(*size)
+    seen = (right - left) * (bottom - top) / size[0] / size[1]
+    if seen < 0.5:  # a map shows only what the network saw
+        assert overlay.get_xlim() == pytest.approx((left / size[0], right / size[0]))
+        assert overlay.get_ylim() == pytest.approx((bottom / size[1], top / size[1]))
+    else:
+        assert picture.get_xlim() == overlay.get_xlim()
+        assert picture.get_ylim() == overlay.get_ylim()
 
 
 def test_picture_is_upright():
@@ -358,7 +373,7 @@ def test_bars_are_as_long_as_their_numbers_say():
     local = make_local(concepts=["c", "d"])
     figure = draw(local)
     limit = nice_limit((local.attributions["attribution"] + 0.004).max())
-    assert f"attribution (bars: 0 to {limit:g})" in written(figure)
+    assert f"attribution (0 to {limit:g})" in written(figure)
     for (layer, concept), rows in local.attributions.groupby(["layer", "concept"]):
         tracks = bars_of(figure, f"track {layer} {concept}")
         bars = bars_of(figure, f"bar {layer} {concept}")
@@ -511,7 +526,8 @@ def test_global_shows_every_image_and_the_summary():
     for layer in glob.layers:
         axes = axes_of(figure, f"panel {layer}")
         found = points(axes)
-        for k, concept in enumerate(glob.concepts):
+        order = sorted(glob.concepts, key=lambda c: -summary.loc[(glob.layers[-1], c), "mean"])
+        for k, concept in enumerate(order):
             rows = values.loc[layer, concept]
             right = (rows["predicted_class"] == "zebra").to_numpy()
             for (places, filled), chosen in zip(
@@ -652,22 +668,104 @@ def test_no_text_lies_on_a_picture(drawn):
             assert clear.any(axis=1).all(), text.get_text()
 
 
-def test_text_keeps_its_size_when_the_figure_grows():
-    few, many = draw(make_local(["a"], ["c"])), draw(make_local(["a"], TWENTY[:8]))
-    sizes = [{t.get_fontsize() for t in f.findobj(Text) if t.get_text()} for f in (few, many)]
-    assert sizes[0] == sizes[1]
-    assert min(sizes[0]) >= 7
-    assert many.get_size_inches()[1] > 4 * few.get_size_inches()[1]
+SIX = tuple(f"features.denseblock.{i}" for i in range(6))
+
+
+def test_twenty_concepts_at_six_layers_for_three_classes_are_one_page():
+    local = make_local(SIX, TWENTY)
+    figure = draw(local)
+    wide, high = figure.get_size_inches()
+    assert high <= 297 / 210 * wide
+    assert wide < 10
+    assert min(t.get_fontsize() for t in figure.findobj(Text) if t.get_text()) >= 7
+    assert {axes.get_label() for axes in figure.axes} >= {
+        f"map {layer} {concept}" for layer in SIX for concept in TWENTY
+    }
+    rows = local.attributions.set_index(["layer", "concept"])["attribution"]
+    for concept in TWENTY:  # without a layer to read first, the deepest
+        shown = named(figure, f"number {SIX[-1]} {concept}")
+        assert shown == [number(value) for value in rows[SIX[-1], concept]]
+    assert "Shown:" not in all_text(figure)
+
+
+def test_what_a_page_leaves_out_is_said():
+    figure = draw(make_local([f"layer {i}" for i in range(8)], ["c"], ["x"]))
+    assert "Shown: 6 of 8 layers. The tables have all; plot(concepts=" in all_text(figure)
+    assert sum(axes.get_label().startswith("map") for axes in figure.axes) == 6
+    concepts = [f"concept {i}" for i in range(43)]
+    figure = draw(make_local(["a"], concepts, [f"class {i}" for i in range(5)]))
+    assert "Shown: 20 of 43 concepts and 3 of 5 classes." in all_text(figure)
+    assert sum(axes.get_label().startswith("map") for axes in figure.axes) == 20
+
+
+def test_plot_draws_what_is_asked_for():
+    import matplotlib.pyplot as plt
+
+    local = make_local(SIX, TWENTY)
+    figure = local.plot(layers=SIX[3], concepts=TWENTY[7:5:-1], classes=["ibex", 0])
+    maps = {axes.get_label() for axes in figure.axes if axes.get_label().startswith("map")}
+    assert maps == {f"map {SIX[3]} {concept}" for concept in TWENTY[6:8]}
+    assert named(figure, "classes") == ["zebra", "ibex"] * 2
+    # q-values are those of the whole table
+    one = make_local(["a", "b"], ["c"], ["x"], evidence=(NAN, NAN, 0.01, 2.0, 0.03, 0.06))
+    assert "after correcting for 2 values" in footnotes(one.plot(layers=["b"]))
+    glob = make_global(layers=SIX, concepts=TWENTY)
+    figure = glob.plot(layers=SIX[:1], concepts=["concept number 3"])
+    assert [axes.get_label() for axes in figure.axes if "panel" in axes.get_label()] == [
+        f"panel {SIX[0]}"
+    ]
+    plt.close("all")
+    for plot, options, message in (
+        (local.plot, {"layers": ["x"]}, "no layer 'x' to draw; it has 'features.denseblock.0'"),
+        (local.plot, {"concepts": []}, "no concept '' to draw"),
+        (local.plot, {"classes": 1}, "no class 1 to draw; it has 0, 'zebra'"),
+        (glob.plot, {"concepts": "x"}, "no concept 'x' to draw"),
+    ):
+        with pytest.raises(vtcav.ExplanationError, match=message):
+            plot(**options)
+
+
+def test_bars_that_are_not_significant_are_outlined():
+    for q, filled in ((0.05, True), (0.051, False)):
+        figure = draw(make_local(["a"], ["c"], evidence=(NAN, NAN, 0.01, 2.0, 0.03, q)))
+        marks = [mark.get_facecolor() for mark in bars_of(figure, "classes")]
+        bars = [bar.get_facecolor() for bar in bars_of(figure, "bar a c")]
+        assert bars == (marks if filled else [(1, 1, 1, 1)] * 3)
+        assert ("Outlined bar" in footnotes(figure)) != filled
+        assert "Dashed: the mean of random directions" in footnotes(figure)
+
+
+def test_a_class_with_many_concepts_is_one_page():
+    glob = make_global(3, SIX, TWENTY)
+    draws = [
+        (layer, concept, NULL, j, j / 1000)
+        for layer in SIX
+        for concept in TWENTY
+        for j in range(101)
+    ]
+    columns = ["layer", "concept", "kind", "draw", "mean"]
+    figure = draw(dataclasses.replace(glob, _resampled=pd.DataFrame(draws, columns=columns)))
+    wide, high = figure.get_size_inches()
+    assert high < 11
+    assert wide < 16
+    for layer in SIX:
+        axes = axes_of(figure, f"panel {layer}")
+        grey = [p for p in axes.patches if isinstance(p, Rectangle)]
+        ends = {(round(p.get_x(), 6), round(p.get_x() + p.get_width(), 6)) for p in grey}
+        assert len(grey) == 20
+        assert ends == {(0.005, 0.095)}  # the 5th and the 95th percentile
+    assert "Grey: the middle 90 % of what random directions get" in footnotes(figure)
 
 
 def test_names_are_never_read_as_mathematics():
     local = make_local(["$a_b$"], ["$\\frac{$"], ["$x$ & _y_"], image="$\\bad{.png")
     figure = draw(local)
-    assert {"$a_b$", "$\\frac{$", "$x$ & _y_", "bad{.png"} <= set(written(figure))
+    assert {"$a_b$", "$\\frac{$", "$x$ & _y_", "Concepts in “bad{.png”"} <= set(written(figure))
     assert not any(text.get_parse_math() for text in figure.findobj(Text) if text.get_text())
     figure.canvas.draw()
     glob = make_global(layers=["$a_b$"], concepts=["$\\frac{$"], name="$x$")
-    assert {"$a_b$", "$\\frac{$", "$x$"} <= set(written(draw(glob)))
+    title = "Concepts for the class “$x$”"
+    assert {"$a_b$", "$\\frac{$", title} <= set(written(draw(glob)))
 
 
 def test_names_are_one_line_and_shortened_in_the_middle():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -37,12 +37,11 @@ from vtcav.results.rows import EffectRow, Row
 from vtcav.results.saved import ErasedNumbers, Names, read_best, read_columns, read_thumbnails
 from vtcav.results.tables import saved_rows
 from vtcav.results.tables.class_summary import (
-    BOOTSTRAP,
     NEEDED,
-    NULL,
     class_summary,
     group_means,
     group_tests,
+    named_draws,
     pairs_of,
 )
 from vtcav.results.tables.image_groups import ImageGroups, with_groups
@@ -320,12 +319,20 @@ class GlobalExplanation:
         tables = {"attributions": self._attribution_rows.frame(), "images": self.images}
         return json_text(self._content() | {name: records(t) for name, t in tables.items()})
 
-    def plot(self) -> Figure:
-        """Draw concepts by layers, with the interval of the mean and each image as a point."""
+    def plot(
+        self, *, layers: Sequence[str] | None = None, concepts: Sequence[str] | None = None
+    ) -> Figure:
+        """Draw concepts by layers, with the interval of the mean and each image as a point.
+
+        Args:
+            layers: The layers to draw; None for all.
+            concepts: The concepts to draw; None for all.
+        """
         from vtcav.results.figures.global_explanation import plot_global
         from vtcav.results.figures.page import new_figure
+        from vtcav.results.figures.selection import Shown
 
-        return plot_global(self, new_figure())
+        return plot_global(self, new_figure(), shown=Shown.of(self, layers, concepts))
 
     def plot_groups(self) -> Figure:
         """Draw the means of each group of images, for the concepts that differ most."""
@@ -408,7 +415,7 @@ class GlobalExplanation:
             data = checked(_Saved, manifest)
             stored = read_arrays(Path(folder) / "global_examples.npz")
             names = {"layer": data.layers, "concept": data.concepts}
-            columns = ("layer", "concept", "kind", "draw", "mean")
+            columns, fields = ("layer", "concept", "kind", "draw", "mean"), EffectRow._fields
             return cls(
                 class_index=data.class_index,
                 class_name=data.class_name,
@@ -418,10 +425,8 @@ class GlobalExplanation:
                 thumbnails=read_thumbnails(stored, data.concepts),
                 provenance=Provenance.read(manifest.get("provenance")),
                 _rows=saved_rows.read_image_rows(folder, "global_attributions", _ROW, names),
-                _resampled=_named_draws(read_columns(folder, "global_resampled", columns, names)),
-                _effects=saved_rows.read_effect_rows(
-                    folder, "global_effects", EffectRow._fields, names
-                ),
+                _resampled=named_draws(read_columns(folder, "global_resampled", columns, names)),
+                _effects=saved_rows.read_effect_rows(folder, "global_effects", fields, names),
                 groups=data.groups or saved_rows.read_groups(folder),
                 best_layers=read_best(data.best_layers, data.layers, data.concepts),
                 erased=tuple(
@@ -440,9 +445,3 @@ class _Saved(Saved):
     best_layers: Mapping[str, str] = Field(default_factory=dict)
     groups: Mapping[str, str] = Field(default_factory=dict)  # of older files
     erased: tuple[ErasedNumbers, ...] = ()
-
-
-def _named_draws(resampled: pd.DataFrame) -> pd.DataFrame:
-    """Return resampled means as they are named now: "null" and "bootstrap" before."""
-    kinds = {"null": NULL, "bootstrap": BOOTSTRAP}
-    return resampled.assign(kind=resampled["kind"].astype(str).replace(kinds))

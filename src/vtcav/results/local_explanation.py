@@ -270,16 +270,36 @@ class LocalExplanation:
         """Return numbers and provenance as JSON; missing numbers are null, maps are left out."""
         return json_text(self._content())
 
-    def plot(self, *, smooth: bool = False) -> Figure:
-        """Draw the picture, the concept maps, the attributions and the concepts' examples.
+    def plot(
+        self,
+        *,
+        smooth: bool = False,
+        layers: Sequence[str] | None = None,
+        concepts: Sequence[str] | None = None,
+        classes: Sequence[str | int] | None = None,
+    ) -> Figure:
+        """Draw the picture, the concept maps, what was measured and the attributions.
+
+        Few concepts have a row with large maps each; of more, or of many layers, a table fits on
+        one page.
 
         Args:
             smooth: Interpolate between the cells of the maps. Off, every cell shows as it is.
+            layers: The layers to draw; None for all.
+            concepts: The concepts to draw; None for all.
+            classes: The classes to draw, by name or index; None for all that were explained.
+
+        Raises:
+            ExplanationError: For one that is not in this explanation.
         """
         from vtcav.results.figures.local_explanation import plot_local
         from vtcav.results.figures.page import new_figure
+        from vtcav.results.figures.selection import Shown
 
-        return plot_local(self, new_figure(), smooth=smooth)
+        rows = self._rows.drop_duplicates("class_index")
+        known = [*zip(rows["class_index"].tolist(), rows["class_name"], strict=True)]
+        shown = Shown.of(self, layers, concepts, classes, known)
+        return plot_local(self, new_figure(), smooth=smooth, shown=shown)
 
     def save(self, folder: str | Path) -> Path:
         """Write tables, maps, figure and provenance, all or nothing.

@@ -138,12 +138,13 @@ def _reached(least: float, most: float, null_cavs: int) -> str:
     return f"{times} of {null_cavs:,} random directions {get} as much"
 
 
-def not_significant(table: pd.DataFrame, null_cavs: int) -> str:
+def not_significant(table: pd.DataFrame, null_cavs: int, tests: int | None = None) -> str:
     """Return what "not significant" means for the values of a table; empty where none is.
 
     Args:
         table: Has p_value and q_value.
         null_cavs: How many null CAVs they were tested against.
+        tests: How many values q is adjusted for; None for those of the table.
 
     Example:
         >>> import pandas as pd
@@ -151,11 +152,11 @@ def not_significant(table: pd.DataFrame, null_cavs: int) -> str:
         '1 value: 1 of 4 random directions gets as much'
     """
     short = table[table["q_value"] > SIGNIFICANT]["p_value"]
-    tests = count(int(table["p_value"].notna().sum()), "value")
+    tested = count(int(table["p_value"].notna().sum()) if tests is None else tests, "value")
     parts = []
     for p, end in (
         (short[short > SIGNIFICANT], ""),
-        (short[short <= SIGNIFICANT], f", not significant after correcting for {tests}"),
+        (short[short <= SIGNIFICANT], f", not significant after correcting for {tested}"),
     ):
         if len(p):
             reached = _reached(float(p.min()), float(p.max()), null_cavs)

@@ -74,6 +74,14 @@ class EffectsPanel:
             mean += " ns"
         return [mean] if np.isnan(low) else [mean, f"[{self._text(low)}, {self._text(high)}]"]
 
+    def size(self, concept: str) -> float:
+        """Return how far the score changes without a concept, in logits; NaN: not seen."""
+        return abs(float(self._rows[concept].drop))
+
+    def sure(self, concept: str) -> bool:
+        """Whether regions elsewhere do not explain the change; also where none were tried."""
+        return not self._rows[concept].q_value > SIGNIFICANT
+
     def points(self, concept: str) -> NDArray[np.float64]:
         """Return the images' values within the axis; none where the concept is not seen."""
         values = np.clip(self._points[concept], *self.limits)

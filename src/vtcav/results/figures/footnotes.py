@@ -12,16 +12,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def ns_means(table: pd.DataFrame, null_cavs: int) -> list[str]:
+def ns_means(table: pd.DataFrame, null_cavs: int, whole: pd.DataFrame | None = None) -> list[str]:
     """Return the footnote on values that are not significant, if any was tested.
 
     Args:
-        table: All values, with p_value and q_value.
+        table: All values shown, with p_value and q_value.
         null_cavs: How many null CAVs they were tested against.
+        whole: All values that were tested together; None for those shown.
     """
     if table["q_value"].isna().all():
         return []
-    found = not_significant(table, null_cavs) or "No value here"
+    tests = int((table if whole is None else whole)["p_value"].notna().sum())
+    found = not_significant(table, null_cavs, tests) or "No value here"
     about = (
         f"ns: not significant (q > {SIGNIFICANT}, the false discovery rate over all values). "
         "Random directions are CAVs learned from random draws of the negatives. "

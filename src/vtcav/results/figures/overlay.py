@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
@@ -42,6 +43,11 @@ class _Window(NamedTuple):
         """Left, right, bottom, top: as matplotlib's `imshow` takes it."""
         return self.left, self.right, self.bottom, self.top
 
+    @property
+    def area(self) -> float:
+        """Its share of the picture."""
+        return (self.right - self.left) * (self.bottom - self.top)
+
     def sides(self, picture: NDArray[np.uint8]) -> tuple[float, float]:
         """Return its width and height in pixels."""
         high, wide = picture.shape[:2]
@@ -57,21 +63,32 @@ class Overlay:
     Args:
         picture: uint8 [H, W, 3].
         box: Left, top, right and bottom of the network's input as shares of the picture's sides.
+        cropped: Whether only the network's input is shown.
 
     Attributes:
-        framed: Whether the network's input is not exactly the picture.
+        framed: Whether the network's input is not exactly what is shown.
+        share: The part of what is shown of the whole that the network saw, by area.
         padded: Whether it has a margin around the picture.
     """
 
-    def __init__(self, picture: NDArray[np.uint8], box: Sequence[float]) -> None:
+    def __init__(
+        self, picture: NDArray[np.uint8], box: Sequence[float], *, cropped: bool = False
+    ) -> None:
         self._box = _Window(*box)
         left, top, right, bottom = self._box
         # Cells on padding count in the attributions, so that they are shown, beside the picture.
         self._window = _Window(min(left, 0.0), min(top, 0.0), max(right, 1.0), max(bottom, 1.0))
+        self.padded = not np.allclose(self._window, _WHOLE, atol=1e-6)
+        self.share = self._box.area / self._window.area
+        self.framed = not cropped and not np.allclose(self._box, _WHOLE, atol=1e-6)
+        self._sides = self._window.sides(picture)
+        self._inner = self._box.sides(picture)
+        self._covered = _WHOLE
+        if cropped:
+            self._window, self._sides = self._box, self._inner
+            picture, self._covered = _cut(picture, self._box)
         self._picture = _small(picture)
         self._grey = _grey(self._picture)
-        self.framed = not np.allclose(self._box, _WHOLE, atol=1e-6)
-        self.padded = not np.allclose(self._window, _WHOLE, atol=1e-6)
 
     def size(self, side: float) -> tuple[float, float]:
         """Return the width and height in inches that the picture is drawn in.
@@ -79,32 +96,47 @@ class Overlay:
         Args:
             side: The height to aim at; the width may be a quarter more.
         """
-        wide, high = self._window.sides(self._picture)
+        wide, high = self._sides
         scale = min(1.25 * side / wide, side / high)
         # A crop of a long picture is a small part of it, and its cells must still be visible.
-        smallest = _SMALLEST_INPUT / min(self._box.sides(self._picture))
+        smallest = _SMALLEST_INPUT / min(self._inner)
         scale = max(scale, min(smallest, _LONGEST / max(wide, high)))
         return wide * scale, high * scale
 
     def show_picture(self, axes: Axes, region: NDArray[np.bool_] | None = None) -> None:
         """Draw the picture in its colours, and the outline of a region of the input [H, W]."""
         axes.set_facecolor("0.9")
-        axes.imshow(self._picture, extent=_WHOLE.extent, aspect="auto")
-        if region is not None and region.any():
-            left, top, right, bottom = self._box
-            # a pixel more on every side, so that the line closes at the edge of the input
-            down, across = ((np.arange(n + 2) - 0.5) / n for n in region.shape)
-            x, y = left + across * (right - left), top + down * (bottom - top)
-            closed = np.pad(region.astype(float), 1)
-            for colour, width in (("white", 2.4), (_OUTLINE, 1.2)):
-                axes.contour(x, y, closed, [0.5], colors=[colour], linewidths=width)
+        axes.imshow(self._picture, extent=self._covered.extent, aspect="auto")
+        self._show_outline(axes, region)
         self._finish(axes)
 
-    def show_erased(self, axes: Axes, after: NDArray[np.uint8]) -> None:
-        """Draw the picture with another input of the network in the place of its own."""
+    def _show_outline(
+        self, axes: Axes, region: NDArray[np.bool_] | None, widths: tuple[float, float] = (2.4, 1.2)
+    ) -> None:
+        if region is None or not region.any():
+            return
+        left, top, right, bottom = self._box
+        # a pixel more on every side, so that the line closes at the edge of the input
+        down, across = ((np.arange(n + 2) - 0.5) / n for n in region.shape)
+        x, y = left + across * (right - left), top + down * (bottom - top)
+        closed = np.pad(region.astype(float), 1)
+        for colour, width in zip(("white", _OUTLINE), widths, strict=True):
+            axes.contour(x, y, closed, [0.5], colors=[colour], linewidths=width)
+
+    def show_erased(
+        self, axes: Axes, after: NDArray[np.uint8], region: NDArray[np.bool_] | None = None
+    ) -> None:
+        """Draw the picture with another input of the network in the place of its own.
+
+        Args:
+            axes: Where to draw.
+            after: The input, uint8 [H, W, 3].
+            region: The region [H, W] to outline, in thin lines; None for none.
+        """
         axes.set_facecolor("0.9")
-        axes.imshow(self._picture, extent=_WHOLE.extent, aspect="auto")
+        axes.imshow(self._picture, extent=self._covered.extent, aspect="auto")
         axes.imshow(after, extent=self._box.extent, aspect="auto")
+        self._show_outline(axes, region, (1.4, 0.7))
         self._finish(axes)
 
     def show_map(self, axes: Axes, M: NDArray[np.float32], *, smooth: bool) -> None:
@@ -124,7 +156,7 @@ class Overlay:
     def _show_grey(self, axes: Axes) -> None:
         # Padding in the grey under the colour bar, so that colours there compare with it.
         axes.set_facecolor(_MIDDLE_GREY)
-        axes.imshow(self._grey, extent=_WHOLE.extent, aspect="auto")
+        axes.imshow(self._grey, extent=self._covered.extent, aspect="auto")
 
     def _finish(self, axes: Axes) -> None:
         """Set the limits of the axes, and draw the edge of the network's input."""
@@ -232,6 +264,15 @@ def _grey(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     luma = picture @ np.array([0.299, 0.587, 0.114]) / 255
     grey = np.rint((low + (high - low) * luma) * 255).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=2)
+
+
+def _cut(picture: NDArray[np.uint8], box: _Window) -> tuple[NDArray[np.uint8], _Window]:
+    """Return the pixels of a picture that a box touches, and the rectangle that they cover."""
+    high, wide = picture.shape[:2]
+    left, right = max(int(box.left * wide), 0), min(math.ceil(box.right * wide - 1e-6), wide)
+    top, bottom = max(int(box.top * high), 0), min(math.ceil(box.bottom * high - 1e-6), high)
+    covered = _Window(left / wide, top / high, right / wide, bottom / high)
+    return picture[top:bottom, left:right], covered
 
 
 def _small(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

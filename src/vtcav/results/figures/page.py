@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
 from vtcav.results.figures.lettering import (
@@ -149,7 +149,7 @@ class Page:
         self.text(MARGIN, MARGIN, title, 11, weight="bold")
         self.text(MARGIN, MARGIN + 0.28, below, color=MUTED)
 
-    def legend(self, handles: Sequence[Line2D], top: float) -> None:
+    def legend(self, handles: Sequence[Line2D | Patch], top: float) -> None:
         """Draw the legend in one line."""
         self.figure.legend(
             handles=handles,
@@ -216,6 +216,25 @@ class Page:
         ends = Line2D([left, right], [middle] * 2, color="black", linewidth=0.7)
         ends.set(marker="|", markersize=3.5, markeredgewidth=0.7)
         self._canvas.add_artist(ends)
+
+    def dot(self, left: float, middle: float) -> None:
+        """Draw a small dot."""
+        dot = Line2D([left], [middle], marker="o", markersize=1.8, color="black", linewidth=0)
+        dot.set_markeredgewidth(0)
+        self._canvas.add_artist(dot)
+
+    def dashed(self, left: float, top: float, bottom: float, colour: str) -> None:
+        """Draw an upright dashed line."""
+        line = Line2D([left] * 2, [top, bottom], color=colour, linewidth=0.9)
+        line.set_linestyle((0, (2, 1)))
+        self._canvas.add_artist(line)
+
+    def upright(self, left: float, bottom: float, lines: Sequence[str], **look: Any) -> None:
+        """Write lines of text from the bottom upwards, one to the right of the other."""
+        for k, line in enumerate(lines):
+            x = left + _ASCENT * SMALL / 72 + k * LINE_HEIGHT
+            look = {"rotation": 90, "rotation_mode": "anchor", "fontsize": SMALL, **look}
+            self._canvas.text(x, bottom, line, **look)
 
     def rule(self, top: float) -> None:
         """Draw a thin line from margin to margin."""

@@ -125,6 +125,10 @@ class ExplainedClass(_Explained, Protocol):
     def summary(self) -> pd.DataFrame:
         """Return one row per layer and concept."""
 
+    @property
+    def resampled(self) -> pd.DataFrame:
+        """The mean attributions of null and bootstrap CAVs: layer, concept, kind, draw, mean."""
+
     def shown_attributions(self) -> pd.DataFrame:
         """Return the attributions of the images that are shown one by one."""
 

@@ -182,3 +182,9 @@ def _note(notes: pd.Series[str], n: int, *, no_effect: bool) -> str:
     found += [ALL_EQUAL] if no_effect else []
     found += [part for part in counted_notes(notes) if not part.endswith(ALL_EQUAL)]
     return "; ".join(found)
+
+
+def named_draws(resampled: pd.DataFrame) -> pd.DataFrame:
+    """Return resampled means as they are named now: "null" and "bootstrap" before."""
+    kinds = {"null": NULL, "bootstrap": BOOTSTRAP}
+    return resampled.assign(kind=resampled["kind"].astype(str).replace(kinds))

@@ -1,0 +1,75 @@
+"""The layers, concepts and classes of an explanation that a figure draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from vtcav.errors import ExplanationError
+
+
+class _Named(Protocol):
+    """The names of an explanation."""
+
+    @property
+    def layers(self) -> tuple[str, ...]: ...
+    @property
+    def concepts(self) -> tuple[str, ...]: ...
+
+
+class Shown(NamedTuple):
+    """What is to be drawn of an explanation; None for all.
+
+    Attributes:
+        layers: Names of layers.
+        concepts: Names of concepts.
+        classes: Indices of classes.
+    """
+
+    layers: Sequence[str] | None = None
+    concepts: Sequence[str] | None = None
+    classes: Sequence[int] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        explained: _Named,
+        layers: Sequence[str] | None,
+        concepts: Sequence[str] | None,
+        classes: Sequence[str | int] | None = None,
+        known: Sequence[tuple[int, str]] = (),
+    ) -> Shown:
+        """Return what a user asks for.
+
+        Args:
+            explained: The explanation.
+            layers: Names of layers, or one.
+            concepts: Names of concepts, or one.
+            classes: Names or indices of classes, or one.
+            known: The index and the name of each class that was explained.
+
+        Raises:
+            ExplanationError: For one that the explanation does not have, or for none.
+        """
+        both = [part for pair in known for part in pair]
+        asked = _checked("class", classes, both)
+        return cls(
+            _checked("layer", layers, explained.layers),
+            _checked("concept", concepts, explained.concepts),
+            None if asked is None else [i for i, name in known if i in asked or name in asked],
+        )
+
+
+def _checked(what: str, asked: Any, known: Sequence[Any]) -> list[Any] | None:
+    """Return names as a list, or raise; None for all."""
+    if asked is None:
+        return None
+    names = [asked] if isinstance(asked, str | int) else list(asked)
+    names = names or [""]
+    for name in names:
+        if name not in known:
+            raise ExplanationError(
+                f"this explanation has no {what} {name!r} to draw; it has "
+                f"{', '.join(map(repr, known))}"
+            )
+    return names
