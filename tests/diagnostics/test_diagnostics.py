@@ -7,10 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from tests.helpers.banks import cloud, made_bank, made_set
 from tests.helpers.small import concepts, pictures, small_explainer
 from vtcav.diagnostics.diagnosis import diagnose
+from vtcav.diagnostics.figure import plot_diagnostics
 from vtcav.diagnostics.levels import CHECKS, LEVELS, NOT_APPLICABLE
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.errors import CavError, ExplanationError
@@ -501,6 +504,22 @@ def test_the_figure_shows_every_concept_level_and_reason(found):
     assert "separability a" in labels
     assert "place a nonsense" in labels
     plt.close("all")
+
+
+def test_the_figure_of_many_concepts_is_a_matrix_and_the_worst_rows():
+    sets = [made_set(f"s{k}", cloud(6, seed=k)) for k in range(2)]
+    bank = made_bank({f"c{k}": tuple(sets) for k in range(14)}, places=np.zeros((14, 2, 3)))
+    found = diagnose(bank, resamples=20)
+    figure = plot_diagnostics(found, Figure())
+    assert figure.get_size_inches()[1] < 13
+    axes = {each.get_label(): each for each in figure.axes}
+    summary = found.summary()
+    assert len(axes["levels"].lines) == len(summary) == 14 * len(found.layers)
+    wrong = int((summary["level"] != "fine").sum())
+    texts = [text.get_text() for text in figure.findobj(Text)]
+    assert f"not fine: the first 8 of {wrong}; the table has all" in texts
+    assert sum(text.startswith(("DO NOT USE", "LOOK")) for text in texts) <= 8
+    assert sum(" more finding" in text for text in texts) == 1
 
 
 @pytest.mark.parametrize("count", [1, 3])

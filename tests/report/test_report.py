@@ -23,6 +23,7 @@ from vtcav.diagnostics.levels import BAD
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.errors import ExplanationError
 from vtcav.report import build_report, write_report
+from vtcav.report.heading import heading
 from vtcav.report.images import packed
 from vtcav.report.methods import CITATION
 from vtcav.report.page import environment, safe_json
@@ -350,12 +351,31 @@ def test_report_of_a_folder_is_that_of_its_results(study, saved):
 
 def test_a_page_without_a_title_has_network_classes_and_date(study, saved):
     page = Page(write_report(saved).read_text(encoding="utf-8"))
-    network = study.global_[0].provenance.model["network"].split(" (")[0]
-    names = [explained.class_name for explained in study.global_]
-    assert f"{network}: {' and '.join(names)}" in page.text
+    names = [f"“{explained.class_name}”" for explained in study.global_]
+    # the network is an nn.Sequential, which is no name
+    assert f"Concepts for the classes {' and '.join(names)}" in page.text
+    assert "Sequential:" not in page.text
     assert str(datetime.now(UTC).astimezone().year) in page.text
     one = Page(build_report(study.local[:1])).text
-    assert f"{network}: {Path(IMAGE).name}" in one
+    assert f"Concepts in “{Path(IMAGE).name}”" in one
+
+
+@pytest.mark.parametrize(
+    ("network", "title"),
+    [
+        ("ResNet (9 weights)", "ResNet: concepts for the class “scratched”"),
+        ("Net (9 weights)", "Concepts for the class “scratched”"),
+        ("MyConvNet (9 weights)", "Concepts for the class “scratched”"),
+        ("Keras 'functional_3' (9 weights)", "Concepts for the class “scratched”"),
+        ("Keras 'mobilenet' (9 weights)", "mobilenet: concepts for the class “scratched”"),
+        ("Xception (9 weights)", "Xception: concepts for the class “scratched”"),
+    ],
+)
+def test_a_title_names_no_network_that_has_no_name(study, network, title):
+    model = {**study.global_[0].provenance.model, "network": network}
+    named = replace(study.global_[0].provenance, model=model)
+    assert heading([named, named], ["scratched"], []) == title
+    assert heading([named], [], list("abcd")) == title.split(" for ")[0] + " in 4 images"
 
 
 def test_command_writes_the_report(saved, tmp_path, capsys):

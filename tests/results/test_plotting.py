@@ -24,7 +24,14 @@ from vtcav.images.references import Skipped
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.figures.footnotes import ns_means
 from vtcav.results.figures.global_explanation import plot_global
-from vtcav.results.figures.lettering import labels, shorten, text_width, wrap
+from vtcav.results.figures.lettering import (
+    labels,
+    row_labels,
+    shorten,
+    text_width,
+    wrap,
+    wrap_apart,
+)
 from vtcav.results.figures.local_explanation import plot_local
 from vtcav.results.figures.overlay import Overlay
 from vtcav.results.figures.page import nice_limit, save_figure
@@ -804,6 +811,23 @@ def test_lettering_helpers():
         ">-0.001",
         "-0.250",
     ]
+
+
+def test_names_that_look_alike_are_told_apart():
+    layers = [f"encoder.layer.{k}.attention.output.dense" for k in range(12)]
+    tailed = [f"{name}_of_the_left_lobe_seen_from_above" for name in ("ruler", "hair", "ink")]
+    alike = ["x" * 40 + letter + "y" * 40 for letter in "abc"]
+    for names in (layers, tailed, alike, ["cat", "dog", "cat"]):
+        for width, most in ((0.6, 1), (0.9, 2), (2.0, 1)):
+            lines = wrap_apart(names, width, most=most)
+            assert len(set(map(tuple, lines))) == len(set(names))
+            assert all(len(line) <= most for line in lines)
+            assert all(text_width(text) <= width for line in lines for text in line)
+    rows = [("“", name, "” in ", layer) for name in tailed for layer in layers]
+    labels_ = row_labels(rows, 2.5)
+    assert len(set(labels_)) == len(rows)
+    assert max(map(text_width, labels_)) <= 2.5
+    assert row_labels([("a ", "b")], 9) == ["a b"]
 
 
 @pytest.mark.parametrize("value", [1e-8, 0.001, 0.0501, 0.1, 0.3, 0.6, 0.7, 0.99, 1.0])

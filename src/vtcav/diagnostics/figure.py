@@ -1,9 +1,13 @@
-"""The figure of diagnostics: a row per layer and concept, with its level and the reasons."""
+"""The figure of diagnostics: a row per layer and concept, with its level and the reasons.
+
+Of many, a matrix of concepts and layers has all levels, and rows follow for the worst alone.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -12,10 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from vtcav.diagnostics.levels import BAD, FINE, LIMITS, LOOK, percent
-from vtcav.results.figures.lettering import LINE_HEIGHT, shorten, wrap
+from vtcav.diagnostics.levels import BAD, FINE, LEVELS, LIMITS, LOOK, percent
+from vtcav.results.figures.lettering import LINE, LINE_HEIGHT, shorten, wrap, wrap_apart
 from vtcav.results.figures.page import MARGIN, Page, own_style, show_axis
 from vtcav.results.figures.palette import BLUE, GRID, MUTED, ORANGE, VERMILION
+from vtcav.results.words import count
 
 # Inches.
 _GAP, _ROW, _HEAD, _AXIS = 0.2, 0.56, 0.72, 0.38
@@ -30,6 +35,9 @@ _COLUMNS = {
 }
 _NAMES, _LEVEL, _AUC, _CURVE, _NEAR, _PLACE, _WHY = _WIDTHS = tuple(_COLUMNS.values())
 _WIDTH = 2 * MARGIN + sum(_WIDTHS) + (len(_WIDTHS) - 1) * _GAP
+_FEW, _MOST = 12, 8  # rows that are all drawn; of more, the rows of the worst
+_NAME, _CELL, _HIGHEST = 2.3, 0.21, 1.0  # of the matrix: names, rows, upright heads
+_NARROW_CELL, _WIDEST_CELL = 0.6, 1.4
 _SIZES = 2, 5, 10, 20, 50, 100, 200, 500, 1000  # ticks
 # Colour, marker and word say the same.
 _MARKS: dict[str, dict[str, Any]] = {
@@ -50,6 +58,9 @@ _NOTES = (
     "where in the image the examples activate on average; bright is most, and each map has its "
     "own scale.",
 )
+
+
+_Row: TypeAlias = tuple[str, str]  # a layer and a concept
 
 
 class _Diagnosed(Protocol):
@@ -97,7 +108,15 @@ class _Drawing:
         }
         summary = diagnostics.summary().to_dict("records")
         self.summary = {(row["layer"], row["concept"]): row for row in summary}
-        self.height = len(self.concepts) * _ROW
+        every = [(layer, concept) for layer in diagnostics.layers for concept in self.concepts]
+        self.blocks = [
+            (layer, [row for row in every if row[0] == layer]) for layer in diagnostics.layers
+        ]
+        self.matrix = 0.0
+        if len(every) > _FEW:
+            self._set_matrix()
+            self.matrix = self.matrix_head + len(self.concepts) * _CELL + 0.3
+            self.blocks = self._worst(every)
         curve = diagnostics.curve
         self.ends = (0.9 * curve["n"].min(), 1.1 * curve["n"].max()) if len(curve) else (1.8, 11.0)
         self.notes = _image_notes(table)
@@ -106,12 +125,34 @@ class _Drawing:
         """Return where column k begins."""
         return MARGIN + sum(_WIDTHS[:k]) + k * _GAP
 
+    def _set_matrix(self) -> None:
+        """Set the width of the matrix's columns and their heads, upright where they are narrow."""
+        layers = self.diagnostics.layers
+        self.cell = min((_WIDTH - 2 * MARGIN - _NAME) / len(layers), _WIDEST_CELL)
+        self.upright = self.cell < _NARROW_CELL
+        if self.upright:
+            most = max(1, int(self.cell / LINE_HEIGHT))
+            self.heads = wrap_apart(layers, _HIGHEST, most=most, bold=True)
+            self.matrix_head = _HIGHEST + 0.12
+        else:
+            self.heads = wrap_apart(layers, self.cell - 0.1, most=3, bold=True)
+            self.matrix_head = max(map(len, self.heads)) * LINE_HEIGHT + 0.12
+
+    def _worst(self, every: Sequence[_Row]) -> list[tuple[str, list[_Row]]]:
+        """Return the rows that are drawn of many, under a title."""
+        order = [row for row in every if self.summary[row]["level"] != FINE]
+        order.sort(key=lambda row: -LEVELS.index(self.summary[row]["level"]))
+        if not order:
+            return []
+        several = f"the first {_MOST} of {len(order)}; the table has all"
+        return [(f"not fine: {several if len(order) > _MOST else len(order)}", order[:_MOST])]
+
     def draw(self, figure: Figure) -> None:
         """Draw everything."""
         images = [line for text in self.notes for line in wrap(text, _WIDTH - 2 * MARGIN)]
         first = MARGIN + 0.72 + len(images) * LINE_HEIGHT + (0.12 if images else 0)
-        step = _HEAD + self.height + _AXIS
-        end = first + len(self.diagnostics.layers) * step
+        heights = [_HEAD + len(rows) * _ROW + _AXIS for _, rows in self.blocks]
+        end = first + self.matrix + sum(heights)
         page = Page(figure, _WIDTH, end, _NOTES, [*self.concepts, *self.diagnostics.layers])
         page.title("How far can each concept be trusted?")
         handles = [
@@ -120,34 +161,66 @@ class _Drawing:
         ]
         page.legend(handles, MARGIN + 0.32)
         page.text(MARGIN, MARGIN + 0.66, images)
-        for i, layer in enumerate(self.diagnostics.layers):
-            self._draw_layer(page, first + i * step, layer)
+        if self.matrix:
+            self._draw_matrix(page, first)
+        top = first + self.matrix
+        for (title, rows), height in zip(self.blocks, heights, strict=True):
+            self._draw_block(page, top, title, rows)
+            top += height
 
-    def _draw_layer(self, page: Page, top: float, layer: str) -> None:
-        """Draw a layer: title, heads, rows."""
-        title = shorten(layer, page.inner, 9, bold=True)
+    def _draw_matrix(self, page: Page, top: float) -> None:
+        """Draw the levels of all concepts at all layers."""
+        layers, many = self.diagnostics.layers, len(self.concepts)
+        cell, body, left = self.cell, top + self.matrix_head, MARGIN + _NAME
+        for k, lines in enumerate(self.heads):
+            middle = left + (k + 0.5) * cell
+            if self.upright:
+                start = middle - len(lines) / 2 * LINE_HEIGHT
+                page.upright(start, body - 0.06, lines, weight="bold")
+            else:
+                above = body - 0.06 - len(lines) * LINE_HEIGHT
+                page.text(middle, above, lines, ha="center", weight="bold")
+        names = wrap_apart(self.concepts, _NAME - 0.15, most=1)
+        for k, name in enumerate(names):
+            page.rule(body + k * _CELL)
+            page.text(MARGIN, body + (k + 0.5) * _CELL, name, centred=True)
+        axes = page.axes(left, body, len(layers) * cell, many * _CELL, "levels")
+        axes.set(xlim=(0, len(layers)), ylim=(many, 0))
+        for i, layer in enumerate(layers):
+            for k, concept in enumerate(self.concepts):
+                mark = _MARKS[self.summary[layer, concept]["level"]]
+                axes.plot(i + 0.5, k + 0.5, linewidth=0, clip_on=False, **mark)
+
+    def _draw_block(self, page: Page, top: float, title: str, rows: Sequence[_Row]) -> None:
+        """Draw some rows: title, heads, rows."""
+        title = shorten(title, page.inner, 9, bold=True)
         page.text(MARGIN, top, title, 9, weight="bold")
         page.rule(top + 0.2)
         for k, head in enumerate(_COLUMNS):
-            page.text(self.column(k), top + 0.28, head, color=MUTED)
-        body = top + _HEAD
-        for k, concept in enumerate(self.concepts):
-            self._draw_words(page, body + (k + 0.5) * _ROW, layer, concept)
-            self._draw_map(page, body + k * _ROW, layer, concept)
-        strip = page.axes(self.column(2), body, _AUC, self.height, f"separability {layer}")
-        self._draw_separability(strip, layer)
-        curves = page.axes(self.column(3), body, _CURVE, self.height, f"stability {layer}")
-        self._draw_curves(curves, layer)
-        self._draw_marks(page, body, layer)
+            page.text(self.column(k), top + 0.28, head.split("\n"), color=MUTED)
+        body, height = top + _HEAD, len(rows) * _ROW
+        names = wrap_apart(list(dict.fromkeys(c for _, c in rows)), _NAMES, 8, most=2)
+        lines = dict(zip(dict.fromkeys(c for _, c in rows), names, strict=True))
+        for k, row in enumerate(rows):
+            self._draw_words(page, body + (k + 0.5) * _ROW, row, lines[row[1]])
+            self._draw_map(page, body + k * _ROW, *row)
+        strip = page.axes(self.column(2), body, _AUC, height, f"separability {title}")
+        self._draw_separability(strip, rows)
+        curves = page.axes(self.column(3), body, _CURVE, height, f"stability {title}")
+        self._draw_curves(curves, rows)
+        self._draw_marks(page, body, title, rows)
 
-    def _draw_words(self, page: Page, middle: float, layer: str, concept: str) -> None:
-        row = self.summary[layer, concept]
-        name = wrap(concept, _NAMES, 8, most=3)
-        page.text(MARGIN, middle, name, 8, centred=True)
+    def _draw_words(self, page: Page, middle: float, at: _Row, name: Sequence[str]) -> None:
+        row = self.summary[at]
+        step = LINE_HEIGHT / 2 if self.matrix else 0.0
+        page.text(MARGIN, middle - step, name, 8, centred=True)
+        if self.matrix:
+            below = middle + len(name) * 8 * LINE / 144
+            page.text(MARGIN, below - step + 0.01, shorten(at[0], _NAMES), color=MUTED)
         page.text(self.column(1) + 0.22, middle, row["level"], 8, centred=True)
         lines = wrap(row["meaning"], _WHY, most=4)
         page.text(self.column(6), middle, lines, centred=True)
-        page.text(self.column(4), middle, self._near(layer, concept), centred=True)
+        page.text(self.column(4), middle, self._near(*at), centred=True)
 
     def _near(self, layer: str, concept: str) -> list[str]:
         """Return the nearest concept with its cosine, and the share of pairs in the right order."""
@@ -161,22 +234,22 @@ class _Drawing:
             lines.append(f"picks own {percent(own)}")
         return lines or ["not tested"]
 
-    def _draw_marks(self, page: Page, top: float, layer: str) -> None:
+    def _draw_marks(self, page: Page, top: float, title: str, rows: Sequence[_Row]) -> None:
         """Draw the levels' marks."""
-        axes = page.axes(self.column(1), top, 0.18, self.height, f"levels {layer}")
-        axes.set(xlim=(0, 1), ylim=(len(self.concepts), 0))
-        for k, concept in enumerate(self.concepts):
-            mark = _MARKS[self.summary[layer, concept]["level"]]
+        axes = page.axes(self.column(1), top, 0.18, len(rows) * _ROW, f"levels {title}")
+        axes.set(xlim=(0, 1), ylim=(len(rows), 0))
+        for k, row in enumerate(rows):
+            mark = _MARKS[self.summary[row]["level"]]
             axes.plot(0.5, k + 0.5, linewidth=0, clip_on=False, **mark)
 
-    def _draw_separability(self, axes: Axes, layer: str) -> None:
+    def _draw_separability(self, axes: Axes, rows: Sequence[_Row]) -> None:
         """Draw held-out AUCs with their intervals."""
-        axes.set(xlim=(0, 1), ylim=(len(self.concepts), 0))
+        axes.set(xlim=(0, 1), ylim=(len(rows), 0))
         show_axis(axes, [0, 0.5, 1], ["0", "0.5 guessing", "1"])
         for limit in LIMITS.auc:
             axes.axvline(limit, **_LIMIT)
-        for k, concept in enumerate(self.concepts):
-            row = self.rows[layer, concept, "separability"]
+        for k, at in enumerate(rows):
+            row = self.rows[(*at, "separability")]
             y = k + 0.5
             if math.isnan(row["value"]):
                 axes.text(0.5, y, "not tested", ha="center", va="center", color=MUTED)
@@ -184,16 +257,15 @@ class _Drawing:
             axes.plot([row["low"], row["high"]], [y, y], color="black", linewidth=1.2)
             axes.plot(row["value"], y, "o", color="black", markersize=4, clip_on=False)
 
-    def _draw_curves(self, axes: Axes, layer: str) -> None:
+    def _draw_curves(self, axes: Axes, rows: Sequence[_Row]) -> None:
         """Draw a small curve in every row, from 0 at its foot to 1 at its head."""
-        axes.set(xscale="log", xlim=self.ends, ylim=(len(self.concepts), 0))
+        axes.set(xscale="log", xlim=self.ends, ylim=(len(rows), 0))
         sizes = [n for n in _SIZES if self.ends[0] <= n <= self.ends[1]]
         show_axis(axes, sizes[:: max(1, len(sizes) // 4)])
         axes.minorticks_off()
         curve = self.diagnostics.curve
-        curve = curve[curve["layer"] == layer]
-        for k, concept in enumerate(self.concepts):
-            own = curve[curve["concept"] == concept]
+        for k, (layer, concept) in enumerate(rows):
+            own = curve[(curve["layer"] == layer) & (curve["concept"] == concept)]
             for limit in (0.0, *LIMITS.replication, 1.0):
                 look = _LIMIT if limit not in (0.0, 1.0) else {"color": GRID, "linewidth": 0.6}
                 axes.plot(self.ends, [_height(k, limit)] * 2, **look)
@@ -232,10 +304,13 @@ class _Drawing:
 def _image_notes(table: pd.DataFrame) -> list[str]:
     """Return the findings about images that are not fine, each with the concept it concerns."""
     found = table[(table["layer"] == "") & (table["level"] != FINE)]
+    worst = found["level"].map(LEVELS.index)
+    found = found.loc[worst.sort_values(ascending=False, kind="stable").index]
+    more = [f"{count(len(found) - _MOST, 'more finding')}: in the table."] * (len(found) > _MOST)
     return [
         f"{row['level'].upper()}. {row['concept']}{': ' if row['concept'] else ''}{row['meaning']}"
-        for row in found.to_dict("records")
-    ]
+        for row in found.head(_MOST).to_dict("records")
+    ] + more
 
 
 def _height(k: int, value: Any) -> Any:

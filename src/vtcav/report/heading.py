@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import PurePath
 
 from vtcav.results.provenance import Provenance
-from vtcav.results.words import clear, count, listed
+from vtcav.results.words import clear, count, listed, network_name
 
 _NAMED = 3
 """The most classes or images that a title names."""
@@ -16,7 +16,7 @@ _NAMED = 3
 def heading(
     provenances: Sequence[Provenance], classes: Sequence[str], images: Sequence[str]
 ) -> str:
-    """Return network and classes, or images where no class was explained.
+    """Return what the page is about: the network, if it has a name, and classes or images.
 
     Args:
         provenances: Of everything on the page.
@@ -24,10 +24,14 @@ def heading(
         images: The names of the explained images.
     """
     short = [PurePath(name).name for name in images]
-    what = _named(classes, "class", "classes") or _named(short, "image", "images")
-    networks = dict.fromkeys(str(each.model["network"]).split(" (")[0] for each in provenances)
-    network = listed(list(networks)) if networks else ""
-    return ": ".join(part for part in (network, what) if part) or "Concepts"
+    what = "concepts"
+    if classes:
+        what = f"concepts for {_named(classes, 'class', 'classes')}"
+    elif images:
+        what = f"concepts in {_named(short, '', 'images')}"
+    networks = dict.fromkeys(network_name(str(each.model["network"])) for each in provenances)
+    names = [clear(name) for name in networks if name]
+    return f"{listed(names)}: {what}" if names else f"C{what[1:]}"
 
 
 def today() -> str:
@@ -40,6 +44,7 @@ def _named(names: Sequence[str], one: str, many: str) -> str:
     """Return names in words, their number where they are many."""
     if len(names) > _NAMED:
         return count(len(names), one, many)
-    if not names:
-        return ""
-    return listed([clear(name) for name in names])
+    quoted = listed([f"“{clear(name)}”" for name in names])
+    if not one:
+        return quoted
+    return f"the {one if len(names) == 1 else many} {quoted}"

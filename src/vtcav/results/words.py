@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,12 @@ SIGNIFICANTLY, NS = "significant", "not significant"
 NOT_TESTED, NOT_SEPARATED = "not tested", "not separated"
 CLASS_NOT_RAISED = "does not raise this class"
 """Notes that hold one of these texts say why a value has no p-value."""
+
+_NO_NAME = re.compile(
+    r"(the|my|our|custom|simple|small|tiny|basic|base)?_?((conv|neural)?_?net(work)?|cnn|model|module|"
+    r"sequential|functional|classifier|graph_?module|wrapper)?_?\d*",
+    re.IGNORECASE,
+)
 
 # These reorder the letters around them, which a file's name must not be able to do.
 _REORDERING = {
@@ -213,6 +220,22 @@ def named_layers(layers: Sequence[str]) -> str:
         ("layer '5'", "layers '5' and '8'")
     """
     return f"layer{'s' * (len(layers) != 1)} {listed([repr(clear(layer)) for layer in layers])}"
+
+
+def network_name(described: str) -> str:
+    """Return the name of a network; empty where it says nothing, as the class "Net" does.
+
+    Args:
+        described: `Model.described`, which begins with the name of the network's class.
+
+    Example:
+        >>> network_name("ResNet (11,689,512 weights, 1000 classes)")
+        'ResNet'
+        >>> network_name("Net (9 weights)"), network_name("Keras 'model_1' (9 weights)")
+        ('', '')
+    """
+    name = described.split(" (")[0].removeprefix("Keras ").strip("'\"")
+    return "" if _NO_NAME.fullmatch(name) else name
 
 
 def short_names(names: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vtcav.explainer.correction.attributions import ALL, WITH
 from vtcav.explainer.correction.groups import ACCURACY
-from vtcav.results.figures.lettering import shorten
+from vtcav.results.figures.lettering import row_labels
 from vtcav.results.figures.page import MARGIN, Page, own_style, show_axis
 from vtcav.results.figures.palette import BLUE, MUTED
 from vtcav.results.words import value
@@ -33,6 +33,9 @@ _SHARES = (
 )
 _MOST = 24  # rows of a band, beyond which it is not read
 _FEW = "Of {0} rows of {2} the {1} that change most; the table has all."
+
+
+_Parts: TypeAlias = tuple[str, ...]  # of a row's label
 
 
 class _Report(Protocol):
@@ -64,7 +67,7 @@ def plot_correction(report: _Report, figure: Figure) -> Figure:
     Returns:
         The figure.
     """
-    bands: list[tuple[str, list[str], list[dict[Any, Any]]]] = []
+    bands: list[tuple[str, list[_Parts], list[dict[Any, Any]]]] = []
     notes: list[str] = []
     for what, read, row_name, table in (
         ("accuracy", _NOTES, _of_class, _accuracies(report.accuracy)),
@@ -78,12 +81,12 @@ def plot_correction(report: _Report, figure: Figure) -> Figure:
             notes += filter(None, [read, few])
     width = 2 * MARGIN + _NAMES + _BARS + _NUMBERS
     height = _TOP + sum(len(rows) * _ROW + _BAND for _, _, rows in bands) + 0.2
-    names = [name for _, texts, _ in bands for name in texts]
+    names = [part for _, texts, _ in bands for parts in texts for part in parts]
     page = Page(figure, width, height, notes, names)
     page.title("The network before and after its correction", report.described)
     top = _TOP + 0.25
     if bands:
-        page.legend([_mark("white", "before"), _mark(BLUE, "after")], MARGIN + 0.45)
+        page.legend([_mark("white", "before"), _mark(BLUE, "after")], MARGIN + 0.6)
     else:
         page.text(MARGIN, top, "Nothing was measured: no labelled images were given.")
     for what, texts, rows in bands:
@@ -121,22 +124,24 @@ def _most(table: pd.DataFrame, what: str) -> tuple[list[dict[Any, Any]], str]:
     return own.loc[sorted(most)].to_dict("records"), few
 
 
-def _at_layer(row: dict[Any, Any]) -> str:
-    return f"“{row['concept']}” at layer {row['layer']} (n = {row['n']})"
+def _at_layer(row: dict[Any, Any]) -> _Parts:
+    return "“", str(row["concept"]), "” at layer ", str(row["layer"]), f" (n = {row['n']})"
 
 
-def _of_class(row: dict[Any, Any]) -> str:
-    return f"{row['class_name'] or 'all classes'}, {row['shown']} (n = {row['n']})"
+def _of_class(row: dict[Any, Any]) -> _Parts:
+    name = str(row["class_name"] or "all classes")
+    return name, ", ", str(row["shown"]), f" (n = {row['n']})"
 
 
-def _of_group(row: dict[Any, Any]) -> str:
-    return f"group {row['group']} (n = {row['n']})"
+def _of_group(row: dict[Any, Any]) -> _Parts:
+    return "group ", str(row["group"]), f" (n = {row['n']})"
 
 
-def _of_concept(row: dict[Any, Any]) -> str:
+def _of_concept(row: dict[Any, Any]) -> _Parts:
     taken = "taken out" if row["corrected"] else "not taken out"
-    where = f" in {row['class_name']}" * bool(row["class_name"])
-    return f"“{row['concept']}”{where}, {taken} (n = {row['n']})"
+    name = str(row["class_name"])
+    said = "” in " if name else "”"
+    return "“", str(row["concept"]), said, name, f", {taken}", f" (n = {row['n']})"
 
 
 def _mark(face: str, label: str) -> Line2D:
@@ -145,7 +150,7 @@ def _mark(face: str, label: str) -> Line2D:
 
 
 def _draw(
-    page: Page, what: str, texts: Sequence[str], rows: Sequence[dict[Any, Any]], top: float
+    page: Page, what: str, texts: Sequence[_Parts], rows: Sequence[dict[Any, Any]], top: float
 ) -> None:
     """Draw a band: for every row the values before and after, joined by a line."""
     values = [row[when] for row in rows for when in ("before", "after")]
@@ -153,15 +158,16 @@ def _draw(
     ticks = [tick for tick in MaxNLocator(4).tick_values(*ends) if ends[0] <= tick <= ends[1]]
     axes = page.axes(MARGIN + _NAMES, top, _BARS, len(rows) * _ROW, what)
     axes.set(xlim=ends, ylim=(len(rows), 0))
-    for i, (text, row) in enumerate(zip(texts, rows, strict=True)):
+    names = row_labels(texts, _NAMES - 0.1)
+    for i, (text, row) in enumerate(zip(names, rows, strict=True)):
         middle, pair = i + 0.5, (row["before"], row["after"])
         axes.plot(pair, [middle] * 2, color=BLUE, linewidth=1.2)
         for face, x in zip(("white", BLUE), pair, strict=True):
             look: dict[str, Any] = {"markerfacecolor": face, "markersize": 4, "clip_on": False}
             axes.plot([x], [middle], "o", color=BLUE, **look)
         place = top + middle * _ROW
-        page.text(MARGIN, place, shorten(text, _NAMES - 0.1), centred=True)
-        text = f"{value(row['before'])} → {value(row['after'])}"
-        page.text(MARGIN + _NAMES + _BARS + 0.15, place, text, centred=True)
+        page.text(MARGIN, place, text, centred=True)
+        numbers = f"{value(row['before'])} → {value(row['after'])}"
+        page.text(MARGIN + _NAMES + _BARS + 0.15, place, numbers, centred=True)
     show_axis(axes, ticks)
     page.text(MARGIN + _NAMES, top + len(rows) * _ROW + 0.3, what, color=MUTED)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from vtcav.images.input_box import Shares
-from vtcav.results.figures.lettering import LINE_HEIGHT, basename, shorten
+from vtcav.results.figures.lettering import LINE_HEIGHT, basename, row_labels, shorten
 from vtcav.results.figures.overlay import Overlay
 from vtcav.results.figures.page import MARGIN, Page, nice_limit, own_style, show_axis
 from vtcav.results.figures.palette import BLUE, MUTED
@@ -101,9 +101,11 @@ def _group(one: _Shown) -> tuple[str, ...]:
     return one.class_name, one.concept, one.layer_a, one.layer_b
 
 
-def _named(row: Mapping[Any, Any]) -> str:
+def _named(row: Mapping[Any, Any]) -> tuple[str, ...]:
+    """Return the parts of a row's label."""
     layers = dict.fromkeys((str(row["layer_a"]), str(row["layer_b"])))
-    return f"“{row['concept']}” in {row['class_name']}, {row['quantity']}, {', '.join(layers)}"
+    parts = "“", str(row["concept"]), "” in ", str(row["class_name"])
+    return *parts, f", {row['quantity']}, ", ", ".join(layers)
 
 
 def _draw_rows(page: Page, rows: Sequence[Mapping[Any, Any]], margin: float) -> None:
@@ -115,6 +117,7 @@ def _draw_rows(page: Page, rows: Sequence[Mapping[Any, Any]], margin: float) -> 
     axes.set(xlim=(-most, most), ylim=(len(rows), 0))
     axes.axvspan(-margin, margin, color="0.93", zorder=0)
     axes.axvline(0, color="0.8", linewidth=0.6, zorder=0)
+    names = row_labels([_named(row) for row in rows], _NAMES - 0.1, bold=True)
     for i, row in enumerate(rows):
         sure = row["q_value"] <= SIGNIFICANT
         axes.plot([row["low"], row["high"]], [i + 0.5] * 2, color=BLUE, linewidth=1.2)
@@ -122,8 +125,7 @@ def _draw_rows(page: Page, rows: Sequence[Mapping[Any, Any]], margin: float) -> 
         look |= {"markerfacecolor": BLUE if sure else "white"}
         axes.plot([row["difference"]], [i + 0.5], "o", color=BLUE, **look)
         middle = _TOP + (i + 0.5) * _ROW
-        name = shorten(_named(row), _NAMES - 0.1)
-        page.text(MARGIN, middle, name, centred=True, weight="bold" if sure else "normal")
+        page.text(MARGIN, middle, names[i], centred=True, weight="bold" if sure else "normal")
         text = f"{value(row['difference'])}   q {equal_or_less(row['q_value'])}"
         page.text(MARGIN + _NAMES + _BARS + 0.15, middle, text, centred=True)
     show_axis(axes, [-most, 0, most])
@@ -136,16 +138,15 @@ def _draw_group(page: Page, group: Sequence[_Shown], top: float) -> None:
     """Draw the images of a difference: the picture, the map of a, the map of b."""
     one = group[0]
     text = f"“{one.concept}” in {one.class_name}: picture, {one.layer_a} of a, {one.layer_b} of b"
-    page.text(MARGIN, top, text, color=MUTED)
+    page.text(MARGIN, top, shorten(text, page.inner), color=MUTED)
     for i, each in enumerate(group):
         left = MARGIN + i * _CELL
         overlay = Overlay(each.picture, each.box)
-        wide, high = overlay.size(_SIDE)
-        scale = min(1.0, _SIDE / wide, _SIDE / high)
-        wide, high = wide * scale, high * scale
         head, step = top + LINE_HEIGHT, _SIDE + _GAP
-        overlay.show_picture(page.axes(left, head, wide, high))
+        overlay.show_picture(page.axes(left, head, *overlay.fitted(_SIDE, _SIDE)))
+        overlay = Overlay.for_maps(each.picture, each.box)
+        size = overlay.fitted(_SIDE, _SIDE)
         for j, M in enumerate((each.map_a, each.map_b), 1):
-            overlay.show_map(page.axes(left + j * step, head, wide, high), M, smooth=False)
+            overlay.show_map(page.axes(left + j * step, head, *size), M, smooth=False)
         name = shorten(basename(each.image), _CELL - 0.1)
         page.text(left, head + _SIDE + 0.04, name)

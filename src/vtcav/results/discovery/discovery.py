@@ -26,7 +26,7 @@ from vtcav.results.discovery.found import FoundConcept, UncoveredImage
 from vtcav.results.discovery.saved import ATTRIBUTIONS, SavedDiscovery, read_parts
 from vtcav.results.provenance import Provenance
 from vtcav.results.tables.shapes import json_text, printable
-from vtcav.results.words import count
+from vtcav.results.words import count, network_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -357,8 +357,8 @@ class Discovery:
         return [(row, found) for row, found in rows if layer in (None, found.layer)]
 
     def _title(self) -> str:
-        network = self.provenance.model.get("network", "a network")
-        return f"What {network} sees in {count(self.images, 'image')}"
+        network = network_name(str(self.provenance.model.get("network", "")))
+        return f"What {network or 'the network'} sees in {count(self.images, 'image')}"
 
     def to_json(self) -> str:
         """Return numbers and provenance as JSON; missing numbers are null."""

@@ -9,14 +9,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from vtcav.results.figures.lettering import LINE_HEIGHT
+from vtcav.results.figures.lettering import LINE_HEIGHT, shorten, text_width, wrap_apart
 from vtcav.results.figures.page import MARGIN, Page, own_style
 from vtcav.results.figures.palette import MUTED, ORANGE
 from vtcav.results.words import clear
 
 PATCHES = 8
 _SIDE, _GAP, _TEXT = 0.68, 0.1, 2.3
-_WIDTH = 2 * MARGIN + _TEXT + PATCHES * (_SIDE + 0.05)
+_COLUMN, _BETWEEN = _TEXT + PATCHES * (_SIDE + 0.05), 0.3
+_LONG = 12  # concepts of a column
 _NOTES = (
     "Each patch is the place of another image that shows the concept most, the strongest first. "
     "stability: cosine with the direction that is found from another random start, or in half of "
@@ -50,29 +51,40 @@ def plot_discovery(
         notes: Further paragraphs at the foot.
     """
     step, top = _SIDE + _GAP, MARGIN + 0.6
-    names = [row["layer"] for row, _ in rows]
-    page = Page(figure, _WIDTH, top + step * len(rows), [*_NOTES, *notes], [title, *names])
+    names = [str(row["layer"]) for row, _ in rows]
+    # side by side where they would make a page that is too long
+    columns = 1 if len(rows) <= _LONG else 2
+    down = -(-len(rows) // columns)
+    width = 2 * MARGIN + columns * _COLUMN + (columns - 1) * _BETWEEN
+    page = Page(figure, width, top + step * down, [*_NOTES, *notes], [title, *names])
+    layers = dict.fromkeys(map(clear, names))
+    lines = wrap_apart(list(layers), _TEXT - 0.4, most=1)
+    short = {layer: line[0] for layer, line in zip(layers, lines, strict=True)}
     page.title(title, "found concepts, by layer; a name is yours to give")
     for i, (row, found) in enumerate(rows):
-        at = top + i * step
-        _describe(page, row, at)
-        box = MARGIN + _TEXT, at, _WIDTH - 2 * MARGIN - _TEXT, _SIDE + 0.05
+        column, k = divmod(i, down)
+        left, at = MARGIN + column * (_COLUMN + _BETWEEN), top + k * step
+        _describe(page, row, (left, at), short[clear(row["layer"])])
+        box = left + _TEXT, at, _COLUMN - _TEXT, _SIDE + 0.05
         page.thumbnails(box, found.patches[:PATCHES], [PATCHES])
     return figure
 
 
-def _describe(page: Page, row: Mapping[Any, Any], top: float) -> None:
+def _describe(page: Page, row: Mapping[Any, Any], corner: tuple[float, float], layer: str) -> None:
     """Write a concept's numbers beside its patches."""
+    left, top = corner
     fine = row["level"] == "fine"
-    page.text(MARGIN, top, f"{row['concept']}", 9, weight="bold")
-    page.text(MARGIN + 0.35, top + 0.01, clear(row["layer"]))
+    page.text(left, top, f"{row['concept']}", 9, weight="bold")
+    page.text(left + 0.35, top + 0.01, layer)
     lines = [
         f"stability {row['stability']:.2f}, noise {row['noise']:.2f}",
         f"in {row['prevalence']:.0%} of the images".replace("%", " %"),
     ]
     if row["nearest"]:
-        lines.append(f"nearest: {clear(row['nearest'])} (cosine {row['cosine']:z.2f})")
-    page.text(MARGIN + 0.35, top + LINE_HEIGHT, lines, color=MUTED)
+        cosine = f" (cosine {row['cosine']:z.2f})"
+        room = _TEXT - 0.4 - text_width(f"nearest: {cosine}")
+        lines.append(f"nearest: {shorten(clear(row['nearest']), room)}{cosine}")
+    page.text(left + 0.35, top + LINE_HEIGHT, lines, color=MUTED)
     if not fine:
         below = top + (len(lines) + 1) * LINE_HEIGHT
-        page.text(MARGIN + 0.35, below, row["level"], color=ORANGE, weight="bold")
+        page.text(left + 0.35, below, row["level"], color=ORANGE, weight="bold")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from vtcav.results.figures.lettering import LINE, LINE_HEIGHT, basename, wrap
+from vtcav.results.figures.lettering import LINE, LINE_HEIGHT, basename, shorten, wrap
 from vtcav.results.figures.overlay import Overlay
 from vtcav.results.figures.page import MARGIN, Page, own_style
 from vtcav.results.figures.palette import MUTED
@@ -43,14 +43,15 @@ def plot_erasure(erasure: ErasedRegion, figure: Figure) -> Figure:
     notes += erasure.provenance.picture_notes
     image = basename(erasure.image)
     page = Page(figure, width, top + high + 0.15, notes, [image, erasure.region])
-    page.title(image)
+    page.title(f"A region of “{image}”")
     y = MARGIN + 0.35
     for lines in said:
         page.text(MARGIN, y, lines, 8)
         y += len(lines) * step + 0.05
     second = MARGIN + wide + _GAP
-    page.text(MARGIN, first, f"with it: {basename(erasure.region)}", color=MUTED)
-    page.text(second, first, f"without it: {erasure.erased.change}", color=MUTED)
+    page.text(MARGIN, first, shorten(f"with it: {basename(erasure.region)}", wide), color=MUTED)
+    without = shorten(f"without it: {erasure.erased.change}", page.width - MARGIN - second)
+    page.text(second, first, without, color=MUTED)
     overlay.show_picture(page.axes(MARGIN, top, wide, high, "with"), erasure.erased.region)
     overlay.show_erased(page.axes(second, top, wide, high, "without"), erasure.erased.after)
     return figure

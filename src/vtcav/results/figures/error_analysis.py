@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vtcav.results.figures.lettering import LINE_HEIGHT, basename, shorten
+from vtcav.results.figures.lettering import LINE_HEIGHT, basename, row_labels, shorten
 from vtcav.results.figures.overlay import Overlay
 from vtcav.results.figures.page import MARGIN, Page, own_style, show_axis
 from vtcav.results.figures.palette import BLUE, MUTED
@@ -91,8 +91,8 @@ def plot_errors(errors: _Errors, figure: Figure) -> Figure:
         top = first + k * band
         shown = [one.presence for one in group.shown]
         end = "least" if shown and shown[0] < shown[-1] else "most"
-        text = f"{_named(_names_in(group))}: wrong images that show it {end}"
-        page.text(MARGIN, top, text, color=MUTED)
+        text = f"{''.join(_named(_names_in(group)))}: wrong images that show it {end}"
+        page.text(MARGIN, top, shorten(text, page.inner), color=MUTED)
         for i, one in enumerate(group.shown[:_COLUMNS]):
             _draw_image(page, one, MARGIN + i * _CELL, top + LINE_HEIGHT)
     return figure
@@ -104,9 +104,11 @@ def _names_in(group: _Group) -> dict[str, str]:
     return {name: getattr(group, name) for name in names}
 
 
-def _named(row: Mapping[Any, Any]) -> str:
-    taken = f" → {row['predicted_class']}" * bool(row["predicted_class"])
-    return f"“{row['concept']}” in {row['true_class']}{taken}"
+def _named(row: Mapping[Any, Any]) -> tuple[str, ...]:
+    """Return the parts of a row's label."""
+    taken = str(row["predicted_class"])
+    parts = "“", str(row["concept"]), "” in ", str(row["true_class"])
+    return *parts, " → " * bool(taken), taken
 
 
 def _draw_rows(page: Page, rows: Sequence[Mapping[Any, Any]]) -> None:
@@ -114,6 +116,7 @@ def _draw_rows(page: Page, rows: Sequence[Mapping[Any, Any]]) -> None:
     axes = page.axes(MARGIN + _NAMES, _TOP, _BARS, len(rows) * _ROW, "rows")
     axes.set(xlim=(0, 1), ylim=(len(rows), 0))
     axes.axvline(0.5, color="0.8", linewidth=0.6, zorder=0)
+    names = row_labels([_named(row) for row in rows], _NAMES - 0.1, bold=True)
     for i, row in enumerate(rows):
         sure = row["q_value"] <= SIGNIFICANT
         axes.plot([row["low"], row["high"]], [i + 0.5] * 2, color=BLUE, linewidth=1.2)
@@ -128,8 +131,7 @@ def _draw_rows(page: Page, rows: Sequence[Mapping[Any, Any]]) -> None:
             clip_on=False,
         )
         middle = _TOP + (i + 0.5) * _ROW
-        name = shorten(_named(row), _NAMES - 0.1)
-        page.text(MARGIN, middle, name, centred=True, weight="bold" if sure else "normal")
+        page.text(MARGIN, middle, names[i], centred=True, weight="bold" if sure else "normal")
         text = f"{value(row['auc'])}   q {equal_or_less(row['q_value'])}"
         page.text(MARGIN + _NAMES + _BARS + 0.15, middle, text, centred=True)
     show_axis(axes, [0, 0.5, 1])
@@ -141,11 +143,11 @@ def _draw_rows(page: Page, rows: Sequence[Mapping[Any, Any]]) -> None:
 def _draw_image(page: Page, one: RankedPicture, left: float, top: float) -> None:
     """Draw an image, and its map below."""
     overlay = Overlay(one.picture, one.box)
-    wide, high = overlay.size(_SIDE)
-    scale = min(1.0, 1.25 * _SIDE / wide, _SIDE / high)
-    wide, high = wide * scale, high * scale
-    overlay.show_picture(page.axes(left, top, wide, high))
+    size = overlay.fitted(1.25 * _SIDE, _SIDE)
+    overlay.show_picture(page.axes(left, top, *size))
     below = top + _SIDE + 0.08
-    overlay.show_map(page.axes(left, below, wide, high), one.concept_map, smooth=False)
+    overlay = Overlay.for_maps(one.picture, one.box)
+    size = overlay.fitted(1.25 * _SIDE, _SIDE)
+    overlay.show_map(page.axes(left, below, *size), one.concept_map, smooth=False)
     text = [value(one.presence), shorten(basename(one.image), _CELL - 0.1)]
     page.text(left, below + _SIDE + 0.04, text)

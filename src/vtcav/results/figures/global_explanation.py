@@ -17,7 +17,7 @@ from vtcav.method.variants import suffix
 from vtcav.results.effect_tables import of_pictures
 from vtcav.results.figures.effects_panel import EffectsPanel
 from vtcav.results.figures.footnotes import Marks, ns_means
-from vtcav.results.figures.lettering import LINE, LINE_HEIGHT, SMALL, text_width, wrap
+from vtcav.results.figures.lettering import LINE, LINE_HEIGHT, SMALL, text_width, wrap, wrap_apart
 from vtcav.results.figures.page import (
     MARGIN,
     Page,
@@ -151,7 +151,11 @@ class _Global:
         self.panel = 3.2 if count_ == 1 else 1.1 if self.dense else 2.0
         self.examples = 0.36 if self.dense else 0.72
         self.gap = 0.12 if self.dense else _GAP
-        self.titles = {layer: wrap(layer, self.panel, 8, most=3, bold=True) for layer in layers}
+        titles = wrap_apart(layers, self.panel, 8, most=3, bold=True)
+        self.titles = dict(zip(layers, titles, strict=True))
+        self.letters = SMALL if self.dense else 8.0
+        names = wrap_apart(self.concepts, _NAMES - 0.1, self.letters, most=2)
+        self.names = dict(zip(self.concepts, names, strict=True))
         lines = max(2, *map(len, self.titles.values()))
         if self.effects:
             self.titles[_EFFECTS] = wrap("without the concept", self.panel, 8, bold=True)
@@ -238,9 +242,8 @@ class _Global:
             y = top + k * self.row
             box = MARGIN, y + 0.04, many * side + (many - 1) * 0.05, side
             page.thumbnails(box, self.explanation.thumbnails[concept], (many,))
-            size = SMALL if self.dense else 8.0
-            name = wrap(concept, _NAMES - 0.1, size, most=2)
-            page.text(MARGIN + self.examples + 0.1, y + self.row / 2, name, size, centred=True)
+            place = MARGIN + self.examples + 0.1, y + self.row / 2
+            page.text(*place, self.names[concept], self.letters, centred=True)
 
     def _empty_panel(
         self, page: Page, left: float, top: float, label: str, ends: tuple[float, float]
@@ -369,13 +372,15 @@ class _Global:
                 "Grey: the middle 90 % of what random directions get on average over the images."
             )
         if self.dense:
-            texts.append("Hollow mean: not significant. Intervals as numbers: in the summary.")
-        elif (self.summary["q_value"] > SIGNIFICANT).any():
+            texts.append("The intervals as numbers are in the summary.")
+        if (self.summary["q_value"] > SIGNIFICANT).any():
             texts.append("Hollow mean: not significant.")
         texts += ns_means(self.summary, self.explanation.provenance.null_cavs, self.whole)
         if skipped := len(self.explanation.skipped):
             texts.append(f"Skipped, because they cannot be read: {count(skipped, 'image')}.")
-        best = {c: at for c, at in self.explanation.best_layers.items() if c in self.concepts}
-        first = read_first(best, [layer for layer in self.titles if layer != _EFFECTS])
+        layers = [layer for layer in self.titles if layer != _EFFECTS]
+        known = self.explanation.best_layers
+        best = {c: known[c] for c in self.concepts if known.get(c) in layers}
+        first = read_first(best, layers)
         shown = self.explanation.provenance.picture_notes
         return [*texts, *shown, *filter(None, [first]), *self.marks.legend()]

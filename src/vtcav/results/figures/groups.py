@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vtcav.results.effect_tables import TOGETHER
-from vtcav.results.figures.lettering import LINE_HEIGHT, shorten
+from vtcav.results.figures.lettering import LINE_HEIGHT, row_labels, shorten
 from vtcav.results.figures.page import MARGIN, Page, own_style, show_axis
 from vtcav.results.figures.palette import BLUE, MUTED
 from vtcav.results.words import SIGNIFICANT, count, equal_or_less, value
@@ -80,7 +80,7 @@ def _draw(page: Page, test: dict[Any, Any], rows: pd.DataFrame, top: float) -> N
     sure = test["q_value"] <= SIGNIFICANT
     layer = test["layer"] if test["layer"] == TOGETHER else f"attribution at layer {test['layer']}"
     said = f"q {equal_or_less(test['q_value'])}" if test["q_value"] == test["q_value"] else "–"
-    head = shorten(f"“{test['concept']}”, {layer}", _NAMES + _BARS)
+    head = shorten(f"“{test['concept']}”, {layer}", _NAMES + _BARS, bold=bool(sure))
     page.text(MARGIN, top, head, weight="bold" if sure else "normal")
     page.text(MARGIN + _NAMES + _BARS + 0.15, top, said, color=MUTED)
     top += LINE_HEIGHT * 1.3
@@ -91,7 +91,10 @@ def _draw(page: Page, test: dict[Any, Any], rows: pd.DataFrame, top: float) -> N
     axes.set(xlim=(low - room, high + room), ylim=(len(rows) - 0.5, -0.5))
     axes.axvline(0, color="0.8", linewidth=0.6, zorder=0)
     axes.axvline(test["mean"], color=MUTED, linewidth=0.6, zorder=0)
-    for i, row in enumerate(rows.to_dict("records")):
+    records = rows.to_dict("records")
+    parts = [(str(row["group"]), f" (n = {row['n']})") for row in records]
+    names = row_labels(parts, _NAMES - 0.1)
+    for i, row in enumerate(records):
         if math.isfinite(row["ci_low"]):
             axes.plot([row["ci_low"], row["ci_high"]], [i, i], color=BLUE, linewidth=1.2)
         look: dict[str, Any] = {
@@ -101,6 +104,8 @@ def _draw(page: Page, test: dict[Any, Any], rows: pd.DataFrame, top: float) -> N
         }
         axes.plot([row["mean"]], [i], "o", color=BLUE, **look)
         middle = top + (i + 0.5) * _ROW
-        page.text(MARGIN, middle, shorten(f"{row['group']} (n = {row['n']})", _NAMES), centred=True)
+        page.text(MARGIN, middle, names[i], centred=True)
         page.text(MARGIN + _NAMES + _BARS + 0.15, middle, value(row["mean"]), centred=True)
-    show_axis(axes, sorted({float(f"{end:.2g}") for end in (low, 0.0, high)}))
+    # an end that lies close to 0 has no room for its number
+    shown = [end for end in (low, high) if abs(end) > 0.1 * (high - low)]
+    show_axis(axes, sorted({0.0, *(float(f"{end:.2g}") for end in shown)}))

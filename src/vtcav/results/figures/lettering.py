@@ -32,6 +32,8 @@ _FALLBACKS = (
     "WenQuanYi Micro Hei",
     "Arial Unicode MS",
 )
+_BREAK = re.compile(r"(?<=\s)|(?<=[_/.-])(?=[^\W\d])")
+_BOUNDARY = re.compile(r"(?<=[\s_/.-])")
 _UNKNOWN = "\u25a1"  # a white square
 # Letters drawn with hinting come out a little wider than their outlines.
 _SLACK = 1.06
@@ -108,7 +110,7 @@ def wrap(
     text: str, width: float, size: float = SMALL, *, most: int = 99, bold: bool = False
 ) -> list[str]:
     """Return a text as at most `most` lines that fit a width in inches."""
-    pieces = re.split(r"(?<=\s)|(?<=[_/.-])(?=[^\W\d])", _clean(text))
+    pieces = _BREAK.split(_clean(text))
     lines: list[str] = []
     line = ""
     for i, piece in enumerate(pieces):
@@ -129,6 +131,85 @@ def labels(names: Sequence[str], numbers: Sequence[int], width: float) -> list[s
         label if short.count(label) == 1 else shorten(f"[{n}] {name}", width)
         for label, name, n in zip(short, names, numbers, strict=True)
     ]
+
+
+def wrap_apart(
+    names: Sequence[str], width: float, size: float = SMALL, *, most: int = 99, bold: bool = False
+) -> list[list[str]]:
+    """Return names as `wrap` does, but so that no two of them look alike.
+
+    What all names begin and end with is left out where it must be, and as a last resort names
+    begin with their number.
+
+    Example:
+        >>> wrap_apart(["encoder.stages.3.mlp.fc2", "encoder.stages.4.mlp.fc2"], 0.7, most=1)
+        [['…3.mlp.fc2'], ['…4.mlp.fc2']]
+    """
+    for way in (list, _without_start, _without_ends, _numbered):
+        lines = [wrap(name, width, size, most=most, bold=bold) for name in way(names)]
+        if len(set(map(tuple, lines))) == len(set(names)):
+            break
+    return lines
+
+
+def _without_start(names: Sequence[str]) -> list[str]:
+    """Return names without the parts that all begin with."""
+    return _without(names, _common(names), 0)
+
+
+def _without_ends(names: Sequence[str]) -> list[str]:
+    """Return names without the parts that all begin and end with."""
+    return _without(names, _common(names), _common(names, -1))
+
+
+def _common(names: Sequence[str], step: int = 1) -> int:
+    """Return how many parts all names begin with, or with -1 end with; each keeps one."""
+    split = [_BOUNDARY.split(name)[::step] for name in names]
+    shortest = min(map(len, split)) - 1
+    return next((k for k in range(shortest) if len({parts[k] for parts in split}) > 1), shortest)
+
+
+def _without(names: Sequence[str], first: int, last: int) -> list[str]:
+    split = [_BOUNDARY.split(name) for name in names]
+    last = min(last, min(map(len, split)) - first - 1)
+    return [
+        f"{'…' * bool(first)}{''.join(parts[first : len(parts) - last]).rstrip('_/.- ')}"
+        f"{'…' * bool(last)}"
+        for parts in split
+    ]
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    return [f"[{k}] {name}" for k, name in enumerate(names, 1)]
+
+
+def row_labels(
+    rows: Sequence[Sequence[str]], width: float, size: float = SMALL, *, bold: bool = False
+) -> list[str]:
+    """Return a label of one line for each row of parts, whose long parts are shortened apart.
+
+    Args:
+        rows: The parts of each label, as many for every row: names, and what stands between.
+        width: In inches.
+        size: Of the letters, in points.
+        bold: Whether the letters are bold.
+
+    Example:
+        >>> names = ["a ruler that lies beside the skin", "a ruler that lies on the skin"]
+        >>> row_labels([("“", name, "” in ", "naevus") for name in names], 1.7)
+        ['“…beside the skin” in naevus', '“…on the skin” in naevus']
+    """
+    columns = [list(dict.fromkeys(column)) for column in zip(*rows, strict=True)]
+    needs = [max(text_width(part, size, bold=bold) for part in column) for column in columns]
+    left, cut = width, [dict(zip(column, column, strict=True)) for column in columns]
+    order = sorted(range(len(columns)), key=needs.__getitem__)
+    for done, k in enumerate(order):
+        room = left / (len(order) - done)
+        if needs[k] > room:
+            lines = wrap_apart(columns[k], room, size, most=1, bold=bold)
+            cut[k] = {part: line[0] for part, line in zip(columns[k], lines, strict=True)}
+        left -= min(needs[k], room)
+    return ["".join(cut[k][part] for k, part in enumerate(row)) for row in rows]
 
 
 def basename(name: str) -> str:

@@ -29,7 +29,7 @@ _ERASED = (
     "{}p: how often chance does as much, by regions of the same size elsewhere in this image; not "
     "adjusted for the number of concepts. Judge the fill by eye."
 )
-_SHARES = "; the share of the class's logit above that of the negatives that is gone"
+_SHARES = "; bars: the share of the class's logit above that of the negatives that is gone"
 _ESTIMATED = (
     "Attribution, computed from gradients: how much the concept counts for the class at a layer; "
     "1 would be the whole logit difference (image minus zero feature maps) of the best class."
@@ -198,7 +198,7 @@ class LocalContent:
     def measured_text(self) -> str:
         """What the bars of changes show, with their ends."""
         ends = f"0 to -{self.logits:g} logits" if self.in_logits else "0 to -100 %"
-        return f"measured: change of the score ({ends})"
+        return f"score, measured ({ends})"
 
     @property
     def map_name(self) -> str:
@@ -266,7 +266,11 @@ class LocalContent:
         provenance = self.explanation.provenance
         texts += ns_means(self.table, provenance.null_cavs, self.explanation.attributions)
         first = read_first(
-            {c: at for c, at in self.explanation.best_layers.items() if c in self.concepts},
+            {
+                concept: at
+                for concept, at in self.explanation.best_layers.items()
+                if concept in self.concepts and at in self.layers
+            },
             self.layers,
         )
         return [

@@ -8,7 +8,15 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from vtcav.results.figures.bars import BAR, Track, draw_attribution, draw_change
-from vtcav.results.figures.lettering import LINE, LINE_HEIGHT, basename, labels, shorten, wrap
+from vtcav.results.figures.lettering import (
+    LINE,
+    LINE_HEIGHT,
+    basename,
+    labels,
+    shorten,
+    wrap,
+    wrap_apart,
+)
 from vtcav.results.figures.local_content import LocalContent
 from vtcav.results.figures.overlay import show_scale
 from vtcav.results.figures.page import MARGIN, Page
@@ -23,8 +31,6 @@ _SWATCH = 0.15
 _PROBABILITY = 1.35  # its bar and number
 _CHANGE = 0.98  # the longest change beside a bar: "-100 % (p = 0.048)"
 _TRACK = "0.93"
-_LITTLE = 0.5
-"""The share of a picture below which maps are cropped to what the network saw of it."""
 
 
 class LocalRows:
@@ -42,7 +48,7 @@ class LocalRows:
         self.content, self.explanation = content, content.explanation
         side = 1.6 if len(content.layers) > 4 else 1.9
         self.picture = content.overlay()
-        self.cropped = self.picture.share < _LITTLE
+        self.cropped = self.picture.shows_little
         self.overlay = content.overlay(cropped=self.cropped)
         self.whole, self.view = self.picture.size(side), self.overlay.size(side)
         self.numbers = content.numbers
@@ -53,7 +59,10 @@ class LocalRows:
         self.row = self.high + self.named + LINE_HEIGHT * 2.7 + len(content.classes) * BAR + 0.25
         self.predictions = content.predictions()
         layers = content.layers
-        self.heads = {layer: wrap(layer, self.cell, 8, most=3, bold=True) for layer in layers}
+        heads = wrap_apart(layers, self.cell, 8, most=3, bold=True)
+        self.heads = dict(zip(layers, heads, strict=True))
+        names = wrap_apart(content.concepts, _CONCEPT, 9, most=3, bold=True)
+        self.names = dict(zip(content.concepts, names, strict=True))
         head = (max(map(len, self.heads.values())) + 1) * 8 * LINE / 72
         self.top = MARGIN + 0.35 + max(0.8, (len(self.predictions) + 1) * BAR) + 0.12 + head
         self.end = self.top + len(content.concepts) * self.row
@@ -74,7 +83,8 @@ class LocalRows:
         content = self.content
         image = basename(self.explanation.image)
         names = *content.concepts, *content.layers, *content.classes.values(), image
-        page = Page(figure, self.width, self.end, content.notes(), names)
+        notes = ["Maps are cropped to what the network saw."] if self.cropped else []
+        page = Page(figure, self.width, self.end, [*notes, *content.notes()], names)
         page.title(f"Concepts in “{image}”")
         self._draw_predictions(page)
         left = self._column(self._first_layer)
@@ -109,7 +119,7 @@ class LocalRows:
 
     def _draw_row(self, page: Page, top: float, concept: str) -> None:
         """Draw a concept: its name and examples, the picture, the map of each layer, the bars."""
-        name = wrap(concept, _CONCEPT, 9, most=3, bold=True)
+        name = self.names[concept]
         page.text(MARGIN, top, name, 9, weight="bold")
         used = len(name) * 9 * LINE / 72 + 0.05
         box = MARGIN, top + used, _CONCEPT, self.high - used

@@ -15,12 +15,11 @@ from matplotlib.figure import Figure
 
 from vtcav.results.figures.bars import BAR, Track, draw_attribution, draw_change
 from vtcav.results.figures.lettering import (
-    LINE,
     LINE_HEIGHT,
-    SMALL,
     basename,
     text_width,
     wrap,
+    wrap_apart,
 )
 from vtcav.results.figures.local_content import LocalContent
 from vtcav.results.figures.local_rows import draw_predictions, draw_scale
@@ -37,7 +36,7 @@ _ROOM = 0.04  # between two rows
 _PICTURE, _WIDEST_PICTURE = 1.2, 2.2
 _NARROWEST, _WIDEST = 8.5, 11.5
 _END = 9.6  # of the rows, where they can be that short
-_HIGHEST_HEAD = 1.0
+_HIGHEST_HEAD = 0.9
 _LAYERS, _CONCEPTS, _CLASSES = 6, 20, 3
 """So many fit on a page in any case; more concepts and classes where there is room."""
 
@@ -70,6 +69,9 @@ class LocalTable:
         self.line = min((self.row - _ROOM) / len(self.classes), BAR)
         self.pictures = content.erased and not all(map(content.not_erased, self.concepts))
         self._set_columns()
+        lines = max(1, int((self.row - _ROOM) / LINE_HEIGHT) - bool(content.slices))
+        names = wrap_apart(self.concepts, _NAME, most=lines)
+        self.names = dict(zip(self.concepts, names, strict=True))
         self.heads = self._heads()
         self.top = self.head_top + self.head_height
 
@@ -127,7 +129,8 @@ class LocalTable:
             self.head_height = 3 * LINE_HEIGHT + 0.12
             return [[name] for name in names]
         most = max(1, int(min(self.cell[0], self.example) / LINE_HEIGHT))
-        heads = [wrap(name, _HIGHEST_HEAD, most=most, bold=True) for name in names]
+        heads = [wrap(name, _HIGHEST_HEAD, most=most, bold=True) for name in first]
+        heads += wrap_apart(self.layers, _HIGHEST_HEAD, most=most, bold=True)
         longest = max(text_width(line, bold=True) for head in heads for line in head)
         self.head_height = max(longest, 3 * LINE_HEIGHT) + 0.12
         return heads
@@ -191,9 +194,9 @@ class LocalTable:
             else:
                 page.text(left, bottom - LINE_HEIGHT, lines, weight="bold")
         if self.content.erased:
-            title, _, ends = self.content.measured_text.partition(": ")
-            room = self.bars + self.said
-            head(self._measured, title, wrap(ends, room, most=2))
+            ends = self.content.measured_text.partition(" (")[2]
+            said = wrap(f"change of the score ({ends}", self.bars + self.said, most=2)
+            head(self._measured, "measured", said)
         title, _, ends = self.content.estimated_text.partition(" ")
         said = [ends.strip("()"), *["framed layer; dots: others"] * (len(self.content.layers) > 1)]
         room = self.bars + self.numbers
@@ -203,9 +206,7 @@ class LocalTable:
         """Draw a concept."""
         middle, high = top + self.row / 2, self.row - _ROOM
         slice_, name_of_slice = self.content.shown_slice(concept)
-        step = SMALL * LINE / 72
-        name = wrap(concept, _NAME, most=max(1, int(high / step) - bool(name_of_slice)))
-        lines = [*name, *filter(None, [name_of_slice])]
+        lines = [*self.names[concept], *filter(None, [name_of_slice])]
         page.text(MARGIN, middle, lines, centred=True)
         box = MARGIN + _NAME + _GAP / 2, middle - self.example / 2, self.example, self.example
         page.thumbnails(box, self.explanation.thumbnails[concept], (1 if high < 0.6 else 2,))

@@ -24,6 +24,8 @@ _MIDDLE_GREY = str(sum(_GREY) / 2)
 _OPACITY = 0.58, 0.78
 _PICTURE_PIXELS = 512
 _OUTLINE = ORANGE
+_LITTLE = 0.5
+"""The share of a picture below which maps are cropped to what the network saw of it."""
 
 # Inches.
 _SMALLEST_INPUT = 0.8
@@ -67,7 +69,7 @@ class Overlay:
 
     Attributes:
         framed: Whether the network's input is not exactly what is shown.
-        share: The part of what is shown of the whole that the network saw, by area.
+        shows_little: Whether the network saw so little of the picture that maps are cropped to it.
         padded: Whether it has a margin around the picture.
     """
 
@@ -79,7 +81,7 @@ class Overlay:
         # Cells on padding count in the attributions, so that they are shown, beside the picture.
         self._window = _Window(min(left, 0.0), min(top, 0.0), max(right, 1.0), max(bottom, 1.0))
         self.padded = not np.allclose(self._window, _WHOLE, atol=1e-6)
-        self.share = self._box.area / self._window.area
+        self.shows_little = self._box.area / self._window.area < _LITTLE
         self.framed = not cropped and not np.allclose(self._box, _WHOLE, atol=1e-6)
         self._sides = self._window.sides(picture)
         self._inner = self._box.sides(picture)
@@ -89,6 +91,12 @@ class Overlay:
             picture, self._covered = _cut(picture, self._box)
         self._picture = _small(picture)
         self._grey = _grey(self._picture)
+
+    @classmethod
+    def for_maps(cls, picture: NDArray[np.uint8], box: Sequence[float]) -> Overlay:
+        """Return the picture for maps: cropped where the network saw little of it."""
+        whole = cls(picture, box)
+        return cls(picture, box, cropped=True) if whole.shows_little else whole
 
     def size(self, side: float) -> tuple[float, float]:
         """Return the width and height in inches that the picture is drawn in.
@@ -101,6 +109,12 @@ class Overlay:
         # A crop of a long picture is a small part of it, and its cells must still be visible.
         smallest = _SMALLEST_INPUT / min(self._inner)
         scale = max(scale, min(smallest, _LONGEST / max(wide, high)))
+        return wide * scale, high * scale
+
+    def fitted(self, width: float, height: float) -> tuple[float, float]:
+        """Return the width and height that the picture has in so much room, in inches."""
+        wide, high = self._sides
+        scale = min(width / wide, height / high)
         return wide * scale, high * scale
 
     def show_picture(self, axes: Axes, region: NDArray[np.bool_] | None = None) -> None:

@@ -144,10 +144,11 @@ class Page:
         self.text(MARGIN, end + LINE_HEIGHT / 2, foot, color=MUTED)
 
     def title(self, text: str, below: str = "") -> None:
-        """Write the title at the head of the page, and a line below it."""
+        """Write the title at the head of the page, and one or two lines below it."""
         title = shorten(text, self.inner, 11, bold=True)
         self.text(MARGIN, MARGIN, title, 11, weight="bold")
-        self.text(MARGIN, MARGIN + 0.28, below, color=MUTED)
+        lines = wrap(below, self.inner, most=2) if below else []
+        self.text(MARGIN, MARGIN + 0.28, lines, color=MUTED)
 
     def legend(self, handles: Sequence[Line2D | Patch], top: float) -> None:
         """Draw the legend in one line."""

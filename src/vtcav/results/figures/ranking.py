@@ -93,14 +93,12 @@ def _draw_curve(page: Page, ranking: RankedImages) -> None:
 def _draw_image(page: Page, one: RankedPicture, left: float, top: float) -> None:
     """Draw an image, its map below, and its number."""
     overlay = Overlay(one.picture, one.box)
-    wide, high = overlay.size(_SIDE)
-    scale = min(1.0, 1.25 * _SIDE / wide, _SIDE / high)
-    wide, high = wide * scale, high * scale
+    size = overlay.fitted(1.25 * _SIDE, _SIDE)
     label = f"{one.position}"
-    overlay.show_picture(page.axes(left, top, wide, high, f"picture {label}"))
+    overlay.show_picture(page.axes(left, top, *size, f"picture {label}"))
     below = top + _SIDE + 0.08
-    overlay.show_map(
-        page.axes(left, below, wide, high, f"map {label}"), one.concept_map, smooth=False
-    )
+    overlay = Overlay.for_maps(one.picture, one.box)
+    size = overlay.fitted(1.25 * _SIDE, _SIDE)
+    overlay.show_map(page.axes(left, below, *size, f"map {label}"), one.concept_map, smooth=False)
     text = [f"{label}: {value(one.presence)}", shorten(basename(one.image), _CELL - 0.1)]
     page.text(left, below + _SIDE + 0.04, text)
