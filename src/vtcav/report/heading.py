@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import PurePath
 
 from vtcav.results.provenance import Provenance
-from vtcav.results.words import clear, count, listed, network_name
+from vtcav.results.words import clear, count, listed, network_name, picture_name
 
 _NAMED = 3
 """The most classes or images that a title names."""
@@ -23,15 +22,17 @@ def heading(
         classes: The names of the explained classes.
         images: The names of the explained images.
     """
-    short = [PurePath(name).name for name in images]
     what = "concepts"
     if classes:
         what = f"concepts for {_named(classes, 'class', 'classes')}"
     elif images:
-        what = f"concepts in {_named(short, '', 'images')}"
+        names = list(map(picture_name, images))
+        if len(names) > 1:  # the first of several pictures in memory
+            names = ["image 0" if name == "the image" else name for name in names]
+        what = f"concepts in {_named(names, '', 'images')}"
     networks = dict.fromkeys(network_name(str(each.model["network"])) for each in provenances)
-    names = [clear(name) for name in networks if name]
-    return f"{listed(names)}: {what}" if names else f"C{what[1:]}"
+    known = [clear(name) for name in networks if name]
+    return f"{listed(known)}: {what}" if known else f"C{what[1:]}"
 
 
 def today() -> str:
@@ -44,7 +45,7 @@ def _named(names: Sequence[str], one: str, many: str) -> str:
     """Return names in words, their number where they are many."""
     if len(names) > _NAMED:
         return count(len(names), one, many)
-    quoted = listed([f"“{clear(name)}”" for name in names])
     if not one:
-        return quoted
+        return listed(names)
+    quoted = listed([f"“{clear(name)}”" for name in names])
     return f"the {one if len(names) == 1 else many} {quoted}"

@@ -27,6 +27,8 @@ _NO_NAME = re.compile(
     re.IGNORECASE,
 )
 
+_IN_MEMORY = re.compile(r"(?:image|array)\[(\d+)\]")
+
 # These reorder the letters around them, which a file's name must not be able to do.
 _REORDERING = {
     *"\u200e\u200f\u061c",
@@ -236,6 +238,19 @@ def network_name(described: str) -> str:
     """
     name = described.split(" (")[0].removeprefix("Keras ").strip("'\"")
     return "" if _NO_NAME.fullmatch(name) else name
+
+
+def picture_name(name: str) -> str:
+    """Return how a title names an image: by its file, in quotes, where it has one.
+
+    Example:
+        >>> picture_name("photos/cup.png"), picture_name("image[0]"), picture_name("array[3]")
+        ('“cup.png”', 'the image', 'image 3')
+    """
+    if made := _IN_MEMORY.fullmatch(name):
+        return f"image {made[1]}" if int(made[1]) else "the image"
+    last = re.split(r"[\\/]", name.rstrip("\\/"))[-1]
+    return f"“{clear(last or name)}”"
 
 
 def short_names(names: Sequence[str]) -> list[str]:

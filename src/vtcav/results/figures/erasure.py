@@ -9,7 +9,7 @@ from vtcav.results.figures.overlay import Overlay
 from vtcav.results.figures.page import MARGIN, Page, own_style
 from vtcav.results.figures.palette import MUTED
 from vtcav.results.figures.protocols import ErasedRegion
-from vtcav.results.words import notes_by_class
+from vtcav.results.words import notes_by_class, picture_name
 
 # Inches.
 _SIDE = 2.8
@@ -43,7 +43,7 @@ def plot_erasure(erasure: ErasedRegion, figure: Figure) -> Figure:
     notes += erasure.provenance.picture_notes
     image = basename(erasure.image)
     page = Page(figure, width, top + high + 0.15, notes, [image, erasure.region])
-    page.title(f"A region of “{image}”")
+    page.title(f"A region of {picture_name(erasure.image)}")
     y = MARGIN + 0.35
     for lines in said:
         page.text(MARGIN, y, lines, 8)

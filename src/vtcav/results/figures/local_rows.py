@@ -21,7 +21,7 @@ from vtcav.results.figures.local_content import LocalContent
 from vtcav.results.figures.overlay import show_scale
 from vtcav.results.figures.page import MARGIN, Page
 from vtcav.results.figures.palette import MUTED
-from vtcav.results.words import number
+from vtcav.results.words import number, picture_name
 
 # Inches.
 _GAP = 0.22
@@ -85,7 +85,7 @@ class LocalRows:
         names = *content.concepts, *content.layers, *content.classes.values(), image
         notes = ["Maps are cropped to what the network saw."] if self.cropped else []
         page = Page(figure, self.width, self.end, [*notes, *content.notes()], names)
-        page.title(f"Concepts in “{image}”")
+        page.title(f"Concepts in {picture_name(self.explanation.image)}")
         self._draw_predictions(page)
         left = self._column(self._first_layer)
         room = min(page.width - MARGIN - left, 3.0)

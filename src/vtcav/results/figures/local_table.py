@@ -25,7 +25,7 @@ from vtcav.results.figures.local_content import LocalContent
 from vtcav.results.figures.local_rows import draw_predictions, draw_scale
 from vtcav.results.figures.page import MARGIN, Page
 from vtcav.results.figures.palette import MUTED
-from vtcav.results.words import count, listed
+from vtcav.results.words import count, listed, picture_name
 
 # Inches.
 _NAME, _GAP, _BETWEEN, _SWATCH = 1.3, 0.18, 0.05, 0.14
@@ -142,7 +142,7 @@ class LocalTable:
         names = *content.concepts, *content.layers, *content.classes.values(), image
         end = self.top + len(self.concepts) * self.row + 0.05
         page = Page(figure, self.width, end, [*self._notes(), *content.notes()], names)
-        page.title(f"Concepts in “{image}”")
+        page.title(f"Concepts in {picture_name(self.explanation.image)}")
         page.text(MARGIN, MARGIN + 0.24, self._left_out(), weight="bold")
         self._draw_block(page)
         self._draw_heads(page)
@@ -280,7 +280,7 @@ class LocalTable:
     def _notes(self) -> list[str]:
         """Return what is to be known of the table."""
         content = self.content
-        note = "Pictures are cropped to what the network saw."
+        note = "Pictures are cropped to what the network saw." * self.picture.framed
         if len(content.layers) > 1:
             note += (
                 " Framed: the layer to read first, whose attributions are shown; dots: those at "
@@ -288,4 +288,4 @@ class LocalTable:
             )
         if not all(bar.separated for bars in content.bars.values() for bar in bars):
             note += " Hatched maps: the layer does not separate the concept (e+ <= e-)."
-        return [note]
+        return [note.strip()] if note else []
