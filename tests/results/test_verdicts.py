@@ -56,6 +56,17 @@ def test_a_concept_against_the_class_is_used_too():
     assert found.sentence.endswith("It counts against 'animal'.")
 
 
+def test_what_cannot_be_told_is_ordered_by_what_regions_elsewhere_do_not_do():
+    doubtful = {"q_value": 0.3, "drop_low": -0.5, "drop_high": 7.0}
+    pebbles = USED | doubtful | {"concept": "pebbles", "share": 0.63, "drop": 3.15}
+    stamp = USED | doubtful | {"concept": "stamp", "share": 0.39, "drop": 1.95}
+    rows = [pebbles | {"placebo_mean": 2.6}, stamp | {"placebo_mean": 0.8}]
+    found = verdicts(pd.DataFrame(rows), "gravel")
+    assert [v.kind for v in found] == ["cannot be told"] * 2
+    assert [v.concept for v in found] == ["stamp", "pebbles"]
+    assert found[0].beyond == pytest.approx(0.23)
+
+
 def test_without_a_gap_logits_are_told():
     found = verdict(share=NAN, gap=-1.0)
     assert "falls by 3.90 logits (3.50 to 4.20)" in found.sentence

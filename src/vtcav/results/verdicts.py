@@ -57,6 +57,7 @@ class Verdict:
         size: The share of the score that goes with the concept, in logits where there is no
             share; None where nothing was measured.
         in_logits: Whether the size is in logits.
+        beyond: How much of it regions elsewhere do not explain; None where nothing was compared.
     """
 
     concept: str
@@ -64,11 +65,18 @@ class Verdict:
     sentence: str
     size: float | None
     in_logits: bool = False
+    beyond: float | None = None
 
     @property
     def rank(self) -> tuple[int, bool, float]:
-        """The place among others: what is used first, shares before logits, the largest first."""
-        return _ORDER.index(self.kind), self.in_logits, -abs(self.size or 0.0)
+        """The place among others: what is used first, shares before logits, the largest first.
+
+        What cannot be told is ordered by how much more it does than regions elsewhere: a large
+        drop that any region causes is no reason to read it first.
+        """
+        told = self.kind != "cannot be told" or self.beyond is None
+        size = self.size if told else self.beyond
+        return _ORDER.index(self.kind), self.in_logits, -abs(size or 0.0)
 
 
 def verdicts(effects: pd.DataFrame, class_name: str) -> list[Verdict]:
@@ -237,7 +245,9 @@ def _verdict(row: dict[Any, Any], class_name: str, other: dict[Any, Any] | None 
     if doubt:
         sentence = f"Whether {target} uses {concept} cannot be told, because {doubt}. {effect}"
         sentence += more
-        return Verdict(row["concept"], "cannot be told", sentence, size, in_logits)
+        beyond = (row["drop"] - row["placebo_mean"]) / _scale(row)
+        beyond = None if isnan(beyond) else beyond
+        return Verdict(row["concept"], "cannot be told", sentence, size, in_logits, beyond)
     if not used:
         sentence = (
             f"The network sees {concept} but hardly uses it for {target}: without it the score "
