@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,6 +21,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 import vtcav
+from vtcav.errors import ExplanationError
 from vtcav.images.references import Skipped
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.figures.footnotes import ns_means
@@ -982,3 +984,18 @@ def test_saved_global_explanations_too(explainer, tmp_path):
     loaded = GlobalExplanation.load(glob.save(tmp_path))
     save_figure(lambda figure: plot_global(loaded, figure), tmp_path / "again.png")
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "global.png").read_bytes()
+
+
+def test_one_map_in_axes_of_ones_own():
+    figure, (left, right) = plt.subplots(1, 2)
+    right.plot([0, 1])
+    local = make_local(layers=["a", "b"], concepts=["c", "d"])
+    assert local.plot(layers=["b"], concepts=["d"], ax=left) is figure
+    assert left.get_title() == "d, b"
+    assert len(left.images) == 2  # the picture and the map
+    assert len(right.lines) == 1
+    high, wide = local.picture.shape[:2]
+    assert left.get_box_aspect() == pytest.approx(high / wide, rel=0.02)
+    with pytest.raises(ExplanationError, match="ax= takes one concept map: name its layer"):
+        local.plot(layers=["b"], ax=right)
+    plt.close(figure)

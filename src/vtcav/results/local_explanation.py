@@ -55,6 +55,7 @@ from vtcav.results.verdicts import image_sentences
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -277,6 +278,7 @@ class LocalExplanation:
         layers: Sequence[str] | None = None,
         concepts: Sequence[str] | None = None,
         classes: Sequence[str | int] | None = None,
+        ax: Axes | None = None,
     ) -> Figure:
         """Draw the picture, the concept maps, what was measured and the attributions.
 
@@ -288,17 +290,21 @@ class LocalExplanation:
             layers: The layers to draw; None for all.
             concepts: The concepts to draw; None for all.
             classes: The classes to draw, by name or index; None for all that were explained.
+            ax: Axes of a figure of your own, for the map of one concept at one layer alone.
 
         Raises:
-            ExplanationError: For one that is not in this explanation.
+            ExplanationError: For one that is not in this explanation, and for more than one map
+                in `ax`.
         """
-        from vtcav.results.figures.local_explanation import plot_local
+        from vtcav.results.figures.local_explanation import plot_local, plot_map
         from vtcav.results.figures.page import new_figure
         from vtcav.results.figures.selection import Shown
 
         rows = self._rows.drop_duplicates("class_index")
         known = [*zip(rows["class_index"].tolist(), rows["class_name"], strict=True)]
         shown = Shown.of(self, layers, concepts, classes, known)
+        if ax is not None:
+            return plot_map(self, ax, shown, smooth=smooth)
         return plot_local(self, new_figure(), smooth=smooth, shown=shown)
 
     def save(self, folder: str | Path) -> Path:

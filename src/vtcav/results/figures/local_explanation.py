@@ -8,7 +8,8 @@ with large maps each; more of them, or many layers, share one page as a table.
 
 from __future__ import annotations
 
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
 
 from vtcav.results.figures.local_content import LocalContent
 from vtcav.results.figures.local_rows import LocalRows
@@ -16,11 +17,48 @@ from vtcav.results.figures.local_table import LocalTable
 from vtcav.results.figures.page import own_style
 from vtcav.results.figures.protocols import ExplainedImage
 from vtcav.results.figures.selection import Shown
+from vtcav.results.words import clear
 
 _WIDEST, _LONGEST = 15.5, 9.5
 """Inches: rows of a page that is wider or longer are drawn as a table."""
 
 _ALL = Shown()
+
+
+def plot_map(
+    explanation: ExplainedImage, axes: Axes, shown: Shown, *, smooth: bool = False
+) -> Figure:
+    """Draw one concept map over the picture in axes of a figure that is somebody else's.
+
+    Args:
+        explanation: The explanation.
+        axes: Whose title becomes the concept and the layer.
+        shown: One layer and one concept.
+        smooth: As for `plot_local`.
+
+    Returns:
+        The figure that the axes are in.
+
+    Raises:
+        ExplanationError: When more than one map is asked for.
+    """
+    layer, concept = shown.one_map
+    content = LocalContent(explanation, shown, smooth=smooth)
+    M, k, name_of_slice = content.strongest(layer, concept)
+    cropped = content.overlay(k).shows_little
+    overlay = content.overlay(k, cropped=cropped)
+    if all(bar.separated for bar in content.bars[layer, concept]):
+        overlay.show_map(axes, M, smooth=smooth)
+    else:
+        overlay.show_crossed_out(axes, "not separated\n(e+ <= e-)")
+    wide, high = overlay.size(1.0)
+    axes.set(xticks=[], yticks=[], box_aspect=high / wide)
+    title = ", ".join(filter(None, (clear(concept), clear(layer), name_of_slice)))
+    axes.set_title(title, parse_math=False)
+    figure = axes.figure
+    while isinstance(figure, SubFigure):
+        figure = figure.figure
+    return figure
 
 
 @own_style()

@@ -59,6 +59,21 @@ class Shown(NamedTuple):
             None if asked is None else [i for i, name in known if i in asked or name in asked],
         )
 
+    @property
+    def one_map(self) -> tuple[str, str]:
+        """The layer and the concept of the only map.
+
+        Raises:
+            ExplanationError: When more than one map is asked for.
+        """
+        if len(self.layers or "") != 1 or len(self.concepts or "") != 1:
+            raise ExplanationError(
+                "ax= takes one concept map: name its layer and its concept, as in "
+                "plot(layers=['layer4'], concepts=['striped'], ax=ax)"
+            )
+        [layer], [concept] = self.layers or "", self.concepts or ""
+        return layer, concept
+
 
 def _checked(what: str, asked: Any, known: Sequence[Any]) -> list[Any] | None:
     """Return names as a list, or raise; None for all."""
