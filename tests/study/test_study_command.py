@@ -371,6 +371,7 @@ def test_init_says_what_it_does_not_find(tmp_path, capsys):
     command("init", str(tmp_path))
     said = capsys.readouterr().out
     assert "demo, as there are python:one:build and python:two:build; --model names one" in said
+    assert "Not taken: the folder 'new'; name what the study needs of it" in said
     assert (tmp_path / "new" / "a.yaml").exists()
     with pytest.raises(UsageError, match="got 'nowhere', which does not exist"):
         command("init", "nowhere")

@@ -38,6 +38,7 @@ class FolderContent:
         networks: Names of networks: `python:FILE:build` for each Python file with a function
             `build` that needs no argument. The files are read, not run.
         checkpoints: Files of weights.
+        others: Folders whose names say nothing.
     """
 
     concepts: Path | None
@@ -46,6 +47,7 @@ class FolderContent:
     photographs: tuple[Path, ...]
     networks: tuple[str, ...] = ()
     checkpoints: tuple[Path, ...] = ()
+    others: tuple[Path, ...] = ()
 
     @property
     def network(self) -> str:
@@ -73,15 +75,19 @@ def look_into(root: Path) -> FolderContent:
     concepts = root / "concepts" if _folders(root / "concepts") else None
     above = [root] if concepts is None else [root, concepts]
     negatives = [folder / name for folder in above for name in _NEGATIVES]
-    classes = (_folders(root / name) for name in _CLASSES)
+    classes = next(filter(None, (_folders(root / name) for name in _CLASSES)), ())
     photographs = (_files(root / name) for name in _PHOTOGRAPHS)
+    images = next(filter(None, photographs), _files(root))[:_MOST]
+    absent = next((path for path in negatives if is_folder(path)), None)
+    taken = {concepts, absent, *(path.parent for path in (*classes, *images))}
     return FolderContent(
         concepts,
-        next((path for path in negatives if is_folder(path)), None),
-        next(filter(None, classes), ()),
-        next(filter(None, photographs), _files(root))[:_MOST],
+        absent,
+        classes,
+        images,
         tuple(f"python:{path.stem}:build" for path in sorted(root.glob("*.py")) if _builds(path)),
         tuple(path for path in sorted(root.iterdir()) if path.suffix.lower() in _WEIGHTS),
+        tuple(path for path in _folders(root) if path not in taken),
     )
 
 

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING
 from vtcav.cli.options import MODEL_HELP, Arguments, Parser, UsageError
 from vtcav.errors import ExplanationError
 from vtcav.files.paths import is_folder, is_there
+from vtcav.results.words import clear
 
 if TYPE_CHECKING:
     from vtcav.study.template import FolderContent
+
+_NAMED = 6
 
 
 def add_options(command: Parser) -> None:
@@ -60,10 +63,29 @@ def run(arguments: Arguments) -> None:
         raise ExplanationError(f"cannot write {str(path)!r}: {error}") from error
     lines = [f"Written to {path.resolve()}"]
     lines += [f"Not found: {what}; the file says where to put it" for what in found.missing]
+    lines += _others(found)
     lines += _network(found, model, arguments.model)
     lines += [f"Look through it, then: vtcav run {path}"]
-    data = {"study": str(path.resolve()), "model": model, "missing": found.missing}
+    data = {
+        "study": str(path.resolve()),
+        "model": model,
+        "missing": found.missing,
+        "not_taken": [folder.name for folder in found.others],
+    }
     arguments.answer(data, *([] if arguments.quiet else lines))
+
+
+def _others(found: FolderContent) -> list[str]:
+    """Return which folders the study does not take, as their names do not say what they hold."""
+    if not found.others:
+        return []
+    names = [repr(clear(folder.name)) for folder in found.others]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    folders, them = ("folder", "it") if len(names) == 1 else ("folders", "them")
+    return [
+        f"Not taken: the {folders} {', '.join(names[:_NAMED])}{more}; name what the study needs "
+        f"of {them} in the file"
+    ]
 
 
 def _network(found: FolderContent, model: str, asked: str | None) -> list[str]:
