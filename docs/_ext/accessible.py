@@ -18,6 +18,7 @@ REPLACED = {
     'class="table-wrapper ',
     # the corner of a table heads nothing
     '<th class="head"><p></p></th>': '<td class="head"></td>',
+    "<th></th>": "<td></td>",
 }
 PARAMETERS = re.compile(r'<dl>\n((?:<dd><em class="sig-param">.*</dd>\n)+)</dl>\n')
 """A long signature: a list of definitions of nothing, inside a term."""
