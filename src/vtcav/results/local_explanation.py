@@ -296,16 +296,13 @@ class LocalExplanation:
             ExplanationError: For one that is not in this explanation, and for more than one map
                 in `ax`.
         """
-        from vtcav.results.figures.local_explanation import plot_local, plot_map
-        from vtcav.results.figures.page import new_figure
+        from vtcav.results.figures.local_explanation import plotted
         from vtcav.results.figures.selection import Shown
 
         rows = self._rows.drop_duplicates("class_index")
         known = [*zip(rows["class_index"].tolist(), rows["class_name"], strict=True)]
         shown = Shown.of(self, layers, concepts, classes, known)
-        if ax is not None:
-            return plot_map(self, ax, shown, smooth=smooth)
-        return plot_local(self, new_figure(), smooth=smooth, shown=shown)
+        return plotted(self, shown, ax, smooth=smooth)
 
     def save(self, folder: str | Path) -> Path:
         """Write tables, maps, figure and provenance, all or nothing.

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure, SubFigure
 from vtcav.results.figures.local_content import LocalContent
 from vtcav.results.figures.local_rows import LocalRows
 from vtcav.results.figures.local_table import LocalTable
-from vtcav.results.figures.page import own_style
+from vtcav.results.figures.page import new_figure, own_style
 from vtcav.results.figures.protocols import ExplainedImage
 from vtcav.results.figures.selection import Shown
 from vtcav.results.words import clear
@@ -23,6 +23,15 @@ _WIDEST, _LONGEST = 15.5, 9.5
 """Inches: rows of a page that is wider or longer are drawn as a table."""
 
 _ALL = Shown()
+
+
+def plotted(
+    explanation: ExplainedImage, shown: Shown, axes: Axes | None, *, smooth: bool
+) -> Figure:
+    """Draw an explanation in a figure of its own, or one concept map in somebody's axes."""
+    if axes is not None:
+        return plot_map(explanation, axes, shown, smooth=smooth)
+    return plot_local(explanation, new_figure(), smooth=smooth, shown=shown)
 
 
 def plot_map(
