@@ -59,15 +59,20 @@ def row(what, target, found):
     return {"what": what, **found, "target": target}
 
 
-def main():
-    """Measure and write."""
+def options():
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=2, help="to explain; default 2")
     parser.add_argument("--repeats", type=int, default=2, help="default 2")
     parser.add_argument("--examples", type=int, default=30, help="of a concept; default 30")
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--full", action="store_true", help="50 images, which takes an hour")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    """Measure and write."""
+    arguments = options()
     images = 50 if arguments.full else arguments.images
     repeats, device = 1 if arguments.full else arguments.repeats, arguments.device
     net = resnet50().requires_grad_(False).to(device)

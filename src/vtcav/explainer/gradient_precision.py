@@ -19,8 +19,10 @@ from vtcav.models.heads.mixed_precision import MixedPrecision, computes_bf16
 from vtcav.models.settings import Precision
 
 _OF_TOLERANCE = 3  # "auto" leaves two thirds of the tolerance to the integral and to other images
-_STEPS = 2  # of the rule that "auto" is measured with: coarser ones show an error rather larger
-_IMAGES = 4
+_STEPS = (
+    2  # of the rule that "auto" is measured with, whose error is about the finer one's or larger
+)
+_IMAGES = 4  # of a class; a single image that is explained has to do
 
 
 @dataclass(frozen=True)
