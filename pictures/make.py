@@ -15,7 +15,7 @@ from vtcav.cli.commands import demo
 from vtcav.datasets import demo_photographs
 from vtcav.images.concepts import concept_folders
 from vtcav.results.figures.global_explanation import plot_global
-from vtcav.results.figures.local_explanation import plot_local
+from vtcav.results.figures.local.figure import plot_local
 from vtcav.results.figures.page import save_figure
 
 HERE = Path(__file__).parent

@@ -9,14 +9,16 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+import vtcav
 from tests.helpers.small import pictures, small_explainer
+from vtcav.errors import ExplanationError
 from vtcav.report import build_report
 from vtcav.results.erased import change_text
 from vtcav.results.figures.erasure import plot_erasure
 from vtcav.results.figures.global_explanation import plot_global
-from vtcav.results.figures.local_content import LocalContent
-from vtcav.results.figures.local_explanation import plot_local
-from vtcav.results.figures.local_table import LocalTable
+from vtcav.results.figures.local.content import LocalContent
+from vtcav.results.figures.local.figure import plot_local
+from vtcav.results.figures.local.table import LocalTable
 from vtcav.results.figures.overlay import outlined
 from vtcav.results.figures.selection import Shown
 from vtcav.results.verdicts import image_sentences
@@ -209,3 +211,83 @@ def test_sentences_on_one_image():
         "Without the marked region the score of 'animal' falls by 3.90 logits (3.70 to 4.00, "
         "depending on the fill) in this image; it was not compared with regions elsewhere."
     )
+
+
+# -- signs of trust, one scale, the column of a paper -------------------------------------------
+
+
+def test_doubts_of_diagnostics_are_signs_with_their_reasons(explainer, local, glob):
+    diagnostics = explainer.diagnostics(resamples=20)
+    table = diagnostics.summary()
+    doubted = table[table["level"] != "fine"]
+    assert len(doubted)  # six examples are few
+    signs = {"look": "\u25b2", "do not use": "\u2716"}
+    for figure in (
+        local.plot(diagnostics=diagnostics),
+        local.plot(diagnostics=diagnostics, column=True),
+        glob.plot(diagnostics=diagnostics),
+    ):
+        said = " ".join(" ".join(texts(figure)).split())
+        for row in doubted.head(1).itertuples():
+            assert f"{signs[row.level]} {row.concept!r} at layer" in said
+            assert " ".join(row.meaning.split()) in said
+        plt.close(figure)
+    content = LocalContent(
+        local, Shown(judgements=diagnostics.judged(local.provenance)), smooth=False
+    )
+    for (layer, concept), (level, _) in diagnostics.judged(local.provenance).items():
+        for bar in content.bars[layer, concept]:
+            assert content.number(bar).endswith(signs.get(level, "")), level
+
+
+def test_diagnostics_of_other_examples_say_nothing(explainer, local):
+    examples = {name: pictures(7, seed=30 + k) for k, name in enumerate(local.concepts)}
+    other = vtcav.VisualTCAV(explainer.model, local.layers).fit(examples, pictures(9, seed=3))
+    other = other.diagnostics(resamples=20)
+    assert other.judged(local.provenance) == {}
+    figure = local.plot(diagnostics=other)
+    said = " ".join(" ".join(texts(figure)).split())
+    names = " and ".join([", ".join(map(repr, local.concepts[:-1])), repr(local.concepts[-1])])
+    assert f"Not diagnosed: {names}." in said
+    assert "\u25b2" not in said
+    plt.close(figure)
+
+
+def test_figures_beside_each_other_have_one_scale(explainer, local):
+    other = explainer.explain(pictures(1, seed=23)[0], classes=1)
+    both = [LocalContent(one, Shown(beside=[local, other]), smooth=False) for one in (local, other)]
+    own = [LocalContent(one, Shown(), smooth=False) for one in (local, other)]
+    assert {content.limit for content in both} == {max(content.limit for content in own)}
+    drops = max(one.effects["drop"].abs().max() for one in (local, other))
+    assert both[0].logits == both[1].logits >= drops
+
+
+@pytest.mark.parametrize("fill", ["convolution", None])
+def test_the_column_of_a_paper_is_85_mm_wide(fill):
+    local = small_explainer(fill=fill).explain(IMAGE, classes=3)
+    figure = local.plot(column=True)
+    assert figure.get_figwidth() == pytest.approx(85 / 25.4)
+    assert min(text.get_fontsize() for text in figure.findobj(Text) if text.get_text()) >= 7
+    content = LocalContent(local, Shown(), smooth=False)
+    for concept in local.concepts:
+        best = content.best(concept)
+        numbers = [content.number(bar) for bar in content.bars[best, concept]]
+        assert texts(figure, f"number {best} {concept}") == numbers
+        shown(figure, f"map {best} {concept}")
+        if fill and not content.not_erased(concept):
+            sizes = [change.size for change in content.measured(concept)]
+            assert texts(figure, f"change {concept}") == sizes
+    figure.canvas.draw()
+    width = figure.bbox.width
+    for text in figure.findobj(Text):
+        if text.get_text() and text.get_visible():
+            box = text.get_window_extent()
+            assert 0 <= box.x0 < box.x1 <= width, text.get_text()
+    plt.close(figure)
+
+
+def test_a_column_is_a_figure_of_its_own(local):
+    figure, axes = plt.subplots()
+    with pytest.raises(ExplanationError, match="column=True draws a figure of its own"):
+        local.plot(layers=local.layers[:1], concepts=local.concepts[:1], column=True, ax=axes)
+    plt.close(figure)

@@ -34,7 +34,7 @@ from vtcav.results.figures.lettering import (
     wrap,
     wrap_apart,
 )
-from vtcav.results.figures.local_explanation import plot_local
+from vtcav.results.figures.local.figure import plot_local
 from vtcav.results.figures.overlay import Overlay
 from vtcav.results.figures.page import nice_limit, save_figure
 from vtcav.results.provenance import Provenance

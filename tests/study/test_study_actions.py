@@ -4,6 +4,7 @@ import re
 import shutil
 import sys
 
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -85,7 +86,8 @@ def test_each_step_gives_what_the_function_gives(place, out, monkeypatch):
     x = torch.rand(3, 3, 32, 32)
     assert torch.equal(loaded(x), fixed(x))
     assert loaded.report.effects.equals(fixed.report.effects)
-    assert loaded.report.attributions.equals(fixed.report.attributions)
+    # means of a table that was read may be summed in another order
+    pd.testing.assert_frame_equal(loaded.report.attributions, fixed.report.attributions, rtol=1e-12)
     second = vtcav.VisualTCAV(other(), ["1", "3"], **settings)
     second.fit({"red": place / "red"}, place / "noise", **fit)
     groups = {"groups": r"(\d)\.png"}

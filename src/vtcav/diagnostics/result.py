@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vtcav.diagnostics.display import level_counts, summary_html
-from vtcav.diagnostics.levels import BAD, CHECKS, LEVELS, LOOK, NOT_APPLICABLE
+from vtcav.diagnostics.levels import BAD, CHECKS, FINE, LEVELS, LOOK, NOT_APPLICABLE
 from vtcav.errors import ExplanationError
 from vtcav.files.manifest import (
     FORMAT,
@@ -154,6 +154,28 @@ class Diagnostics:
         self._index("layer", layer, self.layers)
         self._index("concept", concept, self.concepts)
         return str(self._decided(layer, concept)["level"])
+
+    def judged(self, provenance: Provenance) -> dict[tuple[str, str], tuple[str, str]]:
+        """Return the level and the reason of each concept of another result, by layer and concept.
+
+        A concept of the same name that was learned from other images, or in another network, is
+        left out, for these diagnostics say nothing about it. The reason of "fine" is empty.
+
+        Args:
+            provenance: That of the other result.
+        """
+        if self.provenance.model.get("fingerprint") != provenance.model.get("fingerprint"):
+            return {}
+        known = {concept.name: concept for concept in self.provenance.concepts}
+        same = {c.name for c in provenance.concepts if c.name in known and known[c.name].same(c)}
+        return {
+            (row["layer"], row["concept"]): (
+                row["level"],
+                "" if row["level"] == FINE else row["meaning"],
+            )
+            for row in self.summary().to_dict("records")
+            if row["concept"] in same
+        }
 
     def cosines(self, layer: str, *, corrected: bool = False) -> pd.DataFrame:
         """Return the cosines between the concepts' directions at a layer, concepts by concepts.

@@ -49,14 +49,40 @@ def save_result(
             content = write(staging)
             files = {path.name: file_hash(path) for path in sorted(staging.iterdir())}
             manifest = {"format": FORMAT, "kind": kind, "files": files, **content}
-            manifest["sha256"] = _content_hash(manifest)
-            text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
-            (staging / f"{kind}.json").write_text(text, encoding="utf-8")
+            _write_manifest(staging / f"{kind}.json", manifest)
     except OSError as error:
         raise ExplanationError(
             f"cannot save {what} to {str(folder)!r}: {error}; nothing was changed there"
         ) from error
     return folder
+
+
+def replace_file(
+    folder: str | Path, kind: str, what: str, name: str, write: Callable[[Path], None]
+) -> None:
+    """Write one file of a saved result anew, and its hash into the manifest.
+
+    Args:
+        folder: Where the result was saved.
+        kind: Of the result.
+        what: The result in words, for messages.
+        name: The file.
+        write: Writes the file at a path.
+
+    Raises:
+        ExplanationError: When the result is damaged or cannot be written.
+    """
+    folder = Path(folder)
+    manifest = load_manifest(folder, kind, what)
+    try:
+        with replace_files(folder, f"{kind}.json") as staging:
+            write(staging / name)
+            manifest["files"][name] = file_hash(staging / name)
+            _write_manifest(staging / f"{kind}.json", manifest)
+    except OSError as error:
+        raise ExplanationError(
+            f"cannot write {str(folder / name)!r}: {error}; nothing was changed there"
+        ) from error
 
 
 def load_manifest(
@@ -155,6 +181,12 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=15))
     return rows
+
+
+def _write_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    """Write a manifest with a hash of itself."""
+    manifest["sha256"] = _content_hash(manifest)
+    path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False), "utf-8")
 
 
 def _own(manifest: dict[str, Any]) -> bool:

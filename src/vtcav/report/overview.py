@@ -270,7 +270,9 @@ def _mixed(provenances: Sequence[Provenance]) -> Iterator[str]:
             f"These results come from {len(networks)} different networks (by their weights): do "
             "not compare their numbers."
         )
-    examples = {tuple((c.name, c.examples, c.negatives) for c in p.concepts) for p in provenances}
+    examples = {
+        tuple((c.name, c.examples, c.negatives, c.content) for c in p.concepts) for p in provenances
+    }
     if len(examples) > 1:
         yield (
             f"These results come from {len(examples)} different sets of concepts, examples or "

@@ -26,7 +26,7 @@ class Trust:
             for row in summary
         }
         self._not_apart = [] if diagnostics is None else diagnostics.not_apart()
-        self._diagnosed = None if diagnostics is None else diagnostics.provenance
+        self._diagnostics = diagnostics
 
     def about(self, provenance: Provenance) -> Trust:
         """Return the trust in the concepts of an explanation.
@@ -34,12 +34,10 @@ class Trust:
         Diagnostics say nothing about a concept of the same name that was learned from other images,
         or in another network.
         """
-        own, diagnosed = Trust(None), self._diagnosed
-        if diagnosed and diagnosed.model["fingerprint"] == provenance.model["fingerprint"]:
-            learned = {(c.name, c.examples, c.negatives) for c in diagnosed.concepts}
-            same = {(c.name, c.examples, c.negatives) for c in provenance.concepts} & learned
-            names = {name for name, _, _ in same}
-            own._judged = {key: found for key, found in self._judged.items() if key[1] in names}
+        own = Trust(None)
+        if self._diagnostics is not None:
+            own._judged = self._diagnostics.judged(provenance)
+            names = {concept for _, concept in own._judged}
             own._not_apart = [(k, a, b) for k, a, b in self._not_apart if {a, b} <= names]
         return own
 

@@ -29,6 +29,7 @@ from vtcav.parameters import Between, check
 from vtcav.results import effect_tables
 from vtcav.results.effect_tables import TOGETHER, class_effects, effect_table, with_effects
 from vtcav.results.erased import ErasedPicture
+from vtcav.results.figures.trust import Judgements, Judging, judged
 from vtcav.results.local_explanation import LocalExplanation as LocalExplanation
 from vtcav.results.local_explanation import freeze, numbered
 from vtcav.results.notebook.explanations import global_html, global_text
@@ -320,19 +321,27 @@ class GlobalExplanation:
         return json_text(self._content() | {name: records(t) for name, t in tables.items()})
 
     def plot(
-        self, *, layers: Sequence[str] | None = None, concepts: Sequence[str] | None = None
+        self,
+        *,
+        layers: Sequence[str] | None = None,
+        concepts: Sequence[str] | None = None,
+        diagnostics: Judging | None = None,
     ) -> Figure:
         """Draw concepts by layers, with the interval of the mean and each image as a point.
 
         Args:
             layers: The layers to draw; None for all.
             concepts: The concepts to draw; None for all.
+            diagnostics: `explainer.diagnostics()`, whose doubts become signs at the numbers, with
+                their reasons.
         """
         from vtcav.results.figures.global_explanation import plot_global
         from vtcav.results.figures.page import new_figure
         from vtcav.results.figures.selection import Shown
 
-        return plot_global(self, new_figure(), shown=Shown.of(self, layers, concepts))
+        shown = Shown.of(self, layers, concepts)
+        shown = shown._replace(judgements=judged(diagnostics, self.provenance))
+        return plot_global(self, new_figure(), shown=shown)
 
     def plot_groups(self) -> Figure:
         """Draw the means of each group of images, for the concepts that differ most."""
@@ -341,7 +350,9 @@ class GlobalExplanation:
 
         return plot_groups(self, new_figure())
 
-    def save(self, folder: str | Path, *, csv: bool | None = None) -> Path:
+    def save(
+        self, folder: str | Path, *, csv: bool | None = None, diagnostics: Judging | None = None
+    ) -> Path:
         """Write tables, figure and provenance, all or nothing.
 
         The files are `global.json` (summary and provenance; written last, with a hash of each
@@ -353,17 +364,22 @@ class GlobalExplanation:
             folder: Where; created when missing.
             csv: Whether to write tables with rows of images as CSV, too; None writes CSV of those
                 with up to 1,000,000 rows, and warns where there are more.
+            diagnostics: As for `plot`.
 
         Raises:
             ExplanationError: When they cannot be written.
         """
-        write = partial(self._write, csv=csv)
+        judgements = judged(diagnostics, self.provenance)
+        write = partial(self._write, csv=csv, judgements=judgements)
         return save_result(folder, "global", "the global explanation", write)
 
-    def _write(self, folder: Path, csv: bool | None) -> dict[str, Any]:
+    def _write(
+        self, folder: Path, csv: bool | None, judgements: Judgements | None
+    ) -> dict[str, Any]:
         from vtcav.results.figures.global_explanation import plot_global
         from vtcav.results.figures.groups import plot_groups
         from vtcav.results.figures.page import save_figure
+        from vtcav.results.figures.selection import Shown
 
         rows = {
             "global_attributions": self._attribution_rows,
@@ -378,7 +394,8 @@ class GlobalExplanation:
         for i, picture in enumerate(self.erased):
             arrays |= {f"erased/{i}/{name}": array for name, array in picture.arrays().items()}
         np.savez_compressed(folder / "global_examples.npz", allow_pickle=False, **arrays)
-        save_figure(lambda figure: plot_global(self, figure), folder / "global.png")
+        shown = Shown(judgements=judgements)
+        save_figure(lambda figure: plot_global(self, figure, shown=shown), folder / "global.png")
         if self.groups:
             write_table(folder / "global_groups", self.by_group())
             write_table(folder / "global_group_tests", self.group_tests())

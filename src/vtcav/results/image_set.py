@@ -37,6 +37,8 @@ class ConceptRecord:
         origin: Where the direction comes from, if it was given; empty where it was learned from
             these images.
         texts: The texts that the direction is that of; empty for other concepts.
+        content: A hash of the images' pixels or files and of given directions, for names say
+            little: arrays are called 0, 1, ...; empty in older files.
     """
 
     name: Letters
@@ -46,6 +48,15 @@ class ConceptRecord:
     skipped_negatives: tuple[Skipped, ...] = ()
     origin: str = ""
     texts: tuple[Letters, ...] = ()
+    content: str = ""
+
+    def same(self, other: ConceptRecord) -> bool:
+        """Return whether another concept has this name and was learned from the same images."""
+        mine, its = (
+            (c.name, c.examples, c.negatives, c.content if self.content and other.content else "")
+            for c in (self, other)
+        )
+        return mine == its
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ConceptRecord:
@@ -58,6 +69,7 @@ class ConceptRecord:
             tuple(Skipped(**skip) for skip in data["skipped_negatives"]),
             data.get("origin", ""),
             tuple(data.get("texts", ())),
+            data.get("content", ""),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -29,6 +30,7 @@ from vtcav.results.effect_tables import (
     read_effects,
 )
 from vtcav.results.erased import ErasedPicture
+from vtcav.results.figures.trust import Judgements, Judging, judged
 from vtcav.results.notebook.explanations import local_html, local_text
 from vtcav.results.provenance import Provenance
 from vtcav.results.rows import Row
@@ -278,6 +280,9 @@ class LocalExplanation:
         layers: Sequence[str] | None = None,
         concepts: Sequence[str] | None = None,
         classes: Sequence[str | int] | None = None,
+        diagnostics: Judging | None = None,
+        beside: Sequence[LocalExplanation] = (),
+        column: bool = False,
         ax: Axes | None = None,
     ) -> Figure:
         """Draw the picture, the concept maps, what was measured and the attributions.
@@ -290,21 +295,33 @@ class LocalExplanation:
             layers: The layers to draw; None for all.
             concepts: The concepts to draw; None for all.
             classes: The classes to draw, by name or index; None for all that were explained.
+            diagnostics: `explainer.diagnostics()`, whose doubts become signs at the numbers, with
+                their reasons.
+            beside: Other explanations whose figures are to have the same scales as this one.
+            column: Whether to draw for the column of a paper, 85 mm wide: of each concept the map
+                at the layer to read first.
             ax: Axes of a figure of your own, for the map of one concept at one layer alone.
 
         Raises:
             ExplanationError: For one that is not in this explanation, and for more than one map
-                in `ax`.
+                or `column` in `ax`.
         """
-        from vtcav.results.figures.local_explanation import plotted
+        from vtcav.results.figures.local.figure import plotted
         from vtcav.results.figures.selection import Shown
 
         rows = self._rows.drop_duplicates("class_index")
         known = [*zip(rows["class_index"].tolist(), rows["class_name"], strict=True)]
         shown = Shown.of(self, layers, concepts, classes, known)
-        return plotted(self, shown, ax, smooth=smooth)
+        shown = shown._replace(judgements=judged(diagnostics, self.provenance), beside=beside)
+        return plotted(self, shown, ax, smooth=smooth, column=column)
 
-    def save(self, folder: str | Path) -> Path:
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        diagnostics: Judging | None = None,
+        beside: Sequence[LocalExplanation] = (),
+    ) -> Path:
         """Write tables, maps, figure and provenance, all or nothing.
 
         The files are `local.json` (numbers and provenance; written last, with a hash of each
@@ -312,14 +329,26 @@ class LocalExplanation:
         `local_maps.npz` and `local.png`; of a volume, with nibabel, every concept map as
         `local_map_LAYER_CONCEPT.nii.gz` too. An earlier local explanation there is replaced.
 
+        Args:
+            folder: Where; created when missing.
+            diagnostics: As for `plot`.
+            beside: As for `plot`.
+
         Raises:
             ExplanationError: When they cannot be written.
         """
-        return save_result(folder, "local", "the local explanation", self._write)
+        write = partial(self._write, judged(diagnostics, self.provenance), beside)
+        return save_result(folder, "local", "the local explanation", write)
 
-    def _write(self, folder: Path) -> dict[str, Any]:
-        from vtcav.results.figures.local_explanation import plot_local
+    def _write(
+        self,
+        judgements: Judgements | None,
+        beside: Sequence[LocalExplanation],
+        folder: Path,
+    ) -> dict[str, Any]:
+        from vtcav.results.figures.local.figure import plot_local
         from vtcav.results.figures.page import save_figure
+        from vtcav.results.figures.selection import Shown
 
         write_table(folder / "local_attributions", self._rows)
         write_table(folder / "local_predictions", self._predictions)
@@ -335,7 +364,8 @@ class LocalExplanation:
             if name in self._filled
         }
         np.savez_compressed(folder / "local_maps.npz", allow_pickle=False, **arrays)
-        save_figure(lambda figure: plot_local(self, figure), folder / "local.png")
+        shown = Shown(judgements=judgements, beside=beside)
+        save_figure(lambda figure: plot_local(self, figure, shown=shown), folder / "local.png")
         if self.picture.ndim == 4:
             write_maps(folder, self._maps, self.concepts, self.picture.shape[:3], self.affine)
         return self._content()

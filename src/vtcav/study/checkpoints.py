@@ -24,6 +24,8 @@ from vtcav.study.study import Study
 
 T = TypeVar("T")
 
+_FIGURES = "figures"
+
 
 class Steps:
     """The finished steps of a study.
@@ -78,12 +80,32 @@ class Steps:
         self._say(title)
         with self._study.at(key):
             result = compute()
+        if self._done.pop(_FIGURES, None):
+            self._write()
         result.save(path)
         found = load(path)  # so that a run that is resumed has the same numbers
         self._done[name] = digest
+        self._write()
+        return found
+
+    def draw(self, names: Iterable[str], draw: Callable[[], None]) -> None:
+        """Draw the figures of some steps together, unless none was taken since they were.
+
+        Args:
+            names: Of the steps.
+            draw: Draws the figures.
+        """
+        digest = json_hash({name: self._done[name] for name in names})
+        if self._done.get(_FIGURES) == digest:
+            return
+        self._say("Drawing the figures")
+        draw()
+        self._done[_FIGURES] = digest
+        self._write()
+
+    def _write(self) -> None:
         with atomic_path(self._path) as partial:
             partial.write_text(json.dumps(self._done, indent=1), encoding="utf-8")
-        return found
 
     def _read(self) -> dict[str, str]:
         try:

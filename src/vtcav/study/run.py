@@ -33,6 +33,7 @@ from vtcav.results.limits import LimitOutcome, outcomes
 from vtcav.results.reading import group_sentences
 from vtcav.results.verdicts import misclassified
 from vtcav.study.checkpoints import Steps, content, identity, listed
+from vtcav.study.figures import draw_again
 from vtcav.study.junit import junit_xml
 from vtcav.study.prepare import Prepared, groups_in, labelled_images, prepare
 from vtcav.study.second_network import Side, between, finished, with_network
@@ -129,6 +130,7 @@ class _Run:
         diagnostics = self._diagnose()
         classes = {folder: self._class(folder) for folder in self.prepared.classes}
         images = {folder: self._image(folder) for folder in self.prepared.images}
+        self._draw(classes, {folder: local for folder, (_, local) in images.items()}, diagnostics)
         self._discover()
         self._errors()
         self._correct()
@@ -247,6 +249,19 @@ class _Run:
             LocalExplanation.load,
             lambda: self.explainer.explain(one.ref, classes=one.classes),
         )
+
+    def _draw(
+        self,
+        classes: Mapping[str, GlobalExplanation],
+        images: Mapping[str, LocalExplanation],
+        diagnostics: Diagnostics | None,
+    ) -> None:
+        """Draw the figures with all that is known now: one scale, and the doubts."""
+        globs = {f"classes/{name}": glob for name, glob in classes.items()}
+        locals_ = {f"images/{name}": local for name, local in images.items()}
+        names = [*globs, *locals_, *["diagnostics"] * (diagnostics is not None)]
+        if diagnostics is not None or len(images) > 1:
+            self.steps.draw(names, lambda: draw_again(self.folder, globs, locals_, diagnostics))
 
     def _discover(self) -> None:
         """Find concepts that nobody named, and write their page."""

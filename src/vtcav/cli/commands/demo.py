@@ -65,16 +65,20 @@ def run_demo(
     explainer = VisualTCAV(model, list(LAYERS), progress=shown)
     explainer.fit(concept_folders(pictures / "concepts"), pictures / "random")
     explainer.cavs.save(output / "cavs.safetensors")
-    explainer.diagnostics().save(output / "diagnostics")
+    diagnostics = explainer.diagnostics()
+    diagnostics.save(output / "diagnostics")
+    local = {}
     for name in PHOTOGRAPHS:
         say(f"Explaining the photograph {name!r}")
         path = output / "photographs" / f"{name}.png"
         with atomic_path(path) as partial:
             demo_photographs.photograph(name).save(partial, format="png")
-        explainer.explain(path, classes=3).save(output / name)
+        local[name] = explainer.explain(path, classes=3)
+    for name, found in local.items():
+        found.save(output / name, diagnostics=diagnostics, beside=[*local.values()])
     say(f"Explaining the class {CLASS!r} with {images} crops of one photograph")
     explained = explainer.explain_class(CLASS, pictures / "espressos")
-    explained.save(output / "class")
+    explained.save(output / "class", diagnostics=diagnostics)
     for verdict in explained.verdicts():
         say(verdict.sentence)
     return write_report(output, title=_TITLE)

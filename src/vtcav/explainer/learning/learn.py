@@ -33,6 +33,7 @@ from vtcav.explainer.learning.raw_values import RawValuesOf, raw_values
 from vtcav.explainer.learning.zero_maps import zero_maps
 from vtcav.explainer.settings import FitSettings
 from vtcav.files.cache import Cache
+from vtcav.files.hashing import json_hash
 from vtcav.files.spill import SpillFile
 from vtcav.images.concepts import Concept, ImageSet
 from vtcav.images.progress import Progress
@@ -46,7 +47,7 @@ from vtcav.models.memory import free_memory
 from vtcav.results.bank.cav_bank import CavBank, describe
 from vtcav.results.bank.layer_cavs import LayerCavs
 from vtcav.results.bank.zero_maps import ZeroMaps
-from vtcav.results.image_set import ConceptRecord
+from vtcav.results.image_set import ConceptRecord, ImageSetRecord
 from vtcav.results.provenance import versions
 
 CLASSES = 3
@@ -103,8 +104,9 @@ def learn(
         zero = zero_maps(run, [learned[images] for images in examples])
     if known is not None:
         known.cache.trim()
+    records = {images: learned[images].record() for images in sets}
     return CavBank(
-        concepts=tuple(_concept_record(c, learned) for c in concepts),
+        concepts=tuple(_concept_record(c, learned, records) for c in concepts),
         layers={layer: _layer_cavs(layer, drawn, raw, places, zero[layer]) for layer in run.layers},
         thumbnails={c.name: np.stack(learned[c.examples].thumbnails) for c in concepts},
         fingerprint=run.model.fingerprint,
@@ -112,7 +114,7 @@ def learn(
         described=describe(run.model),
         versions=versions(),
         settings=_settings(drawn.fit, variant) | {"runtime": run.model.runtime},
-        sets=tuple(learned[images].record() for images in sets),
+        sets=tuple(records.values()),
         contrast=tuple((sets.index(c.examples), sets.index(c.negatives)) for c in concepts),
         resampling=drawn.resampling,
         behaviour=behaviour(run.model, run.layers),
@@ -229,8 +231,14 @@ def _cavs(layer: str, drawn: DrawnCavs, raw: RawValuesOf) -> Cavs:
     )
 
 
-def _concept_record(concept: Concept, learned: Mapping[ImageSet, LearnedSet]) -> ConceptRecord:
+def _concept_record(
+    concept: Concept,
+    learned: Mapping[ImageSet, LearnedSet],
+    records: Mapping[ImageSet, ImageSetRecord],
+) -> ConceptRecord:
     examples, negatives = learned[concept.examples], learned[concept.negatives]
+    images = [records[images].digests for images in (concept.examples, concept.negatives)]
+    given = {layer: v.cpu().tolist() for layer, v in concept.directions.items()}
     return ConceptRecord(
         concept.name,
         tuple(ref.name for ref in examples.used),
@@ -239,4 +247,5 @@ def _concept_record(concept: Concept, learned: Mapping[ImageSet, LearnedSet]) ->
         tuple(negatives.skipped),
         concept.origin,
         concept.texts,
+        json_hash([*images, given]),
     )

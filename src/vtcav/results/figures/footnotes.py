@@ -68,10 +68,19 @@ class Marks:
         marks = sorted(self._letters[part] for part in _parts(note) if part in self._letters)
         return f" [{','.join(marks)}]" if marks else ""
 
-    def legend(self) -> list[str]:
-        """Return the footnotes."""
+    def legend(self, notes: Iterable[str] | None = None) -> list[str]:
+        """Return the footnotes.
+
+        Args:
+            notes: Those of the values that are shown; None for all.
+        """
+        shown = None if notes is None else {part for note in notes for part in _parts(note)}
         shared = [f"All values: {part}" for part in self._everywhere]
-        return shared + [f"[{mark}] {part}" for part, mark in self._letters.items()]
+        return shared + [
+            f"[{mark}] {part}"
+            for part, mark in self._letters.items()
+            if shown is None or part in shown
+        ]
 
 
 def _parts(note: str) -> list[str]:

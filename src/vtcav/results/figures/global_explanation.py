@@ -29,6 +29,7 @@ from vtcav.results.figures.page import (
 from vtcav.results.figures.palette import BLUE, MUTED, ORANGE
 from vtcav.results.figures.protocols import ExplainedClass
 from vtcav.results.figures.selection import Shown
+from vtcav.results.figures.trust import TrustSigns
 from vtcav.results.reading import read_first, reading_order
 from vtcav.results.words import SIGNIFICANT, count, number
 
@@ -110,6 +111,7 @@ class _Global:
         self.chance = self._chance()
         self.panels: list[str | None] = [*([None] if self.effects else []), *layers]
         self.marks = Marks(self.summary["note"])
+        self.trust = TrustSigns(shown.judgements)
         self.resampled = bool(self.summary["cav_low"].notna().any())
         # Attributions lie between 0 and 1; an interval that reaches beyond is cut off there.
         ends = [table["attribution"], self.summary["ci_high"], self.summary["cav_high"]]
@@ -171,6 +173,7 @@ class _Global:
     def _numbers(self, row: Any) -> list[str]:
         """Return the mean and its interval as text; no interval for one image."""
         mean = self.marks.number(row.mean, row.note, row.q_value)
+        mean += self.trust.at(row.layer, row.concept)
         interval = (
             []
             if np.isnan(row.ci_low) or self.dense
@@ -383,4 +386,5 @@ class _Global:
         best = {c: known[c] for c in self.concepts if known.get(c) in layers}
         first = read_first(best, layers)
         shown = self.explanation.provenance.picture_notes
-        return [*texts, *shown, *filter(None, [first]), *self.marks.legend()]
+        trust = self.trust.legend(layers, self.concepts)
+        return [*texts, *shown, *filter(None, [first]), *trust, *self.marks.legend()]

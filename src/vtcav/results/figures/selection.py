@@ -1,4 +1,4 @@
-"""The layers, concepts and classes of an explanation that a figure draws."""
+"""What a figure draws of an explanation, and with what beside it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from vtcav.errors import ExplanationError
+from vtcav.results.figures.trust import Judgements
 
 
 class _Named(Protocol):
@@ -18,17 +19,21 @@ class _Named(Protocol):
 
 
 class Shown(NamedTuple):
-    """What is to be drawn of an explanation; None for all.
+    """What is to be drawn of an explanation, and with what beside it.
 
     Attributes:
-        layers: Names of layers.
-        concepts: Names of concepts.
-        classes: Indices of classes.
+        layers: Names of layers; None for all.
+        concepts: Names of concepts; None for all.
+        classes: Indices of classes; None for all.
+        judgements: What diagnostics say of the concepts; None without them.
+        beside: Explanations whose figures are to have the same scales.
     """
 
     layers: Sequence[str] | None = None
     concepts: Sequence[str] | None = None
     classes: Sequence[int] | None = None
+    judgements: Judgements | None = None
+    beside: Sequence[Any] = ()
 
     @classmethod
     def of(

@@ -7,7 +7,6 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from vtcav.results.figures.bars import BAR, Track, draw_attribution, draw_change
 from vtcav.results.figures.lettering import (
     LINE,
     LINE_HEIGHT,
@@ -17,7 +16,8 @@ from vtcav.results.figures.lettering import (
     wrap,
     wrap_apart,
 )
-from vtcav.results.figures.local_content import LocalContent
+from vtcav.results.figures.local.bars import BAR, Track, draw_attribution, draw_change
+from vtcav.results.figures.local.content import LocalContent
 from vtcav.results.figures.overlay import show_scale
 from vtcav.results.figures.page import MARGIN, Page
 from vtcav.results.figures.palette import MUTED

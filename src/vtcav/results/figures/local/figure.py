@@ -3,7 +3,8 @@
 The picture lies in grey under every concept map, and the map covers exactly the part of it that
 the network saw. Colours are one scale from 0 to 1, never stretched to a map's own maximum, and no
 statement rests on colour alone: numbers, names and positions say the same. Few concepts get a row
-with large maps each; more of them, or many layers, share one page as a table.
+with large maps each; more of them, or many layers, share one page as a table. For the column of a
+paper there is a narrow layout.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-from vtcav.results.figures.local_content import LocalContent
-from vtcav.results.figures.local_rows import LocalRows
-from vtcav.results.figures.local_table import LocalTable
+from vtcav.errors import ExplanationError
+from vtcav.results.figures.local.column import LocalColumn
+from vtcav.results.figures.local.content import LocalContent
+from vtcav.results.figures.local.rows import LocalRows
+from vtcav.results.figures.local.table import LocalTable
 from vtcav.results.figures.page import new_figure, own_style
 from vtcav.results.figures.protocols import ExplainedImage
 from vtcav.results.figures.selection import Shown
@@ -26,12 +29,14 @@ _ALL = Shown()
 
 
 def plotted(
-    explanation: ExplainedImage, shown: Shown, axes: Axes | None, *, smooth: bool
+    explanation: ExplainedImage, shown: Shown, axes: Axes | None, *, smooth: bool, column: bool
 ) -> Figure:
     """Draw an explanation in a figure of its own, or one concept map in somebody's axes."""
-    if axes is not None:
-        return plot_map(explanation, axes, shown, smooth=smooth)
-    return plot_local(explanation, new_figure(), smooth=smooth, shown=shown)
+    if axes is None:
+        return plot_local(explanation, new_figure(), smooth=smooth, shown=shown, column=column)
+    if column:
+        raise ExplanationError("ax= takes one concept map; column=True draws a figure of its own")
+    return plot_map(explanation, axes, shown, smooth=smooth)
 
 
 def plot_map(
@@ -72,7 +77,12 @@ def plot_map(
 
 @own_style()
 def plot_local(
-    explanation: ExplainedImage, figure: Figure, *, smooth: bool = False, shown: Shown = _ALL
+    explanation: ExplainedImage,
+    figure: Figure,
+    *,
+    smooth: bool = False,
+    shown: Shown = _ALL,
+    column: bool = False,
 ) -> Figure:
     """Draw an explanation of one image.
 
@@ -81,11 +91,15 @@ def plot_local(
         figure: Emptied and sized to fit.
         smooth: Interpolate between the cells of the maps, and say so. Off, every cell shows.
         shown: What is drawn of the explanation.
+        column: Whether it is drawn for the column of a paper.
 
     Returns:
         The figure.
     """
     content = LocalContent(explanation, shown, smooth=smooth)
+    if column:
+        LocalColumn(content).draw(figure)
+        return figure
     rows = LocalRows(content)
     # a single concept at a single layer has nothing to share a page with
     one = len(content.concepts) == len(content.layers) == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,12 @@ from vtcav.results.figures.page import nice_limit
 from vtcav.results.figures.palette import PALETTE
 from vtcav.results.figures.protocols import ExplainedImage
 from vtcav.results.figures.selection import Shown
+from vtcav.results.figures.trust import TrustSigns
 from vtcav.results.reading import read_first, reading_order
 from vtcav.results.words import SIGNIFICANT, listed, notes_by_class, number
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _HATCHES = "", "//////", "......"  # when the colours are used up
 _PREDICTIONS = 3
@@ -40,16 +44,23 @@ class Change(NamedTuple):
     """How a class's score changes without a concept, as a bar.
 
     Attributes:
-        text: The change in words.
+        size: The change in words.
+        chance: How often chance does as much, in words; empty where it was not tested.
         share: The fall as a share of the bar's track, 0 for a rise; NaN where there is no bar.
         elsewhere: The same for regions of the same size elsewhere; NaN where there were none.
         sure: Whether chance does not explain it; also where it was not tested.
     """
 
-    text: str
+    size: str
+    chance: str
     share: float
     elsewhere: float
     sure: bool
+
+    @property
+    def text(self) -> str:
+        """The change in words, with chance."""
+        return f"{self.size} {self.chance}".rstrip()
 
 
 class LocalContent:
@@ -71,24 +82,20 @@ class LocalContent:
 
     def __init__(self, explanation: ExplainedImage, shown: Shown, *, smooth: bool) -> None:
         self.explanation, self.smooth = explanation, smooth
+        self.trust = TrustSigns(shown.judgements)
         layers = [x for x in explanation.layers if x in (shown.layers or explanation.layers)]
         self.layers = reading_order(layers, explanation.best_layers)
         concepts = [
             x for x in explanation.concepts if x in (shown.concepts or explanation.concepts)
         ]
-        table = explanation.attributions
-        if shown.classes is not None:
-            table = table[table["class_index"].isin(list(shown.classes))]
-        table = table[table["layer"].isin(layers) & table["concept"].isin(concepts)]
-        self.table = table
+        self.table = table = _attributions(explanation, shown)
         self.resampled = bool(table["cav_low"].notna().any())
         self.error = float(table["error"].max())
-        # whiskers: other examples and negatives, or else the quadrature's error
-        value, error = table["attribution"], table["error"].fillna(0)
-        low = table["cav_low"].fillna((value - error).clip(lower=0))
-        high = table["cav_high"].fillna(value + error)
-        table = table.assign(low=low, high=high)
-        self.limit = nice_limit(max(float(value.max()), float(high.max())))
+        # of the others all classes are drawn
+        others = [(other, shown._replace(classes=None)) for other in shown.beside]
+        tables = [table, *(_attributions(*other) for other in others)]
+        ends = [own[["attribution", "high"]].max().max() for own in tables]
+        self.limit = nice_limit(float(np.nanmax(ends)))
         self.bars: dict[tuple[str, str], list[Any]] = {
             (str(layer), str(concept)): list(rows.itertuples(index=False))
             for (layer, concept), rows in table.groupby(["layer", "concept"], sort=False)
@@ -97,10 +104,7 @@ class LocalContent:
         self.classes = dict(zip(classes["class_index"], classes["class_name"], strict=True))
         self.fills = {index: _fill(k) for k, index in enumerate(self.classes)}
         self.erased = explanation.shows_erased
-        effects = of_pictures(explanation.effects)
-        self.effects = effects[
-            effects["class_index"].isin(list(self.classes)) & effects["concept"].isin(concepts)
-        ]
+        self.effects = _effects(explanation, shown)
         self.changes: dict[object, list[Any]] = {
             concept: list(rows.itertuples(index=False))
             for concept, rows in self.effects.groupby("concept", sort=False)
@@ -108,8 +112,9 @@ class LocalContent:
         self.concepts = sorted(concepts, key=self._rank)
         shares = self.effects["share"].notna()
         self.in_logits = bool(self.erased and not shares.any())
-        drops = self.effects["drop"].abs().max()
-        self.logits = _round_up(float(drops)) if drops > 0 else 1.0
+        drops = [own["drop"].abs().max() for own in (self.effects, *(_effects(*o) for o in others))]
+        largest = float(np.nanmax([0.0, *drops]))
+        self.logits = _round_up(largest) if largest > 0 else 1.0
         self.marks = Marks(table["note"].unique())
         # of a volume, the size that all slices have
         self.slices = len(explanation.picture) if explanation.picture.ndim == 4 else 0
@@ -179,16 +184,14 @@ class LocalContent:
         return [self._change(row) for row in self.changes[concept]]
 
     def _change(self, row: Any) -> Change:
-        text = change_text(row.drop, row.share)
         tested = bool(row.placebos and row.area > 0)
-        if tested:
-            text += f" (p = {row.p_value:.2g})"
         scale = 1 / self.logits if self.in_logits else row.share / (row.drop or math.nan)
         if not self.in_logits and not row.drop:
             scale = 0.0 if row.share == row.share else math.nan
         share = float(np.clip(row.drop * scale, 0, 1))
         return Change(
-            text,
+            change_text(row.drop, row.share),
+            f"(p = {row.p_value:.2g})" if tested else "",
             share,
             float(np.clip(row.placebo_mean * scale, 0, 1)) if tested else math.nan,
             not (tested and row.p_value > SIGNIFICANT),
@@ -212,7 +215,8 @@ class LocalContent:
 
     def number(self, bar: Any) -> str:
         """Return an attribution with its marks."""
-        return self.marks.number(bar.attribution, bar.note, bar.q_value)
+        said = self.marks.number(bar.attribution, bar.note, bar.q_value)
+        return said + self.trust.at(bar.layer, bar.concept)
 
     @property
     def numbers(self) -> float:
@@ -240,8 +244,29 @@ class LocalContent:
                 about.setdefault(note, []).append(str(concept))
         return [f"Without {listed(names)}: {note}." for note, names in about.items()]
 
-    def notes(self) -> list[str]:
-        """Return what a reader needs to know, a paragraph each."""
+    def brief_notes(self) -> list[str]:
+        """Return the least that a reader needs to know, where only the best layers are shown."""
+        texts = ["Attribution: a share of the best class's logit difference to zero feature maps."]
+        if self.erased:
+            texts.insert(0, "Measured: the concept's region is filled in, the network looks again.")
+        if self.erased and not all(c.sure for name in self.concepts for c in self.measured(name)):
+            texts[0] += f" Outlined: not significant (p > {SIGNIFICANT:g})."
+        if (self.table["q_value"] > SIGNIFICANT).any():
+            texts[-1] += f" ns: not significant (q > {SIGNIFICANT:g})."
+        trust = self.trust.legend([*dict.fromkeys(map(self.best, self.concepts))], self.concepts, 0)
+        return [*texts, *trust, *self.marks.legend(self._best_notes())]
+
+    def _best_notes(self) -> list[str]:
+        """Return the notes of the attributions at the layers to read first."""
+        rows = (self.bars[self.best(concept), concept] for concept in self.concepts)
+        return [bar.note for bars in rows for bar in bars]
+
+    def notes(self, *, best: bool = False) -> list[str]:
+        """Return what a reader needs to know, a paragraph each.
+
+        Args:
+            best: Whether only attributions at the layers to read first have numbers.
+        """
         texts = [self._map_note()]
         if self.slices:
             texts.append(
@@ -277,7 +302,8 @@ class LocalContent:
             *texts,
             *provenance.picture_notes,
             *filter(None, [first]),
-            *self.marks.legend(),
+            *self.trust.legend(self.layers, self.concepts),
+            *self.marks.legend(self._best_notes() if best else None),
         ]
 
     def _map_note(self) -> str:
@@ -316,6 +342,31 @@ class LocalContent:
         if averages:
             parts.append(f"Dashed: the mean of {listed(averages)}.")
         return " ".join(parts)
+
+
+def _attributions(explanation: ExplainedImage, shown: Shown) -> pd.DataFrame:
+    """Return the attributions that are drawn, with the ends of their whiskers."""
+    table = _chosen(explanation.attributions, shown)
+    if shown.layers is not None:
+        table = table[table["layer"].isin(list(shown.layers))]
+    # whiskers: other examples and negatives, or else the quadrature's error
+    value, error = table["attribution"], table["error"].fillna(0)
+    low = table["cav_low"].fillna((value - error).clip(lower=0))
+    return table.assign(low=low, high=table["cav_high"].fillna(value + error))
+
+
+def _effects(explanation: ExplainedImage, shown: Shown) -> pd.DataFrame:
+    """Return the measured effects that are drawn."""
+    return _chosen(of_pictures(explanation.effects), shown)
+
+
+def _chosen(table: pd.DataFrame, shown: Shown) -> pd.DataFrame:
+    """Return the rows of the concepts and classes that are drawn."""
+    if shown.classes is not None:
+        table = table[table["class_index"].isin(list(shown.classes))]
+    if shown.concepts is not None:
+        table = table[table["concept"].isin(list(shown.concepts))]
+    return table
 
 
 def _round_up(x: float) -> float:

@@ -13,7 +13,6 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from vtcav.results.figures.bars import BAR, Track, draw_attribution, draw_change
 from vtcav.results.figures.lettering import (
     LINE_HEIGHT,
     basename,
@@ -21,8 +20,9 @@ from vtcav.results.figures.lettering import (
     wrap,
     wrap_apart,
 )
-from vtcav.results.figures.local_content import LocalContent
-from vtcav.results.figures.local_rows import draw_predictions, draw_scale
+from vtcav.results.figures.local.bars import BAR, Track, draw_attribution, draw_change
+from vtcav.results.figures.local.content import LocalContent
+from vtcav.results.figures.local.rows import draw_predictions, draw_scale
 from vtcav.results.figures.page import MARGIN, Page
 from vtcav.results.figures.palette import MUTED
 from vtcav.results.words import count, listed, picture_name
@@ -141,7 +141,7 @@ class LocalTable:
         image = basename(self.explanation.image)
         names = *content.concepts, *content.layers, *content.classes.values(), image
         end = self.top + len(self.concepts) * self.row + 0.05
-        page = Page(figure, self.width, end, [*self._notes(), *content.notes()], names)
+        page = Page(figure, self.width, end, [*self._notes(), *content.notes(best=True)], names)
         page.title(f"Concepts in {picture_name(self.explanation.image)}")
         page.text(MARGIN, MARGIN + 0.24, self._left_out(), weight="bold")
         self._draw_block(page)

@@ -1,0 +1,1 @@
+"""The figure of one image, in three layouts: rows, a table, the column of a paper."""
