@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from vtcav.results.words import clear, listed, named_layers
-
-if TYPE_CHECKING:
-    from vtcav.results.provenance import Provenance
 
 Judgements: TypeAlias = Mapping[tuple[str, str], tuple[str, str]]
 """The level of a concept at a layer and the reason, by layer and concept."""
@@ -17,11 +14,11 @@ Judgements: TypeAlias = Mapping[tuple[str, str], tuple[str, str]]
 class Judging(Protocol):
     """What judges the concepts of results, as `vtcav.Diagnostics` does."""
 
-    def judged(self, provenance: Provenance) -> Judgements:
-        """Return the level and the reason of each concept that is the same as a result's."""
+    def judged(self, provenance: Any) -> Judgements:
+        """Return the level and the reason of each concept that a result has, by provenance."""
 
 
-def judged(diagnostics: Judging | None, provenance: Provenance) -> Judgements | None:
+def judged(diagnostics: Judging | None, provenance: Any) -> Judgements | None:
     """Return what diagnostics say of a result's concepts; None without any."""
     return None if diagnostics is None else diagnostics.judged(provenance)
 
