@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakMethod
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from vtcav.errors import ExplanationError
 from vtcav.files.manifest import (
@@ -23,7 +22,7 @@ from vtcav.files.manifest import (
     save_result,
     write_table,
 )
-from vtcav.files.schema import Saved, checked
+from vtcav.files.schema import checked
 from vtcav.images.references import Skipped
 from vtcav.parameters import Between, check
 from vtcav.results import effect_tables
@@ -31,11 +30,11 @@ from vtcav.results.effect_tables import TOGETHER, class_effects, effect_table, w
 from vtcav.results.erased import ErasedPicture
 from vtcav.results.figures.trust import Judgements, Judging, judged
 from vtcav.results.local_explanation import LocalExplanation as LocalExplanation
-from vtcav.results.local_explanation import freeze, numbered
+from vtcav.results.local_explanation import freeze
 from vtcav.results.notebook.explanations import global_html, global_text
 from vtcav.results.provenance import Provenance
 from vtcav.results.rows import EffectRow, Row
-from vtcav.results.saved import ErasedNumbers, Names, read_best, read_columns, read_thumbnails
+from vtcav.results.saved import SavedGlobal, numbered, read_best, read_columns, read_thumbnails
 from vtcav.results.tables import saved_rows
 from vtcav.results.tables.class_summary import (
     NEEDED,
@@ -369,13 +368,10 @@ class GlobalExplanation:
         Raises:
             ExplanationError: When they cannot be written.
         """
-        judgements = judged(diagnostics, self.provenance)
-        write = partial(self._write, csv=csv, judgements=judgements)
+        write = partial(self._write, csv=csv, told=judged(diagnostics, self.provenance))
         return save_result(folder, "global", "the global explanation", write)
 
-    def _write(
-        self, folder: Path, csv: bool | None, judgements: Judgements | None
-    ) -> dict[str, Any]:
+    def _write(self, folder: Path, csv: bool | None, told: Judgements | None) -> dict[str, Any]:
         from vtcav.results.figures.global_explanation import plot_global
         from vtcav.results.figures.groups import plot_groups
         from vtcav.results.figures.page import save_figure
@@ -394,7 +390,7 @@ class GlobalExplanation:
         for i, picture in enumerate(self.erased):
             arrays |= {f"erased/{i}/{name}": array for name, array in picture.arrays().items()}
         np.savez_compressed(folder / "global_examples.npz", allow_pickle=False, **arrays)
-        shown = Shown(judgements=judgements)
+        shown = Shown(judgements=told)
         save_figure(lambda figure: plot_global(self, figure, shown=shown), folder / "global.png")
         if self.groups:
             write_table(folder / "global_groups", self.by_group())
@@ -429,7 +425,7 @@ class GlobalExplanation:
         what = "global explanation"
         manifest = load_manifest(folder, "global", what)
         with reading(folder, what):
-            data = checked(_Saved, manifest)
+            data = checked(SavedGlobal, manifest)
             stored = read_arrays(Path(folder) / "global_examples.npz")
             names = {"layer": data.layers, "concept": data.concepts}
             columns, fields = ("layer", "concept", "kind", "draw", "mean"), EffectRow._fields
@@ -451,14 +447,3 @@ class GlobalExplanation:
                     for i, numbers in enumerate(data.erased)
                 ),
             )
-
-
-class _Saved(Saved):
-    class_index: Annotated[int, Field(ge=0)]
-    class_name: str
-    layers: Names
-    concepts: Names
-    skipped: tuple[Skipped, ...]
-    best_layers: Mapping[str, str] = Field(default_factory=dict)
-    groups: Mapping[str, str] = Field(default_factory=dict)  # of older files
-    erased: tuple[ErasedNumbers, ...] = ()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from vtcav.errors import ExplanationError
 from vtcav.files.manifest import (
@@ -21,8 +20,7 @@ from vtcav.files.manifest import (
     save_result,
     write_table,
 )
-from vtcav.files.schema import Saved, checked, checked_array
-from vtcav.images.input_box import Shares
+from vtcav.files.schema import checked
 from vtcav.results.effect_tables import (
     TOGETHER,
     effect_table,
@@ -35,11 +33,16 @@ from vtcav.results.notebook.explanations import local_html, local_text
 from vtcav.results.provenance import Provenance
 from vtcav.results.rows import Row
 from vtcav.results.saved import (
-    Names,
+    NO_MAPS,
+    NO_PICTURE,
+    NO_REGIONS,
+    SavedLocal,
     check_order,
+    numbered,
     read_affine,
     read_best,
     read_box,
+    read_erased,
     read_map,
     read_picture,
     read_predictions,
@@ -59,11 +62,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-_NO_REGIONS = np.zeros((0, 0, 0), bool)
-_NO_MAPS = np.zeros((0, 0, 0), np.float32)
-_NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +96,9 @@ class LocalExplanation:
     _predictions: pd.DataFrame = field(repr=False)
     _maps: Mapping[str, NDArray[np.float32]] = field(repr=False)
     _effects: pd.DataFrame = field(repr=False, default_factory=effect_table)
-    _regions: NDArray[np.bool_] = field(repr=False, default_factory=lambda: _NO_REGIONS)
-    _together: NDArray[np.float32] = field(repr=False, default_factory=lambda: _NO_MAPS)
-    _input: NDArray[np.uint8] = field(repr=False, default_factory=lambda: _NO_PICTURE)
+    _regions: NDArray[np.bool_] = field(repr=False, default_factory=lambda: NO_REGIONS)
+    _together: NDArray[np.float32] = field(repr=False, default_factory=lambda: NO_MAPS)
+    _input: NDArray[np.uint8] = field(repr=False, default_factory=lambda: NO_PICTURE)
     _filled: Mapping[str, NDArray[np.uint8]] = field(repr=False, default_factory=dict)
     best_layers: Mapping[str, str] = field(repr=False, default_factory=dict)
     affine: NDArray[np.float64] | None = field(repr=False, default=None)
@@ -396,7 +394,7 @@ class LocalExplanation:
         what = "local explanation"
         manifest = load_manifest(folder, "local", what)
         with reading(folder, what):
-            data = checked(_Saved, manifest)
+            data = checked(SavedLocal, manifest)
             stored = read_arrays(Path(folder) / "local_maps.npz")
             K = len(data.concepts)
             names = {"layer": data.layers, "concept": data.concepts}
@@ -419,57 +417,14 @@ class LocalExplanation:
                 _effects=read_effects(folder, "local_effects", names),
                 best_layers=read_best(data.best_layers, data.layers, data.concepts),
                 affine=read_affine(data.affine),
-                **_read_erased(stored, data.concepts),
+                **read_erased(stored, data.concepts),
             )
-
-
-class _Saved(Saved):
-    image: str
-    layers: Names
-    concepts: Names
-    box: Shares
-    best_layers: Mapping[str, str] = Field(default_factory=dict)
-    affine: tuple[tuple[float, float, float, float], ...] | None = None
-
-
-def _read_erased(stored: Mapping[str, NDArray[Any]], concepts: Sequence[str]) -> dict[str, Any]:
-    """Return what was erased, where a result has it."""
-    if stored.get("regions", _NO_REGIONS).size == 0:
-        return {}
-    # an earlier version kept regions without pictures
-    kept = stored.get("input", _NO_PICTURE).size > 0
-    seen = read_picture(stored, "input", volume=True) if kept else _NO_PICTURE
-    side = seen.shape[:-1] if kept else (-1, -1)
-    regions = checked_array(stored, "regions", "bool", len(concepts), *side)
-    filled = {
-        name: checked_array(stored, f"filled/{k}", "uint8", *seen.shape)
-        for k, name in enumerate(concepts)
-        if f"filled/{k}" in stored
-    }
-    return {
-        "_regions": regions,
-        "_together": read_map(stored, "together", len(concepts), *[-1] * (regions.ndim - 1))
-        if "together" in stored
-        else _NO_MAPS,
-        "_input": seen,
-        "_filled": {
-            name: np.where(regions[concepts.index(name), ..., None], picture, seen)
-            for name, picture in filled.items()
-        },
-    }
 
 
 def freeze(*arrays: NDArray[Any]) -> None:
     """Make arrays of a result read-only."""
     for array in arrays:
         array.setflags(write=False)
-
-
-def numbered(
-    thumbnails: Mapping[str, NDArray[np.uint8]], concepts: Sequence[str]
-) -> dict[str, NDArray[Any]]:
-    """Return thumbnails under keys without the concepts' names, which are paths in an archive."""
-    return {f"thumbnails/{k}": thumbnails[name] for k, name in enumerate(concepts)}
 
 
 def _known(what: str, name: str, names: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ from vtcav.files.safe_names import folder_names
 from vtcav.files.schema import ANY_OR_NONE, Column, Letters, Saved, checked_array, checked_table
 from vtcav.images.input_box import Shares, rescaled
 from vtcav.images.medical.nifti import write_volume
+from vtcav.images.references import Skipped
 
 THUMBNAIL = 96
 _TEXT, _NUMBER = Column(str), Column(float, gaps=True)
@@ -54,6 +55,11 @@ Name = Annotated[Letters, Field(min_length=1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
+NO_REGIONS = np.zeros((0, 0, 0), bool)
+NO_MAPS = np.zeros((0, 0, 0), np.float32)
+NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
+
+
 class ErasedNumbers(Saved):
     """The numbers of a picture without a region."""
 
@@ -62,6 +68,30 @@ class ErasedNumbers(Saved):
     drop: Number
     share: Number | None
     slice: str = ""
+
+
+class SavedLocal(Saved):
+    """The manifest of an explanation of an image."""
+
+    image: str
+    layers: Names
+    concepts: Names
+    box: Shares
+    best_layers: Mapping[str, str] = Field(default_factory=dict)
+    affine: tuple[tuple[float, float, float, float], ...] | None = None
+
+
+class SavedGlobal(Saved):
+    """The manifest of an explanation of a class."""
+
+    class_index: Annotated[int, Field(ge=0)]
+    class_name: str
+    layers: Names
+    concepts: Names
+    skipped: tuple[Skipped, ...]
+    best_layers: Mapping[str, str] = Field(default_factory=dict)
+    groups: Mapping[str, str] = Field(default_factory=dict)  # of older files
+    erased: tuple[ErasedNumbers, ...] = ()
 
 
 def read_columns(
@@ -226,3 +256,37 @@ def read_affine(rows: Sequence[Sequence[float]] | None) -> NDArray[np.float64] |
     if affine.shape != (4, 4) or not np.isfinite(affine).all() or not np.linalg.det(affine):
         raise ValueError("affine: expected a matrix [4, 4] that can be inverted")
     return affine
+
+
+def numbered(
+    thumbnails: Mapping[str, NDArray[np.uint8]], concepts: Sequence[str]
+) -> dict[str, NDArray[Any]]:
+    """Return thumbnails under keys without the concepts' names, which are paths in an archive."""
+    return {f"thumbnails/{k}": thumbnails[name] for k, name in enumerate(concepts)}
+
+
+def read_erased(stored: Mapping[str, NDArray[Any]], concepts: Sequence[str]) -> dict[str, Any]:
+    """Return what was erased, where a result has it."""
+    if stored.get("regions", NO_REGIONS).size == 0:
+        return {}
+    # an earlier version kept regions without pictures
+    kept = stored.get("input", NO_PICTURE).size > 0
+    seen = read_picture(stored, "input", volume=True) if kept else NO_PICTURE
+    side = seen.shape[:-1] if kept else (-1, -1)
+    regions = checked_array(stored, "regions", "bool", len(concepts), *side)
+    filled = {
+        name: checked_array(stored, f"filled/{k}", "uint8", *seen.shape)
+        for k, name in enumerate(concepts)
+        if f"filled/{k}" in stored
+    }
+    return {
+        "_regions": regions,
+        "_together": read_map(stored, "together", len(concepts), *[-1] * (regions.ndim - 1))
+        if "together" in stored
+        else NO_MAPS,
+        "_input": seen,
+        "_filled": {
+            name: np.where(regions[concepts.index(name), ..., None], picture, seen)
+            for name, picture in filled.items()
+        },
+    }
