@@ -22,6 +22,7 @@ from vtcav.report.page import build_report
 from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.error_analysis import compared
 from vtcav.results.explanation import GlobalExplanation
+from vtcav.results.limits import ConceptLimit, outcomes
 from vtcav.results.reading import group_sentences
 from vtcav.results.tables import saved_rows
 from vtcav.results.tables.image_groups import ImageGroups
@@ -132,6 +133,27 @@ def test_groups_that_differ_are_said_with_their_means_erasing_first(explainer):
     page = build_report(global_=[found])
     assert 0 < page.index("falls by") < page.index("The attribution of")
     assert page.count("the groups differ") == len(said)
+
+
+def test_one_hospital_s_marker_breaks_a_limit_although_three_say_nothing_of_the_mean(explainer):
+    images = np.concatenate([RED, BLUE, BLUE])
+    groups = {f"array[{i}]": "ABC"[3 * i // len(images)] for i in range(len(images))}
+    found = explainer.explain_class("a", images, groups=groups)
+    effects = found.class_effects(by_group=True).set_index(["group", "layer", "concept"])
+    row = effects.loc[("A", TOGETHER, "red")]
+    alone = explainer.explain_class("a", RED).class_effects().set_index(["layer", "concept"])
+    own = alone.loc[(TOGETHER, "red")].drop("q_value")
+    pd.testing.assert_series_equal(row[own.index], own, check_names=False, check_dtype=False)
+    mean = ConceptLimit(max_share=0.3, max_attribution=0.1, layer="3", each_group=False)
+    limit = replace(mean, each_group=True)
+    assert {one.state for one in outcomes({"red": mean}, found, {})} == {"cannot tell"}
+    said = outcomes({"red": limit}, found, {})
+    assert [one.quantity for one in said] == ["attribution", "share"]
+    for one in said:
+        assert (one.state, one.failed, one.groups) == ("broken", True, 3)
+        assert [excess.group for excess in one.above] == ["A"]
+        assert f"in the group 'A' ({len(RED)} images): " in one.sentence
+    assert replace(found, groups={}).class_effects(by_group=True).empty
 
 
 def test_the_figure_says_how_many_of_many_groups_it_shows(grouped, monkeypatch):

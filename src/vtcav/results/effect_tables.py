@@ -123,6 +123,27 @@ def class_effects(
     return table.assign(q_value=q_values(table["p_value"].to_numpy(float)))
 
 
+def group_effects(
+    pairs: Iterable[tuple[tuple[str, str], pd.DataFrame]], confidence: float = 0.95
+) -> pd.DataFrame:
+    """Return one row per group, layer and concept: the effect over the images of the group.
+
+    Args:
+        pairs: As for `class_effects`, with the images' groups.
+        confidence: Of the intervals, between 0 and 1.
+    """
+    rows = [
+        {GROUP: group, "layer": layer, "concept": concept}
+        # the images of a group are all of it
+        | _row(own.drop(columns=GROUP), confidence)
+        for (layer, concept), images in pairs
+        for group, own in images.groupby(GROUP, sort=False)
+    ]
+    return pd.DataFrame(
+        rows, columns=[GROUP, "layer", "concept", *_row(effect_table(), confidence)]
+    )
+
+
 def with_effects(summary: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame:
     """Return a summary with the effect of erasing each concept, which is the same at every layer.
 

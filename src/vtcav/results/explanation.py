@@ -145,8 +145,8 @@ class GlobalExplanation:
         for part in self._attribution_rows.batches():
             yield printable(part, *_NUMBERS)
 
-    def class_effects(self, confidence: float = 0.95) -> pd.DataFrame:
-        """Return one row per concept: the effect of erasing it over the images.
+    def class_effects(self, confidence: float = 0.95, *, by_group: bool = False) -> pd.DataFrame:
+        """Return one row per concept (`by_group`: and group): the effect of erasing it over images.
 
         Columns: layer, concept, n (images), groups (of these; 0 where each is its own), drop (mean,
         in logits), drop_low and drop_high (Student t interval over images), fill_low and fill_high
@@ -162,8 +162,10 @@ class GlobalExplanation:
             ExplanationError: For a confidence out of range.
         """
         check("confidence", confidence, Between(0, 1))
+        pairs = pairs_of(self._effect_rows, effect_tables.NEEDED, self.groups)
+        if by_group:
+            return effect_tables.group_effects(pairs if self.groups else (), confidence)
         if confidence not in self._class_effects:
-            pairs = pairs_of(self._effect_rows, effect_tables.NEEDED, self.groups)
             self._class_effects[confidence] = class_effects(pairs, confidence)
         return self._class_effects[confidence].copy()
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
 from vtcav.method.erasure.joined_map import SEEN
 from vtcav.parameters import Constraint, Flag, Settings, Text, parameter
-from vtcav.results.effect_tables import of_pictures
-from vtcav.results.verdicts import RARE
-from vtcav.results.words import SIGNIFICANT, count, named_layers, value
+from vtcav.results.effect_tables import GROUP, of_pictures
+from vtcav.results.verdicts import FEWEST, RARE
+from vtcav.results.words import SIGNIFICANT, clear, count, named_layers, value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 State: TypeAlias = Literal["broken", "cannot tell", "kept"]
 STATES: tuple[State, ...] = get_args(State)
 CHANCE = "regions of the same size elsewhere change it as much, so chance may explain it"
+NO_GROUP = f"no group of at least {FEWEST} images is plainly above it"
 Quantity: TypeAlias = Literal["attribution", "share"]
 
 
@@ -49,6 +50,7 @@ class ConceptLimit(Settings):
         classes: The classes that it holds for.
         layer: The layer of the attribution.
         strict: Whether it counts as broken where it cannot be told.
+        each_group: Whether it is broken, too, where a single group of images is above it.
     """
 
     max_attribution: float | None = parameter(
@@ -64,6 +66,27 @@ class ConceptLimit(Settings):
         None, Text("a layer name"), "the layer of the attribution", "the layer to read first"
     )
     strict: bool = parameter(False, Flag(), "whether what cannot be told breaks the limit")
+    each_group: bool = parameter(True, Flag(), "whether the limit holds in each group of images")
+
+
+@dataclass(frozen=True)
+class GroupExcess:
+    """A group of images in which a concept counts more than a limit allows.
+
+    Attributes:
+        group: Its name.
+        n: The number of its images.
+        found: What was measured in them.
+        low: The lower end of its interval over these images, which is at 95 % for all groups
+            together (Bonferroni).
+        high: The upper end.
+    """
+
+    group: str
+    n: int
+    found: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -78,11 +101,13 @@ class LimitOutcome:
         found: What was measured; NaN where there is no number.
         low: The lower end of its interval; NaN where there is none.
         high: The upper end; of an attribution that of the images which raise the class at all.
-        state: "broken" where the whole interval lies above the limit, "kept" where none of it does,
-            else "cannot tell".
+        state: "broken" where the whole interval lies above the limit, or that of a group of at
+            least five images; "kept" where none of it does; else "cannot tell".
         failed: Whether the limit counts as broken: it is, or it is strict and cannot be told.
         reason: Why it cannot be told; empty otherwise.
         layer: The layer of an attribution; empty for a share.
+        above: The groups that break it, the largest first; none where all images together do.
+        groups: The number of groups that were compared with it.
     """
 
     concept: str
@@ -96,6 +121,8 @@ class LimitOutcome:
     failed: bool
     reason: str
     layer: str = ""
+    above: tuple[GroupExcess, ...] = ()
+    groups: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the outcome and its sentence as plain data."""
@@ -112,11 +139,26 @@ class LimitOutcome:
             what = f"what erasing {self.concept!r} changes of the score of {self.class_name!r}"
         where = f" at {named_layers([self.layer])}" if self.layer else ""
         limit = f"the limit of {most}"
-        span = f" ({number(self.low)} to {number(self.high)})" * (not math.isnan(self.low))
-        shown = "" if math.isnan(self.found) else f": {number(self.found)}{span}{where}"
+
+        def shown(one: LimitOutcome | GroupExcess) -> str:
+            span = "" if math.isnan(one.low) else f" ({number(one.low)} to {number(one.high)})"
+            return "" if math.isnan(one.found) else f": {number(one.found)}{span}"
+
+        if self.above:
+            whole = f"; over all images{shown(self)}" * (not math.isnan(self.found))
+            return f"{what} breaks {limit} in {self._group}{shown(self.above[0])}{where}{whole}"
+        found = shown(self) and shown(self) + where
         if self.state == "cannot tell":
-            return f"cannot tell whether {what} keeps to {limit}{shown}; {self.reason}"
-        return f"{what} {'breaks' if self.state == 'broken' else 'keeps to'} {limit}{shown}"
+            return f"cannot tell whether {what} keeps to {limit}{found}; {self.reason}"
+        return f"{what} {'breaks' if self.state == 'broken' else 'keeps to'} {limit}{found}"
+
+    @property
+    def _group(self) -> str:
+        """The group that is furthest above, in words, and how many are."""
+        most = f"{clear(self.above[0].group)!r} ({count(self.above[0].n, 'image')})"
+        if len(self.above) == 1:
+            return f"the group {most}"
+        return f"{len(self.above)} of {self.groups} groups, most in {most}"
 
 
 class _Explanation(Protocol):
@@ -131,9 +173,11 @@ class _Explanation(Protocol):
     @property
     def groups(self) -> Mapping[str, str]: ...
 
-    def summary(self) -> pd.DataFrame: ...
+    def summary(self, confidence: float = ...) -> pd.DataFrame: ...
 
-    def class_effects(self) -> pd.DataFrame: ...
+    def by_group(self, confidence: float = ...) -> pd.DataFrame: ...
+
+    def class_effects(self, confidence: float = ..., *, by_group: bool = ...) -> pd.DataFrame: ...
 
 
 def outcomes(
@@ -148,20 +192,26 @@ def outcomes(
         explained: The explanation, a `GlobalExplanation`.
         trust: Why attributions must not be used, by layer and concept.
     """
+    if not limits:
+        return []
     summary, effects = explained.summary(), of_pictures(explained.class_effects())
     units = "groups" if explained.groups else "images"
+    groups = _Groups.of(explained) if explained.groups else None
     found: list[LimitOutcome] = []
     for concept, limit in limits.items():
         about = {"concept": concept, "class_name": explained.class_name}
+        alone = groups if limit.each_group else None
         if limit.max_attribution is not None:
             layer = limit.layer or explained.best_layers.get(concept, "")
-            here = (summary["concept"] == concept) & (summary["layer"] == layer)
-            reading = _attribution(_records(summary[here]), trust.get((layer, concept), ""))
+            distrust = trust.get((layer, concept), "")
+            reading = _attribution(_at(summary, layer, concept), distrust)
             outcome = _outcome(about, "attribution", limit.max_attribution, reading, limit, units)
-            found.append(replace(outcome, layer=layer))
+            parts = alone.attributions(layer, concept, distrust) if alone else []
+            found.append(replace(_with_groups(outcome, parts), layer=layer))
         if limit.max_share is not None:
             reading = _share(_records(effects[effects["concept"] == concept]))
-            found.append(_outcome(about, "share", limit.max_share, reading, limit, units))
+            outcome = _outcome(about, "share", limit.max_share, reading, limit, units)
+            found.append(_with_groups(outcome, alone.shares(concept) if alone else []))
     return found
 
 
@@ -175,6 +225,8 @@ class _Reading:
         high: The upper end.
         reason: Why nothing can be told.
         by_chance: Why a high value tells nothing; a low one does.
+        group: The group of images that it is of; empty for all.
+        n: The number of the group's images.
     """
 
     found: float = math.nan
@@ -182,6 +234,70 @@ class _Reading:
     high: float = math.nan
     reason: str = ""
     by_chance: str = ""
+    group: str = ""
+    n: int = 0
+
+    def above(self, most: float) -> bool:
+        """Tell whether it is above a limit beyond doubt."""
+        return not self.reason and not self.by_chance and self.low > most
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """What is read of single groups of at least `FEWEST` images, at a confidence for all of them.
+
+    Attributes:
+        many: The number of these groups.
+        summary: The attributions over all images.
+        means: Those of each group.
+        effects: The effects of each group.
+    """
+
+    many: int
+    summary: pd.DataFrame
+    means: pd.DataFrame
+    effects: pd.DataFrame
+
+    @classmethod
+    def of(cls, explained: _Explanation) -> _Groups | None:
+        """Return the groups of an explanation; None where all are too small."""
+        sizes = explained.by_group().groupby(GROUP)["n"].max()
+        many = int((sizes >= FEWEST).sum())
+        if not many:
+            return None
+        # Bonferroni: of many groups one is high by chance
+        confidence = 1 - 0.05 / many
+        means = explained.by_group(confidence)
+        effects = of_pictures(explained.class_effects(confidence, by_group=True))
+        tables = (table[table["n"] >= FEWEST] for table in (means, effects))
+        return cls(many, explained.summary(confidence), *tables)
+
+    def attributions(self, layer: str, concept: str, distrust: str) -> list[_Reading]:
+        """Return the attribution of a concept in each group."""
+        found = []
+        for whole in _at(self.summary, layer, concept):
+            for part in _at(self.means, layer, concept):
+                # other examples change the mean of a group as they change that of all images
+                change = part["mean"] / (whole["mean"] or math.nan)
+                row = whole | part
+                row |= {end: whole[end] * change for end in ("cav_low", "cav_high")}
+                found.append(_of_group(_attribution([row], distrust), part))
+        return found
+
+    def shares(self, concept: str) -> list[_Reading]:
+        """Return the share of the score that erasing a concept changes in each group."""
+        rows = _records(self.effects[self.effects["concept"] == concept])
+        return [
+            _of_group(_share([row | {"p_value": row["p_value"] * self.many}]), row) for row in rows
+        ]
+
+
+def _of_group(reading: _Reading, row: Mapping[str, Any]) -> _Reading:
+    return replace(reading, group=str(row[GROUP]), n=int(row["n"]))
+
+
+def _at(table: pd.DataFrame, layer: str, concept: str) -> list[dict[str, Any]]:
+    return _records(table[(table["concept"] == concept) & (table["layer"] == layer)])
 
 
 def _attribution(rows: list[dict[str, Any]], distrust: str) -> _Reading:
@@ -260,6 +376,31 @@ def _outcome(
         failed=failed,
         reason=reason,
     )
+
+
+def _with_groups(outcome: LimitOutcome, parts: list[_Reading]) -> LimitOutcome:
+    """Return an outcome with the groups of images that break the limit where all together do not.
+
+    Args:
+        outcome: That of all images.
+        parts: What was measured in each group.
+    """
+    if outcome.state == "broken" or not parts:
+        return outcome
+    above = sorted(
+        (
+            GroupExcess(one.group, one.n, one.found, one.low, one.high)
+            for one in parts
+            if one.above(outcome.most)
+        ),
+        key=lambda one: -one.found,
+    )
+    outcome = replace(outcome, groups=len(parts))
+    if above:
+        return replace(outcome, state="broken", failed=True, reason="", above=tuple(above))
+    if outcome.state == "cannot tell" and not all(one.reason for one in parts):
+        return replace(outcome, reason=f"{outcome.reason}; {NO_GROUP}")
+    return outcome
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
