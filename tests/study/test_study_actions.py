@@ -1,5 +1,6 @@
 """Errors, a correction and a second network: steps of a study and sections of its report."""
 
+import json
 import re
 import shutil
 import sys
@@ -11,7 +12,9 @@ from PIL import Image
 
 import vtcav
 from tests.helpers.literal_places import red_squares
+from vtcav.cli import main
 from vtcav.errors import ExplanationError, VtcavError
+from vtcav.files.manifest import load_manifest
 from vtcav.report import write_report
 from vtcav.results.error_analysis import ErrorAnalysis
 from vtcav.study import Study, StudyError, run_study
@@ -106,6 +109,30 @@ def test_the_report_has_their_sections_and_not_the_second_networks_classes(out):
         assert f'">{title}</a>' in page
     assert vtcav.Versus.load(out / "versus").described in page
     assert len(re.findall(r'<tr data-class="\d+"', page)) == 2  # one class, two layers
+
+
+def test_the_command_prints_what_they_say(place, out, capsys, monkeypatch):
+    monkeypatch.setattr("vtcav.cli.commands.run._FIRST", 3)
+    assert main(["run", str(place / "study.yaml"), "--quiet"]) == 0
+    said = capsys.readouterr().out
+    errors = ErrorAnalysis.load(out / "errors")
+    versus = vtcav.Versus.load(out / "versus")
+    correction = load_manifest(out / "correction", "correction", "correction")["report"]["findings"]
+    found = {
+        "errors": errors.findings() or [errors.conclusion],
+        "correction": correction,
+        "versus": versus.findings() or [versus.conclusion],
+    }
+    lines = said.splitlines()
+    for kind, sentences in found.items():
+        expected = [f"{kind}: {sentence}" for sentence in sentences[:3]]
+        if len(sentences) > 3:
+            expected.append(f"{kind}: {len(sentences) - 3} more in {kind}/{kind}.json")
+            assert (out / kind / f"{kind}.json").is_file()
+        assert [line for line in lines if line.startswith(f"{kind}: ")] == expected
+    assert len(found["correction"]) > 3
+    assert main(["run", str(place / "study.yaml"), "--quiet", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["findings"] == found
 
 
 def test_a_folder_of_errors_alone_has_a_report(out, tmp_path):

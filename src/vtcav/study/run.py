@@ -38,7 +38,7 @@ from vtcav.study.junit import junit_xml
 from vtcav.study.prepare import Prepared, groups_in, labelled_images, prepare
 from vtcav.study.second_network import Side, between, finished, with_network
 from vtcav.study.sources import paths
-from vtcav.study.spec import FORMATS, VersusSpec
+from vtcav.study.spec import FORMATS
 from vtcav.study.study import Study
 from vtcav.study.summary_table import distrusted, study_table, write_tables
 from vtcav.study.yaml_file import StudyError
@@ -108,6 +108,20 @@ def _said(classes: Iterable[GlobalExplanation]) -> dict[str, list[Any]]:
     return said
 
 
+def _findings(
+    errors: ErrorAnalysis | None, correction: CorrectedNetwork | None, versus: Versus | None
+) -> dict[str, list[str]]:
+    """Return what is said of errors, a correction and a second network, of what was asked for."""
+    found = {}
+    if errors is not None:
+        found["errors"] = errors.findings() or [errors.conclusion]
+    if correction is not None:
+        found["correction"] = correction.report.findings()
+    if versus is not None:
+        found["versus"] = versus.findings() or [versus.conclusion]
+    return found
+
+
 class _Run:
     """The steps of a study, in order."""
 
@@ -132,14 +146,12 @@ class _Run:
         images = {folder: self._image(folder) for folder in self.prepared.images}
         self._draw(classes, {folder: local for folder, (_, local) in images.items()}, diagnostics)
         self._discover()
-        self._errors()
-        self._correct()
-        if self.study.versus is not None:
-            self._versus(self.study.versus, classes)
+        findings = _findings(self._errors(), self._correct(), self._versus(classes))
         if self.study.peers:
             self._compare()
         limits = list(self._limits(classes, diagnostics))
-        self._write(study_table(classes, images, diagnostics), limits, _said(classes.values()))
+        said = {**_said(classes.values()), "findings": findings}
+        self._write(study_table(classes, images, diagnostics), limits, said)
         if self.study.report:
             from vtcav.report import write_report
 
@@ -292,13 +304,13 @@ class _Run:
 
             write_discovery(found, self.folder / "discovery" / "discovery.html")
 
-    def _errors(self) -> None:
+    def _errors(self) -> ErrorAnalysis | None:
         """Compare images that the network gets wrong with those it gets right."""
         spec, options = self.study.errors, self.study.options
         if spec is None:
-            return
+            return None
         refs, classes = labelled_images(self.study, self.explainer.model, "errors", spec.images)
-        self.steps.take(
+        return self.steps.take(
             "errors",
             "errors",
             f"Comparing wrong predictions with right ones, {len(refs)} images",
@@ -313,15 +325,15 @@ class _Run:
             ),
         )
 
-    def _correct(self) -> None:
+    def _correct(self) -> CorrectedNetwork | None:
         """Take concepts out of the network, and measure what that changes."""
         spec, options = self.study.correct, self.study.options
         if spec is None:
-            return
+            return None
         refs, classes = labelled_images(self.study, self.explainer.model, "correct", spec.images)
         known = self.study.concepts  # of texts no examples are kept
         given = {name: known[name] for name in spec.concepts if name in known}
-        self.steps.take(
+        return self.steps.take(
             "correction",
             "correct",
             f"Taking {', '.join(spec.concepts)} out of the network",
@@ -344,14 +356,18 @@ class _Run:
             ),
         )
 
-    def _versus(self, spec: VersusSpec, classes: Mapping[str, GlobalExplanation]) -> None:
+    def _versus(self, classes: Mapping[str, GlobalExplanation]) -> Versus | None:
         """Explain the classes with a second network, and compare the two."""
+        spec = self.study.versus
+        if spec is None:
+            return None
         other = replace(with_network(self.study, spec.network), base=Path())
         keys = {one.key: folder for folder, one in self.prepared.classes.items()}
         found = {key: classes[folder] for key, folder in keys.items()}
         refs = {found[one.key].class_name: one.refs for one in self.prepared.classes.values()}
 
         def compare() -> Versus:
+            assert spec is not None
             folder = self.folder / "versus" / "b"
             run_study(other, folder, progress=self.progress, say=self.say)
             own = Side(self.explainer, found, refs)
@@ -361,7 +377,7 @@ class _Run:
 
         file = Path(spec.network)
         depends = [asdict(spec), file_hash(file) if file.is_file() else ""]
-        self.steps.take(
+        return self.steps.take(
             "versus",
             "versus",
             f"Comparing with the network {spec.network}",

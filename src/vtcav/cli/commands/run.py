@@ -9,7 +9,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from vtcav.results.words import count
 
 BROKEN = 3
 """The exit code where a limit is broken."""
+_FIRST = 5
 
 
 def add_options(command: Parser) -> None:
@@ -56,6 +57,7 @@ def run(arguments: Arguments) -> int:
     table = pd.DataFrame(found["summary"])
     null_cavs = Provenance.read(found["provenance"]).null_cavs
     said = {key: found.get(key, []) for key in ("cautions", "groups")}  # none in older folders
+    findings = found.get("findings", {})
     if not arguments.json:
         for caution in said["cautions"]:
             print_line(caution)
@@ -65,8 +67,10 @@ def run(arguments: Arguments) -> int:
             print_line(sentence)
         for name, rows in table[table["kind"] == "class"].groupby("name", sort=False):
             _print_class(str(name), rows, null_cavs)
+        for line in _first(findings):
+            print_line(line)
     data = {key: found[key] for key in ("verdicts", "summary", "skipped", "limits")}
-    data |= {**said, "output": str(folder.resolve()), "report": report}
+    data |= {**said, "findings": findings, "output": str(folder.resolve()), "report": report}
     lines = [f"Written to {folder.resolve()}", *([f"Report: {report}"] if report else [])]
     limits = found["limits"]
     lines = [*_limits(limits), *lines]
@@ -75,6 +79,14 @@ def run(arguments: Arguments) -> int:
         if one["state"] == "cannot tell" and not one["failed"]:
             warn(f"limit: {one['sentence']}")
     return BROKEN if any(one["failed"] for one in limits) else 0
+
+
+def _first(findings: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yield the first sentences on errors, a correction and a second network."""
+    for kind, sentences in findings.items():
+        yield from (f"{kind}: {sentence}" for sentence in sentences[:_FIRST])
+        if len(sentences) > _FIRST:
+            yield f"{kind}: {len(sentences) - _FIRST} more in {kind}/{kind}.json"
 
 
 def _limits(limits: Sequence[Mapping[str, Any]]) -> list[str]:
