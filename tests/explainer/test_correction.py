@@ -360,9 +360,22 @@ def test_what_cancels_over_classes_is_said(fixed):
         "for 'a' 100.0 % and 0.0 %, for 'b' 0.0 % and 100.0 %."
     ) in said
     assert (
-        "Effect of 'red' in 4 images: 0.00 before, 0.00 after; for 'a' 2.00 and 1.00, for 'b' "
-        "-2.00 and -1.00."
+        "Effect of 'red' in 4 images, for some classes and against others, mean size without the "
+        "sign: 2.00 before, 1.00 after; for 'a' 2.00 and 1.00, for 'b' -2.00 and -1.00."
     ) in said
+    # a mean that hides nothing is one with its sign
+    rows = rows.assign(drop=[2.0, 2, 0.001, -0.004], drop_after=[1.0, 1, -0.001, 0])
+    alike = CorrectionReport(**own, _rows=rows)
+    assert (
+        "Effect of 'red' in 4 images: 1.00 before, 0.50 after; for 'a' 2.00 and 1.00, for 'b' 0.00 "
+        "and 0.00."
+    ) in alike.findings()
+    drawn = [
+        [text.get_text() for text in each.plot().axes[0].texts if "taken out" in text.get_text()]
+        for each in (report, alike)
+    ]
+    assert [sum(text.startswith("“red”, taken out") for text in texts) for texts in drawn] == [0, 1]
+    assert report.effects.query("class_name == ''")["relative"].isna().all()
     assert report.effects.query("class_name == 'a'")["relative"].iloc[0] == pytest.approx(-0.5)
 
 

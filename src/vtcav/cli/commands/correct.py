@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from vtcav.cli.options import Arguments, Parser
 from vtcav.cli.terminal import print_frame, print_line
+from vtcav.explainer.correction.attributions import uncancelled
 from vtcav.explainer.settings import CorrectionSettings, ErasureSettings
 
 _ACCURACY = "class_name: class, shown, n: images, before, after, change, low, high"
@@ -59,7 +60,8 @@ def run(arguments: Arguments) -> None:
         print_line(f"{report.described}.")
         if arguments.images is not None:
             print_frame("Accuracy", report.accuracy, _ACCURACY)
-            print_frame("Effect in logits of erasing the concept", report.effects, _EFFECTS)
+            effects = uncancelled(report.effects)
+            print_frame("Effect in logits of erasing the concept", effects, _EFFECTS)
         if report.grouped:
             print_frame("By group", report.by_group(), _GROUPS)
         if arguments.attributions:

@@ -51,6 +51,7 @@ COLUMNS = {name: Column(kind) for name, kind in get_type_hints(AttributedRow).it
 
 _NUMBERS = "n", "before", "after", "change", "low", "high"
 _KEYS = "class_name", "shown", "layer", "concept", "corrected"
+_LEFT = 0.9  # of the mean size, below which a mean hides effects that cancel
 _TABLE = [*_KEYS, "n", "unraised", *_NUMBERS[1:], "relative", "note"]
 
 
@@ -75,6 +76,38 @@ def compared(group: pd.DataFrame, before: str, after: str) -> dict[str, Any]:
 def relative(found: dict[str, Any]) -> float:
     """Return a change as a share of the mean before; NaN where that is not above 0."""
     return float(found["change"] / found["before"]) if found["before"] > 0 else nan
+
+
+def mean_sizes(effects: pd.DataFrame) -> tuple[float, float] | None:
+    """Return the mean sizes of a concept's effects on the classes, where the effects cancel.
+
+    Args:
+        effects: Rows of one concept in `CorrectionReport.effects`, of all classes together and of
+            each.
+
+    Returns:
+        Before and after, weighted by images; None where the mean over all classes, signs and all,
+        has nearly that size, too.
+    """
+    own = effects[(effects["class_name"] != "") & (effects["n"] > 0)]
+    if own.empty:
+        return None
+    weights = own["n"] / own["n"].sum()
+    sizes = [float((own[name].abs() * weights).sum()) for name in ("before", "after")]
+    means = [abs(float((own[name] * weights).sum())) for name in ("before", "after")]
+    if all(mean >= _LEFT * size for mean, size in zip(means, sizes, strict=True)):
+        return None
+    return sizes[0], sizes[1]
+
+
+def uncancelled(effects: pd.DataFrame) -> pd.DataFrame:
+    """Return effects without the means over all classes that would hide those of single ones.
+
+    Args:
+        effects: The table of `CorrectionReport.effects`.
+    """
+    hidden = [name for name, own in effects.groupby("concept") if mean_sizes(own) is not None]
+    return effects[(effects["class_name"] != "") | ~effects["concept"].isin(hidden)]
 
 
 def compared_attributions(rows: pd.DataFrame, corrected: Collection[str]) -> pd.DataFrame:

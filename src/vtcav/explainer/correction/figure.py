@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from vtcav.explainer.correction.attributions import ALL, WITH
+from vtcav.explainer.correction.attributions import ALL, WITH, uncancelled
 from vtcav.explainer.correction.groups import ACCURACY
 from vtcav.results.figures.lettering import row_labels
 from vtcav.results.figures.page import MARGIN, Page, own_style, show_axis
@@ -72,7 +72,7 @@ def plot_correction(report: _Report, figure: Figure) -> Figure:
     for what, read, row_name, table in (
         ("accuracy", _NOTES, _of_class, _accuracies(report.accuracy)),
         ("accuracy", "", _of_group, _by_group(report.by_group())),
-        ("effect (logits)", "", _of_concept, report.effects),
+        ("effect (logits)", "", _of_concept, uncancelled(report.effects)),
         ("attribution", _SHARES, _at_layer, _shares(report.attributions)),
     ):
         rows, few = _most(table, what)

@@ -14,7 +14,9 @@ from vtcav.explainer.correction.attributions import (
     WITHOUT,
     compared,
     compared_attributions,
+    mean_sizes,
     relative,
+    uncancelled,
 )
 from vtcav.explainer.correction.groups import changes_by_group, group_sentences, tests_of_groups
 from vtcav.explainer.settings import When
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _CLASSES = 3  # that a sentence names
+_SIZES = ", for some classes and against others, mean size without the sign"
 NO_IMAGES = "No labelled images were given, so nothing was measured."
 
 
@@ -155,11 +158,11 @@ class CorrectionReport:
         """Effects before and after: how far the true class's logit falls without a concept.
 
         The concept's region is erased from the picture, the same for both networks. A concept may
-        raise one class and lower another, which cancel in the mean over all classes. Columns:
-        class_name (empty: all classes), concept, corrected (whether it is taken out), n (images
-        with a region), before, after, change, low and high (95 % interval of the change, over
-        images), relative (the change as a share of the effect before; missing where that is not
-        above 0).
+        raise one class and lower another, which cancel in the mean over all classes: sentences and
+        figure leave that out then. Columns: class_name (empty: all classes), concept, corrected
+        (whether it is taken out), n (images with a region), before, after, change, low and high
+        (95 % interval of the change, over images), relative (the change as a share of the effect
+        before; missing where that is not above 0, or cancels).
         """
         import pandas as pd
 
@@ -171,7 +174,10 @@ class CorrectionReport:
                 of = {"corrected": concept in self.concepts, "relative": relative(found)}
                 rows.append({"class_name": name, "concept": concept, **found, **of})
         columns = ["class_name", "concept", "corrected", "n", "before", "after", "change", "low"]
-        return pd.DataFrame(rows, columns=[*columns, "high", "relative"])
+        table = pd.DataFrame(rows, columns=[*columns, "high", "relative"])
+        return table.assign(
+            relative=table["relative"].where(table.index.isin(uncancelled(table).index))
+        )
 
     @property
     def attributions(self) -> pd.DataFrame:
@@ -351,9 +357,12 @@ def _sentences(report: CorrectionReport) -> Iterator[str]:
     for row in effects[(effects["class_name"] == "") & (effects["n"] > 0)].to_dict("records"):
         taken = "" if row["corrected"] else " (not taken out)"
         own = effects[effects["concept"] == row["concept"]]
+        before, after, what = row["before"], row["after"], ""
+        if sizes := mean_sizes(own):
+            (before, after), what = sizes, _SIZES
         yield (
-            f"Effect of {row['concept']!r}{taken} in {count(row['n'], 'image')}: "
-            f"{row['before']:.2f} before, {row['after']:.2f} after{_classes(own, '.2f')}."
+            f"Effect of {row['concept']!r}{taken} in {count(row['n'], 'image')}{what}: "
+            f"{before:z.2f} before, {after:z.2f} after{_classes(own, 'z.2f')}."
         )
     yield from _of_attributions(report)
     if report.grouped:
