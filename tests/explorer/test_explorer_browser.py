@@ -568,6 +568,27 @@ def tile(page, number):
     return page.locator("#tiles li").nth(number - 1)
 
 
+def test_what_rounds_to_zero_has_no_sign(found_page):
+    page, _ = found_page
+    page.focus("#find")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#tiles .tile")
+    keys = page.locator("#tiles .tile").evaluate_all("(tiles) => tiles.map((e) => e.id.slice(5))")
+    near = {"name": "red", "cosine": -0.004, "auc": 0.5}
+    answer = {"nearest": dict.fromkeys(keys, near)}
+    page.route("**/api/nearest*", lambda route: route.fulfill(json=answer))
+    tile(page, 1).locator("input").fill("red")
+    page.keyboard.press("Enter")
+    page.get_by_text("Nearest concept: “red”, cosine 0.00, AUC 0.50.").first.wait_for()
+    found = page.evaluate(
+        """async () => {
+          const { fixed, value } = await import(new URL("static/core.js", document.baseURI).href);
+          return [fixed(-0.0001, 3), fixed(-0.126), fixed(0.5), value(-0.0001), value(-0.25)];
+        }"""
+    )
+    assert found == ["0.000", "−0.13", "0.50", ">−0.001", "−0.250"]
+
+
 def test_found_concepts_are_named_merged_and_thrown_away(found_page):
     page, session = found_page
     assert "sees in these 32 photos" in page.locator("#find").inner_text()

@@ -181,7 +181,7 @@ def print_summary(title: str, summary: pd.DataFrame, null_cavs: int) -> None:
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
-        return "" if value != value else f"{value:.4f}"
+        return "" if value != value else f"{value:z.4f}"
     return str(value)
 
 

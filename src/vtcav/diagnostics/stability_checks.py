@@ -134,8 +134,8 @@ def _split_half(subject: Subject, curve: Sequence[CurvePoint]) -> Finding:
     half, now, _ = curve[-3:]
     level = LIMITS.replication.level(now.stability)
     text = (
-        f"Directions from two halves of the images have a cosine of {half.stability:.2f}; two "
-        f"studies of this size would have {now.stability:.2f} (1: the same direction, 0: noise)"
+        f"Directions from two halves of the images have a cosine of {half.stability:z.2f}; two "
+        f"studies of this size would have {now.stability:z.2f} (1: the same direction, 0: noise)"
     )
     look = "; other examples would turn it noticeably."
     text += by_level(level, ".", look, "; the choice of images weighs as much as the concept.")
@@ -159,7 +159,8 @@ def _bootstrap(subject: Subject) -> Finding:
     value, low, high = _mean_and_ends(cosine(drawn, subject.v))
     text = (
         "Redrawing examples and negatives from the same images turns the direction by "
-        f"{_degrees(value)} degrees on average (cosine {value:.2f}; pure chance: about 45 degrees)."
+        f"{_degrees(value)} degrees on average (cosine {value:z.2f}; pure chance: about 45 "
+        "degrees)."
     )
     level = LIMITS.bootstrap.level(value)
     return subject.finding("bootstrap", value, level, text, ends=(low, high))
@@ -173,7 +174,7 @@ def _negatives_halves(subject: Subject) -> Finding:
     level = LIMITS.negatives.level(value)
     text = (
         "Between one half of the negatives and the other, the direction differs by "
-        f"{_degrees(value)} degrees (cosine {value:.2f})"
+        f"{_degrees(value)} degrees (cosine {value:z.2f})"
     )
     text += "." if level == FINE else "; it depends on which negatives were chosen."
     return subject.finding("negatives halves", value, level, text, ends=(low, high))
@@ -195,7 +196,7 @@ def _other_negatives(subject: Subject, other: ImageSetRecord) -> Finding:
     level = FINE if value >= LIMITS.negatives.fine else LOOK
     text = (
         f"Against the {count(len(other), 'other negative')} the direction differs by "
-        f"{_degrees(value)} degrees (cosine {value:.2f})"
+        f"{_degrees(value)} degrees (cosine {value:z.2f})"
     )
     text += "." if level == FINE else "; say which negatives were used wherever it is shown."
     return subject.finding(check, value, level, text, ends=ends)
@@ -224,9 +225,10 @@ def _examples(subject: Subject, curve: Sequence[CurvePoint]) -> Finding:
         return subject.finding("examples", n, worst([level, LOOK]), text, note=note)
     now, twice = (point.stability for point in curve[-2:])
     level = worst([level, LIMITS.replication.level(now)])
-    text += f"; another study of this size would give a direction of cosine {now:.2f} with this one"
+    text += "; another study of this size would give a direction of cosine "
+    text += f"{now:z.2f} with this one"
     if now < LIMITS.curve_most:
-        text += f", with twice as many images {twice:.2f}"
+        text += f", with twice as many images {twice:z.2f}"
     if min(n, m) < LIMITS.examples.fine:
         text += f"; fewer than {LIMITS.examples.fine} images show little of how they vary"
     return subject.finding("examples", n, level, f"{text}.", note="a count, no interval")

@@ -177,13 +177,13 @@ def judged(stability: float, noise: float, *, separated: bool = True) -> tuple[s
     level, notes = LIMITS.replication.level(stability), []
     if level != FINE:
         notes.append(
-            f"unstable: {stability:.2f}, below {STABLE:g}: another start, or half of the images, "
+            f"unstable: {stability:z.2f}, below {STABLE:g}: another start, or half of the images, "
             "gives another direction"
         )
     if noise >= STABLE:
         level = LOOK if level == FINE else level
         notes.append(
-            f"found in noise too (cosine {noise:.2f}): it may be the network's own, and say "
+            f"found in noise too (cosine {noise:z.2f}): it may be the network's own, and say "
             "nothing of these images"
         )
     if not separated:

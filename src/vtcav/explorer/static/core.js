@@ -13,9 +13,15 @@ export const drawn = (tag, attributes) => {
   return element;
 };
 export const count = (n, noun, many = `${noun}s`) => `${n} ${n === 1 ? noun : many}`;
+// decimals of a number; what they round to 0 has no sign
+export const fixed = (x, digits = 2) => {
+  const text = x.toFixed(digits);
+  return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−");
+};
 export const value = (x) => {
   if (x === 0) return "0";
-  return x < 0.0005 ? "<0.001" : x.toFixed(3);
+  if (Math.abs(x) < 0.0005) return x > 0 ? "<0.001" : ">−0.001";
+  return fixed(x, 3);
 };
 
 const token = new URLSearchParams(location.search).get("token") ?? "";

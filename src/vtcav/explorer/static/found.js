@@ -1,5 +1,5 @@
 // What discovery finds in the photos, as tiles, and the photos in the order of a concept.
-import { address, all, count, find, get, keep, make, recall, send, Trouble, value } from "./core.js";
+import { address, all, count, find, fixed, get, keep, make, recall, send, Trouble, value } from "./core.js";
 import { button, LEVELS } from "./panels.js";
 import { drawMap, place, shares, unpack } from "./stage.js";
 import { change, concept, editable, fresh, selected, spec, state } from "./state.js";
@@ -110,7 +110,7 @@ let comparing = 0;
 const nearestText = (tile) => {
   const near = nearest[tile.key];
   return near
-    ? `Nearest concept: “${near.name}”, cosine ${near.cosine.toFixed(2).replace("-", "−")}, AUC ${near.auc.toFixed(2)}.`
+    ? `Nearest concept: “${near.name}”, cosine ${fixed(near.cosine)}, AUC ${fixed(near.auc)}.`
     : "";
 };
 const compare = () => {
@@ -160,7 +160,7 @@ const paintTile = (tile) => {
     return image;
   }));
   const others = merged(tile).map((t) => t.number);
-  const about = [`in ${percent(tile.prevalence)} of the photos`, `stability ${tile.stability.toFixed(2)}`];
+  const about = [`in ${percent(tile.prevalence)} of the photos`, `stability ${fixed(tile.stability)}`];
   if (others.length) about.push(`with thing ${others.join(", ")}`);
   const near = make("p", nearestText(tile), "muted nearest");
   near.hidden = !near.textContent;
@@ -406,7 +406,7 @@ const paintRanking = () => {
   if (!c || (c.id !== undefined && !c.examples.length)) parts.push("Name a thing above, or cut an example: then the photos stand here, those that show it most first.");
   else if (shown.length) parts.push(`${count(shown.length, "photo")} by the peak of the map at layer ${order.layer}.`);
   for (const [number, cosine] of (fits && order.agreement) || []) {
-    if (cosine < 0.9995) parts.push(`After your marks the direction has a cosine of ${cosine.toFixed(2)} with that of thing ${number} as it was found.`);
+    if (cosine < 0.9995) parts.push(`After your marks the direction has a cosine of ${fixed(cosine)} with that of thing ${number} as it was found.`);
   }
   if (shown.length && c.found?.length && !order.agreement.length) parts.push("This is not the layer that it was found at: here its direction is learned from the photos that show it.");
   if (fits && order.skipped?.length) parts.push(`Left out: ${order.skipped.join("; ")}.`);

@@ -77,7 +77,7 @@ def _describe(page: Page, row: Mapping[Any, Any], corner: tuple[float, float], l
     page.text(left, top, f"{row['concept']}", 9, weight="bold")
     page.text(left + 0.35, top + 0.01, layer)
     lines = [
-        f"stability {row['stability']:.2f}, noise {row['noise']:.2f}",
+        f"stability {row['stability']:z.2f}, noise {row['noise']:z.2f}",
         f"in {row['prevalence']:.0%} of the images".replace("%", " %"),
     ]
     if row["nearest"]:
