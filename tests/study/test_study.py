@@ -252,6 +252,11 @@ MISTAKES = [
     (changed("model", "{nam: demo}"), "line 6, model: unknown key 'nam'; did you mean 'name'"),
     (changed("model", "{weights: random}"), "line 6, model: the key 'name' is missing"),
     (changed("model", "{name: a, weights: b}"), "model.weights: 'b' does not exist; paths are"),
+    (
+        changed("model", "{name: a, class_names: cat}"),
+        "line 6, model.class_names: 'cat' does not exist; paths are .*; expected a list of class "
+        "names, or a file with a name per line or JSON, or names with commas, such as cat,dog",
+    ),
     (changed("model", "{name: a, binary: 1}"), "model.binary: expected true or false, got the"),
     (changed("model", "{name: a, task: class}"), "model.task: .* did you mean 'classes'"),
     (

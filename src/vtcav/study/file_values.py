@@ -40,10 +40,16 @@ def file_of(value: Any) -> str:
     return existing(path)
 
 
-def existing(path: str) -> str:
-    """Return a path that exists, or a URI."""
+def existing(path: str, expected: str = "") -> str:
+    """Return a path that exists, or a URI.
+
+    Args:
+        path: The path.
+        expected: What else may stand there, in words.
+    """
     if not is_remote(path) and not _is_there(path):
-        raise ValueError(f"{path!r} does not exist{_relative(path)}")
+        other = f"; expected {expected}" * bool(expected)
+        raise ValueError(f"{path!r} does not exist{_relative(path)}{other}")
     return path
 
 

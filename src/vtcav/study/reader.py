@@ -34,6 +34,7 @@ from vtcav.explainer.settings import (
 )
 from vtcav.images.concepts import check_enough, concept_folders, negative_folders
 from vtcav.images.listing import collect, subfolders
+from vtcav.models.class_names import TAKEN
 from vtcav.models.settings import LoadSettings
 from vtcav.parameters import (
     Between,
@@ -185,10 +186,10 @@ def _under(key: str) -> Any:
 
 def _model(settings: LoadSettings) -> LoadSettings:
     """Refuse files of the network that do not exist."""
-    for name in ("weights", "class_names"):
+    for name, expected in (("weights", ""), ("class_names", f"a list of class names, or {TAKEN}")):
         path = getattr(settings, name)
         if isinstance(path, str) and path != "random":
-            at(name, existing, path)
+            at(name, existing, path, expected)
     return settings
 
 
