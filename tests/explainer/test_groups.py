@@ -19,7 +19,7 @@ from vtcav.method.clusters import mean_estimate
 from vtcav.method.separation import separation
 from vtcav.method.significance import student_interval
 from vtcav.report.page import build_report
-from vtcav.results.effect_tables import TOGETHER
+from vtcav.results.effect_tables import TOGETHER, group_effects
 from vtcav.results.error_analysis import compared
 from vtcav.results.explanation import GlobalExplanation
 from vtcav.results.limits import ConceptLimit, outcomes
@@ -135,25 +135,46 @@ def test_groups_that_differ_are_said_with_their_means_erasing_first(explainer):
     assert page.count("the groups differ") == len(said)
 
 
-def test_one_hospital_s_marker_breaks_a_limit_although_three_say_nothing_of_the_mean(explainer):
+@pytest.fixture(scope="module")
+def hospitals(explainer):
     images = np.concatenate([RED, BLUE, BLUE])
     groups = {f"array[{i}]": "ABC"[3 * i // len(images)] for i in range(len(images))}
-    found = explainer.explain_class("a", images, groups=groups)
-    effects = found.class_effects(by_group=True).set_index(["group", "layer", "concept"])
+    return explainer.explain_class("a", images, groups=groups)
+
+
+def test_one_hospital_breaks_a_limit_although_three_say_nothing_of_the_mean(hospitals):
+    mean = ConceptLimit(max_attribution=0.1, layer="3", each_group=False)
+    limit = replace(mean, each_group=True)
+    [said] = outcomes({"red": mean}, hospitals, {})
+    assert said.state == "cannot tell"
+    [said] = outcomes({"red": limit}, hospitals, {})
+    assert (said.state, said.failed, said.groups) == ("broken", True, 3)
+    [above] = said.above
+    assert (above.group, above.n) == ("A", len(RED))
+    table = hospitals.by_group(1 - 0.05 / 3).set_index(["group", "layer", "concept"])
+    assert above.found == table.loc[("A", "3", "red"), "mean"]
+    assert 0.1 < above.low <= table.loc[("A", "3", "red"), "ci_low"]
+    assert f"in the group 'A' ({len(RED)} images): " in said.sentence
+
+
+def test_effects_of_a_group_are_those_of_its_images_alone(hospitals, explainer):
+    effects = hospitals.class_effects(by_group=True).set_index(["group", "layer", "concept"])
     row = effects.loc[("A", TOGETHER, "red")]
     alone = explainer.explain_class("a", RED).class_effects().set_index(["layer", "concept"])
-    own = alone.loc[(TOGETHER, "red")].drop("q_value")
+    # which images are filled in all ways depends on how many there are
+    own = alone.loc[(TOGETHER, "red")].drop(["q_value", "fill_low", "fill_high"])
     pd.testing.assert_series_equal(row[own.index], own, check_names=False, check_dtype=False)
-    mean = ConceptLimit(max_share=0.3, max_attribution=0.1, layer="3", each_group=False)
-    limit = replace(mean, each_group=True)
-    assert {one.state for one in outcomes({"red": mean}, found, {})} == {"cannot tell"}
-    said = outcomes({"red": limit}, found, {})
-    assert [one.quantity for one in said] == ["attribution", "share"]
-    for one in said:
-        assert (one.state, one.failed, one.groups) == ("broken", True, 3)
-        assert [excess.group for excess in one.above] == ["A"]
-        assert f"in the group 'A' ({len(RED)} images): " in one.sentence
-    assert replace(found, groups={}).class_effects(by_group=True).empty
+    assert replace(hospitals, groups={}).class_effects(by_group=True).empty
+
+
+def test_what_the_fill_changes_is_taken_from_other_groups_where_one_does_not_tell(hospitals):
+    rows = hospitals.effects.query("layer == @TOGETHER and concept == 'blue'")
+    rows = rows.assign(group=[hospitals.groups[name] for name in rows["image"]])
+    rows.loc[rows["group"] == "C", ["drop_low", "drop_high"]] = np.nan
+    found = group_effects([((TOGETHER, "blue"), rows)]).set_index("group")
+    offsets = found["fill_low"] - found["drop"]
+    assert offsets["B"] < 0
+    assert offsets["C"] == pytest.approx(offsets["B"])
 
 
 def test_the_figure_says_how_many_of_many_groups_it_shows(grouped, monkeypatch):

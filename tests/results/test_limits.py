@@ -153,13 +153,17 @@ def test_a_group_breaks_a_limit_that_the_mean_keeps_to_and_where_there_is_no_int
 def test_the_more_groups_the_surer_each_has_to_be():
     limit = ConceptLimit(max_share=0.6)
     parts = {name: {} for name in "ACDE"} | {"B": HIGH | {"p_value": 0.012}, "F": {"n": 4}}
-    explained = Explained(erased=FEW, parts=parts)
+    explained = Explained(erased=FEW | {"p_value": 0.06}, parts=parts)
     [found] = outcomes({"tag": limit}, explained, {})
     assert explained.asked[-1] == pytest.approx(0.99)  # five groups of at least five images
     assert found.state == "cannot tell"  # 0.06 for five groups: chance may explain it
     assert found.reason.endswith("would tell; no group of at least 5 images is plainly above it")
+    assert outcome(limit, erased=FEW | {"p_value": 0.04}, parts=parts).state == "broken"
+    parts["B"]["p_value"] = NAN  # none of its images was compared with regions elsewhere
+    assert outcome(limit, erased=FEW | {"p_value": 0.06}, parts=parts).state == "cannot tell"
+    assert outcome(limit, erased=FEW | {"p_value": 0.04}, parts=parts).state == "broken"
     parts["B"]["p_value"] = 0.009
-    assert outcome(limit, erased=FEW, parts=parts).state == "broken"
+    assert outcome(limit, erased=FEW | {"p_value": 0.06}, parts=parts).state == "broken"
 
 
 def test_the_attribution_of_a_group_varies_with_the_examples_as_that_of_all():

@@ -1,10 +1,13 @@
 """Errors, a correction and a second network: steps of a study and sections of its report."""
 
+import html
 import json
 import re
 import shutil
 import sys
+from xml.etree import ElementTree
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -133,6 +136,77 @@ def test_the_command_prints_what_they_say(place, out, capsys, monkeypatch):
     assert len(found["correction"]) > 3
     assert main(["run", str(place / "study.yaml"), "--quiet", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["findings"] == found
+
+
+SITES = """
+import torch
+import vtcav
+from torch import nn
+
+
+def build():
+    # scores "a" by red above 0.6, in channels that are colours
+    net = nn.Sequential(
+        *(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(3, 3, 1), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)),
+    )
+    with torch.no_grad():
+        for i, bias in ((0, -0.6), (3, 0.0)):
+            net[i].weight.copy_(torch.eye(3)[:, :, None, None])
+            net[i].bias.fill_(bias)
+        net[7].weight.copy_(torch.tensor([[20.0, 0, 4], [0, 0, 3]]))
+        net[7].bias.zero_()
+    return vtcav.Classifier(net, ["a", "b"], vtcav.Preprocess(32))
+"""
+OF_SITES = """
+model: python:sites:build
+layers: ["1", "4"]
+concepts: {red: red}
+negatives: dark
+classes: {a: pictures}
+options: {steps: 4, null_cavs: 20, bootstraps: 0, placebos: 20}
+diagnostics: false
+groups: ([ABC])[0-9]\\.png
+limits: {red: {max_share: 0.2}}
+output: out
+"""
+
+
+def squares(count, colour, seed):
+    """Dark noise with a square of a colour, or without."""
+    random = np.random.default_rng(seed)
+    pictures = random.integers(0, 40, (count, 32, 32, 3)).astype(np.uint8)
+    for picture in pictures if colour else ():
+        i, j = random.integers(0, 24, 2)
+        picture[i : i + 8, j : j + 8] = colour
+    return pictures
+
+
+def test_a_group_that_breaks_a_limit_is_named_everywhere(tmp_path, capsys):
+    red, blue = (255, 0, 0), (0, 0, 255)
+    for folder, name, count, colour in (
+        ("red", "", 12, red), ("dark", "", 24, None), ("pictures", "A", 6, red),
+        ("pictures", "B", 6, blue), ("pictures", "C", 6, blue),
+    ):  # fmt: skip
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for i, each in enumerate(squares(count, colour, count + len(name))):
+            Image.fromarray(each).save(tmp_path / folder / f"{name}{i}.png")
+    (tmp_path / "sites.py").write_text(SITES)
+    file = tmp_path / "study.yaml"
+    file.write_text(OF_SITES)
+    assert main(["run", str(file), "--quiet"]) == 3
+    [limit] = load_manifest(tmp_path / "out", "study", "study")["limits"]
+    assert (limit["state"], limit["groups"]) == ("broken", 3)
+    assert [(one["group"], one["n"]) for one in limit["above"]] == [("A", 6)]
+    sentence = limit["sentence"]
+    assert "breaks the limit of 20 % in the group 'A' (6 images): 100 % (" in sentence
+    assert f"Limit broken: {sentence}" in capsys.readouterr().out
+    tree = ElementTree.parse(tmp_path / "out" / "limits.xml")
+    assert tree.find(".//failure").get("message") == sentence
+    assert sentence[1:] in html.unescape((tmp_path / "out" / "report.html").read_text("utf-8"))
+    file.write_text(OF_SITES.replace("0.2}", "0.2, each_group: false}"))
+    assert main(["run", str(file), "--quiet"]) == 0
+    sys.modules.pop("sites", None)
 
 
 def test_a_folder_of_errors_alone_has_a_report(out, tmp_path):

@@ -135,7 +135,7 @@ def group_effects(
     rows = [
         {GROUP: group, "layer": layer, "concept": concept}
         # the images of a group are all of it
-        | _row(own.drop(columns=GROUP), confidence)
+        | _row(own.drop(columns=GROUP), confidence, images)
         for (layer, concept), images in pairs
         for group, own in images.groupby(GROUP, sort=False)
     ]
@@ -155,8 +155,16 @@ def with_effects(summary: pd.DataFrame, effects: pd.DataFrame) -> pd.DataFrame:
     return summary.join(together, on="concept")
 
 
-def _row(rows: pd.DataFrame, confidence: float) -> dict[str, Any]:
-    """Return the mean effect over images of one concept."""
+def _row(
+    rows: pd.DataFrame, confidence: float, others: pd.DataFrame | None = None
+) -> dict[str, Any]:
+    """Return the mean effect over images of one concept.
+
+    Args:
+        rows: The rows of the images.
+        confidence: Of the intervals, between 0 and 1.
+        others: More rows, which tell what the fill changes where none of the images do.
+    """
     drops = rows["drop"].to_numpy(float)
     drop = float(drops.mean()) if len(drops) else math.nan
     if GROUP in rows and len(drops):
@@ -169,6 +177,7 @@ def _row(rows: pd.DataFrame, confidence: float) -> dict[str, Any]:
     spread = float(rows["reference_std"].mean())
     total = math.nan if gap <= 0 or gap <= spread else gap
     tested = rows[rows["placebos"] > 0]
+    filled = next((each for each in map(_filled, (rows, others)) if len(each)), rows[:0])
     effect, p_value = _test(tested)
     return {
         "n": len(rows),
@@ -176,8 +185,8 @@ def _row(rows: pd.DataFrame, confidence: float) -> dict[str, Any]:
         "drop": drop,
         "drop_low": low,
         "drop_high": high,
-        "fill_low": drop + _fill_offset(rows, "drop_low", present),
-        "fill_high": drop + _fill_offset(rows, "drop_high", present),
+        "fill_low": drop + _fill_offset(filled, "drop_low", present),
+        "fill_high": drop + _fill_offset(filled, "drop_high", present),
         "gap": gap,
         "share": drop / total,
         "share_low": low / total,
@@ -197,15 +206,21 @@ def _row(rows: pd.DataFrame, confidence: float) -> dict[str, Any]:
     }
 
 
-def _fill_offset(rows: pd.DataFrame, end: str, present: float) -> float:
-    """Return how far the mean drop moves in the worst way to fill, from the images filled in all.
+def _filled(rows: pd.DataFrame | None) -> pd.DataFrame:
+    """Return the rows of images whose regions are filled in all ways."""
+    if rows is None:
+        return pd.DataFrame()
+    return rows[(rows["area"] > 0) & rows["drop_low"].notna() & rows["drop_high"].notna()]
+
+
+def _fill_offset(filled: pd.DataFrame, end: str, present: float) -> float:
+    """Return how far the mean drop moves in the worst way to fill.
 
     Args:
-        rows: The rows of a concept.
+        filled: Rows of images whose regions are filled in all ways.
         end: "drop_low" or "drop_high".
         present: The share of images that show the concept; the others stay as they are.
     """
-    filled = rows[(rows["area"] > 0) & rows[end].notna()]
     if filled.empty:
         return math.nan if present else 0.0
     return float((filled[end] - filled["drop"]).mean()) * present

@@ -241,9 +241,6 @@ class GlobalExplanation:
         share (the measured effect of erasing the concept, with drop_low, drop_high, share_low and
         share_high: see `class_effects`; the same at every layer), note.
 
-        Args:
-            confidence: Of the intervals, between 0 and 1.
-
         Raises:
             ExplanationError: For a confidence out of range.
         """

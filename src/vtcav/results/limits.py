@@ -209,9 +209,9 @@ def outcomes(
             parts = alone.attributions(layer, concept, distrust) if alone else []
             found.append(replace(_with_groups(outcome, parts), layer=layer))
         if limit.max_share is not None:
-            reading = _share(_records(effects[effects["concept"] == concept]))
-            outcome = _outcome(about, "share", limit.max_share, reading, limit, units)
-            found.append(_with_groups(outcome, alone.shares(concept) if alone else []))
+            whole = _records(effects[effects["concept"] == concept])
+            outcome = _outcome(about, "share", limit.max_share, _share(whole), limit, units)
+            found.append(_with_groups(outcome, alone.shares(whole, concept) if alone else []))
     return found
 
 
@@ -284,12 +284,21 @@ class _Groups:
                 found.append(_of_group(_attribution([row], distrust), part))
         return found
 
-    def shares(self, concept: str) -> list[_Reading]:
-        """Return the share of the score that erasing a concept changes in each group."""
-        rows = _records(self.effects[self.effects["concept"] == concept])
-        return [
-            _of_group(_share([row | {"p_value": row["p_value"] * self.many}]), row) for row in rows
-        ]
+    def shares(self, whole: list[dict[str, Any]], concept: str) -> list[_Reading]:
+        """Return the share of the score that erasing a concept changes in each group.
+
+        Args:
+            whole: The row of the effect in all images, whose placebos are shared out among them:
+                to those of a group alone fall few.
+            concept: The concept.
+        """
+        together = [row["p_value"] for row in whole]
+        found = []
+        for row in _records(self.effects[self.effects["concept"] == concept]):
+            known = _span(row["p_value"] * self.many, *together)
+            row["p_value"] = min(known, default=math.nan)
+            found.append(_of_group(_share([row]), row))
+        return found
 
 
 def _of_group(reading: _Reading, row: Mapping[str, Any]) -> _Reading:
@@ -366,7 +375,8 @@ def _outcome(
         reason = f"the interval lies on both sides of it: more {units} would tell"
     failed = state == "broken" or (limit.strict and state == "cannot tell")
     return LimitOutcome(
-        **about,
+        concept=about["concept"],
+        class_name=about["class_name"],
         quantity=quantity,
         most=most,
         found=reading.found,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,17 +26,15 @@ from vtcav.files.paths import resolved
 from vtcav.images.listing import collect
 from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.discovery.discovery import Discovery
-from vtcav.results.effect_tables import of_pictures
 from vtcav.results.error_analysis import ErrorAnalysis
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.limits import LimitOutcome, outcomes
-from vtcav.results.reading import group_sentences
-from vtcav.results.verdicts import misclassified
 from vtcav.study.checkpoints import Steps, content, identity, listed
 from vtcav.study.figures import draw_again
 from vtcav.study.junit import junit_xml
 from vtcav.study.prepare import Prepared, groups_in, labelled_images, prepare
 from vtcav.study.second_network import Side, between, finished, with_network
+from vtcav.study.sentences import findings_of, said_of
 from vtcav.study.sources import paths
 from vtcav.study.spec import FORMATS
 from vtcav.study.study import Study
@@ -97,31 +95,6 @@ def run_study(
     return folder
 
 
-def _said(classes: Iterable[GlobalExplanation]) -> dict[str, list[Any]]:
-    """Return what is said of all classes: cautions, verdicts, groups that differ."""
-    said: dict[str, list[Any]] = {"cautions": [], "verdicts": [], "groups": []}
-    for glob in classes:
-        name = glob.class_name
-        said["cautions"] += filter(None, [misclassified(name, glob.predicted)])
-        said["verdicts"] += [{"class": name, **asdict(verdict)} for verdict in glob.verdicts()]
-        said["groups"] += group_sentences(of_pictures(glob.group_tests()), glob.by_group(), name)
-    return said
-
-
-def _findings(
-    errors: ErrorAnalysis | None, correction: CorrectedNetwork | None, versus: Versus | None
-) -> dict[str, list[str]]:
-    """Return what is said of errors, a correction and a second network, of what was asked for."""
-    found = {}
-    if errors is not None:
-        found["errors"] = errors.findings() or [errors.conclusion]
-    if correction is not None:
-        found["correction"] = correction.report.findings()
-    if versus is not None:
-        found["versus"] = versus.findings() or [versus.conclusion]
-    return found
-
-
 class _Run:
     """The steps of a study, in order."""
 
@@ -146,11 +119,11 @@ class _Run:
         images = {folder: self._image(folder) for folder in self.prepared.images}
         self._draw(classes, {folder: local for folder, (_, local) in images.items()}, diagnostics)
         self._discover()
-        findings = _findings(self._errors(), self._correct(), self._versus(classes))
+        findings = findings_of(self._errors(), self._correct(), self._versus(classes))
         if self.study.peers:
             self._compare()
         limits = list(self._limits(classes, diagnostics))
-        said = {**_said(classes.values()), "findings": findings}
+        said = {**said_of(classes.values()), "findings": findings}
         self._write(study_table(classes, images, diagnostics), limits, said)
         if self.study.report:
             from vtcav.report import write_report

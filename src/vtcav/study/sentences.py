@@ -1,0 +1,40 @@
+"""The sentences of a study's results, as the terminal says them and `study.json` keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from vtcav.explainer.correction.corrected_network import CorrectedNetwork
+from vtcav.explainer.versus.result import Versus
+from vtcav.results.effect_tables import of_pictures
+from vtcav.results.error_analysis import ErrorAnalysis
+from vtcav.results.explanation import GlobalExplanation
+from vtcav.results.reading import group_sentences
+from vtcav.results.verdicts import misclassified
+
+
+def said_of(classes: Iterable[GlobalExplanation]) -> dict[str, list[Any]]:
+    """Return what is said of all classes: cautions, verdicts, groups that differ."""
+    said: dict[str, list[Any]] = {"cautions": [], "verdicts": [], "groups": []}
+    for glob in classes:
+        name = glob.class_name
+        said["cautions"] += filter(None, [misclassified(name, glob.predicted)])
+        said["verdicts"] += [{"class": name, **asdict(verdict)} for verdict in glob.verdicts()]
+        said["groups"] += group_sentences(of_pictures(glob.group_tests()), glob.by_group(), name)
+    return said
+
+
+def findings_of(
+    errors: ErrorAnalysis | None, correction: CorrectedNetwork | None, versus: Versus | None
+) -> dict[str, list[str]]:
+    """Return what is said of errors, a correction and a second network, of what was asked for."""
+    found = {}
+    if errors is not None:
+        found["errors"] = errors.findings() or [errors.conclusion]
+    if correction is not None:
+        found["correction"] = correction.report.findings()
+    if versus is not None:
+        found["versus"] = versus.findings() or [versus.conclusion]
+    return found
