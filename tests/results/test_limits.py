@@ -140,7 +140,10 @@ def test_a_group_breaks_a_limit_that_the_mean_keeps_to_and_where_there_is_no_int
     parts = {"A": NONE, "B": HIGH, "C": HIGH | {"share": 0.9, "n": 7}}
     found = outcome(ConceptLimit(max_share=0.6), parts=parts)
     assert found.state == "broken"
-    assert "in 2 of 3 groups, most in 'C' (7 images): 90 % (70 % to 90 %)" in found.sentence
+    assert found.sentence.endswith(
+        "in 2 of 3 groups, most in 'C' (7 images): 90 % (70 % to 90 %); over all images: 50 % "
+        "(40 % to 55 %), which keeps to it"
+    )
     single = {"share_low": NAN, "share_high": NAN}
     found = outcome(ConceptLimit(max_share=0.6), erased=single, parts={"B": HIGH})
     assert (found.state, found.groups) == ("broken", 1)

@@ -145,7 +145,8 @@ class LimitOutcome:
             return "" if math.isnan(one.found) else f": {number(one.found)}{span}"
 
         if self.above:
-            whole = f"; over all images{shown(self)}" * (not math.isnan(self.found))
+            keeps = ", which keeps to it" * (self.high <= self.most)
+            whole = f"; over all images{shown(self)}{keeps}" * (not math.isnan(self.found))
             return f"{what} breaks {limit} in {self._group}{shown(self.above[0])}{where}{whole}"
         found = shown(self) and shown(self) + where
         if self.state == "cannot tell":
