@@ -27,6 +27,7 @@ from vtcav.explainer.settings import (
 from vtcav.files.cache import Cache
 from vtcav.files.cache_location import cache_of
 from vtcav.images.concepts import Concept, ImageSet, gather
+from vtcav.images.cropping import warn_of_cropping
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.signature import signature
 from vtcav.method.erasure.fill import Fill
@@ -353,6 +354,8 @@ class ConceptLearner:
         self, concepts: Sequence[Concept], layers: Sequence[str], fit: FitSettings
     ) -> CavBank:
         run = self._pass(layers)
+        sets = dict.fromkeys(s.refs for c in concepts for s in (c.examples, c.negatives))
+        warn_of_cropping(sets, self.model.preprocess)
         found = learn(run, concepts, fit, self.variant, cache=self._cache, shown=self.progress)
         self._examples |= {concept.name: concept for concept in concepts}
         return found

@@ -15,6 +15,7 @@ from vtcav.explainer.allotment import Allotment
 from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.by_hand import HandEraser
 from vtcav.explainer.forward_pass import ForwardPass
+from vtcav.images.cropping import warn_of_cropping
 from vtcav.images.input_box import input_affine, shown_input, shown_picture
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.marked_region import RegionSource
@@ -59,6 +60,7 @@ class OneImage:
             raise ImageError(
                 f"explain takes one image, got {len(refs)}; use explain_class for many"
             )
+        warn_of_cropping([refs], model.preprocess)
         picture, name = refs[0].load(), refs[0].name
         return cls(name, refs[0].digest(), picture, to_tensor(model.preprocess, picture, name))
 

@@ -17,6 +17,7 @@ from vtcav.errors import ImageError
 from vtcav.explainer.learning.example_passes import LearnedSet, Pass
 from vtcav.images.batches import Batches
 from vtcav.images.concepts import ImageSet
+from vtcav.images.cropping import warn_of_cropping
 from vtcav.images.progress import Progress
 from vtcav.images.references import ImageRef
 from vtcav.method.resampling import halves
@@ -114,6 +115,7 @@ def sample_places(
     sample = Sample(LearnedSet(ImageSet("images", tuple(refs))))
     learned, spills = sample.learned, True
     giving = _giving(len(refs), seed)
+    warn_of_cropping([refs], run.model.preprocess)
     batches = Batches(refs, run.model.preprocess, run.batch_size, strict=strict, progress=progress)
     for batch in batches:
         with run.turn(), network_errors(f"for images such as {batch.names[0]!r}"):

@@ -24,6 +24,7 @@ from vtcav.explainer.runs.identity import identity
 from vtcav.explainer.runs.part import EFFECTS, Chunk, Part, Task, chunks_of, table_of
 from vtcav.explainer.runs.run_folder import opened
 from vtcav.images.batches import check_same_shape, computed_ahead, prepared
+from vtcav.images.cropping import warn_of_cropping
 from vtcav.images.facts import Fact, fetched
 from vtcav.images.progress import Progress, progress_bar
 from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_skipped
@@ -133,11 +134,13 @@ def compute_images(
         ModelError: When the network gives infinite values or NaN.
 
     Warns:
+        UserWarning: When the preprocessing crops away much of the images.
         SkippedImageWarning: When images are left out.
         DamagedPartWarning: When a part in the folder is damaged, or its images have changed.
     """
     chunks = chunks_of(refs, task.attributor.settings.images)
     model = task.attributor.model
+    warn_of_cropping([refs], model.preprocess)
     compute = compute_parts if engine is None else engine.compute
     whole = ImageTable(strict=task.strict)
     with engine or nullcontext(), progress_bar(task.title, len(refs), shown=shown) as progress:
