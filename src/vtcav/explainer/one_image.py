@@ -60,7 +60,8 @@ class OneImage:
             raise ImageError(
                 f"explain takes one image, got {len(refs)}; use explain_class for many"
             )
-        warn_of_cropping([refs], model.preprocess)
+        if not erases:  # of a marked region a note says what the network does not see
+            warn_of_cropping([refs], model.preprocess)
         picture, name = refs[0].load(), refs[0].name
         return cls(name, refs[0].digest(), picture, to_tensor(model.preprocess, picture, name))
 
