@@ -347,7 +347,9 @@ class ConceptLearner:
     # -- inside -------------------------------------------------------------------------------
 
     def _pass(self, layers: Sequence[str]) -> Pass:
-        batch_size = self._settings.batch_size or examples_per_pass(self.model.device)
+        batch_size = self._settings.batch_size or self.model.images_together(
+            examples_per_pass(self.model.device)
+        )
         return Pass(self.model, layers, batch_size, erasure=self._erasure.asked)
 
     def _learned(
