@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from vtcav.cli.options import Arguments, Parser
 from vtcav.cli.terminal import print_frame, print_line
-from vtcav.explainer.correction.attributions import uncancelled
 from vtcav.explainer.settings import CorrectionSettings, ErasureSettings
 
 _ACCURACY = "class_name: class, shown, n: images, before, after, change, low, high"
@@ -43,6 +42,8 @@ def add_options(command: Parser) -> None:
 
 def run(arguments: Arguments) -> None:
     """Carry out the command."""
+    from vtcav.explainer.correction.attributions import uncancelled
+
     model = arguments.load_checked()
     # what is taken out needs neither integrals nor tests
     explainer = arguments.prepared(model, null_cavs=0, bootstraps=0)
