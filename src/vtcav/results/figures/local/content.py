@@ -249,8 +249,15 @@ class LocalContent:
         texts = ["Attribution: a share of the best class's logit difference to zero feature maps."]
         if self.erased:
             texts.insert(0, "Measured: the concept's region is filled in, the network looks again.")
-        if self.erased and not all(c.sure for name in self.concepts for c in self.measured(name)):
+        changes = [c for name in self.concepts if self.erased for c in self.measured(name)]
+        if not all(change.sure for change in changes):
             texts[0] += f" Outlined: not significant (p > {SIGNIFICANT:g})."
+        if any(change.elsewhere == change.elsewhere for change in changes):
+            texts[0] += " Dashed: regions of the same size elsewhere."
+        if not self.erased and self.table["null_mean"].notna().any():
+            texts[0] += " Dashed: random directions."
+        if not self.erased and self.resampled:
+            texts[0] += " Whiskers: 95 % interval for other examples and negatives."
         if (self.table["q_value"] > SIGNIFICANT).any():
             texts[-1] += f" ns: not significant (q > {SIGNIFICANT:g})."
         trust = self.trust.legend([*dict.fromkeys(map(self.best, self.concepts))], self.concepts, 0)
