@@ -444,6 +444,18 @@ def test_what_diagnostics_advise_against_is_said(fixed):
     assert bad.findings()[0] == "Diagnostics say of 'red': do not use. Too few."
 
 
+def test_lost_accuracy_is_said_before_anything_else(compared):
+    """A correction that takes out more than the concept may destroy the network."""
+    own = {name: value for name, value in vars(compared.report).items() if name != "_rows"}
+    rows = compared.report.images
+    kept = CorrectionReport(**own, _rows=rows.assign(predicted_after=rows["predicted_class"]))
+    assert kept.loss == ""
+    lost = rows.assign(predicted_class=rows["true_class"], predicted_after="c", shows=True)
+    said = CorrectionReport(**own, _rows=lost).findings()
+    assert said[0].startswith("Accuracy falls from 100 to 58 %: the network knew little else than ")
+    assert "'red' was found in 19 of 19 images; are these the images that show it?" in said[0]
+
+
 def test_rounds_end_where_the_layer_sees_the_concept_no_more(explainer):
     report = explainer.correct("red", "1", rounds=9, anyway=True).report
     assert 1 <= len(report.seen) < 9

@@ -28,6 +28,7 @@ from vtcav.report.images import packed
 from vtcav.report.methods import CITATION
 from vtcav.report.page import environment, safe_json
 from vtcav.results.explanation import GlobalExplanation
+from vtcav.results.verdicts import Verdict
 from vtcav.results.words import clear, number, short_names
 
 
@@ -267,8 +268,29 @@ def _findings(text):
 def test_nothing_is_claimed_that_is_not_significant(study):
     text = Page(build_report(global_=[_with_q(study.global_[0], 0.0501)])).text
     assert "By the attributions alone no concept stands out from chance." in text
-    assert "no concept can be claimed to count, at any layer" in text
+    assert "no attribution stands out from chance, at any layer" in text
     assert " counts for " not in _findings(text)
+    used = any(each.kind == "used" for each in study.global_[0].verdicts())
+    assert ("what erasing measured (above) does not depend on that" in text) == used
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("not seen", "the attribution is something else's."),
+        ("not used", "But the score hardly changes without it (above)."),
+        ("used", ""),
+    ],
+)
+def test_what_erasing_says_against_an_attribution_stands_beside_it(study, monkeypatch, kind, said):
+    explained = _with_q(study.global_[0], 0.01)
+    told = [Verdict(concept, kind, "As measured.", 0.5) for concept in explained.concepts]
+    monkeypatch.setattr("vtcav.report.classes.verdicts", lambda effects, name: told)
+    page = build_report(global_=[explained])
+    text = _findings(Page(page).text)
+    assert "counts for" in text
+    assert said in text
+    assert ("<p><strong>“" in _findings(page)) == (not said)
 
 
 def test_what_is_significant_is_claimed_with_its_certainty(study):

@@ -50,6 +50,10 @@ class Explained:
     best_layers: dict = field(default_factory=lambda: {"tag": "a"})
     parts: dict = field(default_factory=dict)  # by group: what differs from both tables
     asked: list = field(default_factory=list)  # confidences
+    predicted: dict = None  # all as this class
+
+    def __post_init__(self):
+        self.predicted = self.predicted or {self.class_name: 20}
 
     @property
     def groups(self):
@@ -269,3 +273,14 @@ def test_junit():
     assert kinds == [["failure"], ["skipped"], [], ["failure"]]
     assert suite[0].get("classname") == '<z> & "b"\\x00'
     assert "breaks the limit" in suite[0][0].get("message")
+
+
+def test_a_class_that_the_network_does_not_recognise_keeps_no_limit():
+    """Nothing is used of a class that is predicted as another: a gate may not go green there."""
+    limit = ConceptLimit(max_share=0.8)
+    assert outcome(limit, predicted={"zebra": 11, "horse": 9}).state == "kept"
+    found = outcome(limit, predicted={"zebra": 9, "horse": 11})
+    assert (found.state, found.failed) == ("cannot tell", False)
+    assert "the network predicts 11 of its 20 images as another class" in found.sentence
+    assert outcome(ConceptLimit(max_share=0.8, strict=True), predicted={"horse": 20}).failed
+    assert outcome(ConceptLimit(max_share=0.1), predicted={"horse": 20}).state == "broken"

@@ -142,6 +142,8 @@ def test_what_does_not_change_neither_falls_nor_rises():
     assert "does not change (0 %) on average" in verdict(**nothing, share=-0.0002).sentence
     between = verdict(**nothing | {"drop_high": 0.11}, share=-0.0002)
     assert "does not change (0 %, -2 to 0 %) on average" in between.sentence
+    rising = {"drop": 0.001, "drop_low": -0.11, "drop_high": 0.002}
+    assert "change (0 %, 0 to +2 %)" in verdict(**nothing | rising, share=0.0002).sentence
     for found in (logits, between):
         assert "-0.00" not in found.sentence
         assert "by 0" not in found.sentence
@@ -280,8 +282,10 @@ def test_many_images_of_another_predicted_class_are_said_first():
     assert misclassified("a", {"a": 31, "b": 9}) == misclassified("a", {}) == ""
     text = misclassified("a", {"b": 10, "c": 30})
     assert text.startswith(
-        "The network predicts 40 of the 40 images of 'a' as another class (30 as 'c')."
+        "The network predicts 40 of the 40 images of 'a' as another class (30 as 'c', 10 as 'b')."
     )
+    many = misclassified("a", {"b": 5, "c": 5, "d": 1, "e": 1, "a": 3})
+    assert "(5 as 'b', 5 as 'c', 1 as 'd')" in many
     assert "check the order of the class names, the preprocessing" in text
 
 
@@ -314,8 +318,7 @@ def test_two_concepts_of_one_region_are_named_together():
     first, second = verdicts(pd.DataFrame([logo, scratch]), "scratched")
     assert first.kind == second.kind == "used"
     assert first.sentence == (
-        "Without what is taken for 'logo' and for 'scratch' the score of 'scratched' falls by 78 % "
-        "(70 to 84 %) on average over 50 images; regions of the same size elsewhere: 3 %. In most "
-        "images the region of either holds most of the other's: look at what was erased to see "
-        "which of the two it is."
+        "Without the region taken for 'logo', which in most images is also taken for 'scratch', "
+        "the score of 'scratched' falls by 78 % (70 to 84 %) on average over 50 images; regions of "
+        "the same size elsewhere: 3 %. Look at what was erased to see which of the two it is."
     )

@@ -41,12 +41,14 @@ class Statement:
         certainty: How certain it is.
         level: The level of the concept in the diagnostics; empty if the finding is about none.
         caution: A sentence to read with it.
+        against: What erasing the concept says against it; empty for nothing.
     """
 
     text: str
     certainty: str = ""
     level: str = ""
     caution: str = ""
+    against: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,13 @@ def overview(
     significant = sorted(
         (row for row in rows if row.significant), key=lambda row: (not row["first"], -row["mean"])
     )
-    claims = [_claim(row) for row in significant if row.level != BAD]
+    told = {(part.number, each.concept): each.kind for part in parts for each in part.verdicts}
+    claims = [
+        _claim(row, _AGAINST.get(told.get((row["class_number"], row["concept"]), ""), ""))
+        for row in significant
+        if row.level != BAD
+    ]
+    claims.sort(key=lambda claim: bool(claim.against))
     tested = [_tested(rows, len(parts))] if rows else []
     ranked = sorted(
         (verdict for part in parts for verdict in part.verdicts), key=lambda verdict: verdict.rank
@@ -129,7 +137,15 @@ _LIMITS = (
 )
 
 
-def _claim(row: AttributionRow) -> Statement:
+_AGAINST = {
+    "not seen": "But hardly an image shows it, or the network does not see it (above): the "
+    "attribution is something else's.",
+    "not used": "But the score hardly changes without it (above).",
+}
+_MEASURED = "what erasing measured (above) does not depend on that"
+
+
+def _claim(row: AttributionRow, against: str = "") -> Statement:
     images = interval(row["ci_low"], row["ci_high"])
     certainty = [
         f"{row.as_much} (q = {value(row['q_value'])})",
@@ -143,7 +159,7 @@ def _claim(row: AttributionRow) -> Statement:
         f"{value(row['mean'])} of the logit difference of the best class, over "
         f"{count(row['n'], 'image')}."
     )
-    return Statement(text, "; ".join(filter(None, certainty)), row.level, row.reason)
+    return Statement(text, "; ".join(filter(None, certainty)), row.level, row.reason, against)
 
 
 def _image_findings(images: Sequence[ImagePart]) -> list[Statement]:
@@ -173,10 +189,11 @@ def _image_findings(images: Sequence[ImagePart]) -> list[Statement]:
 def _nothing(parts: Sequence[ClassPart], images: Sequence[ImagePart]) -> Iterator[str]:
     for part in parts:
         if not any(row.claimed for row in part.rows):
-            why = "no concept can be claimed to count, at any layer"
+            why = "no attribution stands out from chance, at any layer"
             if all(row.verdict in (NOT_TESTED, NOT_SEPARATED) for row in part.rows):
-                why = "nothing was tested, so nothing is claimed"
-            yield f"For “{clear(part.name)}” {why}."
+                why = "no attribution was tested"
+            used = any(verdict.kind == "used" for verdict in part.verdicts)
+            yield f"For “{clear(part.name)}” {why}{f'; {_MEASURED}' if used else ''}."
     if without := sum(not image.claims for image in images):
         yield f"In {without} of {count(len(images), 'image')} no concept can be claimed to count."
 

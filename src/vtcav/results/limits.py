@@ -174,6 +174,9 @@ class _Explanation(Protocol):
     @property
     def groups(self) -> Mapping[str, str]: ...
 
+    @property
+    def predicted(self) -> Mapping[str, int]: ...
+
     def summary(self, confidence: float = ...) -> pd.DataFrame: ...
 
     def by_group(self, confidence: float = ...) -> pd.DataFrame: ...
@@ -213,7 +216,25 @@ def outcomes(
             whole = _records(effects[effects["concept"] == concept])
             outcome = _outcome(about, "share", limit.max_share, _share(whole), limit, units)
             found.append(_with_groups(outcome, alone.shares(whole, concept) if alone else []))
+    if reason := _mistaken(explained):
+        found = [_untold(one, reason, strict=limits[one.concept].strict) for one in found]
     return found
+
+
+def _mistaken(explained: _Explanation) -> str:
+    """Return that half of a class's images or more are predicted as another; empty for fewer."""
+    images = sum(explained.predicted.values())
+    otherwise = images - explained.predicted.get(explained.class_name, 0)
+    if not images or otherwise < images / 2:
+        return ""
+    return f"the network predicts {otherwise} of its {count(images, 'image')} as another class"
+
+
+def _untold(outcome: LimitOutcome, reason: str, *, strict: bool) -> LimitOutcome:
+    """Return an outcome that is not kept, as nothing is used of a class that is not recognised."""
+    if outcome.state != "kept":
+        return outcome
+    return replace(outcome, state="cannot tell", reason=reason, failed=strict)
 
 
 @dataclass(frozen=True)

@@ -38,10 +38,9 @@ OFTEN = 0.5
 """The share of images below which a mean over all may hide an effect in few."""
 NEARLY_ALL = 0.9
 """The share of images below which a sentence says in how many the concept was found."""
-_ONE_REGION = (
-    " In most images the region of either holds most of the other's: look at what was erased to "
-    "see which of the two it is."
-)
+_ONE_REGION = " Look at what was erased to see which of the two it is."
+_NAMED = 3
+"""The most classes that misclassified images are said to be taken for."""
 _ORDER: tuple[VerdictKind, ...] = ("used", "cannot be told", "not used", "not seen")
 
 
@@ -118,10 +117,11 @@ def misclassified(class_name: str, predicted: Mapping[str, int]) -> str:
     if not otherwise or otherwise < MISCLASSIFIED * images:
         return ""
     name, whole = repr(clear(class_name)), count(images, "image")
-    most = max(others, key=lambda other: others[other])
+    most = sorted(others, key=lambda other: -others[other])[:_NAMED]
+    each = ", ".join(f"{others[other]} as {clear(other)!r}" for other in most if others[other])
     return (
         f"The network predicts {otherwise} of the {whole} of {name} as another class "
-        f"({others[most]} as {clear(most)!r}). Unless you expect that, check the order of the "
+        f"({each}). Unless you expect that, check the order of the "
         "class names, the preprocessing (size, mean, std) and that the folder holds this class "
         "alone: the verdicts are about these images."
     )
@@ -230,7 +230,11 @@ def _verdict(row: dict[Any, Any], class_name: str, other: dict[Any, Any] | None 
         small = SMALL_LOGITS
     both, what = False, concept
     if other is not None and other.get("same_region") == row["concept"]:
-        both, what = True, f"what is taken for {concept} and for {clear(other['concept'])!r}"
+        both = True
+        what = (
+            f"the region taken for {concept}, which in most images is also taken for "
+            f"{clear(other['concept'])!r},"
+        )
     effect = f"Without {what} the score of {target} {change} {_over(row)}; {_elsewhere(row)}."
     more = (_ONE_REGION if both else _same_region(row, concept)) + _in_logits(row, target)
     used = abs(size) >= small and _beyond_chance(row)
@@ -380,7 +384,7 @@ def _change(row: dict[Any, Any]) -> str:
     size, low, high, unit = _numbers(row)
     ends = f"{low} to {high}{' %' if unit == '%' else ''}"
     if _is_zero(row):
-        return f"does not change ({size} {unit}{'' if low == high else f', {ends}'})"
+        return f"does not change ({size} {unit}{'' if low == high else f', {_signed(row)}'})"
     return f"{_verb(row)} by {size} {unit} ({ends})"
 
 
@@ -389,11 +393,20 @@ def _change_by_fill(row: dict[Any, Any]) -> str:
     size, low, high, unit = _numbers(row)
     ends = f"{low} to {high}{' %' if unit == '%' else ''}, depending on the fill"
     if _is_zero(row):
-        ends = "whatever the fill" if low == high else ends
+        ends = "whatever the fill" if low == high else f"{_signed(row)}, depending on the fill"
         return f"does not change ({size} {unit}, {ends})"
     if low == high:
         return f"{_verb(row)} by {size} {unit}, whatever the fill,"
     return f"{_verb(row)} by {size} {unit} ({ends})"
+
+
+def _signed(row: dict[Any, Any]) -> str:
+    """Return the ends of a change that is 0 as shown, with signs: a fall is below 0."""
+    _, low, high, unit = _numbers(row)
+    ends = sorted((1 if row["drop"] <= 0 else -1) * float(end) for end in (low, high))
+    form = ".0f" if unit == "%" else ".2f"
+    low, high = (f"{end:+z{form}}" if end else f"{0:{form}}" for end in ends)
+    return f"{low} to {high}{' %' if unit == '%' else ''}"
 
 
 def _verb(row: dict[Any, Any]) -> str:

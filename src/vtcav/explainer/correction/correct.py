@@ -125,7 +125,7 @@ def _doubts(cavs: CavBank, concepts: Sequence[str], layer: str, *, anyway: bool)
             raise CavError(
                 f"diagnostics say of {name!r} at layer {layer!r}: do not use. {meaning} What would "
                 "be taken out might be something else: give better examples or another layer, or "
-                "anyway=True takes it out all the same, which the report then says"
+                "anyway=True (--anyway) takes it out all the same, which the report then says"
             )
         yield Doubt(name, str(level), str(meaning))
 

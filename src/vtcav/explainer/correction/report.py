@@ -26,13 +26,14 @@ from vtcav.images.references import Skipped
 from vtcav.results.effect_tables import GROUP
 from vtcav.results.provenance import Provenance
 from vtcav.results.tables.shapes import json_text
-from vtcav.results.words import count, named_layers, value
+from vtcav.results.words import clear, count, listed, named_layers, value
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 _CLASSES = 3  # that a sentence names
+_LOST = 0.1  # of the accuracy, from where on it is said first
 _SIZES = ", for some classes and against others, mean size without the sign"
 NO_IMAGES = "No labelled images were given, so nothing was measured."
 
@@ -116,6 +117,23 @@ class CorrectionReport:
         where = "everywhere" if self.when == "always" else "where it is present"
         rounds = count(len(self.seen), "round")
         return f"{names} taken out at {named_layers([self.layer])}, {where}, in {rounds}"
+
+    @property
+    def loss(self) -> str:
+        """A sentence on accuracy that is lost; empty where less than a tenth is, beyond chance."""
+        table = self.accuracy
+        [whole] = table[(table["class_name"] == "") & (table["shown"] == ALL)].to_dict("records")
+        if not (whole["change"] <= -_LOST and whole["high"] < 0):
+            return ""
+        names = listed([repr(clear(name)) for name in self.concepts])
+        found = int(self._rows.drop_duplicates("image")["shows"].sum())
+        return (
+            f"Accuracy falls from {100 * whole['before']:.0f} to {100 * whole['after']:.0f} %: "
+            f"the network knew little else than {names}, or more than that was taken out. Do not "
+            f"use the corrected network before you know which: {names} "
+            f"{'was' if len(self.concepts) == 1 else 'were'} found in {found} of "
+            f"{count(int(whole['n']), 'image')}; are these the images that show it?"
+        )
 
     @property
     def images(self) -> pd.DataFrame:
@@ -339,6 +357,8 @@ class _Saved(Saved):
 
 
 def _sentences(report: CorrectionReport) -> Iterator[str]:
+    if not report.images.empty and (loss := report.loss):
+        yield loss
     for doubt in report.doubts:
         if doubt.level == "do not use":
             yield f"Diagnostics say of {doubt.concept!r}: do not use. {doubt.meaning}"

@@ -398,9 +398,9 @@ def _count_classes(output: Tensor, count: int, *, binary: bool) -> int:
         )
     if size == 1 and not binary:
         raise ModelError(
-            "the network gives a single score per image: pass binary=True "
-            "(class_names are then [negative, positive], positive where the logit is above 0), or "
-            'task="regression" for a predicted number'
+            "the network gives a single score per image: pass binary=True (--binary; in a study "
+            "binary: true; class_names are then [negative, positive], positive where the logit is "
+            'above 0), or task="regression" for a predicted number'
         )
     return size
 

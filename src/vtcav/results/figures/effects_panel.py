@@ -80,7 +80,8 @@ class EffectsPanel:
 
     def sure(self, concept: str) -> bool:
         """Whether regions elsewhere do not explain the change; also where none were tried."""
-        return not self._rows[concept].q_value > SIGNIFICANT
+        row = self._rows[concept]
+        return bool(row.present > 0) and not row.q_value > SIGNIFICANT
 
     def points(self, concept: str) -> NDArray[np.float64]:
         """Return the images' values within the axis; none where the concept is not seen."""
