@@ -285,7 +285,7 @@ def test_nothing_is_claimed_that_is_not_significant(study):
 def test_what_erasing_says_against_an_attribution_stands_beside_it(study, monkeypatch, kind, said):
     explained = _with_q(study.global_[0], 0.01)
     told = [Verdict(concept, kind, "As measured.", 0.5) for concept in explained.concepts]
-    monkeypatch.setattr("vtcav.report.classes.verdicts", lambda effects, name: told)
+    monkeypatch.setattr("vtcav.report.classes.class_verdicts", lambda explained, name: told)
     page = build_report(global_=[explained])
     text = _findings(Page(page).text)
     assert "counts for" in text

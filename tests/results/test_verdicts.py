@@ -3,6 +3,8 @@
 import pandas as pd
 import pytest
 
+from vtcav.results.effect_tables import TOGETHER
+from vtcav.results.reading import class_verdicts
 from vtcav.results.verdicts import image_sentences, in_turn, misclassified, verdicts
 
 NAN = float("nan")
@@ -322,3 +324,57 @@ def test_two_concepts_of_one_region_are_named_together():
         "the score of 'scratched' falls by 78 % (70 to 84 %) on average over 50 images; regions of "
         "the same size elsewhere: 3 %. Look at what was erased to see which of the two it is."
     )
+
+
+class Grouped:
+    """A class of three hospitals, with the effects of one concept in each."""
+
+    def __init__(self, whole, parts):
+        self.whole, self.parts, self.asked = whole, parts, []
+
+    def class_effects(self, confidence=0.95, *, by_group=False):
+        rows = self.parts if by_group else [self.whole]
+        self.asked += [confidence] * by_group
+        same = USED | {"layer": TOGETHER}
+        return pd.DataFrame([same | {"p_value": row["q_value"]} | row for row in rows])
+
+
+def test_a_group_that_uses_a_concept_is_named_where_all_together_do_not_tell():
+    """A mark that one of three hospitals has: the mean over hospitals may be 0."""
+    nothing = SMALL | {"q_value": 0.8, "n": 20, "groups": 0}
+    one = {"q_value": 0.001, "n": 20, "groups": 0, "group": "B"}
+    whole = {"q_value": 0.001, "groups": 3, "drop_low": -5.0, "drop_high": 9.0}
+    parts = [nothing | {"group": "A"}, one, nothing | {"group": "C"}]
+    explained = Grouped(whole, parts)
+    [found] = class_verdicts(explained, "animal")
+    assert found.kind == "used"
+    assert found.sentence.startswith(
+        "In the group 'B', without 'ruler' the score of 'animal' falls by 78 % "
+    )
+    assert "over 20 images" in found.sentence
+    assert found.sentence.endswith(" Over all groups it cannot be told.")
+    assert explained.asked == [pytest.approx(1 - 0.05 / 3)]
+    two = [one | {"group": "A", "share": 0.5, "drop": 2.5, "drop_low": 2.0, "drop_high": 3.0}, one]
+    [found] = class_verdicts(Grouped(whole, two), "animal")
+    assert found.sentence.startswith("In 2 of 2 groups, most in 'B', without 'ruler'")
+    hardly = SMALL | {"q_value": 0.001, "groups": 3}
+    [found] = class_verdicts(Grouped(hardly, parts), "animal")
+    assert found.sentence.endswith(" Over all groups it hardly counts.")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"n": 4},  # images
+        {"drop_low": -0.1},
+        {"q_value": 0.3, "p_value": 0.3},
+        {"area": 0.6},
+        {"present": 0.05},
+    ],
+)
+def test_a_group_that_does_not_tell_changes_no_verdict(other):
+    whole = {"q_value": 0.3, "groups": 3, "drop_low": -5.0, "drop_high": 9.0}
+    one = {"q_value": 0.001, "n": 20, "groups": 0, "group": "B"} | other
+    [found] = class_verdicts(Grouped(whole, [one]), "animal")
+    assert found.kind == "cannot be told"
+    assert "group 'B'" not in found.sentence

@@ -10,8 +10,8 @@ from vtcav.report.trust import Trust
 from vtcav.results.explanation import GlobalExplanation
 from vtcav.results.figures.data_uri import data_uri
 from vtcav.results.figures.overlay import outlined
-from vtcav.results.reading import read_first, reading_order
-from vtcav.results.verdicts import Verdict, in_turn, misclassified, verdicts
+from vtcav.results.reading import class_verdicts, read_first, reading_order
+from vtcav.results.verdicts import Verdict, in_turn, misclassified
 from vtcav.results.words import distinct_names, short_names
 
 _SIDE = 224
@@ -85,7 +85,7 @@ def class_part(number: int, name: str, explained: GlobalExplanation, trust: Trus
     first = (summary["layer"] == summary["concept"].map(dict(best))) & (len(explained.layers) > 1)
     summary = summary.assign(class_number=number, class_name=name, images=images, first=first)
     effects = explained.class_effects()
-    found = verdicts(effects, name)
+    found = class_verdicts(explained, name)
     predicted = {
         name if other == explained.class_name else other: n
         for other, n in explained.predicted.items()

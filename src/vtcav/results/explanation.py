@@ -26,13 +26,14 @@ from vtcav.files.schema import checked
 from vtcav.images.references import Skipped
 from vtcav.parameters import Between, check
 from vtcav.results import effect_tables
-from vtcav.results.effect_tables import TOGETHER, class_effects, effect_table, with_effects
+from vtcav.results.effect_tables import TOGETHER, effect_table, with_effects
 from vtcav.results.erased import ErasedPicture
 from vtcav.results.figures.trust import Judgements, Judging, judged
 from vtcav.results.local_explanation import LocalExplanation as LocalExplanation
 from vtcav.results.local_explanation import freeze
 from vtcav.results.notebook.explanations import global_html, global_text
 from vtcav.results.provenance import Provenance
+from vtcav.results.reading import class_verdicts
 from vtcav.results.rows import EffectRow, Row
 from vtcav.results.saved import SavedGlobal, numbered, read_best, read_columns, read_thumbnails
 from vtcav.results.tables import saved_rows
@@ -47,7 +48,7 @@ from vtcav.results.tables.class_summary import (
 from vtcav.results.tables.image_groups import ImageGroups, with_groups
 from vtcav.results.tables.image_rows import PAIR, HeldRows, ImageRows, Pair
 from vtcav.results.tables.shapes import EFFECT_NUMBERS, by_image, json_text, printable
-from vtcav.results.verdicts import Verdict, verdicts
+from vtcav.results.verdicts import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,7 +98,7 @@ class GlobalExplanation:
     best_layers: Mapping[str, str] = field(repr=False, default_factory=dict)
     groups: Mapping[str, str] = field(repr=False, default_factory=dict)
     # by confidence; the rows never change, and a save asks for them seven times
-    _class_effects: dict[float, pd.DataFrame] = field(repr=False, init=False, default_factory=dict)
+    _class_effects: dict[Any, pd.DataFrame] = field(repr=False, init=False, default_factory=dict)
     _summaries: dict[float, pd.DataFrame] = field(repr=False, init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -163,15 +164,16 @@ class GlobalExplanation:
         """
         check("confidence", confidence, Between(0, 1))
         pairs = pairs_of(self._effect_rows, effect_tables.NEEDED, self.groups)
-        if by_group:
-            return effect_tables.group_effects(pairs if self.groups else (), confidence)
-        if confidence not in self._class_effects:
-            self._class_effects[confidence] = class_effects(pairs, confidence)
-        return self._class_effects[confidence].copy()
+        if (key := (confidence, by_group)) not in self._class_effects:
+            table = effect_tables.group_effects if by_group else effect_tables.class_effects
+            self._class_effects[key] = table(
+                pairs if self.groups or not by_group else (), confidence
+            )
+        return self._class_effects[key].copy()
 
     def verdicts(self) -> list[Verdict]:
         """Return what erasing each concept says, in a sentence; what is used comes first."""
-        return verdicts(self.class_effects(), self.class_name)
+        return class_verdicts(self, self.class_name)
 
     @property
     def resampled(self) -> pd.DataFrame:

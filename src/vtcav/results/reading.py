@@ -1,12 +1,14 @@
-"""The order in which layers are read: the best of each concept first (`CavBank.best_layer`)."""
+"""How results are read: the order of layers (`CavBank.best_layer`), and what groups change."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
 
-from vtcav.results.effect_tables import GROUP, TOGETHER
+from vtcav.results.effect_tables import GROUP, TOGETHER, of_pictures
+from vtcav.results.verdicts import FEWEST, Verdict, verdicts
 from vtcav.results.words import (
     SIGNIFICANT,
     clear,
@@ -20,6 +22,11 @@ from vtcav.results.words import (
 if TYPE_CHECKING:
     import pandas as pd
 
+_OVER_ALL = {
+    "cannot be told": "Over all groups it cannot be told.",
+    "not used": "Over all groups it hardly counts.",
+    "not seen": "Over all groups it is too rare to tell.",
+}
 _NAMED = 4
 """The most concepts of a layer that a sentence names."""
 
@@ -74,6 +81,74 @@ def read_first(best: Mapping[str, str], layers: Sequence[str]) -> str:
         f"Read first: {'; '.join(parts)}. Of the layers that see the concept it is the one whose "
         "class scores at zero feature maps, where attributions begin, lie closest together."
     )
+
+
+class _ExplainedClass(Protocol):
+    """A class explained, as `vtcav.GlobalExplanation` is."""
+
+    def class_effects(self, confidence: float = ..., *, by_group: bool = ...) -> pd.DataFrame:
+        """Return the effects of erasing each concept."""
+
+
+def class_verdicts(explained: _ExplainedClass, name: str) -> list[Verdict]:
+    """Return what erasing each concept says of a class, of all images or of a group of them.
+
+    Args:
+        explained: The explanation of the class.
+        name: What the class is called.
+    """
+    effects = of_pictures(explained.class_effects())
+    found = verdicts(effects, name)
+    groups = effects["groups"].max() if len(effects) else 0
+    if not groups > 0:
+        return found
+    # Bonferroni: of many groups one is far from 0 by chance
+    alone = of_pictures(explained.class_effects(1 - 0.05 / groups, by_group=True))
+    return told_by_groups(found, alone, effects, name)
+
+
+def told_by_groups(
+    found: Sequence[Verdict], effects: pd.DataFrame, whole: pd.DataFrame, class_name: str
+) -> list[Verdict]:
+    """Return verdicts in which concepts that a single group of images tells about are used.
+
+    Of few groups, a mean over all may be 0, and a mark of one hospital hardly changes the mean over
+    twenty. So each group of at least five images is judged alone, too.
+
+    Args:
+        found: The verdicts on all images.
+        effects: The table of `GlobalExplanation.class_effects` by group, with intervals at a
+            confidence for all groups together; chance is corrected for their number here.
+        whole: That of all images, whose regions elsewhere count for the groups, too.
+        class_name: The class.
+    """
+    import pandas as pd
+
+    many = effects[effects["n"] >= FEWEST]
+    groups = many[GROUP].nunique()
+    chance = dict(zip(whole["concept"], whole["q_value"], strict=True))
+    judged = []
+    for verdict in found:
+        told = []
+        if verdict.kind != "used":
+            for row in many[many["concept"] == verdict.concept].to_dict("records"):
+                q_value = min(row["p_value"] * groups, chance[verdict.concept])
+                alone = verdicts(pd.DataFrame([row | {"q_value": q_value}]), class_name)[0]
+                if alone.kind == "used":
+                    told.append((clear(row[GROUP]), alone))
+        judged.append(_in_groups(told, verdict, groups) if told else verdict)
+    return sorted(judged, key=lambda verdict: verdict.rank)
+
+
+def _in_groups(told: list[tuple[str, Verdict]], verdict: Verdict, groups: int) -> Verdict:
+    """Return the verdict of a concept that is used in some groups."""
+    told.sort(key=lambda each: each[1].rank)
+    name, most = told[0]
+    where = f"In the group {name!r}"
+    if len(told) > 1:
+        where = f"In {len(told)} of {groups} groups, most in {name!r}"
+    sentence = f"{where}, w{most.sentence.removeprefix('W')} {_OVER_ALL[verdict.kind]}"
+    return replace(most, sentence=sentence)
 
 
 def group_sentences(tests: pd.DataFrame, means: pd.DataFrame, class_name: str) -> list[str]:
