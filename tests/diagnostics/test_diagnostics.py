@@ -245,7 +245,7 @@ def test_copies_and_leaks_are_counted():
     assert own["level"] == "do not use"
     assert "12 different pictures" in own["meaning"]
     assert one(found, "shared with negatives", "c")["value"] == pytest.approx(2 / 15)
-    assert "2 examples of 15" in one(found, "shared with negatives", "c")["meaning"]
+    assert "2 of 15 examples are among" in one(found, "shared with negatives", "c")["meaning"]
     assert one(found, "shared with concepts", "c")["value"] == pytest.approx(1 / 15)
     leak = one(found, "leakage", "c")
     assert leak["value"] == pytest.approx(2 / 20)

@@ -34,7 +34,7 @@ def negatives_check(concept: str, copies: Copies, examples: int, negatives: int)
         return _matched(concept, check, near, int(exact.sum()), float(shared[near].mean()))
     texts = (
         "No example is among the negatives",
-        f"{count(int(shared.sum()), 'example')} of {len(shared)} are among the negatives too, "
+        f"{_some(shared, 'examples', 'is', 'are')} among the negatives too, "
         "exactly or nearly: they count for the concept and against it",
     )
     return _finding(concept, check, copies, examples, shared, texts)
@@ -81,7 +81,7 @@ def copies_check(concept: str, copies: Copies, s: int, noun: str) -> Finding:
     again, n = copies.earlier[copies.rows(s)], len(copies.sets[s])
     texts = (
         f"All {n} {noun} are different pictures",
-        f"{int(again.sum())} of {n} {noun} are copies of others, exactly or nearly: there are "
+        f"{_some(again, noun, 'is a copy', 'are copies')} of others, exactly or nearly: there are "
         f"{count(n - int(again.sum()), 'different picture')}, and the numbers look more certain "
         "than they are",
     )
@@ -109,8 +109,8 @@ def concepts_check(concept: str, copies: Copies, examples: int, others: dict[str
     shared = found[most]
     texts = (
         "No example also belongs to another concept",
-        f"{count(int(shared.sum()), 'example')} of {len(shared)} are examples of {most!r} "
-        "too, exactly or nearly: the two directions share them",
+        f"{_some(shared, 'examples', 'belongs', 'belong')} to {most!r} too, exactly or nearly, as "
+        "those drawn into the same photographs do: the two directions share them",
     )
     return _finding(concept, "shared with concepts", copies, examples, shared, texts)
 
@@ -162,6 +162,12 @@ def _finding(
         text += f"; {percent(unseen)} of the pictures have too little detail to find near copies"
         level = LOOK if level == FINE and unseen >= LIMITS.copies.usable else level
     return _share(concept, check, value, level, text)
+
+
+def _some(found: NDArray[np.bool_], noun: str, one: str, several: str) -> str:
+    """Return how many of some images are something, with the verb for one or for several."""
+    n = int(found.sum())
+    return f"{n} of {len(found)} {noun} {one if n == 1 else several}"
 
 
 def _share(concept: str, check: str, value: float, level: str, text: str) -> Finding:
