@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from PIL import Image
 from pyarrow import parquet
@@ -21,7 +22,8 @@ from vtcav.errors import ExplanationError, ImageError
 from vtcav.explainer.runs.class_task import ClassTask
 from vtcav.explainer.runs.identity import bank_digest
 from vtcav.explainer.runs.image_table import compute_images, compute_parts
-from vtcav.explainer.runs.part import chunks_of
+from vtcav.explainer.runs.part import Part, chunks_of
+from vtcav.explainer.runs.part_files import PartRecord
 from vtcav.explainer.runs.run_folder import DamagedPartWarning, opened
 from vtcav.files.hashing import file_hash, json_hash
 from vtcav.images.facts import Fact, fact_of
@@ -467,3 +469,14 @@ def test_unknown_engines(explainer):
         explainer.explain_class("cat", IMAGES[:2], engine="spark")
     with pytest.raises(ExplanationError, match="ray_options go with engine='ray'"):
         explainer.explain_class("cat", IMAGES[:2], ray_options={"workers": 2})
+
+
+def test_sums_that_do_not_fit_each_other_are_a_damaged_part():
+    sums = {"a": np.ones(3), "b": np.ones(3)}
+    none = pa.table({})
+    part = Part(none, none, used=1, skipped=(), sums=sums, shape=(3, 4, 4), first="x", facts=())
+    record = PartRecord.of(part)
+    assert {len(values) for values in record.read_sums().values()} == {3}
+    for texts in ({**record.sums, "b": ""}, {"a": "", "b": ""}):
+        with pytest.raises(ValueError, match="its sums do not fit each other"):
+            record.model_copy(update={"sums": texts}).read_sums()

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vtcav.errors import ExtraError, ModelError
+from vtcav.errors import ExtraError, ImageError, ModelError
 from vtcav.models.base import Model
 from vtcav.models.classifier import Classifier
 from vtcav.models.inspection.layout import Layout
@@ -155,19 +155,26 @@ def _python(target: str, settings: LoadSettings) -> Model:
 
 
 def _classifier(source: Source, settings: LoadSettings) -> Model:
-    """Return the model of a network from a package."""
-    model = Classifier(
-        source.module,
-        settings.names,
-        settings.preprocess or source.preprocess,
-        binary=settings.binary,
-        device=_device(settings.device),
-        layouts=settings.layouts,
-        task=settings.task,
-        output=settings.output,
-        runtime=settings.runtime,
-        score=score_of(settings),
-    )
+    """Return the model of a network from a package.
+
+    Raises:
+        ModelError: When it cannot be explained, or its own preprocessing fails.
+    """
+    try:
+        model = Classifier(
+            source.module,
+            settings.names,
+            settings.preprocess or source.preprocess,
+            binary=settings.binary,
+            device=_device(settings.device),
+            layouts=settings.layouts,
+            task=settings.task,
+            output=settings.output,
+            runtime=settings.runtime,
+            score=score_of(settings),
+        )
+    except ImageError as error:  # of the picture that the preprocessing is tried with
+        raise ModelError(f"{settings.name!r}: {error}") from error
     known = source.class_names or ()
     # another number of classes has other names
     same = len(known) == len(model.class_names) and not model.binary

@@ -401,6 +401,11 @@ class LocalExplanation:
             rows = read_attributions(folder, "local_attributions", Row._fields, names)
             classes = list(dict.fromkeys(rows["class_index"]))
             check_order(rows, "local_attributions", **names, class_index=classes)
+            effects = read_effects(folder, "local_effects", names)
+            filled = of_pictures(effects)
+            if len(filled) or stored.get("regions", NO_REGIONS).size:
+                own = {"concept": data.concepts, "class_index": classes}
+                check_order(filled, "local_effects", **own)
             picture = read_picture(stored, "picture", volume=True)
             sides = [-1] * (picture.ndim - 1)
             return cls(
@@ -414,7 +419,7 @@ class LocalExplanation:
                 _rows=rows,
                 _predictions=read_predictions(folder, "local_predictions"),
                 _maps={layer: read_map(stored, f"map/{layer}", K, *sides) for layer in data.layers},
-                _effects=read_effects(folder, "local_effects", names),
+                _effects=effects,
                 best_layers=read_best(data.best_layers, data.layers, data.concepts),
                 affine=read_affine(data.affine),
                 **read_erased(stored, data.concepts),

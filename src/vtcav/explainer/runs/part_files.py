@@ -72,13 +72,28 @@ class PartRecord(Saved):
         known = {name: getattr(self, name) for name in names}
         return known | {"skipped": [asdict(skip) for skip in self.skipped]}
 
+    def read_sums(self) -> dict[str, NDArray[np.float64]]:
+        """Return the sums of each layer.
+
+        Raises:
+            ValueError: When they are not finite, or not one for each resampled CAV.
+        """
+        sums = {layer: _decoded(text) for layer, text in self.sums.items()}
+        if len({len(values) for values in sums.values()}) > 1 or not all(map(len, sums.values())):
+            raise ValueError("its sums do not fit each other")
+        return sums
+
     def part(self, tables: Mapping[str, pa.Table]) -> Part:
-        """Return the part with its tables."""
+        """Return the part with its tables.
+
+        Raises:
+            ValueError: As for `read_sums`.
+        """
         return Part(
             **tables,
             used=self.used,
             skipped=self.skipped,
-            sums={layer: _decoded(text) for layer, text in self.sums.items()},
+            sums=self.read_sums(),
             shape=self.shape,
             first=self.first,
             facts=tuple(Fact(*fact) for fact in self.facts),
@@ -163,6 +178,7 @@ class PartFiles:
                 raise ValueError(f"its {name} are damaged")
             self._check_columns(name, parquet.read_schema(file))
         _check_rows(self.tables(number)["rows"], [record.used])
+        record.read_sums()
         return record
 
     def load(self, number: int) -> Part:
@@ -264,6 +280,8 @@ class PartFiles:
         table = self.group_tables(group, found.hashes)["rows"]
         if list(found.lengths["rows"]) != _check_rows(table, used):
             raise ValueError("its parts have other lengths")
+        for part in found.parts.values():
+            part.read_sums()
         return found
 
     def load_group(self, group: int) -> Iterator[tuple[int, Part]]:
