@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from tests.helpers.small import CLASSES, concepts, negatives, pictures, small_ex
 from vtcav.errors import ExplanationError, ImageError
 from vtcav.explainer.runs.class_task import ClassTask
 from vtcav.explainer.runs.identity import bank_digest
-from vtcav.explainer.runs.image_table import compute_images, compute_parts
+from vtcav.explainer.runs.image_table import ImageTable, compute_images, compute_parts
 from vtcav.explainer.runs.part import Part, chunks_of
 from vtcav.explainer.runs.part_files import PartRecord
 from vtcav.explainer.runs.run_folder import DamagedPartWarning, opened
@@ -477,6 +478,10 @@ def test_sums_that_do_not_fit_each_other_are_a_damaged_part():
     part = Part(none, none, used=1, skipped=(), sums=sums, shape=(3, 4, 4), first="x", facts=())
     record = PartRecord.of(part)
     assert {len(values) for values in record.read_sums().values()} == {3}
-    for texts in ({**record.sums, "b": ""}, {"a": "", "b": ""}):
-        with pytest.raises(ValueError, match="its sums do not fit each other"):
-            record.model_copy(update={"sums": texts}).read_sums()
+    with pytest.raises(ValueError, match="its sums do not fit each other"):
+        record.model_copy(update={"sums": {**record.sums, "b": ""}}).read_sums()
+    table = ImageTable(strict=False)
+    table.add(0, part)
+    other = replace(part, sums={"a": np.ones(2), "b": np.ones(2)})
+    with pytest.raises(ExplanationError, match="of layer 'a' one has sums of 2 resampled CAVs"):
+        table.add(1, other)

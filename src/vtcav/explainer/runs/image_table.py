@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtcav.errors import ImageError
+from vtcav.errors import ExplanationError, ImageError
 from vtcav.explainer.runs.gathered_rows import GatheredRows
 from vtcav.explainer.runs.identity import identity
 from vtcav.explainer.runs.part import EFFECTS, Chunk, Part, Task, chunks_of, table_of
@@ -79,7 +79,14 @@ class ImageTable:
         self._rows.add(part.rows)
         self._effects.add(part.effects)
         for layer, values in part.sums.items():
-            self.sums[layer] = self.sums.get(layer, 0.0) + values
+            known = self.sums.get(layer, np.zeros(len(values)))
+            if len(known) != len(values):
+                raise ExplanationError(
+                    f"the parts of this run do not fit each other: of layer {layer!r} one has sums "
+                    f"of {len(values)} resampled CAVs, the others of {len(known)}; choose another "
+                    "folder for the run"
+                )
+            self.sums[layer] = known + values
 
     def rows(self) -> ImageRows:
         """Return the rows of all parts, with q-values over all of them where they have p-values."""
