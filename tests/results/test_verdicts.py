@@ -370,6 +370,7 @@ def test_a_group_that_uses_a_concept_is_named_where_all_together_do_not_tell():
         {"q_value": 0.3, "p_value": 0.3},
         {"area": 0.6},
         {"present": 0.05},
+        {"placebo_mean": 3.6},  # which regions elsewhere do in this group
     ],
 )
 def test_a_group_that_does_not_tell_changes_no_verdict(other):

@@ -172,7 +172,7 @@ class GlobalExplanation:
         return self._class_effects[key].copy()
 
     def verdicts(self) -> list[Verdict]:
-        """Return what erasing each concept says, in a sentence; what is used comes first."""
+        """Return what erasing each concept says, of all images or of a group; used ones first."""
         return class_verdicts(self, self.class_name)
 
     @property

@@ -113,7 +113,8 @@ def told_by_groups(
     """Return verdicts in which concepts that a single group of images tells about are used.
 
     Of few groups, a mean over all may be 0, and a mark of one hospital hardly changes the mean over
-    twenty. So each group of at least five images is judged alone, too.
+    twenty. So each group of at least five images is judged alone, too: its interval must also leave
+    out what regions elsewhere do in this group.
 
     Args:
         found: The verdicts on all images.
@@ -134,10 +135,16 @@ def told_by_groups(
             for row in many[many["concept"] == verdict.concept].to_dict("records"):
                 q_value = min(row["p_value"] * groups, chance[verdict.concept])
                 alone = verdicts(pd.DataFrame([row | {"q_value": q_value}]), class_name)[0]
-                if alone.kind == "used":
+                if alone.kind == "used" and _beyond_elsewhere(row):
                     told.append((clear(row[GROUP]), alone))
         judged.append(_in_groups(told, verdict, groups) if told else verdict)
     return sorted(judged, key=lambda verdict: verdict.rank)
+
+
+def _beyond_elsewhere(row: Mapping[Any, Any]) -> bool:
+    """Whether the interval of an effect leaves out the mean of regions of the same size."""
+    low, high = (row[end] - row["placebo_mean"] for end in ("drop_low", "drop_high"))
+    return bool(low * high > 0)
 
 
 def _in_groups(told: list[tuple[str, Verdict]], verdict: Verdict, groups: int) -> Verdict:

@@ -80,7 +80,7 @@ class LocalColumn:
         corner = MARGIN, MARGIN + 0.3
         self.overlay.show_picture(page.axes(*corner, *self.picture, "picture"))
         left = MARGIN + self.picture[0] + 0.2
-        draw_scale(page, (left, corner[1]), page.width - MARGIN - left, "concept map M")
+        draw_scale(page, (left, corner[1]), page.width - MARGIN - left, content.map_name)
         below = corner[1] + self.picture[1] + 0.1
         draw_predictions(page, (MARGIN, below), _INNER, content)
         self._draw_heads(page)
