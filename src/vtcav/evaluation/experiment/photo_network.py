@@ -33,7 +33,7 @@ from vtcav.evaluation.experiment.network import (
 )
 from vtcav.evaluation.experiment.photographs import Photographs
 from vtcav.evaluation.experiment.scenes import scene_seed
-from vtcav.evaluation.experiment.tags import put_tags
+from vtcav.evaluation.experiment.tags import PutCue, put_tags
 from vtcav.images.preprocess import Preprocess
 from vtcav.models.base import Model
 from vtcav.models.classifier import Classifier
@@ -180,6 +180,7 @@ class Samples:
         frozen: The given network, or None.
         preprocess: From a picture to the network's input.
         agreement: The share of samples whose photograph is of their class.
+        put: Puts the cue on pictures.
     """
 
     STEPS: ClassVar[int] = 8
@@ -194,6 +195,7 @@ class Samples:
         frozen: Frozen | None,
         preprocess: Preprocess,
         agreement: float,
+        put: PutCue = put_tags,
     ) -> None:
         classes, labels = len(photographs.classes), photographs.labels[learn]
         if frozen is not None:
@@ -214,7 +216,7 @@ class Samples:
             self.chosen[shown == t] = rng.permutation(np.resize(own, int((shown == t).sum())))
         self.mirrored = rng.random(count) < 0.5
         self.pictures, self.classes, self.seed = photographs.pictures[learn], classes, seed
-        self.frozen, self.preprocess = frozen, preprocess
+        self.frozen, self.preprocess, self.put = frozen, preprocess, put
         self._features: list[Tensor] | None = None
 
     def letters(self, agreement: float) -> NDArray[np.intp]:
@@ -228,7 +230,7 @@ class Samples:
         """Return the samples' pictures with tags."""
         pictures = self.pictures[self.chosen]
         pictures[self.mirrored] = pictures[self.mirrored][:, :, ::-1]
-        return put_tags(pictures, letters, seed)[0]
+        return self.put(pictures, letters, seed)[0]
 
     def features(self, agreement: float, advance: Callable[[], None]) -> Tensor:
         """Return the frozen features of the samples [count, C, h, w]; computed once for all q."""

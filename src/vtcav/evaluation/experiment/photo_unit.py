@@ -32,7 +32,7 @@ from vtcav.evaluation.experiment.photo_network import (
     train_photo_network,
 )
 from vtcav.evaluation.experiment.photographs import Photographs
-from vtcav.evaluation.experiment.tags import ABSENT, GLYPHS, put_tags
+from vtcav.evaluation.experiment.tags import ABSENT, GLYPHS, PutCue, put_tags
 from vtcav.evaluation.experiment.trial import Trial
 from vtcav.evaluation.experiment.unit import Experiment, ExperimentSettings
 from vtcav.images.preprocess import Preprocess
@@ -72,6 +72,7 @@ class PhotoExperiment(Experiment):
         frozen: A given network up to a layer; None trains networks from scratch.
         preprocess: The preprocessing that cropped the photographs.
         settings: Everything else that the numbers depend on.
+        put: Puts the cue of a class on its photographs.
     """
 
     settings: PhotoSettings
@@ -82,9 +83,10 @@ class PhotoExperiment(Experiment):
         frozen: Frozen | None,
         preprocess: Preprocess,
         settings: PhotoSettings,
+        put: PutCue = put_tags,
     ) -> None:
         super().__init__(settings, LAYERS if frozen is None else ("stem", *BLOCKS))
-        self.photographs, self.frozen = photographs, frozen
+        self.photographs, self.frozen, self.put = photographs, frozen, put
         # the photographs are cropped to the right size already
         self.preprocess = replace(preprocess, resize="stretch", crop_pct=1.0, window=None)
         self._names = tuple(f"tag {x}" for x, _ in zip(GLYPHS, photographs.classes, strict=False))
@@ -127,8 +129,8 @@ class PhotoExperiment(Experiment):
             positions = np.concatenate(few)
         plain, labels = self.photographs.pictures[positions], self.photographs.labels[positions]
         others = (labels + 1) % len(classes)
-        tagged, masks = put_tags(plain, labels, _tag_seed(seed, _TEST))
-        against, _ = put_tags(plain, others, _tag_seed(seed, _TEST))
+        tagged, masks = self.put(plain, labels, _tag_seed(seed, _TEST))
+        against, _ = self.put(plain, others, _tag_seed(seed, _TEST))
         versions = {"whole": tagged, f"without_{CUE}": plain, "against": against}
         x = self.input(tagged)
         return Trial(classes, labels, versions, x, {CUE: masks}, {CUE: self._names}, others)
@@ -153,11 +155,11 @@ class PhotoExperiment(Experiment):
             half = np.arange(count) % 2 == 0
             on = np.where(half, _drawn(own, count, rng), _drawn(others, count, rng))
             letters, its_seed = np.full(count, t), _tag_seed(seed, _EXAMPLES, t)
-            examples[name], _ = put_tags(self.photographs.pictures[on], letters, its_seed)
+            examples[name], _ = self.put(self.photographs.pictures[on], letters, its_seed)
             rest = np.delete(np.arange(K), t)
             letters = np.where(half, ABSENT, rng.permutation(np.resize(rest, count)))
             on, its_seed = _drawn(own, count, rng), _tag_seed(seed, _NEGATIVES, t)
-            negatives[name], _ = put_tags(self.photographs.pictures[on], letters, its_seed)
+            negatives[name], _ = self.put(self.photographs.pictures[on], letters, its_seed)
         return ConceptSets(examples, negatives)
 
     def input(self, pictures: NDArray[np.uint8]) -> torch.Tensor:
@@ -211,6 +213,7 @@ class PhotoExperiment(Experiment):
                 self.frozen,
                 self.preprocess,
                 self.settings.photo_agreement,
+                self.put,
             )
         return self._samples
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.random import Generator
@@ -25,6 +26,12 @@ GLYPHS = {
     "A": ("..#..", ".#.#.", "#...#", "#####", "#...#"),
 }
 """Letters of 5 x 5 cells; a tag's letter is a position among them."""
+
+PutCue: TypeAlias = Callable[
+    [NDArray[np.uint8], NDArray[np.intp], int], tuple[NDArray[np.uint8], NDArray[np.bool_]]
+]
+"""From pictures [N, H, W, 3], the cue of each [N] (-1: none) and a seed to the pictures with their
+cues and the masks of these [N, H, W], as `put_tags` does."""
 
 _SHARE = TAG / 64  # of a picture's shorter side
 
