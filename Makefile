@@ -11,20 +11,21 @@ export OMP_WAIT_POLICY := passive
 TRIES ?= 10000
 SEED ?= 0
 
-.PHONY: demo test lint types unit fuzz test-floor supply coverage bench docs pictures build clean help
+.PHONY: demo test lint types unit fuzz test-floor test-newest supply coverage bench docs pictures build clean help
 
 help:
-	@echo "make demo      explain photographs with a real network; ends with the path of a page"
-	@echo "make test      lint, types and tests (make lint | types | unit)"
-	@echo "make fuzz      ten thousand tries of every kind of file and request (TRIES=, SEED=)"
+	@echo "make demo        explain photographs with a real network; ends with the path of a page"
+	@echo "make test        lint, types and tests (make lint | types | unit)"
+	@echo "make fuzz        ten thousand tries of every kind of file and request (TRIES=, SEED=)"
 	@echo "make test-floor  tests with the lowest versions that pyproject.toml allows"
-	@echo "make supply    what the extras bring, licences, a bill of materials"
-	@echo "make coverage  tests with line and branch coverage of src"
-	@echo "make bench     time, memory and evaluations; writes benchmarks/results.json and docs/performance.md"
-	@echo "make docs      the documentation site; ends with the path of its first page"
-	@echo "make pictures  the README's pictures, drawn anew"
-	@echo "make build     wheel and sdist in dist/, the wheel tried in an empty environment"
-	@echo "make clean     remove what these made"
+	@echo "make test-newest tests with the newest versions of everything"
+	@echo "make supply      what the extras bring, licences, a bill of materials"
+	@echo "make coverage    tests with line and branch coverage of src"
+	@echo "make bench       time, memory and evaluations; writes benchmarks/results.json and docs/performance.md"
+	@echo "make docs        the documentation site; ends with the path of its first page"
+	@echo "make pictures    the README's pictures, drawn anew"
+	@echo "make build       wheel and sdist in dist/, the wheel tried in an empty environment"
+	@echo "make clean       remove what these made"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -61,20 +62,20 @@ unit: $(VENV)/dev.stamp
 fuzz: $(VENV)/dev.stamp
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --tries $(TRIES) --seed $(SEED) --output build/fuzz.json
 
-# The lowest versions that the metadata allow, in a virtual environment of their own. Old versions
-# warn of newer ones that they depend on, so warnings are no errors here. Where the index of PyTorch's
-# CPU builds does not answer, the builds of the package index are taken: gigabytes of CUDA libraries.
-FLOOR := build/floor
-FLOOR_INDEX ?= https://download.pytorch.org/whl/cpu
-FLOOR_PIP := $(FLOOR)/bin/python -m pip $(QUIET)
-test-floor:
-	$(PYTHON) -m venv $(FLOOR)
-	$(PYTHON) tests/floors.py $(FLOOR) $(FLOOR_INDEX)
-	$(FLOOR_PIP) --requirement $(FLOOR)/torch.txt
-	$(FLOOR_PIP) --requirement $(FLOOR)/packages.txt pytest pytest-xdist hypothesis httpx
-	$(FLOOR_PIP) --no-deps --requirement $(FLOOR)/networks.txt
-	$(FLOOR_PIP) --no-deps --editable .
-	OMP_NUM_THREADS=1 $(FLOOR)/bin/python -m pytest tests --ignore tests/docs -m "not browser" \
+# The lowest versions that the metadata allow, or the newest that there are, in a virtual environment
+# of their own. Old versions warn of newer ones that they depend on, and new ones of what is to go,
+# so warnings are no errors here. Where the index of PyTorch's CPU builds does not answer, the builds
+# of the package index are taken: gigabytes of CUDA libraries.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+test-floor test-newest: test-%:
+	$(PYTHON) -m venv build/$*
+	$(PYTHON) tests/versions.py $* build/$* $(TORCH_INDEX)
+	build/$*/bin/python -m pip $(QUIET) --requirement build/$*/torch.txt
+	build/$*/bin/python -m pip $(QUIET) --requirement build/$*/packages.txt \
+		pytest pytest-xdist hypothesis httpx
+	build/$*/bin/python -m pip $(QUIET) --no-deps --requirement build/$*/networks.txt
+	build/$*/bin/python -m pip $(QUIET) --no-deps --editable .
+	OMP_NUM_THREADS=1 build/$*/bin/python -m pytest tests --ignore tests/docs -m "not browser" \
 		-o filterwarnings=default --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # what the extras bring, the licences, and a bill of materials

@@ -27,6 +27,9 @@ SUMMARY = {
 EFFECTS = {
     "layer": "layers together",
     "concept": "tag",
+    "drop_low": 2.2,
+    "drop_high": 2.8,
+    "placebo_mean": 0.2,
     "share": 0.5,
     "share_low": 0.45,
     "share_high": 0.55,
@@ -169,6 +172,9 @@ def test_the_more_groups_the_surer_each_has_to_be():
     parts["B"]["p_value"] = NAN  # none of its images was compared with regions elsewhere
     assert outcome(limit, erased=FEW | {"p_value": 0.06}, parts=parts).state == "cannot tell"
     assert outcome(limit, erased=FEW | {"p_value": 0.04}, parts=parts).state == "broken"
+    parts["B"]["p_value"] = 0.012
+    parts["B"]["placebo_mean"] = 2.3  # regions elsewhere do as much in it
+    assert outcome(limit, erased=FEW | {"p_value": 0.04}, parts=parts).state == "cannot tell"
     parts["B"]["p_value"] = 0.009
     assert outcome(limit, erased=FEW | {"p_value": 0.06}, parts=parts).state == "broken"
 

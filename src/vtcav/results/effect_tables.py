@@ -206,6 +206,20 @@ def _row(
     }
 
 
+def beyond_elsewhere(row: Mapping[Any, Any]) -> bool:
+    """Tell whether the interval of an effect leaves out what regions of the same size do.
+
+    Args:
+        row: Has drop_low, drop_high and placebo_mean.
+
+    Example:
+        >>> beyond_elsewhere({"drop_low": 1.0, "drop_high": 2.0, "placebo_mean": 0.4})
+        True
+    """
+    low, high = (row[end] - row["placebo_mean"] for end in ("drop_low", "drop_high"))
+    return bool(low * high > 0)
+
+
 def _filled(rows: pd.DataFrame | None) -> pd.DataFrame:
     """Return the rows of images whose regions are filled in all ways."""
     if rows is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 
 from vtcav.method.erasure.joined_map import SEEN
 from vtcav.parameters import Constraint, Flag, Settings, Text, parameter
-from vtcav.results.effect_tables import GROUP, of_pictures
+from vtcav.results.effect_tables import GROUP, beyond_elsewhere, of_pictures
 from vtcav.results.verdicts import FEWEST, RARE
 from vtcav.results.words import SIGNIFICANT, clear, count, named_layers, value
 
@@ -310,14 +310,15 @@ class _Groups:
         """Return the share of the score that erasing a concept changes in each group.
 
         Args:
-            whole: The row of the effect in all images, whose placebos are shared out among them:
-                to those of a group alone fall few.
+            whole: The row of the effect in all images, whose chance counts for a group that has
+                none of its own, or goes beyond regions elsewhere in it: few of them are its own.
             concept: The concept.
         """
-        together = [row["p_value"] for row in whole]
         found = []
         for row in _records(self.effects[self.effects["concept"] == concept]):
-            known = _span(row["p_value"] * self.many, *together)
+            p_value = row["p_value"] * self.many
+            borrowed = math.isnan(p_value) or beyond_elsewhere(row)
+            known = _span(p_value, *(each["p_value"] for each in whole if borrowed))
             row["p_value"] = min(known, default=math.nan)
             found.append(_of_group(_share([row]), row))
         return found

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vtcav.results.effect_tables import GROUP, TOGETHER, of_pictures
+from vtcav.results.effect_tables import GROUP, TOGETHER, beyond_elsewhere, of_pictures
 from vtcav.results.verdicts import FEWEST, Verdict, verdicts
 from vtcav.results.words import (
     SIGNIFICANT,
@@ -135,16 +135,10 @@ def told_by_groups(
             for row in many[many["concept"] == verdict.concept].to_dict("records"):
                 q_value = min(row["p_value"] * groups, chance[verdict.concept])
                 alone = verdicts(pd.DataFrame([row | {"q_value": q_value}]), class_name)[0]
-                if alone.kind == "used" and _beyond_elsewhere(row):
+                if alone.kind == "used" and beyond_elsewhere(row):
                     told.append((clear(row[GROUP]), alone))
         judged.append(_in_groups(told, verdict, groups) if told else verdict)
     return sorted(judged, key=lambda verdict: verdict.rank)
-
-
-def _beyond_elsewhere(row: Mapping[Any, Any]) -> bool:
-    """Whether the interval of an effect leaves out the mean of regions of the same size."""
-    low, high = (row[end] - row["placebo_mean"] for end in ("drop_low", "drop_high"))
-    return bool(low * high > 0)
 
 
 def _in_groups(told: list[tuple[str, Verdict]], verdict: Verdict, groups: int) -> Verdict:
