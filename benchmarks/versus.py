@@ -6,13 +6,13 @@ and three a side: whatever is significant there is a false alarm. Trainings with
 with those of q = 1: the erasure of each class's own tag must be named, with the right sign. Each
 class is explained once per network, with the paper's attribution at three blocks and erasure.
 
-    python benchmarks/versus.py WEIGHTS 121 122 123 124 125 126 [--images 16] [--margin 0.15]
+    python benchmarks/versus.py WEIGHTS 121 122 123 124 125 126 [--images 16] [--margin 0.15 0.2]
 """
 
 import argparse
 import json
 import warnings
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
 import pandas as pd
@@ -89,7 +89,7 @@ def main():
     parser.add_argument("weights", type=Path, help="a folder for the trained networks")
     parser.add_argument("seeds", type=int, nargs="+")
     parser.add_argument("--images", type=int, default=16, help="of each class; default 16")
-    parser.add_argument("--margin", type=float, default=0.15, help="default 0.15")
+    parser.add_argument("--margin", type=float, nargs="+", default=[0.15], help="default 0.15")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
     options.weights.mkdir(parents=True, exist_ok=True)
@@ -104,19 +104,17 @@ def main():
         for seed in options.seeds:
             networks[q].append(Explained(experiment, seed, q, options, images))
             print(f"seed {seed}, q = {q:g}: explained", flush=True)
-    given = images, options.margin
     found = {
         "machine": machine(),
         "seeds": options.seeds,
         "images": options.images,
-        "margin": options.margin,
         "layers": LAYERS,
     }
-    for size in (1, 3):
+    for size, margin in product((1, 3), options.margin):
         groups = [list(combinations(networks[q], size)) for q in (0.0, 1.0)]
-        found[f"{size} a side"] = {
-            "one recipe": false_alarms(networks[1.0], size, *given),
-            "q = 0 against q = 1": named(*groups, tags, *given),
+        found[f"{size} a side, margin {margin:g}"] = {
+            "one recipe": false_alarms(networks[1.0], size, images, margin),
+            "q = 0 against q = 1": named(*groups, tags, images, margin),
         }
     print(json.dumps(found, indent=1))
     options.output.write_text(json.dumps(found, indent=1) + "\n")
