@@ -23,6 +23,7 @@ import errno
 import inspect
 import os
 import warnings
+from collections.abc import Sized
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -31,6 +32,7 @@ SUBJECT: ContextVar[str] = ContextVar("SUBJECT", default="")
 
 # Frames that a warning passes over on its way to the user's code.
 _INNER = (f"{Path(__file__).parent}{os.sep}", contextlib.__file__)
+_BRIEF = 160  # letters
 
 
 class VtcavError(Exception):
@@ -75,6 +77,24 @@ class PathError(VtcavError):
 
 class SystemLimitError(VtcavError):
     """The system lets the process open no more files, which is the fault of no image."""
+
+
+def brief(value: object) -> str:
+    """Return a value for a message: as Python writes it, or what it is where that is long.
+
+    Example:
+        >>> brief("zebra"), brief(bytearray(500))
+        ("'zebra'", 'bytearray of length 500')
+    """
+    text = repr(value)
+    if len(text) <= _BRIEF and "\n" not in text:
+        return text
+    if isinstance(value, str):
+        return f"{text[:_BRIEF]}..."
+    kind = type(value).__name__
+    if (shape := getattr(value, "shape", None)) is not None:
+        return f"{kind} of shape {tuple(shape)}"
+    return f"{kind} of length {len(value)}" if isinstance(value, Sized) else kind
 
 
 def check_system(error: BaseException) -> None:

@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-from vtcav.errors import ExplanationError, VtcavError
+from vtcav.errors import ExplanationError, VtcavError, brief
+
+_MOST = 2**63 - 1  # what 64 bits hold
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Whole(Constraint):
                 return value
             if isinstance(value, bool) or operator.index(value) < least:
                 raise ValueError
+            if operator.index(value) > _MOST:
+                raise ExplanationError(f"expected numbers of at most {_MOST}, got {brief(value)}")
             return operator.index(value)  # a plain int, which JSON takes
 
         expected = " or ".join([*map(repr, words), f"a whole number of at least {least}"])
@@ -162,7 +166,7 @@ def check(
     try:
         return constraint.accept(value)
     except (ValueError, TypeError):
-        expected = f"expected {name} to be {constraint.expected}, got {value!r}"
+        expected = f"expected {name} to be {constraint.expected}, got {brief(value)}"
         raise error(expected + (f"; None takes {none}" if none else "")) from None
 
 

@@ -421,7 +421,7 @@ def test_a_bank_without_evidence_is_refused():
     bank = good_bank()
     with pytest.raises(CavError, match=r"has no sets of the images .* fit again"):
         diagnose(replace(bank, sets=()))
-    with pytest.raises(CavError, match="at least 20 resamples, got 3"):
+    with pytest.raises(CavError, match="resamples to be a whole number of at least 20, got 3"):
         diagnose(bank, resamples=3)
     with pytest.raises(CavError, match="no activations at layer 'a'"):
         diagnose(bank, other_negatives=made_set("o", {"b": cloud(5)}))

@@ -466,7 +466,7 @@ def test_memory_does_not_grow_with_the_number_of_images():
 
 
 def test_unknown_engines(explainer):
-    with pytest.raises(ExplanationError, match="unknown engine 'spark': expected 'local' or 'ray'"):
+    with pytest.raises(ExplanationError, match="engine to be 'local' or 'ray', got 'spark'"):
         explainer.explain_class("cat", IMAGES[:2], engine="spark")
     with pytest.raises(ExplanationError, match="ray_options go with engine='ray'"):
         explainer.explain_class("cat", IMAGES[:2], ray_options={"workers": 2})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from vtcav.errors import DatasetError, VtcavError
+from vtcav.files.paths import given_path
 from vtcav.images.listing import draw
 from vtcav.images.references import ImageRef
 from vtcav.parameters import did_you_mean
@@ -159,7 +160,7 @@ class ConceptImages(Mapping[str, tuple[ImageRef, ...]]):
         """
         from vtcav.datasets.folder_tree import write_tree
 
-        return write_tree(self, Path(folder))
+        return write_tree(self, given_path("folder", folder))
 
 
 def group(

@@ -40,6 +40,7 @@ from vtcav.diagnostics.stability_checks import CurvePoint, stability_checks, sta
 from vtcav.diagnostics.zero_map_checks import zero_map_checks
 from vtcav.errors import CavError
 from vtcav.files.hashing import text_hash
+from vtcav.parameters import Whole, check
 from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.bank.layer_cavs import LayerCavs
 from vtcav.results.image_set import ImageSetRecord
@@ -111,8 +112,7 @@ def _check(bank: CavBank, other: ImageSetRecord | None, resamples: int) -> None:
             "the bank has no sets of the images that its CAVs were learned from: expected what "
             "VisualTCAV.fit makes, got CAVs alone; fit again, and save the new bank"
         )
-    if resamples < 20:
-        raise CavError(f"expected at least 20 resamples, got {resamples}; 100 is usual")
+    check("resamples", resamples, Whole(20), error=CavError)
     missing = [layer for layer in bank.layers if other is not None and layer not in other.gap]
     if missing:
         raise CavError(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vtcav.diagnostics.display import level_counts, summary_html
 from vtcav.diagnostics.levels import BAD, CHECKS, FINE, LEVELS, LOOK, NOT_APPLICABLE
-from vtcav.errors import ExplanationError
+from vtcav.errors import ExplanationError, brief
 from vtcav.files.manifest import (
     FORMAT,
     load_manifest,
@@ -222,9 +222,11 @@ class Diagnostics:
         return place.copy()
 
     def _index(self, what: str, name: str, names: Sequence[str]) -> int:
-        if name not in names:
+        if not isinstance(name, str) or name not in names:
             known = ", ".join(map(repr, names))
-            raise ExplanationError(f"these diagnostics have no {what} {name!r}; they have {known}")
+            raise ExplanationError(
+                f"these diagnostics have no {what} {brief(name)}; they have {known}"
+            )
         return names.index(name)
 
     def plot(self) -> Figure:

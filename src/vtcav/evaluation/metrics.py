@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vtcav.errors import ExplanationError
+from vtcav.errors import ExplanationError, brief
 
 METRICS = ("pointing_game", "energy_inside", "soft_iou", "balanced_mse", "cell_auc")
 """The names of the metrics, in the order of tables."""
@@ -301,11 +301,11 @@ def at_resolution(
     values = _cells(mask, "mask")
     sides = tuple(shape)
     if len(sides) != 2 or any(int(side) != side or side < 1 for side in sides):
-        raise ExplanationError(f"expected the (height, width) of a map, got {shape!r}")
+        raise ExplanationError(f"expected the (height, width) of a map, got {brief(shape)}")
     left, top, right, bottom = box
     if not (left < right and top < bottom):
         raise ExplanationError(
-            f"expected a box of left, top, right and bottom with an area, got {box!r}"
+            f"expected a box of left, top, right and bottom with an area, got {brief(box)}"
         )
     rows = _overlap(int(sides[0]), values.shape[0], top, bottom)
     columns = _overlap(int(sides[1]), values.shape[1], left, right)

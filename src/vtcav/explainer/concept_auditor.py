@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -165,8 +165,10 @@ class ConceptAuditor(ConceptLearner):
                 )
         if settings.layer is not None:
             self.cavs.select([settings.layer])
-        names = [concept] if isinstance(concept, str) else list(dict.fromkeys(concept))
+        several = isinstance(concept, Iterable) and not isinstance(concept, str)
+        names: list[Any] = list(concept) if several else [concept]
         self.cavs.of_concepts(names)
+        names = list(dict.fromkeys(names))
         own = None
         if images is not None:
             refs, classes = labelled(images, labels, self.model, limit=limit, seed=seed)

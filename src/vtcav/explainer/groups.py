@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from typing import TypeAlias
 
 from vtcav.datasets.tables import read_table
-from vtcav.errors import ImageError
+from vtcav.errors import ImageError, brief
 
 Groups: TypeAlias = str | Mapping[str, str]
 """A pattern in the images' names, "TABLE:COLUMN", or the group of each image by its name."""
@@ -45,6 +45,11 @@ def group_pairs(names: Iterable[str], groups: Groups | None) -> Iterator[tuple[s
     """
     if groups is None:
         return
+    if not isinstance(groups, str | Mapping):
+        raise ImageError(
+            "expected groups as a pattern in the names, as TABLE:COLUMN or as a mapping from names "
+            f"to groups, got {brief(groups)}"
+        )
     if isinstance(groups, str) and (table := _TABLES.fullmatch(groups)):
         groups = _column(*table.groups())
     for name in names:

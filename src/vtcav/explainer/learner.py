@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from vtcav.errors import CavError, ModelError, warn
+from vtcav.errors import CavError, ModelError, brief, warn
 from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.feature_removal import unmeasured
 from vtcav.explainer.learning.example_passes import Pass, look_at
@@ -194,10 +194,12 @@ class ConceptLearner:
             UserWarning: For a text that a layer is not shown to know.
         """
         fit = FitSettings(limit, seed, min_examples, strict, null_cavs, bootstraps)
+        if texts is not None and not isinstance(texts, Mapping):
+            raise ConceptError(f"expected texts by the names of concepts, got {brief(texts)}")
         banks: list[CavBank] = []
         if concepts is not None or not texts:
             gathered = gather(
-                concepts or {},
+                {} if concepts is None else concepts,
                 _negatives_of(negatives, set(texts or ()), inside=False),
                 limit=fit.limit,
                 seed=fit.seed,

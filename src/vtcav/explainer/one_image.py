@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from vtcav.errors import ExplanationError, ImageError
+from vtcav.errors import ExplanationError, ImageError, brief
 from vtcav.explainer.allotment import Allotment
 from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.by_hand import HandEraser
@@ -157,7 +157,7 @@ def wanted_classes(
     if not isinstance(classes, Iterable):
         raise ExplanationError(
             f"expected classes to be a number of top classes (at least 1) or a list of "
-            f"names or indices, got {classes!r}"
+            f"names or indices, got {brief(classes)}"
         )
     wanted = list(dict.fromkeys(model.class_index(c) for c in classes))
     if not wanted:

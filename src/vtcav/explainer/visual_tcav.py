@@ -349,7 +349,10 @@ class VisualTCAV(ConceptAuditor):
 
         check_pictures(self.model.preprocess, "discovery")
         settings = DiscoverySettings(k, attributed=0, seed=seed, strict=strict)
-        names = [layer.name for layer in self.model.check_layers(layers or self.layers)]
+        names = [
+            layer.name
+            for layer in self.model.check_layers(self.layers if layers is None else layers)
+        ]
         refs = collect(images, limit=limit, seed=seed)
         run = Pass(self.model, names, self._settings.images)
         bank = None if self._attributor is None else self.cavs

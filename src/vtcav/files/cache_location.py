@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vtcav.errors import ExplanationError
+from vtcav.errors import ExplanationError, brief
 from vtcav.files.cache import MAX_BYTES
 from vtcav.files.home import expanded
 from vtcav.files.paths import usable
@@ -47,7 +47,8 @@ def cache_of(wanted: bool | str | os.PathLike[str] | Cache | None, *, unset: boo
         return Cache(default_folder(), _max_bytes(), asked=asked) if wanted else None
     if not isinstance(wanted, str | os.PathLike) or not os.fspath(wanted):
         raise ExplanationError(
-            f"expected cache to be a folder, True, False, None or a vtcav.Cache, got {wanted!r}"
+            "expected cache to be a folder, True, False, None or a vtcav.Cache, got "
+            f"{brief(wanted)}"
         )
     try:
         return Cache(usable(expanded(wanted)), _max_bytes())

@@ -16,7 +16,7 @@ from vtcav.files.atomic import replace_files
 from vtcav.files.csv_text import write_csv
 from vtcav.files.hashing import file_hash, text_hash
 from vtcav.files.json_text import parsed
-from vtcav.files.paths import is_file
+from vtcav.files.paths import given_path, is_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +43,7 @@ def save_result(
     Raises:
         ExplanationError: When they cannot be written.
     """
-    folder = Path(folder)
+    folder = given_path("folder", folder)
     try:
         with replace_files(folder, f"{kind}.json") as staging:
             content = write(staging)
@@ -72,7 +72,7 @@ def replace_file(
     Raises:
         ExplanationError: When the result is damaged or cannot be written.
     """
-    folder = Path(folder)
+    folder = given_path("folder", folder)
     manifest = load_manifest(folder, kind, what)
     try:
         with replace_files(folder, f"{kind}.json") as staging:
@@ -104,7 +104,7 @@ def load_manifest(
     Raises:
         ExplanationError: When it is missing, incomplete, damaged or of another version.
     """
-    folder = Path(folder)
+    folder = given_path("folder", folder)
     path, named = folder / f"{kind}.json", what.removeprefix("the ")
     if not is_file(path):
         raise ExplanationError(f"{str(folder)!r} holds no complete {named}: {path.name} is missing")

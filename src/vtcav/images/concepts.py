@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vtcav.errors import ConceptError, ImageError
+from vtcav.errors import ConceptError, ImageError, brief
 from vtcav.images.file_names import is_parquet
 from vtcav.images.listing import ImageSource, collect, is_remote, subfolders
 from vtcav.images.references import ImageRef
@@ -165,7 +165,9 @@ def _check_names(concepts: Mapping[str, ImageSource]) -> None:
         raise ConceptError("expected at least one concept, got none")
     for name in concepts:
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
-            raise ConceptError(f"expected a concept's name to be a printable text, got {name!r}")
+            raise ConceptError(
+                f"expected a concept's name to be a printable text, got {brief(name)}"
+            )
 
 
 def _negatives_by_concept(

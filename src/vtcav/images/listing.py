@@ -91,13 +91,15 @@ def draw(
         error: The class of the error.
 
     Raises:
-        VtcavError: `error`, when the limit is no whole number of at least 1.
+        VtcavError: `error`, when the limit is no whole number of at least 1, or the seed none of at
+            least 0.
 
     Example:
         >>> draw(range(10), 3, seed=1)
         [3, 4, 7]
     """
     check("limit", limit, Whole(1), none="all images", error=error)
+    check("seed", seed, Whole(0), error=error)
     if limit is None or limit >= len(items):
         return list(items)
     chosen = np.random.default_rng(seed).choice(len(items), size=limit, replace=False)

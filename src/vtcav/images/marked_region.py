@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from vtcav.errors import ImageError
+from vtcav.errors import ImageError, brief
 from vtcav.images.decoding import identify, open_file, reason_of
 from vtcav.images.listing import collect
 from vtcav.images.preprocess import Preprocess
@@ -110,7 +110,7 @@ def _box(region: object, size: tuple[int, int]) -> tuple[int, int, int, int] | N
     except (TypeError, ValueError):
         whole = False
     if not whole:
-        raise ImageError(f"{expected}, or a mask of its size, got {region!r}")
+        raise ImageError(f"{expected}, or a mask of its size, got {brief(region)}")
     if not (0 <= left < right <= wide and 0 <= top < bottom <= high):
         raise ImageError(
             f"{expected}: 0 <= left < right <= {wide} and 0 <= top < bottom <= {high}; got "

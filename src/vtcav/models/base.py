@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vtcav.errors import ModelError
+from vtcav.errors import ModelError, brief
 from vtcav.models.joint_model import JointModel
 from vtcav.parameters import did_you_mean
 
@@ -208,7 +208,7 @@ class Model(ABC):
         if index is None:
             known = f" ({', '.join(map(repr, names))})" if len(names) <= _LISTED else ""
             raise ModelError(
-                f"unknown class {wanted!r}: expected one of {len(names)} class names{known} "
+                f"unknown class {brief(wanted)}: expected one of {len(names)} class names{known} "
                 f"or an index from 0 to {len(names) - 1}{did_you_mean(wanted, names, 3)}"
             )
         if not 0 <= index < len(names):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import get_args
 
 from torch import nn
@@ -53,9 +53,9 @@ def checked_names(
     """Return the class names; for a single logit those of its two ends."""
     if names is None:
         return ends or tuple(f"class {i}" for i in range(count))
-    if not isinstance(names, str):
+    if isinstance(names, Iterable) and not isinstance(names, str):
         names = list(names)
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ModelError("class_names must be a list of texts, one per class index")
     if len(names) != count:
         order = f" ([{', '.join(ends)}])" if ends else ""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from vtcav.errors import ImageError, ModelError
+from vtcav.errors import ImageError, ModelError, brief
 from vtcav.images.preprocess import Preprocess
 
 _PATCH = re.compile(r" ?\[[^\[\]]*\]$")  # after the name of a photograph
@@ -112,7 +112,7 @@ def _numbers(value: Any, name: str) -> Tensor:
         found = torch.from_numpy(np.array(value, np.float32))
     except (TypeError, ValueError):
         raise ModelError(
-            f"expected numbers as the second input of {name!r}, got {value!r}"
+            f"expected numbers as the second input of {name!r}, got {brief(value)}"
         ) from None
     if not found.isfinite().all() or not found.numel():
         raise ModelError(f"expected finite numbers as the second input of {name!r}")

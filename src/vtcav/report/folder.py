@@ -9,7 +9,7 @@ from vtcav.diagnostics.result import Diagnostics
 from vtcav.errors import ExplanationError
 from vtcav.files.atomic import atomic_path
 from vtcav.files.manifest import load_manifest
-from vtcav.files.paths import is_file, is_folder
+from vtcav.files.paths import given_path, is_file, is_folder
 from vtcav.report.page import build_report
 from vtcav.report.sections import KINDS, section
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
@@ -35,7 +35,7 @@ def write_report(
         ExplanationError: When the folder has nothing to report, something in it is damaged, or the
             file cannot be written.
     """
-    folder = Path(folder)
+    folder = given_path("folder", folder)
     if not is_folder(folder):
         raise ExplanationError(
             f"expected a folder of saved explanations, got {str(folder)!r}, which is no folder"
@@ -66,7 +66,7 @@ def write_report(
         study.get("limits", []),
         sections,
     )
-    output = folder / "report.html" if output is None else Path(output)
+    output = folder / "report.html" if output is None else given_path("output", output)
     try:
         with atomic_path(output) as partial:
             partial.write_text(page, encoding="utf-8", newline="\n")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.errors import ExplanationError
 from vtcav.files.atomic import atomic_path
+from vtcav.files.paths import given_path
 from vtcav.report.charts import axis, in_words
 from vtcav.report.classes import ClassPart, class_part
 from vtcav.report.concepts import concept_parts
@@ -112,7 +113,7 @@ def write_page(text: str, output: str | Path) -> Path:
     Raises:
         ExplanationError: When it cannot be written.
     """
-    output = Path(output)
+    output = given_path("output", output)
     # A name may hold half a letter (a lone surrogate), which UTF-8 cannot encode.
     text = text.encode("utf-8", "replace").decode("utf-8")
     try:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vtcav.errors import ExplanationError
+from vtcav.errors import ExplanationError, brief
 from vtcav.files.manifest import (
     load_manifest,
     read_arrays,
@@ -21,6 +21,7 @@ from vtcav.files.manifest import (
     write_table,
 )
 from vtcav.files.schema import checked
+from vtcav.parameters import Flag, check
 from vtcav.results.effect_tables import (
     TOGETHER,
     effect_table,
@@ -305,12 +306,14 @@ class LocalExplanation:
                 or `column` in `ax`.
         """
         from vtcav.results.figures.local.figure import plotted
-        from vtcav.results.figures.selection import Shown
+        from vtcav.results.figures.selection import Shown, several
 
         rows = self._rows.drop_duplicates("class_index")
         known = [*zip(rows["class_index"].tolist(), rows["class_name"], strict=True)]
         shown = Shown.of(self, layers, concepts, classes, known)
-        shown = shown._replace(judgements=judged(diagnostics, self.provenance), beside=beside)
+        shown = shown._replace(judgements=judged(diagnostics, self.provenance))
+        shown = shown._replace(beside=several(LocalExplanation, beside))
+        check("column", column, Flag())
         return plotted(self, shown, ax, smooth=smooth, column=column)
 
     def save(
@@ -335,7 +338,11 @@ class LocalExplanation:
         Raises:
             ExplanationError: When they cannot be written.
         """
-        write = partial(self._write, judged(diagnostics, self.provenance), beside)
+        from vtcav.results.figures.selection import several
+
+        write = partial(
+            self._write, judged(diagnostics, self.provenance), several(LocalExplanation, beside)
+        )
         return save_result(folder, "local", "the local explanation", write)
 
     def _write(
@@ -433,7 +440,7 @@ def freeze(*arrays: NDArray[Any]) -> None:
 
 
 def _known(what: str, name: str, names: Sequence[str]) -> None:
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         raise ExplanationError(
-            f"this explanation has no {what} {name!r}; it has {', '.join(map(repr, names))}"
+            f"this explanation has no {what} {brief(name)}; it has {', '.join(map(repr, names))}"
         )

@@ -22,7 +22,7 @@ from vtcav.files.cache import Cache
 from vtcav.files.cache_location import cache_of
 from vtcav.files.hashing import file_hash
 from vtcav.files.manifest import load_manifest, records, save_result
-from vtcav.files.paths import resolved
+from vtcav.files.paths import given_path, resolved
 from vtcav.images.listing import collect
 from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.discovery.discovery import Discovery
@@ -81,7 +81,7 @@ def run_study(
             written.
         VtcavError: When the work fails otherwise.
     """
-    folder = study.base / study.output if output is None else Path(output)
+    folder = study.base / study.output if output is None else given_path("output", output)
     try:
         whole = resolved(folder)
     except OSError as error:

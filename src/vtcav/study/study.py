@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from vtcav.errors import VtcavError
-from vtcav.files.paths import is_folder
+from vtcav.files.paths import given_path, is_folder
 from vtcav.models.settings import LoadSettings
 from vtcav.results.limits import ConceptLimit
 from vtcav.study.reader import read_study
@@ -94,7 +94,7 @@ class Study:
         Raises:
             StudyError: Naming the file, the line, the key, what was expected and what came.
         """
-        path = Path(path)
+        path = given_path("path", path)
         study = cls(**read_study(path), base=path.parent, file=str(path))
         study.check_output(study.base / study.output)
         return study

@@ -26,6 +26,7 @@ from vtcav.evaluation.experiment.result import Evaluation, collect_tables, summa
 from vtcav.evaluation.experiment.scenes import PREPROCESS
 from vtcav.evaluation.experiment.store import claim_folder, load_unit, save_unit, unit_folder
 from vtcav.evaluation.experiment.unit import Experiment, UnitResult
+from vtcav.files.paths import given_path
 from vtcav.images.progress import Progress, progress_bar
 from vtcav.models.base import Model
 from vtcav.models.inspection.unwrapping import place
@@ -114,7 +115,7 @@ def evaluate(
         most = limit or (QUICK_PHOTOGRAPHS if quick else PHOTOGRAPHS)
         photographs = read_photographs(images, preprocess, limit=most, seed=wanted_seeds[0])
         experiment = PhotoExperiment(photographs, frozen, preprocess, chosen)
-    folder, identity = Path(output), experiment.identity()
+    folder, identity = given_path("output", output), experiment.identity()
     claim_folder(folder, identity)
     units = {}
     where = _device(device) if model is None else model.device

@@ -21,6 +21,7 @@ from vtcav.images.references import ImageRef
 from vtcav.method.cav import Cavs, direction
 from vtcav.models.base import Model
 from vtcav.models.memory import IMAGES
+from vtcav.parameters import Text, check
 from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.discovery.found import FoundConcept, ImageKey
 from vtcav.results.image_set import ImageSetRecord
@@ -62,6 +63,7 @@ class DiscoveryHome:
         Raises:
             CavError: Without the images, or when some of them are missing.
         """
+        check("name", name, Text("a concept's name"), error=CavError)
         examples, negatives = self._of(concept.examples), self._of(concept.negatives)
         others = [layer for layer in self.layers() if layer != concept.layer]
         v: dict[str, Any] = {concept.layer: concept.v.copy()}

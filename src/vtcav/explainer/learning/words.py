@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vtcav.errors import ConceptError, warn
+from vtcav.errors import ConceptError, brief, warn
 from vtcav.explainer.learning.drawn_cavs import seed_of
 from vtcav.explainer.learning.example_passes import Pass, first_passes, passes_shown
 from vtcav.explainer.settings import FitSettings
@@ -289,5 +289,5 @@ def _texts(of: str, given: str | Sequence[str]) -> list[str]:
     """Return one text or several as a list, checked."""
     texts = [given] if isinstance(given, str) else list(given)
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise ConceptError(f"expected {of} to have one text or several, got {given!r}")
+        raise ConceptError(f"expected {of} to have one text or several, got {brief(given)}")
     return texts

@@ -23,6 +23,7 @@ from vtcav.explainer.runs.gathered_rows import GatheredRows
 from vtcav.explainer.runs.identity import identity
 from vtcav.explainer.runs.part import EFFECTS, Chunk, Part, Task, chunks_of, table_of
 from vtcav.explainer.runs.run_folder import opened
+from vtcav.files.paths import given_path
 from vtcav.images.batches import check_same_shape, computed_ahead, prepared
 from vtcav.images.cropping import warn_of_cropping
 from vtcav.images.facts import Fact, fetched
@@ -157,7 +158,7 @@ def compute_images(
         else:
             device = model.device.type if engine is None else engine.device
             known = identity(task, refs, chunks, device)
-            with opened(Path(run), known, task.columns, len(chunks)) as folder:
+            with opened(given_path("run", run), known, task.columns, len(chunks)) as folder:
                 missing = []
                 for chunk in chunks:
                     if folder.holds(chunk):

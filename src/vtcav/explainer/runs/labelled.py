@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
 from vtcav.datasets.tables import from_table
-from vtcav.errors import ImageError
+from vtcav.errors import ImageError, brief
 from vtcav.images.listing import ImageSource, collect, draw, is_remote, subfolders
 from vtcav.images.references import ImageRef
 from vtcav.models.base import Model
@@ -52,6 +52,8 @@ def labelled(
             groups.setdefault(index, []).extend(collect(source))
     else:
         refs = collect(images)
+        if isinstance(labels, str) or not isinstance(labels, Sized):
+            raise ImageError(f"expected a list of labels, one for each image, got {brief(labels)}")
         if len(refs) != len(labels):
             raise ImageError(
                 f"expected a label for each image, got {len(refs)} images and {len(labels)} labels"

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vtcav.images.facts import Fact
 from vtcav.images.references import ImageRef, Skipped
+from vtcav.parameters import Flag, check
 from vtcav.results.provenance import Provenance
 from vtcav.results.rows import EffectRow
 
@@ -87,6 +88,9 @@ class Task(ABC):
     kind: ClassVar[str]
     columns: ClassVar[Mapping[str, type[Any]]]
     gradients: ClassVar[bool]
+
+    def __post_init__(self) -> None:
+        check("strict", self.strict, Flag())
 
     @property
     @abstractmethod

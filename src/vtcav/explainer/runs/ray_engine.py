@@ -20,7 +20,7 @@ from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.runs.image_table import compute_parts
 from vtcav.explainer.runs.part import Chunk, Part, Task
 from vtcav.images.signature import signature
-from vtcav.parameters import Whole, check
+from vtcav.parameters import Whole, Words, check
 
 if TYPE_CHECKING:
     from vtcav.images.progress import Progress
@@ -45,8 +45,7 @@ def engine_of(name: str, ray_options: Mapping[str, Any] | None = None) -> RayEng
         ExplanationError: For an unknown name, or an option that is unknown or out of range.
         ExtraError: When Ray is asked for and not installed.
     """
-    if name not in ("local", "ray"):
-        raise ExplanationError(f"unknown engine {name!r}: expected 'local' or 'ray'")
+    check("engine", name, Words("local", "ray"))
     if name == "local":
         if ray_options is not None:
             raise ExplanationError("ray_options go with engine='ray', not with 'local'")

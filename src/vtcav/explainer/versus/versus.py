@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from vtcav.errors import ExplanationError
+from vtcav.errors import ExplanationError, brief
 from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.groups import Groups
 from vtcav.explainer.runs.rank_task import RankTask
@@ -20,7 +20,7 @@ from vtcav.explainer.versus.result import SideBySide, Versus
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.references import ImageRef
 from vtcav.models.inspection.ambient import unaffected
-from vtcav.parameters import check
+from vtcav.parameters import Constraint, check
 from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.explanation import GlobalExplanation
 from vtcav.results.words import SIGNIFICANT
@@ -29,6 +29,16 @@ if TYPE_CHECKING:
     from vtcav.explainer.visual_tcav import VisualTCAV
 
 _FINDINGS, _EACH = 4, 3  # findings whose images are shown, and images of each
+
+
+def _pair(value: Any) -> tuple[str, str]:
+    first, second = value
+    if not isinstance(first, str) or not isinstance(second, str):
+        raise ValueError
+    return first, second
+
+
+_NAMES = Constraint("two texts", _pair)
 
 
 @unaffected
@@ -74,6 +84,7 @@ def versus(
         ModelError: For a class that a network does not have.
     """
     check("margin", margin, MARGINS)
+    check("names", names, _NAMES)
     sources = images if isinstance(images, Mapping) else None
     if (sources is None) == (class_name is None):
         raise ExplanationError(
@@ -152,6 +163,11 @@ def _trainings(given: VisualTCAV | Sequence[VisualTCAV]) -> list[VisualTCAV]:
     found = list(given) if isinstance(given, Sequence) else [given]
     if not found:
         raise ExplanationError("expected a network, or several trainings of it, got none")
+    for each in found:
+        if not hasattr(each, "explain_class"):
+            raise ExplanationError(
+                f"expected a vtcav.VisualTCAV, or a list of them, got {brief(each)}"
+            )
     return found
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import cast
 
-from vtcav.errors import ImageError
+from vtcav.errors import ImageError, brief
 from vtcav.images.scaling import Range
 from vtcav.parameters import Whole
 
@@ -18,7 +18,7 @@ def number(field: str, value: object) -> float:
     except (TypeError, ValueError):
         given = math.nan
     if isinstance(value, str | bool) or not math.isfinite(given):
-        raise ImageError(f"expected {field} to be a finite number, got {value!r}")
+        raise ImageError(f"expected {field} to be a finite number, got {brief(value)}")
     return given
 
 
@@ -65,10 +65,10 @@ def range_of(field: str, value: object) -> Range:
     """Return two numbers in order."""
     pair = list(cast("Sequence[object]", value)) if hasattr(value, "__len__") else []
     if len(pair) != 2 or isinstance(value, str):
-        raise ImageError(f"expected {field} to be two numbers, (low, high), got {value!r}")
+        raise ImageError(f"expected {field} to be two numbers, (low, high), got {brief(value)}")
     low, high = (number(field, end) for end in pair)
     if low >= high:
-        raise ImageError(f"expected {field} to be (low, high) with low < high, got {value!r}")
+        raise ImageError(f"expected {field} to be (low, high) with low < high, got {brief(value)}")
     return low, high
 
 
@@ -76,7 +76,7 @@ def percentiles_of(value: object) -> Range:
     """Return two percentiles in order."""
     low, high = range_of("percentiles", value)
     if low < 0 or high > 100:
-        raise ImageError(f"expected percentiles in 0..100, got {value!r}")
+        raise ImageError(f"expected percentiles in 0..100, got {brief(value)}")
     return low, high
 
 
@@ -89,7 +89,7 @@ def shown_of(value: object, channels: int) -> tuple[int, ...]:
     chosen = one or three
     if chosen is None or max(chosen) >= channels:
         raise ImageError(
-            f"expected shown to be a channel or three, from 0 to {channels - 1}, got {value!r}"
+            f"expected shown to be a channel or three, from 0 to {channels - 1}, got {brief(value)}"
         )
     return chosen
 
@@ -101,7 +101,7 @@ def size_of(value: object) -> tuple[int, ...]:
     if size is None:
         raise ImageError(
             "expected size to be a whole number of pixels above 0, (height, width), of volumes "
-            f"(slices, height, width), or None, got {value!r}"
+            f"(slices, height, width), or None, got {brief(value)}"
         )
     return size
 
@@ -113,5 +113,7 @@ def colour_of(value: object, channels: int) -> tuple[int, ...]:
         given = (0,) * channels
     colour = _whole_numbers(given, channels, 0)
     if colour is None or max(colour) > 255:
-        raise ImageError(f"expected fill to be {channels} whole numbers in 0..255, got {value!r}")
+        raise ImageError(
+            f"expected fill to be {channels} whole numbers in 0..255, got {brief(value)}"
+        )
     return colour

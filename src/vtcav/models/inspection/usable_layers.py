@@ -12,7 +12,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from vtcav.errors import LayerError, warn
+from vtcav.errors import LayerError, brief, warn
 from vtcav.models.base import LayerInfo
 from vtcav.models.inspection.activations import shapes_of
 from vtcav.models.inspection.layout import Layout, map_shape
@@ -115,7 +115,7 @@ class UsableLayers:
                 raise LayerError("layers is empty: name at least one layer, or pass None")
             for name in names:
                 if not isinstance(name, str):
-                    raise LayerError(f"layers must be a list of names, got {name!r} in it")
+                    raise LayerError(f"layers must be a list of names, got {brief(name)} in it")
                 if name not in self.infos:
                     raise LayerError(self._refusal(name))
             chosen = [layer for name, layer in self.infos.items() if name in set(names)]

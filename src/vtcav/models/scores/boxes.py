@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from vtcav.errors import ModelError
+from vtcav.errors import ModelError, brief
 from vtcav.models.scores.held import HeldScore, part_of
 
 
@@ -66,7 +66,7 @@ class BoxScore(HeldScore):
         if self.box is not None and not _is_box(self.box):
             raise ModelError(
                 "expected box to be left, top, right and bottom in shares of the input, 0 <= left "
-                f"< right <= 1 and 0 <= top < bottom <= 1, got {box!r}"
+                f"< right <= 1 and 0 <= top < bottom <= 1, got {brief(box)}"
             )
         if not 0 < self.overlap <= 1:
             raise ModelError(f"expected overlap in (0, 1], got {overlap!r}")

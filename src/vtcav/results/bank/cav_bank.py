@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtcav.errors import CavError
+from vtcav.errors import CavError, brief
+from vtcav.files.paths import given_path
 from vtcav.files.schema import checked
 from vtcav.images.signature import same_preprocessing
 from vtcav.method.cav import direction, points_along
@@ -99,8 +100,8 @@ class CavBank:
         Raises:
             CavError: For a concept that the bank does not have.
         """
-        if concept not in self.names:
-            raise CavError(f"the bank has no concept {concept!r}; it has {_names(self.names)}")
+        if not isinstance(concept, str) or concept not in self.names:
+            raise CavError(f"the bank has no concept {brief(concept)}; it has {_names(self.names)}")
         examples, negatives = self.contrast[self.names.index(concept)]
         return self.sets[examples], self.sets[negatives]
 
@@ -214,7 +215,7 @@ class CavBank:
         Raises:
             CavError: For a concept that the bank does not have, or for none.
         """
-        missing = [name for name in concepts if name not in self.names]
+        missing = [name for name in concepts if not isinstance(name, str) or name not in self.names]
         if missing or not concepts:
             raise CavError(
                 f"expected concepts of the bank, which are {_names(self.names)}; got "
@@ -367,7 +368,7 @@ class CavBank:
             "resampling": self.resampling.to_dict(),
             "behaviour": self.behaviour,
         }
-        bank_file.write(Path(path), tensors, data)
+        bank_file.write(given_path("path", path), tensors, data)
 
     @classmethod
     def load(cls, path: str | Path) -> CavBank:
@@ -376,7 +377,7 @@ class CavBank:
         Raises:
             CavError: When the file is missing, damaged, or no bank of CAVs.
         """
-        tensors, data = bank_file.read(Path(path))
+        tensors, data = bank_file.read(given_path("path", path))
         try:
             header = checked(BankData, data)
             numbers = {"behaviour": header.behaviour, "preprocessing": header.preprocessing}
@@ -441,4 +442,4 @@ def _joined_settings(bank: CavBank, other: CavBank) -> dict[str, Any]:
 
 
 def _names(names: Iterable[str]) -> str:
-    return ", ".join(map(repr, names)) or "none"
+    return ", ".join(map(brief, names)) or "none"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from vtcav.errors import CavError, ExplanationError
+from vtcav.errors import CavError, ExplanationError, brief
 from vtcav.files.manifest import (
     load_manifest,
     reading,
@@ -277,9 +277,10 @@ class Discovery:
             ExplanationError: For a number that no concept has.
         """
         numbers = range(len(self._found))
-        if isinstance(concept, bool) or concept not in numbers:
+        whole = isinstance(concept, int | np.integer) and not isinstance(concept, bool)
+        if not whole or concept not in numbers:
             raise ExplanationError(
-                f"there is no found concept {concept!r}; they are numbered from 0 to "
+                f"there is no found concept {brief(concept)}; they are numbered from 0 to "
                 f"{len(numbers) - 1} (see .concepts)"
             )
         return self._found[concept]
@@ -348,9 +349,9 @@ class Discovery:
         )
 
     def _check_layer(self, layer: str) -> None:
-        if layer not in self.layers:
+        if not isinstance(layer, str) or layer not in self.layers:
             known = ", ".join(map(repr, self.layers))
-            raise ExplanationError(f"nothing was found at layer {layer!r}; layers are {known}")
+            raise ExplanationError(f"nothing was found at layer {brief(layer)}; layers are {known}")
 
     def _rows_of(self, layer: str | None) -> list[tuple[Mapping[Any, Any], FoundConcept]]:
         rows = zip(self._concepts.to_dict("records"), self._found, strict=True)

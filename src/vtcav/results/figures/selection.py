@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from vtcav.errors import ExplanationError
+import numpy as np
+
+from vtcav.errors import ExplanationError, brief
 from vtcav.results.figures.trust import Judgements
+
+T = TypeVar("T")
 
 
 class _Named(Protocol):
@@ -80,16 +84,31 @@ class Shown(NamedTuple):
         return layer, concept
 
 
+def several(kind: type[T], given: object) -> list[T]:
+    """Return what is given as a list of one kind.
+
+    Raises:
+        ExplanationError: For another.
+    """
+    found: list[T] = []
+    for each in given if isinstance(given, Iterable) else [given]:
+        if not isinstance(each, kind):
+            raise ExplanationError(f"expected {kind.__name__} or a list, got {brief(each)}")
+        found.append(each)
+    return found
+
+
 def _checked(what: str, asked: Any, known: Sequence[Any]) -> list[Any] | None:
     """Return names as a list, or raise; None for all."""
     if asked is None:
         return None
-    names = [asked] if isinstance(asked, str | int) else list(asked)
+    several = isinstance(asked, Iterable) and not isinstance(asked, str)
+    names = list(asked) if several else [asked]
     names = names or [""]
     for name in names:
-        if name not in known:
+        if not isinstance(name, str | int | np.integer) or name not in known:
             raise ExplanationError(
-                f"this explanation has no {what} {name!r} to draw; it has "
+                f"this explanation has no {what} {brief(name)} to draw; it has "
                 f"{', '.join(map(repr, known))}"
             )
     return names

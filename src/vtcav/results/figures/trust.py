@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
+from vtcav.errors import ExplanationError, brief
 from vtcav.results.words import clear, listed, named_layers
 
 Judgements: TypeAlias = Mapping[tuple[str, str], tuple[str, str]]
@@ -19,8 +20,17 @@ class Judging(Protocol):
 
 
 def judged(diagnostics: Judging | None, provenance: Any) -> Judgements | None:
-    """Return what diagnostics say of a result's concepts; None without any."""
-    return None if diagnostics is None else diagnostics.judged(provenance)
+    """Return what diagnostics say of a result's concepts; None without any.
+
+    Raises:
+        ExplanationError: For what judges nothing.
+    """
+    if diagnostics is None:
+        return None
+    if not hasattr(diagnostics, "judged"):
+        expected = "expected what explainer.diagnostics() returns as diagnostics"
+        raise ExplanationError(f"{expected}, got {brief(diagnostics)}")
+    return diagnostics.judged(provenance)
 
 
 _SIGNS = {"do not use": "\u2716", "look": "\u25b2"}  # those of the figure of diagnostics
