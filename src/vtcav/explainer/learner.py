@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from vtcav.errors import CavError, ModelError, brief, warn
+from vtcav.errors import CavError, ConceptError, ModelError, brief, warn
 from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.feature_removal import unmeasured
 from vtcav.explainer.learning.example_passes import Pass, look_at
