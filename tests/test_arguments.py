@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import vtcav
+from vtcav import datasets, evaluation
 from vtcav.errors import VtcavError, brief
 
 LONGEST = 700
@@ -178,6 +180,41 @@ OF_RESULTS = {
     "Diagnostics.place": lambda r, value: r.diagnosed.place("3", value),
     "best_layer": lambda r, value: r.explainer.best_layer(value),
 }
+SOURCES = ("arrays", "folders", "table", "torch", "huggingface", "webdataset", "lmdb", "broden")
+MASK = np.eye(8)
+TABLE = pd.DataFrame({"image": ["a.png", "b.png"], "label": ["u", "v"]})
+ON_ITS_OWN = {
+    **{f"from_{name}": getattr(datasets, f"from_{name}") for name in SOURCES},
+    "slices": datasets.slices,
+    "volumes": datasets.volumes,
+    "from_coco": lambda value: datasets.from_coco(value, "images"),
+    "from_boxes": datasets.from_boxes,
+    "from_masks(masks)": lambda value: datasets.from_masks(RED[:3], value, "spot"),
+    "from_masks(concepts)": lambda value: datasets.from_masks(RED[:3], RED[:3], value),
+    **prefixed(
+        "from_folders",
+        with_each(lambda **g: datasets.from_folders("tree", **g), "concepts", "listed", "seed"),
+    ),
+    **prefixed(
+        "from_table",
+        with_each(
+            lambda **g: datasets.from_table(TABLE, **g), "image", "label", "root", "separator"
+        ),
+    ),
+    **prefixed("Patches", with_each(lambda **g: datasets.Patches(**g), "pad", "min_size")),
+    "textures.draw": lambda value: vtcav.textures.draw(value, 1, size=16),
+    "textures.write": lambda value: vtcav.textures.write(value, ["striped"], 1, size=16),
+    **{
+        name: lambda value, name=name: getattr(evaluation, name)(value, MASK)
+        for name in ("pointing_game", "soft_iou", "localise", "at_resolution")
+    },
+    "spearman": lambda value: evaluation.spearman(value, [1, 2, 3]),
+    "interval_over_seeds": evaluation.interval_over_seeds,
+    "evaluate(seeds)": lambda value: evaluation.evaluate("out", images="none", seeds=value),
+    "evaluate(agreements)": lambda value: evaluation.evaluate(
+        "out", images="none", agreements=value
+    ),
+}
 
 
 def check(call):
@@ -200,6 +237,16 @@ def check(call):
 def test_settings(monkeypatch, tmp_path, call):
     monkeypatch.chdir(tmp_path)
     check(CALLS[call])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("call", ON_ITS_OWN)
+def test_data_and_metrics(monkeypatch, tmp_path, call):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / "tree" / name).mkdir(parents=True)
+        Image.fromarray(RED[0]).save(tmp_path / "tree" / name / "0.png")
+    check(ON_ITS_OWN[call])
 
 
 @pytest.mark.filterwarnings("ignore")

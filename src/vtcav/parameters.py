@@ -170,6 +170,23 @@ def check(
         raise error(expected + (f"; None takes {none}" if none else "")) from None
 
 
+def as_list(name: str, value: object, error: type[VtcavError] = ExplanationError) -> list[Any]:
+    """Return what a parameter lists; a text stands for a list of itself.
+
+    Raises:
+        VtcavError: `error`, for what lists nothing.
+
+    Example:
+        >>> as_list("names", "striped"), as_list("names", ("a", "b"))
+        (['striped'], ['a', 'b'])
+    """
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, Iterable):
+        raise error(f"expected {name} to be a list, got {brief(value)}")
+    return list(value)
+
+
 def parameter(default: Any, constraint: Constraint, meaning: str, none: str = "") -> Any:
     """Declare a field of a settings class; see `Parameter`."""
     declared = Parameter(default, constraint, meaning, none)

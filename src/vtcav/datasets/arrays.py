@@ -17,6 +17,7 @@ from vtcav.datasets.cells import LabelReader
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group, unknown
 from vtcav.errors import DatasetError, ExtraError
 from vtcav.files.apart import can_run, run_apart
+from vtcav.files.paths import given_path
 from vtcav.images.decoding import reason_of
 from vtcav.images.opening import picture_of
 from vtcav.images.references import ImageRef, UnreadableError
@@ -92,7 +93,7 @@ def from_arrays(
         ...                 classes=["benign", "malignant"])
         ConceptImages(benign: 2, malignant: 1)
     """
-    file = Path(file)
+    file = given_path("file", file, DatasetError)
     cells = _labels(file, images, labels)
     reader = LabelReader(str(file), classes)
     pairs = [

@@ -25,6 +25,7 @@ from vtcav.datasets.masks import boxes_of, pieces_of, upright_size
 from vtcav.datasets.patches import Box, Patches, PatchImage
 from vtcav.datasets.tables import read_table
 from vtcav.errors import DatasetError, ImageError
+from vtcav.files.paths import given_path
 from vtcav.images.decoding import identify, open_file, reason_of
 from vtcav.images.references import ImageRef
 
@@ -65,7 +66,7 @@ def from_broden(
             cannot be read, or a concept without images.
     """
     cut = patches or Patches()
-    root = Path(root)
+    root = given_path("root", root, DatasetError)
     index, _ = read_table(root / "index.csv")
     numbers = _label_numbers(root)
     columns = [str(name) for name in index.columns if name not in _PLAIN]

@@ -13,6 +13,7 @@ from PIL import Image
 
 from vtcav.errors import DatasetError, warn
 from vtcav.images.references import ImageRef, SkippedImageWarning, UnreadableError
+from vtcav.parameters import Text, as_list, check
 
 # Missing values written as text by Python, pandas and Excel.
 _NO_VALUE = ("nan", "NaN", "NaT", "<NA>", "#N/A")
@@ -66,6 +67,10 @@ class LabelReader:
     def __init__(
         self, source: str, names: Sequence[str] | None = None, separator: str | None = None
     ) -> None:
+        if names is not None:
+            names = as_list("the names of classes", names, DatasetError)
+        if separator is not None:
+            check("separator", separator, Text("a text"), error=DatasetError)
         self._source, self._names, self._separator = source, names, separator
         self._rows = self._unlabelled = 0
         self._lengths: set[int] = set()

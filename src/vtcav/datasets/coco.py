@@ -24,6 +24,7 @@ from vtcav.datasets.patches import (
 from vtcav.datasets.tables import check_there, file_in
 from vtcav.errors import DatasetError, ImageError
 from vtcav.files.json_text import parsed
+from vtcav.files.paths import given_path
 from vtcav.images.references import ImageRef
 
 T = TypeVar("T")
@@ -57,9 +58,10 @@ def from_coco(
             box outside of its image, or a category without patches or files.
     """
     cut = patches or Patches()
-    data = _read(Path(annotations))
+    data = _read(given_path("annotations", annotations, DatasetError))
     try:
-        pictures = _by_id(data, "images", lambda entry: _picture(entry, Path(images)))
+        folder = given_path("images", images, DatasetError)
+        pictures = _by_id(data, "images", lambda entry: _picture(entry, folder))
         names = _by_id(data, "categories", _name)
         # two of one name stay two
         categories = dict(zip(names, told_apart(names.values()), strict=True))

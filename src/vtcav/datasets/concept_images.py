@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from vtcav.errors import DatasetError, VtcavError
+from vtcav.errors import DatasetError, VtcavError, brief
 from vtcav.files.paths import given_path
 from vtcav.images.listing import draw
 from vtcav.images.references import ImageRef
-from vtcav.parameters import did_you_mean
+from vtcav.parameters import as_list, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,7 +141,7 @@ class ConceptImages(Mapping[str, tuple[ImageRef, ...]]):
             >>> [image.name for image in both.rest(["a"])]
             ['3']
         """
-        excluded = [besides] if isinstance(besides, str) else list(besides)
+        excluded = as_list("besides", besides, DatasetError)
         taken = {ref.name for name in excluded for ref in self[name]}
         others = _each_once(self[name] for name in self if name not in excluded)
         left = [ref for ref in others if ref.name not in taken]
@@ -187,7 +187,7 @@ def group(
     Raises:
         DatasetError: For an unknown label, or a concept without images.
     """
-    by_label: dict[str, list[ImageRef]] = {label: [] for label in known or ()}
+    by_label: dict[str, list[ImageRef]] = {label: [] for label in (() if known is None else known)}
     for label, ref in found:
         by_label.setdefault(label, []).append(ref)
     lost = left_out or {}
@@ -219,15 +219,16 @@ def wanted_labels(
     """
     if concepts is None:
         return {label: [label] for label in known}
-    if isinstance(concepts, str):
-        concepts = [concepts]
     if isinstance(concepts, Mapping):
         labels = {
-            name: [parts] if isinstance(parts, str) else list(parts)
+            name: as_list(f"the parts of {name!r}", parts, DatasetError)
             for name, parts in concepts.items()
         }
     else:
-        labels = {name: [name] for name in concepts}
+        wanted = as_list("concepts", concepts, DatasetError)
+        for name in wanted:
+            check_known(what, name, known)
+        labels = {name: [name] for name in wanted}
     if not labels:
         raise DatasetError(f"expected at least one {what}, got none; it has {names(known)}")
     for parts in labels.values():
@@ -245,7 +246,7 @@ def check_known(
         VtcavError: `error`, naming the closest known name.
     """
     listed = list(known)
-    if name not in listed:
+    if not isinstance(name, str) or name not in listed:
         raise error(unknown(what, name, listed))
 
 
@@ -253,7 +254,7 @@ def unknown(what: str, name: object, known: Iterable[str]) -> str:
     """Return the message about an unknown name, with a hint at the closest known one."""
     listed = list(known)
     hint = did_you_mean(name, listed) or ";"
-    return f"there is no {what} {name!r}{hint} there are {names(listed)}"
+    return f"there is no {what} {brief(name)}{hint} there are {names(listed)}"
 
 
 def names(known: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from vtcav.datasets.concept_images import ConceptImages, Wanted, group
 from vtcav.datasets.shards import label_cell
 from vtcav.errors import DatasetError, ExtraError
 from vtcav.files.apart import can_run, run_apart
-from vtcav.files.paths import is_file, is_folder
+from vtcav.files.paths import given_path, is_file, is_folder
 from vtcav.images.references import ImageRef, UnreadableError
 
 _FOLDER = "folder"
@@ -89,7 +89,7 @@ def from_lmdb(
             unknown.
         ExtraError: When lmdb is not installed.
     """
-    path = Path(database)
+    path = given_path("database", database, DatasetError)
     reader = LabelReader(f"the database {str(path)!r}", classes)
     pairs, count = [], 0
     for name, held in _pictures(path, label, key):

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group, wanted_labels
 from vtcav.errors import ConceptError, DatasetError
-from vtcav.files.paths import is_file, usable
+from vtcav.files.paths import given_path, is_file, usable
 from vtcav.images.concepts import concept_folders
 from vtcav.images.file_names import hidden
 from vtcav.images.listing import collect, is_remote
 from vtcav.images.references import ImageRef
+from vtcav.parameters import Text, check
 
 
 def from_folders(
@@ -46,12 +47,13 @@ def from_folders(
         ...     datasets.from_folders(folder, limit=2)
         ConceptImages(dotted: 2, striped: 2)
     """
+    check("root", root, Text("a folder or URI"), error=DatasetError)
     try:
         folders = concept_folders(root)
     except ConceptError as error:
         raise DatasetError(str(error)) from error
     if listed is not None:
-        pairs = _listed(Path(root), Path(listed))
+        pairs = _listed(Path(root), given_path("listed", listed, DatasetError))
         known = dict.fromkeys(folders) | {label: None for label, _ in pairs}
         return group(pairs, concepts, limit=limit, seed=seed, known=known)
     labels = wanted_labels(concepts, list(folders))

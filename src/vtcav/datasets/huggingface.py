@@ -12,7 +12,7 @@ import numpy as np
 
 from vtcav.datasets.cells import LabelReader, image_of
 from vtcav.datasets.concept_images import ConceptImages, Wanted, check_known, group, names
-from vtcav.errors import DatasetError, check_system
+from vtcav.errors import DatasetError, brief, check_system
 from vtcav.images.references import ImageRef, UnreadableError
 
 
@@ -63,12 +63,20 @@ def from_huggingface(
         dataset = _undecoded(dataset, image, features[image])
     classes = None if features is None else _class_names(features[label])
     title = _title(dataset)
+    if isinstance(dataset, str) or not isinstance(dataset, Iterable):
+        raise DatasetError(f"expected a data set of Hugging Face, got {brief(dataset)}")
     pairs: Iterable[tuple[str, ImageRef]]
     if hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"):
+        try:
+            cells = list(dataset[label])
+        except (LookupError, TypeError, ValueError) as error:
+            raise DatasetError(
+                f"expected a data set with the column {brief(label)}, got {brief(dataset)}"
+            ) from error
         reader = LabelReader(title, classes)
         pairs = [
             (text, RowImage(f"{title}[{i}]", dataset=dataset, row=i, column=image))
-            for i, cell in enumerate(list(dataset[label])[:rows])
+            for i, cell in enumerate(cells[:rows])
             for text in reader.read(i, cell)
         ]
         reader.finish()

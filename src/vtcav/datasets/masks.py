@@ -14,7 +14,7 @@ from PIL import Image
 
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group
 from vtcav.datasets.patches import Box, Patches, PatchImage, choose
-from vtcav.errors import DatasetError, ExplanationError, ImageError
+from vtcav.errors import DatasetError, ExplanationError, ImageError, brief
 from vtcav.images.decoding import identify, open_file, orientation, reason_of
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.masks import MaskReader, MaskSource, MaskValue, find_masks
@@ -61,6 +61,10 @@ def from_masks(
         ['array[0][20,10,60,50]']
     """
     cut = patches or Patches()
+    if not isinstance(concepts, str | Mapping):
+        raise DatasetError(
+            f"expected the name of a concept, or values by names, got {brief(concepts)}"
+        )
     values = {concepts: None} if isinstance(concepts, str) else dict(concepts)
     if not values:
         raise DatasetError("expected at least one concept, got none")

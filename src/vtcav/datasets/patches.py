@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from vtcav.errors import DatasetError, ImageError
+from vtcav.errors import DatasetError, ImageError, brief
 from vtcav.images.decoding import reduced
 from vtcav.images.references import ImageRef, UnreadableError
 from vtcav.parameters import Whole, Words, check
@@ -79,8 +79,9 @@ class Patches:
     per_image: int | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.pad) and self.pad >= 0):
-            raise DatasetError(f"expected pad to be a share of at least 0, got {self.pad!r}")
+        number = isinstance(self.pad, int | float | np.number)
+        if not number or not (math.isfinite(self.pad) and self.pad >= 0):
+            raise DatasetError(f"expected pad to be a share of at least 0, got {brief(self.pad)}")
         check("outside", self.outside, Words("keep", "grey", "blur"), error=DatasetError)
         check("min_size", self.min_size, Whole(1), error=DatasetError)
         check("per_image", self.per_image, Whole(1), none="all patches", error=DatasetError)

@@ -12,10 +12,11 @@ from typing import Any
 
 from vtcav.datasets.cells import LabelReader
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group
-from vtcav.errors import DatasetError
+from vtcav.errors import DatasetError, brief
 from vtcav.files.paths import matching
 from vtcav.images.decoding import reason_of
 from vtcav.images.references import ImageRef, UnreadableError
+from vtcav.parameters import as_list
 
 _IMAGES = ["jpg", "jpeg", "png", "webp", "tif", "tiff", "bmp", "gif", "npy", "npz", "dcm"]
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -80,7 +81,10 @@ def from_webdataset(
         DatasetError: When there is no shard, one cannot be read or is compressed, a label is
             missing in all samples, or is unknown.
     """
-    files = _files([shards] if isinstance(shards, str | Path) else list(shards))
+    several = [shards] if isinstance(shards, Path) else as_list("shards", shards, DatasetError)
+    if not several:
+        raise DatasetError("expected at least one shard, got none")
+    files = _files(several)
     shown = f"{len(files)} shards, {str(files[0])!r} first"
     reader = LabelReader(shown, classes)
     pairs, samples = [], 0
@@ -165,6 +169,6 @@ def _files(shards: Sequence[str | Path]) -> list[Path]:
         for text in texts:
             found = sorted(matching(text))
             if not found:
-                raise DatasetError(f"no shard {text!r}; expected tar files on this machine")
+                raise DatasetError(f"no shard {brief(text)}; expected tar files on this machine")
             files += found
     return files

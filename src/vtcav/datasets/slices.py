@@ -17,7 +17,7 @@ from vtcav.images.listing import collect
 from vtcav.images.medical.dicom import DicomPlace, is_dicom, place_of, read_dicom
 from vtcav.images.medical.nifti import AXES, Axis, is_nifti, read_slice, slice_count
 from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_skipped
-from vtcav.parameters import Flag, Whole, Words, check
+from vtcav.parameters import Flag, Text, Whole, Words, check
 
 T = TypeVar("T")
 
@@ -119,6 +119,7 @@ def medical_files(
     Warns:
         SkippedImageWarning: For files that are neither, or damaged, by name.
     """
+    check("source", source, Text("a folder or a file"), error=DatasetError)
     files = [ref.path for ref in collect(source) if ref.path is not None]
     places: dict[Path, DicomPlace] = {}
     volumes: dict[Path, T] = {}

@@ -16,6 +16,7 @@ from vtcav.files.paths import is_file, is_there
 from vtcav.images.file_names import is_parquet
 from vtcav.images.listing import is_remote
 from vtcav.images.references import ImageRef, UnreadableError
+from vtcav.parameters import Text, check
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -279,6 +280,7 @@ def _parquet(place: str, image: str | None, root: str | Path | None) -> Sequence
 def root_of(root: str | Path | None, place: str) -> str:
     """Return the folder or URI that paths are relative to: the table's own, or the one given."""
     if root is not None:
+        check("root", root, Text("a folder or URI"), error=DatasetError)
         return os.fspath(root)
     return str(Path(place).parent) if place else ""
 

@@ -24,7 +24,8 @@ from scipy import ndimage
 from vtcav.datasets.concept_images import check_known
 from vtcav.errors import ConceptError
 from vtcav.files.atomic import atomic_path
-from vtcav.parameters import Whole, check
+from vtcav.files.paths import given_path
+from vtcav.parameters import Whole, as_list, check
 
 __all__ = ["NAMES", "draw", "write"]
 
@@ -313,11 +314,12 @@ def write(
         ...     [file.name for file in sorted(concepts["dotted"].iterdir())]
         ['dotted_000.png', 'dotted_001.png']
     """
-    wanted = [names] if isinstance(names, str) else names
+    home = given_path("folder", folder, ConceptError)
+    wanted = as_list("names", names, ConceptError)
     folders: dict[str, Path] = {}
     for name in wanted:
         check_known("drawn texture", name, NAMES, ConceptError)
-        folders[name] = Path(folder) / name
+        folders[name] = home / name
     for name, place in folders.items():
         pictures = draw(name, count, size=size, seed=seed)
         for i, picture in enumerate(pictures):

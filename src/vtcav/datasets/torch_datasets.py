@@ -20,7 +20,7 @@ from vtcav.datasets.cells import (
     whole_label,
 )
 from vtcav.datasets.concept_images import ConceptImages, Wanted, check_known, group, names
-from vtcav.errors import DatasetError, check_system
+from vtcav.errors import DatasetError, brief, check_system
 from vtcav.images.references import ImageRef, UnreadableError
 
 # Attributes of torchvision's data sets with the paths of images and the numbers of labels.
@@ -139,7 +139,12 @@ def _labels(dataset: Any) -> list[Any]:
         labels = getattr(dataset, name, None)
         if labels is not None and hasattr(labels, "__len__") and len(labels) == len(dataset):
             return list(labels)
-    return [_pair(dataset[i], i)[1] for i in range(len(dataset))]
+    try:
+        return [_pair(dataset[i], i)[1] for i in range(len(dataset))]
+    except LookupError as error:
+        raise DatasetError(
+            f"expected a data set with items 0 to {len(dataset) - 1}, got {brief(dataset)}"
+        ) from error
 
 
 def _pair(item: Any, index: int) -> tuple[Any, Any]:

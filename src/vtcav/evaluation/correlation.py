@@ -13,9 +13,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vtcav.errors import ExplanationError
+from vtcav.errors import ExplanationError, brief
 from vtcav.method.significance import student_interval
-from vtcav.parameters import Between, Whole, check
+from vtcav.parameters import Between, Whole, as_list, check
 
 FEWEST = 3
 """The fewest points of a correlation; two always lie on a line."""
@@ -198,14 +198,16 @@ def interval_over_seeds(
         'one seed: no interval'
     """
     check("confidence", confidence, Between(0, 1))
-    given = np.asarray(list(values), dtype=np.float64)
+    given = as_numbers("values", as_list("values", values))
+    if given.ndim != 1:
+        raise ExplanationError(f"expected a number of each seed, got {brief(given)}")
     r = given[~np.isnan(given)]
     n = len(r)
     notes = [f"{len(given) - n} of {len(given)} seeds have no value"] * (n < len(given))
     if correlation and (abs(r) > 1 + 1e-9).any():
         raise ExplanationError(
-            f"expected correlations from -1 to 1, got {r.tolist()}; pass correlation=False for "
-            "numbers of another kind"
+            f"expected correlations from -1 to 1, got {brief(r.tolist())}; pass correlation=False "
+            "for numbers of another kind"
         )
     if n < 2:
         notes.append("one seed: no interval" if n else "no seed has a value")
@@ -273,9 +275,21 @@ def bootstrap_interval(
     return Interval(whole.value, float(low), float(high), len(a), confidence, note)
 
 
+def as_numbers(name: str, given: ArrayLike) -> _Floats:
+    """Return numbers as an array.
+
+    Raises:
+        ExplanationError: For what is none.
+    """
+    try:
+        return np.asarray(given, dtype=np.float64)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ExplanationError(f"expected {name} to be numbers, got {brief(given)}") from error
+
+
 def _points(x: ArrayLike, y: ArrayLike) -> tuple[_Floats, _Floats]:
     """Return two lists of numbers of the same length."""
-    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    a, b = as_numbers("estimates", x), as_numbers("truths", y)
     if a.ndim != 1 or a.shape != b.shape:
         raise ExplanationError(
             f"expected estimates [n] and truths [n], got {list(a.shape)} and {list(b.shape)}"

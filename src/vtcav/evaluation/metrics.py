@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vtcav.errors import ExplanationError, brief
+from vtcav.parameters import as_list
 
 METRICS = ("pointing_game", "energy_inside", "soft_iou", "balanced_mse", "cell_auc")
 """The names of the metrics, in the order of tables."""
@@ -299,8 +300,9 @@ def at_resolution(
         array([[1. , 0.5]])
     """
     values = _cells(mask, "mask")
-    sides = tuple(shape)
-    if len(sides) != 2 or any(int(side) != side or side < 1 for side in sides):
+    sides = as_list("shape", shape)
+    numbers = all(isinstance(side, int | float | np.number) for side in sides)
+    if not numbers or len(sides) != 2 or any(int(side) != side or side < 1 for side in sides):
         raise ExplanationError(f"expected the (height, width) of a map, got {brief(shape)}")
     left, top, right, bottom = box
     if not (left < right and top < bottom):

@@ -12,7 +12,7 @@ import stat
 from glob import glob
 from pathlib import Path
 
-from vtcav.errors import PathError, check_system
+from vtcav.errors import ExplanationError, PathError, VtcavError, check_system
 from vtcav.parameters import Text, check
 
 _NOTHING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL}
@@ -20,18 +20,18 @@ _LONGEST = 4096  # letters of a path that a system takes
 _SHOWN = 200  # letters of a path in a message
 
 
-def given_path(name: str, value: object) -> Path:
+def given_path(name: str, value: object, error: type[VtcavError] = ExplanationError) -> Path:
     """Return the path that a parameter of this name gives.
 
     Raises:
-        ExplanationError: For what is no path, and for an empty text, which `pathlib` takes for the
-            current folder.
+        VtcavError: `error`, for what is no path, and for an empty text, which `pathlib` takes for
+            the current folder.
 
     Example:
         >>> given_path("folder", "out").name
         'out'
     """
-    return Path(check(name, value, Text("a path")))
+    return Path(check(name, value, Text("a path"), error=error))
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:

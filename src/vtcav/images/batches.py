@@ -19,6 +19,7 @@ from vtcav.images.input_box import viewed
 from vtcav.images.preprocess import to_tensor
 from vtcav.images.progress import Progress
 from vtcav.images.references import ImageRef, Skipped, UnreadableError, report_skipped
+from vtcav.parameters import Flag, Whole, check
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -108,6 +109,8 @@ class Batches:
         progress: Progress | None = None,
         digests: bool = False,
     ) -> None:
+        check("batch_size", batch_size, Whole(1))
+        check("strict", strict, Flag())
         self.used: list[str] = []
         self.skipped: list[Skipped] = []
         self._refs = refs

@@ -18,6 +18,7 @@ from vtcav.images.decoding import identify, open_file, reason_of
 from vtcav.images.file_names import hidden
 from vtcav.images.listing import is_remote
 from vtcav.images.references import ImageRef
+from vtcav.parameters import as_list
 
 MaskSource: TypeAlias = (
     str | os.PathLike[str] | NDArray[Any] | Iterable[Path | str | Image.Image | NDArray[Any]]
@@ -51,7 +52,8 @@ def find_masks(
             or a list of another length.
     """
     if not isinstance(masks, str | os.PathLike):
-        each = [Path(m) if isinstance(m, str | os.PathLike) else m for m in masks]
+        given = as_list("masks", masks)
+        each = [Path(m) if isinstance(m, str | os.PathLike) else m for m in given]
         if len(each) != len(refs):
             raise ExplanationError(
                 f"expected one mask for each of {len(refs)} images, got {len(each)}; or pass a "

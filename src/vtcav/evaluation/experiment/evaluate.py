@@ -13,9 +13,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
-from vtcav.errors import ExplanationError
+from vtcav.errors import ExplanationError, brief
 from vtcav.evaluation.experiment.drawn_unit import DrawnExperiment, UnitSettings
 from vtcav.evaluation.experiment.network import Training
 from vtcav.evaluation.experiment.photo_network import Frozen
@@ -30,6 +31,7 @@ from vtcav.files.paths import given_path
 from vtcav.images.progress import Progress, progress_bar
 from vtcav.models.base import Model
 from vtcav.models.inspection.unwrapping import place
+from vtcav.parameters import Whole, as_list, check
 
 AGREEMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SEEDS = (0, 1, 2)
@@ -157,16 +159,23 @@ def default_photo_settings(*, quick: bool = False, frozen: bool = False) -> Phot
 
 
 def _seeds(seeds: Sequence[int] | None, quick: bool) -> list[int]:
-    chosen = list(dict.fromkeys(seeds if seeds is not None else QUICK_SEEDS if quick else SEEDS))
-    if not chosen or any(isinstance(s, bool) or int(s) != s or s < 0 for s in chosen):
-        raise ExplanationError(f"expected seeds as whole numbers of at least 0, got {seeds!r}")
-    return [int(seed) for seed in chosen]
+    given = QUICK_SEEDS if quick else SEEDS
+    whole = [
+        check("each of the seeds", seed, Whole(0))
+        for seed in (given if seeds is None else as_list("seeds", seeds))
+    ]
+    if not whole:
+        raise ExplanationError("expected at least one seed, got none")
+    return list(dict.fromkeys(whole))
 
 
 def _agreements(agreements: Sequence[float] | None, default: Sequence[float]) -> list[float]:
-    chosen = sorted({float(q) for q in (default if agreements is None else agreements)})
-    if not chosen or not all(0 <= q <= 1 for q in chosen):
-        raise ExplanationError(f"expected agreements between 0 and 1, got {agreements!r}")
+    given = default if agreements is None else as_list("agreements", agreements)
+    if not len(given) or not all(isinstance(q, int | float | np.number) for q in given):
+        raise ExplanationError(f"expected agreements between 0 and 1, got {brief(agreements)}")
+    chosen = sorted({float(q) for q in given})
+    if not all(0 <= q <= 1 for q in chosen):
+        raise ExplanationError(f"expected agreements between 0 and 1, got {brief(agreements)}")
     if len({round(100 * q) for q in chosen}) < len(chosen):
         raise ExplanationError(f"expected agreements that differ by 0.01 or more, got {chosen}")
     return chosen

@@ -28,7 +28,7 @@ from vtcav.images.progress import progress_bar
 from vtcav.images.references import ImageRef, Skipped, SkippedImageWarning, with_reasons
 from vtcav.images.volumes import check_pictures
 from vtcav.models.finite import check_finite
-from vtcav.parameters import Words, check
+from vtcav.parameters import Words, as_list, check
 
 NOT_SEPARATED = "not separated: e+ <= e-, so the map is 0"
 EXAMPLES = 2
@@ -143,7 +143,7 @@ def _names(
     known = explainer.cavs.names
     sources = [given for given in (masks, value) if isinstance(given, Mapping)]
     if concept is not None:
-        names = [concept] if isinstance(concept, str) else list(dict.fromkeys(concept))
+        names = list(dict.fromkeys(map(str, as_list("concept", concept))))
     elif sources:
         names = list(sources[0])
     elif len(known) == 1:
@@ -199,7 +199,9 @@ class _Run:
         refs = collect(images)
         self.masks = {ref: {} for ref in refs}
         if not isinstance(masks, Mapping | str | os.PathLike):
-            masks = list(masks)  # an iterator would be exhausted after the first concept
+            masks = as_list(
+                "masks", masks
+            )  # an iterator would be exhausted after the first concept
         for name in self.readers:
             source = masks[name] if isinstance(masks, Mapping) else masks
             for ref, mask in zip(refs, find_masks(refs, images, source), strict=True):
