@@ -84,7 +84,9 @@ def finished(study: Study, folder: Path, progress: bool | None = None) -> Side:
     )
 
 
-def between(a: Sequence[Side], b: Sequence[Side], margin: float, names: tuple[str, str]) -> Versus:
+def between(
+    a: Sequence[Side], b: Sequence[Side], margin: float | None, names: tuple[str, str]
+) -> Versus:
     """Compare what two networks found for the same classes.
 
     Args:

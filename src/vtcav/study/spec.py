@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from vtcav.explainer.settings import (
-    MARGIN,
+    MARGIN_OF_ONE,
     NEUTRAL,
     SHARE,
     CorrectionSettings,
@@ -138,7 +138,7 @@ class VersusSpec:
     """
 
     network: str
-    margin: float = MARGIN
+    margin: float = MARGIN_OF_ONE
 
 
 def _top(value: Any) -> TopOrNames:

@@ -20,7 +20,7 @@ def versus_study(
     networks: tuple[Sequence[str], Sequence[str]],
     output: str | Path,
     *,
-    margin: float,
+    margin: float | None,
     progress: bool | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Versus:

@@ -24,7 +24,7 @@ _COLUMNS = (
 
 def add_options(command: Parser) -> None:
     """Add the options."""
-    from vtcav.explainer.settings import MARGIN, MARGINS
+    from vtcav.explainer.settings import MARGIN, MARGIN_OF_ONE, MARGINS
 
     network = (
         "a network's name, or weights for the study's network; commas separate several trainings"
@@ -32,8 +32,11 @@ def add_options(command: Parser) -> None:
     command.add_argument("a", metavar="A", type=names, help=network)
     command.add_argument("b", metavar="B", type=names, help=network)
     command.option("--study", "the study file", Path, required=True, metavar="FILE")
-    meaning = "a difference of attributions or shares that counts as none"
-    command.option("--margin", meaning, argument(MARGINS), default=MARGIN, metavar="X")
+    meaning = (
+        "a difference of attributions or shares that counts as none (default: "
+        f"{MARGIN_OF_ONE:g}, with several trainings of each {MARGIN:g})"
+    )
+    command.option("--margin", meaning, argument(MARGINS), metavar="X")
     command.add_output("folder for the results", required=True)
     command.add_shared()
 

@@ -13,7 +13,7 @@ from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.groups import Groups
 from vtcav.explainer.runs.rank_task import RankTask
 from vtcav.explainer.runs.ranking import with_maps
-from vtcav.explainer.settings import MARGIN, MARGINS, ErasureSettings
+from vtcav.explainer.settings import MARGIN, MARGIN_OF_ONE, MARGINS, ErasureSettings
 from vtcav.explainer.versus.differences import SHARE, Trainings, aligned, differences
 from vtcav.explainer.versus.layer_pairs import pair_layers
 from vtcav.explainer.versus.result import SideBySide, Versus
@@ -48,7 +48,7 @@ def versus(
     images: ImageSource | Mapping[str, ImageSource],
     class_name: str | int | None = None,
     *,
-    margin: float = MARGIN,
+    margin: float | None = None,
     groups: Groups | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -68,7 +68,9 @@ def versus(
         images: Images of `class_name` in any form that `fit` takes, or images by class.
         class_name: The class, which both networks have, by name or index; None where images are
             given by class.
-        margin: A difference from -margin to margin counts as none, at least 0 and below 1.
+        margin: A difference from -margin to margin counts as none, at least 0 and below 1. None
+            takes 0.25, as two trainings of one recipe often differ by so much, and 0.15 where there
+            are several trainings of each network.
         groups: Which images are alike, as for `explain_class`.
         limit: At most this many images of each class, drawn at random with `seed`.
         seed: Seeds the draw.
@@ -83,7 +85,7 @@ def versus(
         ImageError: When no image can be read.
         ModelError: For a class that a network does not have.
     """
-    check("margin", margin, MARGINS)
+    check("margin", margin, MARGINS, none="0.25, and 0.15 with several trainings of each")
     check("names", names, _NAMES)
     sources = images if isinstance(images, Mapping) else None
     if (sources is None) == (class_name is None):
@@ -113,7 +115,7 @@ def compared(
     pairs: Sequence[tuple[Trainings, Trainings]],
     refs: Mapping[str, Sequence[ImageRef]],
     *,
-    margin: float,
+    margin: float | None,
     names: tuple[str, str],
 ) -> Versus:
     """Compare classes that both networks have explained already.
@@ -145,6 +147,8 @@ def compared(
                 "expected trainings of one network with the same layers, got "
                 + " and ".join(str(list(one.layers)) for one in side)
             )
+    if margin is None:
+        margin = MARGIN if min(map(len, explainers)) > 1 else MARGIN_OF_ONE
     layers = pair_layers(a.model, a.layers, b.model, b.layers)
     table = differences(pairs, layers, margin)
     firsts = [(first[0], second[0]) for first, second in pairs]
