@@ -5,17 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vtcav.errors import ExplanationError
+from vtcav.errors import CavError, ExplanationError
 from vtcav.explainer.groups import Groups
 from vtcav.explainer.learner import ConceptLearner
 from vtcav.explainer.settings import CorrectionSettings, ErrorSettings, When
 from vtcav.images.concepts import gather
 from vtcav.images.listing import ImageSource
 from vtcav.models.inspection.ambient import unaffected
+from vtcav.parameters import as_list
 from vtcav.results.error_analysis import ErrorAnalysis
 
 if TYPE_CHECKING:
@@ -165,8 +166,7 @@ class ConceptAuditor(ConceptLearner):
                 )
         if settings.layer is not None:
             self.cavs.select([settings.layer])
-        several = isinstance(concept, Iterable) and not isinstance(concept, str)
-        names: list[Any] = list(concept) if several else [concept]
+        names = as_list("concept", concept, CavError)
         self.cavs.of_concepts(names)
         names = list(dict.fromkeys(names))
         own = None

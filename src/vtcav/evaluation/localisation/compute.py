@@ -199,9 +199,8 @@ class _Run:
         refs = collect(images)
         self.masks = {ref: {} for ref in refs}
         if not isinstance(masks, Mapping | str | os.PathLike):
-            masks = as_list(
-                "masks", masks
-            )  # an iterator would be exhausted after the first concept
+            # an iterator would be exhausted after the first concept
+            masks = as_list("masks", masks)
         for name in self.readers:
             source = masks[name] if isinstance(masks, Mapping) else masks
             for ref, mask in zip(refs, find_masks(refs, images, source), strict=True):

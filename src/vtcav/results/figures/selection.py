@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from vtcav.errors import ExplanationError, brief
+from vtcav.parameters import as_list
 from vtcav.results.figures.trust import Judgements
 
 T = TypeVar("T")
@@ -102,8 +103,7 @@ def _checked(what: str, asked: Any, known: Sequence[Any]) -> list[Any] | None:
     """Return names as a list, or raise; None for all."""
     if asked is None:
         return None
-    several = isinstance(asked, Iterable) and not isinstance(asked, str)
-    names = list(asked) if several else [asked]
+    names = as_list(f"the {what} to draw", asked) if isinstance(asked, Iterable) else [asked]
     names = names or [""]
     for name in names:
         if not isinstance(name, str | int | np.integer) or name not in known:
