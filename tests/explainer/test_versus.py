@@ -165,7 +165,7 @@ def test_one_network_does_not_differ_from_itself(explainers):
     assert len(tested) == 6
     assert (tested["difference"] == 0).all()
     assert (tested["p_value"] == 1).all()
-    assert same.conclusion.startswith("No difference beyond 0.25 was found: none of 6 comparisons")
+    assert same.conclusion.startswith("No difference beyond 0.3 was found: none of 6 comparisons")
     assert same.shown == ()
     assert same.plot().axes
 
@@ -319,8 +319,8 @@ def test_single_trainings_may_differ_by_more_where_no_margin_is_given(trainings)
     one = vtcav.versus(trainings[0][0], trainings[1][0], BOTH, "a")
     lopsided = vtcav.versus(trainings[0][:1], trainings[1], BOTH, "a")
     several = vtcav.versus(*trainings, BOTH, "a")
-    assert (one.margin, lopsided.margin, several.margin) == (0.25, 0.25, 0.15)
-    with pytest.raises(ExplanationError, match=r"None takes 0.25, and 0.15 with several trainings"):
+    assert (one.margin, lopsided.margin, several.margin) == (0.3, 0.3, 0.15)
+    with pytest.raises(ExplanationError, match=r"None takes 0.3, and 0.15 with several trainings"):
         vtcav.versus(*trainings, BOTH, "a", margin=1)
 
 

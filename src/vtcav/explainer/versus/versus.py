@@ -69,7 +69,7 @@ def versus(
         class_name: The class, which both networks have, by name or index; None where images are
             given by class.
         margin: A difference from -margin to margin counts as none, at least 0 and below 1. None
-            takes 0.25, as two trainings of one recipe often differ by so much, and 0.15 where there
+            takes 0.3, as two trainings of one recipe often differ by so much, and 0.15 where there
             are several trainings of each network.
         groups: Which images are alike, as for `explain_class`.
         limit: At most this many images of each class, drawn at random with `seed`.
@@ -85,7 +85,7 @@ def versus(
         ImageError: When no image can be read.
         ModelError: For a class that a network does not have.
     """
-    check("margin", margin, MARGINS, none="0.25, and 0.15 with several trainings of each")
+    check("margin", margin, MARGINS, none="0.3, and 0.15 with several trainings of each")
     check("names", names, _NAMES)
     sources = images if isinstance(images, Mapping) else None
     if (sources is None) == (class_name is None):
