@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from vtcav.results.effect_tables import TOGETHER
-from vtcav.results.reading import class_verdicts
-from vtcav.results.verdicts import image_sentences, in_turn, misclassified, verdicts
+from vtcav.results.reading import class_verdicts, misclassified
+from vtcav.results.verdicts import image_sentences, in_turn, verdicts
 
 NAN = float("nan")
 USED = {
@@ -270,6 +270,27 @@ def test_a_region_that_holds_a_concept_which_accounts_for_its_effect_cannot_be_t
         found = verdicts(pd.DataFrame([bolt, scratch | changes]), "scratched")
         [kind] = [each.kind for each in found if each.concept == "bolt"]
         assert kind == "used", changes
+
+
+def test_a_small_part_of_a_region_that_counts_for_more_says_so():
+    """A square without its letter counts for nothing, but erasing it erases some of the letter."""
+    square = USED | {"concept": "square", "drop": 1.5, "share": 0.3, "same_region": ""}
+    letter = USED | {"concept": "letter", "same_region": "square"}
+    first, second = verdicts(pd.DataFrame([square, letter]), "a")
+    assert (first.concept, first.kind, second.kind) == ("letter", "used", "used")
+    end = (
+        "Most of its region lies in that of 'letter', without which the score falls by 78 % (70 to "
+    )
+    assert f"{end}84 %): what counts may be 'letter'." in second.sentence
+    # it accounts for half of the other's effect, the other does the opposite or nothing, or both
+    # lie in each other
+    for own, other in (
+        ({"drop": 2.5, "share": 0.5}, {}), ({}, {"drop": -3.9, "share": -0.78}),
+        ({}, {"q_value": 0.5}), ({"same_region": "letter"}, {}),
+    ):  # fmt: skip
+        found = verdicts(pd.DataFrame([square | own, letter | other]), "a")
+        [told] = [each.sentence for each in found if each.concept == "square"]
+        assert "what counts may be" not in told
 
 
 def test_a_verdict_takes_five_images():

@@ -10,8 +10,8 @@ from vtcav.report.trust import Trust
 from vtcav.results.explanation import GlobalExplanation
 from vtcav.results.figures.data_uri import data_uri
 from vtcav.results.figures.overlay import outlined
-from vtcav.results.reading import class_verdicts, read_first, reading_order
-from vtcav.results.verdicts import Verdict, in_turn, misclassified
+from vtcav.results.reading import class_verdicts, misclassified, read_first, reading_order
+from vtcav.results.verdicts import Verdict, in_turn
 from vtcav.results.words import distinct_names, short_names
 
 _SIDE = 224

@@ -29,6 +29,10 @@ _OVER_ALL = {
 }
 _NAMED = 4
 """The most concepts of a layer that a sentence names."""
+_PREDICTED = 3
+"""The most classes that misclassified images are said to be taken for."""
+MISCLASSIFIED = 0.25
+"""The share of images predicted as another class from which on it is said before the verdicts."""
 
 
 def reading_order(layers: Sequence[str], best: Mapping[str, str]) -> tuple[str, ...]:
@@ -80,6 +84,34 @@ def read_first(best: Mapping[str, str], layers: Sequence[str]) -> str:
     return (
         f"Read first: {'; '.join(parts)}. Of the layers that see the concept it is the one whose "
         "class scores at zero feature maps, where attributions begin, lie closest together."
+    )
+
+
+def misclassified(class_name: str, predicted: Mapping[str, int]) -> str:
+    """Return a sentence on the images that are predicted as another class; empty for few.
+
+    Args:
+        class_name: The class.
+        predicted: How many of its images the network predicts as each class.
+
+    Example:
+        >>> misclassified("scratched", {"scratched": 65, "fine": 50, "bent": 5})[:80]
+        "The network predicts 55 of the 120 images of 'scratched' as another class (50 as"
+        >>> misclassified("scratched", {"scratched": 100, "fine": 20})
+        ''
+    """
+    others = {name: n for name, n in predicted.items() if name != class_name}
+    otherwise, images = sum(others.values()), sum(predicted.values())
+    if not otherwise or otherwise < MISCLASSIFIED * images:
+        return ""
+    name, whole = repr(clear(class_name)), count(images, "image")
+    most = sorted(others, key=lambda other: -others[other])[:_PREDICTED]
+    each = ", ".join(f"{others[other]} as {clear(other)!r}" for other in most if others[other])
+    return (
+        f"The network predicts {otherwise} of the {whole} of {name} as another class "
+        f"({each}). Unless you expect that, check the order of the "
+        "class names, the preprocessing (size, mean, std) and that the folder holds this class "
+        "alone: the verdicts are about these images."
     )
 
 

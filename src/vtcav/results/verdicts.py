@@ -7,8 +7,8 @@ same size elsewhere do as much.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import isnan
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -28,8 +28,6 @@ LARGE = 0.5
 """The share of the picture beyond which more than the concept goes with its region."""
 HALF = 0.5
 """The share of an effect from which on a concept in the region may account for it."""
-MISCLASSIFIED = 0.25
-"""The share of images predicted as another class from which on it is said before the verdicts."""
 FEWEST = 5
 """The images that a verdict takes at least."""
 RARE = 0.1
@@ -39,8 +37,6 @@ OFTEN = 0.5
 NEARLY_ALL = 0.9
 """The share of images below which a sentence says in how many the concept was found."""
 _ONE_REGION = " Look at what was erased to see which of the two it is."
-_NAMED = 3
-"""The most classes that misclassified images are said to be taken for."""
 _ORDER: tuple[VerdictKind, ...] = ("used", "cannot be told", "not used", "not seen")
 
 
@@ -95,36 +91,14 @@ def verdicts(effects: pd.DataFrame, class_name: str) -> list[Verdict]:
     """
     effects = of_pictures(effects) if "layer" in effects else effects
     rows = {row["concept"]: row for row in effects.to_dict("records")}
-    found = [_verdict(row, class_name, _held(row, rows)) for row in rows.values()]
+    found = []
+    for name, row in rows.items():
+        verdict = _verdict(row, class_name, _held(row, rows))
+        if verdict.kind == "used":
+            holders = [other for other in rows.values() if other.get("same_region") == name]
+            verdict = replace(verdict, sentence=verdict.sentence + _part_of(holders, row))
+        found.append(verdict)
     return sorted(found, key=lambda verdict: verdict.rank)
-
-
-def misclassified(class_name: str, predicted: Mapping[str, int]) -> str:
-    """Return a sentence on the images that are predicted as another class; empty for few.
-
-    Args:
-        class_name: The class.
-        predicted: How many of its images the network predicts as each class.
-
-    Example:
-        >>> misclassified("scratched", {"scratched": 65, "fine": 50, "bent": 5})[:80]
-        "The network predicts 55 of the 120 images of 'scratched' as another class (50 as"
-        >>> misclassified("scratched", {"scratched": 100, "fine": 20})
-        ''
-    """
-    others = {name: n for name, n in predicted.items() if name != class_name}
-    otherwise, images = sum(others.values()), sum(predicted.values())
-    if not otherwise or otherwise < MISCLASSIFIED * images:
-        return ""
-    name, whole = repr(clear(class_name)), count(images, "image")
-    most = sorted(others, key=lambda other: -others[other])[:_NAMED]
-    each = ", ".join(f"{others[other]} as {clear(other)!r}" for other in most if others[other])
-    return (
-        f"The network predicts {otherwise} of the {whole} of {name} as another class "
-        f"({each}). Unless you expect that, check the order of the "
-        "class names, the preprocessing (size, mean, std) and that the folder holds this class "
-        "alone: the verdicts are about these images."
-    )
 
 
 def in_turn(effects: pd.DataFrame, concepts: tuple[str, str], class_name: str) -> str:
@@ -301,6 +275,24 @@ def _same_region(row: dict[Any, Any], concept: str) -> str:
         f" In most images its region holds most of that of {clear(other)!r}, so erasing "
         f"{concept} erases {clear(other)!r} as well."
     )
+
+
+def _part_of(holders: Sequence[dict[Any, Any]], row: dict[Any, Any]) -> str:
+    """Return what a concept may count as a part of; empty where that is nothing.
+
+    Args:
+        holders: The concepts in whose regions that of the concept lies.
+        row: The concept.
+    """
+    for other in holders:
+        apart = row.get("same_region") != other["concept"] and not _accounts_for(row, other)
+        if apart and other["drop"] * row["drop"] > 0 and _beyond_chance(other):
+            name = repr(clear(other["concept"]))
+            return (
+                f" Most of its region lies in that of {name}, without which the score "
+                f"{_change(other)}: what counts may be {name}."
+            )
+    return ""
 
 
 def _of_a_part(inside: dict[Any, Any]) -> str:

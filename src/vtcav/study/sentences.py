@@ -11,8 +11,7 @@ from vtcav.explainer.versus.result import Versus
 from vtcav.results.effect_tables import of_pictures
 from vtcav.results.error_analysis import ErrorAnalysis
 from vtcav.results.explanation import GlobalExplanation
-from vtcav.results.reading import group_sentences
-from vtcav.results.verdicts import misclassified
+from vtcav.results.reading import group_sentences, misclassified
 
 
 def said_of(classes: Iterable[GlobalExplanation]) -> dict[str, list[Any]]:

@@ -37,8 +37,7 @@ def add_options(command: Parser) -> None:
 def run(arguments: Arguments) -> None:
     """Carry out the command."""
     from vtcav.results.effect_tables import of_pictures
-    from vtcav.results.reading import group_sentences
-    from vtcav.results.verdicts import misclassified
+    from vtcav.results.reading import group_sentences, misclassified
 
     arguments.check_run()
     model = arguments.load_checked(arguments.images)
