@@ -31,7 +31,7 @@ from vtcav.files.paths import given_path
 from vtcav.images.progress import Progress, progress_bar
 from vtcav.models.base import Model
 from vtcav.models.inspection.unwrapping import place
-from vtcav.parameters import Whole, as_list, check
+from vtcav.parameters import Whole, as_list
 
 AGREEMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SEEDS = (0, 1, 2)
@@ -160,12 +160,12 @@ def default_photo_settings(*, quick: bool = False, frozen: bool = False) -> Phot
 
 def _seeds(seeds: Sequence[int] | None, quick: bool) -> list[int]:
     given = QUICK_SEEDS if quick else SEEDS
-    whole = [
-        check("each of the seeds", seed, Whole(0))
-        for seed in (given if seeds is None else as_list("seeds", seeds))
-    ]
+    try:
+        whole = [Whole(0).accept(s) for s in (given if seeds is None else as_list("seeds", seeds))]
+    except (ValueError, TypeError):
+        whole = []
     if not whole:
-        raise ExplanationError("expected at least one seed, got none")
+        raise ExplanationError(f"expected seeds as whole numbers of at least 0, got {brief(seeds)}")
     return list(dict.fromkeys(whole))
 
 
