@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vtcav.method.auc import auc
+from vtcav.method.auc import auc_of
 from vtcav.method.discovery.stability import cosines
 from vtcav.results.bank.cav_bank import CavBank
 
@@ -39,4 +39,4 @@ def nearest(v: NDArray[np.float32], bank: CavBank, layer: str) -> Nearest:
     name = bank.names[int(own.argmax())]
     along = torch.from_numpy(v.copy())
     projected = [record.gap[layer] @ along for record in bank.evidence(name)]
-    return Nearest(name, float(own.max()), auc(projected[0][:, None] - projected[1]))
+    return Nearest(name, float(own.max()), auc_of(*projected))

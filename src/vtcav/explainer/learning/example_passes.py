@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from vtcav.errors import ImageError
+from vtcav.explainer.learning.rows import Rows
 from vtcav.explainer.settings import FitSettings
 from vtcav.files.spill import Spilled, SpillFile
 from vtcav.images.batches import Batches, prepared
@@ -196,8 +197,9 @@ def _computed(run: Pass, images: ImageSet, batches: Batches, layers: Sequence[st
     """Pool the activations of a set at layers, and keep its first feature maps."""
     learned = LearnedSet(images)
     wanted, scored = _spread(images, THUMBNAILS), _spread(images, SCORED)
-    pooled: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-    logits: list[Tensor] = []
+    count = len(images.refs)
+    pooled = {layer: Rows(count) for layer in layers}
+    logits = Rows(count)
     some: list[Tensor] = []
     spills = True
     volumes = takes_volumes(run.model.preprocess)
@@ -205,14 +207,14 @@ def _computed(run: Pass, images: ImageSet, batches: Batches, layers: Sequence[st
         with network_errors(f"for examples such as {batch.names[0]!r}"):
             if run.is_whole(images):
                 maps, z = run.model.activations_and_logits(batch.x, layers)
-                logits.append(z.double())
+                logits.add(z.double())
                 some += [z[i] for i, ref in enumerate(batch.refs) if ref in scored]
                 some = some or [z[0]]
             else:
                 maps, z = run.model.activations(batch.x, layers), None
         check_finite(batch.names, maps, z)
         for layer, F in maps.items():
-            pooled[layer].append(F.mean(axes(F, 2)))
+            pooled[layer].add(F.mean(axes(F, 2)))
         # the maps that are kept are the first of the set, without gaps
         each = sum(F[0].nbytes for F in maps.values())
         spilled = run.spill.add(maps, run.reserved * each) if spills else None
@@ -226,9 +228,9 @@ def _computed(run: Pass, images: ImageSet, batches: Batches, layers: Sequence[st
                 learned.thumbnails.append(thumbnail(picture))
     learned.skipped = list(batches.skipped)
     learned.thumbnails = learned.thumbnails[:THUMBNAILS]
-    learned.gap = {layer: torch.cat(pooled.pop(layer)) for layer in layers}
-    if logits:
-        z = torch.cat(logits)
+    learned.gap = {layer: pooled.pop(layer).rows for layer in layers}
+    if run.is_whole(images):
+        z = logits.rows
         learned.logits, learned.logits_std = z.mean(0).float(), z.std(0, correction=0).float()
         learned.some_logits = torch.stack(some[:SCORED])
     return learned

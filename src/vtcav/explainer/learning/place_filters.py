@@ -21,8 +21,9 @@ from torch import Tensor
 
 from vtcav.explainer.learning.drawn_filters import DrawnFilters, OwnFilter
 from vtcav.explainer.learning.example_passes import LearnedSet, Pass, feature_maps
+from vtcav.explainer.learning.rows import Rows
 from vtcav.images.concepts import Concept, ImageSet
-from vtcav.method.auc import auc
+from vtcav.method.auc import auc_of
 from vtcav.method.cav import direction, emblem, points_along
 from vtcav.method.discriminant_map import discriminant_directions
 from vtcav.method.erasure.place_filter import (
@@ -134,18 +135,18 @@ class PlaceLearning:
             if images in (concept.examples, concept.negatives)
             and any(images not in each.highest for each in here.values())
         ]
-        parts: dict[str, list[Tensor]] = {layer: [] for layer in self._run.layers}
         if not wanted:
             return
+        found = {layer: Rows(len(learned.used)) for layer in self._run.layers}
         for maps in self._maps(learned):
             for layer, F in maps.items():
                 w = torch.cat([here[layer].w.flatten(0, 1) for here in wanted])
                 offset = torch.cat([here[layer].offset.flatten() for here in wanted])
-                parts[layer].append(highest(F, w, offset))
-        for layer, values in parts.items():
-            own = torch.cat(values).cpu().reshape(-1, len(wanted), REFINEMENTS + 1, _FOLDS)
-            for here, responses in zip(wanted, own.unbind(1), strict=True):
-                here[layer].highest[images] = responses
+                found[layer].add(highest(F, w, offset))
+        for layer, responses in found.items():
+            own = responses.rows.cpu().reshape(-1, len(wanted), REFINEMENTS + 1, _FOLDS)
+            for here, alone in zip(wanted, own.unbind(1), strict=True):
+                here[layer].highest[images] = alone
 
     def filters(self, layer: str) -> PlaceFilters:
         """Return the filters of all concepts at a layer."""
@@ -236,13 +237,12 @@ class PlaceLearning:
 
     def _top_means(self, examples: LearnedSet, w: dict[str, Tensor]) -> dict[str, list[Tensor]]:
         """Return m+ of each fold [C] by layer."""
-        parts: dict[str, list[Tensor]] = {layer: [] for layer in w}
+        tops = {layer: Rows(len(examples.used)) for layer in w}
         for maps in self._maps(examples):
             for layer, F in maps.items():
-                parts[layer].append(top_means(F, w[layer]))
-        tops = {layer: torch.cat(values) for layer, values in parts.items()}
+                tops[layer].add(top_means(F, w[layer]))
         return {
-            layer: [_taken(top[:, fold], fold).mean(0) for fold in range(_FOLDS)]
+            layer: [_taken(top.rows[:, fold], fold).mean(0) for fold in range(_FOLDS)]
             for layer, top in tops.items()
         }
 
@@ -315,5 +315,5 @@ def _held_out_auc(examples: Tensor, negatives: Tensor, steps: Sequence[int]) -> 
     aucs = []
     for fold, other in ((1, 2), (2, 1)):
         high, low = (_taken(each[:, steps[fold], fold], other) for each in (examples, negatives))
-        aucs.append(auc(high[:, None] - low))
+        aucs.append(auc_of(high, low))
     return sum(aucs) / 2

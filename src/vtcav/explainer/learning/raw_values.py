@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vtcav.explainer.learning.drawn_cavs import DrawnCavs
 from vtcav.explainer.learning.example_passes import LearnedSet, Pass, feature_maps
+from vtcav.explainer.learning.rows import Rows
 from vtcav.images.concepts import ImageSet
 from vtcav.method.concept_map import contraharmonic_mean, raw_map, response
 from vtcav.method.positions import axes
@@ -50,12 +51,13 @@ def raw_values(run: Pass, learned: LearnedSet, drawn: Sequence[DrawnCavs]) -> Ra
     """
     images, entries = learned.source, learned.entries
     found: RawValuesOf = {}
-    missing: dict[tuple[str, DrawnCavs], list[tuple[Tensor, Tensor]]] = {}
+    missing: dict[tuple[str, DrawnCavs], Rows] = {}
+    places: dict[tuple[str, DrawnCavs], Tensor] = {}
     for layer, cavs in product(run.layers, drawn):
         sizes = {"n": len(learned.used), "J": len(cavs.finding(layer))}
         kept = entries.get(*_entry(cavs, layer), sizes) if entries else None
         if kept is None:
-            missing[layer, cavs] = []
+            missing[layer, cavs] = Rows(len(learned.used))
         else:
             found[layer, cavs, images] = RawValues(kept["values"], kept["place"])
     if not missing:
@@ -63,12 +65,13 @@ def raw_values(run: Pass, learned: LearnedSet, drawn: Sequence[DrawnCavs]) -> Ra
     layers = list(dict.fromkeys(layer for layer, _ in missing))
     with closing(feature_maps(run, learned, layers)) as passing:
         for maps in passing:
-            for (layer, cavs), parts in missing.items():
-                parts.append(_values(maps[layer], cavs, layer))
+            for (layer, cavs), values in missing.items():
+                own, place = _values(maps[layer], cavs, layer)
+                values.add(own)
+                places[layer, cavs] = places.get((layer, cavs), 0.0) + place
     keeps = entries is not None and entries.unchanged()
-    for (layer, cavs), parts in missing.items():
-        values, locations = zip(*parts, strict=True)
-        raw = RawValues(torch.cat(values), sum(locations) / len(learned.used))
+    for (layer, cavs), values in missing.items():
+        raw = RawValues(values.rows, places[layer, cavs] / len(learned.used))
         found[layer, cavs, images] = raw
         if entries and keeps:
             kind, _, V = _entry(cavs, layer)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from vtcav.method.auc import auc
+from vtcav.method.auc import auc_of
 from vtcav.method.concept_map import concept_map, response
 from vtcav.method.positions import broadcast
 
@@ -185,7 +185,7 @@ def best_step(responses: Sequence[tuple[Tensor, Tensor]]) -> int:
         >>> best_step([(high, low), (low, high)]), best_step([(high, low), (high, low)])
         (0, 1)
     """
-    values = [auc(high[:, None] - low) for high, low in responses]
+    values = [auc_of(high, low) for high, low in responses]
     best = max(range(len(values)), key=values.__getitem__)
     return best if values[best] > values[-1] + BETTER else len(values) - 1
 
