@@ -1,12 +1,9 @@
-"""Rows of images, written in place; and a rank statistic without a table of all pairs."""
+"""Rows of images, written in place."""
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from vtcav.explainer.learning.rows import Rows
-from vtcav.method.auc import auc, auc_of
 
 
 @pytest.mark.parametrize("most", [5, 9])
@@ -20,12 +17,3 @@ def test_rows_are_those_of_all_batches_in_order(most):
     assert rows.rows.untyped_storage().nbytes() == 5 * 3 * 4
     with pytest.raises(ValueError, match="at least one batch, got none"):
         Rows(1).rows  # noqa: B018
-
-
-numbers = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=20)
-
-
-@given(high=numbers, low=numbers)
-def test_the_share_of_pairs_is_that_of_their_table(high, low):
-    high, low = torch.tensor(high), torch.tensor(low)
-    assert auc_of(high, low) == auc(high[:, None] - low)

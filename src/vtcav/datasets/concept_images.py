@@ -160,7 +160,7 @@ class ConceptImages(Mapping[str, tuple[ImageRef, ...]]):
         """
         from vtcav.datasets.folder_tree import write_tree
 
-        return write_tree(self, given_path("folder", folder))
+        return write_tree(self, given_path("folder", folder, DatasetError))
 
 
 def group(

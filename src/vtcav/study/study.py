@@ -93,6 +93,7 @@ class Study:
 
         Raises:
             StudyError: Naming the file, the line, the key, what was expected and what came.
+            ExplanationError: For what is no path.
         """
         path = given_path("path", path)
         study = cls(**read_study(path), base=path.parent, file=str(path))

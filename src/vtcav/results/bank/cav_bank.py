@@ -368,7 +368,7 @@ class CavBank:
             "resampling": self.resampling.to_dict(),
             "behaviour": self.behaviour,
         }
-        bank_file.write(given_path("path", path), tensors, data)
+        bank_file.write(given_path("path", path, CavError), tensors, data)
 
     @classmethod
     def load(cls, path: str | Path) -> CavBank:
@@ -377,7 +377,7 @@ class CavBank:
         Raises:
             CavError: When the file is missing, damaged, or no bank of CAVs.
         """
-        tensors, data = bank_file.read(given_path("path", path))
+        tensors, data = bank_file.read(given_path("path", path, CavError))
         try:
             header = checked(BankData, data)
             numbers = {"behaviour": header.behaviour, "preprocessing": header.preprocessing}
