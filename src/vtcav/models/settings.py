@@ -192,7 +192,7 @@ class LoadSettings(Settings):
         None,
         Constraint("the index or key of an output", _output, _parse_output, metavar="KEY"),
         "the index or key of the scores among several outputs",
-        none="the logits, or the only possible one",
+        none="logits, or the only candidate",
     )
     runtime: Runtime = parameter(
         "auto",

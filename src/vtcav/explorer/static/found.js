@@ -404,7 +404,7 @@ const paintRanking = () => {
   find("ranked-trouble").textContent = (fits && order.trouble) || "";
   const parts = [];
   if (!c || (c.id !== undefined && !c.examples.length)) parts.push("Name a thing above, or cut an example: then the photos stand here, those that show it most first.");
-  else if (shown.length) parts.push(`${count(shown.length, "photo")} by the peak of the map at layer ${order.layer}.`);
+  else if (shown.length) parts.push(`${count(shown.length, "photo")} by presence at layer ${order.layer}.`);
   for (const [number, cosine] of (fits && order.agreement) || []) {
     if (cosine < 0.9995) parts.push(`After your marks the direction has a cosine of ${fixed(cosine)} with that of thing ${number} as it was found.`);
   }

@@ -21,8 +21,8 @@ _CURVE = 1.0
 _COLUMNS, _ROWS = 8, 2
 _TOP = MARGIN + 0.65
 _NOTES = (
-    "Presence: the peak of the concept map M, sum(M²) / sum(M): 0 for an empty map, 1 where it "
-    "responds as the concept's examples do. Maps: black M = 0, light yellow M = 1."
+    "Presence: the self-weighted mean of the concept map M, sum(M²) / sum(M): 0 for an empty "
+    "map, 1 where it responds as the concept's examples do. Maps: black M = 0, light yellow M = 1."
 )
 
 

@@ -24,7 +24,7 @@ def ranking_html(ranking: RankedImages) -> str:
         rows=rows_of(table, ["image", "presence", "area", "predicted_class", "note"]),
         total=len(table),
         notes=[
-            "Presence: the peak of the map, 1 where it responds as the examples do.",
+            "Presence: the map's self-weighted mean, 1 where it responds as the examples do.",
             *ranking.provenance.picture_notes,
         ],
     ).html()
