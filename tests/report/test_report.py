@@ -110,6 +110,21 @@ def test_names_are_whole_in_the_data_of_the_images(page):
     assert [entry["name"] for entry in index[1:]] == ["1.png", "2.png"]
 
 
+def test_numbers_and_images_begin_with_the_layer_to_read_first(study):
+    best = {"cold": "3", "plain": "1", CONCEPT: "3"}
+    page = Page(
+        build_report(
+            [replace(study.local[0], best_layers=best)],
+            [replace(study.global_[0], best_layers=best)],
+        )
+    )
+    begun = {cells[2][1]: cells[1][1] for _, cells in page.rows[:3]}
+    assert begun == {clear(concept): layer for concept, layer in best.items()}
+    data = json.loads(page.scripts["image-data-0"])
+    begun = {data["concepts"][k]: data["layers"][j] for j, k, *_ in reversed(data["rows"])}
+    assert begun == {clear(concept): layer for concept, layer in best.items()}
+
+
 def test_letters_that_act_are_spelled(report):
     assert "\u202e" not in report
     assert clear("a\u202eb\n\0") == "a\\u202eb\\n\\x00"

@@ -115,9 +115,9 @@ PRESENT = 0.5
 def presence(M: Tensor, separated: Tensor) -> Tensor:
     """Return how strongly an image shows each concept: sum(M^2) / sum(M).
 
-    It is M's mean weighted by M: the value that emblems are medians of (step 3), taken of M instead of R, so that images
-    and concepts compare: 0 where the map is empty, 1 where every location that responds does so as
-    the concept's examples do.
+    It is M's mean weighted by M: the value that emblems are medians of (step 3), taken of M instead
+    of R, so that images and concepts compare: 0 where the map is empty, 1 where every location that
+    responds does so as the concept's examples do.
 
     Args:
         M: Concept maps [K, h, w] in [0, 1].

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from vtcav.results.erased import change_text
 from vtcav.results.explanation import LocalExplanation
 from vtcav.results.figures.data_uri import data_uri, sheet
 from vtcav.results.figures.overlay import outline
-from vtcav.results.reading import read_first, reading_order
+from vtcav.results.reading import best_first, read_first, reading_order
 from vtcav.results.words import NS, SIGNIFICANTLY, clear, count, value
 
 _SIDE = 480
@@ -59,7 +59,8 @@ def image_part(explained: LocalExplanation, trust: Trust) -> ImagePart:
         explained: Its explanation.
         trust: The trust in the concepts.
     """
-    rows = attribution_rows(explained.attributions, explained.provenance, trust)
+    table = best_first(explained.attributions, explained.best_layers)
+    rows = attribution_rows(table, explained.provenance, trust)
     claims = tuple(row for row in rows if row.claimed)
     classes = {row["class_index"]: row["class_name"] for row in rows}
     top = explained.predictions.iloc[0]
@@ -81,6 +82,7 @@ def image_part(explained: LocalExplanation, trust: Trust) -> ImagePart:
                 *filter(None, [read_first(explained.best_layers, explained.layers)]),
                 *_sentences(
                     claims,
+                    explained.best_layers,
                     {row.verdict for row in rows},
                     erased=not of_pictures(explained.effects).empty,
                 ),
@@ -189,8 +191,10 @@ def _table(
     ]
 
 
-def _sentences(claims: Sequence[AttributionRow], verdicts: set[str], *, erased: bool) -> list[str]:
-    """Return what the attributions of an image say as sentences, the largest first."""
+def _sentences(
+    claims: Sequence[AttributionRow], best: Mapping[str, str], verdicts: set[str], *, erased: bool
+) -> list[str]:
+    """Return what an image's attributions say, each concept's best layer first, then by size."""
     if not claims and erased:
         return ["By the attributions alone no concept stands out from chance in this image."]
     if not claims:
@@ -200,7 +204,9 @@ def _sentences(claims: Sequence[AttributionRow], verdicts: set[str], *, erased: 
             "No concept can be claimed to count for a class in this image: none stands out from "
             "concepts made of random images, or those that do cannot be trusted."
         ]
-    ordered = sorted(claims, key=lambda row: -row["attribution"])
+    ordered = sorted(
+        claims, key=lambda row: (row["layer"] != best.get(row["concept"]), -row["attribution"])
+    )
     sentences = list(map(_sentence, ordered[:_MOST_FINDINGS]))
     if (more := len(ordered) - _MOST_FINDINGS) > 0:
         sentences.append(f"{count(more, 'more finding')} in the table below.")

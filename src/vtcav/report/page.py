@@ -29,6 +29,7 @@ from vtcav.report.heading import heading, today
 from vtcav.report.images import ImagePart, image_part
 from vtcav.report.methods import CITATION, methods, provenance_text
 from vtcav.report.overview import overview
+from vtcav.report.rows import AttributionRow
 from vtcav.report.sections import Section, more_rows
 from vtcav.report.trust import Trust
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
@@ -158,11 +159,16 @@ def _charts(parts: list[ClassPart]) -> dict[str, Any]:
     return {
         "parts": parts,
         "erased": any(part.erased for part in parts),
-        "rows": rows,
+        "rows": [row for part in parts for row in sorted(part.rows, key=_read_later)],
         "layers": list(dict.fromkeys(row["layer"] for row in rows)),
         "concepts": list(dict.fromkeys(row["concept"] for row in rows)),
         "axis": axis(rows),
     }
+
+
+def _read_later(row: AttributionRow) -> bool:
+    """Return whether a row is not of the layer to read first for its concept."""
+    return not row["first"]
 
 
 def _viewer(parts: list[ImagePart]) -> dict[str, Any]:

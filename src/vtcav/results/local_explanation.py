@@ -126,13 +126,14 @@ class LocalExplanation:
         (whether the image's score exceeds that at zero feature maps; where it does not, every
         concept gets 0, which is no finding), presence (how strongly the image shows the concept:
         the self-weighted mean of its map M, sum(M^2) / sum(M); 0 for an empty map, NaN where the
-        layer does not separate the concept; empty in older results), cav_low and cav_high (95 % interval over the
-        choice of examples and negatives, from bootstrap CAVs), null_mean (mean attribution of null
-        CAVs), effect (how many of their standard deviations the attribution lies above it), p_value
-        (one-sided: the share of null CAVs that get as much), q_value (p adjusted for all rows of
-        this table, Benjamini and Hochberg), note (why a value is 0, missing or uncertain; empty
-        where all is well). The main number stands last, because a terminal that is too narrow hides
-        the columns in the middle; `wide()` is the smaller table to print.
+        layer does not separate the concept; empty in older results), cav_low and cav_high (95 %
+        interval over the choice of examples and negatives, from bootstrap CAVs), null_mean (mean
+        attribution of null CAVs), effect (how many of their standard deviations the attribution
+        lies above it), p_value (one-sided: the share of null CAVs that get as much), q_value (p
+        adjusted for all rows of this table, Benjamini and Hochberg), note (why a value is 0,
+        missing or uncertain; empty where all is well). The main number stands last, because a
+        terminal that is too narrow hides the columns in the middle; `wide()` is the smaller table
+        to print.
         """
         return printable(
             self._rows.drop(columns="image"), "effect", "p_value", "q_value", "attribution"

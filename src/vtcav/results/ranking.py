@@ -128,11 +128,10 @@ class Ranking:
         """One row per image, that which shows the concept most first.
 
         Columns: image, layer, concept, presence (the self-weighted mean of the map M,
-        sum(M^2) / sum(M): 0 for an empty map, 1 where it responds as the concept's examples do), area (the share of
-        locations with M above 0.5), predicted_class, probability, note. Of images with the
-        same presence the larger area comes first, then the order of the list. Those that cannot be
-        read stand last, without numbers
-        and with the reason as note.
+        sum(M^2) / sum(M): 0 for an empty map, 1 where it responds as the concept's examples do),
+        area (the share of locations with M above 0.5), predicted_class, probability, note. Of
+        images with the same presence the larger area comes first, then the order of the list. Those
+        that cannot be read stand last, without numbers and with the reason as note.
         """
         return self._rows.copy()
 

@@ -106,11 +106,14 @@
     element.style.height = `${(100 * (bottom - top)) / (b - t)}%`;
   };
 
-  // the first choice: the largest attribution, if possible of the significant ones
+  // the layer to read first for a concept: its rows there come first
+  const best = (data, k) => data.rows.find((row) => row[1] === k)[0];
+  // the first choice: the largest attribution there, if possible of the significant ones
   const telling = (data) => {
-    const usable = data.rows.filter((row) => row[10] === "significant" && row[11] !== "do not use");
-    const rows = usable.length ? usable : data.rows;
-    return rows.reduce((best, row) => ((row[3] ?? -1) > (best[3] ?? -1) ? row : best));
+    const read = data.rows.filter((row) => row[0] === best(data, row[1]));
+    const usable = read.filter((row) => row[10] === "significant" && row[11] !== "do not use");
+    const rows = usable.length ? usable : read;
+    return rows.reduce((most, row) => ((row[3] ?? -1) > (most[3] ?? -1) ? row : most));
   };
 
   const open = async (i) => {
@@ -340,7 +343,11 @@
   find("opacity").addEventListener("input", fade);
   find("grey").addEventListener("change", fade);
   find("layer").addEventListener("change", (event) => { chosen.layer = state.data.layers[event.target.value]; show(); });
-  find("concept").addEventListener("change", (event) => { chosen.concept = state.data.concepts[event.target.value]; strongest(); });
+  find("concept").addEventListener("change", (event) => {
+    chosen.concept = state.data.concepts[event.target.value];
+    if (!chosen.layer) find("layer").value = best(state.data, Number(event.target.value));
+    strongest();
+  });
   find("slice").addEventListener("input", (event) => to(Number(event.target.value)));
   find("strongest").addEventListener("click", strongest);
 
