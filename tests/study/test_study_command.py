@@ -332,6 +332,8 @@ def test_init_then_run(place, capsys, monkeypatch):
     assert "Not taken: net.safetensors; where the network does not load" in said
     assert not (place / "loaded-here").exists()  # the file was read, and not run
     assert f"Written to {place / 'study.yaml'}" in said
+    assert "Set under model: preprocess and class_names, which a function" in said
+    assert "\n  # preprocess: {size: 224, " in (place / "study.yaml").read_text()
     assert "vtcav run study.yaml" in said
     edit(place, "null_cavs: null ", "null_cavs: 20 ")
     edit(place, "bootstraps: 100 ", "bootstraps: 10 ")
@@ -375,6 +377,58 @@ def test_init_says_what_it_does_not_find(tmp_path, capsys):
     assert (tmp_path / "new" / "a.yaml").exists()
     with pytest.raises(UsageError, match="got 'nowhere', which does not exist"):
         command("init", "nowhere")
+
+
+BARE = """
+from torch import nn
+
+from tests.helpers.small import with_weights
+
+
+def build():
+    maps = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.ReLU()
+    net = nn.Sequential(*maps, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
+    return with_weights(net, 0)
+"""
+
+
+def test_init_takes_a_file_of_class_names_and_asks_for_the_preprocess(place, capsys):
+    (place / "names.txt").write_text("cat\ndog\nzebra\n")
+    (place / "barenet.py").write_text(BARE)
+    command("init", str(place), "--force", "--model", "python:barenet:build", "--json")
+    assert json.loads(capsys.readouterr().out)["to_set"] == ["preprocess"]
+    assert Study.load(place / "study.yaml").model.class_names == "names.txt"
+    (place / "barenet.py").write_text(BARE + "# vtcav.Classifier(build(), names, None)\n")
+    command("init", str(place), "--force", "--model", "python:barenet:build", "--json")
+    assert json.loads(capsys.readouterr().out)["to_set"] == []
+    command("init", str(place), "--force", "--model", "timm:resnet18")
+    said = capsys.readouterr().out
+    assert "Not taken: names.txt; where these are the network's classes, write" in said
+    assert "Set under model" not in said
+
+
+def test_a_network_without_a_preprocess_says_so_in_everything_that_is_handed_over(place, capsys):
+    pytest.importorskip("jinja2")
+    (place / "barenet.py").write_text(BARE)
+    edit(place, "studynet", "barenet")
+    edit(place, "classes:\n  a/b: pictures\n  ../x: pictures/0.png", "classes: {1: pictures}")
+    edit(place, "report: false\n", "")
+    edit(place, "diagnostics: {resamples: 20}", "diagnostics: false")
+    with pytest.warns(UserWarning, match="no preprocess given"):
+        command("run", str(place / "study.yaml"), "--quiet")
+    said = "No preprocess was given: pictures are used at their own size, scaled to [0, 1]. "
+    assert capsys.readouterr().out.startswith(said)
+    out = place / "out"
+    assert load_manifest(out, "study", "study")["cautions"][0].startswith(said)
+    [local] = (out / "images").iterdir()
+    for explained in (
+        vtcav.LocalExplanation.load(local),
+        vtcav.GlobalExplanation.load(out / "classes" / "class 1"),
+    ):
+        assert explained.provenance.picture_notes[0].startswith(said)
+    page = html.unescape((out / "report.html").read_text("utf-8"))
+    [(_, first)] = re.findall(r'(<main [^>]*>)\s*<p class="warnings">(.*?)</p>', page)
+    assert first.startswith(said)
 
 
 def test_a_study_ends_with_its_report(place, capsys):

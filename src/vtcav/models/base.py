@@ -119,6 +119,7 @@ class Model(ABC):
         described: The network in words, for provenance and messages.
         logits_source: Where the pre-softmax scores were found, in words.
         joint: The image-text model that the network is the vision tower of, if it is one.
+        assumed: How pictures become inputs where nobody said how, in words; else empty.
     """
 
     class_names: tuple[str, ...]
@@ -128,6 +129,7 @@ class Model(ABC):
     described: str
     logits_source: str
     joint: JointModel | None = None
+    assumed: str = ""
 
     @property
     @abstractmethod

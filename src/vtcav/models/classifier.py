@@ -358,8 +358,9 @@ class Classifier(Model):
     ) -> tuple[Callable[[Image.Image], Tensor], Sequence[tuple[int, ...]]]:
         """Return the preprocessing, and the shapes of input that it may make."""
         if preprocess is None:
+            self.assumed = "pictures are used at their own size, scaled to [0, 1]"
             warn(
-                "no preprocess given: pictures are used at their own size, scaled to [0, 1]. "
+                f"no preprocess given: {self.assumed}. "
                 "Pass the preprocessing the network was trained with, for example "
                 "vtcav.Preprocess(224, mean=..., std=...)"
             )

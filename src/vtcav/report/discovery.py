@@ -56,7 +56,7 @@ def _page(found: Discovery) -> str:
         environment()
         .get_template("discovery.html.jinja")
         .render(
-            **frame("Concepts that nobody named", ["common.js"]),
+            **frame("Concepts that nobody named", [found.provenance], ["common.js"]),
             found=found,
             described=repr(found).removeprefix("Discovery(").removesuffix(")"),
             layers=[

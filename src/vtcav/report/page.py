@@ -89,7 +89,7 @@ def build_report(
     sources += [part.title.lower() for part in sections for _ in part.provenances]
     known = explained + diagnosed + added
     page = templates.get_template("page.html.jinja").render(
-        **frame(title or heading(known, names, [image.name for image in images])),
+        **frame(title or heading(known, names, [image.name for image in images]), known),
         date=today(),
         **_charts(parts),
         **_viewer(images),
@@ -141,11 +141,20 @@ def _read(
     return parts, provenances, thumbnails
 
 
-def frame(title: str, scripts: Sequence[str] = _SCRIPTS) -> dict[str, Any]:
-    """Return title, style and scripts of a page, and the policy that allows only these."""
+def frame(
+    title: str, provenances: Iterable[Provenance], scripts: Sequence[str] = _SCRIPTS
+) -> dict[str, Any]:
+    """Return what every page has: title, first cautions, style, scripts and their policy.
+
+    Args:
+        title: The title.
+        provenances: Of all results on the page.
+        scripts: The only scripts that the policy allows.
+    """
     style, script = _text("style.css"), "\n".join(map(_text, scripts))
     return {
         "title": title,
+        "first_cautions": list(dict.fromkeys(filter(None, (p.caution for p in provenances)))),
         "version": version("vtcav"),
         "policy": _policy(style, script),
         "style": style,

@@ -59,7 +59,7 @@ def _page(ranking: Ranking) -> str:
         environment()
         .get_template("ranking.html.jinja")
         .render(
-            **frame(title, ["common.js"]),
+            **frame(title, [ranking.provenance], ["common.js"]),
             ranking=ranking,
             groups=_groups(cards, len(table) - len(ranking.skipped)),
             curve=_curve(table["presence"].dropna().to_numpy()),

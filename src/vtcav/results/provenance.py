@@ -21,6 +21,10 @@ from vtcav.models.base import LayerInfo, Model
 from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.image_set import ConceptRecord
 
+_OTHER_INPUTS = (
+    "If the network was trained with another size, mean or std, no number here can be relied on."
+)
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -29,7 +33,7 @@ class Provenance:
     Attributes:
         versions: Versions of vtcav, torch, numpy, Pillow and Python.
         model: The network: description, fingerprint, how its logits are read, what computes its
-            forward passes, preprocessing.
+            forward passes, preprocessing, and `assumed`, where nobody gave one.
         layers: Name, kind and shape of each layer, and how the network resumes from it.
         concepts: The images that each concept was learned from, and those skipped.
         settings: Quadrature, limits, seeds, classes.
@@ -73,6 +77,7 @@ class Provenance:
                 "runtime": model.runtime,
                 "preprocess": described,
                 **shown,
+                **({"assumed": model.assumed} if model.assumed else {}),
             },
             layers=tuple(
                 {
@@ -98,10 +103,16 @@ class Provenance:
         return variant
 
     @property
+    def caution(self) -> str:
+        """A sentence where nobody said how pictures become inputs; else empty."""
+        assumed = self.model.get("assumed")
+        return f"No preprocess was given: {assumed}. {_OTHER_INPUTS}" if assumed else ""
+
+    @property
     def picture_notes(self) -> list[str]:
-        """Which channels the pictures show, as a footnote; none where they show grey or RGB."""
+        """What to know of the pictures: that no preprocess was given, which channels they show."""
         shown = self.model.get("shown")
-        return [f"Pictures show {shown}."] if shown else []
+        return [*filter(None, [self.caution]), *([f"Pictures show {shown}."] if shown else [])]
 
     @property
     def null_cavs(self) -> int:
@@ -149,6 +160,7 @@ class _Settings(Saved):
 class _Network(Saved):
     network: str
     fingerprint: str
+    assumed: str = ""
 
 
 class _Layer(Saved):

@@ -11,12 +11,19 @@ from vtcav.explainer.versus.result import Versus
 from vtcav.results.effect_tables import of_pictures
 from vtcav.results.error_analysis import ErrorAnalysis
 from vtcav.results.explanation import GlobalExplanation
+from vtcav.results.provenance import Provenance
 from vtcav.results.reading import group_sentences, misclassified
 
 
-def said_of(classes: Iterable[GlobalExplanation]) -> dict[str, list[Any]]:
-    """Return what is said of all classes: cautions, verdicts, groups that differ."""
-    said: dict[str, list[Any]] = {"cautions": [], "verdicts": [], "groups": []}
+def said_of(classes: Iterable[GlobalExplanation], provenance: Provenance) -> dict[str, list[Any]]:
+    """Return what is said of all classes: cautions, verdicts, groups that differ.
+
+    Args:
+        classes: The explained classes.
+        provenance: Of the study.
+    """
+    cautions: list[Any] = list(filter(None, [provenance.caution]))
+    said: dict[str, list[Any]] = {"cautions": cautions, "verdicts": [], "groups": []}
     for glob in classes:
         name = glob.class_name
         said["cautions"] += filter(None, [misclassified(name, glob.predicted)])

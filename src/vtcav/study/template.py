@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -24,6 +25,14 @@ _PHOTOGRAPHS = ("photos", "photographs", "images")
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
 _WEIGHTS = {".pt", ".pth", ".ckpt", ".safetensors"}
 _MOST = 3  # photographs in a new study
+_NAMES = ("names.txt", "class_names.txt", "classes.txt", "labels.txt")
+_FINISHED = re.compile(r"\b(Classifier|KerasClassifier|load_model)\b")
+_UNTOLD = (
+    "  # A function that returns a bare module does not tell this. Set what it was trained with:\n"
+)
+_PREPROCESS = (
+    "  # preprocess: {size: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}\n"
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,7 @@ class FolderContent:
             `build` that needs no argument. The files are read, not run.
         checkpoints: Files of weights.
         others: Folders whose names say nothing.
+        class_names: A file with a class name a line.
     """
 
     concepts: Path | None
@@ -48,6 +58,7 @@ class FolderContent:
     networks: tuple[str, ...] = ()
     checkpoints: tuple[Path, ...] = ()
     others: tuple[Path, ...] = ()
+    class_names: Path | None = None
 
     @property
     def network(self) -> str:
@@ -88,6 +99,7 @@ def look_into(root: Path) -> FolderContent:
         tuple(f"python:{path.stem}:build" for path in sorted(root.glob("*.py")) if _builds(path)),
         tuple(path for path in sorted(root.iterdir()) if path.suffix.lower() in _WEIGHTS),
         tuple(path for path in _folders(root) if path not in taken),
+        next((root / name for name in _NAMES if is_file(root / name)), None),
     )
 
 
@@ -104,6 +116,25 @@ def _builds(path: Path) -> bool:
         and None not in node.args.kw_defaults
         for node in tree.body
     )
+
+
+def untold(model: str, base: Path) -> tuple[str, ...]:
+    """Return the settings that a network does not bring: those of a bare module.
+
+    Args:
+        model: The network.
+        base: The folder of the study file, where Python modules are looked for. Their code is
+            read, not run.
+    """
+    scheme, _, function = model.partition(":")
+    if scheme != "python":
+        return ()
+    path = base.joinpath(*function.partition(":")[0].split(".")).with_suffix(".py")
+    try:
+        finished = _FINISHED.search(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        finished = None
+    return () if finished else ("preprocess", "class_names")
 
 
 def study_text(holds: FolderContent, base: Path, *, model: str = "demo") -> str:
@@ -128,13 +159,22 @@ def study_text(holds: FolderContent, base: Path, *, model: str = "demo") -> str:
     images = [f"  - {_path(path, base)}" for path in holds.photographs]
     text = resources.files("vtcav.study").joinpath("template.yaml").read_text("utf-8")
     return Template(text).substitute(
-        model=_text(model),
+        model=_model(model, holds.class_names, base),
         concepts=concepts,
         negatives=negatives,
         classes=_block("classes", classes, "{zebra: classes/zebra}"),
         images=_block("images", images, "[zebra.jpg]"),
         options="\n".join(_option(name, p) for name, p in parameters(Options).items()),
     )
+
+
+def _model(model: str, names: Path | None, base: Path) -> str:
+    """Return the network, with what its user has to add where it does not bring it."""
+    if not untold(model, base):
+        return f" {_text(model)}"
+    found = f"  class_names: {_path(names, base)}  # in the order of the scores\n" if names else ""
+    asked = "" if names else "  # class_names: names.txt\n"
+    return f"\n  name: {_text(model)}\n{found}{_UNTOLD}{_PREPROCESS}{asked}".rstrip()
 
 
 def _block(key: str, lines: list[str], example: str) -> str:

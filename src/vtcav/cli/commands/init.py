@@ -41,7 +41,7 @@ def add_options(command: Parser) -> None:
 def run(arguments: Arguments) -> None:
     """Carry out the command."""
     from vtcav.files.atomic import atomic_path
-    from vtcav.study.template import look_into, study_text
+    from vtcav.study.template import look_into, study_text, untold
 
     root = arguments.folder
     if not is_folder(root):
@@ -65,11 +65,20 @@ def run(arguments: Arguments) -> None:
     lines += [f"Not found: {what}; the file says where to put it" for what in found.missing]
     lines += _others(found)
     lines += _network(found, model, arguments.model)
+    bare = untold(model, base)
+    lines += _weights_and_names(found, model, bare=bool(bare))
+    to_set = [key for key in bare if key != "class_names" or found.class_names is None]
+    if to_set:
+        lines += [
+            f"Set under model: {' and '.join(to_set)}, which a function that returns a bare module "
+            "does not tell"
+        ]
     lines += [f"Look through it, then: vtcav run {path}"]
     data = {
         "study": str(path.resolve()),
         "model": model,
         "missing": found.missing,
+        "to_set": to_set,
         "not_taken": [folder.name for folder in found.others],
     }
     arguments.answer(data, *([] if arguments.quiet else lines))
@@ -89,18 +98,32 @@ def _others(found: FolderContent) -> list[str]:
 
 
 def _network(found: FolderContent, model: str, asked: str | None) -> list[str]:
-    """Return which network the study takes, and which weights it does not."""
+    """Return which network the study takes, and why."""
     reason = ""
     if not asked and not found.networks:
         reason = ", as no Python file beside it has a function build(); --model names another"
     elif not asked and len(found.networks) > 1:
         reason = f", as there are {' and '.join(found.networks)}; --model names one"
-    lines = [f"The network: {model}{reason}"]
+    return [f"The network: {model}{reason}"]
+
+
+def _weights_and_names(found: FolderContent, model: str, *, bare: bool) -> list[str]:
+    """Return which weights and class names the study takes, and which it does not."""
+    name = "NAME" if model == "demo" else model
+    lines = []
     if found.checkpoints:
         names = ", ".join(path.name for path in found.checkpoints)
-        name = "NAME" if model == "demo" else model
+        where = "weights: FILE under model" if bare else f"model: {{name: {name}, weights: FILE}}"
         lines += [
-            f"Not taken: {names}; where the network does not load its weights itself, write "
-            f"model: {{name: {name}, weights: FILE}}"
+            f"Not taken: {names}; where the network does not load its weights itself, write {where}"
         ]
+    if found.class_names is not None:
+        names = found.class_names.name
+        if bare:
+            lines += [f"Class names: {names}, in the order of the network's scores"]
+        elif not model.startswith("python:"):  # a finished network has its own
+            lines += [
+                f"Not taken: {names}; where these are the network's classes, write "
+                f"model: {{name: {name}, class_names: {names}}}"
+            ]
     return lines

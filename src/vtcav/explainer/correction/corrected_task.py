@@ -36,7 +36,7 @@ def corrected_classifier(model: Model, fixed: CorrectedNetwork) -> Classifier:
     """
     if not isinstance(model, Classifier):
         raise ModelError(f"expected a vtcav.Classifier to correct, got {type(model).__name__}")
-    return Classifier(
+    corrected = Classifier(
         fixed,
         model.class_names,
         model.preprocess,
@@ -48,6 +48,8 @@ def corrected_classifier(model: Model, fixed: CorrectedNetwork) -> Classifier:
         score=model.score,
         runtime="torch",
     )
+    corrected.assumed = model.assumed
+    return corrected
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def identity(
         "versions": {name: v for name, v in data["versions"].items() if name != "python"},
         "model": {
             # The repr of a callable may hold its memory address; its behaviour counts, below.
-            **{k: v for k, v in data["model"].items() if k != "preprocess"},
+            **{k: v for k, v in data["model"].items() if k not in ("preprocess", "assumed")},
             "device": device,
             "classes": json_hash(names),
             "probabilities": getattr(model, "task", "auto"),

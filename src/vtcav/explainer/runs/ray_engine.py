@@ -270,7 +270,7 @@ def _on_device(model: Model, device: str) -> Model:
     module, preprocess = model.module, model.preprocess
     if model.second is not None:
         module, preprocess = given(module, preprocess)
-    return Classifier(
+    moved = Classifier(
         module,
         model.class_names,
         preprocess,
@@ -282,6 +282,8 @@ def _on_device(model: Model, device: str) -> Model:
         score=model.score,
         second=model.second,
     )
+    moved.assumed = model.assumed
+    return moved
 
 
 def _unpacked(row: Mapping[str, Any]) -> tuple[int, Part]:

@@ -85,6 +85,7 @@ class KerasClassifier(Classifier):
         if preprocess is None:
             preprocess = advice.preprocess
             if not advice.certain:
+                self.assumed = _assumed(advice)
                 warn(_warning(advice))
         if class_names is None:
             class_names = advice.class_names
@@ -133,12 +134,16 @@ def _checked(network: Any) -> Any:
     return network
 
 
-def _warning(advice: Advice) -> str:
+def _assumed(advice: Advice) -> str:
     size = advice.preprocess.size
     fitted = "used at their own size" if size is None else f"fitted to {size}"
+    return f"pictures are {fitted} and scaled to [0, 1]"
+
+
+def _warning(advice: Advice) -> str:
     hint = f"; {advice.hint}" if advice.hint else ""
     return (
-        f"no preprocess given, and the network does not say for certain what it needs: pictures "
-        f"are {fitted} and scaled to [0, 1]. Pass the preprocessing the network was trained with, "
+        f"no preprocess given, and the network does not say for certain what it needs: "
+        f"{_assumed(advice)}. Pass the preprocessing the network was trained with, "
         f'for example preprocess="tf" for -1 to 1{hint}'
     )

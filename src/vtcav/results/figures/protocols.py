@@ -24,7 +24,7 @@ class HasNotes(Protocol):
 
     @property
     def picture_notes(self) -> list[str]:
-        """Which channels the pictures show."""
+        """What to know of the pictures."""
 
 
 class _Provenance(HasNotes, Protocol):
