@@ -1,6 +1,7 @@
 """Two networks side by side: what differs, and that swapping them flips signs alone."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -19,10 +20,12 @@ from tests.helpers.colours import colour_net, patches
 from vtcav.cli import main
 from vtcav.errors import ExplanationError
 from vtcav.explainer.versus.differences import ATTRIBUTION, SHARE
+from vtcav.explainer.versus.doubts import doubts
 from vtcav.explainer.versus.layer_pairs import BY_DEPTH, BY_NAME, pair_layers
 from vtcav.explainer.versus.versus import compared
 from vtcav.images.listing import collect
 from vtcav.method.clusters import mean_estimate, ratio_values
+from vtcav.report.sections import section
 from vtcav.results.effect_tables import TOGETHER
 
 RED, BLUE = patches(0, 6, 5)[0], patches(2, 6, 6)[0]
@@ -168,6 +171,78 @@ def test_one_network_does_not_differ_from_itself(explainers):
     assert same.conclusion.startswith("No difference beyond 0.3 was found: none of 6 comparisons")
     assert same.shown == ()
     assert same.plot().axes
+
+
+def test_a_region_that_takes_more_than_the_concept_is_no_finding(explainers, tmp_path):
+    wide = BOTH.copy()
+    wide[:, :10, :, 0], wide[:, 10:, :, 2] = 220, 250
+    found = vtcav.versus(*explainers, wide, "a")
+    table = found.differences
+    blue = table.query(f"quantity == '{SHARE}' and concept == 'blue'").iloc[0]
+    assert blue["q_value"] < 0.05
+    assert re.match(
+        r"in a its region covers \d\d % of the picture and holds most of that of 'red', and in b ",
+        blue["doubt"],
+    )
+    assert found.findings() == []
+    assert found.conclusion == (
+        "Whether the networks differ cannot be told: 6 comparisons could not tell of the concept "
+        "(column doubt)."
+    )
+    (doubt,) = (text for text in found.doubts() if text.startswith("Whether 'blue'"))
+    assert "counts more or less for 'a' in b than in a cannot be told, because in a its" in doubt
+    assert re.search(r"; attribution at layer '\d' 0.\d+ in a, 0.\d+ in b \(q < 0.001\)\.$", doubt)
+    found.save(tmp_path)
+    assert found.sentences()[-1] in (tmp_path / "versus.json").read_text(encoding="utf-8")
+    assert section("versus", tmp_path).sentences == found.sentences()
+    figure = found.plot()
+    texts = [text.get_text() for part in (figure, *figure.axes) for text in part.texts]
+    assert any("cannot be told" in text for text in texts)
+
+
+def test_doubts_are_those_of_either_side(explained):
+    pair = explained["a"]
+
+    def with_effects(glob, **columns):
+        own = glob.effects["concept"] == "red"
+        table = glob.effects.copy()
+        table.loc[own, list(columns)] = list(columns.values())
+        return replace(glob, _effects=table)
+
+    holds = with_effects(pair[1], same_region="blue")
+    text = "in b its region holds most of that of 'blue'"
+    assert doubts(([pair[0]], [holds]), "red") == (text, text)
+    unseen = with_effects(pair[0], drop=np.nan, seen=0.795)
+    assert doubts(([unseen], [pair[1]]), "red")[0] == (
+        "it is not seen in a (held-out AUC 0.795, 0.8 is needed)"
+    )
+    rare = with_effects(pair[0], area=0.0)
+    assert doubts(([rare], [pair[1]]), "red")[1] == "in a it is found in none of 6 images"
+    placebos = {"placebos": 20, "placebo_mean": 0.0, "placebo_std": 9.0, "p_value": 0.5}
+    alike = with_effects(pair[0], **placebos)
+    attribution, share = doubts(([alike], [pair[1]]), "red")
+    assert attribution == ""
+    assert share.startswith("chance may explain its effect in a (q = ")
+    assert doubts(([pair[0]], [pair[1]]), "red") == ("", "")
+
+
+def test_what_could_not_be_found_is_not_said_to_be_none(explainers):
+    groups = {f"array[{i}]": "north" if i % 2 else "south" for i in range(6)}
+    images = BOTH + np.arange(6, dtype=np.uint8)[:, None, None, None]
+    found = vtcav.versus(*explainers, images, "a", groups=groups)
+    assert not found.findings()
+    table = found.differences
+    assert set(table["groups"]) == {2}
+    wide = table[(table["low"] < -0.3) | (table["high"] > 0.3)]
+    assert len(wide)
+    assert "it cannot be told" in found.conclusion or "cannot be told: none" in found.conclusion
+    assert f"only differences from {wide['detectable'].min():.2g}" in found.conclusion
+    assert "more groups than 2 would tell" in found.conclusion
+    row = table.dropna(subset="p_value").iloc[0]
+    error = (row["high"] - row["low"]) / 2 / student_t.ppf(0.975, 1)
+    tests = table["p_value"].notna().sum()
+    needed = found.margin + student_t.ppf(1 - 0.05 / tests, 1) * error
+    assert row["detectable"] == pytest.approx(needed)
 
 
 def test_maps_side_by_side(found, explainers, tmp_path):

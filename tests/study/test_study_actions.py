@@ -124,7 +124,7 @@ def test_the_command_prints_what_they_say(place, out, capsys, monkeypatch):
     found = {
         "errors": errors.findings() or [errors.conclusion],
         "correction": correction,
-        "versus": versus.findings() or [versus.conclusion],
+        "versus": versus.sentences(),
     }
     lines = said.splitlines()
     for kind, sentences in found.items():

@@ -73,6 +73,7 @@ _DIFFERENCES = {
     "class_name": "class", "quantity": "quantity", "layer_a": "layer a", "layer_b": "layer b",
     "concept": "concept", "n": "images", "a": "a", "b": "b", "difference": "difference",
     "low": "from", "high": "to", "q_value": "q", "note_a": "note a", "note_b": "note b",
+    "doubt": "doubt",
 }  # fmt: skip
 KINDS = {
     "errors": _Kind(
@@ -162,6 +163,7 @@ def section(kind: str, folder: Path, number: int = 0) -> Section:
     }
     manifest = manifest.get("report", manifest)  # that of a correction is apart from its layers
     sentences = [*manifest.get("findings", ()), manifest.get("conclusion") or ""]
+    sentences += manifest.get("doubts", ())
     picture = folder / f"{kind}.png"
     provenance = manifest.get("provenance")
     with reading(folder, told.what.removeprefix("the ")):
@@ -188,7 +190,8 @@ def _tables(declared: Mapping[str, _Table], folder: Path) -> Iterator[ShownTable
         columns = [
             column
             for column in table.columns
-            if column in found and not (column.startswith("note") and (found[column] == "").all())
+            if column in found
+            and not (column.startswith(("note", "doubt")) and (found[column] == "").all())
         ]
         shown = {column: table.columns[column] for column in columns}
         if len(found):

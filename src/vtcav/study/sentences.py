@@ -42,5 +42,5 @@ def findings_of(
     if correction is not None:
         found["correction"] = correction.report.findings()
     if versus is not None:
-        found["versus"] = versus.findings() or [versus.conclusion]
+        found["versus"] = versus.sentences()
     return found

@@ -18,7 +18,7 @@ from vtcav.cli.terminal import print_frame, print_line
 _PRINTED = 20
 _COLUMNS = (
     "class_name: class, quantity, layer_a: layer a, layer_b: layer b, concept, n: images, a, b, "
-    "difference, low, high, q_value: q"
+    "difference, low, high, q_value: q, doubt: about the concept"
 )
 
 
@@ -57,8 +57,9 @@ def run(arguments: Arguments) -> None:
     found.save(arguments.output)
     if not arguments.json:
         table = found.differences.head(_PRINTED)
+        table["doubt"] = table["doubt"].map(lambda reason: reason and "cannot be told")
         print_frame(found.described, table, _COLUMNS)
-        for sentence in found.findings() or [found.conclusion]:
+        for sentence in found.sentences():
             print_line(sentence)
     where = str(arguments.output.resolve())
     data = found.summary() | {"differences": found.differences, "output": where}

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from vtcav.explainer.versus.doubts import doubts
 from vtcav.explainer.versus.layer_pairs import LayerPairs
 from vtcav.method.clusters import Estimate, mean_estimate, ratio_values
 from vtcav.method.significance import q_values
 from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.explanation import GlobalExplanation
 from vtcav.results.tables.class_summary import BOOTSTRAP
+from vtcav.results.words import SIGNIFICANT
 
 Array: TypeAlias = NDArray[np.float64]
 Trainings: TypeAlias = Sequence[GlobalExplanation]
@@ -25,8 +27,8 @@ ATTRIBUTION, SHARE = "attribution", "share"
 NOT_SEPARATED, NOT_SEEN = "not separated", "not seen"
 NO_SHARE = "the class scores no higher than the negatives by more than their spread"
 COLUMNS = (
-    *("class_name", "quantity", "layer_a", "layer_b", "concept", "n", "a", "b", "difference"),
-    *("low", "high", "p_value", "q_value", "note_a", "note_b"),
+    *("class_name", "quantity", "layer_a", "layer_b", "concept", "n", "groups", "a", "b"),
+    *("difference", "low", "high", "detectable", "p_value", "q_value", "note_a", "note_b", "doubt"),
 )
 
 
@@ -45,9 +47,21 @@ def differences(
         The columns of `Versus.differences`.
     """
     rows = [row for pair in pairs for row in _of_class(pair, layers, margin)]
+    estimates = [row.pop("estimate") for row in rows]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table["q_value"] = q_values(table["p_value"].to_numpy(float))
+    tests = int(table["p_value"].notna().sum())
+    table["detectable"] = [_detectable(each, margin, tests) for each in estimates]
     return table
+
+
+def _detectable(estimate: Estimate | None, margin: float, tests: int) -> float:
+    """Return the smallest difference that would be significant as the only one of the table."""
+    if estimate is None or not estimate.freedom:
+        return nan
+    sides = 2 if margin else 1  # at a margin, p is of one side
+    low, high = estimate._replace(value=0.0).interval(1 - sides * SIGNIFICANT / tests)
+    return margin + (high - low) / 2
 
 
 def aligned(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
@@ -76,6 +90,7 @@ def _of_class(
     concepts = [name for name in first.concepts if all(name in one.concepts for one in every)]
     tables = [dict(iter(one.attributions.groupby(["layer", "concept"]))) for one in every]
     count = len(pair[0])
+    reasons = {name: doubts(pair, name) for name in concepts}
     for layer_a, layer_b in layers.pairs:
         own = [layer_a] * count + [layer_b] * len(pair[1])
         for concept in concepts:
@@ -84,7 +99,7 @@ def _of_class(
             draws = [_draws(one, at, concept) for one, at in zip(every, own, strict=True)]
             error = _draw_error(_mean_draws(draws[:count]), _mean_draws(draws[count:]))
             key = {"quantity": ATTRIBUTION, "layer_a": layer_a, "layer_b": layer_b}
-            key |= {"concept": concept}
+            key |= {"concept": concept, "doubt": reasons[concept][0]}
             yield _row(first, key, _Values.of(found[0], values, count), error, margin)
     effects = [
         dict(iter(one.effects[one.effects["layer"] == TOGETHER].groupby("concept")))
@@ -93,7 +108,8 @@ def _of_class(
     for concept in concepts:
         if all(concept in each for each in effects):
             found = aligned([each[concept] for each in effects])
-            key = {"quantity": SHARE, "layer_a": TOGETHER, "layer_b": TOGETHER, "concept": concept}
+            key = {"quantity": SHARE, "layer_a": TOGETHER, "layer_b": TOGETHER}
+            key |= {"concept": concept, "doubt": reasons[concept][1]}
             values = [_shares(each) for each in found]
             yield _row(first, key, _Values.of(found[0], values, count), 0.0, margin)
 
@@ -130,19 +146,21 @@ def _row(
         for own, note in zip(values.sides, values.notes, strict=True)
     ]
     estimate = None
+    own = [explained.groups[name] for name in values.images] if explained.groups else None
     if n and not any(values.notes):
-        own = [explained.groups[name] for name in values.images] if explained.groups else None
         estimate = _estimate(*values.sides, own).wider(draw_error)
     low, high = (nan, nan) if estimate is None else estimate.interval()
     return {
         "class_name": explained.class_name,
         **key,
         "n": n,
+        "groups": len(set(own or ())),
         "a": means[0],
         "b": means[1],
         "difference": means[1] - means[0],
         "low": low,
         "high": high,
+        "estimate": estimate,
         "p_value": nan if estimate is None else estimate.p_beyond(margin),
         "note_a": values.notes[0],
         "note_b": values.notes[1],

@@ -27,7 +27,8 @@ _TOP = MARGIN + 0.65
 _MOST = 20
 _NOTE = (
     "Difference: b - a, over the same images; line: 95 % interval; grey: what counts as none. "
-    "Filled: q ≤ 0.05 over the whole table. Attribution: share of the class's score; share: what "
+    "Filled: q ≤ 0.05 over the whole table. Grey point: says nothing of the concept, as the column "
+    "doubt tells. Attribution: share of the class's score; share: what "
     "erasing the concept takes of the logit. Maps: black M = 0, light yellow M = 1."
 )
 
@@ -119,14 +120,16 @@ def _draw_rows(page: Page, rows: Sequence[Mapping[Any, Any]], margin: float) -> 
     axes.axvline(0, color="0.8", linewidth=0.6, zorder=0)
     names = row_labels([_named(row) for row in rows], _NAMES - 0.1, bold=True)
     for i, row in enumerate(rows):
-        sure = row["q_value"] <= SIGNIFICANT
-        axes.plot([row["low"], row["high"]], [i + 0.5] * 2, color=BLUE, linewidth=1.2)
+        colour = MUTED if row["doubt"] else BLUE
+        sure = row["q_value"] <= SIGNIFICANT and not row["doubt"]
+        axes.plot([row["low"], row["high"]], [i + 0.5] * 2, color=colour, linewidth=1.2)
         look: dict[str, Any] = {"markersize": 4, "clip_on": False}
         look |= {"markerfacecolor": BLUE if sure else "white"}
-        axes.plot([row["difference"]], [i + 0.5], "o", color=BLUE, **look)
+        axes.plot([row["difference"]], [i + 0.5], "o", color=colour, **look)
         middle = _TOP + (i + 0.5) * _ROW
         page.text(MARGIN, middle, names[i], centred=True, weight="bold" if sure else "normal")
         text = f"{value(row['difference'])}   q {equal_or_less(row['q_value'])}"
+        text = f"{value(row['difference'])}   cannot be told" if row["doubt"] else text
         page.text(MARGIN + _NAMES + _BARS + 0.15, middle, text, centred=True)
     show_axis(axes, [-most, 0, most])
     below = _TOP + len(rows) * _ROW + 0.3

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -11,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from vtcav.explainer.versus.differences import ATTRIBUTION, COLUMNS
+from vtcav.explainer.versus.differences import COLUMNS
 from vtcav.explainer.versus.layer_pairs import LayerPairs
+from vtcav.explainer.versus.sentences import doubt_sentences, found_sentences, nothing_found
 from vtcav.files.manifest import (
     load_manifest,
     read_arrays,
@@ -26,15 +28,7 @@ from vtcav.files.schema import Column, Saved, checked, checked_table
 from vtcav.images.input_box import Shares
 from vtcav.results.provenance import Provenance
 from vtcav.results.tables.shapes import json_text, printable
-from vtcav.results.words import (
-    SIGNIFICANT,
-    clear,
-    count,
-    equal_or_less,
-    interval,
-    named_layers,
-    value,
-)
+from vtcav.results.words import clear
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,35 +104,44 @@ class Versus:
         """One row per class, quantity, pair of layers and concept; the clearest first.
 
         Columns: class_name, quantity ("attribution", or "share": what erasing the concept takes of
-        the logit), layer_a, layer_b, concept, n (images), a and b (means over them), difference
-        (b - a), low and high (95 % interval over images, or groups of them, over trainings where
-        there are several, and for attributions also over the choice of examples), p_value (of a
-        difference within the margin), q_value (adjusted for the whole table), note_a and note_b
-        (why there is no number).
+        the logit), layer_a, layer_b, concept, n (images), groups (of these; 0 where each is its
+        own), a and b (means over them), difference (b - a), low and high (95 % interval over
+        images, or groups of them, over trainings where there are several, and for attributions
+        also over the choice of examples), detectable (the smallest difference that could have been
+        significant, had it been the only one), p_value (of a difference within the margin), q_value
+        (adjusted for the whole table), note_a and note_b (why there is no number), doubt (why the
+        numbers say nothing of this concept).
         """
         order = self._table["difference"].abs()
         table = self._table.assign(order=-order)
         table = table.sort_values(["q_value", "order"], kind="stable", ignore_index=True)
         return printable(
-            table.drop(columns="order"), "a", "b", "difference", "low", "high", "q_value"
+            table.drop(columns="order"),
+            "a",
+            "b",
+            "difference",
+            "low",
+            "high",
+            "detectable",
+            "q_value",
         )
 
     def findings(self) -> list[str]:
         """Return the significant differences as sentences, the clearest first."""
-        return list(_sentences(self.differences))
+        return list(found_sentences(self.differences))
+
+    def doubts(self) -> list[str]:
+        """Return what differs, or is not seen, but says nothing of its concept, as sentences."""
+        return list(doubt_sentences(self.differences))
 
     @property
     def conclusion(self) -> str:
         """What can be said where no difference is significant; empty where one is."""
-        if self.findings():
-            return ""
-        tested = int(self._table["q_value"].notna().sum())
-        if not tested:
-            return "Nothing could be compared; the notes in the table say why."
-        return (
-            f"No difference beyond {self.margin:g} was found: none of "
-            f"{count(tested, 'comparison')} has q ≤ {SIGNIFICANT:g}."
-        )
+        return "" if self.findings() else nothing_found(self.differences, self.margin)
+
+    def sentences(self) -> list[str]:
+        """Return all that is said: findings or the conclusion, then what cannot be told."""
+        return [*(self.findings() or [self.conclusion]), *self.doubts()]
 
     def summary(self) -> dict[str, Any]:
         """Return what was compared and found, as plain data."""
@@ -152,6 +155,7 @@ class Versus:
             "trainings": list(self.trainings),
             "findings": self.findings(),
             "conclusion": self.conclusion,
+            "doubts": self.doubts(),
         }
 
     def to_json(self) -> str:
@@ -208,6 +212,8 @@ class Versus:
             data = checked(_Saved, manifest)
             stored = read_arrays(Path(folder) / "versus_pictures.npz")
             table = read_table(Path(folder) / "versus_differences")
+            if "doubt" not in table:  # older files
+                table = table.assign(groups=0, detectable=nan, doubt="")
             return cls(
                 names=data.names,
                 layers=LayerPairs(data.layers, data.paired, data.left_out),
@@ -224,9 +230,9 @@ _ARRAYS = "picture", "map_a", "map_b"
 _COLUMNS = {
     **dict.fromkeys(COLUMNS, Column(float, gaps=True)),
     **dict.fromkeys(("class_name", "quantity", "layer_a", "layer_b", "concept"), Column(str)),
-    **dict.fromkeys(("note_a", "note_b"), Column(str)),
+    **dict.fromkeys(("note_a", "note_b", "doubt"), Column(str)),
     **dict.fromkeys(("p_value", "q_value"), Column(float, 0, 1, gaps=True)),
-    "n": Column(int, 0),
+    **dict.fromkeys(("n", "groups"), Column(int, 0)),
 }
 
 
@@ -252,17 +258,3 @@ class _Saved(Saved):
     margin: Annotated[float, Field(ge=0, lt=1)]
     trainings: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 1)
     shown: tuple[_Shown, ...]
-
-
-def _sentences(table: pd.DataFrame) -> Iterator[str]:
-    for row in table[table["q_value"] <= SIGNIFICANT].to_dict("records"):
-        more = "more" if row["difference"] > 0 else "less"
-        layers = list(dict.fromkeys((row["layer_a"], row["layer_b"])))
-        what = f"attribution at {named_layers(layers)}"
-        if row["quantity"] != ATTRIBUTION:
-            what = "share of the logit that erasing takes"
-        yield (
-            f"{row['concept']!r} counts {more} for {row['class_name']!r} in b than in a: {what} "
-            f"{value(row['a'])} in a, {value(row['b'])} in b (difference "
-            f"{interval(row['low'], row['high'])}; q {equal_or_less(row['q_value'])})."
-        )

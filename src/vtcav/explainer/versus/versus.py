@@ -183,6 +183,7 @@ def _shown(
 ) -> Iterator[SideBySide]:
     """Yield images of the clearest differences in attribution or share, with both maps."""
     by_class = {first.class_name: (first, second) for first, second in pairs}
+    # a doubtful one, too: its maps show what was taken for the concept
     clear = table[table["q_value"] <= SIGNIFICANT]
     clear = clear.reindex((-clear["difference"].abs()).sort_values(kind="stable").index)
     for row in clear.head(_FINDINGS).to_dict("records"):
