@@ -456,6 +456,46 @@ def test_lost_accuracy_is_said_before_anything_else(compared):
     assert "'red' was found in 19 of 19 images; are these the images that show it?" in said[0]
 
 
+def test_what_is_left_of_an_effect_is_said_first(fixed):
+    own = {name: value for name, value in vars(fixed.report).items() if name != "_rows"}
+    rows = fixed.report.images.query("concept == 'red'").head(12)
+
+    def findings(when="present", **columns):
+        table = rows.assign(**{"true_class": ["a", "b"] * 6, "gap": 6.0} | columns)
+        return CorrectionReport(**own | {"when": when}, _rows=table).findings()
+
+    spread = np.linspace(-0.1, 0.1, 12)
+    half = {"drop": 5.83 + spread, "drop_after": [2.93, 0.2] * 6 + spread, "gap_after": 3.0}
+    assert findings(**half)[0] == (
+        "'a' still relies on 'red': its effect fell only from 5.82 to 2.92 logits, and from 97 % "
+        "to 97 % of the score. Do not use the corrected network as one without 'red'; try other "
+        'layers or when="always".'
+    )
+    assert "try other layers." in findings("always", **half)[0]
+    both = findings(**half | {"drop_after": [2.93, 3.1] * 6 + spread, "gap_after": np.nan})[0]
+    assert both.startswith("'b' still relies on 'red': its effect fell only from 5.84 to 3.11 log")
+    assert "So do 'a' (from 5.82 to 2.92 logits). " in both
+    # a fifth is left, but of a score that fell as far
+    few = {**half, "drop_after": 1.1 + spread, "gap_after": 1.2}
+    assert "'b' still relies on 'red'" in findings(**few)[0]
+    gone = {**half, "drop_after": spread, "gap_after": 3.0}
+    assert not any("still relies" in text for text in findings(**gone))
+    noise = {**half, "drop_after": [9.0, 9.0, -6.0, -6.0] * 3}
+    assert not any("still relies" in text for text in findings(**noise))
+
+
+def test_shares_of_the_score_are_those_of_an_explained_class(explainer, fixed):
+    glob = explainer.explain_class("a", RED[:6])
+    expected = glob.class_effects().set_index("concept").loc["red", "gap"]
+    own = fixed.report.images.query("concept == 'red' and shows and true_class == 'a'")
+    np.testing.assert_allclose(own["gap"].mean(), expected, rtol=1e-4)
+    row = fixed.report.effects.query("class_name == 'a' and concept == 'red'").iloc[0]
+    known = fixed.report.images.query("concept == 'red' and true_class == 'a'").dropna()
+    after = known["gap_after"].mean()
+    share = known["drop_after"].mean() / after if after > 0 else np.nan
+    np.testing.assert_allclose(row["share_after"], share)
+
+
 def test_rounds_end_where_the_layer_sees_the_concept_no_more(explainer):
     report = explainer.correct("red", "1", rounds=9, anyway=True).report
     assert 1 <= len(report.seen) < 9

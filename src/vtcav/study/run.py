@@ -123,8 +123,10 @@ class _Run:
         if self.study.peers:
             self._compare()
         limits = list(self._limits(classes, diagnostics))
-        said = said_of(classes.values(), self.explainer.provenance({}))
-        said = {**said, "findings": findings}
+        said = {
+            **said_of(classes.values(), self.explainer.provenance({})),
+            "findings": findings,
+        }
         self._write(study_table(classes, images, diagnostics), limits, said)
         if self.study.report:
             from vtcav.report import write_report

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import nan
-from typing import ClassVar, get_type_hints
+from typing import ClassVar, NamedTuple, get_type_hints
 
 import torch
 from torch import Tensor
@@ -50,6 +50,19 @@ def corrected_classifier(model: Model, fixed: CorrectedNetwork) -> Classifier:
     )
     corrected.assumed = model.assumed
     return corrected
+
+
+class _Effect(NamedTuple):
+    """What erasing a concept from an image changes, as in `CorrectedRow`."""
+
+    area: float
+    drop: float
+    drop_after: float
+    gap: float
+    gap_after: float
+
+
+_NONE = _Effect(nan, nan, nan, nan, nan)
 
 
 @dataclass(frozen=True)
@@ -104,7 +117,7 @@ class CorrectedTask(Task):
         for n, name in enumerate(names):
             label = self.classes[name]
             for concept in self.attributor.cavs.names:
-                area, drop, drop_after = effects.get((name, concept, label), (nan, nan, nan))
+                found = effects.get((name, concept, label), _NONE)
                 rows.append(
                     CorrectedRow(
                         image=name,
@@ -115,9 +128,7 @@ class CorrectedTask(Task):
                         same=torch.equal(before[n], after[n]),
                         change=float((before[n] - after[n]).abs().max()),
                         concept=concept,
-                        area=area,
-                        drop=drop,
-                        drop_after=drop_after,
+                        **found._asdict(),
                     )
                 )
         return BatchRows(rows)
@@ -133,10 +144,8 @@ class CorrectedTask(Task):
         check_finite(names, {}, z)
         return z
 
-    def _effects(
-        self, images: ForwardPass, z: Tensor
-    ) -> dict[tuple[str, str, int], tuple[float, float, float]]:
-        """Return area and both drops by image, concept and class, where there is a region."""
+    def _effects(self, images: ForwardPass, z: Tensor) -> dict[tuple[str, str, int], _Effect]:
+        """Return what erasing changes by image, concept and class, where there is a region."""
         eraser = self.attributor.eraser
         if not eraser.works:
             return {}
@@ -151,7 +160,13 @@ class CorrectedTask(Task):
             for one, of in ((eraser, images), (self._eraser, fixed))
         ]
         return {
-            (row.image, row.concept, row.class_index): (row.area, row.drop, other.drop)
+            (row.image, row.concept, row.class_index): _Effect(
+                row.area,
+                row.drop,
+                other.drop,
+                row.logit - row.reference,
+                other.logit - other.reference,
+            )
             for row, other in zip(*pairs, strict=True)
             if row.area > 0
         }

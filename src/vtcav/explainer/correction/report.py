@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, get_type_hints
 
@@ -19,6 +20,7 @@ from vtcav.explainer.correction.attributions import (
     uncancelled,
 )
 from vtcav.explainer.correction.groups import changes_by_group, group_sentences, tests_of_groups
+from vtcav.explainer.correction.reliance import effect_shares, reliance_sentences
 from vtcav.explainer.settings import When
 from vtcav.files.manifest import read_table, records, write_table
 from vtcav.files.schema import Column, Saved, checked, checked_table
@@ -54,6 +56,8 @@ class CorrectedRow(NamedTuple):
         drop: How far the logit of the true class falls when the region is erased; NaN where there
             is no region.
         drop_after: The same in the corrected network, with the same region.
+        gap: How far that logit is above the negatives' mean; NaN where there is no region.
+        gap_after: The same in the corrected network.
     """
 
     image: str
@@ -67,6 +71,8 @@ class CorrectedRow(NamedTuple):
     area: float
     drop: float
     drop_after: float
+    gap: float
+    gap_after: float
 
 
 class Doubt(NamedTuple):
@@ -180,7 +186,8 @@ class CorrectionReport:
         figure leave that out then. Columns: class_name (empty: all classes), concept, corrected
         (whether it is taken out), n (images with a region), before, after, change, low and high
         (95 % interval of the change, over images), relative (the change as a share of the effect
-        before; missing where that is not above 0, or cancels).
+        before; missing where that is not above 0, or cancels), share_before and share_after (of the
+        class's score above the negatives').
         """
         import pandas as pd
 
@@ -188,11 +195,14 @@ class CorrectionReport:
         rows = []
         for name, of_class in [("", known), *known.groupby("true_class", sort=False)]:
             for concept in self._rows["concept"].drop_duplicates():
-                found = compared(of_class[of_class["concept"] == concept], "drop", "drop_after")
+                own = of_class[of_class["concept"] == concept]
+                found = compared(own, "drop", "drop_after")
                 of = {"corrected": concept in self.concepts, "relative": relative(found)}
+                of |= effect_shares(own)
                 rows.append({"class_name": name, "concept": concept, **found, **of})
         columns = ["class_name", "concept", "corrected", "n", "before", "after", "change", "low"]
-        table = pd.DataFrame(rows, columns=[*columns, "high", "relative"])
+        columns += ["high", "relative", "share_before", "share_after"]
+        table = pd.DataFrame(rows, columns=columns)
         return table.assign(
             relative=table["relative"].where(table.index.isin(uncancelled(table).index))
         )
@@ -317,6 +327,8 @@ class CorrectionReport:
         saved = checked(_Saved, data)
         rows = read_table(folder / "correction_images")
         if len(rows):
+            if "gap" not in rows:  # older files
+                rows = rows.assign(gap=nan, gap_after=nan)
             group = {GROUP: Column(str)} if GROUP in rows else {}
             rows = checked_table(rows, "correction_images", _COLUMNS | group, {})
         attributions = None
@@ -357,6 +369,7 @@ class _Saved(Saved):
 
 
 def _sentences(report: CorrectionReport) -> Iterator[str]:
+    yield from reliance_sentences(report.images, report.concepts, report.when)
     if not report.images.empty and (loss := report.loss):
         yield loss
     for doubt in report.doubts:
