@@ -587,7 +587,7 @@ def test_python_with_weights_names_and_layouts(tmp_path, monkeypatch):
     )
     assert model.class_names == ("cat", "dog", "fox")
     assert same(model.module, small_net(seed=9))
-    with pytest.raises(ModelError, match="returns a finished model; set class_names, preprocess"):
+    with pytest.raises(ModelError, match="returns a finished model; set weights there"):
         vtcav.load_model("python:made_for_this:model", weights="w.pt")
 
 

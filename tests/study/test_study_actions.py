@@ -21,6 +21,7 @@ from vtcav.files.manifest import load_manifest
 from vtcav.report import write_report
 from vtcav.results.error_analysis import ErrorAnalysis
 from vtcav.study import Study, StudyError, run_study
+from vtcav.study.versus import versus_study
 
 MODEL = """
 import torch
@@ -246,23 +247,108 @@ def test_mistakes_are_named_with_their_line(place, tmp_path, old, new, message):
         Study.load(tmp_path / "copy" / "study.yaml")
 
 
+@pytest.fixture
+def late(place, tmp_path):
+    """A function that writes a study beside the data, with a network that is loaded anew."""
+    shutil.copytree(place, tmp_path / "copy", ignore=shutil.ignore_patterns("out"))
+    (tmp_path / "copy" / "actnet.py").rename(tmp_path / "copy" / "late.py")
+    file = tmp_path / "copy" / "study.yaml"
+
+    def write(text):
+        file.write_text(text.replace("actnet", "late"))
+        return file
+
+    yield write
+    sys.modules.pop("late", None)
+
+
+@pytest.mark.parametrize(
+    ("versus", "message"),
+    [
+        ("weights.pt", "line 11, versus: weights.pt: .* a finished model; set weights there"),
+        ("python:late:nothing", "line 11, versus: python:late:nothing: .* has no 'nothing'"),
+        ("python:late:others", "line 11, versus: python:late:others: unknown class 'a'"),
+        ("python:late:capital", "line 11, versus: .*: .*to be the same in both .* 'a' and 'A'"),
+        ("python:late:flat", "line 11, versus: python:late:flat: layer '1' cannot be explained"),
+    ],
+)
+def test_a_second_network_is_checked_before_anything_is_learned(late, versus, message):
+    file = late(STUDY.replace("python:actnet:other", versus))
+    (file.parent / "weights.pt").touch()
+    with (file.parent / "late.py").open("a") as code:
+        code.write(MORE)
+    said = []
+    with pytest.raises(StudyError, match=message):
+        run_study(Study.load(file), progress=False, say=said.append)
+    assert said == ["Loading the network python:late:build"]
+    if versus.startswith("python"):
+        with pytest.raises(VtcavError, match=message.rpartition(": ")[2]):
+            versus_study(
+                Study.load(file),
+                (["python:late:build"], [versus]),
+                file.parent / "two",
+                margin=None,
+                progress=False,
+                say=said.append,
+            )
+        assert len(said) == 1
+
+
+MORE = """
+
+
+def others():
+    return vtcav.Classifier(square_network(), ["x", "y", "z"], vtcav.Preprocess(32))
+
+
+def capital():
+    return vtcav.Classifier(square_network(), ["A", "y", "z"], vtcav.Preprocess(32))
+
+
+def flat():
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 3, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    )
+    return vtcav.Classifier(net, ["a", "b", "c"], vtcav.Preprocess(32))
+"""
+
+
+def test_a_last_step_that_fails_does_not_cost_the_report(late, capsys):
+    # examples that are the negatives: nothing can be taken out
+    text = STUDY.replace("anyway: true, ", "").replace("{red: red}", "{red: noise}")
+    file = late(re.sub("(versus|errors|groups): .*\n", "", text).replace("rounds: 2", "rounds: 1"))
+    (file.parent / "out" / "correction").mkdir(parents=True)
+    (file.parent / "out" / "correction" / "correction.json").write_text("of an earlier study")
+    assert main(["run", str(file), "--quiet"]) == 1
+    captured = capsys.readouterr()
+    assert "Report: " in captured.out
+    said = re.search("vtcav: not done: correction: .*line 9, correct: (.*)[.] All", captured.err)[1]
+    out = file.parent / "out"
+    [undone] = load_manifest(out, "study", "study")["not_done"]
+    assert undone["step"] == "correction"
+    assert undone["why"].rstrip(".") == said
+    page = html.unescape((out / "report.html").read_text("utf-8"))
+    assert re.search(r'<main [^>]*>\s*<p class="warnings">Not done: correction: ', page)
+    assert said[:40] in page
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         (r"(\d)\.png", "site(.)", "groups: '.*' has no group: expected 'site"),
         ("errors: labelled", "errors: others", r"errors.images: .*'x'"),
+        (
+            'layer: "1", rounds',
+            'layer: "9", rounds',
+            "line 10, correct.layer: layer '9' is not expl",
+        ),
     ],
 )
-def test_labels_and_groups_are_checked_before_anything_is_learned(
-    place, tmp_path, old, new, message
-):
-    shutil.copytree(place, tmp_path / "copy", ignore=shutil.ignore_patterns("out"))
-    shutil.copytree(place / "labelled" / "a", tmp_path / "copy" / "others" / "x")
-    file = tmp_path / "copy" / "study.yaml"
-    file.write_text(STUDY.replace("actnet", "late").replace(old, new))
-    (tmp_path / "copy" / "actnet.py").rename(tmp_path / "copy" / "late.py")
+def test_labels_and_groups_are_checked_before_anything_is_learned(late, old, new, message):
+    assert old in STUDY
+    file = late(STUDY.replace(old, new))
+    shutil.copytree(file.parent / "labelled" / "a", file.parent / "others" / "x")
     said = []
     with pytest.raises(VtcavError, match=message):
         run_study(Study.load(file), progress=False, say=said.append)
-    sys.modules.pop("late", None)
     assert said == ["Loading the network python:late:build"]

@@ -116,7 +116,7 @@ def test_a_study_as_carried_out_says_it_and_can_be_read_again(place, out):
         ("net:against", "net:none", "line 3, model.score: the module 'scorednet' has no 'none'"),
         ("net:against", "net:three", "line 3, model.score: expected .* to be a function .*got int"),
         ("python:scorednet:against", "python:nothere:f", "line 3, model.score: there is no Python"),
-        ("net:build", "net:finished", "line 2, model: .*finished model; set .* score"),
+        ("net:build", "net:finished", "line 2, model: .*finished model; set .*score"),
         (
             "classes: labels.csv",
             "classes: label.csv",

@@ -137,10 +137,12 @@ def _python(target: str, settings: LoadSettings) -> Model:
         )
     made = _in_module(module_name, attribute, lambda build: build())
     if isinstance(made, Model):
-        if settings != LoadSettings(settings.name):
+        known = vars(LoadSettings(settings.name))
+        if vars(settings) != known:
+            given = [name for name, value in vars(settings).items() if value != known[name]]
             raise ModelError(
-                f"python:{target} returns a finished model; set class_names, preprocess, binary, "
-                "score and device there, or return the bare torch.nn.Module"
+                f"python:{target} returns a finished model; set {', '.join(given)} there, or "
+                "return the bare torch.nn.Module"
             )
         return made
     if not isinstance(made, torch.nn.Module):

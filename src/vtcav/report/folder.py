@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,16 @@ def write_report(
         raise ExplanationError(
             f"expected a folder of saved explanations, got {str(folder)!r}, which is no folder"
         )
-    images, classes, diagnosed = (_saved(folder, k) for k in ("local", "global", "diagnostics"))
+    study = _study(folder)
+    undone = study.get("not_done", [])
+    # what lies there is of an earlier study, or a part
+    without = [folder / one["step"] for one in undone]
+    kinds = ("local", "global", "diagnostics")
+    images, classes, diagnosed = (_saved(folder, kind, without) for kind in kinds)
     sections = [
         section(kind, place, number)
         for kind in KINDS
-        for number, place in enumerate(_saved(folder, kind))
+        for number, place in enumerate(_saved(folder, kind, without))
     ]
     if not images and not classes and not sections:
         raise ExplanationError(
@@ -57,7 +63,6 @@ def write_report(
             f"expected the diagnostics of one study in {str(folder)!r}, found {len(diagnosed)}: "
             f"{places}; report on each study's folder by itself"
         )
-    study = _study(folder)
     page = build_report(
         map(LocalExplanation.load, images),
         list(map(GlobalExplanation.load, classes)),
@@ -65,6 +70,7 @@ def write_report(
         title or study.get("study", {}).get("title"),
         study.get("limits", []),
         sections,
+        [f"Not done: {one['step']}: {one['why'].rstrip('.')}." for one in undone],
     )
     output = folder / "report.html" if output is None else given_path("output", output)
     try:
@@ -82,8 +88,8 @@ def _study(folder: Path) -> dict[str, Any]:
     return load_manifest(folder, "study", "study")
 
 
-def _saved(folder: Path, kind: str) -> list[Path]:
-    """Return the folders that hold a result of a kind, in order, without hidden ones.
+def _saved(folder: Path, kind: str, without: Sequence[Path]) -> list[Path]:
+    """Return the folders that hold a result of a kind, in order, without hidden and some others.
 
     What lies below a comparison of two networks is of one of these alone, and is left out.
     """
@@ -92,6 +98,7 @@ def _saved(folder: Path, kind: str) -> list[Path]:
     return sorted(
         path
         for path in folders
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not set(without) & {path, *path.parents}
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and not compared & set(path.parents)
     )

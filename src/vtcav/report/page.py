@@ -51,6 +51,7 @@ def build_report(
     title: str | None = None,
     limits: Sequence[Mapping[str, Any]] = (),
     sections: Sequence[Section] = (),
+    not_done: Sequence[str] = (),
 ) -> str:
     """Return the report on some explanations as the text of an HTML file.
 
@@ -63,6 +64,7 @@ def build_report(
         title: The title of the page; None for the network and the classes, or images.
         limits: What became of the limits of a study, as `LimitOutcome.to_dict` gives it.
         sections: Wrong predictions, corrections and second networks.
+        not_done: Sentences on the steps of a study that failed.
 
     Raises:
         ExplanationError: When there is nothing to report.
@@ -88,8 +90,9 @@ def build_report(
     added = [provenance for part in sections for provenance in part.provenances]
     sources += [part.title.lower() for part in sections for _ in part.provenances]
     known = explained + diagnosed + added
+    about = frame(title or heading(known, names, [image.name for image in images]), known)
     page = templates.get_template("page.html.jinja").render(
-        **frame(title or heading(known, names, [image.name for image in images]), known),
+        **{**about, "first_cautions": [*not_done, *about["first_cautions"]]},
         date=today(),
         **_charts(parts),
         **_viewer(images),

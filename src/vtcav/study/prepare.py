@@ -86,6 +86,7 @@ def prepare(
             known = ", ".join(explainer.layers)
             message = f"layer {limit.layer!r} is not explained; expected one of {known}"
             raise StudyError(study.located(f"limits.{concept}.layer", message))
+    _check_correction(study, explainer)
     classes = _classes(study, model)
     for one in classes.values():
         groups_in(study, one.refs)
@@ -93,6 +94,21 @@ def prepare(
         if spec is not None:
             groups_in(study, labelled_images(study, model, key, spec.images)[0])
     return Prepared(study, explainer, classes, *_images(study, model))
+
+
+def _check_correction(study: Study, explainer: VisualTCAV) -> None:
+    """Refuse a correction at a layer that is not explained, or of concepts without examples."""
+    spec = study.correct
+    if spec is None:
+        return
+    if spec.layer is not None and spec.layer not in explainer.layers:
+        known = ", ".join(explainer.layers)
+        message = f"layer {spec.layer!r} is not explained; expected one of {known}"
+        raise StudyError(study.located("correct.layer", message))
+    unknown = [name for name in spec.concepts if name not in study.concepts]
+    if spec.rounds > 1 and unknown:
+        message = f"rounds after the first need examples, and {unknown[0]!r} is a text: set it to 1"
+        raise StudyError(study.located("correct.rounds", message))
 
 
 def labelled_images(

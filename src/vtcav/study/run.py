@@ -33,12 +33,13 @@ from vtcav.study.checkpoints import Steps, content, identity, listed
 from vtcav.study.figures import draw_again
 from vtcav.study.junit import junit_xml
 from vtcav.study.prepare import Prepared, groups_in, labelled_images, prepare
-from vtcav.study.second_network import Side, between, finished, with_network
+from vtcav.study.second_network import Side, between, check_second, finished, named, with_network
 from vtcav.study.sentences import findings_of, said_of
 from vtcav.study.sources import paths
 from vtcav.study.spec import FORMATS
 from vtcav.study.study import Study
 from vtcav.study.summary_table import distrusted, study_table, write_tables
+from vtcav.study.unfinished import Attempts
 from vtcav.study.yaml_file import StudyError
 
 _HEADER = (
@@ -76,7 +77,7 @@ def run_study(
 
     Raises:
         StudyError: When a step fails or a setting does not fit the network; the message names
-            file, line and key.
+            file, line and key. `UnfinishedError` where all that does not need the step is done.
         ExplanationError: When the folder holds results of other settings, is in use or cannot be
             written.
         VtcavError: When the work fails otherwise.
@@ -90,8 +91,11 @@ def run_study(
     study.check_output(whole)
     with contextlib.chdir(study.base):
         prepared = prepare(study, progress, say, cache)
+        if study.versus is not None:
+            check_second(prepared, study.versus.network, progress)
         with opened(whole / "run", identity(study, prepared.explainer)):
-            _Run(prepared, whole, progress, say).all()
+            attempts = _Run(prepared, whole, progress, say).all()
+    attempts.check(folder)
     return folder
 
 
@@ -110,22 +114,28 @@ class _Run:
         self.steps = Steps(prepared.study, folder, say)
         self.learned = ""
 
-    def all(self) -> None:
-        """Take every step that is not finished, then write the summary."""
+    def all(self) -> Attempts:
+        """Take every step that is not finished, then write the summary; return which failed."""
+        attempts = Attempts(self.say)
         self._refuse_strangers()
         self._learn()
         diagnostics = self._diagnose()
         classes = {folder: self._class(folder) for folder in self.prepared.classes}
         images = {folder: self._image(folder) for folder in self.prepared.images}
         self._draw(classes, {folder: local for folder, (_, local) in images.items()}, diagnostics)
-        self._discover()
-        findings = findings_of(self._errors(), self._correct(), self._versus(classes))
+        attempts.take("discovery", self._discover)
+        findings = findings_of(
+            attempts.take("errors", self._errors),
+            attempts.take("correction", self._correct),
+            attempts.take("versus", lambda: self._versus(classes)),
+        )
         if self.study.peers:
-            self._compare()
+            attempts.take("comparison", self._compare)
         limits = list(self._limits(classes, diagnostics))
-        said = {
+        said: dict[str, Any] = {
             **said_of(classes.values(), self.explainer.provenance({})),
             "findings": findings,
+            "not_done": attempts.not_done,
         }
         self._write(study_table(classes, images, diagnostics), limits, said)
         if self.study.report:
@@ -133,6 +143,7 @@ class _Run:
 
             self.say("Writing the report")
             write_report(self.folder)
+        return attempts
 
     def _refuse_strangers(self) -> None:
         """Refuse results that the study does not ask for, as the report would show them too."""
@@ -337,7 +348,7 @@ class _Run:
         spec = self.study.versus
         if spec is None:
             return None
-        other = replace(with_network(self.study, spec.network), base=Path())
+        other = replace(with_network(self.study, spec.network), base=Path(), lines={})
         keys = {one.key: folder for folder, one in self.prepared.classes.items()}
         found = {key: classes[folder] for key, folder in keys.items()}
         refs = {found[one.key].class_name: one.refs for one in self.prepared.classes.values()}
@@ -345,7 +356,8 @@ class _Run:
         def compare() -> Versus:
             assert spec is not None
             folder = self.folder / "versus" / "b"
-            run_study(other, folder, progress=self.progress, say=self.say)
+            with named(spec.network):
+                run_study(other, folder, progress=self.progress, say=self.say)
             own = Side(self.explainer, found, refs)
             names = (str(self.study.model.weights or self.study.model.name), spec.network)
             second = finished(other, folder, self.progress)

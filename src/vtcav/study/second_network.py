@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vtcav.errors import ExplanationError, ModelError, VtcavError
 from vtcav.explainer.settings import ExplainerSettings
 from vtcav.explainer.versus.result import Versus
 from vtcav.explainer.versus.versus import compared
@@ -16,7 +18,7 @@ from vtcav.models.registry import load_network
 from vtcav.models.settings import LoadSettings
 from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.explanation import GlobalExplanation
-from vtcav.study.prepare import prepare
+from vtcav.study.prepare import Prepared, prepare
 from vtcav.study.study import Study
 
 
@@ -59,7 +61,60 @@ def with_network(study: Study, network: str) -> Study:
         diagnostics=None,
         peers=(),
         report=False,
+        # the network stands in no line of the study
+        lines={key: line for key, line in study.lines.items() if key.partition(".")[0] != "model"},
     )
+
+
+@contextmanager
+def named(network: str) -> Iterator[None]:
+    """Put the name of a network in front of the errors of a block.
+
+    Raises:
+        ExplanationError: In place of every other error of vtcav.
+    """
+    try:
+        yield
+    except VtcavError as error:
+        raise ExplanationError(f"{network}: {error}") from error
+
+
+def check_second(prepared: Prepared, network: str, progress: bool | None) -> None:
+    """Find what keeps a second network from being compared, before anything is learned.
+
+    Args:
+        prepared: The study with its own network.
+        network: The second network, or a file of weights.
+        progress: Whether to show progress bars.
+
+    Raises:
+        StudyError: When it cannot be loaded, or lacks a layer or a class.
+    """
+    study = prepared.study
+    with study.at("versus"), named(network):
+        other = prepare(
+            replace(with_network(study, network), lines={}), progress, lambda text: None
+        )
+        check_classes([prepared, other])
+
+
+def check_classes(every: Sequence[Prepared]) -> None:
+    """Refuse networks that do not have the same classes.
+
+    Args:
+        every: The study with each of them.
+
+    Raises:
+        ModelError: Naming the class.
+    """
+    for found in zip(*(each.classes.values() for each in every), strict=True):
+        both = zip(every, found, strict=True)
+        names = dict.fromkeys(each.explainer.model.class_names[one.index] for each, one in both)
+        if len(names) > 1:
+            raise ModelError(
+                f"expected the class {found[0].key!r} to be the same in both networks; it is "
+                f"{' and '.join(map(repr, names))}"
+            )
 
 
 def finished(study: Study, folder: Path, progress: bool | None = None) -> Side:

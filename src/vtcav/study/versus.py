@@ -9,8 +9,9 @@ from pathlib import Path
 from vtcav.errors import ExplanationError
 from vtcav.explainer.versus.result import Versus
 from vtcav.files.paths import resolved
+from vtcav.study.prepare import prepare
 from vtcav.study.run import run_study
-from vtcav.study.second_network import between, finished, with_network
+from vtcav.study.second_network import between, check_classes, finished, named, with_network
 from vtcav.study.study import Study
 from vtcav.study.yaml_file import StudyError
 
@@ -53,6 +54,12 @@ def versus_study(
         for side, trainings in zip("ab", networks, strict=True)
         for number, network in enumerate(trainings, 1)
     }
+    with contextlib.chdir(study.base):  # before one is explained for nothing
+        every = []
+        for own in studies.values():
+            with named(str(own.model.weights or own.model.name)):
+                every.append(prepare(own, progress, lambda text: None))
+        check_classes(every)
     for side, own in studies.items():
         say(f"Network {side}: {own.model.name}")
         run_study(own, folder / side, progress=progress, say=say)

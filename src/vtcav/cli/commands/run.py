@@ -11,12 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vtcav.cli.options import Arguments, Parser
 from vtcav.cli.terminal import print_line, print_summary
 from vtcav.errors import warn
 from vtcav.results.words import count
+
+if TYPE_CHECKING:
+    from vtcav.study import Study
+    from vtcav.study.unfinished import UnfinishedError
 
 BROKEN = 3
 """The exit code where a limit is broken."""
@@ -37,21 +41,14 @@ def run(arguments: Arguments) -> int:
     """Carry out the command, and return 3 when a limit is broken."""
     import pandas as pd
 
-    from vtcav.files.cache_location import cache_of
     from vtcav.files.manifest import load_manifest
     from vtcav.results.provenance import Provenance
-    from vtcav.study import Study, run_study
+    from vtcav.study import Study
 
     study = Study.load(arguments.study)
     if arguments.output is None:  # an interruption names it
         arguments.output = study.base / study.output
-    folder = run_study(
-        study,
-        arguments.output,
-        progress=arguments.shown(),
-        say=arguments.say,
-        cache=cache_of(arguments.cache, unset=True) or False,
-    )
+    folder, unfinished = _carried_out(study, arguments)
     report = str((folder / "report.html").resolve()) if study.report else None
     found = load_manifest(folder, "study", "study")
     table = pd.DataFrame(found["summary"])
@@ -70,7 +67,13 @@ def run(arguments: Arguments) -> int:
         for line in _first(findings):
             print_line(line)
     data = {key: found[key] for key in ("verdicts", "summary", "skipped", "limits")}
-    data |= {**said, "findings": findings, "output": str(folder.resolve()), "report": report}
+    data |= {
+        **said,
+        "not_done": found["not_done"],
+        "findings": findings,
+        "output": str(folder.resolve()),
+        "report": report,
+    }
     lines = [f"Written to {folder.resolve()}", *([f"Report: {report}"] if report else [])]
     limits = found["limits"]
     lines = [*_limits(limits), *lines]
@@ -78,7 +81,28 @@ def run(arguments: Arguments) -> int:
     for one in limits:
         if one["state"] == "cannot tell" and not one["failed"]:
             warn(f"limit: {one['sentence']}")
+    if unfinished is not None:  # said after what is done
+        raise unfinished
     return BROKEN if any(one["failed"] for one in limits) else 0
+
+
+def _carried_out(study: Study, arguments: Arguments) -> tuple[Path, UnfinishedError | None]:
+    """Return the folder of the results, and which steps failed."""
+    from vtcav.files.cache_location import cache_of
+    from vtcav.study import run_study
+    from vtcav.study.unfinished import UnfinishedError
+
+    try:
+        folder = run_study(
+            study,
+            arguments.output,
+            progress=arguments.shown(),
+            say=arguments.say,
+            cache=cache_of(arguments.cache, unset=True) or False,
+        )
+    except UnfinishedError as error:
+        return error.folder, error
+    return folder, None
 
 
 def _first(findings: Mapping[str, Sequence[str]]) -> Iterator[str]:
