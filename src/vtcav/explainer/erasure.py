@@ -17,18 +17,25 @@ from vtcav.explainer.allotment import Allotment
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.learning.drawn_cavs import seed_of
 from vtcav.explainer.settings import ErasureSettings
+from vtcav.method.erasure.confusion import answered, confused
 from vtcav.method.erasure.effect import class_scores, placebo_p_value, pooled_logits, share
 from vtcav.method.erasure.fill import Fill, filled, others
 from vtcav.method.erasure.joined_map import SEEN, below_seen, seen_map
 from vtcav.method.erasure.place_filter import PlaceFilters
-from vtcav.method.erasure.region import elsewhere, held_regions, highest_elsewhere, region, resized
+from vtcav.method.erasure.region import (
+    elsewhere,
+    highest_elsewhere,
+    overlapping_regions,
+    region,
+    resized,
+)
 from vtcav.method.positions import axes
 from vtcav.method.significance import effect_size
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
 from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.effect_tables import TOGETHER
-from vtcav.results.rows import EffectRow
+from vtcav.results.rows import EffectRow, joined_names
 
 NOT_SEEN = "not seen at these layers ({}): no number"
 NO_REGION = "the concept is nowhere in this image"
@@ -113,6 +120,14 @@ class Targets:
         seen = torch.stack([found.seen for found in known.values()]).amax(0)
         return cls(TOGETHER, cavs.names, known, null, seen, reference)
 
+    def confused(self) -> list[str]:
+        """Return for each concept the others that its filters answer, too, as one text."""
+        places = self.places.values()
+        together = answered([each.answers() for each in places], [each.seen for each in places])
+        if together is None:
+            return [""] * len(self.names)
+        return [joined_names([self.names[j] for j in own]) for own in confused(together)]
+
 
 class Eraser:
     """Fills in regions of images, and asks the network again.
@@ -135,6 +150,7 @@ class Eraser:
         self._fills: tuple[Fill, ...] = () if fill is None else (fill, *others(fill))
         self._targets = targets or Targets("", (), {}, {}, torch.zeros(0), torch.zeros(0))
         self._names = self._targets.names
+        self._confused = self._targets.confused()
         self.works = bool(fill and targets)
 
     def regions(self, images: ForwardPass) -> Regions:
@@ -201,14 +217,14 @@ class Eraser:
         rows: list[EffectRow] = []
         for n, H in enumerate(regions.H):
             z = images.z[n : n + 1]
-            unchanged, same = z.expand(len(self._fills), -1), held_regions(H)
+            unchanged, same = z.expand(len(self._fills), -1), overlapping_regions(H)
             for k, own in enumerate(H):
                 each, after = done.get((n, k), (None, unchanged))
                 fills = len(each.fills) if each else len(self._fills)
                 scores = torch.cat([z, after])
-                other = "" if (j := same[k]) is None else self._names[j]
+                others = joined_names([self._names[j] for j in same[k]])
                 for row in self._rows(images.names[n], k, own, scores, classes, fills):
-                    rows.append(row._replace(same_region=other))
+                    rows.append(row._replace(same_region=others))
         return rows
 
     def _planned(self, regions: Regions, allotment: Allotment) -> Iterator[_Erasure]:
@@ -223,7 +239,7 @@ class Eraser:
     def _rows(
         self, image: str, k: int, H: Tensor, z: Tensor, classes: Sequence[int], fills: int
     ) -> Iterator[EffectRow]:
-        """Yield the rows of concept k, without another concept of the same region.
+        """Yield the rows of concept k, without the other concepts of the same region.
 
         Args:
             image: The image's name.
@@ -251,6 +267,7 @@ class Eraser:
                 probability_without=probabilities[1, t],
                 area=area,
                 same_region="",
+                confused_with=self._confused[k],
                 seen=seen,
                 **_effect(scores[:, t], (mean[t], abs(spread[t])), fills),
                 q_value=nan,

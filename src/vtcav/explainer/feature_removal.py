@@ -119,6 +119,7 @@ class FeatureRemoval:
                     probability_without=float(probabilities[1, t]),
                     area=after.area,
                     same_region="",
+                    confused_with="",
                     seen=seen,
                     placebos=0,
                     placebo_mean=nan,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from vtcav.files.schema import checked_table
 from vtcav.method.clusters import mean_estimate
 from vtcav.method.erasure.effect import mean_test
 from vtcav.method.significance import q_values, student_interval
-from vtcav.results.rows import EffectRow
+from vtcav.results.rows import EffectRow, names_of
 from vtcav.results.saved import COLUMNS
 from vtcav.results.words import counted_notes, listed
 
@@ -28,6 +29,10 @@ NEEDED = tuple(name for name in _COLUMNS if name not in _ABOUT)
 """The columns of effects that those of a class take."""
 _OF_NUMBERS = {"drop": ["logit", "without"], "share": ["drop", "logit", "reference"]}
 """The columns that have a number wherever another one has."""
+HALF = 0.5
+"""The share of an effect from which on another concept may account for it."""
+LEAST_SHARED = 0.25
+"""The share of an effect from which on it is said with which regions others overlap."""
 GROUP = "group"
 """The column that images of a group have in common."""
 _SUMMARY = ["drop", "drop_low", "drop_high", "share", "share_low", "share_high"]
@@ -67,6 +72,8 @@ def read_effects(
     table = read_table(stem)
     if "same_region" not in table:  # older files
         table = table.assign(reference_std=math.nan, same_region="")
+    if "confused_with" not in table:
+        table = table.assign(confused_with="")
     effects = checked_effects(table, name, names)
     if found := set(of_pictures(effects)["concept"]):
         for concept in (names or {}).get("concept", ()):
@@ -196,6 +203,7 @@ def _row(
         "present": present,
         "area": float(rows["area"].mean()),
         "same_region": _same_region(rows),
+        "confused_with": next(filter(None, rows["confused_with"]), ""),
         "seen": float(rows["seen"].mean()),
         # as if the others, where nothing is erased, had placebos as well
         "placebo_mean": float(tested["placebo_mean"].mean()) * present,
@@ -241,10 +249,21 @@ def _fill_offset(filled: pd.DataFrame, end: str, present: float) -> float:
 
 
 def _same_region(rows: pd.DataFrame) -> str:
-    """Return the concept that is erased as well in most images; empty for none."""
-    found = rows.loc[rows["area"] > 0, "same_region"]
-    names = found[found != ""].value_counts()
-    return str(names.index[0]) if len(names) and 2 * names.iloc[0] > len(found) else ""
+    """Return the concepts that are erased as well where much of the effect comes from, as JSON.
+
+    Each has the share of the effect that comes from images in which the regions overlap; where
+    nothing changes at all, the share of the images.
+    """
+    found = rows[rows["area"] > 0]
+    weights = found["drop"].abs().to_numpy(float)
+    if not weights.sum() > 0:  # of NaN, too
+        weights = np.ones(len(found))
+    shares: dict[str, float] = {}
+    for names, weight in zip(map(names_of, found["same_region"]), weights, strict=True):
+        for name in names:
+            shares[name] = shares.get(name, 0.0) + weight / weights.sum()
+    most = {name: round(float(share), 3) for name, share in shares.items() if share > LEAST_SHARED}
+    return json.dumps(most, ensure_ascii=False) if most else ""
 
 
 def _interval(values: NDArray[np.float64], confidence: float) -> tuple[float, float]:

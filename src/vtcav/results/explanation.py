@@ -155,9 +155,10 @@ class GlobalExplanation:
         reference), share (drop as a share of gap; none where gap is not above the standard
         deviation of the negatives' logits), share_low, share_high, probability,
         probability_without, present (the share of images where the concept was found), area,
-        same_region (a concept most of whose region it is in most images), seen, placebo_mean (of
+        same_region (concepts whose regions overlap with it, and the share of the effect that comes
+        from there), confused_with (those that its filters answer, too), seen, placebo_mean (of
         regions of the same size elsewhere), effect (how many standard deviations the mean is from
-        what these give), p_value and q_value (against these, two-sided), note.
+        these), p_value and q_value (against these, two-sided), note.
 
         Raises:
             ExplanationError: For a confidence out of range.

@@ -150,11 +150,11 @@ class LocalExplanation:
         only one was tried), reference and reference_std (mean and standard deviation of the
         negatives' logits, all sets alike), share (drop as a share of logit - reference; none where
         that is not above reference_std), probability and probability_without, area (the share of
-        the picture that was filled in), same_region (a concept most of whose region it is), seen
-        (held-out AUC of the place filter; below 0.8 there is no number), placebos, placebo_mean
-        and placebo_std (drops of regions of the same size elsewhere), effect (how many standard
-        deviations the drop is from their mean), p_value and q_value (against the placebos,
-        two-sided), note. Empty where nothing was erased.
+        the picture that was filled in), same_region (concepts whose regions overlap with it),
+        confused_with (those that its filters answer, too), seen (held-out AUC of the place filter;
+        below 0.8 there is no number), placebos, placebo_mean and placebo_std (drops of regions of
+        the same size elsewhere), effect (how many standard deviations the drop is from their mean),
+        p_value and q_value (against the placebos, two-sided), note. Empty where nothing was erased.
         With `features=True` rows of single layers follow: the concept taken out of their feature
         maps, without p-values.
         """

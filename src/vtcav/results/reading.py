@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from vtcav.results.effect_tables import GROUP, TOGETHER, beyond_elsewhere, of_pictures
 from vtcav.results.verdicts import FEWEST, Verdict, verdicts
 from vtcav.results.words import (
@@ -155,21 +157,24 @@ def told_by_groups(
         whole: That of all images, whose regions elsewhere count for the groups, too.
         class_name: The class.
     """
-    import pandas as pd
-
     many = effects[effects["n"] >= FEWEST]
     groups = many[GROUP].nunique()
-    chance = dict(zip(whole["concept"], whole["q_value"], strict=True))
-    judged = []
-    for verdict in found:
-        told = []
-        if verdict.kind != "used":
-            for row in many[many["concept"] == verdict.concept].to_dict("records"):
-                q_value = min(row["p_value"] * groups, chance[verdict.concept])
-                alone = verdicts(pd.DataFrame([row | {"q_value": q_value}]), class_name)[0]
-                if alone.kind == "used" and beyond_elsewhere(row):
-                    told.append((clear(row[GROUP]), alone))
-        judged.append(_in_groups(told, verdict, groups) if told else verdict)
+    chance = many["concept"].map(dict(zip(whole["concept"], whole["q_value"], strict=True)))
+    many = many.assign(q_value=np.fmin(many["p_value"] * groups, chance))
+    beyond = {
+        (row[GROUP], row["concept"]): beyond_elsewhere(row) for row in many.to_dict("records")
+    }
+    told: dict[str, list[tuple[str, Verdict]]] = {verdict.concept: [] for verdict in found}
+    for group, rows in many.groupby(GROUP, sort=False):
+        for alone in verdicts(rows, class_name):
+            if alone.kind == "used" and beyond[group, alone.concept]:
+                told[alone.concept].append((clear(group), alone))
+    judged = [
+        verdict
+        if verdict.kind == "used" or not told[verdict.concept]
+        else _in_groups(told[verdict.concept], verdict, groups)
+        for verdict in found
+    ]
     return sorted(judged, key=lambda verdict: verdict.rank)
 
 

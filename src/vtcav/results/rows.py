@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -49,6 +51,7 @@ class EffectRow(NamedTuple):
     probability_without: float
     area: float
     same_region: str
+    confused_with: str
     seen: float
     placebos: int
     placebo_mean: float
@@ -70,3 +73,28 @@ class RankedRow(NamedTuple):
     predicted_class: str
     probability: float
     note: str
+
+
+def joined_names(names: Sequence[str]) -> str:
+    """Return names as one text: a single one as it is, several as a JSON list.
+
+    Example:
+        >>> joined_names([]), joined_names(["ring"]), joined_names(["ring", "bar"])
+        ('', 'ring', '["ring", "bar"]')
+    """
+    return json.dumps(list(names), ensure_ascii=False) if len(names) > 1 else "".join(names)
+
+
+def names_of(text: str) -> tuple[str, ...]:
+    """Return the names in a text of `joined_names`.
+
+    Example:
+        >>> names_of(""), names_of("ring"), names_of('["ring", "bar"]')
+        ((), ('ring',), ('ring', 'bar'))
+    """
+    if not text.startswith('["'):
+        return (text,) if text else ()
+    try:
+        return tuple(map(str, json.loads(text)))
+    except ValueError:  # a concept of that name
+        return (text,)

@@ -29,7 +29,8 @@ COLUMNS: Mapping[str, Column] = {
     **dict.fromkeys(
         ("image", "layer", "concept", "class_name", "predicted_class", "true_class"), _TEXT
     ),
-    **dict.fromkeys(("note", "same_region", "kind", "check", "level", "meaning", "other"), _TEXT),
+    **dict.fromkeys(("note", "same_region", "confused_with"), _TEXT),
+    **dict.fromkeys(("kind", "check", "level", "meaning", "other"), _TEXT),
     **dict.fromkeys(("set", "other_set", "other_image", "nearest", "factorisation"), _TEXT),
     **dict.fromkeys(
         ("class_index", "evaluations", "placebos", "draw", "n", "wrong", "right"), _COUNT

@@ -20,8 +20,8 @@ __all__ = [
     "LEVEL",
     "elsewhere",
     "grown",
-    "held_regions",
     "highest_elsewhere",
+    "overlapping_regions",
     "region",
     "resized",
 ]
@@ -30,7 +30,7 @@ LEVEL = 0.25
 GROWTH = 0.05
 """The share of the side by which a region of several layers grows."""
 SAME = 0.5
-"""The share of another region above which erasing one erases the other as well."""
+"""The share of the smaller region above which erasing one erases the other as well."""
 _TRIES = 32
 
 
@@ -126,26 +126,28 @@ def _of_image(maps: Sequence[Tensor], n: int, H: Tensor) -> NDArray[np.float32]:
     return torch.cat(full).cpu().numpy()
 
 
-def held_regions(H: Tensor) -> list[int | None]:
-    """Return for each concept the other one that is erased with it.
+def overlapping_regions(H: Tensor) -> list[list[int]]:
+    """Return for each concept the others that are erased with it, those that overlap most first.
 
-    A region holds another where it has more than half of it; of several others the one that it has
-    most of is taken.
+    Regions overlap where more than half of the smaller one is part of the other.
 
     Args:
         H: Regions of one image [K, H, W] of 0 and 1.
 
     Example:
-        >>> held_regions(torch.tensor([[[1.0, 1.0, 1.0]], [[1.0, 0.0, 0.0]], [[0.0, 0.0, 0.0]]]))
-        [1, None, None]
+        >>> overlapping_regions(torch.tensor(
+        ...     [[[1.0, 1.0, 1.0]], [[1.0, 0.0, 0.0]], [[0.0, 0.0, 0.0]]]))
+        [[1], [0], []]
     """
     if not len(H):
         return []
     flat = H.flatten(1)
-    common = flat @ flat.T
-    common = (common / common.diagonal().clamp(min=1)).fill_diagonal_(0)
-    most, other = common.max(1)
-    return [j if m > SAME else None for m, j in zip(most.tolist(), other.tolist(), strict=True)]
+    common, area = flat @ flat.T, flat.sum(1)
+    share = (common / torch.minimum(area[:, None], area).clamp(min=1)).fill_diagonal_(0)
+    return [
+        [j for j in own.argsort(descending=True, stable=True).tolist() if own[j] > SAME]
+        for own in share.cpu()
+    ]
 
 
 def elsewhere(H: Tensor, count: int, seed: int, avoid: Tensor | None = None) -> Tensor:

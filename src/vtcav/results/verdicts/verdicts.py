@@ -7,12 +7,15 @@ same size elsewhere do as much.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from math import isnan
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from vtcav.results.effect_tables import of_pictures
+from vtcav.method.erasure.joined_map import below_seen
+from vtcav.results.effect_tables import HALF, of_pictures
+from vtcav.results.rows import names_of
+from vtcav.results.verdicts.contenders import MOST, beyond_chance, contender, overlaps
 from vtcav.results.words import SIGNIFICANT, clear, count, listed
 
 if TYPE_CHECKING:
@@ -26,8 +29,6 @@ SMALL = 0.05
 SMALL_LOGITS = 0.1
 LARGE = 0.5
 """The share of the picture beyond which more than the concept goes with its region."""
-HALF = 0.5
-"""The share of an effect from which on a concept in the region may account for it."""
 FEWEST = 5
 """The images that a verdict takes at least."""
 RARE = 0.1
@@ -36,7 +37,7 @@ OFTEN = 0.5
 """The share of images below which a mean over all may hide an effect in few."""
 NEARLY_ALL = 0.9
 """The share of images below which a sentence says in how many the concept was found."""
-_ONE_REGION = " Look at what was erased to see which of the two it is."
+_AS_MUCH = "regions of the same size elsewhere change the score about as much or more"
 _ORDER: tuple[VerdictKind, ...] = ("used", "cannot be told", "not used", "not seen")
 
 
@@ -91,13 +92,7 @@ def verdicts(effects: pd.DataFrame, class_name: str) -> list[Verdict]:
     """
     effects = of_pictures(effects) if "layer" in effects else effects
     rows = {row["concept"]: row for row in effects.to_dict("records")}
-    found = []
-    for name, row in rows.items():
-        verdict = _verdict(row, class_name, _held(row, rows))
-        if verdict.kind == "used":
-            holders = [other for other in rows.values() if other.get("same_region") == name]
-            verdict = replace(verdict, sentence=verdict.sentence + _part_of(holders, row))
-        found.append(verdict)
+    found = [_verdict(row, class_name, rows) for row in rows.values()]
     return sorted(found, key=lambda verdict: verdict.rank)
 
 
@@ -114,9 +109,10 @@ def in_turn(effects: pd.DataFrame, concepts: tuple[str, str], class_name: str) -
         return ""
     parts = [f"{_change(rows[name])} without {clear(name)!r}" for name in concepts]
     text = f"Erasing each in turn, the score of {clear(class_name)!r} {' and '.join(parts)}."
-    held = {frozenset((name, row.get("same_region"))) for name, row in rows.items()}
-    if frozenset(concepts) in held:
-        text += " One's region holds most of the other's, so this does not tell them apart either."
+    one, other = concepts
+    shares = overlaps(rows[one]).get(other, 0.0), overlaps(rows[other]).get(one, 0.0)
+    if max(shares) > MOST:
+        text += " Their regions overlap, so this does not tell them apart either."
     return text
 
 
@@ -150,7 +146,9 @@ def image_sentences(effects: pd.DataFrame, what: str = "") -> list[str]:
     seen = [row for row in rows if not isnan(row["drop"])]
     seen.sort(key=lambda row: -abs(row["drop"]))
     nowhere = [repr(clear(row["concept"])) for row in seen if not row["area"]]
-    sentences = [_image_sentence(row, what) for row in seen if row["area"]]
+    found = [row for row in seen if row["area"]]
+    drops = {row["concept"]: row["drop"] for row in found}
+    sentences = [_image_sentence(row, what) + _overlapping_here(row, drops) for row in found]
     if nowhere:
         verb = "is" if len(nowhere) == 1 else "are"
         sentences.append(f"{listed(nowhere)} {verb} nowhere in this image: nothing was erased.")
@@ -164,7 +162,9 @@ def image_sentences(effects: pd.DataFrame, what: str = "") -> list[str]:
 def _image_sentence(row: dict[Any, Any], what: str) -> str:
     concept, target = what or repr(clear(row["concept"])), repr(clear(row["class_name"]))
     sentence = f"Without {concept} the score of {target} {_change_by_fill(row)} in this image"
-    if isnan(row["p_value"]):
+    if row["area"] > LARGE:
+        sentence += "; no region elsewhere is as large."
+    elif isnan(row["p_value"]):
         sentence += "; it was not compared with regions elsewhere."
     else:
         sentence += f"; {_elsewhere(row)} (p = {row['p_value']:.2g})."
@@ -175,57 +175,48 @@ def _image_sentence(row: dict[Any, Any], what: str) -> str:
     return sentence + _in_logits(row, target)
 
 
+def _overlapping_here(row: dict[Any, Any], drops: Mapping[Any, float]) -> str:
+    """Return with which regions that of a concept overlaps that do half as much or more."""
+    least = HALF * abs(row["drop"])
+    names = [
+        repr(clear(name))
+        for name in names_of(row.get("same_region") or "")
+        if drops.get(name, 0.0) * row["drop"] > 0 and abs(drops[name]) >= least
+    ]
+    return f" Its region overlaps with {_that_of(names)}." if names else ""
+
+
 def _not_seen(row: dict[Any, Any], concept: str, target: str) -> str:
     return (
-        f"{concept} is not seen at these layers: held-out examples and negatives are told "
-        f"apart with an AUC of {row['seen']:.2f}, and 0.8 is needed. Whether {target} depends "
-        "on it cannot be said; other negatives or layers, or more varied examples, would tell."
+        f"{concept} is not seen at these layers ({below_seen(row['seen'])}). Whether {target} "
+        "depends on it cannot be said; other negatives or layers, or more varied examples, would "
+        "tell."
     )
 
 
-def _held(row: dict[Any, Any], rows: dict[Any, dict[Any, Any]]) -> dict[Any, Any] | None:
-    """Return the concept that is erased as well in most images, if its effect was measured."""
-    other = rows.get(row.get("same_region"))
-    return None if other is None or isnan(other["drop"]) else other
-
-
-def _accounts_for(other: dict[Any, Any], row: dict[Any, Any]) -> bool:
-    """Return whether erasing a concept in the region alone does half as much or more."""
-    alike = other["drop"] * row["drop"] > 0 and abs(other["drop"]) >= HALF * abs(row["drop"])
-    return alike and _beyond_chance(other)
-
-
-def _verdict(row: dict[Any, Any], class_name: str, other: dict[Any, Any] | None = None) -> Verdict:
+def _verdict(row: dict[Any, Any], class_name: str, rows: Mapping[Any, dict[Any, Any]]) -> Verdict:
     concept, target = repr(clear(row["concept"])), repr(clear(class_name))
     if isnan(row["drop"]):
         return Verdict(row["concept"], "not seen", _not_seen(row, concept, target), None)
-    size, small, change = _size(row), SMALL, _change(row)
-    if in_logits := isnan(row["share"]):
-        small = SMALL_LOGITS
-    both, what = False, concept
-    if other is not None and other.get("same_region") == row["concept"]:
-        both = True
-        what = (
-            f"the region taken for {concept}, which in most images is also taken for "
-            f"{clear(other['concept'])!r},"
-        )
-    effect = f"Without {what} the score of {target} {change} {_over(row)}; {_elsewhere(row)}."
-    more = (_ONE_REGION if both else _same_region(row, concept)) + _in_logits(row, target)
-    used = abs(size) >= small and _beyond_chance(row)
-    doubt = _doubt(row, small) or ("" if used else _seldom_found(row, small))
-    if used and not doubt and other and not both and _accounts_for(other, row):
-        doubt, more = _of_a_part(other), _in_logits(row, target)
     if row["present"] < RARE:
         sentence = f"{concept} is {_found(row)} of {target}: too few to say whether its "
         return Verdict(row["concept"], "not seen", f"{sentence}score depends on it.", None)
+    size, change, in_logits = _size(row), _change(row), isnan(row["share"])
+    small = SMALL_LOGITS if in_logits else SMALL
+    beyond = abs(row["drop"] - row["placebo_mean"]) / _scale(row)
+    used = min(abs(size), beyond) >= small and beyond_chance(row)
+    doubt = _doubt(row, small) or ("" if used else _seldom_found(row, small))
+    if used and not doubt and (other := contender(row, rows)):
+        doubt = _may_be(other, concept)
+    effect = f"Without {concept} the score of {target} {change} {_over(row)}; {_elsewhere(row)}."
     if used and row["present"] < NEARLY_ALL:
         effect += f" It is {_found(row)}."
+    more = _in_logits(row, target)
     if doubt:
         sentence = f"Whether {target} uses {concept} cannot be told, because {doubt}. {effect}"
-        sentence += more
-        beyond = (row["drop"] - row["placebo_mean"]) / _scale(row)
-        beyond = None if isnan(beyond) else beyond
-        return Verdict(row["concept"], "cannot be told", sentence, size, in_logits, beyond)
+        further = (row["drop"] - row["placebo_mean"]) / _scale(row)
+        further = None if isnan(further) else further
+        return Verdict(row["concept"], "cannot be told", sentence + more, size, in_logits, further)
     if not used:
         sentence = (
             f"The network sees {concept} but hardly uses it for {target}: without it the score "
@@ -233,7 +224,28 @@ def _verdict(row: dict[Any, Any], class_name: str, other: dict[Any, Any] | None 
         )
         return Verdict(row["concept"], "not used", sentence, size, in_logits)
     against = "" if row["drop"] > 0 else f" It counts against {target}."
-    return Verdict(row["concept"], "used", effect + against + more, size, in_logits)
+    sentence = effect + against + _overlapping(row) + more
+    return Verdict(row["concept"], "used", sentence, size, in_logits)
+
+
+def _may_be(other: dict[Any, Any], concept: str) -> str:
+    """Return why the effect of a region may be that of another concept."""
+    name = repr(clear(other["concept"]))
+    return (
+        f"much of its effect comes from images in which its region overlaps with that of {name}, "
+        f"without which the score {_change(other)}; examples of {name} among the negatives of "
+        f"{concept} would tell, or pairs of pictures (vtcav evaluate --pairs)"
+    )
+
+
+def _overlapping(row: dict[Any, Any]) -> str:
+    """Return with which concepts' regions that of a concept overlaps; empty for none."""
+    names = [repr(clear(name)) for name, share in overlaps(row).items() if share > MOST]
+    return f" Where it counts, its region overlaps with {_that_of(names)}." if names else ""
+
+
+def _that_of(names: list[str]) -> str:
+    return f"{'that' if len(names) == 1 else 'those'} of {listed(names)}"
 
 
 def _found(row: dict[Any, Any], only: str = "") -> str:
@@ -267,48 +279,11 @@ def _seldom_found(row: dict[Any, Any], small: float) -> str:
     )
 
 
-def _same_region(row: dict[Any, Any], concept: str) -> str:
-    """Return the sentence on a concept that is erased as well; empty where there is none."""
-    if not (other := row.get("same_region")):
-        return ""
-    return (
-        f" In most images its region holds most of that of {clear(other)!r}, so erasing "
-        f"{concept} erases {clear(other)!r} as well."
-    )
-
-
-def _part_of(holders: Sequence[dict[Any, Any]], row: dict[Any, Any]) -> str:
-    """Return what a concept may count as a part of; empty where that is nothing.
-
-    Args:
-        holders: The concepts in whose regions that of the concept lies.
-        row: The concept.
-    """
-    for other in holders:
-        apart = row.get("same_region") != other["concept"] and not _accounts_for(row, other)
-        if apart and other["drop"] * row["drop"] > 0 and _beyond_chance(other):
-            name = repr(clear(other["concept"]))
-            return (
-                f" Most of its region lies in that of {name}, without which the score "
-                f"{_change(other)}: what counts may be {name}."
-            )
-    return ""
-
-
-def _of_a_part(inside: dict[Any, Any]) -> str:
-    """Return why the effect of a region may be that of a concept in it."""
-    return (
-        f"its region holds most of that of {clear(inside['concept'])!r}, without which alone the "
-        f"score {_change(inside)}; pairs of pictures with and without it would tell "
-        "(vtcav evaluate --pairs)"
-    )
-
-
 def _in_logits(row: dict[Any, Any], target: str) -> str:
     """Return why there is no share; empty where there is one, and where no negatives are known."""
     if not isnan(row["share"]) or isnan(row["gap"]):
         return ""
-    return f" In logits, because {target} scores hardly higher here than for the negatives."
+    return f" In logits, because {target} scores no clearly higher here than for the negatives."
 
 
 def _doubt(row: dict[Any, Any], small: float) -> str:
@@ -321,18 +296,20 @@ def _doubt(row: dict[Any, Any], small: float) -> str:
         area = f"{row['area'] * 100:.0f} %"
         return (
             f"its region covers {area} of the picture, and more than the concept goes with it; "
-            "pairs of pictures with and without it would tell (vtcav evaluate --pairs)"
+            "earlier layers, or pairs of pictures with and without it (vtcav evaluate --pairs), "
+            "would tell"
         )
     widest = max(abs(row["fill_low"]), abs(row["fill_high"]))
     if row["fill_low"] < 0 < row["fill_high"] and widest > 2 * small * scale:
         return "the answer depends on how its region is filled in"
     largest = max(abs(low), abs(high)) / scale
-    if _beyond_chance(row):
+    if beyond_chance(row):
         if abs(_size(row)) >= small and low <= 0 <= high:
             if groups := int(row.get("groups", 0)):
                 return f"over {count(groups, 'group')} its mean may be 0; more groups would tell"
             return "its effect may be 0, as the interval shows; more images would tell"
-        return ""
+        beyond = abs(row["drop"] - row["placebo_mean"]) / scale
+        return _AS_MUCH if abs(_size(row)) >= 2 * small and beyond < small else ""
     if isnan(row["q_value"]):
         compared = "it was not compared with regions elsewhere; placebos would tell"
         return compared if abs(row["drop"]) >= small * scale or largest > 2 * small else ""
@@ -341,18 +318,18 @@ def _doubt(row: dict[Any, Any], small: float) -> str:
     beyond = abs(row["drop"] - row["placebo_mean"]) / scale
     if beyond <= 2 * small and largest <= 5 * small:  # it does what any region does
         return ""
-    if row["q_value"] <= SIGNIFICANT:
-        return "regions of the same size elsewhere change the score as much or more"
+    if row["q_value"] <= SIGNIFICANT or _elsewhere_does_as_much(row):
+        return _AS_MUCH
     return (
         f"chance may explain its effect (q = {row['q_value']:.2g}), which the images do not rule "
         "out; more images would tell"
     )
 
 
-def _beyond_chance(row: dict[Any, Any]) -> bool:
-    """Whether the score changes significantly further than without regions elsewhere."""
-    further = row["drop"] * (row["drop"] - row["placebo_mean"]) >= 0
-    return bool(row["q_value"] <= SIGNIFICANT and further)
+def _elsewhere_does_as_much(row: dict[Any, Any]) -> bool:
+    """Whether regions elsewhere change the score in the same direction, and no less."""
+    drop, placebo = row["drop"], row["placebo_mean"]
+    return bool(drop * placebo > 0 and abs(placebo) >= abs(drop))
 
 
 def _scale(row: dict[Any, Any]) -> float:

@@ -1,0 +1,82 @@
+"""Which other concept may be what was erased, where the regions of two overlap.
+
+Erasing a region erases whatever is there. Where the regions of two concepts overlap in the images
+that most of an effect comes from, the effect may be that of either.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from math import isnan
+from typing import Any
+
+from vtcav.results.effect_tables import HALF
+from vtcav.results.rows import names_of
+from vtcav.results.words import SIGNIFICANT
+
+MOST, CONFUSED = 0.5, 0.25
+"""The share of an effect that must come from images in which the regions overlap: of any other
+concept, and of one that the concept's filters answer, too."""
+CLEARLY = 0.2
+"""How much larger the share of one effect that comes from overlapping regions must be than that of
+the other, for the other to be the one that counts by itself."""
+
+
+def contender(row: Mapping[Any, Any], rows: Mapping[Any, Any]) -> dict[Any, Any] | None:
+    """Return the concept that may be what was erased instead, the one that does most.
+
+    It is one whose region overlaps with that of the concept where most of the effect comes from,
+    and that accounts for the effect. A concept that clearly more often counts without the other
+    has no contender; of two that are mostly together, neither has the one whose filters do not
+    answer the other.
+
+    Args:
+        row: A concept's row of `GlobalExplanation.class_effects`.
+        rows: The rows of all concepts.
+    """
+    found = []
+    for name, share in overlaps(row).items():
+        other = rows.get(name)
+        if other is None or not _accounts_for(other, row):
+            continue
+        if share <= (CONFUSED if name in _confused_with(row) else MOST):
+            continue
+        back = overlaps(other).get(row["concept"], 0.0)
+        itself = share < back - CLEARLY and _accounts_for(row, other)
+        if itself or (share <= back + CLEARLY and row["concept"] in _confused_with(other)):
+            continue
+        found.append(other)
+    return max(found, key=lambda other: abs(other["drop"]), default=None)
+
+
+def _confused_with(row: Mapping[Any, Any]) -> tuple[str, ...]:
+    return names_of(row.get("confused_with") or "")
+
+
+def overlaps(row: Mapping[Any, Any]) -> dict[str, float]:
+    """Return the concepts whose regions overlap where an effect comes from, with the share of it.
+
+    Example:
+        >>> overlaps({"same_region": '{"ring": 0.94}'}), overlaps({"same_region": ""})
+        ({'ring': 0.94}, {})
+    """
+    text = row.get("same_region") or ""
+    return {str(name): float(share) for name, share in json.loads(text).items()} if text else {}
+
+
+def beyond_chance(row: Mapping[Any, Any]) -> bool:
+    """Tell whether the score changes significantly further than without regions elsewhere."""
+    further = row["drop"] * (row["drop"] - row["placebo_mean"]) >= 0
+    return bool(row["q_value"] <= SIGNIFICANT and further)
+
+
+def _accounts_for(other: Mapping[Any, Any], row: Mapping[Any, Any]) -> bool:
+    """Return whether erasing one concept does enough to be the reason for the effect of another.
+
+    In a region that is no larger half as much is enough; a larger one does more anyway.
+    """
+    if isnan(other["drop"]) or not other["drop"] * row["drop"] > 0 or not beyond_chance(other):
+        return False
+    enough = HALF if other["area"] <= row["area"] else 1.0
+    return bool(abs(other["drop"]) >= enough * abs(row["drop"]))
