@@ -197,7 +197,7 @@ def test_sentences_on_one_image():
     assert brick.endswith("Chance may explain it.")
     assert sky.endswith("The region covers 70 % of the picture.")
     assert fur == "'fur' is nowhere in this image: nothing was erased."
-    assert "AUC of 0.60" in grass
+    assert "held-out AUC 0.60" in grass
     two = [row(concept="fur", area=0.0, drop=0.0), row(concept="ink", area=0.0, drop=0.0)]
     assert image_sentences(pd.DataFrame(two)) == [
         "'fur' and 'ink' are nowhere in this image: nothing was erased."

@@ -445,7 +445,8 @@ def test_plot_returns_a_figure(local, glob):
 def test_effects_that_do_not_fit_each_other_are_refused(tmp_path):
     """A share of an unknown score, or a concept without a row, would end in figures only."""
     ones = dict.fromkeys(EffectRow._fields, 1.0) | {"layer": TOGETHER, "class_index": 0}
-    ones |= {"image": "a.png", "class_name": "a", "same_region": "", "placebos": 0, "note": ""}
+    ones |= {"image": "a.png", "class_name": "a", "same_region": "", "placebos": 0}
+    ones |= {"confused_with": "", "note": ""}
     table = effect_table([EffectRow(**ones | {"concept": name}) for name in ("bright", "dark")])
     names = {"layer": ("1",), "concept": ("bright", "dark")}
 

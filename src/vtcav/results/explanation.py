@@ -151,14 +151,13 @@ class GlobalExplanation:
 
         Columns: layer, concept, n (images), groups (of these; 0 where each is its own), drop (mean,
         in logits), drop_low and drop_high (Student t interval over images), fill_low and fill_high
-        (over the ways to fill, which some images are filled in), gap (the mean of logit -
-        reference), share (drop as a share of gap; none where gap is not above the standard
-        deviation of the negatives' logits), share_low, share_high, probability,
-        probability_without, present (the share of images where the concept was found), area,
-        same_region (concepts whose regions overlap with it, and the share of the effect that comes
-        from there), confused_with (those that its filters answer, too), seen, placebo_mean (of
-        regions of the same size elsewhere), effect (how many standard deviations the mean is from
-        these), p_value and q_value (against these, two-sided), note.
+        (over the ways to fill, which some images are filled in), gap (mean of logit - reference),
+        share (drop as a share of gap; none where gap is not above the standard deviation of the
+        negatives' logits), share_low, share_high, probability, probability_without, present (the
+        share of images where the concept was found), area, same_region (concepts whose regions
+        overlap, and the share of the effect that comes from there), confused_with (those that its
+        filters answer, too), seen, placebo_mean (of regions of the same size elsewhere), effect (in
+        standard deviations of these), p_value and q_value (against these, two-sided), note.
 
         Raises:
             ExplanationError: For a confidence out of range.

@@ -1,5 +1,7 @@
 """Effects of erasure, and their significance against placebos."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -71,7 +73,13 @@ def test_regions_that_all_have_one_drop_show_nothing():
 
 
 def effects(**columns):
-    row = dict.fromkeys(EffectRow._fields, 0.0) | {"concept": "c", "layer": "l", "note": ""}
+    row = dict.fromkeys(EffectRow._fields, 0.0) | {
+        "concept": "c",
+        "layer": "l",
+        "note": "",
+        "same_region": "",
+        "confused_with": "",
+    }
     count = len(next(iter(columns.values())))
     rows = [row | {name: x[i] for name, x in columns.items()} for i in range(count)]
     table = effect_table([EffectRow(**row) for row in rows])
@@ -86,7 +94,11 @@ def test_of_a_class_that_scores_as_the_negatives_do_there_is_no_share():
     assert found["drop"] == pytest.approx(0.6)
 
 
-def test_the_same_region_is_that_of_most_images_with_the_concept():
-    area, same = [0.1, 0.1, 0.1, 0.0], ["b", "b", "", ""]
-    assert effects(area=area, same_region=same)["same_region"] == "b"
-    assert effects(area=area, same_region=["b", "", "c", ""])["same_region"] == ""
+def test_regions_overlap_in_a_share_of_the_effect():
+    area, drop = [0.1, 0.1, 0.1, 0.0], [3.0, -1.0, 1.0, 0.0]
+    same = ['["b", "c"]', "b", "d", ""]
+    found = effects(area=area, same_region=same, drop=drop)["same_region"]
+    assert json.loads(found) == {"b": 0.8, "c": 0.6}
+    nothing = effects(area=area, same_region=same, drop=[0.0] * 4)["same_region"]
+    assert json.loads(nothing) == {"b": 0.667, "c": 0.333, "d": 0.333}
+    assert effects(area=area, same_region=[""] * 4, drop=drop)["same_region"] == ""

@@ -5,7 +5,13 @@ from torch.nn.functional import max_pool2d, pad
 
 from vtcav.method.erasure.joined_map import joined_map
 from vtcav.method.erasure.place_filter import Answers
-from vtcav.method.erasure.region import elsewhere, grown, held_regions, highest_elsewhere, region
+from vtcav.method.erasure.region import (
+    elsewhere,
+    grown,
+    highest_elsewhere,
+    overlapping_regions,
+    region,
+)
 
 
 def told(answers):
@@ -249,15 +255,17 @@ def test_an_empty_region_has_empty_placebos():
     assert not elsewhere(torch.zeros(5, 5), 3, seed=0).any()
 
 
-def test_a_region_holds_another_where_it_has_most_of_it():
-    H = torch.rand(7, 6, 6, generator=torch.Generator().manual_seed(0)).gt(0.45).float()
+def test_regions_overlap_where_the_smaller_is_mostly_part_of_the_other():
+    H = torch.rand(7, 6, 6, generator=torch.Generator().manual_seed(0)).gt(0.55).float()
     H[5], H[6] = H[4], 0
     expected = []
     for k in range(7):
-        both = [(H[k] * H[j]).sum() / max(H[j].sum(), 1) for j in range(7)]
-        both[k] = 0
-        best = max(range(7), key=both.__getitem__)
-        expected.append(best if both[best] > 0.5 else None)
-    assert held_regions(H) == expected
-    assert None in expected[:6]
-    assert expected[5] == 4
+        area = [max(min(H[k].sum(), H[j].sum()), 1) for j in range(7)]
+        shares = {j: float((H[k] * H[j]).sum() / area[j]) for j in range(7) if j != k}
+        expected.append(sorted((j for j in shares if shares[j] > 0.5), key=lambda j: -shares[j]))
+    found = overlapping_regions(H)
+    assert found == expected
+    assert found[4][0] == 5
+    assert found[6] == []
+    assert all((j in found[k]) == (k in found[j]) for j in range(7) for k in range(7))
+    assert sum(map(len, found)) < 6 * 5

@@ -283,7 +283,7 @@ def _in_logits(row: dict[Any, Any], target: str) -> str:
     """Return why there is no share; empty where there is one, and where no negatives are known."""
     if not isnan(row["share"]) or isnan(row["gap"]):
         return ""
-    return f" In logits, because {target} scores no clearly higher here than for the negatives."
+    return f" In logits, because {target} does not score clearly higher than for the negatives."
 
 
 def _doubt(row: dict[Any, Any], small: float) -> str:
