@@ -15,9 +15,8 @@ from vtcav.results.effect_tables import HALF
 from vtcav.results.rows import names_of
 from vtcav.results.words import SIGNIFICANT
 
-MOST, CONFUSED = 0.5, 0.25
-"""The share of an effect that must come from images in which the regions overlap: of any other
-concept, and of one that the concept's filters answer, too."""
+MOST = 0.5
+"""The share of an effect that must come from images in which the regions overlap."""
 CLEARLY = 0.2
 """How much larger the share of one effect that comes from overlapping regions must be than that of
 the other, for the other to be the one that counts by itself."""
@@ -38,20 +37,15 @@ def contender(row: Mapping[Any, Any], rows: Mapping[Any, Any]) -> dict[Any, Any]
     found = []
     for name, share in overlaps(row).items():
         other = rows.get(name)
-        if other is None or not _accounts_for(other, row):
-            continue
-        if share <= (CONFUSED if name in _confused_with(row) else MOST):
+        if share <= MOST or other is None or not _accounts_for(other, row):
             continue
         back = overlaps(other).get(row["concept"], 0.0)
         itself = share < back - CLEARLY and _accounts_for(row, other)
-        if itself or (share <= back + CLEARLY and row["concept"] in _confused_with(other)):
+        confused = row["concept"] in names_of(other.get("confused_with") or "")
+        if itself or (share <= back + CLEARLY and confused):
             continue
         found.append(other)
     return max(found, key=lambda other: abs(other["drop"]), default=None)
-
-
-def _confused_with(row: Mapping[Any, Any]) -> tuple[str, ...]:
-    return names_of(row.get("confused_with") or "")
 
 
 def overlaps(row: Mapping[Any, Any]) -> dict[str, float]:

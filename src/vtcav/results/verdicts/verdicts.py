@@ -232,7 +232,7 @@ def _may_be(other: dict[Any, Any], concept: str) -> str:
     """Return why the effect of a region may be that of another concept."""
     name = repr(clear(other["concept"]))
     return (
-        f"much of its effect comes from images in which its region overlaps with that of {name}, "
+        f"most of its effect comes from images in which its region overlaps with that of {name}, "
         f"without which the score {_change(other)}; examples of {name} among the negatives of "
         f"{concept} would tell, or pairs of pictures (vtcav evaluate --pairs)"
     )
