@@ -181,7 +181,8 @@ def test_a_region_that_takes_more_than_the_concept_is_no_finding(explainers, tmp
     blue = table.query(f"quantity == '{SHARE}' and concept == 'blue'").iloc[0]
     assert blue["q_value"] < 0.05
     assert re.match(
-        r"in a its region covers \d\d % of the picture and holds most of that of 'red', and in b ",
+        r"in a its region covers \d\d % of the picture( and overlaps with that of 'red', which .*)?"
+        r", and in b ",
         blue["doubt"],
     )
     assert found.findings() == []
@@ -209,9 +210,16 @@ def test_doubts_are_those_of_either_side(explained):
         table.loc[own, list(columns)] = list(columns.values())
         return replace(glob, _effects=table)
 
-    holds = with_effects(pair[1], same_region="blue")
-    text = "in b its region holds most of that of 'blue'"
-    assert doubts(([pair[0]], [holds]), "red") == (text, text)
+    table = pair[1].effects.copy()
+    red, blue = (table["concept"] == name for name in ("red", "blue"))
+    measured = table.columns.difference(["image", "concept"])
+    table.loc[blue, measured] = table.loc[red, measured].to_numpy()
+    table.loc[red, "same_region"] = "blue"
+    tested = {"drop": 1.0, "placebos": 20, "placebo_mean": 0.0, "placebo_std": 0.1, "p_value": 0.05}
+    table = table.assign(**tested)
+    overlaps = replace(pair[1], _effects=table)
+    text = "in b its region overlaps with that of 'blue', which accounts for its effect"
+    assert doubts(([pair[0]], [overlaps]), "red") == (text, text)
     unseen = with_effects(pair[0], drop=np.nan, seen=0.795)
     assert doubts(([unseen], [pair[1]]), "red")[0] == (
         "it is not seen in a (held-out AUC 0.795, 0.8 is needed)"

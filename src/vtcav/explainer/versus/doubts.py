@@ -15,7 +15,7 @@ import numpy as np
 
 from vtcav.results.effect_tables import of_pictures
 from vtcav.results.explanation import GlobalExplanation
-from vtcav.results.verdicts import LARGE, RARE
+from vtcav.results.verdicts import LARGE, RARE, contender
 from vtcav.results.words import SIGNIFICANT, clear, count
 
 Trainings = Sequence[GlobalExplanation]
@@ -33,7 +33,7 @@ def doubts(sides: tuple[Trainings, Trainings], concept: str) -> tuple[str, str]:
     Returns:
         Both reasons, as the end of "cannot be told, because ..."; empty where there is none.
     """
-    rows = [[row for one in side for row in _effects(one, concept)] for side in sides]
+    rows = [[row for one in side for row in _effects_of(one, concept)] for side in sides]
     if not all(rows):  # without erasure nothing is known of the regions
         return "", ""
     named = dict(zip("ab", rows, strict=True))
@@ -49,9 +49,14 @@ def doubts(sides: tuple[Trainings, Trainings], concept: str) -> tuple[str, str]:
     return "", _of_chance(named[most], most)
 
 
-def _effects(explained: GlobalExplanation, concept: str) -> list[dict[Any, Any]]:
+def _effects_of(explained: GlobalExplanation, concept: str) -> list[dict[Any, Any]]:
+    """Return the effects of a concept, with the concept that they may be those of."""
     effects = of_pictures(explained.class_effects())
-    return effects[effects["concept"] == concept].to_dict("records")
+    rows = {row["concept"]: row for row in effects.to_dict("records")}
+    if (row := rows.get(concept)) is None:
+        return []
+    other = None if isnan(row["drop"]) else contender(row, rows)
+    return [row | {"contender": "" if other is None else other["concept"]}]
 
 
 def _of_region(rows: _Rows, side: str) -> list[str]:
@@ -64,9 +69,9 @@ def _of_region(rows: _Rows, side: str) -> list[str]:
     area = float(np.mean([row["area"] for row in rows]))
     if area > LARGE:
         faults.append(f"covers {100 * area:.0f} % of the picture")
-    others = [row["same_region"] for row in rows if row["same_region"]]
+    others = [row["contender"] for row in rows if row["contender"]]
     if 2 * len(others) >= len(rows):
-        faults.append(f"holds most of that of {clear(others[0])!r}")
+        faults.append(f"overlaps with that of {clear(others[0])!r}, which accounts for its effect")
     return [f"in {side} its region {' and '.join(faults)}"] if faults else []
 
 
