@@ -15,8 +15,8 @@ from vtcav.cli import main
 from vtcav.cli.terminal import by_class, print_table
 from vtcav.files.atomic import replace_files
 from vtcav.files.cache_location import cache_of
-from vtcav.files.home import expanded
 from vtcav.files.manifest import read_table, write_table
+from vtcav.files.paths import expanded
 from vtcav.images.progress import progress_bar
 
 LOUD = """

@@ -17,7 +17,7 @@ from vtcav.errors import ExplanationError, PathError
 from vtcav.files.atomic import atomic_path
 from vtcav.files.hashing import file_hash, json_hash
 from vtcav.files.manifest import load_manifest
-from vtcav.files.paths import is_file, is_folder
+from vtcav.files.paths import expanded, is_file, is_folder
 
 _PACKAGES = ("vtcav", "torch", "numpy", "pillow", "torchvision", "timm", "transformers", "keras")
 # code, and files of weights beside it
@@ -142,7 +142,7 @@ def _of_files(value: Any) -> str:
     if scheme == "python":
         found = _of_module(rest.partition(":")[0])
     else:
-        named = [Path(text).expanduser() for text in (str(value), rest) if text]
+        named = [expanded(text) for text in (str(value), rest) if text]
         found = [file for path in named for file in _inside(path)]
     states = []
     for path in sorted(set(found)):

@@ -23,7 +23,7 @@ from vtcav.explainer.settings import (
     FitSettings,
     IntegralSettings,
 )
-from vtcav.files.home import expanded
+from vtcav.files.paths import expanded
 from vtcav.models.settings import LoadSettings
 from vtcav.parameters import Constraint, Settings, Whole, parameters
 
@@ -145,7 +145,7 @@ class Parser(argparse.ArgumentParser):
         self.option("--concepts", "a folder or URI with one folder of examples per concept")
         negatives = "images that show none of the concepts, or a folder with one folder per concept"
         self.option("--negatives", negatives)
-        self.option("--cavs", "saved CAVs, instead of --concepts", Path)
+        self.option("--cavs", "saved CAVs, instead of --concepts", expanded)
         self._add_texts()
         self.add_settings(ExplainerSettings, "variant", "batch_size")
         self.add_settings(FitSettings, *fit)
@@ -165,7 +165,7 @@ class Parser(argparse.ArgumentParser):
     def add_run(self) -> None:
         """Add how many images are computed: in parts that are kept, here or on a cluster."""
         parts = "finished parts, to resume from (default: OUT/run until all is saved)"
-        self.option("--run", parts, Path, dest="run_folder", metavar="DIR")
+        self.option("--run", parts, expanded, dest="run_folder", metavar="DIR")
         self.flag("--no-resume", "do not keep finished parts")
         self.option("--engine", "where to run", choices=("local", "ray"), default="local")
         self.option("--address", "the Ray cluster (default: one of its own)")

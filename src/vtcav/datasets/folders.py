@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group, wanted_labels
 from vtcav.errors import ConceptError, DatasetError
-from vtcav.files.paths import given_path, is_file, usable
+from vtcav.files.paths import expanded, given_path, is_file, usable
 from vtcav.images.concepts import concept_folders
 from vtcav.images.file_names import hidden
 from vtcav.images.listing import collect, is_remote
@@ -53,7 +53,7 @@ def from_folders(
     except ConceptError as error:
         raise DatasetError(str(error)) from error
     if listed is not None:
-        pairs = _listed(Path(root), given_path("listed", listed, DatasetError))
+        pairs = _listed(expanded(root), given_path("listed", listed, DatasetError))
         known = dict.fromkeys(folders) | {label: None for label, _ in pairs}
         return group(pairs, concepts, limit=limit, seed=seed, known=known)
     labels = wanted_labels(concepts, list(folders))

@@ -13,7 +13,7 @@ from typing import Any
 from vtcav.datasets.cells import LabelReader
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group
 from vtcav.errors import DatasetError, brief
-from vtcav.files.paths import matching
+from vtcav.files.paths import home_text, matching
 from vtcav.images.decoding import reason_of
 from vtcav.images.references import ImageRef, UnreadableError
 from vtcav.parameters import as_list
@@ -158,12 +158,12 @@ def label_cell(content: bytes, label: str, key: str | None) -> Any:
 def _files(shards: Sequence[str | Path]) -> list[Path]:
     """Return the files of paths, patterns and ranges."""
     files: list[Path] = []
-    for shard in shards:
-        texts = [str(shard)]
-        if match := _RANGE.search(str(shard)):
+    for shard in (home_text(str(shard)) for shard in shards):
+        texts = [shard]
+        if match := _RANGE.search(shard):
             low, high = match.groups()
             texts = [
-                str(shard).replace(match[0], str(number).zfill(len(low)))
+                shard.replace(match[0], str(number).zfill(len(low)))
                 for number in range(int(low), int(high) + 1)
             ]
         for text in texts:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vtcav.datasets.cells import LabelReader, image_of
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group, names, unknown
 from vtcav.errors import DatasetError, ImageError
-from vtcav.files.paths import is_file, is_there
+from vtcav.files.paths import home_text, is_file, is_there
 from vtcav.images.file_names import is_parquet
 from vtcav.images.listing import is_remote
 from vtcav.images.references import ImageRef, UnreadableError
@@ -98,7 +98,7 @@ def read_table(table: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
     place = ""
     if isinstance(table, str | os.PathLike):
-        place = os.fspath(table)
+        place = home_text(os.fspath(table))
         frame = _read(place)
     else:
         # Arrow and polars
@@ -272,7 +272,9 @@ def _parquet(place: str, image: str | None, root: str | Path | None) -> Sequence
     from vtcav.images.remote import stored_images
 
     try:
-        return stored_images(place, column=image, folder=None if root is None else str(root))
+        return stored_images(
+            place, column=image, folder=None if root is None else home_text(str(root))
+        )
     except ImageError as error:
         raise DatasetError(str(error)) from error
 
@@ -281,7 +283,7 @@ def root_of(root: str | Path | None, place: str) -> str:
     """Return the folder or URI that paths are relative to: the table's own, or the one given."""
     if root is not None:
         check("root", root, Text("a folder or URI"), error=DatasetError)
-        return os.fspath(root)
+        return home_text(os.fspath(root))
     return str(Path(place).parent) if place else ""
 
 

@@ -27,6 +27,7 @@ from vtcav.files.manifest import (
     save_result,
     write_table,
 )
+from vtcav.files.paths import given_path
 from vtcav.files.schema import Saved, checked, checked_array, checked_table
 from vtcav.results.provenance import Provenance
 from vtcav.results.saved import COLUMNS, Names, read_columns
@@ -288,8 +289,8 @@ class Diagnostics:
             ExplanationError: When they are missing, incomplete, damaged or of another version.
         """
         kind, again = "diagnostics", "diagnose again and save"
+        folder = given_path("folder", folder)
         manifest = load_manifest(folder, kind, kind, again, formats=(1, FORMAT))
-        folder = Path(folder)
         with reading(folder, kind, again):
             data = checked(_Saved, manifest)
             names = {"layer": data.layers, "concept": data.concepts}

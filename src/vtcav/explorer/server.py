@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vtcav.errors import ExplanationError, ExtraError, VtcavError
 from vtcav.explorer.scheduling import SupersededError
 from vtcav.explorer.session import Session
+from vtcav.files.paths import given_path
 from vtcav.images.listing import ImageSource
 from vtcav.models.base import Model
 
@@ -63,7 +64,11 @@ def serve(
         token = secrets.token_urlsafe(24)
         hosts = [f"{HOST}:{port}", f"localhost:{port}"]
         app = create_app(
-            session, token=token, hosts=hosts, output=Path(output), described=described
+            session,
+            token=token,
+            hosts=hosts,
+            output=given_path("output", output),
+            described=described,
         )
         address = f"http://{HOST}:{port}/?token={token}"
         for skip in session.skipped:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from vtcav.errors import ExplanationError, brief
 from vtcav.files.cache import MAX_BYTES
-from vtcav.files.home import expanded
-from vtcav.files.paths import usable
+from vtcav.files.paths import expanded, usable
 
 if TYPE_CHECKING:
     from vtcav.files.cache import Cache

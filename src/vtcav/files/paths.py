@@ -21,7 +21,7 @@ _SHOWN = 200  # letters of a path in a message
 
 
 def given_path(name: str, value: object, error: type[VtcavError] = ExplanationError) -> Path:
-    """Return the path that a parameter of this name gives.
+    """Return the path that a parameter of this name gives; a leading ``~/`` is the home folder.
 
     Raises:
         VtcavError: `error`, for what is no path, and for an empty text, which `pathlib` takes for
@@ -31,7 +31,31 @@ def given_path(name: str, value: object, error: type[VtcavError] = ExplanationEr
         >>> given_path("folder", "out").name
         'out'
     """
-    return Path(check(name, value, Text("a path"), error=error))
+    return expanded(check(name, value, Text("a path"), error=error))
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path with a leading ``~/`` replaced by the home folder.
+
+    A folder in the working directory that is named ``~`` wins, as do names such as ``~old``.
+
+    Example:
+        >>> expanded("~/photos") == Path.home() / "photos", expanded("~old").name
+        (True, '~old')
+    """
+    return Path(home_text(os.fspath(path)))
+
+
+def home_text(text: str) -> str:
+    """Return a path, glob or URI as it is, but for a leading ``~/``, as `expanded` replaces it.
+
+    Example:
+        >>> home_text("s3://bucket/zebras"), home_text("./a//b.csv")
+        ('s3://bucket/zebras', './a//b.csv')
+    """
+    if (text == "~" or text.startswith(("~/", f"~{os.sep}"))) and not is_there("~"):
+        return str(Path(text).expanduser())
+    return text
 
 
 def is_folder(path: str | os.PathLike[str]) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtcav.errors import ConceptError, ImageError, brief
+from vtcav.files.paths import expanded
 from vtcav.images.file_names import is_parquet
 from vtcav.images.listing import ImageSource, collect, is_remote, subfolders
 from vtcav.images.references import ImageRef
@@ -152,7 +153,7 @@ def negative_folders(
 def _same(one: str | Path, other: str | Path) -> bool:
     if is_remote(one) or is_remote(other):
         return str(one).rstrip("/") == str(other).rstrip("/")
-    return Path(one).resolve() == Path(other).resolve()
+    return expanded(one).resolve() == expanded(other).resolve()
 
 
 def _check_names(concepts: Mapping[str, ImageSource]) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vtcav.errors import ImageError, VtcavError
-from vtcav.files.paths import is_file, is_folder, is_link, is_there, matching
+from vtcav.files.paths import expanded, home_text, is_file, is_folder, is_link, is_there, matching
 from vtcav.images.decoding import reason_of
 from vtcav.images.file_names import hidden, is_parquet, made_by_system
 from vtcav.images.references import ImageRef
@@ -135,7 +135,7 @@ def subfolders(
         base = str(root).rstrip("/")
         names = folders_of(base, error)
         return {name: f"{base}/{name}" for name in names if not hidden(name)}
-    root = Path(root)
+    root = expanded(root)
     try:
         there = is_folder(root)
     except (OSError, ValueError) as problem:  # a name that no folder can have
@@ -214,6 +214,8 @@ def _values(array: NDArray[np.generic]) -> str:
 def _refs_of_path(text: str, known: Path | None = None) -> list[ImageRef]:
     if not text:
         raise ImageError("expected the path of a folder or an image file, got an empty path")
+    if text.startswith("~"):
+        text, known = home_text(text), None
     path = Path(text) if known is None else known
     try:
         if is_remote(text) or (is_parquet(text) and is_file(path)):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from vtcav.errors import ExplanationError, ImageError
-from vtcav.files.paths import is_file, is_folder, is_there
+from vtcav.files.paths import expanded, is_file, is_folder, is_there
 from vtcav.images.decoding import identify, open_file, reason_of
 from vtcav.images.file_names import hidden
 from vtcav.images.listing import is_remote
@@ -53,14 +53,14 @@ def find_masks(
     """
     if not isinstance(masks, str | os.PathLike):
         given = as_list("masks", masks)
-        each = [Path(m) if isinstance(m, str | os.PathLike) else m for m in given]
+        each = [expanded(m) if isinstance(m, str | os.PathLike) else m for m in given]
         if len(each) != len(refs):
             raise ExplanationError(
                 f"expected one mask for each of {len(refs)} images, got {len(each)}; or pass a "
                 "folder of masks named like the images"
             )
         return list(each)
-    folder = Path(masks)
+    folder = expanded(masks)
     if not is_folder(folder):
         raise ExplanationError(
             f"expected a folder of masks, got {str(folder)!r}, "
@@ -79,7 +79,7 @@ def mask_files(masks: MaskSource) -> list[Path]:
     """
     if not isinstance(masks, str | os.PathLike):
         return []
-    return list(_by_name(Path(masks))[0].values())
+    return list(_by_name(expanded(masks))[0].values())
 
 
 def _by_name(folder: Path) -> tuple[dict[PurePath, Path], dict[str, list[Path]]]:
@@ -129,7 +129,7 @@ def _mask_of(
 
 
 def _place(source: str | os.PathLike[str]) -> PurePath:
-    return PurePosixPath(source) if is_remote(source) else Path(source)
+    return PurePosixPath(source) if is_remote(source) else expanded(source)
 
 
 class MaskReader:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vtcav.errors import ModelError
-from vtcav.files.paths import is_there, usable
+from vtcav.files.paths import expanded, is_there, usable
 
 TAKEN = "a file with a name per line or JSON, or names with commas, such as cat,dog"
 """The forms of class names that are a text, in words."""
@@ -41,6 +41,7 @@ def read_class_names(path: str | Path) -> list[str]:
     Raises:
         ModelError: When there is no such file or it holds no names.
     """
+    path = expanded(path)
     try:
         text = usable(path).read_text("utf-8")
     except FileNotFoundError as error:
@@ -48,7 +49,7 @@ def read_class_names(path: str | Path) -> list[str]:
         raise ModelError(f"cannot read class names from {str(path)!r}: {message}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"cannot read class names from {str(path)!r}: {error}") from error
-    if Path(path).suffix != ".json":
+    if path.suffix != ".json":
         return text.splitlines()
     try:
         content = json.loads(text)

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from vtcav.errors import ExtraError, ImageError, ModelError
+from vtcav.files.paths import home_text
 from vtcav.models.base import Model
 from vtcav.models.classifier import Classifier
 from vtcav.models.inspection.layout import Layout
@@ -100,7 +101,7 @@ def load_network(settings: LoadSettings) -> Model:
             stem = Path(scheme).stem
             hint = f"; for a function build() in {stem}.py write python:{stem}:build"
         raise ModelError(f"unknown model {settings.name!r}: expected {_FORMS}{hint}")
-    loader = _LOADERS[scheme]
+    loader, rest = _LOADERS[scheme], home_text(rest)
     if isinstance(loader, str):
         return _classifier(importlib.import_module(loader).load(rest, settings), settings)
     return loader(rest, settings)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
 from vtcav.errors import ModelError, VtcavError
+from vtcav.files.paths import expanded
 from vtcav.models.class_names import TAKEN, given_names, read_class_names
 from vtcav.parameters import Constraint, Flag, Settings, Text, Words, parameter, unknown_key
 
@@ -97,7 +98,7 @@ def _parse_yaml(text: str) -> Any:
 
     path = text.endswith((".yaml", ".yml", ".json"))
     try:
-        return yaml.safe_load(Path(text).read_text("utf-8") if path else text)
+        return yaml.safe_load(expanded(text).read_text("utf-8") if path else text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         if not path and _is_mapping(braced := f"{{{text}}}"):
             raise ModelError(f"put {{ }} around {text!r}: {braced!r}") from error

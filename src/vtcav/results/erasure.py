@@ -17,6 +17,7 @@ from vtcav.files.manifest import (
     save_result,
     write_table,
 )
+from vtcav.files.paths import given_path
 from vtcav.files.schema import Saved, checked
 from vtcav.images.input_box import Shares
 from vtcav.results.effect_tables import read_effects
@@ -139,10 +140,11 @@ class Erasure:
         Raises:
             ExplanationError: When it is missing, incomplete, damaged or of another version.
         """
+        folder = given_path("folder", folder)
         manifest = load_manifest(folder, "erasure", "erasure")
         with reading(folder, "erasure"):
             data = checked(_Saved, manifest)
-            stored = read_arrays(Path(folder) / "erasure_pictures.npz")
+            stored = read_arrays(folder / "erasure_pictures.npz")
             return cls(
                 image=data.image,
                 region=data.region,

@@ -19,6 +19,7 @@ from vtcav.files.manifest import (
     save_result,
     write_table,
 )
+from vtcav.files.paths import given_path
 from vtcav.files.schema import Saved, checked
 from vtcav.images.references import Skipped
 from vtcav.method.erasure.region import LEVEL
@@ -213,10 +214,11 @@ class ErrorAnalysis:
         Raises:
             ExplanationError: When it is missing, incomplete, damaged or of another version.
         """
+        folder = given_path("folder", folder)
         manifest = load_manifest(folder, KIND, _WHAT)
         with reading(folder, "analysis of errors"):
             data = checked(_Saved, manifest)
-            stored = read_arrays(Path(folder) / "errors_pictures.npz")
+            stored = read_arrays(folder / "errors_pictures.npz")
             names = {"concept": list(data.layers)}
             return cls(
                 layers=data.layers,

@@ -22,6 +22,7 @@ from vtcav.files.manifest import (
     save_result,
     write_table,
 )
+from vtcav.files.paths import given_path
 from vtcav.files.schema import checked
 from vtcav.images.references import Skipped
 from vtcav.parameters import Between, check
@@ -424,10 +425,11 @@ class GlobalExplanation:
             ExplanationError: When it is missing, incomplete, damaged or of another version.
         """
         what = "global explanation"
+        folder = given_path("folder", folder)
         manifest = load_manifest(folder, "global", what)
         with reading(folder, what):
             data = checked(SavedGlobal, manifest)
-            stored = read_arrays(Path(folder) / "global_examples.npz")
+            stored = read_arrays(folder / "global_examples.npz")
             names = {"layer": data.layers, "concept": data.concepts}
             columns, fields = ("layer", "concept", "kind", "draw", "mean"), EffectRow._fields
             return cls(

@@ -20,6 +20,7 @@ from vtcav.files.manifest import (
     save_result,
     write_table,
 )
+from vtcav.files.paths import given_path
 from vtcav.files.schema import checked
 from vtcav.parameters import Flag, check
 from vtcav.results.effect_tables import (
@@ -400,10 +401,11 @@ class LocalExplanation:
             ExplanationError: When it is missing, incomplete, damaged or of another version.
         """
         what = "local explanation"
+        folder = given_path("folder", folder)
         manifest = load_manifest(folder, "local", what)
         with reading(folder, what):
             data = checked(SavedLocal, manifest)
-            stored = read_arrays(Path(folder) / "local_maps.npz")
+            stored = read_arrays(folder / "local_maps.npz")
             K = len(data.concepts)
             names = {"layer": data.layers, "concept": data.concepts}
             rows = read_attributions(folder, "local_attributions", Row._fields, names)

@@ -20,6 +20,7 @@ from vtcav.files.manifest import (
     save_result,
     write_table,
 )
+from vtcav.files.paths import given_path
 from vtcav.files.schema import ANY_OR_NONE, Saved, checked, checked_array, checked_table
 from vtcav.images.input_box import Shares
 from vtcav.images.references import Skipped
@@ -200,10 +201,11 @@ class Ranking:
         Raises:
             ExplanationError: When it is missing, incomplete, damaged or of another version.
         """
+        folder = given_path("folder", folder)
         manifest = load_manifest(folder, KIND, KIND)
         with reading(folder, KIND):
             data = checked(_Saved, manifest)
-            stored = read_arrays(Path(folder) / "ranking_pictures.npz")
+            stored = read_arrays(folder / "ranking_pictures.npz")
             return cls(
                 concept=data.concept,
                 layer=data.layer,
@@ -250,9 +252,9 @@ class _Saved(Saved):
     caution: str
 
 
-def _read_rows(folder: str | Path, data: _Saved) -> pd.DataFrame:
+def _read_rows(folder: Path, data: _Saved) -> pd.DataFrame:
     """Return the table; the images at its end could not be read and have no numbers."""
-    rows = read_table(Path(folder) / "ranking_table")
+    rows = read_table(folder / "ranking_table")
     used = len(rows) - len(data.skipped)
     columns = {name: COLUMNS[name] for name in RankedRow._fields}
     names = {"layer": [data.layer], "concept": [data.concept]}

@@ -12,7 +12,7 @@ from vtcav.explainer.settings import ExplainerSettings
 from vtcav.explainer.versus.result import Versus
 from vtcav.explainer.versus.versus import compared
 from vtcav.explainer.visual_tcav import VisualTCAV
-from vtcav.files.paths import is_file
+from vtcav.files.paths import expanded, is_file
 from vtcav.images.references import ImageRef
 from vtcav.models.registry import load_network
 from vtcav.models.settings import LoadSettings
@@ -45,8 +45,8 @@ def with_network(study: Study, network: str) -> Study:
         network: The network's name, or a file of weights for the study's network.
     """
     model = (
-        replace(study.model, weights=str(Path(network).resolve()))
-        if is_file(network)
+        replace(study.model, weights=str(expanded(network).resolve()))
+        if is_file(expanded(network))
         else LoadSettings(**{**vars(study.model), "name": network, "weights": None})
     )
     return replace(

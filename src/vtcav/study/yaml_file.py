@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from vtcav.errors import VtcavError
-from vtcav.files.paths import usable
+from vtcav.files.paths import home_text, usable
 
 _WHOLE = re.compile(r"[-+]?[0-9]{1,300}")
 _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
@@ -119,7 +119,9 @@ class _Reader:
             return [self.value(item, f"{key}[{i}]", item.start_mark.line + 1) for i, item in items]
         known = re.fullmatch("tag:yaml.org,2002:[a-z]+", node.tag)
         quoted = isinstance(node, yaml.ScalarNode) and node.style is not None
-        return Scalar(node.value, quoted, "" if known else node.tag)
+        # alone it is YAML's null
+        text = node.value if node.value == "~" else home_text(node.value)
+        return Scalar(text, quoted, "" if known else node.tag)
 
     def _mapping(self, node: yaml.MappingNode, key: str) -> dict[str, Any]:
         found: dict[str, Any] = {}

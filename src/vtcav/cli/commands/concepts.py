@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from vtcav.cli.commands.localise import mask_value
 from vtcav.cli.options import Arguments, Parser, UsageError, names, positive
 from vtcav.explainer.settings import FitSettings
-from vtcav.files.paths import is_file, is_folder, is_there
+from vtcav.files.paths import expanded, is_file, is_folder, is_there
 
 if TYPE_CHECKING:
     from vtcav.datasets import ConceptImages
@@ -36,7 +36,7 @@ def add_options(command: Parser) -> None:
     command.option("--images", "the folder that image paths are relative to")
     command.option("--image-column", "the column of images in a table")
     command.option("--label-column", "the column of labels in a table")
-    command.option("--masks", "a folder of masks named like the images", Path)
+    command.option("--masks", "a folder of masks named like the images", expanded)
     command.option("--concept", "the concept of the masks (with --masks)")
     command.option("--value", "its values in the masks; see vtcav localise", mask_value)
     command.option("--split", "the split of a data set in the layout of Broden")
@@ -91,7 +91,7 @@ def _listed(arguments: Arguments) -> ConceptImages:
     """List the images of the source; of all labels if the rest is drawn from the others."""
     from vtcav import datasets
 
-    source, limit = Path(arguments.source), arguments.limit
+    source, limit = expanded(arguments.source), arguments.limit
     labels = None if arguments.rest is not None else arguments.labels
     columns = {"image": arguments.image_column, "label": arguments.label_column}
     rules = {field.name: getattr(arguments, field.name) for field in fields(datasets.Patches)}

@@ -14,11 +14,10 @@ Examples:
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from vtcav.cli.commands.localise import mask_value
 from vtcav.cli.options import Arguments, Parser, UsageError, class_of, names, numbers, positive
 from vtcav.cli.terminal import print_frame, print_line, print_table
+from vtcav.files.paths import expanded
 
 _PAIRS = (
     "layer, concept, n: pairs, measured, measured_low: low, measured_high: high, placebo, "
@@ -36,7 +35,7 @@ def add_options(command: Parser) -> None:
         numbers,
     )
     images = "your own photographs, a folder per class, instead of drawn images; they get tags"
-    command.option("--images", images, Path, metavar="DIR")
+    command.option("--images", images, expanded, metavar="DIR")
     command.option(
         "--limit", "at most this many photographs of each class (default 400, quick: 120)", positive
     )
@@ -46,9 +45,11 @@ def add_options(command: Parser) -> None:
         "two folders of the same photographs, with and without a thing, under the same names; or "
         "one, and --masks"
     )
-    command.add_argument("--pairs", nargs="+", type=Path, metavar=("WITH", "WITHOUT"), help=pairs)
+    command.add_argument(
+        "--pairs", nargs="+", type=expanded, metavar=("WITH", "WITHOUT"), help=pairs
+    )
     masks = "with --pairs WITH, a folder of masks of the thing, named like the photographs"
-    command.option("--masks", masks, Path, metavar="DIR")
+    command.option("--masks", masks, expanded, metavar="DIR")
     meaning = "the thing's values in a mask, as for localise (default: masks of 0 and one other)"
     command.option("--value", meaning, mask_value)
     meaning = "with --pairs, the class by name or index:N (default: the predicted one)"

@@ -17,6 +17,7 @@ from pathlib import Path
 from vtcav.cli.options import Arguments, Parser, UsageError, positive
 from vtcav.cli.terminal import print_line
 from vtcav.explainer.settings import FitSettings, IntegralSettings
+from vtcav.files.paths import expanded
 from vtcav.models.settings import LoadSettings
 from vtcav.parameters import parameters
 
@@ -32,7 +33,7 @@ def add_options(command: Parser) -> None:
     command.option(
         "--negatives", "images that show no concept (default: stand-ins, with a note on the page)"
     )
-    command.option("--cavs", "learned concepts to look at", Path)
+    command.option("--cavs", "learned concepts to look at", expanded)
     command.option("--steps", "steps of the trapezoid rule (paper: 50)", positive, default=50)
     command.add_settings(IntegralSettings, "batch_size", batch_size=8)
     command.option("--port", "default: a free one", int, default=0)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from vtcav.cli.options import MODEL_HELP, Arguments, Parser, UsageError
 from vtcav.errors import ExplanationError
-from vtcav.files.paths import is_folder, is_there
+from vtcav.files.paths import expanded, is_folder, is_there
 from vtcav.results.words import clear
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def add_options(command: Parser) -> None:
     """Add the options."""
     where = "where to look (default: here)"
     command.add_argument(
-        "folder", type=Path, nargs="?", default=Path(), metavar="FOLDER", help=where
+        "folder", type=expanded, nargs="?", default=Path(), metavar="FOLDER", help=where
     )
     command.add_output("the file to write (default: FOLDER/study.yaml)")
     otherwise = "default: that of the Python file, else demo"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtcav.cli.options import IMAGES_HELP, Arguments, Parser, names, numbers
 from vtcav.cli.terminal import print_frame
-from vtcav.files.paths import is_folder
+from vtcav.files.paths import expanded, is_folder
 
 if TYPE_CHECKING:
     from vtcav.evaluation.localisation.result import FolderLocalisation
@@ -27,7 +27,7 @@ def add_options(command: Parser) -> None:
     command.option(
         "--masks",
         "a folder of masks named like the images (png, bmp, npy); or one folder per concept",
-        Path,
+        expanded,
         required=True,
     )
     command.option(

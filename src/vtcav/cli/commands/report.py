@@ -8,14 +8,15 @@ Example:
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from vtcav.cli.options import Arguments, Parser
+from vtcav.files.paths import expanded
 
 
 def add_options(command: Parser) -> None:
     """Add the options."""
-    command.add_argument("folder", type=Path, metavar="FOLDER", help="the folder of the results")
+    command.add_argument(
+        "folder", type=expanded, metavar="FOLDER", help="the folder of the results"
+    )
     command.add_output("default: report.html in the folder", metavar="FILE")
     command.option("--title", "title of the page (default: the study's, or network and classes)")
     command.add_shared(quiet="")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vtcav.cli.options import Arguments, Parser
 from vtcav.cli.terminal import print_line, print_summary
 from vtcav.errors import warn
+from vtcav.files.paths import expanded
 from vtcav.results.words import count
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _FIRST = 5
 def add_options(command: Parser) -> None:
     """Add the options."""
     command.add_argument(
-        "study", metavar="STUDY", type=Path, help="the file; vtcav init writes one"
+        "study", metavar="STUDY", type=expanded, help="the file; vtcav init writes one"
     )
     command.add_output("folder for the results, in place of the study's own")
     command.add_cache()

@@ -10,10 +10,9 @@ Examples:
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from vtcav.cli.options import Arguments, Parser, argument, names
 from vtcav.cli.terminal import print_frame, print_line
+from vtcav.files.paths import expanded
 
 _PRINTED = 20
 _COLUMNS = (
@@ -31,7 +30,7 @@ def add_options(command: Parser) -> None:
     )
     command.add_argument("a", metavar="A", type=names, help=network)
     command.add_argument("b", metavar="B", type=names, help=network)
-    command.option("--study", "the study file", Path, required=True, metavar="FILE")
+    command.option("--study", "the study file", expanded, required=True, metavar="FILE")
     meaning = (
         "a difference of attributions or shares that counts as none (default: "
         f"{MARGIN_OF_ONE:g}, with several trainings of each {MARGIN:g})"

@@ -16,6 +16,7 @@ from vtcav.errors import CavError, ModelError
 from vtcav.explainer.correction.projections import ConceptRemoval, Direction
 from vtcav.explainer.correction.report import CorrectionReport
 from vtcav.files.manifest import load_manifest, reading, save_result
+from vtcav.files.paths import given_path
 from vtcav.files.schema import Saved, checked, checked_array
 from vtcav.models.classifier import Classifier
 from vtcav.models.inspection.fingerprint import fingerprint
@@ -120,11 +121,12 @@ class CorrectedNetwork(nn.Module):
         """
         from safetensors.torch import load_file
 
+        folder = given_path("folder", folder)
         manifest = load_manifest(folder, KIND, _WHAT)
         module = network.module if isinstance(network, Classifier) else network
         with reading(folder, _WHAT.removeprefix("the ")):
-            report = CorrectionReport.read(Path(folder), manifest["report"])
-            tensors = load_file(Path(folder) / "correction.safetensors")
+            report = CorrectionReport.read(folder, manifest["report"])
+            tensors = load_file(folder / "correction.safetensors")
             saved = checked(_Saved, manifest)
             rounds = [_direction(tensors, i) for i in range(saved.rounds)]
             _check_rounds(rounds, report)

@@ -24,6 +24,7 @@ from vtcav.files.manifest import (
     save_result,
     write_table,
 )
+from vtcav.files.paths import given_path
 from vtcav.files.schema import Column, Saved, checked, checked_table
 from vtcav.images.input_box import Shares
 from vtcav.results.provenance import Provenance
@@ -207,11 +208,12 @@ class Versus:
         Raises:
             ExplanationError: When it is missing, incomplete, damaged or of another version.
         """
+        folder = given_path("folder", folder)
         manifest = load_manifest(folder, KIND, _WHAT)
         with reading(folder, _WHAT.removeprefix("the ")):
             data = checked(_Saved, manifest)
-            stored = read_arrays(Path(folder) / "versus_pictures.npz")
-            table = read_table(Path(folder) / "versus_differences")
+            stored = read_arrays(folder / "versus_pictures.npz")
+            table = read_table(folder / "versus_differences")
             if "doubt" not in table:  # older files
                 table = table.assign(groups=0, detectable=nan, doubt="")
             return cls(

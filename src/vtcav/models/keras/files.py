@@ -23,9 +23,8 @@ from typing import Any
 import torch
 
 from vtcav.errors import ExtraError, ModelError
-from vtcav.files.home import expanded
 from vtcav.files.json_text import parsed
-from vtcav.files.paths import is_file, is_folder, is_there
+from vtcav.files.paths import expanded, is_file, is_folder, is_there
 from vtcav.models.inspection.unwrapping import usable_device
 from vtcav.models.keras.hdf5_reading import check_sizes, largest_side, sound_copy
 

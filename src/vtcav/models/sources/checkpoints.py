@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vtcav.errors import ModelError, warn
-from vtcav.files.paths import is_file
+from vtcav.files.paths import expanded, is_file
 from vtcav.models.settings import LoadSettings
 
 _NESTED = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights")
@@ -72,16 +72,17 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         ModelError: When there is no such file, it holds more than tensors, or none.
     """
+    path = expanded(path)
     if not is_file(path):
         raise ModelError(f"there is no file of weights at {str(path)!r}")
-    if Path(path).suffix == ".safetensors":
+    if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
         try:
             return load_file(path)
         except Exception as error:  # the parser of a foreign format, whatever the file holds
             raise ModelError(f"cannot read weights from {str(path)!r}: {error}") from error
-    refuse_torchscript(Path(path))
+    refuse_torchscript(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vtcav.errors import ModelError
+from vtcav.files.paths import home_text
 from vtcav.models.joint_model import JointModel
 from vtcav.models.sources.hub_folder import LOCAL, refuse_code, refuse_oversized, saved_file
 from vtcav.models.sources.image_processor import processor_of
@@ -80,7 +81,7 @@ def load_joint_model(
     """
     if isinstance(source, JointModel):
         return source
-    towers = load_towers(str(source).removeprefix("hf:"))
+    towers = load_towers(home_text(str(source).removeprefix("hf:")))
     towers.network.to(device)
     kind = type(towers.network).__name__
     described = f"{kind} of {Path(str(source)).name}"

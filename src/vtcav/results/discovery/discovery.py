@@ -19,6 +19,7 @@ from vtcav.files.manifest import (
     save_result,
     write_table,
 )
+from vtcav.files.paths import given_path
 from vtcav.files.schema import checked
 from vtcav.images.references import Skipped
 from vtcav.parameters import Whole, check
@@ -432,6 +433,7 @@ class Discovery:
             ExplanationError: When it is missing, incomplete, damaged or of another version.
             CavError: For an explainer of another network.
         """
+        folder = given_path("folder", folder)
         manifest = load_manifest(folder, "discovery", "discovery", "discover again and save")
         with reading(folder, "discovery", "discover again and save"):
             data = checked(SavedDiscovery, manifest)
@@ -440,7 +442,7 @@ class Discovery:
                 images=data.images,
                 skipped=data.skipped,
                 provenance=Provenance.read(manifest.get("provenance")),
-                **read_parts(Path(folder), data),
+                **read_parts(folder, data),
             )
         if explainer is None:
             return loaded
