@@ -97,6 +97,16 @@ def brief(value: object) -> str:
     return f"{kind} of length {len(value)}" if isinstance(value, Sized) else kind
 
 
+def why(error: BaseException) -> str:
+    """Return what the system says of a file, without numbers and names of temporary files.
+
+    Example:
+        >>> why(PermissionError(13, "Permission denied", "/out/.table.csv-x7f"))
+        'Permission denied'
+    """
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
 def check_system(error: BaseException) -> None:
     """Refuse to take for a picture's fault what would befall the next picture as well.
 

@@ -1,7 +1,9 @@
 import hashlib
+import itertools
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,9 +17,11 @@ from tests.helpers.small import concepts, pictures, small_explainer
 from vtcav.diagnostics.diagnosis import diagnose
 from vtcav.diagnostics.figure import plot_diagnostics
 from vtcav.diagnostics.levels import CHECKS, LEVELS, NOT_APPLICABLE
+from vtcav.diagnostics.location import place
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.errors import CavError, ExplanationError
 from vtcav.results.bank.zero_maps import ZeroMaps
+from vtcav.results.figures.lettering import LINE_HEIGHT
 
 
 def axis(k, length=4.0, C=20):
@@ -404,6 +408,14 @@ def test_few_images_are_never_fine(sizes):
     assert found.level("a", "c") != "fine"
 
 
+def test_places_are_those_of_the_brightest_cells():
+    one, sides = np.zeros((6, 6)), np.zeros((6, 6))
+    one[4, 0] = sides[:, 0] = sides[:, 5] = 1
+    assert place(one) == "the lower left"
+    assert place(sides) == "several places"  # not the middle, which is dark
+    assert place(np.stack([one, one])) == "the lower left"
+
+
 def test_a_map_of_one_cell_has_no_place():
     negatives = made_set("n", cloud(20))
     examples = made_set("c", cloud(20, shift=4, seed=1))
@@ -504,6 +516,23 @@ def test_the_figure_shows_every_concept_level_and_reason(found):
     assert "separability a" in labels
     assert "place a nonsense" in labels
     plt.close("all")
+
+
+def test_the_figure_cuts_no_reason(found):
+    parts = "layers", "concepts", "table", "curve", "cosines", "place"
+    reason = "the layer responds otherwise after the activation; " * 6 + "take another"
+    long = found.summary().assign(meaning=reason)
+    shown = SimpleNamespace(**{part: getattr(found, part) for part in parts}, summary=lambda: long)
+    figure = plot_diagnostics(shown, Figure())
+    figure.draw_without_rendering()
+    lines = [
+        text for text in figure.findobj(Text) if set(text.get_text().split()) & {"activation;"}
+    ]
+    assert len(lines) >= 4 * len(long)
+    assert not any("…" in text.get_text() for text in lines)
+    heights = sorted(text.get_window_extent().y0 for text in lines)
+    steps = [after - before for before, after in itertools.pairwise(heights)]
+    assert min(steps) > 0.9 * LINE_HEIGHT * figure.dpi  # no row runs into the next
 
 
 def test_the_figure_of_many_concepts_is_a_matrix_and_the_worst_rows():

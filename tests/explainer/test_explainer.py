@@ -74,6 +74,7 @@ FOUR = pictures(4)
         ((concepts(), None), "expected negatives for 'bright', 'cold', got none; pass random"),
         (({}, negatives()), "expected at least one concept, got none"),
         ((["striped"], negatives()), r"expected concepts as a mapping .* got list"),
+        (("concepts", negatives()), r"got str; .* vtcav.datasets.from_folders\('concepts'\)"),
         (({" ": FOUR}, negatives()), "printable text, got ' '"),
         (({"a\nb": FOUR}, negatives()), r"printable text, got 'a\\nb'"),
         (({7: FOUR}, negatives()), "printable text, got 7"),

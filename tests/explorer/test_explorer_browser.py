@@ -346,6 +346,26 @@ def test_the_map_is_on_the_input_where_its_place_is_not_known(browser, folder):
         page.close()
 
 
+def test_a_name_in_use_or_none_is_refused(open_page):
+    page = open_page()
+    three_patches(page, "one")
+    page.click("#new")
+    page.fill("#name", "two")
+    page.press("#name", "Tab")
+    for name, trouble in (
+        (" one ", "There is a concept “one” already: take another name."),
+        ("", "Type a name first."),
+    ):
+        page.fill("#name", name)
+        assert page.inner_text("#name-trouble") == trouble
+        page.press("#name", "Tab")
+        assert page.input_value("#name") == "two"
+    page.fill("#name", "three")
+    assert page.is_hidden("#name-trouble")
+    page.press("#name", "Tab")
+    assert page.input_value("#name") == "three"
+
+
 def test_two_concepts_side_by_side(open_page):
     page = open_page()
     three_patches(page, "one")

@@ -1,6 +1,7 @@
 """Figures, notebooks and report show what was erased, and how far the score falls."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,6 +15,7 @@ from tests.helpers.small import pictures, small_explainer
 from vtcav.errors import ExplanationError
 from vtcav.report import build_report
 from vtcav.results.erased import change_text
+from vtcav.results.figures.effects_panel import EffectsPanel
 from vtcav.results.figures.erasure import plot_erasure
 from vtcav.results.figures.global_explanation import plot_global
 from vtcav.results.figures.local.content import LocalContent
@@ -23,6 +25,7 @@ from vtcav.results.figures.overlay import outlined
 from vtcav.results.figures.selection import Shown
 from vtcav.results.verdicts import image_sentences
 
+ENDS = "drop_low", "drop_high", "fill_low", "fill_high"
 IMAGE = pictures(1, seed=21, low=100)[0]
 
 
@@ -64,6 +67,20 @@ def test_the_figure_of_an_image_shows_it_without_each_concept(local):
             assert (drawn == local.erased(concept).after).all()
         else:
             assert "seen" in str(texts(axes)) or "nowhere" in str(texts(axes))
+
+
+def test_the_numbers_of_a_class_have_the_interval_of_its_verdict(glob):
+    effects = glob.class_effects()
+    effects.loc[effects["concept"] == "bright", [*ENDS, "drop", "gap"]] = [
+        3.6,
+        4.1,
+        3.5,
+        4.5,
+        4,
+        10,
+    ]
+    explained = SimpleNamespace(class_effects=lambda: effects, shown_effects=glob.shown_effects)
+    assert EffectsPanel(explained).numbers("bright")[-1] == "[35, 45]"
 
 
 def test_the_table_of_many_concepts_has_measured_beside_attribution(local):

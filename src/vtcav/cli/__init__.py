@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from importlib import import_module
 from importlib.metadata import version
@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from vtcav.cli.options import USAGE, Arguments, Parser, UsageError
+from vtcav.cli.said import in_options
 from vtcav.cli.terminal import fail, results_alone, show_warning, sound_streams
 from vtcav.errors import VtcavError
 from vtcav.files.paths import is_folder, is_there
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not arguments.debug:
             warnings.simplefilter("default", UserWarning)
             warnings.simplefilter("ignore", DeprecationWarning)  # for who writes code, not runs it
-            warnings.showwarning = show_warning
+            warnings.showwarning = _each_once(arguments.parser)
         try:
             with sound_streams(), _no_empty_folders(getattr(arguments, "output", None)), output:
                 return arguments.run(arguments) or DONE
@@ -63,10 +64,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             if arguments.debug:
                 raise
             if isinstance(error, VtcavError):
-                return fail(str(error), FAILED)
+                return fail(in_options(str(error), arguments.parser.format_usage()), FAILED)
             kind = type(error).__name__
             return fail(f"{kind}: {error} (unexpected; --debug shows where)", FAILED)
     return DONE
+
+
+def _each_once(command: Parser) -> Callable[..., None]:
+    """Return what shows warnings in the words of the command, each sentence once.
+
+    A command that passes images a second time would warn of them again.
+    """
+    shown: set[str] = set()
+
+    def show(message: Warning | str, *place: Any, **more: Any) -> None:
+        text = in_options(str(message), command.format_usage())
+        if text not in shown:
+            shown.add(text)
+            show_warning(text, *place, **more)
+
+    return show
 
 
 def _interrupted(output: Path | None) -> str:
@@ -118,5 +135,5 @@ def _add_command(commands: Any, module: ModuleType) -> None:
         description=description.strip(),
         epilog=f"example{examples.rstrip()}",
     )
-    command.set_defaults(run=module.run)
+    command.set_defaults(run=module.run, parser=command)
     module.add_options(command)

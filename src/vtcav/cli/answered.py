@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from vtcav.errors import ExplanationError, PathError
+from vtcav.errors import ExplanationError, PathError, why
 from vtcav.files.atomic import atomic_path
 from vtcav.files.hashing import file_hash, json_hash
 from vtcav.files.manifest import load_manifest
@@ -100,7 +100,7 @@ class Asked:
             with atomic_path(path) as partial:
                 partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
         except OSError as error:
-            raise ExplanationError(f"cannot write {str(path)!r}: {error}") from error
+            raise ExplanationError(f"cannot write {str(path)!r}: {why(error)}") from error
 
 
 def _record(folder: Path, kind: str) -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 from vtcav.cli.terminal import print_json, print_line
-from vtcav.errors import ConceptError, ExplanationError, VtcavError
+from vtcav.errors import ConceptError, ExplanationError, VtcavError, why
 from vtcav.explainer.settings import (
     ErasureSettings,
     ExplainerSettings,
@@ -291,7 +291,7 @@ class Arguments(argparse.Namespace):
             try:
                 output.mkdir(parents=True, exist_ok=True)  # before the work begins
             except OSError as error:
-                message = f"cannot write to the folder {str(output)!r}: {error}"
+                message = f"cannot write to the folder {str(output)!r}: {why(error)}"
                 raise ExplanationError(message) from error
         explainer = VisualTCAV(
             model,

@@ -22,7 +22,7 @@ from vtcav.datasets.patches import (
     choose,
 )
 from vtcav.datasets.tables import check_there, file_in
-from vtcav.errors import DatasetError, ImageError
+from vtcav.errors import DatasetError, ImageError, why
 from vtcav.files.json_text import parsed
 from vtcav.files.paths import given_path
 from vtcav.images.references import ImageRef
@@ -112,7 +112,7 @@ def _read(path: Path) -> Mapping[str, Any]:
     try:
         data = parsed(path.read_text("utf-8-sig"))
     except (OSError, ValueError) as error:
-        raise DatasetError(f"cannot read the annotations {str(path)!r}: {error}") from error
+        raise DatasetError(f"cannot read the annotations {str(path)!r}: {why(error)}") from error
     needed = ("images", "annotations", "categories")
     if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in needed):
         came = ", ".join(data) if isinstance(data, dict) else type(data).__name__

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vtcav.datasets.patches import PatchImage
-from vtcav.errors import DatasetError, ImageError
+from vtcav.errors import DatasetError, ImageError, why
 from vtcav.files.atomic import atomic_path, replace_files
 from vtcav.files.csv_text import unmarked, write_csv
 from vtcav.files.paths import is_file, is_there, resolved
@@ -59,7 +59,7 @@ def write_tree(concepts: Mapping[str, Sequence[ImageRef]], folder: Path) -> dict
         raise DatasetError(f"{error}; nothing was left in {str(folder)!r}") from error
     except OSError as error:
         raise DatasetError(
-            f"cannot write to {str(folder)!r}: {error}; nothing was left there"
+            f"cannot write to {str(folder)!r}: {why(error)}; nothing was left there"
         ) from error
 
 

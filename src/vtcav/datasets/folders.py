@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group, wanted_labels
-from vtcav.errors import ConceptError, DatasetError
+from vtcav.errors import ConceptError, DatasetError, why
 from vtcav.files.paths import expanded, given_path, is_file, usable
 from vtcav.images.concepts import concept_folders
 from vtcav.images.file_names import hidden
@@ -78,7 +78,7 @@ def _listed(root: Path, file: Path) -> list[tuple[str, ImageRef]]:
     try:
         lines = usable(file).read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"cannot read the list {str(file)!r}: {error}") from error
+        raise DatasetError(f"cannot read the list {str(file)!r}: {why(error)}") from error
     paths = [line.strip() for line in lines if line.strip()]
     missing = [path for path in paths if not is_file(root / path)]
     if missing:

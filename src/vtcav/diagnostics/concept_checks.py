@@ -19,7 +19,7 @@ from vtcav.diagnostics.levels import (
     Finding,
     percent,
 )
-from vtcav.diagnostics.location import effective_share, middle, words
+from vtcav.diagnostics.location import effective_share, place
 from vtcav.diagnostics.separability import Z95, auc_interval
 from vtcav.method.auc import auc
 
@@ -226,7 +226,7 @@ def location_check(
     level = FINE
     if value <= LIMITS.place.fine:
         level = LOOK
-        text += f", most of all at the {words(*middle(map_pos))}"
+        text += f", most of all at {place(map_pos)}"
         text += "; see whether that is the concept, and not a mark or the framing"
         if len(subject.examples) < _FEW:
             text += f" (with {len(subject.examples)} examples it may be chance)"

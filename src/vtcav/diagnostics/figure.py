@@ -117,6 +117,11 @@ class _Drawing:
             self._set_matrix()
             self.matrix = self.matrix_head + len(self.concepts) * _CELL + 0.3
             self.blocks = self._worst(every)
+        meanings = {
+            row: wrap(self.summary[row]["meaning"], _WHY) for _, rows in self.blocks for row in rows
+        }
+        self.meanings = meanings
+        self.row = max(_ROW, max(map(len, meanings.values()), default=0) * LINE_HEIGHT + 0.08)
         curve = diagnostics.curve
         self.ends = (0.9 * curve["n"].min(), 1.1 * curve["n"].max()) if len(curve) else (1.8, 11.0)
         self.notes = _image_notes(table)
@@ -151,7 +156,7 @@ class _Drawing:
         """Draw everything."""
         images = [line for text in self.notes for line in wrap(text, _WIDTH - 2 * MARGIN)]
         first = MARGIN + 0.72 + len(images) * LINE_HEIGHT + (0.12 if images else 0)
-        heights = [_HEAD + len(rows) * _ROW + _AXIS for _, rows in self.blocks]
+        heights = [_HEAD + len(rows) * self.row + _AXIS for _, rows in self.blocks]
         end = first + self.matrix + sum(heights)
         page = Page(figure, _WIDTH, end, _NOTES, [*self.concepts, *self.diagnostics.layers])
         page.title("How far can each concept be trusted?")
@@ -198,12 +203,12 @@ class _Drawing:
         page.rule(top + 0.2)
         for k, head in enumerate(_COLUMNS):
             page.text(self.column(k), top + 0.28, head.split("\n"), color=MUTED)
-        body, height = top + _HEAD, len(rows) * _ROW
+        body, height = top + _HEAD, len(rows) * self.row
         names = wrap_apart(list(dict.fromkeys(c for _, c in rows)), _NAMES, 8, most=2)
         lines = dict(zip(dict.fromkeys(c for _, c in rows), names, strict=True))
         for k, row in enumerate(rows):
-            self._draw_words(page, body + (k + 0.5) * _ROW, row, lines[row[1]])
-            self._draw_map(page, body + k * _ROW, *row)
+            self._draw_words(page, body + (k + 0.5) * self.row, row, lines[row[1]])
+            self._draw_map(page, body + k * self.row, *row)
         strip = page.axes(self.column(2), body, _AUC, height, f"separability {title}")
         self._draw_separability(strip, rows)
         curves = page.axes(self.column(3), body, _CURVE, height, f"stability {title}")
@@ -218,8 +223,7 @@ class _Drawing:
             below = middle + len(name) * 8 * LINE / 144
             page.text(MARGIN, below - step + 0.01, shorten(at[0], _NAMES), color=MUTED)
         page.text(self.column(1) + 0.22, middle, row["level"], 8, centred=True)
-        lines = wrap(row["meaning"], _WHY, most=4)
-        page.text(self.column(6), middle, lines, centred=True)
+        page.text(self.column(6), middle, self.meanings[at], centred=True)
         page.text(self.column(4), middle, self._near(*at), centred=True)
 
     def _near(self, layer: str, concept: str) -> list[str]:
@@ -236,7 +240,7 @@ class _Drawing:
 
     def _draw_marks(self, page: Page, top: float, title: str, rows: Sequence[_Row]) -> None:
         """Draw the levels' marks."""
-        axes = page.axes(self.column(1), top, 0.18, len(rows) * _ROW, f"levels {title}")
+        axes = page.axes(self.column(1), top, 0.18, len(rows) * self.row, f"levels {title}")
         axes.set(xlim=(0, 1), ylim=(len(rows), 0))
         for k, row in enumerate(rows):
             mark = _MARKS[self.summary[row]["level"]]
@@ -289,14 +293,14 @@ class _Drawing:
     def _draw_map(self, page: Page, top: float, layer: str, concept: str) -> None:
         mean_map = self.diagnostics.place(layer, concept)
         if mean_map.sum() <= 0:
-            page.text(self.column(5), top + _ROW / 2, "empty", centred=True, color=MUTED)
+            page.text(self.column(5), top + self.row / 2, "empty", centred=True, color=MUTED)
             return
         # of a volume, the mean of its slices
         mean_map = mean_map if mean_map.ndim == 2 else mean_map.mean(0)
         h, w = mean_map.shape
-        size = min(_PLACE / w, (_ROW - 0.1) / h)
+        size = min(_PLACE / w, (self.row - 0.1) / h)
         left = self.column(5) + (_PLACE - w * size) / 2
-        upper = top + (_ROW - h * size) / 2
+        upper = top + (self.row - h * size) / 2
         axes = page.axes(left, upper, w * size, h * size, f"place {layer} {concept}")
         axes.imshow(mean_map, cmap="cividis", vmin=0, aspect="auto", interpolation="nearest")
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NEAR = 0.2
+_BRIGHT = 0.5
 
 
 def effective_share(mean_map: NDArray[np.floating]) -> float:
@@ -35,25 +36,27 @@ def effective_share(mean_map: NDArray[np.floating]) -> float:
     return float(1 / (q.size * np.square(q).sum()))
 
 
-def middle(mean_map: NDArray[np.floating]) -> tuple[float, float]:
-    """Return the centre of what is above a map's median: right and down, -1 to 1 at the edges.
+def place(mean_map: NDArray[np.floating]) -> str:
+    """Return where a map is brightest, in words: the place of its highest cell, or several places.
 
-    Activation that is everywhere says nothing about the location. (0, 0) for an even map. Of a
-    volume [d, h, w] it is the centre in its slices.
+    Of a volume [d, h, w] it is the place in its slices.
 
     Example:
-        >>> middle(np.array([[1.0, 1.0], [1.0, 3.0]]))
-        (0.5, 0.5)
+        >>> place(np.array([[0.0, 0, 0], [0, 0, 3], [0, 0, 0]]))
+        'the right'
+        >>> place(np.array([[2.0, 0, 0, 0, 3], [2, 0, 0, 0, 3]]))
+        'several places'
     """
+    from scipy import ndimage
+
     mean_map = mean_map if mean_map.ndim == 2 else mean_map.mean(0)
-    above = (mean_map - np.median(mean_map)).clip(0).astype(np.float64)
-    if above.sum() <= 0:
-        return 0.0, 0.0
-    share = above / above.sum()
+    above = mean_map.astype(np.float64) - np.median(mean_map)
+    # areas are apart where what lies between falls below half of the highest cell
+    if ndimage.label(above >= _BRIGHT * above.max(), np.ones((3, 3)))[1] > 1:
+        return "several places"
     h, w = mean_map.shape
-    x = (np.arange(w) + 0.5) / w * 2 - 1
-    y = (np.arange(h) + 0.5) / h * 2 - 1
-    return float(share.sum(0) @ x), float(share.sum(1) @ y)
+    row, column = np.unravel_index(int(above.argmax()), mean_map.shape)
+    return f"the {words((column + 0.5) / w * 2 - 1, (row + 0.5) / h * 2 - 1)}"
 
 
 def words(right: float, down: float) -> str:

@@ -90,7 +90,7 @@ class GradientPrecision:
             warn(
                 f"precision={self.asked!r} moves attributions by up to {errors[worst]:.1%} (layer "
                 f"{worst!r}, measured at the first image), more than the tolerance of "
-                f"{tolerance:.1%}; precision=None computes them as the network does"
+                f"{tolerance:.1%}; leave precision out to compute them as the network does"
             )
         return replace(self, errors=errors)
 

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image
 
-from vtcav.errors import ConceptError, VtcavError
+from vtcav.errors import ConceptError, VtcavError, why
 from vtcav.explainer.settings import FitSettings
 from vtcav.explorer.pictures import PictureRef
 from vtcav.explorer.schemas import Form
@@ -81,7 +81,7 @@ def save_folders(
                 targets[part].parent.mkdir(exist_ok=True)
             _replace(Path(staging), targets)
     except OSError as error:
-        raise ConceptError(f"cannot write to {str(root)!r}: {error}") from error
+        raise ConceptError(f"cannot write to {str(root)!r}: {why(error)}") from error
     return list(targets.values())
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from vtcav.errors import ExplanationError, ExtraError, VtcavError
+from vtcav.errors import ExplanationError, ExtraError, VtcavError, why
 from vtcav.explorer.scheduling import SupersededError
 from vtcav.explorer.session import Session
 from vtcav.files.paths import given_path
@@ -180,7 +180,8 @@ def listen(port: int) -> socket.socket:
         return socket.create_server((HOST, port))
     except (OSError, OverflowError) as error:
         raise ExplanationError(
-            f"cannot listen on port {port}: {error}; give another --port, or none for a free one"
+            f"cannot listen on port {port}: {why(error)}; give another --port, or none "
+            "for a free one"
         ) from error
 
 

@@ -23,7 +23,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcav.errors import warn
+from vtcav.errors import warn, why
 from vtcav.files.atomic import atomic_path
 from vtcav.files.hashing import digest, json_hash
 from vtcav.files.json_text import parsed
@@ -122,11 +122,16 @@ class Cache:
             self._warn(f"entries of {self.folder} are not used: {error}", "foreign")
             return None
         except _DamagedError as error:
-            self._warn(f"the entry {str(path)!r} is damaged ({error}): it is computed again", path)
+            self._warn(
+                f"the entry {str(path)!r} is damaged ({error}): it is computed again",
+                path,
+            )
             _remove([path])
             return None
         except OSError as error:
-            self._warn(f"cannot read the cache: {error}; what it holds is computed again", "read")
+            self._warn(
+                f"cannot read the cache: {why(error)}; what it holds is computed again", "read"
+            )
             return None
         with suppress(OSError):  # it only decides which entry goes first
             os.utime(path)
@@ -147,8 +152,8 @@ class Cache:
         except OSError as error:
             self._writes = False
             self._warn(
-                f"cannot write to the cache {str(self.folder)!r}: {error}; results are the same, "
-                "and will be computed again next time",
+                f"cannot write to the cache {str(self.folder)!r}: {why(error)}; results are the "
+                "same, and will be computed again next time",
                 "write",
             )
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vtcav.errors import ExplanationError, brief
+from vtcav.errors import ExplanationError, brief, why
 from vtcav.files.cache import MAX_BYTES
 from vtcav.files.paths import expanded, usable
 
@@ -52,7 +52,7 @@ def cache_of(wanted: bool | str | os.PathLike[str] | Cache | None, *, unset: boo
     try:
         return Cache(usable(expanded(wanted)), _max_bytes())
     except OSError as error:
-        raise ExplanationError(f"the cache cannot be there: {error}") from error
+        raise ExplanationError(f"the cache cannot be there: {why(error)}") from error
 
 
 def default_folder() -> Path:

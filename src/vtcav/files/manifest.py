@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcav.errors import ExplanationError, VtcavError
+from vtcav.errors import ExplanationError, VtcavError, why
 from vtcav.files.atomic import replace_files
 from vtcav.files.csv_text import write_csv
 from vtcav.files.hashing import file_hash, text_hash
@@ -52,7 +52,7 @@ def save_result(
             _write_manifest(staging / f"{kind}.json", manifest)
     except OSError as error:
         raise ExplanationError(
-            f"cannot save {what} to {str(folder)!r}: {error}; nothing was changed there"
+            f"cannot save {what} to {str(folder)!r}: {why(error)}; nothing was changed there"
         ) from error
     return folder
 
@@ -81,7 +81,7 @@ def replace_file(
             _write_manifest(staging / f"{kind}.json", manifest)
     except OSError as error:
         raise ExplanationError(
-            f"cannot write {str(folder / name)!r}: {error}; nothing was changed there"
+            f"cannot write {str(folder / name)!r}: {why(error)}; nothing was changed there"
         ) from error
 
 

@@ -158,9 +158,11 @@ def _same(one: str | Path, other: str | Path) -> bool:
 
 def _check_names(concepts: Mapping[str, ImageSource]) -> None:
     if not isinstance(concepts, Mapping):
+        folder = isinstance(concepts, str | Path)
+        hint = f"; for a folder of each concept: vtcav.datasets.from_folders({str(concepts)!r})"
         raise ConceptError(
-            "expected concepts as a mapping from names to images, "
-            f"{{'striped': FOLDER, ...}}, got {type(concepts).__name__}"
+            "expected concepts as a mapping from names to images, {'striped': FOLDER, ...}, got "
+            f"{type(concepts).__name__}{hint if folder else ''}"
         )
     if not concepts:
         raise ConceptError("expected at least one concept, got none")

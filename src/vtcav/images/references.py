@@ -238,15 +238,31 @@ def report_skipped(listed: int, used: int, skipped: Sequence[Skipped]) -> None:
 
 
 def with_reasons(skipped: Sequence[Skipped]) -> str:
-    """Name at most five skipped pictures with their reasons, and count the others.
+    """Name at most five skipped pictures, each reason once, and count the others.
 
     Example:
-        >>> with_reasons([Skipped("a.png", "the file is empty")])
-        "'a.png' (the file is empty)"
+        >>> empty = [Skipped(f"{i}.png", "the file is empty") for i in range(9)]
+        >>> with_reasons(empty[:1]), with_reasons(empty[:2])
+        ("'0.png' (the file is empty)", "'0.png' and '1.png' (the file is empty)")
+        >>> with_reasons([*empty, Skipped("a.pdf", "no picture")])
+        "'0.png', '1.png', '2.png', '3.png', '4.png' and 4 more (the file is empty); and 1 more"
     """
-    named = "; ".join(f"{skip.name!r} ({skip.reason})" for skip in skipped[:_NAMED])
-    more = len(skipped) - _NAMED
-    return f"{named}; and {more} more" if more > 0 else named
+    by_reason: dict[str, list[str]] = {}
+    for skip in skipped:
+        by_reason.setdefault(skip.reason, []).append(repr(skip.name))
+    parts, room, rest = [], _NAMED, 0
+    for reason, names in by_reason.items():
+        if not room:
+            rest += len(names)
+            continue
+        more = [f"{len(names) - room} more"] * (len(names) > room)
+        parts.append(f"{_listed([*names[:room], *more])} ({reason})")
+        room = max(0, room - len(names))
+    return "; ".join([*parts, *[f"and {rest} more"] * (rest > 0)])
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def pixel_digest(image: Image.Image) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs, parquet
 
-from vtcav.errors import ExtraError, ImageError, VtcavError
+from vtcav.errors import ExtraError, ImageError, VtcavError, why
 from vtcav.images.decoding import reason_of
 from vtcav.images.file_names import hidden, is_parquet
 from vtcav.images.references import ImageRef, UnreadableError
@@ -128,7 +128,7 @@ def stored_images(
         else:
             images = [_file(place, root, info)]
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise ImageError(f"cannot list the images of {place!r}: {error}") from error
+        raise ImageError(f"cannot list the images of {place!r}: {why(error)}") from error
     if not images:
         raise ImageError(f"no images in {place!r}")
     return images

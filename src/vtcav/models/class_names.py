@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from vtcav.errors import ModelError
+from vtcav.errors import ModelError, why
 from vtcav.files.paths import expanded, is_there, usable
 
 TAKEN = "a file with a name per line or JSON, or names with commas, such as cat,dog"
@@ -48,7 +48,7 @@ def read_class_names(path: str | Path) -> list[str]:
         message = f"there is no such file; class_names takes {TAKEN}"
         raise ModelError(f"cannot read class names from {str(path)!r}: {message}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"cannot read class names from {str(path)!r}: {error}") from error
+        raise ModelError(f"cannot read class names from {str(path)!r}: {why(error)}") from error
     if path.suffix != ".json":
         return text.splitlines()
     try:

@@ -100,11 +100,23 @@ def load_network(settings: LoadSettings) -> Model:
         if scheme.endswith(".py"):
             stem = Path(scheme).stem
             hint = f"; for a function build() in {stem}.py write python:{stem}:build"
+        hint = _file_hint(settings.name) or hint
         raise ModelError(f"unknown model {settings.name!r}: expected {_FORMS}{hint}")
     loader, rest = _LOADERS[scheme], home_text(rest)
     if isinstance(loader, str):
         return _classifier(importlib.import_module(loader).load(rest, settings), settings)
     return loader(rest, settings)
+
+
+def _file_hint(name: str) -> str:
+    """Return how to give what looks like a file of weights, or of Keras; empty for other names."""
+    suffix = Path(name).suffix.lower()
+    if suffix in _WEIGHTS:
+        return (
+            "; this looks like a file of weights: give the network that they are for, such as "
+            f"timm:resnet50, and weights={name!r}"
+        )
+    return f"; for a Keras network write keras:{name}" if suffix in _KERAS else ""
 
 
 def _keras(path: str, settings: LoadSettings) -> Model:
@@ -259,6 +271,8 @@ _FORMS = (
     "'demo', 'torchvision:NAME', 'timm:NAME', 'hf:NAME_OR_FOLDER', 'keras:FILE' or "
     "'python:MODULE:CALLABLE'"
 )
+_WEIGHTS = {".pt", ".pth", ".ckpt", ".bin", ".safetensors"}
+_KERAS = {".keras", ".h5", ".hdf5"}
 _REFUSED = {
     "torch": (
         "reading an exported program may run code that is in the file. Where you trust it, give "

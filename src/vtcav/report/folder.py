@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vtcav.diagnostics.result import Diagnostics
-from vtcav.errors import ExplanationError
+from vtcav.errors import ExplanationError, why
 from vtcav.files.atomic import atomic_path
 from vtcav.files.manifest import load_manifest
 from vtcav.files.paths import given_path, is_file, is_folder
@@ -77,7 +77,7 @@ def write_report(
         with atomic_path(output) as partial:
             partial.write_text(page, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise ExplanationError(f"cannot write the report {str(output)!r}: {error}") from error
+        raise ExplanationError(f"cannot write the report {str(output)!r}: {why(error)}") from error
     return output
 
 

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from vtcav.diagnostics.result import Diagnostics
-from vtcav.errors import ExplanationError
+from vtcav.errors import ExplanationError, why
 from vtcav.files.atomic import atomic_path
 from vtcav.files.paths import given_path
 from vtcav.report.charts import axis, in_words
@@ -124,7 +124,7 @@ def write_page(text: str, output: str | Path) -> Path:
         with atomic_path(output) as partial:
             partial.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise ExplanationError(f"cannot write the page {str(output)!r}: {error}") from error
+        raise ExplanationError(f"cannot write the page {str(output)!r}: {why(error)}") from error
     return output
 
 

@@ -127,3 +127,23 @@ def test_inputs_become_the_pictures_that_they_were(name):
     preprocess = named_preprocess(name, 8)
     x = preprocess(Image.fromarray(picture))
     assert (preprocess.pixels(x[None])[0] == picture).all()
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_channels_are_those_that_the_input_states(channels, tmp_path):
+    network = keras.Sequential(
+        [
+            keras.Input((16, 16, channels)),
+            layers.Rescaling(1 / 255),
+            layers.Conv2D(4, 3, activation="relu", name="conv"),
+            layers.GlobalMaxPooling2D(),
+            layers.Dense(3),
+        ]
+    )
+    network.save(tmp_path / "net.keras")
+    model = vtcav.load_model(f"keras:{tmp_path / 'net.keras'}")
+    assert model.preprocess == vtcav.Preprocess(16, std=1 / 255, channels=channels)
+    assert "conv" in [layer.name for layer in model.layers()]
+    assert KerasClassifier(network, preprocess="tf").preprocess.channels == channels
+    with pytest.raises(ModelError, match=f"is for RGB, and .* pictures of {channels} channels"):
+        KerasClassifier(network, preprocess="caffe")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vtcav.cli.options import Arguments, Parser, UsageError
-from vtcav.errors import ExplanationError
+from vtcav.errors import ExplanationError, why
 
 if TYPE_CHECKING:
     from vtcav.files.cache import Cache
@@ -52,7 +52,9 @@ def run(arguments: Arguments) -> None:
     try:
         data, lines, fault = action(cache)
     except OSError as error:
-        raise ExplanationError(f"cannot read the cache {str(cache.folder)!r}: {error}") from error
+        raise ExplanationError(
+            f"cannot read the cache {str(cache.folder)!r}: {why(error)}"
+        ) from error
     arguments.answer({"folder": str(cache.folder.resolve()), **data}, *lines)
     if fault:
         raise ExplanationError(fault)

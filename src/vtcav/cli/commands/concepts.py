@@ -122,7 +122,7 @@ def _listed(arguments: Arguments) -> ConceptImages:
 
 def _saved(source: Path, split: str | None) -> Any:
     """Return a data set that was saved with Hugging Face's package."""
-    from vtcav.errors import DatasetError, ExtraError
+    from vtcav.errors import DatasetError, ExtraError, why
 
     try:
         from datasets import load_from_disk
@@ -134,7 +134,7 @@ def _saved(source: Path, split: str | None) -> Any:
         found = load_from_disk(str(source))
         return found if split is None else found[split]
     except (OSError, ValueError, KeyError) as error:
-        raise DatasetError(f"cannot read the data set {str(source)!r}: {error}") from error
+        raise DatasetError(f"cannot read the data set {str(source)!r}: {why(error)}") from error
 
 
 def _has_boxes(source: Path) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vtcav.cli.options import Arguments, Parser, class_of, names
+from vtcav.cli.options import Arguments, Parser, UsageError, class_of, names
 from vtcav.cli.terminal import by_class, print_frame, print_line, print_removed
 from vtcav.method.variants import suffix
 from vtcav.results.words import SIGNIFICANT, not_significant
@@ -25,6 +25,8 @@ _MEANING = (
     "share: of the logit above that of the negatives; elsewhere: the same for regions of this "
     "size; q: false discovery rate against these"
 )
+_MOST = 20
+"""The most top classes: a larger number is meant for an index."""
 _COLUMNS = "class_name: class, logit, drop, share, placebo_mean: elsewhere, q_value: q, note"
 
 
@@ -135,4 +137,16 @@ def _region(text: str) -> str | list[int]:
 
 
 def _classes(text: str) -> int | list[str | int]:
-    return int(text) if text.isdecimal() else list(map(class_of, names(text)))
+    """Return a number of top classes, or classes by name or index.
+
+    Raises:
+        UsageError: For a number that rather is an index.
+    """
+    if not text.isdecimal():
+        return list(map(class_of, names(text)))
+    if int(text) > _MOST:
+        raise UsageError(
+            f"--classes {text} asks for {text} top classes; expected at most {_MOST}. For the "
+            f"class with this index write --classes index:{text}"
+        )
+    return int(text)

@@ -27,7 +27,7 @@ _KIND, _PAGE = "ranking", "ranking.html"
 _SOURCES = "images", "concepts", "negatives"
 # no number depends on these
 _ASIDE = {
-    *("run", "output", "json", "quiet", "debug", "again", "cache", "words"),
+    *("run", "output", "json", "quiet", "debug", "again", "cache", "words", "parser"),
     *("run_folder", "no_resume", "engine", "address", "workers"),
 }
 _PRINTED = 20

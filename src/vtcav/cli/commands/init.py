@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vtcav.cli.options import MODEL_HELP, Arguments, Parser, UsageError
-from vtcav.errors import ExplanationError
+from vtcav.errors import ExplanationError, why
 from vtcav.files.paths import expanded, is_folder, is_there
 from vtcav.results.words import clear
 
@@ -60,7 +60,7 @@ def run(arguments: Arguments) -> None:
         with atomic_path(path) as partial:
             partial.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ExplanationError(f"cannot write {str(path)!r}: {error}") from error
+        raise ExplanationError(f"cannot write {str(path)!r}: {why(error)}") from error
     lines = [f"Written to {path.resolve()}"]
     lines += [f"Not found: {what}; the file says where to put it" for what in found.missing]
     lines += _others(found)

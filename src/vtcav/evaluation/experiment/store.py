@@ -16,7 +16,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from vtcav.errors import ExplanationError
+from vtcav.errors import ExplanationError, why
 from vtcav.evaluation.experiment.unit import UnitResult
 from vtcav.files.claim import claim
 from vtcav.files.manifest import load_manifest, read_table, reading, save_result
@@ -41,7 +41,7 @@ def claim_folder(folder: Path, identity: dict[str, Any]) -> None:
         claim(folder / "run.json", {"format": FORMAT, "kind": "experiment"} | identity)
     except (OSError, ValueError) as error:
         raise ExplanationError(
-            f"cannot use the run folder {str(folder)!r}: {error}; choose another with -o"
+            f"cannot use the run folder {str(folder)!r}: {why(error)}; choose another with -o"
         ) from error
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import ipc, parquet
 
-from vtcav.errors import ExplanationError
+from vtcav.errors import ExplanationError, why
 from vtcav.method.significance import PValueCounts
 from vtcav.results.tables import stored_rows
 from vtcav.results.tables.image_rows import HeldRows, ImageRows
@@ -78,7 +78,7 @@ class GatheredRows:
             parquet.write_table(table, path, compression="zstd")
         except OSError as error:
             raise ExplanationError(
-                f"cannot keep rows in a temporary file: {error}; give a folder with run="
+                f"cannot keep rows in a temporary file: {why(error)}; give a folder with run="
             ) from error
         self._held = _HeldTables()
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 from pydantic import Field
 
-from vtcav.errors import ExplanationError
+from vtcav.errors import ExplanationError, why
 from vtcav.explainer.runs.part import Part, table_of
 from vtcav.files.atomic import atomic_path
 from vtcav.files.hashing import file_hash, json_hash
@@ -389,8 +389,8 @@ def usable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ExplanationError(
-            f"cannot use the run folder {str(path)!r}: {error}. Finished parts are kept: solve the "
-            "problem and repeat the call, or choose another folder"
+            f"cannot use the run folder {str(path)!r}: {why(error)}. Finished parts are kept: "
+            "solve the problem and repeat the call, or choose another folder"
         ) from error
 
 

@@ -2,7 +2,7 @@
 import { address, all, count, find, fixed, get, keep, make, recall, send, Trouble, value } from "./core.js";
 import { button, LEVELS } from "./panels.js";
 import { drawMap, place, shares, unpack } from "./stage.js";
-import { change, concept, editable, fresh, selected, spec, state } from "./state.js";
+import { change, concept, editable, fresh, nameTrouble, selected, spec, state } from "./state.js";
 
 const page = crypto.randomUUID().slice(0, 16);
 const FEW = 8; // patches of a tile
@@ -38,11 +38,8 @@ const said = (text) => { find("find-said").textContent = text; };
 
 const name = (tile, text) => {
   const trouble = find(`tile-${tile.key}`).querySelector(".trouble");
-  const taken = state.concepts.find((c) => c.name.trim() === text);
-  trouble.hidden = Boolean(text) && !taken;
-  trouble.textContent = !text ? "Type a name first."
-    : taken?.found.length ? `There is a concept “${text}” already: take another name, or merge into it.`
-      : `There is a concept “${text}” already: take another name.`;
+  trouble.textContent = nameTrouble(text);
+  trouble.hidden = !trouble.textContent;
   if (!trouble.hidden) return;
   const tiles = [tile, ...merged(tile)];
   const made = change(() => {

@@ -3,7 +3,7 @@ import { all, find, get, keep, make, notice, recall, remove, send, tell, Trouble
 import { paintFound, rank, start as startFound } from "./found.js";
 import { paintBars, paintConcepts, paintEditor, paintErased, paintPhotos, paintSaid, paintTrust } from "./panels.js";
 import { fade, hint, paint, start, unpack } from "./stage.js";
-import { change, classes, concept, editable, fresh, freeName, redo, spec, state, undo } from "./state.js";
+import { change, classes, concept, editable, fresh, freeName, nameTrouble, redo, spec, state, undo } from "./state.js";
 
 const root = document.documentElement;
 const page = crypto.randomUUID().slice(0, 16);
@@ -361,12 +361,18 @@ const listen = () => {
   })));
   let typing = 0;
   find("name").addEventListener("input", (event) => {
-    change(() => { editable().name = event.target.value; }, `name ${state.selected}`);
+    const refused = nameTrouble(event.target.value, editable());
+    if (!refused) change(() => { editable().name = event.target.value; }, `name ${state.selected}`);
     paintConcepts(choose);
     paintEditor(takeOut);
+    if (refused) {  // the concept keeps its name, which the field shows again when it is left
+      find("name-trouble").textContent = refused;
+      find("name-trouble").hidden = false;
+    }
     clearTimeout(typing);
     typing = setTimeout(() => { refresh(); explain(); }, 500);
   });
+  find("name").addEventListener("change", (event) => { event.target.value = editable()?.name ?? ""; });
   find("shared").addEventListener("change", (event) => after(change(() => { editable().shared = event.target.checked; })));
   find("compare").addEventListener("change", (event) => {
     state.compare = event.target.value || null;

@@ -37,6 +37,14 @@ export const fresh = (name) => {
 // a concept as the program expects it
 export const spec = (c) => (c.id === undefined ? c.name
   : { name: c.name, examples: c.examples, negatives: c.negatives, shared: c.shared, found: c.found });
+// why a concept cannot have a name; empty where it can
+export const nameTrouble = (text, own = null) => {
+  const name = text.trim();
+  if (!name) return "Type a name first.";
+  const taken = [...state.concepts, ...state.about.learned].find((c) => c !== own && c.name.trim() === name);
+  if (!taken) return "";
+  return `There is a concept “${name}” already: take another name${!own && taken.found?.length ? ", or merge into it" : ""}.`;
+};
 export const freeName = () => {
   const names = new Set(state.concepts.map((c) => c.name));
   let n = state.concepts.length + 1;

@@ -398,7 +398,7 @@ def _count_classes(output: Tensor, count: int, *, binary: bool) -> int:
         )
     if size == 1 and not binary:
         raise ModelError(
-            "the network gives a single score per image: pass binary=True (--binary; in a study "
+            "the network gives a single score per image: pass binary=True (in a study "
             "binary: true; class_names are then [negative, positive], positive where the logit is "
             'above 0), or task="regression" for a predicted number'
         )

@@ -112,7 +112,7 @@ class UsableLayers:
                 )
         else:
             if not names:
-                raise LayerError("layers is empty: name at least one layer, or pass None")
+                raise LayerError("layers is empty: name at least one, or leave it out")
             for name in names:
                 if not isinstance(name, str):
                     raise LayerError(f"layers must be a list of names, got {brief(name)} in it")

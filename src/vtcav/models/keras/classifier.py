@@ -55,7 +55,8 @@ class KerasClassifier(Classifier):
             size: "tf", "torch" or "caffe" as `keras.applications` calls them, or "pixels" (0 to
             255). None takes the network's own where that is certain: for a network of
             `keras.applications` with its 1000 classes, or one that scales pixels 0..255 itself.
-            Otherwise it warns, resizes to the network's input and scales to [0, 1].
+            Otherwise it warns, resizes to the network's input and scales to [0, 1]. The channels
+            are those that the network's input states.
         binary: Whether the network has a single logit, positive above 0.
         device: Where to compute. "auto" is where the network's weights are.
         runtime: As `Classifier` takes it.
@@ -81,7 +82,9 @@ class KerasClassifier(Classifier):
         module = ChannelsFirst(_checked(network))
         advice = advise(network, channels_last=module.channels_last)
         if isinstance(preprocess, str):
-            preprocess = named_preprocess(preprocess, advice.preprocess.size)
+            preprocess = named_preprocess(
+                preprocess, advice.preprocess.size, advice.preprocess.channels
+            )
         if preprocess is None:
             preprocess = advice.preprocess
             if not advice.certain:

@@ -95,15 +95,16 @@ def advise(network: Any, *, channels_last: bool) -> Advice:
         network: A `keras.Model`.
         channels_last: Whether its channels are last.
     """
-    size = _size(network, channels_last)
+    size, channels = _size(network, channels_last), _channels(network, channels_last)
     name, known = _application(network)
     names = imagenet_names() if name and _shape(network, "output")[-1:] == (1000,) else None
     if _scales_pixels(network):
-        return Advice(named_preprocess("pixels", size), certain=True, class_names=names)
-    if names:
+        return Advice(named_preprocess("pixels", size, channels), certain=True, class_names=names)
+    known = known if channels is None else ""  # they were made for RGB
+    if names and known:
         return Advice(named_preprocess(known, size), certain=True, class_names=names)
     hint = f'keras.applications would use preprocess="{known}"' if known else ""
-    return Advice(Preprocess(size), certain=False, hint=hint)
+    return Advice(Preprocess(size, channels=channels), certain=False, hint=hint)
 
 
 def _application(network: Any) -> tuple[str, str]:
@@ -120,16 +121,17 @@ def _application(network: Any) -> tuple[str, str]:
     return "", ""
 
 
-def named_preprocess(name: str, size: Any) -> Preprocess:
+def named_preprocess(name: str, size: Any, channels: int | None = None) -> Preprocess:
     """Return the scaling that `keras.applications` calls by this name.
 
     Args:
         name: "tf" (-1 to 1), "torch" (mean and std of ImageNet), "caffe" (BGR without the mean
             of ImageNet) or "pixels" (0 to 255, for networks that scale themselves).
         size: As `Preprocess` takes it.
+        channels: As `Preprocess` takes it.
 
     Raises:
-        ModelError: For another name.
+        ModelError: For another name, or one that is for RGB where there are other channels.
 
     Example:
         >>> named_preprocess("tf", 224) == Preprocess(224, mean=0.5, std=0.5)
@@ -138,7 +140,13 @@ def named_preprocess(name: str, size: Any) -> Preprocess:
     if name not in _SCALES:
         expected = ", ".join(map(repr, _SCALES))
         raise ModelError(f"expected preprocess to be a callable or one of {expected}, got {name!r}")
-    return (BGRPreprocess if name == "caffe" else Preprocess)(size, **_SCALES[name])
+    scale = _SCALES[name]
+    if channels is not None and any(isinstance(values, tuple) for values in scale.values()):
+        raise ModelError(
+            f"preprocess={name!r} is for RGB, and the network takes pictures of {channels} "
+            'channels: expected "tf", "pixels" or a vtcav.Preprocess'
+        )
+    return (BGRPreprocess if name == "caffe" else Preprocess)(size, channels=channels, **scale)
 
 
 def _size(network: Any, channels_last: bool) -> tuple[int, int] | None:
@@ -146,6 +154,13 @@ def _size(network: Any, channels_last: bool) -> tuple[int, int] | None:
     shape = _shape(network, "input")
     size = shape[1:3] if channels_last else shape[2:4]
     return size if len(shape) == 4 and all(size) else None
+
+
+def _channels(network: Any, channels_last: bool) -> int | None:
+    """Return how many channels the network's input states; None for 3, or where it states none."""
+    shape = _shape(network, "input")
+    stated = shape[-1 if channels_last else 1] if len(shape) == 4 else None
+    return None if stated == 3 else stated
 
 
 def _shape(network: Any, end: str) -> tuple[Any, ...]:

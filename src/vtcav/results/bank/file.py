@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vtcav.errors import CavError
+from vtcav.errors import CavError, why
 from vtcav.files.atomic import atomic_path
 from vtcav.files.hashing import digest
 from vtcav.files.json_text import parsed
@@ -38,7 +38,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], data: Mapping[str, Any]) ->
         with atomic_path(path) as partial:
             save_file(dict(tensors), partial, metadata={"vtcav": header})
     except (OSError, SafetensorError) as error:  # of a full disk it is the second
-        raise CavError(f"cannot write the CAVs to {str(path)!r}: {error}") from error
+        raise CavError(f"cannot write the CAVs to {str(path)!r}: {why(error)}") from error
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -48,9 +48,10 @@ class EffectsPanel:
             "Without the concept: its region is filled in from around it, and the network looks "
             "again. "
             + ("100 %: the class scores no more than for the negatives. " if self._shares else "")
-            + "Thin bar: 95 % interval over images; broad bar: over the ways to fill in; dashed: "
-            "regions of the same size elsewhere. Images beyond the axis lie on its ends. ns: not "
-            f"more than elsewhere (q > {SIGNIFICANT})."
+            + "Thin bar: 95 % interval over images; broad bar: over the ways to fill in; in "
+            "brackets: the ends of both; dashed: regions of the same size elsewhere. Images beyond "
+            "the axis lie on its ends. ns: not more than "
+            f"elsewhere (q > {SIGNIFICANT})."
         )
         ends = [0.0, _SHORTEST * scale * (gap if self._shares else 1.0)]
         for concept, row in self._rows.items():
@@ -63,13 +64,14 @@ class EffectsPanel:
         self.limits = float(self.ticks[0]), float(self.ticks[-1])
 
     def numbers(self, concept: str) -> list[str]:
-        """Return a concept's mean and its interval as texts."""
+        """Return a concept's mean as text, and the ends of both bars, as verdicts have them."""
         row = self._rows[concept]
         if np.isnan(row.drop):
             return ["–"]
         unit = " %" if self._shares else ""
         mean = f"{self._text(row.drop * self._scale)}{unit}"
-        low, high = self._interval(row)
+        ends = np.array([row.drop_low, row.drop_high, row.fill_low, row.fill_high]) * self._scale
+        low, high = (np.nan, np.nan) if np.isnan(ends).all() else (np.nanmin(ends), np.nanmax(ends))
         if row.q_value > SIGNIFICANT:
             mean += " ns"
         return [mean] if np.isnan(low) else [mean, f"[{self._text(low)}, {self._text(high)}]"]

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from vtcav.errors import ExplanationError
+from vtcav.errors import ExplanationError, why
 from vtcav.method.significance import PValueCounts
 from vtcav.results.effect_tables import GROUP
 from vtcav.results.tables.image_groups import with_groups
@@ -207,7 +207,7 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except (OSError, pa.ArrowInvalid) as error:
         raise ExplanationError(
-            f"cannot read rows of the explanation in {str(path)!r}: {error}. They lie there, as "
-            "they are too many for memory: make the explanation again, or load it where it was "
+            f"cannot read rows of the explanation in {str(path)!r}: {why(error)}. They lie there, "
+            "as they are too many for memory: make the explanation again, or load it where it was "
             "saved"
         ) from error
