@@ -432,6 +432,7 @@ class GlobalExplanation:
             stored = read_arrays(folder / "global_examples.npz")
             names = {"layer": data.layers, "concept": data.concepts}
             columns, fields = ("layer", "concept", "kind", "draw", "mean"), EffectRow._fields
+            erased = enumerate(data.erased)
             return cls(
                 class_index=data.class_index,
                 class_name=data.class_name,
@@ -445,8 +446,5 @@ class GlobalExplanation:
                 _effects=saved_rows.read_effect_rows(folder, "global_effects", fields, names),
                 groups=data.groups or saved_rows.read_groups(folder),
                 best_layers=read_best(data.best_layers, data.layers, data.concepts),
-                erased=tuple(
-                    ErasedPicture.read(numbers, stored, f"erased/{i}/")
-                    for i, numbers in enumerate(data.erased)
-                ),
+                erased=tuple(ErasedPicture.read(one, stored, f"erased/{i}/") for i, one in erased),
             )
