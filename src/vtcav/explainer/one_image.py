@@ -16,6 +16,7 @@ from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.by_hand import HandEraser
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.images.cropping import warn_of_cropping
+from vtcav.images.fitting.blank import warn_of_blank
 from vtcav.images.input_box import input_affine, shown_input, shown_picture
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.marked_region import RegionSource
@@ -63,7 +64,9 @@ class OneImage:
         if not erases:  # of a marked region a note says what the network does not see
             warn_of_cropping([refs], model.preprocess)
         picture, name = refs[0].load(), refs[0].name
-        return cls(name, refs[0].digest(), picture, to_tensor(model.preprocess, picture, name))
+        x = to_tensor(model.preprocess, picture, name)
+        warn_of_blank(name, picture, x)
+        return cls(name, refs[0].digest(), picture, x)
 
     def explained(
         self, attributor: Attributor, images: ForwardPass, classes: list[int]

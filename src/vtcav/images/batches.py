@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vtcav.errors import ImageError
+from vtcav.images.fitting.blank import warn_of_blank
 from vtcav.images.input_box import viewed
 from vtcav.images.preprocess import to_tensor
 from vtcav.images.progress import Progress
@@ -171,10 +172,15 @@ def prepared(
 
     Raises:
         UnreadableError: When it cannot be read or preprocessed.
+
+    Warns:
+        UserWarning: When there is nothing to see in it.
     """
     try:
         picture = ref.load()
         x = to_tensor(preprocess, picture, ref.name)
+        if ref.photograph is ref:  # of a part, as of a patch, nothing is expected
+            warn_of_blank(ref.name, picture, x)
         return viewed(preprocess, picture), x
     except UnreadableError:
         raise
