@@ -143,7 +143,7 @@ class GlobalExplanation:
         return printable(self._effect_rows.frame(), *EFFECT_NUMBERS)
 
     def batches(self) -> Iterator[pd.DataFrame]:
-        """Yield `attributions` in parts, in order: those on disk at most 131,072 rows at a time."""
+        """Yield `attributions` in parts, in order: those on disk at most 32,768 rows at a time."""
         for part in self._attribution_rows.batches():
             yield printable(part, *_NUMBERS)
 

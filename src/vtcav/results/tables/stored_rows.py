@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MOST_IN_MEMORY = 500_000
 """The most rows that are held in memory: about 100 MB."""
 
-_BATCH = 1 << 17  # rows
+_BATCH = 1 << 15  # rows
 
 
 class StoredRows(ImageRows):
@@ -77,7 +77,7 @@ class StoredRows(ImageRows):
         return table
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
-        """Yield all rows, 131,072 at a time."""
+        """Yield all rows, 32,768 at a time."""
         wanted = self._columns if columns is None else list(columns)
         adds = self._p_values is not None and "q_value" in wanted
         read = [*wanted, "p_value"] if adds and "p_value" not in wanted else wanted
