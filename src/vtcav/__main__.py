@@ -1,12 +1,14 @@
 """`python -m vtcav`, and the program `vtcav`."""
 
 import _thread
+import contextlib
+import os
 import signal
 import sys
 import threading
 from typing import Any
 
-from vtcav.cli import main
+from vtcav.cli import INTERRUPTED, main
 
 _LATER = 0.05  # seconds
 
@@ -18,9 +20,23 @@ def program() -> int:
     moment is repeated.
     """
     sys.unraisablehook = _repeat_interruption
-    code = main()
+    try:
+        code = main()
+    except KeyboardInterrupt:  # a second one, while the first was being told
+        code = INTERRUPTED
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if any(thread.daemon for thread in threading.enumerate()):
+        _leave(code)
     return code
+
+
+def _leave(code: int) -> None:
+    """End the process at once: Python would abort it where a thread is inside of PyTorch."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+    os._exit(code)
 
 
 def _repeat_interruption(found: Any) -> None:

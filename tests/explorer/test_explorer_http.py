@@ -583,6 +583,7 @@ def test_the_command_serves_and_ends(tmp_path):
         assert about["negatives"]["described"] == "6 images of the folder 'random'"
         assert [layer["name"] for layer in about["layers"]] == ["1"]
         process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
     finally:
         process.kill()

@@ -82,10 +82,17 @@ def serve(
             if open_browser:
                 page = stack.enter_context(redirect(address))
                 threading.Timer(0.5, webbrowser.open, [page.as_uri()]).start()
-            stack.callback(warming.join)
             # a thread that is inside of PyTorch when Python ends takes the process down with it
+            stack.callback(_wait, warming)
             stack.callback(ended.set)
             _server(configured(app), session).run(sockets=[listening])
+
+
+def _wait(thread: threading.Thread) -> None:
+    """Wait until a thread has ended, also where Ctrl+C is pressed again."""
+    while thread.is_alive():
+        with contextlib.suppress(KeyboardInterrupt):
+            thread.join()
 
 
 def configured(app: ASGIApp) -> Any:
@@ -101,6 +108,7 @@ def configured(app: ASGIApp) -> Any:
         proxy_headers=False,
         timeout_graceful_shutdown=3,
         ws="none",
+        lifespan="off",
     )
 
 
