@@ -68,6 +68,19 @@ def test_the_planted_concept_comes_first(analysis, explainer, labels):
     assert analysis.described == "40 images, 12 predicted wrong"
 
 
+def test_where_both_shares_are_equal_the_means_are_compared(analysis):
+    rows = analysis.images.query("concept == 'red'")
+    wrong = rows["true_class"] != rows["predicted_class"]
+    faint = rows.assign(area=0.0, presence=np.where(wrong, 0.3, 0.1))
+    faint.loc[faint.index[0], "presence"] = 0.6  # so that it is tested
+    (sentence,) = replace(analysis, _rows=faint, _findings=compared(faint)).findings()
+    means = [faint[own]["presence"].mean() for own in (wrong, ~wrong)]
+    assert sentence.startswith(
+        f"'red' has a mean presence of {means[0]:.3f} in the 12 images of 'b' that are predicted "
+        f"wrong, and of {means[1]:.3f} in the 28 that are predicted right (AUC "
+    )
+
+
 def test_wrong_images_are_shown_with_their_maps(analysis):
     assert analysis.shown
     for group in analysis.shown:

@@ -85,6 +85,18 @@ def test_the_layers_together_are_ranked_unless_one_is_named(explainer):
         explainer.rank(IMAGES[:2], "red", pictures=-1)
 
 
+@pytest.mark.parametrize("layer", [None, "3"])
+def test_an_order_that_may_be_chance_is_said(layer):
+    made = vtcav.VisualTCAV(model(), ["1", "3"], 2, progress=False)
+    dark = np.random.default_rng(9).integers(0, 30, (24, 16, 16, 3)).astype(np.uint8)
+    mixed = np.concatenate([RED[:9], dark[:3]])  # of which some do not show it
+    made.fit({"red": mixed}, dark[3:], null_cavs=0, bootstraps=0)
+    with pytest.warns(UserWarning, match="the order may be no better than chance"):
+        ranking = made.rank(RED, "red", layer=layer)
+    assert "with an AUC of 0.89 alone" in ranking.caution
+    assert not ranking.table["note"].str.contains("chance").any()
+
+
 def test_images_without_the_concept_give_a_caution(explainer):
     with pytest.warns(UserWarning, match=r"no image responds nearly as .* is 0\.0") as warned:
         ranking = explainer.rank(BLUE[:5], "red")

@@ -46,6 +46,7 @@ _IMAGES = (
     *("image", "true_class", "layer", "concept", "presence", "area", "predicted_class"),
     *("probability", "note"),
 )
+_PRESENT = "present_wrong", "present_right"
 LEAST = 5
 """The fewest wrong and right images that are compared."""
 FAINT = (
@@ -127,7 +128,7 @@ class ErrorAnalysis:
 
     def findings(self) -> list[str]:
         """Return the significant rows of the table as sentences, the clearest first."""
-        return list(_sentences(self._findings))
+        return list(_sentences(self._findings, self._rows))
 
     @property
     def conclusion(self) -> str:
@@ -316,13 +317,26 @@ def _row(wrong: pd.DataFrame, right: pd.DataFrame) -> dict[str, Any]:
     return row | found._asdict()
 
 
-def _sentences(table: pd.DataFrame) -> Iterator[str]:
+def _sentences(table: pd.DataFrame, rows: pd.DataFrame) -> Iterator[str]:
     for row in table[table["q_value"] <= SIGNIFICANT].to_dict("records"):
         taken = f"taken for {row['predicted_class']!r}" * bool(row["predicted_class"])
+        first, second = "is present in {} of", "in {} of"
+        numbers = [f"{row[name]:.0%}".replace("%", " %") for name in _PRESENT]
+        if numbers[0] == numbers[1]:  # what differs is how strongly it responds
+            first, second = "has a mean presence of {} in", "of {} in"
+            numbers = [value(each) for each in _mean_presence(row, rows)]
         yield (
-            f"{row['concept']!r} is present in {row['present_wrong']:.0%} of the {row['wrong']} "
-            f"images of {row['true_class']!r} that are {taken or 'predicted wrong'}, and in "
-            f"{row['present_right']:.0%} of the {row['right']} that are predicted right (AUC "
+            f"{row['concept']!r} {first.format(numbers[0])} the {row['wrong']} images of "
+            f"{row['true_class']!r} that are {taken or 'predicted wrong'}, and "
+            f"{second.format(numbers[1])} the {row['right']} that are predicted right (AUC "
             f"{value(row['auc'])}, {value(row['low'])} to {value(row['high'])}; "
             f"q {equal_or_less(row['q_value'])})."
-        ).replace("%", " %")
+        )
+
+
+def _mean_presence(row: Mapping[Any, Any], rows: pd.DataFrame) -> tuple[float, float]:
+    """Return the mean presence of a concept in the wrong and in the right images of a finding."""
+    own = rows[(rows["concept"] == row["concept"]) & (rows["true_class"] == row["true_class"])]
+    right = own["predicted_class"] == row["true_class"]
+    taken = own["predicted_class"] == row["predicted_class"] if row["predicted_class"] else ~right
+    return float(own[taken]["presence"].mean()), float(own[right]["presence"].mean())
