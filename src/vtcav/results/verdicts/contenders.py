@@ -17,6 +17,8 @@ from vtcav.results.words import SIGNIFICANT
 
 MOST = 0.5
 """The share of an effect that must come from images in which the regions overlap."""
+NEARLY = 0.9
+"""The share of an effect that a larger region must take to account for it."""
 CLEARLY = 0.2
 """How much larger the share of one effect that comes from overlapping regions must be than that of
 the other, for the other to be the one that counts by itself."""
@@ -68,9 +70,10 @@ def beyond_chance(row: Mapping[Any, Any]) -> bool:
 def _accounts_for(other: Mapping[Any, Any], row: Mapping[Any, Any]) -> bool:
     """Return whether erasing one concept does enough to be the reason for the effect of another.
 
-    In a region that is no larger half as much is enough; a larger one does more anyway.
+    In a region that is no larger half as much is enough; a larger one does more anyway, and must do
+    nearly as much.
     """
     if isnan(other["drop"]) or not other["drop"] * row["drop"] > 0 or not beyond_chance(other):
         return False
-    enough = HALF if other["area"] <= row["area"] else 1.0
+    enough = HALF if other["area"] <= row["area"] else NEARLY
     return bool(abs(other["drop"]) >= enough * abs(row["drop"]))
