@@ -105,7 +105,8 @@ def private(name):
 
 SELF = {"self", "cls"}  # whose private names may come from a base class
 
-FOREIGN = frozenset(["_fields", "_replace", "_asdict"])  # public, of named tuples
+# public: of named tuples, and of os
+FOREIGN = frozenset(["_fields", "_replace", "_asdict", "_exit"])
 
 
 def test_functions_take_few_parameters():
