@@ -335,6 +335,31 @@ def test_claims_are_counted_over_images(study):
     assert "In 1 of 3 images no concept can be claimed to count." in text
 
 
+@pytest.mark.parametrize(("p", "images"), [(0.3, 1), (0.01, 1), (0.3, 6), (0.01, 6)])
+def test_of_single_images_what_erasing_says_comes_before_the_attributions(study, p, images):
+    local = study.local[0]
+    effects = local._effects.assign(drop=0.5, area=0.1, p_value=p)
+    local = replace(local, _rows=local._rows.assign(q_value=0.01), _effects=effects)
+    page = html.unescape(build_report(local=[local] * images))
+    overview = page[page.index('<section id="overview"') :]
+    single, attributed = overview.split("What the attributions say</h3>")[:2]
+    attributed = attributed.partition("<h3>")[0]
+    assert "counts for it" in attributed
+    assert "counts for it" not in single
+    if images == 1:
+        assert all(spelled(sentence) in spelled(single) for sentence in local.sentences())
+    else:
+        said = "falls in 6 of 6 images by more than" if p < 0.05 else "changes in none of 6 images"
+        assert said in single
+    assert ("<strong>" in single) == ("<strong>" in attributed) == (p < 0.05)
+    doubt = "But without it the score changes by no more than chance explains."
+    assert (doubt in attributed) == (p > 0.05)
+
+
+def spelled(text):
+    return re.sub(r"<[^>]*>|\s", "", text)
+
+
 def test_concepts_that_must_not_be_used_are_no_findings(study):
     explained = _with_q(study.global_[0], 0.01)
     bad = _with_levels(study.diagnostics, BAD)

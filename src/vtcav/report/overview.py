@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from vtcav.diagnostics.levels import BAD, FINE, LOOK
 from vtcav.errors import ExplanationError
 from vtcav.report.classes import ClassPart, ErasedPart
+from vtcav.report.image_effects import Measured, doubt, measured
 from vtcav.report.images import ImagePart
 from vtcav.report.rows import AttributionRow
 from vtcav.report.trust import NOT_DIAGNOSED, Trust
@@ -65,6 +66,7 @@ class Overview:
         nothing: Classes and images without a finding.
         trust: Sentences on how far the findings can be trusted.
         warnings: Skipped images, and results that do not belong together.
+        single: What erasing the concepts says of images explained one by one.
     """
 
     cautions: list[str]
@@ -76,6 +78,7 @@ class Overview:
     nothing: list[str]
     trust: list[str]
     warnings: list[str]
+    single: Sequence[Measured] = ()
 
 
 def overview(
@@ -126,6 +129,7 @@ def overview(
         nothing=list(_nothing(parts, images)),
         trust=[_diagnosed(trust), *tested, *_samples(parts), _LIMITS],
         warnings=[*_skipped(parts, provenances), *_mixed(provenances), *_not_separated(rows)],
+        single=measured(images),
     )
 
 
@@ -180,7 +184,8 @@ def _image_findings(images: Sequence[ImagePart]) -> list[Statement]:
             f"“{clear(concept)}” counts for it, at {named_layers(layers)}."
         )
         certainty = "each image is tested on its own; q ≤ 0.05 over all its values"
-        statements.append(Statement(text, certainty, first.level, first.reason))
+        against = doubt([images[i] for i, _ in by_pair[name, concept]], name, concept)
+        statements.append(Statement(text, certainty, first.level, first.reason, against))
     if (more := len(times) - _MOST) > 0:
         statements.append(Statement(f"{count(more, 'rarer finding')} with the images themselves."))
     return statements

@@ -1,0 +1,108 @@
+"""Effects of erasing in single images, for the overview: they are measured, so they come first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import Any
+
+from vtcav.report.images import ImagePart
+from vtcav.results.words import SIGNIFICANT, clear, count, distinct_names, short_names
+
+_FEW = 5
+"""The most images whose own sentences stand in the overview."""
+_MOST = 20
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What erasing a concept says.
+
+    Attributes:
+        text: A sentence.
+        sure: Whether regions elsewhere do less.
+    """
+
+    text: str
+    sure: bool
+
+
+def measured(images: Sequence[ImagePart]) -> list[Measured]:
+    """Return what erasing says of single images: of few each sentence, of many counts."""
+    found = _each(images) if len(images) <= _FEW else _counted(images)
+    if (more := len(found) - _MOST) > 0:
+        return [*found[:_MOST], Measured(f"{count(more, 'more')} with the images.", sure=False)]
+    return found
+
+
+def doubt(images: Sequence[ImagePart], class_name: str, concept: str) -> str:
+    """Return what erasing a concept says against an attribution; empty for nothing.
+
+    Args:
+        images: Those in which the attribution is significant.
+        class_name: The class.
+        concept: The concept.
+    """
+    rows = [
+        row
+        for image in images
+        for row in image.effects
+        if (row["class_name"], row["concept"]) == (class_name, concept)
+    ]
+    if not rows:
+        return ""
+    compared = [row for row in rows if not isnan(row["p_value"])]
+    if not any(map(_erased, rows)):
+        return "But no region of it was found to erase."
+    if compared and not any(map(_sure, compared)):
+        return "But without it the score changes by no more than chance explains."
+    return ""
+
+
+def _each(images: Sequence[ImagePart]) -> list[Measured]:
+    names = distinct_names(short_names([image.name for image in images]))
+    found = []
+    for name, image in zip(names, images, strict=True):
+        first = image.effects[0]["class_name"] if image.effects else ""
+        rows = [row for row in image.effects if row["class_name"] == first and _erased(row)]
+        rows.sort(key=lambda row: -abs(row["drop"]))  # the order of the sentences
+        sure = [*map(_sure, rows), *[False] * len(image.sentences)]
+        whose = f"{clear(name)}: " if len(images) > 1 else ""
+        found += [
+            Measured(whose + text, each) for text, each in zip(image.sentences, sure, strict=False)
+        ]
+    return found
+
+
+def _counted(images: Sequence[ImagePart]) -> list[Measured]:
+    by_pair: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for image in images:
+        for row in image.effects:
+            by_pair.setdefault((row["class_name"], row["concept"]), []).append(row)
+    ordered = sorted(by_pair.items(), key=lambda pair: -sum(map(_sure, pair[1])))
+    return [_count(*pair, rows) for pair, rows in ordered]
+
+
+def _count(class_name: str, concept: str, rows: Sequence[Mapping[str, Any]]) -> Measured:
+    """Return in how many images a concept's effect is beyond that of regions elsewhere."""
+    compared = any(not isnan(row["p_value"]) for row in rows)
+    told = [row for row in rows if (_sure(row) if compared else _erased(row))]
+    falls = sum(row["drop"] > 0 for row in told)
+    rises = sum(row["drop"] < 0 for row in told)
+    ways = [f"{verb} in {n}" for verb, n in (("falls", falls), ("rises", rises)) if n]
+    how = "by more than with regions elsewhere (p ≤ 0.05, each image on its own)"
+    text = (
+        f"Without “{clear(concept)}” the score of “{clear(class_name)}” "
+        f"{' and '.join(ways) or 'changes in none'} of {count(len(rows), 'image')}"
+        f"{f' {how}' if compared else ', not compared with regions elsewhere'}."
+    )
+    return Measured(text, compared and 2 * max(falls, rises) >= len(rows))
+
+
+def _erased(row: Mapping[str, Any]) -> bool:
+    return not isnan(row["drop"]) and bool(row["area"])
+
+
+def _sure(row: Mapping[str, Any]) -> bool:
+    return _erased(row) and bool(row["p_value"] <= SIGNIFICANT)
