@@ -211,10 +211,22 @@ def test_pairs_that_do_not_fit_are_named(explainer, tmp_path):
     assert reasons["2.png"].startswith("not aligned: 100 % of the picture differs")
     assert reasons["3.png"] == "there is no picture of this name without the thing"
     assert reasons["9.png"] == "there is no picture of this name with the thing"
+    assert reasons["2.png"].endswith("give everywhere=True (--everywhere)")
     with pytest.raises(ImageError, match="no pair is left"):
         measure_pairs(bare, tmp_path / "with", tmp_path / "without" / "9.png", "a")
     with pytest.raises(ExplanationError, match="placebos to be a whole number"):
         measure_pairs(bare, RED, WITHOUT, "a", placebos=-1)
+
+
+def test_a_thing_may_be_all_over_the_pictures(explainer):
+    """A scanner's noise: no region elsewhere is as large, so there are no placebos."""
+    found = measure_pairs(explainer, RED, 255 - RED, "a", everywhere=True)
+    assert not found.skipped
+    assert (found.table["changed"] > 0.5).all()
+    assert found.table["placebo"].isna().all()
+    z, without = (logits(explainer.model, pictures) for pictures in (RED, 255 - RED))
+    expected = (z - without)[:, 0].mean()
+    assert found.summary()["measured"].iloc[0] == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_command(found, tmp_path, monkeypatch, capsys):

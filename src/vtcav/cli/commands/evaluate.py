@@ -52,6 +52,8 @@ def add_options(command: Parser) -> None:
     command.option("--masks", masks, expanded, metavar="DIR")
     meaning = "the thing's values in a mask, as for localise (default: masks of 0 and one other)"
     command.option("--value", meaning, mask_value)
+    meaning = "with --pairs, the thing may be all over a picture, as a scanner's noise"
+    command.add_argument("--everywhere", action="store_true", help=meaning)
     meaning = "with --pairs, the class by name or index:N (default: the predicted one)"
     command.option("--class", meaning, class_of, dest="class_name")
     command.option("--layers", "with --pairs, layers: a,b (default: recommended)", names)
@@ -110,7 +112,7 @@ def _run_pairs(arguments: Arguments) -> None:
         images,
         others[0] if others else None,
         arguments.class_name,
-        **arguments.chosen("masks", "value", "limit", "seed"),
+        **arguments.chosen("masks", "value", "everywhere", "limit", "seed"),
     )
     found.save(arguments.output)
     summary = found.summary()

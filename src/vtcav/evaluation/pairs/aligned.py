@@ -26,7 +26,10 @@ MOST = 0.5
 _ALONE = "there is no picture of this name {} the thing"
 _SEVERAL = "several pictures {} the thing have this name"
 _SIZES = "not aligned: the network's inputs are {} x {} with the thing, {} x {} without"
-_APART = "not aligned: {:.0%} of the picture differs, where at most {:.0%} may"
+_APART = (
+    "not aligned: {:.0%} of the picture differs, where at most {:.0%} may; for what is all over a "
+    "picture, such as a scanner's noise, give everywhere=True (--everywhere)"
+)
 _NO_MASK = "there is no mask of this name"
 NO_PHOTOGRAPH = "it is a mask, and there is no picture of its name with the thing"
 _UNFIT = "its mask cannot be used: {}"
@@ -57,6 +60,8 @@ def paired(
     refs: Sequence[ImageRef],
     others: Sequence[ImageRef],
     skipped: list[Skipped],
+    *,
+    everywhere: bool = False,
 ) -> Iterator[Pair]:
     """Yield the pairs that are aligned; pictures that cannot be used are added to `skipped`.
 
@@ -65,6 +70,7 @@ def paired(
         refs: Photographs with the thing.
         others: Photographs without it, under the same names.
         skipped: Pictures that were left out, with reasons.
+        everywhere: Whether the thing may be all over a picture.
     """
     by_name = _by_name(others)
     for ref in refs:
@@ -84,7 +90,7 @@ def paired(
             continue
         x = torch.stack([first, second])
         H = ((first - second).abs() > CHANGED * (x.amax() - x.amin())).any(0).float()
-        if not _too_much(ref, H, _APART, skipped):
+        if everywhere or not _too_much(ref, H, _APART, skipped):
             yield Pair(ref, x, H, "convolution")
 
 

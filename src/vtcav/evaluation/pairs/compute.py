@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from vtcav.errors import ExplanationError, ImageError, warn
-from vtcav.evaluation.pairs.aligned import NO_PHOTOGRAPH, Pair, alone, masked, paired
+from vtcav.evaluation.pairs.aligned import MOST, NO_PHOTOGRAPH, Pair, alone, masked, paired
 from vtcav.evaluation.pairs.result import Pairs
 from vtcav.explainer.runs.class_task import ClassTask
 from vtcav.explainer.runs.image_table import compute_images
@@ -26,7 +26,7 @@ from vtcav.method.erasure.region import elsewhere
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
 from vtcav.models.inspection.ambient import unaffected
-from vtcav.parameters import Whole, check
+from vtcav.parameters import Flag, Whole, check
 from vtcav.results.effect_tables import TOGETHER
 
 
@@ -40,6 +40,7 @@ def measure_pairs(
     masks: MaskSource | None = None,
     value: MaskValue = None,
     placebos: int = 4,
+    everywhere: bool = False,
     limit: int | None = None,
     seed: int = 0,
 ) -> Pairs:
@@ -61,7 +62,10 @@ def measure_pairs(
             or "convolution" where it has none.
         value: The values in the masks that mark the thing; see `masks.MaskReader`.
         placebos: Regions of the same shape elsewhere that are filled in from around them; their
-            mean effect is what changing so much of the picture does anywhere.
+            mean effect is what changing so much of the picture does anywhere. There are none where
+            more than half of the picture differs.
+        everywhere: Whether the thing may be all over a picture, as a scanner's noise or a colour
+            cast. Otherwise a pair of which more than half differs is taken for two pictures.
         limit: At most this many pairs, drawn at random with `seed`.
         seed: Seeds the draw.
 
@@ -78,6 +82,7 @@ def measure_pairs(
     explainer.check_cavs()
     check_pictures(explainer.model.preprocess, "a comparison of photographs")
     check("placebos", placebos, Whole(0))
+    check("everywhere", everywhere, Flag())
     model = explainer.model
     wanted = None if class_name is None else model.class_index(class_name)
     if (without is None) == (masks is None):
@@ -85,7 +90,12 @@ def measure_pairs(
             "expected the photographs without the thing, or masks of it, and not both: give "
             "without= or masks="
         )
-    pairs, skipped = _pairs(explainer, images, without, masks, MaskReader(value), (limit, seed))
+    if masks is not None:
+        found = _masked(explainer, images, masks, MaskReader(value), (limit, seed))
+    else:
+        assert without is not None
+        found = _paired(explainer, images, without, (limit, seed), everywhere=everywhere)
+    pairs, skipped = found
     if not pairs:
         raise ImageError(f"no pair is left: {with_reasons(skipped)}")
     measured = pd.DataFrame([_measured(model, pair, wanted, placebos) for pair in pairs])
@@ -108,30 +118,41 @@ def measure_pairs(
     )
 
 
-def _pairs(
+def _masked(
     explainer: VisualTCAV,
     images: ImageSource,
-    without: ImageSource | None,
-    masks: MaskSource | None,
+    masks: MaskSource,
     reader: MaskReader,
     draws: tuple[int | None, int],
 ) -> tuple[list[Pair], list[Skipped]]:
-    """Return the pairs, and what was left out."""
-    preprocess, refs = explainer.model.preprocess, collect(images)
-    if masks is not None:
-        sources = list(zip(refs, find_masks(refs, images, masks), strict=True))
-        used = {source for _, source in sources if isinstance(source, Path)}
-        skipped = [Skipped(str(m), NO_PHOTOGRAPH) for m in mask_files(masks) if m not in used]
-        fill = explainer.attributor.erasure.fill or "convolution"
-        return list(masked(preprocess, draw(sources, *draws), reader, fill, skipped)), skipped
-    assert without is not None
+    """Return the pairs of photographs with masks, and what was left out."""
+    refs = collect(images)
+    sources = list(zip(refs, find_masks(refs, images, masks), strict=True))
+    used = {source for _, source in sources if isinstance(source, Path)}
+    skipped = [Skipped(str(m), NO_PHOTOGRAPH) for m in mask_files(masks) if m not in used]
+    fill = explainer.attributor.erasure.fill or "convolution"
+    preprocess, drawn = explainer.model.preprocess, draw(sources, *draws)
+    return list(masked(preprocess, drawn, reader, fill, skipped)), skipped
+
+
+def _paired(
+    explainer: VisualTCAV,
+    images: ImageSource,
+    without: ImageSource,
+    draws: tuple[int | None, int],
+    *,
+    everywhere: bool,
+) -> tuple[list[Pair], list[Skipped]]:
+    """Return the pairs of two sets of photographs, and what was left out."""
     others = collect(without)
-    refs, skipped = alone(refs, others)
-    return list(paired(preprocess, draw(refs, *draws), others, skipped)), skipped
+    refs, skipped = alone(collect(images), others)
+    preprocess, drawn = explainer.model.preprocess, draw(refs, *draws)
+    return list(paired(preprocess, drawn, others, skipped, everywhere=everywhere)), skipped
 
 
 def _measured(model: Model, pair: Pair, wanted: int | None, placebos: int) -> dict[str, Any]:
     """Return what the thing, and placebos, do to the score of a photograph's class."""
+    placebos = placebos if float(pair.H.mean()) <= MOST else 0  # no region elsewhere is as large
     H = elsewhere(pair.H, placebos, zlib.crc32(pair.H.bool().numpy().tobytes()))
     x = torch.cat([pair.x, filled(pair.x[:1].expand(placebos, -1, -1, -1), H, pair.fill)])
     with torch.no_grad():
