@@ -356,6 +356,18 @@ def test_of_single_images_what_erasing_says_comes_before_the_attributions(study,
     assert (doubt in attributed) == (p > 0.05)
 
 
+def test_concepts_that_are_not_erased_are_said_once(study):
+    def single(images):
+        page = html.unescape(build_report(local=images))
+        return page[page.index("in single images</h3>") : page.index("What the attributions say")]
+
+    said = single(study.local)
+    assert said.count("'cold' is not seen at these layers") == 1
+    assert "1.png: 'cold'" not in said
+    said = single(study.local * 2)
+    assert said.count("In none of 6 images was a region of “cold” found to erase.") == 1
+
+
 def spelled(text):
     return re.sub(r"<[^>]*>|\s", "", text)
 

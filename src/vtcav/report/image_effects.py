@@ -30,6 +30,8 @@ class Measured:
 
 def measured(images: Sequence[ImagePart]) -> list[Measured]:
     """Return what erasing says of single images: of few each sentence, of many counts."""
+    if not images:
+        return []
     found = _each(images) if len(images) <= _FEW else _counted(images)
     if (more := len(found) - _MOST) > 0:
         return [*found[:_MOST], Measured(f"{count(more, 'more')} with the images.", sure=False)]
@@ -62,17 +64,20 @@ def doubt(images: Sequence[ImagePart], class_name: str, concept: str) -> str:
 
 def _each(images: Sequence[ImagePart]) -> list[Measured]:
     names = distinct_names(short_names([image.name for image in images]))
-    found = []
+    shared = set(images[0].sentences).intersection(*(image.sentences for image in images))
+    found, once = [], []
     for name, image in zip(names, images, strict=True):
         first = image.effects[0]["class_name"] if image.effects else ""
         rows = [row for row in image.effects if row["class_name"] == first and _erased(row)]
         rows.sort(key=lambda row: -abs(row["drop"]))  # the order of the sentences
         sure = [*map(_sure, rows), *[False] * len(image.sentences)]
-        whose = f"{clear(name)}: " if len(images) > 1 else ""
-        found += [
-            Measured(whose + text, each) for text, each in zip(image.sentences, sure, strict=False)
-        ]
-    return found
+        for text, each in zip(image.sentences, sure, strict=False):
+            if len(images) == 1 or text not in shared:
+                whose = f"{clear(name)}: " if len(images) > 1 else ""
+                found.append(Measured(whose + text, each))
+            elif image is images[0]:  # as of a concept that no layer sees
+                once.append(Measured(text, each))
+    return found + once
 
 
 def _counted(images: Sequence[ImagePart]) -> list[Measured]:
@@ -81,11 +86,15 @@ def _counted(images: Sequence[ImagePart]) -> list[Measured]:
         for row in image.effects:
             by_pair.setdefault((row["class_name"], row["concept"]), []).append(row)
     ordered = sorted(by_pair.items(), key=lambda pair: -sum(map(_sure, pair[1])))
-    return [_count(*pair, rows) for pair, rows in ordered]
+    found = [_count(*pair, rows) for pair, rows in ordered]
+    return list(dict.fromkeys(found))  # a concept found nowhere has one sentence for all classes
 
 
 def _count(class_name: str, concept: str, rows: Sequence[Mapping[str, Any]]) -> Measured:
     """Return in how many images a concept's effect is beyond that of regions elsewhere."""
+    name, number = clear(concept), count(len(rows), "image")
+    if not any(map(_erased, rows)):
+        return Measured(f"In none of {number} was a region of “{name}” found to erase.", sure=False)
     compared = any(not isnan(row["p_value"]) for row in rows)
     told = [row for row in rows if (_sure(row) if compared else _erased(row))]
     falls = sum(row["drop"] > 0 for row in told)
@@ -93,8 +102,8 @@ def _count(class_name: str, concept: str, rows: Sequence[Mapping[str, Any]]) -> 
     ways = [f"{verb} in {n}" for verb, n in (("falls", falls), ("rises", rises)) if n]
     how = "by more than with regions elsewhere (p ≤ 0.05, each image on its own)"
     text = (
-        f"Without “{clear(concept)}” the score of “{clear(class_name)}” "
-        f"{' and '.join(ways) or 'changes in none'} of {count(len(rows), 'image')}"
+        f"Without “{name}” the score of “{clear(class_name)}” "
+        f"{' and '.join(ways) or 'changes in none'} of {number}"
         f"{f' {how}' if compared else ', not compared with regions elsewhere'}."
     )
     return Measured(text, compared and 2 * max(falls, rises) >= len(rows))
