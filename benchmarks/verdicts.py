@@ -103,6 +103,16 @@ def truths(net, own, label, kinds, negatives):
     return {kind: float((whole - z[:, label]).mean()) / gap for kind, z in without.items()}
 
 
+def with_others(examples, negatives):
+    """Return for each concept the negatives with the examples of all other concepts."""
+    return {
+        name: np.stack(
+            [*negatives, *(p for other in examples if other != name for p in examples[other])]
+        )
+        for name in examples
+    }
+
+
 def judged(seed, options):
     """Return the accuracy of a seed's network, and a row for each class and kind with a truth."""
     world = World(seed)
@@ -113,7 +123,8 @@ def judged(seed, options):
     examples, negatives = concepts(world, rng)
     preprocess = vtcav.Preprocess(SIDE, mean=0.5, std=0.5)
     model = vtcav.Classifier(net, CLASSES, preprocess)
-    explainer = vtcav.VisualTCAV(model, cache=False, progress=False).fit(examples, negatives)
+    explainer = vtcav.VisualTCAV(model, cache=False, progress=False)
+    explainer.fit(examples, with_others(examples, negatives) if options.others else negatives)
     for label, name in enumerate(CLASSES):
         own = scenes(world, [label] * PICTURES, rng)
         true = truths(net, own, label, world.kinds, negatives)
@@ -159,6 +170,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs=2, default=(181, 12), metavar=("FIRST", "COUNT"))
     parser.add_argument("--networks", help="a folder that keeps trained networks")
+    what = "the negatives of a concept are also the examples of the others; not written"
+    parser.add_argument("--others", action="store_true", help=what)
     parser.add_argument("--note", default="", help="is written with the settings")
     parser.add_argument(
         "--quick", action="store_true", help="one seed, hardly trained, not written"
@@ -176,7 +189,7 @@ def main():
         for p in rows:
             if p["verdict"] == "used" and abs(p["truth"]) < NOT_USED:
                 print(f"WRONG, {p['class']}, {p['truth']:+.3f}: {p['sentence']}", flush=True)
-    if options.quick:
+    if options.quick or options.others:
         print(*(f"{row['what']}: {row['value']}" for row in counted(pairs)), sep="\n")
         return
     settings = {"seeds": [first, count], "note": options.note, "accuracies": accuracies}

@@ -8,7 +8,9 @@ networks and a tolerance of 0.003, on a processor. Visible were the effects of t
 the spacings and `COMPLETENESS` on errors and cost, and of `SAFETY`, `DECAY` and
 `LEAST_DISSIMILARITY` on estimates. Few intervals were halved there, so the constants of halving had
 next to no effect; they matter for harder images. Those for a GPU were not measured. How the values
-were chosen in the first place is not on record.
+were chosen in the first place is not on record. `FIRST_INTERVALS` and `FEWEST_INTERVALS` were 4.4
+and 14 then. They were lowered with 30 photographs and EfficientNet-Lite0: on 20 of them 3.4 times
+fewer evaluations than 51 (before 3.1), and 96.0 % of attributions within 1 % (98.1 %).
 """
 
 # -- both rules ------------------------------------------------------------------------------------
@@ -27,10 +29,10 @@ ReLUs have less with 50 steps as a rule, although their true errors are mostly b
 
 # -- rescale rule: intervals -----------------------------------------------------------------------
 
-FIRST_INTERVALS = 4.4
+FIRST_INTERVALS = 3.7
 """Intervals per square root of the activation depth, to begin with at a tolerance of 1 %."""
 
-FEWEST_INTERVALS, MOST_FIRST_INTERVALS, MOST_INTERVALS = 14, 32, 128
+FEWEST_INTERVALS, MOST_FIRST_INTERVALS, MOST_INTERVALS = 12, 32, 128
 """Intervals: the fewest and the most to begin with, and the most in the end."""
 
 WIDER_ENDS = 0.35

@@ -76,7 +76,7 @@ def first_intervals(depth: int, tolerance: float) -> int:
 
     Example:
         >>> first_intervals(1, 0.01), first_intervals(20, 0.01), first_intervals(20, 0.001)
-        (1, 20, 32)
+        (1, 17, 32)
     """
     if depth <= 1:
         return 1
