@@ -127,7 +127,7 @@ def read_groups(folder: str | Path) -> Mapping[str, str]:
         return {}
 
     def pairs() -> Iterator[tuple[str, str]]:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path, pre_buffer=False) as file:
             for batch in file.iter_batches(columns=["image", GROUP]):
                 yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 

@@ -88,7 +88,8 @@ class StoredRows(ImageRows):
                         f"{str(path)!r} has changed since the explanation was made or loaded: "
                         "make or load it again"
                     )
-                file = parquet.ParquetFile(path, read_dictionary=self._text)
+                # ahead of the reader it would hold all that is read of the file
+                file = parquet.ParquetFile(path, read_dictionary=self._text, pre_buffer=False)
                 with file:
                     for batch in file.iter_batches(_BATCH, columns=read):
                         table = plain(pa.Table.from_batches([batch]))
