@@ -5,7 +5,7 @@ defaults. The truth is what the class's logit loses on average over the same pic
 a kind of objects, as a share of what they score above the negatives: a kind is used from 0.10 on,
 not used below 0.03, and not counted in between.
 
-    python benchmarks/verdicts.py [--seeds 181 12] [--networks FOLDER] [--note TEXT] [--quick]
+    python benchmarks/verdicts.py [--seeds 181 20] [--networks FOLDER] [--note TEXT] [--quick]
 """
 
 import argparse
@@ -168,7 +168,7 @@ def main():
     """Measure, print and write beside this file."""
     warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs=2, default=(181, 12), metavar=("FIRST", "COUNT"))
+    parser.add_argument("--seeds", type=int, nargs=2, default=(181, 20), metavar=("FIRST", "COUNT"))
     parser.add_argument("--networks", help="a folder that keeps trained networks")
     what = "the negatives of a concept are also the examples of the others; not written"
     parser.add_argument("--others", action="store_true", help=what)
