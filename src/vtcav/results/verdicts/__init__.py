@@ -1,7 +1,7 @@
 """What the measured effects of erasing say about each concept, in sentences."""
 
 from vtcav.results.verdicts.contenders import contender
-from vtcav.results.verdicts.verdicts import (
+from vtcav.results.verdicts.verdict import (
     FEWEST,
     LARGE,
     RARE,
