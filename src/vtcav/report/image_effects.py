@@ -8,6 +8,7 @@ from math import isnan
 from typing import Any
 
 from vtcav.report.images import ImagePart
+from vtcav.results.verdicts import LARGE
 from vtcav.results.words import SIGNIFICANT, clear, count, distinct_names, short_names
 
 _FEW = 5
@@ -114,4 +115,5 @@ def _erased(row: Mapping[str, Any]) -> bool:
 
 
 def _sure(row: Mapping[str, Any]) -> bool:
-    return _erased(row) and bool(row["p_value"] <= SIGNIFICANT)
+    # no region elsewhere is as large as more than half of the picture
+    return _erased(row) and bool(row["area"] <= LARGE and row["p_value"] <= SIGNIFICANT)

@@ -29,10 +29,8 @@ NEEDED = tuple(name for name in _COLUMNS if name not in _ABOUT)
 """The columns of effects that those of a class take."""
 _OF_NUMBERS = {"drop": ["logit", "without"], "share": ["drop", "logit", "reference"]}
 """The columns that have a number wherever another one has."""
-HALF = 0.5
-"""The share of an effect from which on another concept may account for it."""
 LEAST_SHARED = 0.25
-"""The share of an effect from which on it is said with which regions others overlap."""
+"""The share of an effect below which overlapping regions are left out."""
 GROUP = "group"
 """The column that images of a group have in common."""
 _SUMMARY = ["drop", "drop_low", "drop_high", "share", "share_low", "share_high"]

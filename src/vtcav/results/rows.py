@@ -82,7 +82,9 @@ def joined_names(names: Sequence[str]) -> str:
         >>> joined_names([]), joined_names(["ring"]), joined_names(["ring", "bar"])
         ('', 'ring', '["ring", "bar"]')
     """
-    return json.dumps(list(names), ensure_ascii=False) if len(names) > 1 else "".join(names)
+    plain = "".join(names)
+    several = len(names) > 1 or plain.startswith('["')
+    return json.dumps(list(names), ensure_ascii=False) if several else plain
 
 
 def names_of(text: str) -> tuple[str, ...]:

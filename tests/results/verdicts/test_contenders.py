@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 
+from vtcav.results.rows import joined_names, names_of
 from vtcav.results.verdicts import verdicts
 from vtcav.results.verdicts.contenders import contender, overlaps
 
@@ -95,6 +96,11 @@ def test_the_verdict_says_what_it_may_be_and_what_would_tell():
         "pictures (vtcav evaluate --pairs). Without 'letter' the score of 'ill' falls by 80 % (72 "
         "to 88 %) on average over 40 images; regions of the same size elsewhere: 2 %."
     )
+
+
+def test_a_name_that_looks_like_a_list_is_one_name():
+    for names in (['["a"]'], ['["a', "b"], ['["']):
+        assert names_of(joined_names(names)) == tuple(names)
 
 
 def test_rows_of_older_results_overlap_with_nothing():

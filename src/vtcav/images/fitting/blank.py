@@ -64,5 +64,4 @@ def _one_colour(image: Image.Image) -> bool:
     corners = {image.getpixel(at) for at in ((0, 0), (right, 0), (0, below), (right, below))}
     if len(corners) > 1:  # most pictures, without a look at every pixel
         return False
-    colours: list[tuple[int, bytes]] | None = image.getcolors(1)  # type: ignore[assignment]
-    return colours is not None
+    return image.getcolors(1) is not None

@@ -11,17 +11,18 @@ from collections.abc import Mapping
 from math import isnan
 from typing import Any
 
-from vtcav.results.effect_tables import HALF
 from vtcav.results.rows import names_of
 from vtcav.results.words import SIGNIFICANT
 
 MOST = 0.5
 """The share of an effect that must come from images in which the regions overlap."""
+HALF = 0.5
+"""The share of an effect that a region no larger must take to account for it."""
 NEARLY = 0.9
 """The share of an effect that a larger region must take to account for it."""
 CLEARLY = 0.2
-"""How much larger the share of one effect that comes from overlapping regions must be than that of
-the other, for the other to be the one that counts by itself."""
+"""How much less of its effect must come from the overlap than of the other's, for a concept to
+count by itself."""
 
 
 def contender(row: Mapping[Any, Any], rows: Mapping[Any, Any]) -> dict[Any, Any] | None:

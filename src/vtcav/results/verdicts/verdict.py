@@ -13,9 +13,9 @@ from math import isnan
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from vtcav.method.erasure.joined_map import below_seen
-from vtcav.results.effect_tables import HALF, of_pictures
+from vtcav.results.effect_tables import of_pictures
 from vtcav.results.rows import names_of
-from vtcav.results.verdicts.contenders import MOST, beyond_chance, contender, overlaps
+from vtcav.results.verdicts.contenders import HALF, MOST, beyond_chance, contender, overlaps
 from vtcav.results.words import SIGNIFICANT, clear, count, listed
 
 if TYPE_CHECKING:
