@@ -22,6 +22,7 @@ import contextlib
 import errno
 import inspect
 import os
+import re
 import warnings
 from collections.abc import Sized
 from contextvars import ContextVar
@@ -33,6 +34,7 @@ SUBJECT: ContextVar[str] = ContextVar("SUBJECT", default="")
 # Frames that a warning passes over on its way to the user's code.
 _INNER = (f"{Path(__file__).parent}{os.sep}", contextlib.__file__)
 _BRIEF = 160  # letters
+_NUMBER = re.compile(r"\[(?:Errno|WinError) -?\d+\] ")
 
 
 class VtcavError(Exception):
@@ -97,14 +99,26 @@ def brief(value: object) -> str:
     return f"{kind} of length {len(value)}" if isinstance(value, Sized) else kind
 
 
+def text_of(error: BaseException) -> str:
+    """Return the text of an exception of other software, without the system's number.
+
+    Example:
+        >>> text_of(FileNotFoundError(2, "No such file or directory", "weights.pt"))
+        "No such file or directory: 'weights.pt'"
+    """
+    return _NUMBER.sub("", str(error))
+
+
 def why(error: BaseException) -> str:
     """Return what the system says of a file, without numbers and names of temporary files.
+
+    The message names the file itself; of files that it cannot know, `text_of` keeps the names.
 
     Example:
         >>> why(PermissionError(13, "Permission denied", "/out/.table.csv-x7f"))
         'Permission denied'
     """
-    return (isinstance(error, OSError) and error.strerror) or str(error)
+    return (isinstance(error, OSError) and error.strerror) or text_of(error)
 
 
 def check_system(error: BaseException) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from vtcav.cli.options import USAGE, Arguments, Parser, UsageError
 from vtcav.cli.said import in_options
 from vtcav.cli.terminal import fail, results_alone, show_warning, sound_streams
-from vtcav.errors import VtcavError
+from vtcav.errors import VtcavError, text_of
 from vtcav.files.paths import is_folder, is_there
 
 __all__ = ["main", "parser"]
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if isinstance(error, VtcavError):
                 return fail(in_options(str(error), arguments.parser.format_usage()), FAILED)
             kind = type(error).__name__
-            return fail(f"{kind}: {error} (unexpected; --debug shows where)", FAILED)
+            return fail(f"{kind}: {text_of(error)} (unexpected; --debug shows where)", FAILED)
     return DONE
 
 

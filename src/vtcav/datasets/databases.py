@@ -13,7 +13,7 @@ from vtcav.datasets import probes
 from vtcav.datasets.cells import LabelReader
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group
 from vtcav.datasets.shards import label_cell
-from vtcav.errors import DatasetError, ExtraError
+from vtcav.errors import DatasetError, ExtraError, why
 from vtcav.files.apart import can_run, run_apart
 from vtcav.files.paths import given_path, is_file, is_folder
 from vtcav.images.references import ImageRef, UnreadableError
@@ -50,7 +50,7 @@ class DatabaseImage(ImageRef):
                 content = reading.get(self.key)
         except Exception as error:
             # of a database that changed, LMDB raises errors of its own
-            raise UnreadableError(self.name, str(error) or type(error).__name__) from error
+            raise UnreadableError(self.name, why(error) or type(error).__name__) from error
         if content is None:
             raise UnreadableError(self.name, "the database no longer has this key")
         return ImageRef(self.name, bytes(content))
@@ -117,7 +117,7 @@ def _pictures(
         raise
     except Exception as error:
         # LMDB raises errors of its own
-        raise DatasetError(f"cannot read the database {str(path)!r}: {error}") from error
+        raise DatasetError(f"cannot read the database {str(path)!r}: {why(error)}") from error
 
 
 def _probe(path: Path) -> None:
@@ -134,7 +134,7 @@ def _probe(path: Path) -> None:
         try:
             run_apart(probes.__file__, ["lmdb", str(path), kind], file, "LMDB")
         except ValueError as error:
-            raise DatasetError(f"cannot read the database {str(path)!r}: {error}") from error
+            raise DatasetError(f"cannot read the database {str(path)!r}: {why(error)}") from error
 
 
 def _label(reading: Any, name: bytes, label: str | Callable[[str], Any], key: str | None) -> Any:

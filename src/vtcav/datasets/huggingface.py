@@ -12,7 +12,7 @@ import numpy as np
 
 from vtcav.datasets.cells import LabelReader, image_of
 from vtcav.datasets.concept_images import ConceptImages, Wanted, check_known, group, names
-from vtcav.errors import DatasetError, brief, check_system
+from vtcav.errors import DatasetError, brief, check_system, text_of
 from vtcav.images.references import ImageRef, UnreadableError
 
 
@@ -180,5 +180,5 @@ class RowImage(ImageRef):
         except Exception as error:
             # a data set is foreign code, which fails in its own ways
             check_system(error)
-            raise UnreadableError(self.name, str(error) or type(error).__name__) from error
+            raise UnreadableError(self.name, text_of(error) or type(error).__name__) from error
         return image_of(self.name, cell)

@@ -12,7 +12,7 @@ from typing import Any
 
 from vtcav.datasets.cells import LabelReader
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group
-from vtcav.errors import DatasetError, brief
+from vtcav.errors import DatasetError, brief, why
 from vtcav.files.paths import home_text, matching
 from vtcav.images.decoding import reason_of
 from vtcav.images.references import ImageRef, UnreadableError
@@ -128,7 +128,8 @@ def _samples(file: Path, label: str) -> Iterator[_Sample]:
                     )
     except (OSError, tarfile.TarError) as error:
         raise DatasetError(
-            f"cannot read the shard {str(file)!r}: {error}; expected a tar file, not compressed"
+            f"cannot read the shard {str(file)!r}: {why(error)}; expected a tar file, "
+            "not compressed"
         ) from error
     yield from found.values()
 

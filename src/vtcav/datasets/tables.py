@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vtcav.datasets.cells import LabelReader, image_of
 from vtcav.datasets.concept_images import ConceptImages, Wanted, group, names, unknown
-from vtcav.errors import DatasetError, ImageError
+from vtcav.errors import DatasetError, ImageError, why
 from vtcav.files.paths import home_text, is_file, is_there
 from vtcav.images.file_names import is_parquet
 from vtcav.images.listing import is_remote
@@ -136,7 +136,7 @@ def _read(place: str) -> pd.DataFrame:
         raise
     except Exception as error:
         # pandas and pyarrow meet files with exceptions of many kinds; all are this file's
-        raise DatasetError(f"cannot read the table {place!r}: {error}") from error
+        raise DatasetError(f"cannot read the table {place!r}: {why(error)}") from error
     raise DatasetError(f"expected a .csv, .tsv or .parquet file, got {place!r}")
 
 

@@ -20,7 +20,7 @@ from vtcav.datasets.cells import (
     whole_label,
 )
 from vtcav.datasets.concept_images import ConceptImages, Wanted, check_known, group, names
-from vtcav.errors import DatasetError, brief, check_system
+from vtcav.errors import DatasetError, brief, check_system, text_of
 from vtcav.images.references import ImageRef, UnreadableError
 
 # Attributes of torchvision's data sets with the paths of images and the numbers of labels.
@@ -265,7 +265,7 @@ class ItemImage(ImageRef):
         except Exception as error:
             # a data set is foreign code, which fails in its own ways
             check_system(error)
-            raise UnreadableError(self.name, str(error) or type(error).__name__) from error
+            raise UnreadableError(self.name, text_of(error) or type(error).__name__) from error
         try:
             return image_of(self.name, value)
         except UnreadableError as error:

@@ -202,7 +202,7 @@ class Cache:
             except FileNotFoundError:
                 pass  # another process removed it
             except (_DamagedError, _ForeignError, OSError) as error:
-                found[entry.path] = str(error)
+                found[entry.path] = why(error)
         return found
 
     def _path(self, kind: str, key: Mapping[str, Any]) -> Path:

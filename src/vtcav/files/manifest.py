@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vtcav.errors import ExplanationError, VtcavError, why
+from vtcav.errors import ExplanationError, VtcavError, text_of, why
 from vtcav.files.atomic import replace_files
 from vtcav.files.csv_text import write_csv
 from vtcav.files.hashing import file_hash, text_hash
@@ -111,7 +111,7 @@ def load_manifest(
     try:
         manifest = parsed(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise ExplanationError(f"cannot read {str(path)!r}: {error}; {again}") from error
+        raise ExplanationError(f"cannot read {str(path)!r}: {why(error)}; {again}") from error
     came = manifest.get("format") if isinstance(manifest, dict) else None
     if not isinstance(manifest, dict) or came not in formats:
         expected = " or ".join(map(str, formats))
@@ -145,8 +145,8 @@ def reading(folder: str | Path, what: str, again: str = "save it again") -> Iter
     except VtcavError:
         raise
     except Exception as error:  # whatever files of other software hold
-        fault = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
-        fault = " ".join(fault.split())[:500]
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        fault = " ".join(f"{kind}{text_of(error)}".split())[:500]
         raise ExplanationError(
             f"the {what} in {str(folder)!r} cannot be used: {fault}; {again}"
         ) from error

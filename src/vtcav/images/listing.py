@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vtcav.errors import ImageError, VtcavError
+from vtcav.errors import ImageError, VtcavError, why
 from vtcav.files.paths import expanded, home_text, is_file, is_folder, is_link, is_there, matching
 from vtcav.images.decoding import reason_of
 from vtcav.images.file_names import hidden, is_parquet, made_by_system
@@ -136,16 +136,16 @@ def subfolders(
         names = folders_of(base, error)
         return {name: f"{base}/{name}" for name in names if not hidden(name)}
     root = expanded(root)
-    try:
-        there = is_folder(root)
-    except (OSError, ValueError) as problem:  # a name that no folder can have
-        raise error(f"expected {expected}, got {str(root)[:200]!r}: {problem}"[:400]) from problem
-    if not there:
+    if not is_folder(root):
         raise error(
-            f"expected {expected}, got {str(root)!r}, which "
+            f"expected {expected}, got {str(root)[:200]!r}, which "
             f"{'is a file' if is_there(root) else 'does not exist'}"
         )
-    folders = (path for path in sorted(root.iterdir()) if is_folder(path))
+    try:
+        found = sorted(root.iterdir())
+    except OSError as problem:
+        raise error(f"cannot list the folder {str(root)!r}: {why(problem)}") from problem
+    folders = (path for path in found if is_folder(path))
     return {path.name: path for path in folders if not hidden(path.name)}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vtcav.errors import ImageError
+from vtcav.errors import ImageError, text_of
 from vtcav.images.decoding import VOI, WHITE, BandPicture, as_rgb, shallow
 from vtcav.images.fitting.checks import (
     colour_of,
@@ -391,7 +391,7 @@ def to_tensor(preprocess: Callable[[Image.Image], Tensor], image: Image.Image, n
         fault = fault_of(output, volume=volume)
     except Exception as error:
         kind = "" if isinstance(error, ImageError) else f"{type(error).__name__}: "
-        raise ImageError(f"the preprocessing failed on {name!r}: {kind}{error}") from error
+        raise ImageError(f"the preprocessing failed on {name!r}: {kind}{text_of(error)}") from error
     if fault:
         raise ImageError(
             f"the preprocessing failed on {name!r}: expected a floating-point tensor "

@@ -145,7 +145,7 @@ def folders_of(uri: str, error: type[VtcavError] = ImageError) -> list[str]:
         system, path = _system(uri)
         entries = system.get_file_info(fs.FileSelector(path))
     except (OSError, ValueError, pa.ArrowException) as fault:
-        raise error(f"cannot list the folders in {uri!r}: {fault}") from fault
+        raise error(f"cannot list the folders in {uri!r}: {why(fault)}") from fault
     return sorted(entry.base_name for entry in entries if entry.type == fs.FileType.Directory)
 
 

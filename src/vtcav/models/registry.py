@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vtcav.errors import ExtraError, ImageError, ModelError
+from vtcav.errors import ExtraError, ImageError, ModelError, text_of
 from vtcav.files.paths import home_text
 from vtcav.models.base import Model
 from vtcav.models.classifier import Classifier
@@ -242,7 +242,7 @@ def _in_module(module_name: str, attribute: str, use: Callable[[Any], Any]) -> A
         ) from error
     except (Exception, SystemExit) as error:
         raise ModelError(
-            f"python:{module_name}:{attribute} failed: {type(error).__name__}: {error}"
+            f"python:{module_name}:{attribute} failed: {type(error).__name__}: {text_of(error)}"
         ) from error
     finally:
         if added:

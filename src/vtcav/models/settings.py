@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
-from vtcav.errors import ModelError, VtcavError
+from vtcav.errors import ModelError, VtcavError, why
 from vtcav.files.paths import expanded
 from vtcav.models.class_names import TAKEN, given_names, read_class_names
 from vtcav.parameters import Constraint, Flag, Settings, Text, Words, parameter, unknown_key
@@ -102,7 +102,7 @@ def _parse_yaml(text: str) -> Any:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         if not path and _is_mapping(braced := f"{{{text}}}"):
             raise ModelError(f"put {{ }} around {text!r}: {braced!r}") from error
-        raise ModelError(f"cannot read {text!r}: {' '.join(str(error).split())}") from error
+        raise ModelError(f"cannot read {text!r}: {' '.join(why(error).split())}") from error
 
 
 def _is_mapping(text: str) -> bool:

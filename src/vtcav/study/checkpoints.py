@@ -8,11 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vtcav.errors import VtcavError, warn
+from vtcav.errors import ExplanationError, VtcavError, warn, why
 from vtcav.explainer.runs.run_folder import DamagedPartWarning
 from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.files.atomic import atomic_path
 from vtcav.files.hashing import file_hash, json_hash
+from vtcav.files.paths import resolved
 from vtcav.images.listing import collect
 from vtcav.images.references import ImageRef, UnreadableError
 from vtcav.images.signature import signature
@@ -113,9 +114,22 @@ class Steps:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            _warn(self._path.name, str(error))
+            _warn(self._path.name, why(error))
             return {}
         return found if isinstance(found, dict) else {}
+
+
+def whole_path(folder: Path) -> Path:
+    """Return the absolute path of a study's results.
+
+    Raises:
+        ExplanationError: For a name that no folder can have, and for a link to itself.
+    """
+    try:
+        return resolved(folder)
+    except OSError as error:
+        message = f"cannot write to the folder {str(folder)!r}: {why(error)}"
+        raise ExplanationError(message) from error
 
 
 def identity(study: Study, explainer: VisualTCAV) -> dict[str, Any]:

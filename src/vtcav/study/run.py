@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 
 from vtcav.diagnostics.result import Diagnostics
-from vtcav.errors import ExplanationError
 from vtcav.explainer.correction.corrected_network import CorrectedNetwork
 from vtcav.explainer.runs.identity import bank_digest
 from vtcav.explainer.runs.run_folder import opened
@@ -22,14 +21,14 @@ from vtcav.files.cache import Cache
 from vtcav.files.cache_location import cache_of
 from vtcav.files.hashing import file_hash
 from vtcav.files.manifest import load_manifest, records, save_result
-from vtcav.files.paths import given_path, resolved
+from vtcav.files.paths import given_path
 from vtcav.images.listing import collect
 from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.discovery.discovery import Discovery
 from vtcav.results.error_analysis import ErrorAnalysis
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.limits import LimitOutcome, outcomes
-from vtcav.study.checkpoints import Steps, content, identity, listed
+from vtcav.study.checkpoints import Steps, content, identity, listed, whole_path
 from vtcav.study.figures import draw_again
 from vtcav.study.junit import junit_xml
 from vtcav.study.prepare import Prepared, groups_in, labelled_images, prepare
@@ -83,10 +82,7 @@ def run_study(
         VtcavError: When the work fails otherwise.
     """
     folder = study.base / study.output if output is None else given_path("output", output)
-    try:
-        whole = resolved(folder)
-    except OSError as error:
-        raise ExplanationError(f"the results cannot be written there: {error}") from error
+    whole = whole_path(folder)
     cache = cache_of(cache, unset=False) or False
     study.check_output(whole)
     with contextlib.chdir(study.base):

@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vtcav.errors import ExplanationError
 from vtcav.explainer.versus.result import Versus
-from vtcav.files.paths import resolved
+from vtcav.files.paths import given_path
+from vtcav.study.checkpoints import whole_path
 from vtcav.study.prepare import prepare
 from vtcav.study.run import run_study
 from vtcav.study.second_network import between, check_classes, finished, named, with_network
@@ -45,10 +45,7 @@ def versus_study(
     """
     if not study.classes:
         raise StudyError(study.located("classes", "expected classes to compare, got none"))
-    try:
-        folder = resolved(output)
-    except OSError as error:
-        raise ExplanationError(f"the results cannot be written there: {error}") from error
+    folder = whole_path(given_path("output", output))
     studies = {
         f"{side}{number if number > 1 else ''}": with_network(study, network)
         for side, trainings in zip("ab", networks, strict=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from vtcav.errors import VtcavError
+from vtcav.errors import VtcavError, why
 from vtcav.files.paths import home_text, usable
 
 _WHOLE = re.compile(r"[-+]?[0-9]{1,300}")
@@ -76,7 +76,7 @@ def read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
     except FileNotFoundError as error:
         raise StudyError(f"there is no study file {str(path)!r}; {hint}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"cannot read the study file {str(path)!r}: {error}") from error
+        raise StudyError(f"cannot read the study file {str(path)!r}: {why(error)}") from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError) as error:

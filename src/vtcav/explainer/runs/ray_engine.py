@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
-from vtcav.errors import ExplanationError, ExtraError, VtcavError
+from vtcav.errors import ExplanationError, ExtraError, VtcavError, text_of
 from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.runs.image_table import compute_parts
 from vtcav.explainer.runs.part import Chunk, Part, Task
@@ -109,7 +109,7 @@ class RayEngine:
                 ray.init(log_to_driver=False, logging_level=logging.WARNING, **settings)
             except (ConnectionError, ValueError, RuntimeError, OSError) as error:
                 where = f"join the Ray cluster at {self.address!r}" if self.address else "start Ray"
-                raise ExplanationError(f"cannot {where}: {error}") from error
+                raise ExplanationError(f"cannot {where}: {text_of(error)}") from error
             self._started = True
         resources = ray.cluster_resources()
         if self.num_gpus is None:
@@ -230,9 +230,9 @@ def _packed(task: Task, name: str | None, device: str) -> bytes:
         packed: bytes = cloudpickle.dumps(recipe)  # type: ignore[no-untyped-call]  # Ray is untyped
     except Exception as error:
         raise ExplanationError(
-            f"the network cannot be sent to the Ray actors ({type(error).__name__}: {error}); "
-            "write a function that returns it and have them load it themselves: "
-            "ray_options={'model': 'python:MODULE:CALLABLE'}"
+            f"the network cannot be sent to the Ray actors ({type(error).__name__}: "
+            f"{text_of(error)}); write a function that returns it and have them load it "
+            "themselves: ray_options={'model': 'python:MODULE:CALLABLE'}"
         ) from error
     return packed
 

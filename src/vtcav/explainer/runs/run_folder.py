@@ -22,7 +22,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from vtcav.errors import ExplanationError, warn
+from vtcav.errors import ExplanationError, warn, why
 from vtcav.explainer.runs.part import EFFECTS, Chunk, Part
 from vtcav.explainer.runs.part_files import MergedParts, PartFiles, PartRecord, usable
 from vtcav.files import paths
@@ -123,7 +123,7 @@ class RunFolder:
             try:
                 return self._files.checked(number)
             except Exception as error:  # noqa: BLE001 - whatever files of other software hold
-                self._warn(f"part-{number:05d}", f"it is damaged ({error})")
+                self._warn(f"part-{number:05d}", f"it is damaged ({why(error)})")
                 self._files.remove(number)
                 return None
         group = number // self._in_group
@@ -140,7 +140,7 @@ class RunFolder:
             found = self._files.checked_group(group)
             self._opened, self._hashes[group] = (group, found), found.hashes
         except Exception as error:  # noqa: BLE001 - whatever files of other software hold
-            self._warn(f"merged-{group:05d}", f"it is damaged ({error})")
+            self._warn(f"merged-{group:05d}", f"it is damaged ({why(error)})")
             self._files.remove_group(group)
 
     def _warn(self, what: str, fault: str) -> None:
@@ -217,7 +217,7 @@ class RunFolder:
                 first, *_ = self._numbers(group)
                 raise ExplanationError(
                     f"part {first} of the run in {str(self._files.path)!r} was damaged while it "
-                    f"was used ({error}); repeat the call"
+                    f"was used ({why(error)}); repeat the call"
                 ) from error
 
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from vtcav.errors import ModelError
+from vtcav.errors import ModelError, text_of
 from vtcav.models.inspection.nested_tensors import map_tensors, parts_of, tensors_in
 
 Activation = Literal["softmax", "sigmoid", "none"]
@@ -251,7 +251,7 @@ def _explained(score: object, output: Any) -> Iterator[None]:
     except Exception as error:
         raise ModelError(
             f"the score {name_of(score)} failed on the network's output: "
-            f"{type(error).__name__}: {error}. It got {_described(output)}"
+            f"{type(error).__name__}: {text_of(error)}. It got {_described(output)}"
         ) from error
 
 

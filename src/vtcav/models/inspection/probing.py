@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vtcav.errors import ImageError, ModelError
+from vtcav.errors import ImageError, ModelError, text_of
 from vtcav.images.preprocess import Preprocess
 from vtcav.images.signature import tensor_of_rgb
 from vtcav.models.inspection.logits import LogitReader
@@ -75,7 +75,7 @@ def first_line(error: Exception | None) -> str:
     Keras puts the layer into the first line, and what failed into a later one, in bold.
     """
     try:
-        whole = str(error).strip()
+        whole = text_of(error).strip() if error else ""
     except Exception:  # noqa: BLE001  (of a class whose text fails, too)
         whole = ""
     first, bold = (whole.splitlines() or [""])[0], _BOLD.search(whole)

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from vtcav.errors import ExtraError, ModelError
+from vtcav.errors import ExtraError, ModelError, text_of, why
 from vtcav.files.json_text import parsed
 from vtcav.files.paths import expanded, is_file, is_folder, is_there
 from vtcav.models.inspection.unwrapping import usable_device
@@ -173,7 +173,7 @@ def _from_hdf5(path: Path, copy: Path) -> Any:
             weights_only = "layer_names" in file.attrs or "layers" in file
     except Exception as error:  # the parser of a foreign format, whatever the file holds
         raise ModelError(
-            f"expected a .keras or .h5 file, but {str(path)!r} is neither: {error}"
+            f"expected a .keras or .h5 file, but {str(path)!r} is neither: {why(error)}"
         ) from error
     if config is None:
         what = "the weights alone" if weights_only else "no network"
@@ -342,7 +342,7 @@ def _explained(path: Path, version: str) -> Iterator[None]:
 
 def _first_lines(error: Exception) -> str:
     """Return the core of an error message, without the descriptions that Keras adds."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
+    text = " ".join(f"{type(error).__name__}: {text_of(error)}".split())
     text = text.rsplit("Exception encountered: ", 1)[-1]
     for addition in (" Full object config", " config={", " Please ensure that"):
         text = text.split(addition)[0]

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
-from vtcav.errors import ModelError
+from vtcav.errors import ModelError, why
 from vtcav.files.apart import can_run, run_apart
 from vtcav.models.keras import hdf5_copy
 
@@ -48,7 +48,8 @@ def sound_copy(path: Path) -> Iterator[Path]:
             RuntimeError,
         ) as error:
             raise ModelError(
-                f"expected a .keras or .h5 file, but {str(path)!r} is neither, or damaged: {error}"
+                f"expected a .keras or .h5 file, but {str(path)!r} is neither, or damaged: "
+                f"{why(error)}"
             ) from error
         yield copy
 

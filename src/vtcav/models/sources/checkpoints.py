@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vtcav.errors import ModelError, warn
+from vtcav.errors import ModelError, warn, why
 from vtcav.files.paths import expanded, is_file
 from vtcav.models.settings import LoadSettings
 
@@ -81,7 +81,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except Exception as error:  # the parser of a foreign format, whatever the file holds
-            raise ModelError(f"cannot read weights from {str(path)!r}: {error}") from error
+            raise ModelError(f"cannot read weights from {str(path)!r}: {why(error)}") from error
     refuse_torchscript(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -93,8 +93,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # the parser of a foreign format, whatever the file holds
         raise ModelError(
-            f"cannot read weights from {str(path)!r}: {error}; expected a file of torch.save or "
-            "safetensors"
+            f"cannot read weights from {str(path)!r}: {why(error)}; expected a file of "
+            "torch.save or safetensors"
         ) from error
     state: Any = content
     way: list[str] = []
@@ -121,7 +121,7 @@ def refuse_torchscript(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except Exception as error:  # the parser of a foreign format, whatever the file holds
-        raise ModelError(f"cannot read weights from {str(path)!r}: {error}") from error
+        raise ModelError(f"cannot read weights from {str(path)!r}: {why(error)}") from error
     parts = {part for name in names for part in name.split("/")[:2]}
     if parts & {"constants.pkl", "code"}:
         raise ModelError(

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, nn
 
-from vtcav.errors import ModelError, warn
+from vtcav.errors import ModelError, text_of, warn
 from vtcav.files.paths import is_folder
 from vtcav.images.preprocess import Preprocess
 from vtcav.models.settings import LoadSettings
@@ -99,7 +99,7 @@ def _errors(name: str, config: Any) -> Iterator[None]:
 
 def _absent(name: str, error: Exception) -> str:
     if is_folder(name):
-        return f"cannot load hf:{name}: {error}"
+        return f"cannot load hf:{name}: {text_of(error)}"
     return (
         f"hf:{name} is neither a folder nor in the local cache of Hugging Face, and vtcav "
         f"downloads nothing. Get it once with: hf download {name}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from vtcav.errors import ModelError
+from vtcav.errors import ModelError, why
 from vtcav.files.json_text import parsed
 from vtcav.files.paths import is_file, is_folder
 from vtcav.models.sources.checkpoints import refuse_torchscript
@@ -63,7 +63,7 @@ def refuse_code(name: str) -> None:
         try:
             content = parsed(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise ModelError(f"cannot read {file} of hf:{name}: {error}") from error
+            raise ModelError(f"cannot read {file} of hf:{name}: {why(error)}") from error
         if not isinstance(content, dict):
             raise ModelError(f"{file} of hf:{name} holds no JSON object")
         if file == _CONFIG and not content.keys() & {"model_type", "architecture"}:  # timm's own

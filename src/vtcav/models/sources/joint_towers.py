@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vtcav.errors import ModelError
+from vtcav.errors import ModelError, text_of
 from vtcav.files.paths import home_text
 from vtcav.models.joint_model import JointModel
 from vtcav.models.sources.hub_folder import LOCAL, refuse_code, refuse_oversized, saved_file
@@ -122,8 +122,8 @@ def load_towers(name: str) -> Towers:
         ) from error
     except Exception as error:  # the parser of a foreign format, whatever the folder holds
         raise ModelError(
-            f"cannot load an image-text model from {name!r}: {error}. Expected a folder of "
-            f"transformers with a CLIP or SigLIP model; {_GET_ONE}"
+            f"cannot load an image-text model from {name!r}: {text_of(error)}. Expected a folder "
+            f"of transformers with a CLIP or SigLIP model; {_GET_ONE}"
         ) from error
     if not is_joint(network.config) or not hasattr(network, "get_text_features"):
         raise ModelError(
@@ -153,7 +153,7 @@ def _tokenizer(transformers: Any, name: str) -> Any:
     try:
         return transformers.AutoTokenizer.from_pretrained(name, **LOCAL)
     except Exception as error:  # the parser of a foreign format, whatever the folder holds
-        raise ModelError(wrong.format(f"cannot be loaded: {error}")) from error
+        raise ModelError(wrong.format(f"cannot be loaded: {text_of(error)}")) from error
 
 
 def is_joint(config: Any) -> bool:
