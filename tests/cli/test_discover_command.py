@@ -65,5 +65,6 @@ def test_without_attributions_it_says_what_it_found(images, capsys):
     printed = capsys.readouterr().out
     assert code == 0
     assert "at 1 layer in 24 images" in printed
+    assert printed.startswith("The most concepts without a flag: 1\n")
     assert "Nothing was written" in printed
     assert "Attributions" not in printed

@@ -154,6 +154,13 @@ def test_images_that_are_no_files_are_looked_at_anew(place):
     assert asked.answer(place, "ranking") is None
 
 
+def test_a_caution_comes_before_the_order(place, capsys):
+    for i in range(30, 70):
+        (place / f"images/{i}.png").unlink()
+    assert find() == 0
+    assert capsys.readouterr().out.startswith("Caution: no image responds")
+
+
 def test_mistakes_are_named_before_the_work(place, capsys):
     assert find(concept="green") == 1
     assert "no folder of the concept 'green'; there are 'blue', 'red'" in capsys.readouterr().err

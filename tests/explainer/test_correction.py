@@ -527,8 +527,8 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     command += ["--layers", "1", "--concepts", "concepts", "--negatives", "random", "--anyway"]
     assert main([*command, "--quiet", "--rounds", "1", "--attributions", "-o", "out"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "'red' taken out at layer '1', where it is present, in 1 round." in said
-    assert "Effect of 'red'" in said
+    assert said.startswith("'red' taken out at layer '1', where it is present, in 1 round.")
+    assert "Effect of 'red'" in said[: said.index("Accuracy class")]
     assert "Attribution to the true class" in said
     fixed = vtcav.CorrectedNetwork.load("out", red_or_blue())
     table = pd.read_csv("out/correction_effects.csv")

@@ -275,7 +275,9 @@ def test_the_command(labels, tmp_path, monkeypatch, capsys):
     assert main([*command, "--quiet"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "40 images, 12 predicted wrong" in said
+    assert said.startswith("'blue' is present in 0 % of the 12 images")
     assert "'red' is present in 100 % of the" in said
+    assert said.index("erasing it tells.") < said.index("Concepts that go with")
     assert ErrorAnalysis.load("out").table["q_value"].min() < 0.05
     assert main([*command, "--json"]) == 0
     data = json.loads(capsys.readouterr().out)

@@ -134,6 +134,8 @@ def test_the_command_prints_what_they_say(place, out, capsys, monkeypatch):
             expected.append(f"{kind}: {len(sentences) - 3} more in {kind}/{kind}.json")
             assert (out / kind / f"{kind}.json").is_file()
         assert [line for line in lines if line.startswith(f"{kind}: ")] == expected
+        table = next(i for i, line in enumerate(lines) if "concept attributions over" in line)
+        assert lines.index(expected[-1]) < table
     assert len(found["correction"]) > 3
     assert main(["run", str(place / "study.yaml"), "--quiet", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["findings"] == found

@@ -59,6 +59,8 @@ def run(arguments: Arguments) -> None:
         fixed.save(output)
     if not arguments.json:
         print_line(f"{report.described}.")
+        for sentence in report.findings():
+            print_line(sentence)
         if arguments.images is not None:
             print_frame("Accuracy", report.accuracy, _ACCURACY)
             effects = uncancelled(report.effects)
@@ -67,8 +69,6 @@ def run(arguments: Arguments) -> None:
             print_frame("By group", report.by_group(), _GROUPS)
         if arguments.attributions:
             print_frame("Attribution to the true class", report.attributions, _ATTRIBUTIONS)
-        for sentence in report.findings():
-            print_line(sentence)
     where = None if output is None else str(output.resolve())
     tables = {"accuracy": report.accuracy, "effects": report.effects}
     tables |= {"attributions": report.attributions}

@@ -38,15 +38,15 @@ def run(arguments: Arguments) -> None:
 
 
 def _print(found: Diagnostics) -> None:
-    """Print the levels, and what was found about images."""
+    """Print what was found about images, and the levels."""
     from vtcav.diagnostics.levels import FINE
 
+    table = found.table
+    for row in records(table[(table["layer"] == "") & (table["level"] != FINE)]):
+        whose = f"{row['concept']}: " if row["concept"] else ""
+        print_line(f"{row['level']}: {whose}{row['meaning']}")
     print_frame(
         "How far each concept can be trusted (fine, look, do not use)",
         found.summary(),
         "layer, concept, level, check: decided by, meaning",
     )
-    table = found.table
-    for row in records(table[(table["layer"] == "") & (table["level"] != FINE)]):
-        whose = f"{row['concept']}: " if row["concept"] else ""
-        print_line(f"{row['level']}: {whose}{row['meaning']}")

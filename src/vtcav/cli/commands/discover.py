@@ -53,7 +53,8 @@ def run(arguments: Arguments) -> None:
 
 
 def _print(found: Discovery) -> None:
-    """Print the layers, the concepts and their attributions."""
+    """Print the best layer, the concepts and their attributions."""
+    print_line(f"The most concepts without a flag: {found.best_layer}")
     print_frame(
         repr(found),
         found.concepts,
@@ -75,4 +76,3 @@ def _print(found: Discovery) -> None:
             found.coverage,
             "layer, class_name: class, n: images, uncovered",
         )
-    print_line(f"The most concepts without a flag: {found.best_layer}")

@@ -50,15 +50,15 @@ def run(arguments: Arguments) -> None:
         analysis.save(output)
         arguments.end_run()
     if not arguments.json:
+        for sentence in analysis.findings() or [analysis.conclusion]:
+            print_line(sentence)
+        if not analysis.conclusion:
+            print_line("A concept that goes with errors need not cause them: erasing it tells.")
         print_frame(
             f"Concepts that go with wrong predictions: {analysis.described}",
             analysis.table.head(_PRINTED),
             _COLUMNS,
         )
-        for sentence in analysis.findings() or [analysis.conclusion]:
-            print_line(sentence)
-        if not analysis.conclusion:
-            print_line("A concept that goes with errors need not cause them: erasing it tells.")
     where = None if output is None else str(output.resolve())
     data = analysis.summary() | {"table": analysis.table, "output": where}
     lines = ["Nothing was written; -o FOLDER keeps tables and figure."]

@@ -95,6 +95,8 @@ def _present(
         arguments.answer(data | {"output": None if output is None else str(output.resolve())})
         return
     first = table[table["presence"].notna()].head(_PRINTED)
+    if found["caution"]:
+        print_line(f"Caution: {found['caution']}")
     print_frame(
         f"{found['concept']}, {found['place']}: {found['described']}",
         first.assign(position=range(1, len(first) + 1)),
@@ -104,8 +106,6 @@ def _present(
         print_line(f"{more} more images in the table.")
     for skip in found["skipped"]:
         print_line(f"cannot be read: {skip['name']}: {skip['reason']}")
-    if found["caution"]:
-        print_line(f"Caution: {found['caution']}")
     if computed:
         print_line(f"Answered from the table of {computed}, without the network; --again computes.")
     if output is None:

@@ -63,10 +63,10 @@ def run(arguments: Arguments) -> int:
             print_line(f"{verdict['kind']}: {verdict['sentence']}")
         for sentence in said["groups"]:
             print_line(sentence)
-        for name, rows in table[table["kind"] == "class"].groupby("name", sort=False):
-            _print_class(str(name), rows, null_cavs)
         for line in _first(findings):
             print_line(line)
+        for name, rows in table[table["kind"] == "class"].groupby("name", sort=False):
+            _print_class(str(name), rows, null_cavs)
     data = {key: found[key] for key in ("verdicts", "summary", "skipped", "limits")}
     data |= {
         **said,

@@ -57,9 +57,9 @@ def run(arguments: Arguments) -> None:
     if not arguments.json:
         table = found.differences.head(_PRINTED)
         table["doubt"] = table["doubt"].map(lambda reason: reason and "cannot be told")
-        print_frame(found.described, table, _COLUMNS)
         for sentence in found.sentences():
             print_line(sentence)
+        print_frame(found.described, table, _COLUMNS)
     where = str(arguments.output.resolve())
     data = found.summary() | {"differences": found.differences, "output": where}
     arguments.answer(data, f"Written to {where}")
