@@ -21,6 +21,7 @@ from vtcav.errors import ExplanationError
 from vtcav.explainer.runs.run_folder import DamagedPartWarning
 from vtcav.files.manifest import load_manifest
 from vtcav.report import write_report
+from vtcav.results.explanation import LocalExplanation
 from vtcav.study import Study, StudyError, run_study
 
 MODEL = """
@@ -582,3 +583,18 @@ def test_concepts_that_nobody_named_are_a_step_of_a_study(finished, uninterrupte
     edit(finished, f"{discover}\n", "")
     with pytest.raises(StudyError, match="discovery' that the study does not ask for"):
         carry_out(finished)
+
+
+def test_a_study_of_photographs_alone_says_what_erasing_does(place, capsys, monkeypatch):
+    edit(place, "classes:\n  a/b: pictures\n  ../x: pictures/0.png\n", "")
+    edit(place, "photo.png]", "photo.png, pictures/0.png]")
+    monkeypatch.setattr("vtcav.cli.commands.run._FIRST", 2)
+    assert main(["run", str(place / "study.yaml"), "--quiet"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = ("photo", "0")
+    own = [LocalExplanation.load(place / "out/images" / name).sentences() for name in names]
+    assert own[0][1] == own[1][1]  # of a concept that no layer sees, said once
+    said = [f"{name}: {each[0]}" for name, each in zip(names, own, strict=True)]
+    assert lines[:3] == [*said, "1 more on photographs in study.json"]
+    found = load_manifest(place / "out", "study", "study")
+    assert found["photographs"] == [*said, own[0][1]]

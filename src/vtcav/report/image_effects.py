@@ -1,4 +1,4 @@
-"""Effects of erasing in single images, for the overview: they are measured, so they come first."""
+"""Effects of erasing in single images, for overviews: they are measured, so they come first."""
 
 from __future__ import annotations
 
@@ -7,13 +7,36 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Any
 
-from vtcav.report.images import ImagePart
+from vtcav.results.effect_tables import of_pictures
+from vtcav.results.explanation import LocalExplanation
 from vtcav.results.verdicts import LARGE
 from vtcav.results.words import SIGNIFICANT, clear, count, distinct_names, short_names
 
 _FEW = 5
 """The most images whose own sentences stand in the overview."""
 _MOST = 20
+_COLUMNS = "class_name", "concept", "drop", "area", "p_value"
+
+
+@dataclass(frozen=True)
+class ImageEffects:
+    """What erasing does in one image.
+
+    Attributes:
+        name: The image's name.
+        sentences: What it says of the first class, the largest change first.
+        rows: The effects of all classes explained, in numbers.
+    """
+
+    name: str
+    sentences: tuple[str, ...]
+    rows: tuple[Mapping[Any, Any], ...]
+
+
+def effects_of(explained: LocalExplanation, name: str = "") -> ImageEffects:
+    """Return what erasing does in an explained image, under a name or its own."""
+    rows = of_pictures(explained.effects)[list(_COLUMNS)].to_dict("records")
+    return ImageEffects(name or explained.image, tuple(explained.sentences()), tuple(rows))
 
 
 @dataclass(frozen=True)
@@ -29,17 +52,24 @@ class Measured:
     sure: bool
 
 
-def measured(images: Sequence[ImagePart]) -> list[Measured]:
-    """Return what erasing says of single images: of few each sentence, of many counts."""
+def measured(images: Sequence[ImageEffects], *, named: bool = False) -> list[Measured]:
+    """Return what erasing says of single images: of few each sentence, of many counts.
+
+    Args:
+        images: The effects in each.
+        named: Whether a single image is named, as several are.
+    """
     if not images:
         return []
-    found = _each(images) if len(images) <= _FEW else _counted(images)
+    found = (
+        _each(images, named=named or len(images) > 1) if len(images) <= _FEW else _counted(images)
+    )
     if (more := len(found) - _MOST) > 0:
         return [*found[:_MOST], Measured(f"{count(more, 'more')} with the images.", sure=False)]
     return found
 
 
-def doubt(images: Sequence[ImagePart], class_name: str, concept: str) -> str:
+def doubt(images: Sequence[ImageEffects], class_name: str, concept: str) -> str:
     """Return what erasing a concept says against an attribution; empty for nothing.
 
     Args:
@@ -50,7 +80,7 @@ def doubt(images: Sequence[ImagePart], class_name: str, concept: str) -> str:
     rows = [
         row
         for image in images
-        for row in image.effects
+        for row in image.rows
         if (row["class_name"], row["concept"]) == (class_name, concept)
     ]
     if not rows:
@@ -63,28 +93,28 @@ def doubt(images: Sequence[ImagePart], class_name: str, concept: str) -> str:
     return ""
 
 
-def _each(images: Sequence[ImagePart]) -> list[Measured]:
+def _each(images: Sequence[ImageEffects], *, named: bool) -> list[Measured]:
     names = distinct_names(short_names([image.name for image in images]))
     shared = set(images[0].sentences).intersection(*(image.sentences for image in images))
     found, once = [], []
     for name, image in zip(names, images, strict=True):
-        first = image.effects[0]["class_name"] if image.effects else ""
-        rows = [row for row in image.effects if row["class_name"] == first and _erased(row)]
+        first = image.rows[0]["class_name"] if image.rows else ""
+        rows = [row for row in image.rows if row["class_name"] == first and _erased(row)]
         rows.sort(key=lambda row: -abs(row["drop"]))  # the order of the sentences
         sure = [*map(_sure, rows), *[False] * len(image.sentences)]
         for text, each in zip(image.sentences, sure, strict=False):
             if len(images) == 1 or text not in shared:
-                whose = f"{clear(name)}: " if len(images) > 1 else ""
+                whose = f"{clear(name)}: " if named else ""
                 found.append(Measured(whose + text, each))
             elif image is images[0]:  # as of a concept that no layer sees
                 once.append(Measured(text, each))
     return found + once
 
 
-def _counted(images: Sequence[ImagePart]) -> list[Measured]:
+def _counted(images: Sequence[ImageEffects]) -> list[Measured]:
     by_pair: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for image in images:
-        for row in image.effects:
+        for row in image.rows:
             by_pair.setdefault((row["class_name"], row["concept"]), []).append(row)
     ordered = sorted(by_pair.items(), key=lambda pair: -sum(map(_sure, pair[1])))
     found = [_count(*pair, rows) for pair, rows in ordered]

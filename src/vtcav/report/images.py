@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtcav.images.volumes import slice_between, strongest_slice
+from vtcav.report.image_effects import ImageEffects, effects_of
 from vtcav.report.rows import AttributionRow, attribution_rows
 from vtcav.report.trust import Trust
 from vtcav.results.effect_tables import of_pictures
@@ -31,7 +32,6 @@ _SLICE = 256
 _PREDICTIONS = 3
 _TINY = 1001  # stands for more than 0 and less than half a thousandth
 _MOST_FINDINGS = 8
-_EFFECT = "class_name", "concept", "drop", "area", "p_value"
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,7 @@ class ImagePart:
         probability: The probability of that class.
         claims: The significant attributions of concepts that may be used.
         data: Everything that the page needs to show it, for JSON; without its name.
-        sentences: What erasing each concept says of the first class.
-        effects: The effects of erasing, in numbers, of all classes explained.
+        erased: What erasing the concepts does.
     """
 
     name: str
@@ -53,8 +52,7 @@ class ImagePart:
     probability: float
     claims: tuple[AttributionRow, ...]
     data: dict[str, Any]
-    sentences: tuple[str, ...] = ()
-    effects: tuple[Mapping[Any, Any], ...] = ()
+    erased: ImageEffects
 
 
 def image_part(explained: LocalExplanation, trust: Trust) -> ImagePart:
@@ -69,7 +67,7 @@ def image_part(explained: LocalExplanation, trust: Trust) -> ImagePart:
     claims = tuple(row for row in rows if row.claimed)
     classes = {row["class_index"]: row["class_name"] for row in rows}
     top = explained.predictions.iloc[0]
-    effects, sentences = of_pictures(explained.effects), explained.sentences()
+    erased = effects_of(explained)
     return ImagePart(
         name=explained.image,
         best=str(top["class_name"]),
@@ -84,19 +82,18 @@ def image_part(explained: LocalExplanation, trust: Trust) -> ImagePart:
             "erased": _erased(explained),
             "rows": _table(explained, rows, list(classes)),
             "findings": [
-                *sentences,
+                *erased.sentences,
                 *filter(None, [read_first(explained.best_layers, explained.layers)]),
                 *_sentences(
                     claims,
                     explained.best_layers,
                     {row.verdict for row in rows},
-                    erased=not effects.empty,
+                    erased=bool(erased.rows),
                 ),
                 *explained.provenance.picture_notes,
             ],
         },
-        sentences=tuple(sentences),
-        effects=tuple(effects[list(_EFFECT)].to_dict("records")),
+        erased=erased,
     )
 
 

@@ -129,7 +129,7 @@ def overview(
         nothing=list(_nothing(parts, images)),
         trust=[_diagnosed(trust), *tested, *_samples(parts), _LIMITS],
         warnings=[*_skipped(parts, provenances), *_mixed(provenances), *_not_separated(rows)],
-        single=measured(images),
+        single=measured([image.erased for image in images]),
     )
 
 
@@ -184,7 +184,7 @@ def _image_findings(images: Sequence[ImagePart]) -> list[Statement]:
             f"“{clear(concept)}” counts for it, at {named_layers(layers)}."
         )
         certainty = "each image is tested on its own; q ≤ 0.05 over all its values"
-        against = doubt([images[i] for i, _ in by_pair[name, concept]], name, concept)
+        against = doubt([images[i].erased for i, _ in by_pair[name, concept]], name, concept)
         statements.append(Statement(text, certainty, first.level, first.reason, against))
     if (more := len(times) - _MOST) > 0:
         statements.append(Statement(f"{count(more, 'rarer finding')} with the images themselves."))

@@ -129,7 +129,7 @@ class _Run:
             attempts.take("comparison", self._compare)
         limits = list(self._limits(classes, diagnostics))
         said: dict[str, Any] = {
-            **said_of(classes.values(), self.explainer.provenance({})),
+            **said_of(classes.values(), dict(images.values()), self.explainer.provenance({})),
             "findings": findings,
             "not_done": attempts.not_done,
         }

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from vtcav.explainer.correction.corrected_network import CorrectedNetwork
 from vtcav.explainer.versus.result import Versus
+from vtcav.report.image_effects import effects_of, measured
 from vtcav.results.effect_tables import of_pictures
 from vtcav.results.error_analysis import ErrorAnalysis
-from vtcav.results.explanation import GlobalExplanation
+from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.provenance import Provenance
 from vtcav.results.reading import group_sentences, misclassified
 
 
-def said_of(classes: Iterable[GlobalExplanation], provenance: Provenance) -> dict[str, list[Any]]:
-    """Return what is said of all classes: cautions, verdicts, groups that differ.
+def said_of(
+    classes: Iterable[GlobalExplanation],
+    images: Mapping[str, LocalExplanation],
+    provenance: Provenance,
+) -> dict[str, list[Any]]:
+    """Return what is said of classes and photographs: cautions, verdicts, groups, effects.
 
     Args:
         classes: The explained classes.
+        images: The explained photographs, by name.
         provenance: Of the study.
     """
     cautions: list[Any] = list(filter(None, [provenance.caution]))
@@ -29,6 +35,9 @@ def said_of(classes: Iterable[GlobalExplanation], provenance: Provenance) -> dic
         said["cautions"] += filter(None, [misclassified(name, glob.predicted)])
         said["verdicts"] += [{"class": name, **asdict(verdict)} for verdict in glob.verdicts()]
         said["groups"] += group_sentences(of_pictures(glob.group_tests()), glob.by_group(), name)
+    found = measured([effects_of(local, name) for name, local in images.items()], named=True)
+    # what is beyond chance comes first
+    said["photographs"] = [one.text for one in sorted(found, key=lambda one: not one.sure)]
     return said
 
 

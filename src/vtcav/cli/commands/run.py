@@ -54,7 +54,9 @@ def run(arguments: Arguments) -> int:
     found = load_manifest(folder, "study", "study")
     table = pd.DataFrame(found["summary"])
     null_cavs = Provenance.read(found["provenance"]).null_cavs
-    said = {key: found.get(key, []) for key in ("cautions", "groups")}  # none in older folders
+    said = {
+        key: found.get(key, []) for key in ("cautions", "groups", "photographs")
+    }  # none in older folders
     findings = found.get("findings", {})
     if not arguments.json:
         for caution in said["cautions"]:
@@ -63,6 +65,10 @@ def run(arguments: Arguments) -> int:
             print_line(f"{verdict['kind']}: {verdict['sentence']}")
         for sentence in said["groups"]:
             print_line(sentence)
+        for sentence in said["photographs"][:_FIRST]:
+            print_line(sentence)
+        if (more := len(said["photographs"]) - _FIRST) > 0:
+            print_line(f"{more} more on photographs in study.json")
         for line in _first(findings):
             print_line(line)
         for name, rows in table[table["kind"] == "class"].groupby("name", sort=False):
