@@ -17,6 +17,8 @@ from torch import nn
 import vtcav
 from vtcav import datasets, evaluation
 from vtcav.errors import VtcavError, brief
+from vtcav.evaluation.compare import compare
+from vtcav.study.versus import versus_study
 
 LONGEST = 700
 RNG = np.random.default_rng(0)
@@ -104,7 +106,17 @@ def results():
         return Results()
 
 
-SETTINGS = ("layers", "steps", "tolerance", "batch_size", "precision", "fill", "placebos", "cache")
+SETTINGS = (
+    "layers",
+    "steps",
+    "tolerance",
+    "batch_size",
+    "precision",
+    "fill",
+    "placebos",
+    "cache",
+    "progress",
+)
 CALLS = {
     **prefixed("VisualTCAV", with_each(lambda **g: new(**g), *SETTINGS)),
     **prefixed(
@@ -276,9 +288,38 @@ def test_what_is_true_or_false_is_no_text(results, given):
         lambda: results.explainer.explain_class("a", RED[:3], strict=given),
         lambda: results.explainer.rank(RED[:3], "red", "3", strict=given),
         lambda: results.local.plot(column=given),
+        lambda: results.local.plot(smooth=given),
+        lambda: results.whole.class_effects(by_group=given),
+        lambda: results.whole.to_json(rows=given),
+        lambda: results.diagnosed.cosines("3", corrected=given),
+        lambda: results.diagnosed.place("3", "red", negatives=given),
+        lambda: vtcav.Classifier(NETWORK, None, vtcav.Preprocess(32), binary=given),
+        lambda: datasets.Patches(square=given),
+        lambda: evaluation.evaluate("out", quick=given),
+        lambda: evaluation.interval_over_seeds([0.1], correlation=given),
     ):
         with pytest.raises(VtcavError, match=r"expected \w+ to be true or false, got"):
             call()
+
+
+@pytest.mark.parametrize("given", ["no", 0, "auto", []])
+def test_what_is_true_or_false_or_none_is_no_text(monkeypatch, tmp_path, results, given):
+    monkeypatch.chdir(tmp_path)
+    study = vtcav.Study.__new__(vtcav.Study)  # looked at after the argument
+    networks = (["a"], ["b"])
+    for call in (
+        lambda: new(progress=given),
+        lambda: compare(results.explainer, {"a": RED[:2]}, progress=given),
+        lambda: evaluation.evaluate("out", progress=given),
+        lambda: vtcav.run_study(study, "out", progress=given),
+        lambda: versus_study(study, networks, "out", margin=None, progress=given),
+        lambda: results.whole.save("out", csv=given),
+    ):
+        with pytest.raises(
+            VtcavError, match=r"expected \w+ to be true or false, got .*; None takes"
+        ):
+            call()
+    assert not list(tmp_path.iterdir())
 
 
 def test_long_values_are_told_by_what_they_are():

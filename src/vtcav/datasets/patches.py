@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 from vtcav.errors import DatasetError, ImageError, brief
 from vtcav.images.decoding import reduced
 from vtcav.images.references import ImageRef, UnreadableError
-from vtcav.parameters import Whole, Words, check
+from vtcav.parameters import Flag, Whole, Words, check
 
 GREY = 128, 128, 128
 _OVERHANG = 2  # pixels by which rounded coordinates may leave the picture
@@ -82,6 +82,7 @@ class Patches:
         number = isinstance(self.pad, int | float | np.number)
         if not number or not (math.isfinite(self.pad) and self.pad >= 0):
             raise DatasetError(f"expected pad to be a share of at least 0, got {brief(self.pad)}")
+        check("square", self.square, Flag(), error=DatasetError)
         check("outside", self.outside, Words("keep", "grey", "blur"), error=DatasetError)
         check("min_size", self.min_size, Whole(1), error=DatasetError)
         check("per_image", self.per_image, Whole(1), none="all patches", error=DatasetError)

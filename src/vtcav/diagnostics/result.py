@@ -29,6 +29,7 @@ from vtcav.files.manifest import (
 )
 from vtcav.files.paths import given_path
 from vtcav.files.schema import Saved, checked, checked_array, checked_table
+from vtcav.parameters import Flag, check
 from vtcav.results.provenance import Provenance
 from vtcav.results.saved import COLUMNS, Names, read_columns
 from vtcav.results.tables.shapes import json_text, printable
@@ -190,6 +191,7 @@ class Diagnostics:
             ExplanationError: For a layer that is not diagnosed.
         """
         i = self._index("layer", layer, self.layers)
+        check("corrected", corrected, Flag())
         return self._square(f"{'corrected' if corrected else 'cosines'}/{i}", self.concepts)
 
     def agreement(self, concept: str) -> pd.DataFrame:
@@ -219,6 +221,7 @@ class Diagnostics:
         """
         i = self._index("layer", layer, self.layers)
         k = self._index("concept", concept, self.concepts)
+        check("negatives", negatives, Flag())
         place: NDArray[np.float64] = self._arrays[f"place_{'neg' if negatives else 'pos'}/{i}"][k]
         return place.copy()
 

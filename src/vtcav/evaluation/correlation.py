@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vtcav.errors import ExplanationError, brief
 from vtcav.method.significance import student_interval
-from vtcav.parameters import Between, Whole, as_list, check
+from vtcav.parameters import Between, Flag, Whole, as_list, check
 
 FEWEST = 3
 """The fewest points of a correlation; two always lie on a line."""
@@ -198,6 +198,7 @@ def interval_over_seeds(
         'one seed: no interval'
     """
     check("confidence", confidence, Between(0, 1))
+    check("correlation", correlation, Flag())
     given = as_numbers("values", as_list("values", values))
     if given.ndim != 1:
         raise ExplanationError(f"expected a number of each seed, got {brief(given)}")

@@ -29,6 +29,7 @@ from vtcav.files.cache_location import cache_of
 from vtcav.images.concepts import Concept, ImageSet, gather
 from vtcav.images.cropping import warn_of_cropping
 from vtcav.images.listing import ImageSource, collect
+from vtcav.images.progress import check_progress
 from vtcav.images.signature import signature
 from vtcav.method.erasure.fill import Fill
 from vtcav.method.significance import enough_null_cavs
@@ -76,7 +77,7 @@ class ConceptLearner:
         self._settings = IntegralSettings(steps, tolerance, batch_size, precision)
         self._erasure = ErasureSettings(fill, placebos, features)
         self.model = model
-        self.progress = progress
+        self.progress = check_progress(progress)
         self._cache = cache_of(cache, unset=False)
         self._preprocessing = signature(model.preprocess)
         self.variant = check_variant(variant or (cavs.variant if cavs is not None else PAPER))

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from vtcav.parameters import Flag, check
+
 
 class Progress:
     """The progress of a long step."""
@@ -20,6 +22,24 @@ class Progress:
         """Count `steps` more as done."""
         if steps:
             self._bar.update(steps)
+
+
+def check_progress(shown: object) -> bool | None:
+    """Return whether progress bars are shown; None where someone may be watching.
+
+    Raises:
+        ExplanationError: For anything else.
+
+    Example:
+        >>> check_progress("no")
+        Traceback (most recent call last):
+        vtcav.errors.ExplanationError: expected progress to be true or false, got 'no'; None takes \
+true on a terminal and in a notebook
+    """
+    plain: bool | None = check(
+        "progress", shown, Flag(), none="true on a terminal and in a notebook"
+    )
+    return plain
 
 
 @contextmanager

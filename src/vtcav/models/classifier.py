@@ -113,7 +113,7 @@ class Classifier(Model):
         score: Score | None = None,
         second: SecondInput | Values | None = None,
     ) -> None:
-        check_arguments(module, preprocess, task, runtime, score)
+        check_arguments(module, preprocess, binary, task, runtime, score)
         self.second = second
         if second is not None:
             module, preprocess = with_second(eager(module), preprocess, second)

@@ -11,11 +11,16 @@ from torch import nn
 from vtcav.errors import ExtraError, ModelError
 from vtcav.models.passes.onnx_runtime import runtime_version
 from vtcav.models.settings import Runtime, Task
-from vtcav.parameters import Words, check
+from vtcav.parameters import Flag, Words, check
 
 
 def check_arguments(
-    module: object, preprocess: object, task: object, runtime: object, score: object
+    module: object,
+    preprocess: object,
+    binary: object,
+    task: object,
+    runtime: object,
+    score: object,
 ) -> None:
     """Refuse arguments of the wrong kind."""
     if not isinstance(module, nn.Module):
@@ -39,6 +44,7 @@ def check_arguments(
             "score must be a function of the network's output that returns scores [N, T], got "
             f"{type(score).__name__}"
         )
+    check("binary", binary, Flag(), error=ModelError)
     check("task", task, Words(*get_args(Task)), error=ModelError)
     check("runtime", runtime, Words(*get_args(Runtime)), error=ModelError)
     if runtime == "onnxruntime" and runtime_version() is None:

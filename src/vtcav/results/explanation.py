@@ -25,7 +25,7 @@ from vtcav.files.manifest import (
 from vtcav.files.paths import given_path
 from vtcav.files.schema import checked
 from vtcav.images.references import Skipped
-from vtcav.parameters import Between, check
+from vtcav.parameters import Between, Flag, check
 from vtcav.results import effect_tables
 from vtcav.results.effect_tables import TOGETHER, effect_table, with_effects
 from vtcav.results.erased import ErasedPicture
@@ -164,12 +164,12 @@ class GlobalExplanation:
             ExplanationError: For a confidence out of range.
         """
         check("confidence", confidence, Between(0, 1))
+        check("by_group", by_group, Flag())
         pairs = pairs_of(self._effect_rows, effect_tables.NEEDED, self.groups)
         if (key := (confidence, by_group)) not in self._class_effects:
             table = effect_tables.group_effects if by_group else effect_tables.class_effects
-            self._class_effects[key] = table(
-                pairs if self.groups or not by_group else (), confidence
-            )
+            kept = pairs if self.groups or not by_group else ()
+            self._class_effects[key] = table(kept, confidence)
         return self._class_effects[key].copy()
 
     def verdicts(self) -> list[Verdict]:
@@ -311,7 +311,7 @@ class GlobalExplanation:
         Raises:
             ExplanationError: For rows that are too many for memory.
         """
-        if not rows:
+        if not check("rows", rows, Flag()):
             return json_text(self._content())
         if self._attribution_rows.on_disk:
             raise ExplanationError(

@@ -315,6 +315,7 @@ class LocalExplanation:
         shown = Shown.of(self, layers, concepts, classes, known)
         shown = shown._replace(judgements=judged(diagnostics, self.provenance))
         shown = shown._replace(beside=several(LocalExplanation, beside))
+        check("smooth", smooth, Flag())
         check("column", column, Flag())
         return plotted(self, shown, ax, smooth=smooth, column=column)
 

@@ -23,6 +23,7 @@ from vtcav.files.hashing import file_hash
 from vtcav.files.manifest import load_manifest, records, save_result
 from vtcav.files.paths import given_path
 from vtcav.images.listing import collect
+from vtcav.images.progress import check_progress
 from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.discovery.discovery import Discovery
 from vtcav.results.error_analysis import ErrorAnalysis
@@ -81,6 +82,7 @@ def run_study(
             written.
         VtcavError: When the work fails otherwise.
     """
+    progress = check_progress(progress)
     folder = study.base / study.output if output is None else given_path("output", output)
     whole = whole_path(folder)
     cache = cache_of(cache, unset=False) or False

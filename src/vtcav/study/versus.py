@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vtcav.explainer.versus.result import Versus
 from vtcav.files.paths import given_path
+from vtcav.images.progress import check_progress
 from vtcav.study.checkpoints import whole_path
 from vtcav.study.prepare import prepare
 from vtcav.study.run import run_study
@@ -43,6 +44,7 @@ def versus_study(
         StudyError: For a study without classes, or a step that fails.
         VtcavError: When the work fails otherwise.
     """
+    progress = check_progress(progress)
     if not study.classes:
         raise StudyError(study.located("classes", "expected classes to compare, got none"))
     folder = whole_path(given_path("output", output))

@@ -35,7 +35,7 @@ from vtcav.evaluation.peers.linear_cav import (
 )
 from vtcav.evaluation.peers.tcav import class_scores
 from vtcav.images.listing import ImageSource, collect, draw
-from vtcav.images.progress import progress_bar
+from vtcav.images.progress import check_progress, progress_bar
 from vtcav.images.references import ImageRef
 from vtcav.images.volumes import check_pictures
 from vtcav.method.variants import method_of
@@ -117,6 +117,7 @@ def compare(
         {'grad_cam': 2, 'visual_tcav': 2}
     """
     settings = CompareSettings(limit, seed, runs, classifier, baseline, steps, batch_size, strict)
+    progress = check_progress(progress)
     wanted = _wanted(methods)
     explainer.check_cavs()
     check_pictures(explainer.model.preprocess, "a comparison of methods")

@@ -28,10 +28,10 @@ from vtcav.evaluation.experiment.scenes import PREPROCESS
 from vtcav.evaluation.experiment.store import claim_folder, load_unit, save_unit, unit_folder
 from vtcav.evaluation.experiment.unit import Experiment, UnitResult
 from vtcav.files.paths import given_path
-from vtcav.images.progress import Progress, progress_bar
+from vtcav.images.progress import Progress, check_progress, progress_bar
 from vtcav.models.base import Model
 from vtcav.models.inspection.unwrapping import place
-from vtcav.parameters import Whole, as_list
+from vtcav.parameters import Flag, Whole, as_list, check
 
 AGREEMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SEEDS = (0, 1, 2)
@@ -95,6 +95,7 @@ def evaluate(
         ExtraError: When Captum or scikit-learn is absent.
         ModelError: When the device cannot be used.
     """
+    quick, progress = check("quick", quick, Flag()), check_progress(progress)
     wanted_seeds = _seeds(seeds, quick)
     default = QUICK_AGREEMENTS if quick and images is None else AGREEMENTS
     shares = _agreements(agreements, default)

@@ -13,6 +13,7 @@ from pyarrow import parquet
 from vtcav.errors import warn
 from vtcav.files.csv_text import write_csv
 from vtcav.files.manifest import write_table
+from vtcav.parameters import Flag, check
 from vtcav.results.effect_tables import GROUP, checked_effects, read_effects
 from vtcav.results.saved import check_order
 from vtcav.results.tables import stored_rows
@@ -71,6 +72,7 @@ def write_image_tables(
     Warns:
         UserWarning: When tables are not written as CSV, as they are too long.
     """
+    check("csv", csv, Flag(), none=f"tables of up to {MOST_IN_CSV:,} rows")
     tables = {name: (each.batches(), len(each)) for name, each in rows.items()}
     tables["global_images"] = images, count
     left = [
