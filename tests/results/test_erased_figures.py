@@ -23,7 +23,7 @@ from vtcav.results.figures.local.figure import plot_local
 from vtcav.results.figures.local.table import LocalTable
 from vtcav.results.figures.overlay import outlined
 from vtcav.results.figures.selection import Shown
-from vtcav.results.verdicts import image_sentences
+from vtcav.results.verdicts import image_sentences, verdicts
 
 ENDS = "drop_low", "drop_high", "fill_low", "fill_high"
 IMAGE = pictures(1, seed=21, low=100)[0]
@@ -69,18 +69,42 @@ def test_the_figure_of_an_image_shows_it_without_each_concept(local):
             assert "seen" in str(texts(axes)) or "nowhere" in str(texts(axes))
 
 
-def test_the_numbers_of_a_class_have_the_interval_of_its_verdict(glob):
-    effects = glob.class_effects()
-    effects.loc[effects["concept"] == "bright", [*ENDS, "drop", "gap"]] = [
-        3.6,
-        4.1,
-        3.5,
-        4.5,
-        4,
-        10,
-    ]
-    explained = SimpleNamespace(class_effects=lambda: effects, shown_effects=glob.shown_effects)
-    assert EffectsPanel(explained).numbers("bright")[-1] == "[35, 45]"
+def explained(glob, **rows):
+    """A class of which concepts have other effects: share, and gap, with 4 logits gone."""
+    own = glob.class_effects()
+    own = own[own["concept"] == "bright"]
+    numbers = dict(zip((*ENDS, "drop"), (3.6, 4.1, 3.5, 4.5, 4.0), strict=True))
+    effects = pd.concat(
+        [own.assign(concept=name, share=s, gap=g, **numbers) for name, (s, g) in rows.items()],
+        ignore_index=True,
+    )
+    told = verdicts(effects, glob.class_name)
+    images = glob.shown_effects().fillna({"drop": 4.0})
+    return SimpleNamespace(
+        class_effects=lambda: effects, shown_effects=lambda: images, verdicts=lambda: told
+    )
+
+
+def test_the_numbers_of_a_class_have_the_interval_and_unit_of_its_verdict(glob):
+    nan = float("nan")
+    for given, bright, cold, unit in (
+        ({"bright": (0.4, 10), "cold": (0.8, 5)}, "40 % (35 to 45 %)", "80 % (70 to 90 %)", "%"),
+        # a gap within the spread of the negatives' scores makes no share
+        ({"bright": (nan, 10), "cold": (nan, 5)}, "4.00 logits", "4.00 logits", "logits"),
+        ({"bright": (0.4, 10), "cold": (nan, 5)}, "40 % (35 to 45 %)", "4.00 logits", "logits"),
+    ):
+        one = explained(glob, **given)
+        panel = EffectsPanel(one)
+        said = {verdict.concept: verdict.sentence for verdict in one.verdicts()}
+        for concept, change in (("bright", bright), ("cold", cold)):
+            assert change in said[concept]
+            mean, ends = panel.numbers(concept)
+            assert change.startswith(mean.removesuffix(" ns"))
+            assert ends == (
+                "[3.50, 4.50]" if "logits" in change else f"[{change[6:8]}, {change[12:14]}]"
+            )
+        assert panel.label == f"score that is gone, in {unit}"
+        assert ("In logits, where" in panel.note) == (unit == "logits")
 
 
 def test_the_table_of_many_concepts_has_measured_beside_attribution(local):
@@ -134,10 +158,10 @@ def test_the_figure_of_a_class_begins_with_the_verdict(glob):
     axes = shown(figure, "panel without")
     effects = glob.class_effects().set_index("concept")
     means = [float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() == "D"]
-    gap = effects["gap"].max()
-    scale = 100 / gap if gap > 0 else 1
     order = effects["drop"].dropna().sort_values(key=abs, ascending=False)
-    assert means == pytest.approx(list(order * scale))
+    assert effects["share"].isna().all()
+    assert "in logits" in said
+    assert means == pytest.approx(list(order))
 
 
 def test_the_figure_of_a_marked_region(explainer):

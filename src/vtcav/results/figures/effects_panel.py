@@ -21,9 +21,14 @@ _EDGES = 5, 95
 _SHORTEST = 0.1
 """The shortest axis, as a share or in logits, so that nothing does not look like much."""
 
+_PERCENT = "100 %: the class scores no more than for the negatives. "
+_IN_LOGITS = "In logits, where the class does not score clearly higher than for the negatives. "
+
 
 class EffectsPanel:
     """Effects of erasure in the units of the panel's axis: shares in percent, or else logits.
+
+    Numbers have the units of the verdicts. Where a concept has no share, the axis is in logits.
 
     Args:
         explanation: An explained class whose concepts were erased.
@@ -37,27 +42,27 @@ class EffectsPanel:
         table = of_pictures(explanation.class_effects())
         rows: list[Any] = list(table.itertuples(index=False))
         self._rows = {row.concept: row for row in rows}
-        gap = float(table["gap"].max())
-        self._shares = gap > 0
-        scale = 100 / gap if self._shares else 1.0
+        has_share = table.loc[table["drop"].notna(), "share"].notna()
+        self._shares = bool(has_share.all())
+        self._mixed = not self._shares and bool(has_share.any())
         drops = of_pictures(explanation.shown_effects()).groupby("concept", sort=False)["drop"]
-        self._points = {str(name): values.to_numpy(float) * scale for name, values in drops}
-        self._scale = scale
-        self.label = "score that is gone, in %" if self._shares else "score that is gone, in logits"
+        self._points = {
+            str(name): values.to_numpy(float) * self._scale(self._rows[str(name)])
+            for name, values in drops
+        }
+        self.label = f"score that is gone, in {'%' if self._shares else 'logits'}"
+        units = f"{_PERCENT if has_share.any() else ''}{'' if self._shares else _IN_LOGITS}"
         self.note = (
             "Without the concept: its region is filled in from around it, and the network looks "
-            "again. "
-            + ("100 %: the class scores no more than for the negatives. " if self._shares else "")
-            + "Thin bar: 95 % interval over images; broad bar: over the ways to fill in; in "
-            "brackets: the ends of both; dashed: regions of the same size elsewhere. Images beyond "
-            "the axis lie on its ends. ns: not more than "
-            f"elsewhere (q > {SIGNIFICANT})."
+            f"again. {units}Thin bar: 95 % interval over images; broad bar: over the ways to fill "
+            "in; in brackets: the ends of both; dashed: regions of the same size elsewhere. Images "
+            f"beyond the axis lie on its ends. ns: not more than elsewhere (q > {SIGNIFICANT})."
         )
-        ends = [0.0, _SHORTEST * scale * (gap if self._shares else 1.0)]
+        ends = [0.0, _SHORTEST * (100 if self._shares else 1)]
         for concept, row in self._rows.items():
             if not np.isnan(row.drop):
                 inner = np.nanpercentile(self._points[concept], _EDGES)
-                ends += [*inner, *self._interval(row), row.drop * scale]
+                ends += [*inner, *self._interval(row), row.drop * self._scale(row)]
         ends = [end for end in ends if not np.isnan(end)]
         spread = max(max(ends) - min(ends), 1e-3)
         self.ticks = MaxNLocator(3).tick_values(min(ends), min(ends) + spread)
@@ -68,13 +73,18 @@ class EffectsPanel:
         row = self._rows[concept]
         if np.isnan(row.drop):
             return ["–"]
-        unit = " %" if self._shares else ""
-        mean = f"{self._text(row.drop * self._scale)}{unit}"
-        ends = np.array([row.drop_low, row.drop_high, row.fill_low, row.fill_high]) * self._scale
+        own = not np.isnan(row.share)
+        scale, unit = (100 / row.gap, " %") if own else (1.0, " logits" if self._mixed else "")
+
+        def text(logits: float) -> str:
+            return f"{round(logits * scale) + 0:d}" if own else f"{logits:z.2f}"
+
+        mean = f"{text(row.drop)}{unit}"
+        ends = np.array([row.drop_low, row.drop_high, row.fill_low, row.fill_high])
         low, high = (np.nan, np.nan) if np.isnan(ends).all() else (np.nanmin(ends), np.nanmax(ends))
         if row.q_value > SIGNIFICANT:
             mean += " ns"
-        return [mean] if np.isnan(low) else [mean, f"[{self._text(low)}, {self._text(high)}]"]
+        return [mean] if np.isnan(low) else [mean, f"[{text(low)}, {text(high)}]"]
 
     def size(self, concept: str) -> float:
         """Return how far the score changes without a concept, in logits; NaN: not seen."""
@@ -105,18 +115,21 @@ class EffectsPanel:
             reason = f"not seen (AUC {row.seen:.2f})"
             cross_out(axes, (low, k - 0.5, high - low, 1), reason)
             return
-        fills = [row.fill_low * self._scale, row.fill_high * self._scale]
+        scale = self._scale(row)
+        fills = [row.fill_low * scale, row.fill_high * scale]
         axes.plot(np.clip(fills, low, high), [k, k], **look["band"], alpha=0.8, zorder=2.5)
         interval = self._interval(row)
         if not np.isnan(interval[0]):
             axes.plot(np.clip(interval, low, high), [k, k], "|-", ms=5, **look["bar"], zorder=3)
         if not np.isnan(row.placebo_mean):
-            x = row.placebo_mean * self._scale
+            x = row.placebo_mean * scale
             axes.plot([x, x], [k - 0.4, k + 0.4], "--", color=MUTED, linewidth=1, zorder=3)
-        axes.plot(row.drop * self._scale, k, **look["mean"], zorder=4, clip_on=False)
+        axes.plot(row.drop * scale, k, **look["mean"], zorder=4, clip_on=False)
+
+    def _scale(self, row: Any) -> float:
+        """Return what turns logits into units of the axis: each concept has its own negatives."""
+        return 100 / float(row.gap) if self._shares and not np.isnan(row.share) else 1.0
 
     def _interval(self, row: Any) -> tuple[float, float]:
-        return row.drop_low * self._scale, row.drop_high * self._scale
-
-    def _text(self, x: float) -> str:
-        return f"{round(x) + 0:d}" if self._shares else f"{x:z.2f}"
+        scale = self._scale(row)
+        return row.drop_low * scale, row.drop_high * scale
