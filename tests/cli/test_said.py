@@ -38,6 +38,11 @@ def test_arguments_are_options(message, expected):
     assert in_options(message, USAGE) == (expected or message)
 
 
+def test_a_command_without_the_option_names_the_key_of_the_study():
+    told = in_options("say vtcav.Preprocess(224, mean=..., std=...), and --limit", "STUDY")
+    assert told == "say preprocess: {size: 224, mean: ..., std: ...}, and --limit"
+
+
 def test_errors_name_options_and_commands(capsys):
     assert "(all: vtcav layers MODEL)" in said(capsys, *explain("--layers", "nine"))
     assert "lower --min-examples" in said(capsys, *explain("--min-examples", "9"))

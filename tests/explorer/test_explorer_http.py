@@ -17,7 +17,7 @@ from PIL import Image
 import vtcav
 from tests.helpers.explorers import TOKEN, bomb, encoded, photo, served, small_session
 from tests.helpers.small import pictures, small_model
-from vtcav.errors import ConceptError, ImageError
+from vtcav.errors import ConceptError, ExplanationError, ImageError
 from vtcav.explorer import create_app, limits, server
 from vtcav.explorer.export import command, save_folders
 from vtcav.explorer.pictures import PictureRef, Pictures
@@ -51,6 +51,14 @@ def stranger(client):
 
 def shown(client):
     return client.get("/api/session").json()["pictures"][0]["key"]
+
+
+@pytest.mark.parametrize("output", ["file", "file/explorer"])
+def test_a_folder_that_cannot_be_is_refused_before_anyone_works(tmp_path, monkeypatch, output):
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    with pytest.raises(ExplanationError, match=f"to the folder '{output}': 'file' is a file"):
+        server.serve(None, output=output)
 
 
 def concept(key, name="blob", count=5, **more):

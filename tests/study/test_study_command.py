@@ -49,6 +49,7 @@ diagnostics: {resamples: 20}
 report: false
 output: out
 """
+NAMES = 'classes=("a/b", "../x", "Egyptian cat")'
 HOSTILE = ["a_b-", "x-"]
 
 
@@ -256,7 +257,9 @@ def test_results_of_other_settings_are_refused_by_name(finished):
     edit(place, "steps: 5", "steps: 4")
     path = place / "concepts" / "dark" / "0.png"
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(path)
-    with pytest.raises(vtcav.ExplanationError, match=r"concepts\.dark\.examples\.sha256 was"):
+    with pytest.raises(
+        vtcav.ExplanationError, match=r"concepts\.dark\.examples\.sha256 has changed"
+    ):
         carry_out(place)
     assert tables(place / "out") == before
 
@@ -363,6 +366,15 @@ def test_init_then_run(place, capsys, monkeypatch):
     assert data["report"] is None
 
 
+def test_init_takes_no_results_for_pictures(finished, capsys):
+    (finished / "out").rename(finished / "earlier")
+    (finished / "begun" / "run").mkdir(parents=True)
+    (finished / "begun" / "run" / "run.json").touch()
+    (finished / "scans").mkdir()
+    command("init", str(finished), "--force", "--json")
+    assert json.loads(capsys.readouterr().out)["not_taken"] == ["pictures", "scans"]
+
+
 def test_init_says_what_it_does_not_find(tmp_path, capsys):
     command("init", str(tmp_path), "-o", str(tmp_path / "new" / "a.yaml"))
     said = capsys.readouterr().out
@@ -406,6 +418,35 @@ def test_init_takes_a_file_of_class_names_and_asks_for_the_preprocess(place, cap
     said = capsys.readouterr().out
     assert "Not taken: names.txt; where these are the network's classes, write" in said
     assert "Set under model" not in said
+
+
+def test_pictures_of_several_shapes_are_told_before_anything_is_learned(place, capsys):
+    (place / "barenet.py").write_text(BARE)
+    edit(place, "studynet", "barenet")
+    edit(place, "classes:\n  a/b: pictures\n  ../x: pictures/0.png", "classes: {1: pictures}")
+    Image.new("RGB", (24, 20), "red").save(place / "photo.png")
+    assert main(["run", str(place / "study.yaml"), "--quiet"]) == 1
+    said = capsys.readouterr().err
+    assert "diagnostics: expected inputs of one shape, got (3, 20, 24) for " in said
+    assert "give the model a preprocess with a size, for example preprocess: {size: 224}" in said
+    assert not (place / "out" / "cavs.safetensors").exists()
+
+
+def test_changes_that_no_reader_can_compare_are_named_alone(finished):
+    edit(finished, "model: python:studynet:build", "model: python:studynet:other")
+    code = MODEL + "\n\ndef other():\n    return small_model(preprocess=other_size)\n"
+    code = code.replace("import pathlib\n", "import pathlib\n\nimport vtcav\n")
+    code += "\n\nother_size = vtcav.Preprocess(16, mean=0.2)\n"
+    (finished / "studynet.py").write_text(
+        code.replace("small_model(pre", f"small_model({NAMES}, pre")
+    )
+    with pytest.raises(ExplanationError) as told:
+        carry_out(finished)
+    assert str(told.value).partition("settings: ")[2] == (
+        "model.behaviour (what the network computes) has changed; model.preprocess_behaves (how "
+        "pictures become inputs) has changed. Undo the change, choose another folder, or delete "
+        "this one"
+    )
 
 
 def test_a_network_without_a_preprocess_says_so_in_everything_that_is_handed_over(place, capsys):

@@ -31,12 +31,14 @@ def in_options(message: str, usage: str) -> str:
         'lower --min-examples, or pass --binary'
         >>> in_options("say vtcav.Preprocess(..., channels=1)", "[--preprocess YAML]")
         "say --preprocess '{..., channels: 1}'"
+        >>> in_options("say vtcav.Preprocess(224)", "STUDY")  # its key in the study
+        'say preprocess: {size: 224}'
     """
     options = {option.replace("-", "_") for option in re.findall(r"--([a-z-]+)", usage)}
     for call, words in _CALLS.items():
         message = re.sub(rf"(?<![\w'\"/]){re.escape(call)}(?![\w'\"/])", words, message)
-    if "preprocess" in options:
-        message = _PREPROCESS.sub(lambda found: f"--preprocess '{{{_yaml(found[1])}}}'", message)
+    form = "--preprocess '{{{}}}'" if "preprocess" in options else "preprocess: {{{}}}"
+    message = _PREPROCESS.sub(lambda found: form.format(_yaml(found[1])), message)
 
     def option(found: re.Match[str]) -> str:
         name = found["given"] or found["named"]

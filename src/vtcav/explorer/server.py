@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vtcav.errors import ExplanationError, ExtraError, VtcavError, why
 from vtcav.explorer.scheduling import SupersededError
 from vtcav.explorer.session import Session
-from vtcav.files.paths import given_path
+from vtcav.files.paths import given_path, is_folder, is_there
 from vtcav.images.listing import ImageSource
 from vtcav.models.base import Model
 
@@ -53,10 +53,11 @@ def serve(
         settings: Arguments of `Session`: layers, concepts, negatives, cavs, ...
 
     Raises:
-        ExplanationError: When the port is taken.
+        ExplanationError: When the port is taken, or `output` is or lies in a file.
     """
     from vtcav.explorer.app import create_app
 
+    output = _checked_output(output)
     session = model if isinstance(model, Session) else Session(model, **settings)
     listening = listen(port)
     with listening:
@@ -67,7 +68,7 @@ def serve(
             session,
             token=token,
             hosts=hosts,
-            output=given_path("output", output),
+            output=output,
             described=described,
         )
         address = f"http://{HOST}:{port}/?token={token}"
@@ -86,6 +87,17 @@ def serve(
             stack.callback(_wait, warming)
             stack.callback(ended.set)
             _server(configured(app), session).run(sockets=[listening])
+
+
+def _checked_output(output: str | Path) -> Path:
+    """Return the folder for saved concepts, which need not be there yet."""
+    folder = given_path("output", output)
+    there = next(filter(is_there, (folder, *folder.parents)), folder)
+    if is_there(there) and not is_folder(there):
+        raise ExplanationError(
+            f"cannot write to the folder {str(folder)!r}: {str(there)!r} is a file"
+        )
+    return folder
 
 
 def _wait(thread: threading.Thread) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,14 @@ from vtcav.errors import ExplanationError
 from vtcav.files.atomic import atomic_path
 from vtcav.files.json_text import parsed
 from vtcav.files.paths import is_there
+
+_HASH = re.compile(r"[0-9a-f]{32,}")
+_MEANING = {
+    "fingerprint": "the network's weights",
+    "behaviour": "what the network computes",
+    "preprocess_behaves": "how pictures become inputs",
+    "cavs": "what was learned",
+}
 
 
 def claim(path: Path, identity: Mapping[str, Any]) -> None:
@@ -34,13 +43,20 @@ def claim(path: Path, identity: Mapping[str, Any]) -> None:
     if lines := _differences(known, json.loads(text), path.name):
         raise ExplanationError(
             f"the folder {str(path.parent)!r} holds a run with other settings: {'; '.join(lines)}. "
-            "Repeat the call that made it, choose another folder, or delete this one"
+            "Undo the change, choose another folder, or delete this one"
         )
 
 
 def _differences(known: Any, wanted: Any, whole: str, name: str = "") -> list[str]:
-    """Return, in words, where two pieces of JSON data differ."""
+    """Return, in words, where two pieces of JSON data differ.
+
+    Hashes and lists of fractions tell a reader nothing: that they have changed is enough, and of
+    a mapping of such lists once.
+    """
     if isinstance(known, dict) and isinstance(wanted, dict):
+        values = [*known.values(), *wanted.values()]
+        if known != wanted and all(map(_are_fractions, values)):
+            return [_changed(name)]
         return [
             line
             for key in dict.fromkeys([*wanted, *known])
@@ -50,7 +66,22 @@ def _differences(known: Any, wanted: Any, whole: str, name: str = "") -> list[st
         ]
     if known == wanted:
         return []
+    if all(map(_is_hash, (known, wanted))) or all(map(_are_fractions, (known, wanted))):
+        return [_changed(name or whole)]
     return [f"{name or whole} was {_short(known)}, is {_short(wanted)}"]
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, str) and bool(_HASH.fullmatch(value))
+
+
+def _are_fractions(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(each, float) for each in value)
+
+
+def _changed(name: str) -> str:
+    meaning = _MEANING.get(name.rpartition(".")[2])
+    return f"{name}{f' ({meaning})' if meaning else ''} has changed"
 
 
 def _short(value: Any) -> str:

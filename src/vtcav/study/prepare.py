@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from vtcav.explainer.settings import ExplainerSettings
 from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.files.cache import Cache
 from vtcav.files.safe_names import folder_names
+from vtcav.images.batches import check_same_shape, prepared
 from vtcav.images.listing import collect
+from vtcav.images.preprocess import Preprocess
 from vtcav.images.references import (
     ImageRef,
     Skipped,
@@ -93,7 +96,24 @@ def prepare(
     for key, spec in (("errors", study.errors), ("correct", study.correct)):
         if spec is not None:
             groups_in(study, labelled_images(study, model, key, spec.images)[0])
-    return Prepared(study, explainer, classes, *_images(study, model))
+    images, skipped = _images(study, model)
+    if study.diagnostics is not None:
+        first = [one.refs[0] for one in classes.values()]
+        _check_shapes(study, model, [*first, *(one.ref for one in images.values())])
+    return Prepared(study, explainer, classes, images, skipped)
+
+
+def _check_shapes(study: Study, model: Model, refs: Sequence[ImageRef]) -> None:
+    """Refuse pictures of several shapes, which diagnostics pass together."""
+    if isinstance(model.preprocess, Preprocess) and model.preprocess.size is not None:
+        return
+    known = None
+    for ref in refs:
+        with suppress(UnreadableError):  # named when it is explained
+            shape = prepared(model.preprocess, ref)[1].shape
+            known = known or (shape, ref.name)
+            with study.at("diagnostics"):
+                check_same_shape(shape, ref.name, *known)
 
 
 def _check_correction(study: Study, explainer: VisualTCAV) -> None:

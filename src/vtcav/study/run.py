@@ -29,6 +29,7 @@ from vtcav.results.discovery.discovery import Discovery
 from vtcav.results.error_analysis import ErrorAnalysis
 from vtcav.results.explanation import GlobalExplanation, LocalExplanation
 from vtcav.results.limits import LimitOutcome, outcomes
+from vtcav.results.words import count
 from vtcav.study.checkpoints import Steps, content, identity, listed, whole_path
 from vtcav.study.figures import draw_again
 from vtcav.study.junit import junit_xml
@@ -169,7 +170,7 @@ class _Run:
     def _learn(self) -> None:
         """Learn the concepts, or load the CAVs that were learned before."""
         study = self.study
-        title = f"Learning {len(study.names)} concepts: {', '.join(study.names)}"
+        title = f"Learning {count(len(study.names), 'concept')}: {', '.join(study.names)}"
         # `opened` has checked that the whole folder has the same settings
         bank = self.steps.take(
             "cavs.safetensors", "concepts", title, "", CavBank.load, lambda: self._fit().cavs
@@ -222,7 +223,7 @@ class _Run:
         return self.steps.take(
             f"classes/{folder}",
             f"classes.{one.key}",
-            f"Explaining the class {name!r} with {len(one.refs)} images",
+            f"Explaining the class {name!r} with {count(len(one.refs), 'image')}",
             [self.learned, one.index, content(one.refs), *groups_in(self.study, one.refs)],
             GlobalExplanation.load,
             lambda: self.explainer.explain_class(
@@ -279,7 +280,7 @@ class _Run:
         found = self.steps.take(
             "discovery",
             "discover",
-            f"Finding concepts that nobody named in {len(refs)} images",
+            f"Finding concepts that nobody named in {count(len(refs), 'image')}",
             [self.learned, asdict(spec), content(refs)],
             Discovery.load,
             find,
@@ -298,7 +299,7 @@ class _Run:
         return self.steps.take(
             "errors",
             "errors",
-            f"Comparing wrong predictions with right ones, {len(refs)} images",
+            f"Comparing wrong predictions with right ones, {count(len(refs), 'image')}",
             [self.learned, asdict(spec), classes, content(refs), *groups_in(self.study, refs)],
             ErrorAnalysis.load,
             lambda: self.explainer.errors(

@@ -98,9 +98,14 @@ def look_into(root: Path) -> FolderContent:
         images,
         tuple(f"python:{path.stem}:build" for path in sorted(root.glob("*.py")) if _builds(path)),
         tuple(path for path in sorted(root.iterdir()) if path.suffix.lower() in _WEIGHTS),
-        tuple(path for path in _folders(root) if path not in taken),
+        tuple(path for path in _folders(root) if path not in taken and not _is_result(path)),
         next((root / name for name in _NAMES if is_file(root / name)), None),
     )
+
+
+def _is_result(folder: Path) -> bool:
+    """Whether a folder holds results of a study, finished or not."""
+    return is_file(folder / "study.json") or is_file(folder / "run" / "run.json")
 
 
 def _builds(path: Path) -> bool:
