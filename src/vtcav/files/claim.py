@@ -18,6 +18,7 @@ _MEANING = {
     "fingerprint": "the network's weights",
     "behaviour": "what the network computes",
     "preprocess_behaves": "how pictures become inputs",
+    "classes": "the names of the classes",
     "cavs": "what was learned",
 }
 
