@@ -22,7 +22,7 @@ from vtcav.evaluation.experiment.effects import causal_effects
 from vtcav.evaluation.experiment.evaluate import default_settings
 from vtcav.evaluation.experiment.scenes import draw_scenes, scene_seed, with_tags
 from vtcav.evaluation.experiment.tags import TAG, paste
-from vtcav.explainer.feature_removal import FeatureRemoval
+from vtcav.explainer.erasing.feature_removal import FeatureRemoval
 from vtcav.method.erasure.fill import FILLS, filled
 from vtcav.method.erasure.joined_map import SEEN
 

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtcav.errors import ImageError, VtcavError
-from vtcav.explainer.allotment import Allotment
-from vtcav.explainer.erasure import Eraser, Regions, Targets
-from vtcav.explainer.feature_removal import FeatureRemoval
+from vtcav.explainer.erasing.allotment import Allotment
+from vtcav.explainer.erasing.eraser import Eraser, Regions
+from vtcav.explainer.erasing.feature_removal import FeatureRemoval
+from vtcav.explainer.erasing.targets import Targets
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.gradient_precision import GradientPrecision
 from vtcav.explainer.layer_images import LayerImages

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from vtcav.errors import CavError, ConceptError, ModelError, brief, warn
 from vtcav.explainer.attributor import Attributor
-from vtcav.explainer.feature_removal import unmeasured
+from vtcav.explainer.erasing.feature_removal import unmeasured
 from vtcav.explainer.learning.example_passes import Pass, look_at
 from vtcav.explainer.learning.given import Vectors, given_concepts, given_directions
 from vtcav.explainer.learning.learn import CLASSES, learn

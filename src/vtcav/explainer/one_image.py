@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from vtcav.errors import ExplanationError, ImageError, brief
-from vtcav.explainer.allotment import Allotment
 from vtcav.explainer.attributor import Attributor
-from vtcav.explainer.by_hand import HandEraser
+from vtcav.explainer.erasing.allotment import Allotment
+from vtcav.explainer.erasing.by_hand import HandEraser
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.images.cropping import warn_of_cropping
 from vtcav.images.fitting.blank import warn_of_blank

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vtcav.errors import CavError
-from vtcav.explainer.by_hand import HandEraser
 from vtcav.explainer.concept_auditor import ConceptAuditor
-from vtcav.explainer.erasure import Targets
+from vtcav.explainer.erasing.by_hand import HandEraser
+from vtcav.explainer.erasing.targets import Targets
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.groups import Groups, group_pairs
 from vtcav.explainer.learning.example_passes import Pass

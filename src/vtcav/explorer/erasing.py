@@ -9,9 +9,9 @@ import pandas as pd
 import torch
 
 from vtcav.errors import ConceptError
-from vtcav.explainer.allotment import Allotment
 from vtcav.explainer.attributor import Attributor
-from vtcav.explainer.by_hand import HandEraser
+from vtcav.explainer.erasing.allotment import Allotment
+from vtcav.explainer.erasing.by_hand import HandEraser
 from vtcav.explainer.settings import ErasureSettings
 from vtcav.explorer.pictures import Box
 from vtcav.explorer.schemas import ConceptSpec

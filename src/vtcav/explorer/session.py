@@ -14,7 +14,7 @@ from vtcav.diagnostics.diagnosis import diagnose
 from vtcav.diagnostics.result import Diagnostics
 from vtcav.errors import ConceptError, ExplanationError
 from vtcav.explainer.attributor import Attributor
-from vtcav.explainer.erasure import RANDOM_CONCEPTS
+from vtcav.explainer.erasing.targets import RANDOM_CONCEPTS
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.learning.example_passes import LearnedSet, Pass
 from vtcav.explainer.learning.learn import learn

@@ -72,6 +72,8 @@ def read_effects(
         table = table.assign(reference_std=math.nan, same_region="")
     if "confused_with" not in table:
         table = table.assign(confused_with="")
+    if "drop_apart" not in table:
+        table = table.assign(told=math.nan, drop_apart=math.nan, area_apart=math.nan)
     effects = checked_effects(table, name, names)
     if found := set(of_pictures(effects)["concept"]):
         for concept in (names or {}).get("concept", ()):
@@ -125,7 +127,10 @@ def class_effects(
     ]
     columns = ["layer", "concept", *_row(effect_table(), confidence)]
     table = pd.DataFrame(summary, columns=columns)
-    return table.assign(q_value=q_values(table["p_value"].to_numpy(float)))
+    return table.assign(
+        q_value=q_values(table["p_value"].to_numpy(float)),
+        q_apart=q_values(table["p_apart"].to_numpy(float)),
+    )
 
 
 def group_effects(
@@ -170,12 +175,7 @@ def _row(
         confidence: Of the intervals, between 0 and 1.
         others: More rows, which tell what the fill changes where none of the images do.
     """
-    drops = rows["drop"].to_numpy(float)
-    drop = float(drops.mean()) if len(drops) else math.nan
-    if GROUP in rows and len(drops):
-        low, high = mean_estimate(drops, rows[GROUP].tolist()).interval(confidence)
-    else:
-        low, high = _interval(drops, confidence)
+    drop, low, high = _mean(rows, "drop", confidence)
     present = float((rows["area"] > 0).mean())
     # the share of means: an image whose own gap is below 0 counts with what it has
     gap = float((rows["logit"] - rows["reference"]).mean())
@@ -202,6 +202,7 @@ def _row(
         "area": float(rows["area"].mean()),
         "same_region": _same_region(rows),
         "confused_with": next(filter(None, rows["confused_with"]), ""),
+        **_apart(rows, tested, confidence),
         "seen": float(rows["seen"].mean()),
         # as if the others, where nothing is erased, had placebos as well
         "placebo_mean": float(tested["placebo_mean"].mean()) * present,
@@ -209,6 +210,38 @@ def _row(
         "p_value": p_value,
         "q_value": math.nan,
         "note": "; ".join(counted_notes(rows["note"])),
+    }
+
+
+def _mean(rows: pd.DataFrame, column: str, confidence: float) -> tuple[float, float, float]:
+    """Return the mean of a column over images, and the ends of its interval."""
+    values = rows[column].to_numpy(float)
+    mean = float(values.mean()) if len(values) else math.nan
+    if GROUP in rows and len(values):
+        return mean, *mean_estimate(values, rows[GROUP].tolist()).interval(confidence)
+    return mean, *_interval(values, confidence)
+
+
+def _apart(rows: pd.DataFrame, tested: pd.DataFrame, confidence: float) -> dict[str, float]:
+    """Return the mean effect of the parts of regions that are told to be the concept's.
+
+    Args:
+        rows: The rows of the images.
+        tested: Those that have placebos. These are as large as the whole region, and change the
+            score no less than smaller ones would.
+        confidence: Of the intervals.
+    """
+    drop, low, high = _mean(rows, "drop_apart", confidence)
+    told = rows["told"].to_numpy(float)
+    contested = told[~np.isnan(told)]
+    return {
+        "told": float(contested.mean()) if len(contested) else math.nan,
+        "drop_apart": drop,
+        "drop_apart_low": low,
+        "drop_apart_high": high,
+        "present_apart": float((rows["area_apart"] > 0).mean()),
+        "p_apart": math.nan if tested.empty else _mean_test(tested, "drop_apart")[1],
+        "q_apart": math.nan,
     }
 
 
@@ -278,7 +311,11 @@ def _test(rows: pd.DataFrame) -> tuple[float, float]:
         return math.nan, math.nan
     if len(rows) == 1:
         return float(rows["effect"].iloc[0]), float(rows["p_value"].iloc[0])
+    return _mean_test(rows, "drop")
+
+
+def _mean_test(rows: pd.DataFrame, drop: str) -> tuple[float, float]:
     drops, means, deviations, placebos = (
-        rows[name].to_numpy(float) for name in ("drop", "placebo_mean", "placebo_std", "placebos")
+        rows[name].to_numpy(float) for name in (drop, "placebo_mean", "placebo_std", "placebos")
     )
     return mean_test(drops, means, deviations, placebos)

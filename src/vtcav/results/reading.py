@@ -159,8 +159,9 @@ def told_by_groups(
     """
     many = effects[effects["n"] >= FEWEST]
     groups = many[GROUP].nunique()
-    chance = many["concept"].map(dict(zip(whole["concept"], whole["q_value"], strict=True)))
-    many = many.assign(q_value=np.fmin(many["p_value"] * groups, chance))
+    for p, q in (("p_value", "q_value"), ("p_apart", "q_apart")):
+        chance = many["concept"].map(dict(zip(whole["concept"], whole[q], strict=True)))
+        many = many.assign(**{q: np.fmin(many[p] * groups, chance)})
     beyond = {
         (row[GROUP], row["concept"]): beyond_elsewhere(row) for row in many.to_dict("records")
     }

@@ -52,6 +52,9 @@ class EffectRow(NamedTuple):
     area: float
     same_region: str
     confused_with: str
+    told: float
+    drop_apart: float
+    area_apart: float
     seen: float
     placebos: int
     placebo_mean: float

@@ -41,10 +41,12 @@ COLUMNS: Mapping[str, Column] = {
     # scores of one's own and those of a regression are no probabilities
     **dict.fromkeys(("probability", "probability_without"), _NUMBER),
     **dict.fromkeys(("presence", "area", "seen", "auc", "present_wrong", "present_right"), _SHARE),
+    **dict.fromkeys(("told", "area_apart"), _SHARE),
     **dict.fromkeys(("attribution", "mean"), Column(float)),
     **dict.fromkeys(("error", "reference_std", "placebo_std"), Column(float, 0, gaps=True)),
     **dict.fromkeys(("cav_low", "cav_high", "null_mean", "effect", "low", "high"), _NUMBER),
     **dict.fromkeys(("logit", "without", "drop", "drop_low", "drop_high", "share"), _NUMBER),
+    "drop_apart": _NUMBER,
     **dict.fromkeys(("reference", "placebo_mean", "value", "stability", "similarity"), _NUMBER),
     **dict.fromkeys(("e_pos", "e_neg", "seeds", "halves", "noise", "cosine"), _NUMBER),
     **dict.fromkeys(("prevalence", "median"), _NUMBER),

@@ -27,8 +27,9 @@ from vtcav.evaluation.compare.methods import ERASURE, MAPS, METHODS, OURS, TCAV,
 from vtcav.evaluation.compare.methods import TITLES as NAMES
 from vtcav.evaluation.experiment.concept_sets import ConceptSets
 from vtcav.evaluation.experiment.trial import Trial
-from vtcav.explainer.allotment import Allotment
-from vtcav.explainer.erasure import gap_note, reference_logits
+from vtcav.explainer.erasing.allotment import Allotment
+from vtcav.explainer.erasing.effect_rows import gap_note
+from vtcav.explainer.erasing.targets import reference_logits
 from vtcav.explainer.visual_tcav import VisualTCAV
 from vtcav.method.erasure.fill import Fill, filled
 from vtcav.models.base import Model

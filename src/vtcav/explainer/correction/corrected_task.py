@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from vtcav.errors import ModelError
-from vtcav.explainer.allotment import Allotment
 from vtcav.explainer.correction.corrected_network import CorrectedNetwork
 from vtcav.explainer.correction.report import CorrectedRow
-from vtcav.explainer.erasure import Eraser, Targets
+from vtcav.explainer.erasing.allotment import Allotment
+from vtcav.explainer.erasing.eraser import Eraser
+from vtcav.explainer.erasing.targets import Targets
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.runs.part import BatchComputer, BatchRows, Task
 from vtcav.models.base import Model

@@ -22,6 +22,8 @@ _FORMS: Mapping[str, Mapping[str, tuple[str | int, ...]]] = {
         "examples": ("f", "n", "S", 3),
         "negatives": ("f", "m", "S", 3),
     },
+    "candidates": {"X": ("f", "images", "t", "C")},
+    "background": {"X": ("f", "images", "t", "C")},
     "drawn": {"w": ("f", "J", "C")},
     "zeros": {"scores": ("f", "rows", "T"), "spread": ("f", "some"), "raised": ("b", "some")},
 }

@@ -28,6 +28,7 @@ from vtcav.explainer.learning.example_passes import (
     passes_shown,
 )
 from vtcav.explainer.learning.learning_cache import learning_cache
+from vtcav.explainer.learning.place_classifiers import ClassifierLearning
 from vtcav.explainer.learning.place_filters import PlaceLearning
 from vtcav.explainer.learning.raw_values import RawValuesOf, raw_values
 from vtcav.explainer.learning.zero_maps import zero_maps
@@ -40,6 +41,7 @@ from vtcav.images.progress import Progress
 from vtcav.images.signature import signature
 from vtcav.method.cav import Cavs, emblems
 from vtcav.method.discriminant_map import SHRINKAGE
+from vtcav.method.erasure.place_classifier import PlaceClassifier
 from vtcav.method.erasure.place_filter import REFINEMENTS, TOP
 from vtcav.method.variants import PAPER, PLACES, Variant
 from vtcav.models.behaviour import behaviour
@@ -100,14 +102,20 @@ def learn(
     ):
         examples = dict.fromkeys(c.examples for c in concepts)
         run = replace(run, spill=spill, cache=known, scored=examples)
-        raw, places = _pass_all(run, concepts, fit, drawn, learned, progress)
+        raw, places, classifiers = _pass_all(run, concepts, fit, drawn, learned, progress)
         zero = zero_maps(run, [learned[images] for images in examples])
     if known is not None:
         known.cache.trim()
     records = {images: learned[images].record() for images in sets}
     return CavBank(
         concepts=tuple(_concept_record(c, learned, records) for c in concepts),
-        layers={layer: _layer_cavs(layer, drawn, raw, places, zero[layer]) for layer in run.layers},
+        layers={
+            layer: replace(
+                _layer_cavs(layer, drawn, raw, places, zero[layer]),
+                classifier=classifiers.get(layer),
+            )
+            for layer in run.layers
+        },
         thumbnails={c.name: np.stack(learned[c.examples].thumbnails) for c in concepts},
         fingerprint=run.model.fingerprint,
         preprocessing=signature(run.model.preprocess),
@@ -129,11 +137,16 @@ def _pass_all(
     drawn: ConceptCavs,
     learned: dict[ImageSet, LearnedSet],
     progress: Progress,
-) -> tuple[RawValuesOf, PlaceLearning | None]:
-    """Pass all sets through the network, drawing CAVs and learning place filters on the way."""
+) -> tuple[RawValuesOf, PlaceLearning | None, dict[str, PlaceClassifier]]:
+    """Pass all sets through the network, drawing CAVs and learning place filters on the way.
+
+    Returns:
+        The raw values, the place filters, and the place classifiers of several concepts by layer.
+    """
     shared, own = _shared_and_own(concepts, learned)
     raw: RawValuesOf = {}
     places = PlaceLearning(run) if run.erasure or drawn.variant == PLACES else None
+    between = ClassifierLearning(run) if run.erasure and len(concepts) > 1 else None
 
     def respond(images: ImageSet) -> None:
         raw.update(raw_values(run, learned[images], drawn.of(images)))
@@ -147,7 +160,9 @@ def _pass_all(
             learned |= first_passes(run, alone, fit, progress)
             pair, finding = (learned[c.examples], learned[c.negatives]), None
             if places is not None:
-                places.learn(c, *pair)
+                w = places.learn(c, *pair)
+                if between is not None:
+                    between.take(c, *pair, w)
                 finding = places.drawn(c, *pair) if drawn.variant == PLACES else None
             drawn.draw(c, *pair, finding)
             for images in alone:
@@ -157,7 +172,7 @@ def _pass_all(
             respond(images)
     if places is not None:
         places.keep()
-    return raw, places
+    return raw, places, {} if between is None else between.classifiers()
 
 
 def _settings(fit: FitSettings, variant: Variant) -> dict[str, Any]:

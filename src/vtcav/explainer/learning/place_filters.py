@@ -79,8 +79,14 @@ class PlaceLearning:
         self._backgrounds: dict[ImageSet, Backgrounds] = {}
         self._new: list[tuple[Concept, dict[str, _Learned], SetEntries]] = []
 
-    def learn(self, concept: Concept, examples: LearnedSet, negatives: LearnedSet) -> None:
-        """Learn the filters of the next concept at every layer."""
+    def learn(
+        self, concept: Concept, examples: LearnedSet, negatives: LearnedSet
+    ) -> dict[str, Tensor]:
+        """Learn the filters of the next concept at every layer.
+
+        Returns:
+            The filter of the last step, from all images, by layer [C].
+        """
         start, fixed = {}, set()
         for layer in self._run.layers:
             pair, v = (examples.gap[layer], negatives.gap[layer]), concept.directions.get(layer)
@@ -95,6 +101,7 @@ class PlaceLearning:
             if examples.entries is not None:
                 self._new.append((concept, here, examples.entries))
         self._concepts.append((concept, here))
+        return {layer: each.w[-1, 0] for layer, each in here.items()}
 
     def _refined(
         self,

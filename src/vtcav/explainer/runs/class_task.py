@@ -8,7 +8,7 @@ from typing import ClassVar, get_type_hints
 
 from torch import Tensor
 
-from vtcav.explainer.allotment import Allotment
+from vtcav.explainer.erasing.allotment import Allotment
 from vtcav.explainer.runs.part import BatchComputer, BatchRows, Task
 from vtcav.results.provenance import Provenance
 from vtcav.results.rows import Row

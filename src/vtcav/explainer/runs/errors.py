@@ -8,7 +8,7 @@ import pandas as pd
 
 from vtcav.errors import ExplanationError
 from vtcav.explainer.attributor import Attributor
-from vtcav.explainer.erasure import Targets
+from vtcav.explainer.erasing.targets import Targets
 from vtcav.explainer.groups import Groups, groups_of
 from vtcav.explainer.runs.image_table import compute_images
 from vtcav.explainer.runs.presence_task import PresenceTask

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vtcav.explainer.attributor import Attributor
-from vtcav.explainer.erasure import NOT_SEEN as NOT_SEEN_TOGETHER
+from vtcav.explainer.erasing.effect_rows import NOT_SEEN as NOT_SEEN_TOGETHER
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.layer_result import LEARNED_FROM, NOT_SEEN, NOT_SEPARATED
 from vtcav.explainer.runs.part import BatchComputer, BatchRows, Task

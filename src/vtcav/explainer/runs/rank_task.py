@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vtcav.errors import CavError, warn
 from vtcav.explainer.attributor import Attributor
-from vtcav.explainer.erasure import Targets
+from vtcav.explainer.erasing.targets import Targets
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.layer_result import NOT_SEEN
 from vtcav.explainer.runs.part import BatchComputer, BatchRows, Task

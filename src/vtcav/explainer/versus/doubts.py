@@ -15,7 +15,7 @@ import numpy as np
 
 from vtcav.results.effect_tables import of_pictures
 from vtcav.results.explanation import GlobalExplanation
-from vtcav.results.verdicts import LARGE, RARE, contender
+from vtcav.results.verdicts import LARGE, RARE, contender, counts_by_itself
 from vtcav.results.words import SIGNIFICANT, clear, count
 
 Trainings = Sequence[GlobalExplanation]
@@ -55,7 +55,7 @@ def _effects_of(explained: GlobalExplanation, concept: str) -> list[dict[Any, An
     rows = {row["concept"]: row for row in effects.to_dict("records")}
     if (row := rows.get(concept)) is None:
         return []
-    other = None if isnan(row["drop"]) else contender(row, rows)
+    other = None if isnan(row["drop"]) or counts_by_itself(row) else contender(row, rows)
     return [row | {"contender": "" if other is None else other["concept"]}]
 
 

@@ -13,6 +13,18 @@ SEEN = 0.8
 """The held-out AUC below which a layer does not see a concept."""
 
 
+def joined_layers(layers: Sequence[str]) -> list[str]:
+    """Return the layers whose maps are taken together, of layers in the order of the network.
+
+    Of more than three, the first finds colours and edges, and the last has hardly any place.
+
+    Example:
+        >>> joined_layers(["1", "2", "3", "4"]), joined_layers(["1", "2"])
+        (['2', '3'], ['1', '2'])
+    """
+    return list(layers[1:-1] if len(layers) > 3 else layers)
+
+
 def below_seen(auc: float) -> str:
     """Return that an AUC is below what a layer must reach to see a concept.
 

@@ -137,6 +137,10 @@ def _of_layer(bank: _Bank, cavs: LayerCavs) -> Iterator[str]:
             f"place filters, {fault}"
             for fault in _of_tensors(named, shapes | {"w": (K, C), "pattern": (K, C)})
         )
+    if cavs.classifier is not None:
+        named = cavs.classifier.by_name()
+        shapes = {"W": (K + 1, C), "b": (K + 1,), "told": (K, K)}
+        yield from (f"place classifier, {fault}" for fault in _of_tensors(named, shapes))
 
 
 def _of_zero_maps(zero: ZeroMaps) -> Iterator[str]:

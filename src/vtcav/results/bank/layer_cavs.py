@@ -15,6 +15,7 @@ from torch import Tensor
 from vtcav.method.alignment import text_level
 from vtcav.method.cav import Cavs
 from vtcav.method.erasure.joined_map import SEEN
+from vtcav.method.erasure.place_classifier import PlaceClassifier
 from vtcav.method.erasure.place_filter import PlaceFilters
 from vtcav.results.bank.zero_maps import ZeroMaps
 
@@ -71,6 +72,8 @@ class LayerCavs(Cavs):
         resampled: Null and bootstrap CAVs, J of them; `Resampling` assigns them to concepts. None
             if nothing was resampled.
         places: Place filters of the concepts, which erasure needs; None in older files.
+        classifier: What tells the concepts apart at single locations; None for a single concept,
+            of concepts that were learned one after another, and in older files.
         zero: Scores at zero feature maps beside those of examples; None in older files.
         texts: How well the layer knows the concepts that are texts; None where there are none.
     """
@@ -81,6 +84,7 @@ class LayerCavs(Cavs):
     location_neg: Tensor
     resampled: Cavs | None = None
     places: PlaceFilters | None = None
+    classifier: PlaceClassifier | None = None
     zero: ZeroMaps | None = None
     texts: TextAlignment | None = None
 
@@ -119,6 +123,7 @@ class LayerCavs(Cavs):
             if self.resampled is not None and resampled
             else None,
             places=places,
+            classifier=self.classifier and self.classifier.of_concepts(concepts),
             zero=self.zero,
             texts=self.texts and TextAlignment(**_at(ks, self.texts.tensors())),
         )
@@ -127,6 +132,7 @@ class LayerCavs(Cavs):
         """Return the CAVs of two banks at one layer: concepts and resampled ones in order.
 
         Place filters and scores at zero maps are those of both, or none where either has none.
+        There is no place classifier, which is learned of all concepts together.
         """
         both = self, other
         resampled = [each.resampled for each in both if each.resampled is not None]
@@ -140,6 +146,7 @@ class LayerCavs(Cavs):
             location_neg=torch.cat([each.location_neg for each in both]),
             resampled=Cavs.joined(resampled) if resampled else None,
             places=PlaceFilters.joined(places) if len(places) == len(both) else None,
+            classifier=None,
             zero=ZeroMaps.joined(zero) if len(zero) == len(both) else None,
             texts=_joined_texts(both),
         )
@@ -157,6 +164,8 @@ class LayerCavs(Cavs):
             named |= {f"resampled/{name}": t for name, t in self.resampled.by_name().items()}
         if self.places is not None:
             named |= {f"places/{name}": t for name, t in self.places.by_name().items()}
+        if self.classifier is not None:
+            named |= {f"classifier/{name}": t for name, t in self.classifier.by_name().items()}
         if self.zero is not None:
             named |= {f"zero/{name}": t for name, t in self.zero.tensors().items()}
         if self.texts is not None:
@@ -177,6 +186,7 @@ class LayerCavs(Cavs):
         """
         cavs, resampled = _cavs(tensors, prefix), f"{prefix}resampled/"
         places = _kept(PlaceFilters, tensors, f"{prefix}places/")
+        classifier = _kept(PlaceClassifier, tensors, f"{prefix}classifier/")
         zero = _kept(ZeroMaps, tensors, f"{prefix}zero/")
         texts = _kept(TextAlignment, tensors, f"{prefix}texts/")
         return cls(
@@ -187,6 +197,7 @@ class LayerCavs(Cavs):
             location_neg=tensors[f"{prefix}place_neg"],
             resampled=_cavs(tensors, resampled) if f"{resampled}v" in tensors else None,
             places=PlaceFilters(**places) if places else None,
+            classifier=PlaceClassifier(**classifier) if classifier else None,
             zero=ZeroMaps(**zero) if zero else None,
             texts=TextAlignment(**texts) if texts else None,
         )

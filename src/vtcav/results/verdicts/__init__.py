@@ -1,6 +1,7 @@
 """What the measured effects of erasing say about each concept, in sentences."""
 
-from vtcav.results.verdicts.contenders import contender
+from vtcav.results.verdicts.contenders import contender, counts_by_itself
+from vtcav.results.verdicts.images import image_sentences, in_turn
 from vtcav.results.verdicts.verdict import (
     FEWEST,
     LARGE,
@@ -8,8 +9,6 @@ from vtcav.results.verdicts.verdict import (
     SMALL,
     SMALL_LOGITS,
     Verdict,
-    image_sentences,
-    in_turn,
     verdicts,
 )
 
@@ -21,6 +20,7 @@ __all__ = [
     "SMALL_LOGITS",
     "Verdict",
     "contender",
+    "counts_by_itself",
     "image_sentences",
     "in_turn",
     "verdicts",

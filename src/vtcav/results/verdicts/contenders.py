@@ -1,14 +1,15 @@
 """Which other concept may be what was erased, where the regions of two overlap.
 
 Erasing a region erases whatever is there. Where the regions of two concepts overlap in the images
-that most of an effect comes from, the effect may be that of either.
+that most of an effect comes from, the effect may be that of either. What erasing only the part does
+that is told to be the concept's own (`PlaceClassifier`) may settle it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from math import isnan
+from math import isnan, nan
 from typing import Any
 
 from vtcav.results.rows import names_of
@@ -23,6 +24,14 @@ NEARLY = 0.9
 CLEARLY = 0.2
 """How much less of its effect must come from the overlap than of the other's, for a concept to
 count by itself."""
+
+
+HARDLY = 0.1
+"""The share of an effect below which its own part hardly has any of it."""
+CLEARLY_TOLD = 0.9
+"""The AUC from which on two concepts are told apart well enough to clear one of them."""
+OFTEN_TOLD = 0.5
+"""The share of the images that show a concept in which a part must be told to be its own."""
 
 
 def contender(row: Mapping[Any, Any], rows: Mapping[Any, Any]) -> dict[Any, Any] | None:
@@ -60,6 +69,49 @@ def overlaps(row: Mapping[Any, Any]) -> dict[str, float]:
     """
     text = row.get("same_region") or ""
     return {str(name): float(share) for name, share in json.loads(text).items()} if text else {}
+
+
+def own_part(row: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return a row with the effect of the part of the regions that is told to be the concept's.
+
+    Args:
+        row: A concept's row of `GlobalExplanation.class_effects`; NaN where it is not known.
+    """
+    names = "drop_apart", "drop_apart_low", "drop_apart_high", "present_apart", "q_apart"
+    drop, low, high, present, q_value = (row.get(name, nan) for name in names)
+    less = drop - row["drop"]
+    return {
+        **row,
+        "drop": drop,
+        "drop_low": low,
+        "drop_high": high,
+        # regions were filled in all ways, their parts in one
+        "fill_low": row["fill_low"] + less,
+        "fill_high": row["fill_high"] + less,
+        "share": nan if isnan(row["share"]) else drop / row["gap"],
+        "present": present,
+        "q_value": q_value,
+    }
+
+
+def counts_by_itself(row: Mapping[Any, Any]) -> bool:
+    """Tell whether its own part has at least half of a concept's effect, beyond chance."""
+    if isnan(row.get("drop_apart", nan)):
+        return False
+    own = own_part(row)
+    enough = own["drop"] * row["drop"] > 0 and abs(own["drop"]) >= HALF * abs(row["drop"])
+    return enough and beyond_chance(own)
+
+
+def hardly_by_itself(row: Mapping[Any, Any]) -> bool:
+    """Tell whether its own part hardly has any of a concept's effect."""
+    return bool(abs(row.get("drop_apart", nan)) < HARDLY * abs(row["drop"]))
+
+
+def clearly_told(row: Mapping[Any, Any]) -> bool:
+    """Tell whether a concept is told apart so well and so often that nothing of it is missed."""
+    often = row.get("present_apart", 0.0) >= OFTEN_TOLD * row["present"]
+    return bool(often and row.get("told", nan) >= CLEARLY_TOLD)
 
 
 def beyond_chance(row: Mapping[Any, Any]) -> bool:

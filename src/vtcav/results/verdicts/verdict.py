@@ -9,14 +9,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isnan
+from math import isnan, nan
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from vtcav.method.erasure.joined_map import below_seen
 from vtcav.results.effect_tables import of_pictures
-from vtcav.results.rows import names_of
-from vtcav.results.verdicts.contenders import HALF, MOST, beyond_chance, contender, overlaps
-from vtcav.results.words import SIGNIFICANT, clear, count, listed
+from vtcav.results.verdicts.changes import (
+    elsewhere_does,
+    interval,
+    scale_of,
+    score_change,
+    size_of,
+    that_of,
+    why_in_logits,
+    why_not_seen,
+)
+from vtcav.results.verdicts.contenders import (
+    MOST,
+    beyond_chance,
+    clearly_told,
+    contender,
+    counts_by_itself,
+    hardly_by_itself,
+    overlaps,
+    own_part,
+)
+from vtcav.results.words import SIGNIFICANT, clear, count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,131 +113,39 @@ def verdicts(effects: pd.DataFrame, class_name: str) -> list[Verdict]:
     return sorted(found, key=lambda verdict: verdict.rank)
 
 
-def in_turn(effects: pd.DataFrame, concepts: tuple[str, str], class_name: str) -> str:
-    """Return what erasing each of two concepts in turn does; empty where it was not measured.
-
-    Args:
-        effects: The table of `GlobalExplanation.class_effects`.
-        concepts: The two concepts.
-        class_name: The class.
-    """
-    rows = {row["concept"]: row for row in effects.to_dict("records") if not isnan(row["drop"])}
-    if not rows.keys() >= set(concepts):
-        return ""
-    parts = [f"{_change(rows[name])} without {clear(name)!r}" for name in concepts]
-    text = f"Erasing each in turn, the score of {clear(class_name)!r} {' and '.join(parts)}."
-    one, other = concepts
-    shares = overlaps(rows[one]).get(other, 0.0), overlaps(rows[other]).get(one, 0.0)
-    if max(shares) > MOST:
-        text += " Their regions overlap, so this does not tell them apart either."
-    return text
-
-
-def image_sentences(effects: pd.DataFrame, what: str = "") -> list[str]:
-    """Return what erasing each concept from one image says about one class.
-
-    The largest change comes first; concepts that are nowhere in the image share a sentence. An
-    image is too little for a verdict.
-
-    Args:
-        effects: Rows of `LocalExplanation.effects` of one class.
-        what: What was erased, in words, where it is no concept.
-
-    Example:
-        >>> import pandas as pd
-        >>> row = dict(concept="ruler", class_name="animal", logit=6.0, reference=1.0, drop=3.9,
-        ...     drop_low=3.7, drop_high=4.0, share=0.78, area=0.1, seen=0.99, placebo_mean=0.15,
-        ...     p_value=0.048)
-        >>> image_sentences(pd.DataFrame([row]))[0][:75]
-        "Without 'ruler' the score of 'animal' falls by 78 % (74 to 80 %, depending "
-    """
-    rows = [
-        {
-            **row,
-            "gap": row["logit"] - row["reference"],
-            "fill_low": row["drop_low"],
-            "fill_high": row["drop_high"],
-        }
-        for row in effects.to_dict("records")
-    ]
-    seen = [row for row in rows if not isnan(row["drop"])]
-    seen.sort(key=lambda row: -abs(row["drop"]))
-    nowhere = [repr(clear(row["concept"])) for row in seen if not row["area"]]
-    found = [row for row in seen if row["area"]]
-    drops = {row["concept"]: row["drop"] for row in found}
-    sentences = [_image_sentence(row, what) + _overlapping_here(row, drops) for row in found]
-    if nowhere:
-        verb = "is" if len(nowhere) == 1 else "are"
-        sentences.append(f"{listed(nowhere)} {verb} nowhere in this image: nothing was erased.")
-    for row in rows:
-        if isnan(row["drop"]):
-            names = what or repr(clear(row["concept"])), repr(clear(row["class_name"]))
-            sentences.append(_not_seen(row, *names))
-    return sentences
-
-
-def _image_sentence(row: dict[Any, Any], what: str) -> str:
-    concept, target = what or repr(clear(row["concept"])), repr(clear(row["class_name"]))
-    sentence = f"Without {concept} the score of {target} {_change_by_fill(row)} in this image"
-    if row["area"] > LARGE:
-        sentence += "; no region elsewhere is as large."
-    elif isnan(row["p_value"]):
-        sentence += "; it was not compared with regions elsewhere."
-    else:
-        sentence += f"; {_elsewhere(row)} (p = {row['p_value']:.2g})."
-        if row["p_value"] > SIGNIFICANT and not _is_zero(row):
-            sentence += " Chance may explain it."
-    if row["area"] > LARGE:
-        sentence += f" The region covers {row['area'] * 100:.0f} % of the picture."
-    return sentence + _in_logits(row, target)
-
-
-def _overlapping_here(row: dict[Any, Any], drops: Mapping[Any, float]) -> str:
-    """Return with which regions that of a concept overlaps that do half as much or more."""
-    least = HALF * abs(row["drop"])
-    names = [
-        repr(clear(name))
-        for name in names_of(row.get("same_region") or "")
-        if drops.get(name, 0.0) * row["drop"] > 0 and abs(drops[name]) >= least
-    ]
-    return f" Its region overlaps with {_that_of(names)}." if names else ""
-
-
-def _not_seen(row: dict[Any, Any], concept: str, target: str) -> str:
-    return (
-        f"{concept} is not seen at these layers ({below_seen(row['seen'])}). Whether {target} "
-        "depends on it cannot be said; other negatives or layers, or more varied examples, would "
-        "tell."
-    )
-
-
 def _verdict(row: dict[Any, Any], class_name: str, rows: Mapping[Any, dict[Any, Any]]) -> Verdict:
     concept, target = repr(clear(row["concept"])), repr(clear(class_name))
     if isnan(row["drop"]):
-        return Verdict(row["concept"], "not seen", _not_seen(row, concept, target), None)
+        return Verdict(row["concept"], "not seen", why_not_seen(row, concept, target), None)
     if row["present"] < RARE:
         sentence = f"{concept} is {_found(row)} of {target}: too few to say whether its "
         return Verdict(row["concept"], "not seen", f"{sentence}score depends on it.", None)
-    size, change, in_logits = _size(row), _change(row), isnan(row["share"])
+    size, change, in_logits = size_of(row), score_change(row), isnan(row["share"])
     small = SMALL_LOGITS if in_logits else SMALL
-    beyond = abs(row["drop"] - row["placebo_mean"]) / _scale(row)
-    used = min(abs(size), beyond) >= small and beyond_chance(row)
+    used = _is_used(row, small)
     doubt = _doubt(row, small) or ("" if used else _seldom_found(row, small))
-    if used and not doubt and (other := contender(row, rows)):
-        doubt = _may_be(other, concept)
-    effect = f"Without {concept} the score of {target} {change} {_over(row)}; {_elsewhere(row)}."
+    if used and not doubt:
+        if other := contender(row, rows):
+            if (settled := _by_its_own_part(row, other, small, target)) is not None:
+                return settled
+            doubt = _may_be(other, row)
+        elif hardly_by_itself(row):
+            doubt = _of_another_part(row)
+    effect = (
+        f"Without {concept} the score of {target} {change} {_over(row)}; {elsewhere_does(row)}."
+    )
     if used and row["present"] < NEARLY_ALL:
         effect += f" It is {_found(row)}."
-    more = _in_logits(row, target)
+    more = why_in_logits(row, target)
     if doubt:
         sentence = f"Whether {target} uses {concept} cannot be told, because {doubt}. {effect}"
-        further = (row["drop"] - row["placebo_mean"]) / _scale(row)
+        further = (row["drop"] - row["placebo_mean"]) / scale_of(row)
         further = None if isnan(further) else further
         return Verdict(row["concept"], "cannot be told", sentence + more, size, in_logits, further)
     if not used:
         sentence = (
             f"The network sees {concept} but hardly uses it for {target}: without it the score "
-            f"{change} {_over(row)}; {_elsewhere(row)}.{more}"
+            f"{change} {_over(row)}; {elsewhere_does(row)}.{more}"
         )
         return Verdict(row["concept"], "not used", sentence, size, in_logits)
     against = "" if row["drop"] > 0 else f" It counts against {target}."
@@ -228,24 +153,79 @@ def _verdict(row: dict[Any, Any], class_name: str, rows: Mapping[Any, dict[Any, 
     return Verdict(row["concept"], "used", sentence, size, in_logits)
 
 
-def _may_be(other: dict[Any, Any], concept: str) -> str:
+def _is_used(row: dict[Any, Any], small: float) -> bool:
+    """Return whether an effect is large enough, and further than chance and regions elsewhere."""
+    beyond = abs(row["drop"] - row["placebo_mean"]) / scale_of(row)
+    return min(abs(size_of(row)), beyond) >= small and beyond_chance(row)
+
+
+def _by_its_own_part(
+    row: dict[Any, Any], other: dict[Any, Any], small: float, target: str
+) -> Verdict | None:
+    """Return the verdict that the part of its region gives that is told to be the concept's own.
+
+    Args:
+        row: The concept's row.
+        other: That of the concept that its effect may be that of.
+        small: The size below which a concept counts as not used.
+        target: The class, in quotes.
+
+    Returns:
+        None where the part settles nothing.
+    """
+    own, concept, name = own_part(row), repr(clear(row["concept"])), repr(clear(other["concept"]))
+    size, in_logits, more = size_of(own), isnan(own["share"]), why_in_logits(row, target)
+    if counts_by_itself(row) and _is_used(own, small) and not _doubt(own, small):
+        sentence = (
+            f"Without {concept} the score of {target} {score_change(own)} {_over(row)}; "
+            f"{elsewhere_does(own)}. Its region overlaps with that of {name}: this is what its own "
+            f"part of it does, and without all of it the score {score_change(row)}."
+        )
+        against = "" if own["drop"] > 0 else f" It counts against {target}."
+        return Verdict(row["concept"], "used", sentence + against + more, size, in_logits)
+    low, high = interval(own)
+    nothing = abs(size) < small and max(abs(low), abs(high)) / scale_of(own) <= 2 * small
+    if nothing and hardly_by_itself(row) and clearly_told(row):
+        sentence = (
+            f"The network sees {concept} but hardly uses it for {target}: its region overlaps with "
+            f"that of {name}, and without its own part of it the score {score_change(own)} "
+            f"{_over(row)}; without all of it, it {score_change(row)}."
+        )
+        return Verdict(row["concept"], "not used", sentence + more, size, in_logits)
+    return None
+
+
+def _may_be(other: dict[Any, Any], row: dict[Any, Any]) -> str:
     """Return why the effect of a region may be that of another concept."""
     name = repr(clear(other["concept"]))
     return (
         f"most of its effect comes from images in which its region overlaps with that of {name}, "
-        f"without which the score {_change(other)}; examples of {name} among the negatives of "
-        f"{concept} would tell, or pairs of pictures (vtcav evaluate --pairs)"
+        f"without which the score {score_change(other)}{_own_part_does(row)}; examples of {name} "
+        f"among the negatives of {clear(row['concept'])!r} would tell, or pairs of pictures "
+        "(vtcav evaluate --pairs)"
     )
+
+
+def _of_another_part(row: dict[Any, Any]) -> str:
+    """Return that the effect is not that of what is told to be the concept."""
+    return (
+        "most of its region looks more like another concept"
+        f"{_own_part_does(row)}; look at what was erased: examples of what is there among the "
+        f"negatives of {clear(row['concept'])!r} would tell"
+    )
+
+
+def _own_part_does(row: dict[Any, Any]) -> str:
+    """Return what the part that is told to be the concept's does; empty where it is not known."""
+    if isnan(row.get("drop_apart", nan)):
+        return ""
+    return f", and without its own part alone it {score_change(own_part(row))}"
 
 
 def _overlapping(row: dict[Any, Any]) -> str:
     """Return with which concepts' regions that of a concept overlaps; empty for none."""
     names = [repr(clear(name)) for name, share in overlaps(row).items() if share > MOST]
-    return f" Where it counts, its region overlaps with {_that_of(names)}." if names else ""
-
-
-def _that_of(names: list[str]) -> str:
-    return f"{'that' if len(names) == 1 else 'those'} of {listed(names)}"
+    return f" Where it counts, its region overlaps with {that_of(names)}." if names else ""
 
 
 def _found(row: dict[Any, Any], only: str = "") -> str:
@@ -270,7 +250,7 @@ def _seldom_found(row: dict[Any, Any], small: float) -> str:
     Images in which nothing was found, and nothing erased, draw the mean to 0. Where there are many,
     the interval is taken relative to the share of the others.
     """
-    largest = max(map(abs, _ends(row))) / _scale(row)
+    largest = max(map(abs, interval(row))) / scale_of(row)
     if row["present"] >= OFTEN or largest <= 2 * small * row["present"]:
         return ""
     return (
@@ -279,17 +259,10 @@ def _seldom_found(row: dict[Any, Any], small: float) -> str:
     )
 
 
-def _in_logits(row: dict[Any, Any], target: str) -> str:
-    """Return why there is no share; empty where there is one, and where no negatives are known."""
-    if not isnan(row["share"]) or isnan(row["gap"]):
-        return ""
-    return f" In logits, because {target} does not score clearly higher than for the negatives."
-
-
 def _doubt(row: dict[Any, Any], small: float) -> str:
     """Return why an effect does not support a verdict; empty where it does."""
-    scale = _scale(row)
-    low, high = _ends(row)
+    scale = scale_of(row)
+    low, high = interval(row)
     if row["n"] < FEWEST:
         return f"{count(int(row['n']), 'image')} cannot stand for a class; {FEWEST} or more would"
     if row["area"] > LARGE:
@@ -304,12 +277,12 @@ def _doubt(row: dict[Any, Any], small: float) -> str:
         return "the answer depends on how its region is filled in"
     largest = max(abs(low), abs(high)) / scale
     if beyond_chance(row):
-        if abs(_size(row)) >= small and low <= 0 <= high:
+        if abs(size_of(row)) >= small and low <= 0 <= high:
             if groups := int(row.get("groups", 0)):
                 return f"over {count(groups, 'group')} its mean may be 0; more groups would tell"
             return "its effect may be 0, as the interval shows; more images would tell"
         beyond = abs(row["drop"] - row["placebo_mean"]) / scale
-        return _AS_MUCH if abs(_size(row)) >= 2 * small and beyond < small else ""
+        return _AS_MUCH if abs(size_of(row)) >= 2 * small and beyond < small else ""
     if isnan(row["q_value"]):
         compared = "it was not compared with regions elsewhere; placebos would tell"
         return compared if abs(row["drop"]) >= small * scale or largest > 2 * small else ""
@@ -330,86 +303,3 @@ def _elsewhere_does_as_much(row: dict[Any, Any]) -> bool:
     """Whether regions elsewhere change the score in the same direction, and no less."""
     drop, placebo = row["drop"], row["placebo_mean"]
     return bool(drop * placebo > 0 and abs(placebo) >= abs(drop))
-
-
-def _scale(row: dict[Any, Any]) -> float:
-    """Return the logits that make a share of 1; 1 where there is no share."""
-    return 1.0 if isnan(row["share"]) else float(row["gap"])
-
-
-def _size(row: dict[Any, Any]) -> float:
-    return float(row["drop"] if isnan(row["share"]) else row["share"])
-
-
-def _ends(row: dict[Any, Any]) -> tuple[float, float]:
-    """Return the interval of the mean drop over images and ways to fill, in logits."""
-    ends = [row[name] for name in ("drop_low", "drop_high", "fill_low", "fill_high", "drop")]
-    known = [float(end) for end in ends if not isnan(end)]
-    return min(known), max(known)
-
-
-def _change(row: dict[Any, Any]) -> str:
-    """Return how the score changes, with its interval, as a share or in logits."""
-    size, low, high, unit = _numbers(row)
-    ends = f"{low} to {high}{' %' if unit == '%' else ''}"
-    if _is_zero(row):
-        return f"does not change ({size} {unit}{'' if low == high else f', {_signed(row)}'})"
-    return f"{_verb(row)} by {size} {unit} ({ends})"
-
-
-def _change_by_fill(row: dict[Any, Any]) -> str:
-    """Return how the score changes in one image, with its interval over the ways to fill."""
-    size, low, high, unit = _numbers(row)
-    ends = f"{low} to {high}{' %' if unit == '%' else ''}, depending on the fill"
-    if _is_zero(row):
-        ends = "whatever the fill" if low == high else f"{_signed(row)}, depending on the fill"
-        return f"does not change ({size} {unit}, {ends})"
-    if low == high:
-        return f"{_verb(row)} by {size} {unit}, whatever the fill,"
-    return f"{_verb(row)} by {size} {unit} ({ends})"
-
-
-def _signed(row: dict[Any, Any]) -> str:
-    """Return the ends of a change that is 0 as shown, with signs: a fall is below 0."""
-    _, low, high, unit = _numbers(row)
-    ends = sorted((1 if row["drop"] <= 0 else -1) * float(end) for end in (low, high))
-    form = ".0f" if unit == "%" else ".2f"
-    low, high = (f"{end:+z{form}}" if end else f"{0:{form}}" for end in ends)
-    return f"{low} to {high}{' %' if unit == '%' else ''}"
-
-
-def _verb(row: dict[Any, Any]) -> str:
-    return "falls" if row["drop"] > 0 else "rises"
-
-
-def _is_zero(row: dict[Any, Any]) -> bool:
-    """Whether nothing changes at the precision that is shown."""
-    return float(_numbers(row)[0]) == 0
-
-
-def _numbers(row: dict[Any, Any]) -> tuple[str, str, str, str]:
-    """Return the size of a change, the ends of its interval, and their unit, as texts."""
-    sign, ends = (1 if row["drop"] > 0 else -1), _ends(row)
-    low, high = sorted(sign * end for end in ends)
-    values = abs(row["drop"]), low, high
-    if isnan(row["share"]):
-        size, least, most = (f"{x:z.2f}" for x in values)
-        return size, least, most, "logits"
-    size, least, most = (_percent(x / _scale(row)) for x in values)
-    return size, least, most, "%"
-
-
-def _elsewhere(row: dict[Any, Any]) -> str:
-    """Return what regions elsewhere do; with a verb where the concept does not do likewise."""
-    if isnan(drop := row["placebo_mean"]):
-        return "regions of the same size elsewhere: not tried"
-    size = f"{abs(drop):.2f}" if isnan(row["share"]) else _percent(abs(drop) / _scale(row))
-    amount = f"{size} {_numbers(row)[3]}"
-    if not float(size) or (drop * row["drop"] > 0 and not _is_zero(row)):
-        return f"regions of the same size elsewhere: {amount}"
-    return f"without regions of the same size elsewhere it {_verb({'drop': drop})} by {amount}"
-
-
-def _percent(share: float) -> str:
-    """Return a share in percent, and 0 without a sign."""
-    return f"{round(100 * share) + 0:d}"

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vtcav.explainer.erasure import gap_note, reference_logits
+from vtcav.explainer.erasing.effect_rows import gap_note
+from vtcav.explainer.erasing.targets import reference_logits
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.settings import ErasureSettings
 from vtcav.method.concept_part import excess, without
@@ -120,6 +121,9 @@ class FeatureRemoval:
                     area=after.area,
                     same_region="",
                     confused_with="",
+                    told=nan,
+                    drop_apart=nan,
+                    area_apart=nan,
                     seen=seen,
                     placebos=0,
                     placebo_mean=nan,

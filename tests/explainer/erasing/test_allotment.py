@@ -2,7 +2,7 @@
 
 import pytest
 
-from vtcav.explainer.allotment import Allotment
+from vtcav.explainer.erasing.allotment import Allotment
 
 
 def taken(allotment, shows):

@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from vtcav.errors import ExplanationError
-from vtcav.explainer.allotment import Allotment
-from vtcav.explainer.erasure import Eraser, Regions, Targets
+from vtcav.explainer.erasing.allotment import Allotment
+from vtcav.explainer.erasing.eraser import Eraser, Regions
+from vtcav.explainer.erasing.targets import Targets
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.settings import ErasureSettings
 from vtcav.images.input_box import shown_input

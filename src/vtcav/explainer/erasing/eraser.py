@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from math import isnan, nan, prod
-from typing import Any
+from dataclasses import dataclass, field
+from math import nan, prod
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from vtcav.explainer.allotment import Allotment
+from vtcav.explainer.erasing.allotment import Allotment
+from vtcav.explainer.erasing.effect_rows import effect_note, effect_numbers
+from vtcav.explainer.erasing.targets import Targets
 from vtcav.explainer.forward_pass import ForwardPass
 from vtcav.explainer.learning.drawn_cavs import seed_of
 from vtcav.explainer.settings import ErasureSettings
-from vtcav.method.erasure.confusion import answered, confused
-from vtcav.method.erasure.effect import class_scores, placebo_p_value, pooled_logits, share
+from vtcav.method.erasure.effect import class_scores
 from vtcav.method.erasure.fill import Fill, filled, others
-from vtcav.method.erasure.joined_map import SEEN, below_seen, seen_map
-from vtcav.method.erasure.place_filter import PlaceFilters
+from vtcav.method.erasure.joined_map import SEEN, seen_map
+from vtcav.method.erasure.place_classifier import labels
 from vtcav.method.erasure.region import (
     elsewhere,
     highest_elsewhere,
@@ -30,25 +28,9 @@ from vtcav.method.erasure.region import (
     resized,
 )
 from vtcav.method.positions import axes
-from vtcav.method.significance import effect_size
 from vtcav.models.base import Model
 from vtcav.models.finite import check_finite
-from vtcav.results.bank.cav_bank import CavBank
-from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.rows import EffectRow, joined_names
-
-NOT_SEEN = "not seen at these layers ({}): no number"
-NO_REGION = "the concept is nowhere in this image"
-NO_REFERENCE = "the class scores no higher than for the negatives, so there is no share"
-NO_NEGATIVES = "no negatives are known, so there is no share"
-HARDLY_HIGHER = (
-    "the class scores hardly higher than for the negatives (by less than their spread of {:.2g} "
-    "logits), so there is no share: read the drop in logits"
-)
-LARGE = "the region covers half of the picture or more: more than the concept is gone"
-_LARGE = 0.5
-RANDOM_CONCEPTS = 10
-"""The null CAVs whose places are placebos."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +40,22 @@ class Regions:
     Attributes:
         H: Regions [N, K, H, W] of 0 and 1, at the size of the network's input.
         chance: Responses to J random concepts [N, J, h, w], which placebos are taken from.
+        apart: The parts of contested regions at which their own concept is more likely than any
+            other, and the whole of others [N, K, H, W]; None where nothing tells concepts apart.
+        rivals: By image n and concept k the concepts that contest its region: theirs overlap with
+            it, or are more likely at more of its pixels.
     """
 
     H: Tensor
     chance: Tensor
+    apart: Tensor | None = None
+    rivals: Mapping[tuple[int, int], Sequence[int]] = field(default_factory=dict)
+
+    def told_apart(self, n: int, k: int) -> bool:
+        """Return whether a part of a region, and not all of it, is told to be its concept's."""
+        if self.apart is None:
+            return False
+        return 0 < float(self.apart[n, k].sum()) < float(self.H[n, k].sum())
 
 
 @dataclass(frozen=True)
@@ -72,61 +66,50 @@ class _Erasure:
         n: The position of the image.
         k: That of the concept.
         fills: The ways to fill it in.
+        apart: Whether the part of it that is told apart is filled in as well.
         placebos: The numbers of its placebos.
     """
 
     n: int
     k: int
     fills: tuple[Fill, ...]
+    apart: bool
     placebos: range
 
     def __len__(self) -> int:
-        return len(self.fills) + len(self.placebos)
+        return len(self.fills) + self.apart + len(self.placebos)
 
 
 @dataclass(frozen=True, eq=False)
-class Targets:
-    """What is erased: concepts whose places are known, or a region marked by hand.
+class _Answers:
+    """What the network answers to an image and without a region.
 
     Attributes:
-        layer: What stands in the column of that name.
-        names: K names.
-        places: The place filters of the layers that look for them; none for what is marked.
-        random: The directions of some null CAVs at these layers [J, C], as far as there are any.
-        seen: The highest held-out AUC of the filters [K]; NaN for what is marked.
-        reference: Mean and standard deviation of the negatives' logits [2, T_all]; NaN where there
-            are none.
+        before: Logits of the image [1, T_all].
+        without: Without the region, filled in each way [L, T_all].
+        apart: Without the part of it that is told apart [1, T_all]; None where it is not known.
+        placebos: Without each placebo [J, T_all].
     """
 
-    layer: str
-    names: tuple[str, ...]
-    places: Mapping[str, PlaceFilters]
-    random: Mapping[str, Tensor]
-    seen: Tensor
-    reference: Tensor
+    before: Tensor
+    without: Tensor
+    apart: Tensor | None
+    placebos: Tensor
 
-    @classmethod
-    def of(cls, cavs: CavBank) -> Targets | None:
-        """Return the concepts of a bank; None where it has no place filters."""
-        places = {layer: found.places for layer, found in cavs.layers.items()}
-        layers = list(places)
-        # the first layer finds colours and edges, the last has hardly any place
-        joined = layers[1:-1] if len(layers) > 3 else layers
-        known = {layer: found for layer in joined if (found := places[layer]) is not None}
-        reference = reference_logits(cavs)
-        if not known or reference is None:
-            return None
-        null = {layer: v for layer in known if (v := _null_directions(cavs, layer)) is not None}
-        seen = torch.stack([found.seen for found in known.values()]).amax(0)
-        return cls(TOGETHER, cavs.names, known, null, seen, reference)
 
-    def confused(self) -> list[str]:
-        """Return for each concept the others that its filters answer, too, as one text."""
-        places = self.places.values()
-        together = answered([each.answers() for each in places], [each.seen for each in places])
-        if together is None:
-            return [""] * len(self.names)
-        return [joined_names([self.names[j] for j in own]) for own in confused(together)]
+@dataclass(frozen=True)
+class _Overlap:
+    """What is known of other concepts in the region of one.
+
+    Attributes:
+        same_region: Those whose regions overlap with it, as one text.
+        told: How well it is told apart from those that contest it; NaN for none.
+        area: The share of the picture that is told to be its own.
+    """
+
+    same_region: str
+    told: float
+    area: float
 
 
 class Eraser:
@@ -168,7 +151,25 @@ class Eraser:
         seen, answers = zip(*((each.seen, each.answers()) for each in places.values()), strict=True)
         heights = [found.heights(images.maps[layer]) for layer, found in places.items()]
         H = region(self._maps(images), seen, answers=answers, heights=heights)
-        return Regions(H, self._chance(images))
+        return Regions(H, self._chance(images), *self._told_apart(images, H))
+
+    def _told_apart(
+        self, images: ForwardPass, H: Tensor
+    ) -> tuple[Tensor | None, dict[tuple[int, int], list[int]]]:
+        """Return the parts of regions that show their own concept, and what contests them."""
+        classifiers = self._targets.classifiers
+        if not classifiers:
+            return None, {}
+        log_p = [found.log_p(images.maps[layer]) for layer, found in classifiers.items()]
+        shown, apart, rivals = labels(log_p, H.shape[2:]), H.clone(), {}
+        for n, own in enumerate(H):
+            same = overlapping_regions(own)
+            for k in own.flatten(1).any(1).nonzero().flatten().tolist():
+                there = torch.bincount(shown[n][own[k] > 0], minlength=1 + len(own))[1:]
+                if others := sorted({*same[k], *(there > there[k]).nonzero().flatten().tolist()}):
+                    rivals[n, k] = others
+                    apart[n, k] *= shown[n] == k + 1
+        return apart, rivals
 
     def together(self, images: ForwardPass) -> Tensor:
         """Return the maps of the layers taken together, which regions come from [N, K, H, W].
@@ -212,20 +213,43 @@ class Eraser:
             ModelError: When the network gives infinite values or NaN.
         """
         erasures = list(self._planned(regions, allotment))
-        zs = self._logits(images, regions, erasures, shown)
-        done = {(each.n, each.k): (each, z) for each, z in zip(erasures, zs, strict=True)}
+        answers = self._answers(images, regions, erasures, shown)
         rows: list[EffectRow] = []
         for n, H in enumerate(regions.H):
-            z = images.z[n : n + 1]
-            unchanged, same = z.expand(len(self._fills), -1), overlapping_regions(H)
+            z, same = images.z[n : n + 1], overlapping_regions(H)
+            nothing = _Answers(z, z.expand(len(self._fills), -1), z, z[:0])
             for k, own in enumerate(H):
-                each, after = done.get((n, k), (None, unchanged))
-                fills = len(each.fills) if each else len(self._fills)
-                scores = torch.cat([z, after])
-                others = joined_names([self._names[j] for j in same[k]])
-                for row in self._rows(images.names[n], k, own, scores, classes, fills):
-                    rows.append(row._replace(same_region=others))
+                found = answers.get((n, k), nothing)
+                overlap = _Overlap(
+                    joined_names([self._names[j] for j in same[k]]),
+                    self._targets.told(k, regions.rivals.get((n, k), [])),
+                    float((own if regions.apart is None else regions.apart[n, k]).mean()),
+                )
+                rows += self._rows(images.names[n], k, own, found, classes, overlap)
         return rows
+
+    def _answers(
+        self,
+        images: ForwardPass,
+        regions: Regions,
+        erasures: Sequence[_Erasure],
+        shown: dict[tuple[int, int], Tensor] | None,
+    ) -> dict[tuple[int, int], _Answers]:
+        """Return what the network answers to every image n without the region of concept k."""
+        found = {}
+        overlapping = [overlapping_regions(H) for H in regions.H]
+        for each, z in zip(erasures, self._logits(images, regions, erasures, shown), strict=True):
+            n, k, count = each.n, each.k, len(each.fills)
+            before = images.z[n : n + 1]
+            apart: Tensor | None = z[:1]
+            if each.apart:
+                apart = z[count : count + 1]
+            elif regions.apart is None:
+                apart = None if overlapping[n][k] else apart
+            elif not regions.apart[n, k].any():
+                apart = before
+            found[n, k] = _Answers(before, z[:count], apart, z[count + each.apart :])
+        return found
 
     def _planned(self, regions: Regions, allotment: Allotment) -> Iterator[_Erasure]:
         """Yield what is to be filled in, image by image and concept by concept."""
@@ -234,29 +258,43 @@ class Eraser:
             for k in H.flatten(1).any(1).nonzero().flatten().tolist():
                 every = allotment.all_fills(self._names[k])
                 numbers = allotment.placebos(self._names[k])
-                yield _Erasure(n, k, self._fills if every else self._fills[:1], numbers)
+                fills = self._fills if every else self._fills[:1]
+                yield _Erasure(n, k, fills, regions.told_apart(n, k), numbers)
 
     def _rows(
-        self, image: str, k: int, H: Tensor, z: Tensor, classes: Sequence[int], fills: int
+        self,
+        image: str,
+        k: int,
+        H: Tensor,
+        answers: _Answers,
+        classes: Sequence[int],
+        overlap: _Overlap,
     ) -> Iterator[EffectRow]:
-        """Yield the rows of concept k, without the other concepts of the same region.
+        """Yield the rows of concept k.
 
         Args:
             image: The image's name.
             k: The position of the concept.
             H: Its region [H, W].
-            z: Logits of the image, of the image filled in each way, and of each placebo.
+            answers: What the network answers without it.
             classes: T class indices.
-            fills: In how many ways it was filled.
+            overlap: What is known of other concepts in its region.
         """
         binary, index = self._model.binary, list(classes)
         mean, spread = class_scores(self._targets.reference, index, binary=binary).tolist()
-        scores = class_scores(z.cpu(), index, binary=binary).double().numpy()
+        every = [answers.before, answers.without, answers.placebos]
+        if answers.apart is not None:
+            every.append(answers.apart)
+        z = torch.cat(every).cpu()
+        scores = class_scores(z, index, binary=binary).double().numpy()
         probabilities = self._model.probabilities(z[:2])[:, index].cpu().double().numpy()
         seen, area = float(self._targets.seen[k]), float(H.mean())
         if seen < SEEN:
             scores[1:], probabilities[1:] = nan, nan
+        known = answers.apart is not None
+        own, apart = (scores[:-1], scores[0] - scores[-1]) if known else (scores, 0 * scores[0])
         for t, c in enumerate(classes):
+            reference = mean[t], abs(spread[t])
             yield EffectRow(
                 image=image,
                 layer=self._targets.layer,
@@ -266,12 +304,15 @@ class Eraser:
                 probability=probabilities[0, t],
                 probability_without=probabilities[1, t],
                 area=area,
-                same_region="",
+                same_region=overlap.same_region,
                 confused_with=self._confused[k],
+                told=overlap.told,
+                drop_apart=float(apart[t]) if known else nan,
+                area_apart=overlap.area if known else nan,
                 seen=seen,
-                **_effect(scores[:, t], (mean[t], abs(spread[t])), fills),
+                **effect_numbers(own[:, t], reference, len(answers.without)),
                 q_value=nan,
-                note=_note(seen, area, scores[0, t] - mean[t], abs(spread[t])),
+                note=effect_note(seen, area, scores[0, t] - mean[t], abs(spread[t])),
             )
 
     def without(self, x: Tensor, H: Tensor) -> Tensor:
@@ -279,9 +320,14 @@ class Eraser:
         return self._filled(x, H, self._fills[0])
 
     def _pictures(self, x: Tensor, regions: Regions, erasure: _Erasure) -> Tensor:
-        """Return the image [1, 3, H, W] filled in each way, and in the first at every placebo."""
+        """Return the image [1, 3, H, W] filled in each way, and in the first at other regions.
+
+        These are the part that is told apart, where it is due, and every placebo.
+        """
         H = regions.H[erasure.n, erasure.k]
         own = [self._filled(x, H[None], fill) for fill in erasure.fills]
+        if erasure.apart and regions.apart is not None:
+            own.append(self.without(x, regions.apart[erasure.n, erasure.k][None]))
         every = regions.H[erasure.n].amax(0)
         placebos = _placebos(H, every, regions.chance[erasure.n], erasure.placebos)
         return torch.cat([*own, self.without(x.expand(len(placebos), *x.shape[1:]), placebos)])
@@ -338,36 +384,6 @@ class Eraser:
         )
 
 
-def reference_logits(cavs: CavBank) -> Tensor | None:
-    """Return mean and standard deviation of all negatives' logits [2, T]; None if a set has none.
-
-    There is one reference for all concepts, so that their shares can be compared.
-    """
-    negatives = [cavs.sets[i] for i in dict.fromkeys(i for _, i in cavs.contrast)]
-    return pooled_logits([(images.logits, images.logits_std) for images in negatives])
-
-
-def gap_note(gap: float, spread: float) -> str:
-    """Return why a class has no share; empty where it has one.
-
-    Args:
-        gap: How far it scores above the mean of the negatives.
-        spread: The standard deviation of their scores.
-    """
-    if isnan(gap):
-        return NO_NEGATIVES
-    if gap <= 0:
-        return NO_REFERENCE
-    return HARDLY_HIGHER.format(spread) if gap <= spread else ""
-
-
-def _null_directions(cavs: CavBank, layer: str) -> Tensor | None:
-    """Return the directions of some null CAVs at a layer [J, C]; None where there are none."""
-    null = next((positions for positions in cavs.resampling.null if positions), range(0))
-    resampled = cavs.layers[layer].resampled
-    return resampled.part(null[:RANDOM_CONCEPTS]).v if resampled is not None and null else None
-
-
 def _standardised(r: Tensor) -> Tensor:
     """Return responses [N, J, h, w] less their mean over the locations, over their deviation."""
     deviation = r.std(axes(r, 2), keepdim=True, correction=0)
@@ -398,46 +414,3 @@ def _placebos(H: Tensor, every: Tensor, chance: Tensor, numbers: range) -> Tenso
             seed = seed_of("placebo", region_alone, number)
             placebos.append(elsewhere(H.cpu(), 1, seed, every.cpu()).to(H))
     return torch.cat(placebos) if placebos else H.new_zeros(0, *H.shape)
-
-
-def _effect(
-    scores: NDArray[np.float64], reference: tuple[float, float], fills: int
-) -> dict[str, Any]:
-    """Return the numbers of a row.
-
-    Args:
-        scores: Of the class, for the image, without the region filled in each way, and without
-            each placebo.
-        reference: Mean and standard deviation of the scores of the negatives.
-        fills: In how many ways it was filled.
-    """
-    before, drops = scores[0], scores[0] - scores[1:]
-    own, chance = drops[:fills], drops[fills:]
-    tested, several = len(chance) > 0, fills > 1
-    return {
-        "logit": before,
-        "without": scores[1],
-        "drop": own[0],
-        "drop_low": own.min() if several else nan,
-        "drop_high": own.max() if several else nan,
-        "reference": reference[0],
-        "reference_std": reference[1],
-        "share": share(own[0], before, *reference),
-        "placebos": len(chance),
-        "placebo_mean": chance.mean() if tested else nan,
-        "placebo_std": chance.std() if tested else nan,
-        "effect": effect_size(own[0], chance) if tested else nan,
-        "p_value": placebo_p_value(own[0], chance) if tested else nan,
-    }
-
-
-def _note(seen: float, area: float, gap: float, spread: float) -> str:
-    notes = []
-    if seen < SEEN:
-        notes.append(NOT_SEEN.format(below_seen(seen)))
-    elif not area:
-        notes.append(NO_REGION)
-    notes.append(gap_note(gap, spread))
-    if area > _LARGE:
-        notes.append(LARGE)
-    return "; ".join(filter(None, notes))
