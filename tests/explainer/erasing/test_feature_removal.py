@@ -6,7 +6,7 @@ import torch
 from matplotlib.text import Text
 
 import vtcav
-from tests.explainer.test_erasure import Counts
+from tests.explainer.erasing.test_erasure import Counts
 from tests.helpers.literal_places import red_squares, square_network
 from vtcav.results.effect_tables import TOGETHER
 

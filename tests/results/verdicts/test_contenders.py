@@ -7,8 +7,9 @@ import pytest
 
 from vtcav.results.rows import joined_names, names_of
 from vtcav.results.verdicts import verdicts
-from vtcav.results.verdicts.contenders import contender, overlaps
+from vtcav.results.verdicts.contenders import contender, counts_by_itself, overlaps, own_part
 
+NAN = float("nan")
 LETTER = {
     "concept": "letter",
     "n": 40,
@@ -55,7 +56,7 @@ def test_an_effect_that_comes_from_where_another_is_may_be_that_of_the_other():
         ({"drop": 3.7, "area": 0.2}, "pore"),
         ({"drop": -4.0}, None),
         ({"q_value": 0.5}, None),
-        ({"drop": float("nan")}, None),
+        ({"drop": NAN}, None),
     ],
 )
 def test_the_other_must_account_for_the_effect(changes, found):
@@ -106,3 +107,83 @@ def test_a_name_that_looks_like_a_list_is_one_name():
 def test_rows_of_older_results_overlap_with_nothing():
     row = {name: value for name, value in LETTER.items() if "_" not in name}
     assert overlaps(row) == {}
+
+
+APART = {
+    "told": 0.97,
+    "drop_apart": 3.0,
+    "drop_apart_low": 2.6,
+    "drop_apart_high": 3.4,
+    "present_apart": 1.0,
+    "q_apart": 0.001,
+}
+NOTHING = {"drop_apart": 0.05, "drop_apart_low": 0.0, "drop_apart_high": 0.1, "q_apart": 0.6}
+
+
+def judged(**changes):
+    contested = LETTER | shared(pore=0.9) | APART | changes
+    rows = verdicts(pd.DataFrame([contested, PORE]), "ill")
+    return next(each for each in rows if each.concept == "letter")
+
+
+def test_an_effect_of_its_own_part_is_that_of_the_concept():
+    found = judged()
+    assert (found.kind, found.size) == ("used", 0.6)
+    assert found.sentence == (
+        "Without 'letter' the score of 'ill' falls by 60 % (52 to 68 %) on average over 40 images; "
+        "regions of the same size elsewhere: 2 %. Its region overlaps with that of 'pore': this is "
+        "what its own part of it does, and without all of it the score falls by 80 % (72 to 88 %)."
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"drop_apart": 1.9},  # less than half
+        {"drop_apart": -3.0},
+        {"q_apart": 0.2},
+        {"q_apart": NAN},
+        {"drop_apart": NAN},  # nothing tells the concepts apart
+    ],
+)
+def test_too_little_of_its_own_part_settles_nothing(changes):
+    assert not counts_by_itself(LETTER | APART | changes)
+    found = judged(**changes)
+    assert found.kind == "cannot be told"
+    assert found.size == 0.8
+
+
+def test_what_cannot_be_told_says_what_its_own_part_does():
+    sentence = judged(drop_apart=1.0, drop_apart_low=0.8, drop_apart_high=1.2).sentence
+    assert "and without its own part alone it falls by 20 % (16 to 24 %); examples of" in sentence
+
+
+def test_nothing_of_an_own_part_that_is_clearly_told_is_no_use():
+    found = judged(**NOTHING)
+    assert found.kind == "not used"
+    assert found.sentence == (
+        "The network sees 'letter' but hardly uses it for 'ill': its region overlaps with that of "
+        "'pore', and without its own part of it the score falls by 1 % (-3 to 5 %) on average over "
+        "40 images; without all of it, it falls by 80 % (72 to 88 %)."
+    )
+
+
+@pytest.mark.parametrize("changes", [{"told": 0.85}, {"present_apart": 0.4}, {"told": NAN}])
+def test_what_is_not_clearly_told_may_be_missed(changes):
+    assert judged(**NOTHING | changes).kind == "cannot be told"
+
+
+def test_an_effect_that_is_not_of_what_looks_like_the_concept_cannot_be_told():
+    [found] = verdicts(pd.DataFrame([LETTER | APART | NOTHING]), "ill")
+    assert found.kind == "cannot be told"
+    assert (
+        "because most of its region looks more like another concept, and without" in found.sentence
+    )
+    [found] = verdicts(pd.DataFrame([LETTER | APART | {"drop_apart": 0.5}]), "ill")
+    assert found.kind == "used"
+
+
+def test_the_fills_of_a_region_move_with_its_part():
+    own = own_part(LETTER | APART)
+    assert own["fill_high"] - own["fill_low"] == pytest.approx(0.4)
+    assert own["share"] == 0.6

@@ -25,6 +25,8 @@ USED = {
     "seen": 0.99,
     "placebo_mean": 0.15,
     "q_value": 0.0001,
+    "p_apart": NAN,
+    "q_apart": NAN,
 }
 SMALL = {
     "drop": 0.05,

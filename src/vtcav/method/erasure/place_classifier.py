@@ -6,8 +6,9 @@ discriminant analysis of the activations at locations, whose groups are the back
 concepts (Hastie, Tibshirani and Friedman, *The Elements of Statistical Learning*, 4.3).
 
 Which locations of an example show its concept is not known. Those that the place filters answer
-most are the candidates; those that the classifiers of all layers together take for the concept are
-chosen, and classifiers and locations are refined in turn.
+most are the candidates. All of them are learned from first: what the examples of a concept have more of
+than those of the others is the concept. Then those that the classifiers of all layers together take
+for it are chosen, and classifiers and locations are refined in turn.
 
 Letters and shapes: F [n, C, h, w] feature maps, m_g [C] and S [C, C] the mean of group g and the
 mean of the groups' covariances, and
@@ -147,10 +148,10 @@ _Weights = dict[str, tuple[Tensor, Tensor]]
 
 
 def _refined(concepts: Sequence[ByLayer], background: ByLayer) -> _Weights:
-    """Return weights after a few steps, which begin with the locations that filters answer most."""
+    """Return weights after a few steps, which begin with all candidates."""
     found = next(iter(concepts[0].values())).shape[1]
     count = max(1, round(TOP / CANDIDATES * found))
-    chosen = [{layer: X[:, :count] for layer, X in own.items()} for own in concepts]
+    chosen = [dict(own) for own in concepts]
     weights = _discriminants(chosen, background)
     for _ in range(STEPS):
         for k, own in enumerate(concepts):

@@ -174,6 +174,8 @@ def _by_its_own_part(
         None where the part settles nothing.
     """
     own, concept, name = own_part(row), repr(clear(row["concept"])), repr(clear(other["concept"]))
+    if isnan(own["drop"]):
+        return None
     size, in_logits, more = size_of(own), isnan(own["share"]), why_in_logits(row, target)
     if counts_by_itself(row) and _is_used(own, small) and not _doubt(own, small):
         sentence = (

@@ -1,0 +1,149 @@
+"""Parts of regions that are told to be a concept's own, from learning to the verdict."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import vtcav
+from vtcav.results.effect_tables import TOGETHER, read_effects
+
+
+class Red(torch.nn.Module):
+    """Sees red and blue, with some of either in both channels, and scores the red alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 2, 1, bias=False)
+        self.conv.weight.data = torch.tensor([[1.0, -1, 0.3], [0.3, -1, 1]])[..., None, None]
+        self.relu = torch.nn.ReLU()
+        self.score = torch.nn.Conv2d(2, 2, 1)
+        self.score.weight.data = torch.tensor([[1.1, -0.33], [0.0, 0]])[..., None, None]
+        self.score.bias.data = torch.zeros(2)
+
+    def forward(self, x):
+        return torch.relu(self.score(self.relu(self.conv(x)))).mean((2, 3)) * 10
+
+
+def pictures(n, seed, *, red=False, blue=False):
+    """Return grey noise with a red square, and a blue dot in it, each of which may be missing."""
+    rng = np.random.default_rng(seed)
+    x = rng.integers(60, 90, (n, 32, 32, 3)).astype(np.uint8)
+    for picture in x:
+        i, j = rng.integers(3, 17, 2)
+        if red:
+            picture[i : i + 8, j : j + 8] = 255, 0, 0
+        if blue:
+            picture[i + 3 : i + 6, j + 2 : j + 5] = 0, 0, 255
+    return x
+
+
+@pytest.fixture(scope="module")
+def model():
+    return vtcav.Classifier(Red(), ["red", "none"], vtcav.Preprocess(32, mean=0.0, std=1.0))
+
+
+def explainer(model, **settings):
+    return vtcav.VisualTCAV(model, layers=["relu"], steps=2, progress=False, **settings)
+
+
+def learned(model, names=("square", "dot"), **settings):
+    examples = {
+        "square": pictures(12, 1, red=True),
+        "dot": pictures(12, 2, blue=True),
+        "green": pictures(12, 5),
+    }
+    concepts = {name: examples[name] for name in names}
+    fitted = explainer(model, **settings)
+    return fitted.fit(concepts, pictures(24, 3), null_cavs=20, bootstraps=0)
+
+
+@pytest.fixture(scope="module")
+def fitted(model):
+    return learned(model)
+
+
+@pytest.fixture(scope="module")
+def glob(fitted):
+    return fitted.explain_class("red", pictures(30, 4, red=True, blue=True))
+
+
+def test_a_dot_that_is_erased_with_what_counts_does_little_by_its_own_part(glob):
+    rows = glob.class_effects().set_index("concept")
+    square, dot = rows.loc["square"], rows.loc["dot"]
+    assert square["drop_apart"] > 0.8 * square["drop"]
+    assert dot["drop"] > 0.3 * square["drop"]  # its region covers some of the square
+    assert dot["drop_apart"] < 0.1 * dot["drop"]
+    assert dot["told"] > 0.9
+    assert dot["present_apart"] == 1
+
+
+def test_the_verdicts_follow_the_own_parts(glob):
+    kinds = {verdict.concept: verdict.kind for verdict in glob.verdicts()}
+    assert kinds["square"] == "used"
+    assert kinds["dot"] != "used"
+
+
+def test_an_own_part_is_part_of_the_region_and_what_is_alone_is_all_of_it(glob, fitted):
+    rows = glob.effects[glob.effects["area"] > 0]
+    assert (rows["area_apart"] <= rows["area"]).all()
+    alone = fitted.explain_class("red", pictures(8, 6, red=True)).effects
+    alone = alone[alone["concept"] == "square"]
+    pd.testing.assert_series_equal(alone["drop_apart"], alone["drop"], check_names=False)
+    pd.testing.assert_series_equal(alone["area_apart"], alone["area"], check_names=False)
+    assert alone["told"].isna().all()
+
+
+def test_one_image_and_batches_of_others_sizes_agree(fitted, model):
+    images = pictures(5, 7, red=True, blue=True)
+    several = fitted.explain_class("red", images).effects
+    other = explainer(model, batch_size=2, cavs=fitted.cavs)
+    wanted = ["drop_apart", "area_apart", "told"]
+    found = other.explain_class("red", images).effects
+    np.testing.assert_allclose(found[wanted], several[wanted], rtol=1e-4, atol=1e-6)
+
+
+def test_a_bank_keeps_its_classifier_in_a_file(fitted, tmp_path):
+    path = tmp_path / "bank.safetensors"
+    fitted.cavs.save(path)
+    kept, own = (bank.layers["relu"].classifier for bank in (vtcav.CavBank.load(path), fitted.cavs))
+    assert torch.equal(kept.W, own.W)
+    assert torch.equal(kept.told, own.told)
+
+
+def test_some_concepts_of_a_bank_are_told_apart_as_before(model):
+    bank = learned(model, ("square", "green", "dot")).cavs
+    some = bank.of_concepts(["dot", "square"]).layers["relu"].classifier
+    assert torch.equal(some.W, bank.layers["relu"].classifier.W[[0, 3, 1]])
+
+
+def test_single_concepts_and_those_learned_one_after_another_are_not_told_apart(model):
+    one = learned(model, ["square"])
+    other = learned(model, ["dot"])
+    assert one.cavs.layers["relu"].classifier is None
+    both = explainer(model, cavs=one.cavs.followed_by(other.cavs))
+    assert both.cavs.layers["relu"].classifier is None
+    found = both.explain_class("red", pictures(8, 4, red=True, blue=True)).effects
+    shared = found[found["same_region"] != ""]
+    assert len(shared)
+    assert shared["drop_apart"].isna().all()
+    assert found[found["same_region"] == ""]["drop_apart"].notna().all()
+
+
+def test_the_cache_changes_nothing(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("VTCAV_CACHE", str(tmp_path))
+    banks = [learned(model, cache=cache).cavs for cache in (False, True, True)]
+    taken = banks[2].from_cache.values()
+    assert [kinds["candidates"] for kinds in taken if "candidates" in kinds] == [[1, 1], [1, 1]]
+    first, *others = (bank.layers["relu"].classifier for bank in banks)
+    for other in others:
+        assert torch.equal(other.W, first.W)
+        assert torch.equal(other.told, first.told)
+
+
+def test_effects_of_older_files_have_no_own_parts(glob, tmp_path):
+    old = glob.effects.drop(columns=["told", "drop_apart", "area_apart"])
+    old.to_parquet(tmp_path / "effects.parquet")
+    found = read_effects(tmp_path, "effects")
+    assert found["drop_apart"].isna().all()
+    assert set(found["layer"]) == {TOGETHER}
