@@ -139,7 +139,7 @@ def test_an_effect_of_its_own_part_is_that_of_the_concept():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"drop_apart": 1.9},  # less than half
+        {"drop_apart": 1.3},  # less than a third
         {"drop_apart": -3.0},
         {"q_apart": 0.2},
         {"q_apart": NAN},
