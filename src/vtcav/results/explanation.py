@@ -156,9 +156,9 @@ class GlobalExplanation:
         share (drop as a share of gap; none where gap is not above the standard deviation of the
         negatives' logits), share_low, share_high, probability, probability_without, present (the
         share of images where the concept was found), area, same_region (concepts whose regions
-        overlap, and the share of the effect that comes from there), confused_with (those that its
-        filters answer, too), seen, placebo_mean (of regions of the same size elsewhere), effect (in
-        standard deviations of these), p_value and q_value (against these, two-sided), note.
+        overlap, and the share of the effect from there), confused_with, told, drop_apart, its _low
+        and _high, present_apart, p_apart, q_apart (of own parts), seen, placebo_mean (of regions
+        elsewhere), effect (in their standard deviations), p_value, q_value (two-sided), note.
 
         Raises:
             ExplanationError: For a confidence out of range.

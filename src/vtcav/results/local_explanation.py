@@ -152,12 +152,12 @@ class LocalExplanation:
         negatives' logits, all sets alike), share (drop as a share of logit - reference; none where
         that is not above reference_std), probability and probability_without, area (the share of
         the picture that was filled in), same_region (concepts whose regions overlap with it),
-        confused_with (those that its filters answer, too), seen (held-out AUC of the place filter;
-        below 0.8 there is no number), placebos, placebo_mean and placebo_std (drops of regions of
-        the same size elsewhere), effect (how many standard deviations the drop is from their mean),
-        p_value and q_value (against the placebos, two-sided), note. Empty where nothing was erased.
-        With `features=True` rows of single layers follow: the concept taken out of their feature
-        maps, without p-values.
+        confused_with (those that its filters answer, too), drop_apart and area_apart (of its own
+        part alone), told (the AUC that tells it from the others there), seen (held-out AUC of the
+        place filter; below 0.8 there is no number), placebos, placebo_mean and placebo_std (drops
+        of regions of the same size elsewhere), effect (in standard deviations of these), p_value
+        and q_value (against these, two-sided), note. Empty where nothing was erased. With
+        `features=True` rows of single layers follow: the concept taken out of their feature maps.
         """
         return printable(self._effects.drop(columns="image"), *EFFECT_NUMBERS)
 
