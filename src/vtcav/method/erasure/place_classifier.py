@@ -6,9 +6,9 @@ discriminant analysis of the activations at locations, whose groups are the back
 concepts (Hastie, Tibshirani and Friedman, *The Elements of Statistical Learning*, 4.3).
 
 Which locations of an example show its concept is not known. Those that the place filters answer
-most are the candidates. All of them are learned from first: what the examples of a concept have more of
-than those of the others is the concept. Then those that the classifiers of all layers together take
-for it are chosen, and classifiers and locations are refined in turn.
+most are the candidates. All of them are learned from first: the concept is what its examples have
+more of than those of the others. Then those that the classifiers of all layers together take for it
+are chosen, and classifiers and locations are refined in turn.
 
 Letters and shapes: F [n, C, h, w] feature maps, m_g [C] and S [C, C] the mean of group g and the
 mean of the groups' covariances, and

@@ -106,6 +106,11 @@ def counts_by_itself(row: Mapping[Any, Any]) -> bool:
     return enough and beyond_chance(own)
 
 
+def mostly_of_others(row: Mapping[Any, Any]) -> bool:
+    """Tell whether its own part has too little of a concept's effect to count by itself."""
+    return bool(abs(row.get("drop_apart", nan)) < OWN * abs(row["drop"]))
+
+
 def hardly_by_itself(row: Mapping[Any, Any]) -> bool:
     """Tell whether its own part hardly has any of a concept's effect."""
     return bool(abs(row.get("drop_apart", nan)) < HARDLY * abs(row["drop"]))

@@ -30,6 +30,7 @@ from vtcav.results.verdicts.contenders import (
     contender,
     counts_by_itself,
     hardly_by_itself,
+    mostly_of_others,
     overlaps,
     own_part,
 )
@@ -129,7 +130,7 @@ def _verdict(row: dict[Any, Any], class_name: str, rows: Mapping[Any, dict[Any, 
             if (settled := _by_its_own_part(row, other, small, target)) is not None:
                 return settled
             doubt = _may_be(other, row)
-        elif hardly_by_itself(row):
+        elif mostly_of_others(row):
             doubt = _of_another_part(row)
     effect = (
         f"Without {concept} the score of {target} {change} {_over(row)}; {elsewhere_does(row)}."
@@ -211,7 +212,7 @@ def _may_be(other: dict[Any, Any], row: dict[Any, Any]) -> str:
 def _of_another_part(row: dict[Any, Any]) -> str:
     """Return that the effect is not that of what is told to be the concept."""
     return (
-        "most of its region looks more like another concept"
+        "most of its effect comes from where its region looks more like another concept"
         f"{_own_part_does(row)}; look at what was erased: examples of what is there among the "
         f"negatives of {clear(row['concept'])!r} would tell"
     )
