@@ -155,7 +155,10 @@ def test_too_little_of_its_own_part_settles_nothing(changes):
 
 def test_what_cannot_be_told_says_what_its_own_part_does():
     sentence = judged(drop_apart=1.0, drop_apart_low=0.8, drop_apart_high=1.2).sentence
-    assert "and without its own part alone it falls by 20 % (16 to 24 %); examples of" in sentence
+    assert (
+        "; with only its own part of the region erased, it falls by 20 % (16 to 24 %); examples"
+        in sentence
+    )
 
 
 def test_nothing_of_an_own_part_that_is_clearly_told_is_no_use():
@@ -176,10 +179,8 @@ def test_what_is_not_clearly_told_may_be_missed(changes):
 def test_an_effect_that_is_not_of_what_looks_like_the_concept_cannot_be_told():
     [found] = verdicts(pd.DataFrame([LETTER | APART | NOTHING]), "ill")
     assert found.kind == "cannot be told"
-    assert (
-        "because most of its region looks more like another concept, and without" in found.sentence
-    )
-    [found] = verdicts(pd.DataFrame([LETTER | APART | {"drop_apart": 0.5}]), "ill")
+    assert "where its region looks more like another concept; with only its own" in found.sentence
+    [found] = verdicts(pd.DataFrame([LETTER | APART | {"drop_apart": 1.4}]), "ill")
     assert found.kind == "used"
 
 

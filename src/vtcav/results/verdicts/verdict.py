@@ -212,7 +212,7 @@ def _may_be(other: dict[Any, Any], row: dict[Any, Any]) -> str:
 def _of_another_part(row: dict[Any, Any]) -> str:
     """Return that the effect is not that of what is told to be the concept."""
     return (
-        "most of its effect comes from where its region looks more like another concept"
+        "most of the effect comes from where its region looks more like another concept"
         f"{_own_part_does(row)}; look at what was erased: examples of what is there among the "
         f"negatives of {clear(row['concept'])!r} would tell"
     )
@@ -222,7 +222,7 @@ def _own_part_does(row: dict[Any, Any]) -> str:
     """Return what the part that is told to be the concept's does; empty where it is not known."""
     if isnan(row.get("drop_apart", nan)):
         return ""
-    return f", and without its own part alone it {score_change(own_part(row))}"
+    return f"; with only its own part of the region erased, it {score_change(own_part(row))}"
 
 
 def _overlapping(row: dict[Any, Any]) -> str:
