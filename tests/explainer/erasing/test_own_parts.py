@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import vtcav
+from vtcav.explainer.learning import place_classifiers
 from vtcav.results.effect_tables import TOGETHER, read_effects
 
 
@@ -128,6 +129,13 @@ def test_single_concepts_and_those_learned_one_after_another_are_not_told_apart(
     assert len(shared)
     assert shared["drop_apart"].isna().all()
     assert found[found["same_region"] == ""]["drop_apart"].notna().all()
+
+
+def test_what_is_kept_of_concepts_is_bounded(model, monkeypatch):
+    monkeypatch.setattr(place_classifiers, "MOST_CONCEPTS", 2)
+    assert learned(model).cavs.layers["relu"].classifier is not None
+    three = learned(model, ["square", "dot", "green"])
+    assert three.cavs.layers["relu"].classifier is None
 
 
 def test_the_cache_changes_nothing(model, tmp_path, monkeypatch):

@@ -146,7 +146,7 @@ def _pass_all(
     shared, own = _shared_and_own(concepts, learned)
     raw: RawValuesOf = {}
     places = PlaceLearning(run) if run.erasure or drawn.variant == PLACES else None
-    between = ClassifierLearning(run) if run.erasure and len(concepts) > 1 else None
+    between = ClassifierLearning.of(run, concepts)
 
     def respond(images: ImageSet) -> None:
         raw.update(raw_values(run, learned[images], drawn.of(images)))

@@ -25,6 +25,8 @@ from vtcav.method.erasure.place_classifier import (
     locations,
 )
 
+MOST_CONCEPTS = 24
+"""The concepts that are told apart at most: what is kept of them stays in memory together."""
 EXAMPLES = 32
 """The images of a set whose locations are kept, spread evenly over it."""
 BACKGROUND = 32
@@ -39,6 +41,11 @@ class ClassifierLearning:
     Args:
         run: How images pass through the network.
     """
+
+    @classmethod
+    def of(cls, run: Pass, concepts: Sequence[Concept]) -> ClassifierLearning | None:
+        """Return what learns the classifiers of concepts; None of one, of many, or unless asked."""
+        return cls(run) if run.erasure and 1 < len(concepts) <= MOST_CONCEPTS else None
 
     def __init__(self, run: Pass) -> None:
         self._run = run
@@ -63,9 +70,7 @@ class ClassifierLearning:
             self._background[concept.negatives] = self._kept(negatives, None)
 
     def classifiers(self) -> dict[str, PlaceClassifier]:
-        """Return the place classifiers by layer; none of a single concept."""
-        if len(self._concepts) < 2:
-            return {}
+        """Return the place classifiers by layer."""
         sets = list(self._background.values())
         background = {layer: torch.cat([own[layer] for own in sets]) for layer in self._layers}
         return learned(self._concepts, background)

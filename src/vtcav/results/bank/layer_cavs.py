@@ -73,7 +73,7 @@ class LayerCavs(Cavs):
             if nothing was resampled.
         places: Place filters of the concepts, which erasure needs; None in older files.
         classifier: What tells the concepts apart at single locations; None for a single concept,
-            of concepts that were learned one after another, and in older files.
+            more than 24, or concepts that were learned one after another, and in older files.
         zero: Scores at zero feature maps beside those of examples; None in older files.
         texts: How well the layer knows the concepts that are texts; None where there are none.
     """
