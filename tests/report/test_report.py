@@ -294,6 +294,7 @@ def test_nothing_is_claimed_that_is_not_significant(study):
     [
         ("not seen", "the attribution is something else's."),
         ("not used", "But the score hardly changes without it (above)."),
+        ("cannot be told", "But whether the score depends on it cannot be told (above)."),
         ("used", ""),
     ],
 )

@@ -145,6 +145,7 @@ _AGAINST = {
     "not seen": "But hardly an image shows it, or the network does not see it (above): the "
     "attribution is something else's.",
     "not used": "But the score hardly changes without it (above).",
+    "cannot be told": "But whether the score depends on it cannot be told (above).",
 }
 _MEASURED = "what erasing measured (above) does not depend on that"
 

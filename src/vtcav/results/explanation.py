@@ -222,8 +222,8 @@ class GlobalExplanation:
         return self._shown(self._attribution_rows, ["attribution", "predicted_class"])
 
     def shown_effects(self) -> pd.DataFrame:
-        """Return the effects in the same images: layer, concept, drop."""
-        return self._shown(self._effect_rows, ["drop"])
+        """Return the effects in the same images: layer, concept, drop, drop_apart."""
+        return self._shown(self._effect_rows, ["drop", "drop_apart"])
 
     def _shown(self, rows: ImageRows, columns: list[str]) -> pd.DataFrame:
         if self.used <= MOST_SHOWN or not len(rows):

@@ -8,6 +8,7 @@ import torch
 import vtcav
 from vtcav.explainer.learning import place_classifiers
 from vtcav.results.effect_tables import TOGETHER, read_effects
+from vtcav.results.figures.effects_panel import EffectsPanel
 
 
 class Red(torch.nn.Module):
@@ -155,3 +156,16 @@ def test_effects_of_older_files_have_no_own_parts(glob, tmp_path):
     found = read_effects(tmp_path, "effects")
     assert found["drop_apart"].isna().all()
     assert set(found["layer"]) == {TOGETHER}
+
+
+def test_the_figure_shows_what_the_verdict_says_by_its_own_part(glob):
+    told = {verdict.concept: verdict for verdict in glob.verdicts()}
+    assert told["square"].own_part
+    panel = EffectsPanel(glob)
+    row = glob.class_effects().set_index("concept").loc["square"]
+    share = 100 * row["drop_apart"] / row["gap"]
+    assert panel.numbers("square")[0].removesuffix(" %") == f"{share:.0f}"
+    assert "Of 'square'" in panel.note
+    images = glob.effects.query("concept == 'square'")
+    expected = 100 / row["gap"] * images["drop_apart"]
+    np.testing.assert_allclose(panel.points("square"), np.clip(expected, *panel.limits), rtol=1e-6)

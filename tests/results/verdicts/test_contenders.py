@@ -93,9 +93,9 @@ def test_the_verdict_says_what_it_may_be_and_what_would_tell():
     assert second.sentence == (
         "Whether 'ill' uses 'letter' cannot be told, because most of its effect comes from images "
         "in which its region overlaps with that of 'pore', without which the score falls by 80 % "
-        "(72 to 88 %); examples of 'pore' among the negatives of 'letter' would tell, or pairs of "
-        "pictures (vtcav evaluate --pairs). Without 'letter' the score of 'ill' falls by 80 % (72 "
-        "to 88 %) on average over 40 images; regions of the same size elsewhere: 2 %."
+        "(72 to 88 %); pictures of 'pore' without 'letter' among the negatives of 'letter' would "
+        "tell, or pairs of pictures (vtcav evaluate --pairs). Without 'letter' the score of 'ill' "
+        "falls by 80 % (72 to 88 %) on average over 40 images; regions of the same size elsewhere: 2 %."
     )
 
 
@@ -128,7 +128,7 @@ def judged(**changes):
 
 def test_an_effect_of_its_own_part_is_that_of_the_concept():
     found = judged()
-    assert (found.kind, found.size) == ("used", 0.6)
+    assert (found.kind, found.size, found.own_part) == ("used", 0.6, True)
     assert found.sentence == (
         "Without 'letter' the score of 'ill' falls by 60 % (52 to 68 %) on average over 40 images; "
         "regions of the same size elsewhere: 2 %. Its region overlaps with that of 'pore': this is "
@@ -143,6 +143,7 @@ def test_an_effect_of_its_own_part_is_that_of_the_concept():
         {"drop_apart": -3.0},
         {"q_apart": 0.2},
         {"q_apart": NAN},
+        {"told": 0.4},  # by chance
         {"drop_apart": NAN},  # nothing tells the concepts apart
     ],
 )
@@ -156,7 +157,7 @@ def test_too_little_of_its_own_part_settles_nothing(changes):
 def test_what_cannot_be_told_says_what_its_own_part_does():
     sentence = judged(drop_apart=1.0, drop_apart_low=0.8, drop_apart_high=1.2).sentence
     assert (
-        "; with only its own part of the region erased, it falls by 20 % (16 to 24 %); examples"
+        "; with only its own part of the region erased, it falls by 20 % (16 to 24 %); pictures"
         in sentence
     )
 

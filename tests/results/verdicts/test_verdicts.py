@@ -39,6 +39,9 @@ SMALL = {
 }
 
 
+TINY = {"drop_low": -0.01, "drop_high": 0.05, "fill_low": 0.0, "fill_high": 0.05, "drop": 0.02}
+
+
 def verdict(**changes):
     [found] = verdicts(pd.DataFrame([USED | changes]), "animal")
     return found
@@ -101,6 +104,7 @@ def test_a_small_effect_of_a_concept_that_is_seldom_found_cannot_be_told():
 def test_what_is_used_and_seldom_found_says_in_how_many_images():
     assert "It is found in 40 of 50 images." in verdict(present=0.8).sentence
     assert "It is found" not in verdict(present=0.9).sentence
+    assert "It is found in 20 of 50 images." in verdict(**SMALL | TINY, present=0.4).sentence
     found = verdict(present=0.4)
     assert found.kind == "used"
     assert found.sentence.endswith("elsewhere: 3 %. It is found in 20 of 50 images.")
@@ -236,8 +240,19 @@ def overlapping(**shares):
     return {"same_region": json.dumps(shares)}
 
 
+def test_what_is_found_in_few_images_is_not_cleared():
+    found = verdict(**SMALL | TINY, present=0.14)
+    assert found.kind == "not seen"
+    assert found.sentence == (
+        "'ruler' is found in 7 of 50 images of 'animal': too few to say whether its score depends "
+        "on it. If more of them show it, give examples in which it looks, and is as large, as "
+        "there."
+    )
+    assert verdict(**SMALL | TINY, present=0.22).kind == "not used"
+
+
 def test_a_concept_whose_region_overlaps_with_another_says_so():
-    end = "Where it counts, its region overlaps with those of 'pore' and 'square'."
+    end = "its region overlaps with those of 'pore' and 'square', which may have a part in this."
     assert verdict(**overlapping(pore=0.6, square=0.9, hair=0.5)).sentence.endswith(end)
     assert "overlaps" not in verdict(**SMALL, **overlapping(square=0.9)).sentence
 

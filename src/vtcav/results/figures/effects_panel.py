@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -13,7 +14,8 @@ from vtcav.results.effect_tables import of_pictures
 from vtcav.results.figures.page import cross_out
 from vtcav.results.figures.palette import MUTED
 from vtcav.results.figures.protocols import ExplainedClass
-from vtcav.results.words import SIGNIFICANT
+from vtcav.results.verdicts import own_part
+from vtcav.results.words import SIGNIFICANT, clear, listed
 
 _EDGES = 5, 95
 """The percentiles of the images that the axis reaches at least; others lie on its ends."""
@@ -39,16 +41,19 @@ class EffectsPanel:
     """
 
     def __init__(self, explanation: ExplainedClass) -> None:
-        table = of_pictures(explanation.class_effects())
+        own = [each.concept for each in explanation.verdicts() if each.own_part]
+        measured = of_pictures(explanation.class_effects()).to_dict("records")
+        table = pd.DataFrame([own_part(row) if row["concept"] in own else row for row in measured])
         rows: list[Any] = list(table.itertuples(index=False))
         self._rows = {row.concept: row for row in rows}
         has_share = table.loc[table["drop"].notna(), "share"].notna()
         self._shares = bool(has_share.all())
         self._mixed = not self._shares and bool(has_share.any())
-        drops = of_pictures(explanation.shown_effects()).groupby("concept", sort=False)["drop"]
+        images = of_pictures(explanation.shown_effects()).groupby("concept", sort=False)
         self._points = {
-            str(name): values.to_numpy(float) * self._scale(self._rows[str(name)])
-            for name, values in drops
+            str(name): values["drop_apart" if name in own else "drop"].to_numpy(float)
+            * self._scale(self._rows[str(name)])
+            for name, values in images
         }
         self.label = f"score that is gone, in {'%' if self._shares else 'logits'}"
         units = f"{_PERCENT if has_share.any() else ''}{'' if self._shares else _IN_LOGITS}"
@@ -58,6 +63,9 @@ class EffectsPanel:
             "in; in brackets: the ends of both; dashed: regions of the same size elsewhere. Images "
             f"beyond the axis lie on its ends. ns: not more than elsewhere (q > {SIGNIFICANT})."
         )
+        if own:
+            names = listed([repr(clear(name)) for name in own])
+            self.note += f" Of {names}: the own part of regions that others overlap with."
         ends = [0.0, _SHORTEST * (100 if self._shares else 1)]
         for concept, row in self._rows.items():
             if not np.isnan(row.drop):

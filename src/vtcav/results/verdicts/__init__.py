@@ -1,6 +1,6 @@
 """What the measured effects of erasing say about each concept, in sentences."""
 
-from vtcav.results.verdicts.contenders import contender, counts_by_itself
+from vtcav.results.verdicts.contenders import contender, counts_by_itself, own_part
 from vtcav.results.verdicts.images import image_sentences, in_turn
 from vtcav.results.verdicts.verdict import (
     FEWEST,
@@ -23,5 +23,6 @@ __all__ = [
     "counts_by_itself",
     "image_sentences",
     "in_turn",
+    "own_part",
     "verdicts",
 ]

@@ -29,6 +29,8 @@ count by itself."""
 OWN = 1 / 3
 """The share of an effect that the part of the region that is told to be the concept's must have
 for the concept to count by itself."""
+TOLD = 0.5
+"""The AUC from which on concepts are told apart better than by chance: an own part counts."""
 HARDLY = 0.1
 """The share of an effect below which its own part hardly has any of it."""
 CLEARLY_TOLD = 0.9
@@ -100,6 +102,8 @@ def own_part(row: Mapping[Any, Any]) -> dict[Any, Any]:
 def counts_by_itself(row: Mapping[Any, Any]) -> bool:
     """Tell whether its own part has a third of a concept's effect or more, beyond chance."""
     if isnan(row.get("drop_apart", nan)):
+        return False
+    if row.get("told", nan) < TOLD:  # NaN where nothing contests the regions
         return False
     own = own_part(row)
     enough = own["drop"] * row["drop"] > 0 and abs(own["drop"]) >= OWN * abs(row["drop"])

@@ -51,6 +51,8 @@ FEWEST = 5
 """The images that a verdict takes at least."""
 RARE = 0.1
 """The share of images that must show the concept."""
+SELDOM = 0.2
+"""The share of images that must show the concept for it to be not used."""
 OFTEN = 0.5
 """The share of images below which a mean over all may hide an effect in few."""
 NEARLY_ALL = 0.9
@@ -72,6 +74,7 @@ class Verdict:
             share; None where nothing was measured.
         in_logits: Whether the size is in logits.
         beyond: How much of it regions elsewhere do not explain; None where nothing was compared.
+        own_part: Whether it is about the own parts of regions that others overlap with.
     """
 
     concept: str
@@ -80,6 +83,7 @@ class Verdict:
     size: float | None
     in_logits: bool = False
     beyond: float | None = None
+    own_part: bool = False
 
     @property
     def rank(self) -> tuple[int, bool, float]:
@@ -119,8 +123,7 @@ def _verdict(row: dict[Any, Any], class_name: str, rows: Mapping[Any, dict[Any, 
     if isnan(row["drop"]):
         return Verdict(row["concept"], "not seen", why_not_seen(row, concept, target), None)
     if row["present"] < RARE:
-        sentence = f"{concept} is {_found(row)} of {target}: too few to say whether its "
-        return Verdict(row["concept"], "not seen", f"{sentence}score depends on it.", None)
+        return _too_few(row, concept, target)
     size, change, in_logits = size_of(row), score_change(row), isnan(row["share"])
     small = SMALL_LOGITS if in_logits else SMALL
     used = _is_used(row, small)
@@ -143,15 +146,27 @@ def _verdict(row: dict[Any, Any], class_name: str, rows: Mapping[Any, dict[Any, 
         further = (row["drop"] - row["placebo_mean"]) / scale_of(row)
         further = None if isnan(further) else further
         return Verdict(row["concept"], "cannot be told", sentence + more, size, in_logits, further)
+    if not used and row["present"] < SELDOM:
+        return _too_few(row, concept, target)
     if not used:
+        found = f" It is {_found(row)}." if row["present"] < NEARLY_ALL else ""
         sentence = (
             f"The network sees {concept} but hardly uses it for {target}: without it the score "
-            f"{change} {_over(row)}; {elsewhere_does(row)}.{more}"
+            f"{change} {_over(row)}; {elsewhere_does(row)}.{found}{more}"
         )
         return Verdict(row["concept"], "not used", sentence, size, in_logits)
     against = "" if row["drop"] > 0 else f" It counts against {target}."
     sentence = effect + against + _overlapping(row) + more
     return Verdict(row["concept"], "used", sentence, size, in_logits)
+
+
+def _too_few(row: dict[Any, Any], concept: str, target: str) -> Verdict:
+    """Return that a concept was found in too few images of a class."""
+    sentence = (
+        f"{concept} is {_found(row)} of {target}: too few to say whether its score depends on it. "
+        "If more of them show it, give examples in which it looks, and is as large, as there."
+    )
+    return Verdict(row["concept"], "not seen", sentence, None)
 
 
 def _is_used(row: dict[Any, Any], small: float) -> bool:
@@ -185,26 +200,27 @@ def _by_its_own_part(
             f"part of it does, and without all of it the score {score_change(row)}."
         )
         against = "" if own["drop"] > 0 else f" It counts against {target}."
-        return Verdict(row["concept"], "used", sentence + against + more, size, in_logits)
+        sentence += against + more
+        return Verdict(row["concept"], "used", sentence, size, in_logits, own_part=True)
     low, high = interval(own)
     nothing = abs(size) < small and max(abs(low), abs(high)) / scale_of(own) <= 2 * small
     if nothing and hardly_by_itself(row) and clearly_told(row):
         sentence = (
             f"The network sees {concept} but hardly uses it for {target}: its region overlaps with "
             f"that of {name}, and without its own part of it the score {score_change(own)} "
-            f"{_over(row)}; without all of it, it {score_change(row)}."
+            f"{_over(row)}; without all of it, it {score_change(row)}.{more}"
         )
-        return Verdict(row["concept"], "not used", sentence + more, size, in_logits)
+        return Verdict(row["concept"], "not used", sentence, size, in_logits, own_part=True)
     return None
 
 
 def _may_be(other: dict[Any, Any], row: dict[Any, Any]) -> str:
     """Return why the effect of a region may be that of another concept."""
-    name = repr(clear(other["concept"]))
+    name, concept = (repr(clear(each["concept"])) for each in (other, row))
     return (
         f"most of its effect comes from images in which its region overlaps with that of {name}, "
-        f"without which the score {score_change(other)}{_own_part_does(row)}; examples of {name} "
-        f"among the negatives of {clear(row['concept'])!r} would tell, or pairs of pictures "
+        f"without which the score {score_change(other)}{_own_part_does(row)}; pictures of {name} "
+        f"without {concept} among the negatives of {concept} would tell, or pairs of pictures "
         "(vtcav evaluate --pairs)"
     )
 
@@ -213,7 +229,7 @@ def _of_another_part(row: dict[Any, Any]) -> str:
     """Return that the effect is not that of what is told to be the concept."""
     return (
         "most of the effect comes from where its region looks more like another concept"
-        f"{_own_part_does(row)}; look at what was erased: examples of what is there among the "
+        f"{_own_part_does(row)}; look at what was erased: pictures of what is there among the "
         f"negatives of {clear(row['concept'])!r} would tell"
     )
 
@@ -228,7 +244,10 @@ def _own_part_does(row: dict[Any, Any]) -> str:
 def _overlapping(row: dict[Any, Any]) -> str:
     """Return with which concepts' regions that of a concept overlaps; empty for none."""
     names = [repr(clear(name)) for name, share in overlaps(row).items() if share > MOST]
-    return f" Where it counts, its region overlaps with {that_of(names)}." if names else ""
+    if not names:
+        return ""
+    part = "which may have a part in this"
+    return f" Where it counts, its region overlaps with {that_of(names)}, {part}."
 
 
 def _found(row: dict[Any, Any], only: str = "") -> str:
