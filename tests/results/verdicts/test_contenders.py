@@ -95,7 +95,8 @@ def test_the_verdict_says_what_it_may_be_and_what_would_tell():
         "in which its region overlaps with that of 'pore', without which the score falls by 80 % "
         "(72 to 88 %); pictures of 'pore' without 'letter' among the negatives of 'letter' would "
         "tell, or pairs of pictures (vtcav evaluate --pairs). Without 'letter' the score of 'ill' "
-        "falls by 80 % (72 to 88 %) on average over 40 images; regions of the same size elsewhere: 2 %."
+        "falls by 80 % (72 to 88 %) on average over 40 images; regions of the same size elsewhere: "
+        "2 %."
     )
 
 
