@@ -9,13 +9,13 @@ from typing import Any
 
 from vtcav.results.effect_tables import of_pictures
 from vtcav.results.explanation import LocalExplanation
-from vtcav.results.verdicts import LARGE
+from vtcav.results.verdicts import LARGE, mostly_of_others
 from vtcav.results.words import SIGNIFICANT, clear, count, distinct_names, short_names
 
 _FEW = 5
 """The most images whose own sentences stand in the overview."""
 _MOST = 20
-_COLUMNS = "class_name", "concept", "drop", "area", "p_value"
+_COLUMNS = "class_name", "concept", "drop", "drop_apart", "area", "p_value"
 
 
 @dataclass(frozen=True)
@@ -146,4 +146,5 @@ def _erased(row: Mapping[str, Any]) -> bool:
 
 def _sure(row: Mapping[str, Any]) -> bool:
     # no region elsewhere is as large as more than half of the picture
-    return _erased(row) and bool(row["area"] <= LARGE and row["p_value"] <= SIGNIFICANT)
+    compared = row["area"] <= LARGE and row["p_value"] <= SIGNIFICANT
+    return _erased(row) and bool(compared) and not mostly_of_others(row)

@@ -7,6 +7,7 @@ import torch
 
 import vtcav
 from vtcav.explainer.learning import place_classifiers
+from vtcav.report.image_effects import effects_of, measured
 from vtcav.results.effect_tables import TOGETHER, read_effects
 from vtcav.results.figures.effects_panel import EffectsPanel
 
@@ -169,3 +170,11 @@ def test_the_figure_shows_what_the_verdict_says_by_its_own_part(glob):
     images = glob.effects.query("concept == 'square'")
     expected = 100 / row["gap"] * images["drop_apart"]
     np.testing.assert_allclose(panel.points("square"), np.clip(expected, *panel.limits), rtol=1e-6)
+
+
+def test_an_effect_that_is_mostly_anothers_is_not_set_in_bold(fitted):
+    local = fitted.explain(pictures(1, 11, red=True, blue=True)[0], classes=["red"])
+    square, dot = local.sentences()
+    assert "Without 'square'" in square
+    assert "Its region overlaps with that of 'square'; with only its own part of it erased" in dot
+    assert [each.sure for each in measured([effects_of(local)])] == [True, False]

@@ -59,7 +59,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in names}
     except Exception as error:  # the parser of a foreign format, whatever the file holds
         raise CavError(
-            f"cannot read CAVs from {str(path)!r}: {error}; expected a safetensors file "
+            f"cannot read CAVs from {str(path)!r}: {why(error)}; expected a safetensors file "
             "written by CavBank.save"
         ) from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:

@@ -1,6 +1,11 @@
 """What the measured effects of erasing say about each concept, in sentences."""
 
-from vtcav.results.verdicts.contenders import contender, counts_by_itself, own_part
+from vtcav.results.verdicts.contenders import (
+    contender,
+    counts_by_itself,
+    mostly_of_others,
+    own_part,
+)
 from vtcav.results.verdicts.images import image_sentences, in_turn
 from vtcav.results.verdicts.verdict import (
     FEWEST,
@@ -23,6 +28,7 @@ __all__ = [
     "counts_by_itself",
     "image_sentences",
     "in_turn",
+    "mostly_of_others",
     "own_part",
     "verdicts",
 ]

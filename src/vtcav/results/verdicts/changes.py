@@ -37,6 +37,14 @@ def score_change(row: dict[Any, Any]) -> str:
     return f"{verb_of(row)} by {size} {unit} ({ends})"
 
 
+def size_change(row: dict[Any, Any]) -> str:
+    """Return how the score changes, without an interval."""
+    size, _, _, unit = _numbers(row)
+    return (
+        f"does not change ({size} {unit})" if no_change(row) else f"{verb_of(row)} by {size} {unit}"
+    )
+
+
 def change_by_fill(row: dict[Any, Any]) -> str:
     """Return how the score changes in one image, with its interval over the ways to fill."""
     size, low, high, unit = _numbers(row)

@@ -12,11 +12,12 @@ from vtcav.results.verdicts.changes import (
     elsewhere_does,
     no_change,
     score_change,
+    size_change,
     that_of,
     why_in_logits,
     why_not_seen,
 )
-from vtcav.results.verdicts.contenders import HALF, MOST, overlaps
+from vtcav.results.verdicts.contenders import HALF, MOST, overlaps, own_part
 from vtcav.results.verdicts.verdict import LARGE
 from vtcav.results.words import SIGNIFICANT, clear, listed
 
@@ -104,11 +105,19 @@ def _image_sentence(row: dict[Any, Any], what: str) -> str:
 
 
 def _overlapping_here(row: dict[Any, Any], drops: Mapping[Any, float]) -> str:
-    """Return with which regions that of a concept overlaps that do half as much or more."""
+    """Return with which regions that of a concept overlaps that do half as much or more.
+
+    Where it is known, it says what the concept's own part does, too.
+    """
     least = HALF * abs(row["drop"])
     names = [
         repr(clear(name))
         for name in names_of(row.get("same_region") or "")
         if drops.get(name, 0.0) * row["drop"] > 0 and abs(drops[name]) >= least
     ]
-    return f" Its region overlaps with {that_of(names)}." if names else ""
+    if not names:
+        return ""
+    text = f" Its region overlaps with {that_of(names)}"
+    if not isnan((own := own_part(row))["drop"]):
+        text += f"; with only its own part of it erased, the score {size_change(own)}"
+    return f"{text}."
