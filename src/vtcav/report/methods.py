@@ -143,7 +143,9 @@ def _erased(provenance: Provenance) -> str:
         "learned on single locations of the feature maps, joined over layers; concepts whose "
         f"held-out AUC is below 0.8 were not measured. Effects were compared with {placebos} "
         "regions of the same size elsewhere, in an image or over the images of a class (half of "
-        "the same shape, half where random concepts respond most; two-sided, q ≤ 0.05)."
+        "the same shape, half where random concepts respond most; two-sided, q ≤ 0.05). Where "
+        "another concept contested a region, the part that linear discriminant analysis of single "
+        "locations assigned to its own concept was also erased alone."
     )
 
 

@@ -151,6 +151,34 @@ def test_the_cache_changes_nothing(model, tmp_path, monkeypatch):
         assert torch.equal(other.told, first.told)
 
 
+class Deep(Red):
+    """The same with a coarser layer behind, whose grid is another."""
+
+    def __init__(self):
+        super().__init__()
+        self.pool = torch.nn.AvgPool2d(4)
+        self.coarse = torch.nn.ReLU()
+
+    def forward(self, x):
+        coarse = self.coarse(self.pool(self.relu(self.conv(x))))
+        return torch.relu(self.score(coarse)).mean((2, 3)) * 10
+
+
+def test_what_other_layers_left_in_the_cache_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("VTCAV_CACHE", str(tmp_path))
+    deep = vtcav.Classifier(Deep(), ["red", "none"], vtcav.Preprocess(32, mean=0.0, std=1.0))
+    concepts = {"square": pictures(12, 1, red=True), "dot": pictures(12, 2, blue=True)}
+
+    def classifier(layers, cache):
+        fitted = vtcav.VisualTCAV(deep, layers=layers, progress=False, cache=cache)
+        fitted.fit(concepts, pictures(24, 3), null_cavs=20, bootstraps=0)
+        return fitted.cavs.layers["coarse"].classifier
+
+    classifier(["relu", "coarse"], cache=True)  # locations of a finer grid
+    found, expected = (classifier(["coarse"], cache=cache) for cache in (True, False))
+    assert torch.equal(found.W, expected.W)
+
+
 def test_effects_of_older_files_have_no_own_parts(glob, tmp_path):
     old = glob.effects.drop(columns=["told", "drop_apart", "area_apart"])
     old.to_parquet(tmp_path / "effects.parquet")

@@ -133,7 +133,8 @@ def test_an_effect_of_its_own_part_is_that_of_the_concept():
     assert found.sentence == (
         "Without 'letter' the score of 'ill' falls by 60 % (52 to 68 %) on average over 40 images; "
         "regions of the same size elsewhere: 2 %. Its region overlaps with that of 'pore': this is "
-        "what its own part of it does, and without all of it the score falls by 80 % (72 to 88 %)."
+        "what its own part of it does, and without all of it, 'pore' included, the score falls by "
+        "80 % (72 to 88 %)."
     )
 
 
@@ -169,7 +170,7 @@ def test_nothing_of_an_own_part_that_is_clearly_told_is_no_use():
     assert found.sentence == (
         "The network sees 'letter' but hardly uses it for 'ill': its region overlaps with that of "
         "'pore', and without its own part of it the score falls by 1 % (-3 to 5 %) on average over "
-        "40 images; without all of it, it falls by 80 % (72 to 88 %)."
+        "40 images; without all of it, 'pore' included, it falls by 80 % (72 to 88 %)."
     )
 
 

@@ -59,16 +59,7 @@ def run(arguments: Arguments) -> int:
     }  # none in older folders
     findings = found.get("findings", {})
     if not arguments.json:
-        for caution in said["cautions"]:
-            print_line(caution)
-        for verdict in found["verdicts"]:
-            print_line(f"{verdict['kind']}: {verdict['sentence']}")
-        for sentence in said["groups"]:
-            print_line(sentence)
-        for sentence in said["photographs"][:_FIRST]:
-            print_line(sentence)
-        if (more := len(said["photographs"]) - _FIRST) > 0:
-            print_line(f"{more} more on photographs in study.json")
+        _print_sentences(found["verdicts"], said)
         for line in _first(findings):
             print_line(line)
         for name, rows in table[table["kind"] == "class"].groupby("name", sort=False):
@@ -91,6 +82,20 @@ def run(arguments: Arguments) -> int:
     if unfinished is not None:  # said after what is done
         raise unfinished
     return BROKEN if any(one["failed"] for one in limits) else 0
+
+
+def _print_sentences(
+    verdicts: Sequence[Mapping[str, Any]], said: Mapping[str, Sequence[str]]
+) -> None:
+    """Print what the study says: cautions, verdicts, groups, and the first on photographs."""
+    for caution in said["cautions"]:
+        print_line(caution)
+    for verdict in verdicts:
+        print_line(f"{verdict['kind']}: {verdict['sentence']}")
+    for sentence in (*said["groups"], *said["photographs"][:_FIRST]):
+        print_line(sentence)
+    if (more := len(said["photographs"]) - _FIRST) > 0:
+        print_line(f"{more} more on photographs in study.json")
 
 
 def _carried_out(study: Study, arguments: Arguments) -> tuple[Path, UnfinishedError | None]:

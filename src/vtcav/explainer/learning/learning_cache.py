@@ -13,7 +13,8 @@ These are the kinds of entries:
 - "places", for examples, a layer and the directions that refinement begins with: place filters of
   a concept; "drawn", for the set that plays the concept: those of J draws;
 - "candidates", for examples, a layer and a concept's place filters: activations at some locations
-  [n, t, C]; "background", for negatives and a layer: the same at locations drawn at random;
+  [n, t, C]; "background", for negatives, a layer and the names of all layers: the same at locations
+  drawn at random;
 - "zeros", for examples and a layer: scores at zero feature maps and of some examples.
 
 So one more concept, or one more layer, leaves the other entries valid. No picture and no feature

@@ -83,16 +83,16 @@ class ClassifierLearning:
             filters: The place filter of the concept that it shows; None for negatives.
         """
         kind = "background" if filters is None else "candidates"
-        V = None if filters is None else torch.cat(list(filters.values()))
+        if filters is None:  # the layers make the grid that locations are drawn from
+            V = torch.tensor(list("\n".join(self._layers).encode()))
+        else:
+            V = torch.cat(list(filters.values()))
         entries = images.entries
         if entries is not None:
-            known = [entries.get(kind, layer, V) for layer in self._layers]
-            if all(known):
-                return {
-                    layer: each["X"]
-                    for layer, each in zip(self._layers, known, strict=True)
-                    if each
-                }
+            known = {layer: entries.get(kind, layer, V) for layer in self._layers}
+            kept = {layer: each["X"] for layer, each in known.items() if each is not None}
+            if len(kept) == len(self._layers):
+                return kept
         found = self._from_maps(images, filters)
         if entries is not None and entries.unchanged():
             for layer, X in found.items():

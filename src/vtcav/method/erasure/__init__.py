@@ -6,7 +6,8 @@ map say where, and the network itself say how much, in five steps:
 1. A place filter w finds the concept at single locations of the feature maps (`place_filter`).
 2. Its response r, between the medians of negatives and examples, is the map M (`place_filter`).
 3. The region H is where the mean of the layers' maps exceeds 1/4, without the parts in which these
-   layers see another concept (`region`).
+   layers see another concept (`region`). Where regions overlap, linear discriminant analysis says
+   which concept each location shows (`place_classifier`), so that own parts are erased, too.
 4. H is filled in from around it (`fill`).
 5. The drop is z_t(x) - z_t(filled x), and its share that of z_t(x) - z_t(negatives) (`effect`).
 6. By request, the concept's pattern is taken out of the feature maps of single layers as well: a

@@ -197,7 +197,8 @@ def _by_its_own_part(
         sentence = (
             f"Without {concept} the score of {target} {score_change(own)} {_over(row)}; "
             f"{elsewhere_does(own)}. Its region overlaps with that of {name}: this is what its own "
-            f"part of it does, and without all of it the score {score_change(row)}."
+            f"part of it does, and without all of it, {name} included, the score "
+            f"{score_change(row)}."
         )
         against = "" if own["drop"] > 0 else f" It counts against {target}."
         sentence += against + more
@@ -208,7 +209,7 @@ def _by_its_own_part(
         sentence = (
             f"The network sees {concept} but hardly uses it for {target}: its region overlaps with "
             f"that of {name}, and without its own part of it the score {score_change(own)} "
-            f"{_over(row)}; without all of it, it {score_change(row)}.{more}"
+            f"{_over(row)}; without all of it, {name} included, it {score_change(row)}.{more}"
         )
         return Verdict(row["concept"], "not used", sentence, size, in_logits, own_part=True)
     return None
