@@ -68,11 +68,23 @@ def test_the_summary_correlates_and_compares_with_placebos(found):
     assert row["n"] == 6
     assert row["spearman"] > 0.9
     assert row["pearson_low"] < row["pearson"] < row["pearson_high"] <= 1
+    repeated = summary.columns[summary.nunique() == 1]
+    assert list(repeated) == ["n"]  # what the thing does is no matter of the concept
+    texts = [axes.get_title(loc="left") for axes in found.plot().axes]
+    assert sum("rho" in text or "no correlation" in text for text in texts) == 6
+
+
+def test_what_the_thing_does_is_said_once(found):
+    [row] = found.effect().to_dict("records")
+    assert row["n"] == 6
+    assert row["measured"] == pytest.approx(found.table["measured"].mean())
     assert row["measured_low"] < row["measured"] < row["measured_high"]
     assert abs(row["placebo"]) < 0.2 * row["measured"]
     assert row["p_value"] < 0.05
-    texts = [axes.get_title(loc="left") for axes in found.plot().axes]
-    assert sum("rho" in text or "no correlation" in text for text in texts) == 6
+    size = f"falls by {row['measured']:.2f} logits ({row['measured_low']:.2f} to "
+    assert found.sentence.startswith(f"Without the thing the score of 'a' {size}")
+    assert "on average over 6 pairs; " in found.sentence
+    assert found.sentence.endswith(" (of the difference p < 0.001).")
 
 
 def test_intervals_of_correlations_cover():
@@ -105,7 +117,9 @@ def test_the_class_is_the_predicted_one(explainer):
     for image, rows in own.table.groupby("image"):
         assert (rows["class_index"] == z[int(image[6:-1])].argmax()).all()
     assert own.table["placebo"].isna().all()
-    assert own.summary()["p_value"].isna().all()
+    assert own.effect()["p_value"].isna().all()
+    assert own.sentence.startswith("Without the thing the score of the predicted class ")
+    assert own.sentence.endswith("elsewhere: not tried.")
 
 
 def filled_in(explainer, fill):
@@ -226,7 +240,7 @@ def test_a_thing_may_be_all_over_the_pictures(explainer):
     assert found.table["placebo"].isna().all()
     z, without = (logits(explainer.model, pictures) for pictures in (RED, 255 - RED))
     expected = (z - without)[:, 0].mean()
-    assert found.summary()["measured"].iloc[0] == pytest.approx(expected, abs=1e-6)
+    assert found.effect()["measured"].iloc[0] == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_command(found, tmp_path, monkeypatch, capsys):
@@ -242,14 +256,19 @@ def test_the_command(found, tmp_path, monkeypatch, capsys):
     concepts = ["--layers", "3", "--concepts", "concepts", "--negatives", "random", "--class", "a"]
     assert main([*command, *concepts, "-o", "out", "--json", "--quiet"]) == 0
     data = json.loads(capsys.readouterr().out)
-    expected = found.summary().set_index(["layer", "concept"]).loc[("3", "red"), "measured"]
-    assert data["summary"][0]["measured"] == pytest.approx(expected, rel=1e-5)
+    assert data["effect"]["measured"] == pytest.approx(found.effect()["measured"][0], rel=1e-5)
+    saved = json.loads((tmp_path / "out" / "pairs.json").read_text("utf-8"))
+    assert saved["effect"]["measured"] == data["effect"]["measured"]
     assert (tmp_path / "out" / "pairs_summary.csv").exists()
     save(tmp_path / "masks", {f"{i}.png": mask for i, mask in enumerate(MASKS)})
     masks = ["evaluate", "--pairs", "with", "--masks", "masks", *command[4:], *concepts]
     assert main([*masks, "-o", "masked", "--json", "--quiet"]) == 0
     table = json.loads(capsys.readouterr().out)["table"]
     assert len(table) == 12
+    assert main([*masks, "-o", "masked", "--quiet"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("Without the thing the score of 'a' falls by") == 1
+    assert "placebo" not in printed
     assert main([*command, *concepts, "--masks", "masks", "-o", "out"]) == 2
     assert "expected --pairs WITH WITHOUT, or --pairs WITH --masks DIR" in capsys.readouterr().err
     assert main(["evaluate", "--masks", "masks", "-o", "out"]) == 2

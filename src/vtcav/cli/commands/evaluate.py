@@ -17,11 +17,12 @@ from __future__ import annotations
 from vtcav.cli.commands.localise import mask_value
 from vtcav.cli.options import Arguments, Parser, UsageError, class_of, names, numbers, positive
 from vtcav.cli.terminal import print_frame, print_line, print_table
+from vtcav.files.manifest import records
 from vtcav.files.paths import expanded
 
 _PAIRS = (
-    "layer, concept, n: pairs, measured, measured_low: low, measured_high: high, placebo, "
-    "attribution, spearman: rho, spearman_low: rho low, spearman_high: rho high, note"
+    "layer, concept, attribution, spearman: rho, spearman_low: rho low, spearman_high: rho high, "
+    "note"
 )
 
 
@@ -117,9 +118,12 @@ def _run_pairs(arguments: Arguments) -> None:
     found.save(arguments.output)
     summary = found.summary()
     if not arguments.json:
-        print_frame("Measured effects and attributions", summary, _PAIRS)
+        print_line(found.sentence)
+        print_frame("Rank correlation (rho) of attributions and measured effects", summary, _PAIRS)
         for skip in found.skipped:
             print_line(f"Left out: {skip.name}: {skip.reason}")
     where = str(arguments.output.resolve())
-    data = {"summary": summary, "table": found.table, "output": where}
+    [effect] = records(found.effect())
+    said = {"sentence": found.sentence, "effect": effect}
+    data = {**said, "summary": summary, "table": found.table, "output": where}
     arguments.answer(data, f"Written to {where}")
