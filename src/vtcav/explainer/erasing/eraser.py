@@ -9,6 +9,7 @@ from math import nan, prod
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from vtcav.explainer.erasing.allotment import Allotment
 from vtcav.explainer.erasing.effect_rows import effect_note, effect_numbers
@@ -137,36 +138,44 @@ class Eraser:
         self.works = bool(fill and targets)
 
     def regions(self, images: ForwardPass) -> Regions:
-        """Return the regions of all concepts; K is 0 where nothing is erased.
-
-        A concept that is not seen has an empty region.
+        """Return the regions of all concepts, and what is known of others in them.
 
         Args:
             images: A pass of N images that still has its maps.
         """
-        N, _, *size = images.x.shape
+        H = self.where(images)
+        return Regions(H, self._chance(images), *self._told_apart(images, H))
+
+    def where(self, images: ForwardPass) -> Tensor:
+        """Return where concepts are: regions [N, K, H, W] of 0 and 1.
+
+        A concept that is not seen has an empty region. K is 0 where nothing is erased.
+
+        Args:
+            images: A pass of N images that still has its maps.
+        """
         if not self.works:
-            return Regions(*images.x.new_zeros(2, N, 0, *size))
+            return images.x.new_zeros(len(images.x), 0, *images.x.shape[2:])
         places = self._targets.places
         seen, answers = zip(*((each.seen, each.answers()) for each in places.values()), strict=True)
         heights = [found.heights(images.maps[layer]) for layer, found in places.items()]
-        H = region(self._maps(images), seen, answers=answers, heights=heights)
-        return Regions(H, self._chance(images), *self._told_apart(images, H))
+        return region(self._maps(images), seen, answers=answers, heights=heights)
 
     def _told_apart(
         self, images: ForwardPass, H: Tensor
     ) -> tuple[Tensor | None, dict[tuple[int, int], list[int]]]:
         """Return the parts of regions that show their own concept, and what contests them."""
         classifiers = self._targets.classifiers
-        if not classifiers:
+        if not (self.works and classifiers):
             return None, {}
         log_p = [found.log_p(images.maps[layer]) for layer, found in classifiers.items()]
         shown, apart, rivals = labels(log_p, H.shape[2:]), H.clone(), {}
         for n, own in enumerate(H):
             same = overlapping_regions(own)
+            pixels = own.flatten(1) @ one_hot(shown[n].flatten(), 1 + len(own)).to(own)[:, 1:]
+            more = pixels > pixels.diagonal()[:, None]
             for k in own.flatten(1).any(1).nonzero().flatten().tolist():
-                there = torch.bincount(shown[n][own[k] > 0], minlength=1 + len(own))[1:]
-                if others := sorted({*same[k], *(there > there[k]).nonzero().flatten().tolist()}):
+                if others := sorted({*same[k], *more[k].nonzero().flatten().tolist()}):
                     rivals[n, k] = others
                     apart[n, k] *= shown[n] == k + 1
         return apart, rivals

@@ -98,7 +98,7 @@ def _without(
         numbers: The drop and the share of each image and concept.
     """
     images = attributor.forward(list(inputs), torch.stack(list(inputs.values())))
-    H, preprocess = attributor.eraser.regions(images).H, attributor.model.preprocess
+    H, preprocess = attributor.eraser.where(images), attributor.model.preprocess
     found = {}
     for n, (name, x) in enumerate(inputs.items()):
         before = shown_input(x, preprocess, x)

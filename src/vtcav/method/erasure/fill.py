@@ -76,8 +76,8 @@ def _mean(x: Tensor, H: Tensor) -> Tensor:
 def _convolution(x: Tensor, H: Tensor) -> Tensor:
     def content(x: Tensor, H: Tensor, box: Box) -> Tensor:
         keep = 1 - H
-        outside = _FLOOR * _mean(x, H)[box]
-        return (_blurred(x * keep, box) + outside) / (_blurred(keep, box) + _FLOOR)
+        blurred = _blurred(torch.cat([x * keep, keep], 1), box)
+        return (blurred[:, :-1] + _FLOOR * _mean(x, H)[box]) / (blurred[:, -1:] + _FLOOR)
 
     return _in_boxes(x, H, content)
 

@@ -87,7 +87,9 @@ def labels(log_p: Iterable[Tensor], size: Sequence[int]) -> Tensor:
         >>> labels([p.log()], (1, 2))
         tensor([[[0, 1]]])
     """
-    return torch.stack([resized(each, size) for each in log_p]).sum(0).argmax(1)
+    total = sum(resized(each, size) for each in log_p)
+    assert isinstance(total, Tensor)
+    return total.max(1).indices  # many times faster than argmax, on the CPU
 
 
 def grid(shapes: Iterable[Sequence[int]]) -> tuple[int, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from torch.nn import functional
 
 from vtcav.method.erasure.joined_map import seen_map
 from vtcav.method.erasure.place_filter import Answers
-from vtcav.method.erasure.rivals import RegionPart, Rivals
+from vtcav.method.erasure.rivals import RegionParts, Rivals
 
 __all__ = [
     "LEVEL",
@@ -107,15 +106,10 @@ def region(
         if not found:
             continue
         M, r = _of_image(maps, n, H), _of_image(heights or maps, n, H)
-        overall = M.reshape(*M.shape[:2], -1).mean(2)
         for k in found:
             parts, _ = ndimage.label(own[k].cpu().numpy())
-            for number, box in enumerate(ndimage.find_objects(parts), 1):
-                inside = parts[box] == number
-                here: Any = (..., *box)
-                part = RegionPart.of(M[here][:, :, inside], r[here][:, :, inside], overall)
-                if rivals.own(part, k):
-                    own[k][box][torch.from_numpy(inside).to(H.device)] = 0
+            kept = np.append(True, ~rivals.own(RegionParts.of(parts, M, r), k))
+            own[k] *= torch.from_numpy(kept[parts]).to(own)
     return _grown_by(H, growth)
 
 
@@ -172,28 +166,29 @@ def elsewhere(H: Tensor, count: int, seed: int, avoid: Tensor | None = None) -> 
     placebos, inside = H.new_zeros(count, *H.shape), H.nonzero()
     if not len(inside):
         return placebos
-    kept = H if avoid is None else torch.maximum(H, avoid)
+    kept = (H if avoid is None else torch.maximum(H, avoid)).cpu().numpy() > 0
     first, last = inside.amin(0).tolist(), inside.amax(0).tolist()
-    shape = H[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))]
+    box = tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))
+    shape = H[box].cpu().numpy() > 0
     generator = torch.Generator().manual_seed(seed)
     tries = torch.rand(count, _TRIES, 2 * H.ndim, generator=generator)
     for placebo, draws in zip(placebos, tries.tolist(), strict=True):
         best = None
         for draw in draws:
             positions, flips = draw[: H.ndim], draw[H.ndim :]
-            turned = shape.flip([axis for axis, flip in enumerate(flips) if flip < 0.5])
+            turned = np.flip(shape, tuple(axis for axis, flip in enumerate(flips) if flip < 0.5))
             at = tuple(
                 slice(start := int(position * (whole - side + 1)), start + side)
                 for position, whole, side in zip(positions, H.shape, shape.shape, strict=True)
             )
-            overlap = float((turned * kept[at]).sum())
+            overlap = np.count_nonzero(turned & kept[at])
             if best is None or overlap < best[0]:
                 best = overlap, turned, at
             if not overlap:
                 break
         assert best is not None
         _, turned, at = best
-        placebo[at] = turned
+        placebo[at] = torch.from_numpy(turned.copy()).to(H)
     return placebos
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,32 +29,45 @@ FAINT = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class RegionPart:
-    """A connected part of a region in one image.
+class RegionParts:
+    """The connected parts of a region in one image.
 
     Attributes:
-        M: Mean of every concept's map over the part, by layer [L, K] in [0, 1].
-        r: The same of the maps before they are clipped [L, K].
-        everywhere: Whether a map is nearly as high over the whole image [L, K].
+        M: Mean of every concept's map over each of P parts, by layer [P, L, K] in [0, 1].
+        r: The same of the maps before they are clipped [P, L, K].
+        everywhere: Whether a map is nearly as high over the whole image [P, L, K].
     """
 
-    M: NDArray[np.float32]
-    r: NDArray[np.float32]
+    M: NDArray[np.float64]
+    r: NDArray[np.float64]
     everywhere: NDArray[np.bool_]
 
     @classmethod
     def of(
-        cls, M: NDArray[np.float32], r: NDArray[np.float32], overall: NDArray[np.float32]
-    ) -> RegionPart:
-        """Return the part that has these P pixels.
+        cls, parts: NDArray[np.integer[Any]], M: NDArray[np.float32], r: NDArray[np.float32]
+    ) -> RegionParts:
+        """Return the parts of a region.
 
         Args:
-            M: Maps at the pixels [L, K, P].
+            parts: The number of the part that every pixel is in, from 1 on; 0 for none [H, W].
+            M: Maps of the image [L, K, H, W].
             r: The same before they are clipped.
-            overall: Means of the maps over the whole image [L, K].
         """
-        means = M.mean(2)
-        return cls(means, r.mean(2), overall >= CONTEST * means)
+        number = parts.ravel()
+        inside = np.flatnonzero(number)
+        # one part after the other
+        inside = inside[np.argsort(number[inside], kind="stable")]
+        sizes = np.bincount(number)[1:]
+        starts = np.cumsum(sizes) - sizes
+
+        def means(maps: NDArray[np.float32]) -> NDArray[np.float64]:
+            flat = maps.reshape(*maps.shape[:2], -1)[:, :, inside]
+            totals = np.add.reduceat(flat, starts, axis=2, dtype=np.float64)
+            return np.moveaxis(totals / sizes, 2, 0)
+
+        overall = M.reshape(*M.shape[:2], -1).mean(2)
+        own = means(M)
+        return cls(own, means(r), overall >= CONTEST * own)
 
 
 class Rivals:
@@ -75,28 +89,28 @@ class Rivals:
         self._layers = [_Layer.of(each, self._seen.shape[1], level) for each in answers]
         self._level = level
 
-    def own(self, part: RegionPart, k: int) -> bool:
-        """Return whether a part of the region of concept k belongs to another concept.
+    def own(self, parts: RegionParts, k: int) -> NDArray[np.bool_]:
+        """Return whether parts of the region of concept k belong to other concepts [P].
 
-        It does where, on average over layers by their weights, less than the level is left of the
+        They do where, on average over layers by their weights, less than the level is left of the
         map of k once the other concepts have explained what they can; or where half of the layers,
         by weight, have another concept that is higher by a third.
         """
-        voices, left, taken = 0.0, 0.0, 0.0
-        for layer, seen, weights, M, r, everywhere in zip(
-            self._layers, self._seen, self._weights, part.M, part.r, part.everywhere, strict=True
+        voices, left, taken = np.zeros((3, len(parts.M)))
+        for n, (layer, seen, weights) in enumerate(
+            zip(self._layers, self._seen, self._weights, strict=True)
         ):
+            M, r, everywhere = parts.M[:, n], parts.r[:, n], parts.everywhere[:, n]
             rivals = seen >= max(SEEN, seen[k] - BETTER)
             there = rivals & (M > FAINT)
             # a layer on which nothing is there has no say
-            if not there.any() or not weights[k]:
-                continue
-            voices += weights[k]
-            left += weights[k] * layer.left(M, r, k, there)
+            weight = weights[k] * there.any(1)
+            voices += weight
+            left += weight * layer.left(M, r, k, there)
             # what is everywhere alike, such as a tint, takes only what is everywhere, too
-            others = there & (~everywhere | everywhere[k])
-            taken += weights[k] * layer.takes(M, r, k, others, rivals)
-        return bool(voices and (left < self._level * voices or 2 * taken >= voices))
+            others = there & (~everywhere | everywhere[:, k, None])
+            taken += weight * layer.takes(M, r, k, others, rivals)
+        return (voices > 0) & ((left < self._level * voices) | (2 * taken >= voices))
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,58 +146,63 @@ class _Layer:
         return cls(to - rest, rest, excess, to < CONTEST * own)
 
     def left(
-        self, M: NDArray[np.float32], r: NDArray[np.float32], k: int, there: NDArray[np.bool_]
-    ) -> float:
-        """Return the map of k that is its own, once other concepts explain what they can.
+        self, M: NDArray[np.float64], r: NDArray[np.float64], k: int, there: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """Return the map of k that is its own [P], once other concepts explain what they can.
 
         They explain nothing where k alone fits the responses better than they do without it.
 
         Args:
-            M: Maps of all concepts [K].
-            r: The same before they are clipped [K].
+            M: Maps of all concepts at each part [P, K].
+            r: The same before they are clipped [P, K].
             k: The concept.
-            there: The concepts that may explain it [K].
+            there: The concepts that may explain it [P, K].
         """
         others = there & self.less[:, k]
-        others[k] = False
-        if not others.any():
-            return float(M[k])
-        chosen = [k, *np.flatnonzero(others)]
-        patterns, above = self.patterns[np.ix_(chosen, chosen)], (r - self.rest)[chosen]
-        try:
-            (_, alone), (_, without) = nnls(patterns[:1].T, above), nnls(patterns[1:].T, above)
-            amounts, _ = nnls(patterns.T, above)
-        except RuntimeError:  # the fit does not converge: what is not known explains nothing
-            return float(M[k])
-        if alone <= without:
-            return float(M[k])
-        return float(np.clip(amounts[0] * patterns[0, 0] + self.rest[k], 0, M[k]))
+        others[:, k] = False
+        left = M[:, k].copy()
+        for p in np.flatnonzero(others.any(1)):
+            chosen = [k, *np.flatnonzero(others[p])]
+            patterns, above = self.patterns[np.ix_(chosen, chosen)], (r[p] - self.rest)[chosen]
+            try:
+                (_, alone), (_, without) = nnls(patterns[:1].T, above), nnls(patterns[1:].T, above)
+                if alone > without:
+                    amounts, _ = nnls(patterns.T, above)
+                    left[p] = np.clip(amounts[0] * patterns[0, 0] + self.rest[k], 0, M[p, k])
+            except RuntimeError:  # the fit does not converge: what is not known explains nothing
+                continue
+        return left
 
     def takes(
         self,
-        M: NDArray[np.float32],
-        r: NDArray[np.float32],
+        M: NDArray[np.float64],
+        r: NDArray[np.float64],
         k: int,
         others: NDArray[np.bool_],
         rivals: NDArray[np.bool_],
-    ) -> bool:
-        """Return whether another concept is higher by a third, and fits the responses better.
+    ) -> NDArray[np.bool_]:
+        """Return whether another concept is higher by a third, and fits the responses better [P].
 
         Args:
-            M: Maps of all concepts [K].
-            r: The same before they are clipped.
+            M: Maps of all concepts at each part [P, K].
+            r: The same before they are clipped [P, K].
             k: The concept.
-            others: The concepts that may take its place [K].
+            others: The concepts that may take its place [P, K].
             rivals: The concepts whose responses are compared [K].
         """
         # of either filter, what the other concept alone would make it answer is taken off
-        own, other = M[k] / self.excess[:, k], M / self.excess[k]
+        own, other = M[:, k, None] / self.excess[:, k], M / self.excess[k]
         higher = others & (own < CONTEST * other)
-        higher[k] = False
-        if not higher.any():
-            return False
+        higher[:, k] = False
         above = r - self.rest
         units = np.diagonal(self.patterns)
         amounts = (above / np.where(units > 0, units, 1)).clip(0)
-        misfits = np.abs(amounts[:, None] * self.patterns - above)[:, rivals].sum(1)
-        return bool((misfits[higher] < misfits[k]).any())
+
+        def misfits(j: int | np.intp) -> NDArray[np.float64]:
+            away = np.abs(amounts[:, j, None] * self.patterns[j] - above)
+            return np.asarray(away[:, rivals].sum(1))
+
+        found, of_own = np.zeros(len(M), bool), misfits(k)
+        for j in np.flatnonzero(higher.any(0)):
+            found |= higher[:, j] & (misfits(j) < of_own)
+        return found

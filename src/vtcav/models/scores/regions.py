@@ -60,7 +60,7 @@ class RegionScore(HeldScore):
             return inside.expand_as(z)
         if z.shape[1] == 1:
             return (z > 0).to(z)
-        return functional.one_hot(z.argmax(1), z.shape[1]).movedim(-1, 1).to(z)
+        return functional.one_hot(z.max(1).indices, z.shape[1]).movedim(-1, 1).to(z)
 
     def read(self, output: Any, held: Tensor) -> Tensor:
         """Return the mean logits [N, T] over the regions."""
