@@ -81,7 +81,10 @@ def explained(glob, **rows):
     told = verdicts(effects, glob.class_name)
     images = glob.shown_effects().fillna({"drop": 4.0})
     return SimpleNamespace(
-        class_effects=lambda: effects, shown_effects=lambda: images, verdicts=lambda: told
+        class_effects=lambda: effects,
+        shown_effects=lambda: images,
+        verdicts=lambda: told,
+        provenance=glob.provenance,
     )
 
 

@@ -146,6 +146,7 @@ def _erased(provenance: Provenance) -> str:
         "the same shape, half where random concepts respond most; two-sided, q ≤ 0.05). Where "
         "another concept contested a region, the part that linear discriminant analysis of single "
         "locations assigned to its own concept was also erased alone."
+        f"{provenance.shares_note and f' {provenance.shares_note}'}"
     )
 
 

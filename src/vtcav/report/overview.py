@@ -67,6 +67,7 @@ class Overview:
         trust: Sentences on how far the findings can be trusted.
         warnings: Skipped images, and results that do not belong together.
         single: What erasing the concepts says of images explained one by one.
+        shares: What shares are relative to, where that must be said.
     """
 
     cautions: list[str]
@@ -79,6 +80,7 @@ class Overview:
     trust: list[str]
     warnings: list[str]
     single: Sequence[Measured] = ()
+    shares: str = ""
 
 
 def overview(
@@ -130,6 +132,7 @@ def overview(
         trust=[_diagnosed(trust), *tested, *_samples(parts), _LIMITS],
         warnings=[*_skipped(parts, provenances), *_mixed(provenances), *_not_separated(rows)],
         single=measured([image.erased for image in images]),
+        shares=" ".join(dict.fromkeys(filter(None, (p.shares_note for p in provenances)))),
     )
 
 

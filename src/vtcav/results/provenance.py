@@ -20,10 +20,16 @@ from vtcav.method.variants import PAPER, Variant
 from vtcav.models.base import LayerInfo, Model
 from vtcav.results.bank.cav_bank import CavBank
 from vtcav.results.image_set import ConceptRecord
+from vtcav.results.words import clear, listed
 
 _OTHER_INPUTS = (
     "If the network was trained with another size, mean or std, no number here can be relied on."
 )
+
+_SEVERAL = 5
+"""The examples of a concept that negatives show at least, for it to be said; or all of fewer."""
+_NAMED = 4
+"""The most concepts that a note names."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,9 @@ class Provenance:
         layers: Name, kind and shape of each layer, and how the network resumes from it.
         concepts: The images that each concept was learned from, and those skipped.
         settings: Quadrature, limits, seeds, classes.
+        negative_sets: How many different sets of negatives the concepts have.
+        among_negatives: By concept, the others whose examples are among its negatives; concepts
+            that have none such are left out.
         from_cache: What the cache contributed to learning (`CavBank.from_cache`). No number depends
             on it, and it is not compared.
         runtime_differences: How far the first results of what computes forward passes were from
@@ -49,6 +58,8 @@ class Provenance:
     layers: tuple[Mapping[str, Any], ...]
     concepts: tuple[ConceptRecord, ...]
     settings: Mapping[str, Any]
+    negative_sets: int = field(default=1, compare=False)
+    among_negatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
     from_cache: Mapping[str, Any] = field(default_factory=dict, compare=False)
     runtime_differences: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
@@ -90,6 +101,8 @@ class Provenance:
             ),
             concepts=() if cavs is None else cavs.concepts,
             settings=settings,
+            negative_sets=1 if cavs is None else len({second for _, second in cavs.contrast}),
+            among_negatives={} if cavs is None else _among_negatives(cavs),
             from_cache={}
             if cavs is None
             else {role: dict(kinds) for role, kinds in cavs.from_cache.items()},
@@ -115,6 +128,25 @@ class Provenance:
         return [*filter(None, [self.caution]), *([f"Pictures show {shown}."] if shown else [])]
 
     @property
+    def shares_note(self) -> str:
+        """What shares are relative to, where negatives differ by concept or show other concepts.
+
+        All concepts have one reference, the negatives of all of them: what is added to those of one
+        concept changes the shares of all. It is empty where nothing was erased.
+        """
+        shown = list(dict.fromkeys(name for each in self.among_negatives.values() for name in each))
+        if not self.settings.get("fill") or (self.negative_sets < 2 and not shown):
+            return ""
+        text = "Shares are of the score above that of the negatives"
+        if self.negative_sets > 1:
+            text += " of all concepts together"
+        if shown:
+            names = listed([repr(clear(name)) for name in shown])
+            several = names if len(shown) <= _NAMED else f"{len(shown)} concepts"
+            text += f", among them examples of {several}"
+        return f"{text}: with other negatives they differ."
+
+    @property
     def null_cavs(self) -> int:
         """How many null CAVs attributions were tested against; 0 where none were."""
         return int(self.settings.get("fit", {}).get("null_cavs") or 0)
@@ -137,6 +169,10 @@ class Provenance:
             layers=tuple(data["layers"]),
             concepts=tuple(ConceptRecord.from_dict(entry) for entry in data["concepts"]),
             settings=data["settings"],
+            negative_sets=data.get("negative_sets", 1),
+            among_negatives={
+                name: tuple(others) for name, others in data.get("among_negatives", {}).items()
+            },
             from_cache=data.get("from_cache", {}),
             runtime_differences=data.get("runtime_differences", {}),
         )
@@ -173,8 +209,26 @@ class _Saved(Saved):
     layers: tuple[_Layer, ...]
     concepts: tuple[ConceptRecord, ...]
     settings: _Settings
+    negative_sets: Annotated[int, Field(ge=1)] = 1
+    among_negatives: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     from_cache: Mapping[str, Any] = Field(default_factory=dict)
     runtime_differences: Mapping[str, Any] = Field(default_factory=dict)
+
+
+def _among_negatives(cavs: CavBank) -> dict[str, tuple[str, ...]]:
+    """Return the other concepts whose examples are among each concept's negatives, by content."""
+    digests = [frozenset(images.digests) for images in cavs.sets]
+    found: dict[str, tuple[str, ...]] = {}
+    for name, (own, negatives) in zip(cavs.names, cavs.contrast, strict=True):
+        others = [
+            other
+            for other, (examples, _) in zip(cavs.names, cavs.contrast, strict=True)
+            if examples != own
+            and len(digests[examples] & digests[negatives]) >= min(_SEVERAL, len(digests[examples]))
+        ]
+        if others:
+            found[name] = tuple(others)
+    return found
 
 
 def versions(*packages: str) -> dict[str, str]:

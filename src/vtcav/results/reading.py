@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -117,8 +117,16 @@ def misclassified(class_name: str, predicted: Mapping[str, int]) -> str:
     )
 
 
+class _Provenance(Protocol):
+    @property
+    def among_negatives(self) -> Mapping[str, Collection[str]]: ...
+
+
 class _ExplainedClass(Protocol):
     """A class explained, as `vtcav.GlobalExplanation` is."""
+
+    @property
+    def provenance(self) -> _Provenance: ...
 
     def class_effects(self, confidence: float = ..., *, by_group: bool = ...) -> pd.DataFrame:
         """Return the effects of erasing each concept."""
@@ -132,13 +140,14 @@ def class_verdicts(explained: _ExplainedClass, name: str) -> list[Verdict]:
         name: What the class is called.
     """
     effects = of_pictures(explained.class_effects())
-    found = verdicts(effects, name)
+    among = explained.provenance.among_negatives
+    found = verdicts(effects, name, among)
     groups = effects["groups"].max() if len(effects) else 0
     if not groups > 0:
         return found
     # Bonferroni: of many groups one is far from 0 by chance
     alone = of_pictures(explained.class_effects(1 - 0.05 / groups, by_group=True))
-    return told_by_groups(found, alone, effects, name)
+    return told_by_groups(found, alone, effects, name)  # says only of what is used
 
 
 def told_by_groups(

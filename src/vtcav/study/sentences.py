@@ -28,7 +28,7 @@ def said_of(
         images: The explained photographs, by name.
         provenance: Of the study.
     """
-    cautions: list[Any] = list(filter(None, [provenance.caution]))
+    cautions: list[Any] = list(filter(None, [provenance.caution, provenance.shares_note]))
     said: dict[str, list[Any]] = {"cautions": cautions, "verdicts": [], "groups": []}
     for glob in classes:
         name = glob.class_name

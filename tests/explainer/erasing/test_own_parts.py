@@ -1,5 +1,7 @@
 """Parts of regions that are told to be a concept's own, from learning to the verdict."""
 
+import html
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ import torch
 
 import vtcav
 from vtcav.explainer.learning import place_classifiers
+from vtcav.report import write_report
 from vtcav.report.image_effects import effects_of, measured
 from vtcav.results.effect_tables import TOGETHER, read_effects
 from vtcav.results.figures.effects_panel import EffectsPanel
@@ -206,3 +209,41 @@ def test_an_effect_that_is_mostly_anothers_is_not_set_in_bold(fitted):
     assert "Without 'square'" in square
     assert "Its region overlaps with that of 'square'; with only its own part of it erased" in dot
     assert [each.sure for each in measured([effects_of(local)])] == [True, False]
+
+
+def test_advice_that_was_followed_is_not_given_again(model, tmp_path):
+    """The same pictures, in other arrays: what is compared is their content."""
+    examples = {"square": pictures(12, 1, red=True), "dot": pictures(12, 2, blue=True)}
+    plain = pictures(24, 3)
+    negatives = {"dot": np.concatenate([plain, examples["square"].copy()]), "square": plain}
+    fitted = explainer(model).fit(examples, negatives, null_cavs=20, bootstraps=0)
+    fitted.cavs.save(tmp_path / "bank.safetensors")
+    kept = explainer(model, cavs=vtcav.CavBank.load(tmp_path / "bank.safetensors"))
+    found = kept.explain_class("red", pictures(30, 4, red=True, blue=True))
+    found = vtcav.GlobalExplanation.load(found.save(tmp_path / "class"))
+    assert found.provenance.among_negatives == {"dot": ("square",)}
+    [dot] = [each for each in found.verdicts() if each.concept == "dot"]
+    assert dot.kind == "cannot be told"
+    assert "examples of 'square' among the negatives of 'dot' did not suffice" in dot.sentence
+    note = (
+        "Shares are of the score above that of the negatives of all concepts together, among them "
+        "examples of 'square': with other negatives they differ."
+    )
+    assert note == found.provenance.shares_note
+    assert note in EffectsPanel(found).note
+    page = write_report(tmp_path).read_text("utf-8")
+    overview = page[page.index('id="overview"') : page.index("What the attributions say")]
+    assert html.unescape(overview).count(note) == 1
+    assert note in html.unescape(found._repr_html_())
+
+
+def test_one_set_of_negatives_without_concepts_needs_no_note(glob, model, tmp_path):
+    assert glob.provenance.among_negatives == {}
+    assert glob.provenance.shares_note == ""
+    image = pictures(1, 4, red=True, blue=True)[0]
+    own = explainer(model, fill=None)
+    examples = {"square": pictures(12, 1, red=True), "dot": pictures(12, 2, blue=True)}
+    own.fit(examples, {"square": pictures(24, 3), "dot": pictures(24, 8)}, null_cavs=0)
+    local = own.explain(image)
+    assert local.provenance.negative_sets == 2
+    assert local.provenance.shares_note == ""  # nothing was erased

@@ -94,10 +94,35 @@ def test_the_verdict_says_what_it_may_be_and_what_would_tell():
         "Whether 'ill' uses 'letter' cannot be told, because most of its effect comes from images "
         "in which its region overlaps with that of 'pore', without which the score falls by 80 % "
         "(72 to 88 %); pictures of 'pore' without 'letter' among the negatives of 'letter' would "
-        "tell, or pairs of pictures (vtcav evaluate --pairs). Without 'letter' the score of 'ill' "
-        "falls by 80 % (72 to 88 %) on average over 40 images; regions of the same size elsewhere: "
-        "2 %."
+        "tell, unless they are there already; so would pairs of pictures (vtcav evaluate --pairs). "
+        "Without 'letter' the score of 'ill' falls by 80 % (72 to 88 %) on average over 40 images; "
+        "regions of the same size elsewhere: 2 %."
     )
+
+
+def test_what_is_among_the_negatives_is_not_advised():
+    rows = pd.DataFrame([LETTER | shared(pore=1.0), PORE])
+    for among in ({"letter": ("hair",)}, {"pore": ("letter",)}):
+        assert "unless they are there already" in verdicts(rows, "ill", among)[1].sentence
+    _, found = verdicts(rows, "ill", {"letter": ("pore",)})
+    assert "would tell, unless" not in found.sentence
+    assert (
+        "; examples of 'pore' among the negatives of 'letter' did not suffice; pairs of pictures "
+        "(vtcav evaluate --pairs) or a region marked by hand (vtcav explain --erase) would tell."
+    ) in found.sentence
+
+
+def test_what_is_there_may_be_among_the_negatives():
+    """The region overlaps with those of concepts that do not account for its effect."""
+    small = PORE | {"drop": 0.5, "share": 0.1}
+    contested = LETTER | shared(pore=0.9, hair=0.3) | APART | NOTHING | {"told": 0.6}
+    rows = pd.DataFrame([contested, small])
+    for among in ({}, {"letter": ("pore",)}):
+        found = verdicts(rows, "ill", among)[-1]
+        assert (found.concept, found.kind) == ("letter", "cannot be told")
+        assert "would tell, unless they are there already" in found.sentence
+    found = verdicts(rows, "ill", {"letter": ("pore", "hair")})[-1]
+    assert "examples of 'pore' and 'hair' among the negatives of 'letter' did not" in found.sentence
 
 
 def test_a_name_that_looks_like_a_list_is_one_name():

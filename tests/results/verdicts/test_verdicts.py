@@ -1,6 +1,7 @@
 """Verdicts from measured effects: the kind, the sentence and the order."""
 
 import json
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -341,6 +342,7 @@ class Grouped:
 
     def __init__(self, whole, parts):
         self.whole, self.parts, self.asked = whole, parts, []
+        self.provenance = SimpleNamespace(among_negatives={})
 
     def class_effects(self, confidence=0.95, *, by_group=False):
         whole = self.whole if isinstance(self.whole, list) else [self.whole]

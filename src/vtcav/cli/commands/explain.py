@@ -90,7 +90,7 @@ def _print(local: LocalExplanation) -> None:
     from vtcav.results.effect_tables import of_pictures
     from vtcav.results.reading import best_first, read_first
 
-    for sentence in local.sentences():
+    for sentence in filter(None, [*local.sentences(), local.provenance.shares_note]):
         print_line(sentence)
     best, columns = local.predictions.head(5), "class_name: class, probability"
     print_frame(f"Predictions for {local.image}", best, columns)

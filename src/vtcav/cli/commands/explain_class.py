@@ -48,12 +48,13 @@ def run(arguments: Arguments) -> None:
         **arguments.chosen("limit", "seed", "strict", "groups"),
         **arguments.running,
     )
-    caution = misclassified(glob.class_name, glob.predicted)
+    cautions = [misclassified(glob.class_name, glob.predicted), glob.provenance.shares_note]
+    cautions = list(filter(None, cautions))
     groups = group_sentences(of_pictures(glob.group_tests()), glob.by_group(), glob.class_name)
     data = {
         "class": glob.class_name,
         "variant": glob.provenance.variant,
-        "cautions": [caution] if caution else [],
+        "cautions": cautions,
         "verdicts": [asdict(verdict) for verdict in glob.verdicts()],
         "groups": groups,
         "best_layers": dict(glob.best_layers),
@@ -62,16 +63,16 @@ def run(arguments: Arguments) -> None:
         "images": glob.images if arguments.json else None,
     }
     saved = SimpleNamespace(save=partial(glob.save, csv=arguments.csv or None))
-    arguments.present(saved, data, lambda _: _print(glob, caution, groups))
+    arguments.present(saved, data, lambda _: _print(glob, cautions, groups))
     arguments.end_run()
 
 
-def _print(glob: GlobalExplanation, caution: str, groups: list[str]) -> None:
+def _print(glob: GlobalExplanation, cautions: list[str], groups: list[str]) -> None:
     """Print the verdicts and the summary."""
     from vtcav.results.effect_tables import of_pictures
     from vtcav.results.reading import best_first, read_first
 
-    if caution:
+    for caution in cautions:
         print_line(caution)
     for verdict in glob.verdicts():
         print_line(f"{verdict.kind}: {verdict.sentence}")

@@ -56,7 +56,9 @@ class EffectsPanel:
             for name, values in images
         }
         self.label = f"score that is gone, in {'%' if self._shares else 'logits'}"
-        units = f"{_PERCENT if has_share.any() else ''}{'' if self._shares else _IN_LOGITS}"
+        about = explanation.provenance.shares_note
+        percent = f"{_PERCENT}{about}{' ' if about else ''}" if has_share.any() else ""
+        units = f"{percent}{'' if self._shares else _IN_LOGITS}"
         self.note = (
             "Without the concept: its region is filled in from around it, and the network looks "
             f"again. {units}Thin bar: 95 % interval over images; broad bar: over the ways to fill "
@@ -135,7 +137,7 @@ class EffectsPanel:
         axes.plot(row.drop * scale, k, **look["mean"], zorder=4, clip_on=False)
 
     def _scale(self, row: Any) -> float:
-        """Return what turns logits into units of the axis: each concept has its own negatives."""
+        """Return what turns logits into units of the axis."""
         return 100 / float(row.gap) if self._shares and not np.isnan(row.share) else 1.0
 
     def _interval(self, row: Any) -> tuple[float, float]:

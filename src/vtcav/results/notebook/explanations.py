@@ -45,6 +45,7 @@ def local_html(explanation: ExplainedImage) -> str:
         notes.append(f"ns: not significant. {found}.")
     if (more := len(classes) - len(shown)) > 0:
         notes.insert(0, f"{count(more, 'more class', 'more classes')} not shown.")
+    notes += filter(None, [explanation.provenance.shares_note])
     notes += explanation.provenance.picture_notes
     first = read_first(explanation.best_layers, explanation.layers)
     groups = best_first(table, explanation.best_layers).groupby(["layer", "concept"], sort=False)
@@ -173,6 +174,7 @@ def global_html(explanation: ExplainedClass) -> str:
         notes=[
             "Mean attribution over images; 95 % intervals for other images of the kind and for "
             "other examples of the concepts. Pictures: examples of the concepts. plot() draws it.",
+            *filter(None, [explanation.provenance.shares_note]),
             *explanation.provenance.picture_notes,
         ],
     ).html()

@@ -7,7 +7,7 @@ same size elsewhere do as much.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import isnan, nan
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -34,7 +34,7 @@ from vtcav.results.verdicts.contenders import (
     overlaps,
     own_part,
 )
-from vtcav.results.words import SIGNIFICANT, clear, count
+from vtcav.results.words import SIGNIFICANT, clear, count, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +57,7 @@ OFTEN = 0.5
 """The share of images below which a mean over all may hide an effect in few."""
 NEARLY_ALL = 0.9
 """The share of images below which a sentence says in how many the concept was found."""
+_PAIRS = "pairs of pictures (vtcav evaluate --pairs)"
 _AS_MUCH = "regions of the same size elsewhere change the score about as much or more"
 _ORDER: tuple[VerdictKind, ...] = ("used", "cannot be told", "not used", "not seen")
 
@@ -97,12 +98,16 @@ class Verdict:
         return _ORDER.index(self.kind), self.in_logits, -abs(size or 0.0)
 
 
-def verdicts(effects: pd.DataFrame, class_name: str) -> list[Verdict]:
+def verdicts(
+    effects: pd.DataFrame, class_name: str, among: Mapping[str, Collection[str]] | None = None
+) -> list[Verdict]:
     """Return a verdict for each concept, those that are used most first.
 
     Args:
         effects: The table of `GlobalExplanation.class_effects`.
         class_name: The class.
+        among: By concept, the others whose examples are among its negatives
+            (`Provenance.among_negatives`), which need not be advised; None where it is not known.
 
     Example:
         >>> import pandas as pd
@@ -114,11 +119,19 @@ def verdicts(effects: pd.DataFrame, class_name: str) -> list[Verdict]:
     """
     effects = of_pictures(effects) if "layer" in effects else effects
     rows = {row["concept"]: row for row in effects.to_dict("records")}
-    found = [_verdict(row, class_name, rows) for row in rows.values()]
+    found = [
+        _verdict(row, class_name, rows, (among or {}).get(row["concept"], ()))
+        for row in rows.values()
+    ]
     return sorted(found, key=lambda verdict: verdict.rank)
 
 
-def _verdict(row: dict[Any, Any], class_name: str, rows: Mapping[Any, dict[Any, Any]]) -> Verdict:
+def _verdict(
+    row: dict[Any, Any],
+    class_name: str,
+    rows: Mapping[Any, dict[Any, Any]],
+    among: Collection[str],
+) -> Verdict:
     concept, target = repr(clear(row["concept"])), repr(clear(class_name))
     if isnan(row["drop"]):
         return Verdict(row["concept"], "not seen", why_not_seen(row, concept, target), None)
@@ -132,9 +145,9 @@ def _verdict(row: dict[Any, Any], class_name: str, rows: Mapping[Any, dict[Any, 
         if other := contender(row, rows):
             if (settled := _by_its_own_part(row, other, small, target)) is not None:
                 return settled
-            doubt = _may_be(other, row)
+            doubt = _may_be(other, row, among)
         elif mostly_of_others(row):
-            doubt = _of_another_part(row)
+            doubt = _of_another_part(row, among)
     effect = (
         f"Without {concept} the score of {target} {change} {_over(row)}; {elsewhere_does(row)}."
     )
@@ -215,23 +228,44 @@ def _by_its_own_part(
     return None
 
 
-def _may_be(other: dict[Any, Any], row: dict[Any, Any]) -> str:
+def _may_be(other: dict[Any, Any], row: dict[Any, Any], among: Collection[str]) -> str:
     """Return why the effect of a region may be that of another concept."""
     name, concept = (repr(clear(each["concept"])) for each in (other, row))
+    there = other["concept"] in among
     return (
         f"most of its effect comes from images in which its region overlaps with that of {name}, "
-        f"without which the score {score_change(other)}{_own_part_does(row)}; pictures of {name} "
-        f"without {concept} among the negatives of {concept} would tell, or pairs of pictures "
-        "(vtcav evaluate --pairs)"
+        f"without which the score {score_change(other)}{_own_part_does(row)}; "
+        f"{_did_not_suffice([name], concept) if there else _would_tell(name, concept)}"
     )
 
 
-def _of_another_part(row: dict[Any, Any]) -> str:
+def _of_another_part(row: dict[Any, Any], among: Collection[str]) -> str:
     """Return that the effect is not that of what is told to be the concept."""
+    concept, others = repr(clear(row["concept"])), overlaps(row)
+    there = [repr(clear(name)) for name in others if name in among]
+    all_there = bool(others) and len(there) == len(others)
+    advice = (
+        _did_not_suffice(there, concept) if all_there else _would_tell("what is there", concept)
+    )
     return (
         "most of the effect comes from where its region looks more like another concept"
-        f"{_own_part_does(row)}; look at what was erased: pictures of what is there among the "
-        f"negatives of {clear(row['concept'])!r} would tell"
+        f"{_own_part_does(row)}; look at what was erased: {advice}"
+    )
+
+
+def _would_tell(what: str, concept: str) -> str:
+    """Return what to add to negatives. Pictures that are no examples may be among them already."""
+    return (
+        f"pictures of {what} without {concept} among the negatives of {concept} would tell, unless "
+        f"they are there already; so would {_PAIRS}"
+    )
+
+
+def _did_not_suffice(names: list[str], concept: str) -> str:
+    """Return what would tell where examples of other concepts, in quotes, are negatives already."""
+    return (
+        f"examples of {listed(names)} among the negatives of {concept} did not suffice; {_PAIRS} "
+        "or a region marked by hand (vtcav explain --erase) would tell"
     )
 
 

@@ -327,9 +327,11 @@ class LocalContent:
 
     def _measured_note(self) -> str:
         rises = self.effects["drop"] < 0
+        about = "" if self.in_logits else self.explanation.provenance.shares_note
         return _ERASED.format(
             "" if self.in_logits else _SHARES,
-            "A rise has a number, but no bar. " if rises.any() else "",
+            f"{about}{' ' if about else ''}"
+            f"{'A rise has a number, but no bar. ' if rises.any() else ''}",
         )
 
     def _outlines(self) -> str:
