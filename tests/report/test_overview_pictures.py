@@ -5,6 +5,7 @@ import pytest
 from vtcav.report.classes import ErasedPart
 from vtcav.report.overview import Overview
 from vtcav.report.page import environment
+from vtcav.report.pairs import PairsPart
 from vtcav.results.verdicts import Verdict
 
 
@@ -18,7 +19,8 @@ from vtcav.results.verdicts import Verdict
 def test_it_is_where_the_score_moves_furthest_as_the_verdict_says(size, image, caption):
     verdict = Verdict("ruler", "used", "Without 'ruler' ...", size)
     images = tuple((name, "-1 %", "data:,", "data:,") for name in ("most.png", "least.png"))
-    shown = Overview([], [verdict], ErasedPart(verdict, images), [], [], [], [], [], [])
+    pairs = PairsPart([], [], [], erased=False)
+    shown = Overview([], [verdict], ErasedPart(verdict, images), pairs, [], [], [], [], [])
     page = environment().get_template("overview.html.jinja").render(overview=shown, limits=[])
     figure = page[page.index("<figure") : page.index("</figure>")]
     assert image in figure

@@ -2,10 +2,9 @@
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import vtcav
-from vtcav.report.overview import _not_apart
+from vtcav.report.pairs import pairs_part
 from vtcav.results.words import named_layers
 
 # a value of a layer after "at", in Python, JavaScript or a template
@@ -17,9 +16,8 @@ BARE = re.compile(
 def test_a_sentence_says_that_a_layer_is_one():
     """Networks call layers "5" and "8", and "one direction at 5 and 8" reads like a score."""
     assert named_layers(["5", "8"]) == "layers '5' and '8'"
-    trust = SimpleNamespace(not_apart=lambda: {("letter", "pore"): ["5", "8"]})
-    [sentence] = _not_apart([], trust)
-    assert "“letter” and “pore” are one direction at layers '5' and '8':" in sentence
+    [said] = pairs_part({("letter", "pore"): ["5", "8"]}, [], erased=True).others
+    assert said == "“letter” and “pore” (layers '5' and '8')"
     code = [
         path
         for path in Path(vtcav.__file__).parent.rglob("*")

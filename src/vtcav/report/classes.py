@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from vtcav.report.pairs import PairRow, pair_rows
 from vtcav.report.rows import AttributionRow, attribution_rows
 from vtcav.report.trust import Trust
 from vtcav.results.explanation import GlobalExplanation
 from vtcav.results.figures.data_uri import data_uri
 from vtcav.results.figures.overlay import outlined
 from vtcav.results.reading import class_verdicts, misclassified, read_first, reading_order
-from vtcav.results.verdicts import Verdict, in_turn
+from vtcav.results.verdicts import Verdict
 from vtcav.results.words import distinct_names, short_names
 
 _SIDE = 224
@@ -35,8 +36,7 @@ class ClassPart:
             read first for the concept).
         verdicts: What erasing each concept says; none where nothing was erased.
         erased: Pictures without the concepts, in the order of the verdicts.
-        not_apart: What erasing each in turn says of concepts that a layer does not tell apart, by
-            the two concepts.
+        not_apart: Concepts that a layer does not tell apart and a verdict depends on.
     """
 
     number: int
@@ -50,7 +50,7 @@ class ClassPart:
     rows: tuple[AttributionRow, ...]
     verdicts: tuple[Verdict, ...]
     erased: tuple[ErasedPart, ...]
-    not_apart: dict[tuple[str, str], str]
+    not_apart: tuple[PairRow, ...]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def class_part(number: int, name: str, explained: GlobalExplanation, trust: Trus
         rows=attribution_rows(summary, explained.provenance, trust),
         verdicts=tuple(found),
         erased=tuple(part for verdict in found if (part := _erased(verdict, explained)).images),
-        not_apart={pair: in_turn(effects, pair, name) for pair in pairs_not_apart},
+        not_apart=tuple(pair_rows(pairs_not_apart, name, effects, found)),
     )
 
 

@@ -11,6 +11,7 @@ from vtcav.errors import ExplanationError
 from vtcav.report.classes import ClassPart, ErasedPart
 from vtcav.report.image_effects import Measured, doubt, measured
 from vtcav.report.images import ImagePart
+from vtcav.report.pairs import PairsPart, pairs_part
 from vtcav.report.rows import AttributionRow
 from vtcav.report.trust import NOT_DIAGNOSED, Trust
 from vtcav.results.provenance import Provenance
@@ -60,7 +61,7 @@ class Overview:
         cautions: Classes of which many images are predicted as another.
         verdicts: What erasing the concepts says about each class, those that are used first.
         strongest: Pictures of the first of them, if it says that a concept is used.
-        not_apart: Concepts that a layer does not tell apart, and what erasing each in turn says.
+        not_apart: Concepts that a layer does not tell apart, and what erasing each does.
         findings: Significant attributions of concepts that can be used.
         unusable: Significant attributions of concepts that must not be used.
         nothing: Classes and images without a finding.
@@ -73,7 +74,7 @@ class Overview:
     cautions: list[str]
     verdicts: list[Verdict]
     strongest: ErasedPart | None
-    not_apart: list[str]
+    not_apart: PairsPart
     findings: list[Statement]
     unusable: list[Statement]
     nothing: list[str]
@@ -125,7 +126,11 @@ def overview(
         cautions=[part.caution for part in parts if part.caution],
         verdicts=ranked,
         strongest=pictures.get(id(first)),
-        not_apart=list(_not_apart(parts, trust)),
+        not_apart=pairs_part(
+            trust.not_apart(),
+            [row for part in parts for row in part.not_apart],
+            erased=any(part.verdicts for part in parts),
+        ),
         findings=claims + _image_findings(images),
         unusable=[_claim(row) for row in significant if row.level == BAD],
         nothing=list(_nothing(parts, images)),
@@ -205,20 +210,6 @@ def _nothing(parts: Sequence[ClassPart], images: Sequence[ImagePart]) -> Iterato
             yield f"For “{clear(part.name)}” {why}{f'; {_MEASURED}' if used else ''}."
     if without := sum(not image.claims for image in images):
         yield f"In {without} of {count(len(images), 'image')} no concept can be claimed to count."
-
-
-def _not_apart(parts: Sequence[ClassPart], trust: Trust) -> Iterator[str]:
-    """Yield what is known about each pair of concepts that a layer does not tell apart."""
-    for pair, layers in trust.not_apart().items():
-        first, second = map(clear, pair)
-        measured = [part.not_apart[pair] for part in parts if part.not_apart.get(pair)]
-        yield " ".join(
-            [
-                f"“{first}” and “{second}” are one direction at {named_layers(layers)}: "
-                "the network does not tell them apart there, and one may stand for the other.",
-                *(measured or ["Erasing each in turn would tell which one counts."]),
-            ]
-        )
 
 
 def _diagnosed(trust: Trust) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from vtcav.results.effect_tables import TOGETHER
 from vtcav.results.reading import class_verdicts, misclassified
-from vtcav.results.verdicts import image_sentences, in_turn, verdicts
+from vtcav.results.verdicts import image_sentences, verdicts
 
 NAN = float("nan")
 USED = {
@@ -276,24 +276,6 @@ def test_regions_elsewhere_that_do_more_come_before_chance():
     found = verdict(**changes, placebo_mean=5.0)
     assert "because regions of the same size elsewhere change the score about as" in found.sentence
     assert "because chance may explain" in verdict(**changes, placebo_mean=-5.0).sentence
-
-
-def test_two_concepts_are_erased_in_turn():
-    table = pd.DataFrame(
-        [
-            USED | {"same_region": ""},
-            USED | {"concept": "pore", "drop": -1.0, "share": NAN, "same_region": ""},
-            USED | {"concept": "none", "drop": NAN, "same_region": ""},
-        ]
-    )
-    assert in_turn(table, ("ruler", "pore"), "animal") == (
-        "Erasing each in turn, the score of 'animal' falls by 78 % (70 to 84 %) without 'ruler' "
-        "and rises by 1.00 logits (-4.20 to 1.00) without 'pore'."
-    )
-    assert in_turn(table, ("ruler", "none"), "animal") == ""
-    table["same_region"] = ['{"pore": 0.7}', "", ""]
-    text = in_turn(table, ("ruler", "pore"), "animal")
-    assert text.endswith(" Their regions overlap, so this does not tell them apart either.")
 
 
 def test_a_verdict_takes_five_images():

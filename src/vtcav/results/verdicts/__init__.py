@@ -4,9 +4,10 @@ from vtcav.results.verdicts.contenders import (
     contender,
     counts_by_itself,
     mostly_of_others,
+    overlapping,
     own_part,
 )
-from vtcav.results.verdicts.images import image_sentences, in_turn
+from vtcav.results.verdicts.images import image_sentences
 from vtcav.results.verdicts.verdict import (
     FEWEST,
     LARGE,
@@ -27,8 +28,8 @@ __all__ = [
     "contender",
     "counts_by_itself",
     "image_sentences",
-    "in_turn",
     "mostly_of_others",
+    "overlapping",
     "own_part",
     "verdicts",
 ]

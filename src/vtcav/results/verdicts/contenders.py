@@ -76,6 +76,12 @@ def overlaps(row: Mapping[Any, Any]) -> dict[str, float]:
     return {str(name): float(share) for name, share in json.loads(text).items()} if text else {}
 
 
+def overlapping(row: Mapping[Any, Any], other: Mapping[Any, Any]) -> bool:
+    """Tell whether most of the effect of either of two concepts comes from where both are."""
+    pairs = (row, other["concept"]), (other, row["concept"])
+    return any(overlaps(one).get(name, 0.0) > MOST for one, name in pairs)
+
+
 def own_part(row: Mapping[Any, Any]) -> dict[Any, Any]:
     """Return a row with the effect of the part of the regions that is told to be the concept's.
 

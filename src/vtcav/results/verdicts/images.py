@@ -1,4 +1,4 @@
-"""Sentences on single images, and on two concepts erased in turn, which are no verdicts."""
+"""Sentences on single images, which are no verdicts."""
 
 from __future__ import annotations
 
@@ -11,38 +11,17 @@ from vtcav.results.verdicts.changes import (
     change_by_fill,
     elsewhere_does,
     no_change,
-    score_change,
     size_change,
     that_of,
     why_in_logits,
     why_not_seen,
 )
-from vtcav.results.verdicts.contenders import HALF, MOST, overlaps, own_part
+from vtcav.results.verdicts.contenders import HALF, own_part
 from vtcav.results.verdicts.verdict import LARGE
 from vtcav.results.words import SIGNIFICANT, clear, listed
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-def in_turn(effects: pd.DataFrame, concepts: tuple[str, str], class_name: str) -> str:
-    """Return what erasing each of two concepts in turn does; empty where it was not measured.
-
-    Args:
-        effects: The table of `GlobalExplanation.class_effects`.
-        concepts: The two concepts.
-        class_name: The class.
-    """
-    rows = {row["concept"]: row for row in effects.to_dict("records") if not isnan(row["drop"])}
-    if not rows.keys() >= set(concepts):
-        return ""
-    parts = [f"{score_change(rows[name])} without {clear(name)!r}" for name in concepts]
-    text = f"Erasing each in turn, the score of {clear(class_name)!r} {' and '.join(parts)}."
-    one, other = concepts
-    shares = overlaps(rows[one]).get(other, 0.0), overlaps(rows[other]).get(one, 0.0)
-    if max(shares) > MOST:
-        text += " Their regions overlap, so this does not tell them apart either."
-    return text
 
 
 def image_sentences(effects: pd.DataFrame, what: str = "") -> list[str]:
