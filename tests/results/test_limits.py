@@ -27,6 +27,7 @@ SUMMARY = {
 EFFECTS = {
     "layer": "layers together",
     "concept": "tag",
+    "drop": 2.5,
     "drop_low": 2.2,
     "drop_high": 2.8,
     "placebo_mean": 0.2,
@@ -37,8 +38,10 @@ EFFECTS = {
     "fill_high": 2.6,
     "gap": 5.0,
     "present": 1.0,
+    "area": 0.1,
     "n": 20,
     "p_value": 0.001,
+    "q_value": 0.001,
     "note": "",
 }
 
@@ -54,6 +57,7 @@ class Explained:
     parts: dict = field(default_factory=dict)  # by group: what differs from both tables
     asked: list = field(default_factory=list)  # confidences
     predicted: dict = None  # all as this class
+    beside: list = field(default_factory=list)  # the effects of other concepts
 
     def __post_init__(self):
         self.predicted = self.predicted or {self.class_name: 20}
@@ -74,7 +78,7 @@ class Explained:
 
     def class_effects(self, confidence=0.95, *, by_group=False):
         if not by_group:
-            return pd.DataFrame([EFFECTS | self.erased])
+            return pd.DataFrame([EFFECTS | self.erased, *self.beside])
         return pd.DataFrame([{"group": name} | EFFECTS | part for name, part in self.parts.items()])
 
 
@@ -213,6 +217,40 @@ def test_a_share_around_zero_breaks_no_limit():
     erased = {"share": 0.01, "share_low": -0.1, "share_high": 0.1, "fill_low": 0, "fill_high": 0.1}
     assert outcome(ConceptLimit(max_share=0.05), erased=erased).state == "cannot tell"
     assert outcome(ConceptLimit(max_share=0.1), erased=erased).state == "kept"
+
+
+SHARED = {"same_region": '{"logo": 0.9}', "told": 0.8, "present_apart": 1.0, "q_apart": 0.001}
+APART = SHARED | {"p_apart": 0.001, "drop_apart_low": 0.8, "drop_apart_high": 1.2}
+LOGO = EFFECTS | {"concept": "logo", "drop": 2.6, "same_region": ""}
+
+
+def test_an_effect_that_may_be_that_of_another_concept_breaks_no_limit():
+    """The verdict is that it cannot be told, and a limit says no more."""
+    for parts in ({}, {"A": SHARED, "B": SHARED}):
+        beside = {"erased": SHARED, "beside": [LOGO], "parts": parts}
+        found = outcome(ConceptLimit(max_share=0.1), **beside)
+        assert found.state == "cannot tell"
+        assert found.reason.startswith(
+            "its region overlaps with that of 'logo', which accounts for its effect"
+        )
+        assert outcome(ConceptLimit(max_share=0.6), **beside).state == "kept"
+
+
+@pytest.mark.parametrize(("most", "state"), [(0.05, "broken"), (0.2, "cannot tell"), (0.3, "kept")])
+def test_an_own_part_is_what_a_limit_is_about_where_the_verdict_is(most, state):
+    """Without all of the region the score falls by 50 %, without the concept's part by 20 %."""
+    erased = APART | {"drop_apart": 1.0}
+    for parts in ({}, {"A": erased, "B": erased}):
+        found = outcome(ConceptLimit(max_share=most), erased=erased, beside=[LOGO], parts=parts)
+        assert found.state == state
+        assert found.found == pytest.approx(0.2)
+
+
+def test_an_effect_of_what_looks_like_another_concept_or_of_most_of_a_picture_breaks_no_limit():
+    found = outcome(ConceptLimit(max_share=0.1), erased={"drop_apart": 0.2})
+    assert found.reason == "its region mostly counts where it looks more like another concept"
+    found = outcome(ConceptLimit(max_share=0.1), erased={"area": 0.6})
+    assert found.reason == "its region covers 60 % of the picture"
 
 
 DOUBTS = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, get_args
 from vtcav.method.erasure.joined_map import SEEN
 from vtcav.parameters import Constraint, Flag, Settings, Text, parameter
 from vtcav.results.effect_tables import GROUP, beyond_elsewhere, of_pictures
-from vtcav.results.verdicts import FEWEST, RARE
+from vtcav.results.verdicts import FEWEST, LARGE, RARE, Ownership, ownership
 from vtcav.results.words import SIGNIFICANT, clear, count, named_layers, value
 
 if TYPE_CHECKING:
@@ -198,7 +198,8 @@ def outcomes(
     """
     if not limits:
         return []
-    summary, effects = explained.summary(), of_pictures(explained.class_effects())
+    summary = explained.summary()
+    rows = {row["concept"]: row for row in _records(of_pictures(explained.class_effects()))}
     units = "groups" if explained.groups else "images"
     groups = _Groups.of(explained) if explained.groups else None
     found: list[LimitOutcome] = []
@@ -213,9 +214,11 @@ def outcomes(
             parts = alone.attributions(layer, concept, distrust) if alone else []
             found.append(replace(_with_groups(outcome, parts), layer=layer))
         if limit.max_share is not None:
-            whole = _records(effects[effects["concept"] == concept])
-            outcome = _outcome(about, "share", limit.max_share, _share(whole), limit, units)
-            found.append(_with_groups(outcome, alone.shares(whole, concept) if alone else []))
+            whole = rows.get(concept, {})
+            whose = ownership(whole, rows) if whole else Ownership()
+            outcome = _outcome(about, "share", limit.max_share, _share(whole, whose), limit, units)
+            parts = alone.shares(whole, whose) if alone and whole else []
+            found.append(_with_groups(outcome, parts))
     if reason := _mistaken(explained):
         found = [_untold(one, reason, strict=limits[one.concept].strict) for one in found]
     return found
@@ -246,7 +249,7 @@ class _Reading:
         low: The lower end.
         high: The upper end.
         reason: Why nothing can be told.
-        by_chance: Why a high value tells nothing; a low one does.
+        no_evidence: Why a high value tells nothing of the concept; a low one does.
         group: The group of images that it is of; empty for all.
         n: The number of the group's images.
     """
@@ -255,13 +258,13 @@ class _Reading:
     low: float = math.nan
     high: float = math.nan
     reason: str = ""
-    by_chance: str = ""
+    no_evidence: str = ""
     group: str = ""
     n: int = 0
 
     def above(self, most: float) -> bool:
         """Tell whether it is above a limit beyond doubt."""
-        return not self.reason and not self.by_chance and self.low > most
+        return not self.reason and not self.no_evidence and self.low > most
 
 
 @dataclass(frozen=True)
@@ -306,21 +309,20 @@ class _Groups:
                 found.append(_of_group(_attribution([row], distrust), part))
         return found
 
-    def shares(self, whole: list[dict[str, Any]], concept: str) -> list[_Reading]:
+    def shares(self, whole: dict[str, Any], whose: Ownership) -> list[_Reading]:
         """Return the share of the score that erasing a concept changes in each group.
 
         Args:
             whole: The row of the effect in all images, whose chance counts for a group that has
                 none of its own, or goes beyond regions elsewhere in it: few of them are its own.
-            concept: The concept.
+            whose: Whose effect it is.
         """
-        found = []
-        for row in _records(self.effects[self.effects["concept"] == concept]):
-            p_value = row["p_value"] * self.many
-            borrowed = math.isnan(p_value) or beyond_elsewhere(row)
-            known = _span(p_value, *(each["p_value"] for each in whole if borrowed))
-            row["p_value"] = min(known, default=math.nan)
-            found.append(_of_group(_share([row]), row))
+        found, p = [], "p_apart" if whose.own_part else "p_value"
+        for row in _records(self.effects[self.effects["concept"] == whole["concept"]]):
+            p_value = row[p] * self.many
+            borrowed = math.isnan(p_value) or beyond_elsewhere(whose.effect(row))
+            row[p] = min(_span(p_value, *[whole[p]] * borrowed), default=math.nan)
+            found.append(_of_group(_share(row, whose), row))
         return found
 
 
@@ -356,14 +358,15 @@ def _doubts(row: Mapping[str, Any], distrust: str) -> Iterator[str]:
         yield row["note"] or "there is no interval"
 
 
-def _share(rows: list[dict[str, Any]]) -> _Reading:
-    if not rows:
+def _share(row: dict[str, Any], whose: Ownership) -> _Reading:
+    """Return the share that erasing changes, of the part of the region that is the concept's."""
+    if not row:
         return _Reading(reason="nothing was erased")
-    [row] = rows
     if row["present"] < RARE:
         found = round(row["present"] * row["n"])
         of = count(int(row["n"]), "image")
         return _Reading(reason=f"the concept is found in {found} of {of}: give images that show it")
+    row = whose.effect(row)
     if math.isnan(row["share"]) or math.isnan(row["share_low"]):
         return _Reading(abs(row["share"]), reason=row["note"] or "there is no interval")
     fills = _span(row["fill_low"] / row["gap"], row["fill_high"] / row["gap"])
@@ -371,8 +374,11 @@ def _share(rows: list[dict[str, Any]]) -> _Reading:
     low, high = min(ends), max(ends)
     # a concept that speaks against the class is used, too
     inner = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
-    chance = CHANCE if row["p_value"] > SIGNIFICANT else ""
-    return _Reading(abs(row["share"]), inner, max(abs(low), abs(high)), by_chance=chance)
+    doubt = CHANCE if row["p_value"] > SIGNIFICANT else ""
+    doubt = f"its region {whose.doubt}" if whose.doubt else doubt
+    if row["area"] > LARGE:
+        doubt = f"its region covers {_percent(row['area'])} of the picture"
+    return _Reading(abs(row["share"]), inner, max(abs(low), abs(high)), no_evidence=doubt)
 
 
 def _span(*numbers: float) -> list[float]:
@@ -390,8 +396,8 @@ def _outcome(
     state: State = "cannot tell"
     reason = reading.reason
     if not reason and reading.low > most:
-        state = "cannot tell" if reading.by_chance else "broken"
-        reason = reading.by_chance
+        state = "cannot tell" if reading.no_evidence else "broken"
+        reason = reading.no_evidence
     elif not reason and reading.high <= most:
         state = "kept"
     elif not reason:

@@ -8,6 +8,7 @@ from vtcav.results.verdicts.contenders import (
     own_part,
 )
 from vtcav.results.verdicts.images import image_sentences
+from vtcav.results.verdicts.ownership import Ownership, ownership
 from vtcav.results.verdicts.verdict import (
     FEWEST,
     LARGE,
@@ -24,6 +25,7 @@ __all__ = [
     "RARE",
     "SMALL",
     "SMALL_LOGITS",
+    "Ownership",
     "Verdict",
     "contender",
     "counts_by_itself",
@@ -31,5 +33,6 @@ __all__ = [
     "mostly_of_others",
     "overlapping",
     "own_part",
+    "ownership",
     "verdicts",
 ]

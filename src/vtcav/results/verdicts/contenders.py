@@ -91,6 +91,10 @@ def own_part(row: Mapping[Any, Any]) -> dict[Any, Any]:
     names = "drop_apart", "drop_apart_low", "drop_apart_high", "present_apart", "q_apart"
     drop, low, high, present, q_value = (row.get(name, nan) for name in names)
     less = drop - row["drop"]
+    shares = {
+        f"share{end}": nan if isnan(row["share"]) else value / row["gap"]
+        for end, value in (("", drop), ("_low", low), ("_high", high))
+    }
     return {
         **row,
         "drop": drop,
@@ -99,8 +103,9 @@ def own_part(row: Mapping[Any, Any]) -> dict[Any, Any]:
         # regions were filled in all ways, their parts in one
         "fill_low": row["fill_low"] + less,
         "fill_high": row["fill_high"] + less,
-        "share": nan if isnan(row["share"]) else drop / row["gap"],
+        **shares,
         "present": present,
+        "p_value": row.get("p_apart", nan),
         "q_value": q_value,
     }
 
