@@ -1,5 +1,6 @@
 """Figures, notebooks and report show what was erased, and how far the score falls."""
 
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -102,12 +103,51 @@ def test_the_numbers_of_a_class_have_the_interval_and_unit_of_its_verdict(glob):
         for concept, change in (("bright", bright), ("cold", cold)):
             assert change in said[concept]
             mean, ends = panel.numbers(concept)
-            assert change.startswith(mean.removesuffix(" ns"))
+            assert change.startswith(mean.removesuffix(" ?").removesuffix(" ns"))
             assert ends == (
                 "[3.50, 4.50]" if "logits" in change else f"[{change[6:8]}, {change[12:14]}]"
             )
         assert panel.label == f"score that is gone, in {unit}"
         assert ("In logits, where" in panel.note) == (unit == "logits")
+
+
+def test_what_cannot_be_told_is_neither_first_nor_filled_in_the_figure_of_a_class(glob):
+    """The largest effect may be that of another concept: what is used comes first."""
+    one = explained(glob, bright=(0.8, 5), cold=(0.4, 10))
+    effects = one.class_effects().assign(
+        present=1.0, area=0.1, q_value=0.001, placebo_mean=0.1, drop_apart=[0.1, math.nan], n=20
+    )
+    told = verdicts(effects, glob.class_name)
+    assert [(each.concept, each.kind) for each in told] == [
+        ("cold", "used"),
+        ("bright", "cannot be told"),
+    ]
+    one.class_effects, one.verdicts = lambda: effects, lambda: told
+    panel = EffectsPanel(one)
+    assert panel.place("cold") < panel.place("bright")
+    assert [panel.sure(concept) for concept in ("cold", "bright")] == [True, False]
+    assert [panel.numbers(concept)[0] for concept in ("cold", "bright")] == ["40 %", "80 % ?"]
+    assert "?: cannot be told" in panel.note
+
+
+def test_what_is_mostly_anothers_comes_last_in_an_image(local):
+    """Whatever its size, in sentences, figure and notebook alike."""
+    effects = local._effects.assign(area=0.1, p_value=0.01, placebos=20)
+    first = max(local.concepts, key=lambda c: effects[effects["concept"] == c]["drop"].abs().max())
+    own = effects["concept"] == first
+    sizes = np.where(own, 6.0, 2.0)
+    drops = {"drop": sizes, "drop_apart": np.where(own, 0.1, 2.0)}
+    effects = effects.assign(**drops, drop_low=sizes, drop_high=sizes, placebo_mean=0.0)
+    one = replace(local, _effects=effects)
+    said = [text for text in one.sentences() if text.startswith("Without")]
+    assert [text.startswith(f"Without '{first}'") for text in said] == [False] * (len(said) - 1) + [
+        True
+    ]
+    content = LocalContent(one, Shown(), smooth=False)
+    assert content.concepts[-1] == first
+    assert "another concept’s last" in content.order
+    assert not any(change.sure for change in content.measured(first))
+    assert all(change.sure for name in content.concepts[:-1] for change in content.measured(name))
 
 
 def test_the_table_of_many_concepts_has_measured_beside_attribution(local):

@@ -9,7 +9,7 @@ from typing import Any
 
 from vtcav.results.effect_tables import of_pictures
 from vtcav.results.explanation import LocalExplanation
-from vtcav.results.verdicts import LARGE, mostly_of_others
+from vtcav.results.verdicts import LARGE, mostly_of_others, reading_place
 from vtcav.results.words import SIGNIFICANT, clear, count, distinct_names, short_names
 
 _FEW = 5
@@ -88,9 +88,14 @@ def doubt(images: Sequence[ImageEffects], class_name: str, concept: str) -> str:
     compared = [row for row in rows if not isnan(row["p_value"])]
     if not any(map(_erased, rows)):
         return "But no region of it was found to erase."
-    if compared and not any(map(_sure, compared)):
-        return "But without it the score changes by no more than chance explains."
-    return ""
+    if not compared or any(map(_sure, compared)):
+        return ""
+    beyond = [row for row in compared if row["p_value"] <= SIGNIFICANT]
+    if any(map(mostly_of_others, beyond)):
+        return "But what changes without its region is mostly another concept's."
+    if beyond:
+        return f"But its region covers more than {100 * LARGE:.0f} % of the picture."
+    return "But without it the score changes by no more than chance explains."
 
 
 def _each(images: Sequence[ImageEffects], *, named: bool) -> list[Measured]:
@@ -100,7 +105,7 @@ def _each(images: Sequence[ImageEffects], *, named: bool) -> list[Measured]:
     for name, image in zip(names, images, strict=True):
         first = image.rows[0]["class_name"] if image.rows else ""
         rows = [row for row in image.rows if row["class_name"] == first and _erased(row)]
-        rows.sort(key=lambda row: -abs(row["drop"]))  # the order of the sentences
+        rows.sort(key=reading_place)  # the order of the sentences
         sure = [*map(_sure, rows), *[False] * len(image.sentences)]
         for text, each in zip(image.sentences, sure, strict=False):
             if len(images) == 1 or text not in shared:

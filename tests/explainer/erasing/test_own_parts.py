@@ -10,7 +10,7 @@ import torch
 import vtcav
 from vtcav.explainer.learning import place_classifiers
 from vtcav.report import write_report
-from vtcav.report.image_effects import effects_of, measured
+from vtcav.report.image_effects import doubt, effects_of, measured
 from vtcav.results.effect_tables import TOGETHER, read_effects
 from vtcav.results.figures.effects_panel import EffectsPanel
 
@@ -209,6 +209,10 @@ def test_an_effect_that_is_mostly_anothers_is_not_set_in_bold(fitted):
     assert "Without 'square'" in square
     assert "Its region overlaps with that of 'square'; with only its own part of it erased" in dot
     assert [each.sure for each in measured([effects_of(local)])] == [True, False]
+    assert doubt([effects_of(local)], "red", "square") == ""
+    assert doubt([effects_of(local)], "red", "dot") == (
+        "But what changes without its region is mostly another concept's."
+    )
 
 
 def test_advice_that_was_followed_is_not_given_again(model, tmp_path):

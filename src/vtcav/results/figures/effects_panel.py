@@ -23,6 +23,8 @@ _EDGES = 5, 95
 _SHORTEST = 0.1
 """The shortest axis, as a share or in logits, so that nothing does not look like much."""
 
+_TOLD = "used", "not used"
+
 _PERCENT = "100 %: the class scores no more than for the negatives. "
 _IN_LOGITS = "In logits, where the class does not score clearly higher than for the negatives. "
 
@@ -41,7 +43,10 @@ class EffectsPanel:
     """
 
     def __init__(self, explanation: ExplainedClass) -> None:
-        own = [each.concept for each in explanation.verdicts() if each.own_part]
+        verdicts = explanation.verdicts()
+        own = [each.concept for each in verdicts if each.own_part]
+        self._places = {each.concept: k for k, each in enumerate(verdicts)}
+        self._told = {each.concept for each in verdicts if each.kind in _TOLD}
         measured = of_pictures(explanation.class_effects()).to_dict("records")
         table = pd.DataFrame([own_part(row) if row["concept"] in own else row for row in measured])
         rows: list[Any] = list(table.itertuples(index=False))
@@ -65,6 +70,8 @@ class EffectsPanel:
             "in; in brackets: the ends of both; dashed: regions of the same size elsewhere. Images "
             f"beyond the axis lie on its ends. ns: not more than elsewhere (q > {SIGNIFICANT})."
         )
+        if any(not np.isnan(row.drop) and row.concept not in self._told for row in rows):
+            self.note += " ?: cannot be told whether the class uses it, as the verdict says."
         if own:
             names = listed([repr(clear(name)) for name in own])
             self.note += f" Of {names}: the own part of regions that others overlap with."
@@ -94,16 +101,17 @@ class EffectsPanel:
         low, high = (np.nan, np.nan) if np.isnan(ends).all() else (np.nanmin(ends), np.nanmax(ends))
         if row.q_value > SIGNIFICANT:
             mean += " ns"
+        if concept not in self._told:
+            mean += " ?"
         return [mean] if np.isnan(low) else [mean, f"[{text(low)}, {text(high)}]"]
 
-    def size(self, concept: str) -> float:
-        """Return how far the score changes without a concept, in logits; NaN: not seen."""
-        return abs(float(self._rows[concept].drop))
+    def place(self, concept: str) -> int:
+        """Return the place of a concept's verdict among all: what is used comes first."""
+        return self._places[concept]
 
     def sure(self, concept: str) -> bool:
-        """Whether regions elsewhere do not explain the change; also where none were tried."""
-        row = self._rows[concept]
-        return bool(row.present > 0) and not row.q_value > SIGNIFICANT
+        """Whether it can be told what the change says; also where no regions elsewhere were."""
+        return concept in self._told and not self._rows[concept].q_value > SIGNIFICANT
 
     def points(self, concept: str) -> NDArray[np.float64]:
         """Return the images' values within the axis; none where the concept is not seen."""

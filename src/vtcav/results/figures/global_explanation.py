@@ -122,11 +122,12 @@ class _Global:
     def _chosen(table: pd.DataFrame, every: tuple[Sequence[str], Sequence[str]]) -> pd.DataFrame:
         return table[table["layer"].isin(every[0]) & table["concept"].isin(every[1])]
 
-    def _rank(self, concept: str) -> tuple[int, float, float]:
-        """Return what concepts are sorted by: what was measured, then the attribution."""
-        drop = self.effects.size(concept) if self.effects else 0.0
+    def _rank(self, concept: str) -> float:
+        """Return what concepts are sorted by: their verdicts, or else the attribution."""
+        if self.effects:
+            return self.effects.place(concept)
         row: Any = self.rows[self.best[concept], concept]
-        return int(math.isnan(drop)), -np.nan_to_num(drop), -row.mean
+        return -float(row.mean)
 
     def _chance(self) -> dict[tuple[str, str], tuple[float, float]]:
         """Return the range of what random directions get, by layer and concept."""
@@ -214,7 +215,8 @@ class _Global:
         """Draw the class, the first verdict in lines, and what the marks mean."""
         about = "what erasing each concept takes, and its attribution" if self.effects else ""
         about = about or "attribution of each concept to this class"
-        about += f", n = {count(self.images, 'image')}, largest first"
+        order = "in the order of the verdicts" if self.effects else "largest first"
+        about += f", n = {count(self.images, 'image')}, {order}"
         about += suffix(self.explanation.provenance.variant)
         if skipped := len(self.explanation.skipped):
             about += f"; {count(skipped, 'image')} skipped"
@@ -376,8 +378,9 @@ class _Global:
             )
         if self.dense:
             texts.append("The intervals as numbers are in the summary.")
-        if (self.summary["q_value"] > SIGNIFICANT).any():
-            texts.append("Hollow mean: not significant.")
+        untold = self.effects and not all(map(self.effects.sure, self.concepts))
+        if untold or (self.summary["q_value"] > SIGNIFICANT).any():
+            texts.append(f"Hollow mean: not significant{' (ns), or not told (?)' * bool(untold)}.")
         texts += ns_means(self.summary, self.explanation.provenance.null_cavs, self.whole)
         if skipped := len(self.explanation.skipped):
             texts.append(f"Skipped, because they cannot be read: {count(skipped, 'image')}.")

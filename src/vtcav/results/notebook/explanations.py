@@ -13,6 +13,7 @@ from vtcav.results.notebook.display import MOST_ROWS, Cell, Display, Figure, Vie
 from vtcav.results.notebook.erasure import before_and_after
 from vtcav.results.notebook.pictures import examples, overlay, picture, viewer
 from vtcav.results.reading import best_first, read_first
+from vtcav.results.verdicts import reading_place
 from vtcav.results.words import count, value
 
 if TYPE_CHECKING:
@@ -107,10 +108,10 @@ def _erased(explanation: ExplainedImage) -> list[Figure]:
         return []
     effects = of_pictures(explanation.effects)
     found = effects[effects["area"] > 0].drop_duplicates("concept")
-    largest = found.loc[found["drop"].abs().sort_values(ascending=False).index]
+    rows = sorted(found.dropna(subset="drop").to_dict("records"), key=reading_place)
     return [
         figure
-        for concept in largest.dropna(subset="drop")["concept"].head(_MOST_SAID)
+        for concept in [str(row["concept"]) for row in rows[:_MOST_SAID]]
         for figure in before_and_after(explanation.erased(concept), f"“{concept}”")
     ]
 

@@ -16,7 +16,7 @@ from vtcav.results.verdicts.changes import (
     why_in_logits,
     why_not_seen,
 )
-from vtcav.results.verdicts.contenders import HALF, own_part
+from vtcav.results.verdicts.contenders import HALF, mostly_of_others, own_part
 from vtcav.results.verdicts.verdict import LARGE
 from vtcav.results.words import SIGNIFICANT, clear, listed
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def image_sentences(effects: pd.DataFrame, what: str = "") -> list[str]:
     """Return what erasing each concept from one image says about one class.
 
-    The largest change comes first; concepts that are nowhere in the image share a sentence. An
-    image is too little for a verdict.
+    The largest change comes first, what is mostly another concept's after the rest; concepts that
+    are nowhere in the image share a sentence. An image is too little for a verdict.
 
     Args:
         effects: Rows of `LocalExplanation.effects` of one class.
@@ -52,7 +52,7 @@ def image_sentences(effects: pd.DataFrame, what: str = "") -> list[str]:
         for row in effects.to_dict("records")
     ]
     seen = [row for row in rows if not isnan(row["drop"])]
-    seen.sort(key=lambda row: -abs(row["drop"]))
+    seen.sort(key=reading_place)
     nowhere = [repr(clear(row["concept"])) for row in seen if not row["area"]]
     found = [row for row in seen if row["area"]]
     drops = {row["concept"]: row["drop"] for row in found}
@@ -65,6 +65,17 @@ def image_sentences(effects: pd.DataFrame, what: str = "") -> list[str]:
             names = what or repr(clear(row["concept"])), repr(clear(row["class_name"]))
             sentences.append(why_not_seen(row, *names))
     return sentences
+
+
+def reading_place(row: Mapping[Any, Any]) -> tuple[bool, float]:
+    """Return the place of an effect among those of other concepts in the same image.
+
+    The largest change comes first, and what is mostly another concept's after all others.
+
+    Args:
+        row: Has drop and drop_apart.
+    """
+    return mostly_of_others(row), -abs(row["drop"])
 
 
 def _image_sentence(row: dict[Any, Any], what: str) -> str:

@@ -21,6 +21,7 @@ from vtcav.results.figures.protocols import ExplainedImage
 from vtcav.results.figures.selection import Shown
 from vtcav.results.figures.trust import TrustSigns
 from vtcav.results.reading import read_first, reading_order
+from vtcav.results.verdicts import mostly_of_others, reading_place
 from vtcav.results.words import SIGNIFICANT, listed, notes_by_class, number
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _ERASED = (
     "{}p: how often chance does as much, by regions of the same size elsewhere in this image; not "
     "adjusted for the number of concepts. Judge the fill by eye."
 )
+_ANOTHERS = ", or by its own part of the region mostly another concept's"
 _SHARES = "; bars: the share of the class's logit above that of the negatives that is gone"
 _ESTIMATED = (
     "Attribution, computed from gradients: how much the concept counts for the class at a layer; "
@@ -49,6 +51,7 @@ class Change(NamedTuple):
         share: The fall as a share of the bar's track, 0 for a rise; NaN where there is no bar.
         elsewhere: The same for regions of the same size elsewhere; NaN where there were none.
         sure: Whether chance does not explain it; also where it was not tested.
+        anothers: Whether it is mostly another concept's, by the own part of the region.
     """
 
     size: str
@@ -56,6 +59,7 @@ class Change(NamedTuple):
     share: float
     elsewhere: float
     sure: bool
+    anothers: bool = False
 
     @property
     def text(self) -> str:
@@ -120,18 +124,23 @@ class LocalContent:
         self.slices = len(explanation.picture) if explanation.picture.ndim == 4 else 0
         self._overlays: dict[tuple[int, bool], Overlay] = {}
 
-    def _rank(self, concept: str) -> tuple[int, float, float]:
+    def _rank(self, concept: str) -> tuple[Any, ...]:
         """Return what concepts are sorted by: what was measured, then the attribution."""
         bar = self.bars[self.best(concept), concept][0]
         if not self.erased:
             return int(not bar.separated), 0.0, -bar.attribution
-        drop = self.changes[concept][0].drop
-        return int(math.isnan(drop)), -abs(np.nan_to_num(drop)), -bar.attribution
+        row = self.changes[concept][0]._asdict()
+        if math.isnan(row["drop"]):
+            return 1, False, 0.0, -bar.attribution
+        return 0, *reading_place(row), -bar.attribution
 
     @property
     def order(self) -> str:
         """What concepts are sorted by, in words."""
-        return "largest change first" if self.erased else "largest attribution first"
+        if not self.erased:
+            return "largest attribution first"
+        others = any(c.anothers for concept in self.concepts for c in self.measured(concept))
+        return f"largest change first{', another concept’s last' * others}"
 
     def best(self, concept: str) -> str:
         """Return the layer to read first: of those drawn, the deepest where it is none of them."""
@@ -189,12 +198,14 @@ class LocalContent:
         if not self.in_logits and not row.drop:
             scale = 0.0 if row.share == row.share else math.nan
         share = float(np.clip(row.drop * scale, 0, 1))
+        anothers = mostly_of_others(row._asdict())
         return Change(
             change_text(row.drop, row.share),
             f"(p = {row.p_value:.2g})" if tested else "",
             share,
             float(np.clip(row.placebo_mean * scale, 0, 1)) if tested else math.nan,
-            not (tested and row.p_value > SIGNIFICANT),
+            not (tested and row.p_value > SIGNIFICANT) and not anothers,
+            anothers,
         )
 
     @property
@@ -251,7 +262,7 @@ class LocalContent:
             texts.insert(0, "Measured: the concept's region is filled in, the network looks again.")
         changes = [c for name in self.concepts if self.erased for c in self.measured(name)]
         if not all(change.sure for change in changes):
-            texts[0] += f" Outlined: not significant (p > {SIGNIFICANT:g})."
+            texts[0] += f" Outlined: not significant (p > {SIGNIFICANT:g}){_ANOTHERS}."
         if any(change.elsewhere == change.elsewhere for change in changes):
             texts[0] += " Dashed: regions of the same size elsewhere."
         if not self.erased and self.table["null_mean"].notna().any():
@@ -341,7 +352,8 @@ class LocalContent:
         changes = [change for c in measured for change in self.measured(c)]
         if (self.table["q_value"] > SIGNIFICANT).any() or not all(c.sure for c in changes):
             parts.append(
-                f"Outlined bar: not significant (attribution: ns; measured: p > {SIGNIFICANT:g})."
+                f"Outlined bar: not significant (attribution: ns; measured: p > {SIGNIFICANT:g})"
+                f"{_ANOTHERS}."
             )
         averages = []
         if self.table["null_mean"].notna().any():
