@@ -19,9 +19,10 @@ import vtcav
 from tests.helpers.colours import colour_net, patches
 from vtcav.cli import main
 from vtcav.errors import ExplanationError
-from vtcav.explainer.versus.differences import ATTRIBUTION, SHARE
-from vtcav.explainer.versus.doubts import doubts
-from vtcav.explainer.versus.layer_pairs import BY_DEPTH, BY_NAME, pair_layers
+from vtcav.explainer.versus.differences import ATTRIBUTION, SHARE, differences
+from vtcav.explainer.versus.doubts import against_erasing, doubts
+from vtcav.explainer.versus.layer_pairs import BY_DEPTH, BY_NAME, LayerPairs, pair_layers
+from vtcav.explainer.versus.sentences import found_sentences
 from vtcav.explainer.versus.versus import compared
 from vtcav.images.listing import collect
 from vtcav.method.clusters import mean_estimate, ratio_values
@@ -216,10 +217,10 @@ def test_doubts_are_those_of_either_side(explained):
     table.loc[blue, measured] = table.loc[red, measured].to_numpy()
     table.loc[red, "same_region"] = "blue"
     tested = {"drop": 1.0, "placebos": 20, "placebo_mean": 0.0, "placebo_std": 0.1, "p_value": 0.05}
-    table = table.assign(**tested)
+    table = table.assign(**tested, told=0.8, drop_apart=0.2)
     overlaps = replace(pair[1], _effects=table)
     text = "in b its region overlaps with that of 'blue', which accounts for its effect"
-    assert doubts(([pair[0]], [overlaps]), "red") == (text, text)
+    assert doubts(([pair[0]], [overlaps]), "red")[:2] == (text, text)
     unseen = with_effects(pair[0], drop=np.nan, seen=0.795)
     assert doubts(([unseen], [pair[1]]), "red")[0] == (
         "it is not seen in a (held-out AUC 0.795, 0.8 is needed)"
@@ -228,10 +229,50 @@ def test_doubts_are_those_of_either_side(explained):
     assert doubts(([rare], [pair[1]]), "red")[1] == "in a it is found in none of 6 images"
     placebos = {"placebos": 20, "placebo_mean": 0.0, "placebo_std": 9.0, "p_value": 0.5}
     alike = with_effects(pair[0], **placebos)
-    attribution, share = doubts(([alike], [pair[1]]), "red")
+    attribution, share, _ = doubts(([alike], [pair[1]]), "red")
     assert attribution == ""
     assert share.startswith("chance may explain its effect in a (q = ")
-    assert doubts(([pair[0]], [pair[1]]), "red") == ("", "")
+    assert doubts(([pair[0]], [pair[1]]), "red") == ("", "", False)
+
+
+def test_an_attribution_that_erasing_contradicts_is_no_finding():
+    """What takes more of the score when erased does not count less."""
+    attribution = {"difference": -0.56}
+    share = {"a": 0.55, "b": 1.32, "difference": 0.76, "low": 0.38, "high": 1.15, "doubt": ""}
+    assert against_erasing(attribution, share) == (
+        "erasing says the opposite: it takes a share of the logit of 0.550 in a, 1.318 in b"
+    ).replace("1.318", "1.320")
+    assert against_erasing({"difference": 0.56}, share) == ""
+    assert against_erasing(attribution, share | {"low": -0.1}) == ""
+    assert against_erasing(attribution, share | {"doubt": "chance"}) == ""
+
+
+def test_own_parts_are_compared_where_a_verdict_is_about_them(explained):
+    """Red overlaps with blue in one network, and has half of its effect by its own part."""
+    pair = explained["a"]
+    table = pair[0].effects.assign(
+        placebos=20, placebo_mean=0.0, placebo_std=0.1, p_value=0.01, told=0.9
+    )
+    red = table["concept"] == "red"
+    table.loc[red, ["same_region", "drop", "drop_apart"]] = ["blue", 1.0, 0.5]
+    table.loc[~red, ["drop", "drop_apart"]] = [1.2, 1.2]
+    table = table.assign(drop_low=table["drop"], drop_high=table["drop"])
+    own = replace(pair[0], _effects=table.assign(area=0.1, area_apart=0.1))
+    assert {each.concept: each.own_part for each in own.verdicts()}["red"]
+    found = differences([([own], [pair[1]])], LayerPairs((("1", "1"),), "by name", ((), ())), 0.1)
+    row = found[(found["concept"] == "red") & (found["quantity"] != "attribution")].iloc[0]
+    assert row["quantity"] == "own share"
+    gap = (own.effects["logit"] - own.effects["reference"])[red].mean()
+    assert row["a"] == pytest.approx(0.5 / gap)
+    assert "own part of its region takes" in next(
+        found_sentences(found.assign(q_value=0.01, doubt=""))
+    )
+
+
+def test_what_cannot_be_told_comes_after_what_can(found):
+    table = found._table.assign(q_value=np.linspace(0, 1, len(found._table)), doubt="")
+    table.loc[table.index[0], "doubt"] = "chance may explain it"
+    assert [*replace(found, _table=table).differences["doubt"]][-1] == "chance may explain it"
 
 
 def test_what_could_not_be_found_is_not_said_to_be_none(explainers):

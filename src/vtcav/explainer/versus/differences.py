@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from vtcav.explainer.versus.doubts import doubts
+from vtcav.explainer.versus.doubts import against_erasing, doubts
 from vtcav.explainer.versus.layer_pairs import LayerPairs
 from vtcav.method.clusters import Estimate, mean_estimate, ratio_values
 from vtcav.method.significance import q_values
@@ -23,7 +23,7 @@ Array: TypeAlias = NDArray[np.float64]
 Trainings: TypeAlias = Sequence[GlobalExplanation]
 """A class as explained by a network, or by several trainings of one."""
 
-ATTRIBUTION, SHARE = "attribution", "share"
+ATTRIBUTION, SHARE, OWN_SHARE = "attribution", "share", "own share"
 NOT_SEPARATED, NOT_SEEN = "not separated", "not seen"
 NO_SHARE = "the class scores no higher than the negatives by more than their spread"
 COLUMNS = (
@@ -46,7 +46,7 @@ def differences(
     Returns:
         The columns of `Versus.differences`.
     """
-    rows = [row for pair in pairs for row in _of_class(pair, layers, margin)]
+    rows = [row for pair in pairs for row in _confirmed([*_of_class(pair, layers, margin)])]
     estimates = [row.pop("estimate") for row in rows]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table["q_value"] = q_values(table["p_value"].to_numpy(float))
@@ -99,7 +99,7 @@ def _of_class(
             draws = [_draws(one, at, concept) for one, at in zip(every, own, strict=True)]
             error = _draw_error(_mean_draws(draws[:count]), _mean_draws(draws[count:]))
             key = {"quantity": ATTRIBUTION, "layer_a": layer_a, "layer_b": layer_b}
-            key |= {"concept": concept, "doubt": reasons[concept][0]}
+            key |= {"concept": concept, "doubt": reasons[concept].attribution}
             yield _row(first, key, _Values.of(found[0], values, count), error, margin)
     effects = [
         dict(iter(one.effects[one.effects["layer"] == TOGETHER].groupby("concept")))
@@ -108,10 +108,22 @@ def _of_class(
     for concept in concepts:
         if all(concept in each for each in effects):
             found = aligned([each[concept] for each in effects])
-            key = {"quantity": SHARE, "layer_a": TOGETHER, "layer_b": TOGETHER}
-            key |= {"concept": concept, "doubt": reasons[concept][1]}
-            values = [_shares(each) for each in found]
+            own_part = reasons[concept].own_part
+            key = {"quantity": OWN_SHARE if own_part else SHARE}
+            key |= {"layer_a": TOGETHER, "layer_b": TOGETHER}
+            key |= {"concept": concept, "doubt": reasons[concept].share}
+            values = [_shares(each, "drop_apart" if own_part else "drop") for each in found]
             yield _row(first, key, _Values.of(found[0], values, count), 0.0, margin)
+
+
+def _confirmed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of a class with a doubt of attributions where erasing says the opposite."""
+    shares = {row["concept"]: row for row in rows if row["quantity"] != ATTRIBUTION}
+    for row in rows:
+        share = shares.get(row["concept"])
+        if row["quantity"] == ATTRIBUTION and share and not row["doubt"]:
+            row["doubt"] = against_erasing(row, share)
+    return rows
 
 
 class _Values(NamedTuple):
@@ -195,9 +207,9 @@ def _fault(rows: pd.DataFrame) -> str:
     return "" if len(rows) and bool(rows["separated"].iloc[0]) else NOT_SEPARATED
 
 
-def _shares(rows: pd.DataFrame) -> tuple[Array, str]:
+def _shares(rows: pd.DataFrame, column: str) -> tuple[Array, str]:
     """Return values whose mean is the share of a network, and why there is none."""
-    drop = rows["drop"].to_numpy(float)
+    drop = rows[column].to_numpy(float)
     if np.isnan(drop).any() or not len(drop):
         return drop, NOT_SEEN
     gap = (rows["logit"] - rows["reference"]).to_numpy(float)

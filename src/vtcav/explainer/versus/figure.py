@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, Protocol
@@ -29,7 +30,8 @@ _NOTE = (
     "Difference: b - a, over the same images; line: 95 % interval; grey: what counts as none. "
     "Filled: q ≤ 0.05 over the whole table. Grey point: says nothing of the concept, as the column "
     "doubt tells. Attribution: share of the class's score; share: what "
-    "erasing the concept takes of the logit. Maps: black M = 0, light yellow M = 1."
+    "erasing the concept takes of the logit, own share: its own part of regions. "
+    "Maps: black M = 0, light yellow M = 1."
 )
 
 
@@ -113,7 +115,7 @@ def _draw_rows(page: Page, rows: Sequence[Mapping[Any, Any]], margin: float) -> 
     """Draw a point with its interval for every row."""
     ends = [abs(row[name]) for row in rows for name in ("low", "high")]
     most = max(margin, *ends)
-    most = nice_limit(most) if most < 1 else most
+    most = nice_limit(most) if most < 1 else math.ceil(10 * most) / 10
     axes = page.axes(MARGIN + _NAMES, _TOP, _BARS, len(rows) * _ROW, "differences")
     axes.set(xlim=(-most, most), ylim=(len(rows), 0))
     axes.axvspan(-margin, margin, color="0.93", zorder=0)

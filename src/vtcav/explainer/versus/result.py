@@ -102,22 +102,24 @@ class Versus:
 
     @property
     def differences(self) -> pd.DataFrame:
-        """One row per class, quantity, pair of layers and concept; the clearest first.
+        """One row per class, quantity, pair of layers and concept; the clearest first, doubts last.
 
-        Columns: class_name, quantity ("attribution", or "share": what erasing the concept takes of
-        the logit), layer_a, layer_b, concept, n (images), groups (of these; 0 where each is its
-        own), a and b (means over them), difference (b - a), low and high (95 % interval over
-        images, or groups of them, over trainings where there are several, and for attributions
-        also over the choice of examples), detectable (the smallest difference that could have been
-        significant, had it been the only one), p_value (of a difference within the margin), q_value
-        (adjusted for the whole table), note_a and note_b (why there is no number), doubt (why the
-        numbers say nothing of this concept).
+        Columns: class_name, quantity ("attribution"; "share", what erasing the concept takes of the
+        logit; or "own share", what its own part of regions does where verdicts go by it), layer_a,
+        layer_b, concept, n (images), groups (of these; 0 where each is its own), a and b (means
+        over them), difference (b - a), low and high (95 % interval over images, or groups of them,
+        over trainings where there are several, and for attributions also over the choice of
+        examples), detectable (the smallest difference that could have been significant, had it been
+        the only one), p_value (of a difference within the margin), q_value (adjusted for the whole
+        table), note_a and note_b (why there is no number), doubt (why the numbers say nothing of
+        this concept).
         """
         order = self._table["difference"].abs()
-        table = self._table.assign(order=-order)
-        table = table.sort_values(["q_value", "order"], kind="stable", ignore_index=True)
+        table = self._table.assign(order=-order, doubtful=self._table["doubt"] != "")
+        by = ["doubtful", "q_value", "order"]
+        table = table.sort_values(by, kind="stable", ignore_index=True)
         return printable(
-            table.drop(columns="order"),
+            table.drop(columns=["order", "doubtful"]),
             "a",
             "b",
             "difference",

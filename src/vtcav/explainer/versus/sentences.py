@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from vtcav.explainer.versus.differences import ATTRIBUTION, NOT_SEEN
+from vtcav.explainer.versus.differences import ATTRIBUTION, NOT_SEEN, OWN_SHARE
 from vtcav.results.words import (
     SIGNIFICANT,
     clear,
@@ -31,13 +31,14 @@ def told(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def found_sentences(table: pd.DataFrame) -> Iterator[str]:
-    """Yield the significant differences, in the order of the table.
+    """Yield the significant differences in the order of the table, what was measured first.
 
     Args:
         table: That of `Versus.differences`.
     """
     rows = told(table)
-    for row in rows[rows["q_value"] <= SIGNIFICANT].to_dict("records"):
+    found = rows[rows["q_value"] <= SIGNIFICANT].to_dict("records")
+    for row in sorted(found, key=lambda row: row["quantity"] == ATTRIBUTION):
         more = "more" if row["difference"] > 0 else "less"
         yield (
             f"{clear(row['concept'])!r} counts {more} for {clear(row['class_name'])!r} in b than "
@@ -121,5 +122,6 @@ def _numbers(row: Mapping[Any, Any]) -> str:
     layers = list(dict.fromkeys((row["layer_a"], row["layer_b"])))
     what = f"attribution at {named_layers(layers)}"
     if row["quantity"] != ATTRIBUTION:
-        what = "share of the logit that erasing takes"
+        part = " the own part of its region" if row["quantity"] == OWN_SHARE else ""
+        what = f"share of the logit that erasing{part} takes"
     return f"{what} {value(row['a'])} in a, {value(row['b'])} in b"

@@ -14,7 +14,13 @@ from vtcav.explainer.groups import Groups
 from vtcav.explainer.runs.rank_task import RankTask
 from vtcav.explainer.runs.ranking import with_maps
 from vtcav.explainer.settings import MARGIN, MARGIN_OF_ONE, MARGINS, ErasureSettings
-from vtcav.explainer.versus.differences import SHARE, Trainings, aligned, differences
+from vtcav.explainer.versus.differences import (
+    ATTRIBUTION,
+    OWN_SHARE,
+    Trainings,
+    aligned,
+    differences,
+)
 from vtcav.explainer.versus.layer_pairs import pair_layers
 from vtcav.explainer.versus.result import SideBySide, Versus
 from vtcav.images.listing import ImageSource, collect
@@ -185,14 +191,17 @@ def _shown(
     by_class = {first.class_name: (first, second) for first, second in pairs}
     # a doubtful one, too: its maps show what was taken for the concept
     clear = table[table["q_value"] <= SIGNIFICANT]
-    clear = clear.reindex((-clear["difference"].abs()).sort_values(kind="stable").index)
+    clear = clear.assign(doubtful=clear["doubt"] != "", order=-clear["difference"].abs())
+    clear = clear.sort_values(["doubtful", "order"], kind="stable")
     for row in clear.head(_FINDINGS).to_dict("records"):
         name, concept = str(row["class_name"]), str(row["concept"])
         layers = str(row["layer_a"]), str(row["layer_b"])
-        what = "drop" if row["quantity"] == SHARE else "attribution"
+        estimated = row["quantity"] == ATTRIBUTION
+        measured = "drop_apart" if row["quantity"] == OWN_SHARE else "drop"
+        what = "attribution" if estimated else measured
         own = []
         for each, layer in zip(by_class[name], layers, strict=True):
-            found = each.effects if row["quantity"] == SHARE else each.attributions
+            found = each.attributions if estimated else each.effects
             own.append(found[(found["layer"] == layer) & (found["concept"] == concept)])
         both = _paired(*own)
         change = (both[f"{what}_b"] - both[f"{what}_a"]).abs().to_numpy(float)

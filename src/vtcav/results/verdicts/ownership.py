@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Any
 
+from vtcav.results.verdicts.changes import size_of
 from vtcav.results.verdicts.contenders import (
+    beyond_chance,
     clearly_told,
     contender,
     counts_by_itself,
@@ -19,6 +21,7 @@ from vtcav.results.verdicts.contenders import (
     mostly_of_others,
     own_part,
 )
+from vtcav.results.verdicts.verdict import SMALL, SMALL_LOGITS
 from vtcav.results.words import clear
 
 _LIKE_ANOTHER = "mostly counts where it looks more like another concept"
@@ -53,7 +56,9 @@ def ownership(row: Mapping[Any, Any], rows: Mapping[Any, Mapping[Any, Any]]) -> 
         return Ownership()
     other = contender(row, rows)
     if other is None:
-        others = mostly_of_others(row)
+        # what hardly changes anything need not be anything's
+        counts = abs(size_of(dict(row))) >= (SMALL_LOGITS if isnan(row["share"]) else SMALL)
+        others = counts and beyond_chance(row) and mostly_of_others(row)
         return Ownership(doubt=_LIKE_ANOTHER if others else "")
     if counts_by_itself(row) or (hardly_by_itself(row) and clearly_told(row)):
         return Ownership(own_part=True)
