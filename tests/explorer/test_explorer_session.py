@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import vtcav
+from tests.helpers import nested
 from tests.helpers.explorers import encoded, photo, small_session
 from tests.helpers.small import pictures, small_explainer, small_model, small_net
 from vtcav.errors import ConceptError, ExplanationError, ImageError
@@ -265,6 +266,33 @@ def test_a_concept_is_erased_as_explain_does():
         assert (found.picture.after == local.erased("blob").after).all()
     with pytest.raises(ConceptError, match="from 5 examples on"):
         erase_concept(session, key, concept(session, BOXES[:4]), [1])
+
+
+def test_what_is_rather_another_concept_of_the_page_is_no_region():
+    """Beside the other concepts of the page a concept has the region, and words, of `explain`."""
+    examples = {
+        "square": nested.pictures(12, 1, red=True),
+        "dot": nested.pictures(12, 2, blue=True),
+    }
+    plain, shown = nested.pictures(24, 3), nested.pictures(1, 11, red=True, blue=True)
+    model = vtcav.Classifier(nested.Red(), ["red", "none"], vtcav.Preprocess(32, mean=0.0, std=1.0))
+    session = Session(model, ["relu"], concepts=examples, negatives=plain, samples={"one": shown})
+    key = session.pictures.listed()[0].key
+    square, dot = session.work.concepts
+    few = dot.model_copy(update={"name": "few", "examples": dot.examples[:4]})
+    explainer = vtcav.VisualTCAV(model, ["relu"], progress=False)
+    explainer.fit(examples, plain, null_cavs=10, bootstraps=0)
+    local = explainer.explain(shown[0], classes=["red"])
+    said = {text.split("'")[1]: text for text in local.sentences()}
+    for own, other in ((square, dot), (dot, square)):
+        found = erase_concept(session, key, own, [0], beside=[other, few, own])
+        [expected] = local.effects[local.effects["concept"] == own.name].to_dict("records")
+        for column in ("drop", "area", "drop_apart"):
+            assert found.effects[column][0] == pytest.approx(expected[column], abs=1e-5)
+        assert said[own.name] == found.sentences[0]
+    assert "Its region overlaps with that of 'square'" in found.sentences[0]
+    alone = erase_concept(session, key, dot, [0])
+    assert alone.effects["drop_apart"][0] > 3 * abs(found.effects["drop_apart"][0])
 
 
 def test_a_learned_concept_without_place_filters_says_so():

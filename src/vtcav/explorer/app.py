@@ -244,7 +244,9 @@ def _erasing(app: FastAPI, session: Session) -> None:
         if asked.box is not None:
             found = erase_region(session, asked.picture, asked.box, classes, check)
         elif asked.concept is not None:
-            found = erase_concept(session, asked.picture, asked.concept, classes, check)
+            found = erase_concept(
+                session, asked.picture, asked.concept, classes, check, beside=asked.beside
+            )
         else:
             raise ImageError("expected a box or a concept to erase")
         return answers.erased(found)

@@ -9,6 +9,7 @@ from torch import Tensor
 from vtcav.errors import ConceptError
 from vtcav.explorer.pictures import PictureRef, Pictures
 from vtcav.explorer.schemas import ConceptSpec, Example
+from vtcav.images.concepts import Concept, gather
 
 FOUND = "found in photos"
 """The origin of the directions of found concepts."""
@@ -59,6 +60,22 @@ def negatives_of(
         shown = set(examples_of(concept, pictures))
         own = [ref for ref in own if ref not in shown]
     return [*(shared if concept.shared else ()), *own]
+
+
+def gathered(
+    concept: ConceptSpec, examples: Sequence[PictureRef], negatives: Sequence[PictureRef]
+) -> Concept:
+    """Return a concept to be learned.
+
+    Raises:
+        ConceptError: When there are no examples or no negatives.
+    """
+    if not examples:
+        raise ConceptError("cut a patch out of a photo, or add a picture, to begin")
+    if not negatives:
+        raise ConceptError("there are no counter-examples: add some, or use the common ones")
+    [found] = gather({name_of(concept): list(examples)}, list(negatives))
+    return found
 
 
 def check_is_learned(concept: ConceptSpec) -> None:

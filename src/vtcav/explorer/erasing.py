@@ -13,6 +13,7 @@ from vtcav.explainer.attributor import Attributor
 from vtcav.explainer.erasing.allotment import Allotment
 from vtcav.explainer.erasing.by_hand import HandEraser
 from vtcav.explainer.settings import ErasureSettings
+from vtcav.explorer.concept_sets import name_of
 from vtcav.explorer.pictures import Box
 from vtcav.explorer.schemas import ConceptSpec
 from vtcav.explorer.session import Session
@@ -78,6 +79,8 @@ def erase_concept(
     concept: ConceptSpec | str,
     classes: Sequence[int],
     check: Check = lambda: None,
+    *,
+    beside: Sequence[ConceptSpec] = (),
 ) -> Erased:
     """Erase a concept from a picture, as `VisualTCAV.explain` does.
 
@@ -87,6 +90,7 @@ def erase_concept(
         concept: The concept, or the name of a learned one.
         classes: Class indices.
         check: Called between steps; raises when the answer is no longer needed.
+        beside: Other concepts, which places that look more like them go to.
 
     Raises:
         ConceptError: For a concept with fewer than five examples, or one that was learned without
@@ -99,7 +103,10 @@ def erase_concept(
             "scores fall"
         )
     images = session.look(picture).images
-    bank = session.bank(concept, session.names, judge=False, erasure=True, check=check)
+    others = _learnable(beside, concept)
+    bank = session.bank(
+        concept, session.names, beside=others, judge=False, erasure=True, check=check
+    )
     name = concept if isinstance(concept, str) else bank.names[0]
     k = bank.names.index(name)
     with session.lock.hold(urgent=False):
@@ -108,11 +115,14 @@ def erase_concept(
         if not attributor.eraser.works:
             raise ConceptError("these CAVs hold no place filters, so nothing is erased; fit again")
         regions = attributor.eraser.regions(images)
+        alone = set(range(len(bank.names))) - {k, *regions.rivals.get((0, k), ())}
+        regions.H[:, sorted(alone)] = 0  # others need not be erased
         shown: dict[tuple[int, int], torch.Tensor] = {}
         allotment = Allotment(_SETTINGS.placebos)
         rows = attributor.effects(images, regions, classes, allotment, shown)
     own = [row for row in rows if row.concept == name]
     effects, x = effect_table(own), images.x[0]
+    every = effect_table(rows)
     erased = None
     if (0, k) in shown:
         before, after = (
@@ -122,5 +132,19 @@ def erase_concept(
         erased = ErasedPicture(
             images.names[0], name, before, region, after, own[0].drop, own[0].share
         )
-    said = [image_sentences(effects.iloc[[i]])[0] for i in range(len(own))]
+    of_class = [every[every["class_index"] == row.class_index] for row in own]
+    said = [image_sentences(table, only=name)[0] for table in of_class]
     return Erased(said, erased, effects)
+
+
+def _learnable(beside: Sequence[ConceptSpec], concept: ConceptSpec | str) -> list[ConceptSpec]:
+    """Return those of other concepts that can be looked for at single places, one of each name."""
+    if isinstance(concept, str):
+        return []
+    by_name = {
+        name_of(each): each
+        for each in beside
+        if len(each.examples) >= FEWEST and not each.found and (each.shared or each.negatives)
+    }
+    by_name.pop(name_of(concept), None)
+    return list(by_name.values())

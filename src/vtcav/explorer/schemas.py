@@ -86,13 +86,15 @@ class ExplainRequest(IntegrateRequest):
 class EraseRequest(_Strict):
     """A request to erase a box of a picture, or a concept from it.
 
-    It is superseded by one of the same page and kind with a larger number.
+    It is superseded by one of the same page and kind with a larger number. `beside` has the other
+    concepts of the page: what is rather one of them is no region of the concept.
     """
 
     picture: _Key
     classes: _Classes
     box: tuple[_Edge, _Edge, _Edge, _Edge] | None = None
     concept: ConceptSpec | _Name | None = None
+    beside: tuple[ConceptSpec, ...] = Field(default=(), max_length=limits.CONCEPTS)
     page: _Key = ""
     number: int = Field(default=0, ge=0)
 

@@ -25,6 +25,7 @@ from vtcav.explorer.concept_sets import (
     Given,
     check_is_learned,
     examples_of,
+    gathered,
     name_of,
     negatives_of,
     nothing_found,
@@ -34,7 +35,7 @@ from vtcav.explorer.kept_concepts import KeptConcepts
 from vtcav.explorer.pictures import PictureRef, Pictures
 from vtcav.explorer.scheduling import LatestRequests, PriorityLock
 from vtcav.explorer.schemas import ConceptSpec
-from vtcav.images.concepts import Concept, ImageSet, gather
+from vtcav.images.concepts import Concept, ImageSet
 from vtcav.images.input_box import shown_picture
 from vtcav.images.listing import ImageSource, collect
 from vtcav.images.preprocess import Preprocess, to_tensor
@@ -324,6 +325,7 @@ class Session:
         concept: ConceptSpec | str,
         layers: Sequence[str],
         *,
+        beside: Sequence[ConceptSpec] = (),
         judge: bool = True,
         erasure: bool = False,
         check: Check = lambda: None,
@@ -333,6 +335,7 @@ class Session:
         Args:
             concept: The concept, or the name of a learned one.
             layers: The layers.
+            beside: Other concepts, which are learned with it.
             judge: Whether to learn null and bootstrap CAVs, too.
             erasure: Whether to learn what erasure needs.
             check: Called between steps; raises when the bank is no longer needed.
@@ -342,17 +345,13 @@ class Session:
         """
         if isinstance(concept, str):
             return self._learned_bank(concept)
-        examples, negatives = self._sets(concept)
-        key = (concept, tuple(examples), tuple(negatives), tuple(layers), judge, erasure)
+        every = [(each, *self._sets(each)) for each in (concept, *beside)]
+        key = (*((each, *map(tuple, sets)) for each, *sets in every), *layers, judge, erasure)
         if (known := self._banks.get(key)) is not None:
             return known
-        if not examples:
-            raise ConceptError("cut a patch out of a photo, or add a picture, to begin")
-        if not negatives:
-            raise ConceptError("there are no counter-examples: add some, or use the common ones")
-        [learned] = gather({name_of(concept): examples}, negatives)
+        learned = [gathered(*each) for each in every]
         if concept.found:
-            learned = replace(learned, directions=self.given(concept, check), origin=FOUND)
+            learned[0] = replace(learned[0], directions=self.given(concept, check), origin=FOUND)
         fit = replace(_JUDGED if judge else _FAST, seed=self.seed)
         # placebos of erasure lie where random concepts respond, too
         fit = replace(fit, null_cavs=RANDOM_CONCEPTS) if erasure else fit
@@ -360,7 +359,7 @@ class Session:
         with self.lock.hold(urgent=not erasure):
             check()
             run = Pass(self.model, list(layers), self.settings.images, erasure=erasure)
-            bank = learn(run, [learned], fit, passes=passes, shown=False)
+            bank = learn(run, learned, fit, passes=passes, shown=False)
             bank = replace(bank, settings={**bank.settings, "explorer": True})
         self._banks.put({key: bank})
         return bank
@@ -391,10 +390,10 @@ class Session:
     # -- inside -------------------------------------------------------------------------------
 
     def _first_passes(
-        self, concept: Concept, layers: Sequence[str], check: Check, *, erasure: bool
+        self, concepts: Sequence[Concept], layers: Sequence[str], check: Check, *, erasure: bool
     ) -> dict[ImageSet, LearnedSet]:
-        """Return the passes of a concept's examples and negatives that learning starts from."""
-        sets = concept.examples, concept.negatives
+        """Return the passes of examples and negatives that learning starts from."""
+        sets = [images for each in concepts for images in (each.examples, each.negatives)]
         refs = [ref for images in sets for ref in images.refs]
         self._pass(refs, layers, check=check, logits=erasure)
         passes = {images: self._features.learned(images, layers) for images in sets}

@@ -96,7 +96,9 @@ const say = async (ids, ask) => {
   if (able.length) await new Promise((done) => { setTimeout(done, 800); });
   for (const id of able) {
     try {
-      tellOf(id, { answer: await ask("api/erase", { concept: spec(concept(id)) }, {}) });
+      // what looks more like another concept of the page is no region of this one
+      const beside = state.concepts.filter((c) => c.id !== id && !c.found.length && c.examples.length >= fewest).map(spec);
+      tellOf(id, { answer: await ask("api/erase", { concept: spec(concept(id)), beside }, {}) });
     } catch (error) {
       if (!(error instanceof Trouble) || error.answer.superseded) throw error;
       tellOf(id, { text: error.message });

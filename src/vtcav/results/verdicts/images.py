@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def image_sentences(effects: pd.DataFrame, what: str = "") -> list[str]:
+def image_sentences(effects: pd.DataFrame, what: str = "", only: str | None = None) -> list[str]:
     """Return what erasing each concept from one image says about one class.
 
     The largest change comes first, what is mostly another concept's after the rest; concepts that
@@ -33,6 +33,7 @@ def image_sentences(effects: pd.DataFrame, what: str = "") -> list[str]:
     Args:
         effects: Rows of `LocalExplanation.effects` of one class.
         what: What was erased, in words, where it is no concept.
+        only: The concept that is spoken of; None for all.
 
     Example:
         >>> import pandas as pd
@@ -53,9 +54,10 @@ def image_sentences(effects: pd.DataFrame, what: str = "") -> list[str]:
     ]
     seen = [row for row in rows if not isnan(row["drop"])]
     seen.sort(key=reading_place)
+    drops = {row["concept"]: row["drop"] for row in seen if row["area"]}
+    rows, seen = ([row for row in some if only in (None, row["concept"])] for some in (rows, seen))
     nowhere = [repr(clear(row["concept"])) for row in seen if not row["area"]]
     found = [row for row in seen if row["area"]]
-    drops = {row["concept"]: row["drop"] for row in found}
     sentences = [_image_sentence(row, what) + _overlapping_here(row, drops) for row in found]
     if nowhere:
         verb = "is" if len(nowhere) == 1 else "are"
