@@ -11,7 +11,7 @@ from tests.helpers import nested
 from tests.helpers.explorers import encoded, photo, small_session
 from tests.helpers.small import pictures, small_explainer, small_model, small_net
 from vtcav.errors import ConceptError, ExplanationError, ImageError
-from vtcav.explorer import ConceptSpec, Example, Session
+from vtcav.explorer import ConceptSpec, Example, Session, answers
 from vtcav.explorer.erasing import erase_concept, erase_region
 from vtcav.explorer.pictures import Pictures, clean_name
 from vtcav.explorer.scheduling import LatestRequests, PriorityLock, SupersededError
@@ -290,6 +290,7 @@ def test_what_is_rather_another_concept_of_the_page_is_no_region():
         for column in ("drop", "area", "drop_apart"):
             assert found.effects[column][0] == pytest.approx(expected[column], abs=1e-5)
         assert said[own.name] == found.sentences[0]
+        assert answers.erased(found)["sure"] == [own is square]  # what the page sets in bold
     assert "Its region overlaps with that of 'square'" in found.sentences[0]
     alone = erase_concept(session, key, dot, [0])
     assert alone.effects["drop_apart"][0] > 3 * abs(found.effects["drop_apart"][0])

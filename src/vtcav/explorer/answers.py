@@ -21,6 +21,7 @@ from vtcav.images.references import Skipped
 from vtcav.results.erased import change_text
 from vtcav.results.figures.data_uri import data_uri
 from vtcav.results.figures.overlay import outlined
+from vtcav.results.verdicts import stands_out
 from vtcav.results.words import notes_by_class
 
 _LARGEST_ERASED = 480
@@ -120,6 +121,7 @@ def erased(found: Erased) -> dict[str, Any]:
     )
     return {
         "sentences": found.sentences,
+        "sure": [stands_out(row) for row in found.effects.to_dict("records")],
         "notes": list(filter(None, notes_by_class(found.effects).split("; "))),
         "changes": [
             {"class_index": int(t), "change": change_text(drop, share)}

@@ -9,7 +9,7 @@ from typing import Any
 
 from vtcav.results.effect_tables import of_pictures
 from vtcav.results.explanation import LocalExplanation
-from vtcav.results.verdicts import LARGE, mostly_of_others, reading_place
+from vtcav.results.verdicts import LARGE, mostly_of_others, reading_place, stands_out
 from vtcav.results.words import SIGNIFICANT, clear, count, distinct_names, short_names
 
 _FEW = 5
@@ -88,7 +88,7 @@ def doubt(images: Sequence[ImageEffects], class_name: str, concept: str) -> str:
     compared = [row for row in rows if not isnan(row["p_value"])]
     if not any(map(_erased, rows)):
         return "But no region of it was found to erase."
-    if not compared or any(map(_sure, compared)):
+    if not compared or any(map(stands_out, compared)):
         return ""
     beyond = [row for row in compared if row["p_value"] <= SIGNIFICANT]
     if any(map(mostly_of_others, beyond)):
@@ -106,7 +106,7 @@ def _each(images: Sequence[ImageEffects], *, named: bool) -> list[Measured]:
         first = image.rows[0]["class_name"] if image.rows else ""
         rows = [row for row in image.rows if row["class_name"] == first and _erased(row)]
         rows.sort(key=reading_place)  # the order of the sentences
-        sure = [*map(_sure, rows), *[False] * len(image.sentences)]
+        sure = [*map(stands_out, rows), *[False] * len(image.sentences)]
         for text, each in zip(image.sentences, sure, strict=False):
             if len(images) == 1 or text not in shared:
                 whose = f"{clear(name)}: " if named else ""
@@ -121,7 +121,7 @@ def _counted(images: Sequence[ImageEffects]) -> list[Measured]:
     for image in images:
         for row in image.rows:
             by_pair.setdefault((row["class_name"], row["concept"]), []).append(row)
-    ordered = sorted(by_pair.items(), key=lambda pair: -sum(map(_sure, pair[1])))
+    ordered = sorted(by_pair.items(), key=lambda pair: -sum(map(stands_out, pair[1])))
     found = [_count(*pair, rows) for pair, rows in ordered]
     return list(dict.fromkeys(found))  # a concept found nowhere has one sentence for all classes
 
@@ -132,7 +132,7 @@ def _count(class_name: str, concept: str, rows: Sequence[Mapping[str, Any]]) -> 
     if not any(map(_erased, rows)):
         return Measured(f"In none of {number} was a region of “{name}” found to erase.", sure=False)
     compared = any(not isnan(row["p_value"]) for row in rows)
-    told = [row for row in rows if (_sure(row) if compared else _erased(row))]
+    told = [row for row in rows if (stands_out(row) if compared else _erased(row))]
     falls = sum(row["drop"] > 0 for row in told)
     rises = sum(row["drop"] < 0 for row in told)
     ways = [f"{verb} in {n}" for verb, n in (("falls", falls), ("rises", rises)) if n]
@@ -147,9 +147,3 @@ def _count(class_name: str, concept: str, rows: Sequence[Mapping[str, Any]]) -> 
 
 def _erased(row: Mapping[str, Any]) -> bool:
     return not isnan(row["drop"]) and bool(row["area"])
-
-
-def _sure(row: Mapping[str, Any]) -> bool:
-    # no region elsewhere is as large as more than half of the picture
-    compared = row["area"] <= LARGE and row["p_value"] <= SIGNIFICANT
-    return _erased(row) and bool(compared) and not mostly_of_others(row)

@@ -112,7 +112,7 @@ export const paintTrust = () => {
 // -- what erasing says
 
 const withoutIt = (answer, what) => {
-  const parts = answer.sentences.map((text, i) => make("p", text, i ? "muted" : "said"));
+  const parts = answer.sentences.map((text, i) => make("p", text, i ? "muted" : `said${answer.sure[i] ? " sure" : ""}`));
   if (answer.after) {
     const pair = make("figure", "", "pair");
     for (const [source, alt] of [[answer.before, `The region of ${what}, outlined`], [answer.after, `The photo without ${what}`]]) {

@@ -7,7 +7,7 @@ from vtcav.results.verdicts.contenders import (
     overlapping,
     own_part,
 )
-from vtcav.results.verdicts.images import image_sentences, reading_place
+from vtcav.results.verdicts.images import image_sentences, reading_place, stands_out
 from vtcav.results.verdicts.ownership import Ownership, ownership
 from vtcav.results.verdicts.verdict import (
     FEWEST,
@@ -35,5 +35,6 @@ __all__ = [
     "own_part",
     "ownership",
     "reading_place",
+    "stands_out",
     "verdicts",
 ]

@@ -80,6 +80,18 @@ def reading_place(row: Mapping[Any, Any]) -> tuple[bool, float]:
     return mostly_of_others(row), -abs(row["drop"])
 
 
+def stands_out(row: Mapping[Any, Any]) -> bool:
+    """Tell whether what a concept's region does in an image is neither chance nor another's.
+
+    Args:
+        row: Has drop, drop_apart, area and p_value.
+    """
+    # no region elsewhere is as large as more than half of the picture
+    compared = row["area"] <= LARGE and row["p_value"] <= SIGNIFICANT
+    erased = not isnan(row["drop"]) and bool(row["area"])
+    return erased and bool(compared) and not mostly_of_others(row)
+
+
 def _image_sentence(row: dict[Any, Any], what: str) -> str:
     concept, target = what or repr(clear(row["concept"])), repr(clear(row["class_name"]))
     sentence = f"Without {concept} the score of {target} {change_by_fill(row)} in this image"
