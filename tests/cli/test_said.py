@@ -30,6 +30,12 @@ def said(capsys, *words):
         ("weights='sd.pt'", "--weights sd.pt"),
         ("pass images=FOLDER", "pass --probe FOLDER"),
         ("images={'a': FOLDER}, save(folder, binary=True)", None),
+        (
+            "expected one of a, b, or say which with label=; it has c",
+            "expected one of a, b; it has c",
+        ),
+        ("relative to 'x': say where they are with root=", "relative to 'x'"),
+        ("h, or say which with box= and form=; it has c", "h; it has c"),
         ("vtcav.Preprocess(..., window=(0, 9))", "--preprocess '{..., window: [0, 9]}'"),
         ("vtcav.Preprocess(224, mean=0.5)", "--preprocess '{size: 224, mean: 0.5}'"),
     ],

@@ -11,6 +11,8 @@ _CALLS = {
 _OPTIONS = {"output": "model_output", "images": "probe"}
 """Arguments whose options have another name."""
 _PREPROCESS = re.compile(r"vtcav\.Preprocess\(((?:[^()]|\([^()]*\))*)\)")
+_SAY = re.compile(r"(?:, or|:|;) say (?:which|where they are) with (?:[a-z_]+=(?: and )?)+")
+"""Advice to name arguments, which commands without such an option do not follow."""
 _CALL = r"\w\((?:[^()]|\([^()]*\))*\)"
 _ARGUMENT = re.compile(
     # what is quoted or inside of a call stays as it is
@@ -48,6 +50,10 @@ def in_options(message: str, usage: str) -> str:
         value = (found["value"] or "").strip("'\"")
         return f"{word} {value.lower() if value == 'None' else value}".removesuffix(" True").strip()
 
+    known = [name.replace("_", "-") for name in options]
+    message = _SAY.sub(
+        lambda found: found[0] if any(f"{name}=" in found[0] for name in known) else "", message
+    )
     return re.sub(r"(--[a-z-]+) \(\1\)", r"\1", _ARGUMENT.sub(option, message))
 
 

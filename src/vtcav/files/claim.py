@@ -14,6 +14,15 @@ from vtcav.files.json_text import parsed
 from vtcav.files.paths import is_there
 
 _HASH = re.compile(r"[0-9a-f]{32,}")
+_RUNS = {
+    "study": "the run of a study",
+    "explain_class": "the explanation of a class",
+    "rank": "a ranking of images",
+    "presence": "an analysis of errors",
+    "correction": "a correction",
+    "corrected attributions": "a correction",
+    "experiment": "the controlled experiment",
+}
 _MEANING = {
     "fingerprint": "the network's weights",
     "behaviour": "what the network computes",
@@ -41,11 +50,21 @@ def claim(path: Path, identity: Mapping[str, Any]) -> None:
             partial.write_text(text, encoding="utf-8")
         return
     known = parsed(path.read_text(encoding="utf-8"))
+    kinds = [each.get("kind") if isinstance(each, dict) else None for each in (known, identity)]
+    if all(kinds) and kinds[0] != kinds[1]:
+        raise ExplanationError(
+            f"the folder {str(path.parent)!r} holds {_named(kinds[0])}, which is not continued by "
+            f"{_named(kinds[1])}; choose another folder, or delete this one"
+        )
     if lines := _differences(known, json.loads(text), path.name):
         raise ExplanationError(
             f"the folder {str(path.parent)!r} holds a run with other settings: {'; '.join(lines)}. "
             "Undo the change, choose another folder, or delete this one"
         )
+
+
+def _named(kind: object) -> str:
+    return _RUNS.get(str(kind), f"a run of another kind ({kind})")
 
 
 def _differences(known: Any, wanted: Any, whole: str, name: str = "") -> list[str]:
