@@ -175,6 +175,17 @@ def test_the_figure_shows_what_the_verdict_says_by_its_own_part(glob):
     np.testing.assert_allclose(panel.points("square"), np.clip(expected, *panel.limits), rtol=1e-6)
 
 
+def test_pictures_in_the_report_say_that_they_are_without_all_of_a_region(glob, tmp_path):
+    """The verdict is about the own part, the picture and its change are not."""
+    glob.save(tmp_path)
+    page = html.unescape(write_report(tmp_path).read_text("utf-8"))
+    erased = page.partition('id="erased-title"')[2]
+    told = {verdict.concept: verdict for verdict in glob.verdicts()}
+    notes = erased.count("are without all of the region.")
+    assert notes == sum(verdict.own_part for verdict in told.values())
+    assert "without all of the region of “square”: where" in page.replace("\n", " ")
+
+
 def test_an_effect_that_is_mostly_anothers_is_not_set_in_bold(fitted):
     local = fitted.explain(pictures(1, 11, red=True, blue=True)[0], classes=["red"])
     square, dot = local.sentences()
