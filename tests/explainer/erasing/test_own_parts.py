@@ -198,6 +198,19 @@ def test_an_effect_that_is_mostly_anothers_is_not_set_in_bold(fitted):
     )
 
 
+def test_a_correction_does_not_count_what_is_anothers(fitted):
+    """A dot lies in the square that counts: taking the square out is no loss of the dot's."""
+    shown = pictures(6, 7, red=True, blue=True)
+    labelled = {"red": shown, "none": pictures(6, 8)}
+    report = fitted.correct("square", "relu", "present", labelled, rounds=1, anyway=True).report
+    rows = report.images.query("concept == 'dot' and true_class == 'red'")
+    own = fitted.explain_class("red", shown).effects.query("concept == 'dot'")
+    assert (own["drop"] > 0.2).all()
+    np.testing.assert_allclose(rows["drop"], own["drop_apart"], atol=1e-5)
+    square = report.images.query("concept == 'square' and true_class == 'red'")
+    assert (square["drop"] > 0.4).all()
+
+
 def test_advice_that_was_followed_is_not_given_again(model, tmp_path):
     """The same pictures, in other arrays: what is compared is their content."""
     examples = {"square": pictures(12, 1, red=True), "dot": pictures(12, 2, blue=True)}

@@ -23,6 +23,8 @@ from vtcav.models.base import Model
 from vtcav.models.classifier import Classifier
 from vtcav.models.finite import check_finite
 from vtcav.results.provenance import Provenance
+from vtcav.results.rows import EffectRow
+from vtcav.results.verdicts import mostly_of_others
 from vtcav.results.words import distinct_names
 
 INSIDE = "network."
@@ -64,6 +66,19 @@ class _Effect(NamedTuple):
 
 
 _NONE = _Effect(nan, nan, nan, nan, nan)
+
+
+def _effect(row: EffectRow, other: EffectRow) -> _Effect:
+    """Return an effect on both networks, that of the own part where the rest is another concept's.
+
+    Args:
+        row: The effect on the network.
+        other: That on the corrected one.
+    """
+    own = mostly_of_others(row._asdict())
+    drop, after = (each.drop_apart if own else each.drop for each in (row, other))
+    gaps = row.logit - row.reference, other.logit - other.reference
+    return _Effect(row.area, drop, after, gaps[0], gaps[1])
 
 
 @dataclass(frozen=True)
@@ -161,13 +176,7 @@ class CorrectedTask(Task):
             for one, of in ((eraser, images), (self._eraser, fixed))
         ]
         return {
-            (row.image, row.concept, row.class_index): _Effect(
-                row.area,
-                row.drop,
-                other.drop,
-                row.logit - row.reference,
-                other.logit - other.reference,
-            )
+            (row.image, row.concept, row.class_index): _effect(row, other)
             for row, other in zip(*pairs, strict=True)
             if row.area > 0
         }

@@ -53,8 +53,8 @@ class CorrectedRow(NamedTuple):
         change: The largest change of a logit.
         concept: A concept.
         area: The share of the picture that its region takes.
-        drop: How far the logit of the true class falls when the region is erased; NaN where there
-            is no region.
+        drop: How far the logit of the true class falls when the region is erased, or its own part
+            where that has less than a third of the effect; NaN where there is no region.
         drop_after: The same in the corrected network, with the same region.
         gap: How far that logit is above the negatives' mean; NaN where there is no region.
         gap_after: The same in the corrected network.
@@ -181,7 +181,8 @@ class CorrectionReport:
     def effects(self) -> pd.DataFrame:
         """Effects before and after: how far the true class's logit falls without a concept.
 
-        The concept's region is erased from the picture, the same for both networks. A concept may
+        The concept's region is erased from the picture, the same for both networks; its own part
+        alone where the rest has most of the effect and is another concept's. A concept may
         raise one class and lower another, which cancel in the mean over all classes: sentences and
         figure leave that out then. Columns: class_name (empty: all classes), concept, corrected
         (whether it is taken out), n (images with a region), before, after, change, low and high
