@@ -21,11 +21,9 @@ HALF = 0.5
 """The share of an effect that a region no larger must take to account for it."""
 NEARLY = 0.9
 """The share of an effect that a larger region must take to account for it."""
-CLEARLY = 0.2
-"""How much less of its effect must come from the overlap than of the other's, for a concept to
-count by itself."""
-
-
+MORE = 0.2
+"""How much more of one effect than of the other must come from the overlap for two concepts not to
+count as mostly together."""
 OWN = 1 / 3
 """The share of an effect that the part of the region that is told to be the concept's must have
 for the concept to count by itself."""
@@ -43,9 +41,8 @@ def contender(row: Mapping[Any, Any], rows: Mapping[Any, Any]) -> dict[Any, Any]
     """Return the concept that may be what was erased instead, the one that does most.
 
     It is one whose region overlaps with that of the concept where most of the effect comes from,
-    and that accounts for the effect. A concept that clearly more often counts without the other
-    has no contender; of two that are mostly together, neither has the one whose filters do not
-    answer the other.
+    and that accounts for the effect. Of two that are mostly together, the one whose filters do not
+    answer the other has none.
 
     Args:
         row: A concept's row of `GlobalExplanation.class_effects`.
@@ -56,12 +53,9 @@ def contender(row: Mapping[Any, Any], rows: Mapping[Any, Any]) -> dict[Any, Any]
         other = rows.get(name)
         if share <= MOST or other is None or not _accounts_for(other, row):
             continue
-        back = overlaps(other).get(row["concept"], 0.0)
-        itself = share < back - CLEARLY and _accounts_for(row, other)
-        confused = row["concept"] in names_of(other.get("confused_with") or "")
-        if itself or (share <= back + CLEARLY and confused):
-            continue
-        found.append(other)
+        together = share <= overlaps(other).get(row["concept"], 0.0) + MORE
+        if not (together and row["concept"] in names_of(other.get("confused_with") or "")):
+            found.append(other)
     return max(found, key=lambda other: abs(other["drop"]), default=None)
 
 
