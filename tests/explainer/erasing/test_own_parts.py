@@ -9,7 +9,9 @@ import torch
 
 import vtcav
 from tests.helpers.nested import Red, pictures
+from vtcav.explainer.erasing.targets import Targets
 from vtcav.explainer.learning import place_classifiers
+from vtcav.method.erasure.place_classifier import PlaceClassifier
 from vtcav.report import write_report
 from vtcav.report.image_effects import doubt, effects_of, measured
 from vtcav.results.effect_tables import TOGETHER, read_effects
@@ -106,6 +108,18 @@ def test_single_concepts_and_those_learned_one_after_another_are_not_told_apart(
     assert len(shared)
     assert shared["drop_apart"].isna().all()
     assert found[found["same_region"] == ""]["drop_apart"].notna().all()
+
+
+def test_what_is_taken_for_another_concept_casts_no_doubt_on_a_concepts_own_part():
+    """Some squares are taken for discs, but what is taken for a square is one."""
+    told = torch.tensor([[1.0, 0.95, 0.6], [0.4, 1.0, 0.9], [0.8, 0.7, 1.0]])
+    classifier = PlaceClassifier(torch.zeros(4, 2), torch.zeros(4), told)
+    names, unknown = ("square", "disc", "dot"), torch.zeros(0)
+    targets = Targets(TOGETHER, names, {}, {}, unknown, unknown, {"layer": classifier})
+    assert targets.told(0, [1]) == pytest.approx(0.95)
+    assert targets.told(1, [0]) == pytest.approx(0.4)
+    assert targets.told(0, [1, 2]) == pytest.approx(0.6)
+    assert np.isnan(targets.told(0, []))
 
 
 def test_what_is_kept_of_concepts_is_bounded(model, monkeypatch):

@@ -76,7 +76,8 @@ def compare(
             every method.
         images: Images of each class, by its name or index. Each is explained for its own class.
         methods: The methods: "visual_tcav" (attribution), "erasure" (the drop without the
-            concept's region, as a share) and "erasure_drop" (in logits), "tcav" (sign count),
+            concept's region, as a share), "erasure_drop" (in logits) and "erasure_own" (without the
+            part of it that is told to be the concept's own), "tcav" (sign count),
             "tcav_magnitude", "tcav_derivative" (mean derivative along the CAV), "saliency"
             (gradient), "integrated_gradients", "grad_cam" (the last three as the share of their
             positive mass inside the concept's region) and "bottleneck" (post-hoc concept
@@ -221,7 +222,8 @@ class _Rows:
             erased = [method for method in ERASURE if method in self.wanted]
             effects = glob.class_effects().to_dict("records") if erased else []
             for method, row in product(erased, effects):
-                found[method, row["layer"], row["concept"], t] = row["p_value"]
+                p = row["p_apart" if method == "erasure_own" else "p_value"]
+                found[method, row["layer"], row["concept"], t] = p
         return found
 
     def _name(self, index: int) -> str:
@@ -263,6 +265,8 @@ class _Rows:
             for method in wanted:
                 if method == "erasure_drop":
                     yield CompareRow(method, *key, drop, p, note=note)
+                elif method == "erasure_own":
+                    yield CompareRow(method, *key, row.get("drop_apart", math.nan), note=note)
                 else:
                     gap = 0.0 if math.isnan(share) else row["logit"] - row["reference"]
                     yield CompareRow(method, *key, share, p, weight=gap, note=note)

@@ -23,6 +23,7 @@ _IN_REGION = "share of the map's mass inside the region, 0 to 1"
 _POSITIVE = "share of the map's positive mass inside the region, 0 to 1"
 _ERASED = "drop as a share of the logit difference from the negatives"
 _DROP = "drop of the class's logit without the concept's region, in logits"
+_OWN = "drop of the class's logit without the region's own part, in logits"
 _COUNT = "share of images whose score increases along the CAV, 0 to 1"
 _MAGNITUDE = "share of all sensitivity that is positive, 0 to 1"
 _DERIVATIVE = "mean derivative of the logit along the CAV, in logits per unit of activation"
@@ -34,6 +35,7 @@ _ALL = {
     "visual_tcav_places": _Method("Visual-TCAV, place map", "attribution", _SHARE),
     "erasure": _Method("erasure", "share", _ERASED),
     "erasure_drop": _Method("erasure", "drop", _DROP),
+    "erasure_own": _Method("erasure, own parts", "drop", _OWN),
     "tcav": _Method("TCAV", "sign count", _COUNT),
     "tcav_magnitude": _Method("TCAV", "magnitude", _MAGNITUDE),
     "tcav_derivative": _Method("TCAV", "mean derivative", _DERIVATIVE),
@@ -45,7 +47,7 @@ _ALL = {
 
 METHODS = tuple(name for name in _ALL if name not in VARIANT_OF)
 """All methods, in the order of the tables."""
-ERASURE = ("erasure", "erasure_drop")
+ERASURE = ("erasure", "erasure_drop", "erasure_own")
 TCAV = ("tcav", "tcav_magnitude", "tcav_derivative")
 INPUT_MAPS = ("saliency", "integrated_gradients")
 MAPS = (*INPUT_MAPS, "grad_cam")

@@ -65,9 +65,11 @@ CONTROLS = (*GENERIC, *_CEILINGS, _DESIGN)
 """What the others are to be seen beside; they have no figures of their own."""
 SHARES = (*OURS, "erasure", f"visual_tcav{_GENERIC}", f"erasure{_GENERIC}", "true_masks")
 """Methods whose values are shares of a logit difference, as the truth of the headline is."""
+_DROPS = {"erasure_drop": "drop", "erasure_own": "drop_apart"}
+"""Methods that are drops of a logit, and their columns in effects."""
 LOGITS = (
-    "erasure_drop",
-    f"erasure_drop{_GENERIC}",
+    *_DROPS,
+    *(name + _GENERIC for name in _DROPS),
     *(name for name, ceiling in _CEILINGS.items() if not ceiling.is_share),
 )
 """Methods whose values are drops of a logit, as the effect is."""
@@ -213,8 +215,9 @@ def opposition_values(network: Explained, x: torch.Tensor, methods: Sequence[str
     """
     trial, rows = network.trial, []
     for name, explainer in network.explainers.items():
-        method = "erasure_drop" + (name if name == _GENERIC else "")
-        if method not in methods or name in VARIANT_OF:
+        ending = name if name == _GENERIC else ""
+        wanted = [method for method in _DROPS if method + ending in methods]
+        if not wanted or name in VARIANT_OF:
             continue
         attributor, (cue, *_) = explainer.attributor, trial.cues
         for i, t in enumerate(trial.labels.tolist()):
@@ -222,7 +225,9 @@ def opposition_values(network: Explained, x: torch.Tensor, methods: Sequence[str
             regions = attributor.eraser.regions(images)
             effects = attributor.effects(images, regions, [t], Allotment(0, filled=0))
             [own] = [e for e in effects if e.concept == trial.concepts[cue][trial.others[i]]]
-            rows.append((t, method, i, own.drop, own.note))
+            rows += [
+                (t, method + ending, i, getattr(own, _DROPS[method]), own.note) for method in wanted
+            ]
     return pd.DataFrame(rows, columns=["class_index", "method", "image", "value", "note"])
 
 

@@ -63,14 +63,16 @@ class Targets:
         return cls(TOGETHER, cavs.names, known, null, seen, reference, classifiers)
 
     def told(self, k: int, others: Sequence[int]) -> float:
-        """Return how well concept k and others are told apart: the lowest AUC, either way.
+        """Return how well concept k is told apart from others: the lowest AUC.
 
-        NaN where nothing tells them apart.
+        It is about what is taken for k, which its own part consists of: the other way round, what
+        is taken for another may show k, and its own part only be too small. NaN where nothing tells
+        them apart.
         """
         if not self.classifiers or not others:
             return nan
         told = next(iter(self.classifiers.values())).told
-        return min(float(told[pair]) for j in others for pair in ((k, j), (j, k)))
+        return min(float(told[k, j]) for j in others)
 
     def confused(self) -> list[str]:
         """Return for each concept the others that its filters answer, too, as one text."""
