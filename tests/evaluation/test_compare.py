@@ -103,7 +103,8 @@ def test_visual_tcav_is_that_of_explain_class(found, explainer):
 def test_erasure_is_that_of_explain_class(found, explainer):
     for name, images in IMAGES.items():
         glob = explainer.explain_class(name, images)
-        for method, column in (("erasure", "share"), ("erasure_drop", "drop")):
+        columns = {"erasure": "share", "erasure_drop": "drop", "erasure_own": "drop_apart"}
+        for method, column in columns.items():
             own = glob.effects.pivot_table(
                 index="image", columns="concept", values=column, sort=False, dropna=False
             )
@@ -112,13 +113,16 @@ def test_erasure_is_that_of_explain_class(found, explainer):
         effects = glob.class_effects().set_index("concept")
         known = glob.effects.groupby("concept")["share"].count() == len(images)
         rows = found.summary().query("class_name == @name").groupby("method")
-        drops, shares = (
-            rows.get_group(m).set_index("concept") for m in ("erasure_drop", "erasure")
+        drops, shares, parts = (
+            rows.get_group(m).set_index("concept")
+            for m in ("erasure_drop", "erasure", "erasure_own")
         )
         for concept in effects.index:
             row = drops.loc[concept]
             assert row["mean"] == pytest.approx(effects.loc[concept, "drop"], nan_ok=True)
             assert row["p_value"] == pytest.approx(effects.loc[concept, "p_value"], nan_ok=True)
+            p_apart = effects.loc[concept, "p_apart"]
+            assert parts.loc[concept, "p_value"] == pytest.approx(p_apart, nan_ok=True)
             if known[concept]:  # the mean of shares, each with its gap, is the share of the means
                 share = shares.loc[concept, "mean"]
                 assert share == pytest.approx(effects.loc[concept, "share"])
@@ -260,7 +264,7 @@ def test_a_mask_that_does_not_fit_is_named(explainer):
 
 def test_summary_means_and_class_tests(found, explainer):
     summary = found.summary()
-    assert len(summary) == (8 * 2 + 2) * 2 * 3  # erasure has no layers
+    assert len(summary) == (8 * 2 + 3) * 2 * 3  # erasure has no layers
     row = summary.query(
         "method == 'saliency' and layer == 'conv' and concept == 'cold' and class_name == 'dog'"
     ).iloc[0]
@@ -279,7 +283,7 @@ def test_ranks_by_hand(found):
     from scipy.stats import spearmanr
 
     ranks = found.ranks()
-    assert len(ranks) == 2 * 45
+    assert len(ranks) == 2 * 55
     means = found.summary().query("layer == 'relu'")
     a, b = (means.query("method == @m")["mean"].to_numpy() for m in ("visual_tcav", "tcav"))
     row = ranks.query("layer == 'relu' and method == 'visual_tcav' and other == 'tcav'").iloc[0]

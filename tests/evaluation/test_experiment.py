@@ -33,8 +33,8 @@ from vtcav.evaluation.experiment.store import claim_folder, load_unit, unit_fold
 experiment = importlib.import_module("vtcav.evaluation.experiment.evaluate")
 network = importlib.import_module("vtcav.evaluation.experiment.network")
 
-METHODS = ("visual_tcav", "visual_tcav_filter", "erasure", "erasure_drop", "visual_tcav_generic")
-METHODS += ("tcav", "true_masks", "true_masks_drop", "design")
+METHODS = ("visual_tcav", "visual_tcav_filter", "erasure", "erasure_drop", "erasure_own")
+METHODS += ("visual_tcav_generic", "tcav", "true_masks", "true_masks_drop", "design")
 TINY = UnitSettings(
     Training(scenes=64, epochs=1),
     examples=6,
@@ -96,7 +96,7 @@ def test_tables_on_disk_are_those_of_the_result(finished):
 def test_the_page_is_one_file_that_asks_for_nothing(finished):
     page = finished.page.read_text()
     assert "Visual-TCAV" in page
-    assert page.count("data:image/png;base64,") == 10  # 5, and 5 methods that are no controls
+    assert page.count("data:image/png;base64,") == 11  # 5, and 6 methods that are no controls
     assert "cue and q alone, no network" in page
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "<script" not in page
