@@ -119,6 +119,6 @@ def test_figures_sentences_and_terminal_speak_of_pictures(explainer, tmp_path, c
     assert glob.plot().axes
     from vtcav.cli.commands import explain_class
 
-    explain_class._print(glob, caution="", groups=[])
+    explain_class._print(glob, cautions=[], groups=[])
     said = capsys.readouterr().out
     assert said.count("A second opinion") == 1
