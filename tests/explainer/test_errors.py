@@ -176,7 +176,10 @@ def test_what_is_concluded_without_a_finding(explainer):
     none_wrong = explainer.errors(BLUE, ["b"] * len(BLUE))
     assert none_wrong.conclusion.startswith("The network gets every image right")
     few = explainer.errors(np.concatenate([RED[:2], BLUE]), ["b"] * (2 + len(BLUE)))
-    assert few.conclusion == "Nothing could be compared; the notes in the table say why."
+    assert few.conclusion == (
+        "Nothing could be compared: it takes 5 wrong and 5 right images of a class, and 'b', which "
+        f"has most, has 2 wrong and {len(BLUE)} right."
+    )
     alike = replace(few, _findings=few.table.assign(q_value=0.4))
     assert alike.conclusion == (
         "Whether a concept goes with the errors cannot be told: none of 2 comparisons has q ≤ 0.05."

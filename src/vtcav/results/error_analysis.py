@@ -30,7 +30,7 @@ from vtcav.results.provenance import Provenance
 from vtcav.results.ranking import RankedImage, ShownNumbers
 from vtcav.results.saved import read_columns
 from vtcav.results.tables.shapes import json_text
-from vtcav.results.words import SIGNIFICANT, count, equal_or_less, value
+from vtcav.results.words import SIGNIFICANT, clear, count, equal_or_less, value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,7 +142,20 @@ class ErrorAnalysis:
             return f"Whether a concept goes with the errors cannot be told: {said}."
         if self._findings.empty:
             return "The network gets every image right, so there is nothing to compare."
-        return "Nothing could be compared; the notes in the table say why."
+        return self._nothing_compared()
+
+    def _nothing_compared(self) -> str:
+        """Return why nothing could be compared: how few images there are, or else the notes."""
+        whole = self._findings[self._findings["predicted_class"] == ""]
+        few = whole[(whole["wrong"] < LEAST) | (whole["right"] < LEAST)]
+        if few.empty or len(few) < len(whole):
+            return "Nothing could be compared; the notes in the table say why."
+        most = max(few.to_dict("records"), key=lambda row: min(row["wrong"], row["right"]))
+        return (
+            f"Nothing could be compared: it takes {LEAST} wrong and {LEAST} right images of a "
+            f"class, and {clear(most['true_class'])!r}, which has most, has {most['wrong']} wrong "
+            f"and {most['right']} right."
+        )
 
     def summary(self) -> dict[str, Any]:
         """Return the counts and findings as plain data."""

@@ -24,8 +24,9 @@ _TOP = MARGIN + 0.65
 _BAND = 0.75
 _NOTES = (
     "Effect: how far the logit of the true class falls when the concept's region is erased from "
-    "the picture, the same region before and after. A network may have other ways to the same "
-    "information: what is left of the effect tells."
+    "the picture, the same region before and after, or its own part where the rest is mostly "
+    "another concept's. A network may have other ways to the same information: what is left of the "
+    "effect tells."
 )
 _SHARES = (
     "Attribution: of the concept to the true class, with the same CAVs, in images that show what "
