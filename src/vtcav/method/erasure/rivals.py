@@ -61,9 +61,10 @@ class RegionParts:
         starts = np.cumsum(sizes) - sizes
 
         def means(maps: NDArray[np.float32]) -> NDArray[np.float64]:
-            flat = maps.reshape(*maps.shape[:2], -1)[:, :, inside]
-            totals = np.add.reduceat(flat, starts, axis=2, dtype=np.float64)
-            return np.moveaxis(totals / sizes, 2, 0)
+            # a layer at a time: pixels of all would be as many again as the maps
+            flat = (each.reshape(len(each), -1)[:, inside] for each in maps)
+            totals = [np.add.reduceat(each, starts, axis=1, dtype=np.float64) for each in flat]
+            return np.moveaxis(np.stack(totals) / sizes, 2, 0)
 
         overall = M.reshape(*M.shape[:2], -1).mean(2)
         own = means(M)
