@@ -341,7 +341,7 @@ def test_an_unreadable_image_is_a_warning_or_with_strict_an_error(place, capsys)
     (place / "concepts" / "dark" / "7.png").write_text("no picture")
     assert main(explain("--layers", "3", "--json")) == 0
     captured = capsys.readouterr()
-    assert "vtcav: warning: 1 of 7 images are left out" in captured.err
+    assert "vtcav: warning: 1 of 7 images is left out" in captured.err
     assert "7.png" in captured.err
     json.loads(captured.out)
     assert main(explain("--layers", "3", "--strict")) == 1

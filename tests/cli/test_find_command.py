@@ -59,7 +59,7 @@ def test_table_and_page_then_the_answer_without_the_network(place, capsys):
     assert "red, layer 1: 70 images, 40 with M > 0.5 somewhere, 0 with an empty map, 1" in said.out
     assert "50 more images in the table." in said.out
     assert "cannot be read: images/broken.png: it is not a picture" in said.out
-    assert "1 of 71 images are left out" in said.err
+    assert "1 of 71 images is left out" in said.err
     assert not (place / "out/run").exists()
     table = pd.read_csv(place / "out/ranking_table.csv")
     assert set(table["image"][:40]) == {f"images/{i}.png" for i in range(30, 70)}

@@ -264,8 +264,8 @@ def test_unreadable_examples_are_named(damaged):
         explainer.fit({"bright": folders["bright"]}, folders["negatives"])
     messages = [str(warning.message) for warning in warned]
     assert len(messages) == 2
-    assert messages[0].startswith(f"1 of 7 images are left out: {lost['bright']!r} (")
-    assert messages[1].startswith(f"1 of 9 images are left out: {lost['negatives']!r} (")
+    assert messages[0].startswith(f"1 of 7 images is left out: {lost['bright']!r} (")
+    assert messages[1].startswith(f"1 of 9 images is left out: {lost['negatives']!r} (")
     (record,) = explainer.cavs.concepts
     assert [skip.name for skip in record.skipped_examples] == [lost["bright"]]
     assert [skip.name for skip in record.skipped_negatives] == [lost["negatives"]]
@@ -283,7 +283,7 @@ def test_unreadable_examples_are_named(damaged):
 
 def test_unreadable_class_images_are_named(explainer, damaged):
     folders, lost = damaged
-    with pytest.warns(vtcav.SkippedImageWarning, match="1 of 4 images are left out"):
+    with pytest.warns(vtcav.SkippedImageWarning, match="1 of 4 images is left out"):
         glob = explainer.explain_class("cat", folders["cats"])
     assert [skip.name for skip in glob.skipped] == [lost["cats"]]
     assert glob.attributions["image"].nunique() == 3

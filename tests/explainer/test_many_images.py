@@ -36,7 +36,7 @@ def explainer():
 
 
 def explained(explainer, images, **options):
-    with pytest.warns(vtcav.SkippedImageWarning, match=r"1 of 151 images are left out.*a-999"):
+    with pytest.warns(vtcav.SkippedImageWarning, match=r"1 of 151 images is left out.*a-999"):
         return explainer.explain_class("cat", images, groups="/([ab])-", **options)
 
 

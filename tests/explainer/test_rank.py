@@ -156,7 +156,7 @@ def test_what_cannot_be_read_stands_last_with_its_reason(explainer, tmp_path):
     for i, picture in enumerate(RED[:3]):
         Image.fromarray(picture).save(tmp_path / f"{i}.png")
     (tmp_path / "1.png").write_bytes(b"no picture")
-    with pytest.warns(SkippedImageWarning, match=r"1 of 3 images are left out: .*1\.png"):
+    with pytest.warns(SkippedImageWarning, match=r"1 of 3 images is left out: .*1\.png"):
         ranking = explainer.rank(tmp_path, "red", "1")
     last = ranking.table.iloc[-1]
     assert last["image"].endswith("1.png")

@@ -129,7 +129,7 @@ def test_a_killed_worker_loses_nothing(runtime, tmp_path):
     images = [*IMAGES, tmp_path / "lost.png"]
     images[-1].write_bytes(b"no picture")
     explainer = fitted(Dies(marker))
-    with pytest.warns(vtcav.SkippedImageWarning, match=r"^1 of 71 images are left out.*lost\.png"):
+    with pytest.warns(vtcav.SkippedImageWarning, match=r"^1 of 71 images is left out.*lost\.png"):
         glob = explainer.explain_class(
             "cat", images, engine="ray", ray_options={"workers": 1}, run=run
         )

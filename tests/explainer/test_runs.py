@@ -167,7 +167,7 @@ def test_left_out_images_stay_left_out(explainer, counted, tmp_path):
     folder = written(tmp_path / "images")
     (folder / "004.png").write_bytes(b"no picture")
     for _ in range(2):
-        with pytest.warns(vtcav.SkippedImageWarning, match=r"^1 of 30 images are left out.*004"):
+        with pytest.warns(vtcav.SkippedImageWarning, match=r"^1 of 30 images is left out.*004"):
             glob = explainer.explain_class("cat", folder, run=tmp_path / "run")
         assert [Path(skip.name).name for skip in glob.skipped] == ["004.png"]
         assert glob.summary()["n"].eq(29).all()

@@ -156,7 +156,7 @@ def test_left_out_images_are_named_each_time(folder, tmp_path):
     (bright / "03.png").write_bytes(b"no picture")
     banks = []
     for cache in (False, folder, folder):
-        with pytest.warns(vtcav.SkippedImageWarning, match=r"^1 of 7 images are left out: .*03"):
+        with pytest.warns(vtcav.SkippedImageWarning, match=r"^1 of 7 images is left out: .*03"):
             explainer = fitted(cache, {"bright": bright})
         banks.append(saved(explainer, tmp_path / "bank"))
     assert banks[0] == banks[1] == banks[2]

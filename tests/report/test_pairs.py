@@ -52,10 +52,23 @@ def test_a_row_has_the_change_without_each_the_used_one_first():
     [row] = rows_of(EFFECTS, ("weak", "mark"))
     assert row.concepts == ("mark", "weak")
     assert row.changes == ("-78 %", "0 %")
+    assert row.used == (True, False)
     assert (row.class_name, row.layers, row.overlap) == ("ill", "layer '3'", False)
     over = EFFECTS.assign(same_region=['{"mark": 0.7}', "", "", ""])
     assert rows_of(over, ("weak", "mark"))[0].overlap
     assert rows_of(EFFECTS, ("mark", "none"))[0].changes == ("-78 %", "not seen")
+
+
+def test_a_row_says_what_the_verdicts_say():
+    both = {"same_region": '{"b": 0.9}', "told": 0.95}
+    own = {"drop_apart": 1.5, "drop_apart_low": 1.2, "drop_apart_high": 1.8, "q_apart": 0.001}
+    first = ROW | both | own | {"concept": "a", "present_apart": 1.0}
+    other = {"concept": "b", "same_region": '{"a": 0.9}', "drop_apart": 0.9}
+    effects = pd.DataFrame([first, first | other])
+    [row] = rows_of(effects, ("a", "b"))
+    assert row.concepts == ("a", "b")
+    assert row.changes == ("-30 % (own part)", "-78 % (cannot be told)")
+    assert row.used == (True, False)
 
 
 def test_pairs_that_no_verdict_depends_on_are_folded():

@@ -231,8 +231,9 @@ def report_skipped(listed: int, used: int, skipped: Sequence[Skipped]) -> None:
         return
     if not used:
         raise ImageError(f"none of the {listed} images can be read: {with_reasons(skipped)}")
+    verb = "is" if len(skipped) == 1 else "are"
     warn(
-        f"{len(skipped)} of {listed} images are left out: {with_reasons(skipped)}",
+        f"{len(skipped)} of {listed} images {verb} left out: {with_reasons(skipped)}",
         SkippedImageWarning,
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vtcav.results.effect_tables import of_pictures
 from vtcav.results.erased import change_text
-from vtcav.results.verdicts import Verdict, overlapping
+from vtcav.results.verdicts import Verdict, overlapping, own_part
 from vtcav.results.words import clear, named_layers
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ class PairRow:
         concepts: Their names, the one whose verdict is to be read first in front.
         layers: The layers, in words.
         class_name: The class; empty where nothing was erased.
-        changes: The change of the score without each; none where nothing was erased.
+        changes: The change of the score without each, or without its own part where its verdict is
+            about that; none where nothing was erased.
+        used: Which of them are used, by their verdicts.
         overlap: Whether their regions overlap where most of an effect comes from.
         rank: The place of the first of their verdicts.
     """
@@ -39,6 +41,7 @@ class PairRow:
     layers: str
     class_name: str = ""
     changes: tuple[str, ...] = ()
+    used: tuple[bool, ...] = ()
     overlap: bool = False
     rank: tuple[Any, ...] = ()
 
@@ -102,11 +105,18 @@ def pair_rows(
                 tuple(names),
                 named_layers(layers),
                 class_name,
-                tuple(_change(measured[name]) for name in names),
+                tuple(_change(measured[name], by_name[name]) for name in names),
+                tuple(by_name[name].kind == "used" for name in names),
                 overlapping(measured[first], measured[second]),
                 by_name[first].rank,
             )
 
 
-def _change(row: Mapping[Any, Any]) -> str:
-    return "not seen" if isnan(row["drop"]) else change_text(row["drop"], row["share"])
+def _change(row: Mapping[Any, Any], verdict: Verdict) -> str:
+    if isnan(row["drop"]):
+        return "not seen"
+    if verdict.own_part:
+        own = own_part(row)
+        return f"{change_text(own['drop'], own['share'])} (own part)"
+    told = "" if verdict.kind != "cannot be told" else " (cannot be told)"
+    return change_text(row["drop"], row["share"]) + told

@@ -189,7 +189,8 @@ def _images(study: Study, model: Model) -> tuple[dict[str, ImageToExplain], list
         else:
             found[name] = ImageToExplain(name, ref, classes)
     if skipped:
-        left_out = f"{len(skipped)} of {len(study.images)} photographs are left out"
+        verb = "is" if len(skipped) == 1 else "are"
+        left_out = f"{len(skipped)} of {len(study.images)} photographs {verb} left out"
         warn(f"{left_out}: {with_reasons(skipped)}", SkippedImageWarning)
     folders = folder_names({name: name for name in found})
     return {folders[name]: one for name, one in found.items()}, skipped

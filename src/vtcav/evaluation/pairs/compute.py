@@ -28,6 +28,7 @@ from vtcav.models.finite import check_finite
 from vtcav.models.inspection.ambient import unaffected
 from vtcav.parameters import Flag, Whole, check
 from vtcav.results.effect_tables import TOGETHER
+from vtcav.results.words import count
 
 
 @unaffected
@@ -107,7 +108,9 @@ def measure_pairs(
     settings: dict[str, Any] = {"class": wanted, "placebos": placebos, "limit": limit, "seed": seed}
     settings |= {"without": "photographs" if masks is None else "masks", "value": repr(value)}
     if skipped:
-        warn(f"{len(skipped)} pictures are left out: {with_reasons(skipped)}", SkippedImageWarning)
+        verb = "is" if len(skipped) == 1 else "are"
+        left_out = f"{count(len(skipped), 'picture')} {verb} left out: {with_reasons(skipped)}"
+        warn(left_out, SkippedImageWarning)
     return Pairs(
         layers=tuple(explainer.layers),
         concepts=explainer.cavs.names,
