@@ -166,7 +166,7 @@ def test_masks_that_are_missing_or_do_not_fit_are_named(explainer, tmp_path):
     spots = [np.where(mask, 255, 0).astype(np.uint8) for mask in MASKS]
     spots[2], spots[3], spots[4] = spots[2][:12], spots[3] * 0, np.full_like(spots[4], 255)
     save(tmp_path / "masks", {f"{i}.png": spot for i, spot in enumerate(spots) if i != 1})
-    with pytest.warns(SkippedImageWarning, match="4 pictures are left out"):
+    with pytest.warns(SkippedImageWarning, match="4 pictures left out"):
         found = measure_pairs(explainer, tmp_path / "with", None, "a", masks=tmp_path / "masks")
     reasons = {skip.name[-5:]: skip.reason for skip in found.skipped}
     assert found.table["image"].nunique() == 2
@@ -215,7 +215,7 @@ def test_pairs_that_do_not_fit_are_named(explainer, tmp_path):
     save(tmp_path / "with", dict(zip(names, RED, strict=False)))
     others = {"0.png": WITHOUT[0], "1.png": WITHOUT[1][:12], "2.png": 255 - RED[2]}
     save(tmp_path / "without", others | {"9.png": RED[0]})
-    with pytest.warns(SkippedImageWarning, match="4 pictures are left out"):
+    with pytest.warns(SkippedImageWarning, match="4 pictures left out"):
         found = measure_pairs(bare, tmp_path / "with", tmp_path / "without", "a")
     assert found.table["image"].nunique() == 1
     reasons = {skip.name[-5:]: skip.reason for skip in found.skipped}

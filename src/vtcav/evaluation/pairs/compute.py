@@ -92,11 +92,10 @@ def measure_pairs(
             "without= or masks="
         )
     if masks is not None:
-        found = _masked(explainer, images, masks, MaskReader(value), (limit, seed))
+        pairs, skipped = _masked(explainer, images, masks, MaskReader(value), (limit, seed))
     else:
         assert without is not None
-        found = _paired(explainer, images, without, (limit, seed), everywhere=everywhere)
-    pairs, skipped = found
+        pairs, skipped = _paired(explainer, images, without, (limit, seed), everywhere=everywhere)
     if not pairs:
         raise ImageError(f"no pair is left: {with_reasons(skipped)}")
     measured = pd.DataFrame([_measured(model, pair, wanted, placebos) for pair in pairs])
@@ -108,9 +107,8 @@ def measure_pairs(
     settings: dict[str, Any] = {"class": wanted, "placebos": placebos, "limit": limit, "seed": seed}
     settings |= {"without": "photographs" if masks is None else "masks", "value": repr(value)}
     if skipped:
-        verb = "is" if len(skipped) == 1 else "are"
-        left_out = f"{count(len(skipped), 'picture')} {verb} left out: {with_reasons(skipped)}"
-        warn(left_out, SkippedImageWarning)
+        left_out = f"{count(len(skipped), 'picture')} left out"
+        warn(f"{left_out}: {with_reasons(skipped)}", SkippedImageWarning)
     return Pairs(
         layers=tuple(explainer.layers),
         concepts=explainer.cavs.names,
