@@ -286,7 +286,7 @@ def build():
 def test_masks_without_a_photograph_are_named(explainer, tmp_path):
     save(tmp_path / "with", {f"{i}.png": RED[i] for i in range(3)})
     save(tmp_path / "masks", {f"{i}.png": MASKS[i] for i in range(5)})
-    with pytest.warns(SkippedImageWarning, match=r"2 pictures are left out.*it is a mask"):
+    with pytest.warns(SkippedImageWarning, match=r"2 pictures left out.*it is a mask"):
         found = measure_pairs(explainer, tmp_path / "with", None, "a", masks=tmp_path / "masks")
     named = {skip.name[-5:]: skip.reason for skip in found.skipped}
     assert list(named) == ["3.png", "4.png"]
