@@ -172,6 +172,7 @@ def test_masks_that_are_missing_or_do_not_fit_are_named(explainer, tmp_path):
     assert found.table["image"].nunique() == 2
     assert reasons["1.png"] == "there is no mask of this name"
     assert "its mask cannot be used: expected a mask of 16 x 16 pixels" in reasons["2.png"]
+    assert reasons["2.png"].endswith("masks/2.png' of 16 x 12")
     assert reasons["3.png"].startswith("its mask cannot be used: the mask marks nothing")
     assert reasons["4.png"].startswith("its mask covers 100 % of the picture, where at most 50 %")
     labels = {f"{i}.png": (mask * 2 + 1).astype(np.uint8) for i, mask in enumerate(MASKS)}

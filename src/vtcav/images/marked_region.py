@@ -54,6 +54,7 @@ def marked_region(
     picture: Image.Image,
     preprocess: Callable[[Image.Image], Tensor],
     x: Tensor,
+    name: str = "",
 ) -> MarkedRegion:
     """Return where a marked region lies on the network's input.
 
@@ -63,6 +64,7 @@ def marked_region(
         preprocess: The network's preprocessing. Where it is no `Preprocess`, it is tried on black
             and white pictures, to see where it moves the region.
         x: The network's input [C, H, W] for this picture.
+        name: The name of a mask in messages; left out, that of its file.
 
     Raises:
         ImageError: For a box that is none or not inside the picture, a mask that cannot be read,
@@ -81,7 +83,8 @@ def marked_region(
         mask[top:bottom, left:right] = True
         name = f"box {left}, {top}, {right}, {bottom}"
     else:
-        mask, name = _mask(region)
+        mask, known = _mask(region)
+        name = name or known
         if mask.shape != picture.size[::-1]:
             raise ImageError(
                 f"expected a mask of {_size(*picture.size)} pixels like the picture as it is "

@@ -139,7 +139,7 @@ def masked(
         try:
             name = str(source) if isinstance(source, Path) else f"the mask of {ref.name}"
             mask = reader.read(source, name) >= 1 / 2
-            H = marked_region(mask, picture, preprocess, x).H
+            H = marked_region(mask, picture, preprocess, x, name).H
         except ImageError as error:
             skipped.append(Skipped(ref.name, _UNFIT.format(error)))
             continue
