@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from vtcav.results.rows import joined_names, names_of
-from vtcav.results.verdicts import verdicts
+from vtcav.results.verdicts import ownership, verdicts
 from vtcav.results.verdicts.contenders import contender, counts_by_itself, overlaps, own_part
 
 NAN = float("nan")
@@ -195,6 +195,28 @@ def test_nothing_of_an_own_part_that_is_clearly_told_is_no_use():
 @pytest.mark.parametrize("changes", [{"told": 0.85}, {"present_apart": 0.4}, {"told": NAN}])
 def test_what_is_not_clearly_told_may_be_missed(changes):
     assert judged(**NOTHING | changes).kind == "cannot be told"
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({}, "used"),
+        ({"drop_apart": 0.1, "drop_apart_low": 0.0, "drop_apart_high": 0.2}, "not used"),
+        ({"drop_apart": 0.1, "drop_apart_low": -2.0, "drop_apart_high": 2.2}, "cannot be told"),
+        ({"drop_apart_low": -0.1}, "cannot be told"),
+        ({"q_apart": 0.2}, "cannot be told"),
+    ],
+)
+def test_limits_and_differences_go_by_own_parts_where_the_verdict_does(changes, kind):
+    row = LETTER | APART | shared(pore=0.9) | {"told": 0.99} | changes
+    rows = {each["concept"]: each for each in (row, PORE)}
+    [verdict] = [
+        v for v in verdicts(pd.DataFrame([*rows.values()]), "ill") if v.concept == "letter"
+    ]
+    whose = ownership(row, rows)
+    assert verdict.kind == kind
+    assert whose.own_part == verdict.own_part == (kind != "cannot be told")
+    assert bool(whose.doubt) == (kind == "cannot be told")
 
 
 def test_an_effect_that_is_not_of_what_looks_like_the_concept_cannot_be_told():

@@ -14,14 +14,11 @@ from typing import Any
 from vtcav.results.verdicts.changes import size_of
 from vtcav.results.verdicts.contenders import (
     beyond_chance,
-    clearly_told,
     contender,
-    counts_by_itself,
-    hardly_by_itself,
     mostly_of_others,
     own_part,
 )
-from vtcav.results.verdicts.verdict import SMALL, SMALL_LOGITS
+from vtcav.results.verdicts.verdict import SMALL, SMALL_LOGITS, own_part_says
 from vtcav.results.words import clear
 
 _LIKE_ANOTHER = "mostly counts where it looks more like another concept"
@@ -52,15 +49,17 @@ def ownership(row: Mapping[Any, Any], rows: Mapping[Any, Mapping[Any, Any]]) -> 
         row: A concept's row of `GlobalExplanation.class_effects`.
         rows: The rows of all concepts.
     """
-    if isnan(row["drop"]):
+    whole = dict(row)
+    if isnan(whole["drop"]):
         return Ownership()
-    other = contender(row, rows)
+    small = SMALL_LOGITS if isnan(whole["share"]) else SMALL
+    # what hardly changes anything, or no more than chance, need not be anything's
+    if abs(size_of(whole)) < small or not beyond_chance(whole):
+        return Ownership()
+    other = contender(whole, rows)
     if other is None:
-        # what hardly changes anything need not be anything's
-        counts = abs(size_of(dict(row))) >= (SMALL_LOGITS if isnan(row["share"]) else SMALL)
-        others = counts and beyond_chance(row) and mostly_of_others(row)
-        return Ownership(doubt=_LIKE_ANOTHER if others else "")
-    if counts_by_itself(row) or (hardly_by_itself(row) and clearly_told(row)):
+        return Ownership(doubt=_LIKE_ANOTHER if mostly_of_others(whole) else "")
+    if own_part_says(whole, small):
         return Ownership(own_part=True)
     name = repr(clear(other["concept"]))
     return Ownership(doubt=f"overlaps with that of {name}, which accounts for its effect")

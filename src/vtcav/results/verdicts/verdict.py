@@ -203,10 +203,11 @@ def _by_its_own_part(
         None where the part settles nothing.
     """
     own, concept, name = own_part(row), repr(clear(row["concept"])), repr(clear(other["concept"]))
-    if isnan(own["drop"]):
+    kind = own_part_says(row, small)
+    if kind is None:
         return None
     size, in_logits, more = size_of(own), isnan(own["share"]), why_in_logits(row, target)
-    if counts_by_itself(row) and _is_used(own, small) and not _doubt(own, small):
+    if kind == "used":
         sentence = (
             f"Without {concept} the score of {target} {score_change(own)} {_over(row)}; "
             f"{elsewhere_does(own)}. Its region overlaps with that of {name}: this is what its own "
@@ -216,16 +217,29 @@ def _by_its_own_part(
         against = "" if own["drop"] > 0 else f" It counts against {target}."
         sentence += against + more
         return Verdict(row["concept"], "used", sentence, size, in_logits, own_part=True)
+    sentence = (
+        f"The network sees {concept} but hardly uses it for {target}: its region overlaps with "
+        f"that of {name}, and without its own part of it the score {score_change(own)} "
+        f"{_over(row)}; without all of it, {name} included, it {score_change(row)}.{more}"
+    )
+    return Verdict(row["concept"], "not used", sentence, size, in_logits, own_part=True)
+
+
+def own_part_says(row: dict[Any, Any], small: float) -> Literal["used", "not used"] | None:
+    """Return what a concept's own part of its region says of it; None where it settles nothing.
+
+    Args:
+        row: The concept's row of `GlobalExplanation.class_effects`.
+        small: The size below which a concept counts as not used.
+    """
+    own = own_part(row)
+    if isnan(own["drop"]):
+        return None
+    if counts_by_itself(row) and _is_used(own, small) and not _doubt(own, small):
+        return "used"
     low, high = interval(own)
-    nothing = abs(size) < small and max(abs(low), abs(high)) / scale_of(own) <= 2 * small
-    if nothing and hardly_by_itself(row) and clearly_told(row):
-        sentence = (
-            f"The network sees {concept} but hardly uses it for {target}: its region overlaps with "
-            f"that of {name}, and without its own part of it the score {score_change(own)} "
-            f"{_over(row)}; without all of it, {name} included, it {score_change(row)}.{more}"
-        )
-        return Verdict(row["concept"], "not used", sentence, size, in_logits, own_part=True)
-    return None
+    nothing = max(abs(low), abs(high)) / scale_of(own) <= 2 * small and abs(size_of(own)) < small
+    return "not used" if nothing and hardly_by_itself(row) and clearly_told(row) else None
 
 
 def _may_be(other: dict[Any, Any], row: dict[Any, Any], among: Collection[str]) -> str:
